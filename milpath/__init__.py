@@ -1,0 +1,1 @@
+"""Attention-based multiple-instance learning on histopathology."""

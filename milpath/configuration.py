@@ -1,0 +1,66 @@
+"""Where the configuration lives and which keys each command has at its root."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+_PACKAGE_DIR = Path(__file__).resolve().parent
+# A wheel carries the files inside the package; a checkout keeps them where a reader looks first, beside it.
+CONFIG_DIR = next(path for path in (_PACKAGE_DIR / "configs", _PACKAGE_DIR.parent / "configs") if path.is_dir())
+
+
+@dataclass
+class Decision:
+    """How the operating point is chosen on the validation split; nothing here ever sees the test split."""
+
+    sensitivity: float | None = None
+    calibrate: bool = False
+    defer_fraction: float = 0.1
+
+
+@dataclass
+class TrainConfig:
+    """Root keys of `python -m milpath.train`: a typo at the root is an error before any work is done."""
+
+    data: Any = MISSING
+    model: Any = MISSING
+    optimizer: Any = MISSING
+    scheduler: Any = None
+    auxiliary_loss: Any = None
+    trainer: Any = MISSING
+    callbacks: Any = None
+    logger: Any = None
+    paths: Any = MISSING
+    sagemaker: Any = None
+    run_name: str = MISSING
+    seed: int = 0
+    resume_from: str | None = None
+    class_weights: str = "none"
+    monitor: str = "val/auroc"
+    monitor_mode: str = "max"
+    compile: bool = False
+    report: bool = True
+    decision: Decision = field(default_factory=Decision)
+
+
+@dataclass
+class EvaluateConfig:
+    """Root keys of `python -m milpath.evaluate`."""
+
+    checkpoint: str = MISSING
+    data: Any = None
+    splits: list[str] = field(default_factory=lambda: ["val", "test"])
+    trainer: Any = MISSING
+    paths: Any = MISSING
+    run_name: str = MISSING
+    seed: int = 0
+    report: bool = True
+    overwrite: bool = False
+
+
+_store = ConfigStore.instance()
+_store.store(name="train_schema", node=TrainConfig)
+_store.store(name="evaluate_schema", node=EvaluateConfig)

@@ -1,0 +1,88 @@
+"""What a run was: configuration, code, packages, device and data, written beside its results."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+PACKAGES = ("milpath", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy", "pillow")
+
+
+def record_run(config: DictConfig, run_dir: Path, data: Mapping[str, Any]) -> None:
+    """Write `config.yaml` (resolved) and `provenance.json` into the folder of a run.
+
+    Args:
+        config: The composed configuration; interpolations are resolved in the copy that is written.
+        run_dir: The folder of the run; made if it is missing.
+        data: What the data say of themselves: hash of the store, hash of the labels, counts.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+    write_json(run_dir / "provenance.json", describe_environment() | {"data": dict(data)})
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return command, time, code version, package versions and device of this process."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code": _describe_code(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "num_cores": os.cpu_count(),
+        "num_threads": torch.get_num_threads(),
+    }
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text under a temporary name and rename it when whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _version(name: str) -> str | None:
+    """Return the installed version, None for a package that is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _describe_code() -> dict[str, Any]:
+    """Return commit and dirty flag of the checkout the library runs from, Nones for an installed wheel."""
+    package_dir = Path(__file__).resolve().parent
+    # Only the library's own checkout counts: site-packages may lie inside some other repository.
+    if not (package_dir.parent / "pyproject.toml").is_file():
+        return {"commit": None, "dirty": None}
+    try:
+        commit = _git(package_dir, "rev-parse", "HEAD")
+        dirty = bool(_git(package_dir, "status", "--porcelain"))
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": dirty}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Return what git prints."""
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout.strip()  # noqa: S603
