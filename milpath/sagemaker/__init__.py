@@ -1,0 +1,1 @@
+"""Training on SageMaker, and an endpoint at the end."""
