@@ -1,0 +1,54 @@
+# The words a newcomer types. Needs Python 3.11 to 3.13, make and a package index.
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONWARNINGS ?= default
+
+.PHONY: setup demo test lint types imports pytest format bench lock clean
+
+# One environment, two depths: what running needs, and on top of it what developing needs. Versions come from the lock.
+.venv/.runtime: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable .
+	touch $@
+
+.venv/.development: .venv/.runtime
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable ".[dev]"
+	touch $@
+
+setup: .venv/.development
+
+demo: .venv/.runtime
+	$(BIN)/python -m milpath.train experiment=panda_attention data=synthetic trainer=demo
+
+test: lint types imports pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+imports: setup
+	$(BIN)/lint-imports
+
+# One thread a process: two processes on two cores are faster than two threads each.
+pytest: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadgroup
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python scripts/benchmark.py train
+	$(BIN)/python scripts/benchmark.py load
+	$(BIN)/python scripts/benchmark.py start
+
+# Resolve anew; keeps the versions already there unless pyproject.toml forbids them.
+lock: .venv/.runtime
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-emit-index-url --no-header --quiet -o requirements.lock
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

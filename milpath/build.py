@@ -1,0 +1,109 @@
+"""From configuration to objects: the only place that instantiates what a configuration names."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from milpath.data.datamodule import BagDataModule
+from milpath.models.task import num_outputs_for
+from milpath.training.classifier import MILClassifier
+from milpath.training.reproducibility import StepSeed
+
+CLASS_WEIGHTS = ("none", "balanced")
+
+
+def build_datamodule(config: DictConfig) -> BagDataModule:
+    """Return the data module of a `data` configuration.
+
+    The keys in the signature of `BagDataModule` say how bags are split and loaded and mean the same for every data set;
+    the others are the arguments of the source that `_target_` names.
+    """
+    content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    options = {name: content.pop(name) for name in _options() if name in content}
+    return BagDataModule(_instantiate(content), **options)
+
+
+def build_network(config: DictConfig, datamodule: BagDataModule) -> torch.nn.Module:
+    """Return the network of a `model` configuration with as many outputs as the task has."""
+    num_outputs = num_outputs_for(datamodule.num_classes, datamodule.task)
+    network: torch.nn.Module = _instantiate(config, num_outputs=num_outputs)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassifier:
+    """Return the classifier of a training configuration.
+
+    Args:
+        config: Root of the `train` command.
+        datamodule: The data, set up: the number of classes and their weights come from it.
+
+    Raises:
+        ValueError: If `class_weights` is unknown.
+    """
+    if config.class_weights not in CLASS_WEIGHTS:
+        raise ValueError(f"class_weights is {config.class_weights!r}; it must be one of {', '.join(CLASS_WEIGHTS)}")
+    weights = None
+    if config.class_weights == "balanced":
+        counts = datamodule.class_counts("train")
+        weights = [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]
+    return MILClassifier(
+        build_network(config.model, datamodule),
+        class_names=datamodule.class_names,
+        task=datamodule.task,
+        optimizer=_instantiate(config.optimizer),
+        scheduler=_instantiate(config.scheduler),
+        auxiliary_loss=_instantiate(config.auxiliary_loss),
+        class_weights=weights,
+        tiling=datamodule.tiling,
+        data=cast(dict[str, Any], OmegaConf.to_container(config.data, resolve=True)),
+    )
+
+
+def build_trainer(config: DictConfig) -> Trainer:
+    """Return the Trainer of a configuration with its callbacks and loggers."""
+    callbacks = _entries(config.get("callbacks"))
+    loggers = _entries(config.get("logger"))
+    callbacks.append(StepSeed(config.seed))
+    return cast(
+        Trainer,
+        _instantiate(
+            config.trainer,
+            callbacks=cast(list[Callback], callbacks),
+            logger=cast(list[Logger], loggers) or False,
+            # BagDataModule shares the bags between processes itself: Lightning's sampler repeats some of them.
+            use_distributed_sampler=False,
+        ),
+    )
+
+
+def _options() -> list[str]:
+    """Return the names of the options that every data set has."""
+    return [name for name in inspect.signature(BagDataModule).parameters if name != "source"]
+
+
+def _entries(config: DictConfig | None) -> list[Any]:
+    """Return the objects of named entries; an entry set to null is left out."""
+    return [_instantiate(entry) for entry in (config or {}).values() if entry]
+
+
+def _instantiate(config: DictConfig | Mapping[str, Any] | None, **arguments: Any) -> Any:
+    """Instantiate, and let the error of the constructor speak for itself."""
+    if not config:
+        return None
+    if (target := config.get("_target_")) is None:
+        raise ValueError(f"a configuration entry has no _target_: {dict(config)}")
+    try:
+        return instantiate(config, **arguments, _convert_="all")
+    except InstantiationException as error:
+        if error.__cause__ is not None and not isinstance(error.__cause__, ImportError):
+            raise error.__cause__ from None
+        raise ValueError(f"{target}: {error}") from None
+
+

@@ -1,0 +1,73 @@
+"""How every command starts: Hydra composes its configuration, and a user's mistake is one line, not a stack trace."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from milpath.configuration import CONFIG_DIR
+
+# What a person can mend: the message says how. Anything else is a fault of the library and shows where it happened.
+_USER_ERRORS = (
+    ValueError,
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    FloatingPointError,
+    ImportError,
+    OmegaConfBaseException,
+)
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Return a decorator that makes a function of a configuration a command.
+
+    Args:
+        config_name: Root configuration in `CONFIG_DIR`, without `.yaml`.
+
+    Returns:
+        A decorator; the decorated function takes no argument, reads the command line and exits with 1 after an error.
+        `HYDRA_FULL_ERROR=1` shows the stack trace.
+    """
+
+    def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @wraps(function)
+        def run(config: DictConfig) -> Any:
+            try:
+                _require_mandatory(config)
+                return function(config)
+            except _USER_ERRORS as error:
+                if is_sweep() or os.environ.get("HYDRA_FULL_ERROR") == "1":
+                    raise
+                text = " ".join(str(error).split("\n    full_key")[0].split())
+                logging.shutdown()
+                sys.stderr.write(f"{type(error).__name__}: {text}\n")
+                sys.exit(1)
+
+        main: Callable[[], None] = hydra.main(
+            version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name
+        )(run)
+        return main
+
+    return decorate
+
+
+def is_sweep() -> bool:
+    """Return whether this process runs a job of a Hydra multirun."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _require_mandatory(config: DictConfig) -> None:
+    """Name every key that has to be given and was not."""
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        words = " ".join(f"{key}=..." for key in missing)
+        raise ValueError(f"{', '.join(missing)} must be given: add {words} to the command")

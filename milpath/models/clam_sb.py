@@ -1,0 +1,62 @@
+"""Clustering-constrained attention, single branch."""
+
+from torch import Tensor, nn
+
+from milpath.models.encoders import EncoderSpec
+from milpath.models.network import MILNetwork
+from milpath.models.output import MILOutput
+from milpath.models.pooling import AttentionPooling, full_mask, masked_softmax, weighted_sum
+
+
+class CLAMSB(MILNetwork):
+    """Gated attention with one instance classifier a class, which the auxiliary clustering loss trains.
+
+    The bag is classified as by gated attention. For each class a linear layer tells strongly attended tiles from weakly
+    attended ones; that loss lives in `milpath.training.auxiliary_losses`, this network only gives the logits.
+
+    Args:
+        encoder: Name of an encoder, or a mapping of its name and arguments.
+        num_outputs: Number of logits; one of a binary task has two instance classifiers.
+        hidden_dim: Width of the layer before the attention.
+        attention_dim: Width of the hidden layer of the attention.
+        dropout: Probability of dropout after the hidden layer, in [0, 1).
+
+    References:
+        Lu, Williamson, Chen, Chen, Barbieri, Mahmood. Data-efficient and weakly supervised computational pathology on
+        whole-slide images. Nature Biomedical Engineering 2021, eq. 1-4.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderSpec = "tile_cnn",
+        num_outputs: int = 1,
+        hidden_dim: int = 512,
+        attention_dim: int = 256,
+        dropout: float = 0.25,
+    ) -> None:
+        super().__init__(encoder, num_outputs)
+        self.hidden_dim = hidden_dim
+        self.attention_dim = attention_dim
+        self.dropout = dropout
+        self.hidden_layers = nn.Sequential(
+            nn.Linear(self.tile_encoder.embedding_dim, hidden_dim), nn.ReLU(), nn.Dropout(dropout)
+        )
+        self.attention_pooling = AttentionPooling(hidden_dim, attention_dim, gated=True)
+        self.classification_layer = nn.Linear(hidden_dim, num_outputs)
+        self.num_instance_classes = 2 if num_outputs == 1 else num_outputs
+        self.instance_layers = nn.ModuleList(nn.Linear(hidden_dim, 2) for _ in range(self.num_instance_classes))
+
+    def encode(self, tiles: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the hidden embedding of each tile, `(bags, tiles, hidden_dim)`."""
+        hidden: Tensor = self.hidden_layers(super().encode(tiles, mask))
+        return hidden if mask is None else hidden * mask[..., None]
+
+    def instance_logits(self, embeddings: Tensor, label: int) -> Tensor:
+        """Return the two logits (out, in) of some tiles `(tiles, hidden_dim)` for belonging to a class."""
+        logits: Tensor = self.instance_layers[label](embeddings)
+        return logits
+
+    def aggregate(self, embeddings: Tensor, mask: Tensor | None = None) -> MILOutput:
+        mask = full_mask(embeddings, mask)
+        attention = masked_softmax(self.attention_pooling(embeddings), mask)
+        return MILOutput(self.classification_layer(weighted_sum(attention, embeddings)), attention)

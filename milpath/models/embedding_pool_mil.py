@@ -1,0 +1,41 @@
+"""Embedding-level pooling: one embedding for the bag without any weight to learn."""
+
+from torch import Tensor, nn
+
+from milpath.models.encoders import EncoderSpec
+from milpath.models.network import MILNetwork
+from milpath.models.output import MILOutput
+from milpath.models.pooling import POOLINGS, full_mask, pool
+
+
+class EmbeddingPoolMIL(MILNetwork):
+    """Pool the embeddings of a bag's tiles, then classify: `g(pool_k h_k)`.
+
+    Attention is what each tile contributes: `1/K` for the mean, the share of dimensions it wins for the maximum, the
+    gradient averaged over dimensions for log-sum-exp.
+
+    Args:
+        encoder: Name of an encoder, or a mapping of its name and arguments.
+        pooling: "mean", "max" or "log_sum_exp".
+        num_outputs: Number of logits.
+        sharpness: r of `log(mean exp(r h)) / r`, > 0; used by log_sum_exp alone.
+
+    References:
+        Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, sec. 2.2, eq. 5-6
+        (embedding-level approach).
+    """
+
+    def __init__(
+        self, encoder: EncoderSpec = "tile_cnn", pooling: str = "mean", num_outputs: int = 1, sharpness: float = 1.0
+    ) -> None:
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling {pooling!r} is none of {', '.join(POOLINGS)}")
+        super().__init__(encoder, num_outputs)
+        self.pooling = pooling
+        self.sharpness = sharpness
+        self.classification_layer = nn.Linear(self.tile_encoder.embedding_dim, num_outputs)
+
+    def aggregate(self, embeddings: Tensor, mask: Tensor | None = None) -> MILOutput:
+        mask = full_mask(embeddings, mask)
+        pooled, attention = pool(self.pooling, embeddings, mask, self.sharpness)
+        return MILOutput(self.classification_layer(pooled), attention)

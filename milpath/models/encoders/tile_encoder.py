@@ -1,0 +1,109 @@
+"""Any encoder on bags: padding costs nothing, memory is bounded, and a frozen one stays as it is."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from milpath.models.encoders.backbone import TORCHVISION_BACKBONES, Backbone
+from milpath.models.encoders.lenet5 import LeNet5
+from milpath.models.encoders.linear import LinearEncoder
+from milpath.models.encoders.tile_cnn import TileCNN
+
+EncoderSpec = str | Mapping[str, Any]
+
+ENCODERS: dict[str, Callable[..., nn.Module]] = {"tile_cnn": TileCNN, "lenet5": LeNet5, "linear": LinearEncoder}
+BACKBONES = (*TORCHVISION_BACKBONES, "efficientnet_lite0")
+
+
+class TileEncoder(nn.Module):
+    """Encode the real tiles of a batch of bags.
+
+    Tiles of padding are never computed and never reach the statistics of a batch normalisation. `tile_micro_batch` bounds
+    how many tiles are computed at a time; with `activation_checkpointing` the activations of each such part are computed
+    again on the way back instead of being kept, so that memory is bounded in training too.
+
+    Args:
+        spec: Name of an encoder, or a mapping of `name` and arguments: those of the encoder itself and
+            `frozen` (evaluation mode and no gradients, always), `activation_checkpointing`, `tile_micro_batch`.
+
+    Raises:
+        ValueError: If the name or an argument is unknown.
+    """
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        arguments = {"name": spec} if isinstance(spec, str) else dict(spec)
+        self.name = str(arguments.pop("name", ""))
+        self.frozen = bool(arguments.pop("frozen", False))
+        self.activation_checkpointing = bool(arguments.pop("activation_checkpointing", False))
+        self.tile_micro_batch: int | None = arguments.pop("tile_micro_batch", None)
+        if self.tile_micro_batch is not None and self.tile_micro_batch < 1:
+            raise ValueError(f"tile_micro_batch must be null or at least 1, not {self.tile_micro_batch}")
+        self.network = _build(self.name, arguments)
+        self.embedding_dim = int(self.network.embedding_dim)  # type: ignore[arg-type]
+        self.takes = str(self.network.takes)
+        if self.frozen:
+            self.requires_grad_(False)
+            self.eval()
+
+    def train(self, mode: bool = True) -> "TileEncoder":
+        """Set the mode; a frozen encoder stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
+
+    def forward(self, tiles: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return embeddings `(bags, tiles, embedding_dim)`, 0 on padding.
+
+        Args:
+            tiles: `(bags, tiles, channels, height, width)` in [0, 1], or `(bags, tiles, features)`.
+            mask: `(bags, tiles)`, True for a real tile; None where all are real.
+        """
+        expected = 5 if self.takes == "tiles" else 3
+        if tiles.ndim != expected:
+            form = "(bags, tiles, channels, height, width)" if expected == 5 else "(bags, tiles, features)"
+            raise ValueError(f"the encoder {self.name} takes {form}, not a tensor of shape {tuple(tiles.shape)}")
+        bags, length = tiles.shape[:2]
+        if mask is not None and mask.device.type == "cpu" and bool(mask.all()):
+            mask = None
+        if mask is None or self.takes == "features":
+            embeddings = self._encode(tiles.flatten(0, 1)).unflatten(0, (bags, length))
+            return embeddings if mask is None else embeddings * mask[..., None]
+        real = self._encode(tiles[mask])
+        embeddings = real.new_zeros(bags, length, self.embedding_dim)
+        embeddings[mask] = real
+        return embeddings
+
+    def _encode(self, tiles: Tensor) -> Tensor:
+        """Return embeddings `(tiles, embedding_dim)`, part by part where a bound is set."""
+        if tiles.ndim == 4:
+            tiles = tiles.contiguous(memory_format=torch.channels_last)
+        if self.frozen:
+            with torch.no_grad():
+                return torch.cat([self.network(part) for part in self._parts(tiles)])
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            # The second pass draws the same dropout as the first: checkpoint keeps the state of the generator.
+            parts = [checkpoint(self.network, part, use_reentrant=False) for part in self._parts(tiles)]
+        else:
+            parts = [self.network(part) for part in self._parts(tiles)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]  # type: ignore[arg-type,return-value]
+
+    def _parts(self, tiles: Tensor) -> tuple[Tensor, ...]:
+        """Cut tiles into parts of at most `tile_micro_batch`."""
+        return tiles.split(self.tile_micro_batch or max(1, len(tiles)))
+
+
+def _build(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """Return the encoder of a name."""
+    if name in BACKBONES or name.startswith("timm/"):
+        constructor: Callable[..., nn.Module] = Backbone
+        arguments = {"name": name} | arguments
+    elif name in ENCODERS:
+        constructor = ENCODERS[name]
+    else:
+        raise ValueError(f"encoder {name!r} is none of {', '.join((*ENCODERS, *BACKBONES))}, timm/<architecture>")
+    try:
+        return constructor(**arguments)
+    except TypeError as error:
+        raise ValueError(f"encoder {name}: {error}") from None

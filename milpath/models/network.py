@@ -1,0 +1,44 @@
+"""What all networks have in common: an encoder for tiles, then something that makes one bag of them."""
+
+from torch import Tensor, nn
+
+from milpath.models.encoders import EncoderSpec, TileEncoder
+from milpath.models.output import MILOutput
+
+
+class MILNetwork(nn.Module):
+    """A network in two halves: `encode` each tile, `aggregate` the bag; `forward` is one after the other.
+
+    Args:
+        encoder: Name of an encoder, or a mapping of its name and arguments (see `milpath.models.encoders`).
+        num_outputs: Number of logits: 1 for two classes, K for K classes, K - 1 for K ordered ones.
+    """
+
+    def __init__(self, encoder: EncoderSpec, num_outputs: int) -> None:
+        super().__init__()
+        if num_outputs < 1:
+            raise ValueError(f"num_outputs must be at least 1, not {num_outputs}")
+        self.encoder = encoder if isinstance(encoder, str) else dict(encoder)
+        self.num_outputs = num_outputs
+        self.tile_encoder = TileEncoder(encoder)
+
+    def forward(self, tiles: Tensor, mask: Tensor | None = None) -> MILOutput:
+        """Return logits and attention of a batch of bags.
+
+        Args:
+            tiles: `(bags, tiles, channels, height, width)` in [0, 1], or `(bags, tiles, features)`.
+            mask: bool `(bags, tiles)`, True for a real tile; None where all are real.
+
+        Raises:
+            ValueError: If a bag has no real tile or shapes do not fit.
+        """
+        return self.aggregate(self.encode(tiles, mask), mask)
+
+    def encode(self, tiles: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the embedding of each tile, `(bags, tiles, embedding_dim)`, 0 on padding."""
+        embeddings: Tensor = self.tile_encoder(tiles, mask)
+        return embeddings
+
+    def aggregate(self, embeddings: Tensor, mask: Tensor | None = None) -> MILOutput:
+        """Return logits and attention of embedded bags."""
+        raise TypeError(f"{type(self).__name__} does not say how a bag is aggregated")

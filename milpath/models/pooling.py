@@ -1,0 +1,123 @@
+"""From the embeddings of a bag's tiles to one: every pooling knows which tiles are real."""
+
+import torch
+from torch import Tensor, nn
+
+
+def full_mask(embeddings: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mask `(bags, tiles)` of real tiles, all True where none is given.
+
+    Raises:
+        ValueError: If the mask has another shape or type, or a bag has no real tile.
+    """
+    if mask is None:
+        mask = torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
+    if mask.shape != embeddings.shape[:2] or mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask must be bool of shape {tuple(embeddings.shape[:2])} (bags, tiles), "
+            f"not {str(mask.dtype).removeprefix('torch.')} of shape {tuple(mask.shape)}"
+        )
+    if mask.shape[1] == 0:
+        raise ValueError("bag 0 of the batch has no real tile; every bag needs at least one")
+    # Reading the answer waits for a GPU; a compiled or captured graph cannot. The data module makes no empty bag.
+    if mask.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(mask.any(1).all()):
+        empty = int((~mask.any(1)).nonzero()[0])
+        raise ValueError(f"bag {empty} of the batch has no real tile; every bag needs at least one")
+    return mask
+
+
+def masked_softmax(scores: Tensor, mask: Tensor, dim: int = 1) -> Tensor:
+    """Return weights that are 0 on padding and sum to 1 over `dim`: `exp(s_k) / sum_j exp(s_j)` over real tiles.
+
+    The softmax runs in float32 at least, so that half precision does not break the sum.
+    """
+    precise = scores.double() if scores.dtype == torch.float64 else scores.float()
+    return precise.masked_fill(~mask, -torch.inf).softmax(dim)
+
+
+def masked_mean(embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean over real tiles `(bags, dim)` and the weight of each tile, `1 / number of real tiles`."""
+    weights = mask.to(embeddings.dtype) / mask.sum(1, keepdim=True)
+    return weighted_sum(weights, embeddings), weights
+
+
+def masked_max(embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest value of each dimension `(bags, dim)` and the share of dimensions that each tile won.
+
+    Tiles that tie for a dimension share it, so that the order of tiles changes nothing.
+    """
+    hidden = embeddings.masked_fill(~mask[..., None], -torch.inf)
+    largest = hidden.amax(1)
+    won = (hidden == largest[:, None]).to(embeddings.dtype)
+    return largest, (won / won.sum(1, keepdim=True)).mean(2)
+
+
+def masked_log_sum_exp(embeddings: Tensor, mask: Tensor, sharpness: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return the smooth maximum `log(mean_k exp(r h_k)) / r` of each dimension and its gradient, averaged over dimensions.
+
+    The gradient with respect to tile k is `softmax_k(r h_k)`: what the tile counts for in the result.
+
+    References:
+        Ramon, De Raedt. Multi instance neural networks. 2000. Ilse, Tomczak, Welling. Attention-based deep multiple
+        instance learning. 2018, eq. 6 context.
+    """
+    hidden = (sharpness * embeddings).masked_fill(~mask[..., None], -torch.inf)
+    count = mask.sum(1, keepdim=True).to(embeddings.dtype)
+    pooled = (hidden.logsumexp(1) - count.log()) / sharpness
+    return pooled, hidden.softmax(1).mean(2)
+
+
+def weighted_sum(weights: Tensor, embeddings: Tensor) -> Tensor:
+    """Return `z = sum_k a_k h_k`, `(bags, dim)` (Ilse et al. 2018 eq. 7)."""
+    return torch.bmm(weights[:, None].to(embeddings.dtype), embeddings)[:, 0]
+
+
+class AttentionPooling(nn.Module):
+    """Score each tile by a small network and return scores, before the softmax.
+
+    Plain: `s_k = w^T tanh(V h_k^T)`. Gated: `s_k = w^T (tanh(V h_k^T) * sigm(U h_k^T))`, both with biases as in the
+    authors' code.
+
+    Args:
+        embedding_dim: Width of the embeddings.
+        attention_dim: Width of the hidden layer.
+        gated: Whether to add the sigmoid gate.
+
+    References:
+        Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, eq. 8 (plain), eq. 9 (gated).
+    """
+
+    def __init__(self, embedding_dim: int, attention_dim: int, gated: bool) -> None:
+        super().__init__()
+        self.embedding_dim = embedding_dim
+        self.attention_dim = attention_dim
+        self.gated = gated
+        self.tanh_layer = nn.Linear(embedding_dim, attention_dim)
+        self.gate_layer = nn.Linear(embedding_dim, attention_dim) if gated else None
+        self.score_layer = nn.Linear(attention_dim, 1)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Return scores `(bags, tiles)` of embeddings `(bags, tiles, embedding_dim)`."""
+        hidden = torch.tanh(self.tanh_layer(embeddings))
+        if self.gate_layer is not None:
+            hidden = hidden * torch.sigmoid(self.gate_layer(embeddings))
+        scores: Tensor = self.score_layer(hidden).squeeze(-1)
+        return scores
+
+
+POOLINGS = ("mean", "max", "log_sum_exp")
+
+
+def pool(name: str, values: Tensor, mask: Tensor, sharpness: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return the pooled values `(bags, dim)` and weights `(bags, tiles)` of a pooling by name.
+
+    Raises:
+        ValueError: If the name is none of mean, max, log_sum_exp.
+    """
+    if name == "mean":
+        return masked_mean(values, mask)
+    if name == "max":
+        return masked_max(values, mask)
+    if name == "log_sum_exp":
+        return masked_log_sum_exp(values, mask, sharpness)
+    raise ValueError(f"pooling {name!r} is none of {', '.join(POOLINGS)}")

@@ -1,0 +1,88 @@
+"""Transformer-based correlated multiple-instance learning."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from milpath.models.encoders import EncoderSpec
+from milpath.models.network import MILNetwork
+from milpath.models.nystrom import NystromAttention
+from milpath.models.output import MILOutput
+from milpath.models.pooling import full_mask
+
+
+class TransMIL(MILNetwork):
+    """Let the tiles of a bag attend to each other, and classify by a class token.
+
+    Tiles are squared (the first ones repeated until their number is a square), a class token is put before them, then
+    follow Nystrom attention, a pyramid of depthwise convolutions over the square as position encoding, and Nystrom
+    attention again. The position encoding reads the order of tiles: this is the one network of the library whose answer
+    depends on it, by design of its authors. Attention is that of the class token in the last layer, averaged over heads,
+    without its weight on itself, the weights of repeated tiles added up.
+
+    Bags are aggregated one after the other, since each makes a square of its own.
+
+    Args:
+        encoder: Name of an encoder, or a mapping of its name and arguments.
+        num_outputs: Number of logits.
+        hidden_dim: Width of the tokens, divided by 8.
+        num_landmarks: Landmarks of the attention.
+
+    References:
+        Shao, Bian, Chen, Wang, Zhang, Ji, Zhang. TransMIL: transformer based correlated multiple instance learning for
+        whole slide image classification. NeurIPS 2021, algorithm 2 (TPT) and 3 (PPEG).
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderSpec = "tile_cnn",
+        num_outputs: int = 1,
+        hidden_dim: int = 512,
+        num_landmarks: int = 256,
+    ) -> None:
+        super().__init__(encoder, num_outputs)
+        self.hidden_dim = hidden_dim
+        self.num_landmarks = num_landmarks
+        self.hidden_layer = nn.Sequential(nn.Linear(self.tile_encoder.embedding_dim, hidden_dim), nn.ReLU())
+        self.class_token = nn.Parameter(torch.randn(1, 1, hidden_dim) * 0.02)
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(hidden_dim) for _ in range(3))
+        self.attention1 = NystromAttention(hidden_dim, num_landmarks=num_landmarks)
+        self.attention2 = NystromAttention(hidden_dim, num_landmarks=num_landmarks)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(hidden_dim, hidden_dim, size, padding=size // 2, groups=hidden_dim) for size in (7, 5, 3)
+        )
+        self.classification_layer = nn.Linear(hidden_dim, num_outputs)
+
+    def aggregate(self, embeddings: Tensor, mask: Tensor | None = None) -> MILOutput:
+        mask = full_mask(embeddings, mask)
+        attention = torch.zeros(mask.shape, dtype=embeddings.dtype, device=embeddings.device)
+        logits = []
+        for index, real in enumerate(mask):
+            bag_logits, weights = self._aggregate_bag(embeddings[index, real][None])
+            logits.append(bag_logits)
+            attention[index, real] = weights.to(attention.dtype)
+        return MILOutput(torch.cat(logits), attention)
+
+    def _aggregate_bag(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits `(1, num_outputs)` and attention `(tiles,)` of one bag `(1, tiles, dim)`."""
+        hidden = self.hidden_layer(embeddings)
+        length = hidden.shape[1]
+        side = math.isqrt(length - 1) + 1
+        square = torch.cat([hidden, hidden[:, : side * side - length]], 1)
+        tokens = torch.cat([self.class_token.expand(1, -1, -1), square], 1)
+        tokens = tokens + self.attention1(self.norm1(tokens))[0]
+        tokens = torch.cat([tokens[:, :1], self._encode_position(tokens[:, 1:], side)], 1)
+        mixed, weights = self.attention2(self.norm2(tokens))
+        token = self.norm3(tokens + mixed)[:, 0]
+        on_tiles = weights[0, 1:]
+        attention = on_tiles[:length].clone()
+        repeated = len(on_tiles) - length
+        attention[:repeated] = attention[:repeated] + on_tiles[length:]
+        return self.classification_layer(token), attention / attention.sum()
+
+    def _encode_position(self, tokens: Tensor, side: int) -> Tensor:
+        """Add three depthwise convolutions over the square of tiles."""
+        maps = tokens.transpose(1, 2).unflatten(2, (side, side))
+        maps = maps + sum(convolution(maps) for convolution in self.convolutions)
+        return maps.flatten(2).transpose(1, 2)

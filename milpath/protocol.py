@@ -1,0 +1,176 @@
+"""Repeated cross-validation: every method on the same folds, each training in a folder of its own."""
+
+import itertools
+import json
+import logging
+import multiprocessing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from rich.progress import track
+
+from milpath.configuration import CONFIG_DIR
+from milpath.provenance import write_json, write_text
+from milpath.train import run
+
+# The rows of a table: what each adds to the command line of milpath.train.
+METHODS: Mapping[str, tuple[str, ...]] = {
+    "attention": ("model=attention_mil", "model.gated=false"),
+    "gated_attention": ("model=attention_mil", "model.gated=true"),
+    "instance_max": ("model=instance_pool_mil", "model.pooling=max"),
+    "instance_mean": ("model=instance_pool_mil", "model.pooling=mean"),
+    "instance_lse": ("model=instance_pool_mil", "model.pooling=log_sum_exp"),
+    "embedding_max": ("model=embedding_pool_mil", "model.pooling=max"),
+    "embedding_mean": ("model=embedding_pool_mil", "model.pooling=mean"),
+    "embedding_lse": ("model=embedding_pool_mil", "model.pooling=log_sum_exp"),
+    "dsmil": ("model=dsmil", "auxiliary_loss=dsmil_max_instance"),
+    "clam_sb": ("model=clam_sb", "auxiliary_loss=clam_clustering"),
+    "trans_mil": ("model=trans_mil",),
+}
+FAILURE = "failure.txt"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a table: a method on one fold of one repeat with one candidate of the search.
+
+    Attributes:
+        method: Name in `METHODS`.
+        repeat: 0-based; repeats differ in their folds and seeds.
+        fold: 0-based; the test split.
+        candidate: The searched values, as words of the command line.
+        run_dir: Folder of the training.
+        overrides: The whole command line.
+    """
+
+    method: str
+    repeat: int
+    fold: int
+    candidate: tuple[str, ...]
+    run_dir: Path
+    overrides: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return f"{self.method}, repeat {self.repeat}, fold {self.fold}"
+
+
+def plan_trainings(
+    experiment: str,
+    methods: Sequence[str],
+    folds: int,
+    repeats: int,
+    output: Path,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    search: Mapping[str, Sequence[Any]] | None = None,
+) -> list[Training]:
+    """Return every training of a table, the folds of one method and repeat after each other.
+
+    Raises:
+        ValueError: If a method is unknown or named twice, or there are fewer than two folds or no repeat.
+    """
+    if unknown := [name for name in methods if name not in METHODS]:
+        raise ValueError(f"unknown methods {', '.join(unknown)}; there are {', '.join(METHODS)}")
+    if len(set(methods)) != len(methods) or not methods:
+        raise ValueError(f"methods={list(methods)} must name each method once")
+    if folds < 2 or repeats < 1:
+        raise ValueError(f"a table needs folds >= 2 and repeats >= 1, not folds={folds} repeats={repeats}")
+    return list(_plan(experiment, methods, folds, repeats, output, seed, overrides, search or {}))
+
+
+def _plan(
+    experiment: str,
+    methods: Sequence[str],
+    folds: int,
+    repeats: int,
+    output: Path,
+    seed: int,
+    overrides: Sequence[str],
+    search: Mapping[str, Sequence[Any]],
+) -> Iterator[Training]:
+    candidates = [
+        tuple(f"{key}={value}" for key, value in zip(search, values, strict=True))
+        for values in itertools.product(*search.values())
+    ]
+    for method, repeat, fold in itertools.product(methods, range(repeats), range(folds)):
+        for number, candidate in enumerate(candidates):
+            runs_dir = output / "runs" / method / f"repeat_{repeat}"
+            name = f"fold_{fold}" + (f"_candidate_{number}" if search else "")
+            words = (
+                f"experiment={experiment}",
+                *METHODS[method],
+                *overrides,
+                *candidate,
+                f"data.num_folds={folds}",
+                f"data.fold={fold}",
+                f"data.split_seed={seed + repeat}",
+                f"seed={seed + repeat * folds + fold}",
+                f"paths.runs_dir={json.dumps(str(runs_dir))}",
+                f"run_name={name}",
+                "report=false",
+            )
+            yield Training(method, repeat, fold, candidate, runs_dir / name, words)
+
+
+def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training]:
+    """Run what is not done yet; a training that stopped half-way goes on from its last checkpoint.
+
+    Args:
+        trainings: The plan.
+        jobs: Trainings at a time, each in a process of its own.
+
+    Returns:
+        The trainings that failed; the reason of each lies in its folder as `failure.txt`.
+    """
+    waiting = [training for training in trainings if not (training.run_dir / "metrics.json").exists()]
+    if jobs == 1:
+        for training in track(waiting, description="trainings"):
+            _run_training(training)
+    else:
+        # Forked processes inherit locks of threads that they do not have.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+            futures = [pool.submit(_run_training, training) for training in waiting]
+            for future in track(as_completed(futures), description="trainings", total=len(futures)):
+                future.result()
+    return [training for training in trainings if not (training.run_dir / "metrics.json").exists()]
+
+
+def _run_training(training: Training) -> None:
+    """Train, and write down why if it fails: the other folds must not be lost with it."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    training.run_dir.mkdir(parents=True, exist_ok=True)
+    failure = training.run_dir / FAILURE
+    failure.unlink(missing_ok=True)
+    try:
+        run(compose_training((*training.overrides, "resume_from=auto", "callbacks.progress=null")))
+    except Exception as error:
+        write_text(failure, f"{type(error).__name__}: {error}\n")
+
+
+def compose_training(words: Iterable[str]) -> Any:
+    """Return the configuration of `milpath.train` for the words of a command line."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose("train", overrides=list(words))
+
+
+def save_plan(trainings: Sequence[Training], output: Path) -> None:
+    """Write `plan.json`, or refuse to mix two tables in one folder.
+
+    Raises:
+        ValueError: If the folder holds a table of other trainings.
+    """
+    plan = [list(training.overrides) for training in trainings]
+    path = output / "plan.json"
+    if path.exists() and json.loads(path.read_text()) != plan:
+        raise ValueError(f"{output} holds another table; give another output folder, or the same words as before")
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(path, plan)

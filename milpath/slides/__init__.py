@@ -1,0 +1,1 @@
+"""Slides: reading, cutting into tiles, drawing. Numpy and image libraries alone."""

@@ -1,0 +1,212 @@
+"""The learner: trains any network that keeps the contract `forward(tiles, mask) -> MILOutput`."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypedDict
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.nn import Module, Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from milpath.data.bag import BagBatch
+from milpath.models.checkpoint import Card, card_to_dict, describe_network
+from milpath.models.output import MILOutput
+from milpath.models.task import class_probabilities
+from milpath.training.losses import bag_losses
+from milpath.training.metrics import SplitMetrics
+
+AuxiliaryLoss = Callable[[Module, Tensor, Tensor, MILOutput, Tensor], Tensor]
+
+
+class BagPredictions(TypedDict):
+    """What the network says of a batch: on the CPU, one entry a bag, attention without padding."""
+
+    bag_ids: list[str]
+    labels: Tensor
+    probabilities: Tensor
+    attention: list[Tensor]
+
+
+class MILClassifier(LightningModule):
+    """Train a multiple-instance network with the loss and the metrics of its task.
+
+    Two classes are trained with binary cross-entropy on one logit, more with cross-entropy, ordered ones with
+    cross-entropy on cumulative logits; each from logits, in float32 whatever the precision of the network. The loss of a
+    step is the sum over the bags of all processes divided by their number, so n processes with batch b train as one
+    process with batch n*b does, also when the last batches are uneven.
+
+    Args:
+        network: A network of `milpath.models`.
+        class_names: Names of the classes in the order of their numbers.
+        task: "binary", "nominal" or "ordinal".
+        optimizer: Makes the optimizer from the parameters.
+        scheduler: Makes the learning-rate scheduler (stepped each epoch) from the optimizer; None keeps the rate.
+        auxiliary_loss: An additional loss `(network, embeddings, mask, output, labels) -> scalar`; None for none.
+        class_weights: Factor on the loss of each class; None weighs bags alike.
+        threshold: Operating point of a binary task.
+        temperature: Divides the logits of predictions; 1 leaves them as trained.
+        tiling: How slides become tiles, kept in the checkpoint so that a slide can be predicted as it was trained.
+        data: The configuration of the data, kept in the checkpoint so that `evaluate` finds them again.
+    """
+
+    def __init__(
+        self,
+        network: Module,
+        *,
+        class_names: Sequence[str],
+        task: str,
+        optimizer: Callable[[Iterable[Parameter]], Optimizer] | None = None,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        auxiliary_loss: AuxiliaryLoss | None = None,
+        class_weights: Sequence[float] | None = None,
+        threshold: float = 0.5,
+        temperature: float = 1.0,
+        tiling: dict[str, Any] | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.class_names = tuple(class_names)
+        self.task = task
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.auxiliary_loss = auxiliary_loss
+        self.threshold = threshold
+        self.temperature = temperature
+        self.tiling = tiling or {}
+        self.data = data or {}
+        weights = torch.tensor(list(class_weights) if class_weights is not None else [1.0] * len(self.class_names))
+        # Not persistent: the weights follow from the data of this run and do not belong to the network.
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.val_metrics = SplitMetrics(task, len(self.class_names), threshold)
+        self._epoch_sums: dict[str, list[Tensor]] = {}
+        self._unchecked: tuple[int, list[str], Tensor] | None = None
+
+    def forward(self, tiles: Tensor, mask: Tensor | None = None) -> MILOutput:
+        """Return what the network says."""
+        output: MILOutput = self.network(tiles, mask)
+        return output
+
+    def training_step(self, batch: BagBatch, batch_idx: int) -> Tensor:
+        losses = self._bag_losses(batch)
+        loss = losses.sum() / batch.global_size * self.trainer.world_size
+        # Reading a number off a GPU waits for it: look at the step before, whose number is there by now.
+        self._check_finite()
+        self._unchecked = (self.global_step, batch.bag_ids, loss.detach())
+        if loss.device.type == "cpu":
+            self._check_finite()
+        self._add("train/loss", losses.detach().sum(), len(losses))
+        return loss
+
+    def on_train_start(self) -> None:
+        self._unchecked = None
+
+    def validation_step(self, batch: BagBatch, batch_idx: int) -> None:
+        output = self(batch.tiles, batch.mask)
+        losses = bag_losses(output.logits.float(), batch.labels, self.task)
+        self.val_metrics.update(class_probabilities(output.logits.float(), self.task), batch.labels)
+        self._add("val/loss", losses.sum(), len(losses))
+        self._add("val/attention_entropy", attention_entropy(output.attention, batch.mask).sum(), len(losses))
+
+    def predict_step(self, batch: BagBatch, batch_idx: int) -> BagPredictions:
+        output = self(batch.tiles, batch.mask)
+        probabilities = class_probabilities(output.logits.float(), self.task, self.temperature).cpu()
+        lengths = batch.mask.sum(1).tolist()
+        attention = output.attention.float().cpu()
+        return BagPredictions(
+            bag_ids=list(batch.bag_ids),
+            labels=batch.labels.cpu(),
+            probabilities=probabilities,
+            attention=[weights[:length].clone() for weights, length in zip(attention, lengths, strict=True)],
+        )
+
+    def on_train_epoch_end(self) -> None:
+        self._check_finite()
+        self._log_means("train/")
+
+    def on_validation_start(self) -> None:
+        self._check_finite()
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_means("val/")
+        values = self.val_metrics.compute()
+        self.val_metrics.reset()
+        # Lightning refuses None; an undefined metric is left out, and the data module has said why.
+        self.log_dict({f"val/{name}": value for name, value in values.items() if value is not None}, prog_bar=False)
+
+    def configure_optimizers(self) -> Any:
+        if self.make_optimizer is None:
+            raise ValueError("this classifier only evaluates: give MILClassifier an optimizer to train it")
+        optimizer = self.make_optimizer([p for p in self.network.parameters() if p.requires_grad])
+        if self.make_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
+
+    def card(self) -> Card:
+        """Return what a checkpoint of this classifier says of itself."""
+        return Card(
+            network=describe_network(self.network),
+            class_names=self.class_names,
+            task=self.task,
+            threshold=self.threshold,
+            temperature=self.temperature,
+            tiling=self.tiling,
+            data=self.data,
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["milpath"] = card_to_dict(self.card())
+
+    def _bag_losses(self, batch: BagBatch) -> Tensor:
+        """Return the weighted loss of each bag, `(bags,)`; an auxiliary loss counts once for each bag."""
+        if self.auxiliary_loss is None:
+            output = self(batch.tiles, batch.mask)
+            extra: Tensor | float = 0.0
+        else:
+            embeddings = self.network.encode(batch.tiles, batch.mask)  # type: ignore[operator]
+            output = self.network.aggregate(embeddings, batch.mask)  # type: ignore[operator]
+            extra = self.auxiliary_loss(self.network, embeddings, batch.mask, output, batch.labels)
+        weights = self.class_weights[batch.labels]  # type: ignore[index]
+        return weights * bag_losses(output.logits.float(), batch.labels, self.task) + extra
+
+    def _check_finite(self) -> None:
+        """Stop before a checkpoint is written when the loss of the last step was not a number."""
+        if self._unchecked is None:
+            return
+        step, bag_ids, loss = self._unchecked
+        self._unchecked = None
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"train/loss is {loss.item()} at epoch {self.current_epoch}, step {step}, "
+                f"bags {', '.join(map(repr, bag_ids))}; the last checkpoint is whole: lower optimizer.lr, set "
+                "trainer.gradient_clip_val=1.0 or trainer.precision=32-true, and go on with resume_from=auto"
+            )
+
+    def _add(self, name: str, total: Tensor, count: int) -> None:
+        """Add to the sum behind an epoch's mean."""
+        pair = torch.stack([total.float(), torch.tensor(float(count), device=total.device)])
+        self._epoch_sums.setdefault(name, []).append(pair)
+
+    def _log_means(self, prefix: str) -> None:
+        """Log the means over the bags of all processes: SUM and division, since not every backend can average."""
+        for name in [name for name in self._epoch_sums if name.startswith(prefix)]:
+            pair = torch.stack(self._epoch_sums.pop(name)).sum(0)
+            total, count = self.trainer.strategy.reduce(pair, reduce_op="sum")
+            self.log(name, (total / count).float(), prog_bar=True)
+
+
+def attention_entropy(attention: Tensor, mask: Tensor) -> Tensor:
+    """Return the entropy of each bag's attention over the entropy of equal weights, `(bags,)` in [0, 1].
+
+    0 is all weight on one tile, 1 is equal weights; a bag of one tile counts as 0. Both ends, held over epochs, are the
+    collapse that a user should see early.
+
+    Example:
+        >>> mask = torch.ones(2, 4, dtype=torch.bool)
+        >>> attention_entropy(torch.tensor([[0.25, 0.25, 0.25, 0.25], [1.0, 0, 0, 0]]), mask)
+        tensor([1., 0.])
+    """
+    entropy = torch.special.entr(attention.float()).sum(1)
+    return entropy / mask.sum(1).clamp(min=2).log()

@@ -1,0 +1,47 @@
+"""Where a run goes on, and when it must not."""
+
+import pickle
+from pathlib import Path
+
+import torch
+
+
+def resume_path(resume_from: str | None, checkpoints_dir: Path) -> Path | None:
+    """Return the checkpoint to go on from, None to start anew.
+
+    Args:
+        resume_from: None, "auto" (`last.ckpt` of this run if there is one) or the path of a checkpoint.
+        checkpoints_dir: Folder of this run's checkpoints.
+
+    Raises:
+        FileExistsError: If the folder holds a run and `resume_from` is None: its checkpoints would be overwritten.
+        FileNotFoundError: If the path does not exist.
+        ValueError: If the checkpoint holds weights only, so that training cannot go on from it.
+    """
+    last = checkpoints_dir / "last.ckpt"
+    if resume_from is None:
+        if last.exists():
+            raise FileExistsError(
+                f"{checkpoints_dir.parent} holds a run already; give another run_name, or resume_from=auto to go on"
+            )
+        return None
+    if resume_from == "auto":
+        return last if last.exists() else None
+    path = Path(resume_from)
+    if not path.is_file():
+        raise FileNotFoundError(f"resume_from={path} does not exist; give the path of a last.ckpt, or auto")
+    return path
+
+
+def require_trainer_state(path: Path) -> None:
+    """Refuse a file from which training cannot go on: not a checkpoint, code inside, weights alone.
+
+    Raises:
+        ValueError: With one line that says which of these it is.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is not a checkpoint of milpath ({type(error).__name__}); give a last.ckpt") from None
+    if not isinstance(content, dict) or not {"loops", "optimizer_states", "milpath"} <= set(content):
+        raise ValueError(f"{path} holds no state of training; resume from the checkpoints/last.ckpt of a run")

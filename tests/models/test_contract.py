@@ -1,0 +1,192 @@
+"""What every network promises, tested on every network and every encoder."""
+
+import inspect
+
+import pytest
+import torch
+
+from milpath import models
+from milpath.models import MILOutput, load_network, save_network
+from milpath.models.encoders import TORCHVISION_BACKBONES
+from milpath.models.network import MILNetwork
+
+FEATURES = {"name": "linear", "num_features": 12, "hidden_dims": [32]}
+NETWORKS = {
+    "AttentionMIL": {},
+    "AttentionMIL gated": {"gated": True},
+    "EmbeddingPoolMIL mean": {"pooling": "mean"},
+    "EmbeddingPoolMIL max": {"pooling": "max"},
+    "EmbeddingPoolMIL log_sum_exp": {"pooling": "log_sum_exp"},
+    "InstancePoolMIL mean": {"pooling": "mean"},
+    "InstancePoolMIL max": {"pooling": "max"},
+    "InstancePoolMIL log_sum_exp": {"pooling": "log_sum_exp", "sharpness": 2.0},
+    "DSMIL": {},
+    "CLAMSB": {"hidden_dim": 16, "attention_dim": 8},
+    "TransMIL": {"hidden_dim": 32, "num_landmarks": 16},
+}
+ENCODERS = {
+    "tile_cnn": ({"name": "tile_cnn", "tile_size": 24, "embedding_dim": 16}, (3, 24, 24)),
+    "lenet5": ("lenet5", (1, 28, 28)),
+    "linear": (FEATURES, (12,)),
+    "efficientnet_lite0": ({"name": "efficientnet_lite0"}, (3, 32, 32)),
+    **{name: ({"name": name}, (3, 32, 32)) for name in TORCHVISION_BACKBONES},
+}
+
+
+def make(case: str, num_outputs: int = 1, encoder=FEATURES) -> MILNetwork:
+    torch.manual_seed(0)
+    name = case.split()[0]
+    return getattr(models, name)(encoder=encoder, num_outputs=num_outputs, **NETWORKS[case])
+
+
+@pytest.fixture(params=NETWORKS, ids=lambda case: case.replace(" ", "_"))
+def case(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def bags() -> torch.Tensor:
+    return torch.randn(3, 7, 12, generator=torch.Generator().manual_seed(1))
+
+
+def test_every_network_of_the_library_is_tested_here():
+    networks = {name for name in models.__all__ if inspect.isclass(getattr(models, name))} - {"MILOutput"}
+    assert networks == {case.split()[0] for case in NETWORKS}
+
+
+@pytest.mark.parametrize("num_outputs", [1, 6])
+def test_the_output_is_whole_and_attention_is_a_normalised_weight(case, bags, num_outputs):
+    output = make(case, num_outputs).eval()(bags)
+    assert isinstance(output, MILOutput)
+    assert output.logits.shape == (3, num_outputs)
+    assert output.attention.shape == (3, 7)
+    assert (output.attention >= 0).all()
+    torch.testing.assert_close(output.attention.sum(1), torch.ones(3))
+
+
+# All but TransMIL, whose position encoding reads the order of tiles, by design of its authors.
+@pytest.mark.parametrize("case", [case for case in NETWORKS if case != "TransMIL"])
+def test_the_order_of_tiles_changes_nothing(case, bags):
+    network = make(case).eval()
+    order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
+    straight, turned = network(bags), network(bags[:, order])
+    torch.testing.assert_close(turned.logits, straight.logits, atol=1e-6, rtol=0)
+    torch.testing.assert_close(turned.attention, straight.attention[:, order], atol=1e-6, rtol=0)
+
+
+def test_padding_changes_nothing_and_gets_no_attention(case, bags):
+    network = make(case, 3).eval()
+    padded = torch.cat([bags, torch.full((3, 5, 12), 1e4)], 1)
+    mask = torch.arange(12).expand(3, 12) < 7
+    plain, output = network(bags), network(padded, mask)
+    torch.testing.assert_close(output.logits, plain.logits, atol=1e-6, rtol=0)
+    torch.testing.assert_close(output.attention[:, :7], plain.attention, atol=1e-6, rtol=0)
+    assert (output.attention[:, 7:] == 0).all()
+
+
+def test_bags_of_different_length_in_a_batch_equal_each_bag_alone(case, bags):
+    network = make(case).eval()
+    lengths = (7, 1, 4)
+    mask = torch.stack([torch.arange(7) < length for length in lengths])
+    together = network(bags, mask)
+    for index, length in enumerate(lengths):
+        alone = network(bags[index : index + 1, :length])
+        torch.testing.assert_close(together.logits[index], alone.logits[0], atol=1e-6, rtol=0)
+        torch.testing.assert_close(together.attention[index, :length], alone.attention[0], atol=1e-6, rtol=0)
+
+
+def test_the_gradient_reaches_every_parameter(case, bags):
+    network = make(case, 2).train()
+    embeddings = network.encode(bags)
+    output = network.aggregate(embeddings)
+    loss = output.logits.square().sum() + (output.attention * torch.arange(7.0)).sum()
+    for label in range(getattr(network, "num_instance_classes", 0)):
+        loss = loss + network.instance_logits(embeddings[0], label).square().sum()
+    loss.backward()
+    without = [
+        name for name, value in network.named_parameters() if value.grad is None or not torch.isfinite(value.grad).all()
+    ]
+    assert without == []
+
+
+@pytest.mark.parametrize("length", [1, 1044])
+def test_a_bag_of_one_tile_and_one_of_a_thousand_are_bags(case, length):
+    output = make(case).eval()(torch.randn(1, length, 12))
+    assert torch.isfinite(output.logits).all()
+    assert output.attention.sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_an_empty_bag_is_refused_by_number(case, bags):
+    mask = torch.ones(3, 7, dtype=torch.bool)
+    mask[1] = False
+    with pytest.raises(ValueError, match="bag 1 of the batch has no real tile"):
+        make(case)(bags, mask)
+    with pytest.raises(ValueError, match="no real tile"):
+        make(case)(bags[:, :0])
+
+
+def test_a_mask_that_does_not_fit_is_refused(case, bags):
+    with pytest.raises(ValueError, match=r"mask must be bool of shape \(3, 7\)"):
+        make(case)(bags, torch.ones(3, 7))
+
+
+def test_half_precision_keeps_attention_a_weight(case, bags):
+    network = make(case).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = network(bags)
+    torch.testing.assert_close(output.attention.float().sum(1), torch.ones(3), atol=1e-2, rtol=0)
+    torch.testing.assert_close(output.logits.float(), network(bags).logits, atol=0.1, rtol=0.1)
+
+
+def test_arguments_are_kept_and_build_the_network_again(case, bags, tmp_path):
+    network = make(case, 2).eval()
+    for name in inspect.signature(type(network)).parameters:
+        assert hasattr(network, name), name
+    save_network(network, tmp_path / "network.pt", class_names=("a", "b", "c"), task="ordinal")
+    again = load_network(tmp_path / "network.pt")
+    assert type(again) is type(network)
+    assert not again.training
+    torch.testing.assert_close(again(bags), network(bags), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_ignores_padding_and_passes_gradients(name):
+    encoder, shape = ENCODERS[name]
+    network = make("AttentionMIL", encoder=encoder).eval()
+    tiles = torch.rand(2, 3, *shape)
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    output = network(tiles, mask)
+    torch.testing.assert_close(output.logits[1], network(tiles[1:, :1]).logits[0], atol=1e-5, rtol=1e-5)
+    output.logits.sum().backward()
+    assert all(value.grad is not None for value in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["tile_cnn", "resnet18"])
+def test_checkpointing_and_micro_batches_give_equal_gradients(name):
+    spec, shape = ENCODERS[name]
+    tiles = torch.rand(2, 5, *shape)
+    gradients = []
+    for options in ({}, {"activation_checkpointing": True, "tile_micro_batch": 3}):
+        network = make("AttentionMIL", encoder={**spec, **options}).eval()
+        network(tiles).logits.sum().backward()
+        gradients.append([value.grad for value in network.parameters()])
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
+
+
+def test_padding_does_not_reach_the_statistics_of_batch_normalisation():
+    tiles = torch.rand(1, 4, 3, 32, 32)
+    tiles[:, 2:] = 50
+    padded, alone = (make("AttentionMIL", encoder="resnet18").train() for _ in range(2))
+    padded(tiles, torch.tensor([[True, True, False, False]]))
+    alone(tiles[:, :2])
+    torch.testing.assert_close(padded.state_dict(), alone.state_dict())
+
+
+def test_a_frozen_encoder_stays_in_evaluation_mode_and_learns_nothing():
+    network = make("AttentionMIL", encoder={"name": "resnet18", "frozen": True}).train()
+    before = {name: value.clone() for name, value in network.tile_encoder.state_dict().items()}
+    network(torch.rand(2, 2, 3, 32, 32)).logits.sum().backward()
+    assert not network.tile_encoder.training
+    assert all(torch.equal(value, before[name]) for name, value in network.tile_encoder.state_dict().items())
+    assert network.classification_layer.weight.grad is not None
+    assert not any(parameter.requires_grad for parameter in network.tile_encoder.parameters())
