@@ -1,0 +1,163 @@
+"""The account: opened once, checked before anything is uploaded, with errors that say what to type."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+")
+_SDK_CONFIG = "SAGEMAKER_USER_CONFIG_OVERRIDE"
+
+
+def open_account(region: str | None) -> Any:
+    """Return a boto3 session with credentials and a region.
+
+    Raises:
+        ValueError: If either is missing.
+        ImportError: If the extra is not installed.
+    """
+    require_extra()
+    import boto3
+    from botocore.exceptions import ProfileNotFound
+
+    try:
+        account = boto3.Session(region_name=region)
+    except ProfileNotFound as error:
+        raise ValueError(f"{error}; run: aws configure") from None
+    if account.region_name is None:
+        raise ValueError("no AWS region is known; add sagemaker.region=eu-central-1 (or yours), or run: aws configure")
+    if account.get_credentials() is None:
+        raise ValueError(
+            "no AWS credentials were found; run: aws configure, or aws sso login, or export AWS_PROFILE=NAME"
+        )
+    return account
+
+
+def open_sdk(account: Any, bucket: str) -> Any:
+    """Return a session of the SageMaker SDK that tells nobody but AWS's service what is done."""
+    prepare_sdk()
+    from sagemaker.core.helper.session_helper import Session
+
+    return Session(boto_session=account, default_bucket=bucket)
+
+
+def prepare_sdk() -> None:
+    """Set what the SDK reads from the environment while it is imported; what the user has set stays."""
+    require_extra()
+    own = Path.home() / ".config" / "sagemaker" / "config.yaml"
+    if not own.exists():
+        os.environ.setdefault(_SDK_CONFIG, str(Path(__file__).with_name("telemetry_off.yaml")))
+    # The check needs a permission of its own (iam:SimulatePrincipalPolicy); the service checks the role anyway.
+    os.environ.setdefault("SAGEMAKER_VALIDATE_ROLE", "false")
+
+
+def require_extra() -> None:
+    """Stop unless the SageMaker SDK is installed.
+
+    Raises:
+        ImportError: With the command that installs it.
+    """
+    try:
+        import boto3  # noqa: F401
+    except ImportError:
+        raise ImportError("this command needs the SageMaker SDK; run: pip install 'milpath[sagemaker]'") from None
+
+
+def require_role(role: str | None) -> str:
+    """Return the role if it is one.
+
+    Raises:
+        ValueError: If it is missing or not an ARN.
+    """
+    if role is None:
+        raise ValueError(
+            "no role was given; add sagemaker.role=arn:aws:iam::ACCOUNT:role/NAME, or export SAGEMAKER_ROLE "
+            "(a role with AmazonSageMakerFullAccess that sagemaker.amazonaws.com may assume)"
+        )
+    if not _ROLE.fullmatch(role):
+        raise ValueError(f"sagemaker.role={role} is no ARN of the form arn:aws:iam::123456789012:role/NAME")
+    return role
+
+
+def require_bucket(account: Any, bucket: str) -> None:
+    """Check that a bucket exists, may be used and lies in the region of the job.
+
+    Raises:
+        ValueError: If not.
+    """
+    from botocore.exceptions import ClientError
+
+    with explained("look at the bucket"):
+        try:
+            found = account.client("s3").head_bucket(Bucket=bucket)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in ("404", "NoSuchBucket"):
+                raise ValueError(
+                    f"bucket {bucket} does not exist; run: aws s3 mb s3://{bucket} --region {account.region_name}"
+                ) from None
+            if code in ("403", "AccessDenied"):
+                raise ValueError(
+                    f"bucket {bucket} belongs to somebody else or may not be read with these credentials"
+                ) from None
+            raise
+    region = found.get("BucketRegion", account.region_name)
+    if region != account.region_name:
+        raise ValueError(
+            f"bucket {bucket} lies in {region} but the job would run in {account.region_name}; "
+            f"add sagemaker.region={region}, or use another bucket"
+        )
+
+
+def require_objects(account: Any, address: str) -> None:
+    """Check that something lies under an address in S3.
+
+    Raises:
+        ValueError: If nothing does.
+    """
+    bucket, key = split_address(address)
+    with explained(f"list {address}"):
+        found = account.client("s3").list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+    if not found.get("KeyCount"):
+        raise ValueError(f"nothing lies under {address}; run: aws s3 cp --recursive FOLDER {address}")
+
+
+def upload(account: Any, path: Path, address: str) -> None:
+    """Copy a file to an address in S3, encrypted as the bucket says."""
+    bucket, key = split_address(address)
+    with explained(f"write {address}"):
+        account.client("s3").upload_file(str(path), bucket, key)
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """Return bucket and key of an address.
+
+    Example:
+        >>> split_address("s3://slides/panda/train")
+        ('slides', 'panda/train')
+    """
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    if not address.startswith("s3://") or not bucket:
+        raise ValueError(f"{address} is no address of the form s3://bucket/key")
+    return bucket, key
+
+
+@contextmanager
+def explained(action: str) -> Iterator[None]:
+    """Turn what AWS answers into one line that says what was tried.
+
+    Args:
+        action: What is tried inside, as words after "could not".
+    """
+    from boto3.exceptions import S3UploadFailedError
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        answer = error.response.get("Error", {})
+        raise ValueError(f"could not {action}: {answer.get('Code')}: {answer.get('Message')}") from None
+    except (BotoCoreError, S3UploadFailedError) as error:
+        raise ValueError(f"could not {action}: {' '.join(str(error).split())}") from None

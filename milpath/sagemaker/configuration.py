@@ -1,0 +1,92 @@
+"""Root keys of the SageMaker commands, and what a training's command line becomes inside a job."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import MISSING, DictConfig
+
+from milpath.configuration import TrainConfig
+from milpath.sagemaker.settings import JobSettings
+
+# What every job has unless its command line says otherwise.
+JOB_DEFAULTS = {
+    "trainer": "sagemaker",
+    "paths": "sagemaker",
+    "resume_from": "auto",
+    "run_name": "${oc.env:TRAINING_JOB_NAME,local}",
+}
+# One line an epoch in place of a progress bar: SageMaker reads metrics from what a job prints.
+_EPOCH_LINE = "++callbacks.progress._target_=milpath.sagemaker.epoch_line.EpochLine"
+_LAUNCH_KEYS = ("sagemaker", "dry_run", "wait", "tune", "hydra")
+
+# The schema is merged over `train`, so its keys must not have defaults that would win over those of train.yaml.
+LaunchConfig = make_dataclass(
+    "LaunchConfig",
+    [(item.name, item.type, field(default=MISSING)) for item in fields(TrainConfig)]
+    + [("dry_run", bool, field(default=False)), ("wait", bool, field(default=False))],
+    bases=(TrainConfig,),
+)
+TuneConfig = make_dataclass("TuneConfig", [("tune", Any, field(default=MISSING))], bases=(LaunchConfig,))
+
+
+@dataclass
+class PackageConfig:
+    """Root keys of `python -m milpath.sagemaker.package`."""
+
+    checkpoint: str = MISSING
+    output: str = "model.tar.gz"
+
+
+_store = ConfigStore.instance()
+_store.store(name="sagemaker_launch_schema", node=LaunchConfig)
+_store.store(name="sagemaker_tune_schema", node=TuneConfig)
+_store.store(name="sagemaker_package_schema", node=PackageConfig)
+
+
+def settings_of(config: DictConfig) -> JobSettings:
+    """Return the checked `sagemaker` group of a configuration."""
+    from omegaconf import OmegaConf
+
+    return JobSettings.of(OmegaConf.to_container(config.sagemaker, resolve=True))  # type: ignore[arg-type]
+
+
+def job_overrides(words: Sequence[str]) -> list[str]:
+    """Return the command line of `milpath.train` inside a job.
+
+    Args:
+        words: The command line of `launch`; what concerns SageMaker alone is left out.
+
+    Example:
+        >>> job_overrides(["experiment=panda_attention", "trainer=sagemaker_smddp", "sagemaker.spot=true"])[-2:]
+        ['experiment=panda_attention', 'trainer=sagemaker_smddp']
+    """
+    kept = [word for word in words if _key(word).split(".")[0].split("@")[0] not in _LAUNCH_KEYS]
+    given = {_key(word) for word in kept}
+    defaults = [f"{key}={value}" for key, value in JOB_DEFAULTS.items() if key not in given]
+    return [*defaults, _EPOCH_LINE, *kept]
+
+
+def compose_job() -> tuple[DictConfig, list[str]]:
+    """Compose the training as the job will, so that a typo costs nothing.
+
+    Returns:
+        The configuration of the training and the command line that gives it.
+    """
+    overrides = job_overrides(list(HydraConfig.get().overrides.task))
+    return compose("train", overrides), overrides
+
+
+def own_config_dirs() -> list[Path]:
+    """Return the folders with configuration files that the user added on the command line."""
+    sources = HydraConfig.get().runtime.config_sources
+    return [Path(source.path) for source in sources if source.provider == "command-line" and source.schema == "file"]
+
+
+def _key(word: str) -> str:
+    """Return the key of an override: `++a.b=1` is about `a.b`."""
+    return word.lstrip("+~").partition("=")[0]

@@ -1,0 +1,57 @@
+"""Train on SageMaker: `python -m milpath.sagemaker.launch experiment=NAME sagemaker.instance_type=ml.g5.xlarge`.
+
+Every word of `milpath.train` works; `sagemaker.KEY=VALUE` says where and on what, `dry_run=true` prints the request.
+"""
+
+import json
+import sys
+from typing import Any
+
+from omegaconf import DictConfig
+
+from milpath.command import command
+from milpath.sagemaker import submit
+from milpath.sagemaker.aws import explained, open_sdk
+from milpath.sagemaker.configuration import settings_of
+from milpath.sagemaker.job import prepare_job
+
+
+def run(config: DictConfig) -> dict[str, Any]:
+    """Check the training, upload its source and submit it.
+
+    Args:
+        config: The composed root of the `sagemaker_launch` command.
+
+    Returns:
+        The request that was sent, or with `dry_run` would be sent.
+
+    Raises:
+        ValueError: If the training cannot be composed or the account is not ready; the message says what to type.
+    """
+    settings = settings_of(config)
+    job = prepare_job(settings, offline=config.dry_run)
+    if config.dry_run:
+        sys.stdout.write(json.dumps(job.request, indent=2) + "\n")
+        return job.request
+    trainer = submit.model_trainer(job.request, open_sdk(job.account, str(settings.bucket)))
+    with explained("submit the job"):
+        trainer.train(input_data_config=submit.channels(job.request), wait=config.wait, logs=config.wait)
+    name = trainer._latest_training_job.training_job_name
+    sys.stdout.write(
+        f"submitted {name}: {settings.instance_count} x {settings.instance_type} in {job.region}\n"
+        f"checkpoints: {job.request['CheckpointConfig']['S3Uri']}\n"
+        f"results:     {job.request['OutputDataConfig']['S3OutputPath']}/{name}/output/model.tar.gz, output.tar.gz\n"
+        f"follow:      aws logs tail /aws/sagemaker/TrainingJobs --follow --log-stream-name-prefix {name}\n"
+        f"stop:        aws sagemaker stop-training-job --training-job-name {name}\n"
+    )
+    return job.request
+
+
+@command("sagemaker_launch")
+def main(config: DictConfig) -> None:
+    """Run the command."""
+    run(config)
+
+
+if __name__ == "__main__":
+    main()

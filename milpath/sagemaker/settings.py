@@ -1,0 +1,130 @@
+"""Where and on what a SageMaker job runs: the keys of the `sagemaker` configuration group."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+DISTRIBUTIONS = ("torchrun", "smddp")
+INPUT_MODES = ("File", "FastFile")
+SMDDP_INSTANCE_TYPES = ("ml.p4d.24xlarge", "ml.p4de.24xlarge")
+_JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,39}")
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """What a training job is asked for with; each key is explained in `configs/sagemaker/default.yaml`.
+
+    Raises:
+        ValueError: If a value is missing or SageMaker would refuse it; the message says what to type.
+
+    Example:
+        >>> JobSettings(bucket="slides", training="s3://slides/panda", instance_count=2, distribution="smddp")
+        Traceback (most recent call last):
+        ValueError: sagemaker.distribution=smddp runs on ml.p4d.24xlarge or ml.p4de.24xlarge, not on ml.g5.xlarge
+    """
+
+    bucket: str | None = None
+    training: str | None = None
+    testing: str | None = None
+    region: str | None = None
+    role: str | None = None
+    prefix: str = "milpath"
+    job_name: str = "milpath"
+    image: str | None = None
+    image_version: str = "2.10.0"
+    image_python: str = "py313"
+    requirements: str | None = None
+    instance_type: str = "ml.g5.xlarge"
+    instance_count: int = 1
+    volume_size_gb: int = 100
+    distribution: str = "torchrun"
+    processes_per_instance: int | None = None
+    mpi_options: str | None = None
+    input_mode: str = "File"
+    output: str | None = None
+    checkpoints: str | None = None
+    spot: bool = False
+    max_run_seconds: int = 86_400
+    max_wait_seconds: int | None = None
+    keep_alive_seconds: int | None = None
+    metrics: Sequence[str] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    subnets: Sequence[str] = ()
+    security_group_ids: Sequence[str] = ()
+    encrypt_traffic: bool = False
+    kms_key: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.bucket), "sagemaker.bucket must be given: the S3 bucket for code, checkpoints and results")
+        _require(
+            bool(self.training), "sagemaker.training must be given: the S3 folder with the data, s3://bucket/folder"
+        )
+        for name in ("training", "testing", "output", "checkpoints"):
+            uri = getattr(self, name)
+            _require(uri is None or _is_s3(uri), f"sagemaker.{name}={uri} is no address of the form s3://bucket/folder")
+        _require(
+            bool(_JOB_NAME.fullmatch(self.job_name)),
+            f"sagemaker.job_name={self.job_name} must be 1 to 40 letters, digits and hyphens; SageMaker adds the time",
+        )
+        _require_one_of("distribution", self.distribution, DISTRIBUTIONS)
+        _require_one_of("input_mode", self.input_mode, INPUT_MODES)
+        for name in ("instance_count", "volume_size_gb", "max_run_seconds"):
+            _require(getattr(self, name) >= 1, f"sagemaker.{name}={getattr(self, name)} must be at least 1")
+        if self.distribution == "smddp":
+            known = " or ".join(SMDDP_INSTANCE_TYPES)
+            _require(
+                self.instance_type in SMDDP_INSTANCE_TYPES,
+                f"sagemaker.distribution=smddp runs on {known}, not on {self.instance_type}",
+            )
+        _require(
+            self.spot or self.max_wait_seconds is None,
+            "sagemaker.max_wait_seconds is for spot instances: add sagemaker.spot=true, or leave it out",
+        )
+        _require(
+            self.max_wait_seconds is None or self.max_wait_seconds >= self.max_run_seconds,
+            f"sagemaker.max_wait_seconds={self.max_wait_seconds} counts the waiting and the run: "
+            f"at least sagemaker.max_run_seconds={self.max_run_seconds}",
+        )
+        _require(
+            not (self.spot and self.keep_alive_seconds),
+            "sagemaker.keep_alive_seconds (a warm pool) and sagemaker.spot=true exclude each other: choose one",
+        )
+        _require(
+            bool(self.subnets) == bool(self.security_group_ids),
+            "sagemaker.subnets and sagemaker.security_group_ids belong together: give both or none",
+        )
+
+    @property
+    def address(self) -> str:
+        """Return the folder of this library in the bucket."""
+        return f"s3://{self.bucket}/{self.prefix.strip('/')}"
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> "JobSettings":
+        """Return the settings of a configuration.
+
+        Raises:
+            ValueError: If it has a key that is no setting.
+        """
+        names = [item.name for item in fields(cls)]
+        for key in content:
+            _require(key in names, f"sagemaker.{key} is unknown; the keys are {', '.join(names)}")
+        return cls(**content)
+
+
+def _is_s3(uri: str) -> bool:
+    """Return whether this is an address in S3."""
+    return re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?", uri) is not None
+
+
+def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Stop with the list of what is allowed."""
+    _require(value in allowed, f"sagemaker.{name}={value} must be one of {', '.join(allowed)}")
+
+
+def _require(condition: bool, message: str) -> None:
+    """Stop with this message unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
