@@ -66,7 +66,8 @@ def _segment_means(values: Tensor, num_landmarks: int) -> Tensor:
     padded = torch.nn.functional.pad(values, (0, 0, 0, count * segment - length))
     sizes = torch.full((count, 1), float(segment), dtype=values.dtype, device=values.device)
     sizes[-1] = length - (count - 1) * segment
-    return padded.unflatten(2, (count, segment)).sum(3) / sizes
+    means: Tensor = padded.unflatten(2, (count, segment)).sum(3) / sizes
+    return means
 
 
 def pseudo_inverse(matrix: Tensor, num_iterations: int = 6) -> Tensor:

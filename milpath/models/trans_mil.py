@@ -83,6 +83,7 @@ class TransMIL(MILNetwork):
 
     def _encode_position(self, tokens: Tensor, side: int) -> Tensor:
         """Add three depthwise convolutions over the square of tiles."""
-        maps = tokens.transpose(1, 2).unflatten(2, (side, side))
+        maps: Tensor = tokens.transpose(1, 2).unflatten(2, (side, side))
         maps = maps + sum(convolution(maps) for convolution in self.convolutions)
-        return maps.flatten(2).transpose(1, 2)
+        tokens = maps.flatten(2).transpose(1, 2)
+        return tokens

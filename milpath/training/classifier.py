@@ -51,6 +51,8 @@ class MILClassifier(LightningModule):
         data: The configuration of the data, kept in the checkpoint so that `evaluate` finds them again.
     """
 
+    class_weights: Tensor
+
     def __init__(
         self,
         network: Module,
@@ -168,8 +170,8 @@ class MILClassifier(LightningModule):
             embeddings = self.network.encode(batch.tiles, batch.mask)  # type: ignore[operator]
             output = self.network.aggregate(embeddings, batch.mask)  # type: ignore[operator]
             extra = self.auxiliary_loss(self.network, embeddings, batch.mask, output, batch.labels)
-        weights = self.class_weights[batch.labels]  # type: ignore[index]
-        return weights * bag_losses(output.logits.float(), batch.labels, self.task) + extra
+        losses = bag_losses(output.logits.float(), batch.labels, self.task)
+        return self.class_weights[batch.labels] * losses + extra
 
     def _check_finite(self) -> None:
         """Stop before a checkpoint is written when the loss of the last step was not a number."""

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -137,7 +136,7 @@ class SplitMetrics(torch.nn.Module):
 
     def compute(self) -> dict[str, float | None]:
         """Return every metric as a number, None where the labels seen do not define it."""
-        counts = cast(Tensor, self.class_counts.compute())
+        counts = self.class_counts.compute()
         missing = (counts == 0).nonzero().flatten().tolist()
         with warnings.catch_warnings():
             # torchmetrics warns of classes without bags; the None below says the same where it is read.
@@ -182,7 +181,9 @@ def _undefined(task: str, missing: Sequence[int]) -> tuple[str, ...]:
     return ("auroc", *by_positive, *(("specificity",) if 0 in missing else ()))
 
 
-def compute_metrics(probabilities: Tensor, labels: Tensor, task: str, threshold: float = 0.5) -> dict[str, float | None]:
+def compute_metrics(
+    probabilities: Tensor, labels: Tensor, task: str, threshold: float = 0.5
+) -> dict[str, float | None]:
     """Return all metrics of a set of bags at once.
 
     Args:

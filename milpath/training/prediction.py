@@ -60,7 +60,9 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
     by_id = {row[0]: row for row in rows}
     expected = datamodule.bag_ids(split)
     if len(by_id) != len(rows) or set(by_id) != set(expected):
-        raise RuntimeError(f"split {split!r} has {len(expected)} bags, but {len(rows)} predictions of {len(by_id)} came")
+        raise RuntimeError(
+            f"split {split!r} has {len(expected)} bags, but {len(rows)} predictions of {len(by_id)} came"
+        )
     ordered = [by_id[bag_id] for bag_id in expected]
     return Predictions(
         bag_ids=list(expected),

@@ -44,7 +44,8 @@ class Backbone(nn.Module):
         self.name = name
         self.pretrained = pretrained
         self.weights_path = weights_path
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
+        mean: tuple[float, ...] = IMAGENET_MEAN
+        std: tuple[float, ...] = IMAGENET_STD
         if name in TORCHVISION_BACKBONES:
             self.network, self.embedding_dim = _torchvision_network(name, pretrained)
         else:

@@ -35,7 +35,7 @@ class TileEncoder(nn.Module):
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
-        arguments = {"name": spec} if isinstance(spec, str) else dict(spec)
+        arguments: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
         self.name = str(arguments.pop("name", ""))
         self.frozen = bool(arguments.pop("frozen", False))
         self.activation_checkpointing = bool(arguments.pop("activation_checkpointing", False))
@@ -68,7 +68,7 @@ class TileEncoder(nn.Module):
         if mask is not None and mask.device.type == "cpu" and bool(mask.all()):
             mask = None
         if mask is None or self.takes == "features":
-            embeddings = self._encode(tiles.flatten(0, 1)).unflatten(0, (bags, length))
+            embeddings: Tensor = self._encode(tiles.flatten(0, 1)).unflatten(0, (bags, length))
             return embeddings if mask is None else embeddings * mask[..., None]
         real = self._encode(tiles[mask])
         embeddings = real.new_zeros(bags, length, self.embedding_dim)
@@ -87,11 +87,11 @@ class TileEncoder(nn.Module):
             parts = [checkpoint(self.network, part, use_reentrant=False) for part in self._parts(tiles)]
         else:
             parts = [self.network(part) for part in self._parts(tiles)]
-        return torch.cat(parts) if len(parts) > 1 else parts[0]  # type: ignore[arg-type,return-value]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _parts(self, tiles: Tensor) -> tuple[Tensor, ...]:
         """Cut tiles into parts of at most `tile_micro_batch`."""
-        return tiles.split(self.tile_micro_batch or max(1, len(tiles)))
+        return torch.split(tiles, self.tile_micro_batch or max(1, len(tiles)))
 
 
 def _build(name: str, arguments: dict[str, Any]) -> nn.Module:

@@ -1,0 +1,94 @@
+"""Losses that some networks want beside that of the bag: each `(network, embeddings, mask, output, labels) -> scalar`."""
+
+import torch
+from torch import Tensor
+
+from milpath.models import CLAMSB, DSMIL, InstancePoolMIL, MILOutput
+from milpath.training.losses import bag_losses
+
+
+def max_instance_loss(
+    network: DSMIL | InstancePoolMIL,
+    embeddings: Tensor,
+    mask: Tensor,
+    output: MILOutput,
+    labels: Tensor,
+    *,
+    task: str = "binary",
+    weight: float = 1.0,
+) -> Tensor:
+    """Return the loss of the highest tile of each class, which trains the first stream of DSMIL.
+
+    Args:
+        network: A network with `instance_logits`.
+        embeddings: `(bags, tiles, dim)`.
+        mask: bool `(bags, tiles)`.
+        output: What the network said; not used.
+        labels: int64 `(bags,)`.
+        task: "binary", "nominal" or "ordinal".
+        weight: Factor, >= 0.
+
+    References:
+        Li, Li, Eliceiri. Dual-stream multiple instance learning network. CVPR 2021, eq. 3 and the authors' loss.
+    """
+    logits = network.instance_logits(embeddings).masked_fill(~mask[..., None], -torch.inf).amax(1)
+    return weight * bag_losses(logits.float(), labels, task).mean()
+
+
+def clustering_loss(
+    network: CLAMSB,
+    embeddings: Tensor,
+    mask: Tensor,
+    output: MILOutput,
+    labels: Tensor,
+    *,
+    num_sampled: int = 8,
+    weight: float = 0.3 / 0.7,
+) -> Tensor:
+    """Return CLAM's loss: strongly attended tiles belong to the bag's class, weakly attended ones do not.
+
+    For each bag the classifier of its class sees the `num_sampled` tiles of highest attention as members and as many of
+    lowest attention as strangers; a bag of fewer tiles gives half of them to each side. The paper weighs bag and instance
+    loss 0.7 to 0.3; here the bag's weight is 1.
+
+    Args:
+        network: A CLAM network.
+        embeddings: `(bags, tiles, hidden_dim)`.
+        mask: bool `(bags, tiles)`.
+        output: What the network said: attention chooses the tiles, without a gradient.
+        labels: int64 `(bags,)`.
+        num_sampled: B, tiles of each side.
+        weight: Factor, >= 0.
+
+    References:
+        Lu et al. Data-efficient and weakly supervised computational pathology on whole-slide images. Nature Biomedical
+        Engineering 2021, methods, instance-level clustering.
+    """
+    losses = []
+    for bag, label in enumerate(labels.tolist()):
+        tiles = embeddings[bag, mask[bag]]
+        order = output.attention[bag, mask[bag]].detach().argsort(descending=True, stable=True)
+        count = min(num_sampled, max(1, len(order) // 2))
+        members, strangers = order[:count], order[count:][-count:]
+        chosen = torch.cat([members, strangers])
+        belongs = (torch.arange(len(chosen), device=labels.device) < len(members)).long()
+        logits = network.instance_logits(tiles[chosen], label)
+        losses.append(smooth_svm_loss(logits.float(), belongs).mean())
+    return weight * torch.stack(losses).mean()
+
+
+def smooth_svm_loss(logits: Tensor, labels: Tensor, margin: float = 1.0, temperature: float = 1.0) -> Tensor:
+    """Return the smooth top-1 hinge loss `t log sum_j exp((margin [j != y] + s_j - s_y) / t)`, `(tiles,)`.
+
+    Args:
+        logits: `(tiles, classes)`.
+        labels: int64 `(tiles,)`.
+        margin: Distance that a right answer should keep.
+        temperature: t > 0; towards 0 it becomes the hinge loss.
+
+    References:
+        Berrada, Zisserman, Kumar. Smooth loss functions for deep top-k classification. ICLR 2018, eq. 6 with k = 1.
+    """
+    right = logits.gather(1, labels[:, None])
+    distance = margin * (torch.arange(logits.shape[1], device=labels.device) != labels[:, None])
+    return temperature * ((distance + logits - right) / temperature).logsumexp(1)

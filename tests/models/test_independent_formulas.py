@@ -1,0 +1,167 @@
+"""Each network against its formula, written once more in numpy with loops over bags and tiles."""
+
+import numpy as np
+import pytest
+import torch
+
+from milpath.models import CLAMSB, DSMIL, AttentionMIL, EmbeddingPoolMIL, InstancePoolMIL
+from milpath.models.nystrom import NystromAttention, pseudo_inverse
+
+LINEAR = {"name": "linear", "num_features": 5, "hidden_dims": [6]}
+RNG = np.random.default_rng(3)
+BAGS = [RNG.normal(size=(length, 5)) for length in (4, 1, 7)]
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    tiles = torch.zeros(3, 7, 5, dtype=torch.float64)
+    mask = torch.zeros(3, 7, dtype=torch.bool)
+    for index, bag in enumerate(BAGS):
+        tiles[index, : len(bag)] = torch.from_numpy(bag)
+        mask[index, : len(bag)] = True
+    return tiles, mask
+
+
+def weights(layer: torch.nn.Module) -> tuple[np.ndarray, np.ndarray]:
+    return layer.weight.detach().numpy(), layer.bias.detach().numpy()
+
+
+def apply(layer: torch.nn.Module, values: np.ndarray) -> np.ndarray:
+    matrix, bias = weights(layer)
+    return values @ matrix.T + bias
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    e = np.exp(values - values.max(0))
+    return e / e.sum(0)
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values))
+
+
+def check(network, formula):
+    torch.manual_seed(0)
+    network = network.double().eval()
+    tiles, mask = batch()
+    output = network(tiles, mask)
+    for index, bag in enumerate(BAGS):
+        hidden = np.maximum(apply(network.tile_encoder.network.layers[0], bag), 0)
+        logits, attention = formula(network, hidden)
+        np.testing.assert_allclose(output.logits[index].detach(), logits, atol=1e-10)
+        np.testing.assert_allclose(output.attention[index, : len(bag)].detach(), attention, atol=1e-10)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_attention(gated):
+    def formula(network, hidden):
+        pooling = network.attention_pooling
+        values = np.tanh(apply(pooling.tanh_layer, hidden))
+        if gated:
+            values = values * sigmoid(apply(pooling.gate_layer, hidden))
+        attention = softmax(apply(pooling.score_layer, values)[:, 0])
+        return apply(network.classification_layer, attention @ hidden), attention
+
+    check(AttentionMIL(encoder=LINEAR, gated=gated, num_outputs=3, attention_dim=4), formula)
+
+
+POOL = {
+    "mean": lambda values: values.mean(0),
+    "max": lambda values: values.max(0),
+    "log_sum_exp": lambda values: np.log(np.exp(1.7 * values).mean(0)) / 1.7,
+}
+SHARE = {
+    "mean": lambda values: np.full(len(values), 1 / len(values)),
+    "max": lambda values: ((values == values.max(0)) / (values == values.max(0)).sum(0)).mean(1),
+    "log_sum_exp": lambda values: softmax(1.7 * values).mean(1),
+}
+
+
+@pytest.mark.parametrize("pooling", POOL)
+def test_embedding_level_pooling(pooling):
+    check(
+        EmbeddingPoolMIL(encoder=LINEAR, pooling=pooling, num_outputs=2, sharpness=1.7),
+        lambda network, hidden: (apply(network.classification_layer, POOL[pooling](hidden)), SHARE[pooling](hidden)),
+    )
+
+
+@pytest.mark.parametrize("pooling", POOL)
+def test_instance_level_pooling(pooling):
+    def formula(network, hidden):
+        scores = apply(network.classification_layer, hidden)
+        return POOL[pooling](scores), SHARE[pooling](scores)
+
+    check(InstancePoolMIL(encoder=LINEAR, pooling=pooling, num_outputs=2, sharpness=1.7), formula)
+
+
+def test_dsmil():
+    def formula(network, hidden):
+        scores = apply(network.instance_layer, hidden)
+        queries = np.tanh(apply(network.query_layers[2], np.maximum(apply(network.query_layers[0], hidden), 0)))
+        values = np.maximum(apply(network.value_layers[1], hidden), 0)
+        filters, bias = weights(network.bag_layer)
+        embeddings, attention = [], []
+        for number in range(2):
+            critical = scores[:, number].argmax()
+            weight = softmax(queries @ queries[critical] / np.sqrt(4))
+            attention.append(weight)
+            embeddings.append(weight @ values)
+        bag = np.array([(filters[number] * np.array(embeddings)).sum() + bias[number] for number in range(2)])
+        return (scores.max(0) + bag) / 2, np.mean(attention, 0)
+
+    check(DSMIL(encoder=LINEAR, num_outputs=2, query_dim=4), formula)
+
+
+def test_clam():
+    def formula(network, hidden):
+        hidden = np.maximum(apply(network.hidden_layers[0], hidden), 0)
+        pooling = network.attention_pooling
+        gate = np.tanh(apply(pooling.tanh_layer, hidden)) * sigmoid(apply(pooling.gate_layer, hidden))
+        attention = softmax(apply(pooling.score_layer, gate)[:, 0])
+        return apply(network.classification_layer, attention @ hidden), attention
+
+    check(CLAMSB(encoder=LINEAR, hidden_dim=8, attention_dim=3), formula)
+
+
+def nystrom_in_numpy(layer: NystromAttention, tokens: np.ndarray, landmarks: int) -> np.ndarray:
+    length, dim = tokens.shape
+    heads, width = layer.num_heads, dim // layer.num_heads
+    projected = tokens @ layer.input_layer.weight.detach().numpy().T
+    kernel = layer.value_convolution.weight.detach().numpy()
+    result = []
+    for head in range(heads):
+        q, k, v = (projected[:, part * dim + head * width : part * dim + (head + 1) * width] for part in range(3))
+        q = q / np.sqrt(width)
+        segment = -(-length // landmarks)
+        starts = range(0, length, segment)
+        q_mean, k_mean = (np.array([x[s : s + segment].mean(0) for s in starts]) for x in (q, k))
+        rows = [softmax((a @ b.T).T).T for a, b in ((q, k_mean), (q_mean, k_mean), (q_mean, k))]
+        mixed = rows[0] @ np.linalg.pinv(rows[1]) @ rows[2] @ v
+        half = kernel.shape[2] // 2
+        padded = np.pad(v, ((half, half), (0, 0)))
+        mixed += sum(kernel[head, 0, i, 0] * padded[i : i + length] for i in range(kernel.shape[2]))
+        result.append(mixed)
+    return apply(layer.output_layer, np.concatenate(result, 1))
+
+
+@pytest.mark.parametrize(("length", "landmarks"), [(23, 5), (12, 4)])
+def test_nystrom_attention_equals_its_formula_with_the_true_inverse(length, landmarks):
+    torch.manual_seed(0)
+    layer = NystromAttention(16, num_heads=2, num_landmarks=landmarks, num_iterations=40, kernel_size=3).double()
+    tokens = RNG.normal(size=(length, 16))
+    mixed, first = layer(torch.from_numpy(tokens)[None])
+    np.testing.assert_allclose(mixed[0].detach(), nystrom_in_numpy(layer, tokens, landmarks), atol=1e-6)
+    assert first.sum().item() == pytest.approx(1)
+
+
+def test_nystrom_attention_of_a_short_sequence_is_the_exact_attention():
+    torch.manual_seed(0)
+    layer = NystromAttention(16, num_heads=2, num_landmarks=64, kernel_size=3).double()
+    tokens = RNG.normal(size=(9, 16))
+    mixed, _ = layer(torch.from_numpy(tokens)[None])
+    # With every token a landmark the three factors are S, pinv(S) and S, whose product is S.
+    np.testing.assert_allclose(mixed[0].detach(), nystrom_in_numpy(layer, tokens, 9), atol=1e-6)
+
+
+def test_the_iterated_inverse_is_that_of_numpy():
+    matrix = torch.from_numpy(RNG.random((2, 5, 5))).softmax(-1) + 0.2 * torch.eye(5)
+    np.testing.assert_allclose(pseudo_inverse(matrix, 30), np.linalg.pinv(matrix), atol=1e-8)

@@ -1,0 +1,68 @@
+import math
+
+import pytest
+import torch
+
+from milpath.models import CLAMSB, DSMIL
+from milpath.training.auxiliary_losses import clustering_loss, max_instance_loss, smooth_svm_loss
+
+LINEAR = {"name": "linear", "num_features": 6, "hidden_dims": [8]}
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.tensor([[True] * 9, [True] * 3 + [False] * 6, [True] + [False] * 8])
+    return torch.randn(3, 9, 6, generator=generator), mask, torch.tensor([1, 0, 1])
+
+
+def test_smooth_svm_equals_its_formula_one_by_one():
+    logits, labels = torch.tensor([[0.2, -1.0, 0.7], [2.0, 0.1, -0.3]]), torch.tensor([2, 1])
+    expected = [
+        math.log(sum(math.exp((j != y) + s[j] - s[y]) for j in range(3)))
+        for s, y in zip(logits.tolist(), labels.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(smooth_svm_loss(logits, labels), torch.tensor(expected))
+
+
+def test_the_loss_of_the_highest_tile_equals_a_loop_over_bags(batch):
+    tiles, mask, labels = batch
+    network = DSMIL(encoder=LINEAR).eval()
+    embeddings = network.encode(tiles, mask)
+    expected = 0.0
+    for bag in range(3):
+        highest = max(network.instance_logits(embeddings[bag, k]).item() for k in range(9) if mask[bag, k])
+        probability = 1 / (1 + math.exp(-highest))
+        expected -= math.log(probability if labels[bag] else 1 - probability) / 3
+    loss = max_instance_loss(network, embeddings, mask, network.aggregate(embeddings, mask), labels)
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_clustering_sees_the_most_and_the_least_attended_tiles_of_each_bag(batch):
+    tiles, mask, labels = batch
+    network = CLAMSB(encoder=LINEAR, hidden_dim=8, attention_dim=4).eval()
+    embeddings = network.encode(tiles, mask)
+    output = network.aggregate(embeddings, mask)
+    expected = []
+    for bag, count in enumerate((3, 1, 1)):
+        real = [k for k in range(9) if mask[bag, k]]
+        ranked = sorted(real, key=lambda k: -output.attention[bag, k].item())
+        losses = []
+        for position, tile in enumerate(ranked):
+            inside, outside = position < count, position >= max(count, len(ranked) - count)
+            if inside or outside:
+                out, member = network.instance_logits(embeddings[bag, tile], int(labels[bag])).tolist()
+                right, wrong = (member, out) if inside else (out, member)
+                losses.append(math.log(1 + math.exp(1 + wrong - right)))
+        expected.append(sum(losses) / len(losses))
+    loss = clustering_loss(network, embeddings, mask, output, labels, num_sampled=3, weight=2.0)
+    assert loss.item() == pytest.approx(2 * sum(expected) / 3, abs=1e-5)
+
+
+def test_clustering_trains_the_instance_classifiers_of_the_labels_seen_and_not_the_attention(batch):
+    tiles, mask, labels = batch
+    network = CLAMSB(encoder=LINEAR, hidden_dim=8, attention_dim=4)
+    embeddings = network.encode(tiles, mask)
+    clustering_loss(network, embeddings, mask, network.aggregate(embeddings, mask), labels).backward()
+    assert all(layer.weight.grad is not None for layer in network.instance_layers)
+    assert all(value.grad is None for value in network.attention_pooling.parameters())
