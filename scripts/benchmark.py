@@ -1,0 +1,61 @@
+"""Measure speed: `python scripts/benchmark.py train|load|tile|predict|start|scale [--json FILE]`.
+
+Every row is the median of several runs, and stands beside the alternatives measured in the same process and run. Absolute
+times mean something on an idle machine alone; ratios are what to read.
+"""
+
+import argparse
+import importlib
+import json
+import platform
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+MODULES = {
+    "train": "benchmarks.train",
+    "load": "benchmarks.load",
+    "predict": "benchmarks.predict",
+    "start": "benchmarks.start",
+    "scale": "benchmarks.scale",
+    "tile": "benchmark_tile",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    chosen, rest = parser.add_argument("what", choices=MODULES), None
+    arguments, rest = parser.parse_known_args()
+    module = importlib.import_module(MODULES[arguments.what])
+    parser = argparse.ArgumentParser(prog=f"benchmark.py {chosen.dest} {arguments.what}", description=module.__doc__)
+    parser.add_argument("--json", type=Path, help="write one record a row: name, value, unit, ratio, against")
+    module.add_arguments(parser)
+    options = parser.parse_args(rest)
+    records = module.run(options)
+    show(records)
+    if options.json:
+        content = {"machine": machine(), "records": records}
+        options.json.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def machine() -> dict[str, object]:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def show(records: list[dict]) -> None:
+    table = Table(title=str(machine()))
+    for name in ("name", "value", "unit", "ratio", "against"):
+        table.add_column(name, justify="right" if name in ("value", "ratio") else "left")
+    for record in records:
+        ratio = f"{record['ratio']:.2f}" if record.get("ratio") is not None else ""
+        table.add_row(record["name"], f"{record['value']:,.4g}", record["unit"], ratio, record.get("against") or "")
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()

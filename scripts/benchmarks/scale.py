@@ -1,0 +1,61 @@
+"""Bags of features of very different length: padded batches by length against a loop over bags and against no sorting."""
+
+import argparse
+
+import numpy as np
+import torch
+from benchmarks.timing import record, seconds_each
+
+from milpath.data.bag import Bag, collate_bags
+from milpath.data.batch_plan import TrainingPlan
+from milpath.models import AttentionMIL
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bags", type=int, default=400)
+    parser.add_argument("--features", type=int, default=166)
+    parser.add_argument("--longest", type=int, default=60)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
+
+
+def run(options: argparse.Namespace) -> list[dict]:
+    rng = np.random.default_rng(0)
+    lengths = np.clip(rng.geometric(2 / options.longest, options.bags), 1, options.longest)
+    bags = [
+        Bag(rng.standard_normal((length, options.features), np.float32), number % 2, str(number))
+        for number, length in enumerate(lengths)
+    ]
+    labels = np.arange(options.bags) % 2
+    network = AttentionMIL(encoder={"name": "linear", "num_features": options.features, "hidden_dims": [256, 128, 64]})
+
+    def step(chosen: list[Bag]) -> None:
+        batch = collate_bags(chosen)
+        network(batch.tiles, batch.mask).logits.sum().backward()
+
+    def one_by_one() -> None:
+        for bag in bags:
+            step([bag])
+
+    def by_length() -> None:
+        for planned in TrainingPlan(labels, lengths, options.batch_size):
+            step([bags[index] for index in planned.indices])
+
+    def unsorted() -> None:
+        for part in np.array_split(rng.permutation(options.bags), options.bags // options.batch_size):
+            step([bags[index] for index in part])
+
+    times = seconds_each({"loop": one_by_one, "by length": by_length, "unsorted": unsorted}, options.repeats)
+    rates = {name: options.bags / value for name, value in times.items()}
+    return [
+        record("loop over bags", rates["loop"], "bags/s"),
+        record("batches, unsorted", rates["unsorted"], "bags/s", rates["unsorted"] / rates["loop"], "loop over bags"),
+        record("batches by length", rates["by length"], "bags/s", rates["by length"] / rates["loop"], "loop over bags"),
+        record("real share of padded tiles", real_share(lengths, labels, options.batch_size), "of 1"),
+    ]
+
+
+def real_share(lengths: np.ndarray, labels: np.ndarray, batch_size: int) -> float:
+    """Return how much of the padded batches is tiles."""
+    plan = [lengths[planned.indices] for planned in TrainingPlan(labels, lengths, batch_size)]
+    return float(lengths.sum() / sum(part.max() * len(part) for part in plan))

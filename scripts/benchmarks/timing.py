@@ -1,0 +1,43 @@
+"""Median times, alternatives in turns so that a change of the machine's pace hits all alike."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def seconds_each(alternatives: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Return the median time of each alternative; the first turn warms up and does not count."""
+    times: dict[str, list[float]] = {name: [] for name in alternatives}
+    for turn in range(repeats + 1):
+        for name, function in alternatives.items():
+            synchronise()
+            start = time.perf_counter()
+            function()
+            synchronise()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def record(name: str, value: float, unit: str, ratio: float | None = None, against: str | None = None) -> dict:
+    return {"name": name, "value": value, "unit": unit, "ratio": ratio, "against": against}
+
+
+def matmul_rate(device: str, dtype: torch.dtype = torch.float32, size: int = 2048) -> float:
+    """Return FLOP/s of a large matrix product."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    time_ = seconds_each({"matmul": lambda: a @ b}, repeats=5)["matmul"]
+    return 2 * size**3 / time_
+
+
+def copy_rate(device: str, num_bytes: int = 256 << 20) -> float:
+    """Return bytes/s of a copy in the device's memory, reading and writing counted once."""
+    source, target = (torch.empty(num_bytes, dtype=torch.uint8, device=device) for _ in range(2))
+    return num_bytes / seconds_each({"copy": lambda: target.copy_(source)}, repeats=5)["copy"]

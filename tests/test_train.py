@@ -1,0 +1,167 @@
+"""The main job, from the command line to the run folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from milpath.models import load_card, load_network
+
+SMALL = [
+    "data=synthetic",
+    "data.num_slides=24",
+    "data.tile_size=32",
+    "data.num_tiles=4",
+    "data.batch_size=4",
+    "model.encoder.embedding_dim=16",
+    "trainer.accelerator=cpu",
+    "logger=csv",
+    "callbacks.progress=null",
+    "report=false",
+]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("train")
+
+
+def milpath(command: str, *words: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    result = subprocess.run(
+        [sys.executable, "-m", f"milpath.{command}", *words], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+    if check:
+        assert result.returncode == 0, result.stderr[-3000:]
+    return result
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_network(path).state_dict()
+
+
+@pytest.fixture(scope="module")
+def run_dir(workplace) -> Path:
+    milpath("train", *SMALL, "run_name=first", "trainer.max_epochs=2", cwd=workplace)
+    return workplace / "runs" / "first"
+
+
+def test_a_run_folder_holds_what_others_script_against(run_dir):
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    for split in ("val", "test"):
+        assert {"auroc", "accuracy"} <= metrics[split].keys()
+    predictions = pd.read_csv(run_dir / "predictions.csv")
+    splits = pd.read_csv(run_dir / "splits.csv")
+    assert {"id", "split", "label", "predicted", "probability_benign", "probability_malignant", "attention"} <= set(predictions)
+    assert len(predictions) == len(splits) == 24
+    assert predictions["id"].is_unique
+    attention = np.array([json.loads(cell) for cell in predictions["attention"]])
+    assert attention.shape == (24, 4)
+    np.testing.assert_allclose(attention.sum(1), 1, atol=1e-5)
+    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "provenance.json", "logs/csv/metrics.csv"):
+        assert (run_dir / name).is_file(), name
+
+
+def test_the_checkpoint_carries_its_network_and_its_classes(run_dir):
+    card = load_card(run_dir / "checkpoints" / "best.ckpt")
+    assert card.class_names == ("benign", "malignant")
+    network = load_network(run_dir / "checkpoints" / "best.ckpt")
+    assert network.tile_encoder.network.tile_size == 32
+
+
+def test_evaluate_gives_the_same_numbers_again(run_dir, workplace):
+    milpath("evaluate", f"checkpoint={run_dir}/checkpoints/best.ckpt", "run_name=again", "report=false", cwd=workplace)
+    first, again = (json.loads((workplace / "runs" / name / "metrics.json").read_text()) for name in ("first", "again"))
+    for split in ("val", "test"):
+        assert again[split] == pytest.approx(first[split], abs=1e-6)
+
+
+def test_two_runs_with_one_seed_have_equal_losses_to_the_last_bit(run_dir, workplace):
+    milpath("train", *SMALL, "run_name=second", "trainer.max_epochs=2", cwd=workplace)
+    first, second = (pd.read_csv(workplace / "runs" / name / "logs/csv/metrics.csv") for name in ("first", "second"))
+    pd.testing.assert_series_equal(first["train/loss"], second["train/loss"], check_exact=True)
+    torch.testing.assert_close(
+        weights(run_dir / "checkpoints/last.ckpt"), weights(workplace / "runs/second/checkpoints/last.ckpt"), atol=0, rtol=0
+    )
+
+
+def test_another_seed_gives_other_weights(run_dir, workplace):
+    milpath("train", *SMALL, "run_name=third", "seed=1", "trainer.max_epochs=1", cwd=workplace)
+    name = "classification_layer.weight"
+    other = weights(workplace / "runs/third/checkpoints/last.ckpt")[name]
+    assert not torch.equal(other, weights(run_dir / "checkpoints/last.ckpt")[name])
+
+
+@pytest.mark.parametrize("timed", [False, True], ids=["at_the_end_of_an_epoch", "in_mid_epoch"])
+def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_weights_of_the_uninterrupted_one(workplace, timed):
+    name = f"killed_{timed}"
+    words = [*SMALL, "trainer.max_epochs=6", "data.augmentation=full", "callbacks.early_stopping=null"]
+    if timed:
+        words += ["callbacks.timed_checkpoint.train_time_interval={_target_: datetime.timedelta, milliseconds: 1}"]
+    if not (workplace / "runs/whole").exists():
+        milpath("train", *words, "run_name=whole", cwd=workplace)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "milpath.train", *words, f"run_name={name}"],
+        cwd=workplace, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    last = workplace / "runs" / name / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not (last.exists() and torch.load(last, weights_only=True)["epoch"] >= 1):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (workplace / "runs" / name / "metrics.json").exists()
+    milpath("train", *words, f"run_name={name}", "resume_from=auto", cwd=workplace)
+    for checkpoint in ("last.ckpt", "best.ckpt"):
+        whole, resumed = (weights(workplace / "runs" / run / "checkpoints" / checkpoint) for run in ("whole", name))
+        torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
+
+
+def test_a_sweep_makes_one_run_for_each_value(workplace):
+    words = [word for word in SMALL if not word.startswith("data.num_slides")]
+    milpath("train", "-m", *words, "data.num_slides=16", "run_name=sweep", "trainer.max_epochs=1", "model.gated=true,false", cwd=workplace)  # fmt: skip
+    gated = [load_network(workplace / f"runs/sweep/{job}/checkpoints/best.ckpt").gated for job in (0, 1)]
+    assert gated == [True, False]
+
+
+BAD_WORDS = {
+    "an unknown key": (["data.tils=here"], "tils"),
+    "an unknown group option": (["model=transformer"], "transformer"),
+    "no data at the path": (
+        ["data=panda_tiles", "data.tiles=missing", "data.labels=missing.csv"],
+        "kaggle",
+    ),
+    "a run that is there already": (["run_name=first"], "resume_from=auto"),
+    "a checkpoint that is not there": (["resume_from=nothing.ckpt"], "resume_from=nothing.ckpt does not exist"),
+    "a sweep over processes": (["-m", "trainer.devices=2", "seed=0,1"], "each process would start the sweep anew"),
+    "unknown class weights": (["class_weights=heavy"], "none, balanced"),
+}
+
+
+@pytest.mark.parametrize("words", BAD_WORDS)
+def test_bad_words_get_one_line_that_says_what_to_type(run_dir, workplace, words):
+    overrides, expected = BAD_WORDS[words]
+    name = [] if any(word.startswith("run_name") for word in overrides) else ["run_name=bad"]
+    result = milpath("train", *SMALL, *name, *overrides, cwd=workplace, check=False)
+    assert result.returncode != 0
+    assert expected.lower() in result.stderr.lower()
+    if "-m" not in overrides:
+        assert "Traceback" not in result.stderr
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_bags(workplace):
+    result = milpath("train", *SMALL, "run_name=nan", "optimizer.lr=1e30", "trainer.max_epochs=3", cwd=workplace, check=False)
+    assert result.returncode == 1
+    assert "FloatingPointError: train/loss is" in result.stderr
+    assert "bags '" in result.stderr
+    assert "Traceback" not in result.stderr
