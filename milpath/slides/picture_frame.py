@@ -1,0 +1,189 @@
+"""What stands round every picture: title, colour bar, scale bar, and what the picture must not be used for."""
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+RESEARCH_USE_ONLY = "Research use only, not for diagnosis"
+MARGIN = 14
+MIN_WIDTH = 280
+INK = (31, 41, 51)
+FAINT = (96, 108, 120)
+TEXT_SIZE = 13
+BAR_WIDTH = 12
+BAR_HEIGHT = 220
+# Uniform in lightness and told apart by eyes that confuse red and green.
+COLOUR_MAPS = ("viridis", "cividis", "magma", "inferno", "plasma")
+
+
+def colour_table(name: str) -> NDArray[np.uint8]:
+    """Return the 256 colours of a matplotlib colour map, uint8 `(256, 3)`.
+
+    Raises:
+        ValueError: If the map is not one of those that a colour-blind eye reads as a scale.
+    """
+    if name not in COLOUR_MAPS:
+        raise ValueError(f"colour map {name!r} is none of {', '.join(COLOUR_MAPS)}, which every eye reads as a scale")
+    table = mpl.colormaps[name](np.arange(256), bytes=True)
+    return np.asarray(table[:, :3], dtype=np.uint8)
+
+
+def colours_of(values: NDArray[np.floating], limits: tuple[float, float], colour_map: str) -> NDArray[np.uint8]:
+    """Return the colour of each value, uint8 `(..., 3)`; values outside the limits take the colour of the nearer end.
+
+    Example:
+        >>> colours_of(np.array([0.0, 1.0]), (0.0, 1.0), "viridis").tolist()
+        [[68, 1, 84], [253, 231, 36]]
+    """
+    low, high = limits
+    share = (
+        (np.asarray(values, dtype=np.float64) - low) / (high - low) if high > low else np.full(np.shape(values), 0.5)
+    )
+    index = np.clip(np.nan_to_num(share) * 256, 0, 255).astype(np.int64)
+    return colour_table(colour_map)[index]
+
+
+@cache
+def font(size: int = TEXT_SIZE, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Return the font that matplotlib carries with it, so that pictures look alike on every machine."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / name), size)
+
+
+def fit_text(text: str, width: int, face: ImageFont.FreeTypeFont) -> str:
+    """Return one printable line that is at most so wide, its middle left out where it is too long."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    if face.getlength(line) <= width:
+        return line
+    for kept in range(min(len(line), 400), 1, -1):
+        shorter = line[: math.ceil(kept / 2)] + "…" + line[len(line) - kept // 2 :]
+        if face.getlength(shorter) <= width:
+            return shorter
+    return "…"
+
+
+def scale_bar(microns_per_pixel: float, width: int) -> tuple[int, str]:
+    """Return length in pixels and words of a scale bar of 1, 2 or 5 times a power of ten, at most a third of the width.
+
+    Args:
+        microns_per_pixel: Of the picture it stands under, > 0.
+        width: Width of that picture in pixels.
+
+    Example:
+        >>> scale_bar(8.0, 400)
+        (125, '1 mm')
+    """
+    if not microns_per_pixel > 0:
+        raise ValueError(f"microns_per_pixel must be positive, got {microns_per_pixel}")
+    longest = width / 3 * microns_per_pixel
+    power = 10.0 ** math.floor(math.log10(longest))
+    length = max(step * power for step in (1, 2, 5) if step * power <= longest * (1 + 1e-9))
+    words = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+    return max(1, round(length / microns_per_pixel)), words
+
+
+def frame(
+    content: NDArray[np.uint8] | Image.Image,
+    title: str = "",
+    bar: "ColourBar | None" = None,
+    microns_per_pixel: float | None = None,
+    legend: Sequence[tuple[tuple[int, int, int], str]] = (),
+) -> Image.Image:
+    """Put a picture on white with title, colour bar, scale bar, legend and the words that it is for research only.
+
+    Args:
+        content: RGB; its upper left pixel comes to lie at `content_origin(title)`, unscaled.
+        title: One line, in the data's own words.
+        bar: Colour bar to the right.
+        microns_per_pixel: Of the content; None draws no scale bar.
+        legend: Colour and name of each thing that a colour stands for.
+    """
+    picture = content if isinstance(content, Image.Image) else Image.fromarray(content)
+    left, top = content_origin(title)
+    bar_space = 0 if bar is None else BAR_WIDTH + 12 + bar.text_width()
+    body = max(picture.width + bar_space, MIN_WIDTH)
+    body_height = max(picture.height, 0 if bar is None else bar.height(picture.height) + 2 * TEXT_SIZE)
+    rows = len(legend) + (1 if microns_per_pixel else 0) + 1
+    line = TEXT_SIZE + 8
+    canvas = Image.new("RGB", (body + 2 * MARGIN, top + body_height + rows * line + MARGIN), "white")
+    draw = ImageDraw.Draw(canvas)
+    if title:
+        draw.text((left, MARGIN), fit_text(title, body, font(bold=True)), INK, font(bold=True))
+    canvas.paste(picture, (left, top))
+    if bar is not None:
+        bar.draw(draw, left + picture.width + 12, top, picture.height)
+    y = top + body_height + 8
+    for colour, name in legend:
+        draw.rectangle((left, y + 1, left + 11, y + 12), fill=colour, outline=INK)
+        draw.text((left + 20, y - 1), fit_text(name, body - 20, font()), INK, font())
+        y += line
+    if microns_per_pixel:
+        length, words = scale_bar(microns_per_pixel, picture.width)
+        draw.line((left, y + 7, left + length - 1, y + 7), INK, 3)
+        draw.text((left + length + 8, y - 1), words, INK, font())
+        y += line
+    draw.text((left, y), RESEARCH_USE_ONLY, FAINT, font(12))
+    return canvas
+
+
+def content_origin(title: str = "") -> tuple[int, int]:
+    """Return where `frame` puts the upper left pixel of its content, x and y."""
+    return MARGIN, MARGIN + (TEXT_SIZE + 10 if title else 0)
+
+
+class ColourBar:
+    """What colours mean.
+
+    Args:
+        limits: Values of the two ends.
+        colours: uint8 `(256, 3)`, from the low end to the high one.
+        words: What the values are.
+        marked: A value to mark between the ends, and its name.
+    """
+
+    def __init__(
+        self,
+        limits: tuple[float, float],
+        colours: NDArray[np.uint8],
+        words: str,
+        marked: tuple[float, str] | None = None,
+    ) -> None:
+        self.limits = limits
+        self.colours = colours
+        self.words = words
+        self.marked = marked if marked and limits[0] < marked[0] < limits[1] else None
+
+    def text_width(self) -> int:
+        """Return the room that the longest line needs, in pixels."""
+        lines = [self.words, *(f"{value:.3g}" for value in self.limits), self.marked[1] if self.marked else ""]
+        return math.ceil(max(font(12).getlength(line) for line in lines)) + 10
+
+    @staticmethod
+    def height(content_height: int) -> int:
+        """Return the height of the bar beside content of a height, in pixels."""
+        return min(max(content_height - 2 * TEXT_SIZE, 60), BAR_HEIGHT)
+
+    def draw(self, draw: ImageDraw.ImageDraw, x: int, y: int, content_height: int) -> None:
+        """Draw the bar with its upper left corner at x, y."""
+        height = self.height(content_height)
+        draw.text((x, y), self.words, INK, font(12))
+        top = y + TEXT_SIZE + 8
+        for row, colour in enumerate(self.colours[np.linspace(255, 0, height).astype(np.int64)]):
+            draw.line((x, top + row, x + BAR_WIDTH - 1, top + row), tuple(int(part) for part in colour))
+        marks = [(0.0, f"{self.limits[1]:.3g}"), (1.0, f"{self.limits[0]:.3g}")]
+        if self.marked:
+            low, high = self.limits
+            share = (high - self.marked[0]) / (high - low)
+            # Words over words cannot be read: too near an end, the mark stays away.
+            if 0.12 < share < 0.88:
+                marks.append((share, self.marked[1]))
+        for share, words in marks:
+            at = top + round(share * (height - 1))
+            draw.line((x + BAR_WIDTH, at, x + BAR_WIDTH + 3, at), INK)
+            draw.text((x + BAR_WIDTH + 6, at - 7), words, INK, font(12))
