@@ -48,8 +48,6 @@ def run(config: DictConfig) -> Metrics:
         load_network(config.checkpoint),
         class_names=card.class_names,
         task=card.task,
-        threshold=card.threshold,
-        temperature=card.temperature,
     )
     trainer = build_trainer(config)
     predictions = predict_splits(trainer, classifier, datamodule, splits)
@@ -57,7 +55,7 @@ def run(config: DictConfig) -> Metrics:
         return {}
     record_run(config, run_dir, datamodule.description)
     datamodule.split_frame().to_csv(run_dir / "splits.csv", index=False)
-    return write_run(config, run_dir, predictions, datamodule, card)
+    return write_run(run_dir, predictions, datamodule, card)
 
 
 def _data_config(config: DictConfig, card: Card) -> DictConfig:

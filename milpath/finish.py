@@ -1,7 +1,9 @@
 """The end of every run: test the best checkpoint, and leave numbers, predictions and a page that a person reads."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from rich.console import Console
@@ -9,8 +11,9 @@ from rich.console import Console
 from milpath.data.datamodule import BagDataModule
 from milpath.data.predictions import Predictions
 from milpath.models import load_network
-from milpath.models.checkpoint import Card
-from milpath.reports.tables import summary_table
+from milpath.models.checkpoint import Card, update_card
+from milpath.reports.decision import Decision, choose_decision, decide
+from milpath.reports.summary import summary_table
 from milpath.training.classifier import MILClassifier
 from milpath.training.prediction import predict_splits
 from milpath.training.results import Metrics, write_results
@@ -19,7 +22,7 @@ from milpath.training.results import Metrics, write_results
 def finish_run(
     config: DictConfig, trainer: Trainer, classifier: MILClassifier, datamodule: BagDataModule, run_dir: Path
 ) -> Metrics:
-    """Predict all splits with the best network of a run and write its results.
+    """Predict all splits with the best network of a run, decide on validation, and write the results.
 
     Args:
         config: Root of the `train` command.
@@ -37,21 +40,49 @@ def finish_run(
     predictions = predict_splits(trainer, classifier, datamodule, datamodule.splits)
     if not trainer.is_global_zero:
         return {}
-    return write_run(config, run_dir, predictions, datamodule, classifier.card())
+    decision = _decide_on_validation(config, predictions, classifier.task)
+    card = replace(classifier.card(), **vars(decision))
+    if best.exists():
+        update_card(best, **vars(decision))
+    return write_run(run_dir, predictions, datamodule, card)
 
 
-def write_run(
-    config: DictConfig, run_dir: Path, predictions: Predictions, datamodule: BagDataModule, card: Card
-) -> Metrics:
+def write_run(run_dir: Path, predictions: Predictions, datamodule: BagDataModule, card: Card) -> Metrics:
     """Write metrics, predictions and report of a run, and print its table.
 
     Args:
-        config: Root of the `train` or the `evaluate` command.
         run_dir: The folder of the run.
-        predictions: Of every split that counts.
+        predictions: Of every split that counts, at temperature 1.
         datamodule: Where the bags, their pictures and their providers come from.
-        card: What the network was trained for.
+        card: What the network was trained for, and the decision made on validation.
     """
+    decision = Decision(card.threshold, card.temperature, card.defer_below)
+    calls = decide(predictions.probabilities.astype(np.float64), card.task, decision)
+    predictions = replace(
+        predictions, probabilities=calls.probabilities.astype(np.float32), predicted=calls.predicted
+    )
     metrics = write_results(run_dir, predictions, card.task, card.threshold)
     Console().print(summary_table(metrics, title=str(run_dir)))
     return metrics
+
+
+def _decide_on_validation(config: DictConfig, predictions: Predictions, task: str) -> Decision:
+    """Return what the validation split says; without one, or with one class in it, nothing is decided."""
+    chosen = np.array([split == "val" for split in predictions.splits])
+    labels = predictions.labels[chosen]
+    wished = config.decision
+    if len(np.unique(labels)) < 2:
+        if wished.sensitivity is not None or wished.calibrate:
+            raise ValueError(
+                "decision.sensitivity and decision.calibrate are chosen on the validation split, which has bags of "
+                f"{len(np.unique(labels))} classes; set data.val_fraction, or leave them out"
+            )
+        return Decision()
+    return choose_decision(
+        labels,
+        predictions.probabilities[chosen].astype(np.float64),
+        task,
+        sensitivity=wished.sensitivity,
+        calibrate=wished.calibrate,
+        defer_share=wished.defer_fraction,
+    )

@@ -14,34 +14,11 @@ import pytest
 import torch
 
 from milpath.models import load_card, load_network
-
-SMALL = [
-    "data=synthetic",
-    "data.num_slides=24",
-    "data.tile_size=32",
-    "data.num_tiles=4",
-    "data.batch_size=4",
-    "model.encoder.embedding_dim=16",
-    "trainer.accelerator=cpu",
-    "logger=csv",
-    "callbacks.progress=null",
-    "report=false",
-]
-
+from tests.commands import SMALL_RUN, milpath
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("train")
-
-
-def milpath(command: str, *words: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    result = subprocess.run(
-        [sys.executable, "-m", f"milpath.{command}", *words], cwd=cwd, env=environment, capture_output=True, text=True
-    )
-    if check:
-        assert result.returncode == 0, result.stderr[-3000:]
-    return result
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -50,7 +27,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def run_dir(workplace) -> Path:
-    milpath("train", *SMALL, "run_name=first", "trainer.max_epochs=2", cwd=workplace)
+    milpath("train", *SMALL_RUN, "run_name=first", "trainer.max_epochs=2", cwd=workplace)
     return workplace / "runs" / "first"
 
 
@@ -85,7 +62,7 @@ def test_evaluate_gives_the_same_numbers_again(run_dir, workplace):
 
 
 def test_two_runs_with_one_seed_have_equal_losses_to_the_last_bit(run_dir, workplace):
-    milpath("train", *SMALL, "run_name=second", "trainer.max_epochs=2", cwd=workplace)
+    milpath("train", *SMALL_RUN, "run_name=second", "trainer.max_epochs=2", cwd=workplace)
     first, second = (pd.read_csv(workplace / "runs" / name / "logs/csv/metrics.csv") for name in ("first", "second"))
     pd.testing.assert_series_equal(first["train/loss"], second["train/loss"], check_exact=True)
     torch.testing.assert_close(
@@ -94,7 +71,7 @@ def test_two_runs_with_one_seed_have_equal_losses_to_the_last_bit(run_dir, workp
 
 
 def test_another_seed_gives_other_weights(run_dir, workplace):
-    milpath("train", *SMALL, "run_name=third", "seed=1", "trainer.max_epochs=1", cwd=workplace)
+    milpath("train", *SMALL_RUN, "run_name=third", "seed=1", "trainer.max_epochs=1", cwd=workplace)
     name = "classification_layer.weight"
     other = weights(workplace / "runs/third/checkpoints/last.ckpt")[name]
     assert not torch.equal(other, weights(run_dir / "checkpoints/last.ckpt")[name])
@@ -103,7 +80,7 @@ def test_another_seed_gives_other_weights(run_dir, workplace):
 @pytest.mark.parametrize("timed", [False, True], ids=["at_the_end_of_an_epoch", "in_mid_epoch"])
 def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_weights_of_the_uninterrupted_one(workplace, timed):
     name = f"killed_{timed}"
-    words = [*SMALL, "trainer.max_epochs=6", "data.augmentation=full", "callbacks.early_stopping=null"]
+    words = [*SMALL_RUN, "trainer.max_epochs=6", "data.augmentation=full", "callbacks.early_stopping=null"]
     if timed:
         words += ["callbacks.timed_checkpoint.train_time_interval={_target_: datetime.timedelta, milliseconds: 1}"]
     if not (workplace / "runs/whole").exists():
@@ -128,7 +105,7 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_weights_of_the_unin
 
 
 def test_a_sweep_makes_one_run_for_each_value(workplace):
-    words = [word for word in SMALL if not word.startswith("data.num_slides")]
+    words = [word for word in SMALL_RUN if not word.startswith("data.num_slides")]
     milpath("train", "-m", *words, "data.num_slides=16", "run_name=sweep", "trainer.max_epochs=1", "model.gated=true,false", cwd=workplace)  # fmt: skip
     gated = [load_network(workplace / f"runs/sweep/{job}/checkpoints/best.ckpt").gated for job in (0, 1)]
     assert gated == [True, False]
@@ -152,7 +129,7 @@ BAD_WORDS = {
 def test_bad_words_get_one_line_that_says_what_to_type(run_dir, workplace, words):
     overrides, expected = BAD_WORDS[words]
     name = [] if any(word.startswith("run_name") for word in overrides) else ["run_name=bad"]
-    result = milpath("train", *SMALL, *name, *overrides, cwd=workplace, check=False)
+    result = milpath("train", *SMALL_RUN, *name, *overrides, cwd=workplace, check=False)
     assert result.returncode != 0
     assert expected.lower() in result.stderr.lower()
     if "-m" not in overrides:
@@ -160,7 +137,7 @@ def test_bad_words_get_one_line_that_says_what_to_type(run_dir, workplace, words
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_bags(workplace):
-    result = milpath("train", *SMALL, "run_name=nan", "optimizer.lr=1e30", "trainer.max_epochs=3", cwd=workplace, check=False)
+    result = milpath("train", *SMALL_RUN, "run_name=nan", "optimizer.lr=1e30", "trainer.max_epochs=3", cwd=workplace, check=False)
     assert result.returncode == 1
     assert "FloatingPointError: train/loss is" in result.stderr
     assert "bags '" in result.stderr

@@ -45,8 +45,6 @@ class MILClassifier(LightningModule):
         scheduler: Makes the learning-rate scheduler (stepped each epoch) from the optimizer; None keeps the rate.
         auxiliary_loss: An additional loss `(network, embeddings, mask, output, labels) -> scalar`; None for none.
         class_weights: Factor on the loss of each class; None weighs bags alike.
-        threshold: Operating point of a binary task.
-        temperature: Divides the logits of predictions; 1 leaves them as trained.
         tiling: How slides become tiles, kept in the checkpoint so that a slide can be predicted as it was trained.
         data: The configuration of the data, kept in the checkpoint so that `evaluate` finds them again.
     """
@@ -64,7 +62,6 @@ class MILClassifier(LightningModule):
         auxiliary_loss: AuxiliaryLoss | None = None,
         class_weights: Sequence[float] | None = None,
         threshold: float = 0.5,
-        temperature: float = 1.0,
         tiling: dict[str, Any] | None = None,
         data: dict[str, Any] | None = None,
     ) -> None:
@@ -75,14 +72,12 @@ class MILClassifier(LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.auxiliary_loss = auxiliary_loss
-        self.threshold = threshold
-        self.temperature = temperature
         self.tiling = tiling or {}
         self.data = data or {}
         weights = torch.tensor(list(class_weights) if class_weights is not None else [1.0] * len(self.class_names))
         # Not persistent: the weights follow from the data of this run and do not belong to the network.
         self.register_buffer("class_weights", weights, persistent=False)
-        self.val_metrics = SplitMetrics(task, len(self.class_names), threshold)
+        self.val_metrics = SplitMetrics(task, len(self.class_names))
         self._epoch_sums: dict[str, list[Tensor]] = {}
         self._unchecked: tuple[int, list[str], Tensor] | None = None
 
@@ -114,7 +109,7 @@ class MILClassifier(LightningModule):
 
     def predict_step(self, batch: BagBatch, batch_idx: int) -> BagPredictions:
         output = self(batch.tiles, batch.mask)
-        probabilities = class_probabilities(output.logits.float(), self.task, self.temperature).cpu()
+        probabilities = class_probabilities(output.logits.float(), self.task).cpu()
         lengths = batch.mask.sum(1).tolist()
         attention = output.attention.float().cpu()
         return BagPredictions(
@@ -152,8 +147,6 @@ class MILClassifier(LightningModule):
             network=describe_network(self.network),
             class_names=self.class_names,
             task=self.task,
-            threshold=self.threshold,
-            temperature=self.temperature,
             tiling=self.tiling,
             data=self.data,
         )
