@@ -8,7 +8,7 @@ from typing import Any
 from hydra import compose
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from milpath.configuration import TrainConfig
 from milpath.sagemaker.settings import JobSettings
@@ -23,6 +23,10 @@ JOB_DEFAULTS = {
 # One line an epoch in place of a progress bar: SageMaker reads metrics from what a job prints.
 _EPOCH_LINE = "++callbacks.progress._target_=milpath.sagemaker.epoch_line.EpochLine"
 _LAUNCH_KEYS = ("sagemaker", "dry_run", "wait", "tune", "hydra")
+
+# Names of the root configurations.
+LAUNCH, TUNE, PACKAGE = "sagemaker_launch", "sagemaker_tune", "sagemaker_package"
+DEPLOY, DELETE, SCORE = "sagemaker_deploy", "sagemaker_delete", "sagemaker_score"
 
 # The schema is merged over `train`, so its keys must not have defaults that would win over those of train.yaml.
 LaunchConfig = make_dataclass(
@@ -43,15 +47,13 @@ class PackageConfig:
 
 
 _store = ConfigStore.instance()
-_store.store(name="sagemaker_launch_schema", node=LaunchConfig)
-_store.store(name="sagemaker_tune_schema", node=TuneConfig)
-_store.store(name="sagemaker_package_schema", node=PackageConfig)
+_store.store(name=f"{LAUNCH}_schema", node=LaunchConfig)
+_store.store(name=f"{TUNE}_schema", node=TuneConfig)
+_store.store(name=f"{PACKAGE}_schema", node=PackageConfig)
 
 
 def settings_of(config: DictConfig) -> JobSettings:
     """Return the checked `sagemaker` group of a configuration."""
-    from omegaconf import OmegaConf
-
     return JobSettings.of(OmegaConf.to_container(config.sagemaker, resolve=True))  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from milpath.command import command
 from milpath.sagemaker import submit
 from milpath.sagemaker.aws import explained, open_sdk
-from milpath.sagemaker.configuration import settings_of
+from milpath.sagemaker.configuration import LAUNCH, settings_of
 from milpath.sagemaker.job import prepare_job
 
 
@@ -47,7 +47,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     return job.request
 
 
-@command("sagemaker_launch")
+@command(LAUNCH)
 def main(config: DictConfig) -> None:
     """Run the command."""
     run(config)
