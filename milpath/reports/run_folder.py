@@ -1,0 +1,151 @@
+"""What a run folder holds, read for a report."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from milpath.data.predictions import Predictions, read_predictions
+from milpath.reports.method_table import FoldResult
+from milpath.reports.outcomes import Outcomes, make_outcomes
+
+SPLITS = ("test", "val", "train")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run.
+
+    Attributes:
+        path: The folder.
+        predictions: Of `predictions.csv`.
+        metrics: Split to metric to value, of `metrics.json`; empty where there is none.
+        history: Of `logs/csv/metrics.csv`; None where there is none.
+        provenance: Of `provenance.json`; empty where there is none.
+        config: Text of `config.yaml`; empty where there is none.
+    """
+
+    path: Path
+    predictions: Predictions
+    metrics: Mapping[str, Mapping[str, float | None]]
+    history: pd.DataFrame | None
+    provenance: Mapping[str, Any]
+    config: str
+
+    @property
+    def splits(self) -> list[str]:
+        """Splits with predictions: test first, then validation, then training."""
+        present = set(self.predictions.splits)
+        return [split for split in SPLITS if split in present] + sorted(present - set(SPLITS))
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Return the rows of the predictions that belong to a split."""
+        return np.flatnonzero(np.array(self.predictions.splits) == split)
+
+    def outcomes(
+        self, split: str, task: str, threshold: float = 0.5, groups: NDArray[np.str_] | None = None
+    ) -> Outcomes:
+        """Return the outcomes of a split.
+
+        Args:
+            split: "train", "val" or "test".
+            task: "binary", "nominal" or "ordinal".
+            threshold: Operating point of a binary task.
+            groups: One for each row of the predictions; None where every bag stands alone.
+        """
+        rows = self.rows(split)
+        return make_outcomes(
+            self.predictions.labels[rows],
+            self.predictions.probabilities[rows],
+            task,
+            threshold,
+            None if groups is None else groups[rows],
+        )
+
+
+def read_run(path: Path) -> RunFolder:
+    """Read a run folder; only `predictions.csv` must be there.
+
+    Raises:
+        FileNotFoundError: If it is not.
+    """
+    if not (path / "predictions.csv").is_file():
+        raise FileNotFoundError(f"{path} has no predictions.csv; give the folder of a finished run")
+    predictions = read_predictions(path / "predictions.csv")
+    history = path / "logs" / "csv" / "metrics.csv"
+    config = path / "config.yaml"
+    return RunFolder(
+        path=path,
+        predictions=predictions,
+        metrics=_read_json(path / "metrics.json"),
+        history=pd.read_csv(history) if history.is_file() and history.stat().st_size else None,
+        provenance=_read_json(path / "provenance.json"),
+        config=config.read_text(encoding="utf-8") if config.is_file() else "",
+    )
+
+
+def read_fold(
+    path: Path,
+    method: str,
+    repeat: int,
+    fold: int,
+    task: str,
+    threshold: float = 0.5,
+    groups: Mapping[str, str] | None = None,
+) -> FoldResult:
+    """Read the test split of one training of a table, or why it failed.
+
+    Args:
+        path: Run folder of the training.
+        method: Name of the method.
+        repeat: 0-based.
+        fold: 0-based.
+        task: "binary", "nominal" or "ordinal".
+        threshold: Operating point of a binary task.
+        groups: Bag to what it belongs to; None where every bag stands alone.
+
+    Raises:
+        ValueError: If a bag has no group.
+    """
+    if not (path / "predictions.csv").is_file():
+        failure = path / "failure.txt"
+        reason = " ".join(failure.read_text(encoding="utf-8").split()) if failure.is_file() else "no predictions.csv"
+        return FoldResult(method, repeat, fold, failure=reason)
+    run = read_run(path)
+    rows = run.rows("test")
+    if len(rows) == 0:
+        return FoldResult(method, repeat, fold, failure="predictions.csv has no test split")
+    of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
+    return FoldResult(
+        method=method,
+        repeat=repeat,
+        fold=fold,
+        bag_ids=[run.predictions.bag_ids[row] for row in rows],
+        outcomes=run.outcomes("test", task, threshold, of_bags),
+        num_train=len(run.rows("train")),
+    )
+
+
+def groups_of(bag_ids: list[str], groups: Mapping[str, str]) -> NDArray[np.str_]:
+    """Return the group of each bag.
+
+    Raises:
+        ValueError: If a bag has none.
+    """
+    missing = [bag_id for bag_id in bag_ids if bag_id not in groups]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(bag_ids)} bags have no group (first: {missing[0]!r}); name one for each"
+        )
+    return np.array([str(groups[bag_id]) for bag_id in bag_ids])
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file, an empty dictionary where there is none."""
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return dict(content)

@@ -1,0 +1,163 @@
+"""A table of methods as Markdown, CSV, JSON and LaTeX."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from milpath.provenance import write_text
+from milpath.reports.intervals import Interval
+from milpath.reports.method_table import MethodRow, MethodTable
+
+_LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
+_LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+
+
+def write_table(table: MethodTable, folder: Path) -> list[Path]:
+    """Write `table.md`, `table.csv`, `table.json` and `table.tex`.
+
+    Args:
+        table: From `compare_methods`.
+        folder: Made if it is missing.
+
+    Returns:
+        The four paths.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "table.md": as_markdown(table),
+        "table.csv": as_csv(table),
+        "table.json": json.dumps(as_json(table), indent=2, allow_nan=False) + "\n",
+        "table.tex": as_latex(table),
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def as_markdown(table: MethodTable) -> str:
+    """Return the table in Markdown, what went wrong below it."""
+    head = ["method", f"{table.metric}, mean ± SE", "95 % interval", f"p against {table.reference}", "folds"]
+    rows = [
+        [row.method, plus_minus(row), interval_words(row.interval), p_words(row, table), _folds(row)]
+        for row in table.rows
+    ]
+    if _has_published(table):
+        head.insert(2, "published")
+        for words, row in zip(rows, table.rows, strict=True):
+            words.insert(2, _number(row.published))
+    lines = [f"## {_markdown(table.title)}", ""] if table.title else []
+    lines += ["| " + " | ".join(map(_markdown, cells)) + " |" for cells in (head, *rows)]
+    lines.insert(len(lines) - len(rows), "|---" + "|---:" * (len(head) - 1) + "|")
+    return "\n".join([*lines, "", *(f"- {_markdown(note)}" for note in table.notes), ""])
+
+
+def as_csv(table: MethodTable) -> str:
+    """Return the table as CSV with full digits; an empty field is a number that there is not."""
+    file = io.StringIO()
+    records = [_record(row) for row in table.rows]
+    writer = csv.DictWriter(file, fieldnames=list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow(record | {name: "; ".join(record[name]) for name in ("failed", "undefined")})
+    return file.getvalue()
+
+
+def as_json(table: MethodTable) -> dict[str, Any]:
+    """Return the table as plain values, every fold with its value."""
+    rows = []
+    for row in table.rows:
+        folds = [{"repeat": repeat, "fold": fold, "value": value} for (repeat, fold), value in row.values.items()]
+        rows.append(_record(row) | {"folds": folds})
+    return {
+        "title": table.title,
+        "metric": table.metric,
+        "reference": table.reference,
+        "complete": table.complete,
+        "rows": rows,
+        "notes": table.notes,
+    }
+
+
+def as_latex(table: MethodTable) -> str:
+    """Return the table for LaTeX with booktabs; notes are comments below it."""
+    lines = [
+        r"\begin{tabular}{lrrrr}",
+        r"\toprule",
+        rf"Method & {_latex(table.metric)} & 95\,\% interval & $p$ & folds \\",
+        r"\midrule",
+    ]
+    for row in table.rows:
+        value = plus_minus(row).replace("±", r"$\pm$")
+        interval = interval_words(row.interval)
+        p_value = p_words(row, table).replace("<", "$<$")
+        lines.append(rf"{_latex(row.method)} & {value} & {interval} & {p_value} & {_folds(row)} \\")
+    notes = [f"% {' '.join(note.split())}" for note in table.notes]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, ""])
+
+
+def plus_minus(row: MethodRow) -> str:
+    """Return mean and standard error in words."""
+    if row.mean is None:
+        return "no fold"
+    return f"{row.mean:.3f}" + (f" ± {row.standard_error:.3f}" if row.standard_error is not None else "")
+
+
+def interval_words(interval: Interval | None) -> str:
+    """Return an interval in words."""
+    if interval is None or interval.low is None or interval.high is None:
+        return "undefined"
+    return f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+def p_words(row: MethodRow, table: MethodTable) -> str:
+    """Return the p-value of a row in words."""
+    if row.method == table.reference:
+        return "reference"
+    if row.test is None:
+        return "too few folds"
+    return "< 0.001" if row.test.p_value < 0.001 else f"{row.test.p_value:.3f}"
+
+
+def _folds(row: MethodRow) -> str:
+    """Return how many of the planned folds count."""
+    words = f"{row.num_done}/{row.num_planned}"
+    return f"{words} ({len(row.failed)} failed)" if row.failed else words
+
+
+def _record(row: MethodRow) -> dict[str, Any]:
+    """Return a row as plain values."""
+    return {
+        "method": row.method,
+        "mean": row.mean,
+        "standard_error": row.standard_error,
+        "low": row.interval.low if row.interval else None,
+        "high": row.interval.high if row.interval else None,
+        "difference": row.test.difference if row.test else None,
+        "p_value": row.test.p_value if row.test else None,
+        "test": row.test.name if row.test else None,
+        "published": row.published,
+        "folds_done": row.num_done,
+        "folds_planned": row.num_planned,
+        "failed": list(row.failed),
+        "undefined": list(row.undefined),
+    }
+
+
+def _has_published(table: MethodTable) -> bool:
+    return any(row.published is not None for row in table.rows)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _markdown(text: str) -> str:
+    """Return text that stays within its cell."""
+    return " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;")
+
+
+def _latex(text: str) -> str:
+    """Return text that LaTeX prints as it is."""
+    return "".join(_LATEX.get(letter, letter) for letter in text)
