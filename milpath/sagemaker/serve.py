@@ -56,7 +56,7 @@ class Endpoint:
 
     def _predict(self, bag: TileBag) -> Answer:
         """Return what the network says of one bag."""
-        tiles = torch.from_numpy(np.ascontiguousarray(bag.tiles)).to(self.device)
+        tiles = torch.from_numpy(np.array(bag.tiles)).to(self.device)
         if tiles.ndim == 4:
             tiles = tiles.permute(0, 3, 1, 2)
         scale = 255.0 if tiles.dtype == torch.uint8 and tiles.ndim == 4 else 1.0
