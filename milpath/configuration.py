@@ -61,6 +61,25 @@ class EvaluateConfig:
     overwrite: bool = False
 
 
+@dataclass
+class TableConfig:
+    """Root keys of `python -m milpath.table`."""
+
+    experiment: str = MISSING
+    output: str = MISSING
+    methods: list[str] = field(default_factory=list)
+    folds: int = 10
+    repeats: int = 5
+    metric: str | None = None
+    published: dict[str, float] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+    search: dict[str, list[Any]] = field(default_factory=dict)
+    jobs: int = 1
+    seed: int = 0
+    on_error: str = "fail"
+
+
 _store = ConfigStore.instance()
 _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="evaluate_schema", node=EvaluateConfig)
+_store.store(name="table_schema", node=TableConfig)

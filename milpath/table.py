@@ -1,0 +1,93 @@
+"""Cross-validate methods: `python -m milpath.table experiment=NAME methods=[...] folds=10 repeats=5 output=DIR`."""
+
+import json
+import math
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.markdown import Markdown
+
+from milpath.build import build_datamodule
+from milpath.command import command
+from milpath.protocol import Training, compose_training, plan_trainings, run_trainings, save_plan
+from milpath.reports.method_table import FoldResult, MethodTable, compare_methods
+from milpath.reports.run_folder import read_fold
+from milpath.reports.tables import as_markdown, write_table
+
+
+def run(config: DictConfig) -> MethodTable:
+    """Train every fold of every method that is not done yet, and write the table.
+
+    Args:
+        config: The composed root of the `table` command.
+
+    Returns:
+        The table, which `table.md`, `table.csv`, `table.json` and `table.tex` in the output folder show.
+    """
+    output = Path(config.output).absolute()
+    trainings = plan_trainings(
+        config.experiment,
+        list(config.methods),
+        config.folds,
+        config.repeats,
+        output,
+        seed=config.seed,
+        overrides=list(config.overrides),
+        search=_plain(config.search),
+    )
+    first = compose_training(trainings[0].overrides)
+    datamodule = build_datamodule(first.data)
+    datamodule.setup()  # bad data stop the table here, before the first of many trainings, and the store is built once
+    save_plan(trainings, output)
+    run_trainings(trainings, config.jobs)
+    frame, column = datamodule.label_frame, first.data.group_column
+    groups = dict(zip(frame["bag_id"], frame[column].astype(str), strict=True)) if column else None
+    monitored = first.monitor.removeprefix("val/")
+    folds = [
+        _fold(list(candidates), monitored, datamodule.task, groups)
+        for _, candidates in groupby(trainings, key=lambda training: training.name)
+    ]
+    table = compare_methods(
+        folds,
+        config.metric or monitored,
+        title=f"{config.experiment}: {config.folds} folds x {config.repeats}",
+        published=_plain(config.published),
+        seed=config.seed,
+    )
+    write_table(table, output)
+    Console().print(Markdown(as_markdown(table)))
+    return table
+
+
+def _fold(candidates: list[Training], monitored: str, task: str, groups: dict[str, str] | None) -> FoldResult:
+    """Read the test split of a fold, of the candidate that did best on its validation split."""
+    chosen = max(candidates, key=lambda training: _score(training.run_dir, monitored)) if candidates[1:] else candidates[0]
+    return read_fold(chosen.run_dir, chosen.method, chosen.repeat, chosen.fold, task, groups=groups)
+
+
+def _score(run_dir: Path, monitored: str) -> float:
+    """Return the validation metric of a training, minus infinity if it failed."""
+    path = run_dir / "metrics.json"
+    value = json.loads(path.read_text()).get("val", {}).get(monitored) if path.exists() else None
+    return -math.inf if value is None else float(value)
+
+
+def _plain(config: Any) -> Any:
+    """Return plain values."""
+    return OmegaConf.to_container(config, resolve=True)
+
+
+@command("table")
+def main(config: DictConfig) -> None:
+    """Run the command; a table with a hole in it is written, and is an error all the same."""
+    table = run(config)
+    if any(row.failed for row in table.rows) and config.on_error == "fail":
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

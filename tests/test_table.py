@@ -1,0 +1,92 @@
+"""One command a table."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from milpath.protocol import METHODS, compose_training, plan_trainings
+from tests.commands import SMALL_RUN, milpath
+
+OVERRIDES = [word for word in SMALL_RUN if not word.startswith(("callbacks", "report"))]
+WORDS = [
+    "experiment=panda_attention",
+    "methods=[attention,embedding_mean]",
+    "folds=2",
+    "repeats=2",
+    "output=table",
+    f"overrides=[{','.join([*OVERRIDES, 'trainer.max_epochs=1', 'data.val_fraction=0.3'])}]",
+]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("table")
+    broken = folder / "table/runs/embedding_mean/repeat_1/fold_0/checkpoints"
+    broken.mkdir(parents=True)
+    (broken / "last.ckpt").write_text("no checkpoint")
+    result = milpath("table", *WORDS, cwd=folder, check=False)
+    assert result.returncode == 1, result.stderr  # a table with a hole is an error
+    return folder
+
+
+def test_a_table_has_every_method_and_names_the_fold_that_failed(workplace):
+    table = json.loads((workplace / "table/table.json").read_text())
+    rows = {row["method"]: row for row in table["rows"]}
+    assert rows["attention"]["folds_done"] == rows["attention"]["folds_planned"] == 4
+    assert rows["embedding_mean"]["folds_done"] == 3
+    assert "repeat 1, fold 0: ValueError" in rows["embedding_mean"]["failed"][0]
+    assert "FAILED repeat 1, fold 0" in (workplace / "table/table.md").read_text()
+    assert {path.suffix for path in (workplace / "table").glob("table.*")} == {".md", ".csv", ".json", ".tex"}
+
+
+def test_methods_are_compared_on_the_same_folds_and_repeats_differ(workplace):
+    def splits(method: str, repeat: int) -> str:
+        return (workplace / f"table/runs/{method}/repeat_{repeat}/fold_1/splits.csv").read_text()
+
+    assert splits("attention", 0) == splits("embedding_mean", 0)
+    assert splits("attention", 0) != splits("attention", 1)
+
+
+def test_the_same_command_goes_on_where_it_stopped(workplace):
+    before = {path: path.stat().st_mtime_ns for path in workplace.rglob("metrics.json")}
+    broken = workplace / "table/runs/embedding_mean/repeat_1/fold_0/checkpoints/last.ckpt"
+    broken.unlink()
+    milpath("table", *WORDS, cwd=workplace)
+    after = {path: path.stat().st_mtime_ns for path in workplace.rglob("metrics.json")}
+    assert len(after) == len(before) + 1 == 8
+    assert all(after[path] == time for path, time in before.items())
+    assert json.loads((workplace / "table/table.json").read_text())["complete"]
+
+
+def test_two_tables_are_not_mixed_in_one_folder(workplace):
+    result = milpath("table", *[word.replace("folds=2", "folds=3") for word in WORDS], cwd=workplace, check=False)
+    assert result.returncode == 1
+    assert "holds another table" in result.stderr
+
+
+def test_a_search_makes_candidates_that_differ_in_what_is_searched(tmp_path):
+    plan = plan_trainings("panda_attention", ["attention"], 2, 1, tmp_path, search={"optimizer.lr": [0.1, 0.2]})
+    assert len(plan) == 4
+    assert [training.candidate for training in plan[:2]] == [("optimizer.lr=0.1",), ("optimizer.lr=0.2",)]
+    assert len({training.run_dir for training in plan}) == 4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_composes(method, tmp_path):
+    training = plan_trainings("panda_attention", [method], 2, 1, tmp_path, overrides=["data=synthetic"])[0]
+    assert compose_training(training.overrides).model._target_.startswith("milpath.models.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"methods": ["magic"]}, "unknown methods magic"),
+        ({"methods": ["attention", "attention"]}, "name each method once"),
+        ({"folds": 1}, "folds >= 2"),
+    ],
+)
+def test_bad_words_are_refused(arguments, message, tmp_path):
+    words = {"experiment": "musk1", "methods": ["attention"], "folds": 2, "repeats": 1, "output": tmp_path} | arguments
+    with pytest.raises(ValueError, match=message):
+        plan_trainings(**words)
