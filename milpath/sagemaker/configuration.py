@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from milpath.configuration import TrainConfig
+from milpath.sagemaker.endpoint_request import DeployConfig
 from milpath.sagemaker.settings import JobSettings
 
 # What every job has unless its command line says otherwise.
@@ -46,10 +47,38 @@ class PackageConfig:
     output: str = "model.tar.gz"
 
 
+@dataclass
+class DeleteConfig:
+    """Root keys of `python -m milpath.sagemaker.delete`."""
+
+    endpoint: str = MISSING
+    region: str | None = None
+
+
+@dataclass
+class ScoreConfig:
+    """Root keys of `python -m milpath.sagemaker.score`."""
+
+    endpoint: str = MISSING
+    data: Any = MISSING
+    splits: list[str] = field(default_factory=lambda: ["test"])
+    in_flight: int = 4
+    s3_prefix: str | None = None
+    asynchronous: bool = False
+    timeout_seconds: int = 600
+    region: str | None = None
+    paths: Any = MISSING
+    run_name: str = MISSING
+    seed: int = 0
+
+
 _store = ConfigStore.instance()
 _store.store(name=f"{LAUNCH}_schema", node=LaunchConfig)
 _store.store(name=f"{TUNE}_schema", node=TuneConfig)
 _store.store(name=f"{PACKAGE}_schema", node=PackageConfig)
+_store.store(name=f"{DEPLOY}_schema", node=DeployConfig)
+_store.store(name=f"{DELETE}_schema", node=DeleteConfig)
+_store.store(name=f"{SCORE}_schema", node=ScoreConfig)
 
 
 def settings_of(config: DictConfig) -> JobSettings:
@@ -67,8 +96,8 @@ def job_overrides(words: Sequence[str]) -> list[str]:
         >>> job_overrides(["experiment=panda_attention", "trainer=sagemaker_smddp", "sagemaker.spot=true"])[-2:]
         ['experiment=panda_attention', 'trainer=sagemaker_smddp']
     """
-    kept = [word for word in words if _key(word).split(".")[0].split("@")[0] not in _LAUNCH_KEYS]
-    given = {_key(word) for word in kept}
+    kept = [word for word in words if override_key(word).split(".")[0].split("@")[0] not in _LAUNCH_KEYS]
+    given = {override_key(word) for word in kept}
     defaults = [f"{key}={value}" for key, value in JOB_DEFAULTS.items() if key not in given]
     return [*defaults, _EPOCH_LINE, *kept]
 
@@ -89,6 +118,6 @@ def own_config_dirs() -> list[Path]:
     return [Path(source.path) for source in sources if source.provider == "command-line" and source.schema == "file"]
 
 
-def _key(word: str) -> str:
+def override_key(word: str) -> str:
     """Return the key of an override: `++a.b=1` is about `a.b`."""
     return word.lstrip("+~").partition("=")[0]

@@ -69,9 +69,9 @@ def choose_strategy(require_smddp: bool = False) -> Strategy | str:
             f"trainer=sagemaker_smddp, but {reason}; submit with sagemaker=smddp on ml.p4d.24xlarge or "
             "ml.p4de.24xlarge, or use trainer=sagemaker"
         )
-    if not SageMakerEnvironment.detect():
-        return "auto"
     environment = SageMakerEnvironment()
+    if not environment.detect() or environment.world_size() == 1:
+        return "auto"
     backend = "NCCL" if torch.cuda.is_available() else "gloo"
     if environment.global_rank() == 0:
         _log.info("%d processes talk through %s: %s", environment.world_size(), backend, reason)

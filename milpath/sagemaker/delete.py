@@ -1,0 +1,48 @@
+"""Remove an endpoint with its configuration and its models: `python -m milpath.sagemaker.delete endpoint=NAME`."""
+
+import sys
+
+from omegaconf import DictConfig
+
+from milpath.command import command
+from milpath.sagemaker.aws import explained, open_account
+from milpath.sagemaker.configuration import DELETE
+
+
+def run(config: DictConfig) -> list[str]:
+    """Delete what an endpoint is made of; objects in S3 stay.
+
+    Args:
+        config: The composed root of the `sagemaker_delete` command.
+
+    Returns:
+        What was deleted.
+
+    Raises:
+        ValueError: If there is no such endpoint.
+    """
+    client = open_account(config.region).client("sagemaker")
+    with explained(f"find the endpoint {config.endpoint}"):
+        name = client.describe_endpoint(EndpointName=config.endpoint)["EndpointConfigName"]
+        variants = client.describe_endpoint_config(EndpointConfigName=name)["ProductionVariants"]
+    deleted = []
+    with explained(f"delete the endpoint {config.endpoint}"):
+        client.delete_endpoint(EndpointName=config.endpoint)
+        deleted.append(f"endpoint {config.endpoint}")
+        client.delete_endpoint_config(EndpointConfigName=name)
+        deleted.append(f"endpoint configuration {name}")
+        for variant in variants:
+            client.delete_model(ModelName=variant["ModelName"])
+            deleted.append(f"model {variant['ModelName']}")
+    sys.stdout.write("".join(f"deleted {item}\n" for item in deleted))
+    return deleted
+
+
+@command(DELETE)
+def main(config: DictConfig) -> None:
+    """Run the command."""
+    run(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Make an endpoint: `python -m milpath.sagemaker.deploy model=model.tar.gz role=... bucket=... [mode=serverless]`."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from milpath.command import command
+from milpath.sagemaker.aws import explained, open_account, require_bucket, require_objects, require_role, upload
+from milpath.sagemaker.configuration import DEPLOY
+from milpath.sagemaker.endpoint_request import DeployConfig, endpoint_requests
+from milpath.sagemaker.images import image_address
+
+
+def run(config: DictConfig) -> dict[str, dict[str, Any]]:
+    """Upload the model where it lies here, and create model, configuration and endpoint.
+
+    Args:
+        config: The composed root of the `sagemaker_deploy` command.
+
+    Returns:
+        The requests that were sent, or with `dry_run` would be sent.
+
+    Raises:
+        ValueError: If the account is not ready or the endpoint does not come up; nothing is left behind that costs money.
+    """
+    settings = cast(DeployConfig, OmegaConf.to_object(config))
+    role = require_role(settings.role)
+    suffix = f"{datetime.now(UTC):%Y%m%d%H%M%S}"
+    model = _model_address(settings, suffix)
+    if settings.dry_run:
+        region, account = settings.region, None
+        if region is None:
+            raise ValueError("dry_run asks AWS nothing, so it needs region=eu-central-1 (or yours)")
+    else:
+        account = open_account(settings.region)
+        region = account.region_name
+    image = settings.image or image_address(
+        "inference",
+        region=region,
+        version=settings.image_version,
+        python=settings.image_python,
+        instance_type="ml.m5.xlarge" if settings.mode == "serverless" else settings.instance_type,
+    )
+    requests = endpoint_requests(settings, role=role, image=image, model=model, suffix=suffix)
+    if account is None:
+        sys.stdout.write(json.dumps(requests, indent=2) + "\n")
+        return requests
+    if model == settings.model:
+        require_objects(account, model)
+    else:
+        require_bucket(account, str(settings.bucket))
+        upload(account, Path(settings.model), model)
+    _create(account.client("sagemaker"), settings, requests)
+    return requests
+
+
+def _model_address(settings: DeployConfig, suffix: str) -> str:
+    """Return where the model lies in S3, or will lie."""
+    if settings.model.startswith("s3://"):
+        return settings.model
+    if not Path(settings.model).is_file():
+        raise FileNotFoundError(f"model={settings.model} does not exist; run: python -m milpath.sagemaker.package")
+    if not settings.bucket:
+        raise ValueError(f"model={settings.model} lies here and has to be uploaded: add bucket=NAME")
+    return f"s3://{settings.bucket}/{settings.prefix}/models/{settings.endpoint}-{suffix}/model.tar.gz"
+
+
+def _create(client: Any, settings: DeployConfig, requests: dict[str, dict[str, Any]]) -> None:
+    """Create all three and wait; what was created before a failure is deleted."""
+    from botocore.exceptions import WaiterError
+
+    name = requests["create_model"]["ModelName"]
+    undo = []
+    try:
+        with explained(f"create the endpoint {settings.endpoint}"):
+            client.create_model(**requests["create_model"])
+            undo.append(lambda: client.delete_model(ModelName=name))
+            client.create_endpoint_config(**requests["create_endpoint_config"])
+            undo.append(lambda: client.delete_endpoint_config(EndpointConfigName=name))
+            client.create_endpoint(**requests["create_endpoint"])
+    except ValueError:
+        for step in reversed(undo):
+            step()
+        raise
+    sys.stdout.write(
+        f"creating endpoint {settings.endpoint} ({settings.mode})\n"
+        f"score:  python -m milpath.sagemaker.score endpoint={settings.endpoint} data=NAME\n"
+        f"delete: python -m milpath.sagemaker.delete endpoint={settings.endpoint}   (it costs money until then)\n"
+    )
+    if not settings.wait:
+        return
+    try:
+        client.get_waiter("endpoint_in_service").wait(EndpointName=settings.endpoint)
+    except WaiterError:
+        found = client.describe_endpoint(EndpointName=settings.endpoint)
+        raise ValueError(
+            f"endpoint {settings.endpoint} is {found['EndpointStatus']}: {found.get('FailureReason', 'no reason given')}; "
+            f"run: python -m milpath.sagemaker.delete endpoint={settings.endpoint}"
+        ) from None
+    sys.stdout.write(f"endpoint {settings.endpoint} is in service\n")
+
+
+@command(DEPLOY)
+def main(config: DictConfig) -> None:
+    """Run the command."""
+    run(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Score an endpoint on the test bags: `python -m milpath.sagemaker.score endpoint=NAME data=NAME`.
+
+Writes `metrics.json` and `predictions.csv` as `milpath.evaluate` does; with the same checkpoint both are the same.
+"""
+
+import io
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+from rich.console import Console
+
+from milpath.build import build_datamodule
+from milpath.command import command
+from milpath.data.datamodule import BagDataModule
+from milpath.data.predictions import Predictions
+from milpath.reports.summary import summary_table
+from milpath.sagemaker.ask import Asker
+from milpath.sagemaker.aws import open_account
+from milpath.sagemaker.configuration import SCORE
+from milpath.training.results import Metrics, write_results
+
+
+def run(config: DictConfig) -> Metrics:
+    """Send every bag of some splits to an endpoint and compare its answers with the labels.
+
+    Args:
+        config: The composed root of the `sagemaker_score` command.
+
+    Returns:
+        Split to metric to value, as in `metrics.json`.
+
+    Raises:
+        ValueError: If the endpoint refuses a bag or tells other classes apart than the data have.
+        FileExistsError: If the folder of the run holds results already.
+    """
+    run_dir = Path(config.paths.run_dir)
+    if (run_dir / "metrics.json").exists():
+        raise FileExistsError(f"{run_dir} holds results already; give another run_name")
+    datamodule = build_datamodule(config.data)
+    datamodule.setup("test")
+    splits = [split for split in config.splits if split in datamodule.splits]
+    if not splits:
+        raise ValueError(
+            f"the data have the splits {', '.join(datamodule.splits)}; splits={list(config.splits)} has none"
+        )
+    asker = Asker(
+        open_account(config.region), config.endpoint, config.s3_prefix, config.asynchronous, config.timeout_seconds
+    )
+    rows = datamodule.label_frame[datamodule.label_frame["split"].isin(splits)]
+    started = time.monotonic()
+    with ThreadPoolExecutor(config.in_flight) as pool:
+        answers = list(pool.map(lambda row: _ask(asker, datamodule, row), rows.to_dict("records")))
+    seconds = time.monotonic() - started
+    threshold = _operating_point(answers, datamodule)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    predictions = _predictions(answers, datamodule, rows["split"].tolist(), rows["label"].to_numpy())
+    metrics = write_results(run_dir, predictions, datamodule.task, threshold)
+    Console().print(summary_table(metrics, title=str(run_dir)))
+    sys.stdout.write(f"{len(answers)} bags in {seconds:.1f} s: {len(answers) / seconds:.1f} bags/s\n")
+    return metrics
+
+
+def _ask(asker: Asker, datamodule: BagDataModule, row: dict[str, Any]) -> dict[str, Any]:
+    """Return what the endpoint says of one bag, with its name."""
+    body = io.BytesIO()
+    np.save(body, datamodule.store.bag(int(row["index"])).tiles, allow_pickle=False)
+    answer = asker.ask(body.getvalue(), row["bag_id"])
+    return answer["predictions"][0] | {"bag_id": row["bag_id"], "class_names": answer["class_names"]}
+
+
+def _operating_point(answers: list[dict[str, Any]], datamodule: BagDataModule) -> float:
+    """Return the threshold of the endpoint, after a look at its classes."""
+    names = answers[0]["class_names"]
+    if names != list(datamodule.class_names):
+        raise ValueError(
+            f"the endpoint tells {', '.join(names)} apart, but the data have {', '.join(datamodule.class_names)}; "
+            "set data.target or data.class_names"
+        )
+    return 0.5 if answers[0]["threshold"] is None else float(answers[0]["threshold"])
+
+
+def _predictions(
+    answers: list[dict[str, Any]], datamodule: BagDataModule, splits: list[str], labels: np.ndarray
+) -> Predictions:
+    """Return the answers in the form that every command writes."""
+    names = list(datamodule.class_names)
+    return Predictions(
+        bag_ids=[answer["bag_id"] for answer in answers],
+        splits=splits,
+        labels=labels.astype(np.int64),
+        probabilities=np.array([[a["probabilities"][name] for name in names] for a in answers], np.float32),
+        attention=[np.array(answer["attention"], np.float32) for answer in answers],
+        class_names=names,
+        predicted=np.array([names.index(answer["label"]) for answer in answers], np.int64),
+    )
+
+
+@command(SCORE)
+def main(config: DictConfig) -> None:
+    """Run the command."""
+    run(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Let SageMaker search hyperparameters: `python -m milpath.sagemaker.tune 'tune.ranges={optimizer.lr: {...}}' ...`.
+
+Every word of `milpath.sagemaker.launch` works too.
+"""
+
+import json
+import sys
+from typing import Any, cast
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from milpath.command import command
+from milpath.sagemaker import submit
+from milpath.sagemaker.aws import explained, open_sdk
+from milpath.sagemaker.configuration import TUNE, job_overrides, override_key, settings_of
+from milpath.sagemaker.job import prepare_job
+from milpath.sagemaker.request import metric_definition
+from milpath.sagemaker.tuning import STRATEGIES, Range, read_ranges, sdk_ranges
+
+
+def run(config: DictConfig) -> str | None:
+    """Check the search, upload the source and submit it.
+
+    Args:
+        config: The composed root of the `sagemaker_tune` command.
+
+    Returns:
+        Name of the tuning job; None with `dry_run`.
+
+    Raises:
+        ValueError: If the search or the account is not ready; the message says what to type.
+    """
+    settings = settings_of(config)
+    tune = cast(dict[str, Any], OmegaConf.to_container(config.tune, resolve=True))
+    ranges = read_ranges(tune["ranges"])
+    if tune["strategy"] not in STRATEGIES:
+        raise ValueError(f"tune.strategy={tune['strategy']} must be one of {', '.join(STRATEGIES)}")
+    _require_keys(ranges)
+    job = prepare_job(settings, offline=config.dry_run)
+    objective = metric_definition(tune["objective"])
+    if config.dry_run:
+        sys.stdout.write(json.dumps({"TrainingJobDefinition": job.request, "Tuning": tune}, indent=2) + "\n")
+        return None
+    from sagemaker.train.tuner import HyperparameterTuner
+
+    session = open_sdk(job.account, str(settings.bucket))
+    definitions = {d["Name"]: d for d in [*job.request["AlgorithmSpecification"]["MetricDefinitions"], objective]}
+    tuner = HyperparameterTuner(
+        model_trainer=submit.model_trainer(job.request, session),
+        objective_metric_name=objective["Name"],
+        hyperparameter_ranges=sdk_ranges(ranges),
+        metric_definitions=list(definitions.values()),
+        strategy=tune["strategy"],
+        objective_type="Maximize" if tune["maximize"] else "Minimize",
+        max_jobs=tune["max_jobs"],
+        max_parallel_jobs=tune["max_parallel_jobs"],
+        early_stopping_type="Auto" if tune["early_stopping"] else "Off",
+        base_tuning_job_name=settings.job_name[:15],
+    )
+    with explained("submit the search"):
+        tuner.tune(inputs=submit.channels(job.request), wait=config.wait)
+    name = str(tuner.latest_tuning_job.hyper_parameter_tuning_job_name)
+    sys.stdout.write(
+        f"submitted {name}: {tune['max_jobs']} trainings, {tune['max_parallel_jobs']} at a time\n"
+        f"best so far: aws sagemaker describe-hyper-parameter-tuning-job --hyper-parameter-tuning-job-name {name} "
+        "--query BestTrainingJob\n"
+    )
+    return name
+
+
+def _require_keys(ranges: list[Range]) -> None:
+    """Compose the training with a value of each range, so that a typo costs nothing."""
+    keys = {item.key for item in ranges}
+    words = [word for word in job_overrides(HydraConfig.get().overrides.task) if override_key(word) not in keys]
+    compose("train", [*words, *(item.example for item in ranges)])
+
+
+@command(TUNE)
+def main(config: DictConfig) -> None:
+    """Run the command."""
+    run(config)
+
+
+if __name__ == "__main__":
+    main()
