@@ -1,6 +1,9 @@
 """What all tests share."""
 
+import importlib
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,3 +18,22 @@ def shared_data() -> Path:
     if not (folder / "README.md").is_file():
         pytest.fail(f"no test data at {folder}; set MILPATH_SHARED_DATA to the folder with panda_pixels, ucsb_breast, ...")
     return folder
+
+
+@pytest.fixture
+def run_here(monkeypatch, capfd) -> Callable[..., tuple[int, str]]:
+    """Run the `main` of a command in this process; returns exit status and what it printed to stderr."""
+
+    def run(module: str, *words: str, cwd: Path) -> tuple[int, str]:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", [module, *words])
+        capfd.readouterr()
+        try:
+            importlib.import_module(module).main()
+        except SystemExit as stop:
+            return int(stop.code or 0), capfd.readouterr().err
+        except ValueError as error:  # a job of a sweep raises, and Hydra tells
+            return 1, str(error)
+        return 0, capfd.readouterr().err
+
+    return run

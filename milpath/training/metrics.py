@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,8 +53,8 @@ class BrierScore(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -79,44 +80,46 @@ class SplitMetrics(torch.nn.Module):
         task: "binary", "nominal" or "ordinal".
         num_classes: Number of classes, at least 2.
         threshold: Operating point of a binary task.
+        sync: Whether `compute` counts the bags of all processes; off where one process has all of them.
 
     Raises:
         ValueError: If the task is none of the three.
     """
 
-    def __init__(self, task: str, num_classes: int, threshold: float = 0.5) -> None:
+    def __init__(self, task: str, num_classes: int, threshold: float = 0.5, sync: bool = True) -> None:
         super().__init__()
         self.task = task
         self.num_classes = num_classes
         self.threshold = threshold
+        options: dict[str, Any] = {"sync_on_compute": sync}
         if task == "binary":
             by_probability: dict[str, Metric | MetricCollection] = {
-                "auroc": tm.BinaryAUROC(),
-                "average_precision": tm.BinaryAveragePrecision(),
-                "brier": MeanSquaredError(),
-                "ece": tm.BinaryCalibrationError(NUM_CALIBRATION_BINS, norm="l1"),
+                "auroc": tm.BinaryAUROC(**options),
+                "average_precision": tm.BinaryAveragePrecision(**options),
+                "brier": MeanSquaredError(**options),
+                "ece": tm.BinaryCalibrationError(NUM_CALIBRATION_BINS, norm="l1", **options),
             }
             by_class: dict[str, Metric | MetricCollection] = {
-                "accuracy": tm.BinaryAccuracy(),
-                "balanced_accuracy": tm.MulticlassAccuracy(2, average="macro"),
-                "sensitivity": tm.BinaryRecall(),
-                "specificity": tm.BinarySpecificity(),
-                "f1": tm.BinaryF1Score(),
+                "accuracy": tm.BinaryAccuracy(**options),
+                "balanced_accuracy": tm.MulticlassAccuracy(2, average="macro", **options),
+                "sensitivity": tm.BinaryRecall(**options),
+                "specificity": tm.BinarySpecificity(**options),
+                "f1": tm.BinaryF1Score(**options),
             }
         elif task in ("nominal", "ordinal"):
             by_probability = {
-                "auroc": tm.MulticlassAUROC(num_classes, average="macro"),
-                "average_precision": tm.MulticlassAveragePrecision(num_classes, average="macro"),
-                "brier": BrierScore(),
-                "ece": tm.MulticlassCalibrationError(num_classes, NUM_CALIBRATION_BINS, norm="l1"),
+                "auroc": tm.MulticlassAUROC(num_classes, average="macro", **options),
+                "average_precision": tm.MulticlassAveragePrecision(num_classes, average="macro", **options),
+                "brier": BrierScore(**options),
+                "ece": tm.MulticlassCalibrationError(num_classes, NUM_CALIBRATION_BINS, norm="l1", **options),
             }
             by_class = {
-                "accuracy": tm.MulticlassAccuracy(num_classes, average="micro"),
-                "balanced_accuracy": tm.MulticlassAccuracy(num_classes, average="macro"),
-                "sensitivity": tm.MulticlassRecall(num_classes, average="macro"),
-                "specificity": tm.MulticlassSpecificity(num_classes, average="macro"),
-                "f1": tm.MulticlassF1Score(num_classes, average="macro"),
-                "quadratic_kappa": tm.MulticlassCohenKappa(num_classes, weights="quadratic"),
+                "accuracy": tm.MulticlassAccuracy(num_classes, average="micro", **options),
+                "balanced_accuracy": tm.MulticlassAccuracy(num_classes, average="macro", **options),
+                "sensitivity": tm.MulticlassRecall(num_classes, average="macro", **options),
+                "specificity": tm.MulticlassSpecificity(num_classes, average="macro", **options),
+                "f1": tm.MulticlassF1Score(num_classes, average="macro", **options),
+                "quadratic_kappa": tm.MulticlassCohenKappa(num_classes, weights="quadratic", **options),
             }
         else:
             raise ValueError(f"task {task!r} is none of binary, nominal, ordinal")
@@ -124,7 +127,7 @@ class SplitMetrics(torch.nn.Module):
         # would go unnoticed, and the saving is not measurable at a few thousand bags.
         self.by_probability = MetricCollection(by_probability, compute_groups=False)
         self.by_class = MetricCollection(by_class, compute_groups=False)
-        self.class_counts = _ClassCounts(num_classes)
+        self.class_counts = _ClassCounts(num_classes, **options)
 
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
         """Add bags: probabilities `(bags, classes)`, labels int64 `(bags,)`."""
@@ -160,8 +163,8 @@ class _ClassCounts(Metric):
     full_state_update = False
     counts: Tensor
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
+    def __init__(self, num_classes: int, **options: Any) -> None:
+        super().__init__(**options)
         self.add_state("counts", torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, labels: Tensor) -> None:
@@ -200,6 +203,6 @@ def compute_metrics(
         >>> result["auroc"], round(result["brier"], 3)
         (1.0, 0.025)
     """
-    metrics = SplitMetrics(task, probabilities.shape[1], threshold)
+    metrics = SplitMetrics(task, probabilities.shape[1], threshold, sync=False)
     metrics.update(probabilities, labels)
     return metrics.compute()
