@@ -1,0 +1,113 @@
+"""A bag, and a batch of bags of different lengths."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Bag(NamedTuple):
+    """One bag as the store holds it.
+
+    Attributes:
+        tiles: `(tiles, height, width, channels)` uint8, or `(tiles, features)` float.
+        label: Number of the class.
+        bag_id: Name of the slide.
+        tile_labels: `(tiles,)` int64, -1 where unknown; None if no tile of the store has a label.
+    """
+
+    tiles: np.ndarray
+    label: int
+    bag_id: str
+    tile_labels: np.ndarray | None = None
+
+
+class BagBatch(NamedTuple):
+    """Bags padded to one length.
+
+    Attributes:
+        tiles: `(bags, tiles, 3, height, width)` float in [0, 1] or `(bags, tiles, features)` on the device;
+            `(bags, tiles, height, width, channels)` uint8 on the way there. Padding is 0.
+        mask: `(bags, tiles)` bool, True where there is a tile.
+        labels: `(bags,)` int64.
+        tile_labels: `(bags, tiles)` int64, -1 where unknown and on padding.
+        bag_ids: One name a bag.
+        global_size: Number of bags that all processes together have in this step: the loss of the step is the sum over
+            the bags divided by it. A process has no bag (zero rows) where a batch has fewer bags than there are processes.
+    """
+
+    tiles: Tensor
+    mask: Tensor
+    labels: Tensor
+    tile_labels: Tensor
+    bag_ids: list[str]
+    global_size: int
+
+
+def collate_bags(bags: Sequence[Bag], global_size: int | None = None, pin_memory: bool = False) -> BagBatch:
+    """Pad bags to the longest of them.
+
+    Args:
+        bags: One or more.
+        global_size: Number of bags of the step over all processes; None means these are all.
+        pin_memory: Put the tiles where a GPU can fetch them while it computes.
+
+    Returns:
+        The batch, tiles in the type of the store.
+
+    Example:
+        >>> short, long = (Bag(np.ones((n, 5), np.float32), label=n % 2, bag_id=f"slide_{n}") for n in (2, 3))
+        >>> batch = collate_bags([short, long])
+        >>> batch.mask.tolist(), batch.labels.tolist()
+        ([[True, True, False], [True, True, True]], [0, 1])
+    """
+    lengths = [len(bag.tiles) for bag in bags]
+    shape = (len(bags), max(lengths), *bags[0].tiles.shape[1:])
+    tiles = _empty(shape, bags[0].tiles.dtype, pin_memory)
+    tile_labels = np.full(shape[:2], -1, np.int64)
+    for row, (bag, length) in enumerate(zip(bags, lengths, strict=True)):
+        tiles[row, :length] = bag.tiles
+        tiles[row, length:] = 0
+        if bag.tile_labels is not None:
+            tile_labels[row, :length] = bag.tile_labels
+    return BagBatch(
+        tiles=torch.from_numpy(tiles),
+        mask=torch.arange(shape[1])[None, :] < torch.tensor(lengths)[:, None],
+        labels=torch.tensor([bag.label for bag in bags], dtype=torch.int64),
+        tile_labels=torch.from_numpy(tile_labels),
+        bag_ids=[bag.bag_id for bag in bags],
+        global_size=len(bags) if global_size is None else global_size,
+    )
+
+
+def empty_batch(tile_shape: Sequence[int], dtype: np.dtype[Any], global_size: int) -> BagBatch:
+    """Return a batch without a bag, for a process that has none in a step.
+
+    Args:
+        tile_shape: Shape of one tile in the store.
+        dtype: Type of the tiles in the store.
+        global_size: Number of bags of the step over all processes.
+
+    Example:
+        >>> empty_batch((8, 8, 3), np.dtype(np.uint8), global_size=1).tiles.shape
+        torch.Size([0, 1, 8, 8, 3])
+    """
+    return BagBatch(
+        tiles=torch.from_numpy(np.empty((0, 1, *tile_shape), dtype)),
+        mask=torch.ones(0, 1, dtype=torch.bool),
+        labels=torch.zeros(0, dtype=torch.int64),
+        tile_labels=torch.full((0, 1), -1, dtype=torch.int64),
+        bag_ids=[],
+        global_size=global_size,
+    )
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any], pin_memory: bool) -> np.ndarray:
+    """Return a fresh buffer."""
+    if pin_memory:
+        buffer = torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, pin_memory=True)
+        return np.asarray(buffer.numpy())
+    # Better than torch.empty on a CPU: numpy asks the system for huge pages, which halves the time of a fresh buffer.
+    return np.empty(shape, dtype)

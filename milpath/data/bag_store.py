@@ -1,0 +1,119 @@
+"""Bags at rest: a folder with one array of tiles that is mapped, not read.
+
+tiles.npy   uint8 [tiles, height, width, channels] or float [tiles, features], plain numpy format
+bags.csv    bag_id, start, num_tiles, then every column the source knows of a bag
+tiles.csv   bag_id, then x, y, level and tile_label where they are known; one row a tile, in the order of tiles.npy
+store.json  format_version, source, sha256 of tiles.npy, what wrote it
+"""
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from milpath.data.label_table import read_table
+
+FORMAT_VERSION = 1
+
+
+class BagStore:
+    """A bag store, open for reading.
+
+    Attributes:
+        path: The folder.
+        description: Content of `store.json`.
+        bags: One row a bag: `bag_id`, `start`, `num_tiles` and the columns of the source.
+        tiles: Memory map of `tiles.npy`; reading a slice reads only these tiles from disk.
+    """
+
+    def __init__(self, path: Path, description: dict[str, Any], bags: pd.DataFrame, tiles: np.ndarray) -> None:
+        self.path = path
+        self.description = description
+        self.bags = bags
+        self.tiles = tiles
+        self._starts = bags["start"].to_numpy()
+        self._lengths = bags["num_tiles"].to_numpy()
+
+    @classmethod
+    def open(cls, path: str | Path) -> "BagStore":
+        """Map a store.
+
+        Raises:
+            FileNotFoundError: If there is no store at the path.
+            ValueError: If the files disagree with one another or were written in another format.
+        """
+        path = Path(path)
+        if not (path / "store.json").is_file():
+            raise FileNotFoundError(f"no bag store at {path} (no store.json); give a folder that milpath.tile wrote")
+        description = json.loads((path / "store.json").read_text(encoding="utf-8"))
+        if description.get("format_version") != FORMAT_VERSION:
+            raise ValueError(
+                f"{path} has format_version {description.get('format_version')!r}, this release reads "
+                f"{FORMAT_VERSION}; delete the folder and build it again"
+            )
+        bags = read_table(path / "bags.csv", required=("bag_id", "start", "num_tiles"))
+        try:
+            tiles = np.load(path / "tiles.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{path / 'tiles.npy'} cannot be read ({error}); delete {path} and build it again"
+            ) from None
+        starts = bags["num_tiles"].cumsum() - bags["num_tiles"]
+        if len(tiles) != bags["num_tiles"].sum() or not (starts == bags["start"]).all():
+            raise ValueError(
+                f"{path} holds {len(tiles):,} tiles but bags.csv counts {bags['num_tiles'].sum():,}; "
+                "delete the folder and build it again"
+            )
+        return cls(path, description, bags, tiles)
+
+    def __len__(self) -> int:
+        return len(self.bags)
+
+    @property
+    def tile_shape(self) -> tuple[int, ...]:
+        """`(height, width, channels)` of a tile or `(features,)`."""
+        return tuple(self.tiles.shape[1:])
+
+    @property
+    def num_tiles(self) -> np.ndarray:
+        """Number of tiles of each bag, `(bags,)`."""
+        return np.asarray(self._lengths)
+
+    @cached_property
+    def tiles_table(self) -> pd.DataFrame:
+        """One row a tile, in the order of `tiles`: `bag_id` and, where known, `x`, `y`, `level`, `tile_label`."""
+        return read_table(self.path / "tiles.csv", required=("bag_id",), unique=False)
+
+    @cached_property
+    def tile_labels(self) -> np.ndarray | None:
+        """Label of each tile, `(tiles,)` int64 with -1 where unknown; None if none is known."""
+        # The table is read only where it says something: ten million rows take seconds.
+        if "tile_label" not in self.description["tile_columns"]:
+            return None
+        return self.tiles_table["tile_label"].fillna(-1).to_numpy(dtype=np.int64)
+
+    def tile_slice(self, index: int) -> slice:
+        """Return where the tiles of a bag lie."""
+        start = int(self._starts[index])
+        return slice(start, start + int(self._lengths[index]))
+
+    def verify(self) -> None:
+        """Compare `tiles.npy` with the hash written beside it.
+
+        Raises:
+            ValueError: If they differ.
+        """
+        if sha256_of(self.path / "tiles.npy") != self.description["sha256"]:
+            raise ValueError(
+                f"{self.path / 'tiles.npy'} was changed after it was written; delete it and build it again"
+            )
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

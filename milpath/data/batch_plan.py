@@ -1,0 +1,133 @@
+"""Which bags make which batch, in every process alike."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch.distributed as dist
+
+SAMPLERS = ("shuffle", "balanced")
+# Bags are sorted by length within windows of this many batches: little padding, and batches still mix.
+_WINDOW = 50
+
+
+class PlannedBatch(NamedTuple):
+    """One step of one process.
+
+    Attributes:
+        indices: Bags of this process, as positions in the split; none where a batch has fewer bags than processes.
+        global_size: Number of bags of all processes in this step.
+        seed: Seed of whatever is random in this step and process.
+    """
+
+    indices: np.ndarray
+    global_size: int
+    seed: int
+
+
+def process_rank() -> tuple[int, int]:
+    """Return the number of this process and how many there are."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+class TrainingPlan:
+    """Batches of an epoch: shuffled from (seed, epoch), the same on all processes, each taking its share of each batch.
+
+    With `batch_size` b on n processes a step is b * n bags, the very bags that one process with batch size b * n has. An
+    epoch's bags are cut into batches of nearly equal size, none larger than that: the last one is no leftover of a bag or
+    two whose gradient would count like that of a full batch. Every process makes the same number of steps.
+
+    Args:
+        labels: `(bags,)` class of each bag.
+        lengths: `(bags,)` number of tiles of each bag.
+        batch_size: Bags of a process in a step.
+        seed: Seed of the order.
+        sampler: "shuffle" takes every bag once; "balanced" takes as many bags of each class as of the others, those of
+            rare classes more than once, those of frequent classes not in every epoch.
+    """
+
+    def __init__(
+        self, labels: np.ndarray, lengths: np.ndarray, batch_size: int, seed: int = 0, sampler: str = "shuffle"
+    ) -> None:
+        if sampler not in SAMPLERS:
+            raise ValueError(f"data.sampler is {sampler!r}; it must be one of {', '.join(SAMPLERS)}")
+        self.labels = labels
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.sampler = sampler
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next; Lightning calls it."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Number of steps of an epoch."""
+        return -(-len(self.labels) // (self.batch_size * process_rank()[1]))
+
+    def __iter__(self) -> Iterator[PlannedBatch]:
+        rank, world_size = process_rank()
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order: np.ndarray = self._balanced(rng) if self.sampler == "balanced" else rng.permutation(len(self.labels))
+        if self.lengths.min() != self.lengths.max():
+            batches = self._by_length(order, rng, self.batch_size * world_size)
+        else:
+            batches = np.array_split(order, len(self))
+        for step, batch in enumerate(batches):
+            seed = np.random.SeedSequence([self.seed, self.epoch, step, rank]).generate_state(1, np.uint64)[0]
+            yield PlannedBatch(batch[rank::world_size], len(batch), int(seed >> np.uint64(1)))
+
+    def _balanced(self, rng: np.random.Generator) -> np.ndarray:
+        """Return as many draws as there are bags, equally many of each class, as even over a class as can be."""
+        classes = np.unique(self.labels)
+        quotas = [len(part) for part in np.array_split(np.arange(len(self.labels)), len(classes))]
+        draws = []
+        for number, quota in zip(classes, rng.permutation(quotas), strict=True):
+            own = np.flatnonzero(self.labels == number)
+            rounds = [rng.permutation(own) for _ in range(-(-int(quota) // len(own)))]
+            draws.append(np.concatenate(rounds)[:quota])
+        return rng.permutation(np.concatenate(draws))
+
+    def _by_length(self, order: np.ndarray, rng: np.random.Generator, step_size: int) -> list[np.ndarray]:
+        """Cut an order into batches of bags of like length, in random order."""
+        num_windows = -(-len(order) // (step_size * _WINDOW))
+        batches: list[np.ndarray] = []
+        sizes = [len(part) for part in np.array_split(order, len(self))]
+        for part in np.array_split(np.array(sizes), num_windows):
+            window, order = order[: part.sum()], order[part.sum() :]
+            window = window[np.argsort(self.lengths[window], kind="stable")]
+            batches += np.split(window, np.cumsum(part)[:-1])
+        return [batches[index] for index in rng.permutation(len(batches))]
+
+
+class EvaluationPlan:
+    """Batches in a fixed order, every bag exactly once over all processes: process r has the bags r, r + n, r + 2n, ...
+
+    Processes make equally many steps wherever each has a bag for every one of them.
+
+    Args:
+        lengths: `(bags,)` number of tiles of each bag; bags of like length come together.
+        batch_size: Most bags of a process in a step.
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int) -> None:
+        self.order = np.argsort(-lengths, kind="stable")
+        self.batch_size = batch_size
+
+    def _share(self) -> Sequence[np.ndarray]:
+        """Return the batches of this process."""
+        rank, world_size = process_rank()
+        own = self.order[rank::world_size]
+        num_steps = -(-len(self.order) // (self.batch_size * world_size))
+        return np.array_split(own, min(num_steps, len(own))) if len(own) else []
+
+    def __len__(self) -> int:
+        """Number of steps of this process."""
+        return len(self._share())
+
+    def __iter__(self) -> Iterator[PlannedBatch]:
+        for indices in self._share():
+            yield PlannedBatch(indices, len(indices), 0)

@@ -1,0 +1,261 @@
+"""Bags for training and evaluation: from a source over its store to batches on the device."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from lightning.pytorch import LightningDataModule
+
+from milpath.data.augmentation import TileAugmentation
+from milpath.data.bag_store import BagStore
+from milpath.data.bag_table import SplitOptions, hash_of_labels, label_and_split, warn_of_one_class
+from milpath.data.batch_plan import EvaluationPlan, TrainingPlan
+from milpath.data.device_cache import DeviceCache
+from milpath.data.loader import BagLoader, BagSplit
+from milpath.data.preparation import Preparation
+from milpath.data.source import BagSource
+from milpath.data.splits import SPLITS
+from milpath.data.standardization import FeatureStatistics, fit_statistics
+from milpath.data.store_build import open_or_build
+
+TASKS = ("binary", "nominal", "ordinal")
+
+
+class BagDataModule(LightningDataModule):
+    """Bags of one source, split and loaded.
+
+    Args:
+        source: Where the bags come from.
+        target: What is predicted: "label", "malignant" or "isup" (see `milpath.data.targets`).
+        task: "binary", "nominal" or "ordinal"; None is binary for two classes and nominal for more.
+        class_names: Names of the classes in the order of their labels; None for the target's own.
+        fold: The fold that is the test split.
+        num_folds: Number of folds; 1 makes every bag a test bag.
+        val_fraction: Validation split: None is fold + 1, a number in (0, 1) is that share of what is no test bag, 0 is none.
+        split_seed: Seed of the split; independent of the seed of training.
+        splits: CSV `id,split[,fold]` with a split made before; None makes one. A source with a split of its own keeps it.
+        group_column: Column that names what must not be on two sides of a split, such as the patient.
+        groups: CSV `image_id,group` for the same purpose.
+        stratify_by: Columns that are balanced between the splits together with the label.
+        exclude: CSV files with bags to leave out.
+        max_bags: Use only so many bags, drawn with `split_seed`; None uses all.
+        max_bags_per_class: Use at most so many bags of each class; None uses all.
+        batch_size: Bags of a training step on each process.
+        eval_batch_size: Bags of an evaluation step; None is twice `batch_size`.
+        num_workers: Threads that gather batches ahead; 0 gathers when asked.
+        sampler: "shuffle" or "balanced" (see `TrainingPlan`).
+        augmentation: "none", "flips", "turns" or "full" (see `TileAugmentation`); on training batches only.
+        stain_jitter: Strength of the stain jitter of "full".
+        seed: Seed of the order of training bags and of the augmentation.
+        stores_dir: Where bag stores are built and kept.
+        standardize: Scale features to mean 0 and standard deviation 1 of the training split.
+        device_cache: "auto", "never" or "always" keep all tiles on the device (see `DeviceCache`).
+
+    Example:
+        >>> import tempfile
+        >>> from milpath.data import SyntheticBags
+        >>> source = SyntheticBags(num_slides=12, num_tiles=4, tile_size=32)
+        >>> datamodule = BagDataModule(source, target="malignant", num_folds=3, stores_dir=tempfile.mkdtemp())
+        >>> datamodule.setup()
+        >>> datamodule.class_counts("test")
+        [2, 2]
+        >>> batch = next(iter(datamodule.val_dataloader())).to("cpu")
+        >>> batch.tiles.shape, batch.mask.all().item()
+        (torch.Size([4, 4, 3, 32, 32]), True)
+    """
+
+    def __init__(
+        self,
+        source: BagSource,
+        *,
+        target: str = "label",
+        task: str | None = None,
+        class_names: Sequence[str] | None = None,
+        fold: int = 0,
+        num_folds: int = 5,
+        val_fraction: float | None = None,
+        split_seed: int = 0,
+        splits: str | None = None,
+        group_column: str | None = None,
+        groups: str | None = None,
+        stratify_by: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        max_bags: int | None = None,
+        max_bags_per_class: int | None = None,
+        batch_size: int = 8,
+        eval_batch_size: int | None = None,
+        num_workers: int = 1,
+        sampler: str = "shuffle",
+        augmentation: str = "none",
+        stain_jitter: float = 0.1,
+        seed: int = 0,
+        stores_dir: str = "stores",
+        standardize: bool = False,
+        device_cache: str = "auto",
+    ) -> None:
+        super().__init__()
+        if task is not None and task not in TASKS:
+            raise ValueError(f"data.task is {task!r}; it must be one of {', '.join(TASKS)}, or null")
+        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if value is not None and value < 1:
+                raise ValueError(f"data.{name} is {value}; it must be 1 or more")
+        if num_workers < 0:
+            raise ValueError(f"data.num_workers is {num_workers}; it must be 0 or more")
+        self.source = source
+        self.target = target
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or 2 * batch_size
+        self.num_workers = num_workers
+        self.sampler = sampler
+        self.augmentation = TileAugmentation(augmentation, stain_jitter)
+        self.seed = seed
+        self.stores_dir = stores_dir
+        self.standardize = standardize
+        self.device_cache = device_cache
+        self.statistics: FeatureStatistics | None = None
+        self._task = task
+        self._class_names = class_names
+        self._split_options = SplitOptions(
+            fold, num_folds, val_fraction, split_seed, splits, group_column, groups,
+            tuple(stratify_by), tuple(exclude), max_bags, max_bags_per_class,
+        )  # fmt: skip
+        self._store: BagStore | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Build the store if need be, and split; a second call does nothing."""
+        if self._store is not None:
+            return
+        store = open_or_build(self.source, self.stores_dir)
+        options = self._split_options
+        self.label_frame, self.class_names = label_and_split(store.bags, self.target, self._class_names, options)
+        self.task = self._task or ("binary" if len(self.class_names) == 2 else "nominal")
+        if (self.task == "binary") != (len(self.class_names) == 2):
+            raise ValueError(
+                f"data.task={self.task} does not fit {len(self.class_names)} classes ({', '.join(self.class_names)})"
+            )
+        if len(store.tile_shape) == 1 and self.augmentation.kind != "none":
+            raise ValueError(f"data.augmentation={self.augmentation.kind} is for images; these are features")
+        warn_of_one_class(self.label_frame, self.class_names)
+        self._cache = DeviceCache(store, self.device_cache)
+        if self.standardize and self.statistics is None:
+            training = self.label_frame.loc[self.label_frame["split"] == "train", "index"].to_numpy()
+            self.statistics = fit_statistics(store, training)
+        self._store = store
+
+    @property
+    def store(self) -> BagStore:
+        """The bag store; there after `setup`."""
+        if self._store is None:
+            raise RuntimeError("call datamodule.setup() first")
+        return self._store
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def tile_shape(self) -> tuple[int, ...]:
+        """`(height, width, channels)` of a tile, or `(features,)`."""
+        return self.store.tile_shape
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits that have a bag, in the order train, val, test."""
+        present = set(self.label_frame["split"])
+        return [split for split in SPLITS if split in present]
+
+    @property
+    def tiling(self) -> dict[str, Any]:
+        """How slides became tiles, as far as the store says."""
+        return dict(self.store.description.get("tiling", {}))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the data were, for the record of a run: plain values."""
+        counts = {split: self.class_counts(split) for split in self.splits}
+        return {
+            "store": str(self.store.path),
+            "store_sha256": self.store.description["sha256"],
+            "source": self.store.description["source"],
+            "labels_sha256": hash_of_labels(self.label_frame),
+            "class_names": list(self.class_names),
+            "bags_per_class": counts,
+        }
+
+    def bag_ids(self, split: str) -> list[str]:
+        """Return the names of the bags of a split, in the order of the store."""
+        return self.label_frame.loc[self.label_frame["split"] == split, "bag_id"].tolist()
+
+    def split_frame(self) -> pd.DataFrame:
+        """Return `id, split, label` of every bag: what `splits.csv` of a run holds and `data.splits` reads."""
+        return self.label_frame[["bag_id", "split", "label"]].rename(columns={"bag_id": "id"})
+
+    def class_counts(self, split: str) -> list[int]:
+        """Return the number of bags of each class in a split."""
+        labels = self.label_frame.loc[self.label_frame["split"] == split, "label"]
+        return [int((labels == number).sum()) for number in range(self.num_classes)]
+
+    def dataloader(self, split: str, *, augment: bool = False) -> BagLoader:
+        """Return a loader that gives every bag of a split once, in a fixed order.
+
+        Args:
+            split: "train", "val" or "test".
+            augment: Augment the tiles, to look at what training sees.
+
+        Raises:
+            ValueError: If the split has no bag.
+        """
+        bags = self._bags(split)
+        plan = EvaluationPlan(bags.lengths, self.eval_batch_size)
+        return BagLoader(bags, plan, self._preparation(augment), self._cache, self.num_workers)
+
+    def train_dataloader(self) -> BagLoader:
+        """Return a loader in the order of training: shuffled anew each epoch, augmented.
+
+        Raises:
+            ValueError: If the training split has no bag, or bags of one class only.
+        """
+        bags = self._bags("train")
+        if sum(count > 0 for count in self.class_counts("train")) < 2:
+            raise ValueError(
+                f"the training split has bags of one class only ({self.class_names[bags.labels[0]]!r}); "
+                "a network needs two: check data.labels, data.target and data.splits"
+            )
+        plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler)
+        return BagLoader(bags, plan, self._preparation(augment=True), self._cache, self.num_workers)
+
+    def val_dataloader(self) -> BagLoader | list[BagLoader]:
+        """Return the loader of the validation split, none if it is empty."""
+        return self.dataloader("val") if "val" in self.splits else []
+
+    def test_dataloader(self) -> BagLoader | list[BagLoader]:
+        """Return the loader of the test split, none if it is empty."""
+        return self.dataloader("test") if "test" in self.splits else []
+
+    def predict_dataloader(self) -> list[BagLoader]:
+        """Return a loader for each split, in the order of `splits`."""
+        return [self.dataloader(split) for split in self.splits]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the statistics of the features, which belong to what was trained on them."""
+        return {} if self.statistics is None else {"statistics": self.statistics.to_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the statistics of the run that wrote a checkpoint instead of fitting them anew."""
+        self.statistics = FeatureStatistics.from_dict(state_dict["statistics"]) if state_dict else None
+
+    def _bags(self, split: str) -> BagSplit:
+        """Return the bags of a split, or say why there are none."""
+        rows = self.label_frame[self.label_frame["split"] == split]
+        if rows.empty:
+            raise ValueError(
+                f"the {split} split is empty: the data have {', '.join(self.splits)}; "
+                "check data.num_folds, data.val_fraction and data.splits"
+            )
+        return BagSplit(self.store, rows["index"].to_numpy(), rows["label"].to_numpy())
+
+    def _preparation(self, augment: bool) -> Preparation:
+        """Return the last step of a loader."""
+        augmented = augment and self.augmentation.kind != "none"
+        return Preparation(self.augmentation if augmented else None, self.statistics)

@@ -1,0 +1,64 @@
+"""Tables that people write: one row a bag, checked where they come in."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+ID_COLUMNS = ("bag_id", "image_id", "slide_id", "id")
+
+
+def read_table(
+    path: str | Path, required: Sequence[str] = (), *, unique: bool = True, what: str = "table"
+) -> pd.DataFrame:
+    """Read a CSV whose rows are named by a bag.
+
+    Identifiers stay text (`007` is not 7), and only an empty cell is a missing value (a score may well be called NA).
+
+    Args:
+        path: A CSV with a header; the first of `bag_id`, `image_id`, `slide_id`, `id` names the bags.
+        required: Columns that must be there.
+        unique: Refuse a bag that comes twice.
+        what: Names the table in an error.
+
+    Returns:
+        The table, with the naming column called `bag_id`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no CSV, a column is missing, or a bag has no name or two rows.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no {what} at {path}; give the path of a CSV file")
+    try:
+        header = list(pd.read_csv(path, nrows=0).columns)
+        names = [name for name in ID_COLUMNS if name in header]
+        if not names:
+            raise ValueError(
+                f"{path} has no column that names the bags; expected one of {', '.join(ID_COLUMNS)}, "
+                f"it has {', '.join(map(str, header))}"
+            )
+        table = pd.read_csv(path, dtype={names[0]: str}, keep_default_na=False, na_values=[""])
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a CSV table ({str(error).strip()})") from None
+    table = table.rename(columns={names[0]: "bag_id"})
+    missing = [name for name in required if name not in table.columns]
+    if missing:
+        raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(map(str, header))}")
+    if table["bag_id"].isna().any():
+        raise ValueError(f"{path} has no {names[0]} in row {int(table['bag_id'].isna().to_numpy().argmax()) + 2}")
+    if unique and table["bag_id"].duplicated().any():
+        twice = table.loc[table["bag_id"].duplicated(), "bag_id"]
+        raise ValueError(f"{path} names {twice.nunique()} bag(s) more than once (first: {twice.iloc[0]!r})")
+    return table
+
+
+def quote_first(names: Sequence[str], limit: int = 3) -> str:
+    """Return the first names of a list as an error quotes them.
+
+    Example:
+        >>> quote_first(["a", "b", "c", "d"])
+        "'a', 'b', 'c', ..."
+    """
+    return ", ".join(map(repr, names[:limit])) + (", ..." if len(names) > limit else "")
