@@ -61,9 +61,15 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         scheduler=_instantiate(config.scheduler),
         auxiliary_loss=_instantiate(config.auxiliary_loss),
         class_weights=weights,
-        tiling=datamodule.tiling,
+        tiling=_tiling(datamodule),
         data=cast(dict[str, Any], OmegaConf.to_container(config.data, resolve=True)),
     )
+
+
+def _tiling(datamodule: BagDataModule) -> dict[str, Any]:
+    """Return how slides became tiles; of tiles that came as tiles, their size is known."""
+    image = len(datamodule.tile_shape) == 3
+    return ({"tile_size": datamodule.tile_shape[0]} if image else {}) | datamodule.tiling
 
 
 def build_trainer(config: DictConfig) -> Trainer:

@@ -62,6 +62,21 @@ class EvaluateConfig:
 
 
 @dataclass
+class PredictConfig:
+    """Root keys of `python -m milpath.predict`."""
+
+    checkpoint: str = MISSING
+    slides: str = MISSING
+    output: str = MISSING
+    batch_size: int = 16
+    device: str = "auto"
+    pictures: bool = True
+    num_workers: int | None = None
+    on_error: str = "fail"
+    overwrite: bool = False
+
+
+@dataclass
 class TableConfig:
     """Root keys of `python -m milpath.table`."""
 
@@ -82,4 +97,5 @@ class TableConfig:
 _store = ConfigStore.instance()
 _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="evaluate_schema", node=EvaluateConfig)
+_store.store(name="predict_schema", node=PredictConfig)
 _store.store(name="table_schema", node=TableConfig)

@@ -1,0 +1,76 @@
+"""Predict slides: `python -m milpath.predict checkpoint=PATH slides=DIR_OR_FILE output=DIR`."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.progress import track
+
+from milpath.command import command
+from milpath.data.bag_store import BagStore
+from milpath.input_bags import open_input
+from milpath.models import load_network
+from milpath.models.checkpoint import Card, load_card
+from milpath.pictures import draw_bag
+from milpath.reports.decision import Decision, decide
+from milpath.reports.prediction_files import PredictionFiles
+from milpath.training.inference import predict_bags
+
+
+def run(config: DictConfig) -> int:
+    """Predict every slide and write tables, outlines and pictures.
+
+    Args:
+        config: The composed root of the `predict` command.
+
+    Returns:
+        Number of slides that could not be read; they are named in `failures.csv`.
+    """
+    output = Path(config.output)
+    if (output / "predictions.csv").exists() and not config.overwrite:
+        raise FileExistsError(f"{output} holds predictions already; give another output folder, or overwrite=true")
+    network, card = load_network(config.checkpoint), load_card(config.checkpoint)
+    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    store, num_failures = open_input(Path(config.slides), card.tiling, output, config.num_workers)
+    _require_same_tiles(store, card, config.slides)
+    decision = Decision(card.threshold, 1.0, card.defer_below)
+    files = PredictionFiles(output, card.class_names, card.threshold if card.task == "binary" else None)
+    waiting = [index for index, bag_id in enumerate(store.bags["bag_id"]) if bag_id not in files.done]
+    predictions = predict_bags(
+        network, store, card.task, temperature=card.temperature, indices=waiting,
+        batch_size=config.batch_size, device=device,
+    )  # fmt: skip
+    with files:
+        for bag in track(predictions, description="slides", total=len(waiting)):
+            calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
+            tiles = store.tiles_table.iloc[store.tile_slice(bag.index)]
+            if config.pictures:
+                draw_bag(store, bag, tiles, output)
+            microns_per_pixel = store.description.get("microns_per_pixel")
+            predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
+            files.add(bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention)
+    return num_failures
+
+
+def _require_same_tiles(store: BagStore, card: Card, slides: str) -> None:
+    """Refuse tiles of another size than the network was trained on."""
+    wanted = card.tiling.get("tile_size")
+    found = store.tile_shape[0]
+    if wanted is not None and len(store.tile_shape) == 3 and found != wanted:
+        raise ValueError(
+            f"the checkpoint was trained on tiles of {wanted} px, but {slides} holds tiles of {found} px; "
+            f"cut the slides with tile_size={wanted}"
+        )
+
+
+@command("predict")
+def main(config: DictConfig) -> None:
+    """Run the command."""
+    if run(config) and config.on_error == "fail":
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

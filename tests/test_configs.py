@@ -1,0 +1,84 @@
+"""Every option of every group composes and builds; every experiment trains a batch."""
+
+from pathlib import Path
+
+import pytest
+from hydra.errors import ConfigCompositionException
+
+from milpath.build import build_datamodule, build_network, build_trainer
+from milpath.configuration import CONFIG_DIR
+from milpath.protocol import compose_training
+
+GROUPS = ("data", "model", "model/encoder", "optimizer", "scheduler", "auxiliary_loss", "trainer", "callbacks", "logger", "paths", "experiment")
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_DIR / group).glob("*.yaml"))]
+# Data sets that lie on the user's disk: without them they must say where they looked.
+ON_DISK = {"panda", "panda_tiles", "ucsb_breast", "ucsb_breast_patches", "musk1", "musk2", "fox", "tiger", "elephant", "colon_cancer", "features", "bag_store", "mnist_bags"}  # fmt: skip
+NO_DATA_SET = {"options", "from_checkpoint"}
+NEEDS = {
+    ("data", "panda_tiles"): ["data.tiles=tiles", "data.labels=labels.csv"],
+    ("experiment", "panda_attention"): ["data=synthetic"],
+    ("experiment", "panda_article"): ["data=synthetic", "data.augmentation=flips"],
+    ("auxiliary_loss", "clam_clustering"): ["model=clam_sb"],
+    ("auxiliary_loss", "dsmil_max_instance"): ["model=dsmil"],
+}
+
+
+@pytest.fixture(scope="module")
+def datamodule(tmp_path_factory):
+    words = ["data.num_slides=12", "data.tile_size=32", "data.num_tiles=2", f"paths.stores_dir={tmp_path_factory.mktemp('stores')}"]
+    datamodule = build_datamodule(compose_training(words).data)
+    datamodule.setup()
+    return datamodule
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: str(value).replace("/", "."))
+def test_every_option_of_every_group_composes(group, option, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if (group, option) == ("data", "options"):
+        return
+    word = f"{group}=[{option}]" if group == "logger" else f"{group}={option}"
+    config = compose_training([word, *NEEDS.get((group, option), [])])
+    assert config.seed == 0
+
+
+@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "data" and option not in NO_DATA_SET])
+def test_every_data_set_builds_or_says_where_it_looked(option, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = compose_training([f"data={option}", "paths.data_dir=nowhere", *NEEDS.get(("data", option), [])])
+    if option in ON_DISK:
+        with pytest.raises(FileNotFoundError, match=r"nowhere|tiles|labels"):
+            build_datamodule(config.data).setup()
+    else:
+        build_datamodule(config.data)
+
+
+@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "model"])
+def test_every_model_builds(option, datamodule):
+    config = compose_training([f"model={option}", "data.tile_size=32"])
+    assert build_network(config.model, datamodule).num_outputs == 1
+
+
+@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "model/encoder" and option != "linear"])
+def test_every_encoder_builds(option, datamodule):
+    config = compose_training([f"model/encoder={option}", "data.tile_size=32"])
+    assert build_network(config.model, datamodule).tile_encoder.name == option
+
+
+@pytest.mark.parametrize("option", ["default", "cpu", "demo", "ddp"])
+def test_trainers_build_on_this_machine(option, tmp_path):
+    words = [f"trainer={option}", "trainer.accelerator=cpu", "trainer.devices=1", f"paths.runs_dir={tmp_path}", "logger=csv"]
+    trainer = build_trainer(compose_training(words))
+    assert {type(callback).__name__ for callback in trainer.callbacks} >= {"ModelCheckpoint", "EarlyStopping", "StepSeed"}
+
+
+def test_a_typing_error_is_an_error_when_the_configuration_is_composed():
+    for words in (["sed=1"], ["data.tils=here"], ["model.gate=true"]):
+        with pytest.raises(ConfigCompositionException):
+            compose_training(words)
+
+
+def test_every_experiment_says_how_to_run_it_and_what_it_should_give():
+    for path in sorted(Path(CONFIG_DIR / "experiment").glob("*.yaml")):
+        lines = path.read_text().splitlines()
+        assert lines[0] == "# @package _global_", path
+        assert lines[1].startswith("# python -m milpath.train experiment="), path

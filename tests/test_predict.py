@@ -1,0 +1,110 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from milpath.data.bag_store_writer import BagStoreWriter
+from milpath.models import AttentionMIL, save_network
+from milpath.pictures import file_name
+from milpath.reports.prediction_files import PredictionFiles
+
+EVIL = "../<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("predict")
+    rng = np.random.default_rng(0)
+    with BagStoreWriter(folder / "store", extra={"microns_per_pixel": 8.0, "downsample": 16.0}) as writer:
+        for name, length in (("slide a", 4), ("one tile", 1), (EVIL, 3)):
+            places = {"x": np.arange(length) * 32, "y": np.full(length, 7), "level": np.full(length, 2)}
+            writer.add(name, rng.integers(0, 255, (length, 32, 32, 3), dtype=np.uint8), {}, places)
+    network = AttentionMIL(encoder={"name": "tile_cnn", "tile_size": 32, "embedding_dim": 8})
+    tiling = {"tile_size": 32}
+    save_network(network, folder / "network.pt", class_names=("benign", "malignant"), threshold=0.4, defer_below=0.6, tiling=tiling)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def output(workplace) -> Path:
+    from milpath.predict import run
+    from omegaconf import OmegaConf
+
+    words = {"checkpoint": str(workplace / "network.pt"), "slides": str(workplace / "store"), "output": str(workplace / "out")}
+    defaults = {"batch_size": 2, "device": "cpu", "pictures": True, "num_workers": None, "overwrite": False}
+    assert run(OmegaConf.create(words | defaults)) == 0
+    return workplace / "out"
+
+
+def test_predictions_have_probability_threshold_and_advice(output):
+    table = pd.read_csv(output / "predictions.csv")
+    assert table["id"].tolist() == ["slide a", "one tile", EVIL]
+    np.testing.assert_allclose(table["probability_benign"] + table["probability_malignant"], 1, atol=1e-6)
+    assert (table["predicted"] == np.where(table["probability_malignant"] >= 0.4, "malignant", "benign")).all()
+    confidence = table[["probability_benign", "probability_malignant"]].max(axis=1)
+    assert (table["defer"] == (confidence < 0.6)).all()
+    assert (table["threshold"] == 0.4).all()
+
+
+def test_attention_of_each_slide_sums_to_one_and_has_its_place(output):
+    table = pd.read_csv(output / "attention.csv")
+    np.testing.assert_allclose(table.groupby("id")["weight"].sum(), 1, atol=1e-5)
+    assert table["y"].eq(7).all()
+    assert table["level"].eq(2).all()
+    assert table["microns"].eq(8.0).all()
+
+
+def test_outlines_lie_in_pixels_of_level_zero(output):
+    collection = json.loads((output / "geojson/slide a.geojson").read_text())
+    corners = collection["features"][1]["geometry"]["coordinates"][0]
+    assert corners[0] == [32 * 16, 7 * 16]
+    assert len(collection["features"]) == 4
+
+
+def test_pictures_open_and_no_name_leaves_its_folder(output):
+    names = sorted(path.name for path in (output / "pictures").iterdir())
+    assert names == sorted(f"{file_name(name)}.png" for name in ("slide a", "one tile", EVIL))
+    with Image.open(output / "pictures/slide a.png") as picture:
+        assert picture.width > 100
+    assert not list(output.parent.glob("*script*"))
+
+
+def test_results_are_never_overwritten_unasked(output, workplace, run_here):
+    words = [f"checkpoint={workplace}/network.pt", f"slides={workplace}/store", f"output={output}"]
+    status, message = run_here("milpath.predict", *words, cwd=workplace)
+    assert status == 1
+    assert "overwrite=true" in message
+
+
+def test_tiles_of_another_size_are_refused(workplace, run_here):
+    save_network(AttentionMIL(), workplace / "large.pt", tiling={"tile_size": 128})
+    words = [f"checkpoint={workplace}/large.pt", f"slides={workplace}/store", "output=other"]
+    status, message = run_here("milpath.predict", *words, cwd=workplace)
+    assert status == 1
+    assert "trained on tiles of 128 px, but" in message
+
+
+def test_a_stopped_prediction_goes_on_after_its_last_whole_slide(tmp_path):
+    tiles = pd.DataFrame({"x": [0, 1], "y": [0, 1], "level": [0, 0]})
+    weights = np.array([0.5, 0.5])
+
+    def add(files, name):
+        files.add(name, np.array([0.2, 0.8]), "b", False, tiles, None, weights)
+
+    with pytest.raises(KeyboardInterrupt), PredictionFiles(tmp_path, ("a", "b"), 0.5) as files:
+        add(files, "first")
+        raise KeyboardInterrupt
+    with (tmp_path / ".attention.csv.partial").open("a") as file:
+        file.write("second,0,0,0")  # killed while it wrote
+    with (tmp_path / ".predictions.csv.partial").open("a") as file:
+        file.write("second,0.2")
+    files = PredictionFiles(tmp_path, ("a", "b"), 0.5)
+    assert files.done == {"first"}
+    with files:
+        add(files, "second")
+    assert [row["id"] for row in csv.DictReader((tmp_path / "predictions.csv").open())] == ["first", "second"]
+    assert len(list(csv.DictReader((tmp_path / "attention.csv").open()))) == 4
