@@ -89,6 +89,20 @@ def warn_of_one_class(table: pd.DataFrame, class_names: Sequence[str]) -> None:
             )
 
 
+def require_two_classes(table: pd.DataFrame, class_names: Sequence[str]) -> None:
+    """Refuse to train on bags of one class.
+
+    Raises:
+        ValueError: If the training split has one class only.
+    """
+    classes = table.loc[table["split"] == "train", "label"].unique()
+    if len(classes) < 2:
+        raise ValueError(
+            f"the training split has bags of one class only ({class_names[classes[0]]!r}), and a network needs two; "
+            "check data.labels, data.target and data.splits"
+        )
+
+
 def hash_of_labels(table: pd.DataFrame) -> str:
     """Return a hash of which bag has which label, whatever the order."""
     pairs = sorted(zip(table["bag_id"].astype(str), table["label"].astype(int), strict=True))

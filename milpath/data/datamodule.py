@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 
 from milpath.data.augmentation import TileAugmentation
 from milpath.data.bag_store import BagStore
-from milpath.data.bag_table import SplitOptions, hash_of_labels, label_and_split, warn_of_one_class
+from milpath.data.bag_table import SplitOptions, hash_of_labels, label_and_split, require_two_classes, warn_of_one_class
 from milpath.data.batch_plan import EvaluationPlan, TrainingPlan
 from milpath.data.device_cache import DeviceCache
 from milpath.data.loader import BagLoader, BagSplit
@@ -17,8 +17,7 @@ from milpath.data.source import BagSource
 from milpath.data.splits import SPLITS
 from milpath.data.standardization import FeatureStatistics, fit_statistics
 from milpath.data.store_build import open_or_build
-
-TASKS = ("binary", "nominal", "ordinal")
+from milpath.data.targets import task_of
 
 
 class BagDataModule(LightningDataModule):
@@ -94,8 +93,6 @@ class BagDataModule(LightningDataModule):
         device_cache: str = "auto",
     ) -> None:
         super().__init__()
-        if task is not None and task not in TASKS:
-            raise ValueError(f"data.task is {task!r}; it must be one of {', '.join(TASKS)}, or null")
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"data.{name} is {value}; it must be 1 or more")
@@ -128,11 +125,7 @@ class BagDataModule(LightningDataModule):
         store = open_or_build(self.source, self.stores_dir)
         options = self._split_options
         self.label_frame, self.class_names = label_and_split(store.bags, self.target, self._class_names, options)
-        self.task = self._task or ("binary" if len(self.class_names) == 2 else "nominal")
-        if (self.task == "binary") != (len(self.class_names) == 2):
-            raise ValueError(
-                f"data.task={self.task} does not fit {len(self.class_names)} classes ({', '.join(self.class_names)})"
-            )
+        self.task = task_of(self._task, self.class_names)
         if len(store.tile_shape) == 1 and self.augmentation.kind != "none":
             raise ValueError(f"data.augmentation={self.augmentation.kind} is for images; these are features")
         warn_of_one_class(self.label_frame, self.class_names)
@@ -217,11 +210,7 @@ class BagDataModule(LightningDataModule):
             ValueError: If the training split has no bag, or bags of one class only.
         """
         bags = self._bags("train")
-        if sum(count > 0 for count in self.class_counts("train")) < 2:
-            raise ValueError(
-                f"the training split has bags of one class only ({self.class_names[bags.labels[0]]!r}); "
-                "a network needs two: check data.labels, data.target and data.splits"
-            )
+        require_two_classes(self.label_frame, self.class_names)
         plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler)
         return BagLoader(bags, plan, self._preparation(augment=True), self._cache, self.num_workers)
 

@@ -1,7 +1,8 @@
 """Tables that people write: one row a bag, checked where they come in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -52,6 +53,13 @@ def read_table(
         twice = table.loc[table["bag_id"].duplicated(), "bag_id"]
         raise ValueError(f"{path} names {twice.nunique()} bag(s) more than once (first: {twice.iloc[0]!r})")
     return table
+
+
+def labelled_bags(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name of each bag and its other columns as plain values, in the order of the table."""
+    columns = {str(name): table[name].tolist() for name in table.columns if name != "bag_id"}
+    for row, bag_id in enumerate(table["bag_id"].tolist()):
+        yield bag_id, {name: values[row] for name, values in columns.items()}
 
 
 def quote_first(names: Sequence[str], limit: int = 3) -> str:

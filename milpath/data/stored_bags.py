@@ -5,6 +5,7 @@ from typing import Any
 
 from milpath.data.bag_store import BagStore
 from milpath.data.bag_store_writer import BagStoreWriter
+from milpath.data.label_table import labelled_bags
 
 
 class StoredBags:
@@ -25,8 +26,8 @@ class StoredBags:
         """Copy the bags into another store."""
         store = BagStore.open(self.path)
         columns = [name for name in store.tiles_table.columns if name != "bag_id"]
-        for index, row in enumerate(store.bags.to_dict("records")):
+        table = store.bags.drop(columns=["start", "num_tiles"])
+        for index, (bag_id, labels) in enumerate(labelled_bags(table)):
             where = store.tile_slice(index)
-            labels = {str(name): value for name, value in row.items() if name not in ("bag_id", "start", "num_tiles")}
             rows = {name: store.tiles_table[name].to_numpy()[where] for name in columns}
-            writer.add(row["bag_id"], store.tiles[where], labels, rows)
+            writer.add(bag_id, store.tiles[where], labels, rows)

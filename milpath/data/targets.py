@@ -8,6 +8,7 @@ import pandas as pd
 from milpath.data.label_table import quote_first
 
 TARGETS = ("label", "malignant", "isup")
+TASKS = ("binary", "nominal", "ordinal")
 NUM_ISUP_GRADES = 6
 
 
@@ -47,6 +48,24 @@ def bag_labels(
         return (grades >= 1).astype(np.int64), _require_length(names, 2, target)
     names = tuple(class_names) if class_names else tuple(f"isup_{grade}" for grade in range(NUM_ISUP_GRADES))
     return grades, _require_length(names, NUM_ISUP_GRADES, target)
+
+
+def task_of(task: str | None, class_names: Sequence[str]) -> str:
+    """Return the task, or the one that the number of classes suggests if none is given.
+
+    Raises:
+        ValueError: If there is no such task, or it does not fit the number of classes.
+
+    Example:
+        >>> task_of(None, ["benign", "malignant"]), task_of(None, ["a", "b", "c"])
+        ('binary', 'nominal')
+    """
+    suggested = "binary" if len(class_names) == 2 else "nominal"
+    if task is not None and task not in TASKS:
+        raise ValueError(f"data.task is {task!r}; it must be one of {', '.join(TASKS)}, or null")
+    if task is not None and (task == "binary") != (suggested == "binary"):
+        raise ValueError(f"data.task={task} does not fit {len(class_names)} classes ({', '.join(class_names)})")
+    return task or suggested
 
 
 def _whole_numbers(bags: pd.DataFrame, column: str, num_classes: int | None, what: str) -> np.ndarray:

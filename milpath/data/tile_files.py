@@ -1,0 +1,139 @@
+"""Many small files in a folder or in a zip archive, which is read where it lies and never unpacked."""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+
+class TileFiles(Protocol):
+    """Files by their path relative to the root, with `/` between folders."""
+
+    def names(self) -> Iterable[str]:
+        """Return the paths of all files."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a hash that changes when files change, without reading them."""
+        ...
+
+    def read(self, name: str, largest: int) -> bytes:
+        """Return the content of a file.
+
+        Raises:
+            ValueError: If it has more than `largest` bytes or is damaged.
+        """
+        ...
+
+
+class FolderFiles:
+    """Files of a folder and of the folders in it.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._entries = dict(_walk(path, ""))
+
+    def names(self) -> Iterable[str]:
+        """Return the paths of all files."""
+        return self._entries
+
+    def fingerprint(self) -> str:
+        """Hash names, sizes and times of change."""
+        rows = sorted((name, entry.stat().st_size, entry.stat().st_mtime_ns) for name, entry in self._entries.items())
+        return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+    def read(self, name: str, largest: int) -> bytes:
+        """Return the content of a file."""
+        with Path(self._entries[name].path).open("rb") as file:
+            data = file.read(largest + 1)
+        if len(data) > largest:
+            raise ValueError(f"{self.path / name} is larger than {largest:,} bytes: no tile")
+        return data
+
+
+class ZipFiles:
+    """Files of a zip archive.
+
+    Args:
+        path: The archive.
+
+    Raises:
+        ValueError: If it is no zip archive, or a name in it leads out of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise ValueError(f"{path} is not a zip archive ({error}); download it again") from None
+        self._entries = {info.filename: info for info in self._archive.infolist() if not info.is_dir()}
+        for name in self._entries:
+            # Nothing is ever written to these paths; an archive that has them is not what it claims to be.
+            if ".." in PurePosixPath(name).parts or name.startswith(("/", "\\")) or ":" in name:
+                raise ValueError(f"{path} holds the path {name!r}, which leads out of the archive; it is refused")
+
+    def names(self) -> Iterable[str]:
+        """Return the paths of all files."""
+        return self._entries
+
+    def fingerprint(self) -> str:
+        """Hash names, sizes and checksums as the archive lists them."""
+        rows = sorted((info.filename, info.file_size, info.CRC) for info in self._entries.values())
+        return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+    def read(self, name: str, largest: int) -> bytes:
+        """Return the content of a file."""
+        info = self._entries[name]
+        if info.flag_bits & 1:
+            raise ValueError(f"{name} in {self.path} is encrypted; unpack the archive and give the folder")
+        if info.file_size > largest:
+            raise ValueError(f"{name} in {self.path} is larger than {largest:,} bytes: no tile")
+        try:
+            with self._archive.open(info) as file:
+                # The size in the directory may lie: never inflate more than was announced.
+                return file.read(info.file_size)
+        except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, EOFError, NotImplementedError) as error:
+            raise ValueError(f"{name} in {self.path} is damaged ({error}); download the archive again") from None
+
+    def close(self) -> None:
+        """Close the archive."""
+        self._archive.close()
+
+
+@contextmanager
+def open_tile_files(path: str | Path) -> Iterator[TileFiles]:
+    """Open a folder or a zip archive.
+
+    Raises:
+        FileNotFoundError: If there is neither.
+        ValueError: If a file is no zip archive.
+    """
+    path = Path(path)
+    if path.is_dir():
+        yield FolderFiles(path)
+        return
+    if not path.is_file():
+        raise FileNotFoundError(f"no folder or zip archive at {path}")
+    files = ZipFiles(path)
+    try:
+        yield files
+    finally:
+        files.close()
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+    """Yield every file below a folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+            elif entry.is_file():
+                yield prefix + entry.name, entry
