@@ -90,7 +90,7 @@ def attention_quality(
     )
 
 
-def attention_entropy(weights: Array) -> float:
+def attention_entropy(weights: NDArray[np.floating]) -> float:
     """Return the entropy of attention over that of equal weights, -sum_k a_k log a_k / log K.
 
     Returns:

@@ -21,7 +21,7 @@ class PairedTest:
     Attributes:
         difference: First minus second.
         p_value: Two-sided.
-        low: Lower end of the 95 % interval of the difference.
+        low: Lower end of the 95% interval of the difference.
         high: Upper end.
         name: Name of the test.
     """

@@ -20,7 +20,8 @@ class Interval:
 
     Attributes:
         value: On the bags as they are; None where the metric is not defined on them.
-        low: Lower end; None where fewer than half of the resamples define the metric.
+        low: Lower end; None where fewer than half of the resamples define the metric, or all of them agree: seven bags that
+            are all called right do not show that no other bag could be called wrong.
         high: Upper end; None likewise.
         num_undefined: Resamples left out because the metric is not defined on them (one class only).
     """
@@ -154,5 +155,7 @@ def _percentiles(value: float, resampled: Array, confidence: float) -> Interval:
     num_undefined = len(resampled) - len(defined)
     if not np.isfinite(value) or num_undefined > len(resampled) / 2:
         return Interval(value if np.isfinite(value) else None, None, None, num_undefined)
+    if defined.min() == defined.max():
+        return Interval(value, None, None, num_undefined)
     low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(value, float(low), float(high), num_undefined)

@@ -102,7 +102,7 @@ class MethodTable:
         """What a reader must know to read the numbers, failed folds by name."""
         notes = [
             "Mean and standard error over the folds of all repeats; repeats share bags: the error is on the small side.",
-            "Interval: 95 % percentile bootstrap over bags, or over groups where bags have one; the same in every repeat.",
+            "Interval: 95% percentile bootstrap over bags, or over groups where bags have one; the same in every repeat.",
             f"p: corrected resampled t-test (Nadeau and Bengio 2003, eq. 9) against {self.reference}, two-sided, on the "
             "folds that both have; not adjusted for the number of methods.",
         ]

@@ -1,7 +1,7 @@
 """What a run folder holds, read for a report."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def read_fold(
     )
 
 
-def groups_of(bag_ids: list[str], groups: Mapping[str, str]) -> NDArray[np.str_]:
+def groups_of(bag_ids: Sequence[str], groups: Mapping[str, str]) -> NDArray[np.str_]:
     """Return the group of each bag.
 
     Raises:

@@ -38,7 +38,7 @@ def write_table(table: MethodTable, folder: Path) -> list[Path]:
 
 def as_markdown(table: MethodTable) -> str:
     """Return the table in Markdown, what went wrong below it."""
-    head = ["method", f"{table.metric}, mean ± SE", "95 % interval", f"p against {table.reference}", "folds"]
+    head = ["method", f"{table.metric}, mean ± SE", "95% interval", f"p against {table.reference}", "folds"]
     rows = [
         [row.method, plus_minus(row), interval_words(row.interval), p_words(row, table), _folds(row)]
         for row in table.rows
@@ -85,7 +85,7 @@ def as_latex(table: MethodTable) -> str:
     lines = [
         r"\begin{tabular}{lrrrr}",
         r"\toprule",
-        rf"Method & {_latex(table.metric)} & 95\,\% interval & $p$ & folds \\",
+        rf"Method & {_latex(table.metric)} & 95\% interval & $p$ & folds \\",
         r"\midrule",
     ]
     for row in table.rows:

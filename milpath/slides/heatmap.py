@@ -11,7 +11,7 @@ from milpath.slides.picture_frame import ColourBar, colours_of, frame
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.floating]
 # Okabe and Ito 2008, told apart by every eye; black and yellow are left out, the one too like ink, the other like paper.
-CATEGORY_COLOURS = ((86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167), (230, 159, 0), (0, 114, 178))
+CATEGORY_COLOURS = ((213, 94, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178))
 OUTLINE = (70, 70, 70)
 # Tissue without attention stays to be seen: the colour of the low end has this part of the opacity of the high end.
 LOW_OPACITY = 0.25
@@ -89,7 +89,7 @@ def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour
     low, high = limits
     known = ~np.isnan(values)
     share = np.clip((values[known] - low) / (high - low), 0, 1) if high > low else np.full(known.sum(), 0.5)
-    opacity = alpha * (LOW_OPACITY + (1 - LOW_OPACITY) * share)[:, None]
+    opacity = (alpha * (LOW_OPACITY + (1 - LOW_OPACITY) * share))[:, None].astype(np.float32)
     result = thumbnail.copy()
     mixed = (1 - opacity) * thumbnail[known] + opacity * colours_of(values[known], limits, colour_map)
     result[known] = np.round(mixed).astype(np.uint8)
@@ -164,7 +164,7 @@ def blend_mask(thumbnail: Pixels, mask: NDArray[np.integer], values: Mapping[int
     Args:
         thumbnail: uint8 `(height, width, 3)`.
         mask: int `(any height, any width)` over the same field; scaled to the thumbnail without mixing values.
-        values: Mask value to name; other values stay clear.
+        values: Mask value to name, what matters most first: its colour is seen first. Other values stay clear.
         alpha: Opacity in [0, 1].
     """
     rows = _nearest(mask.shape[0], thumbnail.shape[0])
@@ -178,7 +178,7 @@ def blend_mask(thumbnail: Pixels, mask: NDArray[np.integer], values: Mapping[int
 
 
 def draw_beside_truth(
-    overlay: Image.Image, thumbnail: Pixels, mask: NDArray[np.integer], values: Mapping[int, str]
+    overlay: Image.Image, thumbnail: Pixels, mask: NDArray[np.integer], values: Mapping[int, str], alpha: float = 0.6
 ) -> Image.Image:
     """Put the truth beside an attention overlay.
 
@@ -186,10 +186,11 @@ def draw_beside_truth(
         overlay: From `draw_overlay`.
         thumbnail: The thumbnail of that overlay.
         mask: int, the label of each pixel or, from `label_map`, of each tile.
-        values: Mask value to the name that stands in the legend.
+        values: Mask value to the name that stands in the legend, what matters most first.
+        alpha: Opacity of the truth in [0, 1].
     """
     legend = list(zip(category_colours(len(values)), values.values(), strict=True))
-    truth = frame(blend_mask(thumbnail, mask, values), "truth", legend=legend)
+    truth = frame(blend_mask(thumbnail, mask, values, alpha), "truth", legend=legend)
     canvas = Image.new("RGB", (overlay.width + truth.width, max(overlay.height, truth.height)), "white")
     canvas.paste(overlay, (0, 0))
     canvas.paste(truth, (overlay.width, 0))

@@ -22,6 +22,7 @@ BAR_HEIGHT = 220
 COLOUR_MAPS = ("viridis", "cividis", "magma", "inferno", "plasma")
 
 
+@cache
 def colour_table(name: str) -> NDArray[np.uint8]:
     """Return the 256 colours of a matplotlib colour map, uint8 `(256, 3)`.
 
@@ -30,8 +31,10 @@ def colour_table(name: str) -> NDArray[np.uint8]:
     """
     if name not in COLOUR_MAPS:
         raise ValueError(f"colour map {name!r} is none of {', '.join(COLOUR_MAPS)}, which every eye reads as a scale")
-    table = mpl.colormaps[name](np.arange(256), bytes=True)
-    return np.asarray(table[:, :3], dtype=np.uint8)
+    table = np.array(mpl.colormaps[name](np.arange(256), bytes=True)[:, :3], dtype=np.uint8)
+    # Everybody gets this one array.
+    table.flags.writeable = False
+    return table
 
 
 def colours_of(values: NDArray[np.floating], limits: tuple[float, float], colour_map: str) -> NDArray[np.uint8]:

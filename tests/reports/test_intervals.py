@@ -90,3 +90,8 @@ def test_standard_error_equals_scipy_and_needs_two_folds():
 def test_nothing_to_draw_from_is_an_error():
     with pytest.raises(ValueError, match="needs bags and resamples, got 0"):
         next(resample_weights(0))
+
+
+def test_resamples_that_all_agree_give_no_interval():
+    interval = bootstrap_interval(_mean_of(np.ones(7)), 7)
+    assert (interval.value, interval.low, interval.high) == (1.0, None, None)

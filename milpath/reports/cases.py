@@ -1,0 +1,92 @@
+"""One entry a bag for the table of cases: what is true, what was called, how wrong that is, where attention lies."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from milpath.data.predictions import Predictions
+from milpath.reports.attention_quality import attention_entropy
+from milpath.reports.outcomes import Outcomes
+from milpath.reports.pictures import CasePictures
+
+NUM_TOP_TILES = 5
+# Columns of a bag that a reader may want beside it; the numbers a store keeps for itself are none.
+OWN_COLUMNS = frozenset({"bag_id", "index", "start", "num_tiles", "label", "split"})
+MAX_DETAILS = 8
+
+
+def wrongness(outcomes: Outcomes) -> NDArray[np.float64]:
+    """Return how far the probabilities are from the truth, the order of the table of cases.
+
+    One minus the probability of the true class; for ordinal classes the expected distance sum_k p_k |k - y|, so that a
+    grade 5 called 0 comes before a grade 5 called 4.
+
+    Returns:
+        `(bags,)`, 0 is right and certain.
+
+    Example:
+        >>> from milpath.reports.outcomes import make_outcomes
+        >>> probabilities = np.array([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])
+        >>> wrongness(make_outcomes([0, 2], probabilities, "ordinal")).tolist()
+        [1.0, 1.0]
+    """
+    if outcomes.task == "ordinal":
+        distance = np.abs(np.arange(outcomes.num_classes)[None, :] - outcomes.labels[:, None])
+        return np.asarray((outcomes.probabilities * distance).sum(axis=1))
+    return np.asarray(1 - outcomes.probabilities[np.arange(outcomes.num_bags), outcomes.labels])
+
+
+def case_table(
+    predictions: Predictions,
+    outcomes: Outcomes,
+    defer_below: float,
+    bags: pd.DataFrame | None,
+    pictures: Mapping[str, CasePictures],
+) -> dict[str, Any]:
+    """Return the table of cases as columns of plain values, which take a third of the room of rows.
+
+    Args:
+        predictions: Of all splits.
+        outcomes: Of the same bags.
+        defer_below: Confidence below which a bag is deferred.
+        bags: Table with `bag_id` and what else is known; None if nothing is.
+        pictures: Bag to the files beside the page.
+    """
+    splits = list(dict.fromkeys(predictions.splits))
+    top = [_top_tiles(weights) for weights in predictions.attention]
+    files = [pictures.get(bag_id) for bag_id in predictions.bag_ids]
+    return {
+        "classNames": list(predictions.class_names),
+        "splitNames": splits,
+        "id": list(predictions.bag_ids),
+        "split": [splits.index(split) for split in predictions.splits],
+        "label": outcomes.labels.tolist(),
+        "predicted": outcomes.predicted.tolist(),
+        "probabilities": np.round(outcomes.probabilities, 4).tolist(),
+        "wrongness": np.round(wrongness(outcomes), 4).tolist(),
+        "deferred": (outcomes.confidence < defer_below).astype(int).tolist(),
+        "numTiles": [len(weights) for weights in predictions.attention],
+        "entropy": [round(attention_entropy(weights), 3) for weights in predictions.attention],
+        "top": top,
+        "montage": [None if file is None else file.montage for file in files],
+        "overlay": [None if file is None else file.overlay for file in files],
+        "details": _details(predictions.bag_ids, bags),
+    }
+
+
+def _top_tiles(weights: NDArray[np.floating]) -> list[list[float]]:
+    """Return number and weight of the tiles with the most attention."""
+    order = np.argsort(-weights, kind="stable")[:NUM_TOP_TILES]
+    return [[int(index), round(float(weights[index]), 4)] for index in order]
+
+
+def _details(bag_ids: Sequence[str], bags: pd.DataFrame | None) -> dict[str, list[str]]:
+    """Return what else is known of each bag, in words."""
+    if bags is None:
+        return {}
+    names = [str(name) for name in bags.columns if name not in OWN_COLUMNS][:MAX_DETAILS]
+    known = bags.drop_duplicates("bag_id").set_index("bag_id")[names].reindex(list(bag_ids))
+    return {name: ["" if pd.isna(value) else str(value) for value in known[name]] for name in names}

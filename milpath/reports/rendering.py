@@ -1,0 +1,77 @@
+"""From content to one HTML file: everything a browser needs is in it, and it may fetch nothing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from milpath.reports.plot_style import Plot
+from milpath.slides.picture_frame import RESEARCH_USE_ONLY
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(template: str, plots: Sequence[Plot] = (), scripts: Sequence[str] = (), **content: Any) -> str:
+    """Return a page.
+
+    Args:
+        template: File in `templates`.
+        plots: Plots of the page; plotly.js comes along only where there are some.
+        scripts: Files in `templates` that the page runs.
+        **content: What the template shows; every text is escaped.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(embed=embed, number=number, percent=percent, interval=interval)
+    return environment.get_template(template).render(
+        plots=plots,
+        figures={plot.name: plot.figure.to_plotly_json() for plot in plots},
+        plotly=Markup(get_plotlyjs()) if plots else "",  # noqa: S704
+        style=_own("report.css"),
+        scripts=[_own(name) for name in scripts],
+        research_use_only=RESEARCH_USE_ONLY,
+        **content,
+    )
+
+
+def embed(content: Mapping[str, Any] | Sequence[Any]) -> Markup:
+    r"""Return data as JSON for a script element; no text in it can end the element or begin another.
+
+    Example:
+        >>> str(embed(["</script><b>"]))
+        '["\\u003c/script\\u003e\\u003cb\\u003e"]'
+    """
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
+    # Escaped in the way JSON itself knows, the text means the same to JSON.parse.
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number for reading, "undefined" where there is none."""
+    return "undefined" if value is None else f"{value:.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share in per cent, "undefined" where there is none."""
+    return "undefined" if value is None else f"{value:.1%}"
+
+
+def interval(value: Any, digits: int = 3) -> str:
+    """Return the ends of an interval, nothing where there are none."""
+    if value is None or value.low is None or value.high is None:
+        return ""
+    return f"{value.low:.{digits}f} to {value.high:.{digits}f}"
+
+
+def _own(name: str) -> Markup:
+    """Return a file of this library that goes into the page as it is."""
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704

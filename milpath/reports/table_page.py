@@ -1,0 +1,97 @@
+"""The page of a table of methods: means with intervals, every fold, and what failed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from milpath.provenance import write_text
+from milpath.reports.headline import NAMES
+from milpath.reports.method_table import MethodTable
+from milpath.reports.plot_style import COLOURS, FAINT, Plot, new_figure, round_off
+from milpath.reports.rendering import render
+from milpath.reports.tables import interval_words, p_words, plus_minus
+
+
+def write_table_report(table: MethodTable, folder: Path, provenance: Mapping[str, Any] | None = None) -> Path:
+    """Write `report.html` of a cross-validated table.
+
+    Args:
+        table: From `compare_methods`.
+        folder: Made if it is missing.
+        provenance: What `milpath.provenance.describe_environment` says; None leaves it out.
+
+    Returns:
+        The path of the page.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"row": row, "value": plus_minus(row), "interval": interval_words(row.interval), "p": p_words(row, table)}
+        for row in table.rows
+    ]
+    plots = [_methods_plot(table)] if any(row.values for row in table.rows) else []
+    page = render(
+        "table.html.j2",
+        plots,
+        ("plots.js",),
+        title=table.title or "Table of methods",
+        table=table,
+        metric_title=NAMES[table.metric],
+        rows=rows,
+        has_published=any(row.published is not None for row in table.rows),
+        provenance=dict(provenance or {}),
+    )
+    write_text(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def _methods_plot(table: MethodTable) -> Plot:
+    """Return every fold as a ring, the mean as a diamond on its interval, the published figure as a cross."""
+    metric = NAMES[table.metric]
+    figure = new_figure(metric, "")
+    names = [row.method for row in table.rows]
+    folds = [(value, row.method) for row in table.rows for value in row.values.values()]
+    ring = {"color": COLOURS[5], "size": 7, "symbol": "circle-open"}
+    figure.add_trace(
+        go.Scatter(
+            x=round_off([value for value, _ in folds]),
+            y=[name for _, name in folds],
+            name="fold",
+            mode="markers",
+            marker=ring,
+        )
+    )
+    shown = [row for row in table.rows if row.mean is not None]
+    low = [(row.interval.low if row.interval else None) for row in shown]
+    high = [(row.interval.high if row.interval else None) for row in shown]
+    means = [row.mean or 0.0 for row in shown]
+    reach = {
+        "type": "data",
+        "symmetric": False,
+        "array": [0.0 if end is None else max(end - mean, 0.0) for end, mean in zip(high, means, strict=True)],
+        "arrayminus": [0.0 if end is None else max(mean - end, 0.0) for end, mean in zip(low, means, strict=True)],
+        "color": COLOURS[0],
+        "thickness": 2,
+        "width": 6,
+    }
+    diamond = {"color": COLOURS[0], "size": 10, "symbol": "diamond"}
+    figure.add_trace(
+        go.Scatter(
+            x=round_off(means),
+            y=[row.method for row in shown],
+            error_x=reach,
+            name="mean, 95% interval",
+            mode="markers",
+            marker=diamond,
+        )
+    )
+    published = [(row.published, row.method) for row in table.rows if row.published is not None]
+    if published:
+        cross = {"color": COLOURS[1], "size": 11, "symbol": "x-thin", "line": {"width": 2.5, "color": COLOURS[1]}}
+        x, y = [value for value, _ in published], [name for _, name in published]
+        figure.add_trace(go.Scatter(x=round_off(x), y=y, name="published", mode="markers", marker=cross))
+    figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], type="category", tickfont={"color": FAINT})
+    figure.update_layout(height=150 + 46 * len(names))
+    words = "; ".join(f"{row.method} {plus_minus(row)}" for row in table.rows)
+    return Plot("methods", metric, f"{metric}, mean ± standard error over folds: {words}.", figure)

@@ -1,0 +1,183 @@
+"use strict";
+// The table of cases: sorts, filters and turns pages over columns of plain values, and opens a case in a dialog.
+// Text comes from slides and files of others: it is only ever set as textContent, never as HTML.
+(() => {
+  const data = JSON.parse(document.getElementById("case-data").textContent);
+  const PAGE = 25;
+  const get = (id) => document.getElementById(id);
+  const body = document.querySelector("#case-table tbody");
+  const heads = [...document.querySelectorAll("#case-table th")];
+  const dialog = get("case");
+  const details = Object.entries(data.details);
+  const all = data.id.map((_, row) => row);
+  const haystack = all.map((row) => [data.id[row], ...details.map(([, values]) => values[row])].join("\n").toLowerCase());
+  const score = all.map((row) => data.probabilities[row][data.task === "binary" ? 1 : data.predicted[row]]);
+  const columns = { id: data.id, split: data.split, label: data.label, predicted: data.predicted, score, wrongness: data.wrongness };
+  const state = { key: "wrongness", down: true, page: 0, rows: all, open: -1, opener: null };
+
+  const element = (name, text, className) => {
+    const made = document.createElement(name);
+    if (text !== undefined) made.textContent = text;
+    if (className) made.className = className;
+    return made;
+  };
+  const isWrong = (row) => data.label[row] !== data.predicted[row];
+  const outcome = (row) => (data.deferred[row] ? "refer" : isWrong(row) ? "wrong" : "right");
+  const MARKS = { refer: "→ refer", wrong: "✕ wrong", right: "✓ right" };
+
+  const options = (select, names, chosen) => {
+    select.append(new Option("all", ""));
+    names.forEach((name, number) => select.append(new Option(name, String(number))));
+    if (chosen >= 0) select.value = String(chosen);
+  };
+  options(get("filter-split"), data.splitNames, data.splitNames.indexOf(data.reported));
+  options(get("filter-label"), data.classNames, -1);
+
+  const select = () => {
+    const words = get("filter-text").value.trim().toLowerCase();
+    const split = get("filter-split").value;
+    const label = get("filter-label").value;
+    const wanted = get("filter-outcome").value;
+    const matches = (row) =>
+      (split === "" || data.split[row] === Number(split)) &&
+      (label === "" || data.label[row] === Number(label)) &&
+      (wanted === "" || (wanted === "refer" ? data.deferred[row] === 1 : (wanted === "wrong") === isWrong(row))) &&
+      (words === "" || haystack[row].includes(words));
+    const values = columns[state.key];
+    const sign = state.down ? -1 : 1;
+    const compare = (a, b) => (values[a] < values[b] ? -sign : values[a] > values[b] ? sign : a - b);
+    state.rows = all.filter(matches).sort(compare);
+    state.page = 0;
+    draw();
+  };
+
+  const draw = () => {
+    const pages = Math.max(1, Math.ceil(state.rows.length / PAGE));
+    const shown = state.rows.slice(state.page * PAGE, (state.page + 1) * PAGE);
+    body.replaceChildren(...shown.map(rowOf));
+    heads.forEach((head) => {
+      const own = head.dataset.key === state.key;
+      head.setAttribute("aria-sort", own ? (state.down ? "descending" : "ascending") : "none");
+    });
+    const wrong = state.rows.filter(isWrong).length;
+    get("case-count").textContent =
+      `${state.rows.length.toLocaleString("en")} of ${all.length.toLocaleString("en")} cases, ${wrong.toLocaleString("en")} wrong`;
+    get("page-number").textContent = `page ${state.page + 1} of ${pages}`;
+    get("page-back").disabled = state.page === 0;
+    get("page-on").disabled = state.page >= pages - 1;
+  };
+
+  const rowOf = (row) => {
+    const line = element("tr");
+    const first = element("th");
+    first.scope = "row";
+    const button = element("button", data.id[row], "link");
+    button.type = "button";
+    button.title = data.id[row];
+    button.addEventListener("click", (event) => { event.stopPropagation(); open(row, button); });
+    first.append(button);
+    const called = element("td", data.classNames[data.predicted[row]]);
+    called.append(" ", element("span", MARKS[outcome(row)], "mark " + outcome(row)));
+    const error = element("td", data.wrongness[row].toFixed(3), "numeric");
+    line.append(
+      first,
+      element("td", data.splitNames[data.split[row]], "wide"),
+      element("td", data.classNames[data.label[row]]),
+      called,
+      element("td", score[row].toFixed(3), "numeric wide"),
+      error,
+    );
+    line.addEventListener("click", () => open(row, button));
+    return line;
+  };
+
+  const picture = (file, words) => {
+    const figure = element("figure", undefined, "picture");
+    const image = element("img");
+    image.alt = words;
+    image.loading = "lazy";
+    image.addEventListener("error", () => {
+      figure.replaceChildren(element("p", `The picture lies in ${data.folder}, which is not beside this page.`, "note"));
+    });
+    image.src = encodeURI(data.folder + "/" + file);
+    figure.append(image, element("figcaption", words));
+    return figure;
+  };
+
+  const facts = (pairs) => {
+    const list = element("dl", undefined, "record");
+    pairs.forEach(([name, value]) => list.append(element("dt", name), element("dd", value)));
+    return list;
+  };
+
+  const bars = (row) => {
+    const list = element("ul", undefined, "bars");
+    data.classNames.forEach((name, number) => {
+      const share = data.probabilities[row][number];
+      const item = element("li");
+      const track = element("span", undefined, "track");
+      const fill = element("span");
+      fill.style.width = 100 * share + "%";
+      track.setAttribute("aria-hidden", "true");
+      track.append(fill);
+      item.append(element("span", name, "name"), track, element("span", share.toFixed(3), "numeric"));
+      list.append(item);
+    });
+    return list;
+  };
+
+  const open = (row, opener) => {
+    state.open = state.rows.indexOf(row);
+    if (opener) state.opener = opener;
+    get("case-title").textContent = data.id[row];
+    const called = `${data.classNames[data.predicted[row]]} (${MARKS[outcome(row)]})`;
+    const words = element("div");
+    const pictures = element("div");
+    words.append(
+      bars(row),
+      facts([
+        ["Split", data.splitNames[data.split[row]]],
+        ["True class", data.classNames[data.label[row]]],
+        ["Called", called],
+        ...details.map(([name, values]) => [name.replaceAll("_", " "), values[row] || "unknown"]),
+        ["Tiles", String(data.numTiles[row])],
+        ["Attention entropy", data.entropy[row].toFixed(3)],
+        ["Most attention", data.top[row].map(([tile, weight]) => `tile ${tile}: ${weight.toFixed(3)}`).join(", ")],
+      ]),
+    );
+    if (data.overlay[row]) pictures.append(picture(data.overlay[row], "Attention where the tiles lie. Research use only, not for diagnosis."));
+    if (data.montage[row]) pictures.append(picture(data.montage[row], "Tiles of the bag, most attention first. Research use only, not for diagnosis."));
+    else pictures.append(element("p", "No picture was drawn of this case: only the most wrong ones have pictures.", "note"));
+    get("case-body").replaceChildren(words, pictures);
+    get("case-back").disabled = state.open <= 0;
+    get("case-on").disabled = state.open >= state.rows.length - 1;
+    if (!dialog.open) dialog.showModal();
+    dialog.scrollTop = 0;
+    get("case-title").focus();
+  };
+  const step = (by) => {
+    const next = state.open + by;
+    if (next >= 0 && next < state.rows.length) open(state.rows[next]);
+  };
+
+  heads.forEach((head) => head.querySelector("button").addEventListener("click", () => {
+    const key = head.dataset.key;
+    state.down = state.key === key ? !state.down : key === "wrongness" || key === "score";
+    state.key = key;
+    select();
+  }));
+  get("case-filters").addEventListener("input", select);
+  get("case-filters").addEventListener("submit", (event) => event.preventDefault());
+  get("page-back").addEventListener("click", () => { state.page -= 1; draw(); });
+  get("page-on").addEventListener("click", () => { state.page += 1; draw(); });
+  get("case-back").addEventListener("click", () => step(-1));
+  get("case-on").addEventListener("click", () => step(1));
+  get("case-close").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("close", () => { if (state.opener && state.opener.isConnected) state.opener.focus(); });
+  dialog.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
+  });
+  select();
+})();

@@ -1,0 +1,158 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from milpath.data.predictions import Predictions
+from milpath.reports.outcomes import make_outcomes
+from milpath.reports.page import write_report
+from milpath.reports.weighted_metrics import METRICS
+
+
+@pytest.fixture(scope="module")
+def page(binary_run):
+    path = write_report(
+        binary_run.path,
+        task="binary",
+        bags=binary_run.bags,
+        store=binary_run.store,
+        group_column="patient",
+        defer_below=0.6,
+    )
+    return path.read_text(encoding="utf-8")
+
+
+def _embedded(page, name):
+    return json.loads(re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def _text(page):
+    """What a reader sees: no script, no style, no tags."""
+    page = re.sub(r"<(script|style)\b.*?</\1>", "", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+
+
+def test_the_page_holds_the_numbers_of_the_run(page, binary_run):
+    test = np.array(binary_run.predictions.splits) == "test"
+    auroc = METRICS["auroc"]
+    outcomes = make_outcomes(binary_run.predictions.labels[test], binary_run.predictions.probabilities[test], "binary")
+    text = _text(page)
+    assert f"{float(auroc(outcomes)):.3f}" in text
+    assert f"Of {test.sum()} test bags, {(outcomes.labels == 1).sum()} are malignant" in text
+    assert "groups of bags by patient" in text
+    for words in (
+        "train.py experiment=panda_attention",
+        "commit 0123abc",
+        "torch 2.5.1",
+        "ab" * 32,
+        "karolinska",
+        "radboud",
+    ):
+        assert words in text
+    assert text.count("Research use only, not for diagnosis") >= 3
+
+
+def test_every_case_is_on_the_page_most_wrong_known(page, binary_run):
+    cases = _embedded(page, "case-data")
+    assert cases["id"] == list(binary_run.predictions.bag_ids)
+    positive = binary_run.predictions.probabilities[:, 1]
+    expected = np.where(binary_run.predictions.labels == 1, 1 - positive, positive)
+    assert cases["wrongness"] == pytest.approx(expected, abs=1e-4)
+    assert cases["deferred"] == (binary_run.predictions.probabilities.max(1) < 0.6).astype(int).tolist()
+    assert set(cases["details"]) == {"data_provider", "patient"}
+
+
+def test_names_of_slides_end_no_element_and_begin_none(page):
+    assert "<script>alert" not in page
+    assert "<b>bold" not in page
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page
+    assert '<script>alert("id")</script>' in _embedded(page, "case-data")["id"]
+
+
+def test_names_of_slides_lead_to_no_other_folder(page, binary_run):
+    cases = _embedded(page, "case-data")
+    files = [name for name in cases["montage"] + cases["overlay"] if name]
+    assert len(set(files)) == 2 * len(binary_run.bags)
+    for name in files:
+        assert re.fullmatch(r"[0-9a-f]{16}_(montage|overlay)\.jpg", name)
+        assert (binary_run.path / "report_files" / name).is_file()
+    assert sorted(path.name for path in (binary_run.path / "report_files").iterdir()) == sorted(files)
+
+
+def test_nothing_is_fetched_from_elsewhere(page):
+    shell = re.sub(r"<script\b.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", shell)
+    assert "default-src 'none'" in shell
+
+
+def test_attention_is_measured_against_tile_labels(page):
+    assert "Tile AUROC, mean over bags" in page
+    assert "there is no validation split" not in page.lower()
+
+
+def test_writing_again_replaces_pictures_and_leaves_no_half_page(binary_run):
+    path = write_report(binary_run.path, task="binary", store=binary_run.store, num_pictures=3, num_resamples=50)
+    assert len(list((binary_run.path / "report_files").iterdir())) == 6
+    assert not list(path.parent.glob(".*")) + list(path.parent.glob("*partial*"))
+    write_report(binary_run.path, task="binary", bags=binary_run.bags, store=binary_run.store, num_resamples=50)
+
+
+@pytest.mark.parametrize("task", ["nominal", "ordinal"])
+def test_six_grades_have_kappa_by_provider(make_run, task):
+    run = make_run(num_bags=120, num_classes=6, name=task)
+    text = _text(write_report(run.path, task=task, bags=run.bags, store=run.store, num_pictures=2).read_text())
+    assert "Quadratic-weighted kappa" in text
+    assert "AUROC, malignant against benign" in text
+    assert "wished sensitivity" not in text
+
+
+def test_ten_thousand_cases_stay_below_fifteen_megabytes(tmp_path):
+    generator = np.random.default_rng(0)
+    labels = generator.integers(6, size=10_000)
+    Predictions(
+        bag_ids=[f"{number:032x}" for number in range(10_000)],
+        splits=["test"] * 10_000,
+        labels=labels,
+        probabilities=generator.dirichlet(np.ones(6), 10_000).astype(np.float32),
+        attention=list(generator.dirichlet(np.ones(16), 10_000).astype(np.float32)),
+        class_names=[f"ISUP {number}" for number in range(6)],
+    ).write_csv(tmp_path / "predictions.csv")
+    path = write_report(tmp_path, task="ordinal", num_resamples=20)
+    assert path.stat().st_size < 15e6
+    assert "no validation split beside the one reported" in _text(path.read_text())
+
+
+def test_a_split_of_one_class_is_reported_without_a_false_number(tmp_path):
+    Predictions(
+        bag_ids=["a", "b", "c"],
+        splits=["test"] * 3,
+        labels=np.zeros(3, np.int64),
+        probabilities=np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]], np.float32),
+        attention=[np.ones(1, np.float32)] * 3,
+        class_names=["benign", "malignant"],
+    ).write_csv(tmp_path / "predictions.csv")
+    text = _text(write_report(tmp_path, task="binary", num_resamples=50).read_text())
+    assert "AUROC undefined" in text
+    assert "NaN" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (lambda run, _: {"group_column": "patient"}, "no column 'patient'"),
+        (lambda run, _: {"bags": run.bags, "group_column": "hospital"}, "no column 'hospital'"),
+        (lambda run, _: {"bags": run.bags.iloc[:30]}, r"30 bags of predictions.csv are not in the table of bags"),
+        (lambda run, _: {"bags": run.bags, "subgroup_columns": ["scanner"]}, "bags have no column 'scanner'"),
+        (lambda _, make_run: {"store": make_run(num_bags=10, name="other").store}, "tiles? in|is not in"),
+    ],
+    ids=["no table", "no group", "half a table", "no subgroup", "another store"],
+)
+def test_what_does_not_belong_to_the_run_is_refused_and_the_page_before_stays(
+    binary_run, make_run, page, arguments, words
+):
+    with pytest.raises(ValueError, match=words):
+        write_report(binary_run.path, task="binary", num_resamples=20, **arguments(binary_run, make_run))
+    assert (binary_run.path / "report.html").is_file()
+    assert (binary_run.path / "report_files").is_dir()
+    assert not list(binary_run.path.glob("*partial*"))
