@@ -1,16 +1,33 @@
 """A file that needs nothing else known: weights, and a card that says what they are."""
 
+import math
 import os
 import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from milpath.models.description import build_described, describe_network
+from milpath.models.task import TASKS, num_outputs_for
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Card",
+    "card_from_dict",
+    "card_to_dict",
+    "describe_network",
+    "load_card",
+    "load_network",
+    "read_checkpoint",
+    "save_network",
+    "update_card",
+    "write_checkpoint",
+]
 
 FORMAT_VERSION = 1
 _PREFIX = "network."
@@ -41,18 +58,6 @@ class Card:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-def describe_network(network: nn.Module) -> dict[str, Any]:
-    """Return name and arguments from which the network can be built again.
-
-    Example:
-        >>> from milpath.models import AttentionMIL
-        >>> describe_network(AttentionMIL(encoder={"name": "linear", "num_features": 3}))["arguments"]["gated"]
-        False
-    """
-    names = signature(type(network)).parameters
-    return {"name": type(network).__name__, "arguments": {name: getattr(network, name) for name in names}}
-
-
 def card_to_dict(card: Card) -> dict[str, Any]:
     """Return the card as it lies in a file."""
     return {"format_version": FORMAT_VERSION} | asdict(card) | {"class_names": list(card.class_names)}
@@ -62,7 +67,7 @@ def card_from_dict(content: Mapping[str, Any]) -> Card:
     """Return the card that lies in a file.
 
     Raises:
-        ValueError: If the format is of another version or a field is missing.
+        ValueError: If the format is of another version, or a field is missing or cannot be what it says.
     """
     version = content.get("format_version")
     if version != FORMAT_VERSION:
@@ -71,7 +76,29 @@ def card_from_dict(content: Mapping[str, Any]) -> Card:
         raise ValueError(f"the card lacks {', '.join(missing)}")
     known = {item.name for item in fields(Card)}
     values = {name: value for name, value in content.items() if name in known}
-    return Card(**values | {"class_names": tuple(content["class_names"])})
+    names = values["class_names"]
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names of the card must be a list of names, not {names!r}")
+    card = Card(**values | {"class_names": tuple(names)})
+    _require_sound(card)
+    return card
+
+
+def _require_sound(card: Card) -> None:
+    """Refuse a card whose values cannot be what they say."""
+    if not isinstance(card.task, str) or card.task not in TASKS:
+        raise ValueError(f"task {card.task!r} of the card is none of {', '.join(TASKS)}")
+    for name, lowest, highest in (("threshold", 0, 1), ("temperature", 0, math.inf), ("defer_below", 0, 1)):
+        value = getattr(card, name)
+        if (
+            not isinstance(value, int | float)
+            or not lowest <= value <= highest
+            or (name == "temperature" and not value)
+        ):
+            raise ValueError(f"{name} of the card must be a number in [{lowest}, {highest}], not {value!r}")
+    for name in ("network", "tiling", "data"):
+        if not isinstance(getattr(card, name), Mapping):
+            raise ValueError(f"{name} of the card must be a mapping, not {getattr(card, name)!r}")
 
 
 def save_network(network: nn.Module, path: str | Path, card: Card | None = None, **changes: Any) -> None:
@@ -82,10 +109,21 @@ def save_network(network: nn.Module, path: str | Path, card: Card | None = None,
         path: Where to write, usually `*.ckpt` or `*.pt`.
         card: What to say of it; None describes a network of two classes, negative and positive.
         **changes: Fields of `Card` to set.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If the network has another number of outputs than the task needs for its classes.
     """
     if card is None:
         card = Card(network={}, class_names=("negative", "positive"), task="binary")
     card = replace(card, network=describe_network(network), **changes)
+    _require_sound(card)
+    needed = num_outputs_for(len(card.class_names), card.task)
+    if (outputs := getattr(network, "num_outputs", needed)) != needed:
+        raise ValueError(
+            f"the network has {outputs} outputs, but a {card.task} task of {len(card.class_names)} classes needs {needed}; "
+            "give class_names and task"
+        )
     weights = {_PREFIX + name: value.detach().cpu() for name, value in network.state_dict().items()}
     write_checkpoint({"milpath": card_to_dict(card), "state_dict": weights}, Path(path))
 
@@ -93,7 +131,8 @@ def save_network(network: nn.Module, path: str | Path, card: Card | None = None,
 def update_card(path: str | Path, **changes: Any) -> Card:
     """Set fields of the card in a checkpoint, everything else stays as it is."""
     content = read_checkpoint(path)
-    card = replace(card_from_dict(content["milpath"]), **changes)
+    card = replace(_card_of(content, path), **changes)
+    _require_sound(card)
     write_checkpoint(content | {"milpath": card_to_dict(card)}, Path(path))
     return card
 
@@ -105,10 +144,7 @@ def load_card(path: str | Path) -> Card:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a checkpoint of milpath.
     """
-    try:
-        return card_from_dict(read_checkpoint(path)["milpath"])
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    return _card_of(read_checkpoint(path), path)
 
 
 def load_network(path: str | Path) -> nn.Module:
@@ -125,45 +161,26 @@ def load_network(path: str | Path) -> nn.Module:
         ValueError: If it is no checkpoint of milpath, names an unknown network, or its weights do not fit.
     """
     content = read_checkpoint(path)
-    card = load_card(path)
+    card = _card_of(content, path)
     weights = {
         name.removeprefix(_PREFIX): value for name, value in content["state_dict"].items() if name.startswith(_PREFIX)
     }
+    if sum(value.nbytes for value in weights.values()) > Path(path).stat().st_size:
+        # A tensor may repeat one stored number any number of times; weights that were trained are stored as they are.
+        raise ValueError(f"{path} is smaller than the weights it claims to hold; it was not written by milpath")
     try:
-        network = build_described(card.network)
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: the weights do not fit the network: {' '.join(str(error).split())[:300]}") from None
+        network = build_described(card.network, weights)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return network.eval()
 
 
-def build_described(description: Mapping[str, Any]) -> nn.Module:
-    """Return a new network from its description, without any pretrained weights.
-
-    Raises:
-        ValueError: If the name is not in `milpath.models.__all__` or the arguments do not fit.
-    """
-    from milpath import models
-
-    name = description.get("name")
-    networks = {item: getattr(models, item) for item in models.__all__}
-    networks = {
-        item: found for item, found in networks.items() if isinstance(found, type) and issubclass(found, nn.Module)
-    }
-    if name not in networks:
-        raise ValueError(f"unknown network {name!r}; this milpath has {', '.join(networks)}")
-    arguments = dict(description.get("arguments", {}))
-    if isinstance(encoder := arguments.get("encoder"), Mapping):
-        # The weights come from the file: neither a download nor a path of another machine may be asked for.
-        without = {key: value for key, value in encoder.items() if key not in ("pretrained", "weights_path")}
-        arguments["encoder"] = without
+def _card_of(content: Mapping[str, Any], path: str | Path) -> Card:
+    """Return the card of a checkpoint that was read, or an error that names the file."""
     try:
-        network: nn.Module = networks[name](**arguments)
-    except TypeError as error:
-        raise ValueError(f"network {name}: {error}") from None
-    return network
+        return card_from_dict(content["milpath"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -16,10 +16,12 @@ class CLAMSB(MILNetwork):
 
     Args:
         encoder: Name of an encoder, or a mapping of its name and arguments.
-        num_outputs: Number of logits; one of a binary task has two instance classifiers.
+        num_outputs: Number of logits.
         hidden_dim: Width of the layer before the attention.
         attention_dim: Width of the hidden layer of the attention.
         dropout: Probability of dropout after the hidden layer, in [0, 1).
+        num_instance_classes: Number of instance classifiers, one a class; None: 2 for one logit, else as many as logits.
+            Ordered classes (K - 1 logits) need it set to K.
 
     References:
         Lu, Williamson, Chen, Chen, Barbieri, Mahmood. Data-efficient and weakly supervised computational pathology on
@@ -33,6 +35,7 @@ class CLAMSB(MILNetwork):
         hidden_dim: int = 512,
         attention_dim: int = 256,
         dropout: float = 0.25,
+        num_instance_classes: int | None = None,
     ) -> None:
         super().__init__(encoder, num_outputs)
         self.hidden_dim = hidden_dim
@@ -43,8 +46,9 @@ class CLAMSB(MILNetwork):
         )
         self.attention_pooling = AttentionPooling(hidden_dim, attention_dim, gated=True)
         self.classification_layer = nn.Linear(hidden_dim, num_outputs)
-        self.num_instance_classes = 2 if num_outputs == 1 else num_outputs
-        self.instance_layers = nn.ModuleList(nn.Linear(hidden_dim, 2) for _ in range(self.num_instance_classes))
+        self.num_instance_classes = num_instance_classes
+        count = num_instance_classes or max(2, num_outputs)
+        self.instance_layers = nn.ModuleList(nn.Linear(hidden_dim, 2) for _ in range(count))
 
     def encode(self, tiles: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the hidden embedding of each tile, `(bags, tiles, hidden_dim)`."""
@@ -52,7 +56,16 @@ class CLAMSB(MILNetwork):
         return hidden if mask is None else hidden * mask[..., None]
 
     def instance_logits(self, embeddings: Tensor, label: int) -> Tensor:
-        """Return the two logits (out, in) of some tiles `(tiles, hidden_dim)` for belonging to a class."""
+        """Return the two logits (out, in) of some tiles `(tiles, hidden_dim)` for belonging to a class.
+
+        Raises:
+            ValueError: If the class has no instance classifier.
+        """
+        if not 0 <= label < len(self.instance_layers):
+            raise ValueError(
+                f"class {label} has no instance classifier, the network has {len(self.instance_layers)}; "
+                "set model.num_instance_classes to the number of classes"
+            )
         logits: Tensor = self.instance_layers[label](embeddings)
         return logits
 

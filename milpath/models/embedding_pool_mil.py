@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from milpath.models.encoders import EncoderSpec
 from milpath.models.network import MILNetwork
 from milpath.models.output import MILOutput
-from milpath.models.pooling import POOLINGS, full_mask, pool
+from milpath.models.pooling import check_pooling, full_mask, masked_log_sum_exp, masked_max, masked_mean
 
 
 class EmbeddingPoolMIL(MILNetwork):
@@ -28,8 +28,7 @@ class EmbeddingPoolMIL(MILNetwork):
     def __init__(
         self, encoder: EncoderSpec = "tile_cnn", pooling: str = "mean", num_outputs: int = 1, sharpness: float = 1.0
     ) -> None:
-        if pooling not in POOLINGS:
-            raise ValueError(f"pooling {pooling!r} is none of {', '.join(POOLINGS)}")
+        check_pooling(pooling, sharpness)
         super().__init__(encoder, num_outputs)
         self.pooling = pooling
         self.sharpness = sharpness
@@ -37,5 +36,10 @@ class EmbeddingPoolMIL(MILNetwork):
 
     def aggregate(self, embeddings: Tensor, mask: Tensor | None = None) -> MILOutput:
         mask = full_mask(embeddings, mask)
-        pooled, attention = pool(self.pooling, embeddings, mask, self.sharpness)
+        if self.pooling == "mean":
+            pooled, attention = masked_mean(embeddings, mask)
+        elif self.pooling == "max":
+            pooled, attention = masked_max(embeddings, mask)
+        else:
+            pooled, attention = masked_log_sum_exp(embeddings, mask, self.sharpness)
         return MILOutput(self.classification_layer(pooled), attention)

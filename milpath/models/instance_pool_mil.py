@@ -5,15 +5,16 @@ from torch import Tensor, nn
 from milpath.models.encoders import EncoderSpec
 from milpath.models.network import MILNetwork
 from milpath.models.output import MILOutput
-from milpath.models.pooling import POOLINGS, full_mask, pool
+from milpath.models.pooling import check_pooling, full_mask, masked_log_sum_exp, masked_max, masked_mean_probability
 
 
 class InstancePoolMIL(MILNetwork):
-    """Classify each tile, then pool the logits: `pool_k g(h_k)`.
+    """Classify each tile, then pool: the probability of the bag is `pool_k sigm(g(h_k))`.
 
-    Pooling works on logits: the maximum is that of the probabilities, since the sigmoid keeps the order. Attention is the
-    gradient of the bag's logit by the tile's: the winner for the maximum (shared by ties), `1/K` for the mean,
-    `softmax_k(r s_k)` for log-sum-exp.
+    "mean" averages the probabilities of the tiles and returns the log-odds of that mean; "max" takes the highest tile,
+    which is the same for logits and probabilities; "log_sum_exp" is a smooth maximum of the logits. With several outputs
+    each is pooled by itself. Attention is `1/K` for the mean, the winner for the maximum (shared by ties) and
+    `softmax_k(r s_k)` for log-sum-exp, averaged over outputs.
 
     Args:
         encoder: Name of an encoder, or a mapping of its name and arguments.
@@ -29,8 +30,7 @@ class InstancePoolMIL(MILNetwork):
     def __init__(
         self, encoder: EncoderSpec = "tile_cnn", pooling: str = "max", num_outputs: int = 1, sharpness: float = 1.0
     ) -> None:
-        if pooling not in POOLINGS:
-            raise ValueError(f"pooling {pooling!r} is none of {', '.join(POOLINGS)}")
+        check_pooling(pooling, sharpness)
         super().__init__(encoder, num_outputs)
         self.pooling = pooling
         self.sharpness = sharpness
@@ -43,5 +43,11 @@ class InstancePoolMIL(MILNetwork):
 
     def aggregate(self, embeddings: Tensor, mask: Tensor | None = None) -> MILOutput:
         mask = full_mask(embeddings, mask)
-        logits, attention = pool(self.pooling, self.instance_logits(embeddings), mask, self.sharpness)
+        scores = self.instance_logits(embeddings)
+        if self.pooling == "mean":
+            logits, attention = masked_mean_probability(scores, mask)
+        elif self.pooling == "max":
+            logits, attention = masked_max(scores, mask)
+        else:
+            logits, attention = masked_log_sum_exp(scores, mask, self.sharpness)
         return MILOutput(logits, attention)

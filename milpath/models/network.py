@@ -18,9 +18,9 @@ class MILNetwork(nn.Module):
         super().__init__()
         if num_outputs < 1:
             raise ValueError(f"num_outputs must be at least 1, not {num_outputs}")
+        self.tile_encoder = TileEncoder(encoder)
         self.encoder = encoder if isinstance(encoder, str) else dict(encoder)
         self.num_outputs = num_outputs
-        self.tile_encoder = TileEncoder(encoder)
 
     def forward(self, tiles: Tensor, mask: Tensor | None = None) -> MILOutput:
         """Return logits and attention of a batch of bags.

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from milpath.models.pooling import at_least_float32
+
 
 class NystromAttention(nn.Module):
     """Multi-head self-attention approximated through landmarks, `softmax(Q K~^T) pinv(softmax(Q~ K~^T)) softmax(Q~ K^T) V`.
@@ -16,6 +18,10 @@ class NystromAttention(nn.Module):
         num_landmarks: Number of landmarks.
         num_iterations: Steps of the iterative pseudo-inverse.
         kernel_size: Length of the convolution over the values, odd.
+        dropout: Probability of dropout on the result, in [0, 1).
+
+    Raises:
+        ValueError: If the heads do not divide the width.
 
     References:
         Xiong, Zeng, Chakraborty, Tan, Fung, Li, Singh. Nystromformer: a Nystrom-based algorithm for approximating
@@ -23,14 +29,25 @@ class NystromAttention(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_heads: int = 8, num_landmarks: int = 256, num_iterations: int = 6, kernel_size: int = 33
+        self,
+        dim: int,
+        num_heads: int = 8,
+        num_landmarks: int = 256,
+        num_iterations: int = 6,
+        kernel_size: int = 33,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if dim % num_heads:
+            raise ValueError(
+                f"a width of {dim} cannot be divided among {num_heads} heads; take a multiple of {num_heads}"
+            )
         self.num_heads = num_heads
         self.num_landmarks = num_landmarks
         self.num_iterations = num_iterations
         self.input_layer = nn.Linear(dim, 3 * dim, bias=False)
         self.output_layer = nn.Linear(dim, dim)
+        self.drop = nn.Dropout(dropout)
         self.value_convolution = nn.Conv2d(
             num_heads, num_heads, (kernel_size, 1), padding=(kernel_size // 2, 0), groups=num_heads, bias=False
         )
@@ -53,8 +70,8 @@ class NystromAttention(nn.Module):
             inverse = pseudo_inverse(between, self.num_iterations)
             mixed = to_landmarks @ (inverse @ (from_landmarks @ values))
         mixed = mixed + self.value_convolution(values)
-        first = (queries[:, :, :1] @ keys.transpose(-1, -2)).softmax(-1)[:, :, 0].mean(1)
-        result: Tensor = self.output_layer(mixed.transpose(1, 2).flatten(2))
+        first = at_least_float32(queries[:, :, :1] @ keys.transpose(-1, -2)).softmax(-1)[:, :, 0].mean(1)
+        result: Tensor = self.drop(self.output_layer(mixed.transpose(1, 2).flatten(2)))
         return result, first
 
 

@@ -1,20 +1,25 @@
 """From the embeddings of a bag's tiles to one: every pooling knows which tiles are real."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def full_mask(embeddings: Tensor, mask: Tensor | None) -> Tensor:
+def full_mask(values: Tensor, mask: Tensor | None) -> Tensor:
     """Return the mask `(bags, tiles)` of real tiles, all True where none is given.
+
+    Args:
+        values: Anything of shape `(bags, tiles, ...)`.
+        mask: bool `(bags, tiles)` or None.
 
     Raises:
         ValueError: If the mask has another shape or type, or a bag has no real tile.
     """
     if mask is None:
-        mask = torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
-    if mask.shape != embeddings.shape[:2] or mask.dtype != torch.bool:
+        mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
+    if mask.shape != values.shape[:2] or mask.dtype != torch.bool:
         raise ValueError(
-            f"mask must be bool of shape {tuple(embeddings.shape[:2])} (bags, tiles), "
+            f"mask must be bool of shape {tuple(values.shape[:2])} (bags, tiles), "
             f"not {str(mask.dtype).removeprefix('torch.')} of shape {tuple(mask.shape)}"
         )
     if mask.shape[1] == 0:
@@ -31,40 +36,55 @@ def masked_softmax(scores: Tensor, mask: Tensor, dim: int = 1) -> Tensor:
 
     The softmax runs in float32 at least, so that half precision does not break the sum.
     """
-    precise = scores.double() if scores.dtype == torch.float64 else scores.float()
-    return precise.masked_fill(~mask, -torch.inf).softmax(dim)
+    return at_least_float32(scores).masked_fill(~mask, -torch.inf).softmax(dim)
 
 
-def masked_mean(embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def masked_mean(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean over real tiles `(bags, dim)` and the weight of each tile, `1 / number of real tiles`."""
-    weights = mask.to(embeddings.dtype) / mask.sum(1, keepdim=True)
-    return weighted_sum(weights, embeddings), weights
+    weights = mask.to(at_least_float32(values).dtype) / mask.sum(1, keepdim=True)
+    return weighted_sum(weights, values), weights
 
 
-def masked_max(embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def masked_max(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Return the largest value of each dimension `(bags, dim)` and the share of dimensions that each tile won.
 
     Tiles that tie for a dimension share it, so that the order of tiles changes nothing.
     """
-    hidden = embeddings.masked_fill(~mask[..., None], -torch.inf)
+    hidden = values.masked_fill(~mask[..., None], -torch.inf)
     largest = hidden.amax(1)
-    won = (hidden == largest[:, None]).to(embeddings.dtype)
+    won = (hidden == largest[:, None]).to(at_least_float32(values).dtype)
     return largest, (won / won.sum(1, keepdim=True)).mean(2)
 
 
-def masked_log_sum_exp(embeddings: Tensor, mask: Tensor, sharpness: float = 1.0) -> tuple[Tensor, Tensor]:
+def masked_log_sum_exp(values: Tensor, mask: Tensor, sharpness: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return the smooth maximum `log(mean_k exp(r h_k)) / r` of each dimension and its gradient, averaged over dimensions.
 
     The gradient with respect to tile k is `softmax_k(r h_k)`: what the tile counts for in the result.
 
     References:
-        Ramon, De Raedt. Multi instance neural networks. 2000. Ilse, Tomczak, Welling. Attention-based deep multiple
-        instance learning. 2018, eq. 6 context.
+        Ramon, De Raedt. Multi instance neural networks. 2000. Pinheiro, Collobert. From image-level to pixel-level
+        labeling with convolutional networks. CVPR 2015, eq. 6.
     """
-    hidden = (sharpness * embeddings).masked_fill(~mask[..., None], -torch.inf)
-    count = mask.sum(1, keepdim=True).to(embeddings.dtype)
-    pooled = (hidden.logsumexp(1) - count.log()) / sharpness
-    return pooled, hidden.softmax(1).mean(2)
+    hidden = (sharpness * at_least_float32(values)).masked_fill(~mask[..., None], -torch.inf)
+    pooled = (hidden.logsumexp(1) - mask.sum(1, keepdim=True).to(hidden.dtype).log()) / sharpness
+    return pooled.to(values.dtype), hidden.softmax(1).mean(2)
+
+
+def masked_mean_probability(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log-odds of the mean probability `p = mean_k sigm(s_k)` of each output, and the weights `1 / K`.
+
+    `log p - log(1 - p)` is computed from `log sum_k sigm(s_k)` and `log sum_k sigm(-s_k)`, which stay finite where p
+    itself is rounded to 0 or 1.
+    """
+    hidden, padding = at_least_float32(logits), ~mask[..., None]
+    positive = F.logsigmoid(hidden).masked_fill(padding, -torch.inf).logsumexp(1)
+    negative = F.logsigmoid(-hidden).masked_fill(padding, -torch.inf).logsumexp(1)
+    return (positive - negative).to(logits.dtype), mask.to(hidden.dtype) / mask.sum(1, keepdim=True)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return values in float32, or in float64 where they are."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def weighted_sum(weights: Tensor, embeddings: Tensor) -> Tensor:
@@ -108,16 +128,13 @@ class AttentionPooling(nn.Module):
 POOLINGS = ("mean", "max", "log_sum_exp")
 
 
-def pool(name: str, values: Tensor, mask: Tensor, sharpness: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Return the pooled values `(bags, dim)` and weights `(bags, tiles)` of a pooling by name.
+def check_pooling(name: str, sharpness: float) -> None:
+    """Refuse an unknown pooling.
 
     Raises:
-        ValueError: If the name is none of mean, max, log_sum_exp.
+        ValueError: If the name is none of `POOLINGS` or the sharpness is not greater than 0.
     """
-    if name == "mean":
-        return masked_mean(values, mask)
-    if name == "max":
-        return masked_max(values, mask)
-    if name == "log_sum_exp":
-        return masked_log_sum_exp(values, mask, sharpness)
-    raise ValueError(f"pooling {name!r} is none of {', '.join(POOLINGS)}")
+    if name not in POOLINGS:
+        raise ValueError(f"pooling {name!r} is none of {', '.join(POOLINGS)}")
+    if not sharpness > 0:
+        raise ValueError(f"sharpness must be greater than 0, not {sharpness}")

@@ -9,7 +9,7 @@ from milpath.models.encoders import EncoderSpec
 from milpath.models.network import MILNetwork
 from milpath.models.nystrom import NystromAttention
 from milpath.models.output import MILOutput
-from milpath.models.pooling import full_mask
+from milpath.models.pooling import at_least_float32, full_mask
 
 
 class TransMIL(MILNetwork):
@@ -26,8 +26,9 @@ class TransMIL(MILNetwork):
     Args:
         encoder: Name of an encoder, or a mapping of its name and arguments.
         num_outputs: Number of logits.
-        hidden_dim: Width of the tokens, divided by 8.
-        num_landmarks: Landmarks of the attention.
+        hidden_dim: Width of the tokens, a multiple of 8.
+        num_landmarks: Landmarks of the attention; the authors take half the width.
+        dropout: Probability of dropout after each attention, in [0, 1); the authors take 0.1.
 
     References:
         Shao, Bian, Chen, Wang, Zhang, Ji, Zhang. TransMIL: transformer based correlated multiple instance learning for
@@ -40,15 +41,17 @@ class TransMIL(MILNetwork):
         num_outputs: int = 1,
         hidden_dim: int = 512,
         num_landmarks: int = 256,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__(encoder, num_outputs)
         self.hidden_dim = hidden_dim
         self.num_landmarks = num_landmarks
+        self.dropout = dropout
         self.hidden_layer = nn.Sequential(nn.Linear(self.tile_encoder.embedding_dim, hidden_dim), nn.ReLU())
-        self.class_token = nn.Parameter(torch.randn(1, 1, hidden_dim) * 0.02)
+        self.class_token = nn.Parameter(torch.randn(1, 1, hidden_dim))
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(hidden_dim) for _ in range(3))
-        self.attention1 = NystromAttention(hidden_dim, num_landmarks=num_landmarks)
-        self.attention2 = NystromAttention(hidden_dim, num_landmarks=num_landmarks)
+        self.attention1 = NystromAttention(hidden_dim, num_landmarks=num_landmarks, dropout=dropout)
+        self.attention2 = NystromAttention(hidden_dim, num_landmarks=num_landmarks, dropout=dropout)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(hidden_dim, hidden_dim, size, padding=size // 2, groups=hidden_dim) for size in (7, 5, 3)
         )
@@ -56,12 +59,12 @@ class TransMIL(MILNetwork):
 
     def aggregate(self, embeddings: Tensor, mask: Tensor | None = None) -> MILOutput:
         mask = full_mask(embeddings, mask)
-        attention = torch.zeros(mask.shape, dtype=embeddings.dtype, device=embeddings.device)
+        attention = at_least_float32(embeddings).new_zeros(mask.shape)
         logits = []
         for index, real in enumerate(mask):
             bag_logits, weights = self._aggregate_bag(embeddings[index, real][None])
             logits.append(bag_logits)
-            attention[index, real] = weights.to(attention.dtype)
+            attention[index, real] = weights
         return MILOutput(torch.cat(logits), attention)
 
     def _aggregate_bag(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,5 +88,4 @@ class TransMIL(MILNetwork):
         """Add three depthwise convolutions over the square of tiles."""
         maps: Tensor = tokens.transpose(1, 2).unflatten(2, (side, side))
         maps = maps + sum(convolution(maps) for convolution in self.convolutions)
-        tokens = maps.flatten(2).transpose(1, 2)
-        return tokens
+        return maps.flatten(2).transpose(1, 2)

@@ -43,13 +43,15 @@ def clustering_loss(
     labels: Tensor,
     *,
     num_sampled: int = 8,
+    out_of_class: bool = False,
     weight: float = 0.3 / 0.7,
 ) -> Tensor:
     """Return CLAM's loss: strongly attended tiles belong to the bag's class, weakly attended ones do not.
 
     For each bag the classifier of its class sees the `num_sampled` tiles of highest attention as members and as many of
-    lowest attention as strangers; a bag of fewer tiles gives half of them to each side. The paper weighs bag and instance
-    loss 0.7 to 0.3; here the bag's weight is 1.
+    lowest attention as strangers; a bag of fewer tiles gives half of them to each side. With `out_of_class`, the
+    classifiers of the other classes see the tiles of highest attention as strangers, and the mean over classes counts. The
+    paper weighs bag and instance loss 0.7 to 0.3; here the bag's weight is 1.
 
     Args:
         network: A CLAM network.
@@ -58,7 +60,11 @@ def clustering_loss(
         output: What the network said: attention chooses the tiles, without a gradient.
         labels: int64 `(bags,)`.
         num_sampled: B, tiles of each side.
+        out_of_class: Whether classes exclude each other (subtypes), so that other classifiers learn too.
         weight: Factor, >= 0.
+
+    Raises:
+        ValueError: If a label has no instance classifier.
 
     References:
         Lu et al. Data-efficient and weakly supervised computational pathology on whole-slide images. Nature Biomedical
@@ -70,11 +76,18 @@ def clustering_loss(
         order = output.attention[bag, mask[bag]].detach().argsort(descending=True, stable=True)
         count = min(num_sampled, max(1, len(order) // 2))
         members, strangers = order[:count], order[count:][-count:]
-        chosen = torch.cat([members, strangers])
-        belongs = (torch.arange(len(chosen), device=labels.device) < len(members)).long()
-        logits = network.instance_logits(tiles[chosen], label)
-        losses.append(smooth_svm_loss(logits.float(), belongs).mean())
+        of_classes = [_side_loss(network, tiles[torch.cat([members, strangers])], label, len(members))]
+        if out_of_class:
+            others = [number for number in range(len(network.instance_layers)) if number != label]
+            of_classes += [_side_loss(network, tiles[members], number, 0) for number in others]
+        losses.append(torch.stack(of_classes).mean())
     return weight * torch.stack(losses).mean()
+
+
+def _side_loss(network: CLAMSB, tiles: Tensor, label: int, num_members: int) -> Tensor:
+    """Return the mean loss of the classifier of a class on tiles of which the first ones are its members."""
+    belongs = (torch.arange(len(tiles), device=tiles.device) < num_members).long()
+    return smooth_svm_loss(network.instance_logits(tiles, label).float(), belongs).mean()
 
 
 def smooth_svm_loss(logits: Tensor, labels: Tensor, margin: float = 1.0, temperature: float = 1.0) -> Tensor:

@@ -1,6 +1,9 @@
+import contextlib
 import pickle
+import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,7 +68,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
         load_network(tmp_path / "other.pt")
 
 
-@pytest.mark.parametrize("name", ["os.system", "Nonsense", "MILOutput", "load_network", None])
+@pytest.mark.parametrize("name", ["os.system", "Nonsense", "MILOutput", "load_network", None, ["AttentionMIL"]])
 def test_a_name_that_is_no_network_is_refused(path, name):
     content = read_checkpoint(path)
     content["milpath"]["network"]["name"] = name
@@ -100,10 +103,121 @@ def test_a_format_of_the_future_is_refused(path):
 
 def test_loading_downloads_nothing_and_needs_no_file_of_the_machine_it_was_trained_on(tmp_path, monkeypatch):
     network = AttentionMIL(encoder={"name": "resnet18", "weights_path": None})
-    network.encoder = {"name": "resnet18", "pretrained": True, "weights_path": None}
+    network.encoder = {"name": "resnet18", "pretrained": True, "weights_path": "/nowhere/weights.pth"}
     save_network(network, tmp_path / "network.pt")
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", None)
     load_network(tmp_path / "network.pt")
+
+
+def change(path, **fields):
+    content = read_checkpoint(path)
+    content["milpath"] |= fields
+    write_checkpoint(content, path)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ([["name", "resnet18"], ["pretrained", True]], "encoder must be a name or a mapping"),
+        ({"name": "timm/hf-hub:nobody/nothing"}, "has no architecture"),
+        ({"name": "linear", "num_features": "4"}, "encoder linear"),
+        ({"name": "linear", "num_features": -4}, "network AttentionMIL"),
+        ({"name": "linear", "num_features": 4, "hidden_dims": 8}, "network AttentionMIL|encoder linear"),
+        ({"name": "linear", "num_features": 10**12, "hidden_dims": [10**9]}, "weights do not fit|network AttentionMIL"),
+        (3, "encoder must be a name or a mapping"),
+    ],
+)
+def test_a_card_cannot_reach_the_network_or_take_memory_that_its_weights_do_not_have(path, encoder, message):
+    change(path, network={"name": "AttentionMIL", "arguments": {"encoder": encoder, "gated": True}})
+    with pytest.raises(ValueError, match=message) as caught:
+        load_network(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_weights_that_repeat_one_stored_number_are_refused(path):
+    content = read_checkpoint(path)
+    shape = (10**5, 10**5)
+    content["state_dict"]["network.tile_encoder.network.layers.0.weight"] = torch.zeros(1).expand(shape)
+    write_checkpoint(content, path)
+    with pytest.raises(ValueError, match="smaller than the weights it claims to hold"):
+        load_network(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"network": 5}, "network of the card must be a mapping"),
+        ({"network": {"name": "AttentionMIL", "arguments": [1]}}, "not described by a name and a mapping"),
+        ({"class_names": 5}, "class_names of the card must be a list of names, not 5"),
+        ({"class_names": "ab"}, "class_names of the card must be a list of names"),
+        ({"task": "x"}, "task 'x' of the card is none of binary, nominal, ordinal"),
+        ({"task": ["binary"]}, "task .* of the card is none of"),
+        ({"temperature": 0}, "temperature of the card must be a number"),
+        ({"threshold": "a"}, r"threshold of the card must be a number in \[0, 1\], not 'a'"),
+        ({"defer_below": float("nan")}, "defer_below of the card must be a number"),
+        ({"tiling": 3}, "tiling of the card must be a mapping"),
+    ],
+)
+def test_a_card_that_cannot_be_true_is_refused_by_field(path, fields, message):
+    change(path, **fields)
+    with pytest.raises(ValueError, match=message):
+        load_network(path)
+
+
+def test_a_card_that_lacks_a_field_is_refused(path):
+    content = read_checkpoint(path)
+    del content["milpath"]["task"]
+    write_checkpoint(content, path)
+    with pytest.raises(ValueError, match=r"network\.pt: the card lacks task"):
+        load_card(path)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_missing_and_foreign_weights_are_named(path, missing):
+    content = read_checkpoint(path)
+    if missing:
+        del content["state_dict"]["network.classification_layer.bias"]
+    else:
+        content["state_dict"]["network.head"] = torch.ones(1)
+    write_checkpoint(content, path)
+    with pytest.raises(
+        ValueError, match="1 are missing, first 'classification_layer.bias'|1 are too many, first 'head'"
+    ):
+        load_network(path)
+
+
+def test_a_damaged_file_never_fails_in_another_way(path, tmp_path):
+    whole = bytearray(path.read_bytes())
+    rng = random.Random(0)
+    damaged = tmp_path / "damaged.pt"
+    for _ in range(150):
+        content = bytearray(whole)
+        for _ in range(rng.choice([1, 4, 30])):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        damaged.write_bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])
+        with contextlib.suppress(ValueError):
+            load_network(damaged)
+
+
+def test_the_number_of_outputs_must_be_that_of_the_task(tmp_path):
+    network = AttentionMIL(encoder={"name": "linear", "num_features": 4}, num_outputs=6)
+    with pytest.raises(
+        ValueError, match="6 outputs, but a binary task of 2 classes needs 1; give class_names and task"
+    ):
+        save_network(network, tmp_path / "network.pt")
+    assert list(tmp_path.iterdir()) == []
+    save_network(network, tmp_path / "network.pt", class_names=tuple("abcdef"), task="nominal")
+    assert load_network(tmp_path / "network.pt").num_outputs == 6
+
+
+def test_numbers_of_numpy_in_the_arguments_can_be_read_again_and_other_things_are_refused(tmp_path):
+    network = AttentionMIL(encoder={"name": "linear", "num_features": np.int64(4), "hidden_dims": (8, 4)})
+    save_network(network, tmp_path / "network.pt")
+    assert load_network(tmp_path / "network.pt").encoder["num_features"] == 4
+    network.attention_dim = {1, 2}
+    with pytest.raises(ValueError, match=r"AttentionMIL\.attention_dim is a set; a checkpoint keeps plain numbers"):
+        save_network(network, tmp_path / "other.pt")
 
 
 def test_nothing_half_written_is_left_behind(network, tmp_path):

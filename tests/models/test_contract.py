@@ -100,7 +100,7 @@ def test_the_gradient_reaches_every_parameter(case, bags):
     embeddings = network.encode(bags)
     output = network.aggregate(embeddings)
     loss = output.logits.square().sum() + (output.attention * torch.arange(7.0)).sum()
-    for label in range(getattr(network, "num_instance_classes", 0)):
+    for label in range(len(getattr(network, "instance_layers", []))):
         loss = loss + network.instance_logits(embeddings[0], label).square().sum()
     loss.backward()
     without = [
@@ -130,12 +130,36 @@ def test_a_mask_that_does_not_fit_is_refused(case, bags):
         make(case)(bags, torch.ones(3, 7))
 
 
-def test_half_precision_keeps_attention_a_weight(case, bags):
-    network = make(case).eval()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("whole", [True, False], ids=["half", "autocast"])
+def test_half_precision_keeps_attention_a_weight(case, dtype, whole):
+    network = make(case, 2).eval()
+    bags = torch.randn(2, 301, 12, generator=torch.Generator().manual_seed(1))
+    exact = network(bags)
+    if whole:
+        output = network.to(dtype)(bags.to(dtype))
+        assert output.logits.dtype == dtype
+    else:
+        with torch.autocast("cpu", dtype=dtype):
+            output = network(bags)
+    assert output.attention.dtype == torch.float32
+    torch.testing.assert_close(output.attention.sum(1), torch.ones(2), atol=1e-6, rtol=0)
+    # bfloat16 has 8 bits of mantissa, float16 11.
+    torch.testing.assert_close(
+        output.logits.float(), exact.logits, atol=0.03 if dtype == torch.bfloat16 else 0.006, rtol=0
+    )
+
+
+@pytest.mark.parametrize("name", ["tile_cnn", "lenet5", "resnet18", "efficientnet_lite0"])
+def test_encoders_work_in_half_precision(name):
+    encoder, shape = ENCODERS[name]
+    network = make("AttentionMIL", encoder=encoder).eval()
+    tiles, mask = torch.rand(2, 3, *shape), torch.tensor([[True, True, True], [True, False, False]])
+    exact = network(tiles, mask)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = network(bags)
-    torch.testing.assert_close(output.attention.float().sum(1), torch.ones(3), atol=1e-2, rtol=0)
-    torch.testing.assert_close(output.logits.float(), network(bags).logits, atol=0.1, rtol=0.1)
+        output = network(tiles, mask)
+    torch.testing.assert_close(output.logits.float(), exact.logits, atol=0.05, rtol=0.05)
+    assert output.attention.sum(1).tolist() == pytest.approx([1, 1], abs=1e-6)
 
 
 def test_arguments_are_kept_and_build_the_network_again(case, bags, tmp_path):
@@ -150,15 +174,25 @@ def test_arguments_are_kept_and_build_the_network_again(case, bags, tmp_path):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_every_encoder_ignores_padding_and_passes_gradients(name):
+def test_every_encoder_keeps_the_contract(name, tmp_path):
     encoder, shape = ENCODERS[name]
     network = make("AttentionMIL", encoder=encoder).eval()
     tiles = torch.rand(2, 3, *shape)
     mask = torch.tensor([[True, True, True], [True, False, False]])
     output = network(tiles, mask)
+    # Padding and the order of tiles change nothing.
     torch.testing.assert_close(output.logits[1], network(tiles[1:, :1]).logits[0], atol=1e-5, rtol=1e-5)
-    output.logits.sum().backward()
-    assert all(value.grad is not None for value in network.parameters())
+    turned = network(tiles[:, [2, 0, 1]], mask[:, [2, 0, 1]])
+    torch.testing.assert_close(turned.logits, output.logits, atol=1e-5, rtol=1e-5)
+    # The gradient reaches every parameter.
+    output.logits.square().sum().backward()
+    assert all(torch.isfinite(value.grad).all() for value in network.parameters())
+    # Saved and loaded, it is the same network.
+    save_network(network, tmp_path / "network.pt")
+    loaded = load_network(tmp_path / "network.pt")
+    assert torch.equal(loaded(tiles, mask).logits, output.logits)
+    for argument in inspect.signature(type(network.tile_encoder.network)).parameters:
+        assert hasattr(network.tile_encoder.network, argument), argument
 
 
 @pytest.mark.parametrize("name", ["tile_cnn", "resnet18"])

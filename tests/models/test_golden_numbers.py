@@ -55,7 +55,7 @@ def case(request, golden):
         drawn = (generator.standard_normal(shape) * scale).astype(np.float32)
         weights[our_name(name)] = torch.from_numpy(drawn)
     assert weights.keys() == dict(network.named_parameters()).keys()
-    network.load_state_dict(weights)
+    network.load_state_dict(weights | dict(network.named_buffers()))
     network = network.double().eval()
     network.tile_encoder.network.normalise = torch.nn.Identity()
     return network, model

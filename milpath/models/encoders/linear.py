@@ -36,6 +36,7 @@ class LinearEncoder(nn.Module):
         self.hidden_dims = list(hidden_dims)
         self.dropout = dropout
         self.embedding_dim = self.hidden_dims[-1]
+        self.drop = nn.Dropout(dropout)
         widths = [num_features, *self.hidden_dims]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.register_buffer("feature_mean", torch.zeros(num_features))
@@ -54,5 +55,5 @@ class LinearEncoder(nn.Module):
             )
         hidden = (features - self.feature_mean) / self.feature_std
         for layer in self.layers:
-            hidden = F.dropout(F.relu(layer(hidden)), self.dropout, self.training)
+            hidden = self.drop(F.relu(layer(hidden)))
         return hidden

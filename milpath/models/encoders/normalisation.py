@@ -16,12 +16,18 @@ MNIST_STD = (0.3081,)
 
 
 class Normalisation(nn.Module):
-    """`(x - mean) / std` for each channel, of the inverted tile `1 - x` where asked for.
+    """`(x - mean) / std` for each channel; with `invert`, the same of the inverted tile `1 - x`.
+
+    The statistics are always those of the tiles as they come. An inverted tile has the mean `1 - mean` and the same
+    spread, so inversion only changes the sign: `((1 - x) - (1 - mean)) / std = -(x - mean) / std`.
 
     Args:
-        mean: Mean of each channel of the tiles as they come, in [0, 1]; of inverted tiles it is `1 - mean`.
-        std: Standard deviation of each channel.
-        invert: Turn white background into 0, as the published PANDA recipe does.
+        mean: Mean of each channel of the tiles as they come, in [0, 1].
+        std: Standard deviation of each channel, > 0.
+        invert: Turn white background into the small end, as the published PANDA recipe does.
+
+    Raises:
+        ValueError: If mean and std are of different length or a spread is not greater than 0.
     """
 
     scale: Tensor
@@ -29,13 +35,20 @@ class Normalisation(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], invert: bool = False) -> None:
         super().__init__()
-        spread = torch.tensor(std, dtype=torch.float64)
+        if len(mean) != len(std):
+            raise ValueError(f"mean has {len(mean)} channels, std has {len(std)}")
+        if min(std) <= 0:
+            raise ValueError(f"std of every channel must be greater than 0, not {list(std)}")
         sign = -1.0 if invert else 1.0
-        # ((1 - x) - (1 - mean)) / std = -(x - mean) / std: one multiplication and one addition for either.
-        self.register_buffer("scale", (sign / spread).float().view(-1, 1, 1), persistent=False)
-        shift = -sign * torch.tensor(mean, dtype=torch.float64) / spread
-        self.register_buffer("shift", shift.float().view(-1, 1, 1), persistent=False)
+        # One multiplication and one addition a pixel. In the state dict, so that a checkpoint keeps its numbers even
+        # when the constants above or those of a library change.
+        self.register_buffer("scale", torch.tensor([sign / s for s in std]).view(-1, 1, 1))
+        self.register_buffer(
+            "shift", torch.tensor([-sign * m / s for m, s in zip(mean, std, strict=True)]).view(-1, 1, 1)
+        )
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Return normalised tiles `(tiles, channels, height, width)`."""
+        if tiles.shape[1] != len(self.scale):
+            raise ValueError(f"the encoder takes tiles of {len(self.scale)} channels, not {tiles.shape[1]}")
         return tiles * self.scale + self.shift

@@ -1,4 +1,6 @@
-"""The small convolutional network of the article, for tiles of any size from 16 px on."""
+"""The small convolutional network of the article, for tiles of any size from 11 px on."""
+
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +19,12 @@ class TileCNN(nn.Module):
         tile_size: Side of a tile in pixels.
         embedding_dim: Width of the embedding.
         dropout: Probability of dropout after each linear layer, in [0, 1).
-        invert: Turn tiles to `1 - x` first, so that white background is 0.
+        invert: Turn tiles to `1 - x` first, as the published recipe does.
+        mean: Mean of each channel of the tiles as they come (before inversion); the default is PANDA's.
+        std: Standard deviation of each channel; the default is PANDA's. Printed with the tile set stands its root.
+
+    Raises:
+        ValueError: If the tiles are too small for the layers or the statistics are not of 3 channels.
 
     References:
         Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, table 9 (the layers for
@@ -27,21 +34,31 @@ class TileCNN(nn.Module):
     takes = "tiles"
 
     def __init__(
-        self, tile_size: int = 128, embedding_dim: int = 512, dropout: float = 0.5, invert: bool = True
+        self,
+        tile_size: int = 128,
+        embedding_dim: int = 512,
+        dropout: float = 0.5,
+        invert: bool = True,
+        mean: Sequence[float] = PANDA_MEAN,
+        std: Sequence[float] = PANDA_STD,
     ) -> None:
         super().__init__()
         side = ((tile_size - 3) // 2 - 2) // 2
         if side < 1:
-            raise ValueError(f"tile_cnn needs tiles of at least 10 px, not tile_size={tile_size}")
+            raise ValueError(f"tile_cnn needs tiles of at least 11 px, not tile_size={tile_size}")
         self.tile_size = tile_size
         self.embedding_dim = embedding_dim
         self.dropout = dropout
         self.invert = invert
-        self.normalise = Normalisation(PANDA_MEAN, PANDA_STD, invert)
+        self.mean, self.std = list(mean), list(std)
+        if len(self.mean) != 3:
+            raise ValueError(f"tile_cnn takes tiles of 3 channels, mean has {len(self.mean)}")
+        self.normalise = Normalisation(self.mean, self.std, invert)
         self.conv1 = nn.Conv2d(3, 36, 4)
         self.conv2 = nn.Conv2d(36, 48, 3)
         self.linear1 = nn.Linear(48 * side * side, embedding_dim)
         self.linear2 = nn.Linear(embedding_dim, embedding_dim)
+        self.drop = nn.Dropout(dropout)
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Return embeddings `(tiles, embedding_dim)` of tiles `(tiles, 3, tile_size, tile_size)` in [0, 1]."""
@@ -52,5 +69,6 @@ class TileCNN(nn.Module):
             )
         maps = F.relu(F.max_pool2d(self.conv1(self.normalise(tiles)), 2))
         maps = F.relu(F.max_pool2d(self.conv2(maps), 2))
-        hidden = F.dropout(F.relu(self.linear1(maps.flatten(1))), self.dropout, self.training)
-        return F.dropout(F.relu(self.linear2(hidden)), self.dropout, self.training)
+        hidden = self.drop(F.relu(self.linear1(maps.flatten(1))))
+        embeddings: Tensor = self.drop(F.relu(self.linear2(hidden)))
+        return embeddings

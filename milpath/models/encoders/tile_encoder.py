@@ -1,21 +1,23 @@
 """Any encoder on bags: padding costs nothing, memory is bounded, and a frozen one stays as it is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from milpath.models.encoders.backbone import TORCHVISION_BACKBONES, Backbone
+from milpath.models.encoders.backbone import LITE0, TORCHVISION_BACKBONES, Backbone
 from milpath.models.encoders.lenet5 import LeNet5
 from milpath.models.encoders.linear import LinearEncoder
 from milpath.models.encoders.tile_cnn import TileCNN
+from milpath.models.pooling import full_mask
 
 EncoderSpec = str | Mapping[str, Any]
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {"tile_cnn": TileCNN, "lenet5": LeNet5, "linear": LinearEncoder}
-BACKBONES = (*TORCHVISION_BACKBONES, "efficientnet_lite0")
+BACKBONES = (*TORCHVISION_BACKBONES, LITE0)
 
 
 class TileEncoder(nn.Module):
@@ -23,7 +25,9 @@ class TileEncoder(nn.Module):
 
     Tiles of padding are never computed and never reach the statistics of a batch normalisation. `tile_micro_batch` bounds
     how many tiles are computed at a time; with `activation_checkpointing` the activations of each such part are computed
-    again on the way back instead of being kept, so that memory is bounded in training too.
+    again on the way back instead of being kept, so that memory is bounded in training too. Gradients stay the same, with
+    one exception that no implementation can avoid: batch normalisation in training mode takes its statistics from each
+    micro-batch, as it would from a smaller batch.
 
     Args:
         spec: Name of an encoder, or a mapping of `name` and arguments: those of the encoder itself and
@@ -35,8 +39,14 @@ class TileEncoder(nn.Module):
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
+        if not isinstance(spec, str | Mapping):
+            raise ValueError(f"encoder must be a name or a mapping of name and arguments, not {spec!r}")
         arguments: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
-        self.name = str(arguments.pop("name", ""))
+        if not isinstance(arguments.get("name"), str):
+            raise ValueError(
+                f"an encoder needs a name: one of {', '.join((*ENCODERS, *BACKBONES))}, timm/<architecture>"
+            )
+        self.name: str = arguments.pop("name")
         self.frozen = bool(arguments.pop("frozen", False))
         self.activation_checkpointing = bool(arguments.pop("activation_checkpointing", False))
         self.tile_micro_batch: int | None = arguments.pop("tile_micro_batch", None)
@@ -57,21 +67,31 @@ class TileEncoder(nn.Module):
         """Return embeddings `(bags, tiles, embedding_dim)`, 0 on padding.
 
         Args:
-            tiles: `(bags, tiles, channels, height, width)` in [0, 1], or `(bags, tiles, features)`.
+            tiles: `(bags, tiles, channels, height, width)` in [0, 1], or `(bags, tiles, features)`. A frozen encoder of
+                tiles also takes what it encoded before, `(bags, tiles, embedding_dim)`, and returns it as it is.
             mask: `(bags, tiles)`, True for a real tile; None where all are real.
         """
+        if self.frozen and self.takes == "tiles" and tiles.ndim == 3 and tiles.shape[2] == self.embedding_dim:
+            return tiles if mask is None else tiles.masked_fill(~mask[..., None], 0)
         expected = 5 if self.takes == "tiles" else 3
         if tiles.ndim != expected:
             form = "(bags, tiles, channels, height, width)" if expected == 5 else "(bags, tiles, features)"
             raise ValueError(f"the encoder {self.name} takes {form}, not a tensor of shape {tuple(tiles.shape)}")
-        bags, length = tiles.shape[:2]
-        if mask is not None and mask.device.type == "cpu" and bool(mask.all()):
-            mask = None
-        if mask is None or self.takes == "features":
-            embeddings: Tensor = self._encode(tiles.flatten(0, 1)).unflatten(0, (bags, length))
-            return embeddings if mask is None else embeddings * mask[..., None]
+        if mask is not None:
+            full_mask(tiles, mask)
+            # Whether all are real is known for nothing on the CPU; a GPU would have to be waited for.
+            if mask.device.type == "cpu" and bool(mask.all()):
+                mask = None
+        if mask is None:
+            embeddings: Tensor = self._encode(tiles.flatten(0, 1)).unflatten(0, tiles.shape[:2])
+            return embeddings
+        if self.takes == "features" and mask.device.type != "cpu":
+            # Gathering rows waits for the GPU, which costs more than a few multiplications on padding.
+            padding = ~mask[..., None]
+            embeddings = self._encode(tiles.masked_fill(padding, 0).flatten(0, 1)).unflatten(0, tiles.shape[:2])
+            return embeddings.masked_fill(padding, 0)
         real = self._encode(tiles[mask])
-        embeddings = real.new_zeros(bags, length, self.embedding_dim)
+        embeddings = real.new_zeros(*mask.shape, self.embedding_dim)
         embeddings[mask] = real
         return embeddings
 
@@ -84,14 +104,43 @@ class TileEncoder(nn.Module):
                 return torch.cat([self.network(part) for part in self._parts(tiles)])
         if self.activation_checkpointing and torch.is_grad_enabled():
             # The second pass draws the same dropout as the first: checkpoint keeps the state of the generator.
-            parts = [checkpoint(self.network, part, use_reentrant=False) for part in self._parts(tiles)]
+            parts = [
+                checkpoint(self.network, part, use_reentrant=False, context_fn=self._contexts)
+                for part in self._parts(tiles)
+            ]
         else:
             parts = [self.network(part) for part in self._parts(tiles)]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Return what surrounds the first and the second pass of a checkpointed part."""
+        return nullcontext(), _statistics_kept(self.network)
+
     def _parts(self, tiles: Tensor) -> tuple[Tensor, ...]:
         """Cut tiles into parts of at most `tile_micro_batch`."""
-        return torch.split(tiles, self.tile_micro_batch or max(1, len(tiles)))
+        size = self.tile_micro_batch or max(1, len(tiles))
+        if self.training:
+            # Alike in size, since batch normalisation would make little sense of a last part of one tile.
+            return torch.tensor_split(tiles, max(1, -(-len(tiles) // size)))
+        return torch.split(tiles, size)
+
+
+@contextmanager
+def _statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Let batch normalisation see tiles a second time without counting them twice in its running statistics."""
+    kept = [
+        (module, name, value)
+        for module in network.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for name, value in module.named_buffers(recurse=False)
+    ]
+    for module, name, value in kept:
+        setattr(module, name, value.clone())
+    try:
+        yield
+    finally:
+        for module, name, value in kept:
+            setattr(module, name, value)
 
 
 def _build(name: str, arguments: dict[str, Any]) -> nn.Module:
