@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.data.datamodule import BagDataModule
+from milpath.models.network import MILNetwork
 from milpath.models.task import num_outputs_for
 from milpath.training.classifier import MILClassifier
 from milpath.training.reproducibility import StepSeed
@@ -30,10 +31,22 @@ def build_datamodule(config: DictConfig) -> BagDataModule:
     return BagDataModule(_instantiate(content), **options)
 
 
-def build_network(config: DictConfig, datamodule: BagDataModule) -> torch.nn.Module:
-    """Return the network of a `model` configuration with as many outputs as the task has."""
-    num_outputs = num_outputs_for(datamodule.num_classes, datamodule.task)
-    network: torch.nn.Module = _instantiate(config, num_outputs=num_outputs)
+def build_network(config: DictConfig, datamodule: BagDataModule) -> MILNetwork:
+    """Return the network of a `model` configuration with as many outputs as the task has.
+
+    An encoder of features learns their width, and the statistics of the training split, from the data: the checkpoint then
+    carries its own preprocessing, and the data module leaves features as they are.
+    """
+    arguments: dict[str, Any] = {"num_outputs": num_outputs_for(datamodule.num_classes, datamodule.task)}
+    encoder = cast(dict[str, Any], OmegaConf.to_container(config.encoder, resolve=True))
+    if encoder["name"] == "linear":
+        encoder["num_features"] = encoder["num_features"] or datamodule.tile_shape[0]
+        config = OmegaConf.merge(config, {"encoder": encoder})  # type: ignore[assignment]
+    network: MILNetwork = _instantiate(config, **arguments)
+    if datamodule.statistics is not None:
+        mean, std = (torch.from_numpy(values) for values in datamodule.statistics.as_pair())
+        network.tile_encoder.network.set_statistics(mean, std)  # type: ignore[operator, union-attr]
+        datamodule.statistics = None
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -53,16 +66,21 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
     if config.class_weights == "balanced":
         counts = datamodule.class_counts("train")
         weights = [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]
+    network = build_network(config.model, datamodule)
+    tiling, description = _tiling(datamodule), OmegaConf.to_container(config.data, resolve=True)
+    encoder = network.tile_encoder
+    if encoder.frozen and encoder.takes == "tiles" and datamodule.augmentation.kind == "none":
+        datamodule.encode_with(encoder)
     return MILClassifier(
-        build_network(config.model, datamodule),
+        network,
         class_names=datamodule.class_names,
         task=datamodule.task,
         optimizer=_instantiate(config.optimizer),
         scheduler=_instantiate(config.scheduler),
         auxiliary_loss=_instantiate(config.auxiliary_loss),
         class_weights=weights,
-        tiling=_tiling(datamodule),
-        data=cast(dict[str, Any], OmegaConf.to_container(config.data, resolve=True)),
+        tiling=tiling,
+        data=cast(dict[str, Any], description) | {"standardize": False},
     )
 
 
@@ -111,5 +129,3 @@ def _instantiate(config: DictConfig | Mapping[str, Any] | None, **arguments: Any
         if error.__cause__ is not None and not isinstance(error.__cause__, ImportError):
             raise error.__cause__ from None
         raise ValueError(f"{target}: {error}") from None
-
-

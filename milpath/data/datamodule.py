@@ -11,6 +11,7 @@ from milpath.data.bag_store import BagStore
 from milpath.data.bag_table import SplitOptions, hash_of_labels, label_and_split, require_two_classes, warn_of_one_class
 from milpath.data.batch_plan import EvaluationPlan, TrainingPlan
 from milpath.data.device_cache import DeviceCache
+from milpath.data.encoded_store import open_or_encode
 from milpath.data.loader import BagLoader, BagSplit
 from milpath.data.preparation import Preparation
 from milpath.data.source import BagSource
@@ -18,6 +19,7 @@ from milpath.data.splits import SPLITS
 from milpath.data.standardization import FeatureStatistics, fit_statistics
 from milpath.data.store_build import open_or_build
 from milpath.data.targets import task_of
+from milpath.models.encoders import TileEncoder
 
 
 class BagDataModule(LightningDataModule):
@@ -134,6 +136,22 @@ class BagDataModule(LightningDataModule):
             training = self.label_frame.loc[self.label_frame["split"] == "train", "index"].to_numpy()
             self.statistics = fit_statistics(store, training)
         self._store = store
+
+    def encode_with(self, encoder: TileEncoder) -> None:
+        """Load features of a frozen encoder instead of tiles from now on, computed once and kept on disk.
+
+        Args:
+            encoder: Frozen; the network that trains takes its features in the place of tiles.
+
+        Raises:
+            ValueError: If tiles are augmented: each epoch would need other features.
+        """
+        if self.augmentation.kind != "none":
+            raise ValueError(
+                f"data.augmentation={self.augmentation.kind} changes tiles before they are encoded; set none"
+            )
+        self._store = open_or_encode(self.store, encoder, self.stores_dir)
+        self._cache = DeviceCache(self._store, self.device_cache)
 
     @property
     def store(self) -> BagStore:
