@@ -1,7 +1,9 @@
 """The account: opened once, checked before anything is uploaded, with errors that say what to type."""
 
+import importlib
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +21,10 @@ def open_account(region: str | None) -> Any:
         ImportError: If the extra is not installed.
     """
     require_extra()
-    import boto3
     from botocore.exceptions import ProfileNotFound
 
     try:
-        account = boto3.Session(region_name=region)
+        account = boto3_session(region)
     except ProfileNotFound as error:
         raise ValueError(f"{error}; run: aws configure") from None
     if account.region_name is None:
@@ -35,17 +36,31 @@ def open_account(region: str | None) -> Any:
     return account
 
 
+def boto3_session(region: str | None) -> Any:
+    """Return a session with what the machine knows of the account."""
+    import boto3
+
+    return boto3.Session(region_name=region)
+
+
 def open_sdk(account: Any, bucket: str) -> Any:
     """Return a session of the SageMaker SDK that tells nobody but AWS's service what is done."""
-    prepare_sdk()
-    from sagemaker.core.helper.session_helper import Session
+    # Parts of the SDK open clients of their own, in a region of their own where this variable is missing.
+    os.environ.setdefault("AWS_DEFAULT_REGION", account.region_name)
+    return sdk("sagemaker.core.helper.session_helper").Session(boto_session=account, default_bucket=bucket)
 
-    return Session(boto_session=account, default_bucket=bucket)
 
-
-def prepare_sdk() -> None:
-    """Set what the SDK reads from the environment while it is imported; what the user has set stays."""
+def sdk(module: str) -> Any:
+    """Import a module of the SageMaker SDK, which takes seconds, without the warnings of its own code."""
     require_extra()
+    _prepare_sdk()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module(module)
+
+
+def _prepare_sdk() -> None:
+    """Set what the SDK reads from the environment while it is imported; what the user has set stays."""
     own = Path.home() / ".config" / "sagemaker" / "config.yaml"
     if not own.exists():
         os.environ.setdefault(_SDK_CONFIG, str(Path(__file__).with_name("telemetry_off.yaml")))

@@ -1,4 +1,4 @@
-"""Make an endpoint: `python -m milpath.sagemaker.deploy model=model.tar.gz role=... bucket=... [mode=serverless]`."""
+"""Make an endpoint: `python -m milpath.sagemaker.deploy archive=model.tar.gz role=... bucket=... [mode=serverless]`."""
 
 import json
 import sys
@@ -49,23 +49,23 @@ def run(config: DictConfig) -> dict[str, dict[str, Any]]:
     if account is None:
         sys.stdout.write(json.dumps(requests, indent=2) + "\n")
         return requests
-    if model == settings.model:
+    if model == settings.archive:
         require_objects(account, model)
     else:
         require_bucket(account, str(settings.bucket))
-        upload(account, Path(settings.model), model)
+        upload(account, Path(settings.archive), model)
     _create(account.client("sagemaker"), settings, requests)
     return requests
 
 
 def _model_address(settings: DeployConfig, suffix: str) -> str:
     """Return where the model lies in S3, or will lie."""
-    if settings.model.startswith("s3://"):
-        return settings.model
-    if not Path(settings.model).is_file():
-        raise FileNotFoundError(f"model={settings.model} does not exist; run: python -m milpath.sagemaker.package")
+    if settings.archive.startswith("s3://"):
+        return settings.archive
+    if not Path(settings.archive).is_file():
+        raise FileNotFoundError(f"archive={settings.archive} does not exist; run: python -m milpath.sagemaker.package")
     if not settings.bucket:
-        raise ValueError(f"model={settings.model} lies here and has to be uploaded: add bucket=NAME")
+        raise ValueError(f"archive={settings.archive} lies here and has to be uploaded: add bucket=NAME")
     return f"s3://{settings.bucket}/{settings.prefix}/models/{settings.endpoint}-{suffix}/model.tar.gz"
 
 

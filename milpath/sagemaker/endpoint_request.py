@@ -14,7 +14,7 @@ MODES = ("instance", "serverless", "async")
 class DeployConfig:
     """Root keys of `python -m milpath.sagemaker.deploy`; each is explained in `configs/sagemaker_deploy.yaml`."""
 
-    model: str = MISSING
+    archive: str = MISSING
     endpoint: str = "milpath"
     mode: str = "instance"
     instance_type: str = "ml.m5.xlarge"

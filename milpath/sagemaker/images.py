@@ -1,6 +1,6 @@
 """Addresses of AWS's PyTorch images, looked up in the SDK without a network."""
 
-from milpath.sagemaker.aws import prepare_sdk
+from milpath.sagemaker.aws import sdk
 
 
 def image_address(scope: str, *, region: str, version: str, python: str, instance_type: str) -> str:
@@ -16,11 +16,8 @@ def image_address(scope: str, *, region: str, version: str, python: str, instanc
     Raises:
         ValueError: If the SDK knows no such image.
     """
-    prepare_sdk()
-    from sagemaker.core import image_uris
-
     try:
-        address: str = image_uris.retrieve(
+        address: str = sdk("sagemaker.core.image_uris").retrieve(
             "pytorch",
             region=region,
             version=version,
@@ -35,7 +32,7 @@ def image_address(scope: str, *, region: str, version: str, python: str, instanc
         if len(known) == 2:
             text = f"{known[0].split('. You may')[0]}; known: {', '.join(known[1].rstrip('.').split(', ')[-8:])}"
         raise ValueError(
-            f"AWS has no PyTorch {scope} image {version} {python} for {instance_type} in {region} ({text}); set "
+            f"AWS has no PyTorch {scope} image {version} {python} for {instance_type} in {region} ({text[:300]}); set "
             "image_version and image_python, or image=ADDRESS of an image of your own"
         ) from None
     return address

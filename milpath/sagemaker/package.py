@@ -28,7 +28,7 @@ def run(config: DictConfig) -> Path:
         raise FileNotFoundError(f"output={path}: the folder {path.parent} does not exist; make it first")
     write_model_archive(config.checkpoint, path)
     sys.stdout.write(
-        f"{path}: {path.stat().st_size / 1e6:.1f} MB; now: python -m milpath.sagemaker.deploy model={path}\n"
+        f"{path}: {path.stat().st_size / 1e6:.1f} MB; now: python -m milpath.sagemaker.deploy archive={path}\n"
     )
     return path
 

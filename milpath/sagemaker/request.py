@@ -42,7 +42,10 @@ def training_request(
         },
         "HyperParameters": _hyperparameters(settings, region, source),
         "InputDataConfig": channels(settings),
-        "OutputDataConfig": {"S3OutputPath": settings.output or f"{settings.address}/output"},
+        "OutputDataConfig": {
+            "S3OutputPath": settings.output or f"{settings.address}/output",
+            "CompressionType": "GZIP",
+        },
         "ResourceConfig": {
             "InstanceType": settings.instance_type,
             "InstanceCount": settings.instance_count,

@@ -68,9 +68,10 @@ def run(config: DictConfig) -> Metrics:
 def _ask(asker: Asker, datamodule: BagDataModule, row: dict[str, Any]) -> dict[str, Any]:
     """Return what the endpoint says of one bag, with its name."""
     body = io.BytesIO()
-    np.save(body, datamodule.store.bag(int(row["index"])).tiles, allow_pickle=False)
+    np.save(body, datamodule.store.tiles[datamodule.store.tile_slice(row["index"])], allow_pickle=False)
     answer = asker.ask(body.getvalue(), row["bag_id"])
-    return answer["predictions"][0] | {"bag_id": row["bag_id"], "class_names": answer["class_names"]}
+    prediction: dict[str, Any] = answer["predictions"][0]
+    return prediction | {"bag_id": row["bag_id"], "class_names": answer["class_names"]}
 
 
 def _operating_point(answers: list[dict[str, Any]], datamodule: BagDataModule) -> float:

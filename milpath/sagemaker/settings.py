@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 DISTRIBUTIONS = ("torchrun", "smddp")
@@ -49,8 +49,8 @@ class JobSettings:
     max_wait_seconds: int | None = None
     keep_alive_seconds: int | None = None
     metrics: Sequence[str] = ()
-    tags: dict[str, str] = field(default_factory=dict)
-    environment: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] | None = None
+    environment: dict[str, str] | None = None
     subnets: Sequence[str] = ()
     security_group_ids: Sequence[str] = ()
     encrypt_traffic: bool = False

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from milpath.sagemaker.aws import prepare_sdk
+from milpath.sagemaker.aws import sdk
 
 
 def model_trainer(request: dict[str, Any], session: Any) -> Any:
@@ -14,13 +14,10 @@ def model_trainer(request: dict[str, Any], session: Any) -> Any:
         request: What `training_request` returned.
         session: A session of the SDK.
     """
-    prepare_sdk()
-    from sagemaker.core.training import configs
-    from sagemaker.train import ModelTrainer
-
+    configs = sdk("sagemaker.core.training.configs")
     algorithm, resources = request["AlgorithmSpecification"], request["ResourceConfig"]
     stopping, output, network = request["StoppingCondition"], request["OutputDataConfig"], request.get("VpcConfig", {})
-    trainer = ModelTrainer(
+    trainer = sdk("sagemaker.train.model_trainer").ModelTrainer(
         sagemaker_session=session,
         base_job_name=request["TrainingJobName"],
         role=request["RoleArn"],
@@ -40,7 +37,9 @@ def model_trainer(request: dict[str, Any], session: Any) -> Any:
             max_wait_time_in_seconds=stopping.get("MaxWaitTimeInSeconds"),
         ),
         output_data_config=configs.OutputDataConfig(
-            s3_output_path=output["S3OutputPath"], kms_key_id=output.get("KmsKeyId")
+            s3_output_path=output["S3OutputPath"],
+            kms_key_id=output.get("KmsKeyId"),
+            compression_type=output["CompressionType"],
         ),
         checkpoint_config=configs.CheckpointConfig(
             s3_uri=request["CheckpointConfig"]["S3Uri"], local_path=request["CheckpointConfig"]["LocalPath"]
@@ -62,9 +61,7 @@ def model_trainer(request: dict[str, Any], session: Any) -> Any:
 
 def channels(request: dict[str, Any]) -> list[Any]:
     """Return the data channels of a request as objects of the SDK."""
-    prepare_sdk()
-    from sagemaker.core.training import configs
-
+    configs = sdk("sagemaker.core.training.configs")
     found = []
     for channel in request["InputDataConfig"]:
         source = channel["DataSource"]["S3DataSource"]

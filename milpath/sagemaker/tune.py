@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from milpath.command import command
 from milpath.sagemaker import submit
-from milpath.sagemaker.aws import explained, open_sdk
+from milpath.sagemaker.aws import explained, open_sdk, sdk
 from milpath.sagemaker.configuration import TUNE, job_overrides, override_key, settings_of
 from milpath.sagemaker.job import prepare_job
 from milpath.sagemaker.request import metric_definition
@@ -43,11 +43,9 @@ def run(config: DictConfig) -> str | None:
     if config.dry_run:
         sys.stdout.write(json.dumps({"TrainingJobDefinition": job.request, "Tuning": tune}, indent=2) + "\n")
         return None
-    from sagemaker.train.tuner import HyperparameterTuner
-
     session = open_sdk(job.account, str(settings.bucket))
     definitions = {d["Name"]: d for d in [*job.request["AlgorithmSpecification"]["MetricDefinitions"], objective]}
-    tuner = HyperparameterTuner(
+    tuner = sdk("sagemaker.train.tuner").HyperparameterTuner(
         model_trainer=submit.model_trainer(job.request, session),
         objective_metric_name=objective["Name"],
         hyperparameter_ranges=sdk_ranges(ranges),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from milpath.sagemaker.aws import prepare_sdk
+from milpath.sagemaker.aws import sdk
 from milpath.sagemaker.hyperparameters import parameter_name
 
 STRATEGIES = ("Bayesian", "Random", "Grid", "Hyperband")
@@ -35,7 +35,7 @@ class Range:
         return f"{self.key}={str(value).lower() if isinstance(value, bool) else value}"
 
 
-def read_ranges(content: Mapping[str, Any]) -> list[Range]:
+def read_ranges(content: Mapping[str, Any] | None) -> list[Range]:
     """Return the ranges of `tune.ranges`.
 
     Args:
@@ -67,15 +67,14 @@ def read_ranges(content: Mapping[str, Any]) -> list[Range]:
 
 def sdk_ranges(ranges: Sequence[Range]) -> dict[str, Any]:
     """Return the ranges as objects of the SDK, by the name of the hyperparameter."""
-    prepare_sdk()
-    from sagemaker.core.parameter import CategoricalParameter, ContinuousParameter, IntegerParameter
-
+    parameter = sdk("sagemaker.core.parameter")
     found = {}
     for item in ranges:
         name = parameter_name(item.key)
         if item.choices:
-            found[name] = CategoricalParameter([str(value) for value in item.choices])
+            found[name] = parameter.CategoricalParameter([str(value) for value in item.choices])
             continue
-        number = IntegerParameter if isinstance(item.low, int) and isinstance(item.high, int) else ContinuousParameter
+        whole = isinstance(item.low, int) and isinstance(item.high, int)
+        number = parameter.IntegerParameter if whole else parameter.ContinuousParameter
         found[name] = number(item.low, item.high, scaling_type="Logarithmic" if item.log else "Auto")
     return found

@@ -1,8 +1,13 @@
 """What the tests of SageMaker share."""
 
+import sys
+from typing import Any, NamedTuple
+
+import boto3
 import numpy as np
 import pytest
 import torch
+from moto import mock_aws
 
 from milpath.models import AttentionMIL, save_network
 from milpath.sagemaker.serve import Endpoint
@@ -61,3 +66,65 @@ def endpoint(network_path):
 def tiles():
     """A bag of five tiles, uint8."""
     return np.random.default_rng(0).integers(0, 256, (5, TILE_SIZE, TILE_SIZE, 3), dtype=np.uint8)
+
+
+REGION = "eu-central-1"
+ROLE = "arn:aws:iam::123456789012:role/Trainer"
+
+
+@pytest.fixture
+def account(monkeypatch):
+    """An account that moto plays, with a bucket and a slide in it; every request that is sent is kept."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "testing")
+    for name in ("AWS_PROFILE", "SAGEMAKER_ROLE", "SAGEMAKER_BUCKET"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, REGION)
+    with mock_aws():
+        played = boto3.Session(region_name=REGION)
+        sent = []
+        events = played._session.get_component("event_emitter")
+        events.register("provide-client-params.sagemaker", lambda params, model, **_: sent.append((model.name, params)))
+        # moto answers with empty objects where the service leaves a field out; the SDK's classes refuse these.
+        events.register("after-call.sagemaker", _drop_empty)
+        s3 = played.client("s3")
+        s3.create_bucket(Bucket="slides", CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.put_object(Bucket="slides", Key="panda/train.csv", Body=b"image_id\n")
+        monkeypatch.setattr("milpath.sagemaker.aws.boto3_session", lambda region: played)
+        yield Account(s3, played.client("sagemaker"), sent, events)
+
+
+def _drop_empty(parsed, **_):
+    for key in [key for key, value in parsed.items() if value == {}]:
+        del parsed[key]
+    for value in parsed.values():
+        if isinstance(value, dict):
+            _drop_empty(value)
+
+
+class Account(NamedTuple):
+    s3: Any
+    sagemaker: Any
+    sent: list
+    events: Any
+
+    def requests(self, operation):
+        return [body for name, body in self.sent if name == operation]
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run a command in this process as it runs from a shell; returns exit status, output and errors."""
+
+    def run(module, *words):
+        monkeypatch.setattr(sys, "argv", [module.__name__, *words])
+        status = 0
+        try:
+            module.main()
+        except SystemExit as stopped:
+            status = stopped.code
+        output, errors = capsys.readouterr()
+        return status, output, errors
+
+    return run

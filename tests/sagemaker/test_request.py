@@ -61,7 +61,7 @@ def test_the_smallest_request_is_whole():
                 },
             }
         ],
-        "OutputDataConfig": {"S3OutputPath": "s3://slides/milpath/output"},
+        "OutputDataConfig": {"S3OutputPath": "s3://slides/milpath/output", "CompressionType": "GZIP"},
         "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 100},
         "StoppingCondition": {"MaxRuntimeInSeconds": 86400},
         "CheckpointConfig": {
@@ -110,7 +110,8 @@ def test_every_other_setting_has_its_field():
     require_valid(body)
     assert [channel["ChannelName"] for channel in body["InputDataConfig"]] == ["training", "testing"]
     assert {channel["InputMode"] for channel in body["InputDataConfig"]} == {"FastFile"}
-    assert body["OutputDataConfig"] == {"S3OutputPath": "s3://results/here", "KmsKeyId": "key-1"}
+    assert body["OutputDataConfig"]["S3OutputPath"] == "s3://results/here"
+    assert body["OutputDataConfig"]["KmsKeyId"] == "key-1"
     assert body["CheckpointConfig"]["S3Uri"] == "s3://results/checkpoints"
     assert body["HyperParameters"]["sagemaker_mpi_num_of_processes_per_host"] == "4"
     assert body["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600

@@ -1,0 +1,147 @@
+import json
+
+import botocore.session
+import pytest
+from botocore.exceptions import ClientError
+from botocore.validate import validate_parameters
+
+from milpath.sagemaker import delete, deploy
+from milpath.sagemaker.endpoint_request import DeployConfig, endpoint_requests
+from tests.sagemaker.conftest import REGION, ROLE
+
+PLACE = {"role": ROLE, "image": "registry/image:1", "model": "s3://slides/model.tar.gz", "suffix": "1"}
+GIVEN = ["bucket=slides", f"role={ROLE}"]
+
+
+@pytest.fixture
+def archive(tmp_path):
+    path = tmp_path / "model.tar.gz"
+    path.write_bytes(b"archive")
+    return path
+
+
+def requests(**settings):
+    found = endpoint_requests(DeployConfig(archive="x", **settings), **PLACE)
+    service = botocore.session.get_session().get_service_model("sagemaker")
+    for name, body in found.items():
+        operation = "".join(word.title() for word in name.split("_"))
+        validate_parameters(body, service.operation_model(operation).input_shape)
+    return found
+
+
+def test_the_requests_of_an_endpoint_that_is_always_on():
+    found = requests()
+    assert list(found) == ["create_model", "create_endpoint_config", "create_endpoint"]
+    container = found["create_model"]["PrimaryContainer"]
+    assert (container["Image"], container["ModelDataUrl"]) == ("registry/image:1", "s3://slides/model.tar.gz")
+    assert container["Environment"] == {
+        "SAGEMAKER_PROGRAM": "inference.py",
+        "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+        "TS_MAX_REQUEST_SIZE": "7340032",
+        "TS_MAX_RESPONSE_SIZE": "7340032",
+        "MILPATH_MAX_BODY_BYTES": "6291456",
+    }
+    (variant,) = found["create_endpoint_config"]["ProductionVariants"]
+    assert (variant["InstanceType"], variant["InitialInstanceCount"]) == ("ml.m5.xlarge", 1)
+    assert found["create_endpoint"] == {"EndpointName": "milpath", "EndpointConfigName": "milpath-1"}
+
+
+def test_a_serverless_endpoint_has_memory_in_place_of_machines():
+    (variant,) = requests(mode="serverless", memory_size_mb=3072)["create_endpoint_config"]["ProductionVariants"]
+    assert variant["ServerlessConfig"] == {"MemorySizeInMB": 3072, "MaxConcurrency": 5}
+    assert "InstanceType" not in variant
+
+
+def test_an_asynchronous_endpoint_answers_into_s3_and_takes_more():
+    found = requests(mode="async", bucket="slides")
+    output = found["create_endpoint_config"]["AsyncInferenceConfig"]["OutputConfig"]
+    assert output["S3OutputPath"] == "s3://slides/milpath/answers/milpath"
+    assert found["create_model"]["PrimaryContainer"]["Environment"]["MILPATH_MAX_BODY_BYTES"] == str(256 * 2**20)
+
+
+def test_every_other_setting_has_its_field():
+    found = requests(
+        s3_prefixes=["s3://a/", "s3://b/"],
+        tags={"team": "x"},
+        environment={"MILPATH_MAX_TILES": "9"},
+        subnets=["subnet-1"],
+        security_group_ids=["sg-1"],
+        kms_key="key-1",
+    )
+    environment = found["create_model"]["PrimaryContainer"]["Environment"]
+    assert (environment["MILPATH_S3_PREFIXES"], environment["MILPATH_MAX_TILES"]) == ("s3://a/,s3://b/", "9")
+    assert found["create_model"]["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    assert found["create_endpoint_config"]["KmsKeyId"] == "key-1"
+    assert all(body["Tags"] == [{"Key": "team", "Value": "x"}] for body in found.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "always"}, "mode=always must be one of instance, serverless, async"),
+        ({"mode": "serverless", "memory_size_mb": 5000}, "memory_size_mb=5000 must be 1024"),
+        ({"mode": "async"}, "add bucket=NAME"),
+    ],
+)
+def test_a_wrong_mode_is_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        requests(**settings)
+
+
+def test_an_endpoint_is_made_scored_by_name_and_removed_without_a_rest(account, command, archive):
+    status, output, errors = command(deploy, f"archive={archive}", *GIVEN)
+    assert (status, errors) == (0, "")
+    assert "endpoint milpath is in service" in output
+    (body,) = account.requests("CreateModel")
+    assert body["PrimaryContainer"]["Image"].endswith("pytorch-inference:2.6.0-cpu-py312")
+    key = body["PrimaryContainer"]["ModelDataUrl"].removeprefix("s3://slides/")
+    assert account.s3.get_object(Bucket="slides", Key=key)["Body"].read() == b"archive"
+    status, output, errors = command(delete, "endpoint=milpath")
+    assert (status, errors) == (0, "")
+    assert output.count("deleted") == 3
+    assert account.sagemaker.list_endpoints()["Endpoints"] == []
+    assert account.sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
+    assert account.sagemaker.list_models()["Models"] == []
+
+
+def test_dry_run_shows_the_requests(account, command, archive):
+    status, shown, errors = command(deploy, f"archive={archive}", *GIVEN, "dry_run=true", f"region={REGION}")
+    assert (status, errors, account.sent) == (0, "", [])
+    assert list(json.loads(shown)) == ["create_model", "create_endpoint_config", "create_endpoint"]
+
+
+def test_a_refused_endpoint_leaves_nothing_behind(account, command, archive):
+    def refuse(**_):
+        answer = {"Error": {"Code": "ValidationException", "Message": "Cannot create already existing endpoint"}}
+        raise ClientError(answer, "CreateEndpoint")
+
+    account.events.register("provide-client-params.sagemaker.CreateEndpoint", refuse)
+    status, _, errors = command(deploy, f"archive={archive}", *GIVEN)
+    assert status == 1
+    assert "could not create the endpoint milpath: ValidationException: Cannot create already existing" in errors
+    assert account.requests("CreateEndpointConfig")
+    assert account.sagemaker.list_models()["Models"] == []
+    assert account.sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["archive=missing.tar.gz"], "archive=missing.tar.gz does not exist; run: python -m milpath.sagemaker.package"),
+        (["archive=s3://slides/none.tar.gz"], "nothing lies under s3://slides/none.tar.gz"),
+        (["archive=s3://slides/panda", "role=null"], "no role was given"),
+        (["archive=s3://slides/panda", "image_version=1"], "AWS has no PyTorch inference image 1"),
+    ],
+)
+def test_a_mistake_is_one_line(account, command, words, message):
+    kept = [word for word in GIVEN if word.split("=")[0] != words[-1].split("=")[0]]
+    status, _, errors = command(deploy, *kept, *words)
+    assert status == 1
+    assert message in errors
+    assert account.requests("CreateModel") == []
+
+
+def test_an_endpoint_that_is_not_there_cannot_be_deleted(account, command):
+    status, _, errors = command(delete, "endpoint=nowhere")
+    assert status == 1
+    assert "could not find the endpoint nowhere: " in errors
