@@ -45,9 +45,9 @@ def build_network(config: DictConfig, datamodule: BagDataModule) -> MILNetwork:
     network: MILNetwork = _instantiate(config, **arguments)
     if datamodule.statistics is not None:
         mean, std = (torch.from_numpy(values) for values in datamodule.statistics.as_pair())
-        network.tile_encoder.network.set_statistics(mean, std)  # type: ignore[operator, union-attr]
+        network.tile_encoder.network.set_statistics(mean, std)  # type: ignore[operator]
         datamodule.statistics = None
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)
 
 
 def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassifier:

@@ -54,9 +54,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 sys.stderr.write(f"{type(error).__name__}: {text}\n")
                 sys.exit(1)
 
-        main: Callable[[], None] = hydra.main(
-            version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name
-        )(run)
+        main: Callable[[], None] = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(
+            run
+        )
         return main
 
     return decorate

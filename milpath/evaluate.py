@@ -42,7 +42,9 @@ def run(config: DictConfig) -> Metrics:
     _require_same_task(card, datamodule, config.checkpoint)
     splits = [split for split in config.splits if split in datamodule.splits]
     if not splits:
-        raise ValueError(f"the data have the splits {', '.join(datamodule.splits)}; splits={list(config.splits)} has none")
+        raise ValueError(
+            f"the data have the splits {', '.join(datamodule.splits)}; splits={list(config.splits)} has none"
+        )
 
     classifier = MILClassifier(
         load_network(config.checkpoint),

@@ -58,9 +58,7 @@ def write_run(run_dir: Path, predictions: Predictions, datamodule: BagDataModule
     """
     decision = Decision(card.threshold, card.temperature, card.defer_below)
     calls = decide(predictions.probabilities.astype(np.float64), card.task, decision)
-    predictions = replace(
-        predictions, probabilities=calls.probabilities.astype(np.float32), predicted=calls.predicted
-    )
+    predictions = replace(predictions, probabilities=calls.probabilities.astype(np.float32), predicted=calls.predicted)
     metrics = write_results(run_dir, predictions, card.task, card.threshold)
     Console().print(summary_table(metrics, title=str(run_dir)))
     return metrics

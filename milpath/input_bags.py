@@ -20,7 +20,9 @@ def open_input(path: Path, tiling: Mapping[str, Any], output: Path, num_workers:
         FileNotFoundError: If there is nothing at the path.
     """
     if not path.exists():
-        raise FileNotFoundError(f"slides={path} does not exist; give a slide, a folder of slides or tiles, or a bag store")
+        raise FileNotFoundError(
+            f"slides={path} does not exist; give a slide, a folder of slides or tiles, or a bag store"
+        )
     if (path / "store.json").is_file():
         return BagStore.open(path), 0
     raise ValueError(f"{path} is no bag store; cut slides first: python -m milpath.tile slides={path} output=bags")

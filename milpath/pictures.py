@@ -20,7 +20,7 @@ def draw_bag(store: BagStore, bag: BagPrediction, tiles: pd.DataFrame, output: P
         tiles: Rows of the tile table of this bag.
         output: Folder of the prediction.
     """
-    pixels = store.tiles[store.tile_slice(bag.index)]
+    pixels = store.tiles[store.tile_slice(bag.position)]
     name = file_name(bag.bag_id)
     if pixels.ndim == 4:
         labels = tiles["tile_label"].to_numpy() if "tile_label" in tiles else None

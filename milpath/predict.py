@@ -45,7 +45,7 @@ def run(config: DictConfig) -> int:
     with files:
         for bag in track(predictions, description="slides", total=len(waiting)):
             calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
-            tiles = store.tiles_table.iloc[store.tile_slice(bag.index)]
+            tiles = store.tiles_table.iloc[store.tile_slice(bag.position)]
             if config.pictures:
                 draw_bag(store, bag, tiles, output)
             microns_per_pixel = store.description.get("microns_per_pixel")

@@ -14,7 +14,17 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-PACKAGES = ("milpath", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy", "pillow")
+PACKAGES = (
+    "milpath",
+    "torch",
+    "torchvision",
+    "lightning",
+    "torchmetrics",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "pillow",
+)
 
 
 def record_run(config: DictConfig, run_dir: Path, data: Mapping[str, Any]) -> None:

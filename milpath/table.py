@@ -65,7 +65,9 @@ def run(config: DictConfig) -> MethodTable:
 
 def _fold(candidates: list[Training], monitored: str, task: str, groups: dict[str, str] | None) -> FoldResult:
     """Read the test split of a fold, of the candidate that did best on its validation split."""
-    chosen = max(candidates, key=lambda training: _score(training.run_dir, monitored)) if candidates[1:] else candidates[0]
+    chosen = (
+        max(candidates, key=lambda training: _score(training.run_dir, monitored)) if candidates[1:] else candidates[0]
+    )
     return read_fold(chosen.run_dir, chosen.method, chosen.repeat, chosen.fold, task, groups=groups)
 
 

@@ -9,7 +9,19 @@ from milpath.build import build_datamodule, build_network, build_trainer
 from milpath.configuration import CONFIG_DIR
 from milpath.protocol import compose_training
 
-GROUPS = ("data", "model", "model/encoder", "optimizer", "scheduler", "auxiliary_loss", "trainer", "callbacks", "logger", "paths", "experiment")
+GROUPS = (
+    "data",
+    "model",
+    "model/encoder",
+    "optimizer",
+    "scheduler",
+    "auxiliary_loss",
+    "trainer",
+    "callbacks",
+    "logger",
+    "paths",
+    "experiment",
+)
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_DIR / group).glob("*.yaml"))]
 # Data sets that lie on the user's disk: without them they must say where they looked.
 ON_DISK = {"panda", "panda_tiles", "ucsb_breast", "ucsb_breast_patches", "musk1", "musk2", "fox", "tiger", "elephant", "colon_cancer", "features", "bag_store", "mnist_bags"}  # fmt: skip
@@ -25,7 +37,12 @@ NEEDS = {
 
 @pytest.fixture(scope="module")
 def datamodule(tmp_path_factory):
-    words = ["data.num_slides=12", "data.tile_size=32", "data.num_tiles=2", f"paths.stores_dir={tmp_path_factory.mktemp('stores')}"]
+    words = [
+        "data.num_slides=12",
+        "data.tile_size=32",
+        "data.num_tiles=2",
+        f"paths.stores_dir={tmp_path_factory.mktemp('stores')}",
+    ]
     datamodule = build_datamodule(compose_training(words).data)
     datamodule.setup()
     return datamodule
@@ -41,7 +58,9 @@ def test_every_option_of_every_group_composes(group, option, tmp_path, monkeypat
     assert config.seed == 0
 
 
-@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "data" and option not in NO_DATA_SET])
+@pytest.mark.parametrize(
+    "option", [option for group, option in OPTIONS if group == "data" and option not in NO_DATA_SET]
+)
 def test_every_data_set_builds_or_says_where_it_looked(option, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = compose_training([f"data={option}", "paths.data_dir=nowhere", *NEEDS.get(("data", option), [])])
@@ -58,7 +77,9 @@ def test_every_model_builds(option, datamodule):
     assert build_network(config.model, datamodule).num_outputs == 1
 
 
-@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "model/encoder" and option != "linear"])
+@pytest.mark.parametrize(
+    "option", [option for group, option in OPTIONS if group == "model/encoder" and option != "linear"]
+)
 def test_every_encoder_builds(option, datamodule):
     config = compose_training([f"model/encoder={option}", "data.tile_size=32"])
     assert build_network(config.model, datamodule).tile_encoder.name == option
@@ -66,9 +87,19 @@ def test_every_encoder_builds(option, datamodule):
 
 @pytest.mark.parametrize("option", ["default", "cpu", "demo", "ddp"])
 def test_trainers_build_on_this_machine(option, tmp_path):
-    words = [f"trainer={option}", "trainer.accelerator=cpu", "trainer.devices=1", f"paths.runs_dir={tmp_path}", "logger=csv"]
+    words = [
+        f"trainer={option}",
+        "trainer.accelerator=cpu",
+        "trainer.devices=1",
+        f"paths.runs_dir={tmp_path}",
+        "logger=csv",
+    ]
     trainer = build_trainer(compose_training(words))
-    assert {type(callback).__name__ for callback in trainer.callbacks} >= {"ModelCheckpoint", "EarlyStopping", "StepSeed"}
+    assert {type(callback).__name__ for callback in trainer.callbacks} >= {
+        "ModelCheckpoint",
+        "EarlyStopping",
+        "StepSeed",
+    }
 
 
 def test_a_typing_error_is_an_error_when_the_configuration_is_composed():

@@ -42,7 +42,15 @@ def results(folder: Path, name: str) -> tuple[dict, pd.DataFrame]:
 @pytest.mark.parametrize(("devices", "batch_size"), [(2, 3), (3, 2)])
 def test_training_on_many_processes_equals_one_with_the_batch_of_all(workplace, devices, batch_size):
     name = f"train_{devices}"
-    milpath("train", *WORDS, *DDP, f"trainer.devices={devices}", f"data.batch_size={batch_size}", f"run_name={name}", cwd=workplace)
+    milpath(
+        "train",
+        *WORDS,
+        *DDP,
+        f"trainer.devices={devices}",
+        f"data.batch_size={batch_size}",
+        f"run_name={name}",
+        cwd=workplace,
+    )
     for checkpoint in ("last.ckpt", "best.ckpt"):
         one, many = (load_network(workplace / "runs" / run / "checkpoints" / checkpoint) for run in ("one", name))
         torch.testing.assert_close(many.state_dict(), one.state_dict(), atol=1e-5, rtol=1e-5)
@@ -70,7 +78,15 @@ def test_evaluation_counts_every_bag_once_and_gives_equal_numbers(workplace, dev
 
 
 def test_torchrun_trains_too(workplace):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "milpath.train"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "milpath.train",
+    ]
     words = [*WORDS, *DDP, "trainer.devices=2", "data.batch_size=3", "run_name=torchrun"]
     subprocess.run([*command, *words], cwd=workplace, check=True, capture_output=True)
     one, many = (load_network(workplace / f"runs/{run}/checkpoints/last.ckpt") for run in ("one", "torchrun"))

@@ -1,4 +1,3 @@
-import csv
 import json
 from pathlib import Path
 
@@ -25,16 +24,28 @@ def workplace(tmp_path_factory) -> Path:
             writer.add(name, rng.integers(0, 255, (length, 32, 32, 3), dtype=np.uint8), {}, places)
     network = AttentionMIL(encoder={"name": "tile_cnn", "tile_size": 32, "embedding_dim": 8})
     tiling = {"tile_size": 32}
-    save_network(network, folder / "network.pt", class_names=("benign", "malignant"), threshold=0.4, defer_below=0.6, tiling=tiling)
+    save_network(
+        network,
+        folder / "network.pt",
+        class_names=("benign", "malignant"),
+        threshold=0.4,
+        defer_below=0.6,
+        tiling=tiling,
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
 def output(workplace) -> Path:
-    from milpath.predict import run
     from omegaconf import OmegaConf
 
-    words = {"checkpoint": str(workplace / "network.pt"), "slides": str(workplace / "store"), "output": str(workplace / "out")}
+    from milpath.predict import run
+
+    words = {
+        "checkpoint": str(workplace / "network.pt"),
+        "slides": str(workplace / "store"),
+        "output": str(workplace / "out"),
+    }
     defaults = {"batch_size": 2, "device": "cpu", "pictures": True, "num_workers": None, "overwrite": False}
     assert run(OmegaConf.create(words | defaults)) == 0
     return workplace / "out"
@@ -106,5 +117,5 @@ def test_a_stopped_prediction_goes_on_after_its_last_whole_slide(tmp_path):
     assert files.done == {"first"}
     with files:
         add(files, "second")
-    assert [row["id"] for row in csv.DictReader((tmp_path / "predictions.csv").open())] == ["first", "second"]
-    assert len(list(csv.DictReader((tmp_path / "attention.csv").open()))) == 4
+    assert pd.read_csv(tmp_path / "predictions.csv")["id"].tolist() == ["first", "second"]
+    assert len(pd.read_csv(tmp_path / "attention.csv")) == 4

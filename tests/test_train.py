@@ -16,6 +16,7 @@ import torch
 from milpath.models import load_card, load_network
 from tests.commands import SMALL_RUN, milpath
 
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("train")
@@ -37,13 +38,21 @@ def test_a_run_folder_holds_what_others_script_against(run_dir):
         assert {"auroc", "accuracy"} <= metrics[split].keys()
     predictions = pd.read_csv(run_dir / "predictions.csv")
     splits = pd.read_csv(run_dir / "splits.csv")
-    assert {"id", "split", "label", "predicted", "probability_benign", "probability_malignant", "attention"} <= set(predictions)
+    assert {"id", "split", "label", "predicted", "probability_benign", "probability_malignant", "attention"} <= set(
+        predictions
+    )
     assert len(predictions) == len(splits) == 24
     assert predictions["id"].is_unique
     attention = np.array([json.loads(cell) for cell in predictions["attention"]])
     assert attention.shape == (24, 4)
     np.testing.assert_allclose(attention.sum(1), 1, atol=1e-5)
-    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "provenance.json", "logs/csv/metrics.csv"):
+    for name in (
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "config.yaml",
+        "provenance.json",
+        "logs/csv/metrics.csv",
+    ):
         assert (run_dir / name).is_file(), name
 
 
@@ -66,7 +75,10 @@ def test_two_runs_with_one_seed_have_equal_losses_to_the_last_bit(run_dir, workp
     first, second = (pd.read_csv(workplace / "runs" / name / "logs/csv/metrics.csv") for name in ("first", "second"))
     pd.testing.assert_series_equal(first["train/loss"], second["train/loss"], check_exact=True)
     torch.testing.assert_close(
-        weights(run_dir / "checkpoints/last.ckpt"), weights(workplace / "runs/second/checkpoints/last.ckpt"), atol=0, rtol=0
+        weights(run_dir / "checkpoints/last.ckpt"),
+        weights(workplace / "runs/second/checkpoints/last.ckpt"),
+        atol=0,
+        rtol=0,
     )
 
 
@@ -141,7 +153,9 @@ def test_bad_words_get_one_line_that_says_what_to_type(run_dir, workplace, words
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_bags(workplace):
-    result = milpath("train", *SMALL_RUN, "run_name=nan", "optimizer.lr=1e30", "trainer.max_epochs=3", cwd=workplace, check=False)
+    result = milpath(
+        "train", *SMALL_RUN, "run_name=nan", "optimizer.lr=1e30", "trainer.max_epochs=3", cwd=workplace, check=False
+    )
     assert result.returncode == 1
     assert "FloatingPointError: train/loss is" in result.stderr
     assert "bags '" in result.stderr

@@ -15,19 +15,20 @@ class Tiles(NamedTuple):
         pixels: uint8 `(tiles, tile_size, tile_size, 3)`.
         x: Left edge of each tile in pixels of the image; negative where padding came before, int64 `(tiles,)`.
         y: Top edge likewise.
-        index: Row-major number of each tile in the padded grid, -1 for a white tile that fills the bag up.
+        number: Row-major number of each tile in the padded grid, -1 for a white tile that fills the bag up.
         sums: Sum of all pixel values of each tile, int64.
     """
 
     pixels: NDArray[np.uint8]
     x: NDArray[np.int64]
     y: NDArray[np.int64]
-    index: NDArray[np.int64]
+    number: NDArray[np.int64]
     sums: NDArray[np.int64]
 
     def take(self, chosen: NDArray[np.int64]) -> "Tiles":
         """Return some of the tiles."""
-        return Tiles(*(values[chosen] for values in self))
+        pixels, x, y, number, sums = self
+        return Tiles(pixels[chosen], x[chosen], y[chosen], number[chosen], sums[chosen])
 
 
 class Padding(NamedTuple):
@@ -64,7 +65,7 @@ def cut_grid(image: NDArray[np.uint8], tile_size: int) -> Tiles:
         raise ValueError(f"an image must be uint8 (height, width, 3), not {image.dtype} {image.shape}")
     if tile_size < 1:
         raise ValueError(f"tile_size must be at least 1 px, not {tile_size}")
-    padding = padding_of(*image.shape[:2], tile_size)
+    padding = padding_of(image.shape[0], image.shape[1], tile_size)
     padded = np.pad(image, (padding[:2], padding[2:], (0, 0)), constant_values=WHITE)
     rows, columns = padded.shape[0] // tile_size, padded.shape[1] // tile_size
     pixels = padded.reshape(rows, tile_size, columns, tile_size, 3).swapaxes(1, 2).reshape(-1, tile_size, tile_size, 3)
@@ -100,7 +101,7 @@ def cut_darkest(image: NDArray[np.uint8], tile_size: int = 128, num_tiles: int =
 
 def fill_white(tiles: Tiles, num_tiles: int) -> Tiles:
     """Append white tiles, which lie nowhere in the image, until there are `num_tiles`."""
-    missing = num_tiles - len(tiles.index)
+    missing = num_tiles - len(tiles.number)
     if missing <= 0:
         return tiles
     shape = (missing, *tiles.pixels.shape[1:])
@@ -109,6 +110,6 @@ def fill_white(tiles: Tiles, num_tiles: int) -> Tiles:
         np.concatenate([tiles.pixels, np.full(shape, WHITE, np.uint8)]),
         np.concatenate([tiles.x, np.zeros(missing, np.int64)]),
         np.concatenate([tiles.y, np.zeros(missing, np.int64)]),
-        np.concatenate([tiles.index, nowhere]),
+        np.concatenate([tiles.number, nowhere]),
         np.concatenate([tiles.sums, np.full(missing, WHITE * int(np.prod(shape[1:])), np.int64)]),
     )

@@ -164,7 +164,8 @@ class MILClassifier(LightningModule):
             output = self.network.aggregate(embeddings, batch.mask)  # type: ignore[operator]
             extra = self.auxiliary_loss(self.network, embeddings, batch.mask, output, batch.labels)
         losses = bag_losses(output.logits.float(), batch.labels, self.task)
-        return self.class_weights[batch.labels] * losses + extra
+        weighted: Tensor = self.class_weights[batch.labels] * losses + extra
+        return weighted
 
     def _check_finite(self) -> None:
         """Stop before a checkpoint is written when the loss of the last step was not a number."""
@@ -203,5 +204,5 @@ def attention_entropy(attention: Tensor, mask: Tensor) -> Tensor:
         >>> attention_entropy(torch.tensor([[0.25, 0.25, 0.25, 0.25], [1.0, 0, 0, 0]]), mask)
         tensor([1., 0.])
     """
-    entropy = torch.special.entr(attention.float()).sum(1)
+    entropy: Tensor = torch.special.entr(attention.float()).sum(1)
     return entropy / mask.sum(1).clamp(min=2).log()

@@ -17,13 +17,13 @@ class BagPrediction(NamedTuple):
     """What a network says of a bag.
 
     Attributes:
-        index: Position of the bag in the store.
+        position: Position of the bag in the store.
         bag_id: Its name.
         probabilities: `(classes,)`, sums to 1.
         attention: `(tiles,)`, sums to 1.
     """
 
-    index: int
+    position: int
     bag_id: str
     probabilities: NDArray[np.float32]
     attention: NDArray[np.float32]

@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
+from PIL import Image
+
 from benchmarks.timing import copy_rate, record, seconds_each
 from benchmarks.train import encode, make_datamodule
-from PIL import Image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> list[dict]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        datamodule = make_datamodule(folder / "stores", options.bags, options.batch_size, num_workers=options.num_workers)
+        datamodule = make_datamodule(
+            folder / "stores", options.bags, options.batch_size, num_workers=options.num_workers
+        )
         loader = datamodule.train_dataloader()
         split = loader.split
         few = min(40, len(split))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+
 from benchmarks.timing import record, seconds_each
 from benchmarks.train import make_datamodule
-
 from milpath.models import AttentionMIL
 
 

@@ -3,9 +3,8 @@
 import argparse
 
 import numpy as np
-import torch
-from benchmarks.timing import record, seconds_each
 
+from benchmarks.timing import record, seconds_each
 from milpath.data.bag import Bag, collate_bags
 from milpath.data.batch_plan import TrainingPlan
 from milpath.models import AttentionMIL

@@ -19,9 +19,9 @@ def test_real_slides_are_cut_exactly_as_published(shared_data, slide):
     image = np.asarray(Image.open(folder / "level2" / f"{slide}.png").convert("RGB"))
     assert hashlib.sha256(image.tobytes()).hexdigest() == golden["level2_sha256_rgb"]
     assert list(padding_of(*image.shape[:2], 128)) == golden["pad_top_bottom_left_right"]
-    assert len(cut_grid(image, 128).index) == golden["n_tiles_total"]
+    assert len(cut_grid(image, 128).number) == golden["n_tiles_total"]
     tiles = cut_darkest(image)
-    assert tiles.index.tolist() == golden["selected_index"]
+    assert tiles.number.tolist() == golden["selected_index"]
     assert tiles.sums.tolist() == golden["selected_sum"]
     assert [hashlib.sha256(tile.tobytes()).hexdigest() for tile in tiles.pixels] == golden["tile_sha256"]
     for position, tile in enumerate(tiles.pixels):
@@ -45,14 +45,14 @@ def test_every_pixel_lies_in_one_tile_at_its_place(height, width, tile_size):
 
 def test_a_small_image_is_filled_up_with_white_tiles():
     tiles = cut_darkest(np.zeros((10, 10, 3), np.uint8), tile_size=16, num_tiles=4)
-    assert tiles.index.tolist() == [0, -1, -1, -1]
+    assert tiles.number.tolist() == [0, -1, -1, -1]
     assert (tiles.pixels[1:] == 255).all()
     assert tiles.sums[0] < tiles.sums[1] == 255 * 16 * 16 * 3
 
 
 def test_equal_tiles_keep_the_order_of_the_grid():
     tiles = cut_darkest(np.full((64, 64, 3), 7, np.uint8), tile_size=16, num_tiles=5)
-    assert tiles.index.tolist() == [0, 1, 2, 3, 4]
+    assert tiles.number.tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
