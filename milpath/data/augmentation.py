@@ -57,12 +57,15 @@ class TileAugmentation:
         if self.kind == "none":
             return tiles
         chosen = torch.rand((3, *tiles.shape[:2], 1, 1, 1), device=tiles.device, generator=generator) < 0.5
-        tiles = torch.where(chosen[0], tiles.flip(-1), tiles)
-        tiles = torch.where(chosen[1], tiles.flip(-2), tiles)
+        # Channels last is how tiles lie in memory, and how they shall lie afterwards.
+        tiles = tiles.permute(0, 1, 3, 4, 2)
+        tiles = torch.where(chosen[0], tiles.flip(3), tiles)
+        tiles = torch.where(chosen[1], tiles.flip(2), tiles)
         # A quarter turn is a transposition and a flip, and the flips are drawn already; only squares keep their shape.
-        if self.kind != "flips" and tiles.shape[-1] == tiles.shape[-2]:
-            tiles = torch.where(chosen[2], tiles.transpose(-1, -2), tiles)
-        return tiles
+        if self.kind != "flips" and tiles.shape[2] == tiles.shape[3]:
+            # The result lies in memory as the first of the two does.
+            tiles = torch.where(~chosen[2], tiles, tiles.transpose(2, 3))
+        return tiles.permute(0, 1, 4, 2, 3)
 
     def recolour(self, tiles: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Jitter the stains of float tiles in [0, 1]."""
@@ -74,7 +77,7 @@ class TileAugmentation:
         draws = torch.rand((*tiles.shape[:2], 3, 1), device=tiles.device, generator=generator)
         factors = 1 + self.stain_jitter * (2 * draws - 1)
         mixing = torch.linalg.inv(_STAINS).to(tiles.device) @ (factors * stains)
-        # Channels last is how tiles lie in memory: a view, then one small product a pixel.
+        # A view, then one small product a pixel.
         density = tiles.permute(0, 1, 3, 4, 2).clamp(min=1 / 255).log()
         mixed = density.flatten(2, 3) @ mixing
         recoloured: Tensor = mixed.exp_().clamp_(0, 1).unflatten(2, tiles.shape[3:]).permute(0, 1, 4, 2, 3)

@@ -118,6 +118,7 @@ class BagDataModule(LightningDataModule):
             fold, num_folds, val_fraction, split_seed, splits, group_column, groups,
             tuple(stratify_by), tuple(exclude), max_bags, max_bags_per_class,
         )  # fmt: skip
+        self.group_column = group_column
         self._store: BagStore | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -135,7 +136,7 @@ class BagDataModule(LightningDataModule):
         if self.standardize and self.statistics is None:
             training = self.label_frame.loc[self.label_frame["split"] == "train", "index"].to_numpy()
             self.statistics = fit_statistics(store, training)
-        self._store = store
+        self._store = self.tile_store = store
 
     def encode_with(self, encoder: TileEncoder) -> None:
         """Load features of a frozen encoder instead of tiles from now on, computed once and kept on disk.

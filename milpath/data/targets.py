@@ -74,8 +74,11 @@ def _whole_numbers(bags: pd.DataFrame, column: str, num_classes: int | None, wha
     bad = values.isna() | (values % 1 != 0)
     if bad.any():
         row = int(bad.to_numpy().argmax())
+        value = bags[column].iloc[row]
+        if pd.isna(value):
+            raise ValueError(f"slide {bags['bag_id'].iloc[row]!r} has no label: its cell in column {column!r} is empty")
         raise ValueError(
-            f"label {bags[column].iloc[row]!r} of slide {bags['bag_id'].iloc[row]!r} is no whole number; "
+            f"label {str(value)!r} of slide {bags['bag_id'].iloc[row]!r} is no whole number; "
             f"column {column!r} of the labels must hold 0, 1, ..."
         )
     out = (values < 0) | (values >= num_classes) if num_classes else values < 0
