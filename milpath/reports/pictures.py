@@ -84,10 +84,9 @@ def draw_cases(
             chosen = _tiles_of(store, index_of, bag_id, len(weights))
             # A hash, not the name: a name may hold "../" or what a file system refuses.
             stem = hashlib.sha256(bag_id.encode()).hexdigest()[:16]
-            labels = None if store.tile_labels is None else store.tile_labels[chosen]
-            known = None if labels is None or (labels < 0).all() else labels
-            montage = draw_montage(np.asarray(store.tiles[chosen]), weights, title=bag_id, tile_labels=known)
-            overlay = _overlay(store, chosen, bag_id, weights, known, slide_picture)
+            labels = _known_labels(store, chosen)
+            montage = draw_montage(np.asarray(store.tiles[chosen]), weights, title=bag_id, tile_labels=labels)
+            overlay = draw_bag_overlay(store, chosen, weights, bag_id, slide_picture(bag_id) if slide_picture else None)
             drawn[bag_id] = CasePictures(f"{stem}_montage.jpg", f"{stem}_overlay.jpg" if overlay else None)
             _save(montage, partial / f"{stem}_montage.jpg")
             if overlay is not None:
@@ -164,21 +163,30 @@ def put_together(tiles: Pixels, x: NDArray[np.floating], y: NDArray[np.floating]
     return SlidePicture(canvas, scale), left, top
 
 
-def _overlay(
+def draw_bag_overlay(
     store: BagStore,
     chosen: slice,
-    bag_id: str,
     weights: NDArray[np.floating],
-    labels: NDArray[np.int64] | None,
-    slide_picture: Callable[[str], SlidePicture | None] | None,
+    title: str = "",
+    picture: SlidePicture | None = None,
 ) -> Image.Image | None:
-    """Return attention on tissue, the truth beside it where tile labels are known; None without positions."""
+    """Draw attention on the tissue of a bag, the truth beside it where tile labels are known.
+
+    Args:
+        store: Where the tiles come from.
+        chosen: Where the tiles of the bag lie in it (`store.tile_slice`).
+        weights: `(tiles,)` attention.
+        title: Stands above.
+        picture: The slide, small; None puts the tiles together where they lie.
+
+    Returns:
+        The picture; None where it is unknown where the tiles lie.
+    """
     positions = _positions(store, chosen)
     if positions is None:
         return None
     x, y = positions
     size = store.tile_shape[0]
-    picture = slide_picture(bag_id) if slide_picture else None
     if picture is None:
         picture, left, top = put_together(np.asarray(store.tiles[chosen]), x, y)
         x, y = x - left, y - top
@@ -186,11 +194,18 @@ def _overlay(
         microns = resolution / picture.scale if isinstance(resolution, int | float) and resolution > 0 else None
     else:
         microns = picture.microns_per_pixel
-    overlay = draw_overlay(picture.pixels, weights, x, y, size, picture.scale, title=bag_id, microns_per_pixel=microns)
+    overlay = draw_overlay(picture.pixels, weights, x, y, size, picture.scale, title=title, microns_per_pixel=microns)
+    labels = _known_labels(store, chosen)
     if labels is None:
         return overlay
     truth = label_map(labels, x, y, size, picture.scale, (picture.pixels.shape[0], picture.pixels.shape[1]))
     return draw_beside_truth(overlay, picture.pixels, truth, {1: "tile known to matter"}, alpha=0.45)
+
+
+def _known_labels(store: BagStore, chosen: slice) -> NDArray[np.int64] | None:
+    """Return the tile labels of a bag; None if none is known."""
+    labels = None if store.tile_labels is None else store.tile_labels[chosen]
+    return None if labels is None or (labels < 0).all() else labels
 
 
 def _positions(store: BagStore, chosen: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from sklearn.metrics import roc_curve
+
+from milpath.reports.figures import confusion_plot, histogram_plot, precision_recall_plot, roc_plot
+from milpath.reports.outcomes import make_outcomes
+from milpath.reports.plot_style import DASHES, MAX_POINTS
+from milpath.reports.weighted_metrics import METRICS
+
+NAMES = ["benign", "malignant"]
+
+
+def test_the_roc_curve_is_that_of_scikit_learn_and_its_name_holds_the_area(binary):
+    plot = roc_plot({"test": binary}, NAMES)
+    x, y, _ = roc_curve(binary.labels, binary.probabilities[:, 1])
+    assert plot.figure.data[0].x == pytest.approx(x, abs=1e-5)
+    assert plot.figure.data[0].y == pytest.approx(y, abs=1e-5)
+    assert f"{float(METRICS['auroc'](binary)):.3f}" in plot.figure.data[0].name
+    assert plot.words.startswith("Test: area under the curve")
+
+
+def test_each_class_has_a_curve_against_the_rest_with_a_dash_of_its_own(ordinal):
+    names = [f"ISUP {number}" for number in range(6)]
+    plot = roc_plot({"test": ordinal, "val": ordinal}, names)
+    curves = [trace for trace in plot.figure.data if trace.name.startswith("ISUP")]
+    assert len(curves) == 6
+    assert [curve.line.dash for curve in curves] == list(DASHES)
+    assert len({curve.line.color for curve in curves}) == 6
+    assert plot.words.startswith("ISUP 0:")
+
+
+def test_long_curves_are_thinned_and_keep_their_ends():
+    generator = np.random.default_rng(0)
+    labels, positive = generator.integers(2, size=20_000), generator.random(20_000)
+    outcomes = make_outcomes(labels, np.stack([1 - positive, positive], 1), "binary")
+    trace = precision_recall_plot({"test": outcomes}, NAMES).figure.data[0]
+    assert len(trace.x) <= MAX_POINTS
+    assert (trace.x[0], trace.x[-1]) == (1.0, 0.0)
+
+
+def test_one_class_alone_has_no_curve_and_says_so():
+    outcomes = make_outcomes([1, 1], np.array([[0.4, 0.6], [0.3, 0.7]]), "binary")
+    plot = roc_plot({"test": outcomes}, NAMES)
+    assert plot.words == "Undefined: the split has bags of one class only."
+
+
+def test_the_confusion_matrix_counts_bags(nominal):
+    plot = confusion_plot(nominal, list("abcd"))
+    counts = np.array(plot.figure.data[0].text)
+    assert counts.sum() == nominal.num_bags
+    assert np.trace(counts) == nominal.correct.sum()
+    assert np.array(plot.figure.data[0].z).sum(axis=1) == pytest.approx(1)
+
+
+def test_the_histogram_holds_every_bag_once(binary, nominal):
+    for outcomes, names in ((binary, NAMES), (nominal, list("abcd"))):
+        plot = histogram_plot(outcomes, names, threshold=0.4)
+        assert [sum(trace.y) for trace in plot.figure.data] == np.bincount(outcomes.labels).tolist()
