@@ -57,7 +57,7 @@ def run(config: DictConfig) -> Metrics:
         return {}
     record_run(config, run_dir, datamodule.description)
     datamodule.split_frame().to_csv(run_dir / "splits.csv", index=False)
-    return write_run(run_dir, predictions, datamodule, card)
+    return write_run(run_dir, predictions, datamodule, card, report=config.report)
 
 
 def _data_config(config: DictConfig, card: Card) -> DictConfig:

@@ -13,6 +13,7 @@ from milpath.data.predictions import Predictions
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, update_card
 from milpath.reports.decision import Decision, choose_decision, decide
+from milpath.reports.page import write_report
 from milpath.reports.summary import summary_table
 from milpath.training.classifier import MILClassifier
 from milpath.training.prediction import predict_splits
@@ -44,10 +45,12 @@ def finish_run(
     card = replace(classifier.card(), **vars(decision))
     if best.exists():
         update_card(best, **vars(decision))
-    return write_run(run_dir, predictions, datamodule, card)
+    return write_run(run_dir, predictions, datamodule, card, report=config.report)
 
 
-def write_run(run_dir: Path, predictions: Predictions, datamodule: BagDataModule, card: Card) -> Metrics:
+def write_run(
+    run_dir: Path, predictions: Predictions, datamodule: BagDataModule, card: Card, *, report: bool = True
+) -> Metrics:
     """Write metrics, predictions and report of a run, and print its table.
 
     Args:
@@ -55,11 +58,23 @@ def write_run(run_dir: Path, predictions: Predictions, datamodule: BagDataModule
         predictions: Of every split that counts, at temperature 1.
         datamodule: Where the bags, their pictures and their providers come from.
         card: What the network was trained for, and the decision made on validation.
+        report: Whether to write `report.html` and its pictures.
     """
     decision = Decision(card.threshold, card.temperature, card.defer_below)
     calls = decide(predictions.probabilities.astype(np.float64), card.task, decision)
     predictions = replace(predictions, probabilities=calls.probabilities.astype(np.float32), predicted=calls.predicted)
     metrics = write_results(run_dir, predictions, card.task, card.threshold)
+    if report:
+        page = write_report(
+            run_dir,
+            task=card.task,
+            threshold=card.threshold,
+            defer_below=card.defer_below,
+            bags=datamodule.label_frame,
+            store=datamodule.tile_store,
+            group_column=datamodule.group_column,
+        )
+        Console().print(f"report: {page}")
     Console().print(summary_table(metrics, title=str(run_dir)))
     return metrics
 

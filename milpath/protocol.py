@@ -150,7 +150,8 @@ def _run_training(training: Training) -> None:
     failure = training.run_dir / FAILURE
     failure.unlink(missing_ok=True)
     try:
-        run(compose_training((*training.overrides, "resume_from=auto", "callbacks.progress=null")))
+        quiet = ("resume_from=auto", "trainer.enable_progress_bar=false", "callbacks.progress=null")
+        run(compose_training((*training.overrides, *quiet)))
     except Exception as error:
         write_text(failure, f"{type(error).__name__}: {error}\n")
 

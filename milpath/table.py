@@ -14,8 +14,10 @@ from rich.markdown import Markdown
 from milpath.build import build_datamodule
 from milpath.command import command
 from milpath.protocol import Training, compose_training, plan_trainings, run_trainings, save_plan
+from milpath.provenance import describe_environment
 from milpath.reports.method_table import FoldResult, MethodTable, compare_methods
 from milpath.reports.run_folder import read_fold
+from milpath.reports.table_page import write_table_report
 from milpath.reports.tables import as_markdown, write_table
 
 
@@ -59,6 +61,7 @@ def run(config: DictConfig) -> MethodTable:
         seed=config.seed,
     )
     write_table(table, output)
+    write_table_report(table, output, describe_environment())
     Console().print(Markdown(as_markdown(table)))
     return table
 

@@ -15,7 +15,7 @@ WORDS = [
     "folds=2",
     "repeats=2",
     "output=table",
-    f"overrides=[{','.join([*OVERRIDES, 'trainer.max_epochs=1', 'data.val_fraction=0.3'])}]",
+    f"overrides={[*OVERRIDES, 'trainer.max_epochs=1', 'data.val_fraction=0.3']}",
 ]
 
 
