@@ -40,9 +40,7 @@ class Asker:
 
         if asynchronous and s3_prefix is None:
             raise ValueError("an asynchronous endpoint reads from S3: add s3_prefix=s3://bucket/folder/")
-        patient = Config(
-            retries={"mode": "standard", "max_attempts": 10}, max_pool_connections=64, read_timeout=90
-        )
+        patient = Config(retries={"mode": "standard", "max_attempts": 10}, max_pool_connections=64, read_timeout=90)
         self.client = account.client("sagemaker-runtime", config=patient)
         self.s3 = account.client("s3", config=patient)
         self.endpoint = endpoint

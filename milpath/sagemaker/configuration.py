@@ -108,8 +108,14 @@ def compose_job() -> tuple[DictConfig, list[str]]:
     Returns:
         The configuration of the training and the command line that gives it.
     """
-    overrides = job_overrides(list(HydraConfig.get().overrides.task))
+    overrides = job_overrides(command_line())
     return compose("train", overrides), overrides
+
+
+def command_line() -> list[str]:
+    """Return the words of the running command as they were typed: `${paths.data_dir}` is resolved inside the job."""
+    words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return [str(word) for word in words]
 
 
 def own_config_dirs() -> list[Path]:

@@ -1,35 +1,37 @@
 """`code/inference.py` of `model.tar.gz`: the four functions under the names that SageMaker's toolkit looks for.
 
-The toolkit answers any exception with 500 and a stack trace, but its own kind with the status and the line it carries.
+The toolkit answers any exception with its stack trace, so a request that is refused goes on as a value and becomes a
+status and one line at the end.
 """
 
-from collections.abc import Callable
-from functools import wraps
-from importlib import import_module
-from typing import ParamSpec, TypeVar
+import json
+from typing import Any
 
-from milpath.sagemaker import serve
+from milpath.sagemaker.answer import JSON, Answer
 from milpath.sagemaker.bad_request import BadRequestError
+from milpath.sagemaker.serve import Endpoint, input_fn, model_fn
+from milpath.sagemaker.serve import output_fn as write
+from milpath.sagemaker.serve import predict_fn as predict
 
-P = ParamSpec("P")
-R = TypeVar("R")
+__all__ = ["input_fn", "model_fn", "output_fn", "predict_fn"]
 
-
-def _in_toolkit_words(function: Callable[P, R]) -> Callable[P, R]:
-    """Say no in the toolkit's way."""
-
-    @wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except BadRequestError as error:
-            refuse = import_module("sagemaker_inference.errors").BaseInferenceToolkitError
-            raise refuse(error.status, str(error), str(error)) from None
-
-    return wrapped
+Prediction = tuple[Endpoint, list[Answer]]
 
 
-model_fn = serve.model_fn
-input_fn = _in_toolkit_words(serve.input_fn)
-predict_fn = _in_toolkit_words(serve.predict_fn)
-output_fn = _in_toolkit_words(serve.output_fn)
+def predict_fn(data: tuple[bytes, str], endpoint: Endpoint, context: Any = None) -> Prediction | BadRequestError:
+    """Read the body and ask the network, or say why not."""
+    try:
+        return predict(data, endpoint)
+    except BadRequestError as error:
+        return error
+
+
+def output_fn(prediction: Prediction | BadRequestError, accept: str, context: Any) -> tuple[bytes, str]:
+    """Write the answers down as the client wishes, or the reason with its status."""
+    try:
+        if isinstance(prediction, BadRequestError):
+            raise prediction
+        return write(prediction, accept)
+    except BadRequestError as error:
+        context.set_response_status(code=error.status, phrase=str(error))
+        return json.dumps({"error": str(error)}).encode(), JSON

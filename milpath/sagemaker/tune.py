@@ -8,13 +8,12 @@ import sys
 from typing import Any, cast
 
 from hydra import compose
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.command import command
 from milpath.sagemaker import submit
 from milpath.sagemaker.aws import explained, open_sdk, sdk
-from milpath.sagemaker.configuration import TUNE, job_overrides, override_key, settings_of
+from milpath.sagemaker.configuration import TUNE, command_line, job_overrides, override_key, settings_of
 from milpath.sagemaker.job import prepare_job
 from milpath.sagemaker.request import metric_definition
 from milpath.sagemaker.tuning import STRATEGIES, Range, read_ranges, sdk_ranges
@@ -71,7 +70,7 @@ def run(config: DictConfig) -> str | None:
 def _require_keys(ranges: list[Range]) -> None:
     """Compose the training with a value of each range, so that a typo costs nothing."""
     keys = {item.key for item in ranges}
-    words = [word for word in job_overrides(HydraConfig.get().overrides.task) if override_key(word) not in keys]
+    words = [word for word in job_overrides(command_line()) if override_key(word) not in keys]
     compose("train", [*words, *(item.example for item in ranges)])
 
 

@@ -8,7 +8,7 @@ from milpath.sagemaker import launch
 from milpath.sagemaker.aws import sdk
 from tests.sagemaker.conftest import REGION, ROLE
 
-SMALL = ["data=synthetic", "data.num_slides=24", "seed=5"]
+SMALL = ["data=synthetic", "data.num_slides=24", "seed=5", "data.stores_dir=${paths.data_dir}/stores"]
 GIVEN = ["sagemaker.bucket=slides", "sagemaker.training=s3://slides/panda", f"sagemaker.role={ROLE}"]
 
 

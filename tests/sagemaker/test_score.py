@@ -126,8 +126,8 @@ def test_what_cannot_be_scored_is_one_line(endpoint, words, folder):
     with pytest.raises(FileExistsError, match="holds results already; give another run_name"):
         scored(words, "run_name=twice")
     with pytest.raises(ValueError, match="the endpoint tells benign, malignant apart, but the data have "):
-        scored(words, "run_name=other", "data.target=isup", "data.num_folds=2")
-    with pytest.raises(ValueError, match=r"bag 'synthetic.*expected \(tiles, 32, 32, 3\) uint8"):
+        scored(words, "run_name=other", "data.target=isup", "data.num_folds=2", "data.val_fraction=0.2")
+    with pytest.raises(ValueError, match=r"bag '[0-9a-f]{32}': 400"):
         scored(words, "run_name=size", "data.tile_size=48")
     with pytest.raises(ValueError, match=r"splits=\['train2'\] has none"):
         scored(words, "run_name=none", "splits=[train2]")
