@@ -226,3 +226,17 @@ def test_nothing_half_written_is_left_behind(network, tmp_path):
     with pytest.raises(TypeError):
         save_network(network, tmp_path / "network.pt", colour="red")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_leaves_the_old_file_as_it_was(network, path, monkeypatch):
+    before = path.read_bytes()
+
+    def full_disk(content, target):
+        target.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_network(network, path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]

@@ -99,7 +99,7 @@ def _timm_network(name: str, pretrained: bool) -> _Built:
     timm = import_extra("timm")
     architecture = _LITE0_OF_TIMM if name == LITE0 else name.removeprefix("timm/")
     # Only names that timm lists: "hf-hub:..." and "local-dir:..." would fetch a network from where a checkpoint says.
-    if not timm.is_model(architecture) or ":" in architecture:
+    if not timm.is_model(architecture):
         raise ValueError(
             f"timm {timm.__version__} has no architecture {architecture!r}; timm.list_models() has them all"
         )
