@@ -71,8 +71,41 @@ def cut_grid(image: NDArray[np.uint8], tile_size: int) -> Tiles:
     pixels = padded.reshape(rows, tile_size, columns, tile_size, 3).swapaxes(1, 2).reshape(-1, tile_size, tile_size, 3)
     index = np.arange(rows * columns)
     y, x = np.divmod(index, columns)
-    sums = pixels.sum(axis=(1, 2, 3), dtype=np.int64)
+    sums = tile_sums(padded, tile_size).ravel()
     return Tiles(pixels, x * tile_size - padding.left, y * tile_size - padding.top, index, sums)
+
+
+def tile_sums(pixels: NDArray[np.uint8], tile_size: int, stride: int | None = None) -> NDArray[np.int64]:
+    """Return the sum of all pixel values of each tile of a region, row by row.
+
+    Args:
+        pixels: uint8 `(height, width, 3)` that begins with a tile and ends with one.
+        tile_size: Side of a tile in pixels.
+        stride: Pixels from one tile to the next, `tile_size` if None.
+
+    Returns:
+        `(rows, columns)`.
+
+    Example:
+        >>> tile_sums(np.ones((4, 6, 3), np.uint8), 2).tolist()
+        [[12, 12, 12], [12, 12, 12]]
+    """
+    stride = stride or tile_size
+    height, width = pixels.shape[:2]
+    rows, columns = (height - tile_size) // stride + 1, (width - tile_size) // stride + 1
+    # 257 rows of bytes are the most whose sum fits into 16 bits, which is three times as fast as 32.
+    narrow = np.uint16 if tile_size <= 257 else np.uint32
+    flat = pixels.reshape(height, -1)
+    before = np.zeros(width + 1, np.int64)
+    starts = np.arange(columns) * stride
+    sums = np.empty((rows, columns), np.int64)
+    for row in range(rows):
+        lines = flat[row * stride : row * stride + tile_size]
+        np.cumsum(
+            np.add.reduce(lines, axis=0, dtype=narrow).reshape(width, 3).sum(axis=1, dtype=np.int64), out=before[1:]
+        )
+        sums[row] = before[starts + tile_size] - before[starts]
+    return sums
 
 
 def cut_darkest(image: NDArray[np.uint8], tile_size: int = 128, num_tiles: int = 16) -> Tiles:

@@ -1,0 +1,116 @@
+"""The finished work on one slide, in a folder of its own that appears whole or not at all."""
+
+import io
+import shutil
+import uuid
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from milpath.slides.cutting import choose_places, cut_places
+from milpath.slides.options import TileOptions
+from milpath.slides.overview import draw_choice, encode_picture
+from milpath.slides.places import Places
+from milpath.slides.reader import open_slide
+from milpath.slides.slide_job import SlideJob, SlideRecord
+from milpath.slides.tile_rows import read_labels, tile_rows
+from milpath.slides.view import SlideView, view_slide
+
+TILES, ROWS, PICTURE = "tiles.npy", "tiles.csv", "overview.jpg"
+
+
+class OutputError(Exception):
+    """Nothing more can be written: the disk is full or gone. No fault of the slide at work."""
+
+
+def write_slide_bag(job: SlideJob) -> SlideRecord:
+    """Cut a slide into the folder of its part, and into PNG files if asked.
+
+    Raises:
+        FileNotFoundError: If a file is not there.
+        ValueError: If the slide or its mask cannot be read, or the slide shows nothing.
+        OutputError: If the results cannot be written.
+    """
+    part_dir, status = Path(job.part_dir), Path(job.path).stat()
+    # Machines that share the disk may work on parts side by side.
+    partial = part_dir.with_name(f".{part_dir.name}.{uuid.uuid4().hex[:12]}")
+    try:
+        with open_slide(job.path) as slide:
+            view = view_slide(slide, job.options)
+            places = choose_places(view, job.options)
+            with writing():
+                partial.mkdir(parents=True)
+            _write_tiles(partial / TILES, view, places, job.options)
+            rows = tile_rows(job, view, places, read_labels(job, view, places))
+            picture = encode_picture(draw_choice(view, places, job.options.tile_size))
+        with writing():
+            (partial / ROWS).write_text(rows, encoding="utf-8", newline="")
+            (partial / PICTURE).write_bytes(picture)
+            record = SlideRecord(
+                job.bag_id, status.st_size, status.st_mtime_ns, len(places.number), crc32_of(partial / TILES),
+                view.level, view.downsample, view.microns_per_pixel, job.mask is not None,
+            )  # fmt: skip
+            record.write(partial)
+            if job.png_dir is not None:
+                _write_png(partial / TILES, Path(job.png_dir), job.bag_id)
+            shutil.rmtree(part_dir, ignore_errors=True)
+            partial.replace(part_dir)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return record
+
+
+def crc32_of(path: Path) -> int:
+    """Return the checksum of a file."""
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            value = zlib.crc32(block, value)
+    return value
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Tell a failure to write from a failure to read."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(str(error)) from error
+
+
+def _write_tiles(path: Path, view: SlideView, places: Places, options: TileOptions) -> None:
+    """Write the tiles as they come, each at its place in the file."""
+    shape = (len(places.number), options.tile_size, options.tile_size, 3)
+    # Tiles are never mapped for writing: a full disk would end the process instead of raising an error.
+    with writing():
+        file = path.open("wb", buffering=0)
+    with file:
+        with writing():
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            start = file.tell()
+        for positions, tiles in cut_places(view, places, options):
+            with writing():
+                _write_at(file, start, positions, tiles)
+
+
+def _write_at(file: io.FileIO, start: int, positions: NDArray[np.int64], tiles: NDArray[np.uint8]) -> None:
+    """Write tiles at their places; a file without a buffer may take less than it was given."""
+    for position, tile in zip(positions, tiles, strict=True):
+        data = memoryview(tile.tobytes())
+        file.seek(start + int(position) * len(data))
+        while data:
+            data = data[file.write(data) :]
+
+
+def _write_png(tiles: Path, png_dir: Path, bag_id: str) -> None:
+    """Write `{bag_id}_{i}.png`, the layout of the published PANDA tile set."""
+    for number, tile in enumerate(np.load(tiles, mmap_mode="r", allow_pickle=False)):
+        path = png_dir / f"{bag_id}_{number}.png"
+        partial = path.with_name(f".{uuid.uuid4().hex[:12]}.png")
+        partial.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(tile)))
+        partial.replace(path)

@@ -1,0 +1,116 @@
+"""What a mask says of tiles: how much of their tissue is cancer, and of which pattern."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milpath.slides.places import Places, read_places
+from milpath.slides.rgb import WHITE
+from milpath.slides.slide import Slide
+from milpath.slides.view import SlideView
+
+
+class MaskLabels(NamedTuple):
+    """What the values of a mask mean, by whom it was drawn.
+
+    Attributes:
+        tissue: Values of tissue.
+        cancer: Values of cancer among them.
+        patterns: Value to Gleason pattern.
+        largest: No value is larger.
+    """
+
+    tissue: tuple[int, ...]
+    cancer: tuple[int, ...]
+    patterns: dict[int, int]
+    largest: int
+
+
+# Bulten et al. Artificial intelligence for diagnosis and Gleason grading of prostate cancer: the PANDA challenge. Nature
+# Medicine, 2022; the meaning of the values stands on the data page of the challenge.
+MASK_LABELS = {
+    "radboud": MaskLabels((1, 2, 3, 4, 5), (3, 4, 5), {3: 3, 4: 4, 5: 5}, 5),
+    "karolinska": MaskLabels((1, 2), (2,), {}, 2),
+}
+
+
+class TileLabels(NamedTuple):
+    """What a mask says of each tile.
+
+    Attributes:
+        tile_label: 1 where there is cancer, 0 where there is none, -1 for a white tile that fills the bag up.
+        cancer_fraction: Part of the tissue that is cancer in [0, 1], NaN without tissue.
+        gleason_pattern: The most frequent pattern (3, 4 or 5; of equally frequent ones the higher), 0 where there is none
+            or the provider marked none.
+    """
+
+    tile_label: NDArray[np.int64]
+    cancer_fraction: NDArray[np.float64]
+    gleason_pattern: NDArray[np.int64]
+
+
+def label_tiles(mask: Slide, view: SlideView, places: Places, tile_size: int, provider: str) -> TileLabels:
+    """Return what a PANDA mask says of the tiles of a slide.
+
+    Args:
+        mask: Open mask of the slide; the value lies in the red channel.
+        view: The slide as its tiles were cut.
+        places: The tiles.
+        tile_size: Their side in pixels of the view.
+        provider: "radboud" or "karolinska".
+
+    Raises:
+        ValueError: If the mask has no level of the size of the slide's, or values that the provider does not use.
+    """
+    if provider not in MASK_LABELS:
+        raise ValueError(
+            f"data_provider of {view.slide.path.name} is {provider!r}; masks are known of {', '.join(MASK_LABELS)}"
+        )
+    meaning, counts = MASK_LABELS[provider], _count_values(mask, view, places, tile_size)
+    if counts[:, meaning.largest + 1 :].any():
+        wrong = int(np.flatnonzero(counts.any(axis=0))[-1])
+        raise ValueError(
+            f"{mask.path.name} has the value {wrong}; masks of {provider} have 0 to {meaning.largest}; "
+            "check data_provider and the mask"
+        )
+    tissue, cancer = counts[:, meaning.tissue].sum(axis=1), counts[:, meaning.cancer].sum(axis=1)
+    fraction = np.divide(cancer, tissue, out=np.full(len(counts), np.nan), where=tissue > 0)
+    patterns = sorted(meaning.patterns, reverse=True)
+    pattern = np.zeros(len(counts), np.int64)
+    if patterns:
+        found = counts[:, patterns]
+        names = np.array([meaning.patterns[value] for value in patterns])
+        pattern = np.where(found.any(axis=1), names[found.argmax(axis=1)], 0)
+    return TileLabels(np.where(places.number < 0, -1, cancer > 0), fraction, pattern)
+
+
+def _matching_level(mask: Slide, view: SlideView) -> int:
+    """Return the level of a mask that lies pixel on pixel over the level of the slide that was read."""
+    wanted = view.slide.level_sizes[view.level]
+    if wanted not in mask.level_sizes:
+        sizes = ", ".join(f"{width} x {height}" for width, height in mask.level_sizes)
+        raise ValueError(
+            f"{mask.path.name} has levels of {sizes} px, none of {wanted.width} x {wanted.height} px as level {view.level} "
+            "of its slide; get the mask that belongs to the slide"
+        )
+    return mask.level_sizes.index(wanted)
+
+
+def _count_values(mask: Slide, view: SlideView, places: Places, tile_size: int) -> NDArray[np.int64]:
+    """Return how many pixels of each tile have each value, `(tiles, 256)`; what lies outside the slide counts not at all."""
+    over = SlideView(mask, _matching_level(mask, view))
+    # Values must not be mixed: where the slide is resampled, the mask is read as it is.
+    x, y = (np.round(corner * view.scale).astype(np.int64) for corner in (places.x, places.y))
+    side = max(1, round(tile_size * view.scale))
+    counts = np.zeros((len(places.number), 256), np.int64)
+    for positions, tiles in read_places(over, Places(x, y, places.number), side):
+        for position, tile in zip(positions, tiles, strict=True):
+            counts[position] = np.bincount(tile[:, :, 0].ravel(), minlength=256)
+    spans = [
+        np.clip(corner + side, 0, limit) - np.clip(corner, 0, limit)
+        for corner, limit in zip((x, y), over.size, strict=True)
+    ]
+    counts[:, WHITE] -= side * side - spans[0] * spans[1]
+    counts[places.number < 0] = 0
+    return counts

@@ -1,0 +1,89 @@
+"""How slides become tiles: every choice in one place, checked before any work."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+METHODS = ("darkest", "tissue", "grid")
+_MAX_TILE_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class TileOptions:
+    """How a slide becomes tiles.
+
+    Attributes:
+        method: "darkest" keeps the `num_tiles` tiles with the lowest pixel sum and fills up with white: the rule of the
+            published PANDA tile set. "tissue" keeps the tiles with most tissue, at most `num_tiles`. "grid" keeps all.
+        num_tiles: Tiles of a bag; None keeps all ("tissue": all with enough tissue). "grid" does not use it.
+        tile_size: Width and height of a tile in pixels.
+        level: Level of the pyramid, 0 is the largest, -1 the smallest.
+        microns_per_pixel: Resolution of the tiles instead of a level; what is read is resampled to it.
+        overlap: Pixels that neighbouring tiles share, less than `tile_size`.
+        min_tissue: "tissue" keeps tiles with at least this fraction of tissue, in (0, 1].
+        slide_microns_per_pixel: Resolution of level 0 for slides that do not state it.
+
+    Example:
+        >>> TileOptions(method="tissue", num_tiles=None, microns_per_pixel=2.0).tile_size
+        128
+    """
+
+    method: str = "darkest"
+    num_tiles: int | None = 16
+    tile_size: int = 128
+    level: int = -1
+    microns_per_pixel: float | None = None
+    overlap: int = 0
+    min_tissue: float = 0.25
+    slide_microns_per_pixel: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method={self.method} is unknown; it must be one of {', '.join(METHODS)}")
+        _require_whole("tile_size", self.tile_size, 1, _MAX_TILE_SIZE)
+        _require_whole("level", self.level)
+        _require_whole("overlap", self.overlap, 0, self.tile_size - 1)
+        if self.num_tiles is not None:
+            _require_whole("num_tiles", self.num_tiles, 1)
+        if not 0 < self.min_tissue <= 1:
+            raise ValueError(f"min_tissue={self.min_tissue} must be above 0 and at most 1")
+        for name in ("microns_per_pixel", "slide_microns_per_pixel"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1000:
+                raise ValueError(f"{name}={value} must be above 0 and below 1000 (typical: 0.25 to 16)")
+        if self.microns_per_pixel is not None and self.level != -1:
+            raise ValueError(f"give level={self.level} or microns_per_pixel={self.microns_per_pixel}, not both")
+
+    @classmethod
+    def from_tiling(cls, tiling: Mapping[str, Any]) -> "TileOptions":
+        """Return the options that a store or a checkpoint keeps as `tiling`.
+
+        Raises:
+            ValueError: If the tiles were not cut from slides by a rule of this module.
+        """
+        if tiling.get("method") not in METHODS:
+            raise ValueError(
+                f"tiles were made by {tiling.get('method')!r}, which cannot cut slides; train on tiles of "
+                f"python -m milpath.tile (method={'|'.join(METHODS)})"
+            )
+        names = cls.__dataclass_fields__
+        return cls(**{name: value for name, value in tiling.items() if name in names})
+
+    def to_tiling(self) -> dict[str, Any]:
+        """Return plain values for `store.json` and checkpoints."""
+        values = asdict(self)
+        if self.method == "grid":
+            values["num_tiles"] = None
+        if self.method != "tissue":
+            del values["min_tissue"]
+        return values
+
+
+def _require_whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:
+    """Refuse what is no whole number in the range."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name}={value} must be a whole number")
+    if least is not None and value < least:
+        raise ValueError(f"{name}={value} must be at least {least}")
+    if most is not None and value > most:
+        raise ValueError(f"{name}={value} must be at most {most}")

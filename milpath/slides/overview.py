@@ -1,0 +1,68 @@
+"""Pictures for a person to look at: which tiles of a slide were chosen."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from milpath.slides.heatmap import outline_tiles, tile_span
+from milpath.slides.picture_frame import FAINT, INK, fit_text, font
+from milpath.slides.places import Places
+from milpath.slides.view import SlideView, thumbnail
+
+CELL_SIZE = 384
+COLUMNS, ROWS = 6, 4
+_CAPTION = 22
+_GAP = 8
+# What was not chosen keeps this part of its strength.
+_FAINT = 0.35
+
+
+def draw_choice(view: SlideView, places: Places, tile_size: int, max_size: int = CELL_SIZE) -> NDArray[np.uint8]:
+    """Return the thumbnail of a slide with the chosen tiles outlined and the rest faint.
+
+    Args:
+        view: The slide as its tiles were cut.
+        places: The chosen tiles.
+        tile_size: Their side in pixels of the view.
+        max_size: Longer side of the picture in pixels at most.
+    """
+    picture, downsample = thumbnail(view.slide, max_size)
+    scale = view.downsample / downsample
+    chosen = np.zeros(picture.shape[:2], bool)
+    real = places.number >= 0
+    x, y = places.x[real].astype(np.float64), places.y[real].astype(np.float64)
+    for left, top in zip(x, y, strict=True):
+        rows = tile_span(top, tile_size, scale, picture.shape[0])
+        chosen[rows, tile_span(left, tile_size, scale, picture.shape[1])] = True
+    faint = 255 - ((255 - picture) * _FAINT).astype(np.uint8)
+    return outline_tiles(np.where(chosen[:, :, None], picture, faint), x, y, tile_size, scale)
+
+
+def encode_picture(picture: NDArray[np.uint8]) -> bytes:
+    """Return a small JPEG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def draw_sheet(cells: Sequence[tuple[str, str, Path]]) -> Image.Image:
+    """Return a contact sheet.
+
+    Args:
+        cells: At most `ROWS * COLUMNS` slides: name, a few words about it, and its picture as a file.
+    """
+    rows, columns = -(-len(cells) // COLUMNS), min(len(cells), COLUMNS)
+    width, height = CELL_SIZE + _GAP, CELL_SIZE + _GAP + 2 * _CAPTION
+    sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (name, words, path) in enumerate(cells):
+        x, y = _GAP + number % COLUMNS * width, _GAP + number // COLUMNS * height
+        draw.text((x, y), fit_text(name, CELL_SIZE, font(bold=True)), INK, font(bold=True))
+        draw.text((x, y + _CAPTION - 4), fit_text(words, CELL_SIZE, font()), FAINT, font())
+        with Image.open(path) as picture:
+            sheet.paste(picture, (x, y + 2 * _CAPTION - 4))
+    return sheet

@@ -1,0 +1,83 @@
+"""What a worker is asked to do with one slide, and what it hands back."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from milpath.slides.options import TileOptions
+
+RECORD = "part.json"
+
+
+@dataclass(frozen=True)
+class SlideJob:
+    """One slide to be cut into a folder.
+
+    Attributes:
+        bag_id: Name of the slide.
+        path: Its file.
+        part_dir: The folder to make.
+        png_dir: Where tiles go as `{bag_id}_{i}.png`; None for nowhere.
+        mask: File of its mask; None if there is none.
+        provider: Who drew the mask; None where masks are not used at all.
+        options: How it is cut.
+    """
+
+    bag_id: str
+    path: str
+    part_dir: str
+    png_dir: str | None
+    mask: str | None
+    provider: str | None
+    options: TileOptions
+
+    def to_json(self) -> str:
+        """Return the job in one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the job that `to_json` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        return cls(**values | {"options": TileOptions(**values["options"])})
+
+
+@dataclass(frozen=True)
+class SlideRecord:
+    """What a store needs to know of a finished slide; its presence says that the slide is finished.
+
+    Attributes:
+        bag_id: Name of the slide.
+        file_size: Bytes of its file when it was cut.
+        file_time: Time of its last change, in nanoseconds.
+        num_tiles: Tiles of its bag.
+        crc32: Checksum of the file of tiles.
+        level: Level of the pyramid that was read.
+        downsample: Pixels of level 0 per pixel of a tile.
+        microns_per_pixel: Of the tiles; None if not known.
+        has_mask: Whether there was a mask.
+    """
+
+    bag_id: str
+    file_size: int
+    file_time: int
+    num_tiles: int
+    crc32: int
+    level: int
+    downsample: float
+    microns_per_pixel: float | None
+    has_mask: bool
+
+    def write(self, part_dir: Path) -> None:
+        """Write the record into the folder of a part."""
+        (part_dir / RECORD).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, part_dir: Path) -> Self | None:
+        """Return the record of a finished slide, None if it is not finished."""
+        try:
+            return cls(**json.loads((part_dir / RECORD).read_text(encoding="utf-8")))
+        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+            # Half a record is what a machine that lost power may leave: the slide is cut again.
+            return None
