@@ -26,12 +26,14 @@ def predict_fn(data: tuple[bytes, str], endpoint: Endpoint, context: Any = None)
         return error
 
 
-def output_fn(prediction: Prediction | BadRequestError, accept: str, context: Any) -> tuple[bytes, str]:
+def output_fn(prediction: Prediction | BadRequestError, accept: str, context: Any = None) -> tuple[bytes, str]:
     """Write the answers down as the client wishes, or the reason with its status."""
     try:
         if isinstance(prediction, BadRequestError):
             raise prediction
         return write(prediction, accept)
     except BadRequestError as error:
+        if context is None:
+            raise
         context.set_response_status(code=error.status, phrase=str(error))
         return json.dumps({"error": str(error)}).encode(), JSON

@@ -22,6 +22,7 @@ PINNED = (
     "omegaconf",
     "pillow",
     "pandas",
+    "scipy",
     "scikit-learn",
     "filelock",
     "rich",
@@ -29,6 +30,7 @@ PINNED = (
     "matplotlib",
     "plotly",
     "jinja2",
+    "markupsafe",
     "h5py",
     "tifffile",
     "imagecodecs",
@@ -72,6 +74,10 @@ def write_source(
         content |= {f"configs_{number}/{name}": data for name, data in read_folder(folder).items()}
     job = {"overrides": list(overrides), "config_dirs": [f"configs_{number}" for number in range(len(config_dirs))]}
     content[JOB_FILE] = (json.dumps(job, indent=2) + "\n").encode()
+    # So the library knows its own version inside the job, where it is not installed.
+    own = _installed("milpath")
+    metadata = f"Metadata-Version: 2.1\nName: milpath\nVersion: {own}\n"
+    content[f"milpath-{own}.dist-info/METADATA"] = metadata.encode()
     content["train.py"] = _PROGRAM.encode()
     content["requirements.txt"] = _requirements(requirements).encode()
     path.write_bytes(archive(content))

@@ -1,6 +1,7 @@
 """What SageMaker's real toolkits do with a job of milpath. Started by check_toolkit.sh."""
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -30,6 +31,7 @@ from toolkit_job import SMALL, lay_out, run, start
 from milpath.sagemaker.request import metric_definition
 from milpath.sagemaker.serve import Endpoint
 
+LONG = [word for word in SMALL if "max_epochs" not in word] + ["trainer.max_epochs=30"]
 TOOLKIT = Path(os.environ["SAGEMAKER_TOOLKIT"])
 
 
@@ -120,42 +122,49 @@ def test_a_failure_is_one_line_where_sagemaker_shows_it(folder, words, hyperpara
     assert not (base / "model/network.pt").exists()
 
 
+@pytest.fixture(scope="module")
+def long(folder):
+    """Thirty epochs without interruption."""
+    base = folder / "long"
+    lay_out(base, LONG, processes_per_instance=1, hyperparameters={"data__batch_size": "8"})
+    status, log = run(base, TOOLKIT)
+    assert status == 0, log[-3000:]
+    return base
+
+
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_job_that_is_killed_ends_as_if_it_had_not_been(folder, one, processes):
+def test_a_job_that_is_killed_while_it_trains_ends_as_if_it_had_not_been(folder, long, processes):
     base = folder / f"killed_{processes}"
-    batch = {"data__batch_size": str(8 // processes)}
-    lay_out(base, SMALL, processes_per_instance=processes, hyperparameters=batch)
-    kills, seed = 0, int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(10**6)))
+    lay_out(base, LONG, processes_per_instance=processes, hyperparameters={"data__batch_size": str(8 // processes)})
+    seed = int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(10**6)))
     chance = random.Random(seed)
-    print(f"KILL_SEED={seed}")
+    kills = []
     while True:
         process = start(base, TOOLKIT)
-        lines = []
-        reader = threading.Thread(target=lambda p=process, kept=lines: kept.extend(p.stdout))
-        reader.start()
-        # Somewhere between the imports and the end; three times at most, then the job may finish.
-        deadline = time.monotonic() + (chance.uniform(6, 16) if kills < 3 else 540)
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            kill_children_of(base)
-            process.wait()
-            reader.join()
-            kills += 1
-            continue
-        reader.join()
-        assert process.returncode == 0, "".join(lines)[-3000:]
-        break
-    print(f"killed {kills} times")
-    for name, value in weights(one[0]).items():
+        # The first line of an epoch says that it trains; then some moment of the seconds that follow, three times.
+        last, log = "", []
+        for line in process.stdout:
+            log.append(line)
+            if (found := re.search(r"epoch=\d+ ", line)) and len(kills) < 3:
+                last = found[0]
+                threading.Timer(chance.uniform(0, 1.5), end_container, (base,)).start()
+                break
+        log += process.stdout
+        status = process.wait()
+        if status == 0:
+            break
+        assert last, "".join(log)[-3000:]
+        kills.append(next(iter(reversed(re.findall(r"epoch=\d+ ", "".join(log)))), last))
+        time.sleep(1)
+    print(f"KILL_SEED={seed}: killed after {', '.join(kills) or 'nothing'}")
+    for name, value in weights(long).items():
         torch.testing.assert_close(weights(base)[name], value, atol=0 if processes == 1 else 1e-5, rtol=1e-5)
-    for split, values in metrics(one[0]).items():
+    for split, values in metrics(long).items():
         assert metrics(base)[split] == pytest.approx(values, abs=1e-5)
 
 
-def kill_children_of(base):
-    """End the processes of a job that left its process group, as the end of a container does."""
+def end_container(base):
+    """Kill every process of a job at once, as the end of its machine does."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
@@ -164,7 +173,8 @@ def kill_children_of(base):
         except OSError:
             continue
         if f"SAGEMAKER_BASE_DIR={base}".encode() in variables:
-            os.kill(int(entry.name), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def test_the_testing_channel_is_an_independent_test_set(folder, tmp_path):

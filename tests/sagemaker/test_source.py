@@ -34,11 +34,14 @@ def test_the_archive_holds_what_the_toolkit_starts(archive):
     assert not list(folder.rglob("__pycache__"))
 
 
-def test_the_library_in_the_archive_finds_its_own_configuration(archive):
+def test_the_library_in_the_archive_finds_its_own_configuration_and_version(archive):
     folder, _ = archive()
-    program = "from milpath.configuration import CONFIG_DIR; print(CONFIG_DIR)"
+    program = (
+        "from importlib.metadata import distribution; from milpath.configuration import CONFIG_DIR;"
+        "print(distribution('milpath').locate_file('milpath')); print(CONFIG_DIR)"
+    )
     shown = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
-    assert Path(shown.stdout.strip()) == folder / "milpath" / "configs"
+    assert [Path(line) for line in shown.stdout.split("\n")[:2]] == [folder / "milpath", folder / "milpath" / "configs"]
     for name in ("train.yaml", "trainer/sagemaker.yaml", "paths/sagemaker.yaml"):
         assert (folder / "milpath" / "configs" / name).is_file()
 

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Runs the tests on the packages of AWS's last image with the SMDDP library: PyTorch 2.5.1, Python 3.11, numpy 1.26.
+# usage: scripts/sagemaker/check_smddp_image.sh [folder for the environment] [words for pytest]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+ENVIRONMENT=${1:-.venv/smddp-image}
+shift || true
+if [ ! -x "$ENVIRONMENT/bin/python" ]; then
+    "${PYTHON:-python3.11}" -m venv "$ENVIRONMENT"
+    "$ENVIRONMENT/bin/python" -m pip install --quiet --upgrade pip
+    "$ENVIRONMENT/bin/python" -m pip install --quiet torch==2.5.1 torchvision==0.20.1 \
+        --requirement milpath/sagemaker/requirements_smddp.txt \
+        pytest hypothesis packaging boto3 "moto[s3,server]" fastapi uvicorn httpx2
+    "$ENVIRONMENT/bin/python" -m pip install --quiet --no-deps --editable .
+fi
+"$ENVIRONMENT/bin/python" -c "import torch, numpy, sys; print('torch', torch.__version__, 'numpy', numpy.__version__, 'python', sys.version.split()[0])"
+# The commands that submit need the SageMaker SDK and run on a laptop, not in the image.
+OMP_NUM_THREADS=1 "$ENVIRONMENT/bin/python" -m pytest -q -p no:cacheprovider \
+    -W "ignore::DeprecationWarning" -W "ignore::FutureWarning" "${@:-tests}" \
+    --ignore tests/sagemaker/test_launch.py --ignore tests/sagemaker/test_tune.py --ignore tests/sagemaker/test_deploy.py \
+    --ignore tests/sagemaker/test_aws.py --ignore tests/sagemaker/test_request.py
