@@ -8,6 +8,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
@@ -94,6 +95,9 @@ def build_trainer(config: DictConfig) -> Trainer:
     """Return the Trainer of a configuration with its callbacks and loggers."""
     callbacks = _entries(config.get("callbacks"))
     loggers = _entries(config.get("logger"))
+    if not loggers:
+        # It has nowhere to write to, and Lightning makes an error of that.
+        callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     callbacks.append(StepSeed(config.seed))
     return cast(
         Trainer,

@@ -66,6 +66,7 @@ def _quieten() -> None:
     """Drop what the framework says about itself; what concerns the user's data still comes."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # no validation split
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
 
 

@@ -77,20 +77,41 @@ class PredictConfig:
 
 
 @dataclass
-class TableConfig:
-    """Root keys of `python -m milpath.table`."""
+class TileConfig:
+    """Root keys of `python -m milpath.tile`."""
 
-    experiment: str = MISSING
+    slides: str = MISSING
+    output: str = MISSING
+    labels: str | None = None
+    masks: str | None = None
+    method: str = "darkest"
+    num_tiles: int | None = 16
+    tile_size: int = 128
+    level: int = -1
+    microns_per_pixel: float | None = None
+    overlap: int = 0
+    min_tissue: float = 0.25
+    slide_microns_per_pixel: float | None = None
+    num_workers: int | None = None
+    write_png: bool = False
+    on_error: str = "fail"
+    overwrite: bool = False
+    shard: str | None = None
+    max_seconds: float | None = 3600.0
+
+
+@dataclass
+class TableConfig(TrainConfig):
+    """Root keys of `python -m milpath.table`: those of training, and which trainings there are."""
+
     output: str = MISSING
     methods: list[str] = field(default_factory=list)
     folds: int = 10
     repeats: int = 5
     metric: str | None = None
     published: dict[str, float] = field(default_factory=dict)
-    overrides: list[str] = field(default_factory=list)
     search: dict[str, list[Any]] = field(default_factory=dict)
     jobs: int = 1
-    seed: int = 0
     on_error: str = "fail"
 
 
@@ -98,4 +119,5 @@ _store = ConfigStore.instance()
 _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="evaluate_schema", node=EvaluateConfig)
 _store.store(name="predict_schema", node=PredictConfig)
+_store.store(name="tile_schema", node=TileConfig)
 _store.store(name="table_schema", node=TableConfig)

@@ -62,16 +62,24 @@ class Training:
 
 
 def plan_trainings(
-    experiment: str,
+    words: Sequence[str],
     methods: Sequence[str],
     folds: int,
     repeats: int,
     output: Path,
     seed: int = 0,
-    overrides: Sequence[str] = (),
     search: Mapping[str, Sequence[Any]] | None = None,
 ) -> list[Training]:
     """Return every training of a table, the folds of one method and repeat after each other.
+
+    Args:
+        words: Of the command line of `milpath.train`, for every training.
+        methods: Names in `METHODS`.
+        folds: Folds of a repeat, at least 2.
+        repeats: At least 1.
+        output: Folder of the table.
+        seed: The first of the seeds; repeats and folds count on from it.
+        search: Key to candidates.
 
     Raises:
         ValueError: If a method is unknown or named twice, or there are fewer than two folds or no repeat.
@@ -82,17 +90,16 @@ def plan_trainings(
         raise ValueError(f"methods={list(methods)} must name each method once")
     if folds < 2 or repeats < 1:
         raise ValueError(f"a table needs folds >= 2 and repeats >= 1, not folds={folds} repeats={repeats}")
-    return list(_plan(experiment, methods, folds, repeats, output, seed, overrides, search or {}))
+    return list(_plan(words, methods, folds, repeats, output, seed, search or {}))
 
 
 def _plan(
-    experiment: str,
+    words: Sequence[str],
     methods: Sequence[str],
     folds: int,
     repeats: int,
     output: Path,
     seed: int,
-    overrides: Sequence[str],
     search: Mapping[str, Sequence[Any]],
 ) -> Iterator[Training]:
     candidates = [
@@ -103,10 +110,9 @@ def _plan(
         for number, candidate in enumerate(candidates):
             runs_dir = output / "runs" / method / f"repeat_{repeat}"
             name = f"fold_{fold}" + (f"_candidate_{number}" if search else "")
-            words = (
-                f"experiment={experiment}",
+            overrides = (
+                *words,
                 *METHODS[method],
-                *overrides,
                 *candidate,
                 f"data.num_folds={folds}",
                 f"data.fold={fold}",
@@ -116,7 +122,7 @@ def _plan(
                 f"run_name={name}",
                 "report=false",
             )
-            yield Training(method, repeat, fold, candidate, runs_dir / name, words)
+            yield Training(method, repeat, fold, candidate, runs_dir / name, overrides)
 
 
 def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training]:

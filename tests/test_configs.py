@@ -30,6 +30,8 @@ NEEDS = {
     ("data", "panda_tiles"): ["data.tiles=tiles", "data.labels=labels.csv"],
     ("experiment", "panda_attention"): ["data=synthetic"],
     ("experiment", "panda_article"): ["data=synthetic", "data.augmentation=flips"],
+    ("data", "bag_store"): ["data.path=nowhere"],
+    ("data", "features"): ["data.path=nowhere", "data.labels=labels.csv"],
     ("auxiliary_loss", "clam_clustering"): ["model=clam_sb"],
     ("auxiliary_loss", "dsmil_max_instance"): ["model=dsmil"],
 }

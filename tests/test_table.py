@@ -15,7 +15,9 @@ WORDS = [
     "folds=2",
     "repeats=2",
     "output=table",
-    f"overrides={[*OVERRIDES, 'trainer.max_epochs=1', 'data.val_fraction=0.3']}",
+    *OVERRIDES,
+    "trainer.max_epochs=1",
+    "data.val_fraction=0.3",
 ]
 
 
@@ -66,7 +68,7 @@ def test_two_tables_are_not_mixed_in_one_folder(workplace):
 
 
 def test_a_search_makes_candidates_that_differ_in_what_is_searched(tmp_path):
-    plan = plan_trainings("panda_attention", ["attention"], 2, 1, tmp_path, search={"optimizer.lr": [0.1, 0.2]})
+    plan = plan_trainings([], ["attention"], 2, 1, tmp_path, search={"optimizer.lr": [0.1, 0.2]})
     assert len(plan) == 4
     assert [training.candidate for training in plan[:2]] == [("optimizer.lr=0.1",), ("optimizer.lr=0.2",)]
     assert len({training.run_dir for training in plan}) == 4
@@ -74,7 +76,7 @@ def test_a_search_makes_candidates_that_differ_in_what_is_searched(tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_composes(method, tmp_path):
-    training = plan_trainings("panda_attention", [method], 2, 1, tmp_path, overrides=["data=synthetic"])[0]
+    training = plan_trainings(["experiment=panda_attention", "data=synthetic"], [method], 2, 1, tmp_path)[0]
     assert compose_training(training.overrides).model._target_.startswith("milpath.models.")
 
 
@@ -87,6 +89,6 @@ def test_every_method_composes(method, tmp_path):
     ],
 )
 def test_bad_words_are_refused(arguments, message, tmp_path):
-    words = {"experiment": "musk1", "methods": ["attention"], "folds": 2, "repeats": 1, "output": tmp_path} | arguments
+    words = {"words": [], "methods": ["attention"], "folds": 2, "repeats": 1, "output": tmp_path} | arguments
     with pytest.raises(ValueError, match=message):
         plan_trainings(**words)

@@ -13,10 +13,10 @@ from milpath.data.threads import map_in_threads
 from milpath.data.tissue import BENIGN, INFLAMED, STAINS, draw_stains
 
 # Bump it when the pictures change: stores are found by the description of what they hold.
-_VERSION = 1
+_VERSION = 5
 _GLEASON = {0: ("0+0",), 1: ("3+3",), 2: ("3+4",), 3: ("4+3",), 4: ("4+4", "3+5", "5+3"), 5: ("4+5", "5+4", "5+5")}
 # Share of the tiles of a slide that hold a lesion, by ISUP grade.
-_LESION_SHARE = (0.0, 0.25, 0.35, 0.45, 0.55, 0.65)
+_LESION_SHARE = (0.0, 0.20, 0.25, 0.30, 0.35, 0.40)
 _PROVIDERS = ("karolinska", "radboud")
 # How laboratories differ: factors on haematoxylin and eosin.
 _PROVIDER_STAINS = {"karolinska": (0.92, 1.10), "radboud": (1.10, 0.92)}
