@@ -1,8 +1,10 @@
 """Many small files in a folder or in a zip archive, which is read where it lies and never unpacked."""
 
 import hashlib
+import lzma
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -100,7 +102,7 @@ class ZipFiles:
             with self._archive.open(info) as file:
                 # The size in the directory may lie: never inflate more than was announced.
                 return file.read(info.file_size)
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, NotImplementedError) as error:
             raise ValueError(f"{name} in {self.path} is damaged ({error}); download the archive again") from None
 
     def close(self) -> None:

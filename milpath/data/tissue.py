@@ -88,7 +88,7 @@ def _place_glands(kinds: np.ndarray, size: int, rng: np.random.Generator) -> Gla
     parts = []
     for chosen, pitch, radius, empty in (
         (np.isin(kinds, (BENIGN, INFLAMED)), 58.0, 25.0, 0.12),
-        (kinds == 3, 25.0, 11.5, 0.10),
+        (kinds == 3, 27.0, 12.0, 0.12),
         (kinds == 4, 21.0, 5.0, 0.25),
     ):
         tiles = np.flatnonzero(chosen)
@@ -141,7 +141,7 @@ def _gland_nuclei(kinds: np.ndarray, glands: Glands, warp: np.ndarray, size: int
         lined = np.flatnonzero(np.isin(kinds[glands.tile], lined_kinds))
         lesion = kinds[glands.tile[lined]] == 3
         wall = glands.radius[lined] - np.where(lesion, 3.4, 2.8 + 4.2 * layer)
-        count = np.maximum(3, (2 * np.pi * wall / np.where(lesion, 7.6, 5.6)).astype(int))
+        count = np.maximum(3, (2 * np.pi * wall / np.where(lesion, 14.5, 5.2)).astype(int))
         owner = np.repeat(np.arange(len(lined)), count)
         step = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
         turn = 2 * np.pi * (step + rng.uniform(-0.25, 0.25, len(owner))) / count[owner]
@@ -158,7 +158,7 @@ def _gland_nuclei(kinds: np.ndarray, glands: Glands, warp: np.ndarray, size: int
 def _loose_nuclei(kinds: np.ndarray, size: int, rng: np.random.Generator) -> Nuclei:
     """Scatter the nuclei of stroma, clusters of lymphocytes, and the cells of fused glands and sheets."""
     area = size * size / 128**2
-    counts = np.select([kinds == INFLAMED, kinds == 3, kinds == 4, kinds == 5], [150, 18, 105, 95], 34) * area
+    counts = np.select([kinds == INFLAMED, kinds == 3, kinds == 4, kinds == 5], [150, 10, 56, 50], 38) * area
     tile = np.repeat(np.arange(len(kinds)), rng.poisson(counts))
     centre = rng.uniform(-4, size + 4, (len(tile), 2))
     # Half of the lymphocytes gather around one point.
@@ -175,11 +175,11 @@ def _nuclei(
 ) -> Nuclei:
     """Shape nuclei: 0 epithelium, 1 lymphocyte, 2 spindle of the stroma, 3 and more lesion."""
     lesion = kind >= 3
-    long = np.select([kind == 0, kind == 1, kind == 2], [3.1, 2.3, 4.6], 4.3)
-    short = np.select([kind == 0, kind == 1, kind == 2], [2.4, 2.2, 1.5], 3.6)
+    long = np.select([kind == 0, kind == 1, kind == 2], [3.1, 2.3, 4.6], 5.0)
+    short = np.select([kind == 0, kind == 1, kind == 2], [2.6, 2.2, 1.5], 4.2)
     spread = np.where(lesion, 0.16, 0.08)[:, None]
     axes = np.stack([short, long], axis=-1) * np.exp(rng.normal(0, spread, (len(tile), 2)))
-    stain = np.select([kind == 0, kind == 1, kind == 2], [0.80, 1.05, 0.80], 1.45) * rng.uniform(0.85, 1.15, len(tile))
+    stain = np.select([kind == 0, kind == 1, kind == 2], [0.70, 0.80, 0.70], 2.3) * rng.uniform(0.85, 1.15, len(tile))
     return Nuclei(tile, centre, np.clip(axes, 1.2, 6.5), angle, stain, lesion & (rng.random(len(tile)) < 0.7))
 
 

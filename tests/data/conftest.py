@@ -14,7 +14,7 @@ from milpath.data.synthetic import SyntheticBags
 MakeStore = Callable[..., Path]
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_store(tmp_path: Path) -> MakeStore:
     """Write a store of random bags and return its path."""
 
@@ -42,7 +42,7 @@ def make_store(tmp_path: Path) -> MakeStore:
     return make
 
 
-@pytest.fixture()
+@pytest.fixture
 def open_store(make_store: MakeStore) -> Callable[..., BagStore]:
     return lambda *arguments, **options: BagStore.open(make_store(*arguments, **options))
 

@@ -4,7 +4,7 @@ import torch
 from milpath.data.augmentation import TileAugmentation
 
 
-@pytest.fixture()
+@pytest.fixture
 def tiles():
     generator = torch.Generator().manual_seed(0)
     stored = torch.randint(0, 256, (3, 20, 8, 8, 3), dtype=torch.uint8, generator=generator)

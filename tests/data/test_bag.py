@@ -5,7 +5,7 @@ import torch
 from milpath.data.bag import Bag, collate_bags, empty_batch
 
 
-@pytest.fixture()
+@pytest.fixture
 def bags() -> list[Bag]:
     rng = np.random.default_rng(0)
     return [

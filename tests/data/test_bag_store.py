@@ -14,7 +14,11 @@ def test_what_is_written_is_read_again(tmp_path):
     bags = {f"slide_{length}": rng.integers(0, 256, (length, 8, 8, 3), dtype=np.uint8) for length in (3, 1, 5)}
     with BagStoreWriter(tmp_path / "store", {"name": "Test", "parameters": {"a": 1}}) as writer:
         for number, (bag_id, tiles) in enumerate(bags.items()):
-            rows = {"x": np.arange(len(tiles)) * 8, "y": np.zeros(len(tiles), int), "tile_label": np.ones(len(tiles), int)}
+            rows = {
+                "x": np.arange(len(tiles)) * 8,
+                "y": np.zeros(len(tiles), int),
+                "tile_label": np.ones(len(tiles), int),
+            }
             writer.add(bag_id, tiles, {"label": number, "provider": "karolinska"}, rows)
     store = BagStore.open(tmp_path / "store")
     for index, (bag_id, tiles) in enumerate(bags.items()):

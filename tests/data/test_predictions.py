@@ -7,7 +7,7 @@ import pytest
 from milpath.data.predictions import Predictions, read_predictions
 
 
-@pytest.fixture()
+@pytest.fixture
 def predictions():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet([1, 1, 1], 4)
@@ -68,7 +68,10 @@ def test_a_threshold_other_than_a_half_shows_in_what_is_predicted(predictions, t
     [
         ("id,split,label,predicted,attention\na,test,0,0,[1]\n", "has no column probability_<class>"),
         ("id,split,label,predicted,probability_a\na,test,0,0,1\n", "has no column 'attention'"),
-        ("id,split,label,predicted,probability_a,attention\na,test,0,0,1,nonsense\n", "holds something else than numbers"),
+        (
+            "id,split,label,predicted,probability_a,attention\na,test,0,0,1,nonsense\n",
+            "holds something else than numbers",
+        ),
         ("id,split,label,predicted,probability_a,attention\na,test,0,0,one,[1]\n", "holds something else than numbers"),
     ],
 )

@@ -21,7 +21,9 @@ def test_a_file_gives_each_bag_its_split_whatever_the_order(tmp_path):
 
 
 def test_one_fold_of_several_is_read(tmp_path):
-    path = write(tmp_path / "s.csv", "image_id,split,fold\na,train,0\nb,test,0\nc,test,0\na,test,1\nb,train,1\nc,train,1\n")
+    path = write(
+        tmp_path / "s.csv", "image_id,split,fold\na,train,0\nb,test,0\nc,test,0\na,test,1\nb,train,1\nc,train,1\n"
+    )
     assert read_split(path, IDS, fold=1).tolist() == ["test", "train", "train"]
     with pytest.raises(ValueError, match=r"has no rows of fold 2; it has the folds 0, 1$"):
         read_split(path, IDS, fold=2)

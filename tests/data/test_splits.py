@@ -50,8 +50,12 @@ def test_real_labels_are_balanced_by_grade_and_provider(shared_data):
 
 def test_duplicates_of_the_real_data_are_never_on_two_sides(shared_data):
     table = pd.read_csv(shared_data / "panda_meta" / "train.csv").rename(columns={"image_id": "bag_id"})
-    groups = pd.read_csv(shared_data / "panda_meta" / "duplicates_imghash090_1st_place.csv").set_index("image_id")["group_id"]
-    names = table["bag_id"].map(groups).astype(str).where(table["bag_id"].isin(groups.index), table["bag_id"]).to_numpy()
+    groups = pd.read_csv(shared_data / "panda_meta" / "duplicates_imghash090_1st_place.csv").set_index("image_id")[
+        "group_id"
+    ]
+    names = (
+        table["bag_id"].map(groups).astype(str).where(table["bag_id"].isin(groups.index), table["bag_id"]).to_numpy()
+    )
     labels = (table["isup_grade"] >= 1).to_numpy(dtype=np.int64)
     split = make_splits(table, labels, NAMES, groups=names, stratify_by=["data_provider"])
     assert pd.DataFrame({"group": names, "split": split}).groupby("group")["split"].nunique().max() == 1
