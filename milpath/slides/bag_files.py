@@ -17,15 +17,11 @@ from milpath.slides.options import TileOptions
 from milpath.slides.overview import draw_choice, encode_picture
 from milpath.slides.places import Places
 from milpath.slides.reader import open_slide
-from milpath.slides.slide_job import SlideJob, SlideRecord
+from milpath.slides.slide_job import OutputError, SlideJob, SlideRecord
 from milpath.slides.tile_rows import read_labels, tile_rows
 from milpath.slides.view import SlideView, view_slide
 
 TILES, ROWS, PICTURE = "tiles.npy", "tiles.csv", "overview.jpg"
-
-
-class OutputError(Exception):
-    """Nothing more can be written: the disk is full or gone. No fault of the slide at work."""
 
 
 def write_slide_bag(job: SlideJob) -> SlideRecord:

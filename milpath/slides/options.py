@@ -61,13 +61,15 @@ class TileOptions:
         Raises:
             ValueError: If the tiles were not cut from slides by a rule of this module.
         """
-        if tiling.get("method") not in METHODS:
+        # Sources of ready-made tiles call it their rule.
+        method = tiling.get("method", tiling.get("rule"))
+        if method not in METHODS:
             raise ValueError(
-                f"tiles were made by {tiling.get('method')!r}, which cannot cut slides; train on tiles of "
+                f"the network's tiles were made by {method!r}, which cannot cut slides; train on tiles of "
                 f"python -m milpath.tile (method={'|'.join(METHODS)})"
             )
         names = cls.__dataclass_fields__
-        return cls(**{name: value for name, value in tiling.items() if name in names})
+        return cls(**{name: value for name, value in tiling.items() if name in names} | {"method": method})
 
     def to_tiling(self) -> dict[str, Any]:
         """Return plain values for `store.json` and checkpoints."""

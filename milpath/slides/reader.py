@@ -9,7 +9,7 @@ from milpath.slides.tiff_slide import TiffSlide, is_vendor_tiff
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"RIFF")
-_VENDOR_SUFFIXES = (".mrxs", ".vms", ".vmu", ".svslide", ".dcm")
+_VENDOR_SUFFIXES = (".mrxs", ".svslide")
 SLIDE_SUFFIXES = (
     ".tif", ".tiff", ".svs", ".ndpi", ".scn", ".bif", *_VENDOR_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp", ".webp"
 )  # fmt: skip

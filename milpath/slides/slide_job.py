@@ -10,6 +10,10 @@ from milpath.slides.options import TileOptions
 RECORD = "part.json"
 
 
+class OutputError(Exception):
+    """Nothing more can be written: the disk is full or gone. No fault of the slide at work."""
+
+
 @dataclass(frozen=True)
 class SlideJob:
     """One slide to be cut into a folder.

@@ -10,10 +10,11 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 from typing import Any, TextIO
 
-from milpath.slides.bag_files import OutputError, write_slide_bag
-from milpath.slides.slide_job import SlideJob
+from milpath.slides.bag_files import write_slide_bag
+from milpath.slides.slide_job import OutputError, SlideJob
 
 # What a decoder that was lied to may ask for. Far above what cutting takes, far below what stops a machine.
 _MAX_ADDRESS_SPACE = 8 << 30
@@ -49,8 +50,16 @@ def answer(job: SlideJob) -> dict[str, Any]:
     except Exception as error:  # Whatever one slide of ten thousand does, it is named and the others go on.
         known = isinstance(error, ValueError | OSError)
         return {"error": str(error) if known else f"{type(error).__name__}: {error}"}
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"num_tiles": record.num_tiles, "peak_memory": usage * (1 if sys.platform == "darwin" else 1024)}
+    return {"num_tiles": record.num_tiles, "peak_memory": peak_memory()}
+
+
+def peak_memory() -> int:
+    """Return the largest memory this process has held, in bytes."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Not ru_maxrss: in Linux it begins with the memory of the process that started this one.
+        return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _take_stdout() -> TextIO:

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from milpath.slides.slide_job import SlideJob
+from milpath.slides.slide_job import OutputError, SlideJob
 
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 _MAX_ANSWER = 1 << 16
@@ -81,7 +81,7 @@ class Worker:
         """Return the answer that is ready; no answer means that the process ended over its slide.
 
         Raises:
-            OSError: If the process could not write its results.
+            OutputError: If the process could not write its results.
         """
         job, self.job = self.job, None
         assert job is not None
@@ -91,7 +91,7 @@ class Worker:
             return Answer(job, f"reading it ended the process ({self._last_words()})")
         values: dict[str, Any] = json.loads(line)
         if "stop" in values:
-            raise OSError(values["stop"])
+            raise OutputError(values["stop"])
         return Answer(job, values.get("error"), values.get("num_tiles", 0), values.get("peak_memory", 0))
 
     def give_up(self, max_seconds: float) -> Answer:
@@ -126,7 +126,7 @@ def cut_slides(jobs: Iterable[SlideJob], num_workers: int, max_seconds: float | 
         max_seconds: A slide that takes longer is given up; None waits for ever.
 
     Raises:
-        OSError: If results cannot be written, as on a full disk. Slides not yet yielded are not done.
+        OutputError: If results cannot be written, as on a full disk. Slides not yet yielded are not done.
     """
     waiting = iter(jobs)
     workers: list[Worker] = []

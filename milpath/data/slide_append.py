@@ -1,0 +1,107 @@
+"""The tiles of finished slides, one after the other in one array, without taking the disk twice."""
+
+import hashlib
+import io
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from milpath.data.slide_parts import SlideParts
+from milpath.slides.bag_files import TILES
+from milpath.slides.slide_job import SlideRecord
+
+# Finished tiles are deleted as soon as they stand in the store: so much of the disk, and no more, is taken twice.
+_BATCH_BYTES = 256 << 20
+_BLOCK = 4 << 20
+
+
+def merge_tiles(parts: SlideParts, records: Sequence[SlideRecord], tile_size: int, target: Path) -> str:
+    """Append the tiles of every slide to one array, and delete what has been appended.
+
+    A merge that was stopped goes on after its last whole batch. Where all is appended and moved to its final place already,
+    nothing is done.
+
+    Args:
+        parts: The finished slides.
+        records: In the order of the store.
+        tile_size: Side of a tile in pixels.
+        target: Where the array is going to lie in the end.
+
+    Returns:
+        SHA-256 of the array's file.
+
+    Raises:
+        ValueError: If the tiles of a slide were changed after they were written.
+    """
+    partial = parts.store_dir / TILES
+    counts = [record.num_tiles for record in records]
+    header = _header((sum(counts), tile_size, tile_size, 3))
+    ends = len(header) + np.cumsum([0, *counts]) * tile_size**2 * 3
+    done = len(parts.merged(records))
+    if done == len(records) and not partial.exists():
+        partial = target
+    parts.store_dir.mkdir(exist_ok=True)
+    with partial.open("r+b" if done else "w+b") as file:
+        digest = hashlib.sha256()
+        if done:
+            _digest(file, int(ends[done]), digest)
+        else:
+            file.write(header)
+            digest.update(header)
+        file.truncate(int(ends[done]))
+        file.seek(int(ends[done]))
+        while done < len(records):
+            stop = max(done + 1, int(np.searchsorted(ends, ends[done] + _BATCH_BYTES, side="right")) - 1)
+            batch = records[done:stop]
+            for record in batch:
+                _append(parts.part_dir(record.bag_id) / TILES, record, file, digest)
+            file.flush()
+            os.fsync(file.fileno())
+            parts.set_merged(records, stop)
+            for record in batch:
+                (parts.part_dir(record.bag_id) / TILES).unlink()
+            done = stop
+    return digest.hexdigest()
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def _digest(file: BinaryIO, length: int, digest: Any) -> None:
+    """Hash the beginning of a file."""
+    file.seek(0)
+    while length > 0:
+        block = file.read(min(length, _BLOCK))
+        if not block:
+            raise ValueError(
+                "the store under way is shorter than it should be; delete its folder and cut the slides again"
+            )
+        digest.update(block)
+        length -= len(block)
+
+
+def _append(path: Path, record: SlideRecord, target: BinaryIO, digest: Any) -> None:
+    """Copy the tiles of one slide."""
+    checksum = 0
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+        file.seek(0)
+        checksum = zlib.crc32(file.read(start))
+        while block := file.read(_BLOCK):
+            checksum = zlib.crc32(block, checksum)
+            digest.update(block)
+            target.write(block)
+    if checksum != record.crc32:
+        path.unlink()
+        raise ValueError(
+            f"the tiles of slide {record.bag_id!r} were damaged on disk; run the same command again to cut it anew"
+        )

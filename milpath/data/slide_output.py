@@ -1,0 +1,117 @@
+"""The output folder of a run over slides: new, half done, or done."""
+
+import csv
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from milpath.data.label_table import read_table
+from milpath.data.slide_parts import SlideParts
+from milpath.data.slide_plan import SlidePlan
+from milpath.slides.options import TileOptions
+from milpath.slides.slide_job import OutputError
+
+_FILES = ("store.json", "tiles.npy", "bags.csv", "tiles.csv", "failures.csv")
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_PNG = re.compile(r".+_\d+\.png", re.DOTALL)
+
+
+def open_output(output: Path, plan: SlidePlan, description: dict[str, Any], *, overwrite: bool) -> bool:
+    """Make a folder ready, and say whether there is nothing left to do.
+
+    Args:
+        output: The folder; made if it is missing.
+        plan: The slides of the store.
+        description: What the store depends on beside the slides.
+        overwrite: Delete what a run left there; other files stay.
+
+    Returns:
+        Whether the store of just these slides, cut just so, is there already.
+
+    Raises:
+        FileExistsError: If there is another store.
+        ValueError: If there is unfinished work with other options.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        _clear(output)
+    path = output / "store.json"
+    if path.exists():
+        source = json.loads(path.read_text(encoding="utf-8")).get("source", {})
+        bags = set(read_table(output / "bags.csv")["bag_id"])
+        if source.get("parameters") == description and bags <= set(plan.files):
+            left = set(plan.files) - bags - _failed(output)
+            if not left:
+                # A run that was stopped after the last step but one.
+                shutil.rmtree(SlideParts(output).path, ignore_errors=True)
+                return True
+        raise FileExistsError(
+            f"{output} holds a bag store of other slides or options; give another output, or overwrite=true to replace it"
+        )
+    if (output / "tiles.npy").exists() and not SlideParts(output).path.exists():
+        raise FileExistsError(
+            f"{output} holds a tiles.npy that no run left there; give another output, or overwrite=true"
+        )
+    SlideParts(output).begin(description)
+    return False
+
+
+def _failed(output: Path) -> set[str]:
+    """Return the slides that the run behind a store left out."""
+    path = output / "failures.csv"
+    if not path.is_file():
+        return set()
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["slide"] for row in csv.DictReader(file)}
+
+
+def _clear(output: Path) -> None:
+    """Delete a store and what belongs to it, and nothing else."""
+    for name in _FILES:
+        (output / name).unlink(missing_ok=True)
+    for name in ("parts", "overview"):
+        shutil.rmtree(output / name, ignore_errors=True)
+    if (output / "png").is_dir():
+        for path in (output / "png").iterdir():
+            if _PNG.fullmatch(path.name):
+                path.unlink()
+
+
+def write_failures(failures: Mapping[str, str], path: Path) -> None:
+    """Write `failures.csv`: slide and reason, the header alone if there is none."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([("slide", "reason"), *sorted(failures.items())])
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def require_room(output: Path, options: TileOptions, num_slides: int) -> None:
+    """Refuse to begin what the disk cannot hold, where that is known."""
+    if options.method != "darkest" or options.num_tiles is None:
+        return
+    needed = num_slides * options.num_tiles * options.tile_size**2 * 3
+    free = shutil.disk_usage(output).free
+    if needed > free:
+        raise ValueError(f"{num_slides:,} slides need {needed / 1e9:,.2f} GB, {output} has {free / 1e9:,.2f} GB free")
+
+
+@contextmanager
+def disk_errors(output: Path) -> Iterator[None]:
+    """Say in one line that nothing more can be written."""
+    try:
+        yield
+    except (OutputError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _DISK_ERRORS:
+            raise
+        raise ValueError(
+            f"cannot write to {output}: {error}; make room and run the same command again, finished slides are kept"
+        ) from error

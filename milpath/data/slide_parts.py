@@ -1,0 +1,119 @@
+"""Work in progress: one folder a finished slide, one file a failed one. What is there need not be done again."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from milpath.slides.bag_files import TILES
+from milpath.slides.slide_job import SlideRecord
+
+
+class SlideParts:
+    """The folder `parts` of an output.
+
+    Args:
+        output: Folder of the store.
+
+    Attributes:
+        path: The folder.
+        store_dir: Where the store is put together.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.path = output / "parts"
+        self.store_dir = self.path / "store"
+        self._merged = self.path / "merged.json"
+
+    def begin(self, description: dict[str, Any]) -> None:
+        """Begin, or go on with work that was begun with the same options.
+
+        Raises:
+            ValueError: If it was begun with others.
+        """
+        plan = self.path / "plan.json"
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not plan.exists():
+            write_json(plan, description)
+            return
+        begun = json.loads(plan.read_text(encoding="utf-8"))
+        if begun != description:
+            changed = [key for key in description if begun.get(key) != description[key]]
+            words = ", ".join(f"{key}={begun.get(key)} then, {key}={description[key]} now" for key in changed)
+            raise ValueError(
+                f"{self.path.parent} holds unfinished work with other options ({words}); give the same, or overwrite=true"
+            )
+
+    def part_dir(self, name: str) -> Path:
+        """Return the folder of a finished slide; names of slides may be too long or too odd for one."""
+        return self.path / hashlib.sha256(name.encode()).hexdigest()[:24]
+
+    def finished(self, files: dict[str, Path]) -> dict[str, SlideRecord]:
+        """Return the records of slides that are finished, and whose files have not changed since."""
+        records = {name: record for name in files if (record := SlideRecord.read(self.part_dir(name))) is not None}
+        merged = set(self.merged(records.values()))
+        done = {}
+        for name, record in records.items():
+            status = files[name].stat()
+            same = (record.file_size, record.file_time) == (status.st_size, status.st_mtime_ns)
+            if same and (name in merged or (self.part_dir(name) / TILES).is_file()):
+                done[name] = record
+        return done
+
+    def fail(self, name: str, reason: str) -> None:
+        """Keep why a slide failed."""
+        write_json(self._failure(name), {"bag_id": name, "reason": reason})
+
+    def succeed(self, name: str) -> None:
+        """Forget that a slide ever failed."""
+        self._failure(name).unlink(missing_ok=True)
+
+    def failures(self, names: Iterable[str]) -> dict[str, str]:
+        """Return name to reason of the slides that failed."""
+        paths = {name: self._failure(name) for name in names}
+        return {
+            name: json.loads(path.read_text(encoding="utf-8"))["reason"]
+            for name, path in paths.items()
+            if path.is_file()
+        }
+
+    def merged(self, records: Iterable[SlideRecord]) -> list[str]:
+        """Return the slides whose tiles are in the new store already, if it is a store of just these slides."""
+        records = list(records)
+        try:
+            state = json.loads(self._merged.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return []
+        if state["order"] != order_of(records):
+            return []
+        return [record.bag_id for record in in_order(records)][: state["num_merged"]]
+
+    def set_merged(self, records: Iterable[SlideRecord], num_merged: int) -> None:
+        """Keep how many slides are in the new store."""
+        write_json(self._merged, {"order": order_of(records), "num_merged": num_merged})
+
+    def _failure(self, name: str) -> Path:
+        return self.part_dir(name).with_suffix(".failed.json")
+
+
+def in_order(records: Iterable[SlideRecord]) -> list[SlideRecord]:
+    """Return records in the order of a store."""
+    return sorted(records, key=lambda record: record.bag_id)
+
+
+def order_of(records: Iterable[SlideRecord]) -> str:
+    """Return a name for just these slides with just these tiles."""
+    content = [(record.bag_id, record.num_tiles, record.crc32) for record in in_order(records)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that is there whole or not at all; machines that share a disk may write the same file."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    try:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

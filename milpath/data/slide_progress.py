@@ -1,0 +1,73 @@
+"""How far a run over slides has come: a bar on a terminal, a line now and then in a log."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+class SlideProgress:
+    """Context manager that counts slides.
+
+    Args:
+        total: Slides to do.
+
+    Attributes:
+        num_done: Slides done so far.
+        num_failed: Those among them that failed.
+        peak_memory: Largest memory of a worker in bytes.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.num_done = 0
+        self.num_failed = 0
+        self.peak_memory = 0
+        self._started = self._said = time.monotonic()
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._started
+
+    @property
+    def rate(self) -> float:
+        """Slides a second so far."""
+        return self.num_done / max(self.seconds, 1e-9)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            words = TextColumn("{task.fields[rate]:.1f} slides/s, {task.fields[failed]} failed")
+            columns = (BarColumn(), MofNCompleteColumn(), words, TimeElapsedColumn(), TimeRemainingColumn())
+            self._bar = Progress(TextColumn("slides"), *columns, console=self._console)
+            self._task = self._bar.add_task("slides", total=self.total, rate=0.0, failed=0)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, *, failed: bool, peak_memory: int) -> None:
+        """Count one slide."""
+        self.num_done += 1
+        self.num_failed += failed
+        self.peak_memory = max(self.peak_memory, peak_memory)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.num_done, rate=self.rate, failed=self.num_failed)
+        elif time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
+            self._said = time.monotonic()
+            left = (self.total - self.num_done) / self.rate
+            self._console.print(
+                f"{self.num_done:,} of {self.total:,} slides, {self.rate:.1f} slides/s, {self.num_failed} failed, "
+                f"{left / 60:.0f} min left",
+                highlight=False,
+            )

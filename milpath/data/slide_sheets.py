@@ -1,0 +1,35 @@
+"""Contact sheets of all slides of a store."""
+
+from collections.abc import Sequence
+
+from milpath.data.slide_parts import SlideParts
+from milpath.slides.bag_files import PICTURE
+from milpath.slides.overview import COLUMNS, ROWS, draw_sheet
+from milpath.slides.slide_job import SlideRecord
+
+FOLDER = "overview"
+
+
+def write_sheets(parts: SlideParts, records: Sequence[SlideRecord], labels: dict[str, dict[str, str]]) -> None:
+    """Write `overview/sheet_0001.jpg` and so on into the new store: each slide with its chosen tiles outlined.
+
+    Args:
+        parts: The finished slides.
+        records: In the order of the store.
+        labels: Name of a slide to the cells of its row; the first few stand under its name.
+    """
+    folder = parts.store_dir / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    size = ROWS * COLUMNS
+    for number, start in enumerate(range(0, len(records), size), 1):
+        cells = [
+            (record.bag_id, _words(record, labels.get(record.bag_id, {})), parts.part_dir(record.bag_id) / PICTURE)
+            for record in records[start : start + size]
+        ]
+        draw_sheet(cells).save(folder / f"sheet_{number:04}.jpg", quality=85)
+
+
+def _words(record: SlideRecord, row: dict[str, str]) -> str:
+    """Return what a person wants to know beside the picture."""
+    cells = [f"{name} {cell}" for name, cell in list(row.items())[:3] if cell]
+    return ", ".join([f"{record.num_tiles} tiles, level {record.level}", *cells])

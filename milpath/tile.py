@@ -1,0 +1,66 @@
+"""Cut slides into a bag store: `python -m milpath.tile slides=DIR output=DIR [labels=CSV] [masks=DIR] ...`."""
+
+import sys
+
+from omegaconf import DictConfig
+
+from milpath.command import command
+from milpath.command_line import quote_paths
+from milpath.data.slide_bags import TilingSummary, build_slide_store
+from milpath.slides.options import TileOptions
+
+PATHS = ("slides", "output", "labels", "masks")
+
+
+def run(config: DictConfig) -> TilingSummary:
+    """Cut every slide that is not cut yet; write the store when all are.
+
+    Args:
+        config: The composed root of the `tile` command.
+    """
+    words = {str(key): value for key, value in config.items()}
+    options = TileOptions(**{name: words.pop(name) for name in TileOptions.__dataclass_fields__})
+    return build_slide_store(words.pop("slides"), words.pop("output"), options, **words)
+
+
+def describe(summary: TilingSummary, output: str) -> str:
+    """Return what a person wants to know of a run, in a few lines."""
+    lines = list(summary.notes)
+    if summary.num_before:
+        lines.append(f"{summary.num_before:,} of {summary.num_slides:,} slides were finished before")
+    if summary.num_cut:
+        memory = f"{summary.peak_memory / 1e6:,.0f} MB peak memory of a worker"
+        lines.append(f"{summary.num_cut:,} slides cut, {summary.rate:.1f} slides/s, {memory}")
+    if summary.failures:
+        name, reason = next(iter(sorted(summary.failures.items())))
+        lines.append(f"{len(summary.failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})")
+    if summary.has_store:
+        lines.append(f"the bag store is whole: {output}; look at {output}/overview")
+    elif summary.num_unfinished:
+        lines.append(
+            f"{summary.num_unfinished:,} slides are left for other shards; the last one puts the store together"
+        )
+    else:
+        lines.append(
+            "no store was written: mend the slides and run the same command, or add on_error=skip to leave them out"
+        )
+    return "\n".join(lines)
+
+
+@command("tile")
+def tile(config: DictConfig) -> None:
+    """Run the command."""
+    summary = run(config)
+    sys.stdout.write(describe(summary, config.output) + "\n")
+    if summary.failures and config.on_error != "skip":
+        sys.exit(1)
+
+
+def main() -> None:
+    """Read the command line; paths in it are taken as they are."""
+    sys.argv[1:] = quote_paths(sys.argv[1:], PATHS)
+    tile()
+
+
+if __name__ == "__main__":
+    main()
