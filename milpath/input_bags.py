@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from milpath.data.bag_store import BagStore
+from milpath.data.slide_bags import build_slide_store
+from milpath.slides.options import TileOptions
 
 
 def open_input(path: Path, tiling: Mapping[str, Any], output: Path, num_workers: int | None) -> tuple[BagStore, int]:
@@ -25,4 +27,12 @@ def open_input(path: Path, tiling: Mapping[str, Any], output: Path, num_workers:
         )
     if (path / "store.json").is_file():
         return BagStore.open(path), 0
-    raise ValueError(f"{path} is no bag store; cut slides first: python -m milpath.tile slides={path} output=bags")
+    bags = output / "bags"
+    options = TileOptions.from_tiling(tiling)
+    summary = build_slide_store(path, bags, options, num_workers=num_workers, on_error="skip")
+    if not summary.has_store:
+        slide, reason = next(iter(summary.failures.items()))
+        raise ValueError(
+            f"none of the {summary.num_slides} slides at {path} could be read (first: {slide!r}: {reason})"
+        )
+    return BagStore.open(bags), len(summary.failures)
