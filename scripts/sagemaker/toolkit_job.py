@@ -99,6 +99,7 @@ def environment(base: Path, toolkit: Path, job_name: str = "job-1", **more: str)
         "PATH": f"{toolkit}/bin:{Path(sys.executable).parent}:/usr/bin:/bin:/usr/sbin",
         "HOME": os.environ["HOME"],
         "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "TRUE",
         "SAGEMAKER_BASE_DIR": str(base),
         "SAGEMAKER_TRAINING_MODULE": "sagemaker_pytorch_container.training:main",
         "TRAINING_JOB_NAME": job_name,
