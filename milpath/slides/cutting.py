@@ -81,7 +81,16 @@ def cut_places(
     """
     low, high = 255, 0
     for positions, tiles in read_places(view, places, options.tile_size):
-        low, high = min(low, int(tiles.min())), max(high, int(tiles.max()))
+        for position, tile in zip(positions, tiles, strict=True):
+            if high - low > _BLANK_RANGE:
+                break
+            x, y = int(places.x[position]), int(places.y[position])
+            # Of the slide alone, not of the white around it.
+            inside = tile[max(-y, 0) : view.size.height - y, max(-x, 0) : view.size.width - x]
+            if places.number[position] >= 0 and inside.size:
+                low, high = min(low, int(inside.min())), max(high, int(inside.max()))
         yield positions, tiles
     if high - low <= _BLANK_RANGE:
-        raise ValueError(f"{view.slide.path.name} is blank: all its tiles have one colour (values {low} to {high})")
+        raise ValueError(
+            f"{view.slide.path.name} is blank: all its tiles have one colour (values from {low} to {high})"
+        )

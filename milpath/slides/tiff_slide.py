@@ -2,6 +2,7 @@
 
 import re
 import struct
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -75,6 +76,8 @@ def _pyramid(tiff: tifffile.TiffFile) -> list[tifffile.TiffPage]:
             pages.append(cast(tifffile.TiffPage, tiff.pages[index]))
         except IndexError:
             break
+    if len(pages) < _MAX_PAGES:
+        _require_whole_list(tiff, pages)
     if not pages or 0 in (pages[0].imagewidth, pages[0].imagelength):
         raise ValueError("it has no page with pixels")
     # Some writers keep the smaller levels in a side chain of the first page.
@@ -84,6 +87,22 @@ def _pyramid(tiff: tifffile.TiffFile) -> list[tifffile.TiffPage]:
         if _is_next_level(levels[0], levels[-1], page):
             levels.append(page)
     return levels
+
+
+def _require_whole_list(tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage]) -> None:
+    """Refuse a file whose list of pages leads nowhere: the level that was asked for may be among those that are lost.
+
+    The last page has to say that no other follows; tifffile takes any broken link for the end.
+    """
+    form = tiff.tiff
+    if not pages or form.is_ndpi:
+        return
+    file = tiff.filehandle
+    file.seek(pages[-1].offset)
+    (count,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+    file.seek(pages[-1].offset + form.tagnosize + count * form.tagsize)
+    if any(file.read(form.offsetsize)):
+        raise ValueError("it was cut off: pages are missing at its end")
 
 
 def _is_next_level(first: tifffile.TiffPage, last: tifffile.TiffPage, page: tifffile.TiffPage) -> bool:

@@ -34,7 +34,7 @@ class SlideView:
         self.level = level
         self.scale = scale
         source = slide.level_sizes[level]
-        self.size = source if scale == 1 else Size(*(max(1, round(side / scale)) for side in source))
+        self.size = source if scale == 1 else Size(*(max(1, int(side / scale + 1e-6)) for side in source))
         self.downsample = slide.downsample(level) * scale
         base = slide.microns_per_pixel
         self.microns_per_pixel = None if base is None else base * self.downsample
@@ -73,9 +73,7 @@ class SlideView:
             max(box[0] - left, 0.0), max(box[1] - top, 0.0),
             min(box[2] - left, right - left), min(box[3] - top, bottom - top),
         )  # fmt: skip
-        # A box thinner than nothing: the last pixel of the view may lie on the edge of the source.
-        inner = (min(inner[0], inner[2] - 1e-3), min(inner[1], inner[3] - 1e-3), inner[2], inner[3])
-        image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, inner)
+        image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, inner, reducing_gap=2.0)
         return np.asarray(image)
 
 
