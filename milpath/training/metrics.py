@@ -143,7 +143,8 @@ class SplitMetrics(torch.nn.Module):
         missing = (counts == 0).nonzero().flatten().tolist()
         with warnings.catch_warnings():
             # torchmetrics warns of classes without bags; the None below says the same where it is read.
-            warnings.filterwarnings("ignore", message=r".*(No positive samples|No negative samples|were missing|was `nan`).*")
+            undefined = r".*(No positive samples|No negative samples|were missing|was `nan`).*"
+            warnings.filterwarnings("ignore", message=undefined)
             values = {**self.by_probability.compute(), **self.by_class.compute()}
         result: dict[str, float | None] = {name: float(value) for name, value in values.items()}
         for name in _undefined(self.task, missing):

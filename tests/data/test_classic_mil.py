@@ -78,7 +78,7 @@ def test_every_published_format_gives_the_same_bags(tmp_path, instances, file, n
     path = tmp_path / "data" / file
     path.parent.mkdir(parents=True)
     write(path, *instances)
-    features, bags, labels = instances
+    features, _bags, labels = instances
     for place in (tmp_path / "data", path):
         store = open_or_build(ClassicMIL(place, name), tmp_path / "stores")
         assert store.num_tiles.tolist() == [3, 1, 1044]

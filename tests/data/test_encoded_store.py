@@ -28,7 +28,9 @@ def test_a_network_says_the_same_of_tiles_and_of_their_kept_features(network, da
     features = next(iter(datamodule.dataloader("test"))).to("cpu")
     assert features.tiles.shape == (*tiles.tiles.shape[:2], 8)
     network.eval()
-    torch.testing.assert_close(network(features.tiles, features.mask), network(tiles.tiles, tiles.mask), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        network(features.tiles, features.mask), network(tiles.tiles, tiles.mask), atol=1e-6, rtol=0
+    )
     assert features.bag_ids == tiles.bag_ids
     torch.testing.assert_close(features.tile_labels, tiles.tile_labels)
 

@@ -41,7 +41,10 @@ def test_the_library_in_the_archive_finds_its_own_configuration_and_version(arch
         "print(distribution('milpath').locate_file('milpath')); print(CONFIG_DIR)"
     )
     shown = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
-    assert [folder / line for line in shown.stdout.split("\n")[:2]] == [folder / "milpath", folder / "milpath" / "configs"]
+    assert [folder / line for line in shown.stdout.split("\n")[:2]] == [
+        folder / "milpath",
+        folder / "milpath" / "configs",
+    ]
     for name in ("train.yaml", "trainer/sagemaker.yaml", "paths/sagemaker.yaml"):
         assert (folder / "milpath" / "configs" / name).is_file()
 

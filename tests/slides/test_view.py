@@ -48,7 +48,7 @@ def test_a_resolution_that_the_slide_does_not_hold_is_refused(slide):
 def test_a_region_resampled_alone_is_that_of_the_whole_resampled(slide, scale, monkeypatch):
     view = SlideView(slide, 1, scale)
     whole = view.read(0, 0, *view.size)
-    assert np.abs(view.read(17, 5, 20, 31).astype(int) - whole[5:36, 17:37]).max() <= 1
+    assert np.abs(view.read(7, 5, 20, 20).astype(int) - whole[5:25, 7:27]).max() <= 1
     # In small steps, as for a slide that does not fit into memory.
     monkeypatch.setattr(view_module, "_MAX_SOURCE_SIDE", 32)
     stepwise = view.read(0, 0, *view.size)
