@@ -60,8 +60,7 @@ def test_two_spellings_of_one_letter_are_one_name(tmp_path):
 
 
 def test_a_name_that_is_no_text_is_a_broken_slide(tmp_path):
-    with open(os.fsencode(tmp_path) + b"/\xff\xfe.tiff", "wb"):
-        pass
+    touch(tmp_path / os.fsdecode(b"\xff\xfe.tiff"))
     files = find_slides(tmp_path)
     assert not files.found
     assert next(iter(files.broken.values())) == "the name of the file is no valid UTF-8; rename it"

@@ -1,6 +1,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def signal_while_at_work(monkeypatch, signals):
 
 
 def test_workers_that_die_or_hang_are_named_by_their_slide_and_the_others_go_on(make_job, monkeypatch):
-    names = ["a", "crashes", "b", "is killed", "c", "hangs", "d"]
+    names = ["a", "b", "crashes", "is killed", "c", "hangs", "d"]
     signal_while_at_work(monkeypatch, {"crashes": signal.SIGSEGV, "is killed": signal.SIGKILL, "hangs": signal.SIGSTOP})
     start = time.monotonic()
     answers = {answer.job.bag_id: answer for answer in cut_slides(map(make_job, names), 2, max_seconds=6)}
@@ -73,13 +74,12 @@ def test_leaving_early_ends_the_workers(make_job):
     answers = cut_slides(map(make_job, "abcdef"), 2)
     next(answers)
     answers.close()
-    children = [pid for pid in os.listdir("/proc") if pid.isdigit() and is_worker_of_mine(pid)]
-    assert not children
+    assert not [process for process in Path("/proc").iterdir() if process.name.isdigit() and is_worker_of_mine(process)]
 
 
-def is_worker_of_mine(pid):
+def is_worker_of_mine(process):
     try:
-        with open(f"/proc/{pid}/stat") as file, open(f"/proc/{pid}/cmdline") as line:
-            return file.read().rsplit(")", 1)[1].split()[1] == str(os.getpid()) and "slides.worker" in line.read()
-    except FileNotFoundError:
+        parent = (process / "stat").read_text().rsplit(")", 1)[1].split()[1]
+        return parent == str(os.getpid()) and "slides.worker" in (process / "cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
