@@ -101,6 +101,11 @@ class BagStore:
         start = int(self._starts[index])
         return slice(start, start + int(self._lengths[index]))
 
+    def record(self) -> dict[str, Any]:
+        """Return what the record of a run says of the store: plain values."""
+        description = self.description
+        return {"store": str(self.path), "store_sha256": description["sha256"], "source": description["source"]}
+
     def verify(self) -> None:
         """Compare `tiles.npy` with the hash written beside it.
 

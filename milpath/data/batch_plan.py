@@ -25,6 +25,20 @@ class PlannedBatch(NamedTuple):
     seed: int
 
 
+def require_at_least(**options: tuple[int | None, int]) -> None:
+    """Refuse options below their least value.
+
+    Args:
+        options: Name of an option of `data` to its value and the least value; None passes.
+
+    Raises:
+        ValueError: Naming the first that is too small.
+    """
+    for name, (value, least) in options.items():
+        if value is not None and value < least:
+            raise ValueError(f"data.{name} is {value}; it must be {least} or more")
+
+
 def process_rank() -> tuple[int, int]:
     """Return the number of this process and how many there are."""
     if dist.is_available() and dist.is_initialized():

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from milpath.data.augmentation import TileAugmentation
 from milpath.data.bag_store import BagStore
 from milpath.data.bag_table import SplitOptions, hash_of_labels, label_and_split, require_two_classes, warn_of_one_class
-from milpath.data.batch_plan import EvaluationPlan, TrainingPlan
+from milpath.data.batch_plan import EvaluationPlan, TrainingPlan, require_at_least
 from milpath.data.device_cache import DeviceCache
 from milpath.data.encoded_store import open_or_encode
 from milpath.data.loader import BagLoader, BagSplit
@@ -95,11 +95,7 @@ class BagDataModule(LightningDataModule):
         device_cache: str = "auto",
     ) -> None:
         super().__init__()
-        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if value is not None and value < 1:
-                raise ValueError(f"data.{name} is {value}; it must be 1 or more")
-        if num_workers < 0:
-            raise ValueError(f"data.num_workers is {num_workers}; it must be 0 or more")
+        require_at_least(batch_size=(batch_size, 1), eval_batch_size=(eval_batch_size, 1), num_workers=(num_workers, 0))
         self.source = source
         self.target = target
         self.batch_size = batch_size
@@ -186,14 +182,8 @@ class BagDataModule(LightningDataModule):
     def description(self) -> dict[str, Any]:
         """What the data were, for the record of a run: plain values."""
         counts = {split: self.class_counts(split) for split in self.splits}
-        return {
-            "store": str(self.store.path),
-            "store_sha256": self.store.description["sha256"],
-            "source": self.store.description["source"],
-            "labels_sha256": hash_of_labels(self.label_frame),
-            "class_names": list(self.class_names),
-            "bags_per_class": counts,
-        }
+        names = {"class_names": list(self.class_names), "bags_per_class": counts}
+        return self.store.record() | {"labels_sha256": hash_of_labels(self.label_frame)} | names
 
     def bag_ids(self, split: str) -> list[str]:
         """Return the names of the bags of a split, in the order of the store."""

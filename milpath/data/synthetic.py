@@ -9,6 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from milpath.data.bag_store_writer import BagStoreWriter
+from milpath.data.batch_plan import require_at_least
 from milpath.data.threads import map_in_threads
 from milpath.data.tissue import BENIGN, INFLAMED, STAINS, draw_stains
 
@@ -38,13 +39,7 @@ class SyntheticBags:
     """
 
     def __init__(self, num_slides: int = 240, num_tiles: int = 16, tile_size: int = 128, drawing_seed: int = 0) -> None:
-        for name, value, least in (
-            ("num_slides", num_slides, 2),
-            ("num_tiles", num_tiles, 1),
-            ("tile_size", tile_size, 16),
-        ):
-            if value < least:
-                raise ValueError(f"data.{name} is {value}; it must be {least} or more")
+        require_at_least(num_slides=(num_slides, 2), num_tiles=(num_tiles, 1), tile_size=(tile_size, 16))
         self.num_slides = num_slides
         self.num_tiles = num_tiles
         self.tile_size = tile_size

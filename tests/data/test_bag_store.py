@@ -100,9 +100,9 @@ def test_a_store_without_a_bag_is_refused(tmp_path):
 
 
 def test_a_column_cannot_hide_one_of_the_store(tmp_path):
-    with pytest.raises(ValueError, match="'start' of bag 'a' has a reserved name"):
-        with BagStoreWriter(tmp_path / "store") as writer:
-            writer.add("a", np.zeros((2, 4), np.float32), {"start": 0})
+    message = "'start' of bag 'a' has a reserved name"
+    with pytest.raises(ValueError, match=message), BagStoreWriter(tmp_path / "store") as writer:
+        writer.add("a", np.zeros((2, 4), np.float32), {"start": 0})
 
 
 def test_no_store_at_the_path_says_so(tmp_path):

@@ -1,0 +1,82 @@
+"""What configs/data says must be what the classes take."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import milpath.data
+from milpath.build import build_datamodule
+from milpath.configuration import CONFIG_DIR
+from milpath.data import SOURCES, BagDataModule
+
+OPTIONS = {name: value for name, value in inspect.signature(BagDataModule).parameters.items() if name != "source"}
+NAMES = sorted(
+    path.stem for path in (CONFIG_DIR / "data").glob("*.yaml") if path.stem not in ("options", "from_checkpoint")
+)
+
+
+def compose_data(name, *overrides):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose("train", overrides=[f"data={name}", *overrides]).data
+
+
+def test_options_list_every_option_with_its_default():
+    options = OmegaConf.load(CONFIG_DIR / "data" / "options.yaml")
+    assert set(options) == set(OPTIONS)
+    for name, parameter in OPTIONS.items():
+        value = OmegaConf.to_container(options, resolve=False)[name]
+        if not (isinstance(value, str) and value.startswith("${")):
+            default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+            assert value == default, name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_configuration_names_a_source_and_every_argument_of_it(name):
+    config = compose_data(name)
+    source = config["_target_"].removeprefix("milpath.data.")
+    assert source in SOURCES
+    arguments = set(inspect.signature(getattr(milpath.data, source)).parameters)
+    assert not arguments & set(OPTIONS)
+    assert set(config) == {"_target_"} | arguments | set(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "bags", "overrides"),
+    [
+        ("musk1", "mil_classic", [47, 45], []),
+        ("fox", "mil_classic", [100, 100], []),
+        ("tiger", "mil_classic", [100, 100], []),
+        ("ucsb_breast", "ucsb_breast", [26, 32], []),
+        ("ucsb_breast_patches", "ucsb_breast", [26, 32], []),
+        ("mnist_bags", "mnist", [60, 60], ["data.num_train_bags=80", "data.num_test_bags=40"]),
+    ],
+)
+def test_real_data_build_from_their_configuration(shared_data, tmp_path, name, folder, bags, overrides):
+    config = compose_data(name, f"data.path={shared_data / folder}", f"paths.stores_dir={tmp_path}", *overrides)
+    datamodule = build_datamodule(config)
+    datamodule.setup()
+    counts = [sum(datamodule.class_counts(split)[number] for split in datamodule.splits) for number in (1, 0)]
+    assert counts == bags
+    assert len(datamodule.class_names) == 2
+    batch = next(iter(datamodule.train_dataloader())).to("cpu")
+    assert batch.tiles.shape[2:] == {
+        "musk1": (166,), "fox": (230,), "tiger": (230,), "ucsb_breast": (3, 128, 128), "ucsb_breast_patches": (3, 32, 32),
+        "mnist_bags": (1, 28, 28),
+    }[name]  # fmt: skip
+
+
+def test_breast_images_of_one_tissue_array_stay_together(shared_data, tmp_path):
+    config = compose_data("ucsb_breast", f"data.path={shared_data / 'ucsb_breast'}", f"paths.stores_dir={tmp_path}")
+    for fold in range(config.num_folds):
+        datamodule = build_datamodule(OmegaConf.merge(config, {"fold": fold}))
+        datamodule.setup()
+        assert datamodule.label_frame.groupby("tma_group")["split"].nunique().max() == 1
+        assert all(min(datamodule.class_counts(split)) > 0 for split in datamodule.splits)
+
+
+def test_every_file_begins_with_what_it_is():
+    for path in Path(CONFIG_DIR, "data").glob("*.yaml"):
+        assert path.read_text().startswith("# "), path
