@@ -1,0 +1,47 @@
+"""Look for bodies that crash the reading of requests, guided by coverage. Needs `pip install atheris`.
+
+usage: python scripts/sagemaker/fuzz_atheris.py -runs=10000 [options of libFuzzer]
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+with atheris.instrument_imports(include=["milpath.sagemaker"]):
+    from milpath.sagemaker.bad_request import BadRequestError
+    from milpath.sagemaker.body import CONTENT_TYPES, BodyReader
+    from milpath.sagemaker.form import Form
+    from milpath.sagemaker.limits import Limits
+    from milpath.sagemaker.serve import NETWORK_FILE, Endpoint
+
+from served import write_network
+
+from tests.sagemaker.malformed import seeds
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_network(folder / "model", tile_size=32, embedding_dim=16)
+        endpoint = Endpoint(folder / "model" / NETWORK_FILE)
+        reader = BodyReader(Form(3, 32, None), endpoint.card, Limits())
+        (folder / "corpus").mkdir()
+        for number, (body, kind) in enumerate(seeds()):
+            (folder / "corpus" / str(number)).write_bytes(bytes([CONTENT_TYPES.index(kind)]) + body)
+
+        def one(data: bytes) -> None:
+            if data:
+                try:
+                    reader.read(data[1:], CONTENT_TYPES[data[0] % len(CONTENT_TYPES)])
+                except BadRequestError:
+                    pass
+
+        atheris.Setup([sys.argv[0], str(folder / "corpus"), "-max_len=20000", *sys.argv[1:]], one)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Keep a server busy for some minutes and say how it did: rate, latencies, errors, memory.
+
+usage: python scripts/sagemaker/load.py [--minutes 10] [--clients 4]
+"""
+
+import argparse
+import io
+import json
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from served import memory_mb, served, write_network
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--clients", type=int, default=4)
+    words = parser.parse_args()
+    random_state = np.random.default_rng(0)
+    bodies = []
+    for _ in range(8):
+        body = io.BytesIO()
+        np.save(body, random_state.integers(0, 256, (16, 128, 128, 3), dtype=np.uint8))
+        bodies.append(body.getvalue())
+    seconds: list[float] = []
+    outcomes: Counter[str] = Counter()
+    memory: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_network(Path(folder))
+        with served(Path(folder)) as (address, pid):
+            end = time.monotonic() + 60 * words.minutes
+
+            def client(number: int) -> None:
+                position = number
+                while time.monotonic() < end:
+                    started = time.perf_counter()
+                    outcome = ask(address, bodies[position % len(bodies)])
+                    seconds.append(time.perf_counter() - started)
+                    outcomes[outcome] += 1
+                    position += 1
+
+            threads = [threading.Thread(target=client, args=(number,)) for number in range(words.clients)]
+            started = time.monotonic()
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                memory.append(memory_mb(pid))
+                time.sleep(5)
+            elapsed = time.monotonic() - started
+    p50, p99 = np.percentile(seconds, [50, 99])
+    tenth = max(1, len(memory) // 10)
+    print(
+        f"{len(seconds)} bags of 16 tiles of 128 px in {elapsed:.0f} s with {words.clients} clients: "
+        f"{len(seconds) / elapsed:.1f} bags/s, p50 {1000 * p50:.0f} ms, p99 {1000 * p99:.0f} ms, {dict(outcomes)}, "
+        f"memory {np.mean(memory[tenth : 2 * tenth]):.0f} -> {np.mean(memory[-tenth:]):.0f} MB (largest {max(memory):.0f})"
+    )
+
+
+def ask(address: str, body: bytes) -> str:
+    """Return the status, or what went wrong on the way."""
+    request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/x-npy"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            content = json.loads(answer.read())
+            return "200" if len(content["predictions"][0]["attention"]) == 16 else "200 but wrong"
+    except urllib.error.HTTPError as error:
+        return str(error.code)
+    except OSError as error:
+        return type(error).__name__
+
+
+if __name__ == "__main__":
+    main()
