@@ -109,6 +109,10 @@ def disk_errors(output: Path) -> Iterator[None]:
     """Say in one line that nothing more can be written."""
     try:
         yield
+    except PermissionError as error:
+        raise PermissionError(
+            f"cannot write to {output} ({error.strerror}: {error.filename}); give a folder that you may write to"
+        ) from error
     except (OutputError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _DISK_ERRORS:
             raise

@@ -56,7 +56,10 @@ class SlideParts:
         merged = set(self.merged(records.values()))
         done = {}
         for name, record in records.items():
-            status = files[name].stat()
+            try:
+                status = files[name].stat()
+            except OSError:
+                continue  # said when the slide is read
             same = (record.file_size, record.file_time) == (status.st_size, status.st_mtime_ns)
             if same and (name in merged or (self.part_dir(name) / TILES).is_file()):
                 done[name] = record
