@@ -3,6 +3,7 @@
 usage: python scripts/sagemaker/fuzz_atheris.py -runs=10000 [options of libFuzzer]
 """
 
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
@@ -34,10 +35,8 @@ def main() -> None:
 
         def one(data: bytes) -> None:
             if data:
-                try:
+                with contextlib.suppress(BadRequestError):
                     reader.read(data[1:], CONTENT_TYPES[data[0] % len(CONTENT_TYPES)])
-                except BadRequestError:
-                    pass
 
         atheris.Setup([sys.argv[0], str(folder / "corpus"), "-max_len=20000", *sys.argv[1:]], one)
         atheris.Fuzz()
