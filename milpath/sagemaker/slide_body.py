@@ -19,9 +19,10 @@ def read_slide(data: bytes, card: Card, limits: Limits) -> TileBag:
     Raises:
         BadRequestError: If it is no such picture, or the network's rule needs more than a picture.
     """
-    method = card.tiling.get("method")
-    if method != "darkest":
-        rule = f"the rule {method!r}" if method else "no rule for slides"
+    # Ready-made tiles call it their rule.
+    method = card.tiling.get("method", card.tiling.get("rule"))
+    if method != "darkest" or card.tiling.get("overlap") or not card.tiling.get("num_tiles"):
+        rule = f"the rule {method!r} {dict(card.tiling)}" if method else "no rule for slides"
         raise BadRequestError(f"this network was trained with {rule}, which an endpoint cannot repeat; send tiles", 415)
     image = read_picture(data, "the slide", SLIDE_FORMATS, limits.max_pixels)
     tiles = cut_darkest(image, int(card.tiling["tile_size"]), int(card.tiling["num_tiles"]))

@@ -2,6 +2,7 @@ import json
 import struct
 import zipfile
 import zlib
+from dataclasses import replace
 
 import boto3
 import numpy as np
@@ -75,6 +76,15 @@ def test_a_slide_image_is_cut_as_in_training(reader, file_format):
     assert bag.corners == tuple(zip(expected.x.tolist(), expected.y.tolist(), strict=True))
     (again,) = reader.read(json.dumps({"slide": text(png(image))}).encode(), JSON)
     np.testing.assert_array_equal(again.tiles, bag.tiles)
+
+
+def test_ready_made_tiles_call_their_method_a_rule(reader):
+    image = np.random.default_rng(1).integers(0, 256, (100, 90, 3), dtype=np.uint8)
+    tiling = {"rule": "darkest", "num_tiles": 4, "tile_size": TILE_SIZE}
+    other = BodyReader(reader.form, replace(reader.card, tiling=tiling), reader.limits)
+    np.testing.assert_array_equal(
+        other.read(png(image), "image/png")[0].tiles, reader.read(png(image), "image/png")[0].tiles
+    )
 
 
 def test_transparent_pixels_are_white(reader, tiles):
@@ -168,9 +178,12 @@ def test_features_are_read_where_the_network_takes_them(feature_path, tiles):
 
 
 def test_a_network_without_a_rule_for_slides_says_so(reader):
-    from dataclasses import replace
-
-    for tiling, words in (({}, "no rule for slides"), ({"method": "tissue"}, "the rule 'tissue'")):
+    overlapping = {"method": "darkest", "num_tiles": 4, "tile_size": TILE_SIZE, "overlap": 8}
+    for tiling, words in (
+        ({}, "no rule for slides"),
+        ({"method": "tissue"}, "the rule 'tissue'"),
+        (overlapping, "the rule 'darkest'"),
+    ):
         other = BodyReader(reader.form, replace(reader.card, tiling=tiling), reader.limits)
         with pytest.raises(BadRequestError, match=words) as caught:
             other.read(png(TILE), "image/png")
