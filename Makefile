@@ -35,7 +35,7 @@ imports: setup
 
 # One thread a process: two processes on two cores are faster than two threads each.
 pytest: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 format: setup
 	$(BIN)/ruff check --fix .
