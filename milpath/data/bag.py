@@ -65,20 +65,33 @@ def collate_bags(bags: Sequence[Bag], global_size: int | None = None, pin_memory
     """
     lengths = [len(bag.tiles) for bag in bags]
     shape = (len(bags), max(lengths), *bags[0].tiles.shape[1:])
-    tiles = _empty(shape, bags[0].tiles.dtype, pin_memory)
-    tile_labels = np.full(shape[:2], -1, np.int64)
+    tiles = fresh_buffer(shape, bags[0].tiles.dtype, pin_memory)
     for row, (bag, length) in enumerate(zip(bags, lengths, strict=True)):
         tiles[row, :length] = bag.tiles
         tiles[row, length:] = 0
+    return as_batch(tiles, bags, lengths, len(bags) if global_size is None else global_size)
+
+
+def as_batch(tiles: np.ndarray, bags: Sequence[Bag], lengths: Sequence[int], global_size: int) -> BagBatch:
+    """Return the batch of tiles that are padded already.
+
+    Args:
+        tiles: `(bags, tiles, ...)`, 0 on padding.
+        bags: Their labels and names; their own tiles are not looked at.
+        lengths: Number of tiles of each bag.
+        global_size: Number of bags of the step over all processes.
+    """
+    tile_labels = np.full(tiles.shape[:2], -1, np.int64)
+    for row, (bag, length) in enumerate(zip(bags, lengths, strict=True)):
         if bag.tile_labels is not None:
             tile_labels[row, :length] = bag.tile_labels
     return BagBatch(
         tiles=torch.from_numpy(tiles),
-        mask=torch.arange(shape[1])[None, :] < torch.tensor(lengths)[:, None],
+        mask=torch.arange(tiles.shape[1])[None, :] < torch.tensor(lengths)[:, None],
         labels=torch.tensor([bag.label for bag in bags], dtype=torch.int64),
         tile_labels=torch.from_numpy(tile_labels),
         bag_ids=[bag.bag_id for bag in bags],
-        global_size=len(bags) if global_size is None else global_size,
+        global_size=global_size,
     )
 
 
@@ -104,8 +117,8 @@ def empty_batch(tile_shape: Sequence[int], dtype: np.dtype[Any], global_size: in
     )
 
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype[Any], pin_memory: bool) -> np.ndarray:
-    """Return a fresh buffer."""
+def fresh_buffer(shape: tuple[int, ...], dtype: np.dtype[Any], pin_memory: bool) -> np.ndarray:
+    """Return memory that nothing was written to yet."""
     if pin_memory:
         buffer = torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, pin_memory=True)
         return np.asarray(buffer.numpy())

@@ -8,6 +8,8 @@ store.json  format_version, source, sha256 of tiles.npy, what wrote it
 
 import hashlib
 import json
+import os
+import weakref
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,9 @@ class BagStore:
         self.tiles = tiles
         self._starts = bags["start"].to_numpy()
         self._lengths = bags["num_tiles"].to_numpy()
+        self._file = os.open(path / "tiles.npy", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._offset = int(getattr(tiles, "offset", 0))
+        weakref.finalize(self, os.close, self._file)
 
     @classmethod
     def open(cls, path: str | Path) -> "BagStore":
@@ -62,6 +67,8 @@ class BagStore:
             raise ValueError(
                 f"{path / 'tiles.npy'} cannot be read ({error}); delete {path} and build it again"
             ) from None
+        if not tiles.flags.c_contiguous:
+            raise ValueError(f"{path / 'tiles.npy'} lies in column order; write it with numpy.ascontiguousarray")
         starts = bags["num_tiles"].cumsum() - bags["num_tiles"]
         if len(tiles) != bags["num_tiles"].sum() or not (starts == bags["start"]).all():
             raise ValueError(
@@ -100,6 +107,37 @@ class BagStore:
         """Return where the tiles of a bag lie."""
         start = int(self._starts[index])
         return slice(start, start + int(self._lengths[index]))
+
+    def read_into(self, index: int, out: np.ndarray) -> None:
+        """Read the tiles of a bag from the file into memory that is there already.
+
+        Unlike a slice of the memory map this leaves no page of the file in the memory of the process, which stays flat
+        however large the store is, and asks the disk for the whole bag at once.
+
+        Args:
+            index: Position of the bag.
+            out: `(tiles of the bag, ...)`, contiguous, in the type of the store.
+        """
+        where = self.tile_slice(index)
+        if not hasattr(os, "preadv"):  # Windows
+            out[...] = self.tiles[where]
+            return
+        assert out.shape == (where.stop - where.start, *self.tile_shape), (out.shape, where)
+        assert out.flags.c_contiguous
+        view = out.data.cast("B")
+        position = self._offset + where.start * (out.nbytes // len(out))
+        while view:
+            count = os.preadv(self._file, [view], position)
+            if count == 0:
+                raise ValueError(f"{self.path / 'tiles.npy'} ends too early; delete {self.path} and build it again")
+            view, position = view[count:], position + count
+
+    def read(self, index: int) -> np.ndarray:
+        """Return the tiles of a bag in memory of their own."""
+        where = self.tile_slice(index)
+        out = np.empty((where.stop - where.start, *self.tile_shape), self.tiles.dtype)
+        self.read_into(index, out)
+        return out
 
     def record(self) -> dict[str, Any]:
         """Return what the record of a run says of the store: plain values."""

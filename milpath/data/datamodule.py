@@ -7,12 +7,13 @@ import pandas as pd
 from lightning.pytorch import LightningDataModule
 
 from milpath.data.augmentation import TileAugmentation
+from milpath.data.bag_split import BagSplit
 from milpath.data.bag_store import BagStore
 from milpath.data.bag_table import SplitOptions, hash_of_labels, label_and_split, require_two_classes, warn_of_one_class
 from milpath.data.batch_plan import EvaluationPlan, TrainingPlan, require_at_least
 from milpath.data.device_cache import DeviceCache
 from milpath.data.encoded_store import open_or_encode
-from milpath.data.loader import BagLoader, BagSplit
+from milpath.data.loader import BagLoader
 from milpath.data.preparation import Preparation
 from milpath.data.source import BagSource
 from milpath.data.splits import SPLITS
@@ -58,11 +59,8 @@ class BagDataModule(LightningDataModule):
         >>> source = SyntheticBags(num_slides=12, num_tiles=4, tile_size=32)
         >>> datamodule = BagDataModule(source, target="malignant", num_folds=3, stores_dir=tempfile.mkdtemp())
         >>> datamodule.setup()
-        >>> datamodule.class_counts("test")
-        [2, 2]
-        >>> batch = next(iter(datamodule.val_dataloader())).to("cpu")
-        >>> batch.tiles.shape, batch.mask.all().item()
-        (torch.Size([4, 4, 3, 32, 32]), True)
+        >>> next(iter(datamodule.val_dataloader())).to("cpu").tiles.shape
+        torch.Size([4, 4, 3, 32, 32])
     """
 
     def __init__(
@@ -210,18 +208,14 @@ class BagDataModule(LightningDataModule):
         """
         bags = self._bags(split)
         plan = EvaluationPlan(bags.lengths, self.eval_batch_size)
-        return BagLoader(bags, plan, self._preparation(augment), self._cache, self.num_workers)
+        return self._loader(bags, plan, augment)
 
     def train_dataloader(self) -> BagLoader:
-        """Return a loader in the order of training: shuffled anew each epoch, augmented.
-
-        Raises:
-            ValueError: If the training split has no bag, or bags of one class only.
-        """
+        """Return a loader in the order of training: shuffled anew each epoch, augmented; an error for one class only."""
         bags = self._bags("train")
         require_two_classes(self.label_frame, self.class_names)
         plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler)
-        return BagLoader(bags, plan, self._preparation(augment=True), self._cache, self.num_workers)
+        return self._loader(bags, plan, augment=True)
 
     def val_dataloader(self) -> BagLoader | list[BagLoader]:
         """Return the loader of the validation split, none if it is empty."""
@@ -243,6 +237,11 @@ class BagDataModule(LightningDataModule):
         """Take the statistics of the run that wrote a checkpoint instead of fitting them anew."""
         self.statistics = FeatureStatistics.from_dict(state_dict["statistics"]) if state_dict else None
 
+    def _loader(self, bags: BagSplit, plan: TrainingPlan | EvaluationPlan, augment: bool) -> BagLoader:
+        """Return the loader of a plan."""
+        preparation = Preparation(self.augmentation if augment else None, self.statistics)
+        return BagLoader(bags, plan, preparation, self._cache, self.num_workers)
+
     def _bags(self, split: str) -> BagSplit:
         """Return the bags of a split, or say why there are none."""
         rows = self.label_frame[self.label_frame["split"] == split]
@@ -252,8 +251,3 @@ class BagDataModule(LightningDataModule):
                 "check data.num_folds, data.val_fraction and data.splits"
             )
         return BagSplit(self.store, rows["index"].to_numpy(), rows["label"].to_numpy())
-
-    def _preparation(self, augment: bool) -> Preparation:
-        """Return the last step of a loader."""
-        augmented = augment and self.augmentation.kind != "none"
-        return Preparation(self.augmentation if augmented else None, self.statistics)

@@ -4,41 +4,14 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 
-from milpath.data.bag import Bag, BagBatch, collate_bags, empty_batch
-from milpath.data.bag_store import BagStore
+from milpath.data.bag import BagBatch
+from milpath.data.bag_split import BagSplit
 from milpath.data.batch_plan import EvaluationPlan, PlannedBatch, TrainingPlan
 from milpath.data.device_cache import DeviceCache
 from milpath.data.preparation import Preparation
 from milpath.data.threads import map_in_threads
-
-
-class BagSplit:
-    """The bags of one split of a store.
-
-    Args:
-        store: The store.
-        indices: `(bags,)` positions in the store.
-        labels: `(bags,)` class of each of these bags.
-    """
-
-    def __init__(self, store: BagStore, indices: np.ndarray, labels: np.ndarray) -> None:
-        self.store = store
-        self.indices = indices
-        self.labels = labels
-        self.bag_ids: list[str] = store.bags["bag_id"].iloc[indices].tolist()
-        self.lengths = store.num_tiles[indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, position: int) -> Bag:
-        """Return a bag; its tiles are still in the memory map."""
-        where = self.store.tile_slice(int(self.indices[position]))
-        tile_labels = None if self.store.tile_labels is None else self.store.tile_labels[where]
-        return Bag(self.store.tiles[where], int(self.labels[position]), self.bag_ids[position], tile_labels)
 
 
 class LoadedBatch:
@@ -78,9 +51,9 @@ class LoadedBatch:
 class BagLoader:
     """Iterate over a split in batches.
 
-    A batch is one slice of the memory map for each bag, which runs near the speed of memory; threads do it ahead of time
-    and share the map, so there are no worker processes to start, to copy between, or to seed. The position within an epoch
-    is part of a checkpoint.
+    A batch is one read for each bag, which runs near the speed of memory where the system has the file in its cache.
+    Threads do it ahead of time, so there are no worker processes to start, to copy between, or to seed. The position within
+    an epoch is part of a checkpoint.
 
     Args:
         split: The bags.
@@ -105,6 +78,7 @@ class BagLoader:
         self.cache = cache
         self.num_workers = num_workers
         self.position = 0
+        self._pin_memory = torch.cuda.is_available()  # asked once: it opens a library each time
         self._resume: tuple[int, int] | None = None
 
     def __len__(self) -> int:
@@ -135,20 +109,8 @@ class BagLoader:
 
     def _load(self, planned: PlannedBatch) -> LoadedBatch:
         """Gather one batch, or only where its tiles lie if they are on the device."""
-        store = self.split.store
-        if len(planned.indices) == 0:
-            batch = empty_batch(store.tile_shape, store.tiles.dtype, planned.global_size)
-            return LoadedBatch(batch, None, planned.seed, self)
-        bags = [self.split[int(index)] for index in planned.indices]
         if self.cache.tiles is None:
-            batch = collate_bags(bags, planned.global_size, pin_memory=torch.cuda.is_available())
+            batch = self.split.gather(planned.indices, planned.global_size, self._pin_memory)
             return LoadedBatch(batch, None, planned.seed, self)
-        rows = [np.arange(where.start, where.stop)[:, None] for where in map(self._slice, planned.indices)]
-        batch = collate_bags(
-            [bag._replace(tiles=row) for bag, row in zip(bags, rows, strict=True)], planned.global_size
-        )
-        return LoadedBatch(batch, batch.tiles[..., 0], planned.seed, self)
-
-    def _slice(self, position: int) -> slice:
-        """Return where the tiles of a bag of the split lie."""
-        return self.split.store.tile_slice(int(self.split.indices[position]))
+        batch = self.split.gather_rows(planned.indices, planned.global_size)
+        return LoadedBatch(batch, batch.tiles, planned.seed, self)

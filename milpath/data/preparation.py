@@ -42,7 +42,7 @@ class Preparation:
                     features = features * mask[..., None]
             return features
         tiles = tiles.permute(0, 1, 4, 2, 3)
-        if self.augmentation is None:
+        if self.augmentation is None or self.augmentation.kind == "none":
             return tiles.float().div_(255)
         generator = torch.Generator(tiles.device).manual_seed(seed)
         tiles = self.augmentation.turn(tiles, generator).float().div_(255)

@@ -57,7 +57,7 @@ def fit_statistics(store: BagStore, indices: Sequence[int] | np.ndarray) -> Feat
     count, mean, square = 0, np.zeros(store.tile_shape), np.zeros(store.tile_shape)
     for index in indices:
         # Bag by bag (Chan, Golub and LeVeque 1983): no sum of squares that could cancel.
-        rows = np.asarray(store.tiles[store.tile_slice(int(index))], dtype=np.float64)
+        rows = store.read(int(index)).astype(np.float64)
         total = count + len(rows)
         delta = rows.mean(0) - mean
         square += ((rows - rows.mean(0)) ** 2).sum(0) + delta**2 * count * len(rows) / total

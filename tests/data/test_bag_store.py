@@ -1,5 +1,8 @@
+import gc
 import json
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -151,3 +154,34 @@ def test_a_changed_array_is_noticed(make_store):
     (path / "tiles.npy").write_bytes(data)
     with pytest.raises(ValueError, match="was changed after it was written"):
         BagStore.open(path).verify()
+
+
+def test_a_bag_is_read_as_the_map_has_it(open_store):
+    store = open_store([3, 1, 4])
+    for index in range(3):
+        np.testing.assert_array_equal(store.read(index), store.tiles[store.tile_slice(index)])
+        assert store.read(index).flags.owndata
+
+
+def test_a_file_that_became_shorter_is_noticed(make_store):
+    path = make_store([4, 4])
+    store = BagStore.open(path)
+    os.truncate(path / "tiles.npy", 300)
+    with pytest.raises(ValueError, match="ends too early; delete"):
+        store.read(1)
+
+
+def test_opening_many_stores_leaves_no_file_open(make_store):
+    path = make_store([2, 2])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        BagStore.open(path).read(0)
+    gc.collect()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+
+
+def test_an_array_in_column_order_is_refused(make_store):
+    path = make_store([2, 3], tile_shape=(4,))
+    np.save(path / "tiles.npy", np.asfortranarray(np.load(path / "tiles.npy")))
+    with pytest.raises(ValueError, match="lies in column order; write it with numpy.ascontiguousarray"):
+        BagStore.open(path)

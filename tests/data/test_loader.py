@@ -1,12 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from milpath.data.augmentation import TileAugmentation
+from milpath.data.bag_split import BagSplit
 from milpath.data.bag_store import BagStore
 from milpath.data.batch_plan import EvaluationPlan, TrainingPlan
 from milpath.data.device_cache import DeviceCache
-from milpath.data.loader import BagLoader, BagSplit
+from milpath.data.loader import BagLoader
 from milpath.data.preparation import Preparation
 
 
@@ -106,7 +109,7 @@ def test_a_resumed_loader_goes_on_where_it_stopped(open_store):
 
 def test_an_error_in_a_thread_reaches_the_reader(open_store, monkeypatch):
     loader = loader_of(open_store([2] * 6), num_workers=2)
-    monkeypatch.setattr(BagSplit, "__getitem__", lambda self, position: 1 / 0)
+    monkeypatch.setattr(BagSplit, "gather", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         list(loader)
 
@@ -121,7 +124,23 @@ def test_a_process_without_a_bag_gets_an_empty_batch(open_store, monkeypatch):
     assert batches[0].tiles.shape == (0, 1, 3, 6, 6)
 
 
-def test_memory_of_an_open_store_stays_on_disk(make_store):
-    """A store may be larger than memory: opening and planning must not read it."""
+def test_a_bag_is_a_view_of_the_store_until_it_is_gathered(make_store):
     store = BagStore.open(make_store([3] * 5))
-    assert isinstance(BagSplit(store, np.arange(5), np.zeros(5, int))[2].tiles.base, np.memmap)
+    assert np.shares_memory(BagSplit(store, np.arange(5), np.zeros(5, int))[2].tiles, store.tiles)
+
+
+def test_host_memory_stays_flat_over_epochs_however_large_the_store(open_store):
+    """Pages of the file must not pile up in the process, nor buffers of batches."""
+    store = open_store([200] * 40, tile_shape=(1024,))
+    assert store.tiles.nbytes > 30e6
+    loader = loader_of(store, num_workers=2, batch_size=4)
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    sum(float(batch.to("cpu").tiles[0, 0, 0]) for batch in loader)
+    before = resident()
+    for _ in range(3):
+        for batch in loader:
+            batch.to("cpu")
+    assert resident() - before < 15e6
