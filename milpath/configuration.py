@@ -90,7 +90,7 @@ class TileConfig:
     level: int = -1
     microns_per_pixel: float | None = None
     overlap: int = 0
-    min_tissue: float = 0.25
+    min_tissue: float = 0.1
     slide_microns_per_pixel: float | None = None
     num_workers: int | None = None
     write_png: bool = False

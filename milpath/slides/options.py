@@ -34,7 +34,7 @@ class TileOptions:
     level: int = -1
     microns_per_pixel: float | None = None
     overlap: int = 0
-    min_tissue: float = 0.25
+    min_tissue: float = 0.1
     slide_microns_per_pixel: float | None = None
 
     def __post_init__(self) -> None:
