@@ -197,14 +197,11 @@ class BagDataModule(LightningDataModule):
         return [int((labels == number).sum()) for number in range(self.num_classes)]
 
     def dataloader(self, split: str, *, augment: bool = False) -> BagLoader:
-        """Return a loader that gives every bag of a split once, in a fixed order.
+        """Return a loader that gives every bag of a split once, in a fixed order; an error for an empty split.
 
         Args:
             split: "train", "val" or "test".
             augment: Augment the tiles, to look at what training sees.
-
-        Raises:
-            ValueError: If the split has no bag.
         """
         bags = self._bags(split)
         plan = EvaluationPlan(bags.lengths, self.eval_batch_size)
