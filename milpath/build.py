@@ -36,12 +36,16 @@ def build_network(config: DictConfig, datamodule: BagDataModule) -> MILNetwork:
     """Return the network of a `model` configuration with as many outputs as the task has.
 
     An encoder of features learns their width, and the statistics of the training split, from the data: the checkpoint then
-    carries its own preprocessing, and the data module leaves features as they are.
+    carries its own preprocessing, and the data module leaves features as they are. An encoder of tiles whose size no
+    option says (a bag store) learns it from the data as well.
     """
     arguments: dict[str, Any] = {"num_outputs": num_outputs_for(datamodule.num_classes, datamodule.task)}
     encoder = cast(dict[str, Any], OmegaConf.to_container(config.encoder, resolve=True))
     if encoder["name"] == "linear":
         encoder["num_features"] = encoder["num_features"] or datamodule.tile_shape[0]
+        config = OmegaConf.merge(config, {"encoder": encoder})  # type: ignore[assignment]
+    elif encoder.get("tile_size", 0) is None:
+        encoder["tile_size"] = datamodule.tile_shape[0]
         config = OmegaConf.merge(config, {"encoder": encoder})  # type: ignore[assignment]
     network: MILNetwork = _instantiate(config, **arguments)
     if datamodule.statistics is not None:

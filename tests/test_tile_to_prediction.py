@@ -1,0 +1,38 @@
+"""The whole way: slides to a bag store, to a trained network, to predictions of slides."""
+
+import pandas as pd
+
+from milpath.models.checkpoint import load_card
+from tests.pyramids import tissue, write_pyramid
+
+
+def test_slides_become_a_store_a_network_and_predictions(run_here, tmp_path):
+    names = [f"slide {number}" for number in range(12)]
+    for number, name in enumerate(names):
+        write_pyramid(tmp_path / "slides" / f"{name}.tiff", tissue(80, 60, seed=number), factors=(2, 1))
+    table = pd.DataFrame({"image_id": names, "isup_grade": [0, 3] * 6, "data_provider": ["radboud", "karolinska"] * 6})
+    table.to_csv(tmp_path / "train.csv", index=False)
+
+    cut = ["slides=slides", "labels=train.csv", "output=bags", "tile_size=16", "num_tiles=4", "num_workers=1"]
+    assert run_here("milpath.tile", *cut, cwd=tmp_path) == (0, "")
+    train = [
+        "data=panda", f"data.path={tmp_path / 'bags'}", "data.stratify_by=[]", "data.batch_size=4", "data.num_workers=0",
+        "model.encoder.embedding_dim=8", "trainer.accelerator=cpu", "trainer.max_epochs=1", "logger=csv",
+        "callbacks.progress=null", "report=false", f"paths.runs_dir={tmp_path / 'runs'}", "run_name=whole",
+    ]  # fmt: skip
+    status, message = run_here("milpath.train", *train, cwd=tmp_path)
+    assert status == 0, message
+    checkpoint = tmp_path / "runs/whole/checkpoints/best.ckpt"
+    tiling = load_card(checkpoint).tiling
+    assert (tiling["method"], tiling["tile_size"], tiling["num_tiles"], tiling["level"]) == ("darkest", 16, 4, -1)
+
+    predict = [f"checkpoint={checkpoint}", "slides=slides", "output=predictions", "device=cpu", "num_workers=1"]
+    status, message = run_here("milpath.predict", *predict, cwd=tmp_path)
+    assert status == 0, message
+    predictions = pd.read_csv(tmp_path / "predictions/predictions.csv")
+    assert sorted(predictions["id"]) == sorted(names)
+    assert predictions["probability_malignant"].between(0, 1).all()
+    # What was cut again for the prediction is what the network was trained on.
+    stored = pd.read_csv(tmp_path / "runs/whole/predictions.csv").set_index("id")["probability_malignant"]
+    again = predictions.set_index("id")["probability_malignant"]
+    assert (stored - again).abs().max() < 1e-5
