@@ -114,7 +114,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(tmp_path):
         [*call, "tile_size=32"], stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     parts = tmp_path / "out/parts"
-    until(lambda: len(list(parts.glob("*/part.json"))) >= 2 or process.poll() is not None)
+    until(lambda: len(list(parts.glob("*.zip"))) >= 2 or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "out/store.json").exists()

@@ -11,8 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from milpath.data.slide_parts import SlideParts
-from milpath.slides.bag_files import TILES
-from milpath.slides.slide_job import SlideRecord
+from milpath.slides.slide_job import TILES_SUFFIX, SlideRecord
 
 # Finished tiles are deleted as soon as they stand in the store: so much of the disk, and no more, is taken twice.
 _BATCH_BYTES = 256 << 20
@@ -37,14 +36,13 @@ def merge_tiles(parts: SlideParts, records: Sequence[SlideRecord], tile_size: in
     Raises:
         ValueError: If the tiles of a slide were changed after they were written.
     """
-    partial = parts.store_dir / TILES
+    partial = parts.store_dir / target.name
     counts = [record.num_tiles for record in records]
     header = _header((sum(counts), tile_size, tile_size, 3))
     ends = len(header) + np.cumsum([0, *counts]) * tile_size**2 * 3
     done = len(parts.merged(records))
     if done == len(records) and not partial.exists():
         partial = target
-    parts.store_dir.mkdir(exist_ok=True)
     with partial.open("r+b" if done else "w+b") as file:
         digest = hashlib.sha256()
         if done:
@@ -58,12 +56,12 @@ def merge_tiles(parts: SlideParts, records: Sequence[SlideRecord], tile_size: in
             stop = max(done + 1, int(np.searchsorted(ends, ends[done] + _BATCH_BYTES, side="right")) - 1)
             batch = records[done:stop]
             for record in batch:
-                _append(parts.part_dir(record.bag_id) / TILES, record, file, digest)
+                _append(parts.part(record.bag_id, TILES_SUFFIX), record, file, digest)
             file.flush()
             os.fsync(file.fileno())
             parts.set_merged(records, stop)
             for record in batch:
-                (parts.part_dir(record.bag_id) / TILES).unlink()
+                parts.part(record.bag_id, TILES_SUFFIX).unlink()
             done = stop
     return digest.hexdigest()
 

@@ -138,7 +138,7 @@ def _cut(
         png_dir.mkdir(exist_ok=True)
     jobs = (
         SlideJob(
-            name, str(plan.files[name]), str(parts.part_dir(name)), str(png_dir) if write_png else None,
+            name, str(plan.files[name]), str(parts.part(name)), str(png_dir) if write_png else None,
             str(plan.masks[name]) if plan.masks and name in plan.masks else None, plan.provider(name), options,
         )
         for name in names

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,8 @@ from milpath.data.slide_append import merge_tiles
 from milpath.data.slide_parts import SlideParts, in_order
 from milpath.data.slide_plan import SlidePlan
 from milpath.data.slide_sheets import write_sheets
-from milpath.slides.bag_files import ROWS, TILES
 from milpath.slides.options import TileOptions
-from milpath.slides.slide_job import SlideRecord
+from milpath.slides.slide_job import RECORD_SUFFIX, ROWS, SlideRecord, read_beside
 from milpath.slides.tile_rows import tile_columns
 
 
@@ -36,12 +36,16 @@ def merge_store(
     """
     records = in_order(parts.finished(plan.files).values())
     columns = tile_columns(options.method, masks=plan.masks is not None)
-    sha256 = merge_tiles(parts, records, options.tile_size, output / TILES)
+    parts.store_dir.mkdir(exist_ok=True)
+    with ThreadPoolExecutor(1) as pool:
+        # Drawing keeps a core busy while the other waits for the disk.
+        sheets = pool.submit(write_sheets, parts, records, plan.labels)
+        sha256 = merge_tiles(parts, records, options.tile_size, output / "tiles.npy")
+        sheets.result()
     names = {
         name: str(path.relative_to(plan.root)) if path != plan.root else path.name for name, path in plan.files.items()
     }
     write_tables(parts, records, plan.labels, names, columns)
-    write_sheets(parts, records, plan.labels)
     publish(parts, output, describe_store(records, {"name": "slides", "parameters": dict(source)}, columns, sha256))
     shutil.rmtree(parts.path)
 
@@ -80,7 +84,7 @@ def write_tables(
     with (parts.store_dir / ROWS).open("wb") as file:
         file.write((",".join(["bag_id", *columns]) + "\n").encode())
         for record in records:
-            file.write((parts.part_dir(record.bag_id) / ROWS).read_bytes())
+            file.write(read_beside(parts.part(record.bag_id, RECORD_SUFFIX), ROWS))
 
 
 def describe_store(

@@ -1,4 +1,4 @@
-"""Work in progress: one folder a finished slide, one file a failed one. What is there need not be done again."""
+"""Work in progress: two files a finished slide, one file a failed one. What is there need not be done again."""
 
 import hashlib
 import json
@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from milpath.slides.bag_files import TILES
-from milpath.slides.slide_job import SlideRecord
+from milpath.slides.slide_job import RECORD_SUFFIX, TILES_SUFFIX, SlideRecord
 
 
 class SlideParts:
@@ -46,13 +45,18 @@ class SlideParts:
                 f"{self.path.parent} holds unfinished work with other options ({words}); give the same, or overwrite=true"
             )
 
-    def part_dir(self, name: str) -> Path:
-        """Return the folder of a finished slide; names of slides may be too long or too odd for one."""
-        return self.path / hashlib.sha256(name.encode()).hexdigest()[:24]
+    def part(self, name: str, suffix: str = "") -> Path:
+        """Return a file of a slide; names of slides may be too long or too odd for one."""
+        return self.path / (hashlib.sha256(name.encode()).hexdigest()[:24] + suffix)
 
     def finished(self, files: dict[str, Path]) -> dict[str, SlideRecord]:
         """Return the records of slides that are finished, and whose files have not changed since."""
-        records = {name: record for name in files if (record := SlideRecord.read(self.part_dir(name))) is not None}
+        there = {path.name for path in self.path.iterdir()}
+        records = {}
+        for name in files:
+            path = self.part(name, RECORD_SUFFIX)
+            if path.name in there and (record := SlideRecord.read(path)) is not None:
+                records[name] = record
         merged = set(self.merged(records.values()))
         done = {}
         for name, record in records.items():
@@ -61,7 +65,7 @@ class SlideParts:
             except OSError:
                 continue  # said when the slide is read
             same = (record.file_size, record.file_time) == (status.st_size, status.st_mtime_ns)
-            if same and (name in merged or (self.part_dir(name) / TILES).is_file()):
+            if same and (name in merged or self.part(name, TILES_SUFFIX).name in there):
                 done[name] = record
         return done
 
@@ -98,7 +102,7 @@ class SlideParts:
         write_json(self._merged, {"order": order_of(records), "num_merged": num_merged})
 
     def _failure(self, name: str) -> Path:
-        return self.part_dir(name).with_suffix(".failed.json")
+        return self.part(name, ".failed.json")
 
 
 def in_order(records: Iterable[SlideRecord]) -> list[SlideRecord]:

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from milpath.data.slide_parts import SlideParts
-from milpath.slides.bag_files import PICTURE
 from milpath.slides.overview import COLUMNS, ROWS, draw_sheet
-from milpath.slides.slide_job import SlideRecord
+from milpath.slides.slide_job import PICTURE, RECORD_SUFFIX, SlideRecord, read_beside
 
 FOLDER = "overview"
 
@@ -23,10 +22,14 @@ def write_sheets(parts: SlideParts, records: Sequence[SlideRecord], labels: dict
     size = ROWS * COLUMNS
     for number, start in enumerate(range(0, len(records), size), 1):
         cells = [
-            (record.bag_id, _words(record, labels.get(record.bag_id, {})), parts.part_dir(record.bag_id) / PICTURE)
+            (record.bag_id, _words(record, labels.get(record.bag_id, {})), _picture(parts, record))
             for record in records[start : start + size]
         ]
         draw_sheet(cells).save(folder / f"sheet_{number:04}.jpg", quality=85)
+
+
+def _picture(parts: SlideParts, record: SlideRecord) -> bytes:
+    return read_beside(parts.part(record.bag_id, RECORD_SUFFIX), PICTURE)
 
 
 def _words(record: SlideRecord, row: dict[str, str]) -> str:

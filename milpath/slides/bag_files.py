@@ -1,11 +1,10 @@
-"""The finished work on one slide, in a folder of its own that appears whole or not at all."""
+"""The finished work on one slide, which appears whole or not at all."""
 
 import io
-import shutil
 import uuid
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import imagecodecs
@@ -17,47 +16,44 @@ from milpath.slides.options import TileOptions
 from milpath.slides.overview import draw_choice, encode_picture
 from milpath.slides.places import Places
 from milpath.slides.reader import open_slide
-from milpath.slides.slide_job import OutputError, SlideJob, SlideRecord
+from milpath.slides.slide_job import RECORD_SUFFIX, TILES_SUFFIX, OutputError, SlideJob, SlideRecord
 from milpath.slides.tile_rows import read_labels, tile_rows
 from milpath.slides.view import SlideView, view_slide
 
-TILES, ROWS, PICTURE = "tiles.npy", "tiles.csv", "overview.jpg"
-
 
 def write_slide_bag(job: SlideJob) -> SlideRecord:
-    """Cut a slide into the folder of its part, and into PNG files if asked.
+    """Cut a slide into the two files of its part, and into PNG files if asked.
 
     Raises:
         FileNotFoundError: If a file is not there.
         ValueError: If the slide or its mask cannot be read, or the slide shows nothing.
         OutputError: If the results cannot be written.
     """
-    part_dir, status = Path(job.part_dir), Path(job.path).stat()
+    status, name = Path(job.path).stat(), Path(job.part).name
     # Machines that share the disk may work on parts side by side.
-    partial = part_dir.with_name(f".{part_dir.name}.{uuid.uuid4().hex[:12]}")
+    partial = Path(job.part).with_name(f".{name}.{uuid.uuid4().hex[:12]}")
+    tiles, rest = partial.with_name(partial.name + TILES_SUFFIX), partial.with_name(partial.name + RECORD_SUFFIX)
     try:
         with open_slide(job.path) as slide:
             view = view_slide(slide, job.options)
             places = choose_places(view, job.options)
-            with writing():
-                partial.mkdir(parents=True)
-            _write_tiles(partial / TILES, view, places, job.options)
+            _write_tiles(tiles, view, places, job.options)
             rows = tile_rows(job, view, places, read_labels(job, view, places))
             picture = encode_picture(draw_choice(view, places, job.options.tile_size))
         with writing():
-            (partial / ROWS).write_text(rows, encoding="utf-8", newline="")
-            (partial / PICTURE).write_bytes(picture)
             record = SlideRecord(
-                job.bag_id, status.st_size, status.st_mtime_ns, len(places.number), crc32_of(partial / TILES),
+                job.bag_id, status.st_size, status.st_mtime_ns, len(places.number), crc32_of(tiles),
                 view.level, view.downsample, view.microns_per_pixel, job.mask is not None,
             )  # fmt: skip
-            record.write(partial)
+            record.write(rest, rows, picture)
             if job.png_dir is not None:
-                _write_png(partial / TILES, Path(job.png_dir), job.bag_id)
-            shutil.rmtree(part_dir, ignore_errors=True)
-            partial.replace(part_dir)
+                _write_png(tiles, Path(job.png_dir), job.bag_id)
+            for path in (tiles, rest):
+                path.replace(job.part + path.suffix)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for path in (tiles, rest):
+            with suppress(OSError):
+                path.unlink()
     return record
 
 
@@ -84,6 +80,7 @@ def _write_tiles(path: Path, view: SlideView, places: Places, options: TileOptio
     shape = (len(places.number), options.tile_size, options.tile_size, 3)
     # Tiles are never mapped for writing: a full disk would end the process instead of raising an error.
     with writing():
+        path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("wb", buffering=0)
     with file:
         with writing():

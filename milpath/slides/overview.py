@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,20 +48,20 @@ def encode_picture(picture: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def draw_sheet(cells: Sequence[tuple[str, str, Path]]) -> Image.Image:
+def draw_sheet(cells: Sequence[tuple[str, str, bytes]]) -> Image.Image:
     """Return a contact sheet.
 
     Args:
-        cells: At most `ROWS * COLUMNS` slides: name, a few words about it, and its picture as a file.
+        cells: At most `ROWS * COLUMNS` slides: name, a few words about it, and its picture as a JPEG file.
     """
     rows, columns = -(-len(cells) // COLUMNS), min(len(cells), COLUMNS)
     width, height = CELL_SIZE + _GAP, CELL_SIZE + _GAP + 2 * _CAPTION
     sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    for number, (name, words, path) in enumerate(cells):
+    for number, (name, words, data) in enumerate(cells):
         x, y = _GAP + number % COLUMNS * width, _GAP + number // COLUMNS * height
         draw.text((x, y), fit_text(name, CELL_SIZE, font(bold=True)), INK, font(bold=True))
         draw.text((x, y + _CAPTION - 4), fit_text(words, CELL_SIZE, font()), FAINT, font())
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(data)) as picture:
             sheet.paste(picture, (x, y + 2 * _CAPTION - 4))
     return sheet

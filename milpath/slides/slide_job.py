@@ -1,13 +1,16 @@
 """What a worker is asked to do with one slide, and what it hands back."""
 
 import json
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from milpath.slides.options import TileOptions
 
-RECORD = "part.json"
+# A finished slide is two files beside each other: its tiles, and all else. The second one says that it is finished.
+TILES_SUFFIX, RECORD_SUFFIX = ".npy", ".zip"
+RECORD, ROWS, PICTURE = "record.json", "tiles.csv", "overview.jpg"
 
 
 class OutputError(Exception):
@@ -21,7 +24,7 @@ class SlideJob:
     Attributes:
         bag_id: Name of the slide.
         path: Its file.
-        part_dir: The folder to make.
+        part: Where its two files are written, without their suffixes.
         png_dir: Where tiles go as `{bag_id}_{i}.png`; None for nowhere.
         mask: File of its mask; None if there is none.
         provider: Who drew the mask; None where masks are not used at all.
@@ -30,7 +33,7 @@ class SlideJob:
 
     bag_id: str
     path: str
-    part_dir: str
+    part: str
     png_dir: str | None
     mask: str | None
     provider: str | None
@@ -73,15 +76,24 @@ class SlideRecord:
     microns_per_pixel: float | None
     has_mask: bool
 
-    def write(self, part_dir: Path) -> None:
-        """Write the record into the folder of a part."""
-        (part_dir / RECORD).write_text(json.dumps(asdict(self)), encoding="utf-8")
+    def write(self, path: Path, rows: str, picture: bytes) -> None:
+        """Write the record with the rows of `tiles.csv` and the picture of the slide."""
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(RECORD, json.dumps(asdict(self)))
+            archive.writestr(ROWS, rows)
+            archive.writestr(PICTURE, picture)
 
     @classmethod
-    def read(cls, part_dir: Path) -> Self | None:
+    def read(cls, path: Path) -> Self | None:
         """Return the record of a finished slide, None if it is not finished."""
         try:
-            return cls(**json.loads((part_dir / RECORD).read_text(encoding="utf-8")))
-        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+            return cls(**json.loads(read_beside(path, RECORD)))
+        except (FileNotFoundError, NotADirectoryError, zipfile.BadZipFile, KeyError, ValueError, TypeError):
             # Half a record is what a machine that lost power may leave: the slide is cut again.
             return None
+
+
+def read_beside(path: Path, name: str) -> bytes:
+    """Return what was written with a record: `ROWS` or `PICTURE`."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(name)

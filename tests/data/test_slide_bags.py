@@ -351,7 +351,7 @@ def test_a_full_disk_stops_the_run_and_costs_no_finished_slide(slides, tmp_path,
     ):
         build_slide_store(slides, folder / "out", options, num_workers=1)
     assert not (folder / "out" / "store.json").exists()
-    assert not list((folder / "out" / "parts").glob(".*.*")), "half a slide was left"
+    assert not list((folder / "out" / "parts").glob(".*")), "half a slide was left"
     make_room()
     summary = build_slide_store(slides, folder / "out", options, num_workers=1)
     assert summary.num_cut + summary.num_before == 6
@@ -404,7 +404,7 @@ def test_a_disk_that_fills_up_while_the_store_is_put_together_costs_nothing(
 
 def test_tiles_that_were_damaged_on_disk_are_noticed_and_cut_again(slides, labels, reference, tmp_path):
     build_slide_store(slides, tmp_path / "out", OPTIONS, labels=labels, shard="1/2")
-    part = next((tmp_path / "out/parts").glob("*/tiles.npy"))
+    part = next((tmp_path / "out/parts").glob("*.npy"))
     data = bytearray(part.read_bytes())
     data[-1] ^= 1
     part.write_bytes(data)

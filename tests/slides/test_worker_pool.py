@@ -60,8 +60,8 @@ def test_a_finished_slide_has_a_record_and_a_failed_one_leaves_nothing(make_job,
         None,
         "white.tiff is blank: all its tiles have one colour (values from 255 to 255)",
     ]
-    assert SlideRecord.read(tmp_path / "parts" / "good").num_tiles == 4
-    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["good"]
+    assert SlideRecord.read(tmp_path / "parts" / "good.zip").num_tiles == 4
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["good.npy", "good.zip"]
 
 
 def test_a_disk_that_takes_nothing_stops_the_run_and_blames_no_slide(make_job, tmp_path):
