@@ -111,11 +111,11 @@ def build_slide_store(
         write_failures(failures, output / "failures.csv")
         whole = not unfinished and bool(records) and (on_error == "skip" or not failures)
         if whole:
-            with FileLock(output / ".merge.lock"):
+            with FileLock(parts.path / "merge.lock"):
                 # Another shard may have been the last one as well.
-                if parts.path.exists():
+                if not (output / "store.json").exists():
                     merge_store(parts, plan, output, options, description)
-            (output / ".merge.lock").unlink(missing_ok=True)
+            parts.remove()
     return TilingSummary(
         len(plan.files), progress.num_done - progress.num_failed, len(done), len(unfinished), failures, whole,
         progress.rate, progress.peak_memory, plan.notes,

@@ -51,7 +51,10 @@ def reference(slides, labels, tmp_path_factory):
 
 
 def content(output):
-    return {name: (output / name).read_bytes() for name in STORE_FILES}
+    """Return every file of an output, none of which may be missing or left over."""
+    found = {str(path.relative_to(output)): path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    assert set(found) == set(STORE_FILES)
+    return found
 
 
 def test_the_store_holds_every_slide_as_it_is_cut_alone(slides, reference):
@@ -163,6 +166,8 @@ def stop_before_step(patch, number):
 
 def test_a_finished_store_is_left_as_it_is(slides, labels, reference, tmp_path):
     output = shutil.copytree(reference, tmp_path / "out")
+    (output / "parts").mkdir()  # of a run that was killed before its last step
+    (output / "parts/merge.lock").touch()
     summary = build_slide_store(slides, output, OPTIONS, labels=labels)
     assert (summary.has_store, summary.num_cut, summary.num_before) == (True, 0, 6)
     assert content(output) == content(reference)
