@@ -25,7 +25,7 @@ from milpath.slides.tile_rows import tile_columns
 def merge_store(
     parts: SlideParts, plan: SlidePlan, output: Path, options: TileOptions, source: Mapping[str, Any]
 ) -> None:
-    """Put the store together and delete the parts.
+    """Put the store together.
 
     Args:
         parts: The finished slides.
@@ -47,7 +47,6 @@ def merge_store(
     }
     write_tables(parts, records, plan.labels, names, columns)
     publish(parts, output, describe_store(records, {"name": "slides", "parameters": dict(source)}, columns, sha256))
-    shutil.rmtree(parts.path)
 
 
 def write_tables(

@@ -49,7 +49,7 @@ def open_output(output: Path, plan: SlidePlan, description: dict[str, Any], *, o
             left = set(plan.files) - bags - _failed(output)
             if not left:
                 # A run that was stopped after the last step but one.
-                shutil.rmtree(SlideParts(output).path, ignore_errors=True)
+                SlideParts(output).remove()
                 return True
         raise FileExistsError(
             f"{output} holds a bag store of other slides or options; give another output, or overwrite=true to replace it"

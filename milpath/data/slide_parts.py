@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -100,6 +101,10 @@ class SlideParts:
     def set_merged(self, records: Iterable[SlideRecord], num_merged: int) -> None:
         """Keep how many slides are in the new store."""
         write_json(self._merged, {"order": order_of(records), "num_merged": num_merged})
+
+    def remove(self) -> None:
+        """Delete the folder, which another shard may be deleting as well."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def _failure(self, name: str) -> Path:
         return self.part(name, ".failed.json")
