@@ -79,6 +79,8 @@ class Slide(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Pixels go at once, not when the interpreter gets round to it.
+        self._kept = None
         self.close()
 
 

@@ -3,7 +3,6 @@
 import re
 import struct
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -45,13 +44,15 @@ class TiffSlide(Slide):
         except (*DAMAGE, struct.error) as error:
             self._file.close()
             raise ValueError(f"{path.name} is a damaged TIFF ({_reason(error)}); copy or download it again") from None
-        # A level is looked at when it is read for the first time.
-        self._level = cache(lambda level: TiffLevel(self._file, self.pages[level]))
+        self._levels: dict[int, TiffLevel] = {}
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Return a region inside a level, decoding only what it touches."""
         try:
-            return self._level(level).read(x, y, width, height)
+            # A level is looked at when it is read for the first time.
+            if level not in self._levels:
+                self._levels[level] = TiffLevel(self._file, self.pages[level])
+            return self._levels[level].read(x, y, width, height)
         except DAMAGE as error:
             raise ValueError(f"{self.path.name} cannot be read at level {level}: {_reason(error)}") from None
 

@@ -11,6 +11,7 @@ import tifffile
 from milpath.slides.options import TileOptions
 from milpath.slides.slide_job import SlideJob
 from milpath.slides.worker_pool import cut_slides
+from tests.pyramids import tissue, write_pyramid
 
 WIDTH, HEIGHT, PIECE = 100_000, 80_000, 512
 MB = 1 << 20
@@ -60,3 +61,14 @@ def test_slides_need_neither_torch_nor_tables():
     code = "import sys, milpath.slides.worker; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not {"torch", "pandas", "lightning", "hydra", "openslide", "sklearn", "scipy"} & set(modules)
+
+
+def test_the_tenth_slide_takes_no_more_memory_than_the_second(tmp_path):
+    path = write_pyramid(tmp_path / "a.tiff", tissue(2048, 1494), factors=(1,), tile=512)
+    jobs = [
+        SlideJob(f"{number}", str(path), str(tmp_path / f"{number}"), None, None, None, TileOptions())
+        for number in range(10)
+    ]
+    peaks = [answer.peak_memory for answer in cut_slides(jobs, 1)]
+    # The pixels of each are 9 MB.
+    assert peaks[-1] - peaks[1] < 20 * MB
