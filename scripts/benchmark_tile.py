@@ -122,12 +122,8 @@ def end_to_end(slide: Path, folder: Path, number: int, repeats: int) -> list[dic
         records.append(record(f"each further slide, {name}", further[name], "slides/s", *ratio))
         used = 1000 * (cpu[name] - cpu["one slide"]) / (number - 1)
         records.append(record(f"CPU time of each further slide, {name}", used, "ms"))
-    memory = [max(getattr(result, name) for result in runs["2 processes"]) for name in ("worker_mb", "memory_mb")]
-    return [
-        *records,
-        record("peak memory of a worker, darkest", memory[0], "MB"),
-        record("peak memory of the process that starts them", memory[1], "MB"),
-    ]
+    memory = max(result.worker_mb for result in runs["2 processes"])
+    return [*records, record("peak memory of a worker, darkest", memory, "MB")]
 
 
 def tissue(folder: Path, level2: np.ndarray, options: argparse.Namespace) -> list[dict]:
@@ -153,12 +149,11 @@ def tissue(folder: Path, level2: np.ndarray, options: argparse.Namespace) -> lis
 
 
 class Result(NamedTuple):
-    """One run of the command: wall and CPU time, tiles, memory of the command itself and of its largest worker."""
+    """One run of the command: wall and CPU time, tiles, memory of its largest worker."""
 
     seconds: float
     cpu_seconds: float
     num_tiles: int
-    memory_mb: float
     worker_mb: float
 
 
@@ -180,7 +175,7 @@ def tile(slides: Path, output: Path, *words: str) -> Result:
         raise RuntimeError(f"{' '.join(command)} failed: {said[-2000:]}")
     tiles = np.load(output / "tiles.npy", mmap_mode="r")
     worker = float(found[1].replace(",", ""))
-    return Result(seconds, usage.ru_utime + usage.ru_stime, len(tiles), usage.ru_maxrss / 1024, worker)
+    return Result(seconds, usage.ru_utime + usage.ru_stime, len(tiles), worker)
 
 
 def real_level(path: Path) -> np.ndarray:
