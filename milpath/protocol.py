@@ -20,8 +20,8 @@ from milpath.train import run
 
 # The rows of a table: what each adds to the command line of milpath.train.
 METHODS: Mapping[str, tuple[str, ...]] = {
-    "attention": ("model=attention_mil", "model.gated=false"),
-    "gated_attention": ("model=attention_mil", "model.gated=true"),
+    "attention": ("model=attention_mil",),
+    "gated_attention": ("model=gated_attention_mil",),
     "instance_max": ("model=instance_pool_mil", "model.pooling=max"),
     "instance_mean": ("model=instance_pool_mil", "model.pooling=mean"),
     "instance_lse": ("model=instance_pool_mil", "model.pooling=log_sum_exp"),

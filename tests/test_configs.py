@@ -73,7 +73,10 @@ def test_every_data_set_builds_or_says_where_it_looked(option, tmp_path, monkeyp
         build_datamodule(config.data)
 
 
-@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "model"])
+MODELS = [option for group, option in OPTIONS if group == "model"]
+
+
+@pytest.mark.parametrize("option", MODELS)
 def test_every_model_builds(option, datamodule):
     config = compose_training([f"model={option}", "data.tile_size=32"])
     assert build_network(config.model, datamodule).num_outputs == 1
@@ -84,7 +87,20 @@ def test_every_model_builds(option, datamodule):
 )
 def test_every_encoder_builds(option, datamodule):
     config = compose_training([f"model/encoder={option}", "data.tile_size=32"])
-    assert build_network(config.model, datamodule).tile_encoder.name == option
+    assert build_network(config.model, datamodule).tile_encoder.name == config.model.encoder.name
+    assert option.startswith(config.model.encoder.name)
+
+
+@pytest.mark.parametrize(
+    "option", [*MODELS, *(f"attention_mil model/encoder={encoder}" for encoder in ("resnet18", "lenet5"))]
+)
+@pytest.mark.parametrize("experiment", ["panda_attention", "panda_article"])
+def test_a_recipe_takes_another_model_or_encoder(experiment, option, datamodule):
+    """What a recipe sets must not be an argument that only its own model has."""
+    words = [f"experiment={experiment}", "data=synthetic", f"model={option}"]
+    config = compose_training(" ".join(words).split())
+    network = build_network(config.model, datamodule)
+    assert config.model._target_.endswith(type(network).__name__)
 
 
 @pytest.mark.parametrize("option", ["default", "cpu", "demo", "ddp"])
