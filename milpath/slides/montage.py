@@ -46,6 +46,7 @@ def draw_montage(
     tile_labels: NDArray[np.integer] | None = None,
     colour_map: str = "viridis",
     limits: tuple[float, float] | None = None,
+    cell_size: int | None = None,
 ) -> Image.Image:
     """Draw a bag: the tiles with the greatest attention first, each framed in the colour of its weight.
 
@@ -58,6 +59,7 @@ def draw_montage(
         tile_labels: `(tiles,)`, above 0 where a tile matters: those get a dot and the legend says so; None where unknown.
         colour_map: One of `picture_frame.COLOUR_MAPS`.
         limits: Weights at the ends of the colour bar; None runs from 0 to the largest weight.
+        cell_size: Side of a tile in the picture in pixels; None keeps tiles as they are, small ones enlarged to 96 at least.
 
     Raises:
         ValueError: If there is no tile, or another number of weights than of tiles.
@@ -71,7 +73,7 @@ def draw_montage(
             MARKED * bool(tile_labels[index] > 0) + words for index, words in zip(chosen, captions, strict=True)
         ]
     cells = [
-        _cell(tiles[index], weights[index], words, limits, colour_map)
+        _cell(tiles[index], weights[index], words, limits, colour_map, cell_size)
         for index, words in zip(chosen, captions, strict=True)
     ]
     grid = _arrange(cells, min(columns, len(cells)))
@@ -122,10 +124,19 @@ def _check(tiles: Pixels, weights: Values) -> None:
         raise ValueError(f"tiles must be uint8 (tiles, height, width, 1 or 3), not {tiles.dtype} {tiles.shape}")
 
 
-def _cell(tile: Pixels, weight: float, words: str, limits: tuple[float, float], colour_map: str) -> Image.Image:
+def _cell(
+    tile: Pixels,
+    weight: float,
+    words: str,
+    limits: tuple[float, float],
+    colour_map: str,
+    cell_size: int | None = None,
+) -> Image.Image:
     """Return a tile in a frame of its colour, its caption below; small tiles are enlarged pixel by pixel."""
     picture = Image.fromarray(np.repeat(tile, 3, axis=2) if tile.shape[2] == 1 else np.ascontiguousarray(tile))
-    factor = math.ceil(SMALLEST_CELL / min(picture.size))
+    if cell_size is not None and cell_size < min(picture.size):
+        picture = picture.resize((cell_size, cell_size), Image.Resampling.BOX)
+    factor = math.ceil((cell_size or SMALLEST_CELL) / min(picture.size))
     picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     colour = tuple(int(part) for part in colours_of(np.array(weight), limits, colour_map))
     cell = Image.new("RGB", (picture.width + 2 * BORDER, picture.height + 2 * BORDER + CAPTION), "white")

@@ -1,0 +1,113 @@
+"""What the network looks at while it learns: the same few validation bags, drawn after each epoch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from PIL import Image
+
+from milpath.data.datamodule import BagDataModule
+from milpath.slides.montage import draw_montage
+from milpath.slides.weight_bars import draw_weights
+from milpath.training.classifier import MILClassifier, attention_entropy
+from milpath.training.inference import BagPrediction, predict_bags
+
+TAG = "val/attention"
+CELL_SIZE = 64
+
+
+class AttentionMontages(Callback):
+    """Send a picture of a few validation bags to TensorBoard and Weights & Biases after each validation of a training.
+
+    The bags are the same in every epoch: sorted by name, the classes in turn. The scale of a bag reaches at least to
+    twice the equal share 1/n, so that equal weights are seen as one dull colour everywhere and a collapse to one tile as
+    one bright tile among dark ones; the entropy stands in words. Bags of features are drawn as bars.
+
+    One forward of each bag in evaluation mode, on the first process alone. It draws no random number: losses are the
+    same with and without.
+
+    Args:
+        num_bags: Bags that are drawn, at least 1.
+        num_tiles: Tiles of a bag that are shown, those with the greatest weight.
+    """
+
+    def __init__(self, num_bags: int = 4, num_tiles: int = 16) -> None:
+        if num_bags < 1 or num_tiles < 1:
+            raise ValueError(f"num_bags={num_bags} and num_tiles={num_tiles} must be at least 1")
+        self.num_bags = num_bags
+        self.num_tiles = num_tiles
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        datamodule = getattr(trainer, "datamodule", None)
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger | WandbLogger)]
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if not (fitting and trainer.is_global_zero and loggers) or not isinstance(datamodule, BagDataModule):
+            return
+        assert isinstance(pl_module, MILClassifier)
+        picture = self.draw(pl_module, datamodule)
+        for logger in loggers:
+            _send(logger, picture, trainer.global_step)
+
+    def draw(self, classifier: MILClassifier, datamodule: BagDataModule) -> Image.Image:
+        """Return the picture of the bags, one below the other."""
+        chosen = choose_bags(datamodule, self.num_bags)
+        bags = predict_bags(
+            classifier.network, datamodule.store, classifier.task,
+            indices=list(chosen), batch_size=1, device=classifier.device,
+        )  # fmt: skip
+        return _stack([self._draw_bag(bag, chosen[bag.position], datamodule) for bag in bags])
+
+    def _draw_bag(self, bag: BagPrediction, label: int, datamodule: BagDataModule) -> Image.Image:
+        store = datamodule.tile_store
+        where = store.tile_slice(bag.position)
+        weights = bag.attention
+        title = f"{bag.bag_id} · {datamodule.class_names[label]} {bag.probabilities[label]:.2f} · {in_words(weights)}"
+        labels = None if store.tile_labels is None else store.tile_labels[where]
+        labels = None if labels is None or (labels < 0).all() else labels
+        limits = (0.0, max(float(weights.max()), 2 / len(weights)))
+        if len(store.tile_shape) != 3:
+            return draw_weights(weights, title=title, tile_labels=labels, limits=limits)
+        return draw_montage(
+            store.tiles[where], weights, title=title, columns=8, num_shown=self.num_tiles,
+            tile_labels=labels, limits=limits, cell_size=CELL_SIZE,
+        )  # fmt: skip
+
+
+def choose_bags(datamodule: BagDataModule, count: int) -> dict[int, int]:
+    """Return position in the store and label of the bags that are drawn: sorted by name, the classes in turn."""
+    bags = datamodule.label_frame
+    bags = bags[bags["split"] == "val"].sort_values("bag_id")
+    turn = bags.groupby("label").cumcount()
+    chosen = bags.assign(turn=turn).sort_values(["turn", "label"], kind="stable").head(count)
+    return dict(zip(chosen["index"].tolist(), chosen["label"].tolist(), strict=True))
+
+
+def in_words(weights: np.ndarray) -> str:
+    """Return how attention spreads, in the words of `val/attention_entropy`.
+
+    Example:
+        >>> in_words(np.array([0.25, 0.25, 0.25, 0.25])), in_words(np.array([1.0, 0.0]))
+        ('entropy 1.00', 'entropy 0.00')
+    """
+    attention = torch.from_numpy(np.asarray(weights, np.float32))[None]
+    return f"entropy {attention_entropy(attention, torch.ones_like(attention, dtype=torch.bool)).item():.2f}"
+
+
+def _stack(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Return pictures one below the other."""
+    canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
+    top = 0
+    for picture in pictures:
+        canvas.paste(picture, (0, top))
+        top += picture.height
+    return canvas
+
+
+def _send(logger: Logger, picture: Image.Image, step: int) -> None:
+    if isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_image(TAG, np.asarray(picture), step, dataformats="HWC")
+    elif isinstance(logger, WandbLogger):
+        logger.log_image(TAG, [picture], step)
