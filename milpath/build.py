@@ -102,6 +102,8 @@ def build_trainer(config: DictConfig) -> Trainer:
     if not loggers:
         # It has nowhere to write to, and Lightning makes an error of that.
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+    if trace := _instantiate(config.get("profiler")):
+        callbacks.append(trace)
     callbacks.append(StepSeed(config.seed))
     return cast(
         Trainer,

@@ -33,6 +33,7 @@ class TrainConfig:
     trainer: Any = MISSING
     callbacks: Any = None
     logger: Any = None
+    profiler: Any = None
     paths: Any = MISSING
     sagemaker: Any = None
     run_name: str = MISSING

@@ -19,6 +19,7 @@ GROUPS = (
     "trainer",
     "callbacks",
     "logger",
+    "profiler",
     "paths",
     "experiment",
 )
