@@ -1,7 +1,6 @@
 """What a few training steps spend their time on, operator by operator."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ class StepTrace(Callback):
         suffix = f"_{rank}" if rank else ""
         unfinished = self.folder / f".unfinished{suffix}.json.gz"  # torch compresses by the name
         trace.export_chrome_trace(str(unfinished))
-        os.replace(unfinished, self.folder / f"steps{suffix}.json.gz")
+        unfinished.replace(self.folder / f"steps{suffix}.json.gz")
         order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
         table = trace.key_averages().table(sort_by=order, row_limit=_ROWS)
         (self.folder / f"operators{suffix}.txt").write_text(table, encoding="utf-8")
