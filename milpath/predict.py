@@ -1,5 +1,6 @@
 """Predict slides: `python -m milpath.predict checkpoint=PATH slides=DIR_OR_FILE output=DIR`."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -33,10 +34,14 @@ def run(config: DictConfig) -> int:
         raise FileExistsError(f"{output} holds predictions already; give another output folder, or overwrite=true")
     network, card = load_network(config.checkpoint), load_card(config.checkpoint)
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    store, num_failures = open_input(Path(config.slides), card.tiling, output, config.num_workers)
+    store, failures = open_input(
+        Path(config.slides), card.tiling, output, config.num_workers, overwrite=config.overwrite
+    )
     _require_same_tiles(store, card, config.slides)
     decision = Decision(card.threshold, 1.0, card.defer_below)
-    files = PredictionFiles(output, card.class_names, card.threshold if card.task == "binary" else None)
+    source = {"checkpoint": _sha256(Path(config.checkpoint)), "slides": str(Path(config.slides).absolute())}
+    threshold = card.threshold if card.task == "binary" else None
+    files = PredictionFiles(output, card.class_names, threshold, source, config.overwrite)
     waiting = [index for index, bag_id in enumerate(store.bags["bag_id"]) if bag_id not in files.done]
     predictions = predict_bags(
         network, store, card.task, temperature=card.temperature, indices=waiting,
@@ -51,7 +56,17 @@ def run(config: DictConfig) -> int:
             microns_per_pixel = store.description.get("microns_per_pixel")
             predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
             files.add(bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention)
-    return num_failures
+    if failures:
+        name, reason = next(iter(sorted(failures.items())))
+        line = f"{len(failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
+        sys.stderr.write(f"{line}\n")
+    return len(failures)
+
+
+def _sha256(path: Path) -> str:
+    """Return the hash of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _require_same_tiles(store: BagStore, card: Card, slides: str) -> None:

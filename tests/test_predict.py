@@ -1,17 +1,20 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from milpath.data.bag_store_writer import BagStoreWriter
-from milpath.models import AttentionMIL, save_network
+from milpath.models import AttentionMIL, load_network, save_network
 from milpath.pictures import file_name
 from milpath.reports.prediction_files import PredictionFiles
 
 EVIL = "../<script>alert(1)</script>"
+SOURCE = {"checkpoint": "1", "slides": "here"}
 
 
 @pytest.fixture(scope="module")
@@ -106,16 +109,73 @@ def test_a_stopped_prediction_goes_on_after_its_last_whole_slide(tmp_path):
     def add(files, name):
         files.add(name, np.array([0.2, 0.8]), "b", False, tiles, None, weights)
 
-    with pytest.raises(KeyboardInterrupt), PredictionFiles(tmp_path, ("a", "b"), 0.5) as files:
+    with pytest.raises(KeyboardInterrupt), PredictionFiles(tmp_path, ("a", "b"), 0.5, SOURCE) as files:
         add(files, "first")
         raise KeyboardInterrupt
     with (tmp_path / ".attention.csv.partial").open("a") as file:
         file.write("second,0,0,0")  # killed while it wrote
     with (tmp_path / ".predictions.csv.partial").open("a") as file:
         file.write("second,0.2")
-    files = PredictionFiles(tmp_path, ("a", "b"), 0.5)
+    with pytest.raises(FileExistsError, match="of another checkpoint"):
+        PredictionFiles(tmp_path, ("a", "b"), 0.5, SOURCE | {"checkpoint": "2"})
+    files = PredictionFiles(tmp_path, ("a", "b"), 0.5, SOURCE)
     assert files.done == {"first"}
     with files:
         add(files, "second")
     assert pd.read_csv(tmp_path / "predictions.csv")["id"].tolist() == ["first", "second"]
     assert len(pd.read_csv(tmp_path / "attention.csv")) == 4
+
+
+@pytest.fixture(scope="module")
+def tile_folder(tmp_path_factory) -> Path:
+    """Two slides as tiles: one of three, one of twelve."""
+    folder = tmp_path_factory.mktemp("tiles") / "tiles"
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for name, length in (("a_b", 3), ("c", 12)):
+        for number in range(length):
+            pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name}_{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+def test_tiles_that_were_cut_before_are_predicted_in_the_order_of_their_numbers(
+    packed, workplace, tile_folder, tmp_path, run_here
+):
+    path = Path(shutil.make_archive(str(tmp_path / "tiles"), "zip", tile_folder)) if packed else tile_folder
+    words = [f"checkpoint={workplace}/network.pt", f"slides={path}", "output=out", "device=cpu"]
+    assert run_here("milpath.predict", *words, cwd=tmp_path)[0] == 0
+    attention = pd.read_csv(tmp_path / "out/attention.csv")
+    assert attention.groupby("id").size().to_dict() == {"a_b": 3, "c": 12}
+    network = load_network(workplace / "network.pt")
+    tiles = np.stack([np.asarray(Image.open(tile_folder / f"c_{number}.png")) for number in range(12)])
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(tiles).permute(0, 3, 1, 2)[None] / 255).attention[0]
+    found = attention.loc[attention["id"] == "c", "weight"]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_slide_with_a_damaged_tile_is_named_and_the_others_are_predicted(workplace, tile_folder, tmp_path, run_here):
+    tiles = tmp_path / "tiles"
+    shutil.copytree(tile_folder, tiles)
+    (tiles / "a_b_1.png").write_bytes((tiles / "a_b_1.png").read_bytes()[:200])
+    words = [f"checkpoint={workplace}/network.pt", "slides=tiles", "output=out", "device=cpu"]
+    status, message = run_here("milpath.predict", *words, cwd=tmp_path)
+    assert status == 1
+    assert "1 slides failed" in message
+    assert pd.read_csv(tmp_path / "out/predictions.csv")["id"].tolist() == ["c"]
+    failures = pd.read_csv(tmp_path / "out/failures.csv")
+    assert failures["slide"].tolist() == ["a_b"]
+    assert "a_b_1.png" in failures["reason"][0]
+    assert run_here("milpath.predict", *words, "overwrite=true", "on_error=skip", cwd=tmp_path)[0] == 0
+
+
+def test_a_folder_of_tiles_of_another_size_is_refused_before_anything_is_built(tile_folder, tmp_path, run_here):
+    save_network(AttentionMIL(), tmp_path / "large.pt", tiling={"tile_size": 128})
+    words = ["checkpoint=large.pt", f"slides={tile_folder}", "output=out"]
+    status, message = run_here("milpath.predict", *words, cwd=tmp_path)
+    assert status == 1
+    assert "trained on tiles of 128 px, but" in message
+    assert "holds tiles of 32 x 32 px" in message
+    assert not (tmp_path / "out/bags").exists()

@@ -79,7 +79,7 @@ class PandaTiles:
         table = read_table(self.labels, what="label table")
         writer.extra["tiling"] = {"rule": "darkest", "tile_size": self.tile_size, "num_tiles": self.num_tiles}
         with open_tile_files(self.tiles) as files:
-            found = _tiles_by_slide(files.names(), self.tiles)
+            found = tiles_by_slide(files.names(), self.tiles)
             table = self._match(table, found)
             writer.expected_bags = len(table)
             decoded = map_in_threads(lambda image_id: self._decode(files, found[image_id]), table["bag_id"])
@@ -107,7 +107,7 @@ class PandaTiles:
         )  # fmt: skip
 
 
-def _tiles_by_slide(names: Iterable[str], path: Path) -> dict[str, dict[int, str]]:
+def tiles_by_slide(names: Iterable[str], path: Path) -> dict[str, dict[int, str]]:
     """Return slide to tile number to file name.
 
     Raises:

@@ -46,7 +46,7 @@ def open_output(output: Path, plan: SlidePlan, description: dict[str, Any], *, o
         source = json.loads(path.read_text(encoding="utf-8")).get("source", {})
         bags = set(read_table(output / "bags.csv")["bag_id"])
         if source.get("parameters") == description and bags <= set(plan.files):
-            left = set(plan.files) - bags - _failed(output)
+            left = set(plan.files) - bags - set(read_failures(output / "failures.csv"))
             if not left:
                 # A run that was stopped after the last step but one.
                 SlideParts(output).remove()
@@ -62,13 +62,12 @@ def open_output(output: Path, plan: SlidePlan, description: dict[str, Any], *, o
     return False
 
 
-def _failed(output: Path) -> set[str]:
-    """Return the slides that the run behind a store left out."""
-    path = output / "failures.csv"
+def read_failures(path: Path) -> dict[str, str]:
+    """Return slide and reason from a `failures.csv`; nothing where there is none."""
     if not path.is_file():
-        return set()
+        return {}
     with path.open(newline="", encoding="utf-8") as file:
-        return {row["slide"] for row in csv.DictReader(file)}
+        return {row["slide"]: row["reason"] for row in csv.DictReader(file)}
 
 
 def _clear(output: Path) -> None:

@@ -1,8 +1,9 @@
 """The tables of a prediction, written slide by slide so that a stopped run goes on."""
 
 import csv
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
@@ -23,14 +24,27 @@ class PredictionFiles:
         output: Folder; made if it is missing.
         class_names: Names of the classes.
         threshold: Operating point, written beside each slide; None for tasks without one.
+        source: What the predictions come from (checkpoint, slides); kept in `prediction.json`.
+        overwrite: Begin anew, whatever a run before left.
+
+    Raises:
+        FileExistsError: If a stopped run of another source would be gone on with.
     """
 
-    def __init__(self, output: Path, class_names: Sequence[str], threshold: float | None) -> None:
+    def __init__(
+        self,
+        output: Path,
+        class_names: Sequence[str],
+        threshold: float | None,
+        source: Mapping[str, str],
+        overwrite: bool = False,
+    ) -> None:
         self.output = output
         self.threshold = threshold
         probabilities = [f"probability_{name}" for name in class_names]
         self.columns = ("id", *probabilities, "predicted", "threshold", "defer")
         output.mkdir(parents=True, exist_ok=True)
+        self._begin(dict(source), overwrite)
         self.done = self._recover()
 
     def __enter__(self) -> Self:
@@ -79,6 +93,19 @@ class PredictionFiles:
         csv.writer(self._predictions).writerow([bag_id, *words, predicted, threshold, int(defer)])
         self._predictions.flush()
         os.fsync(self._predictions.fileno())
+
+    def _begin(self, source: dict[str, str], overwrite: bool) -> None:
+        """Write down what the predictions come from, and refuse to mix two sources in one table."""
+        path, partial = self.output / "prediction.json", self.output / ".predictions.csv.partial"
+        if overwrite:
+            partial.unlink(missing_ok=True)
+            (self.output / ".attention.csv.partial").unlink(missing_ok=True)
+        elif partial.exists() and (not path.exists() or json.loads(path.read_text(encoding="utf-8")) != source):
+            raise FileExistsError(
+                f"{self.output} holds an unfinished prediction of another checkpoint or of other slides; "
+                "give another output folder, or overwrite=true"
+            )
+        path.write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
 
     def _recover(self) -> set[str]:
         """Return the slides that a stopped run finished, and drop what it left half written."""
