@@ -17,7 +17,8 @@ from milpath.reports.decision_figures import calibration_plot, risk_coverage_plo
 from milpath.reports.figures import SPLIT_NAMES, confusion_plot, histogram_plot, precision_recall_plot, roc_plot
 from milpath.reports.headline import HEADLINES, NAMES, in_words, metric_rows
 from milpath.reports.outcomes import Outcomes, make_outcomes
-from milpath.reports.pictures import CasePictures, SlidePicture, draw_cases, draw_run_extremes
+from milpath.reports.overlays import SlidePicture
+from milpath.reports.pictures import CasePictures, draw_cases, draw_run_extremes
 from milpath.reports.plot_style import Plot
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of, read_run

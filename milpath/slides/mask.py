@@ -19,19 +19,22 @@ class MaskLabels(NamedTuple):
         cancer: Values of cancer among them.
         patterns: Value to Gleason pattern.
         largest: No value is larger.
+        names: What a picture shows of them, the gravest first; stroma and plain tissue stay clear.
     """
 
     tissue: tuple[int, ...]
     cancer: tuple[int, ...]
     patterns: dict[int, int]
     largest: int
+    names: dict[int, str]
 
 
 # Bulten et al. Artificial intelligence for diagnosis and Gleason grading of prostate cancer: the PANDA challenge. Nature
 # Medicine, 2022; the meaning of the values stands on the data page of the challenge.
+_RADBOUD = {5: "Gleason 5", 4: "Gleason 4", 3: "Gleason 3", 2: "benign epithelium"}
 MASK_LABELS = {
-    "radboud": MaskLabels((1, 2, 3, 4, 5), (3, 4, 5), {3: 3, 4: 4, 5: 5}, 5),
-    "karolinska": MaskLabels((1, 2), (2,), {}, 2),
+    "radboud": MaskLabels((1, 2, 3, 4, 5), (3, 4, 5), {3: 3, 4: 4, 5: 5}, 5, _RADBOUD),
+    "karolinska": MaskLabels((1, 2), (2,), {}, 2, {2: "cancer"}),
 }
 
 

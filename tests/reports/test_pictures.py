@@ -5,14 +5,8 @@ from PIL import Image
 from milpath.data.bag_store import BagStore
 from milpath.data.bag_store_writer import BagStoreWriter
 from milpath.data.predictions import Predictions
-from milpath.reports.pictures import (
-    NO_TILE,
-    SlidePicture,
-    draw_bag_overlay,
-    draw_cases,
-    draw_run_extremes,
-    put_together,
-)
+from milpath.reports.overlays import NO_TILE, SlidePicture, draw_bag_overlay, put_together
+from milpath.reports.pictures import draw_cases, draw_run_extremes
 from milpath.slides.picture_frame import content_origin
 
 
