@@ -36,6 +36,7 @@ class BagBatch(NamedTuple):
         bag_ids: One name a bag.
         global_size: Number of bags that all processes together have in this step: the loss of the step is the sum over
             the bags divided by it. A process has no bag (zero rows) where a batch has fewer bags than there are processes.
+        padded: Whether there is any padding; known on the host, where asking costs nothing.
     """
 
     tiles: Tensor
@@ -44,6 +45,18 @@ class BagBatch(NamedTuple):
     tile_labels: Tensor
     bag_ids: list[str]
     global_size: int
+    padded: bool = True
+
+    @property
+    def network_mask(self) -> Tensor | None:
+        """The mask for a network: None where all tiles are real, so that a GPU need not be asked and waited for.
+
+        Example:
+            >>> bags = [Bag(np.ones((2, 5), np.float32), label=0, bag_id=f"slide_{number}") for number in range(2)]
+            >>> collate_bags(bags).network_mask is None
+            True
+        """
+        return self.mask if self.padded else None
 
 
 def collate_bags(bags: Sequence[Bag], global_size: int | None = None, pin_memory: bool = False) -> BagBatch:
@@ -92,6 +105,7 @@ def as_batch(tiles: np.ndarray, bags: Sequence[Bag], lengths: Sequence[int], glo
         tile_labels=torch.from_numpy(tile_labels),
         bag_ids=[bag.bag_id for bag in bags],
         global_size=global_size,
+        padded=min(lengths) < tiles.shape[1],
     )
 
 
@@ -114,6 +128,7 @@ def empty_batch(tile_shape: Sequence[int], dtype: np.dtype[Any], global_size: in
         tile_labels=torch.full((0, 1), -1, dtype=torch.int64),
         bag_ids=[],
         global_size=global_size,
+        padded=False,
     )
 
 

@@ -32,16 +32,15 @@ class LoadedBatch:
         device = torch.device(device)
         batch, loader = self.batch, self.loader
         loader.cache.prepare(device)
-        padded = not bool(batch.mask.all())
         mask = batch.mask.to(device, non_blocking=True)
         if self.rows is None:
             tiles = batch.tiles.to(device, non_blocking=True)
         else:
             tiles = loader.cache.take(self.rows.to(device, non_blocking=True))
-            if padded:
+            if batch.padded:
                 tiles = tiles.masked_fill(~mask[(..., *(None,) * (tiles.ndim - 2))], 0)
         return batch._replace(
-            tiles=loader.preparation(tiles, mask, self.seed, padded),
+            tiles=loader.preparation(tiles, mask, self.seed, batch.padded),
             mask=mask,
             labels=batch.labels.to(device, non_blocking=True),
             tile_labels=batch.tile_labels.to(device, non_blocking=True),

@@ -101,14 +101,14 @@ class MILClassifier(LightningModule):
         self._unchecked = None
 
     def validation_step(self, batch: BagBatch, batch_idx: int) -> None:
-        output = self(batch.tiles, batch.mask)
+        output = self(batch.tiles, batch.network_mask)
         losses = bag_losses(output.logits.float(), batch.labels, self.task)
         self.val_metrics.update(class_probabilities(output.logits.float(), self.task), batch.labels)
         self._add("val/loss", losses.sum(), len(losses))
         self._add("val/attention_entropy", attention_entropy(output.attention, batch.mask).sum(), len(losses))
 
     def predict_step(self, batch: BagBatch, batch_idx: int) -> BagPredictions:
-        output = self(batch.tiles, batch.mask)
+        output = self(batch.tiles, batch.network_mask)
         probabilities = class_probabilities(output.logits.float(), self.task).cpu()
         lengths = batch.mask.sum(1).tolist()
         attention = output.attention.float().cpu()
@@ -157,11 +157,11 @@ class MILClassifier(LightningModule):
     def _bag_losses(self, batch: BagBatch) -> Tensor:
         """Return the weighted loss of each bag, `(bags,)`; an auxiliary loss counts once for each bag."""
         if self.auxiliary_loss is None:
-            output = self(batch.tiles, batch.mask)
+            output = self(batch.tiles, batch.network_mask)
             extra: Tensor | float = 0.0
         else:
-            embeddings = self.network.encode(batch.tiles, batch.mask)  # type: ignore[operator]
-            output = self.network.aggregate(embeddings, batch.mask)  # type: ignore[operator]
+            embeddings = self.network.encode(batch.tiles, batch.network_mask)  # type: ignore[operator]
+            output = self.network.aggregate(embeddings, batch.network_mask)  # type: ignore[operator]
             extra = self.auxiliary_loss(self.network, embeddings, batch.mask, output, batch.labels)
         losses = bag_losses(output.logits.float(), batch.labels, self.task)
         weighted: Tensor = self.class_weights[batch.labels] * losses + extra

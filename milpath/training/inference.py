@@ -60,7 +60,7 @@ def predict_bags(
         tiles = batch.tiles.to(device)
         tiles = tiles.permute(0, 1, 4, 2, 3).float().div_(255) if tiles.ndim == 5 else tiles.float()
         with torch.inference_mode():
-            output = network(tiles, batch.mask.to(device))
+            output = network(tiles, batch.mask.to(device) if batch.padded else None)
             probabilities = class_probabilities(output.logits.float(), task, temperature).cpu().numpy()
             attention = output.attention.float().cpu().numpy()
         for row, (index, bag) in enumerate(zip(chosen, bags, strict=True)):

@@ -50,3 +50,13 @@ def test_an_empty_batch_has_no_bag_and_a_loss_of_zero_with_a_gradient():
     assert layer.weight.grad is not None
     assert (layer.weight.grad == 0).all()
     assert batch.mask.shape == (0, 1)
+
+
+def test_a_network_is_given_a_mask_only_where_there_is_padding(bags):
+    batch = collate_bags(bags)
+    assert batch.padded
+    assert batch.network_mask is batch.mask
+    for whole in (collate_bags(bags[:1]), empty_batch((4,), np.dtype(np.float32), global_size=2)):
+        assert whole.mask.all()
+        assert not whole.padded
+        assert whole.network_mask is None

@@ -1,0 +1,76 @@
+"""The paths of a step that only a GPU makes fast, and that any machine can make wrong."""
+
+import numpy as np
+import pytest
+import torch
+
+from milpath.data.bag import Bag, BagBatch, collate_bags
+from milpath.models import DSMIL, AttentionMIL
+from milpath.training import MILClassifier
+from milpath.training.auxiliary_losses import max_instance_loss
+
+FEATURES = {"name": "linear", "num_features": 6, "hidden_dims": [8]}
+
+
+def batch_of(*lengths: int) -> BagBatch:
+    rng = np.random.default_rng(0)
+    return collate_bags(
+        [Bag(rng.random((length, 6), np.float32), row % 2, f"bag_{row}") for row, length in enumerate(lengths)]
+    )
+
+
+def classifier_of(network: torch.nn.Module, **options) -> MILClassifier:
+    return MILClassifier(network, class_names=("benign", "malignant"), task="binary", **options)
+
+
+def losses_of(network: torch.nn.Module, batch: BagBatch, **options) -> torch.Tensor:
+    return classifier_of(network, **options)._bag_losses(batch)
+
+
+def test_a_batch_without_padding_has_the_losses_and_gradients_that_it_has_with_a_mask():
+    torch.manual_seed(0)
+    network, batch = AttentionMIL(encoder=FEATURES), batch_of(5, 5, 5)
+    results = []
+    for padded in (True, False):
+        network.zero_grad()
+        losses = losses_of(network, batch._replace(padded=padded))
+        losses.sum().backward()
+        results.append([losses, *(parameter.grad.clone() for parameter in network.parameters())])
+    torch.testing.assert_close(results[1], results[0], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("lengths", [(4, 4), (4, 2)], ids=["whole", "padded"])
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_the_network_gets_a_mask_only_where_there_is_padding(lengths, auxiliary, monkeypatch):
+    network, batch, seen = DSMIL(encoder=FEATURES), batch_of(*lengths), []
+    encode = network.encode
+    monkeypatch.setattr(network, "encode", lambda tiles, mask=None: seen.append(mask) or encode(tiles, mask))
+    losses_of(network, batch, auxiliary_loss=max_instance_loss if auxiliary else None)
+    assert [mask is None for mask in seen] == [lengths[0] == lengths[1]]
+
+
+def test_a_step_without_padding_compiles_into_one_graph():
+    """A question to the mask would break the graph, and on a GPU make it wait."""
+    network = AttentionMIL(encoder={"name": "tile_cnn", "tile_size": 16, "embedding_dim": 8}).eval()
+    tiles = torch.rand(2, 3, 3, 16, 16)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(tiles), network(tiles), atol=1e-6, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_without_padding_never_waits_for_the_gpu():
+    network = AttentionMIL(encoder={"name": "tile_cnn", "tile_size": 16, "embedding_dim": 8}).cuda()
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    tiles, labels = torch.rand(2, 3, 3, 16, 16, device="cuda"), torch.tensor([0.0, 1.0], device="cuda")
+    mode = torch.cuda.get_sync_debug_mode()
+    for sync_mode in ("default", "error"):  # the first step sets the libraries up
+        torch.cuda.set_sync_debug_mode(sync_mode)
+        try:
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast("cuda", torch.bfloat16):
+                logits = network(tiles).logits[:, 0]
+            torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), labels).backward()
+            optimizer.step()
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
