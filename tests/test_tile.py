@@ -96,6 +96,13 @@ def test_a_mistake_is_one_line(tmp_path, run_here, more, message):
     assert "Traceback" not in said
 
 
+def test_the_command_starts_without_torch():
+    """A task of a cluster that cuts a few hundred slides has no seconds and no gigabyte to spare for it."""
+    code = "import sys, milpath.tile; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"torch", "torchvision", "lightning", "sklearn"} & set(modules)
+
+
 def test_a_launcher_can_do_the_shards(tmp_path, run_here):
     for seed in range(4):
         write_pyramid(tmp_path / f"in/{seed}.tiff", tissue(80, 80, seed))
