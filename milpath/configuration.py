@@ -72,6 +72,11 @@ class PredictConfig:
     batch_size: int = 16
     device: str = "auto"
     pictures: bool = True
+    alpha: float = 0.6
+    colour_map: str = "viridis"
+    dense: float | None = None
+    labels: str | None = None
+    masks: str | None = None
     num_workers: int | None = None
     on_error: str = "fail"
     overwrite: bool = False

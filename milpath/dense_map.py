@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import Module
 
 from milpath.models.network import MILNetwork
 from milpath.slides.cutting import choose_places, cut_places
@@ -28,13 +29,13 @@ class DenseMap:
     """
 
     attention: NDArray[np.float32]
-    x: NDArray[np.int64]
-    y: NDArray[np.int64]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
     downsample: float
 
 
 def map_slide(
-    network: MILNetwork, path: Path, options: TileOptions, overlap: float, device: str | torch.device = "cpu"
+    network: Module, path: Path, options: TileOptions, overlap: float, device: str | torch.device = "cpu"
 ) -> DenseMap:
     """Return the attention of a network on all tissue of a slide.
 
@@ -50,8 +51,11 @@ def map_slide(
     Raises:
         ValueError: If the slide shows no tissue, or the overlap is none.
     """
+    assert isinstance(network, MILNetwork), type(network)
     if not 0 <= overlap < 1:
-        raise ValueError(f"dense={overlap} must be at least 0 and below 1: the part of a tile that its neighbour shares")
+        raise ValueError(
+            f"dense={overlap} must be at least 0 and below 1: the part of a tile that its neighbour shares"
+        )
     options = replace(
         options, method="tissue", num_tiles=None, overlap=min(round(overlap * options.tile_size), options.tile_size - 1)
     )
@@ -68,4 +72,4 @@ def map_slide(
                     embeddings = encoded.new_empty(len(places.x), encoded.shape[1])
                 embeddings[torch.from_numpy(positions[part]).to(embeddings.device)] = encoded
         attention = network.aggregate(embeddings[None]).attention[0].float().cpu().numpy()
-    return DenseMap(attention, places.x, places.y, view.downsample)
+    return DenseMap(attention, places.x.astype(np.float64), places.y.astype(np.float64), view.downsample)

@@ -13,7 +13,14 @@ from milpath.slides.options import TileOptions
 
 
 def open_input(
-    path: Path, tiling: Mapping[str, Any], output: Path, num_workers: int | None = None, *, overwrite: bool = False
+    path: Path,
+    tiling: Mapping[str, Any],
+    output: Path,
+    num_workers: int | None = None,
+    *,
+    overwrite: bool = False,
+    labels: str | None = None,
+    masks: str | None = None,
 ) -> tuple[BagStore, dict[str, str]]:
     """Return the bags at a path, and the slides that could not be read with the reason.
 
@@ -23,6 +30,8 @@ def open_input(
         output: Where a store is built if one is needed, as `output/bags`; failures go into `output/failures.csv`.
         num_workers: Processes that cut slides; None for all cores.
         overwrite: Build the store anew.
+        labels: CSV with a row a slide, for whole slides alone; its columns go into the store.
+        masks: Folder of the masks of whole slides: what they say of each tile goes into the store.
 
     Raises:
         FileNotFoundError: If there is nothing at the path.
@@ -42,7 +51,7 @@ def open_input(
             failures = build_tile_store(path, bags, _tile_size(tiling, path))
             write_failures(failures, failed)
     else:
-        _cut(path, tiling, bags, num_workers, overwrite)
+        _cut(path, tiling, bags, num_workers, overwrite, labels, masks)
         write_failures(read_failures(bags / "failures.csv"), failed)
     return BagStore.open(bags), read_failures(failed)
 
@@ -55,10 +64,20 @@ def _tile_size(tiling: Mapping[str, Any], path: Path) -> int:
     return int(size)
 
 
-def _cut(path: Path, tiling: Mapping[str, Any], bags: Path, num_workers: int | None, overwrite: bool) -> None:
+def _cut(
+    path: Path,
+    tiling: Mapping[str, Any],
+    bags: Path,
+    num_workers: int | None,
+    overwrite: bool,
+    labels: str | None,
+    masks: str | None,
+) -> None:
     """Cut slides as the training slides were."""
     options = TileOptions.from_tiling(tiling)
-    summary = build_slide_store(path, bags, options, num_workers=num_workers, on_error="skip", overwrite=overwrite)
+    summary = build_slide_store(
+        path, bags, options, labels=labels, masks=masks, num_workers=num_workers, on_error="skip", overwrite=overwrite
+    )
     if not summary.has_store:
         slide, reason = next(iter(summary.failures.items()))
         raise ValueError(

@@ -1,47 +1,183 @@
-"""The pictures and outlines of a predicted bag."""
+"""The pictures and outlines of predicted bags."""
 
+import hashlib
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 import pandas as pd
+from PIL import Image
 
 from milpath.data.bag_store import BagStore
+from milpath.dense_map import DenseMap
 from milpath.reports.geojson import tiles_to_geojson, write_geojson
+from milpath.reports.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, resolution_of
+from milpath.reports.pictures import draw_run_extremes
+from milpath.reports.strongest import read_strongest
+from milpath.slides.heatmap import draw_overlay
+from milpath.slides.mask import MASK_LABELS
+from milpath.slides.mask_picture import read_mask
 from milpath.slides.montage import draw_montage
+from milpath.slides.picture_frame import colour_table
+from milpath.slides.reader import open_slide
+from milpath.slides.view import thumbnail
 from milpath.training.inference import BagPrediction
 
+LONGEST_SIDE = 1000
+QUALITY = 90
+NUM_EXTREMES = 6
+_LONGEST_NAME = 150
 
-def draw_bag(store: BagStore, bag: BagPrediction, tiles: pd.DataFrame, output: Path) -> None:
-    """Write `pictures/<slide>.png`, the bag with its weights, and `geojson/<slide>.geojson` where places are known.
+
+class BagPictures:
+    """Write what a network looked at, slide by slide.
+
+    `pictures/<slide>_montage.jpg` is the bag with its weights, `_overlay.jpg` attention on the slide (on the tiles put
+    together where the slide is not at hand) with the truth beside it where it is known, `_dense.jpg` attention on all
+    tissue, `pictures/extremes.jpg` the tiles of the run with the most and the least attention, and
+    `geojson/<slide>.geojson` outlines for QuPath. What cannot be drawn is left out: features have no pictures, tiles
+    without places no overlay.
 
     Args:
         store: Where the tiles are.
-        bag: What was predicted.
-        tiles: Rows of the tile table of this bag.
         output: Folder of the prediction.
+        slides: Name of a slide to its file.
+        masks: Name of a slide to the file of its mask; the store then knows `data_provider`.
+        alpha: Opacity of attention at its greatest, in [0, 1].
+        colour_map: One of `milpath.slides.picture_frame.COLOUR_MAPS`.
+
+    Raises:
+        ValueError: If opacity or colour map are none.
     """
-    pixels = store.tiles[store.tile_slice(bag.position)]
-    name = file_name(bag.bag_id)
-    if pixels.ndim == 4:
-        labels = tiles["tile_label"].to_numpy() if "tile_label" in tiles else None
-        folder = output / "pictures"
+
+    def __init__(
+        self,
+        store: BagStore,
+        output: Path,
+        slides: Mapping[str, Path] | None = None,
+        masks: Mapping[str, Path] | None = None,
+        *,
+        alpha: float = 0.6,
+        colour_map: str = "viridis",
+    ) -> None:
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha={alpha} must be in [0, 1]: the opacity of attention at its greatest")
+        colour_table(colour_map)
+        self.store = store
+        self.output = output
+        self.slides = slides or {}
+        self.masks = masks or {}
+        self.alpha = alpha
+        self.colour_map = colour_map
+
+    def draw(self, bag: BagPrediction) -> None:
+        """Write montage, overlay and outlines of a bag."""
+        if len(self.store.tile_shape) != 3:
+            return
+        self._save(self.montage(bag), f"{file_name(bag.bag_id)}_montage")
+        overlay = self.overlay(bag)
+        if overlay is not None:
+            self._save(overlay, f"{file_name(bag.bag_id)}_overlay")
+        self._write_outlines(bag, self.store.tiles_table.iloc[self.store.tile_slice(bag.position)])
+
+    def montage(self, bag: BagPrediction) -> Image.Image:
+        """Return the tiles of a bag with their weights."""
+        where = self.store.tile_slice(bag.position)
+        labels, tiles = known_labels(self.store, where), self.store.tiles[where]
+        return draw_montage(tiles, bag.attention, title=bag.bag_id, tile_labels=labels, colour_map=self.colour_map)
+
+    def overlay(self, bag: BagPrediction) -> Image.Image | None:
+        """Return attention on the slide; None where it is unknown where the tiles lie."""
+        picture = self._slide_picture(bag)
+        return draw_bag_overlay(
+            self.store, self.store.tile_slice(bag.position), bag.attention, bag.bag_id, picture,
+            truth=None if picture is None else self._truth(bag, picture), alpha=self.alpha, colour_map=self.colour_map,
+        )  # fmt: skip
+
+    def draw_dense(self, bag: BagPrediction, found: DenseMap, tile_size: int) -> None:
+        """Write the attention on all tissue of a slide."""
+        picture = self._slide_picture(bag)
+        assert picture is not None, "a dense map is made of a slide"
+        scale = picture.scale * found.downsample / resolution_of(self.store, self.store.tile_slice(bag.position))[1]
+        title = f"{bag.bag_id} · all tissue, {len(found.attention):,} tiles"
+        dense = draw_overlay(
+            picture.pixels, found.attention, found.x, found.y, tile_size, scale, title=title,
+            microns_per_pixel=picture.microns_per_pixel, alpha=self.alpha, colour_map=self.colour_map, outlines=False,
+        )  # fmt: skip
+        self._save(dense, f"{file_name(bag.bag_id)}_dense")
+
+    def draw_extremes(self, first_class: str) -> None:
+        """Write the tiles with the most and the least attention of the run, one a bag.
+
+        Args:
+            first_class: Bags called other than this are looked at; all bags, if there are none.
+        """
+        if len(self.store.tile_shape) != 3:
+            return
+        strongest = read_strongest(self.output, first_class, NUM_EXTREMES)
+        picture = draw_run_extremes(strongest, self.store, NUM_EXTREMES)
+        if picture is not None:
+            self._save(picture, "extremes")
+
+    def _slide_picture(self, bag: BagPrediction) -> SlidePicture | None:
+        """Return a slide made small; None where there is none."""
+        if bag.bag_id not in self.slides:
+            return None
+        microns, downsample = resolution_of(self.store, self.store.tile_slice(bag.position))
+        with open_slide(self.slides[bag.bag_id]) as slide:
+            pixels, small = thumbnail(slide, LONGEST_SIDE)
+        scale = downsample / small
+        return SlidePicture(pixels, scale, None if microns is None else microns / scale)
+
+    def _truth(self, bag: BagPrediction, picture: SlidePicture) -> Truth | None:
+        """Return what a person marked on a slide; None where there is no mask."""
+        if bag.bag_id not in self.masks:
+            return None
+        provider = str(self.store.bags["data_provider"].iloc[bag.position]).strip().lower()
+        with open_slide(self.masks[bag.bag_id]) as mask:
+            values = read_mask(mask, picture.pixels.shape[1], picture.pixels.shape[0])
+        names = MASK_LABELS[provider].names
+        present = {value: name for value, name in names.items() if (values == value).any()}
+        return Truth(values, present or {max(names): names[max(names)]})
+
+    def _write_outlines(self, bag: BagPrediction, tiles: pd.DataFrame) -> None:
+        if not {"x", "y"} <= set(tiles.columns):
+            return
+        folder = self.output / "geojson"
         folder.mkdir(exist_ok=True)
-        draw_montage(pixels, bag.attention, title=bag.bag_id, tile_labels=labels).save(folder / f"{name}.png")
-    if {"x", "y"} <= set(tiles.columns) and pixels.ndim == 4:
-        downsample = float(store.description.get("downsample", 1.0))
-        folder = output / "geojson"
-        folder.mkdir(exist_ok=True)
+        downsample = resolution_of(self.store, self.store.tile_slice(bag.position))[1]
         x, y = tiles["x"].to_numpy(float), tiles["y"].to_numpy(float)
-        collection = tiles_to_geojson(bag.attention, x, y, pixels.shape[1], downsample)
-        write_geojson(collection, folder / f"{name}.geojson")
+        collection = tiles_to_geojson(bag.attention, x, y, self.store.tile_shape[0], downsample)
+        write_geojson(collection, folder / f"{file_name(bag.bag_id)}.geojson")
+
+    def _save(self, picture: Image.Image, name: str) -> None:
+        """Write a picture as JPEG; it appears when it is whole."""
+        folder = self.output / "pictures"
+        folder.mkdir(exist_ok=True)
+        partial = folder / f".{os.getpid()}.partial"
+        picture.save(partial, "JPEG", quality=QUALITY, subsampling=0)
+        partial.replace(folder / f"{name}.jpg")
+
+
+def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:
+    """Return the file of each slide of a store that was cut from the slides at a path; empty if it was not."""
+    if "slide_file" not in store.bags:
+        return {}
+    root = slides if slides.is_dir() else slides.parent
+    files = {name: root / file for name, file in zip(store.bags["bag_id"], store.bags["slide_file"], strict=True)}
+    return {name: path for name, path in files.items() if path.is_file()}
 
 
 def file_name(bag_id: str) -> str:
-    """Return a file name that stays in its folder, whatever the name of a slide.
+    """Return a file name that stays in its folder and fits a file system, whatever the name of a slide.
 
     Example:
         >>> file_name("../<script>"), file_name("slide_1")
         ('%2E%2E%2F%3Cscript%3E', 'slide_1')
     """
     name = quote(bag_id, safe=" ")
-    return name.replace(".", "%2E") if name.startswith(".") else name
+    name = name.replace(".", "%2E") if name.startswith(".") else name
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(bag_id.encode()).hexdigest()[:16]}"
+    return name

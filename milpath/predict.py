@@ -11,12 +11,16 @@ from rich.progress import track
 
 from milpath.command import command
 from milpath.data.bag_store import BagStore
+from milpath.dense_map import map_slide
 from milpath.input_bags import open_input
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
-from milpath.pictures import draw_bag
+from milpath.pictures import BagPictures, slide_paths
 from milpath.reports.decision import Decision, decide
+from milpath.reports.overlays import resolution_of
 from milpath.reports.prediction_files import PredictionFiles
+from milpath.slides.options import TileOptions
+from milpath.slides.slide_files import find_masks
 from milpath.training.inference import predict_bags
 
 
@@ -35,9 +39,11 @@ def run(config: DictConfig) -> int:
     network, card = load_network(config.checkpoint), load_card(config.checkpoint)
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     store, failures = open_input(
-        Path(config.slides), card.tiling, output, config.num_workers, overwrite=config.overwrite
-    )
+        Path(config.slides), card.tiling, output, config.num_workers,
+        overwrite=config.overwrite, labels=config.labels, masks=config.masks,
+    )  # fmt: skip
     _require_same_tiles(store, card, config.slides)
+    pictures = _pictures(config, store, output)
     decision = Decision(card.threshold, 1.0, card.defer_below)
     source = {"checkpoint": _sha256(Path(config.checkpoint)), "slides": str(Path(config.slides).absolute())}
     threshold = card.threshold if card.task == "binary" else None
@@ -52,15 +58,31 @@ def run(config: DictConfig) -> int:
             calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
             tiles = store.tiles_table.iloc[store.tile_slice(bag.position)]
             if config.pictures:
-                draw_bag(store, bag, tiles, output)
-            microns_per_pixel = store.description.get("microns_per_pixel")
+                pictures.draw(bag)
+            if config.dense is not None:
+                options = TileOptions.from_tiling(card.tiling)
+                found = map_slide(network, pictures.slides[bag.bag_id], options, config.dense, device)
+                pictures.draw_dense(bag, found, options.tile_size)
+            microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]
             predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
             files.add(bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention)
+    if config.pictures:
+        pictures.draw_extremes(card.class_names[0])
     if failures:
         name, reason = next(iter(sorted(failures.items())))
         line = f"{len(failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
         sys.stderr.write(f"{line}\n")
     return len(failures)
+
+
+def _pictures(config: DictConfig, store: BagStore, output: Path) -> BagPictures:
+    """Return what draws, or say what cannot be drawn of these slides before any work is done."""
+    slides = slide_paths(store, Path(config.slides))
+    for name in ("masks", "dense"):
+        if config[name] is not None and not slides:
+            raise ValueError(f"{name}={config[name]} needs whole slides, and {config.slides} holds tiles; leave it out")
+    masks = find_masks(Path(config.masks)) if config.masks else {}
+    return BagPictures(store, output, slides, masks, alpha=config.alpha, colour_map=config.colour_map)
 
 
 def _sha256(path: Path) -> str:

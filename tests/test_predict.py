@@ -42,6 +42,7 @@ def workplace(tmp_path_factory) -> Path:
 def output(workplace) -> Path:
     from omegaconf import OmegaConf
 
+    from milpath.configuration import PredictConfig
     from milpath.predict import run
 
     words = {
@@ -49,8 +50,8 @@ def output(workplace) -> Path:
         "slides": str(workplace / "store"),
         "output": str(workplace / "out"),
     }
-    defaults = {"batch_size": 2, "device": "cpu", "pictures": True, "num_workers": None, "overwrite": False}
-    assert run(OmegaConf.create(words | defaults)) == 0
+    words |= {"batch_size": 2, "device": "cpu"}
+    assert run(OmegaConf.merge(OmegaConf.structured(PredictConfig), words)) == 0
     return workplace / "out"
 
 
@@ -80,9 +81,10 @@ def test_outlines_lie_in_pixels_of_level_zero(output):
 
 
 def test_pictures_open_and_no_name_leaves_its_folder(output):
-    names = sorted(path.name for path in (output / "pictures").iterdir())
-    assert names == sorted(f"{file_name(name)}.png" for name in ("slide a", "one tile", EVIL))
-    with Image.open(output / "pictures/slide a.png") as picture:
+    names = {path.name for path in (output / "pictures").iterdir()}
+    slides = (file_name(name) for name in ("slide a", "one tile", EVIL))
+    assert names == {f"{name}_{kind}.jpg" for name in slides for kind in ("montage", "overlay")} | {"extremes.jpg"}
+    with Image.open(output / "pictures/slide a_montage.jpg") as picture:
         assert picture.width > 100
     assert not list(output.parent.glob("*script*"))
 

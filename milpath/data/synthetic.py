@@ -13,8 +13,8 @@ from milpath.data.batch_plan import require_at_least
 from milpath.data.threads import map_in_threads
 from milpath.data.tissue import BENIGN, INFLAMED, STAINS, draw_stains
 
-# Bump it when the pictures change: stores are found by the description of what they hold.
-_VERSION = 5
+# Bump it when pictures or description change: stores are found by the description of what they hold.
+_VERSION = 6
 _GLEASON = {0: ("0+0",), 1: ("3+3",), 2: ("3+4",), 3: ("4+3",), 4: ("4+4", "3+5", "5+3"), 5: ("4+5", "5+4", "5+5")}
 # Share of the tiles of a slide that hold a lesion, by ISUP grade.
 _LESION_SHARE = (0.0, 0.20, 0.25, 0.30, 0.35, 0.40)
@@ -57,6 +57,8 @@ class SyntheticBags:
 
     def write(self, writer: BagStoreWriter) -> None:
         """Draw every slide into a store."""
+        # The layout is PANDA's: a network that learned on it cuts a slide as one that learned on PANDA does.
+        writer.extra["tiling"] = {"rule": "darkest", "tile_size": self.tile_size, "num_tiles": self.num_tiles}
         writer.expected_bags = self.num_slides
         for labels, tiles, rows in map_in_threads(self.draw_slide, range(self.num_slides)):
             writer.add(labels["image_id"], tiles, {k: v for k, v in labels.items() if k != "image_id"}, rows)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.provenance import write_text
-from milpath.slides.picture_frame import colours_of
+from milpath.slides.picture_frame import attention_limits, colours_of
 
 Values = NDArray[np.floating]
 
@@ -46,7 +46,7 @@ def tiles_to_geojson(
     if not len(weights) == len(x) == len(y):
         raise ValueError(f"{len(weights)} weights need as many positions, got {len(x)} x and {len(y)} y")
     more = {"attention": weights} | dict(measurements or {})
-    colours = colours_of(weights, (0.0, float(np.max(weights, initial=0.0))), "viridis")
+    colours = colours_of(weights, attention_limits(weights), "viridis")
     features = []
     for index, (left, top) in enumerate(zip(np.asarray(x, float), np.asarray(y, float), strict=True)):
         if np.isnan(left) or np.isnan(top):

@@ -145,10 +145,10 @@ def positions_of(store: BagStore, chosen: slice) -> tuple[NDArray[np.float64], N
 def resolution_of(store: BagStore, chosen: slice) -> tuple[float | None, float]:
     """Return microns per pixel of the tiles of a bag (None where unknown) and pixels of level 0 per pixel of theirs."""
     index = int(np.searchsorted(store.bags["start"].to_numpy(), chosen.start, side="right")) - 1
-    found = []
+    found: list[float | None] = []
     for name in ("microns_per_pixel", "downsample"):
         # Slides of one store may differ; what they have in common stands in the description.
         value = store.bags[name].iloc[index] if name in store.bags else store.description.get(name)
-        known = isinstance(value, int | float | np.number) and np.isfinite(value) and value > 0
-        found.append(float(value) if known else None)
+        number = float(value) if isinstance(value, int | float | np.number) else 0.0
+        found.append(number if np.isfinite(number) and number > 0 else None)
     return found[0], found[1] or 1.0

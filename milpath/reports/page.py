@@ -170,7 +170,8 @@ def _draw(
     drawn = draw_cases(run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture)
     main = next(iter(outcomes.values()))
     found = run.rows(next(iter(outcomes)))[main.correct & (main.labels > 0)]
-    picture = draw_run_extremes(run.predictions, found.tolist(), store)
+    attention = {run.predictions.bag_ids[row]: run.predictions.attention[row] for row in found}
+    picture = draw_run_extremes(attention, store)
     if picture is None:
         return drawn, None
     file = io.BytesIO()

@@ -81,21 +81,19 @@ def draw_cases(
 
 
 def draw_run_extremes(
-    predictions: Predictions, rows: Iterable[int], store: BagStore, count: int = 6
+    attention: Mapping[str, NDArray[np.floating]], store: BagStore, count: int = 6
 ) -> Image.Image | None:
     """Draw the tiles with the most and the least attention of a run, one a bag; None if there is no bag.
 
     Weights are shares of a bag, so bags are ranked by how many equal shares their best tile has.
 
     Args:
-        predictions: Where the attention comes from.
-        rows: Rows of the predictions, for instance the malignant bags of the test split that were found.
+        attention: Bag to its weights, for instance of the malignant bags of the test split that were found.
         store: Where the tiles come from.
         count: Tiles of each kind.
     """
     index_of = {bag_id: index for index, bag_id in enumerate(store.bags["bag_id"])}
-    ranked = sorted(rows, key=lambda row: -float(predictions.attention[row].max()) * len(predictions.attention[row]))
-    chosen = ranked[:count]
+    chosen = sorted(attention, key=lambda name: -float(attention[name].max()) * len(attention[name]))[:count]
     if not chosen:
         return None
     kinds: tuple[tuple[str, Callable[[NDArray[np.floating]], np.intp]], ...] = (
@@ -105,14 +103,14 @@ def draw_run_extremes(
     drawn = []
     for title, choose in kinds:
         tiles, weights, captions = [], [], []
-        for row in chosen:
-            own = predictions.attention[row]
-            where = _tiles_of(store, index_of, predictions.bag_ids[row], len(own))
+        for name in chosen:
+            own = attention[name]
+            where = _tiles_of(store, index_of, name, len(own))
             places = _cut_from_slide(store, where)
             place = int(places[choose(own[places])])
             tiles.append(store.tiles[where.start + place])
             weights.append(float(own[place]))
-            captions.append(f"{own[place]:.3f} {predictions.bag_ids[row]}")
+            captions.append(f"{own[place]:.3f} {name}")
         drawn.append(TileRow(title, np.stack(tiles), np.array(weights), captions))
     return draw_extremes(drawn)
 

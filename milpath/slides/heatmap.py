@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from milpath.slides.picture_frame import ColourBar, colours_of, frame
+from milpath.slides.picture_frame import ColourBar, attention_limits, colours_of, frame
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.floating]
@@ -110,11 +110,6 @@ def outline_tiles(picture: Pixels, x: Values, y: Values, tile_size: float, scale
     return result
 
 
-def attention_limits(weights: Values) -> tuple[float, float]:
-    """Return the ends of the colour scale: from no attention to the largest weight."""
-    return 0.0, float(np.max(weights, initial=0.0))
-
-
 def draw_overlay(
     thumbnail: Pixels,
     weights: Values,
@@ -146,7 +141,7 @@ def draw_overlay(
         alpha: Opacity of the colours at the high end, in [0, 1].
         colour_map: One of `picture_frame.COLOUR_MAPS`.
         outlines: Whether tiles are outlined.
-        limits: Weights at the ends of the colour bar; None runs from 0 to the largest weight.
+        limits: Weights at the ends of the colour bar; None takes `attention_limits`.
     """
     limits = limits or attention_limits(weights)
     values = attention_map(weights, x, y, tile_size, scale, (thumbnail.shape[0], thumbnail.shape[1]))

@@ -8,7 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from milpath.slides.picture_frame import INK, ColourBar, colour_table, colours_of, fit_text, font, frame
+from milpath.slides.picture_frame import (
+    INK,
+    ColourBar,
+    attention_limits,
+    colour_table,
+    colours_of,
+    fit_text,
+    font,
+    frame,
+)
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.floating]
@@ -58,14 +67,14 @@ def draw_montage(
         num_shown: Tiles at most; what is left out is said.
         tile_labels: `(tiles,)`, above 0 where a tile matters: those get a dot and the legend says so; None where unknown.
         colour_map: One of `picture_frame.COLOUR_MAPS`.
-        limits: Weights at the ends of the colour bar; None runs from 0 to the largest weight.
+        limits: Weights at the ends of the colour bar; None takes `attention_limits`.
         cell_size: Side of a tile in the picture in pixels; None keeps tiles as they are, small ones enlarged to 96 at least.
 
     Raises:
         ValueError: If there is no tile, or another number of weights than of tiles.
     """
     _check(tiles, weights)
-    limits = limits or (0.0, float(np.max(weights)))
+    limits = limits or attention_limits(weights)
     chosen = np.argsort(-np.asarray(weights), kind="stable")[:num_shown]
     captions = [f"{weights[index]:.3f}" for index in chosen]
     if tile_labels is not None:

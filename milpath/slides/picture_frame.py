@@ -52,6 +52,18 @@ def colours_of(values: NDArray[np.floating], limits: tuple[float, float], colour
     return colour_table(colour_map)[index]
 
 
+def attention_limits(weights: NDArray[np.floating]) -> tuple[float, float]:
+    """Return the ends of the colour scale of a bag: from 0 to the largest weight, but at least to twice the equal share.
+
+    Equal weights are then one dull colour everywhere, and not the one that says that a tile matters.
+
+    Example:
+        >>> attention_limits(np.array([0.25, 0.25, 0.25, 0.25])), attention_limits(np.array([0.9, 0.1]))
+        ((0.0, 0.5), (0.0, 1.0))
+    """
+    return 0.0, float(max(np.max(weights, initial=0.0), min(1.0, 2 / max(len(weights), 1))))
+
+
 @cache
 def font(size: int = TEXT_SIZE, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """Return the font that matplotlib carries with it, so that pictures look alike on every machine."""

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from milpath.slides.heatmap import category_colours
-from milpath.slides.picture_frame import FAINT, INK, font, frame
+from milpath.slides.picture_frame import FAINT, INK, attention_limits, font, frame
 
 WIDTH, HEIGHT = 480, 120
 LABEL_ROOM = 46
@@ -17,7 +17,6 @@ def draw_weights(
     *,
     title: str = "",
     tile_labels: NDArray[np.integer] | None = None,
-    limits: tuple[float, float] | None = None,
 ) -> Image.Image:
     """Draw the weights of a bag as bars, the greatest first, with a line at the equal share.
 
@@ -25,7 +24,6 @@ def draw_weights(
         weights: `(tiles,)` attention, sums to 1.
         title: Stands above.
         tile_labels: `(tiles,)`, above 0 where a tile matters: those bars get a colour and the legend says so.
-        limits: Weights at the bottom and the top; None runs from 0 to the largest weight.
 
     Raises:
         ValueError: If there is no weight.
@@ -36,7 +34,7 @@ def draw_weights(
     """
     if len(weights) == 0:
         raise ValueError("a picture of weights needs at least one weight, got none")
-    low, high = limits or (0.0, float(np.max(weights)))
+    low, high = attention_limits(weights)
     order = np.argsort(-np.asarray(weights), kind="stable")
     colour = category_colours(1)[0]
     canvas = Image.new("RGB", (LABEL_ROOM + WIDTH, HEIGHT), "white")

@@ -22,9 +22,9 @@ CELL_SIZE = 64
 class AttentionMontages(Callback):
     """Send a picture of a few validation bags to TensorBoard and Weights & Biases after each validation of a training.
 
-    The bags are the same in every epoch: sorted by name, the classes in turn. The scale of a bag reaches at least to
-    twice the equal share 1/n, so that equal weights are seen as one dull colour everywhere and a collapse to one tile as
-    one bright tile among dark ones; the entropy stands in words. Bags of features are drawn as bars.
+    The bags are the same in every epoch: sorted by name, the classes in turn. Equal weights are seen as one dull colour
+    everywhere, a collapse to one tile as one bright tile among dark ones, and the entropy stands in words. Bags of
+    features are drawn as bars.
 
     One forward of each bag in evaluation mode, on the first process alone. It draws no random number: losses are the
     same with and without.
@@ -67,12 +67,11 @@ class AttentionMontages(Callback):
         title = f"{bag.bag_id} · {datamodule.class_names[label]} {bag.probabilities[label]:.2f} · {in_words(weights)}"
         labels = None if store.tile_labels is None else store.tile_labels[where]
         labels = None if labels is None or (labels < 0).all() else labels
-        limits = (0.0, max(float(weights.max()), 2 / len(weights)))
         if len(store.tile_shape) != 3:
-            return draw_weights(weights, title=title, tile_labels=labels, limits=limits)
+            return draw_weights(weights, title=title, tile_labels=labels)
         return draw_montage(
             store.tiles[where], weights, title=title, columns=8, num_shown=self.num_tiles,
-            tile_labels=labels, limits=limits, cell_size=CELL_SIZE,
+            tile_labels=labels, cell_size=CELL_SIZE,
         )  # fmt: skip
 
 

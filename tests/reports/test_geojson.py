@@ -19,7 +19,7 @@ def test_outlines_are_closed_squares_in_pixels_of_level_zero():
 
 def test_qupath_finds_type_measurement_and_colour_where_it_reads_them(tmp_path):
     collection = tiles_to_geojson(
-        np.array([0.2, 0.8]), np.array([0, 1]), np.array([0, 1]), 1, measurements={"rank": np.array([2, 1])}
+        np.array([0.0, 1.0]), np.array([0, 1]), np.array([0, 1]), 1, measurements={"rank": np.array([2, 1])}
     )
     write_geojson(collection, tmp_path / "slide.geojson")
     read = json.loads((tmp_path / "slide.geojson").read_text())
@@ -27,7 +27,7 @@ def test_qupath_finds_type_measurement_and_colour_where_it_reads_them(tmp_path):
     assert [feature["type"] for feature in read["features"]] == ["Feature"] * 2
     properties = read["features"][1]["properties"]
     assert properties["objectType"] == "tile"
-    assert properties["measurements"] == {"attention": 0.8, "rank": 1.0}
+    assert properties["measurements"] == {"attention": 1.0, "rank": 1.0}
     assert properties["color"] == [253, 231, 36]
 
 

@@ -88,11 +88,23 @@ def test_a_store_of_other_bags_is_refused_and_leaves_nothing(tmp_path):
 
 def test_extremes_take_one_tile_a_bag(tmp_path):
     store = _store(tmp_path, PLACES)
-    picture = np.asarray(draw_run_extremes(_predictions(), [0, 1, 2], store, count=2))
+    predictions = _predictions()
+    attention = dict(zip(predictions.bag_ids, predictions.attention, strict=True))
+    picture = np.asarray(draw_run_extremes(attention, store, count=2))
     # Bags 2 and 1 have the sharpest attention; the tiles of bag 0 are not shown.
     for value, shown in ((60, False), (120, True), (180, True)):
         assert ((picture == value).all(axis=2).sum() > 5000) == shown
-    assert draw_run_extremes(_predictions(), [], store) is None
+    assert draw_run_extremes({}, store) is None
+
+
+def test_white_tiles_that_fill_a_bag_up_are_no_extremes(tmp_path):
+    tiles = np.stack([np.full((32, 32, 3), value, np.uint8) for value in (60, 120, 255)])
+    with BagStoreWriter(tmp_path / "store") as writer:
+        writer.add("slide", tiles, {}, {"x": np.array([0, 32, np.nan]), "y": np.array([0, 0, np.nan])})
+    weights = np.array([0.7, 0.2, 0.1])
+    picture = np.asarray(draw_run_extremes({"slide": weights}, BagStore.open(tmp_path / "store")))
+    for value in (60, 120):
+        assert (picture == value).all(axis=2).sum() > 5000
 
 
 def test_grey_tiles_can_be_drawn(tmp_path):

@@ -13,7 +13,7 @@ def test_bars_stand_in_the_order_of_their_weights_and_are_as_high_as_they_say():
     for place, weight in enumerate([0.6, 0.3, 0.1]):
         column = picture[top : top + HEIGHT, left + LABEL_ROOM + round((place + 0.5) * WIDTH / 3)]
         filled = (column == BAR).all(axis=1).sum()
-        assert filled == pytest.approx(HEIGHT * weight / 0.6, abs=3)
+        assert filled == pytest.approx(HEIGHT * weight / (2 / 3), abs=3)
 
 
 def test_tiles_that_matter_have_a_colour_of_their_own():
@@ -22,7 +22,7 @@ def test_tiles_that_matter_have_a_colour_of_their_own():
         np.asarray(draw_weights(np.array([0.5, 0.5]), tile_labels=labels)) for labels in (None, np.array([0, 1]))
     )
     assert not (plain == colour).all(axis=2).any()
-    assert (marked == colour).all(axis=2).sum() > WIDTH / 2 * HEIGHT * 0.9
+    assert (marked == colour).all(axis=2).sum() > WIDTH / 2 * HEIGHT / 2 * 0.9
 
 
 @pytest.mark.parametrize("count", [1, 2, 1000, 10_000])
