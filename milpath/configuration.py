@@ -83,6 +83,22 @@ class PredictConfig:
 
 
 @dataclass
+class AppConfig:
+    """Root keys of `python -m milpath.app`."""
+
+    checkpoint: str = MISSING
+    host: str = "127.0.0.1"
+    port: int = 7860
+    device: str = "auto"
+    max_upload_mb: int = 2048
+    max_tiles: int = 4096
+    max_seconds: float = 600.0
+    max_waiting: int = 8
+    forget_after_minutes: float = 30.0
+    temporary_dir: str | None = None
+
+
+@dataclass
 class TileConfig:
     """Root keys of `python -m milpath.tile`."""
 
@@ -125,5 +141,6 @@ _store = ConfigStore.instance()
 _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="evaluate_schema", node=EvaluateConfig)
 _store.store(name="predict_schema", node=PredictConfig)
+_store.store(name="app_schema", node=AppConfig)
 _store.store(name="tile_schema", node=TileConfig)
 _store.store(name="table_schema", node=TableConfig)

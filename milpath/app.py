@@ -1,0 +1,35 @@
+"""Answer slides in a browser: `python -m milpath.app checkpoint=PATH`."""
+
+from omegaconf import DictConfig
+
+from milpath.command import command
+from milpath.viewer.answer import Analyst, choose_device
+from milpath.viewer.limits import Limits
+from milpath.viewer.server import serve
+
+
+def run(config: DictConfig) -> None:
+    """Serve the page until it is ended.
+
+    Args:
+        config: The composed root of the `app` command.
+    """
+    limits = Limits(config.max_upload_mb, config.max_tiles, config.max_seconds)
+    serve(
+        Analyst(config.checkpoint, limits, choose_device(config.device)),
+        host=config.host,
+        port=config.port,
+        temporary_dir=config.temporary_dir,
+        max_waiting=config.max_waiting,
+        forget_after_minutes=config.forget_after_minutes,
+    )
+
+
+@command("app")
+def main(config: DictConfig) -> None:
+    """Run the command."""
+    run(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One uploaded slide or bag of tiles: checked, answered, shown and forgotten."""

@@ -1,0 +1,75 @@
+"""The page: a field for files, a button, the answer. Needs the extra `app`."""
+
+import logging
+from typing import Any
+
+import gradio as gr
+from markupsafe import escape
+
+from milpath.models.checkpoint import Card
+from milpath.slides.picture_frame import RESEARCH_USE_ONLY
+from milpath.viewer.answer import Analyst
+from milpath.viewer.result_page import render_answer
+from milpath.viewer.upload import UPLOAD_SUFFIXES
+from milpath.viewer.uploads import Uploads
+
+# What a file of a stranger can bring about; anything else is a fault of ours and stands in the log.
+_FAULTS_OF_FILES = (ValueError, OSError)
+_log = logging.getLogger(__name__)
+
+
+def build_page(analyst: Analyst, uploads: Uploads, max_waiting: int) -> gr.Blocks:
+    """Return the page.
+
+    One slide is answered at a time; others wait in a queue.
+
+    Args:
+        analyst: Answers.
+        uploads: Where the files of the page come to lie.
+        max_waiting: Slides that may wait.
+    """
+
+    def answer(payload: Any) -> str:
+        try:
+            with uploads.take(payload) as (files, folder):
+                return render_answer(analyst.answer(files, folder))
+        except _FAULTS_OF_FILES as error:
+            line = uploads.one_line(error)
+            _log.info("refused: %s", line)
+            raise gr.Error(str(escape(line)), duration=None, title="No answer", print_exception=False) from None
+
+    with gr.Blocks(title=f"milpath · {RESEARCH_USE_ONLY.lower()}", analytics_enabled=False) as page:
+        gr.HTML(_introduction(analyst.card, analyst.limits.max_upload_mb, analyst.options is not None))
+        files = gr.File(
+            label="A slide, or the tiles of one slide",
+            file_count="multiple",
+            file_types=list(UPLOAD_SUFFIXES),
+            elem_id="files",
+            height=180,
+        )
+        button = gr.Button("Analyse", variant="primary", elem_id="analyse")
+        result = gr.HTML(elem_id="result", min_height=120)
+        gr.HTML(f'<footer class="research">{RESEARCH_USE_ONLY}. Files are deleted when they are answered.</footer>')
+        # The answer before must not stand beside the name of a new slide.
+        asked = button.click(str, outputs=result, queue=False, api_visibility="private", show_progress="hidden")
+        # Without preprocessing Gradio neither copies the files nor fetches an address that a client puts in their place.
+        answered = asked.then(
+            answer, files, result, preprocess=False, api_visibility="private", concurrency_limit=1, trigger_mode="once"
+        )
+        # They are gone: the page must not offer them again.
+        answered.then(lambda: None, outputs=files, queue=False, api_visibility="private", show_progress="hidden")
+    page.queue(default_concurrency_limit=1, max_size=max_waiting)
+    return page
+
+
+def _introduction(card: Card, max_upload_mb: int, reads_slides: bool) -> str:
+    """Return the head of the page."""
+    names = ", ".join(str(escape(name)) for name in card.class_names)
+    slides = "a slide (TIFF, SVS, NDPI, PNG, JPEG and others), or " if reads_slides else ""
+    size = int(card.tiling["tile_size"])
+    return (
+        f"<header><h1>milpath</h1><p class='research'>{RESEARCH_USE_ONLY}</p>"
+        f"<p>Give {slides}the tiles of one slide as PNG files or a zip of them ({size} px each); "
+        f"at most {max_upload_mb:,} MB. The network answers with the probability of each class ({names}) and shows "
+        "how much each tile counted.</p></header>"
+    )

@@ -1,0 +1,93 @@
+"""An answer as HTML that holds its pictures: nothing to fetch, nothing on a disk, every name escaped."""
+
+import base64
+import math
+from io import BytesIO
+
+from markupsafe import Markup, escape
+from PIL import Image
+
+from milpath.slides.picture_frame import RESEARCH_USE_ONLY
+from milpath.viewer.answer import Answer
+
+_QUALITY = 90
+_ROW = Markup(
+    '<tr><th scope="row">{}</th><td>{:.3f}</td><td aria-hidden="true"><i style="width:{:.1f}%"></i></td></tr>'
+)
+
+
+def render_answer(answer: Answer) -> str:
+    """Return the answer as a piece of HTML."""
+    rows = Markup().join(
+        _ROW.format(name, value, 100 * value)
+        for name, value in zip(answer.class_names, answer.probabilities, strict=True)
+    )
+    parts = [
+        Markup('<section class="answer" aria-label="Result"><h2>{}</h2>').format(answer.name),
+        Markup('<p class="call">Called <strong>{}</strong></p><p>{}</p>').format(answer.predicted, say_call(answer)),
+        Markup('<p class="{}">{}</p>').format("refer" if answer.deferred else "keep", say_advice(answer)),
+        Markup("<table><caption>Probability of each class</caption>{}</table>").format(rows),
+        *_figures(answer),
+        Markup('<p class="research">{}</p></section>').format(RESEARCH_USE_ONLY),
+    ]
+    return str(Markup().join(parts))
+
+
+def say_call(answer: Answer) -> str:
+    """Say in plain words how the probabilities became a call."""
+    tiles = "one tile" if answer.num_tiles == 1 else f"{answer.num_tiles:,} tiles"
+    if answer.threshold is None:
+        return f"The most probable of {len(answer.class_names)} classes, from {tiles}."
+    probability, name = answer.probabilities[1], answer.class_names[1]
+    verb = "reaches" if probability >= answer.threshold else "is below"
+    probable, threshold = _apart(probability, answer.threshold)
+    return f"The probability of {name}, {probable}, {verb} the threshold of {threshold}; from {tiles}."
+
+
+def say_advice(answer: Answer) -> str:
+    """Say in plain words whether a person should look."""
+    largest = max(answer.probabilities)
+    certainty, bound = _apart(largest, answer.defer_below)
+    if answer.defer_below == 0:
+        return "This network was given no bound below which it defers to a person; judge its certainty yourself."
+    if answer.deferred:
+        return (
+            f"Defer to a person: the network is unsure. Its largest probability, {certainty}, is below {bound}, "
+            "the bound that was chosen on validation slides."
+        )
+    return (
+        f"No need to defer by the network's own rule: its largest probability, {certainty}, reaches {bound}, "
+        "the bound that was chosen on validation slides."
+    )
+
+
+def _apart(first: float, second: float) -> tuple[str, str]:
+    """Return two numbers with as many digits as tell them apart, three at least."""
+    gap = abs(first - second)
+    digits = 3 if gap == 0 else min(max(3, math.ceil(-math.log10(gap)) + 1), 9)
+    return f"{first:.{digits}f}", f"{second:.{digits}f}"
+
+
+def _figures(answer: Answer) -> list[Markup]:
+    """Return the pictures with their words."""
+    figures = []
+    if answer.overlay is not None:
+        text = "Attention on the slide: how much each tile counted. Attention is no proof of disease."
+        figures.append(_figure(answer.overlay, f"Attention on the slide {answer.name}", text))
+    else:
+        figures.append(Markup("<p>{}</p>").format("No overlay: tiles alone do not say where on the slide they lie."))
+    text = "The bag: its tiles with their weights, the greatest first. The weights of all tiles sum to 1."
+    figures.append(_figure(answer.montage, f"Tiles of {answer.name} with their weights", text))
+    text = "The tiles with the most and the least attention."
+    figures.append(_figure(answer.top_tiles, f"Tiles of {answer.name} with the most and the least attention", text))
+    return figures
+
+
+def _figure(picture: Image.Image, alternative: str, caption: str) -> Markup:
+    """Return a picture that carries its own data."""
+    file = BytesIO()
+    picture.save(file, "JPEG", quality=_QUALITY, subsampling=0)
+    data = base64.b64encode(file.getvalue()).decode("ascii")
+    return Markup('<figure><img src="data:image/jpeg;base64,{}" alt="{}"><figcaption>{}</figcaption></figure>').format(
+        data, alternative, escape(caption)
+    )

@@ -1,0 +1,123 @@
+"""The server round the page: what it binds, what it forgets, how it ends."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from milpath.viewer.answer import Analyst
+from milpath.viewer.uploads import Uploads
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_SECONDS_BETWEEN_SWEEPS = 30.0
+_SECONDS_TO_END = 2
+
+
+def serve(
+    analyst: Analyst,
+    *,
+    host: str,
+    port: int,
+    temporary_dir: str | Path | None = None,
+    max_waiting: int = 8,
+    forget_after_minutes: float = 30.0,
+) -> None:
+    """Serve the page until the process is told to end; no file of it is left then.
+
+    Args:
+        analyst: Answers.
+        host: Address to bind; anything but this machine's own is said to be open to others.
+        port: 0 takes one that is free.
+        temporary_dir: Where the folder of uploads is made; None for the system's.
+        max_waiting: Slides that may wait for their turn.
+        forget_after_minutes: Time after which an upload that nobody asked about is deleted.
+
+    Raises:
+        ImportError: If the extra `app` is not installed.
+        ValueError: If the address cannot be bound, or there is no such folder.
+    """
+    listener = _bind(host, port)
+    if temporary_dir is not None and not Path(temporary_dir).is_dir():
+        raise ValueError(f"temporary_dir={temporary_dir} is no folder; make it first, or leave it out")
+    signal.signal(signal.SIGTERM, _end)
+    with listener, tempfile.TemporaryDirectory(prefix="milpath-app-", dir=temporary_dir) as folder:
+        uploads = Uploads(Path(folder))
+        # Before Gradio is imported: it looks at these when it is.
+        os.environ["GRADIO_TEMP_DIR"] = str(uploads.incoming)
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+        with suppress(KeyboardInterrupt):
+            _run(analyst, uploads, listener, max_waiting, 60 * forget_after_minutes)
+
+
+def _run(analyst: Analyst, uploads: Uploads, listener: socket.socket, max_waiting: int, forget_after: float) -> None:
+    """Build the page and serve it."""
+    try:
+        import gradio
+        import uvicorn
+        from fastapi import FastAPI
+    except ImportError as error:
+        raise ImportError(f"the app needs gradio ({error}); run: pip install 'milpath[app]'") from None
+    from milpath.viewer.gradio_page import build_page
+    from milpath.viewer.guard import Guard
+    from milpath.viewer.page_style import CSS, sober_theme
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        sweeper = asyncio.create_task(_sweep(uploads, forget_after))
+        yield
+        sweeper.cancel()
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Guard, max_bytes=analyst.limits.max_bytes)
+    gradio.mount_gradio_app(
+        app,
+        build_page(analyst, uploads, max_waiting),
+        path="",
+        footer_links=[],
+        run_history=False,
+        allowed_paths=[],
+        show_error=False,
+        max_file_size=analyst.limits.max_bytes,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        theme=sober_theme(),
+        css=CSS,
+    )
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    sys.stderr.write(f"milpath app at http://{shown}:{port} (Ctrl+C ends it)\n")
+    if host not in _LOOPBACK:
+        sys.stderr.write("it has no password and everybody who reaches this address can use it\n")
+    options = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_SECONDS_TO_END
+    )
+    uvicorn.Server(options).run(sockets=[listener])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens, before any work is done."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"port {port} of {host} cannot be used ({error}); give another one with port=...") from None
+
+
+async def _sweep(uploads: Uploads, forget_after: float) -> None:
+    """Delete what nobody asked about."""
+    while True:
+        await asyncio.sleep(min(_SECONDS_BETWEEN_SWEEPS, forget_after))
+        uploads.forget_older_than(forget_after)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End as after Ctrl+C, so that the folder of uploads is deleted."""
+    raise KeyboardInterrupt
