@@ -13,6 +13,9 @@ Values = NDArray[np.floating]
 # Okabe and Ito 2008, told apart by every eye; black and yellow are left out, the one too like ink, the other like paper.
 CATEGORY_COLOURS = ((213, 94, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178))
 OUTLINE = (70, 70, 70)
+# A dark line cannot be seen on dark tissue: a light one runs beside it, inside, in tiles with room for it.
+OUTLINE_INSIDE = (240, 240, 240)
+ROOM_FOR_TWO_LINES = 9
 # Tissue without attention stays to be seen: the colour of the low end has this part of the opacity of the high end.
 LOW_OPACITY = 0.25
 
@@ -96,8 +99,8 @@ def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour
     return result
 
 
-def outline_tiles(picture: Pixels, x: Values, y: Values, tile_size: float, scale: float, width: int = 1) -> Pixels:
-    """Draw the inner edge of each tile and return the picture."""
+def outline_tiles(picture: Pixels, x: Values, y: Values, tile_size: float, scale: float) -> Pixels:
+    """Draw the inner edge of each tile, to be seen on bright tissue and on dark, and return the picture."""
     result = picture.copy()
     for left, top in zip(np.asarray(x, float), np.asarray(y, float), strict=True):
         if np.isnan(left) or np.isnan(top):
@@ -105,9 +108,16 @@ def outline_tiles(picture: Pixels, x: Values, y: Values, tile_size: float, scale
         rows = tile_span(top, tile_size, scale, picture.shape[0])
         columns = tile_span(left, tile_size, scale, picture.shape[1])
         area = result[rows, columns]
-        for edge in (area[:width], area[-width:], area[:, :width], area[:, -width:]):
-            edge[...] = OUTLINE
+        _draw_edge(area, OUTLINE)
+        if min(area.shape[:2]) >= ROOM_FOR_TWO_LINES:
+            _draw_edge(area[1:-1, 1:-1], OUTLINE_INSIDE)
     return result
+
+
+def _draw_edge(area: Pixels, colour: tuple[int, int, int]) -> None:
+    """Colour the outermost pixels of a part of a picture."""
+    for edge in (area[:1], area[-1:], area[:, :1], area[:, -1:]):
+        edge[...] = colour
 
 
 def draw_overlay(

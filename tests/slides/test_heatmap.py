@@ -114,6 +114,13 @@ def test_outlines_run_along_the_inner_edge():
     assert dark.sum() == 28
 
 
+@pytest.mark.parametrize("tissue", [0, 60, 120, 200, 255])
+def test_outlines_are_seen_on_dark_tissue_and_on_bright(tissue):
+    plain = np.full((40, 40, 3), tissue, np.uint8)
+    picture = outline_tiles(plain, np.array([8]), np.array([8]), 24, 1.0)
+    assert np.abs(picture.astype(int) - tissue).max() > 100
+
+
 def test_the_mask_of_a_real_slide_lies_on_its_tissue(shared_data):
     folder = shared_data / "panda_pixels"
     with Image.open(folder / "level2" / f"{PANDA_SLIDE}.png") as file:
