@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from milpath.data.slide_merge import merge_store
-from milpath.data.slide_output import disk_errors, open_output, require_room, write_failures
+from milpath.data.slide_output import disk_errors, open_output, read_failures, require_room, write_failures
 from milpath.data.slide_parts import SlideParts
 from milpath.data.slide_plan import SlidePlan, plan_slides, require_complete
 from milpath.data.slide_progress import SlideProgress
@@ -105,21 +105,43 @@ def build_slide_store(
         waiting = [name for name in _shard_of(list(plan.files), shard) if name not in done]
         require_room(output, options, len(waiting))
         progress = _cut(plan, parts, output, options, waiting, num_workers or _num_cores(), write_png, max_seconds)
-        records = parts.finished(plan.files)
-        failures = plan.refused | parts.failures(name for name in plan.files if name not in records)
-        unfinished = [name for name in plan.files if name not in records and name not in failures]
-        write_failures(failures, output / "failures.csv")
-        whole = not unfinished and bool(records) and (on_error == "skip" or not failures)
-        if whole:
-            with FileLock(parts.path / "merge.lock"):
-                # Another shard may have been the last one as well.
-                if not (output / "store.json").exists():
-                    merge_store(parts, plan, output, options, description)
-            parts.remove()
+        failures, num_unfinished = _put_together(plan, parts, output, options, description, skip=on_error == "skip")
     return TilingSummary(
-        len(plan.files), progress.num_done - progress.num_failed, len(done), len(unfinished), failures, whole,
-        progress.rate, progress.peak_memory, plan.notes,
+        len(plan.files), progress.num_done - progress.num_failed, len(done), num_unfinished, failures,
+        (output / "store.json").exists(), progress.rate, progress.peak_memory, plan.notes,
     )  # fmt: skip
+
+
+def _put_together(
+    plan: SlidePlan,
+    parts: SlideParts,
+    output: Path,
+    options: TileOptions,
+    description: Mapping[str, object],
+    *,
+    skip: bool,
+) -> tuple[Mapping[str, str], int]:
+    """Write the store if all slides are done; return what failed and how many slides are not done.
+
+    Several shards may be the last one at a time. One of them puts the store together and takes the parts away, the lock
+    with them; to the others the store says that this has happened.
+    """
+    store = output / "store.json"
+    try:
+        with FileLock(parts.path / "merge.lock"):
+            if not store.exists():
+                records = parts.finished(plan.files)
+                failures = plan.refused | parts.failures(name for name in plan.files if name not in records)
+                num_unfinished = len(plan.files.keys() - records.keys() - failures.keys())
+                write_failures(failures, output / "failures.csv")
+                if num_unfinished or not records or (failures and not skip):
+                    return failures, num_unfinished
+                merge_store(parts, plan, output, options, description)
+    except FileNotFoundError:
+        if not store.exists():
+            raise
+    parts.remove()
+    return read_failures(output / "failures.csv"), 0
 
 
 def _cut(

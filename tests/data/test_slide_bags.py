@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from milpath.data import slide_append, slide_output
+from milpath.data import slide_append, slide_bags, slide_output
 from milpath.data.bag_store import BagStore
 from milpath.data.bag_store_writer import BagStoreWriter
 from milpath.data.slide_bags import build_slide_store
@@ -109,6 +109,30 @@ def test_processes_and_shards_do_not_change_a_byte(slides, labels, reference, tm
     summary = build_slide_store(slides, tmp_path / "shards", OPTIONS, labels=labels, num_workers=1, shard="1/3")
     assert (summary.has_store, summary.num_cut, summary.num_before) == (True, 2, 4)
     assert content(tmp_path / "shards") == content(reference)
+
+
+def test_shards_that_end_at_the_same_moment_all_say_that_the_store_is_whole(
+    slides, labels, reference, tmp_path, monkeypatch
+):
+    (folder := tmp_path / "in").mkdir()
+    for path in slides.iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "empty.tiff").touch()
+    words = {"num_workers": 1, "on_error": "skip"}
+    original = slide_bags._cut
+
+    def cut_while_the_other_shard_finishes(*work):
+        progress = original(*work)
+        monkeypatch.setattr(slide_bags, "_cut", original)
+        assert build_slide_store(folder, tmp_path / "out", OPTIONS, shard="2/2", **words).has_store
+        return progress
+
+    monkeypatch.setattr(slide_bags, "_cut", cut_while_the_other_shard_finishes)
+    summary = build_slide_store(folder, tmp_path / "out", OPTIONS, shard="1/2", **words)
+    assert (summary.has_store, summary.num_unfinished, list(summary.failures)) == (True, 0, ["empty"])
+    found = content(tmp_path / "out")
+    assert found["tiles.npy"] == (reference / "tiles.npy").read_bytes()
+    assert b"empty" in found["failures.csv"]
 
 
 class StoppedError(BaseException):
