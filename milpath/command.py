@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from milpath.configuration import CONFIG_DIR
 
 # What a person can mend: the message says how. Anything else is a fault of the library and shows where it happened.
-_USER_ERRORS = (
+USER_ERRORS = (
     ValueError,
     FileNotFoundError,
     FileExistsError,
@@ -44,14 +44,13 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         def run(config: DictConfig) -> Any:
             _quieten()
             try:
-                _require_mandatory(config)
+                require_mandatory(config)
                 return function(config)
-            except _USER_ERRORS as error:
+            except USER_ERRORS as error:
                 if is_sweep() or os.environ.get("HYDRA_FULL_ERROR") == "1":
                     raise
-                text = " ".join(str(error).split("\n    full_key")[0].split())
                 logging.shutdown()
-                sys.stderr.write(f"{type(error).__name__}: {text}\n")
+                sys.stderr.write(one_line(error) + "\n")
                 sys.exit(1)
 
         main: Callable[[], None] = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(
@@ -60,6 +59,11 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         return main
 
     return decorate
+
+
+def one_line(error: Exception) -> str:
+    """Return what a person reads of an error: its name and message, without the tail that OmegaConf adds."""
+    return f"{type(error).__name__}: " + " ".join(str(error).split("\n    full_key")[0].split())
 
 
 def _quieten() -> None:
@@ -75,7 +79,24 @@ def is_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def _require_mandatory(config: DictConfig) -> None:
+def refuse_distributed_sweep(config: DictConfig) -> None:
+    """Stop a sweep over several processes: each of them would start the whole sweep again.
+
+    Args:
+        config: Of one training of the sweep.
+
+    Raises:
+        ValueError: If it takes more than one process.
+    """
+    devices = config.trainer.get("devices", 1)
+    if devices not in (1, "1") or config.trainer.get("num_nodes", 1) != 1:
+        raise ValueError(
+            f"a sweep (-m) cannot train with trainer.devices={devices}: each process would start the sweep anew; "
+            "sweep with trainer.devices=1, or start the runs one by one"
+        )
+
+
+def require_mandatory(config: DictConfig) -> None:
     """Name every key that has to be given and was not."""
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:

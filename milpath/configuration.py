@@ -1,6 +1,7 @@
 """Where the configuration lives and which keys each command has at its root."""
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ class TrainConfig:
     monitor: str = "val/auroc"
     monitor_mode: str = "max"
     compile: bool = False
+    test: bool = True
     report: bool = True
     decision: Decision = field(default_factory=Decision)
 
@@ -144,3 +146,7 @@ _store.store(name="predict_schema", node=PredictConfig)
 _store.store(name="app_schema", node=AppConfig)
 _store.store(name="tile_schema", node=TileConfig)
 _store.store(name="table_schema", node=TableConfig)
+
+# Without the extra `sweep` there is no such option, and Hydra would not say what to install: milpath.search does.
+if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
+    _store.store(group="hydra/sweeper", name="optuna", node={"_target_": "milpath[sweep]"})

@@ -23,7 +23,7 @@ from milpath.training.results import Metrics, write_results
 def finish_run(
     config: DictConfig, trainer: Trainer, classifier: MILClassifier, datamodule: BagDataModule, run_dir: Path
 ) -> Metrics:
-    """Predict all splits with the best network of a run, decide on validation, and write the results.
+    """Predict the splits with the best network of a run, decide on validation, and write the results.
 
     Args:
         config: Root of the `train` command.
@@ -38,7 +38,8 @@ def finish_run(
     best = run_dir / "checkpoints" / "best.ckpt"
     if best.exists():
         classifier.network.load_state_dict(load_network(best).state_dict())
-    predictions = predict_splits(trainer, classifier, datamodule, datamodule.splits)
+    splits = [split for split in datamodule.splits if split != "test" or config.test]
+    predictions = predict_splits(trainer, classifier, datamodule, splits)
     if not trainer.is_global_zero:
         return {}
     decision = _decide_on_validation(config, predictions, classifier.task)

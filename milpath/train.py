@@ -7,11 +7,11 @@ from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 
 from milpath.build import build_classifier, build_datamodule, build_trainer
-from milpath.command import command, is_sweep
+from milpath.command import command, is_sweep, refuse_distributed_sweep
 from milpath.finish import finish_run
 from milpath.provenance import record_run
 from milpath.training.results import Metrics
-from milpath.training.resume import require_trainer_state, resume_path
+from milpath.training.resume import finished_trial, require_trainer_state, resume_path
 
 
 def run(config: DictConfig) -> Metrics:
@@ -27,7 +27,8 @@ def run(config: DictConfig) -> Metrics:
     checkpoint = resume_path(config.resume_from, run_dir / "checkpoints")
     if checkpoint is not None:
         require_trainer_state(checkpoint)
-    _refuse_distributed_sweep(config)
+    if is_sweep():
+        refuse_distributed_sweep(config)
     seed_everything(config.seed, workers=True, verbose=False)
 
     datamodule = build_datamodule(config.data)
@@ -43,22 +44,12 @@ def run(config: DictConfig) -> Metrics:
     return finish_run(config, trainer, classifier, datamodule, run_dir)
 
 
-def _refuse_distributed_sweep(config: DictConfig) -> None:
-    """Stop a sweep over several processes: each of them would start the whole sweep again."""
-    devices = config.trainer.get("devices", 1)
-    if is_sweep() and (devices not in (1, "1") or config.trainer.get("num_nodes", 1) != 1):
-        raise ValueError(
-            f"a sweep (-m) cannot train with trainer.devices={devices}: each process would start the sweep anew; "
-            "sweep with trainer.devices=1, or start the runs one by one"
-        )
-
-
 @command("train")
 def main(config: DictConfig) -> float | None:
     """Run the command; a sweep reads the monitored metric from what it returns."""
     # Processes that Lightning starts compose the configuration again; the folder is the one Hydra gave the first.
     config.paths.run_dir = HydraConfig.get().runtime.output_dir
-    metrics = run(config)
+    metrics = finished_trial(Path(config.paths.run_dir)) or run(config)
     split, name = config.monitor.split("/")
     return metrics.get(split, {}).get(name)
 

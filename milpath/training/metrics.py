@@ -158,6 +158,17 @@ class SplitMetrics(torch.nn.Module):
         self.class_counts.reset()
 
 
+def metric_names(task: str, num_classes: int) -> list[str]:
+    """Return the names of the metrics of a task.
+
+    Example:
+        >>> metric_names("binary", 2)[:2]
+        ['auroc', 'average_precision']
+    """
+    metrics = SplitMetrics(task, num_classes, sync=False)
+    return [str(name) for group in (metrics.by_probability, metrics.by_class) for name in group.keys()]  # noqa: SIM118
+
+
 class _ClassCounts(Metric):
     """Number of bags of each class."""
 

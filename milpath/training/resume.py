@@ -1,9 +1,12 @@
 """Where a run goes on, and when it must not."""
 
+import json
 import pickle
 from pathlib import Path
 
 import torch
+
+from milpath.training.results import Metrics
 
 
 def resume_path(resume_from: str | None, checkpoints_dir: Path) -> Path | None:
@@ -31,6 +34,18 @@ def resume_path(resume_from: str | None, checkpoints_dir: Path) -> Path | None:
     if not path.is_file():
         raise FileNotFoundError(f"resume_from={path} does not exist; give the path of a last.ckpt, or auto")
     return path
+
+
+def finished_trial(run_dir: Path) -> Metrics | None:
+    """Return the metrics of a trial of a search that is done; None for a run that is to be trained.
+
+    The folder of a trial, and no other, is named by what the trial is: what lies in it is the answer to this configuration.
+    """
+    path = run_dir / "metrics.json"
+    if not ((run_dir / "trial.json").is_file() and path.is_file()):
+        return None
+    metrics: Metrics = json.loads(path.read_text(encoding="utf-8"))
+    return metrics
 
 
 def require_trainer_state(path: Path) -> None:

@@ -1,0 +1,155 @@
+"""The trials of a search: what each was, what it reached on the validation split, and which is best."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from milpath.provenance import write_text
+
+TRIAL = "trial.json"
+FAILURE = "failure.txt"
+MODES = ("max", "min")
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a search.
+
+    Attributes:
+        folder: Its run folder.
+        parameters: Key to value, as words of the command line.
+        value: The monitored metric on the validation split; None if it failed or is not finished.
+        stopped_after: Epochs after which it was given up, because others were better by then; None if it was not.
+        failure: Why it failed; None if it did not.
+    """
+
+    folder: Path
+    parameters: Mapping[str, str]
+    value: float | None
+    stopped_after: int | None = None
+    failure: str | None = None
+
+    @property
+    def state(self) -> str:
+        """What a person reads in the last column."""
+        if self.failure is not None:
+            return f"FAILED {self.failure}"
+        if self.value is None:
+            return "not finished"
+        return "finished" if self.stopped_after is None else f"stopped after {self.stopped_after} epochs"
+
+
+def validation_value(run_dir: Path, monitor: str) -> float | None:
+    """Return the monitored metric of a run on its validation split.
+
+    Args:
+        run_dir: Folder of the run.
+        monitor: `val/` and a name in `metrics.json`.
+
+    Returns:
+        None if the run is not finished or the metric is not defined.
+    """
+    path = run_dir / "metrics.json"
+    if not path.is_file():
+        return None
+    split, name = monitor.split("/")
+    value = json.loads(path.read_text(encoding="utf-8")).get(split, {}).get(name)
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def best_first(items: Iterable[Item], value: Callable[[Item], float | None], mode: str) -> list[Item]:
+    """Return items sorted by a value, the best first and those without one last; equal ones keep their order.
+
+    Args:
+        items: Of any kind.
+        value: Of an item; None if it has none.
+        mode: "max" or "min".
+
+    Raises:
+        ValueError: If the mode is neither.
+
+    Example:
+        >>> best_first([0.5, None, 0.9], lambda value: value, "max")
+        [0.9, 0.5, None]
+    """
+    if mode not in MODES:
+        raise ValueError(f"monitor_mode is {mode!r}; it must be one of {', '.join(MODES)}")
+    sign = -1.0 if mode == "max" else 1.0
+
+    def key(item: Item) -> tuple[bool, float]:
+        number = value(item)
+        return (number is None, 0.0 if number is None else sign * number)
+
+    return sorted(items, key=key)
+
+
+def read_trials(search_dir: Path, monitor: str, mode: str) -> list[Trial]:
+    """Return the trials in the folder of a search, best first."""
+    folders = sorted(path.parent for path in search_dir.glob(f"*/{TRIAL}"))
+    return best_first((_read_trial(folder, monitor) for folder in folders), lambda trial: trial.value, mode)
+
+
+def write_trials(search_dir: Path, trials: Sequence[Trial], monitor: str, mode: str, commands: Sequence[str]) -> str:
+    """Write `trials.csv` and `trials.md` and return the latter.
+
+    Args:
+        search_dir: Folder of the search.
+        trials: Best first.
+        monitor: What they were compared by.
+        mode: "max" or "min".
+        commands: What to type next.
+    """
+    keys = sorted({key for trial in trials for key in trial.parameters})
+    rows: list[list[Any]] = [
+        [
+            "" if trial.value is None else rank,
+            trial.value,
+            *(trial.parameters.get(key) for key in keys),
+            trial.folder.name,
+            trial.state,
+        ]
+        for rank, trial in enumerate(trials, start=1)
+    ]
+    frame = pd.DataFrame(rows, columns=["rank", monitor, *keys, "folder", "state"])
+    write_text(search_dir / "trials.csv", frame.to_csv(index=False))
+    shown = [[row[0], "" if row[1] is None else f"{row[1]:.4f}", *row[2:]] for row in rows]
+    lines = [
+        f"# Trials of {search_dir.name}",
+        "",
+        f"By {monitor} on the validation split, {'highest' if mode == 'max' else 'lowest'} first. No trial has seen the "
+        "test split, and the best of many is an optimistic figure: test it once, at the end.",
+        "",
+        *("| " + " | ".join(_cell(cell) for cell in cells) + " |" for cells in (list(frame.columns), *shown)),
+        "",
+        *(f"    {command}" for command in commands),
+        "",
+    ]
+    lines.insert(5, "|---:|---:" + "|---" * (len(frame.columns) - 2) + "|")
+    text = "\n".join(lines)
+    write_text(search_dir / "trials.md", text)
+    return text
+
+
+def _read_trial(folder: Path, monitor: str) -> Trial:
+    """Read one folder."""
+    failure, curve = folder / FAILURE, folder / "curve.json"
+    failed = " ".join(failure.read_text(encoding="utf-8").split()) if failure.is_file() else None
+    stopped = json.loads(curve.read_text(encoding="utf-8"))["stopped_after"] if curve.is_file() else None
+    return Trial(
+        folder=folder,
+        parameters=json.loads((folder / TRIAL).read_text(encoding="utf-8"))["parameters"],
+        value=None if failed else validation_value(folder, monitor),
+        stopped_after=stopped,
+        failure=failed,
+    )
+
+
+def _cell(cell: object) -> str:
+    """Return the text of a cell of Markdown."""
+    return "" if cell is None else str(cell).replace("|", "\\|")

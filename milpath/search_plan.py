@@ -1,0 +1,151 @@
+"""What a search is: its parameters, what stays fixed, and the configuration of one of its trials."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from omegaconf import DictConfig, OmegaConf
+
+from milpath.provenance import write_json
+
+# Of a trial's configuration these say where it is written, not what it computes.
+_PLACES = ("paths", "run_name", "resume_from")
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A search, as its command line and its configuration file ask for it.
+
+    Attributes:
+        sweeper: Class that chooses the trials.
+        parameters: Key to candidates, as typed.
+        fixed: The other words of the command line.
+        example: A value for each parameter, as words of a command line.
+    """
+
+    sweeper: str
+    parameters: dict[str, str]
+    fixed: tuple[str, ...]
+    example: tuple[str, ...]
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether every combination is tried: more candidates then leave the others as they are."""
+        return self.sweeper.endswith(".BasicSweeper")
+
+    def compose_example(self, config_name: str) -> DictConfig:
+        """Return the configuration of one trial: a key that does not exist is an error here, before any training."""
+        return compose(config_name, [*self.fixed, *self.example])
+
+
+def plan_search(sweeper: DictConfig, words: Sequence[str]) -> SearchPlan:
+    """Return what a multirun searches.
+
+    Args:
+        sweeper: The node `hydra.sweeper`.
+        words: Of the command line, without those of Hydra; a key given here replaces the same key in `params`.
+
+    Raises:
+        ValueError: If nothing is searched.
+    """
+    asked = [f"{key}={candidates}" for key, candidates in (sweeper.get("params") or {}).items()]
+    overrides = {override.get_key_element(): override for override in parse_words([*asked, *words])}
+    searched = {key: override for key, override in overrides.items() if override.is_sweep_override()}
+    if not searched:
+        raise ValueError(
+            "this search has no parameter with more than one value; give one, such as optimizer.lr=1e-4,1e-3"
+        )
+    return SearchPlan(
+        sweeper=str(sweeper.get("_target_")),
+        parameters={key: _candidates(override) for key, override in searched.items()},
+        fixed=tuple(_line(override) for key, override in overrides.items() if key not in searched),
+        example=tuple(f"{key}={_first(override)}" for key, override in searched.items()),
+    )
+
+
+def parse_words(words: Sequence[str]) -> list[Override]:
+    """Return the words of a command line, parsed by Hydra's grammar."""
+    return OverridesParser.create().parse_overrides(list(words))
+
+
+def keep_plan(plan: SearchPlan, config_name: str, path: Path) -> DictConfig:
+    """Write down what a search is, or refuse to mix two searches in one folder.
+
+    Args:
+        plan: The search.
+        config_name: Root configuration.
+        path: `search.json` in the folder of the search.
+
+    Returns:
+        The configuration of one trial.
+
+    Raises:
+        ValueError: If the folder holds another search, or its configuration has changed since.
+    """
+    config = plan.compose_example(config_name)
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        before = SearchPlan(kept["sweeper"], kept["parameters"], plan.fixed, tuple(kept["example"]))
+        difference = _difference(before, plan) or _changed_key(
+            kept["trial"], _plain(before.compose_example(config_name))
+        )
+        if difference:
+            raise ValueError(
+                f"{path.parent} holds another search ({difference}); give another run_name, or the same words as before"
+            )
+        return config
+    content = {"sweeper": plan.sweeper, "parameters": plan.parameters, "example": plan.example, "trial": _plain(config)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, content)
+    return config
+
+
+def _difference(before: SearchPlan, now: SearchPlan) -> str | None:
+    """Return what is searched in another way, None if nothing is."""
+    if before.sweeper != now.sweeper:
+        return f"{before.sweeper} chose its trials"
+    keys = sorted(before.parameters.keys() ^ now.parameters.keys())
+    if keys:
+        return f"{keys[0]} was {'searched' if keys[0] in before.parameters else 'not searched'}"
+    changed = [key for key in before.parameters if before.parameters[key] != now.parameters[key]]
+    return f"{changed[0]} was {before.parameters[changed[0]]}" if changed and not now.is_grid else None
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    """Return what a trial computes as plain values, interpolations as they are written."""
+    content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    kept = {key: value for key, value in content.items() if key not in _PLACES}
+    return dict(json.loads(json.dumps(kept, default=str)))
+
+
+def _changed_key(before: Any, now: Any, key: str = "") -> str | None:
+    """Return the first key whose value differs, with the value it had."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in sorted(before.keys() | now.keys()):
+            if found := _changed_key(before.get(name), now.get(name), f"{key}.{name}".strip(".")):
+                return found
+        return None
+    return None if before == now else f"{key} was {before}"
+
+
+def _line(override: Override) -> str:
+    """Return the word as it was typed."""
+    return str(override.input_line)
+
+
+def _candidates(override: Override) -> str:
+    """Return what stands behind the equals sign."""
+    return _line(override).partition("=")[2]
+
+
+def _first(override: Override) -> str:
+    """Return one value of a parameter."""
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        return str(value.start)
+    return next(iter(override.sweep_string_iterator()))
