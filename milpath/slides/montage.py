@@ -95,19 +95,26 @@ def draw_montage(
     return frame(_with_notes(grid, notes), title, bar)
 
 
-def draw_extremes(rows: Sequence[TileRow], *, title: str = "", colour_map: str = "viridis") -> Image.Image:
+def draw_extremes(
+    rows: Sequence[TileRow],
+    *,
+    title: str = "",
+    colour_map: str = "viridis",
+    limits: tuple[float, float] | None = None,
+) -> Image.Image:
     """Draw rows of tiles under one colour scale: the tiles of a run with the most and the least attention.
 
     Args:
         rows: For instance the top tiles and the bottom tiles.
         title: Stands above.
         colour_map: One of `picture_frame.COLOUR_MAPS`.
+        limits: Weights at the ends of the colour bar; None runs from 0 to the largest weight.
     """
     if not rows:
         raise ValueError("a picture of tiles needs at least one row, got none")
     for row in rows:
         _check(row.tiles, row.weights)
-    limits = 0.0, float(max(np.max(row.weights) for row in rows))
+    limits = limits or (0.0, float(max(np.max(row.weights) for row in rows)))
     parts = []
     for row in rows:
         cells = [

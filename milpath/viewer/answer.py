@@ -68,7 +68,7 @@ class Analyst:
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
-        ValueError: If it is no checkpoint, or its network takes features.
+        ValueError: If it is no checkpoint, or its network does not take its tiles.
     """
 
     def __init__(self, checkpoint: str | Path, limits: Limits, device: str = "cpu") -> None:
@@ -78,6 +78,9 @@ class Analyst:
             raise ValueError(f"{checkpoint} was not trained on tiles of images, and the app shows images alone")
         self.tile_size = int(size)
         self.network = load_network(checkpoint)
+        with torch.inference_mode():
+            # A network that takes something else says so now and not to the first who asks.
+            self.network(torch.zeros(1, 1, 3, self.tile_size, self.tile_size))
         self.limits = limits
         self.device = device
         self.options: TileOptions | None = None

@@ -38,6 +38,7 @@ def build_page(analyst: Analyst, uploads: Uploads, max_waiting: int) -> gr.Block
             _log.info("refused: %s", line)
             raise gr.Error(str(escape(line)), duration=None, title="No answer", print_exception=False) from None
 
+    page: gr.Blocks
     with gr.Blocks(title=f"milpath · {RESEARCH_USE_ONLY.lower()}", analytics_enabled=False) as page:
         gr.HTML(_introduction(analyst.card, analyst.limits.max_upload_mb, analyst.options is not None))
         files = gr.File(

@@ -17,6 +17,7 @@ footer.research { border-top: 1px solid #c8ced4; padding-top: 0.6rem; font-size:
 .answer .refer { border-color: #b45f06; background: #fdf3e7; color: #1f2933; }
 .answer table { border-collapse: collapse; margin: 0.6rem 0 1rem; width: 100%; max-width: 34rem; }
 .answer caption { text-align: left; font-weight: 600; padding-bottom: 0.2rem; }
+.answer table, .answer tr, .answer th, .answer td { border: 0 !important; }
 .answer th, .answer td { text-align: left; font-weight: 400; padding: 0.2rem 0.8rem 0.2rem 0; overflow-wrap: anywhere; }
 .answer td:last-child { width: 50%; padding-right: 0; }
 .answer td i { display: block; height: 0.7rem; background: #31688e; min-width: 1px; }

@@ -7,7 +7,6 @@ from io import BytesIO
 from markupsafe import Markup, escape
 from PIL import Image
 
-from milpath.slides.picture_frame import RESEARCH_USE_ONLY
 from milpath.viewer.answer import Answer
 
 _QUALITY = 90
@@ -28,7 +27,7 @@ def render_answer(answer: Answer) -> str:
         Markup('<p class="{}">{}</p>').format("refer" if answer.deferred else "keep", say_advice(answer)),
         Markup("<table><caption>Probability of each class</caption>{}</table>").format(rows),
         *_figures(answer),
-        Markup('<p class="research">{}</p></section>').format(RESEARCH_USE_ONLY),
+        Markup("</section>"),
     ]
     return str(Markup().join(parts))
 
@@ -53,11 +52,11 @@ def say_advice(answer: Answer) -> str:
     if answer.deferred:
         return (
             f"Defer to a person: the network is unsure. Its largest probability, {certainty}, is below {bound}, "
-            "the bound that was chosen on validation slides."
+            "the bound that was set for this network."
         )
     return (
         f"No need to defer by the network's own rule: its largest probability, {certainty}, reaches {bound}, "
-        "the bound that was chosen on validation slides."
+        "the bound that was set for this network."
     )
 
 

@@ -6,6 +6,7 @@ from PIL import Image
 from milpath.data.bag_store import BagStore
 from milpath.reports.overlays import positions_of
 from milpath.slides.montage import TileRow, draw_extremes
+from milpath.slides.picture_frame import attention_limits
 from milpath.training.inference import BagPrediction
 
 NUM_SHOWN = 4
@@ -31,4 +32,5 @@ def draw_top_tiles(store: BagStore, bag: BagPrediction, num_shown: int = NUM_SHO
             weights = bag.attention[chosen]
             tiles = np.stack([store.tiles[where.start + place] for place in chosen])
             rows.append(TileRow(title, tiles, weights, [f"{weight:.3f}" for weight in weights]))
-    return draw_extremes(rows, title=bag.bag_id)
+    # The colours mean what they mean in the other pictures of the bag.
+    return draw_extremes(rows, title=bag.bag_id, limits=attention_limits(bag.attention))

@@ -1,8 +1,6 @@
-"""The report in a real browser. Needs Chromium; axe-core comes with axe-playwright-python."""
+"""The report in a real browser."""
 
-import os
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,32 +8,18 @@ import pytest
 from milpath.reports.method_table import FoldResult, compare_methods
 from milpath.reports.page import write_report
 from milpath.reports.table_page import write_table_report
-
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+from tests.browser import DESKTOP, PHONE, axe_source, chromium, violations
 
 
 @pytest.fixture(scope="module")
 def browser():
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium: install it (Debian: apt-get install chromium)")
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
 def axe():
-    spec = find_spec("axe_playwright_python")
-    assert spec is not None, "axe-playwright-python, which carries axe-core, is not installed; run make setup"
-    return (Path(spec.origin).parent / "axe.min.js").read_text(encoding="utf-8")
+    return axe_source()
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +55,6 @@ def open_page(browser):
 
 def _ids(page):
     return page.locator("#case-table tbody th button").all_text_contents()
-
-
-def _violations(page, axe):
-    page.evaluate(axe)
-    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [(found["id"], [node["html"][:160] for node in found["nodes"]]) for found in result["violations"]]
 
 
 def test_every_plot_is_drawn_and_on_paper_stands_without_controls(open_page, report):
@@ -181,12 +159,12 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(open_page, report):
 def test_axe_finds_nothing_that_shuts_readers_out(open_page, report, axe, viewport):
     page = open_page(report, viewport)
     page.locator("details summary").click()
-    assert _violations(page, axe) == []
+    assert violations(page, axe) == []
     page.locator("#case-table tbody button").first.click()
-    assert _violations(page, axe) == []
+    assert violations(page, axe) == []
     # The check itself can fail: a picture without words is found.
     page.evaluate("document.querySelector('#case-body').append(new Image())")
-    assert [name for name, _ in _violations(page, axe)] == ["image-alt"]
+    assert [name for name, _ in violations(page, axe)] == ["image-alt"]
 
 
 def test_pictures_left_behind_are_missed_in_words(open_page, browser, report, tmp_path):
@@ -211,7 +189,7 @@ def test_the_page_of_a_table_is_sound_too(open_page, axe, draw_outcomes, tmp_pat
     for viewport in (DESKTOP, PHONE):
         page = open_page(write_table_report(table, tmp_path, {"python": "3.11"}), viewport)
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
-        assert _violations(page, axe) == []
+        assert violations(page, axe) == []
     assert "ValueError: </script><script>alert(1)</script>" in page.inner_text("#table")
     assert page.inner_text("tbody tr:nth-child(2) th") == "<b>other</b>"
     assert page.locator("#plot-methods svg.main-svg").count() > 0
