@@ -22,10 +22,7 @@ JOB_DEFAULTS = {
     "run_name": "${oc.env:TRAINING_JOB_NAME,local}",
 }
 # One line an epoch in place of a progress bar: SageMaker reads metrics from what a job prints.
-_CALLBACKS = (
-    "++callbacks.progress._target_=milpath.sagemaker.epoch_line.EpochLine",
-    "++callbacks.stay_stopped._target_=milpath.sagemaker.stopped.StayStopped",
-)
+_PROGRESS = "++callbacks.progress._target_=milpath.sagemaker.epoch_line.EpochLine"
 _LAUNCH_KEYS = ("sagemaker", "dry_run", "wait", "tune", "hydra")
 
 # Names of the root configurations.
@@ -102,7 +99,7 @@ def job_overrides(words: Sequence[str]) -> list[str]:
     kept = [word for word in words if override_key(word).split(".")[0].split("@")[0] not in _LAUNCH_KEYS]
     given = {override_key(word) for word in kept}
     defaults = [f"{key}={value}" for key, value in JOB_DEFAULTS.items() if key not in given]
-    return [*defaults, *_CALLBACKS, *kept]
+    return [*defaults, _PROGRESS, *kept]
 
 
 def compose_job() -> tuple[DictConfig, list[str]]:

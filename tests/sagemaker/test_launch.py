@@ -73,7 +73,6 @@ def test_the_source_holds_the_words_of_the_training_alone(account, command, tmp_
         "resume_from=auto",
         "run_name=${oc.env:TRAINING_JOB_NAME,local}",
         "++callbacks.progress._target_=milpath.sagemaker.epoch_line.EpochLine",
-        "++callbacks.stay_stopped._target_=milpath.sagemaker.stopped.StayStopped",
         *SMALL,
     ]
     assert (code / "requirements.txt").read_text().startswith("lightning==")

@@ -1,8 +1,12 @@
-"""A run that had stopped early when its machine was lost does not train on when it is started again."""
+"""A run that had stopped early does not train on when it is started again."""
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+import logging
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from typing_extensions import override
+
+_log = logging.getLogger(__name__)
 
 
 class StayStopped(Callback):
@@ -17,3 +21,10 @@ class StayStopped(Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
                 trainer.should_stop = True
+                if trainer.is_global_zero:
+                    _log.info(
+                        "early stopping had ended this run: %s did not improve for %d epochs; to train on, add "
+                        "callbacks.early_stopping=null",
+                        callback.monitor,
+                        callback.wait_count,
+                    )
