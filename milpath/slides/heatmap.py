@@ -153,8 +153,10 @@ def draw_overlay(
         outlines: Whether tiles are outlined.
         limits: Weights at the ends of the colour bar; None takes `attention_limits`.
     """
-    limits = limits or attention_limits(weights)
     values = attention_map(weights, x, y, tile_size, scale, (thumbnail.shape[0], thumbnail.shape[1]))
+    # Where tiles overlap their mean is drawn, which no colour of the largest weight would stand for.
+    shown = float(np.max(values, initial=0.0, where=~np.isnan(values)))
+    limits = limits or attention_limits(weights, shown)
     picture = blend(thumbnail, values, limits, colour_map, alpha)
     if outlines:
         picture = outline_tiles(picture, x, y, tile_size, scale)

@@ -52,16 +52,21 @@ def colours_of(values: NDArray[np.floating], limits: tuple[float, float], colour
     return colour_table(colour_map)[index]
 
 
-def attention_limits(weights: NDArray[np.floating]) -> tuple[float, float]:
+def attention_limits(weights: NDArray[np.floating], largest: float | None = None) -> tuple[float, float]:
     """Return the ends of the colour scale of a bag: from 0 to the largest weight, but at least to twice the equal share.
 
     Equal weights are then one dull colour everywhere, and not the one that says that a tile matters.
+
+    Args:
+        weights: `(tiles,)`, sums to 1.
+        largest: The largest value that is drawn; None is the largest weight.
 
     Example:
         >>> attention_limits(np.array([0.25, 0.25, 0.25, 0.25])), attention_limits(np.array([0.9, 0.1]))
         ((0.0, 0.5), (0.0, 1.0))
     """
-    return 0.0, float(max(np.max(weights, initial=0.0), min(1.0, 2 / max(len(weights), 1))))
+    largest = float(np.max(weights, initial=0.0)) if largest is None else largest
+    return 0.0, max(largest, min(1.0, 2 / max(len(weights), 1)))
 
 
 @cache

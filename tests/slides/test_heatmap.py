@@ -104,6 +104,18 @@ def test_the_overlay_holds_the_thumbnail_unscaled_at_its_origin():
     assert (found[~outside] != thumbnail[~outside]).any()
 
 
+def test_the_colour_bar_of_a_dense_map_ends_at_what_is_drawn():
+    white = np.full((30, 90, 3), 255, np.uint8)
+    x, y = np.array([0, 0, 60.0]), np.zeros(3)
+    picture = np.asarray(draw_overlay(white, np.array([0.9, 0.0, 0.1]), x, y, 30, 1.0, alpha=1.0, outlines=False))
+    left, top = content_origin()
+    # Two of three tiles overlap wholly; the brightest that is drawn is their mean, under twice the equal share of 1/3.
+    expected = colours_of(np.array([0.45, 0.1]), (0, 2 / 3), "viridis")
+    opacity = 0.25 + 0.75 * np.array([0.45, 0.1])[:, None] * 3 / 2
+    found = picture[top + 15, [left + 15, left + 75]]
+    assert np.abs(found - ((1 - opacity) * 255 + opacity * expected)).max() <= 1
+
+
 def test_outlines_run_along_the_inner_edge():
     picture = outline_tiles(np.full((20, 20, 3), 255, np.uint8), np.array([4]), np.array([6]), 8, 1.0)
     dark = (picture != 255).all(axis=2)
