@@ -2,10 +2,12 @@
 
 import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -50,6 +52,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 if is_sweep() or os.environ.get("HYDRA_FULL_ERROR") == "1":
                     raise
                 logging.shutdown()
+                _remove_empty_run(Path(HydraConfig.get().runtime.output_dir))
                 sys.stderr.write(one_line(error) + "\n")
                 sys.exit(1)
 
@@ -59,6 +62,13 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         return main
 
     return decorate
+
+
+def _remove_empty_run(folder: Path) -> None:
+    """Delete the folder that Hydra made for a run that never began: nothing in it but logs without a line."""
+    files = list(folder.rglob("*")) if folder != Path.cwd() and folder.is_dir() else []
+    if files and all(file.suffix == ".log" and file.stat().st_size == 0 for file in files):
+        shutil.rmtree(folder)
 
 
 def one_line(error: Exception) -> str:

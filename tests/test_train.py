@@ -145,12 +145,14 @@ BAD_WORDS = {
 @pytest.mark.parametrize("words", BAD_WORDS)
 def test_bad_words_get_one_line_that_says_what_to_type(run_dir, workplace, words, run_here):
     overrides, expected = BAD_WORDS[words]
-    name = [] if any(word.startswith("run_name") for word in overrides) else ["run_name=bad"]
+    bad = f"bad_{list(BAD_WORDS).index(words)}"
+    name = [] if any(word.startswith("run_name") for word in overrides) else [f"run_name={bad}"]
     small = [word for word in SMALL_RUN if not (word.startswith("data") and "data=panda_tiles" in overrides)]
     status, output = run_here("milpath.train", *overrides, *small, *name, cwd=workplace)
     assert status != 0
     assert expected.lower() in output.lower()
     assert "Traceback" not in output or "-m" in overrides
+    assert not (workplace / "runs" / bad).exists() or "-m" in overrides  # a run that never began leaves nothing
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_bags(workplace):
