@@ -31,20 +31,20 @@ def describe(summary: TilingSummary, output: str) -> str:
     if summary.num_cut:
         memory = f"{summary.peak_memory / 1e6:,.0f} MB peak memory of a worker"
         lines.append(f"{summary.num_cut:,} slides cut, {summary.rate:.1f} slides/s, {memory}")
-    if summary.failures:
-        name, reason = next(iter(sorted(summary.failures.items())))
-        lines.append(f"{len(summary.failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})")
     if summary.has_store:
+        if summary.failures:
+            lines.append(f"left out: {describe_failures(summary, output)}")
         lines.append(f"the bag store is whole: {output}; look at {output}/overview")
     elif summary.num_unfinished:
-        lines.append(
-            f"{summary.num_unfinished:,} slides are left for other shards; the last one puts the store together"
-        )
-    else:
-        lines.append(
-            "no store was written: mend the slides and run the same command, or add on_error=skip to leave them out"
-        )
+        left = f"{summary.num_unfinished:,} slides are left for other shards"
+        lines.append(f"{left}; the last one puts the store together")
     return "\n".join(lines)
+
+
+def describe_failures(summary: TilingSummary, output: str) -> str:
+    """Return how many slides failed and the first of them."""
+    name, reason = next(iter(sorted(summary.failures.items())))
+    return f"{len(summary.failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
 
 
 @command("tile")
@@ -52,8 +52,10 @@ def tile(config: DictConfig) -> None:
     """Run the command."""
     summary = run(config)
     sys.stdout.write(describe(summary, config.output) + "\n")
-    if summary.failures and config.on_error != "skip":
-        sys.exit(1)
+    if summary.failures and (config.on_error != "skip" or not (summary.has_store or summary.num_unfinished)):
+        # An error, not an exit: of a sweep over shards the other shards are done as well.
+        failures = describe_failures(summary, config.output)
+        raise ValueError(f"{failures}; no store was written: mend them, or add on_error=skip to leave them out")
 
 
 def main() -> None:

@@ -69,8 +69,10 @@ def test_a_failed_slide_ends_the_command_with_status_1_unless_it_is_skipped(tmp_
     write_pyramid(tmp_path / "in/good.tiff", tissue(80, 80))
     (tmp_path / "in/bad.tiff").write_bytes(b"II*\0")
     call = ["slides=in", "output=out", "tile_size=32", "num_workers=1"]
-    status, _ = run_here("milpath.tile", *call, cwd=tmp_path)
+    status, said = run_here("milpath.tile", *call, cwd=tmp_path)
     assert status == 1
+    assert "1 slides failed, see out/failures.csv (first: 'bad': bad.tiff is a damaged TIFF" in said
+    assert "add on_error=skip to leave them out" in said
     assert not (tmp_path / "out/store.json").exists()
     status, _ = run_here("milpath.tile", *call, "on_error=skip", cwd=tmp_path)
     assert status == 0
@@ -110,6 +112,15 @@ def test_a_launcher_can_do_the_shards(tmp_path, run_here):
     assert run_here("milpath.tile", *call, cwd=tmp_path)[0] == 0
     assert len(BagStore.open(tmp_path / "out")) == 4
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
+
+
+def test_a_slide_that_fails_in_one_shard_of_a_launcher_does_not_stop_the_others(tmp_path, run_here):
+    for seed in range(3):
+        write_pyramid(tmp_path / f"in/{seed}.tiff", tissue(80, 80, seed))
+    (tmp_path / "in/0 bad.tiff").touch()
+    call = ["-m", "shard=1/2,2/2", "slides=in", "output=out", "tile_size=32", "num_workers=1"]
+    assert run_here("milpath.tile", *call, cwd=tmp_path)[0] == 1
+    assert len(list((tmp_path / "out/parts").glob("*.zip"))) == 3
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_bytes(tmp_path):
