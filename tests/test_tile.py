@@ -78,6 +78,10 @@ def test_a_failed_slide_ends_the_command_with_status_1_unless_it_is_skipped(tmp_
     assert status == 0
     assert pd.read_csv(tmp_path / "out/failures.csv")["slide"].tolist() == ["bad"]
     assert len(BagStore.open(tmp_path / "out")) == 1
+    status, said = run_here("milpath.tile", *call, cwd=tmp_path)
+    assert status == 1
+    assert "1 slides failed" in said
+    assert "the store leaves them out: mend them, add overwrite=true, or add on_error=skip" in said
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,9 @@ def build_slide_store(
     }
     with disk_errors(output):
         if open_output(output, plan, description, overwrite=overwrite):
-            return TilingSummary(len(plan.files), 0, len(plan.files), 0, plan.refused, True, 0.0, 0, plan.notes)
+            failures = read_failures(output / "failures.csv")
+            num_before = len(plan.files.keys() - failures.keys())
+            return TilingSummary(len(plan.files), 0, num_before, 0, failures, True, 0.0, 0, plan.notes)
         parts = SlideParts(output)
         done = parts.finished(plan.files)
         waiting = [name for name in _shard_of(list(plan.files), shard) if name not in done]
