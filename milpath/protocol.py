@@ -16,6 +16,7 @@ from rich.progress import track
 
 from milpath.configuration import CONFIG_DIR
 from milpath.provenance import write_json, write_text
+from milpath.reports.trials import FAILURE
 from milpath.train import run
 
 # The rows of a table: what each adds to the command line of milpath.train.
@@ -32,7 +33,6 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "clam_sb": ("model=clam_sb", "auxiliary_loss=clam_clustering"),
     "trans_mil": ("model=trans_mil",),
 }
-FAILURE = "failure.txt"
 
 
 @dataclass(frozen=True)

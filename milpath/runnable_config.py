@@ -1,7 +1,8 @@
 """A job of a sweep as a configuration file that `python -m milpath.train` runs by itself."""
 
 import shlex
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,22 +21,32 @@ def runnable_config(job: DictConfig) -> str:
     Returns:
         A root configuration: the groups the words chose as its defaults, the values they set as its content.
     """
-    groups: list[Any] = [str(job.hydra.job.config_name)]
-    content: dict[str, Any] = {}
-    values = OmegaConf.create({})
+    folders = [source.path for source in job.hydra.runtime.config_sources if source.provider == "command-line"]
+    root, groups, values = _base(str(job.hydra.job.config_name), folders)
     for override in parse_words(job.hydra.overrides.task):
         key = override.key_or_group
         if key in _OF_THE_SEARCH or override.is_delete():
             continue
         if key in job.hydra.runtime.choices:
-            groups.append({f"override /{key}": override.value()})
+            groups[f"override /{key}"] = override.value()
         else:
             OmegaConf.update(values, key, override.value(), merge=True, force_add=True)
-    content["defaults"] = [*groups, "_self_"]
-    folders = [source.path for source in job.hydra.runtime.config_sources if source.provider == "command-line"]
+    content: dict[str, Any] = {"defaults": [root, *({key: value} for key, value in groups.items()), "_self_"]}
     if folders:
         content["hydra"] = {"searchpath": [f"file://{folder}" for folder in folders]}
     return OmegaConf.to_yaml(OmegaConf.merge(content, values))
+
+
+def _base(name: str, folders: list[str]) -> tuple[str, dict[str, Any], DictConfig]:
+    """Return root, groups and values of the file a job was started with: a search round a best.yaml must not include it."""
+    path = next(
+        (Path(folder) / f"{name}.yaml" for folder in folders if (Path(folder) / f"{name}.yaml").is_file()), None
+    )
+    if path is None:
+        return name, {}, OmegaConf.create({})
+    values = cast(DictConfig, OmegaConf.load(path))
+    root, *groups = [entry for entry in values.pop("defaults", ["train"]) if entry != "_self_"]
+    return root, {key: value for group in groups for key, value in group.items()}, values
 
 
 def run_command(job: DictConfig, folder: str, name: str) -> str:

@@ -19,13 +19,14 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markdown import Markdown
 
+from milpath import optuna_sweeper
 from milpath.build import build_datamodule
 from milpath.command import USER_ERRORS, one_line, refuse_distributed_sweep, require_mandatory
 from milpath.provenance import write_json, write_text
 from milpath.reports.trials import FAILURE, TRIAL, Trial, read_trials, write_trials
 from milpath.runnable_config import run_command, runnable_config
 from milpath.search_plan import keep_plan, parse_words, plan_search
-from milpath.training.metrics import metric_names
+from milpath.training.choice import require_validation
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +77,15 @@ class Search(Callback):
         sweeper, search_dir = config.hydra.sweeper, Path(config.hydra.sweep.dir)
         if "[sweep]" in sweeper.get("_target_", ""):
             raise ImportError('this search needs Optuna, which is not installed; type: pip install "milpath[sweep]"')
+        if sweeper.get("_target_") == optuna_sweeper.NAME:
+            optuna_sweeper.take_samplers()
         plan = plan_search(sweeper, config.hydra.overrides.task)
         trial = plan.compose_example(config_name)
         require_mandatory(trial)
         refuse_distributed_sweep(trial)
-        _require_validation(trial)
+        datamodule = build_datamodule(trial.data)
+        datamodule.setup()  # bad data stop the search here, and the store is built once
+        require_validation(trial.monitor, datamodule)
         search_dir.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(search_dir / ".lock")
         try:
@@ -119,7 +124,7 @@ class Search(Callback):
         if failure:
             write_text(folder / FAILURE, failure + "\n")
             logger.warning("%s failed: %s", folder.name, failure)
-        trials = self._report(config)[0]
+        trials, _, _ = self._report(config)
         self.num_ended += 1
         if self.num_ended == config.hydra.sweeper.get("n_trials") and all(trial.value is None for trial in trials):
             _give_up(trials)  # Optuna has no best trial then and would say so with a stack trace
@@ -127,19 +132,20 @@ class Search(Callback):
     @_or_stop
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Show the table, and what to type next."""
-        trials, text = self._report(config)
+        trials, text, commands = self._report(config)
         if all(trial.value is None for trial in trials):
             _give_up(trials)
         Console().print(Markdown(text))
+        Console().print(*commands, sep="\n", soft_wrap=True, highlight=False, markup=False)
 
-    def _report(self, config: DictConfig) -> tuple[list[Trial], str]:
-        """Write the table of the trials so far, and the best of them as a configuration."""
+    def _report(self, config: DictConfig) -> tuple[list[Trial], str, list[str]]:
+        """Write the table of the trials so far, and the best of them as a configuration; return what to type next."""
         search_dir = Path(config.hydra.sweep.dir)
         monitor, mode = config.monitor, config.monitor_mode
         trials = read_trials(search_dir, monitor, mode)
         best = trials[0] if trials and trials[0].value is not None else None
         if best is None:
-            return trials, write_trials(search_dir, trials, monitor, mode, [])
+            return trials, write_trials(search_dir, trials, monitor, mode), []
         train = run_command(config, config.hydra.sweep.dir, "best")
         test = (
             f"python -m milpath.evaluate checkpoint={config.hydra.sweep.dir}/{best.folder.name}/checkpoints/best.ckpt"
@@ -147,7 +153,14 @@ class Search(Callback):
         lines = (best.folder / "trial.yaml").read_text(encoding="utf-8").split("\n", 1)
         note = f"# The best of {len(trials)} trials: {monitor} {best.value:.4f} on the validation split."
         write_text(search_dir / "best.yaml", f"# {train}\n{note}\n{lines[1]}")
-        return trials, write_trials(search_dir, trials, monitor, mode, [train, test])
+        commands = [
+            "train the best again, and test it:",
+            f"    {train}",
+            "or test what it was in the search:",
+            f"    {test}",
+        ]
+        text = write_trials(search_dir, trials, monitor, mode)
+        return trials, text, commands
 
 
 def _give_up(trials: list[Trial]) -> None:
@@ -156,20 +169,3 @@ def _give_up(trials: list[Trial]) -> None:
     raise ValueError(
         f"none of the {len(trials)} trials gave a result" + (f"; the first: {first.failure}" if first else "")
     )
-
-
-def _require_validation(trial: DictConfig) -> None:
-    """Refuse to choose by anything but a metric of the validation split."""
-    datamodule = build_datamodule(trial.data)
-    datamodule.setup()  # bad data stop the search here, and the store is built once
-    split, _, name = trial.monitor.partition("/")
-    names = metric_names(datamodule.task, datamodule.num_classes)
-    if split != "val" or name not in names:
-        raise ValueError(
-            f"monitor={trial.monitor} cannot choose between trials; give one of "
-            + ", ".join(f"val/{name}" for name in names)
-        )
-    if "val" not in datamodule.splits:
-        raise ValueError(
-            "a search chooses on the validation split, and these data have none: give data.val_fraction=0.2"
-        )

@@ -1,10 +1,7 @@
 """Cross-validate methods: `python -m milpath.table experiment=NAME methods=[...] folds=10 repeats=5 output=DIR`."""
 
-import json
-import math
 import sys
 from dataclasses import fields
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +11,16 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from milpath.build import build_datamodule
+from milpath.candidates import choose, write_choices
 from milpath.command import command
 from milpath.configuration import TableConfig, TrainConfig
-from milpath.protocol import Training, compose_training, plan_trainings, run_trainings, save_plan
+from milpath.protocol import compose_training, plan_trainings, run_trainings, save_plan
 from milpath.provenance import describe_environment
-from milpath.reports.method_table import FoldResult, MethodTable, compare_methods
+from milpath.reports.method_table import MethodTable, compare_methods
 from milpath.reports.run_folder import read_fold
 from milpath.reports.table_page import write_table_report
 from milpath.reports.tables import as_markdown, write_table
+from milpath.training.choice import require_validation
 
 
 def run(config: DictConfig, words: list[str]) -> MethodTable:
@@ -47,15 +46,20 @@ def run(config: DictConfig, words: list[str]) -> MethodTable:
     first = compose_training(trainings[0].overrides)
     datamodule = build_datamodule(first.data)
     datamodule.setup()  # bad data stop the table here, before the first of many trainings, and the store is built once
+    if config.search:
+        require_validation(first.monitor, datamodule)
     save_plan(trainings, output)
     title = next((word.removeprefix("experiment=") for word in words if word.startswith("experiment=")), "table")
     run_trainings(trainings, config.jobs)
     frame, column = datamodule.label_frame, first.data.group_column
     groups = dict(zip(frame["bag_id"], frame[column].astype(str), strict=True)) if column else None
     monitored = first.monitor.removeprefix("val/")
+    chosen = choose(trainings, first.monitor, first.monitor_mode)
+    if config.search and (num_failed := write_choices(trainings, chosen, first.monitor, output / "choices.csv")):
+        Console().print(f"{num_failed} of {len(trainings)} candidates failed: {output / 'choices.csv'} names them")
     folds = [
-        _fold(list(candidates), monitored, datamodule.task, groups)
-        for _, candidates in groupby(trainings, key=lambda training: training.name)
+        read_fold(training.run_dir, training.method, training.repeat, training.fold, datamodule.task, groups=groups)
+        for training in chosen
     ]
     table = compare_methods(
         folds,
@@ -68,21 +72,6 @@ def run(config: DictConfig, words: list[str]) -> MethodTable:
     write_table_report(table, output, describe_environment())
     Console().print(Markdown(as_markdown(table)))
     return table
-
-
-def _fold(candidates: list[Training], monitored: str, task: str, groups: dict[str, str] | None) -> FoldResult:
-    """Read the test split of a fold, of the candidate that did best on its validation split."""
-    chosen = (
-        max(candidates, key=lambda training: _score(training.run_dir, monitored)) if candidates[1:] else candidates[0]
-    )
-    return read_fold(chosen.run_dir, chosen.method, chosen.repeat, chosen.fold, task, groups=groups)
-
-
-def _score(run_dir: Path, monitored: str) -> float:
-    """Return the validation metric of a training, minus infinity if it failed."""
-    path = run_dir / "metrics.json"
-    value = json.loads(path.read_text()).get("val", {}).get(monitored) if path.exists() else None
-    return -math.inf if value is None else float(value)
 
 
 def _plain(config: Any) -> Any:

@@ -63,6 +63,12 @@ def validation_value(run_dir: Path, monitor: str) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
+def failure_of(run_dir: Path) -> str | None:
+    """Return why a training failed, in one line; None if it did not."""
+    path = run_dir / FAILURE
+    return " ".join(path.read_text(encoding="utf-8").split()) if path.is_file() else None
+
+
 def best_first(items: Iterable[Item], value: Callable[[Item], float | None], mode: str) -> list[Item]:
     """Return items sorted by a value, the best first and those without one last; equal ones keep their order.
 
@@ -95,7 +101,7 @@ def read_trials(search_dir: Path, monitor: str, mode: str) -> list[Trial]:
     return best_first((_read_trial(folder, monitor) for folder in folders), lambda trial: trial.value, mode)
 
 
-def write_trials(search_dir: Path, trials: Sequence[Trial], monitor: str, mode: str, commands: Sequence[str]) -> str:
+def write_trials(search_dir: Path, trials: Sequence[Trial], monitor: str, mode: str) -> str:
     """Write `trials.csv` and `trials.md` and return the latter.
 
     Args:
@@ -103,7 +109,6 @@ def write_trials(search_dir: Path, trials: Sequence[Trial], monitor: str, mode: 
         trials: Best first.
         monitor: What they were compared by.
         mode: "max" or "min".
-        commands: What to type next.
     """
     keys = sorted({key for trial in trials for key in trial.parameters})
     rows: list[list[Any]] = [
@@ -127,8 +132,6 @@ def write_trials(search_dir: Path, trials: Sequence[Trial], monitor: str, mode: 
         "",
         *("| " + " | ".join(_cell(cell) for cell in cells) + " |" for cells in (list(frame.columns), *shown)),
         "",
-        *(f"    {command}" for command in commands),
-        "",
     ]
     lines.insert(5, "|---:|---:" + "|---" * (len(frame.columns) - 2) + "|")
     text = "\n".join(lines)
@@ -138,15 +141,14 @@ def write_trials(search_dir: Path, trials: Sequence[Trial], monitor: str, mode: 
 
 def _read_trial(folder: Path, monitor: str) -> Trial:
     """Read one folder."""
-    failure, curve = folder / FAILURE, folder / "curve.json"
-    failed = " ".join(failure.read_text(encoding="utf-8").split()) if failure.is_file() else None
+    failure, curve = failure_of(folder), folder / "curve.json"
     stopped = json.loads(curve.read_text(encoding="utf-8"))["stopped_after"] if curve.is_file() else None
     return Trial(
         folder=folder,
         parameters=json.loads((folder / TRIAL).read_text(encoding="utf-8"))["parameters"],
-        value=None if failed else validation_value(folder, monitor),
+        value=None if failure else validation_value(folder, monitor),
         stopped_after=stopped,
-        failure=failed,
+        failure=failure,
     )
 
 
