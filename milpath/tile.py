@@ -54,11 +54,11 @@ def tile(config: DictConfig) -> None:
     sys.stdout.write(describe(summary, config.output) + "\n")
     if summary.failures and (config.on_error != "skip" or not (summary.has_store or summary.num_unfinished)):
         # An error, not an exit: of a sweep over shards the other shards are done as well.
-        store = (
-            "the store leaves them out: mend them, add overwrite=true," if summary.has_store else "no store: mend them,"
+        mend = (
+            "the store leaves them out: mend them, add overwrite=true" if summary.has_store else "no store: mend them"
         )
         failures = describe_failures(summary, config.output)
-        raise ValueError(f"{failures}; {store} or add on_error=skip to leave them out")
+        raise ValueError(f"{failures}; {mend}, or add on_error=skip to leave them out")
 
 
 def main() -> None:

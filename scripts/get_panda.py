@@ -1,14 +1,15 @@
 """Fetch PANDA with the Kaggle CLI: `python scripts/get_panda.py --output data/panda [--slides 50] [--masks] --yes`.
 
 Without `--yes` it says what it would fetch and stops. It needs a Kaggle account that has accepted the rules at
-https://www.kaggle.com/c/prostate-cancer-grade-assessment/rules, `pip install kaggle`, and the account's API token
-(https://www.kaggle.com/settings, "Create New Token"). Slides come file by file, each under a temporary name until it is
+https://www.kaggle.com/c/prostate-cancer-grade-assessment/rules, `pip install kaggle`, and `kaggle auth login` or the
+account's API token (https://www.kaggle.com/settings/api). Slides come file by file, each under a temporary name until it is
 whole: a stopped download goes on where it was, and no disk has to hold the archive beside its content.
 """
 
 import argparse
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ SLIDES_GB = 380
 NUM_MASKS = 10_516
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TRIES = 3
+# What the Kaggle CLI says where trying again helps nobody: not logged in, rules not accepted, no such file.
+FINAL = re.compile(r"\b40[134]\b|Authentication required")
 
 
 class Wanted(NamedTuple):
@@ -52,7 +55,11 @@ def main() -> None:
         print("Nothing was fetched; add --yes to start.")
         return
     options.output.mkdir(parents=True, exist_ok=True)
-    fetch(Wanted("train.csv", options.output / "train.csv", required=True))
+    reason = attempt(Wanted("train.csv", options.output / "train.csv", required=True))
+    if reason:
+        sys.exit(
+            f"train.csv could not be fetched: {reason}; see the first lines of --help for account, rules and token"
+        )
     wanted = list(files_of(options.output, options.slides, options.masks))
     waiting = [file for file in wanted if not file.path.exists()]
     require_room(
@@ -131,7 +138,7 @@ def attempt(file: Wanted) -> str:
             fetch(file)
         except (OSError, RuntimeError, zipfile.BadZipFile) as error:
             reason = " ".join(str(error).split())
-            if "404" in reason:
+            if FINAL.search(reason):
                 break
             if number < TRIES - 1:
                 time.sleep(float(os.environ.get("GET_PANDA_PAUSE", "10")))
@@ -151,7 +158,8 @@ def fetch(file: Wanted) -> None:
         found = list(Path(folder).iterdir())
         if done.returncode or len(found) != 1:
             said = (done.stderr + done.stdout).strip().splitlines()
-            raise RuntimeError(said[-1] if said else f"the Kaggle CLI brought {len(found)} files")
+            reasons = [line for line in said if FINAL.search(line)] or said[-1:]
+            raise RuntimeError(reasons[0] if reasons else f"the Kaggle CLI brought {len(found)} files")
         whole = unpacked(found[0], file.path.name)
         with whole.open("rb") as opened:
             signature = opened.read(4)

@@ -1,6 +1,7 @@
 """The download of PANDA, against a stand-in of the Kaggle CLI that serves a folder."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,3 +103,26 @@ def test_without_the_kaggle_command_it_says_what_to_type(tmp_path, monkeypatch):
     result = get(tmp_path / "panda", "--yes")
     assert result.returncode == 1
     assert "pip install kaggle" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "Authentication required to call the Kaggle API.\n\nFirst, you will need an account:\n  kaggle auth login",
+        "Traceback (most recent call last):\n  ...\n403 Client Error: Forbidden for url",
+    ],
+)
+def test_an_account_that_may_not_is_said_in_one_line_before_ten_thousand_slides_are_tried(
+    kaggle, tmp_path, monkeypatch, says
+):
+    program = tmp_path / "bin" / "kaggle"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nopen({str(tmp_path / 'asked')!r}, 'a').write('x')\nsys.exit({says!r})"
+    )
+    monkeypatch.setenv("GET_PANDA_PAUSE", "60")  # nor is it tried again
+    result = get(tmp_path / "panda", "--yes")
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert re.search("train.csv could not be fetched: (Authentication required|403 Client Error)", result.stderr)
+    assert "--help for account, rules and token" in result.stderr
+    assert (tmp_path / "asked").read_text() == "x"
