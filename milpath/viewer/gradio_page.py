@@ -53,12 +53,15 @@ def build_page(analyst: Analyst, uploads: Uploads, max_waiting: int) -> gr.Block
         gr.HTML(f'<footer class="research">{RESEARCH_USE_ONLY}. Files are deleted when they are answered.</footer>')
         # The answer before must not stand beside the name of a new slide.
         asked = button.click(str, outputs=result, queue=False, api_visibility="private", show_progress="hidden")
-        # Without preprocessing Gradio neither copies the files nor fetches an address that a client puts in their place.
+        # Preprocessing would leave an empty file in the folder of uploads.
         answered = asked.then(
             answer, files, result, preprocess=False, api_visibility="private", concurrency_limit=1, trigger_mode="once"
         )
-        # They are gone: the page must not offer them again.
-        answered.then(lambda: None, outputs=files, queue=False, api_visibility="private", show_progress="hidden")
+        # They are gone: the page must not offer them again. After an error Gradio does not do what `then` says.
+        for afterwards in (answered.success, answered.failure):
+            afterwards(lambda: None, outputs=files, queue=False, api_visibility="private", show_progress="hidden")
+    # Only then does Gradio itself look whether a file that a request names was uploaded.
+    page.has_launched = True
     page.queue(default_concurrency_limit=1, max_size=max_waiting)
     return page
 

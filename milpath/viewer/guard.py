@@ -1,9 +1,12 @@
-"""What stands before the page: no request may grow without bound, no page may fetch from another host."""
+"""What stands before the page: requests are bounded, name no file that was not uploaded, and pages fetch from here alone."""
 
+import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from starlette.formparsers import MultiPartException
+from starlette.responses import JSONResponse
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -18,47 +21,114 @@ _HEADERS = {
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
 }
+_UPLOAD = "/gradio_api/upload"
 # Room for the boundaries and headers of a multipart body.
 _OVERHEAD = 1 << 20
+_MAX_JSON = 1 << 20
 
 
 class Guard:
-    """ASGI middleware that bounds bodies and sets headers of security.
+    """ASGI middleware round Gradio.
 
     Args:
         app: What answers.
-        max_bytes: Files of one request together.
+        max_bytes: Files of one upload together.
+        incoming: Where uploads lie. Gradio copies every file and fetches every address that a request names, and checks
+            neither in an app that was mounted; so no request passes that names anything else.
     """
 
-    def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]], max_bytes: int) -> None:
+    def __init__(
+        self, app: Callable[[Message, Receive, Send], Awaitable[None]], max_bytes: int, incoming: Path
+    ) -> None:
         self._app = app
         self._max_bytes = max_bytes + _OVERHEAD
+        self._incoming = incoming.resolve()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        received, whole = 0, False
-
-        async def bounded() -> Message:
-            nonlocal received, whole
-            message = await receive()
-            if message["type"] == "http.request":
-                received += len(message.get("body", b""))
-                whole = not message.get("more_body", False)
-                if received > self._max_bytes:
-                    raise MultiPartException(f"The files exceed the maximum allowed size of {self._max_bytes} bytes.")
-            elif not whole:
-                # Gradio deletes what it wrote of an upload after this exception, and leaves it after any other.
-                raise MultiPartException("The upload was broken off.")
-            return message
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-                message["headers"] = [*message.get("headers", []), *own]
+                kept = [pair for pair in message.get("headers", []) if pair[0].lower() != b"cache-control"]
+                message["headers"] = [*kept, *own]
             await send(message)
 
-        await self._app(scope, bounded, with_headers)
+        if scope["method"] in ("GET", "HEAD"):
+            await self._app(scope, receive, with_headers)
+        elif scope["path"] == _UPLOAD:
+            await self._app(scope, _Bounded(receive, self._max_bytes), with_headers)
+        else:
+            await self._pass_checked(scope, receive, with_headers)
+
+    async def _pass_checked(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass a question on if it is JSON that names uploaded files alone."""
+        body, more = b"", True
+        while more and len(body) <= _MAX_JSON:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        refusal = "the question is too long" if more or len(body) > _MAX_JSON else self._why_not(body)
+        if refusal:
+            await JSONResponse({"detail": refusal}, 400)(scope, receive, send)
+            return
+        waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        await self._app(scope, again, send)
+
+    def _why_not(self, body: bytes) -> str | None:
+        """Return why a question is not passed on."""
+        try:
+            content = json.loads(body) if body else None
+        except (ValueError, RecursionError):
+            return "the question is no JSON"
+        waiting = [content]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, dict):
+                if "path" in value and not self.holds(value["path"]):
+                    return "this is no uploaded file; give the file through the page"
+                waiting.extend(value.values())
+            elif isinstance(value, list):
+                waiting.extend(value)
+        return None
+
+    def holds(self, path: object) -> bool:
+        """Return whether a path is that of a file that was uploaded."""
+        if not isinstance(path, str) or "\0" in path:
+            return False
+        place = Path(path).resolve()
+        return place.is_relative_to(self._incoming) and place != self._incoming
+
+
+class _Bounded:
+    """The body of an upload; one that grows too long or breaks off ends with the exception after which Gradio deletes it.
+
+    Args:
+        receive: Gives the parts.
+        max_bytes: Of all parts together.
+    """
+
+    def __init__(self, receive: Receive, max_bytes: int) -> None:
+        self._receive = receive
+        self._left = max_bytes
+        self._whole = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            self._whole = not message.get("more_body", False)
+            if self._left < 0:
+                raise MultiPartException("The files exceed the maximum allowed size.")
+        elif not self._whole:
+            raise MultiPartException("The upload was broken off.")
+        return message

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -42,9 +43,11 @@ def serve(
         ImportError: If the extra `app` is not installed.
         ValueError: If the address cannot be bound, or there is no such folder.
     """
-    listener = _bind(host, port)
+    if find_spec("gradio") is None:
+        raise ImportError("the app needs gradio; run: pip install 'milpath[app]'")
     if temporary_dir is not None and not Path(temporary_dir).is_dir():
         raise ValueError(f"temporary_dir={temporary_dir} is no folder; make it first, or leave it out")
+    listener = _bind(host, port)
     signal.signal(signal.SIGTERM, _end)
     with listener, tempfile.TemporaryDirectory(prefix="milpath-app-", dir=temporary_dir) as folder:
         uploads = Uploads(Path(folder))
@@ -58,12 +61,10 @@ def serve(
 
 def _run(analyst: Analyst, uploads: Uploads, listener: socket.socket, max_waiting: int, forget_after: float) -> None:
     """Build the page and serve it."""
-    try:
-        import gradio
-        import uvicorn
-        from fastapi import FastAPI
-    except ImportError as error:
-        raise ImportError(f"the app needs gradio ({error}); run: pip install 'milpath[app]'") from None
+    import gradio
+    import uvicorn
+    from fastapi import FastAPI
+
     from milpath.viewer.gradio_page import build_page
     from milpath.viewer.guard import Guard
     from milpath.viewer.page_style import CSS, sober_theme
@@ -75,7 +76,7 @@ def _run(analyst: Analyst, uploads: Uploads, listener: socket.socket, max_waitin
         sweeper.cancel()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Guard, max_bytes=analyst.limits.max_bytes)
+    app.add_middleware(Guard, max_bytes=analyst.limits.max_bytes, incoming=uploads.incoming)
     gradio.mount_gradio_app(
         app,
         build_page(analyst, uploads, max_waiting),
