@@ -75,8 +75,11 @@ def main() -> None:
         print(f"failed: {name}: {reason}", file=sys.stderr)
     if failed:
         sys.exit(f"{len(failed):,} files failed; type the same command again to fetch them")
-    print(f"All there. Next: python -m milpath.tile slides={options.output / 'train_images'} "
-          f"labels={options.output / 'train.csv'} output={options.output / 'store'}")  # fmt: skip
+    folders = f"slides={options.output / 'train_images'}"
+    if options.masks:
+        folders += f" masks={options.output / 'train_label_masks'}"
+    print(f"All there. Next: python -m milpath.tile {folders} labels={options.output / 'train.csv'} "
+          f"output={options.output / 'store'}")  # fmt: skip
 
 
 def parse_arguments() -> argparse.Namespace:
