@@ -43,7 +43,7 @@ def record_run(config: DictConfig, run_dir: Path, data: Mapping[str, Any]) -> No
 def describe_environment() -> dict[str, Any]:
     """Return command, time, code version, package versions and device of this process."""
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": _command(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": _describe_code(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -68,6 +68,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _command() -> list[str]:
+    """Return the words that were typed: `python -m milpath.train ...`, or the name of a script."""
+    specification = getattr(sys.modules["__main__"], "__spec__", None)
+    if specification is None:
+        return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return ["python", "-m", specification.name.removesuffix(".__main__"), *sys.argv[1:]]
 
 
 def _version(name: str) -> str | None:

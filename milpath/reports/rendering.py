@@ -1,6 +1,7 @@
 """From content to one HTML file: everything a browser needs is in it, and it may fetch nothing."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def render(template: str, plots: Sequence[Plot] = (), scripts: Sequence[str] = (
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(embed=embed, number=number, percent=percent, interval=interval)
+    environment.filters.update(embed=embed, number=number, percent=percent, interval=interval, typed=shlex.join)
     return environment.get_template(template).render(
         plots=plots,
         figures={plot.name: plot.figure.to_plotly_json() for plot in plots},

@@ -97,7 +97,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
         ).to_csv(run_dir / "logs" / "csv" / "metrics.csv", index=False)  # fmt: skip
         (run_dir / "config.yaml").write_text("seed: 0\ndata:\n  name: <b>bold</b>\n")
         record = {
-            "command": ["train.py", "experiment=panda_attention"],
+            "command": ["python", "-m", "milpath.train", "experiment=panda_attention", "data.class_names=[a,b]"],
             "code": {"commit": "0123abc", "dirty": True},
             "packages": {"torch": "2.5.1"},
             "data": {"labels_sha256": "ab" * 32, "bags_per_class": {"test": [1, 2]}},

@@ -42,7 +42,7 @@ def test_the_page_holds_the_numbers_of_the_run(page, binary_run):
     assert f"Of {test.sum()} test bags, {(outcomes.labels == 1).sum()} are malignant" in text
     assert "groups of bags by patient" in text
     for words in (
-        "train.py experiment=panda_attention",
+        "python -m milpath.train experiment=panda_attention &#39;data.class_names=[a,b]&#39;",
         "commit 0123abc",
         "torch 2.5.1",
         "ab" * 32,

@@ -142,6 +142,14 @@ def test_the_keyboard_reaches_and_does_everything(open_page, report):
     assert page.evaluate("document.activeElement.textContent") == first
 
 
+def test_numbers_side_by_side_stand_on_one_line(open_page, report):
+    page = open_page(report, DESKTOP)
+    bottoms = "names => [...document.querySelectorAll(names)].map(value => value.getBoundingClientRect().bottom)"
+    lines = page.evaluate(bottoms, "#attention .headline .value")
+    assert len(lines) == 4
+    assert max(lines) - min(lines) < 1
+
+
 def test_a_phone_shows_the_page_without_scrolling_sideways(open_page, report):
     page = open_page(report, PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
