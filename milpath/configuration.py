@@ -133,8 +133,8 @@ class TableConfig(TrainConfig):
     folds: int = 10
     repeats: int = 5
     metric: str | None = None
-    published: dict[str, float] = field(default_factory=dict)
-    search: dict[str, list[Any]] = field(default_factory=dict)
+    published: Any = None
+    search: Any = None
     jobs: int = 1
     on_error: str = "fail"
 

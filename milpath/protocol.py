@@ -82,7 +82,8 @@ def plan_trainings(
         search: Key to candidates.
 
     Raises:
-        ValueError: If a method is unknown or named twice, or there are fewer than two folds or no repeat.
+        ValueError: If a method is unknown or named twice, there are fewer than two folds or no repeat, or a searched key has
+            no candidates.
     """
     if unknown := [name for name in methods if name not in METHODS]:
         raise ValueError(f"unknown methods {', '.join(unknown)}; there are {', '.join(METHODS)}")
@@ -90,6 +91,8 @@ def plan_trainings(
         raise ValueError(f"methods={list(methods)} must name each method once")
     if folds < 2 or repeats < 1:
         raise ValueError(f"a table needs folds >= 2 and repeats >= 1, not folds={folds} repeats={repeats}")
+    if search and not all(isinstance(values, Sequence) and values for values in search.values()):
+        raise ValueError(f"search={dict(search)} must give each key a list, such as {{optimizer.lr: [1e-4, 5e-4]}}")
     return list(_plan(words, methods, folds, repeats, output, seed, search or {}))
 
 

@@ -7,6 +7,7 @@ is seeded chooses after a stop what it would have chosen without.
 
 import hashlib
 import logging
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -54,8 +56,9 @@ def _or_stop(method: Callable[..., None]) -> Callable[..., None]:
     def run(*arguments: Any, **named: Any) -> None:
         try:
             method(*arguments, **named)
-        except (*USER_ERRORS, OSError) as error:
-            raise SystemExit(one_line(error)) from None
+        except (*USER_ERRORS, OSError, HydraException) as error:
+            sys.stderr.write(one_line(error) + "\n")
+            sys.exit(1)
 
     return run
 

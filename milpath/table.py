@@ -75,8 +75,8 @@ def run(config: DictConfig, words: list[str]) -> MethodTable:
 
 
 def _plain(config: Any) -> Any:
-    """Return plain values."""
-    return OmegaConf.to_container(config, resolve=True)
+    """Return plain values; None stays."""
+    return None if config is None else OmegaConf.to_container(config, resolve=True)
 
 
 @command("table")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,17 +124,30 @@ def write_trials(search_dir: Path, trials: Sequence[Trial], monitor: str, mode: 
     ]
     frame = pd.DataFrame(rows, columns=["rank", monitor, *keys, "folder", "state"])
     write_text(search_dir / "trials.csv", frame.to_csv(index=False))
-    shown = [[row[0], "" if row[1] is None else f"{row[1]:.4f}", *row[2:]] for row in rows]
+    shown = [
+        [
+            row[0],
+            "" if row[1] is None else f"{row[1]:.4f}",
+            *row[2:-1],
+            textwrap.shorten(row[-1], 60, placeholder=" ..."),
+        ]
+        for row in rows
+    ]
     lines = [
         f"# Trials of {search_dir.name}",
         "",
         f"By {monitor} on the validation split, {'highest' if mode == 'max' else 'lowest'} first. No trial has seen the "
         "test split, and the best of many is an optimistic figure: test it once, at the end.",
+        *(
+            ["", f"Why a trial failed stands in full in its {FAILURE}."]
+            if any(trial.failure for trial in trials)
+            else []
+        ),
         "",
         *("| " + " | ".join(_cell(cell) for cell in cells) + " |" for cells in (list(frame.columns), *shown)),
         "",
     ]
-    lines.insert(5, "|---:|---:" + "|---" * (len(frame.columns) - 2) + "|")
+    lines.insert(len(lines) - 1 - len(rows), "|---:|---:" + "|---" * (len(frame.columns) - 2) + "|")
     text = "\n".join(lines)
     write_text(search_dir / "trials.md", text)
     return text
