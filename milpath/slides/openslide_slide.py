@@ -11,7 +11,7 @@ from milpath.slides.slide import Size, Slide, plausible_microns
 
 
 class OpenSlideSlide(Slide):
-    """A slide that OpenSlide knows: NDPI, MRXS, SCN, BIF, VMS, Philips TIFF, DICOM and more.
+    """A slide that OpenSlide knows: NDPI, MRXS, SCN, BIF, SVSLIDE, Philips TIFF, JPEG 2000 of Aperio.
 
     Args:
         path: The file.

@@ -72,7 +72,9 @@ def place_tissue(view: SlideView, tile_size: int, overlap: int, num_tiles: int |
     colour = _small_saturation(view, step)
     tissue = colour > max(otsu_threshold(colour), _LEAST_SATURATION)
     if not tissue.any():
-        raise ValueError(f"{view.slide.path.name} shows no tissue: it has no colour anywhere")
+        raise ValueError(
+            f"{view.slide.path.name} shows no tissue: it has no colour anywhere (for grey slides: method=darkest or grid)"
+        )
     amount, stain = _summed(tissue), _summed(colour)
     best, best_score = None, 0.0
     for down, right in np.ndindex(*[max(1, (tile_size - overlap) // step)] * 2):
