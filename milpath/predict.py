@@ -19,6 +19,7 @@ from milpath.pictures import BagPictures, slide_paths
 from milpath.reports.decision import Decision, decide
 from milpath.reports.overlays import resolution_of
 from milpath.reports.prediction_files import PredictionFiles
+from milpath.reports.prediction_folder import release_folder
 from milpath.slides.options import TileOptions
 from milpath.slides.slide_files import find_masks
 from milpath.training.inference import predict_bags
@@ -34,20 +35,22 @@ def run(config: DictConfig) -> int:
         Number of slides that could not be read; they are named in `failures.csv`.
     """
     output = Path(config.output)
-    if (output / "predictions.csv").exists() and not config.overwrite:
-        raise FileExistsError(f"{output} holds predictions already; give another output folder, or overwrite=true")
     network, card = load_network(config.checkpoint), load_card(config.checkpoint)
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    store, failures = open_input(
-        Path(config.slides), card.tiling, output, config.num_workers,
-        overwrite=config.overwrite, labels=config.labels, masks=config.masks,
-    )  # fmt: skip
-    _require_same_tiles(store, card, config.slides)
-    pictures = _pictures(config, store, output)
     decision = Decision(card.threshold, 1.0, card.defer_below)
     source = {"checkpoint": _sha256(Path(config.checkpoint)), "slides": str(Path(config.slides).absolute())}
     threshold = card.threshold if card.task == "binary" else None
     files = PredictionFiles(output, card.class_names, threshold, source, config.overwrite)
+    try:
+        store, failures = open_input(
+            Path(config.slides), card.tiling, output, config.num_workers,
+            overwrite=config.overwrite, labels=config.labels, masks=config.masks,
+        )  # fmt: skip
+        _require_same_tiles(store, card, config.slides)
+        pictures = _pictures(config, store, output)
+    except (ValueError, OSError):
+        release_folder(output)
+        raise
     waiting = [index for index, bag_id in enumerate(store.bags["bag_id"]) if bag_id not in files.done]
     predictions = predict_bags(
         network, store, card.task, temperature=card.temperature, indices=waiting,

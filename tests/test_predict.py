@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from milpath.data.bag_store_writer import BagStoreWriter
 from milpath.models import AttentionMIL, load_network, save_network
 from milpath.pictures import file_name
 from milpath.reports.prediction_files import PredictionFiles
+from tests.pyramids import tissue, write_pyramid
 
 EVIL = "../<script>alert(1)</script>"
 SOURCE = {"checkpoint": "1", "slides": "here"}
@@ -181,3 +183,115 @@ def test_a_folder_of_tiles_of_another_size_is_refused_before_anything_is_built(t
     assert "trained on tiles of 128 px, but" in message
     assert "holds tiles of 32 x 32 px" in message
     assert not (tmp_path / "out/bags").exists()
+
+
+@pytest.fixture(scope="module")
+def cutting(tmp_path_factory) -> Path:
+    """A checkpoint that cuts slides, and three slides: a good one, a blank one, one that is none."""
+    folder = tmp_path_factory.mktemp("cutting")
+    network = AttentionMIL(encoder={"name": "tile_cnn", "tile_size": 16, "embedding_dim": 8})
+    tiling = {"method": "darkest", "tile_size": 16, "num_tiles": 4, "level": -1}
+    save_network(network, folder / "network.pt", class_names=("benign", "malignant"), tiling=tiling)
+    write_pyramid(folder / "slides/<script>good.tiff", tissue(80, 60), factors=(2, 1))
+    write_pyramid(folder / "slides/blank.tiff", np.full((80, 60, 3), 250, np.uint8), factors=(2, 1))
+    (folder / "slides/unreadable.tiff").write_bytes(b"II*\0 and then nothing")
+    return folder
+
+
+def test_a_blank_and_an_unreadable_slide_among_good_ones_are_named_and_the_others_predicted(
+    cutting, tmp_path, run_here
+):
+    words = [
+        f"checkpoint={cutting}/network.pt",
+        f"slides={cutting}/slides",
+        "output=out",
+        "device=cpu",
+        "num_workers=1",
+    ]
+    status, message = run_here("milpath.predict", *words, cwd=tmp_path)
+    assert status == 1
+    assert "2 slides failed, see out/failures.csv (first: 'blank': blank.tiff is blank" in message
+    assert "Traceback" not in message
+    assert pd.read_csv(tmp_path / "out/predictions.csv")["id"].tolist() == ["<script>good"]
+    failures = pd.read_csv(tmp_path / "out/failures.csv").set_index("slide")["reason"]
+    assert failures["blank"].startswith("blank.tiff is blank: all its tiles have one colour")
+    assert "unreadable.tiff" in failures["unreadable"]
+    pictures = sorted(path.name for path in (tmp_path / "out/pictures").iterdir())
+    assert pictures == ["%3Cscript%3Egood_montage.jpg", "%3Cscript%3Egood_overlay.jpg", "extremes.jpg"]
+
+
+def test_a_blank_slide_alone_is_one_line(cutting, tmp_path, run_here):
+    words = [f"checkpoint={cutting}/network.pt", f"slides={cutting}/slides/blank.tiff", "output=out", "num_workers=1"]
+    status, message = run_here("milpath.predict", *words, cwd=tmp_path)
+    assert status == 1
+    assert re.fullmatch(
+        r"ValueError: none of the 1 slides at .* could be read \(first: 'blank': .* is blank.*\)\n", message
+    )
+
+
+def test_a_bag_of_one_tile_has_all_its_attention_there(output):
+    attention = pd.read_csv(output / "attention.csv")
+    assert attention.loc[attention["id"] == "one tile", "weight"].tolist() == [1.0]
+    assert pd.read_csv(output / "predictions.csv").set_index("id").loc["one tile", "probability_benign"] > 0
+    for kind in ("montage", "overlay"):
+        with Image.open(output / f"pictures/one tile_{kind}.jpg") as picture:
+            assert picture.width > 100
+    outlines = json.loads((output / "geojson/one tile.geojson").read_text())
+    assert len(outlines["features"]) == 1
+
+
+def test_names_with_markup_or_paths_stay_text_in_every_file(output):
+    from milpath.pictures import file_name
+
+    assert EVIL in pd.read_csv(output / "attention.csv")["id"].unique()
+    written = [path for path in output.parent.rglob("*") if "script" in path.name]
+    assert sorted(path.relative_to(output).as_posix() for path in written) == [
+        f"geojson/{file_name(EVIL)}.geojson",
+        f"pictures/{file_name(EVIL)}_montage.jpg",
+        f"pictures/{file_name(EVIL)}_overlay.jpg",
+    ]
+    assert not [path for path in output.rglob("*") if path.suffix in (".html", ".svg")]
+
+
+@pytest.mark.parametrize("there", ["pictures/mine.jpg", "bags/store.json", "failures.csv", "prediction.json"])
+def test_a_folder_of_something_else_is_left_as_it_is(there, workplace, tmp_path, run_here):
+    (tmp_path / "out" / there).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "out" / there).write_text("{}")
+    before = sorted((tmp_path / "out").rglob("*"))
+    words = [f"checkpoint={workplace}/network.pt", f"slides={workplace}/store", "output=out", "device=cpu"]
+    status, message = run_here("milpath.predict", *words, cwd=tmp_path)
+    assert status == 1
+    assert message.startswith("FileExistsError: out holds ")
+    assert message.endswith("give another output folder, or overwrite=true\n")
+    assert sorted((tmp_path / "out").rglob("*")) == before
+    assert (tmp_path / "out" / there).read_text() == "{}"
+    (tmp_path / "file").write_text("mine")
+    status, message = run_here("milpath.predict", *words[:2], "output=file", cwd=tmp_path)
+    assert (status, message) == (1, "FileExistsError: output=file is a file; give a folder\n")
+
+
+def test_overwriting_leaves_nothing_of_the_prediction_before(workplace, tmp_path, run_here, tile_folder):
+    words = [f"checkpoint={workplace}/network.pt", "output=out", "device=cpu"]
+    assert run_here("milpath.predict", *words, f"slides={tile_folder}", cwd=tmp_path)[0] == 0
+    assert (tmp_path / "out/pictures/c_montage.jpg").exists()
+    status, _ = run_here("milpath.predict", *words, f"slides={workplace}/store", "overwrite=true", cwd=tmp_path)
+    assert status == 0
+    left = [path.name for path in (tmp_path / "out").rglob("*") if path.name.startswith(("c_", "a_b"))]
+    assert left == []
+    assert not (tmp_path / "out/bags").exists()
+
+
+def test_overwriting_never_deletes_the_slides_it_reads(workplace, tmp_path, run_here, tile_folder):
+    words = [f"checkpoint={workplace}/network.pt", "output=out", "device=cpu", "pictures=false"]
+    assert run_here("milpath.predict", *words, f"slides={tile_folder}", cwd=tmp_path)[0] == 0
+    status, message = run_here("milpath.predict", *words, "slides=out/bags", "overwrite=true", cwd=tmp_path)
+    assert status == 0, message
+    assert len(pd.read_csv(tmp_path / "out/predictions.csv")) == 2
+
+
+def test_a_mistake_in_the_slides_leaves_the_output_free_for_the_next_try(workplace, tmp_path, run_here):
+    words = [f"checkpoint={workplace}/network.pt", "output=out", "device=cpu", "pictures=false"]
+    assert run_here("milpath.predict", *words, "slides=no_such_folder", cwd=tmp_path)[0] == 1
+    assert not (tmp_path / "out").exists()
+    status, message = run_here("milpath.predict", *words, f"slides={workplace}/store", cwd=tmp_path)
+    assert status == 0, message

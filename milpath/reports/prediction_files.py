@@ -1,7 +1,6 @@
 """The tables of a prediction, written slide by slide so that a stopped run goes on."""
 
 import csv
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Self, TextIO
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from milpath.reports.prediction_folder import claim_folder
 
 ATTENTION_COLUMNS = ("id", "tile", "x", "y", "level", "microns", "weight")
 
@@ -28,7 +29,7 @@ class PredictionFiles:
         overwrite: Begin anew, whatever a run before left.
 
     Raises:
-        FileExistsError: If a stopped run of another source would be gone on with.
+        FileExistsError: If the folder holds something else than a stopped run of this source.
     """
 
     def __init__(
@@ -43,8 +44,7 @@ class PredictionFiles:
         self.threshold = threshold
         probabilities = [f"probability_{name}" for name in class_names]
         self.columns = ("id", *probabilities, "predicted", "threshold", "defer")
-        output.mkdir(parents=True, exist_ok=True)
-        self._begin(dict(source), overwrite)
+        claim_folder(output, source, overwrite)
         self.done = self._recover()
 
     def __enter__(self) -> Self:
@@ -93,19 +93,6 @@ class PredictionFiles:
         csv.writer(self._predictions).writerow([bag_id, *words, predicted, threshold, int(defer)])
         self._predictions.flush()
         os.fsync(self._predictions.fileno())
-
-    def _begin(self, source: dict[str, str], overwrite: bool) -> None:
-        """Write down what the predictions come from, and refuse to mix two sources in one table."""
-        path, partial = self.output / "prediction.json", self.output / ".predictions.csv.partial"
-        if overwrite:
-            partial.unlink(missing_ok=True)
-            (self.output / ".attention.csv.partial").unlink(missing_ok=True)
-        elif partial.exists() and (not path.exists() or json.loads(path.read_text(encoding="utf-8")) != source):
-            raise FileExistsError(
-                f"{self.output} holds an unfinished prediction of another checkpoint or of other slides; "
-                "give another output folder, or overwrite=true"
-            )
-        path.write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
 
     def _recover(self) -> set[str]:
         """Return the slides that a stopped run finished, and drop what it left half written."""
