@@ -50,7 +50,11 @@ def describe_failures(summary: TilingSummary, output: str) -> str:
 @command("tile")
 def tile(config: DictConfig) -> None:
     """Run the command."""
-    summary = run(config)
+    try:
+        summary = run(config)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; finished slides are kept, the same command goes on from here\n")
+        sys.exit(130)
     sys.stdout.write(describe(summary, config.output) + "\n")
     if summary.failures and (config.on_error != "skip" or not (summary.has_store or summary.num_unfinished)):
         # An error, not an exit: of a sweep over shards the other shards are done as well.

@@ -84,6 +84,15 @@ def test_a_failed_slide_ends_the_command_with_status_1_unless_it_is_skipped(tmp_
     assert "the store leaves them out: mend them, add overwrite=true, or add on_error=skip" in said
 
 
+def test_an_interrupt_says_that_nothing_is_lost(tmp_path, run_here, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("milpath.tile.build_slide_store", interrupt)
+    status, said = run_here("milpath.tile", "slides=in", "output=out", cwd=tmp_path)
+    assert (status, said) == (130, "stopped; finished slides are kept, the same command goes on from here\n")
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
