@@ -71,7 +71,7 @@ def _run(analyst: Analyst, uploads: Uploads, listener: socket.socket, max_waitin
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        sweeper = asyncio.create_task(_sweep(uploads, forget_after))
+        sweeper = asyncio.create_task(sweep(uploads, forget_after))
         yield
         sweeper.cancel()
 
@@ -112,8 +112,13 @@ def _bind(host: str, port: int) -> socket.socket:
         raise ValueError(f"port {port} of {host} cannot be used ({error}); give another one with port=...") from None
 
 
-async def _sweep(uploads: Uploads, forget_after: float) -> None:
-    """Delete what nobody asked about."""
+async def sweep(uploads: Uploads, forget_after: float) -> None:
+    """Delete what nobody asked about, for ever.
+
+    Args:
+        uploads: Where files lie.
+        forget_after: Their age in seconds.
+    """
     while True:
         await asyncio.sleep(min(_SECONDS_BETWEEN_SWEEPS, forget_after))
         uploads.forget_older_than(forget_after)

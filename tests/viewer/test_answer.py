@@ -1,3 +1,4 @@
+import asyncio
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from milpath.models import AttentionMIL, save_network
 from milpath.models.checkpoint import load_card, load_network
 from milpath.viewer.answer import Analyst
 from milpath.viewer.limits import Limits
+from milpath.viewer.server import sweep
 from milpath.viewer.uploads import Uploads
 from tests.pyramids import tissue, write_pyramid
 from tests.viewer.conftest import BAD, TILE, png, write_zip
@@ -161,6 +163,14 @@ def test_an_upload_nobody_asked_about_is_forgotten_and_a_new_one_kept(tmp_path):
     with pytest.raises(ValueError, match=r"slide\.tiff is no longer here; give the file again"):
         with uploads.take([{"path": str(uploads.incoming / "old" / "slide.tiff")}]):
             pass
+
+
+def test_the_server_forgets_while_it_runs(tmp_path):
+    uploads = Uploads(tmp_path)
+    (uploads.incoming / "slide.tiff").write_bytes(b"1")
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(sweep(uploads, 0.05), 0.5))
+    assert list(uploads.incoming.iterdir()) == []
 
 
 def test_a_network_that_reads_tiles_alone_says_so_of_a_slide(tmp_path, checkpoint):
