@@ -2,12 +2,15 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from milpath.models import AttentionMIL, save_network
 from tests.commands import SMALL_RUN
 from tests.conftest import REPOSITORY
 
@@ -57,8 +60,15 @@ def test_the_wheel_trains_from_an_empty_folder(installed, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "stores"]
 
 
-def test_the_notebook_lines_of_the_readme_run_as_written(capsys):
+def test_the_notebook_lines_of_the_readme_run_as_written(shared_data, tmp_path, monkeypatch, capsys):
     code = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), flags=re.DOTALL)
     assert len(code) == 1
+    network = AttentionMIL(encoder={"name": "tile_cnn", "tile_size": 64, "embedding_dim": 8}).eval()
+    tiling = {"rule": "darkest", "tile_size": 64, "num_tiles": 16}
+    save_network(network, tmp_path / "best.ckpt", class_names=("benign", "malignant"), tiling=tiling)
+    shutil.copy(shared_data / "slides" / "CMU-1-Small-Region.svs", tmp_path / "slide.svs")
+    monkeypatch.chdir(tmp_path)
     exec(compile(code[0], "README.md", "exec"), {})
-    assert "tensor([1.0000, 1.0000]" in capsys.readouterr().out.replace("1., 1.", "1.0000, 1.0000")
+    assert re.fullmatch(r"malignant 0\.\d+\n", capsys.readouterr().out)
+    with Image.open("montage.png") as picture:
+        assert min(picture.size) > 400
