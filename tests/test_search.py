@@ -18,7 +18,7 @@ WORDS = [word for word in SMALL_RUN if not word.startswith(("callbacks", "report
 GRID = ["hparams_search=attention_grid", *WORDS, "model.gated=true", "optimizer.lr=1e-3,1e30,1e-4"]
 OPTUNA = ["hparams_search=attention_optuna", *WORDS, "trainer.max_epochs=1", "optimizer.lr=choice(1e-3,1e30,1e-4)"]
 
-GOES_ON = pytest.mark.filterwarnings("ignore:Experiment logs directory")  # the CSV logger's, where a trial goes on
+GOES_ON = pytest.mark.filterwarnings("ignore:(Experiment logs|Checkpoint) directory")  # where a trial goes on
 
 
 def train(*words: str, cwd: Path) -> int:
@@ -97,6 +97,21 @@ def test_the_same_command_goes_on_and_trains_no_finished_trial_again(grid, workp
     assert [path for path in before if path != stopped and after[path] != before[path]] == []
     assert stopped.read_text() == metrics
     assert len(pd.read_csv(grid / "trials.csv")) == 4
+
+
+def test_a_search_round_the_best_gives_a_configuration_that_stands_alone(grid, workplace, capfd):
+    start = ["--config-dir", "runs/attention_grid", "--config-name", "best", "hparams_search=attention_grid"]
+    words = ["optimizer=sgd,adamw", "optimizer.lr=2e-3", "run_name=second", "~callbacks.learning_rate"]
+    assert train(*start, *words, "trainer.max_epochs=1", cwd=workplace) == 0
+    command = shlex.split((workplace / "runs/second/best.yaml").read_text().splitlines()[0].removeprefix("# "))
+    (grid / "best.yaml").rename(grid / "moved.yaml")
+    capfd.readouterr()
+    assert train(*command[3:], "--cfg", "job", cwd=workplace) == 0
+    config = OmegaConf.create(capfd.readouterr().out)
+    (grid / "moved.yaml").rename(grid / "best.yaml")
+    assert config.optimizer["_target_"] in ("torch.optim.SGD", "torch.optim.AdamW")
+    assert (config.optimizer.lr, config.model.gated, config.trainer.max_epochs) == (2e-3, True, 1)
+    assert "learning_rate" not in config.callbacks
 
 
 REFUSED = {
