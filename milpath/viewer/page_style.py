@@ -10,6 +10,8 @@ CSS = """
 header h1 { font-size: 1.6rem; margin: 0.4rem 0 0; }
 .research { font-weight: 600; color: #8a4b00; }
 #files .or { color: inherit; }
+.dark .research { color: #e8b06a; }
+.dark .answer td i { background: #8fb3d9; }
 footer.research { border-top: 1px solid #c8ced4; padding-top: 0.6rem; font-size: 0.9rem; }
 .answer { border-top: 1px solid #c8ced4; padding-top: 0.6rem; }
 .answer h2 { font-size: 1.15rem; margin: 0 0 0.4rem; overflow-wrap: anywhere; }

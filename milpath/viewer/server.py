@@ -54,6 +54,7 @@ def serve(
         # Before Gradio is imported: it looks at these when it is.
         os.environ["GRADIO_TEMP_DIR"] = str(uploads.incoming)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        os.environ["GRADIO_RUN_HISTORY"] = "False"
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
         with suppress(KeyboardInterrupt):
             _run(analyst, uploads, listener, max_waiting, 60 * forget_after_minutes)
@@ -82,7 +83,6 @@ def _run(analyst: Analyst, uploads: Uploads, listener: socket.socket, max_waitin
         build_page(analyst, uploads, max_waiting),
         path="",
         footer_links=[],
-        run_history=False,
         allowed_paths=[],
         show_error=False,
         max_file_size=analyst.limits.max_bytes,

@@ -72,7 +72,7 @@ class App:
         self.port = int(self.address.rpartition(":")[2])
 
     def _wait(self) -> str:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline and self.process.poll() is None:
             found = re.search(r"milpath app at (http://127\.0\.0\.1:\d+)", self.said())
             if found:
@@ -157,7 +157,7 @@ def open_page(browser, app):
     said, fetched, contexts = [], [], []
 
     def open_(viewport, expected=None):
-        context = browser.new_context(viewport=viewport)
+        context = browser.new_context(viewport=viewport, color_scheme="dark" if viewport == PHONE else "light")
         page = context.new_page()
         page.on("console", lambda message: _note(said, message, expected))
         page.on("pageerror", lambda error: said.append(str(error)))
