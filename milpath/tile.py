@@ -38,7 +38,7 @@ def describe(summary: TilingSummary, output: str) -> str:
     elif summary.num_unfinished:
         left = f"{summary.num_unfinished:,} slides are left for other shards"
         lines.append(f"{left}; the last one puts the store together")
-    return "\n".join(lines)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def describe_failures(summary: TilingSummary, output: str) -> str:
@@ -55,7 +55,7 @@ def tile(config: DictConfig) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("stopped; finished slides are kept, the same command goes on from here\n")
         sys.exit(130)
-    sys.stdout.write(describe(summary, config.output) + "\n")
+    sys.stdout.write(describe(summary, config.output))
     if summary.failures and (config.on_error != "skip" or not (summary.has_store or summary.num_unfinished)):
         # An error, not an exit: of a sweep over shards the other shards are done as well.
         mend = (

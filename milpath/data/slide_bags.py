@@ -122,7 +122,7 @@ def _put_together(
     description: Mapping[str, object],
     *,
     skip: bool,
-) -> tuple[Mapping[str, str], int]:
+) -> tuple[dict[str, str], int]:
     """Write the store if all slides are done; return what failed and how many slides are not done.
 
     Several shards may be the last one at a time. One of them puts the store together and takes the parts away, the lock

@@ -18,7 +18,8 @@ from milpath.slides.options import TileOptions
 from milpath.slides.slide_job import OutputError
 
 _FILES = ("store.json", "tiles.npy", "bags.csv", "tiles.csv", "failures.csv")
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _PNG = re.compile(r".+_\d+\.png", re.DOTALL)
 
 
@@ -100,7 +101,7 @@ def require_room(output: Path, options: TileOptions, num_slides: int) -> None:
     needed = num_slides * options.num_tiles * options.tile_size**2 * 3
     free = shutil.disk_usage(output).free
     if needed > free:
-        raise ValueError(f"{num_slides:,} slides need {needed / 1e9:,.2f} GB, {output} has {free / 1e9:,.2f} GB free")
+        raise ValueError(f"{num_slides:,} slides need {needed / 1e6:,.0f} MB, {output} has {free / 1e6:,.0f} MB free")
 
 
 @contextmanager
@@ -108,11 +109,11 @@ def disk_errors(output: Path) -> Iterator[None]:
     """Say in one line that nothing more can be written."""
     try:
         yield
-    except PermissionError as error:
-        raise PermissionError(
-            f"cannot write to {output} ({error.strerror}: {error.filename}); give a folder that you may write to"
-        ) from error
     except (OutputError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _FORBIDDEN:
+            raise PermissionError(
+                f"cannot write to {output} ({error.strerror}: {error.filename}); give a folder that you may write to"
+            ) from error
         if isinstance(error, OSError) and error.errno not in _DISK_ERRORS:
             raise
         raise ValueError(

@@ -22,7 +22,7 @@ def write_sheets(parts: SlideParts, records: Sequence[SlideRecord], labels: dict
     size = ROWS * COLUMNS
     for number, start in enumerate(range(0, len(records), size), 1):
         cells = [
-            (record.bag_id, _words(record, labels.get(record.bag_id, {})), _picture(parts, record))
+            (record.bag_id, _lines(record, labels.get(record.bag_id, {})), _picture(parts, record))
             for record in records[start : start + size]
         ]
         draw_sheet(cells).save(folder / f"sheet_{number:04}.jpg", quality=85)
@@ -32,7 +32,7 @@ def _picture(parts: SlideParts, record: SlideRecord) -> bytes:
     return read_beside(parts.part(record.bag_id, RECORD_SUFFIX), PICTURE)
 
 
-def _words(record: SlideRecord, row: dict[str, str]) -> str:
+def _lines(record: SlideRecord, row: dict[str, str]) -> tuple[str, str]:
     """Return what a person wants to know beside the picture."""
     cells = [f"{name} {cell}" for name, cell in list(row.items())[:3] if cell]
-    return ", ".join([f"{record.num_tiles} tiles, level {record.level}", *cells])
+    return f"{record.num_tiles} tiles, level {record.level}", ", ".join(cells)

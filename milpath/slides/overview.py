@@ -48,20 +48,21 @@ def encode_picture(picture: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def draw_sheet(cells: Sequence[tuple[str, str, bytes]]) -> Image.Image:
+def draw_sheet(cells: Sequence[tuple[str, Sequence[str], bytes]]) -> Image.Image:
     """Return a contact sheet.
 
     Args:
-        cells: At most `ROWS * COLUMNS` slides: name, a few words about it, and its picture as a JPEG file.
+        cells: At most `ROWS * COLUMNS` slides: name, at most two lines about it, and its picture as a JPEG file.
     """
     rows, columns = -(-len(cells) // COLUMNS), min(len(cells), COLUMNS)
-    width, height = CELL_SIZE + _GAP, CELL_SIZE + _GAP + 2 * _CAPTION
+    width, height = CELL_SIZE + _GAP, CELL_SIZE + _GAP + 3 * _CAPTION
     sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    for number, (name, words, data) in enumerate(cells):
+    for number, (name, lines, data) in enumerate(cells):
         x, y = _GAP + number % COLUMNS * width, _GAP + number // COLUMNS * height
         draw.text((x, y), fit_text(name, CELL_SIZE, font(bold=True)), INK, font(bold=True))
-        draw.text((x, y + _CAPTION - 4), fit_text(words, CELL_SIZE, font()), FAINT, font())
+        for row, line in enumerate(lines, 1):
+            draw.text((x, y + row * _CAPTION - 4), fit_text(line, CELL_SIZE, font()), FAINT, font())
         with Image.open(io.BytesIO(data)) as picture:
-            sheet.paste(picture, (x, y + 2 * _CAPTION - 4))
+            sheet.paste(picture, (x, y + 3 * _CAPTION - 4))
     return sheet

@@ -403,10 +403,19 @@ def test_a_folder_that_may_not_be_written_is_named(slides, tmp_path):
         os.seteuid(os.getuid())
 
 
+def test_a_disk_that_is_mounted_read_only_is_named(slides, tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(PermissionError, match=r"cannot write to .*out \(Read-only file system: .*may write to"):
+        build_slide_store(slides, tmp_path / "out", OPTIONS)
+
+
 def test_a_disk_without_room_is_noticed_before_any_work(slides, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(slide_output.shutil, "disk_usage", lambda _: usage._replace(free=10_000))
-    with pytest.raises(ValueError, match=r"6 slides need 0\.00 GB, .* has 0\.00 GB free"):
+    with pytest.raises(ValueError, match=r"6 slides need 0 MB, .* has 0 MB free"):
         build_slide_store(slides, tmp_path / "out", OPTIONS)
 
 
