@@ -16,6 +16,7 @@ from milpath.data.datamodule import BagDataModule
 from milpath.models.network import MILNetwork
 from milpath.models.task import num_outputs_for
 from milpath.training.classifier import MILClassifier
+from milpath.training.kept_memory import KeptMemory
 from milpath.training.reproducibility import StepSeed
 
 CLASS_WEIGHTS = ("none", "balanced")
@@ -104,7 +105,7 @@ def build_trainer(config: DictConfig) -> Trainer:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     if trace := _instantiate(config.get("profiler")):
         callbacks.append(trace)
-    callbacks.append(StepSeed(config.seed))
+    callbacks += [StepSeed(config.seed), KeptMemory()]
     return cast(
         Trainer,
         _instantiate(

@@ -55,13 +55,12 @@ def predict_bags(
     waiting = list(range(len(store)) if indices is None else indices)
     for start in range(0, len(waiting), batch_size):
         chosen = waiting[start : start + batch_size]
-        bags = [Bag(store.tiles[store.tile_slice(index)], 0, ids[index]) for index in chosen]
-        batch = collate_bags(bags)
+        batch = collate_bags([Bag(store.read(index), 0, ids[index]) for index in chosen])
         tiles = batch.tiles.to(device)
         tiles = tiles.permute(0, 1, 4, 2, 3).float().div_(255) if tiles.ndim == 5 else tiles.float()
         with torch.inference_mode():
             output = network(tiles, batch.mask.to(device) if batch.padded else None)
             probabilities = class_probabilities(output.logits.float(), task, temperature).cpu().numpy()
             attention = output.attention.float().cpu().numpy()
-        for row, (index, bag) in enumerate(zip(chosen, bags, strict=True)):
-            yield BagPrediction(index, bag.bag_id, probabilities[row], attention[row, : len(bag.tiles)])
+        for row, index in enumerate(chosen):
+            yield BagPrediction(index, ids[index], probabilities[row], attention[row, : store.num_tiles[index]])

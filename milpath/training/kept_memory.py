@@ -1,0 +1,71 @@
+"""Host memory that a step frees is kept for the next step instead of going back to the system."""
+
+import ctypes
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+# The parameters of glibc's mallopt (malloc.h), and where its own adjustment of two of them ends.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_KEPT = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1))
+_USUAL = ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 64 << 20))
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Keep freed memory inside the block, and give it back at its end.
+
+    Each large tensor is otherwise new memory from the system, which clears it page by page: a step of a small network on a
+    CPU spends four tenths of its time there. Results do not depend on it. Does nothing where the C library is not glibc.
+
+    Example:
+        >>> with kept_memory():
+        ...     pass
+    """
+    _set(_KEPT)
+    try:
+        yield
+    finally:
+        _set(_USUAL)
+        if library := _glibc():
+            library.malloc_trim(0)
+
+
+class KeptMemory(Callback):
+    """`kept_memory` for as long as a Trainer fits, validates, tests or predicts on a CPU."""
+
+    def __init__(self) -> None:
+        self._block: Any = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.strategy.root_device.type == "cpu" and self._block is None:
+            self._block = kept_memory()
+            self._block.__enter__()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._leave()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        block, self._block = self._block, None
+        if block is not None:
+            block.__exit__(None, None, None)
+
+
+def _set(parameters: tuple[tuple[int, int], ...]) -> None:
+    """Set parameters of the allocator."""
+    if library := _glibc():
+        for name, value in parameters:
+            library.mallopt(name, value)
+
+
+@cache
+def _glibc() -> Any:
+    """Return the C library if it is glibc."""
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
