@@ -101,7 +101,8 @@ def test_the_same_command_goes_on_and_trains_no_finished_trial_again(grid, workp
 
 def test_a_search_round_the_best_gives_a_configuration_that_stands_alone(grid, workplace, capfd):
     start = ["--config-dir", "runs/attention_grid", "--config-name", "best", "hparams_search=attention_grid"]
-    words = ["optimizer=sgd,adamw", "optimizer.lr=2e-3", "run_name=second", "~callbacks.learning_rate"]
+    words = ["optimizer=adam,adamw", "optimizer.lr=2e-3", "model.gated=true", "run_name=second"]
+    words += ["~callbacks.learning_rate"]
     assert train(*start, *words, "trainer.max_epochs=1", cwd=workplace) == 0
     command = shlex.split((workplace / "runs/second/best.yaml").read_text().splitlines()[0].removeprefix("# "))
     (grid / "best.yaml").rename(grid / "moved.yaml")
@@ -109,7 +110,7 @@ def test_a_search_round_the_best_gives_a_configuration_that_stands_alone(grid, w
     assert train(*command[3:], "--cfg", "job", cwd=workplace) == 0
     config = OmegaConf.create(capfd.readouterr().out)
     (grid / "moved.yaml").rename(grid / "best.yaml")
-    assert config.optimizer["_target_"] in ("torch.optim.SGD", "torch.optim.AdamW")
+    assert config.optimizer["_target_"] in ("torch.optim.Adam", "torch.optim.AdamW")
     assert (config.optimizer.lr, config.model.gated, config.trainer.max_epochs) == (2e-3, True, 1)
     assert "learning_rate" not in config.callbacks
 
@@ -154,6 +155,14 @@ def test_optuna_hears_of_every_trial_and_a_failed_one_has_no_value(study):
     table = pd.read_csv(study / "trials.csv")
     assert {trial.value for trial in trials} - {None} == set(table["val/auroc"].dropna())
     assert {trial.state.name for trial in trials} == {"FAIL", "COMPLETE"}
+
+
+def test_each_trial_of_optuna_leaves_the_curve_that_later_ones_are_compared_with(study):
+    table = pd.read_csv(study / "trials.csv").dropna(subset="val/auroc")
+    for _, row in table.iterrows():
+        curve = json.loads((study / row["folder"] / "curve.json").read_text())
+        assert curve["best_values"] == [pytest.approx(row["val/auroc"])]
+        assert curve["stopped_after"] is None
 
 
 @GOES_ON
