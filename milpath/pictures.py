@@ -4,13 +4,16 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
+from omegaconf import DictConfig
 from PIL import Image
+from torch.nn import Module
 
 from milpath.data.bag_store import BagStore
-from milpath.dense_map import DenseMap
+from milpath.dense_map import DenseMapper
 from milpath.reports.geojson import tiles_to_geojson, write_geojson
 from milpath.reports.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, resolution_of
 from milpath.reports.pictures import draw_run_extremes
@@ -19,8 +22,10 @@ from milpath.slides.heatmap import draw_overlay
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.mask_picture import read_mask
 from milpath.slides.montage import draw_montage
+from milpath.slides.options import TileOptions
 from milpath.slides.picture_frame import colour_table
 from milpath.slides.reader import open_slide
+from milpath.slides.slide_files import find_masks
 from milpath.slides.view import thumbnail
 from milpath.training.inference import BagPrediction
 
@@ -44,6 +49,7 @@ class BagPictures:
         output: Folder of the prediction.
         slides: Name of a slide to its file.
         masks: Name of a slide to the file of its mask; the store then knows `data_provider`.
+        mapper: Makes the dense maps of the slides; None draws none.
         alpha: Opacity of attention at its greatest, in [0, 1].
         colour_map: One of `milpath.slides.picture_frame.COLOUR_MAPS`.
 
@@ -57,6 +63,7 @@ class BagPictures:
         output: Path,
         slides: Mapping[str, Path] | None = None,
         masks: Mapping[str, Path] | None = None,
+        mapper: DenseMapper | None = None,
         *,
         alpha: float = 0.6,
         colour_map: str = "viridis",
@@ -68,17 +75,20 @@ class BagPictures:
         self.output = output
         self.slides = slides or {}
         self.masks = masks or {}
+        self.mapper = mapper
         self.alpha = alpha
         self.colour_map = colour_map
 
     def draw(self, bag: BagPrediction) -> None:
-        """Write montage, overlay and outlines of a bag."""
+        """Write montage, overlay, dense map and outlines of a bag."""
         if len(self.store.tile_shape) != 3:
             return
         self._save(self.montage(bag), f"{file_name(bag.bag_id)}_montage")
         overlay = self.overlay(bag)
         if overlay is not None:
             self._save(overlay, f"{file_name(bag.bag_id)}_overlay")
+        if self.mapper is not None and bag.bag_id in self.slides:
+            self._save(self._dense(bag, self.mapper), f"{file_name(bag.bag_id)}_dense")
         self._write_outlines(bag, self.store.tiles_table.iloc[self.store.tile_slice(bag.position)])
 
     def montage(self, bag: BagPrediction) -> Image.Image:
@@ -95,18 +105,6 @@ class BagPictures:
             truth=None if picture is None else self._truth(bag, picture), alpha=self.alpha, colour_map=self.colour_map,
         )  # fmt: skip
 
-    def draw_dense(self, bag: BagPrediction, found: DenseMap, tile_size: int) -> None:
-        """Write the attention on all tissue of a slide."""
-        picture = self._slide_picture(bag)
-        assert picture is not None, "a dense map is made of a slide"
-        scale = picture.scale * found.downsample / resolution_of(self.store, self.store.tile_slice(bag.position))[1]
-        title = f"{bag.bag_id} · all tissue, {len(found.attention):,} tiles"
-        dense = draw_overlay(
-            picture.pixels, found.attention, found.x, found.y, tile_size, scale, title=title,
-            microns_per_pixel=picture.microns_per_pixel, alpha=self.alpha, colour_map=self.colour_map, outlines=False,
-        )  # fmt: skip
-        self._save(dense, f"{file_name(bag.bag_id)}_dense")
-
     def draw_extremes(self, first_class: str) -> None:
         """Write the tiles with the most and the least attention of the run, one a bag.
 
@@ -119,6 +117,17 @@ class BagPictures:
         picture = draw_run_extremes(strongest, self.store, NUM_EXTREMES)
         if picture is not None:
             self._save(picture, "extremes")
+
+    def _dense(self, bag: BagPrediction, mapper: DenseMapper) -> Image.Image:
+        """Return the attention on all tissue of a slide."""
+        picture, found = self._slide_picture(bag), mapper(self.slides[bag.bag_id])
+        assert picture is not None
+        scale = picture.scale * found.downsample / resolution_of(self.store, self.store.tile_slice(bag.position))[1]
+        title = f"{bag.bag_id} · all tissue, {len(found.attention):,} tiles"
+        return draw_overlay(
+            picture.pixels, found.attention, found.x, found.y, found.tile_size, scale, title=title,
+            microns_per_pixel=picture.microns_per_pixel, alpha=self.alpha, colour_map=self.colour_map, outlines=False,
+        )  # fmt: skip
 
     def _slide_picture(self, bag: BagPrediction) -> SlidePicture | None:
         """Return a slide made small; None where there is none."""
@@ -158,6 +167,33 @@ class BagPictures:
         partial = folder / f".{os.getpid()}.partial"
         picture.save(partial, "JPEG", quality=QUALITY, subsampling=0)
         partial.replace(folder / f"{name}.jpg")
+
+
+def open_pictures(
+    config: DictConfig, store: BagStore, network: Module, tiling: Mapping[str, Any], device: str
+) -> BagPictures:
+    """Return what draws, or say what cannot be drawn of these slides before any work is done.
+
+    Args:
+        config: Root of the `predict` command.
+        store: The bags that are predicted.
+        network: In evaluation mode.
+        tiling: How its training slides became tiles.
+        device: Where the network runs.
+
+    Raises:
+        ValueError: If something is wished that needs a slide, and there are tiles alone.
+    """
+    slides = slide_paths(store, Path(config.slides))
+    for name in ("masks", "dense"):
+        if config[name] is not None and not slides:
+            raise ValueError(f"{name}={config[name]} needs whole slides, and {config.slides} holds tiles; leave it out")
+    mapper = None
+    if config.dense is not None:
+        mapper = DenseMapper(network, TileOptions.from_tiling(tiling), config.dense, device)
+    masks = find_masks(Path(config.masks)) if config.masks else {}
+    look = {"alpha": config.alpha, "colour_map": config.colour_map}
+    return BagPictures(store, Path(config.output), slides, masks, mapper, **look)
 
 
 def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:

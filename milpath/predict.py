@@ -11,18 +11,16 @@ from rich.progress import track
 
 from milpath.command import command
 from milpath.data.bag_store import BagStore
-from milpath.dense_map import map_slide
 from milpath.input_bags import open_input
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
-from milpath.pictures import BagPictures, slide_paths
+from milpath.pictures import open_pictures
 from milpath.reports.decision import Decision, decide
 from milpath.reports.overlays import resolution_of
 from milpath.reports.prediction_files import PredictionFiles
 from milpath.reports.prediction_folder import release_folder
-from milpath.slides.options import TileOptions
-from milpath.slides.slide_files import find_masks
 from milpath.training.inference import predict_bags
+from milpath.training.kept_memory import kept_memory
 
 
 def run(config: DictConfig) -> int:
@@ -47,7 +45,7 @@ def run(config: DictConfig) -> int:
             overwrite=config.overwrite, labels=config.labels, masks=config.masks,
         )  # fmt: skip
         _require_same_tiles(store, card, config.slides)
-        pictures = _pictures(config, store, output)
+        pictures = open_pictures(config, store, network, card.tiling, device)
     except (ValueError, OSError):
         release_folder(output)
         raise
@@ -56,16 +54,12 @@ def run(config: DictConfig) -> int:
         network, store, card.task, temperature=card.temperature, indices=waiting,
         batch_size=config.batch_size, device=device,
     )  # fmt: skip
-    with files:
+    with files, kept_memory():
         for bag in track(predictions, description="slides", total=len(waiting)):
             calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
             tiles = store.tiles_table.iloc[store.tile_slice(bag.position)]
             if config.pictures:
                 pictures.draw(bag)
-            if config.dense is not None:
-                options = TileOptions.from_tiling(card.tiling)
-                found = map_slide(network, pictures.slides[bag.bag_id], options, config.dense, device)
-                pictures.draw_dense(bag, found, options.tile_size)
             microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]
             predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
             files.add(bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention)
@@ -76,16 +70,6 @@ def run(config: DictConfig) -> int:
         line = f"{len(failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
         sys.stderr.write(f"{line}\n")
     return len(failures)
-
-
-def _pictures(config: DictConfig, store: BagStore, output: Path) -> BagPictures:
-    """Return what draws, or say what cannot be drawn of these slides before any work is done."""
-    slides = slide_paths(store, Path(config.slides))
-    for name in ("masks", "dense"):
-        if config[name] is not None and not slides:
-            raise ValueError(f"{name}={config[name]} needs whole slides, and {config.slides} holds tiles; leave it out")
-    masks = find_masks(Path(config.masks)) if config.masks else {}
-    return BagPictures(store, output, slides, masks, alpha=config.alpha, colour_map=config.colour_map)
 
 
 def _sha256(path: Path) -> str:

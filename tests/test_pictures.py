@@ -188,15 +188,15 @@ def test_the_dense_map_is_one_bag_whatever_the_parts_it_was_read_in(checkpoint, 
 
     path, network = shared_data / "panda_pixels/level2" / f"{RADBOUD}.png", load_network(checkpoint)
     options = TileOptions(tile_size=32)
-    whole = dense_map.map_slide(network, path, options, 0.5)
+    whole = dense_map.DenseMapper(network, options, 0.5)(path)
     monkeypatch.setattr(dense_map, "TILES_AT_A_TIME", 7)
-    parts = dense_map.map_slide(network, path, options, 0.5)
+    parts = dense_map.DenseMapper(network, options, 0.5)(path)
     np.testing.assert_allclose(parts.attention, whole.attention, atol=1e-6)
     assert whole.attention.sum() == pytest.approx(1, abs=1e-4)
     assert np.isin(np.diff(np.unique(whole.x)), (16, 32, 48)).all()
-    assert len(whole.attention) > 2 * len(dense_map.map_slide(network, path, options, 0.0).attention)
+    assert len(whole.attention) > 2 * len(dense_map.DenseMapper(network, options, 0.0)(path).attention)
     with pytest.raises(ValueError, match=r"dense=1.0 must be at least 0 and below 1"):
-        dense_map.map_slide(network, path, options, 1.0)
+        dense_map.DenseMapper(network, options, 1.0)
 
 
 def test_a_name_that_no_file_system_takes_is_made_short_and_stays_apart(tmp_path):
