@@ -136,6 +136,8 @@ class Search(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Show the table, and what to type next."""
         trials, text, commands = self._report(config)
+        if self.lock is not None:
+            self.lock.release()
         if all(trial.value is None for trial in trials):
             _give_up(trials)
         Console().print(Markdown(text))

@@ -10,6 +10,7 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
+from filelock import FileLock
 from omegaconf import OmegaConf
 
 from tests.commands import SMALL_RUN
@@ -137,6 +138,13 @@ def test_a_search_that_cannot_be_is_refused_before_it_trains(name, grid, workpla
     assert expected in error
     assert "Traceback" not in error
     assert not (workplace / "runs/new/search.json").exists()
+
+
+def test_a_search_that_another_process_works_on_is_left_alone(grid, workplace, run_here):
+    with FileLock(grid / ".lock"):
+        status, error = run_here("milpath.train", *GRID, cwd=workplace)
+    assert status == 1
+    assert f"another process works on {Path('runs/attention_grid')}" in error
 
 
 @pytest.fixture(scope="module")
