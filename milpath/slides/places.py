@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.slides.grid import BLOCK_SIZE, Grid, read_blocks
-from milpath.slides.tiling import WHITE, tile_sums
+from milpath.slides.rgb import WHITE
+from milpath.slides.tiling import tile_sums
 from milpath.slides.view import SlideView
 
 

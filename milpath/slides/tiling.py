@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-WHITE = 255
+from milpath.slides.rgb import WHITE
 
 
 class Tiles(NamedTuple):
