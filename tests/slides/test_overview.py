@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from milpath.slides.cutting import choose_places
+from milpath.slides.options import TileOptions
+from milpath.slides.overview import COLUMNS, ROWS, draw_choice, draw_sheet, encode_picture
+from milpath.slides.reader import open_slide
+from milpath.slides.view import view_slide
+from tests.pyramids import write_pyramid
+
+PINK = (200, 100, 160)
+
+
+def test_chosen_tiles_are_outlined_in_full_strength_and_the_rest_is_faint(tmp_path):
+    picture = np.full((256, 256, 3), 255, np.uint8)
+    picture[64:128, 128:192] = PINK  # one tile of the grid
+    picture[200:230, 10:40] = PINK  # less of it: not chosen
+    options = TileOptions(tile_size=64, num_tiles=1)
+    with open_slide(write_pyramid(tmp_path / "a.tiff", picture, factors=(4, 1))) as slide:
+        view = view_slide(slide, options)
+        drawn = draw_choice(view, choose_places(view, options), options.tile_size, max_size=256)
+    assert drawn.shape == (256, 256, 3)
+    assert (drawn[70:122, 134:186] == PINK).all()
+    edges = np.stack([drawn[64:67, 128:192].min(axis=(0, 2)), drawn[64:128, 128:131].min(axis=(1, 2))])
+    assert edges.max() < 100, "the outline is dark"
+    assert drawn[205:225, 15:35].min() > 190, "what was not chosen is faint"
+    assert (drawn[:50, :50] == 255).all()
+
+
+def test_white_tiles_that_fill_the_bag_up_are_drawn_nowhere(tmp_path):
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    picture[20:40, 20:40] = PINK
+    path = write_pyramid(tmp_path / "a.tiff", picture, factors=(1,))
+    with open_slide(path) as slide:
+        for number in (1, 5):
+            options = TileOptions(tile_size=64, num_tiles=number)
+            view = view_slide(slide, options)
+            drawn = draw_choice(view, choose_places(view, options), 64)
+            if number == 1:
+                alone = drawn
+    np.testing.assert_array_equal(drawn, alone)
+
+
+@pytest.mark.parametrize(("number", "rows", "columns"), [(1, 1, 1), (7, 2, 6), (ROWS * COLUMNS, ROWS, COLUMNS)])
+def test_a_sheet_has_the_picture_of_each_slide_under_its_name(number, rows, columns):
+    data = encode_picture(np.full((100, 80, 3), PINK, np.uint8))
+    sheet = np.asarray(draw_sheet([(f"<slide> {n} ü" * 9, ("16 tiles", "isup_grade 4"), data) for n in range(number)]))
+    height, width = sheet.shape[0] // rows, sheet.shape[1] // columns
+    pink = (np.abs(sheet.astype(int) - PINK) < 12).all(axis=2)
+    dark = sheet.max(axis=2) < 110
+    for cell in range(number):
+        row, column = divmod(cell, columns)
+        where = slice(row * height, (row + 1) * height), slice(column * width, (column + 1) * width)
+        assert 0.95 * 8000 < pink[where].sum() < 1.05 * 8000
+        assert dark[where][: height // 4].any(), "its name"
