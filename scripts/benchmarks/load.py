@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.article import encode
 from benchmarks.timing import copy_rate, record, seconds_each
-from benchmarks.train import encode, make_datamodule
+from benchmarks.train import make_datamodule
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,18 +7,28 @@ from collections.abc import Callable, Mapping
 import torch
 
 
-def seconds_each(alternatives: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Return the median time of each alternative; the first turn warms up and does not count."""
+def turns(alternatives: Mapping[str, Callable[[], object]], repeats: int, clock=time.perf_counter) -> dict[str, list]:
+    """Return the times of each alternative, one a turn; the first turn warms up and does not count."""
     times: dict[str, list[float]] = {name: [] for name in alternatives}
     for turn in range(repeats + 1):
         for name, function in alternatives.items():
             synchronise()
-            start = time.perf_counter()
+            start = clock()
             function()
             synchronise()
             if turn:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+                times[name].append(clock() - start)
+    return times
+
+
+def speedup(slow: list[float], fast: list[float]) -> float:
+    """Return how many times faster, the median over turns, so that a turn on a busy machine changes little."""
+    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+def seconds_each(alternatives: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Return the median time of each alternative."""
+    return {name: statistics.median(values) for name, values in turns(alternatives, repeats).items()}
 
 
 def synchronise() -> None:

@@ -1,79 +1,133 @@
-"""Bags a second of training: the article's loop, the same with one forward pass, and this library.
+"""Bags a second of training: the article's loop, the same with one forward pass, torchmil, and this library.
 
 `article`: one bag a step, NCHW float32, PNG decoded with PIL for each item, no workers, three forward passes a step (loss,
 error, prediction), convolution-ReLU-pool, Adam. `reference`: one forward pass. `plain loop`: this library's network and
-batches without Lightning. `milpath`: what `python -m milpath.train` runs.
+batches without Lightning. `milpath`: what `python -m milpath.train` runs. On a CPU `milpath` keeps the memory that a step
+frees; `all keep memory` gives every alternative that too, so that code is compared with code.
 """
 
 import argparse
-import io
 import logging
 import tempfile
 import warnings
 from pathlib import Path
+from statistics import median
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer
-from PIL import Image
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.timing import matmul_rate, record, seconds_each
+from benchmarks.against_torchmil import against_torchmil
+from benchmarks.article import article_epoch, encode
+from benchmarks.counting import count
+from benchmarks.frozen import frozen
+from benchmarks.timing import copy_rate, matmul_rate, record, speedup, turns
 from milpath.data import BagDataModule, SyntheticBags
 from milpath.models import AttentionMIL
 from milpath.training import MILClassifier
+from milpath.training.kept_memory import kept_memory
+from milpath.training.reproducibility import StepSeed
+
+PANDA_BAGS = 10_616
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bags", type=int, default=64, help="bags of an epoch")
+    parser.add_argument("--bags", type=int, default=32, help="bags of an epoch")
     parser.add_argument("--repeats", type=int, default=3, help="timed epochs of each alternative")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", default="bf16-mixed" if torch.cuda.is_available() else "32-true")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network of this library")
+    parser.add_argument("--skip", nargs="*", choices=["steps", "frozen", "torchmil"], default=[])
 
 
-class ArticleNetwork(nn.Module):
-    """The published network as published: ReLU before pooling, probabilities out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 36, 4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(36, 48, 3), nn.ReLU(), nn.MaxPool2d(2)
-        )
-        self.embed = nn.Sequential(
-            nn.Linear(43200, 512), nn.ReLU(), nn.Dropout(), nn.Linear(512, 512), nn.ReLU(), nn.Dropout()
-        )
-        self.attention = nn.Sequential(nn.Linear(512, 128), nn.Tanh(), nn.Linear(128, 1))
-        self.classifier = nn.Sequential(nn.Linear(512, 1), nn.Sigmoid())
-
-    def forward(self, bag: torch.Tensor) -> torch.Tensor:
-        hidden = self.embed(self.features(bag).flatten(1))
-        weights = F.softmax(self.attention(hidden).transpose(0, 1), dim=1)
-        return self.classifier(weights @ hidden)
+def run(options: argparse.Namespace) -> list[dict]:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    records = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if "steps" not in options.skip:
+            records += steps(make_datamodule(folder, options.bags, options.batch_size), options)
+        if "frozen" not in options.skip:
+            records += frozen(
+                make_datamodule(folder, options.bags, options.batch_size), options.device, options.repeats
+            )
+        if "torchmil" not in options.skip:
+            records += against_torchmil([100] * options.bags, folder, options.repeats, options.device)
+    return records
 
 
-def article_epoch(encoded: list[list[bytes]], labels: np.ndarray, device: str, passes: int):
-    network = ArticleNetwork().to(device).train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, weight_decay=5e-4)
+def steps(datamodule: BagDataModule, options: argparse.Namespace) -> list[dict]:
+    """Return the rows of the article's network and bags."""
+    device = options.device
+    split = datamodule.train_dataloader().split
+    encoded = [[encode(tile) for tile in split[index].tiles] for index in range(len(split))]
+    epochs = {
+        "article": article_epoch(encoded, split.labels, device, passes=3),
+        "reference": article_epoch(encoded, split.labels, device, passes=1),
+        "plain loop": plain_epoch(datamodule, device, options.precision),
+        "milpath": lightning_epoch(datamodule, options),
+    }
+    # As the system hands memory out first: what is kept once also helps those who come later.
+    usual = kept = turns(epochs, options.repeats)
+    if device == "cpu":
+        with kept_memory():
+            kept = turns(epochs, options.repeats)
+    own, num_bags = kept["milpath"], len(split)
+    rate = num_bags / median(own)
+    records = [record("article", num_bags / median(usual["article"]), "bags/s")]
+    against_article = speedup(usual["article"], usual["reference"])
+    records.append(record("reference", num_bags / median(usual["reference"]), "bags/s", against_article, "article"))
+    for name in ("article", "reference"):
+        records.append(record("milpath", rate, "bags/s", speedup(usual[name], own), name))
+    if device == "cpu":
+        for name in ("article", "reference"):
+            value = speedup(kept[name], own)
+            records.append(record("milpath, all keep memory", rate, "bags/s", value, f"{name}, memory kept"))
+        value = speedup(usual["article"], usual["milpath"])
+        unkept = num_bags / median(usual["milpath"])
+        records.append(record("milpath, nobody keeps memory", unkept, "bags/s", value, "article"))
+    against_plain = speedup(own, kept["plain loop"])
+    records.append(record("Lightning's overhead", 100 * (against_plain - 1), "%", against_plain, "plain loop, time"))
+    waiting = 1 - 1 / speedup(own, resident_epoch(datamodule, options))
+    records.append(record("an epoch's share of loading and Lightning", 100 * waiting, "%", None, "one batch repeated"))
+    records.append(record(f"an epoch of {PANDA_BAGS:,} bags at this rate", PANDA_BAGS / rate, "s"))
+    return records + limits(rate, options)
 
-    def epoch() -> None:
-        for tiles, label in zip(encoded, labels, strict=True):
-            images = [1 - np.asarray(Image.open(io.BytesIO(tile)), np.float32) / 255 for tile in tiles]
-            bag = torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()).to(device)
-            optimizer.zero_grad()
-            for number in range(passes):
-                probability = network(bag).clamp(1e-5, 1 - 1e-5)
-                if number == 0:
-                    target = float(label)
-                    loss = -(target * probability.log() + (1 - target) * (1 - probability).log()).sum()
-            loss.backward()
-            optimizer.step()
-            loss.item()
 
-    return epoch
+def limits(rate: float, options: argparse.Namespace) -> list[dict]:
+    """Return what the machine could do at best, and this library's share of it."""
+    half = options.precision.startswith("bf16")
+    dtype, size = (torch.bfloat16 if half else torch.float32), (8192 if options.device == "cuda" else 2048)
+    flops, copied = matmul_rate(options.device, dtype, size), copy_rate(options.device)
+    # Read and written once each: a copy moves two bytes for each byte copied.
+    flop, num_bytes = cost_of_a_bag(options.batch_size, half)
+    compute, memory = flops / flop, 2 * copied / num_bytes
+    return [
+        record("matrix product", flops / 1e12, "TFLOP/s"),
+        record("copy", copied / 1e9, "GB/s"),
+        record("FLOP of a bag, forward, backward and optimizer", flop / 1e9, "GFLOP"),
+        record("bytes of a bag, each operator's arguments and results", num_bytes / 1e9, "GB"),
+        record("limit by the matrix product", compute, "bags/s", rate / compute, "milpath's share of it"),
+        record("limit by memory", memory, "bags/s", rate / memory, "milpath's share of it"),
+    ]
+
+
+def cost_of_a_bag(batch_size: int, half: bool) -> tuple[float, float]:
+    """Return FLOP and bytes of a bag of 16 tiles of 128 px in a training step of a batch, counted from the network."""
+    network = AttentionMIL().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    tiles = torch.rand(batch_size, 16, 3, 128, 128)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            logits = network(tiles).logits
+        logits.float().sum().backward()
+        optimizer.step()
+
+    flop, num_bytes = count(step)
+    return flop / batch_size, num_bytes / batch_size
 
 
 def plain_epoch(datamodule: BagDataModule, device: str, precision: str):
@@ -83,14 +137,32 @@ def plain_epoch(datamodule: BagDataModule, device: str, precision: str):
 
     def epoch() -> None:
         for loaded in loader:
-            batch = loaded.to(device)
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(device, torch.bfloat16, enabled=precision.startswith("bf16")):
-                logits = network(batch.tiles, batch.mask).logits
-            F.binary_cross_entropy_with_logits(logits.float()[:, 0], batch.labels.float()).backward()
-            optimizer.step()
+            train_step(network, optimizer, loaded.to(device), precision)
 
     return epoch
+
+
+def resident_epoch(datamodule: BagDataModule, options: argparse.Namespace) -> list[float]:
+    """Return the times of an epoch's steps without any loading: the same batch again and again."""
+    network = AttentionMIL().to(options.device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, weight_decay=5e-4, fused=True)
+    loader = datamodule.train_dataloader()
+    batch = next(iter(loader)).to(options.device)
+
+    def epoch() -> None:
+        for _ in range(len(loader)):
+            train_step(network, optimizer, batch, options.precision)
+
+    with kept_memory():
+        return turns({"resident": epoch}, options.repeats)["resident"]
+
+
+def train_step(network, optimizer, batch, precision: str) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(batch.tiles.device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
+        logits = network(batch.tiles, batch.network_mask).logits
+    F.binary_cross_entropy_with_logits(logits.float()[:, 0], batch.labels.float()).backward()
+    optimizer.step()
 
 
 def lightning_epoch(datamodule: BagDataModule, options: argparse.Namespace):
@@ -103,47 +175,22 @@ def lightning_epoch(datamodule: BagDataModule, options: argparse.Namespace):
         task=datamodule.task,
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-4, weight_decay=5e-4, fused=True),
     )
-    accelerator = "gpu" if options.device == "cuda" else options.device
 
     def epoch() -> None:
-        trainer = Trainer(
-            max_epochs=1, accelerator=accelerator, devices=1, precision=options.precision, logger=False,
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
-            use_distributed_sampler=False,
-        )  # fmt: skip
-        trainer.fit(classifier, datamodule.train_dataloader())
+        make_trainer(options.device, options.precision).fit(classifier, datamodule.train_dataloader())
 
     return epoch
 
 
-def run(options: argparse.Namespace) -> list[dict]:
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    with tempfile.TemporaryDirectory() as folder:
-        datamodule = make_datamodule(Path(folder), options.bags, options.batch_size)
-        split = datamodule.train_dataloader().split
-        encoded = [[encode(tile) for tile in split[index].tiles] for index in range(len(split))]
-        epochs = {
-            "article": article_epoch(encoded, split.labels, options.device, passes=3),
-            "reference": article_epoch(encoded, split.labels, options.device, passes=1),
-            "plain loop": plain_epoch(datamodule, options.device, options.precision),
-            "milpath": lightning_epoch(datamodule, options),
-        }
-        times = seconds_each(epochs, options.repeats)
-    rates = {name: len(split) / value for name, value in times.items()}
-    records = []
-    for name, rate in rates.items():
-        for against in ("article", "reference", "plain loop"):
-            if against != name and (name == "milpath" or against == "article"):
-                records.append(record(name, rate, "bags/s", rate / rates[against], against))
-    records.insert(0, record("article", rates["article"], "bags/s"))
-    dtype = torch.bfloat16 if options.precision.startswith("bf16") else torch.float32
-    limit = matmul_rate(options.device, dtype, 8192 if options.device == "cuda" else 2048)
-    flop = flop_of_a_step()
-    records.append(record("FLOP of a bag, forward and backward", flop / 1e9, "GFLOP"))
-    share = rates["milpath"] * flop / limit
-    records.append(record("limit: measured matrix product", limit / flop, "bags/s", share, "milpath's share of it"))
-    return records
+def make_trainer(device: str, precision: str = "32-true", **options: object) -> Trainer:
+    """Return the Trainer of `milpath.train` without the files of a run."""
+    accelerator = "gpu" if device == "cuda" else device
+    options = {"max_epochs": 1, "limit_val_batches": 0, "callbacks": [StepSeed(0)]} | options
+    return Trainer(
+        accelerator=accelerator, devices=1, precision=precision, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0,
+        **options,
+    )  # fmt: skip
 
 
 def make_datamodule(folder: Path, num_bags: int, batch_size: int, **options: object) -> BagDataModule:
@@ -152,17 +199,3 @@ def make_datamodule(folder: Path, num_bags: int, batch_size: int, **options: obj
     datamodule = BagDataModule(source, batch_size=batch_size, stores_dir=folder, target="malignant", **options)
     datamodule.setup("fit")
     return datamodule
-
-
-def encode(tile: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(tile).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def flop_of_a_step() -> int:
-    """Return the FLOP of forward and backward for a bag of 16 tiles, counted from the network."""
-    network = AttentionMIL()
-    with FlopCounterMode(display=False) as counter:
-        network(torch.rand(1, 16, 3, 128, 128)).logits.sum().backward()
-    return counter.get_total_flops()

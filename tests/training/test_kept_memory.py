@@ -33,6 +33,8 @@ def test_memory_that_was_freed_is_used_again_and_given_back_at_the_end():
     outside, before = faults(), resident()
     with kept_memory():
         faults(1)
+        with kept_memory():
+            pass
         inside = faults()
         assert resident() - before > SIZE / 2
     assert inside < outside / 4

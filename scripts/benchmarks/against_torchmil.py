@@ -1,0 +1,86 @@
+"""The same feature bags through torchmil (its ABMIL, its collate function, its Trainer) and through this library.
+
+Both train an epoch and validate on the same bags, with equal layers, batch size and optimizer; bags of torchmil lie in
+memory, this library reads its own from a store. torchmil is no dependency: without it there is no row.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from benchmarks.timing import record, speedup, turns
+from milpath.data.bag_split import BagSplit
+from milpath.data.bag_store import BagStore
+from milpath.data.bag_store_writer import BagStoreWriter
+from milpath.data.batch_plan import EvaluationPlan, TrainingPlan
+from milpath.data.device_cache import DeviceCache
+from milpath.data.loader import BagLoader
+from milpath.data.preparation import Preparation
+from milpath.models import AttentionMIL
+from milpath.training import MILClassifier
+from milpath.training.kept_memory import KeptMemory
+from milpath.training.reproducibility import StepSeed
+
+FEATURES, WIDTH, BATCH_SIZE = 512, 512, 8
+
+
+def against_torchmil(lengths: list[int], folder: Path, repeats: int, device: str) -> list[dict]:
+    """Return the rows of both, or say how to get them."""
+    if importlib.util.find_spec("torchmil") is None:
+        print("no row of torchmil: it is not installed; pip install torchmil", file=sys.stderr)
+        return []
+    store = write_store(lengths, folder / f"features-{len(lengths)}-{sum(lengths)}")
+    epochs = {"torchmil": torchmil_epoch(store, device), "milpath": own_epoch(store, device)}
+    times = turns(epochs, repeats)
+    ours, theirs = times["milpath"], times["torchmil"]
+    kind = f"{min(lengths)} to {max(lengths)} features of {FEATURES}"
+    return [
+        record(f"torchmil, {kind}", len(lengths) / median(theirs), "bags/s"),
+        record(f"milpath, {kind}", len(lengths) / median(ours), "bags/s", speedup(theirs, ours), "torchmil"),
+    ]
+
+
+def write_store(lengths: list[int], path: Path) -> BagStore:
+    rng = np.random.default_rng(0)
+    with BagStoreWriter(path) as writer:
+        for number, length in enumerate(lengths):
+            features = rng.standard_normal((length, FEATURES), np.float32)
+            writer.add(f"bag_{number}", features, {"label": number % 2})
+    return BagStore.open(path)
+
+
+def torchmil_epoch(store: BagStore, device: str):
+    from torchmil.data import collate_fn
+    from torchmil.models import ABMIL
+    from torchmil.utils import Trainer
+
+    bags = [{"X": torch.from_numpy(store.read(number)), "Y": torch.tensor(number % 2)} for number in range(len(store))]
+    loaders = [
+        torch.utils.data.DataLoader(bags, BATCH_SIZE, shuffle, collate_fn=collate_fn) for shuffle in (True, False)
+    ]
+    layers = torch.nn.Sequential(torch.nn.Linear(FEATURES, WIDTH), torch.nn.ReLU())
+    network = ABMIL(in_shape=(FEATURES,), feat_ext=layers)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    trainer = Trainer(network, optimizer, device=device, disable_pbar=True, verbose=False)
+    return lambda: trainer.train(1, *loaders)
+
+
+def own_epoch(store: BagStore, device: str):
+    from benchmarks.train import make_trainer
+
+    split = BagSplit(store, np.arange(len(store)), store.bags["label"].to_numpy())
+    plans = TrainingPlan(split.labels, split.lengths, BATCH_SIZE), EvaluationPlan(split.lengths, BATCH_SIZE)
+    cache = DeviceCache(store, "auto")
+    loaders = [BagLoader(split, plan, Preparation(), cache) for plan in plans]
+    classifier = MILClassifier(
+        AttentionMIL(encoder={"name": "linear", "num_features": FEATURES, "hidden_dims": [WIDTH]}),
+        class_names=("benign", "malignant"),
+        task="binary",
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-4, fused=True),
+    )
+    options = {"limit_val_batches": 1.0, "callbacks": [StepSeed(0), KeptMemory()]}
+    return lambda: make_trainer(device, **options).fit(classifier, *loaders)
