@@ -1,0 +1,16 @@
+"""A callback that writes down when the first training step is done, and ends the process there."""
+
+import os
+import time
+from pathlib import Path
+
+from lightning.pytorch import Callback
+
+
+class FirstStep(Callback):
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    def on_train_batch_end(self, *_: object, **__: object) -> None:
+        self.path.write_text(str(time.time()))
+        os._exit(0)
