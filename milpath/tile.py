@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from milpath.command import command
 from milpath.command_line import quote_paths
+from milpath.configuration import CONFIG_DIR
 from milpath.data.slide_bags import TilingSummary, build_slide_store
 from milpath.slides.options import TileOptions
 
@@ -65,8 +66,18 @@ def tile(config: DictConfig) -> None:
         raise ValueError(f"{failures}; {mend}, or add on_error=skip to leave them out")
 
 
+def help_text() -> str:
+    """Return how the command is called and what each option means: the configuration with its comments."""
+    usage, _, rest = (CONFIG_DIR / "tile.yaml").read_text(encoding="utf-8").partition("defaults:")
+    options = rest[rest.index("slides:") : rest.index("hydra:\n")]
+    return "\n".join([*(line.removeprefix("# ") for line in usage.splitlines()), "", options.strip(), ""])
+
+
 def main() -> None:
     """Read the command line; paths in it are taken as they are."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.stdout.write(help_text())
+        return
     sys.argv[1:] = quote_paths(sys.argv[1:], PATHS)
     tile()
 

@@ -65,6 +65,18 @@ def test_the_summary_says_what_was_done_and_where_to_look(workplace, monkeypatch
     assert f"the bag store is whole: {workplace}/said; look at {workplace}/said/overview" in said
 
 
+def test_help_explains_every_option(monkeypatch, capsys):
+    import milpath.tile as door
+    from milpath.configuration import TileConfig
+
+    monkeypatch.setattr(sys, "argv", ["tile", "--help"])
+    door.main()
+    said = capsys.readouterr().out
+    assert said.startswith("python -m milpath.tile slides=DIR output=DIR")
+    for name in TileConfig.__dataclass_fields__:
+        assert re.search(rf"^{name}: .+ # .{{5,}}", said, re.MULTILINE), name
+
+
 def test_a_failed_slide_ends_the_command_with_status_1_unless_it_is_skipped(tmp_path, run_here, capfd):
     write_pyramid(tmp_path / "in/good.tiff", tissue(80, 80))
     (tmp_path / "in/bad.tiff").write_bytes(b"II*\0")
