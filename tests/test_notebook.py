@@ -4,7 +4,7 @@ import ast
 import base64
 import io
 import re
-import time
+import resource
 
 import nbformat
 import numpy as np
@@ -45,18 +45,37 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("notebook")
 
 
+def _cpu_of_children():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.fixture(scope="module")
-def outputs(folder, shared_data):
+def executed(folder, shared_data):
+    """The outputs of the cells, and the seconds on the processor."""
+    before = _cpu_of_children()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MILPATH_SLIDE", str(shared_data / "slides" / "CMU-1-Small-Region.svs"))
         # Whoever tries to leave the machine gets no further than this port.
         for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
             patch.setenv(name, "http://127.0.0.1:9")
-        start = time.monotonic()
         outputs = _execute(folder)
-    # A minute on two cores of one's own; a machine that is shared may be slower.
-    assert time.monotonic() - start < 180
-    return outputs
+    return outputs, _cpu_of_children() - before
+
+
+@pytest.fixture(scope="module")
+def outputs(executed):
+    return executed[0]
+
+
+@pytest.fixture(scope="module")
+def cpu_seconds(executed):
+    return executed[1]
+
+
+def test_it_takes_a_minute_of_two_cores(cpu_seconds):
+    # Time on the processor: a machine that is shared with others may keep it waiting.
+    assert 5 < cpu_seconds < 2 * 60
 
 
 def test_a_real_slide_is_predicted_and_drawn(outputs):
