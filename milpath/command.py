@@ -44,7 +44,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @wraps(function)
         def run(config: DictConfig) -> Any:
-            _quieten()
+            quieten_frameworks()
             try:
                 require_mandatory(config)
                 return function(config)
@@ -76,11 +76,13 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: " + " ".join(str(error).split("\n    full_key")[0].split())
 
 
-def _quieten() -> None:
+def quieten_frameworks() -> None:
     """Drop what the framework says about itself; what concerns the user's data still comes."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # no validation split
+    # What this library logs is the value of all processes already: tests/test_ddp.py compares it with one process.
+    warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\('(train|val)/")
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
 
 

@@ -120,7 +120,8 @@ class TrainingPlan:
 class EvaluationPlan:
     """Batches in a fixed order, every bag exactly once over all processes: process r has the bags r, r + n, r + 2n, ...
 
-    Processes make equally many steps wherever each has a bag for every one of them.
+    Processes make equally many steps, the last of them without a bag where there are fewer bags than processes: what they
+    do together in a step, such as sharing buffers, would wait for a process that has no such step.
 
     Args:
         lengths: `(bags,)` number of tiles of each bag; bags of like length come together.
@@ -136,7 +137,7 @@ class EvaluationPlan:
         rank, world_size = process_rank()
         own = self.order[rank::world_size]
         num_steps = -(-len(self.order) // (self.batch_size * world_size))
-        return np.array_split(own, min(num_steps, len(own))) if len(own) else []
+        return np.array_split(own, num_steps) if num_steps else []
 
     def __len__(self) -> int:
         """Number of steps of this process."""

@@ -59,13 +59,17 @@ class TransMIL(MILNetwork):
 
     def aggregate(self, embeddings: Tensor, mask: Tensor | None = None) -> MILOutput:
         mask = full_mask(embeddings, mask)
+        if len(mask) == 0:
+            # No bag, and still a gradient of nothing for every parameter, for which other processes wait.
+            logits, _ = self._aggregate_bag(embeddings.new_zeros(1, 1, embeddings.shape[2]))
+            return MILOutput(logits[:0] + embeddings.sum(), at_least_float32(embeddings).new_zeros(mask.shape))
         attention = at_least_float32(embeddings).new_zeros(mask.shape)
-        logits = []
+        bags = []
         for index, real in enumerate(mask):
             bag_logits, weights = self._aggregate_bag(embeddings[index, real][None])
-            logits.append(bag_logits)
+            bags.append(bag_logits)
             attention[index, real] = weights
-        return MILOutput(torch.cat(logits), attention)
+        return MILOutput(torch.cat(bags), attention)
 
     def _aggregate_bag(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits `(1, num_outputs)` and attention `(tiles,)` of one bag `(1, tiles, dim)`."""

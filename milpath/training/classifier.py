@@ -5,6 +5,7 @@ from typing import Any, TypedDict
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.nn import Module, Parameter
 from torch.optim import Optimizer
@@ -85,6 +86,12 @@ class MILClassifier(LightningModule):
         """Return what the network says."""
         output: MILOutput = self.network(tiles, mask)
         return output
+
+    def setup(self, stage: str) -> None:
+        strategy = self.trainer.strategy
+        if isinstance(strategy, DDPStrategy):
+            # Instance classifiers learn from bags of some labels alone: let no process wait for gradients that never come.
+            strategy._ddp_kwargs.setdefault("find_unused_parameters", hasattr(self.network, "instance_layers"))
 
     def training_step(self, batch: BagBatch, batch_idx: int) -> Tensor:
         losses = self._bag_losses(batch)

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import MeanSquaredError, Metric, MetricCollection
 from torchmetrics import classification as tm
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 # Guo et al. 2017 use 15 equally wide bins; the reports do too.
 NUM_CALIBRATION_BINS = 15
@@ -69,93 +71,38 @@ class BrierScore(Metric):
         return (self.total / self.count).float()
 
 
-class SplitMetrics(torch.nn.Module):
-    """All metrics of one split, fed with probabilities bag by bag and synchronised over processes.
-
-    Binary tasks report sensitivity and specificity of class 1; tasks with more classes report their macro averages and
-    quadratic-weighted kappa. A metric that is not defined on the labels seen (AUROC with one class) is None in
-    `compute`, never NaN and never 0.
+class SplitMetrics:
+    """The bags of a split as they come, step by step and on several processes, and their metrics.
 
     Args:
         task: "binary", "nominal" or "ordinal".
         num_classes: Number of classes, at least 2.
-        threshold: Operating point of a binary task.
-        sync: Whether `compute` counts the bags of all processes; off where one process has all of them.
 
     Raises:
         ValueError: If the task is none of the three.
     """
 
-    def __init__(self, task: str, num_classes: int, threshold: float = 0.5, sync: bool = True) -> None:
-        super().__init__()
+    def __init__(self, task: str, num_classes: int) -> None:
+        metric_names(task, num_classes)
         self.task = task
-        self.num_classes = num_classes
-        self.threshold = threshold
-        options: dict[str, Any] = {"sync_on_compute": sync}
-        if task == "binary":
-            by_probability: dict[str, Metric | MetricCollection] = {
-                "auroc": tm.BinaryAUROC(**options),
-                "average_precision": tm.BinaryAveragePrecision(**options),
-                "brier": MeanSquaredError(**options),
-                "ece": tm.BinaryCalibrationError(NUM_CALIBRATION_BINS, norm="l1", **options),
-            }
-            by_class: dict[str, Metric | MetricCollection] = {
-                "accuracy": tm.BinaryAccuracy(**options),
-                "balanced_accuracy": tm.MulticlassAccuracy(2, average="macro", **options),
-                "sensitivity": tm.BinaryRecall(**options),
-                "specificity": tm.BinarySpecificity(**options),
-                "f1": tm.BinaryF1Score(**options),
-            }
-        elif task in ("nominal", "ordinal"):
-            by_probability = {
-                "auroc": tm.MulticlassAUROC(num_classes, average="macro", **options),
-                "average_precision": tm.MulticlassAveragePrecision(num_classes, average="macro", **options),
-                "brier": BrierScore(**options),
-                "ece": tm.MulticlassCalibrationError(num_classes, NUM_CALIBRATION_BINS, norm="l1", **options),
-            }
-            by_class = {
-                "accuracy": tm.MulticlassAccuracy(num_classes, average="micro", **options),
-                "balanced_accuracy": tm.MulticlassAccuracy(num_classes, average="macro", **options),
-                "sensitivity": tm.MulticlassRecall(num_classes, average="macro", **options),
-                "specificity": tm.MulticlassSpecificity(num_classes, average="macro", **options),
-                "f1": tm.MulticlassF1Score(num_classes, average="macro", **options),
-                "quadratic_kappa": tm.MulticlassCohenKappa(num_classes, weights="quadratic", **options),
-            }
-        else:
-            raise ValueError(f"task {task!r} is none of binary, nominal, ordinal")
-        # Compute groups would share state between metrics by comparing values of the first batch: a coincidence there
-        # would go unnoticed, and the saving is not measurable at a few thousand bags.
-        self.by_probability = MetricCollection(by_probability, compute_groups=False)
-        self.by_class = MetricCollection(by_class, compute_groups=False)
-        self.class_counts = _ClassCounts(num_classes, **options)
+        self._rows: list[Tensor] = []
 
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
-        """Add bags: probabilities `(bags, classes)`, labels int64 `(bags,)`."""
-        probabilities = probabilities.float()
-        self.class_counts.update(labels)
-        score = probabilities[:, 1].contiguous() if self.task == "binary" else probabilities
-        self.by_probability.update(score, labels)
-        self.by_class.update(predicted_classes(probabilities, self.task, self.threshold), labels)
+        """Add bags: probabilities `(bags, classes)`, labels int64 `(bags,)`; there may be none."""
+        self._rows.append(torch.cat([probabilities.detach().float(), labels[:, None].float()], 1))
 
     def compute(self) -> dict[str, float | None]:
-        """Return every metric as a number, None where the labels seen do not define it."""
-        counts = self.class_counts.compute()
-        missing = (counts == 0).nonzero().flatten().tolist()
-        with warnings.catch_warnings():
-            # torchmetrics warns of classes without bags; the None below says the same where it is read.
-            undefined = r".*(No positive samples|No negative samples|were missing|was `nan`).*"
-            warnings.filterwarnings("ignore", message=undefined)
-            values = {**self.by_probability.compute(), **self.by_class.compute()}
-        result: dict[str, float | None] = {name: float(value) for name, value in values.items()}
-        for name in _undefined(self.task, missing):
-            result[name] = None
-        return {name: None if value is not None and value != value else value for name, value in result.items()}
+        """Return the metrics of the bags of all processes, see `compute_metrics`; all of them call it together."""
+        rows = torch.cat(self._rows)
+        if dist.is_available() and dist.is_initialized():
+            # Once, and whole: that needs no more of a backend than to gather, whatever the metric.
+            rows = torch.cat(gather_all_tensors(rows))
+        rows = rows.cpu()
+        return compute_metrics(rows[:, :-1], rows[:, -1].long(), self.task)
 
     def reset(self) -> None:
         """Forget all bags."""
-        self.by_probability.reset()
-        self.by_class.reset()
-        self.class_counts.reset()
+        self._rows.clear()
 
 
 def metric_names(task: str, num_classes: int) -> list[str]:
@@ -165,25 +112,49 @@ def metric_names(task: str, num_classes: int) -> list[str]:
         >>> metric_names("binary", 2)[:2]
         ['auroc', 'average_precision']
     """
-    metrics = SplitMetrics(task, num_classes, sync=False)
-    return [str(name) for group in (metrics.by_probability, metrics.by_class) for name in group.keys()]  # noqa: SIM118
+    by_probability, by_class = _collections(task, num_classes)
+    return [str(name) for metrics in (by_probability, by_class) for name in metrics]
 
 
-class _ClassCounts(Metric):
-    """Number of bags of each class."""
-
-    full_state_update = False
-    counts: Tensor
-
-    def __init__(self, num_classes: int, **options: Any) -> None:
-        super().__init__(**options)
-        self.add_state("counts", torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, labels: Tensor) -> None:
-        self.counts += torch.bincount(labels, minlength=len(self.counts))
-
-    def compute(self) -> Tensor:
-        return self.counts
+def _collections(task: str, num_classes: int) -> tuple[MetricCollection, MetricCollection]:
+    """Return the metrics that take probabilities and those that take the classes that bags are called."""
+    by_probability: dict[str, Metric | MetricCollection]
+    by_class: dict[str, Metric | MetricCollection]
+    options: dict[str, Any] = {"sync_on_compute": False}
+    if task == "binary":
+        by_probability = {
+            "auroc": tm.BinaryAUROC(**options),
+            "average_precision": tm.BinaryAveragePrecision(**options),
+            "brier": MeanSquaredError(**options),
+            "ece": tm.BinaryCalibrationError(NUM_CALIBRATION_BINS, norm="l1", **options),
+        }
+        by_class = {
+            "accuracy": tm.BinaryAccuracy(**options),
+            "balanced_accuracy": tm.MulticlassAccuracy(2, average="macro", **options),
+            "sensitivity": tm.BinaryRecall(**options),
+            "specificity": tm.BinarySpecificity(**options),
+            "f1": tm.BinaryF1Score(**options),
+        }
+    elif task in ("nominal", "ordinal"):
+        by_probability = {
+            "auroc": tm.MulticlassAUROC(num_classes, average="macro", **options),
+            "average_precision": tm.MulticlassAveragePrecision(num_classes, average="macro", **options),
+            "brier": BrierScore(**options),
+            "ece": tm.MulticlassCalibrationError(num_classes, NUM_CALIBRATION_BINS, norm="l1", **options),
+        }
+        by_class = {
+            "accuracy": tm.MulticlassAccuracy(num_classes, average="micro", **options),
+            "balanced_accuracy": tm.MulticlassAccuracy(num_classes, average="macro", **options),
+            "sensitivity": tm.MulticlassRecall(num_classes, average="macro", **options),
+            "specificity": tm.MulticlassSpecificity(num_classes, average="macro", **options),
+            "f1": tm.MulticlassF1Score(num_classes, average="macro", **options),
+            "quadratic_kappa": tm.MulticlassCohenKappa(num_classes, weights="quadratic", **options),
+        }
+    else:
+        raise ValueError(f"task {task!r} is none of binary, nominal, ordinal")
+    # Compute groups would share state between metrics by comparing values of the first batch: a coincidence there
+    # would go unnoticed.
+    return MetricCollection(by_probability, compute_groups=False), MetricCollection(by_class, compute_groups=False)
 
 
 def _undefined(task: str, missing: Sequence[int]) -> tuple[str, ...]:
@@ -201,6 +172,10 @@ def compute_metrics(
 ) -> dict[str, float | None]:
     """Return all metrics of a set of bags at once.
 
+    Binary tasks report sensitivity and specificity of class 1; tasks with more classes report their macro averages and
+    quadratic-weighted kappa. A metric that is not defined on the labels seen (AUROC with one class) is None, never NaN
+    and never 0.
+
     Args:
         probabilities: `(bags, classes)`, rows sum to 1.
         labels: int64 `(bags,)`.
@@ -215,6 +190,17 @@ def compute_metrics(
         >>> result["auroc"], round(result["brier"], 3)
         (1.0, 0.025)
     """
-    metrics = SplitMetrics(task, probabilities.shape[1], threshold, sync=False)
-    metrics.update(probabilities, labels)
-    return metrics.compute()
+    num_classes = probabilities.shape[1]
+    probabilities = probabilities.float()
+    by_probability, by_class = _collections(task, num_classes)
+    with warnings.catch_warnings():
+        # torchmetrics warns of classes without bags; the None below says the same where it is read.
+        undefined = r".*(No positive samples|No negative samples|were missing|was `nan`).*"
+        warnings.filterwarnings("ignore", message=undefined)
+        by_probability.update(probabilities[:, 1].contiguous() if task == "binary" else probabilities, labels)
+        by_class.update(predicted_classes(probabilities, task, threshold), labels)
+        values = {**by_probability.compute(), **by_class.compute()}
+    result: dict[str, float | None] = {name: float(value) for name, value in values.items()}
+    for name in _undefined(task, (torch.bincount(labels, minlength=num_classes) == 0).nonzero().flatten().tolist()):
+        result[name] = None
+    return {name: None if value is not None and value != value else value for name, value in result.items()}

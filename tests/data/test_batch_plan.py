@@ -54,9 +54,9 @@ def test_evaluation_counts_every_bag_once_on_any_number_of_processes(num_bags, b
     processes = shares(lambda: EvaluationPlan(lengths, batch_size), world_size)
     indices = np.concatenate([batch.indices for batches in processes for batch in batches])
     assert sorted(indices) == list(range(num_bags))
-    assert all(0 < len(batch.indices) <= batch_size for batches in processes for batch in batches)
-    if num_bags >= batch_size * world_size and batch_size > 1:
-        assert len({len(batches) for batches in processes}) == 1
+    assert all(len(batch.indices) <= batch_size for batches in processes for batch in batches)
+    assert len({len(batches) for batches in processes}) == 1
+    assert world_size > 1 or all(len(batch.indices) for batch in processes[0])
 
 
 def test_an_epoch_has_its_own_order_which_a_seed_repeats():

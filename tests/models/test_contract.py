@@ -125,6 +125,20 @@ def test_an_empty_bag_is_refused_by_number(case, bags):
         make(case)(bags[:, :0])
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_batch_without_a_bag_gives_an_output_without_a_bag_and_gradients_of_nothing(case, bags, training):
+    # The share of a process in a step that has fewer bags than there are processes; the others wait for its gradients.
+    network = make(case, num_outputs=2).train(training)
+    output = network(bags[:0, :1])
+    assert output.logits.shape == (0, 2)
+    assert output.attention.shape == (0, 1)
+    output.logits.sum().backward()
+    # The instance classifiers of CLAM learn from an auxiliary loss alone.
+    alone = "instance_layers" if case == "CLAMSB" else "none"
+    for name, value in network.named_parameters():
+        assert name.startswith(alone) or (value.grad is not None and not value.grad.any()), name
+
+
 def test_a_mask_that_does_not_fit_is_refused(case, bags):
     with pytest.raises(ValueError, match=r"mask must be bool of shape \(3, 7\)"):
         make(case)(bags, torch.ones(3, 7))
@@ -184,6 +198,8 @@ def test_every_encoder_keeps_the_contract(name, tmp_path):
     torch.testing.assert_close(output.logits[1], network(tiles[1:, :1]).logits[0], atol=1e-5, rtol=1e-5)
     turned = network(tiles[:, [2, 0, 1]], mask[:, [2, 0, 1]])
     torch.testing.assert_close(turned.logits, output.logits, atol=1e-5, rtol=1e-5)
+    # A step without a bag, on a process that has none, goes through.
+    assert network(tiles[:0, :1]).logits.shape == (0, 1)
     # The gradient reaches every parameter.
     output.logits.square().sum().backward()
     assert all(torch.isfinite(value.grad).all() for value in network.parameters())

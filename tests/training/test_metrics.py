@@ -106,3 +106,13 @@ def test_an_ordinal_prediction_is_the_median_class():
 def test_an_unknown_task_is_refused():
     with pytest.raises(ValueError, match="'regression' is none of binary, nominal, ordinal"):
         SplitMetrics("regression", 2)
+
+
+@pytest.mark.parametrize(("task", "classes"), [("binary", 2), ("nominal", 6), ("ordinal", 6)])
+def test_a_step_without_a_bag_changes_no_metric(task, classes, binary, grades):
+    probabilities, labels = binary if classes == 2 else grades
+    metrics = SplitMetrics(task, classes)
+    metrics.update(probabilities, labels)
+    before = metrics.compute()
+    metrics.update(probabilities[:0], labels[:0])
+    assert metrics.compute() == before
