@@ -28,13 +28,13 @@ MODULES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    chosen, rest = parser.add_argument("what", choices=MODULES), None
-    arguments, rest = parser.parse_known_args()
-    module = importlib.import_module(MODULES[arguments.what])
-    parser = argparse.ArgumentParser(prog=f"benchmark.py {chosen.dest} {arguments.what}", description=module.__doc__)
+    parser.add_argument("what", choices=MODULES)
+    what = parser.parse_args(sys.argv[1:2]).what
+    module = importlib.import_module(MODULES[what])
+    parser = argparse.ArgumentParser(prog=f"benchmark.py {what}", description=module.__doc__)
     parser.add_argument("--json", type=Path, help="write one record a row: name, value, unit, ratio, against")
     module.add_arguments(parser)
-    options = parser.parse_args(rest)
+    options = parser.parse_args(sys.argv[2:])
     records = module.run(options)
     show(records)
     if options.json:
