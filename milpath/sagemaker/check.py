@@ -1,7 +1,8 @@
 """Does a configuration fit the code it names? Asked before anything is paid for."""
 
 import inspect
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -53,3 +54,11 @@ def _check(node: Any, path: str, data_options: set[str]) -> None:
     for key in node:
         if key not in allowed and key not in _HYDRA_KEYS:
             raise ValueError(f"{path}.{key} is no argument of {target}; it has {', '.join(sorted(allowed))}")
+        if key in parameters and isinstance(node[key], str) and _is_number(parameters[key].annotation):
+            raise ValueError(f"{path}.{key}={node[key]} must be a number")
+
+
+def _is_number(annotation: Any) -> bool:
+    """Return whether an argument takes numbers (or nothing) and no words."""
+    kinds = set(get_args(annotation)) or {annotation}
+    return bool(kinds & {int, float}) and kinds <= {int, float, bool, NoneType}

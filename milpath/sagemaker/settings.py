@@ -8,6 +8,7 @@ from typing import Any
 DISTRIBUTIONS = ("torchrun", "smddp")
 INPUT_MODES = ("File", "FastFile")
 SMDDP_INSTANCE_TYPES = ("ml.p4d.24xlarge", "ml.p4de.24xlarge")
+_INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9-]+")
 _JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,39}")
 
 
@@ -57,6 +58,16 @@ class JobSettings:
     kms_key: str | None = None
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.type in (int, int | None) and value is not None and type(value) is not int:
+                raise ValueError(f"sagemaker.{item.name}={value} must be a whole number")
+            if item.type == dict[str, str] | None and value is not None and not isinstance(value, dict):
+                raise ValueError(f"sagemaker.{item.name}={value} must be names and values, {{NAME: VALUE}}")
+        _require(
+            _INSTANCE_TYPE.fullmatch(str(self.instance_type)) is not None,
+            f"sagemaker.instance_type={self.instance_type} is no instance type such as ml.g5.xlarge",
+        )
         _require(bool(self.bucket), "sagemaker.bucket must be given: the S3 bucket for code, checkpoints and results")
         _require(
             bool(self.training), "sagemaker.training must be given: the S3 folder with the data, s3://bucket/folder"

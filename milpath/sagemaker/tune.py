@@ -8,6 +8,7 @@ import sys
 from typing import Any, cast
 
 from hydra import compose
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.command import command
@@ -71,7 +72,10 @@ def _require_keys(ranges: list[Range]) -> None:
     """Compose the training with a value of each range, so that a typo costs nothing."""
     keys = {item.key for item in ranges}
     words = [word for word in job_overrides(command_line()) if override_key(word) not in keys]
-    compose("train", [*words, *(item.example for item in ranges)])
+    try:
+        compose("train", [*words, *(item.example for item in ranges)])
+    except HydraException as error:
+        raise ValueError(f"tune.ranges: {str(error).splitlines()[0]}") from None
 
 
 @command(TUNE)

@@ -94,6 +94,7 @@ def test_configuration_of_the_user_is_checked_and_sent(account, command, tmp_pat
         (["trainer.max_epoch=3"], "trainer.max_epoch"),
         (["+optimizer.learning_rate=0.1"], "optimizer.learning_rate is no argument of torch.optim.Adam"),
         (["model=resnet"], "resnet"),
+        (["trainer.max_epochs=thirty"], "trainer.max_epochs=thirty must be a number"),
         (
             ["+callbacks.mine._target_=milpath.nowhere.Callback"],
             "callbacks.mine._target_=milpath.nowhere.Callback does not",

@@ -16,6 +16,13 @@ GIVEN = {"bucket": "slides", "training": "s3://slides/panda"}
         ({"job_name": "j" * 41}, "1 to 40 letters"),
         ({"distribution": "mpi"}, "sagemaker.distribution=mpi must be one of torchrun, smddp"),
         ({"input_mode": "Pipe"}, "sagemaker.input_mode=Pipe must be one of File, FastFile"),
+        ({"instance_count": "two"}, "sagemaker.instance_count=two must be a whole number"),
+        ({"max_wait_seconds": "1h"}, "sagemaker.max_wait_seconds=1h must be a whole number"),
+        ({"tags": "project"}, "sagemaker.tags=project must be names and values"),
+        (
+            {"instance_type": "ml.g5xlarge"},
+            "sagemaker.instance_type=ml.g5xlarge is no instance type such as ml.g5.xlarge",
+        ),
         ({"instance_count": 0}, "sagemaker.instance_count=0 must be at least 1"),
         ({"distribution": "smddp"}, "runs on ml.p4d.24xlarge or ml.p4de.24xlarge, not on ml.g5.xlarge"),
         ({"max_wait_seconds": 10}, "add sagemaker.spot=true"),
