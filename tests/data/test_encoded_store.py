@@ -60,3 +60,15 @@ def test_augmented_tiles_are_not_encoded_once(network, tmp_path):
     datamodule.setup()
     with pytest.raises(ValueError, match="changes tiles before they are encoded"):
         datamodule.encode_with(network.tile_encoder)
+
+
+def test_features_are_computed_anew_for_other_tiles_and_other_preprocessing(network, datamodule, tmp_path):
+    first = open_or_encode(datamodule.store, network.tile_encoder, tmp_path)
+    source = SyntheticBags(num_slides=14, num_tiles=3, tile_size=32)
+    other = BagDataModule(source, target="malignant", num_folds=3, stores_dir=str(tmp_path))
+    other.setup()
+    assert open_or_encode(other.store, network.tile_encoder, tmp_path).path != first.path
+    brighter = AttentionMIL(encoder={**network.encoder, "mean": [0.5, 0.5, 0.5]})
+    weights = {name: value for name, value in network.state_dict().items() if "normalise" not in name}
+    brighter.load_state_dict(weights, strict=False)
+    assert open_or_encode(datamodule.store, brighter.tile_encoder, tmp_path).path != first.path

@@ -137,3 +137,12 @@ def test_a_wrong_encoder_is_one_clear_line(spec, message):
 def test_tiles_that_do_not_fit_the_encoder_are_one_clear_line(spec, shape, message):
     with pytest.raises(ValueError, match=message):
         AttentionMIL(encoder=spec)(torch.rand(shape))
+
+
+def test_micro_batches_and_checkpointing_together_give_equal_gradients():
+    results = []
+    for bounds in ({}, {"activation_checkpointing": True, "tile_micro_batch": 3}):
+        network = encoder({**SMALL, "dropout": 0.0, **bounds}).train()
+        network(tiles(2, 4, 3, 24, 24)).square().mean().backward()
+        results.append([parameter.grad for parameter in network.parameters()])
+    torch.testing.assert_close(results[1], results[0], atol=1e-5, rtol=1e-5)
