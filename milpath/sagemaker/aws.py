@@ -80,19 +80,23 @@ def require_extra() -> None:
         raise ImportError("this command needs the SageMaker SDK; run: pip install 'milpath[sagemaker]'") from None
 
 
-def require_role(role: str | None) -> str:
+def require_role(role: str | None, key: str = "sagemaker.role") -> str:
     """Return the role if it is one.
+
+    Args:
+        role: ARN, or None where none was given.
+        key: What a user types to give it.
 
     Raises:
         ValueError: If it is missing or not an ARN.
     """
     if role is None:
         raise ValueError(
-            "no role was given; add sagemaker.role=arn:aws:iam::ACCOUNT:role/NAME, or export SAGEMAKER_ROLE "
+            f"no role was given; add {key}=arn:aws:iam::ACCOUNT:role/NAME, or export SAGEMAKER_ROLE "
             "(a role with AmazonSageMakerFullAccess that sagemaker.amazonaws.com may assume)"
         )
     if not _ROLE.fullmatch(role):
-        raise ValueError(f"sagemaker.role={role} is no ARN of the form arn:aws:iam::123456789012:role/NAME")
+        raise ValueError(f"{key}={role} is no ARN of the form arn:aws:iam::123456789012:role/NAME")
     return role
 
 

@@ -28,7 +28,7 @@ def run(config: DictConfig) -> dict[str, dict[str, Any]]:
         ValueError: If the account is not ready or the endpoint does not come up; nothing is left behind that costs money.
     """
     settings = cast(DeployConfig, OmegaConf.to_object(config))
-    role = require_role(settings.role)
+    role = require_role(settings.role, "role")
     suffix = f"{datetime.now(UTC):%Y%m%d%H%M%S}"
     model = _model_address(settings, suffix)
     if settings.dry_run:
