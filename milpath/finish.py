@@ -73,7 +73,7 @@ def write_run(
             defer_below=card.defer_below,
             bags=datamodule.label_frame,
             store=datamodule.tile_store,
-            group_column=datamodule.group_column,
+            groups=datamodule.groups,
         )
         Console().print(f"report: {page}")
     Console().print(summary_table(metrics, title=str(run_dir)))

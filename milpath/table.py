@@ -51,12 +51,11 @@ def run(config: DictConfig, words: list[str]) -> MethodTable:
     save_plan(trainings, output)
     title = next((word.removeprefix("experiment=") for word in words if word.startswith("experiment=")), "table")
     run_trainings(trainings, config.jobs)
-    frame, column = datamodule.label_frame, first.data.group_column
-    groups = dict(zip(frame["bag_id"], frame[column].astype(str), strict=True)) if column else None
     monitored = first.monitor.removeprefix("val/")
     chosen = choose(trainings, first.monitor, first.monitor_mode)
     if config.search and (num_failed := write_choices(trainings, chosen, first.monitor, output / "choices.csv")):
         Console().print(f"{num_failed} of {len(trainings)} candidates failed: {output / 'choices.csv'} names them")
+    groups = datamodule.groups
     folds = [
         read_fold(training.run_dir, training.method, training.repeat, training.fold, datamodule.task, groups=groups)
         for training in chosen

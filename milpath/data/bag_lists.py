@@ -77,3 +77,11 @@ def bag_groups(bags: pd.DataFrame, group_column: str | None, groups_path: str | 
         names = bags["bag_id"].map(table.set_index("bag_id")[column])
     own = "bag " + bags["bag_id"].astype(str)
     return ("group " + names.astype(str)).where(names.notna(), own).to_numpy(dtype=object)
+
+
+def group_of_each_bag(
+    bags: pd.DataFrame, group_column: str | None, groups_path: str | Path | None
+) -> dict[str, str] | None:
+    """Return bag to group, as `bag_groups` has it."""
+    groups = bag_groups(bags, group_column, groups_path)
+    return None if groups is None else dict(zip(bags["bag_id"], groups, strict=True))

@@ -58,8 +58,6 @@ def label_and_split(
     if options.splits:
         known = set(all_ids) - set(table["bag_id"])
         split = read_split(options.splits, table["bag_id"].to_numpy(), fold=options.fold, known=known)
-        if groups is not None:
-            _require_whole_groups(split, groups, options.splits)
     elif "split" in table.columns:
         split = hold_out_validation(
             table, labels, _own_split(table),
@@ -72,6 +70,8 @@ def label_and_split(
             fold=options.fold, num_folds=options.num_folds, val_fraction=options.val_fraction,
             split_seed=options.split_seed, stratify_by=options.stratify_by, groups=groups,
         )  # fmt: skip
+    if groups is not None:
+        _require_whole_groups(split, groups, options.splits or "column 'split' of the data")
     table = table.assign(label=labels, split=split)
     return table[table["split"] != ""].reset_index(drop=True), names
 
@@ -138,11 +138,11 @@ def _own_split(table: pd.DataFrame) -> np.ndarray:
     return split
 
 
-def _require_whole_groups(split: np.ndarray, groups: np.ndarray, path: str) -> None:
-    """Refuse a split file that puts a group on two sides."""
+def _require_whole_groups(split: np.ndarray, groups: np.ndarray, origin: str) -> None:
+    """Refuse a split that puts a group on two sides."""
     used = pd.DataFrame({"group": groups, "split": split})
     used = used[used["split"] != ""]
     sides = used.groupby("group")["split"].nunique()
     if (sides > 1).any():
         first = sides[sides > 1].index[0]
-        raise ValueError(f"{path} puts {int((sides > 1).sum())} group(s) in more than one split (first: {first!r})")
+        raise ValueError(f"{origin} puts {int((sides > 1).sum())} group(s) in more than one split (first: {first!r})")

@@ -41,6 +41,10 @@ def _read_npz(path: Path) -> Instances:
     """Read arrays X (instances, features), bag (0-based index of each instance's bag) and y (0 or 1 for each bag)."""
     with np.load(path, allow_pickle=False) as arrays:
         features, bags, labels = arrays["X"], arrays["bag"].astype(np.int64), arrays["y"]
+    if labels.ndim != 1 or not np.array_equal(np.unique(bags), np.arange(len(labels))):
+        wrong = sorted(set(range(len(labels))) ^ set(bags.tolist()))
+        text = f"bag {wrong[0]} has no instance" if 0 <= wrong[0] < len(labels) else f"bag {wrong[0]} has no label"
+        raise ValueError(f"{text}; expected bags 0..{len(labels) - 1} with an instance and a label each")
     return Instances(features.astype(np.float64), bags, labels[bags])
 
 

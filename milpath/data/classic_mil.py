@@ -58,7 +58,8 @@ class ClassicMIL:
         instances = read_instances(path)
         if not len(instances.features) == len(instances.bags) == len(instances.labels) > 0:
             raise ValueError(f"{path} has {len(instances.features)} instances, but {len(instances.bags)} bag numbers")
-        features = instances.features.astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is named below
+            features = instances.features.astype(np.float32)
         names, first = np.unique(instances.bags, return_index=True)
         for number, bag in enumerate(names[np.argsort(first)]):
             rows = np.flatnonzero(instances.bags == bag)

@@ -7,6 +7,7 @@ import pandas as pd
 from lightning.pytorch import LightningDataModule
 
 from milpath.data.augmentation import TileAugmentation
+from milpath.data.bag_lists import group_of_each_bag
 from milpath.data.bag_split import BagSplit
 from milpath.data.bag_store import BagStore
 from milpath.data.bag_table import SplitOptions, hash_of_labels, label_and_split, require_two_classes, warn_of_one_class
@@ -112,7 +113,6 @@ class BagDataModule(LightningDataModule):
             fold, num_folds, val_fraction, split_seed, splits, group_column, groups,
             tuple(stratify_by), tuple(exclude), max_bags, max_bags_per_class,
         )  # fmt: skip
-        self.group_column = group_column
         self._store: BagStore | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -168,8 +168,12 @@ class BagDataModule(LightningDataModule):
     @property
     def splits(self) -> list[str]:
         """Names of the splits that have a bag, in the order train, val, test."""
-        present = set(self.label_frame["split"])
-        return [split for split in SPLITS if split in present]
+        return [split for split in SPLITS if (self.label_frame["split"] == split).any()]
+
+    @property
+    def groups(self) -> dict[str, str] | None:
+        """Every bag to what is kept on one side of a split; None where each stands alone."""
+        return group_of_each_bag(self.tile_store.bags, self._split_options.group_column, self._split_options.groups)
 
     @property
     def tiling(self) -> dict[str, Any]:
@@ -179,9 +183,8 @@ class BagDataModule(LightningDataModule):
     @property
     def description(self) -> dict[str, Any]:
         """What the data were, for the record of a run: plain values."""
-        counts = {split: self.class_counts(split) for split in self.splits}
-        names = {"class_names": list(self.class_names), "bags_per_class": counts}
-        return self.store.record() | {"labels_sha256": hash_of_labels(self.label_frame)} | names
+        names = {"class_names": list(self.class_names), "labels_sha256": hash_of_labels(self.label_frame)}
+        return self.store.record() | names | {"bags_per_class": {name: self.class_counts(name) for name in self.splits}}
 
     def bag_ids(self, split: str) -> list[str]:
         """Return the names of the bags of a split, in the order of the store."""
@@ -204,15 +207,14 @@ class BagDataModule(LightningDataModule):
             augment: Augment the tiles, to look at what training sees.
         """
         bags = self._bags(split)
-        plan = EvaluationPlan(bags.lengths, self.eval_batch_size)
-        return self._loader(bags, plan, augment)
+        return self._loader(bags, EvaluationPlan(bags.lengths, self.eval_batch_size), augment)
 
     def train_dataloader(self) -> BagLoader:
         """Return a loader in the order of training: shuffled anew each epoch, augmented; an error for one class only."""
         bags = self._bags("train")
         require_two_classes(self.label_frame, self.class_names)
         plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler)
-        return self._loader(bags, plan, augment=True)
+        return self._loader(bags, plan, True)
 
     def val_dataloader(self) -> BagLoader | list[BagLoader]:
         """Return the loader of the validation split, none if it is empty."""
@@ -243,8 +245,6 @@ class BagDataModule(LightningDataModule):
         """Return the bags of a split, or say why there are none."""
         rows = self.label_frame[self.label_frame["split"] == split]
         if rows.empty:
-            raise ValueError(
-                f"the {split} split is empty: the data have {', '.join(self.splits)}; "
-                "check data.num_folds, data.val_fraction and data.splits"
-            )
+            way_out = "check data.num_folds, data.val_fraction and data.splits"
+            raise ValueError(f"the {split} split is empty: the data have {', '.join(self.splits)}; {way_out}")
         return BagSplit(self.store, rows["index"].to_numpy(), rows["label"].to_numpy())

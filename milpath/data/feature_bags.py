@@ -77,7 +77,8 @@ class FeatureBags:
                     f"features of {bag_id!r} have {slide.features.shape[1]} columns, those of the slides before {width}; "
                     f"all slides in {self.path} must come from one encoder"
                 )
-            features = slide.features.astype(self.dtype)
+            with np.errstate(over="ignore"):  # what the type cannot hold is named below
+                features = slide.features.astype(self.dtype)
             require_finite(features, bag_id, files[bag_id])
             # Coordinates are written if every slide has them: a table cannot know them of some.
             with_coords = slide.coords is not None if with_coords is None else with_coords

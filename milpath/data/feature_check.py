@@ -23,5 +23,5 @@ def require_finite(features: np.ndarray, bag_id: str, path: str | Path) -> None:
         row, column = np.argwhere(~finite)[0]
         raise ValueError(
             f"bag {bag_id!r} in {path} has {features[row, column]} in column {column} (row {row}); "
-            "features must be finite numbers"
+            f"features must be finite numbers of {features.dtype}"
         )

@@ -85,12 +85,14 @@ class MethodTable:
         metric: Name of the metric.
         reference: The method that the others are tested against.
         rows: One a method, in the order given.
+        same_test_bags: Whether folds of one repeat test bags of the same names: no cross-validation.
     """
 
     title: str
     metric: str
     reference: str
     rows: tuple[MethodRow, ...]
+    same_test_bags: bool = False
 
     @property
     def complete(self) -> bool:
@@ -102,10 +104,16 @@ class MethodTable:
         """What a reader must know to read the numbers, failed folds by name."""
         notes = [
             "Mean and standard error over the folds of all repeats; repeats share bags: the error is on the small side.",
-            "Interval: 95% percentile bootstrap over bags, or over groups where bags have one; the same in every repeat.",
+            "Interval: 95% percentile bootstrap over bags, or over groups where bags have one; the same in every repeat. "
+            "A resample leaves out the folds on which it does not define the metric.",
             f"p: corrected resampled t-test (Nadeau and Bengio 2003, eq. 9) against {self.reference}, two-sided, on the "
             "folds that both have; not adjusted for the number of methods.",
         ]
+        if self.same_test_bags:
+            notes.append(
+                "Test bags have the same names in every fold: the data bring their own split, and folds differ in seeds and "
+                "what is drawn from them. The standard error is that of such runs; p, made for folds that overlap, is large."
+            )
         for row in self.rows:
             notes += [f"{row.method}: FAILED {name}" for name in row.failed]
             notes += [
@@ -169,7 +177,14 @@ def compare_methods(
                 published=(published or {}).get(method),
             )
         )
-    return MethodTable(title=title, metric=metric, reference=reference, rows=tuple(rows))
+    same = any(_same_test_bags(folds) for folds in by_method.values())
+    return MethodTable(title=title, metric=metric, reference=reference, rows=tuple(rows), same_test_bags=same)
+
+
+def _same_test_bags(folds: Sequence[FoldResult]) -> bool:
+    """Return whether a bag is tested in two folds of a repeat, which a cross-validation never does."""
+    tested = [(fold.repeat, bag_id) for fold in folds for bag_id in fold.bag_ids]
+    return len(set(tested)) < len(tested)
 
 
 def _refuse_doubles(by_method: Mapping[str, list[FoldResult]]) -> None:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def write_report(
     defer_below: float = 0.0,
     bags: pd.DataFrame | None = None,
     store: BagStore | None = None,
-    group_column: str | None = None,
+    groups: Mapping[str, str] | None = None,
     subgroup_columns: Sequence[str] | None = None,
     slide_picture: Callable[[str], SlidePicture | None] | None = None,
     num_pictures: int = 100,
@@ -53,7 +53,7 @@ def write_report(
         defer_below: Confidence below which a bag goes to a person.
         bags: Table with `bag_id` and what is known of each bag (provider, grade, patient).
         store: Where the tiles lie; None, or a store of features, makes a page without pictures.
-        group_column: Column of `bags` that names what is drawn together in the bootstrap (patient).
+        groups: Bag to what is drawn together in the bootstrap (patient); None draws each bag alone.
         subgroup_columns: Columns of `bags` to part results by; None takes provider, grade and group where they are there.
         slide_picture: From bag to a small picture of its slide; None puts the tiles together where they lie.
         num_pictures: Cases with pictures, the most wrong of the test split first.
@@ -69,12 +69,8 @@ def write_report(
     """
     run = read_run(run_dir)
     known = None if bags is None else _known_bags(run, bags)
-    groups = None
-    if group_column is not None:
-        if known is None or group_column not in known:
-            raise ValueError(f"bags have no column {group_column!r}; give a table with bag_id and {group_column}")
-        groups = groups_of(run.predictions.bag_ids, dict(zip(known["bag_id"], known[group_column], strict=True)))
-    outcomes = {split: run.outcomes(split, task, threshold, groups) for split in run.splits}
+    of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
+    outcomes = {split: run.outcomes(split, task, threshold, of_bags) for split in run.splits}
     reported = run.splits[0]
     pictures, extremes = _draw(run, store, outcomes, num_pictures, slide_picture)
     everything = make_outcomes(run.predictions.labels, run.predictions.probabilities, task, threshold)
@@ -92,7 +88,7 @@ def write_report(
         subgroups=_subgroups(run, reported, outcomes, known, subgroup_columns, num_resamples),
         grades=grade_rows(outcomes[reported], None if known is None else known.iloc[run.rows(reported)]),
         defer_below=defer_below,
-        groups_column=group_column,
+        grouped=groups is not None,
         **content,
     )
     write_text(run_dir / "report.html", page)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,6 @@ def read_fold(
     repeat: int,
     fold: int,
     task: str,
-    threshold: float = 0.5,
     groups: Mapping[str, str] | None = None,
 ) -> FoldResult:
     """Read the test split of one training of a table, or why it failed.
@@ -106,7 +105,6 @@ def read_fold(
         repeat: 0-based.
         fold: 0-based.
         task: "binary", "nominal" or "ordinal".
-        threshold: Operating point of a binary task.
         groups: Bag to what it belongs to; None where every bag stands alone.
 
     Raises:
@@ -126,7 +124,8 @@ def read_fold(
         repeat=repeat,
         fold=fold,
         bag_ids=[run.predictions.bag_ids[row] for row in rows],
-        outcomes=run.outcomes("test", task, threshold, of_bags),
+        # Called as the run called it: its operating point, chosen on validation, may be another than one half.
+        outcomes=replace(run.outcomes("test", task, groups=of_bags), predicted=run.predictions.predicted_labels[rows]),
         num_train=len(run.rows("train")),
     )
 

@@ -160,3 +160,23 @@ def test_pickled_arrays_are_never_loaded(tmp_path, instances):
     np.savez(tmp_path / "musk1.npz", X=features.astype(object), bag=bags, y=labels)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         open_or_build(ClassicMIL(tmp_path, "musk1"), tmp_path / "stores")
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [(1, "bag 0 has no instance; expected bags 0..2"), (-1, "bag -1 has no label; expected bags 0..2")],
+)
+def test_a_bag_without_an_instance_or_a_label_is_named(tmp_path, instances, first, message):
+    features, bags, labels = instances
+    bags[:3] = first
+    write_npz(tmp_path / "musk1.npz", features, bags, labels)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        open_or_build(ClassicMIL(tmp_path, "musk1"), tmp_path / "stores")
+
+
+def test_a_value_that_is_too_large_is_one_line_without_a_warning(tmp_path, instances):
+    features, bags, labels = instances
+    features[5, 4] = 1e200
+    write_npz(tmp_path / "musk1.npz", features, bags, labels)
+    with pytest.raises(ValueError, match="in column 4 .* must be finite numbers of float32"):
+        open_or_build(ClassicMIL(tmp_path, "musk1"), tmp_path / "stores")

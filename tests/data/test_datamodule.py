@@ -307,3 +307,29 @@ def test_a_table_of_bags_keeps_every_column(datamodule):
     data = datamodule(columns={"provider": ["a", "b"] * 20}, stratify_by=["provider"])
     counts = pd.crosstab(data.label_frame["provider"], data.label_frame["split"])
     assert (counts.loc["a"] - counts.loc["b"]).abs().max() == 0
+
+
+def test_a_split_of_the_data_that_parts_a_group_is_refused(datamodule):
+    columns = {"patient": ["a", "b"] * 20, "split": ["train"] * 21 + ["test"] * 19}
+    with pytest.raises(ValueError, match=r"column 'split' of the data puts 2 group\(s\) in more than one split"):
+        datamodule(columns=columns, group_column="patient")
+
+
+def test_groups_of_a_file_are_those_of_every_bag_also_of_bags_that_are_not_drawn(datamodule, tmp_path):
+    names = [f"bag_{number:03d}" for number in range(40)]
+    rows = [f"{name},{number // 4}" for number, name in enumerate(names[:38])]
+    (tmp_path / "groups.csv").write_text("image_id,group\n" + "\n".join(rows) + "\n")
+    groups = datamodule(groups=str(tmp_path / "groups.csv"), max_bags=30).groups
+    assert list(groups) == names
+    assert len(set(groups.values())) == 12
+
+
+def test_a_bag_without_a_patient_is_a_group_of_its_own(datamodule):
+    patients = datamodule(
+        columns={"patient": [None, None, *"abcdefghij", *"abcdefghij" * 2, *"abcdefgh"]}, group_column="patient"
+    ).groups
+    assert len(set(patients.values())) == 12
+
+
+def test_bags_stand_alone_unless_groups_are_given(datamodule):
+    assert datamodule().groups is None

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -94,3 +96,10 @@ def test_bags_of_one_patient_widen_the_interval():
 def test_results_that_make_no_table_are_refused(results, reference, words):
     with pytest.raises(ValueError, match=words):
         compare_methods(results, "auroc", reference=reference)
+
+
+def test_folds_that_share_their_test_bags_are_said_to():
+    shared = [replace(fold, bag_ids=[f"bag_{n}" for n in range(20)]) for fold in fold_results("attention", 2.0)]
+    words = "same names in every fold"
+    assert any(words in note for note in compare_methods(shared, "auroc").notes)
+    assert not any(words in note for note in compare_methods(fold_results("attention", 2.0), "auroc").notes)

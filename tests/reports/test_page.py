@@ -17,7 +17,7 @@ def page(binary_run):
         task="binary",
         bags=binary_run.bags,
         store=binary_run.store,
-        group_column="patient",
+        groups=dict(zip(binary_run.bags["bag_id"], binary_run.bags["patient"], strict=True)),
         defer_below=0.6,
     )
     return path.read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def test_the_page_holds_the_numbers_of_the_run(page, binary_run):
     text = _text(page)
     assert f"{float(auroc(outcomes)):.3f}" in text
     assert f"Of {test.sum()} test bags, {(outcomes.labels == 1).sum()} are malignant" in text
-    assert "groups of bags by patient" in text
+    assert "groups of bags (such as patients)" in text
     for words in (
         "python -m milpath.train experiment=panda_attention &#39;data.class_names=[a,b]&#39;",
         "commit 0123abc",
@@ -140,13 +140,12 @@ def test_a_split_of_one_class_is_reported_without_a_false_number(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (lambda run, _: {"group_column": "patient"}, "no column 'patient'"),
-        (lambda run, _: {"bags": run.bags, "group_column": "hospital"}, "no column 'hospital'"),
+        (lambda run, _: {"groups": {"other": "patient"}}, "bags have no group"),
         (lambda run, _: {"bags": run.bags.iloc[:30]}, r"30 bags of predictions.csv are not in the table of bags"),
         (lambda run, _: {"bags": run.bags, "subgroup_columns": ["scanner"]}, "bags have no column 'scanner'"),
         (lambda _, make_run: {"store": make_run(num_bags=10, name="other").store}, "tiles? in|is not in"),
     ],
-    ids=["no table", "no group", "half a table", "no subgroup", "another store"],
+    ids=["no group", "half a table", "no subgroup", "another store"],
 )
 def test_what_does_not_belong_to_the_run_is_refused_and_the_page_before_stays(
     binary_run, make_run, page, arguments, words

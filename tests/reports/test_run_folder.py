@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,3 +53,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_a_bag_without_group_is_named():
     with pytest.raises(ValueError, match=r"1 of 2 bags have no group \(first: 'b'\)"):
         groups_of(["a", "b"], {"a": "patient_1"})
+
+
+def test_a_fold_is_judged_by_the_calls_of_its_run_and_not_by_a_threshold_of_one_half(run_dir):
+    run = read_run(run_dir).predictions
+    replace(run, predicted=(run.probabilities[:, 1] > 0.95).astype(int)).write_csv(run_dir / "predictions.csv")
+    assert read_fold(run_dir, "attention", 0, 0, "binary").outcomes.predicted.tolist() == [0, 0, 0, 1]
