@@ -70,6 +70,7 @@ def write_run(
             run_dir,
             task=card.task,
             threshold=card.threshold,
+            temperature=card.temperature,
             defer_below=card.defer_below,
             bags=datamodule.label_frame,
             store=datamodule.tile_store,

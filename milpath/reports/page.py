@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 from milpath.data.bag_store import BagStore
 from milpath.provenance import write_text
 from milpath.reports.attention_quality import AttentionQuality, attention_entropy, attention_quality
+from milpath.reports.calibration import apply_temperature
 from milpath.reports.cases import case_table, wrongness
 from milpath.reports.decision_figures import calibration_plot, risk_coverage_plot
 from milpath.reports.figures import SPLIT_NAMES, confusion_plot, histogram_plot, precision_recall_plot, roc_plot
@@ -34,6 +36,7 @@ def write_report(
     *,
     task: str,
     threshold: float = 0.5,
+    temperature: float = 1.0,
     defer_below: float = 0.0,
     bags: pd.DataFrame | None = None,
     store: BagStore | None = None,
@@ -50,6 +53,7 @@ def write_report(
         run_dir: Folder with `predictions.csv`, and what else a run leaves.
         task: "binary", "nominal" or "ordinal".
         threshold: Operating point the run used (binary).
+        temperature: What the run divided its logits by, so that the page can show what that changed.
         defer_below: Confidence below which a bag goes to a person.
         bags: Table with `bag_id` and what is known of each bag (provider, grade, patient).
         store: Where the tiles lie; None, or a store of features, makes a page without pictures.
@@ -75,7 +79,7 @@ def write_report(
     pictures, extremes = _draw(run, store, outcomes, num_pictures, slide_picture)
     everything = make_outcomes(run.predictions.labels, run.predictions.probabilities, task, threshold)
     cases = case_table(run.predictions, everything, defer_below, known, pictures)
-    content, plots = _results(run, outcomes, reported, threshold, num_resamples)
+    content, plots = _results(run, outcomes, reported, threshold, temperature, num_resamples)
     page = render(
         "report.html.j2",
         plots,
@@ -110,7 +114,12 @@ def _known_bags(run: RunFolder, bags: pd.DataFrame) -> pd.DataFrame:
 
 
 def _results(
-    run: RunFolder, outcomes: dict[str, Outcomes], reported: str, threshold: float, num_resamples: int
+    run: RunFolder,
+    outcomes: dict[str, Outcomes],
+    reported: str,
+    threshold: float,
+    temperature: float,
+    num_resamples: int,
 ) -> tuple[dict[str, Any], list[Plot]]:
     """Return the numbers of the page and its plots."""
     main = outcomes[reported]
@@ -119,7 +128,11 @@ def _results(
     validation = outcomes.get("val") if reported != "val" else None
     reader = second_reader(main, validation, threshold)
     calibrations = {"as predicted": main}
-    if reader.calibrated is not None:
+    if temperature != 1:
+        # The probabilities of the run are calibrated already: what they were before is what to compare with.
+        before = apply_temperature(main.probabilities, 1 / temperature, task=main.task)
+        calibrations = {"temperature 1": replace(main, probabilities=before), f"temperature {temperature:.2f}": main}
+    elif reader.calibrated is not None:
         calibrations[f"temperature {reader.temperature:.2f}"] = reader.calibrated
     plots = [
         roc_plot(evaluated, names),

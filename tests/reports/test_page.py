@@ -155,3 +155,18 @@ def test_what_does_not_belong_to_the_run_is_refused_and_the_page_before_stays(
     assert (binary_run.path / "report.html").is_file()
     assert (binary_run.path / "report_files").is_dir()
     assert not list(binary_run.path.glob("*partial*"))
+
+
+def test_a_run_that_was_calibrated_shows_its_error_before_and_after(binary_run):
+    def sentence(**words):
+        path = write_report(binary_run.path, task="binary", num_resamples=20, **words)
+        return re.search(r"second reader Calibration (.*?) Larger points", _text(path.read_text(encoding="utf-8")))[1]
+
+    test = np.array(binary_run.predictions.splits) == "test"
+    odds = binary_run.predictions.probabilities[test] ** 2.0  # the logits times 2: what was there before temperature 2
+    before = make_outcomes(binary_run.predictions.labels[test], odds / odds.sum(1, keepdims=True), "binary")
+    after = make_outcomes(binary_run.predictions.labels[test], binary_run.predictions.probabilities[test], "binary")
+    first, second = (float(METRICS["ece"](outcomes)) for outcomes in (before, after))
+    assert sentence(temperature=2.0) == (
+        f"Temperature 1: expected calibration error {first:.3f}; temperature 2.00: expected calibration error {second:.3f}."
+    )
