@@ -1,6 +1,7 @@
 """The signature is the schema: a configuration file of a network or an encoder names every argument and no other."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -9,8 +10,19 @@ from milpath import models
 from milpath.configuration import CONFIG_DIR
 from milpath.models.encoders import ENCODERS, Backbone
 
-NETWORKS = sorted((CONFIG_DIR / "model").glob("*.yaml"))
-ENCODER_FILES = sorted((CONFIG_DIR / "model" / "encoder").glob("*.yaml"))
+
+def is_variant(path: Path) -> bool:
+    """Whether a file only changes what another of its group says: it builds on that one."""
+    bases = [
+        entry for entry in OmegaConf.load(path).get("defaults", []) if isinstance(entry, str) and entry != "_self_"
+    ]
+    return bool(bases)
+
+
+FILES = sorted((CONFIG_DIR / "model").rglob("*.yaml"))
+NETWORKS = [path for path in FILES if path.parent.name == "model" and not is_variant(path)]
+ENCODER_FILES = [path for path in FILES if path.parent.name == "encoder" and not is_variant(path)]
+VARIANTS = [path for path in FILES if is_variant(path)]
 OF_EVERY_ENCODER = {"name", "frozen", "activation_checkpointing", "tile_micro_batch"}
 
 
@@ -43,3 +55,13 @@ def test_an_encoder_file_holds_the_arguments_of_its_class(path):
     assert content["name"] == path.stem
     arguments = set(defaults(ENCODERS.get(path.stem, Backbone)))
     assert set(content) == arguments | OF_EVERY_ENCODER
+
+
+@pytest.mark.parametrize("path", VARIANTS, ids=lambda path: path.stem)
+def test_a_variant_changes_keys_that_its_base_has(path):
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    base, own = content.pop("defaults")
+    assert own == "_self_"
+    known = OmegaConf.to_container(OmegaConf.load(path.with_name(f"{base}.yaml")), resolve=False)
+    assert content
+    assert set(content) <= set(known)
