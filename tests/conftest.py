@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -36,6 +37,16 @@ def run_here(monkeypatch, capfd) -> Callable[..., tuple[int, str]]:
             return int(stop.code or 0), capfd.readouterr().err
         except ValueError as error:  # a job of a sweep raises, and Hydra tells
             return 1, str(error)
+        finally:
+            _close_log_files()
         return 0, capfd.readouterr().err
 
     return run
+
+
+def _close_log_files() -> None:
+    """Take away the log files that Hydra opened: a process of a user ends with its command, this one goes on."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
+        handler.close()
+        root.removeHandler(handler)

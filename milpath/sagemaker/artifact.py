@@ -15,6 +15,7 @@ _SERVING = (
     "__init__.py",
     "models",
     "slides/__init__.py",
+    "slides/rgb.py",
     "slides/tiling.py",
     *(
         f"sagemaker/{name}.py"
