@@ -19,6 +19,21 @@ SMALL_RUN = [
     "report=false",
 ]
 
+# 23 bags and batches of 3: neither divides by 2 or 3 processes, and the test split has 2 bags, fewer than 3 processes.
+# Without dropout and augmentation all is determined.
+DETERMINED_RUN = [
+    *SMALL_RUN,
+    "data.num_slides=23",
+    "data.num_folds=11",
+    "data.augmentation=none",
+    "model.encoder.dropout=0.0",
+    "optimizer=sgd",
+    "optimizer.lr=0.01",
+    "trainer.max_epochs=2",
+    "callbacks.early_stopping=null",
+]
+DDP = ["trainer=ddp", "trainer.accelerator=cpu"]
+
 
 def milpath(command: str, *words: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run `python -m milpath.<command>` in a folder; one thread, so that tests may run side by side."""
