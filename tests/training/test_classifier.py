@@ -49,6 +49,7 @@ def test_the_network_gets_a_mask_only_where_there_is_padding(lengths, auxiliary,
     assert [mask is None for mask in seen] == [lengths[0] == lengths[1]]
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")
 def test_a_step_without_padding_compiles_into_one_graph():
     """A question to the mask would break the graph, and on a GPU make it wait."""
     network = AttentionMIL(encoder={"name": "tile_cnn", "tile_size": 16, "embedding_dim": 8}).eval()
