@@ -1,26 +1,21 @@
 """Test a checkpoint: `python -m milpath.evaluate checkpoint=PATH [data=NAME data.key=value]`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from milpath.build import build_datamodule, build_trainer
 from milpath.command import command
 from milpath.data import SOURCES
-from milpath.data.datamodule import BagDataModule
-from milpath.finish import write_run
-from milpath.models import load_network
-from milpath.models.checkpoint import Card, load_card
-from milpath.provenance import record_run
-from milpath.training.classifier import MILClassifier
-from milpath.training.prediction import predict_splits
-from milpath.training.results import Metrics
+
+if TYPE_CHECKING:
+    from milpath.data.datamodule import BagDataModule
+    from milpath.models.checkpoint import Card
+    from milpath.training.results import Metrics
 
 
-def run(config: DictConfig) -> Metrics:
+def run(config: DictConfig) -> "Metrics":
     """Predict the splits of a data set with a checkpoint and write a run folder as training does.
 
     Args:
@@ -32,6 +27,17 @@ def run(config: DictConfig) -> Metrics:
     Raises:
         ValueError: If the checkpoint tells other classes apart than the data have, or the data have none of the splits.
     """
+    # Not before: who asks for help or mistypes a word waits for Hydra alone.
+    from lightning.pytorch import seed_everything
+
+    from milpath.build import build_datamodule, build_trainer
+    from milpath.finish import write_run
+    from milpath.models import load_network
+    from milpath.models.checkpoint import load_card
+    from milpath.provenance import record_run
+    from milpath.training.classifier import MILClassifier
+    from milpath.training.prediction import predict_splits
+
     run_dir = Path(config.paths.run_dir)
     if (run_dir / "metrics.json").exists() and not config.overwrite:
         raise FileExistsError(f"{run_dir} holds results already; give another run_name, or overwrite=true")
@@ -60,7 +66,7 @@ def run(config: DictConfig) -> Metrics:
     return write_run(run_dir, predictions, datamodule, card, report=config.report)
 
 
-def _data_config(config: DictConfig, card: Card) -> DictConfig:
+def _data_config(config: DictConfig, card: "Card") -> DictConfig:
     """Return the data asked for, else those of the run that wrote the checkpoint."""
     if config.data:
         return config.data  # type: ignore[no-any-return]
@@ -72,7 +78,7 @@ def _data_config(config: DictConfig, card: Card) -> DictConfig:
     return OmegaConf.create(stored)
 
 
-def _require_same_task(card: Card, datamodule: BagDataModule, checkpoint: str) -> None:
+def _require_same_task(card: "Card", datamodule: "BagDataModule", checkpoint: str) -> None:
     """Refuse to compare a network with labels it was not trained for."""
     found = (datamodule.task, tuple(datamodule.class_names))
     if found != (card.task, tuple(card.class_names)):

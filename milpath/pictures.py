@@ -14,6 +14,7 @@ from torch.nn import Module
 
 from milpath.data.bag_store import BagStore
 from milpath.dense_map import DenseMapper
+from milpath.inference import BagPrediction
 from milpath.reports.geojson import tiles_to_geojson, write_geojson
 from milpath.reports.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, resolution_of
 from milpath.reports.pictures import draw_run_extremes
@@ -27,7 +28,6 @@ from milpath.slides.picture_frame import colour_table
 from milpath.slides.reader import open_slide
 from milpath.slides.slide_files import find_masks
 from milpath.slides.view import thumbnail
-from milpath.training.inference import BagPrediction
 
 LONGEST_SIDE = 1000
 QUALITY = 90

@@ -11,7 +11,9 @@ from rich.progress import track
 
 from milpath.command import command
 from milpath.data.bag_store import BagStore
+from milpath.inference import predict_bags
 from milpath.input_bags import open_input
+from milpath.kept_memory import kept_memory
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
 from milpath.pictures import open_pictures
@@ -19,8 +21,6 @@ from milpath.reports.decision import Decision, decide
 from milpath.reports.overlays import resolution_of
 from milpath.reports.prediction_files import PredictionFiles
 from milpath.reports.prediction_folder import release_folder
-from milpath.training.inference import predict_bags
-from milpath.training.kept_memory import kept_memory
 
 
 def run(config: DictConfig) -> int:

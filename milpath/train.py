@@ -1,20 +1,18 @@
 """Train a network: `python -m milpath.train [experiment=NAME] [group=option] [key=value]`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 
-from milpath.build import build_classifier, build_datamodule, build_trainer
 from milpath.command import command, is_sweep, refuse_distributed_sweep
-from milpath.finish import finish_run
-from milpath.provenance import record_run
-from milpath.training.results import Metrics
-from milpath.training.resume import finished_trial, require_trainer_state, resume_path
+
+if TYPE_CHECKING:
+    from milpath.training.results import Metrics
 
 
-def run(config: DictConfig) -> Metrics:
+def run(config: DictConfig) -> "Metrics":
     """Train, test the best checkpoint and write the run folder.
 
     Args:
@@ -23,6 +21,14 @@ def run(config: DictConfig) -> Metrics:
     Returns:
         Split to metric to value, as in `metrics.json`.
     """
+    # Not before: who asks for help or mistypes a word waits for Hydra alone.
+    from lightning.pytorch import seed_everything
+
+    from milpath.build import build_classifier, build_datamodule, build_trainer
+    from milpath.finish import finish_run
+    from milpath.provenance import record_run
+    from milpath.training.resume import require_trainer_state, resume_path
+
     run_dir = Path(config.paths.run_dir)
     checkpoint = resume_path(config.resume_from, run_dir / "checkpoints")
     if checkpoint is not None:
@@ -47,6 +53,8 @@ def run(config: DictConfig) -> Metrics:
 @command("train")
 def main(config: DictConfig) -> float | None:
     """Run the command; a sweep reads the monitored metric from what it returns."""
+    from milpath.training.resume import finished_trial
+
     # Processes that Lightning starts compose the configuration again; the folder is the one Hydra gave the first.
     config.paths.run_dir = HydraConfig.get().runtime.output_dir
     metrics = finished_trial(Path(config.paths.run_dir)) or run(config)

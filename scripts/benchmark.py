@@ -22,7 +22,7 @@ MODULES = {
     "predict": "benchmarks.predict",
     "start": "benchmarks.start",
     "scale": "benchmarks.scale",
-    "tile": "benchmark_tile",
+    "tile": "benchmarks.tile",
 }
 
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from milpath.configuration import PredictConfig
 from milpath.data.bag_store import BagStore
 from milpath.data.bag_store_writer import BagStoreWriter
+from milpath.inference import BagPrediction
 from milpath.models import load_network
 from milpath.pictures import BagPictures, file_name
 from milpath.predict import run as predict
@@ -21,7 +22,6 @@ from milpath.slides.picture_frame import FAINT, INK, MARGIN, RESEARCH_USE_ONLY, 
 from milpath.slides.reader import open_slide
 from milpath.slides.view import thumbnail
 from milpath.train import run as train
-from milpath.training.inference import BagPrediction
 from tests.commands import SMALL_RUN
 
 # Lightning and torch warn one of the other.

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, softmax
 
 from milpath.reports.outcomes import Outcomes, at_least
@@ -110,6 +109,9 @@ def fit_temperature(labels: NDArray[np.int64], probabilities: Array, task: str) 
     """
     if len(labels) == 0:
         raise ValueError("a temperature is fitted on the bags of a validation split, and there is none")
+    # Half a second that predicting with a temperature fitted before need not wait for.
+    from scipy.optimize import minimize_scalar
+
     labels = np.asarray(labels, dtype=np.int64)
 
     def loss(log_temperature: float) -> float:

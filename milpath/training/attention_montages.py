@@ -10,10 +10,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
 from milpath.data.datamodule import BagDataModule
+from milpath.inference import BagPrediction, predict_bags
 from milpath.slides.montage import draw_montage
 from milpath.slides.weight_bars import draw_weights
 from milpath.training.classifier import MILClassifier, attention_entropy
-from milpath.training.inference import BagPrediction, predict_bags
 
 TAG = "val/attention"
 CELL_SIZE = 64

@@ -10,12 +10,12 @@ from PIL import Image
 
 from milpath.data.bag_store import BagStore
 from milpath.data.slide_bags import build_slide_store
+from milpath.inference import predict_bags
 from milpath.models import load_network
 from milpath.models.checkpoint import load_card
 from milpath.pictures import BagPictures, slide_paths
 from milpath.reports.decision import Decision, decide
 from milpath.slides.options import TileOptions
-from milpath.training.inference import predict_bags
 from milpath.viewer.limits import Limits
 from milpath.viewer.tile_intake import write_tile_bag
 from milpath.viewer.top_tiles import draw_top_tiles

@@ -4,10 +4,10 @@ import numpy as np
 from PIL import Image
 
 from milpath.data.bag_store import BagStore
+from milpath.inference import BagPrediction
 from milpath.reports.overlays import positions_of
 from milpath.slides.montage import TileRow, draw_extremes
 from milpath.slides.picture_frame import attention_limits
-from milpath.training.inference import BagPrediction
 
 NUM_SHOWN = 4
 

@@ -14,9 +14,9 @@ from benchmarks.against_torchmil import FEATURES, WIDTH, write_store
 from benchmarks.timing import record, speedup, turns
 from benchmarks.train import make_datamodule, train_step
 from milpath.data.bag_store import BagStore
+from milpath.inference import predict_bags
+from milpath.kept_memory import kept_memory
 from milpath.models import AttentionMIL
-from milpath.training.inference import predict_bags
-from milpath.training.kept_memory import kept_memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ LIBRARIES = "torch, torchvision, lightning.pytorch, torchmetrics, hydra, pandas"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
 
 
 def command(*words: str):

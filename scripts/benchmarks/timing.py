@@ -1,6 +1,7 @@
 """Median times, alternatives in turns so that a change of the machine's pace hits all alike."""
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -16,8 +17,10 @@ def turns(alternatives: Mapping[str, Callable[[], object]], repeats: int, clock=
             start = clock()
             function()
             synchronise()
+            seconds = clock() - start
+            sys.stderr.write(f"turn {turn} of {repeats}: {name} {seconds:.3g} s\n")
             if turn:
-                times[name].append(clock() - start)
+                times[name].append(seconds)
     return times
 
 

@@ -1,6 +1,4 @@
 import platform
-import subprocess
-import sys
 from contextlib import contextmanager, nullcontext
 
 import pytest
@@ -14,40 +12,6 @@ pytestmark = [
     pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told anything"),
     pytest.mark.filterwarnings("ignore:.*(LeafSpec|does not have many workers)"),  # Lightning's, with a newer torch
 ]
-SIZE = 64 << 20
-
-
-PAGES = f"""
-import resource
-from pathlib import Path
-import torch
-from milpath.training.kept_memory import kept_memory
-
-def faults(rounds=5):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(rounds):
-        torch.empty({SIZE}, dtype=torch.uint8).fill_(1)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-def resident():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-outside, before = faults(), resident()
-with kept_memory():
-    faults(1)
-    with kept_memory():
-        pass
-    inside, held = faults(), resident() - before
-print(outside, inside, held, resident() - before)
-"""
-
-
-def test_memory_that_was_freed_is_used_again_and_given_back_at_the_end():
-    # In a process of its own: what other tests left free would be handed out first.
-    said = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True)
-    outside, inside, held, afterwards = map(int, said.stdout.split())
-    assert inside < outside / 4
-    assert held > SIZE / 2 > afterwards
 
 
 class Watching(LightningModule):
