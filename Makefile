@@ -33,9 +33,8 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports
 
-# One thread a process: two processes on two cores are faster than two threads each.
 pytest: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 format: setup
 	$(BIN)/ruff check --fix .
@@ -44,7 +43,10 @@ format: setup
 bench: setup
 	$(BIN)/python scripts/benchmark.py train
 	$(BIN)/python scripts/benchmark.py load
+	$(BIN)/python scripts/benchmark.py predict
+	$(BIN)/python scripts/benchmark.py tile
 	$(BIN)/python scripts/benchmark.py start
+	$(BIN)/python scripts/benchmark.py scale
 
 # Resolve anew; keeps the versions already there unless pyproject.toml forbids them.
 lock: .venv/.runtime

@@ -20,6 +20,7 @@ from milpath.reports.method_table import MethodTable, compare_methods
 from milpath.reports.run_folder import read_fold
 from milpath.reports.table_page import write_table_report
 from milpath.reports.tables import as_markdown, write_table
+from milpath.reports.weighted_metrics import metric_function
 from milpath.training.choice import require_validation
 
 
@@ -33,6 +34,7 @@ def run(config: DictConfig, words: list[str]) -> MethodTable:
     Returns:
         The table, which `table.md`, `table.csv`, `table.json` and `table.tex` in the output folder show.
     """
+    _require_known(config)
     output = Path(config.output).absolute()
     trainings = plan_trainings(
         words,
@@ -71,6 +73,15 @@ def run(config: DictConfig, words: list[str]) -> MethodTable:
     write_table_report(table, output, describe_environment())
     Console().print(Markdown(as_markdown(table)))
     return table
+
+
+def _require_known(config: DictConfig) -> None:
+    """Refuse names that would be noticed after the last training only."""
+    if config.metric is not None:
+        metric_function(config.metric)
+    methods = [str(method) for method in config.methods]
+    if unknown := [name for name in config.published or {} if name not in methods]:
+        raise ValueError(f"published has {', '.join(unknown)}, which methods=[{','.join(methods)}] has not")
 
 
 def _plain(config: Any) -> Any:

@@ -36,8 +36,8 @@ DDP = ["trainer=ddp", "trainer.accelerator=cpu"]
 
 
 def milpath(command: str, *words: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run `python -m milpath.<command>` in a folder; one thread, so that tests may run side by side."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    """Run `python -m milpath.<command>` in a folder."""
+    environment = {**os.environ, "COLUMNS": "200"}
     result = subprocess.run(
         [sys.executable, "-m", f"milpath.{command}", *words], cwd=cwd, env=environment, capture_output=True, text=True
     )

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# One thread a process, also of the commands that tests start: two processes on two cores are faster than two threads each,
+# and sums come out equal to the last bit whichever process makes them.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

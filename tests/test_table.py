@@ -50,21 +50,36 @@ def test_methods_are_compared_on_the_same_folds_and_repeats_differ(workplace):
     assert splits("attention", 0) != splits("attention", 1)
 
 
-def test_the_same_command_goes_on_where_it_stopped(workplace):
+def test_the_same_command_goes_on_where_it_stopped(workplace, run_here):
     before = {path: path.stat().st_mtime_ns for path in workplace.rglob("metrics.json")}
     broken = workplace / "table/runs/embedding_mean/repeat_1/fold_0/checkpoints/last.ckpt"
     broken.unlink()
-    milpath("table", *WORDS, cwd=workplace)
+    assert run_here("milpath.table", *WORDS, cwd=workplace)[0] == 0
     after = {path: path.stat().st_mtime_ns for path in workplace.rglob("metrics.json")}
     assert len(after) == len(before) + 1 == 8
     assert all(after[path] == time for path, time in before.items())
     assert json.loads((workplace / "table/table.json").read_text())["complete"]
 
 
-def test_two_tables_are_not_mixed_in_one_folder(workplace):
-    result = milpath("table", *[word.replace("folds=2", "folds=3") for word in WORDS], cwd=workplace, check=False)
-    assert result.returncode == 1
-    assert "holds another table" in result.stderr
+def test_two_tables_are_not_mixed_in_one_folder(workplace, run_here):
+    words = [word.replace("folds=2", "folds=3") for word in WORDS]
+    status, output = run_here("milpath.table", *words, cwd=workplace)
+    assert status == 1
+    assert "holds another table" in output
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("metric=accurancy", "metric 'accurancy' is none of auroc"),
+        ("published={gated:0.9}", "published has gated, which methods=[attention,embedding_mean] has not"),
+    ],
+)
+def test_names_that_only_the_table_needs_are_looked_at_before_any_training(word, message, tmp_path, run_here):
+    status, output = run_here("milpath.table", *WORDS, word, cwd=tmp_path)
+    assert status == 1
+    assert message in output
+    assert not (tmp_path / "table").exists()
 
 
 def test_a_search_makes_candidates_that_differ_in_what_is_searched(tmp_path):

@@ -38,7 +38,7 @@ def installed(tmp_path_factory) -> Path:
 
 
 def test_the_wheel_trains_from_an_empty_folder(installed, tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
     where = subprocess.run(
         [sys.executable, "-c", "from milpath.configuration import CONFIG_DIR; print(CONFIG_DIR)"],
         cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,

@@ -44,7 +44,7 @@ def unpacked(network_path, tmp_path_factory):
 
 
 def test_the_archive_serves_itself_without_lightning_hydra_or_pandas(unpacked, endpoint, tiles):
-    environment = os.environ | {"PYTHONPATH": str(unpacked / "code"), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(unpacked / "code")}
     command = [sys.executable, "-c", PROGRAM, str(unpacked)]
     shown = subprocess.run(command, cwd="/", env=environment, input=npy(tiles), capture_output=True, check=False)
     assert shown.returncode == 0, shown.stderr.decode()[-2000:]
