@@ -27,6 +27,7 @@ def run(config: DictConfig) -> "Metrics":
     from milpath.build import build_classifier, build_datamodule, build_trainer
     from milpath.finish import finish_run
     from milpath.provenance import record_run
+    from milpath.training.choice import require_monitored
     from milpath.training.resume import require_trainer_state, resume_path
 
     run_dir = Path(config.paths.run_dir)
@@ -39,6 +40,7 @@ def run(config: DictConfig) -> "Metrics":
 
     datamodule = build_datamodule(config.data)
     datamodule.setup("fit")
+    require_monitored(config.callbacks, datamodule)
     classifier = build_classifier(config, datamodule)
     trainer = build_trainer(config)
     if trainer.is_global_zero:

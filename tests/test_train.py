@@ -137,6 +137,12 @@ BAD_WORDS = {
     ),
     "a run that is there already": (["run_name=first"], "resume_from=auto"),
     "a checkpoint that is not there": (["resume_from=nothing.ckpt"], "resume_from=nothing.ckpt does not exist"),
+    "no bag to validate on": (["data.val_fraction=0.02"], "callbacks=no_validation"),
+    "an undefined monitor": (
+        ["data.val_fraction=0.15"],
+        "with 0, 1 bags a class to validate on, give monitor= one of val/a",
+    ),
+    "a monitor that is no metric": (["monitor=val/auc"], "callbacks.best_checkpoint watches val/auc; "),
     "a sweep over processes": (["-m", "trainer.devices=2", "seed=0,1"], "each process would start the sweep anew"),
     "unknown class weights": (["class_weights=heavy"], "none, balanced"),
 }
@@ -153,6 +159,15 @@ def test_bad_words_get_one_line_that_says_what_to_type(run_dir, workplace, words
     assert expected.lower() in output.lower()
     assert "Traceback" not in output or "-m" in overrides
     assert not (workplace / "runs" / bad).exists() or "-m" in overrides  # a run that never began leaves nothing
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_a_network_trains_in_other_precisions(workplace, run_here, precision):
+    words = [f"trainer.precision={precision}", f"run_name={precision}", "trainer.max_epochs=1"]
+    status, output = run_here("milpath.train", *SMALL_RUN, *words, cwd=workplace)
+    assert status == 0, output
+    metrics = json.loads((workplace / f"runs/{precision}/metrics.json").read_text())
+    assert 0 <= metrics["test"]["auroc"] <= 1
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_bags(workplace, run_here):

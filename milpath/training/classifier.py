@@ -84,7 +84,7 @@ class MILClassifier(LightningModule):
 
     def forward(self, tiles: Tensor, mask: Tensor | None = None) -> MILOutput:
         """Return what the network says."""
-        output: MILOutput = self.network(tiles, mask)
+        output: MILOutput = self.network(self._as_weights(tiles), mask)
         return output
 
     def setup(self, stage: str) -> None:
@@ -167,12 +167,16 @@ class MILClassifier(LightningModule):
             output = self(batch.tiles, batch.network_mask)
             extra: Tensor | float = 0.0
         else:
-            embeddings = self.network.encode(batch.tiles, batch.network_mask)  # type: ignore[operator]
+            embeddings = self.network.encode(self._as_weights(batch.tiles), batch.network_mask)  # type: ignore[operator]
             output = self.network.aggregate(embeddings, batch.network_mask)  # type: ignore[operator]
             extra = self.auxiliary_loss(self.network, embeddings, batch.mask, output, batch.labels)
         losses = bag_losses(output.logits.float(), batch.labels, self.task)
         weighted: Tensor = self.class_weights[batch.labels] * losses + extra
         return weighted
+
+    def _as_weights(self, tiles: Tensor) -> Tensor:
+        """Return tiles of the type of the weights, which precision=bf16-true or 64-true changes."""
+        return tiles.to(next(self.network.parameters()).dtype)
 
     def _check_finite(self) -> None:
         """Stop before a checkpoint is written when the loss of the last step was not a number."""
