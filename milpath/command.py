@@ -65,9 +65,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
 
 
 def _remove_empty_run(folder: Path) -> None:
-    """Delete the folder that Hydra made for a run that never began: nothing in it but logs without a line."""
+    """Delete the folder that Hydra made for a run that never began: nothing in it but the log, which was shown as well."""
     files = list(folder.rglob("*")) if folder != Path.cwd() and folder.is_dir() else []
-    if files and all(file.suffix == ".log" and file.stat().st_size == 0 for file in files):
+    if files and all(file.suffix == ".log" for file in files):
         shutil.rmtree(folder)
 
 
