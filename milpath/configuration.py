@@ -71,7 +71,7 @@ class PredictConfig:
     checkpoint: str = MISSING
     slides: str = MISSING
     output: str = MISSING
-    batch_size: int = 16
+    batch_size: int | None = None
     device: str = "auto"
     pictures: bool = True
     alpha: float = 0.6

@@ -1,6 +1,7 @@
 """Prediction without labels: bags of a store, a batch at a time."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,10 @@ from torch.nn import Module
 from milpath.data.bag import Bag, collate_bags
 from milpath.data.bag_store import BagStore
 from milpath.models.task import class_probabilities
+
+# Tiles of a batch as float32: enough to keep a processor busy, little enough for its caches and for long bags.
+_BATCH_BYTES = 32 << 20
+_MAX_BATCH_SIZE = 256
 
 
 class BagPrediction(NamedTuple):
@@ -36,7 +41,7 @@ def predict_bags(
     *,
     temperature: float = 1.0,
     indices: Iterable[int] | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     device: str | torch.device = "cpu",
 ) -> Iterator[BagPrediction]:
     """Predict bags one batch after the other; memory holds one batch whatever the size of the store.
@@ -47,14 +52,12 @@ def predict_bags(
         task: "binary", "nominal" or "ordinal".
         temperature: Divides the logits; > 0.
         indices: Bags to predict; None for all.
-        batch_size: Bags at a time.
+        batch_size: Bags at a time; None for as many as make 32 MB of tiles.
         device: Where the network runs.
     """
     network = network.to(device)
     ids = store.bags["bag_id"].tolist()
-    waiting = list(range(len(store)) if indices is None else indices)
-    for start in range(0, len(waiting), batch_size):
-        chosen = waiting[start : start + batch_size]
+    for chosen in _batches(store, list(range(len(store)) if indices is None else indices), batch_size):
         batch = collate_bags([Bag(store.read(index), 0, ids[index]) for index in chosen])
         tiles = batch.tiles.to(device)
         tiles = tiles.permute(0, 1, 4, 2, 3).float().div_(255) if tiles.ndim == 5 else tiles.float()
@@ -64,3 +67,19 @@ def predict_bags(
             attention = output.attention.float().cpu().numpy()
         for row, index in enumerate(chosen):
             yield BagPrediction(index, ids[index], probabilities[row], attention[row, : store.num_tiles[index]])
+
+
+def _batches(store: BagStore, waiting: Sequence[int], batch_size: int | None) -> Iterator[list[int]]:
+    """Split bags into batches, in their order; padded to the longest of them, a batch stays within the bounds."""
+    tile_bytes = 4 * math.prod(store.tile_shape)
+    chosen: list[int] = []
+    longest = 0
+    for index in waiting:
+        longest = max(longest, int(store.num_tiles[index]))
+        full = len(chosen) == (batch_size or _MAX_BATCH_SIZE)
+        if full or (batch_size is None and chosen and (len(chosen) + 1) * longest * tile_bytes > _BATCH_BYTES):
+            yield chosen
+            chosen, longest = [], int(store.num_tiles[index])
+        chosen.append(index)
+    if chosen:
+        yield chosen

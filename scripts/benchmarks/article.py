@@ -35,8 +35,7 @@ def article_epoch(encoded: list[list[bytes]], labels: np.ndarray, device: str, p
 
     def epoch() -> None:
         for tiles, label in zip(encoded, labels, strict=True):
-            images = [1 - np.asarray(Image.open(io.BytesIO(tile)), np.float32) / 255 for tile in tiles]
-            bag = torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()).to(device)
+            bag = decode(tiles).to(device)
             optimizer.zero_grad()
             for number in range(passes):
                 probability = network(bag).clamp(1e-5, 1 - 1e-5)
@@ -48,6 +47,11 @@ def article_epoch(encoded: list[list[bytes]], labels: np.ndarray, device: str, p
             loss.item()
 
     return epoch
+
+
+def decode(tiles: list[bytes]) -> torch.Tensor:
+    images = [1 - np.asarray(Image.open(io.BytesIO(tile)), np.float32) / 255 for tile in tiles]
+    return torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy())
 
 
 def encode(tile: np.ndarray) -> bytes:

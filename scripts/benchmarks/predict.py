@@ -1,6 +1,7 @@
 """Bags a second of prediction: `milpath.predict`'s batches, a loop with one forward pass a bag, and training.
 
-The article's network on tiles, and attention on bags of features.
+`article` is the article's network as published, PNG decoded with PIL, one forward pass a bag; `loop` is this library's
+network and store, one forward pass a bag. The network on tiles is the article's; attention on features beside it.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from statistics import median
 import torch
 
 from benchmarks.against_torchmil import FEATURES, WIDTH, write_store
+from benchmarks.article import ArticleNetwork, decode, encode
 from benchmarks.timing import record, speedup, turns
 from benchmarks.train import make_datamodule, train_step
 from milpath.data.bag_store import BagStore
@@ -60,11 +62,11 @@ def rows(network, store: BagStore, options: argparse.Namespace, kind: str, datam
         for loaded in datamodule.train_dataloader():
             train_step(network, optimizer, loaded.to(device), "32-true")
 
-    alternatives = {"batches": batches, "loop": one_by_one} | ({"training": training} if datamodule else {})
-    # The loop as a person writes it, with memory as the system hands it out; then what the command does.
-    times = turns({"loop": alternatives.pop("loop")}, options.repeats)
+    # Loops as a person writes them, with memory as the system hands it out; then what the command does.
+    loops = {"loop": one_by_one} | ({"article": article_loop(store, device)} if datamodule else {})
+    times = turns(loops, options.repeats)
     with kept_memory():
-        times |= turns(alternatives, options.repeats)
+        times |= turns({"batches": batches} | ({"training": training} if datamodule else {}), options.repeats)
     rate = len(store) / median(times["batches"])
     ratio = speedup(times["loop"], times["batches"])
     records = [
@@ -75,4 +77,19 @@ def rows(network, store: BagStore, options: argparse.Namespace, kind: str, datam
         trained = len(datamodule.train_dataloader().split) / median(times["training"])
         records.append(record(f"training, {kind}", trained, "bags/s"))
         records.append(record(f"predict, {kind}", rate, "bags/s", rate / trained, "training"))
+        records.append(record(f"article, {kind}", len(store) / median(times["article"]), "bags/s"))
+        against = speedup(times["article"], times["batches"])
+        records.append(record(f"predict, {kind}", rate, "bags/s", against, "article"))
     return records
+
+
+def article_loop(store: BagStore, device: str):
+    network = ArticleNetwork().to(device).eval()
+    bags = [[encode(tile) for tile in store.read(index)] for index in range(len(store))]
+
+    def epoch() -> None:
+        with torch.no_grad():
+            for bag in bags:
+                network(decode(bag).to(device)).cpu()
+
+    return epoch
