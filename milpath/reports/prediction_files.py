@@ -1,6 +1,7 @@
 """The tables of a prediction, written slide by slide so that a stopped run goes on."""
 
 import csv
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -105,13 +106,14 @@ class PredictionFiles:
         attention = self.output / ".attention.csv.partial"
         if attention.exists():
             rows = [row for row in _rows(attention) if len(row) == len(ATTENTION_COLUMNS)]
-            _rewrite(attention, [row for row in rows if row[0] in done or row[0] == "id"])
+            _rewrite(attention, rows[:1] + [row for row in rows[1:] if row[0] in done])
         return done
 
 
 def _append(path: Path, columns: Sequence[str]) -> TextIO:
     """Open a table to add rows, with its head if it is new."""
-    new = not path.exists()
+    # A killed run may have made the file and written nothing yet.
+    new = not path.exists() or path.stat().st_size == 0
     file = path.open("a", newline="", encoding="utf-8")
     if new:
         csv.writer(file).writerow(columns)
@@ -120,9 +122,10 @@ def _append(path: Path, columns: Sequence[str]) -> TextIO:
 
 def _rows(path: Path) -> list[list[str]]:
     """Return the complete rows of a table; a last line without its end was being written."""
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    return list(csv.reader(whole.splitlines()))
+    with path.open(newline="", encoding="utf-8") as file:
+        text = file.read()
+    # Line by line would part the rows of slides whose names hold the end of a line.
+    return list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
 
 
 def _rewrite(path: Path, rows: list[list[str]]) -> None:

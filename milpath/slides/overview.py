@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from milpath.slides.heatmap import outline_tiles, tile_span
-from milpath.slides.picture_frame import FAINT, INK, fit_text, font
+from milpath.slides.picture_frame import FAINT, INK, RESEARCH_USE_ONLY, fit_text, font
 from milpath.slides.places import Places
 from milpath.slides.view import SlideView, thumbnail
 
@@ -49,14 +49,14 @@ def encode_picture(picture: NDArray[np.uint8]) -> bytes:
 
 
 def draw_sheet(cells: Sequence[tuple[str, Sequence[str], bytes]]) -> Image.Image:
-    """Return a contact sheet.
+    """Return a contact sheet; below stands that it is for research only.
 
     Args:
         cells: At most `ROWS * COLUMNS` slides: name, at most two lines about it, and its picture as a JPEG file.
     """
     rows, columns = -(-len(cells) // COLUMNS), min(len(cells), COLUMNS)
     width, height = CELL_SIZE + _GAP, CELL_SIZE + _GAP + 3 * _CAPTION
-    sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP), "white")
+    sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP + _CAPTION), "white")
     draw = ImageDraw.Draw(sheet)
     for number, (name, lines, data) in enumerate(cells):
         x, y = _GAP + number % COLUMNS * width, _GAP + number // COLUMNS * height
@@ -65,4 +65,5 @@ def draw_sheet(cells: Sequence[tuple[str, Sequence[str], bytes]]) -> Image.Image
             draw.text((x, y + row * _CAPTION - 4), fit_text(line, CELL_SIZE, font()), FAINT, font())
         with Image.open(io.BytesIO(data)) as picture:
             sheet.paste(picture, (x, y + 3 * _CAPTION - 4))
+    draw.text((_GAP, rows * height + 2), RESEARCH_USE_ONLY, FAINT, font(12))
     return sheet
