@@ -12,6 +12,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -27,6 +28,7 @@ USER_ERRORS = (
     FloatingPointError,
     ImportError,
     OmegaConfBaseException,
+    HydraException,  # a command that composes another one: launch does the training
 )
 
 

@@ -144,6 +144,7 @@ def test_a_job_that_is_killed_while_it_trains_ends_as_if_it_had_not_been(folder,
                 break
         log += process.stdout
         status = process.wait()
+        process.stdout.close()
         if status == 0:
             break
         assert last, "".join(log)[-3000:]

@@ -8,7 +8,10 @@ TOOLKIT=${1:-.venv/sagemaker-toolkit}
 if [ ! -x "$TOOLKIT/bin/train" ]; then
     "$PYTHON" -m venv "$TOOLKIT"
     "$TOOLKIT/bin/python" -m pip install --quiet --upgrade pip wheel "setuptools<81"
-    "$TOOLKIT/bin/python" -m pip install --quiet \
+    # The packages that a job pins come in the same versions, or the first job would install them anew.
+    "$PYTHON" -c "from importlib.metadata import version as v; from milpath.sagemaker.source import PINNED
+for name in PINNED: print(f'{name}=={v(name)}')" > "$TOOLKIT/constraints.txt"
+    "$TOOLKIT/bin/python" -m pip install --quiet --constraint "$TOOLKIT/constraints.txt" \
         sagemaker-training==5.1.4 sagemaker-pytorch-training==3.0.0 \
         sagemaker-inference==1.10.1 sagemaker-pytorch-inference==2.0.25 pyyaml
     # The toolkit starts the job with its own Python: let that one see the packages of this library's environment.

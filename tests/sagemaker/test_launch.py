@@ -100,6 +100,7 @@ def test_configuration_of_the_user_is_checked_and_sent(account, command, tmp_pat
             "callbacks.mine._target_=milpath.nowhere.Callback does not",
         ),
         (["trainer=sagemaker_smddp"], "add sagemaker=smddp, or use trainer=sagemaker"),
+        (["+paths.model_dir=model"], "An item is already at 'paths.model_dir'"),
         (["sagemaker.role=null"], "no role was given"),
         (["sagemaker.bucket=null"], "sagemaker.bucket must be given"),
         (["sagemaker.bucket=nowhere"], "bucket nowhere does not exist"),
@@ -113,6 +114,9 @@ def test_a_mistake_costs_nothing_and_is_one_line(account, command, words, messag
     status, _, errors = command(launch, "data=synthetic", *kept, *words)
     assert status == 1
     assert message in errors
+    # Hydra's own refusal of a word also says where it looked and what there is; all else is one line.
+    assert errors.count("\n") == 1 or errors.endswith("HYDRA_FULL_ERROR=1 for a complete stack trace.\n")
+    assert "Error executing job" not in errors
     assert account.requests("CreateTrainingJob") == []
     assert account.s3.list_objects_v2(Bucket="slides")["KeyCount"] == 1
 
