@@ -39,13 +39,13 @@ def run(options: argparse.Namespace) -> list[dict]:
         slide = make_slide(folder)
         cold = [predict_slide(folder, slide, number) for number in range(options.repeats + 1)][1:]
     torch_, models, libraries, help_ = (times[name] for name in ("torch", "models", "libraries", "help"))
-    waited = median(first) - median(help_)
+    waited = median(first) - median(libraries)
     return [
         record("import torch, torchvision", median(torch_), "s"),
         record("import milpath.models", median(models), "s", speedup(models, torch_), "import torch, torchvision"),
         record("import of the libraries", median(libraries), "s"),
         record("milpath.train --help", median(help_), "s", speedup(help_, libraries), "import of the libraries"),
-        record("first step of a run", median(first), "s", waited / 3, "--help and 3 s"),
+        record("first step of a run", median(first), "s", waited / 3, "import of the libraries and 3 s"),
         record("milpath.predict, one slide, cold start", median(cold), "s", median(cold) / 10, "10 s"),
     ]
 
