@@ -9,7 +9,7 @@ from milpath.reports.prediction_files import PredictionFiles
 SOURCE = {"checkpoint": "0", "slides": "slides"}
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for the end of a process."""
 
 
@@ -24,9 +24,9 @@ def add(files, name):
 
 @pytest.mark.parametrize("name", ["left\u2028right", "left\nright", "left\r\nright", "left\x0cright", 'left","right'])
 def test_a_slide_whose_name_holds_the_end_of_a_line_is_known_as_done_when_a_run_goes_on(tmp_path, name):
-    with pytest.raises(Killed), open_files(tmp_path / "out") as files:
+    with pytest.raises(KilledError), open_files(tmp_path / "out") as files:
         add(files, name)
-        raise Killed
+        raise KilledError
     files = open_files(tmp_path / "out")
     assert files.done == {name}
     with files:
@@ -39,9 +39,9 @@ def test_a_slide_whose_name_holds_the_end_of_a_line_is_known_as_done_when_a_run_
 
 def test_tiles_of_a_slide_called_id_are_written_once_when_a_run_goes_on(tmp_path):
     output = tmp_path / "out"
-    with pytest.raises(Killed), open_files(output) as files:
+    with pytest.raises(KilledError), open_files(output) as files:
         add(files, "id")
-        raise Killed
+        raise KilledError
     # As if the process had ended between the tiles and the row of the slide.
     partial = output / ".predictions.csv.partial"
     partial.write_text(partial.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
@@ -53,8 +53,8 @@ def test_tiles_of_a_slide_called_id_are_written_once_when_a_run_goes_on(tmp_path
 
 def test_a_run_killed_before_its_first_row_reached_the_disk_goes_on_with_the_names_of_the_columns(tmp_path):
     output = tmp_path / "out"
-    with pytest.raises(Killed), open_files(output):
-        raise Killed
+    with pytest.raises(KilledError), open_files(output):
+        raise KilledError
     for name in ("predictions.csv", "attention.csv"):
         (output / f".{name}.partial").write_bytes(b"")
     with open_files(output) as files:
