@@ -13,6 +13,16 @@ _log = logging.getLogger(__name__)
 _GROUP_COLUMNS = ("group", "group_id")
 
 
+def listed(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return names as a tuple; one name alone, as people type it, is a list of one and not of its letters.
+
+    Example:
+        >>> listed("suspicious.csv"), listed(["a.csv", "b.csv"])
+        (('suspicious.csv',), ('a.csv', 'b.csv'))
+    """
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def excluded_bags(paths: Sequence[str | Path], bag_ids: Sequence[str]) -> set[str]:
     """Return the bags that exclusion lists name, and say how many they are.
 
@@ -71,6 +81,8 @@ def bag_groups(bags: pd.DataFrame, group_column: str | None, groups_path: str | 
         column = next((name for name in _GROUP_COLUMNS if name in table.columns), None)
         if column is None:
             raise ValueError(f"{path} has no column 'group'; it has {', '.join(table.columns)}")
+        if table.empty:
+            raise ValueError(f"{path} has a header and no row; give bags and their groups, or set data.groups=null")
         known = table["bag_id"].isin(bags["bag_id"])
         if not known.any():
             raise ValueError(f"{path} names no bag of the data (first: {table['bag_id'].iloc[0]!r})")

@@ -7,7 +7,7 @@ import pandas as pd
 from lightning.pytorch import LightningDataModule
 
 from milpath.data.augmentation import TileAugmentation
-from milpath.data.bag_lists import group_of_each_bag
+from milpath.data.bag_lists import group_of_each_bag, listed
 from milpath.data.bag_split import BagSplit
 from milpath.data.bag_store import BagStore
 from milpath.data.bag_table import SplitOptions, hash_of_labels, label_and_split, require_two_classes, warn_of_one_class
@@ -111,7 +111,7 @@ class BagDataModule(LightningDataModule):
         self._class_names = class_names
         self._split_options = SplitOptions(
             fold, num_folds, val_fraction, split_seed, splits, group_column, groups,
-            tuple(stratify_by), tuple(exclude), max_bags, max_bags_per_class,
+            listed(stratify_by), listed(exclude), max_bags, max_bags_per_class,
         )  # fmt: skip
         self._store: BagStore | None = None
 

@@ -44,8 +44,10 @@ def match_bags(
 
     Raises:
         FileNotFoundError: If data are missing.
-        ValueError: If data have no label, or nothing matches at all.
+        ValueError: If data have no label, the table has no row, or nothing matches at all.
     """
+    if table.empty:
+        raise ValueError(f"{labels} has a header and no row; give a table with one row a bag")
     known = set(table["bag_id"])
     absent = [name for name in table["bag_id"] if name not in found]
     strangers = sorted(set(found) - known)

@@ -45,6 +45,8 @@ class PandaTiles:
         tile_size: int = 128,
         on_mismatch: str = "error",
     ) -> None:
+        if num_tiles < 1:
+            raise ValueError(f"data.num_tiles is {num_tiles}; it must be 1 or more")
         self.tiles = Path(tiles)
         self.labels = Path(labels)
         self.num_tiles = num_tiles
@@ -60,6 +62,10 @@ class PandaTiles:
         for path, what in ((self.tiles, "tiles"), (self.labels, "labels")):
             if not path.exists():
                 raise FileNotFoundError(f"no {what} of PANDA at {path}; {HOW_TO_GET_PANDA}")
+        if not self.labels.is_file():
+            raise FileNotFoundError(
+                f"data.labels={self.labels} is a folder; give the CSV file in it, such as train.csv"
+            )
         with open_tile_files(self.tiles) as files:
             fingerprint = files.fingerprint()
         return {

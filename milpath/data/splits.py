@@ -112,11 +112,14 @@ def _strata(bags: pd.DataFrame, labels: np.ndarray, stratify_by: Sequence[str]) 
     missing = [name for name in stratify_by if name not in bags.columns]
     if missing:
         raise ValueError(
-            f"data.stratify_by names {missing[0]!r}, which the data do not have; they have {', '.join(bags.columns)}"
+            f"data.stratify_by names {missing[0]!r}, which the data do not have; they have {', '.join(bags.columns)}; "
+            "name one of these, or set data.stratify_by=[]"
         )
     names = pd.Series(labels).astype(str)
     for column in stratify_by:
-        names = names + "\t" + bags[column].astype(str).reset_index(drop=True)
+        # An empty cell is a stratum like any other.
+        values = bags[column].astype(object).where(bags[column].notna(), "")
+        names = names + "\t" + values.astype(str).reset_index(drop=True)
     return np.stack([_first_codes(np.sort(names.unique()).searchsorted(names)), labels], axis=1)
 
 

@@ -35,6 +35,8 @@ def bag_labels(
     """
     if target not in TARGETS:
         raise ValueError(f"data.target is {target!r}; it must be one of {', '.join(TARGETS)}")
+    if class_names and len(set(class_names)) < len(class_names):
+        raise ValueError(f"data.class_names has a name twice: {', '.join(class_names)}; give each class its own")
     column = "label" if target == "label" else "isup_grade"
     if column not in bags.columns:
         raise ValueError(f"data.target={target} needs the column {column!r}; the data have {', '.join(bags.columns)}")

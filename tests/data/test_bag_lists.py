@@ -68,3 +68,10 @@ def test_bad_groups_are_one_line(tmp_path, column, text, message):
     bags = pd.DataFrame({"bag_id": ["a", "b"], "patient": ["p", "q"]})
     with pytest.raises(ValueError, match=f"^{re.escape(message.format(path=path))}$"):
         bag_groups(bags, column, path if text else None)
+
+
+def test_a_group_file_without_rows_is_an_error(tmp_path):
+    path = tmp_path / "groups.csv"
+    path.write_text("image_id,group\n")
+    with pytest.raises(ValueError, match=re.escape("groups.csv has a header and no row")):
+        bag_groups(pd.DataFrame({"bag_id": ["a"]}), None, path)

@@ -58,3 +58,9 @@ def test_nothing_left_is_an_error_whatever_was_asked():
 def test_an_unknown_option_is_refused():
     with pytest.raises(ValueError, match=r"^data.on_mismatch is 'ignore'; it must be one of error, skip$"):
         check_on_mismatch("ignore")
+
+
+def test_a_table_without_rows_is_an_error():
+    table = pd.DataFrame({"bag_id": pd.Series([], dtype=str)})
+    with pytest.raises(ValueError, match=re.escape("labels.csv has a header and no row")):
+        match_bags(table, {"a"}, labels=Path("labels.csv"), data=Path("tiles"), what="tiles", on_mismatch="error")

@@ -184,3 +184,13 @@ def test_new_labels_give_a_new_store(folder, tmp_path):
     table.loc[0, "isup_grade"] = 3
     table.to_csv(folder / "train.csv", index=False)
     assert build(folder, tmp_path).path != one.path
+
+
+def test_a_folder_in_the_place_of_the_labels_is_an_error(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=re.escape("is a folder; give the CSV file in it")):
+        PandaTiles(tiles=folder, labels=tmp_path).describe()
+
+
+def test_a_bag_needs_a_tile(tmp_path):
+    with pytest.raises(ValueError, match=re.escape("data.num_tiles is 0; it must be 1 or more")):
+        PandaTiles(tiles=tmp_path, labels=tmp_path, num_tiles=0)

@@ -114,7 +114,9 @@ def test_a_split_of_the_data_set_keeps_its_test_bags():
         ({"num_folds": 2},
          "data.num_folds=2 leaves no training split beside test and validation; set data.val_fraction=0.2"),
         ({"num_folds": 8}, "class 'malignant' has 6 bags, fewer than data.num_folds=8; set data.num_folds=6 or less"),
-        ({"stratify_by": ["hospital"]}, "data.stratify_by names 'hospital', which the data do not have; they have bag_id"),
+        ({"stratify_by": ["hospital"]},
+         "data.stratify_by names 'hospital', which the data do not have; they have bag_id; "
+         "name one of these, or set data.stratify_by=[]"),
         ({"groups": np.repeat(["a", "b", "c"], 10)},
          "the bags are in 3 groups, fewer than data.num_folds=5; use fewer folds"),
         ({"groups": np.array(["p"] * 6 + [f"n{n}" for n in range(24)])},
@@ -129,3 +131,10 @@ def test_a_split_that_cannot_be_made_is_one_line(options, message):
     labels = np.array([1] * 6 + [0] * 24)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         make_splits(bags_of(30), labels, NAMES, **options)
+
+
+def test_bags_without_an_entry_in_a_column_are_a_stratum_of_their_own():
+    bags = bags_of(20, provider=["karolinska", None] * 10)
+    split = make_splits(bags, np.arange(20) // 2 % 2, ["benign", "malignant"], stratify_by=["provider"])
+    assert set(split) == {"train", "val", "test"}
+    assert bags.loc[split == "test", "provider"].isna().sum() == 2

@@ -70,3 +70,8 @@ def test_the_task_follows_from_the_classes_unless_it_is_given():
 def test_a_task_that_does_not_fit_is_refused(task, names, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         task_of(task, names)
+
+
+def test_two_classes_cannot_share_a_name():
+    with pytest.raises(ValueError, match=re.escape("data.class_names has a name twice: a, a")):
+        bag_labels(table(label=[0, 1]), "label", ["a", "a"])
