@@ -1,13 +1,15 @@
 """Every option of every group composes and builds; every experiment trains a batch."""
 
+import inspect
 from pathlib import Path
 
 import pytest
 from hydra.errors import ConfigCompositionException
 
+from milpath import models
 from milpath.build import build_datamodule, build_network, build_trainer
 from milpath.configuration import CONFIG_DIR
-from milpath.protocol import compose_training
+from milpath.protocol import METHODS, compose_training
 
 GROUPS = (
     "data",
@@ -92,16 +94,23 @@ def test_every_encoder_builds(option, datamodule):
     assert option.startswith(config.model.encoder.name)
 
 
-@pytest.mark.parametrize(
-    "option", [*MODELS, *(f"attention_mil model/encoder={encoder}" for encoder in ("resnet18", "lenet5"))]
-)
-@pytest.mark.parametrize("experiment", ["panda_attention", "panda_article"])
-def test_a_recipe_takes_another_model_or_encoder(experiment, option, datamodule):
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("experiment", [option for group, option in OPTIONS if group == "experiment"])
+def test_a_recipe_takes_every_method(experiment, method):
     """What a recipe sets must not be an argument that only its own model has."""
-    words = [f"experiment={experiment}", "data=synthetic", f"model={option}"]
-    config = compose_training(" ".join(words).split())
-    network = build_network(config.model, datamodule)
-    assert config.model._target_.endswith(type(network).__name__)
+    config = compose_training(
+        [f"experiment={experiment}", *NEEDS.get(("experiment", experiment), []), *METHODS[method]]
+    )
+    arguments = {str(name) for name in config.model} - {"_target_"}
+    network = getattr(models, config.model._target_.rpartition(".")[2])
+    assert arguments <= set(inspect.signature(network).parameters)
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "lenet5"])
+@pytest.mark.parametrize("experiment", ["panda_attention", "panda_article"])
+def test_a_recipe_takes_another_encoder(experiment, encoder, datamodule):
+    config = compose_training([f"experiment={experiment}", "data=synthetic", f"model/encoder={encoder}"])
+    assert build_network(config.model, datamodule).tile_encoder.name == encoder
 
 
 @pytest.mark.parametrize("option", ["default", "cpu", "demo", "ddp"])

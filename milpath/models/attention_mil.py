@@ -18,7 +18,8 @@ class AttentionMIL(MILNetwork):
         encoder: Name of an encoder, or a mapping of its name and arguments.
         gated: Whether attention has the sigmoid gate.
         num_outputs: Number of logits.
-        attention_dim: Width of the hidden layer of the attention.
+        attention_dim: Width of the hidden layer of the attention; None for 128, or the width of the embedding where that
+            is less. Both are the paper's choices (64 on embeddings of 64 for the classic sets).
 
     References:
         Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, eq. 7-9.
@@ -36,13 +37,14 @@ class AttentionMIL(MILNetwork):
         encoder: EncoderSpec = "tile_cnn",
         gated: bool = False,
         num_outputs: int = 1,
-        attention_dim: int = 128,
+        attention_dim: int | None = None,
     ) -> None:
         super().__init__(encoder, num_outputs)
         self.gated = gated
         self.attention_dim = attention_dim
-        self.attention_pooling = AttentionPooling(self.tile_encoder.embedding_dim, attention_dim, gated)
-        self.classification_layer = nn.Linear(self.tile_encoder.embedding_dim, num_outputs)
+        embedding_dim = self.tile_encoder.embedding_dim
+        self.attention_pooling = AttentionPooling(embedding_dim, attention_dim or min(128, embedding_dim), gated)
+        self.classification_layer = nn.Linear(embedding_dim, num_outputs)
 
     def aggregate(self, embeddings: Tensor, mask: Tensor | None = None) -> MILOutput:
         mask = full_mask(embeddings, mask)
