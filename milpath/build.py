@@ -81,7 +81,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         network,
         class_names=datamodule.class_names,
         task=datamodule.task,
-        optimizer=_instantiate(config.optimizer),
+        optimizer=_optimizer(config.optimizer),
         scheduler=_instantiate(config.scheduler),
         auxiliary_loss=_instantiate(config.auxiliary_loss),
         class_weights=weights,
@@ -118,6 +118,19 @@ def build_trainer(config: DictConfig) -> Trainer:
     )
 
 
+def _optimizer(config: DictConfig) -> Any:
+    """Return what makes an optimizer, tried on a parameter: a value it refuses is said before the training begins."""
+    make = _instantiate(config)
+    try:
+        make([torch.nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError) as error:
+        values = ", ".join(
+            f"optimizer.{name}={value}" for name, value in config.items() if not str(name).startswith("_")
+        )
+        raise ValueError(f"{config._target_} does not take its values ({error}): {values}") from None
+    return make
+
+
 def _options() -> list[str]:
     """Return the names of the options that every data set has."""
     return [name for name in inspect.signature(BagDataModule).parameters if name != "source"]
@@ -137,6 +150,8 @@ def _instantiate(config: DictConfig | Mapping[str, Any] | None, **arguments: Any
     try:
         return instantiate(config, **arguments, _convert_="all")
     except InstantiationException as error:
+        if isinstance(error.__cause__, TypeError):
+            raise ValueError(f"{target} does not take its arguments: {error.__cause__}") from error.__cause__
         if error.__cause__ is not None and not isinstance(error.__cause__, ImportError):
             raise error.__cause__ from None
         raise ValueError(f"{target}: {error}") from None

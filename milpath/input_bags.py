@@ -51,8 +51,7 @@ def open_input(
             failures = build_tile_store(path, bags, _tile_size(tiling, path))
             write_failures(failures, failed)
     else:
-        _cut(path, tiling, bags, num_workers, overwrite, labels, masks)
-        write_failures(read_failures(bags / "failures.csv"), failed)
+        _cut(path, tiling, bags, failed, num_workers, overwrite, labels, masks)
     return BagStore.open(bags), read_failures(failed)
 
 
@@ -68,6 +67,7 @@ def _cut(
     path: Path,
     tiling: Mapping[str, Any],
     bags: Path,
+    failed: Path,
     num_workers: int | None,
     overwrite: bool,
     labels: str | None,
@@ -78,8 +78,9 @@ def _cut(
     summary = build_slide_store(
         path, bags, options, labels=labels, masks=masks, num_workers=num_workers, on_error="skip", overwrite=overwrite
     )
+    write_failures(dict(summary.failures), failed)
     if not summary.has_store:
         slide, reason = next(iter(summary.failures.items()))
         raise ValueError(
-            f"none of the {summary.num_slides} slides at {path} could be read (first: {slide!r}: {reason})"
+            f"none of the {summary.num_slides} slides at {path} could be read, see {failed} (first: {slide!r}: {reason})"
         )

@@ -225,8 +225,10 @@ def test_a_blank_slide_alone_is_one_line(cutting, tmp_path, run_here):
     status, message = run_here("milpath.predict", *words, cwd=tmp_path)
     assert status == 1
     assert re.fullmatch(
-        r"ValueError: none of the 1 slides at .* could be read \(first: 'blank': .* is blank.*\)\n", message
+        r"ValueError: none of the 1 slides at .* could be read, see .*failures.csv \(first: 'blank': .* is blank.*\)\n",
+        message,
     )
+    assert "blank,blank.tiff is blank" in (tmp_path / "out/failures.csv").read_text()
 
 
 def test_a_bag_of_one_tile_has_all_its_attention_there(output):

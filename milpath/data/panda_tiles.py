@@ -76,17 +76,21 @@ class PandaTiles:
             "on_mismatch": self.on_mismatch,
         }
 
+    def label_table(self) -> pd.DataFrame:
+        """Return the rows of the slides that have all their tiles; no tile is decoded."""
+        with open_tile_files(self.tiles) as files:
+            return self._match(tiles_by_slide(files.names(), self.tiles))
+
     def write(self, writer: BagStoreWriter) -> None:
         """Decode every slide that the table names into a store.
 
         Raises:
             ValueError: If a file is damaged or of another size, or slides and table do not match.
         """
-        table = read_table(self.labels, what="label table")
         writer.extra["tiling"] = {"rule": "darkest", "tile_size": self.tile_size, "num_tiles": self.num_tiles}
         with open_tile_files(self.tiles) as files:
             found = tiles_by_slide(files.names(), self.tiles)
-            table = self._match(table, found)
+            table = self._match(found)
             writer.expected_bags = len(table)
             decoded = map_in_threads(lambda image_id: self._decode(files, found[image_id]), table["bag_id"])
             for (image_id, labels), tiles in zip(labelled_bags(table), decoded, strict=True):
@@ -102,8 +106,9 @@ class PandaTiles:
             ]
         )
 
-    def _match(self, table: pd.DataFrame, found: dict[str, dict[int, str]]) -> pd.DataFrame:
+    def _match(self, found: dict[str, dict[int, str]]) -> pd.DataFrame:
         """Return the rows of the slides that have all their tiles."""
+        table = read_table(self.labels, what="label table")
         wanted = set(range(self.num_tiles))
         partial = [name for name in table["bag_id"] if name in found and not wanted <= set(found[name])]
         gaps = [f"'{name}_{min(wanted - set(found[name]))}.png'" for name in partial[:1]]

@@ -1,6 +1,8 @@
 """What a data set is to the library: something that can describe itself and write itself into a bag store."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+import pandas as pd
 
 from milpath.data.bag_store_writer import BagStoreWriter
 
@@ -19,4 +21,13 @@ class BagSource(Protocol):
 
     def write(self, writer: BagStoreWriter) -> None:
         """Add every bag to a store."""
+        ...
+
+
+@runtime_checkable
+class LabelledSource(BagSource, Protocol):
+    """A data set whose labels are known before its bags are read, which may take an hour and gigabytes."""
+
+    def label_table(self) -> pd.DataFrame:
+        """Return `bag_id` and the columns of the labels, a row a bag of the store."""
         ...

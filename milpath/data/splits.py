@@ -107,14 +107,19 @@ def hold_out_validation(
     return result
 
 
-def _strata(bags: pd.DataFrame, labels: np.ndarray, stratify_by: Sequence[str]) -> np.ndarray:
-    """Return codes `(bags, 2)`: label with the other columns, and the label alone."""
+def require_columns(bags: pd.DataFrame, stratify_by: Sequence[str]) -> None:
+    """Refuse to stratify by columns that are not there."""
     missing = [name for name in stratify_by if name not in bags.columns]
     if missing:
         raise ValueError(
             f"data.stratify_by names {missing[0]!r}, which the data do not have; they have {', '.join(bags.columns)}; "
             "name one of these, or set data.stratify_by=[]"
         )
+
+
+def _strata(bags: pd.DataFrame, labels: np.ndarray, stratify_by: Sequence[str]) -> np.ndarray:
+    """Return codes `(bags, 2)`: label with the other columns, and the label alone."""
+    require_columns(bags, stratify_by)
     names = pd.Series(labels).astype(str)
     for column in stratify_by:
         # An empty cell is a stratum like any other.

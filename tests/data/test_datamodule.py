@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from milpath.data.datamodule import BagDataModule
+from milpath.data.panda_tiles import PandaTiles
 from milpath.data.stored_bags import StoredBags
 from milpath.data.synthetic import SyntheticBags
 
@@ -159,6 +160,25 @@ def test_the_hash_of_the_labels_changes_with_a_label(datamodule, make_store):
     other = BagDataModule(StoredBags(path))
     other.setup()
     assert other.description["labels_sha256"] != one
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "isup"}, "label 6 of slide"),
+        ({"stratify_by": ["laboratory"]}, "data.stratify_by names 'laboratory'"),
+    ],
+)
+def test_bad_labels_are_found_before_a_tile_is_decoded(synthetic_folder, tmp_path, options, message):
+    table = pd.read_csv(synthetic_folder / "train.csv")
+    if "target" in options:
+        table.loc[2, "isup_grade"] = 6
+    table.to_csv(tmp_path / "train.csv", index=False)
+    source = PandaTiles(synthetic_folder / "train", tmp_path / "train.csv", num_tiles=4, tile_size=32)
+    data = BagDataModule(source, stores_dir=str(tmp_path / "stores"), **({"target": "malignant"} | options))
+    with pytest.raises(ValueError, match=message):
+        data.setup()
+    assert not [path for path in (tmp_path / "stores").iterdir() if path.is_dir()]
 
 
 def test_one_class_in_a_split_is_said(datamodule, tmp_path, caplog):

@@ -65,7 +65,8 @@ class TileCNN(nn.Module):
         if tiles.shape[1:] != (3, self.tile_size, self.tile_size):
             raise ValueError(
                 f"tile_cnn was built for 3 x {self.tile_size} x {self.tile_size} tiles, not "
-                f"{' x '.join(map(str, tiles.shape[1:]))}; set model.encoder.tile_size"
+                f"{' x '.join(map(str, tiles.shape[1:]))}; train one with model.encoder.tile_size, or give it tiles of "
+                f"{self.tile_size} px (data.tile_size)"
             )
         maps = F.relu(F.max_pool2d(self.conv1(self.normalise(tiles)), 2))
         maps = F.relu(F.max_pool2d(self.conv2(maps), 2))
