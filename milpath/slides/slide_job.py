@@ -11,6 +11,8 @@ from milpath.slides.options import TileOptions
 # A finished slide is two files beside each other: its tiles, and all else. The second one says that it is finished.
 TILES_SUFFIX, RECORD_SUFFIX = ".npy", ".zip"
 RECORD, ROWS, PICTURE = "record.json", "tiles.csv", "overview.jpg"
+# What a process that cuts slides says before it answers for the first of them.
+READY = b"ready\n"
 
 
 class OutputError(Exception):

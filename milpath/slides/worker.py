@@ -1,4 +1,4 @@
-"""A process that cuts slides: reads a `SlideJob` a line, answers a line of JSON.
+"""A process that cuts slides: says that it is ready, then reads a `SlideJob` a line and answers a line of JSON.
 
 A process of its own is what a damaged slide may crash or hang without harm to the others. It is started as a program, not
 forked, so it holds neither torch nor the memory of its parent, and it takes nothing from the parent but text.
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from milpath.slides.bag_files import write_slide_bag
-from milpath.slides.slide_job import OutputError, SlideJob
+from milpath.slides.slide_job import READY, OutputError, SlideJob
 
 # What a decoder that was lied to may ask for. Far above what cutting takes, far below what stops a machine.
 _MAX_ADDRESS_SPACE = 8 << 30
@@ -29,6 +29,8 @@ def main() -> None:
     if soft == resource.RLIM_INFINITY:
         resource.setrlimit(resource.RLIMIT_AS, (_MAX_ADDRESS_SPACE, hard))
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    answers.write(READY.decode())
+    answers.flush()
     for line in sys.stdin:
         answers.write(json.dumps(answer(SlideJob.from_json(line))) + "\n")
         answers.flush()

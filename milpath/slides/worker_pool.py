@@ -14,10 +14,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from milpath.slides.slide_job import OutputError, SlideJob
+from milpath.slides.slide_job import READY, OutputError, SlideJob
 
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 _MAX_ANSWER = 1 << 16
+# A process loads its libraries while it holds its first slide, on a busy disk for long; that is not the slide's fault.
+_MAX_START_SECONDS = 120.0
 
 
 class Answer(NamedTuple):
@@ -48,6 +50,7 @@ class Worker:
     def __init__(self) -> None:
         self.job: SlideJob | None = None
         self.alive = True
+        self._begun = False
         self._since = 0.0
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         paths = [str(_PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -59,6 +62,7 @@ class Worker:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "milpath.slides.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment,
+            bufsize=0,  # what lay in a buffer here no selector would see
         )  # fmt: skip
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -67,7 +71,14 @@ class Worker:
     @property
     def seconds(self) -> float:
         """How long it has been at its slide."""
-        return time.monotonic() - self._since
+        return time.monotonic() - self._since - (0 if self._begun else _MAX_START_SECONDS)
+
+    def begins(self) -> bool:
+        """Take the word of a process that it has started, if this is it; the time of its first slide counts from there."""
+        if self._begun:
+            return False
+        self._begun, self._since = True, time.monotonic()
+        return self.answers.readline(_MAX_ANSWER) == READY
 
     def give(self, job: SlideJob) -> None:
         """Hand a slide over."""
@@ -158,7 +169,7 @@ def _answers(workers: Sequence[Worker], max_seconds: float | None) -> list[tuple
             selector.register(worker.answers, selectors.EVENT_READ, worker)
         left = None if max_seconds is None else max(0.0, max_seconds - max(worker.seconds for worker in workers))
         ready: list[Worker] = [key.data for key, _ in selector.select(left)]
-    done = [(worker, worker.finish()) for worker in ready]
+    done = [(worker, worker.finish()) for worker in ready if not worker.begins()]
     if max_seconds is not None:
         late = [worker for worker in workers if worker not in ready and worker.seconds >= max_seconds]
         done += [(worker, worker.give_up(max_seconds)) for worker in late]

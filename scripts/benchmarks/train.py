@@ -34,9 +34,7 @@ PANDA_BAGS = 10_616
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--bags", type=int, default=64, help="bags of an epoch; for loops of one bag a quarter of them"
-    )
+    parser.add_argument("--bags", type=int, default=64, help="bags of an epoch; for loops of one bag a quarter of them")
     parser.add_argument("--repeats", type=int, default=3, help="timed epochs of each alternative")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -73,7 +71,8 @@ def steps(datamodule: BagDataModule, lightning: float, options: argparse.Namespa
         "article": article_epoch(encoded, split.labels[:few], device, passes=3),
         "reference": article_epoch(encoded, split.labels[:few], device, passes=1),
         "plain loop": plain_epoch(datamodule, device, options.precision),
-        "milpath": lightning_epoch(datamodule, options),
+        "milpath": lightning_epochs(datamodule, options, 1),
+        "milpath, two epochs": lightning_epochs(datamodule, options, 2),
     }
     # As the system hands memory out first: what is kept once also helps those who come later.
     usual = kept = turns(epochs, options.repeats)
@@ -96,11 +95,16 @@ def steps(datamodule: BagDataModule, lightning: float, options: argparse.Namespa
         value = speedup(usual["article"], usual["milpath"])
         unkept = num_bags / median(usual["milpath"])
         records.append(record("milpath, nobody keeps memory", unkept, "bags/s", value, "article"))
-    records.append(record("plain loop", num_bags / median(kept["plain loop"]), "bags/s"))
-    records.append(record("milpath", rate, "bags/s", speedup(kept["plain loop"], own), "plain loop"))
+    # A run starts once and has many epochs: its second is what the others are compared with from here on.
+    later = [two - one for one, two in zip(own, kept["milpath, two epochs"], strict=True)]
+    rate = num_bags / median(later)
+    plain = kept["plain loop"]
+    records.append(record("plain loop", num_bags / median(plain), "bags/s"))
+    records.append(record("milpath, a later epoch", rate, "bags/s", speedup(plain, later), "plain loop"))
+    records.append(record("start of a fit", median(own) - median(later), "s"))
     share = lightning * rate / options.batch_size
     records.append(record("Lightning's own time a step", 1000 * lightning, "ms", share, "milpath's step"))
-    waiting = 1 - 1 / speedup(own, resident_epoch(datamodule, options))
+    waiting = 1 - 1 / speedup(later, resident_epoch(datamodule, options))
     records.append(record("an epoch's share of loading and Lightning", 100 * waiting, "%", None, "one batch repeated"))
     records.append(record(f"an epoch of {PANDA_BAGS:,} bags at this rate", PANDA_BAGS / rate, "s"))
     return records + limits(rate, options)
@@ -175,7 +179,7 @@ def train_step(network, optimizer, batch, precision: str) -> None:
     optimizer.step()
 
 
-def lightning_epoch(datamodule: BagDataModule, options: argparse.Namespace):
+def lightning_epochs(datamodule: BagDataModule, options: argparse.Namespace, number: int):
     network = AttentionMIL().to(memory_format=torch.channels_last)
     if options.compile:
         network.compile()
@@ -187,7 +191,8 @@ def lightning_epoch(datamodule: BagDataModule, options: argparse.Namespace):
     )
 
     def epoch() -> None:
-        make_trainer(options.device, options.precision).fit(classifier, datamodule.train_dataloader())
+        trainer = make_trainer(options.device, options.precision, max_epochs=number)
+        trainer.fit(classifier, datamodule.train_dataloader())
 
     return epoch
 
