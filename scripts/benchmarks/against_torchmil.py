@@ -1,6 +1,6 @@
 """The same feature bags through torchmil (its ABMIL, its collate function, its Trainer) and through this library.
 
-Both train five epochs and validate after each, on the same bags with equal layers, batch size and optimizer; those of torchmil
+Both train five epochs and validate after each, on the same bags with equal layers, batch size and optimizer; torchmil's
 lie in memory, this library reads its own from a store. torchmil is no dependency: without it there is no row.
 """
 
