@@ -124,9 +124,8 @@ def _optimizer(config: DictConfig) -> Any:
     try:
         make([torch.nn.Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:
-        values = ", ".join(
-            f"optimizer.{name}={value}" for name, value in config.items() if not str(name).startswith("_")
-        )
+        names = [name for name in map(str, config) if not name.startswith("_")]
+        values = ", ".join(f"optimizer.{name}={config[name]}" for name in names)
         raise ValueError(f"{config._target_} does not take its values ({error}): {values}") from None
     return make
 
