@@ -85,6 +85,8 @@ def quieten_frameworks() -> None:
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # no validation split
     # What this library logs is the value of all processes already: tests/test_ddp.py compares it with one process.
     warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\('(train|val)/")
+    # A run that goes on; anything else in the folder was refused before.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
 
 

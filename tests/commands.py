@@ -1,9 +1,15 @@
 """How tests run commands as a user does."""
 
+import importlib
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 # A run of seconds: few small slides, a narrow network.
 SMALL_RUN = [
@@ -44,3 +50,30 @@ def milpath(command: str, *words: str, cwd: Path, check: bool = True) -> subproc
     if check:
         assert result.returncode == 0, result.stderr[-3000:]
     return result
+
+
+def here(module: str, *words: str, cwd: Path) -> int:
+    """Run the `main` of a command in this process, which has its imports already; returns the exit status."""
+    with pytest.MonkeyPatch.context() as patch, logging_as_before():
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", [module, *words])
+        try:
+            importlib.import_module(module).main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+    return 0
+
+
+@contextmanager
+def logging_as_before() -> Iterator[None]:
+    """Take away what Hydra sets up for logging: a process of a user ends with its command, this one goes on."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        for handler in root.handlers:
+            if handler not in handlers:
+                handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)

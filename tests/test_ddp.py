@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from milpath.models import load_network
-from tests.commands import DDP, DETERMINED_RUN, milpath
+from tests.commands import DDP, DETERMINED_RUN, here, milpath
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ddp")
-    milpath("train", *DETERMINED_RUN, "run_name=one", "data.batch_size=6", cwd=folder)
+    here("milpath.train", *DETERMINED_RUN, "run_name=one", "data.batch_size=6", cwd=folder)
     return folder
 
 
@@ -26,18 +26,15 @@ def results(folder: Path, name: str) -> tuple[dict, pd.DataFrame]:
     return json.loads((run_dir / "metrics.json").read_text()), pd.read_csv(run_dir / "predictions.csv")
 
 
-@pytest.mark.parametrize(("devices", "batch_size"), [(2, 3), (3, 2)])
-def test_training_on_many_processes_equals_one_with_the_batch_of_all(workplace, devices, batch_size):
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "milpath.train"]
+LIGHTNING = [sys.executable, "-m", "milpath.train"]
+
+
+@pytest.mark.parametrize(("command", "devices", "batch_size"), [(TORCHRUN, 2, 3), (LIGHTNING, 3, 2)])
+def test_training_on_many_processes_equals_one_with_the_batch_of_all(workplace, command, devices, batch_size):
     name = f"train_{devices}"
-    result = milpath(
-        "train",
-        *DETERMINED_RUN,
-        *DDP,
-        f"trainer.devices={devices}",
-        f"data.batch_size={batch_size}",
-        f"run_name={name}",
-        cwd=workplace,
-    )
+    words = [*DETERMINED_RUN, *DDP, f"trainer.devices={devices}", f"data.batch_size={batch_size}", f"run_name={name}"]
+    result = subprocess.run([*command, *words], cwd=workplace, check=True, capture_output=True, text=True)
     for checkpoint in ("last.ckpt", "best.ckpt"):
         one, many = (load_network(workplace / "runs" / run / "checkpoints" / checkpoint) for run in ("one", name))
         torch.testing.assert_close(many.state_dict(), one.state_dict(), atol=1e-5, rtol=1e-5)
@@ -69,19 +66,3 @@ def test_evaluation_counts_every_bag_once_and_gives_equal_numbers(workplace, dev
     ]
     np.testing.assert_allclose(*attention, atol=1e-6)
     pd.testing.assert_frame_equal(many_predictions, one_predictions, atol=1e-6, rtol=0)
-
-
-def test_torchrun_trains_too(workplace):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "-m",
-        "milpath.train",
-    ]
-    words = [*DETERMINED_RUN, *DDP, "trainer.devices=2", "data.batch_size=3", "run_name=torchrun"]
-    subprocess.run([*command, *words], cwd=workplace, check=True, capture_output=True)
-    one, many = (load_network(workplace / f"runs/{run}/checkpoints/last.ckpt") for run in ("one", "torchrun"))
-    torch.testing.assert_close(many.state_dict(), one.state_dict(), atol=1e-5, rtol=1e-5)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from milpath.models import load_card, load_network
-from tests.commands import SMALL_RUN, milpath
+from tests.commands import SMALL_RUN, here, milpath
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_weights_of_the_unin
     if timed:
         words += ["callbacks.timed_checkpoint.train_time_interval.minutes=0.00001"]
     if not (workplace / "runs/whole").exists():
-        milpath("train", *words, "run_name=whole", cwd=workplace)
+        here("milpath.train", *words, "run_name=whole", cwd=workplace)
     process = subprocess.Popen(
         [sys.executable, "-m", "milpath.train", *words, f"run_name={name}"],
         cwd=workplace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -110,7 +110,7 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_weights_of_the_unin
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (workplace / "runs" / name / "metrics.json").exists()
-    milpath("train", *words, f"run_name={name}", "resume_from=auto", cwd=workplace)
+    here("milpath.train", *words, f"run_name={name}", "resume_from=auto", cwd=workplace)
     for checkpoint in ("last.ckpt", "best.ckpt"):
         whole, resumed = (weights(workplace / "runs" / run / "checkpoints" / checkpoint) for run in ("whole", name))
         torch.testing.assert_close(resumed, whole, atol=0, rtol=0)

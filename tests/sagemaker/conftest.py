@@ -11,6 +11,7 @@ from moto import mock_aws
 
 from milpath.models import AttentionMIL, save_network
 from milpath.sagemaker.serve import Endpoint
+from tests.commands import logging_as_before
 from tests.sagemaker.request_bodies import TILE_SIZE
 
 # Programs that tests start; importing them here would be an error or do nothing.
@@ -120,10 +121,11 @@ def command(monkeypatch, capsys):
     def run(module, *words):
         monkeypatch.setattr(sys, "argv", [module.__name__, *words])
         status = 0
-        try:
-            module.main()
-        except SystemExit as stopped:
-            status = stopped.code
+        with logging_as_before():
+            try:
+                module.main()
+            except SystemExit as stopped:
+                status = stopped.code
         output, errors = capsys.readouterr()
         return status, output, errors
 
