@@ -10,7 +10,7 @@ import pytest
 # and sums come out equal to the last bit whichever process makes them.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from tests.commands import here  # noqa: E402
+from tests.commands import here
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
