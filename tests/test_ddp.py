@@ -1,6 +1,7 @@
 """Several processes for real give the numbers of one."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_training_on_many_processes_equals_one_with_the_batch_of_all(workplace, 
 def test_evaluation_counts_every_bag_once_and_gives_equal_numbers(workplace, devices):
     checkpoint = workplace / "runs/one/checkpoints/best.ckpt"
     name = f"evaluate_{devices}"
-    words = [f"checkpoint={checkpoint}", "splits=[train,val,test]", "report=false"]
+    words = [f"checkpoint={checkpoint}", "splits=[train,val,test]", f"report={devices == 2}"]
     milpath("evaluate", *words, *DDP, f"trainer.devices={devices}", f"run_name={name}", cwd=workplace)
     one_metrics, one_predictions = results(workplace, "one")
     many_metrics, many_predictions = results(workplace, name)
@@ -66,3 +67,14 @@ def test_evaluation_counts_every_bag_once_and_gives_equal_numbers(workplace, dev
     ]
     np.testing.assert_allclose(*attention, atol=1e-6)
     pd.testing.assert_frame_equal(many_predictions, one_predictions, atol=1e-6, rtol=0)
+    if devices == 2:
+        here("milpath.evaluate", *words, "trainer.accelerator=cpu", "run_name=evaluate_1", cwd=workplace)
+        assert reported(workplace, name) == reported(workplace, "evaluate_1")
+
+
+def reported(folder: Path, name: str) -> list[str]:
+    """Return the numbers of a report as a person reads them: headline and tables."""
+    page = (folder / "runs" / name / "report.html").read_text().partition('<section id="run"')[0]
+    cells = re.findall(r"<(dt|dd|th|td)\b[^>]*>(.*?)</\1>", page, re.DOTALL)
+    assert len(cells) > 20
+    return [text for _, text in cells]
