@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.data.datamodule import BagDataModule
+from milpath.models.encoders.linear import LinearEncoder
 from milpath.models.network import MILNetwork
 from milpath.models.task import num_outputs_for
 from milpath.training.classifier import MILClassifier
@@ -44,14 +45,12 @@ def build_network(config: DictConfig, datamodule: BagDataModule) -> MILNetwork:
     encoder = cast(dict[str, Any], OmegaConf.to_container(config.encoder, resolve=True))
     if encoder["name"] == "linear":
         encoder["num_features"] = encoder["num_features"] or datamodule.tile_shape[0]
-        config = OmegaConf.merge(config, {"encoder": encoder})  # type: ignore[assignment]
     elif encoder.get("tile_size", 0) is None:
         encoder["tile_size"] = datamodule.tile_shape[0]
-        config = OmegaConf.merge(config, {"encoder": encoder})  # type: ignore[assignment]
-    network: MILNetwork = _instantiate(config, **arguments)
+    network: MILNetwork = _instantiate(config, encoder=encoder, **arguments)
     if datamodule.statistics is not None:
         mean, std = (torch.from_numpy(values) for values in datamodule.statistics.as_pair())
-        network.tile_encoder.network.set_statistics(mean, std)  # type: ignore[operator]
+        cast(LinearEncoder, network.tile_encoder.network).set_statistics(mean, std)
         datamodule.statistics = None
     return network.to(memory_format=torch.channels_last)
 

@@ -69,7 +69,8 @@ def run(config: DictConfig) -> "Metrics":
 def _data_config(config: DictConfig, card: "Card") -> DictConfig:
     """Return the data asked for, else those of the run that wrote the checkpoint."""
     if config.data:
-        return config.data  # type: ignore[no-any-return]
+        given: DictConfig = config.data
+        return given
     stored: dict[str, Any] = dict(card.data)
     target = str(stored.get("_target_", ""))
     if target not in {f"milpath.data.{name}" for name in SOURCES}:

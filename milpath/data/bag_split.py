@@ -1,11 +1,14 @@
 """The bags of one split, gathered into batches."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
+import pandas as pd
 
 from milpath.data.bag import Bag, BagBatch, as_batch, collate_bags, empty_batch, fresh_buffer
 from milpath.data.bag_store import BagStore
+from milpath.data.splits import SPLITS
 
 
 class BagSplit:
@@ -23,6 +26,20 @@ class BagSplit:
         self.labels = labels
         self.bag_ids: list[str] = store.bags["bag_id"].iloc[indices].tolist()
         self.lengths = store.num_tiles[indices]
+
+    @classmethod
+    def of(cls, store: BagStore, table: pd.DataFrame, split: str) -> Self:
+        """Return the bags of a split of a table with `index`, `label` and `split`.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        rows = table[table["split"] == split]
+        if rows.empty:
+            found = ", ".join(name for name in SPLITS if (table["split"] == name).any()) or "none"
+            way_out = "check data.num_folds, data.val_fraction and data.splits"
+            raise ValueError(f"the {split} split is empty: the data have {found}; {way_out}")
+        return cls(store, rows["index"].to_numpy(), rows["label"].to_numpy())
 
     def __len__(self) -> int:
         return len(self.indices)

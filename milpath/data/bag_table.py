@@ -10,7 +10,7 @@ import pandas as pd
 
 from milpath.data.bag_lists import bag_groups, excluded_bags
 from milpath.data.split_file import read_split
-from milpath.data.splits import SPLITS, hold_out_validation, make_splits, require_columns
+from milpath.data.splits import SPLITS, hold_out_validation, make_splits
 from milpath.data.targets import bag_labels
 
 _log = logging.getLogger(__name__)
@@ -31,17 +31,6 @@ class SplitOptions:
     exclude: Sequence[str] = ()
     max_bags: int | None = None
     max_bags_per_class: int | None = None
-
-
-def require_labels(bags: pd.DataFrame, target: str, class_names: Sequence[str] | None, options: SplitOptions) -> None:
-    """Refuse a table that `label_and_split` will refuse for its labels or columns.
-
-    Raises:
-        ValueError: If labels are missing, no whole numbers or out of range, or a column is missing.
-    """
-    table = bags[~bags["bag_id"].isin(excluded_bags(options.exclude, bags["bag_id"].tolist()))]
-    bag_labels(table.reset_index(drop=True), target, class_names)
-    require_columns(table, options.stratify_by)
 
 
 def label_and_split(

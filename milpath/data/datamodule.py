@@ -1,6 +1,7 @@
 """Bags for training and evaluation: from a source over its store to batches on the device."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -10,20 +11,14 @@ from milpath.data.augmentation import TileAugmentation
 from milpath.data.bag_lists import group_of_each_bag, listed
 from milpath.data.bag_split import BagSplit
 from milpath.data.bag_store import BagStore
-from milpath.data.bag_table import (
-    SplitOptions,
-    hash_of_labels,
-    label_and_split,
-    require_labels,
-    require_two_classes,
-    warn_of_one_class,
-)
+from milpath.data.bag_table import SplitOptions, hash_of_labels, label_and_split, require_two_classes, warn_of_one_class
 from milpath.data.batch_plan import EvaluationPlan, TrainingPlan, require_at_least
 from milpath.data.device_cache import DeviceCache
 from milpath.data.encoded_store import open_or_encode
+from milpath.data.label_check import require_labels
 from milpath.data.loader import BagLoader
 from milpath.data.preparation import Preparation
-from milpath.data.source import BagSource, LabelledSource
+from milpath.data.source import BagSource
 from milpath.data.splits import SPLITS
 from milpath.data.standardization import FeatureStatistics, fit_statistics
 from milpath.data.store_build import open_or_build
@@ -126,9 +121,11 @@ class BagDataModule(LightningDataModule):
         """Build the store if need be, and split; a second call does nothing."""
         if self._store is not None:
             return
-        store = open_or_build(self.source, self.stores_dir, check=self._check_labels)
-        options = self._split_options
-        self.label_frame, self.class_names = label_and_split(store.bags, self.target, self._class_names, options)
+        check = partial(require_labels, self.source, self.target, self._class_names, self._split_options)
+        store = open_or_build(self.source, self.stores_dir, check)
+        self.label_frame, self.class_names = label_and_split(
+            store.bags, self.target, self._class_names, self._split_options
+        )
         self.task = task_of(self._task, self.class_names)
         if len(store.tile_shape) == 1 and self.augmentation.kind != "none":
             raise ValueError(f"data.augmentation={self.augmentation.kind} is for images; these are features")
@@ -138,11 +135,6 @@ class BagDataModule(LightningDataModule):
             training = self.label_frame.loc[self.label_frame["split"] == "train", "index"].to_numpy()
             self.statistics = fit_statistics(store, training)
         self._store = self.tile_store = store
-
-    def _check_labels(self) -> None:
-        """Say what is wrong with the labels before the bags are read."""
-        if isinstance(self.source, LabelledSource):
-            require_labels(self.source.label_table(), self.target, self._class_names, self._split_options)
 
     def encode_with(self, encoder: TileEncoder) -> None:
         """Load features of a frozen encoder instead of tiles from now on, computed once and kept on disk.
@@ -255,8 +247,4 @@ class BagDataModule(LightningDataModule):
 
     def _bags(self, split: str) -> BagSplit:
         """Return the bags of a split, or say why there are none."""
-        rows = self.label_frame[self.label_frame["split"] == split]
-        if rows.empty:
-            way_out = "check data.num_folds, data.val_fraction and data.splits"
-            raise ValueError(f"the {split} split is empty: the data have {', '.join(self.splits) or 'none'}; {way_out}")
-        return BagSplit(self.store, rows["index"].to_numpy(), rows["label"].to_numpy())
+        return BagSplit.of(self.store, self.label_frame, split)

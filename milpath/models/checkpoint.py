@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from milpath.models.description import build_described, describe_network
+from milpath.models.network import MILNetwork
 from milpath.models.task import TASKS, num_outputs_for
 
 __all__ = [
@@ -147,7 +148,7 @@ def load_card(path: str | Path) -> Card:
     return _card_of(read_checkpoint(path), path)
 
 
-def load_network(path: str | Path) -> nn.Module:
+def load_network(path: str | Path) -> MILNetwork:
     """Return the network of a checkpoint in evaluation mode, on the CPU.
 
     Nothing in the file is executed and nothing is downloaded: tensors and plain values are read, and the class is looked up

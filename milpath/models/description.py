@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from milpath.models.network import MILNetwork
+
 
 def describe_network(network: nn.Module) -> dict[str, Any]:
     """Return name and arguments from which the network can be built again.
@@ -43,7 +45,7 @@ def plain(value: Any, where: str) -> Any:
     )
 
 
-def build_described(description: Any, weights: Mapping[str, Tensor]) -> nn.Module:
+def build_described(description: Any, weights: Mapping[str, Tensor]) -> MILNetwork:
     """Return a network from its description with some weights; nothing is downloaded and no other file is read.
 
     A trial network without memory is compared with the weights before the real one is made, so that a description cannot
@@ -78,12 +80,12 @@ def build_described(description: Any, weights: Mapping[str, Tensor]) -> nn.Modul
     return network
 
 
-def _networks() -> dict[str, type[nn.Module]]:
+def _networks() -> dict[str, type[MILNetwork]]:
     """Return the networks of this library by name."""
     from milpath import models
 
     found = {name: getattr(models, name) for name in models.__all__}
-    return {name: item for name, item in found.items() if isinstance(item, type) and issubclass(item, nn.Module)}
+    return {name: item for name, item in found.items() if isinstance(item, type) and issubclass(item, MILNetwork)}
 
 
 def _require_fit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:

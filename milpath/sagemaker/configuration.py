@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose
 from hydra.core.config_store import ConfigStore
@@ -83,7 +83,7 @@ _store.store(name=f"{SCORE}_schema", node=ScoreConfig)
 
 def settings_of(config: DictConfig) -> JobSettings:
     """Return the checked `sagemaker` group of a configuration."""
-    return JobSettings.of(OmegaConf.to_container(config.sagemaker, resolve=True))  # type: ignore[arg-type]
+    return JobSettings.of(cast(dict[str, Any], OmegaConf.to_container(config.sagemaker, resolve=True)))
 
 
 def job_overrides(words: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 MEBIBYTE = 2**20
 _PREFIX = "MILPATH_"
@@ -41,7 +42,7 @@ class Limits:
             >>> Limits.from_environment({"MILPATH_MAX_TILES": "100"}).max_tiles
             100
         """
-        values: dict[str, int | str] = {}
+        values: dict[str, Any] = {}
         for item in fields(cls):
             name = _PREFIX + item.name.upper()
             if (value := environment.get(name)) is None:
@@ -52,4 +53,4 @@ class Limits:
                 values[item.name] = int(value)
             else:
                 raise ValueError(f"{name}={value} must be a whole number above 0")
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**values)

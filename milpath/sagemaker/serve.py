@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from milpath.models.checkpoint import Card, load_card, load_network
 from milpath.models.task import class_probabilities
@@ -35,9 +34,9 @@ class Endpoint:
     def __init__(self, path: str | Path, limits: Limits | None = None) -> None:
         self.card: Card = load_card(path)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network: nn.Module = load_network(path).to(self.device)
+        self.network = load_network(path).to(self.device)
         # However many tiles a bag has, memory holds the activations of a few.
-        self.network.tile_encoder.tile_micro_batch = _TILES_AT_A_TIME  # type: ignore[union-attr]
+        self.network.tile_encoder.tile_micro_batch = _TILES_AT_A_TIME
         self.reader = BodyReader(Form.of(self.network, self.card), self.card, limits or Limits())
 
     def answer(self, body: bytes, content_type: str, accept: str = "") -> tuple[bytes, str]:

@@ -1,7 +1,7 @@
 """The learner: trains any network that keeps the contract `forward(tiles, mask) -> MILOutput`."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from milpath.data.bag import BagBatch
 from milpath.models.checkpoint import Card, card_to_dict, describe_network
+from milpath.models.network import MILNetwork
 from milpath.models.output import MILOutput
 from milpath.models.task import class_probabilities
 from milpath.training.losses import bag_losses
@@ -167,8 +168,9 @@ class MILClassifier(LightningModule):
             output = self(batch.tiles, batch.network_mask)
             extra: Tensor | float = 0.0
         else:
-            embeddings = self.network.encode(self._as_weights(batch.tiles), batch.network_mask)  # type: ignore[operator]
-            output = self.network.aggregate(embeddings, batch.network_mask)  # type: ignore[operator]
+            network = cast(MILNetwork, self.network)  # an auxiliary loss needs its two halves
+            embeddings = network.encode(self._as_weights(batch.tiles), batch.network_mask)
+            output = network.aggregate(embeddings, batch.network_mask)
             extra = self.auxiliary_loss(self.network, embeddings, batch.mask, output, batch.labels)
         losses = bag_losses(output.logits.float(), batch.labels, self.task)
         weighted: Tensor = self.class_weights[batch.labels] * losses + extra

@@ -3,7 +3,6 @@
 import logging
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
 from typing_extensions import override
 
 _log = logging.getLogger(__name__)
@@ -18,8 +17,8 @@ class StayStopped(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+        for callback in trainer.early_stopping_callbacks:
+            if callback.wait_count >= callback.patience:
                 trainer.should_stop = True
                 if trainer.is_global_zero:
                     _log.info(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from milpath.sagemaker.configuration import job_overrides
 from milpath.sagemaker.request import training_request
@@ -44,7 +45,7 @@ def lay_out(
     interface: str = "lo",
     hyperparameters: Mapping[str, str] | None = None,
     channels: Mapping[str, Path] | None = None,
-    **settings: object,
+    **settings: Any,
 ) -> None:
     """Write what SageMaker writes into a container before it starts: configuration, channels, source."""
     shutil.rmtree(base, ignore_errors=True)
@@ -55,7 +56,7 @@ def lay_out(
         bucket="slides",
         training="s3://slides/panda",
         instance_type=INSTANCE_TYPE,
-        **settings,  # type: ignore[arg-type]
+        **settings,
     )
     request = training_request(
         job, region="eu-central-1", role="role", image="image", source=str(base / "source.tar.gz"), run_id="1"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class TileEncoder(nn.Module):
         if self.tile_micro_batch is not None and self.tile_micro_batch < 1:
             raise ValueError(f"tile_micro_batch must be null or at least 1, not {self.tile_micro_batch}")
         self.network = _build(self.name, arguments)
-        self.embedding_dim = int(self.network.embedding_dim)  # type: ignore[arg-type]
+        self.embedding_dim = cast(int, self.network.embedding_dim)
         self.takes = str(self.network.takes)
         if self.frozen:
             self.requires_grad_(False)
