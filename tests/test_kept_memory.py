@@ -40,4 +40,4 @@ def test_memory_that_was_freed_is_used_again_and_given_back_at_the_end():
     said = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True)
     outside, inside, held, afterwards = map(int, said.stdout.split())
     assert inside < outside / 4
-    assert held > 64e6 > afterwards
+    assert held > 32 << 20 > afterwards
