@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import Module
 
-from milpath.data.bag import Bag, collate_bags
 from milpath.data.bag_store import BagStore
 from milpath.models.task import class_probabilities
 
@@ -58,11 +57,12 @@ def predict_bags(
     network = network.to(device)
     ids = store.bags["bag_id"].tolist()
     for chosen in _batches(store, list(range(len(store)) if indices is None else indices), batch_size):
-        batch = collate_bags([Bag(store.read(index), 0, ids[index]) for index in chosen])
-        tiles = batch.tiles.to(device)
+        tiles = torch.from_numpy(store.read_padded(chosen)).to(device)
         tiles = tiles.permute(0, 1, 4, 2, 3).float().div_(255) if tiles.ndim == 5 else tiles.float()
+        lengths = torch.from_numpy(store.num_tiles[chosen])
+        mask = torch.arange(tiles.shape[1])[None, :] < lengths[:, None]
         with torch.inference_mode():
-            output = network(tiles, batch.mask.to(device) if batch.padded else None)
+            output = network(tiles, None if mask.all() else mask.to(device))
             probabilities = class_probabilities(output.logits.float(), task, temperature).cpu().numpy()
             attention = output.attention.float().cpu().numpy()
         for row, index in enumerate(chosen):

@@ -16,6 +16,7 @@ from milpath.input_bags import open_input
 from milpath.kept_memory import kept_memory
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
+from milpath.models.packed_linear import pack_linears
 from milpath.pictures import open_pictures
 from milpath.reports.decision import Decision, decide
 from milpath.reports.overlays import resolution_of
@@ -35,6 +36,8 @@ def run(config: DictConfig) -> int:
     output = Path(config.output)
     network, card = load_network(config.checkpoint), load_card(config.checkpoint)
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        pack_linears(network)
     decision = Decision(card.threshold, 1.0, card.defer_below)
     source = {"checkpoint": _sha256(Path(config.checkpoint)), "slides": str(Path(config.slides).absolute())}
     threshold = card.threshold if card.task == "binary" else None

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import weakref
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from milpath.data.bag import fresh_buffer
 from milpath.data.label_table import read_table
 
 FORMAT_VERSION = 1
@@ -138,6 +140,20 @@ class BagStore:
         out = np.empty((where.stop - where.start, *self.tile_shape), self.tiles.dtype)
         self.read_into(index, out)
         return out
+
+    def read_padded(self, indices: Sequence[int] | np.ndarray, pin_memory: bool = False) -> np.ndarray:
+        """Return the tiles of one or more bags, `(bags, tiles of the longest, ...)`, 0 on padding.
+
+        Args:
+            indices: Positions of the bags.
+            pin_memory: Put the tiles where a GPU can fetch them while it computes.
+        """
+        lengths = [int(self.num_tiles[index]) for index in indices]
+        tiles = fresh_buffer((len(lengths), max(lengths), *self.tile_shape), self.tiles.dtype, pin_memory)
+        for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
+            self.read_into(int(index), tiles[row, :length])
+            tiles[row, length:] = 0
+        return tiles
 
     def record(self) -> dict[str, Any]:
         """Return what the record of a run says of the store: plain values."""
