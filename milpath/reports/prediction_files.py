@@ -1,9 +1,9 @@
 """The tables of a prediction, written slide by slide so that a stopped run goes on."""
 
 import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from milpath.reports.prediction_folder import claim_folder
 
 ATTENTION_COLUMNS = ("id", "tile", "x", "y", "level", "microns", "weight")
+_BLOCK = 1 << 16
 
 
 class PredictionFiles:
@@ -83,11 +84,14 @@ class PredictionFiles:
             microns_per_pixel: At the level the tiles were read; None where unknown.
             weights: `(tiles,)` attention.
         """
-        rows = csv.writer(self._attention)
-        for number, weight in enumerate(weights):
-            row = tiles.iloc[number]
-            place = [row.get(name, "") for name in ("x", "y", "level")]
-            rows.writerow([bag_id, number, *place, microns_per_pixel or "", f"{weight:.9g}"])
+        unknown = [""] * len(weights)
+        x, y, level = (tiles[name].tolist() if name in tiles else unknown for name in ("x", "y", "level"))
+        shares = (f"{weight:.9g}" for weight in weights.tolist())
+        rows = zip(x, y, level, shares, strict=True)
+        microns = microns_per_pixel or ""
+        csv.writer(self._attention).writerows(
+            [bag_id, number, *place, microns, share] for number, (*place, share) in enumerate(rows)
+        )
         self._attention.flush()
         words = [f"{value:.9g}" for value in probabilities]
         threshold = "" if self.threshold is None else f"{self.threshold:.9g}"
@@ -100,13 +104,10 @@ class PredictionFiles:
         path = self.output / ".predictions.csv.partial"
         if not path.exists():
             return set()
-        kept = [row for row in _rows(path) if len(row) == len(self.columns)]
-        done = {row[0] for row in kept[1:]}
-        _rewrite(path, kept)
+        done = _keep_rows(path, len(self.columns))
         attention = self.output / ".attention.csv.partial"
         if attention.exists():
-            rows = [row for row in _rows(attention) if len(row) == len(ATTENTION_COLUMNS)]
-            _rewrite(attention, rows[:1] + [row for row in rows[1:] if row[0] in done])
+            _keep_rows(attention, len(ATTENTION_COLUMNS), done)
         return done
 
 
@@ -120,17 +121,42 @@ def _append(path: Path, columns: Sequence[str]) -> TextIO:
     return file
 
 
-def _rows(path: Path) -> list[list[str]]:
-    """Return the complete rows of a table; a last line without its end was being written."""
-    with path.open(newline="", encoding="utf-8") as file:
-        text = file.read()
-    # Line by line would part the rows of slides whose names hold the end of a line.
-    return list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
+def _keep_rows(path: Path, width: int, wanted: set[str] | None = None) -> set[str]:
+    """Rewrite a table without what a stopped run left half written, in one step and a row at a time.
 
+    Args:
+        path: The table.
+        width: Number of its columns; a row of fewer was being written.
+        wanted: Names whose rows stay; None for all.
 
-def _rewrite(path: Path, rows: list[list[str]]) -> None:
-    """Replace a table in one step."""
+    Returns:
+        The names that are left in it.
+    """
+    _drop_open_line(path)
+    names = set()
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
+    with path.open(newline="", encoding="utf-8") as source, temporary.open("w", newline="", encoding="utf-8") as target:
+        # Not line by line, which would part the rows of slides whose names hold the end of a line.
+        rows, kept = csv.reader(source), csv.writer(target)
+        kept.writerows(islice(rows, 1))
+        for row in rows:
+            if len(row) == width and (wanted is None or row[0] in wanted):
+                kept.writerow(row)
+                names.add(row[0])
     temporary.replace(path)
+    return names
+
+
+def _drop_open_line(path: Path) -> None:
+    """Cut off a last line without its end: it was being written."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        file.truncate(end)

@@ -16,6 +16,8 @@ CELL_SIZE = 384
 COLUMNS, ROWS = 6, 4
 _CAPTION = 22
 _GAP = 8
+# The line below all slides.
+WORDS_HEIGHT = _GAP + _CAPTION
 # What was not chosen keeps this part of its strength.
 _FAINT = 0.35
 
@@ -56,7 +58,7 @@ def draw_sheet(cells: Sequence[tuple[str, Sequence[str], bytes]]) -> Image.Image
     """
     rows, columns = -(-len(cells) // COLUMNS), min(len(cells), COLUMNS)
     width, height = CELL_SIZE + _GAP, CELL_SIZE + _GAP + 3 * _CAPTION
-    sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP + _CAPTION), "white")
+    sheet = Image.new("RGB", (columns * width + _GAP, rows * height + WORDS_HEIGHT), "white")
     draw = ImageDraw.Draw(sheet)
     for number, (name, lines, data) in enumerate(cells):
         x, y = _GAP + number % COLUMNS * width, _GAP + number // COLUMNS * height

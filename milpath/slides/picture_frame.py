@@ -13,6 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 RESEARCH_USE_ONLY = "Research use only, not for diagnosis"
 MARGIN = 14
 MIN_WIDTH = 280
+# A narrow picture gets white beside it before its title loses words.
+MAX_TITLE_WIDTH = 640
 INK = (31, 41, 51)
 FAINT = (96, 108, 120)
 TEXT_SIZE = 13
@@ -127,7 +129,8 @@ def frame(
     picture = content if isinstance(content, Image.Image) else Image.fromarray(content)
     left, top = content_origin(title)
     bar_space = 0 if bar is None else BAR_WIDTH + 12 + bar.text_width()
-    body = max(picture.width + bar_space, MIN_WIDTH)
+    title_width = math.ceil(font(bold=True).getlength(fit_text(title, MAX_TITLE_WIDTH, font(bold=True))))
+    body = max(picture.width + bar_space, MIN_WIDTH, title_width)
     body_height = max(picture.height, 0 if bar is None else bar.height(picture.height) + 2 * TEXT_SIZE)
     rows = len(legend) + (1 if microns_per_pixel else 0) + 1
     line = TEXT_SIZE + 8

@@ -1,10 +1,11 @@
 import csv
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from milpath.reports.prediction_files import PredictionFiles
+from milpath.reports.prediction_files import ATTENTION_COLUMNS, PredictionFiles, _keep_rows
 
 SOURCE = {"checkpoint": "0", "slides": "slides"}
 
@@ -61,3 +62,15 @@ def test_a_run_killed_before_its_first_row_reached_the_disk_goes_on_with_the_nam
         add(files, "slide")
     assert list(pd.read_csv(output / "predictions.csv")["id"]) == ["slide"]
     assert list(pd.read_csv(output / "attention.csv")["id"]) == ["slide", "slide"]
+
+
+def test_going_on_after_many_slides_needs_no_memory_for_their_tiles(tmp_path):
+    path = tmp_path / ".attention.csv.partial"
+    row = "slide," + "1," * 5 + "0." + "1" * 100 + "\r\n"
+    path.write_text(",".join(ATTENTION_COLUMNS) + "\r\n" + row * 100_000 + "slide,1,1,1", newline="")
+    tracemalloc.start()
+    assert _keep_rows(path, len(ATTENTION_COLUMNS)) == {"slide"}
+    largest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert largest < 1e6
+    assert path.stat().st_size == len(",".join(ATTENTION_COLUMNS)) + 2 + 100_000 * len(row)

@@ -4,7 +4,7 @@ from PIL import Image, ImageDraw
 
 from milpath.slides.cutting import choose_places
 from milpath.slides.options import TileOptions
-from milpath.slides.overview import COLUMNS, ROWS, draw_choice, draw_sheet, encode_picture
+from milpath.slides.overview import COLUMNS, ROWS, WORDS_HEIGHT, draw_choice, draw_sheet, encode_picture
 from milpath.slides.picture_frame import FAINT, RESEARCH_USE_ONLY, font
 from milpath.slides.reader import open_slide
 from milpath.slides.view import view_slide
@@ -47,7 +47,7 @@ def test_white_tiles_that_fill_the_bag_up_are_drawn_nowhere(tmp_path):
 def test_a_sheet_has_the_picture_of_each_slide_under_its_name(number, rows, columns):
     data = encode_picture(np.full((100, 80, 3), PINK, np.uint8))
     sheet = np.asarray(draw_sheet([(f"<slide> {n} ü" * 9, ("16 tiles", "isup_grade 4"), data) for n in range(number)]))
-    height, width = (sheet.shape[0] - 30) // rows, sheet.shape[1] // columns
+    height, width = (sheet.shape[0] - WORDS_HEIGHT) // rows, sheet.shape[1] // columns
     pink = (np.abs(sheet.astype(int) - PINK) < 12).all(axis=2)
     dark = sheet.max(axis=2) < 110
     for cell in range(number):
@@ -61,6 +61,6 @@ def test_every_sheet_says_that_it_is_for_research_only():
     data = encode_picture(np.full((10, 10, 3), PINK, np.uint8))
     sheet = draw_sheet([("slide", (), data)])
     words = Image.new("RGB", sheet.size, "white")
-    ImageDraw.Draw(words).text((8, sheet.height - 28), RESEARCH_USE_ONLY, FAINT, font(12))
-    np.testing.assert_array_equal(np.asarray(sheet)[-30:], np.asarray(words)[-30:])
-    assert (np.asarray(words)[-30:] < 128).any()
+    ImageDraw.Draw(words).text((8, sheet.height - WORDS_HEIGHT + 2), RESEARCH_USE_ONLY, FAINT, font(12))
+    np.testing.assert_array_equal(np.asarray(sheet)[-WORDS_HEIGHT:], np.asarray(words)[-WORDS_HEIGHT:])
+    assert (np.asarray(words)[-WORDS_HEIGHT:] < 128).any()

@@ -2,8 +2,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageDraw
 
-from milpath.slides.picture_frame import COLOUR_MAPS, colour_table, colours_of, fit_text, font, frame, scale_bar
+from milpath.slides.picture_frame import (
+    COLOUR_MAPS,
+    INK,
+    MARGIN,
+    MAX_TITLE_WIDTH,
+    colour_table,
+    colours_of,
+    content_origin,
+    fit_text,
+    font,
+    frame,
+    scale_bar,
+)
 
 
 @given(st.floats(0.05, 100), st.integers(60, 4000))
@@ -53,3 +66,13 @@ def test_every_picture_says_what_it_must_not_be_used_for():
     content = np.full((60, 60, 3), 255, np.uint8)
     picture = np.asarray(frame(content))
     assert (picture[-40:] < 200).any(axis=2).sum() > 200
+
+
+def test_the_title_of_a_narrow_picture_is_whole():
+    title = "0018ae58b01bdadc8e347995b69f99aa · malignant 0.93 · all tissue"
+    picture = frame(np.zeros((20, 30, 3), np.uint8), title)
+    words = Image.new("RGB", picture.size, "white")
+    ImageDraw.Draw(words).text((MARGIN, MARGIN), title, INK, font(bold=True))
+    top = content_origin(title)[1]
+    np.testing.assert_array_equal(np.asarray(picture)[:top], np.asarray(words)[:top])
+    assert frame(np.zeros((20, 30, 3), np.uint8), title * 99).width <= MAX_TITLE_WIDTH + 2 * MARGIN
