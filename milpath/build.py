@@ -16,7 +16,7 @@ from milpath.data.datamodule import BagDataModule
 from milpath.models.encoders.linear import LinearEncoder
 from milpath.models.network import MILNetwork
 from milpath.models.task import num_outputs_for
-from milpath.training.classifier import MILClassifier
+from milpath.training.classifier import AuxiliaryLoss, MILClassifier
 from milpath.training.kept_memory import KeptMemory
 from milpath.training.reproducibility import StepSeed
 
@@ -82,11 +82,18 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         task=datamodule.task,
         optimizer=_optimizer(config.optimizer),
         scheduler=_instantiate(config.scheduler),
-        auxiliary_loss=_instantiate(config.auxiliary_loss),
+        auxiliary_loss=_auxiliary_loss(config.auxiliary_loss, datamodule.task),
         class_weights=weights,
         tiling=tiling,
         data=cast(dict[str, Any], description) | {"standardize": False},
     )
+
+
+def _auxiliary_loss(config: DictConfig | None, task: str) -> AuxiliaryLoss | None:
+    """Return the auxiliary loss; one that depends on the task gets that of the data, which the data alone may know."""
+    known = {"task": task} if config is not None and "task" in config else {}
+    loss: AuxiliaryLoss | None = _instantiate(config, **known)
+    return loss
 
 
 def _tiling(datamodule: BagDataModule) -> dict[str, Any]:

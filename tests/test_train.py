@@ -180,3 +180,25 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_bags(workplac
     assert "FloatingPointError: train/loss is" in output
     assert "bags '" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model=dsmil", "auxiliary_loss=dsmil_max_instance"],
+        [
+            "model=dsmil",
+            "auxiliary_loss=dsmil_max_instance",
+            "data.task=ordinal",
+            "data.target=isup",
+            "data.num_slides=60",
+        ],
+        ["model=clam_sb", "auxiliary_loss=clam_clustering"],
+    ],
+    ids=["dsmil", "dsmil-ordinal", "clam"],
+)
+def test_a_network_trains_with_the_loss_of_its_paper(workplace, request, words):
+    name = request.node.callspec.id
+    status = here("milpath.train", *SMALL_RUN, *words, f"run_name={name}", "trainer.max_epochs=1", cwd=workplace)
+    assert status == 0
+    assert (workplace / "runs" / name / "metrics.json").exists()
