@@ -164,3 +164,14 @@ def test_without_network_a_download_fails_with_the_way_out(monkeypatch):
     monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", offline)
     with pytest.raises(ValueError, match=r"weights of resnet18 .*Name or service not known.*weights_path=FILE"):
         Backbone("resnet18", pretrained=True)
+
+
+@pytest.mark.parametrize("tile_size", [11, 16, 27, 33, 128])
+def test_a_few_tiles_at_a_time_without_gradients_give_the_same(tile_size):
+    network = TileCNN(tile_size=tile_size).eval().to(memory_format=torch.channels_last)
+    tiles = torch.rand(5, 3, tile_size, tile_size).contiguous(memory_format=torch.channels_last)
+    tiles[0, 0, 0, 0] = torch.nan
+    expected = network(tiles).detach()
+    assert expected[0].isnan().any()
+    with torch.no_grad():
+        np.testing.assert_allclose(network(tiles).numpy(), expected.numpy(), rtol=1e-4, atol=1e-6)

@@ -1,11 +1,16 @@
 """The small convolutional network of the article, for tiles of any size from 11 px on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from milpath.models.encoders.normalisation import PANDA_MEAN, PANDA_STD, Normalisation
+
+# Tiles whose maps stay in a processor's cache from layer to layer: two of 128 px.
+_CACHED_PIXELS = 2 * 128**2
 
 
 class TileCNN(nn.Module):
@@ -68,8 +73,26 @@ class TileCNN(nn.Module):
                 f"{' x '.join(map(str, tiles.shape[1:]))}; train one with model.encoder.tile_size, or give it tiles of "
                 f"{self.tile_size} px (data.tile_size)"
             )
-        maps = F.relu(F.max_pool2d(self.conv1(self.normalise(tiles)), 2))
-        maps = F.relu(F.max_pool2d(self.conv2(maps), 2))
-        hidden = self.drop(F.relu(self.linear1(maps.flatten(1))))
+        if torch.is_grad_enabled() or tiles.device.type != "cpu":
+            maps = self._maps(tiles, partial(F.max_pool2d, kernel_size=2))
+        else:
+            at_a_time = max(1, _CACHED_PIXELS // self.tile_size**2)
+            maps = torch.cat([self._maps(part, _largest_of_four) for part in tiles.split(at_a_time)])
+        hidden = self.drop(F.relu(self.linear1(maps)))
         embeddings: Tensor = self.drop(F.relu(self.linear2(hidden)))
         return embeddings
+
+    def _maps(self, tiles: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what the convolutions see, flat: `(tiles, 48 s^2)`."""
+        maps = F.relu(pool(self.conv1(self.normalise(tiles))))
+        return F.relu(pool(self.conv2(maps))).flatten(1)
+
+
+def _largest_of_four(maps: Tensor) -> Tensor:
+    """Return the largest of each 2 x 2 pixels, `(tiles, maps, height // 2, width // 2)`.
+
+    To the bit PyTorch's own pooling, which also notes where each maximum was for a gradient that is not wanted here.
+    """
+    height, width = (side // 2 * 2 for side in maps.shape[2:])
+    rows = torch.maximum(maps[:, :, 0:height:2], maps[:, :, 1:height:2])
+    return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
