@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import Module
 
+from milpath.data.bag import fresh_buffer
 from milpath.data.bag_store import BagStore
 from milpath.models.task import class_probabilities
 
@@ -57,10 +58,12 @@ def predict_bags(
     network = network.to(device)
     ids = store.bags["bag_id"].tolist()
     for chosen in _batches(store, list(range(len(store)) if indices is None else indices), batch_size):
-        tiles = torch.from_numpy(store.read_padded(chosen)).to(device)
+        lengths = store.num_tiles[chosen]
+        buffer = fresh_buffer((len(chosen), int(lengths.max()), *store.tile_shape), store.tiles.dtype, pin_memory=False)
+        store.read_padded(chosen, buffer)
+        tiles = torch.from_numpy(buffer).to(device)
         tiles = tiles.permute(0, 1, 4, 2, 3).float().div_(255) if tiles.ndim == 5 else tiles.float()
-        lengths = torch.from_numpy(store.num_tiles[chosen])
-        mask = torch.arange(tiles.shape[1])[None, :] < lengths[:, None]
+        mask = torch.arange(tiles.shape[1])[None, :] < torch.from_numpy(lengths)[:, None]
         with torch.inference_mode():
             output = network(tiles, None if mask.all() else mask.to(device))
             probabilities = class_probabilities(output.logits.float(), task, temperature).cpu().numpy()

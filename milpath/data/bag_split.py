@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from milpath.data.bag import Bag, BagBatch, as_batch, collate_bags, empty_batch
+from milpath.data.bag import Bag, BagBatch, as_batch, collate_bags, empty_batch, fresh_buffer
 from milpath.data.bag_store import BagStore
 from milpath.data.splits import SPLITS
 
@@ -58,11 +58,13 @@ class BagSplit:
             global_size: Number of bags of the step over all processes.
             pin_memory: Put the tiles where a GPU can fetch them while it computes.
         """
+        store = self.store
         if len(positions) == 0:
-            return empty_batch(self.store.tile_shape, self.store.tiles.dtype, global_size)
-        tiles = self.store.read_padded(self.indices[positions], pin_memory)
-        bags = [self[int(position)] for position in positions]
-        return as_batch(tiles, bags, self.lengths[positions].tolist(), global_size)
+            return empty_batch(store.tile_shape, store.tiles.dtype, global_size)
+        lengths = self.lengths[positions].tolist()
+        tiles = fresh_buffer((len(lengths), max(lengths), *store.tile_shape), store.tiles.dtype, pin_memory)
+        store.read_padded(self.indices[positions], tiles)
+        return as_batch(tiles, [self[int(position)] for position in positions], lengths, global_size)
 
     def gather_rows(self, positions: Sequence[int] | np.ndarray, global_size: int) -> BagBatch:
         """Return some bags as a batch whose tiles are row numbers of `tiles.npy`, `(bags, tiles)` int64."""

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from milpath.data.bag import fresh_buffer
 from milpath.data.label_table import read_table
 
 FORMAT_VERSION = 1
@@ -141,19 +140,17 @@ class BagStore:
         self.read_into(index, out)
         return out
 
-    def read_padded(self, indices: Sequence[int] | np.ndarray, pin_memory: bool = False) -> np.ndarray:
-        """Return the tiles of one or more bags, `(bags, tiles of the longest, ...)`, 0 on padding.
+    def read_padded(self, indices: Sequence[int] | np.ndarray, out: np.ndarray) -> None:
+        """Read the tiles of some bags into the rows of a batch, 0 on padding.
 
         Args:
             indices: Positions of the bags.
-            pin_memory: Put the tiles where a GPU can fetch them while it computes.
+            out: `(bags, tiles of the longest or more, ...)`, contiguous, in the type of the store.
         """
-        lengths = [int(self.num_tiles[index]) for index in indices]
-        tiles = fresh_buffer((len(lengths), max(lengths), *self.tile_shape), self.tiles.dtype, pin_memory)
-        for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
-            self.read_into(int(index), tiles[row, :length])
-            tiles[row, length:] = 0
-        return tiles
+        for row, index in enumerate(indices):
+            length = int(self.num_tiles[index])
+            self.read_into(int(index), out[row, :length])
+            out[row, length:] = 0
 
     def record(self) -> dict[str, Any]:
         """Return what the record of a run says of the store: plain values."""

@@ -184,6 +184,8 @@ def slide(tmp_path_factory):
 
 
 def _ask(page, *files):
+    # The page takes the files of an answer away; Gradio stumbles over one that comes in the same instant.
+    page.wait_for_selector("#files .file-preview", state="detached")
     page.set_input_files("#files input[type=file]", [str(path) for path in files])
     page.wait_for_selector("#files .file-preview")
     page.click("#analyse")
