@@ -37,8 +37,8 @@ class PackedLinear(nn.Linear):
 def pack_linears(network: nn.Module) -> nn.Module:
     """Exchange the linear layers of a network that will only predict; return it.
 
-    Only the library that multiplies changes, from MKL to oneDNN: on the processor it was measured on (AMD EPYC) a large layer
-    runs in half the time.
+    Only the library that multiplies changes, from MKL to oneDNN: on the processor it was measured on (AMD EPYC) a large
+    layer runs in half the time.
 
     Args:
         network: Its weights must not change any more. Unchanged where it is not on a CPU or PyTorch has no oneDNN.
