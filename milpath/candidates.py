@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from milpath.protocol import Training
-from milpath.provenance import write_text
+from milpath.records.atomic_files import write_text
 from milpath.reports.trials import best_first, failure_of, validation_value
 
 

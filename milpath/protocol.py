@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from rich.progress import track
 
 from milpath.configuration import CONFIG_DIR
-from milpath.provenance import write_json, write_text
+from milpath.records.atomic_files import write_json, write_text
 from milpath.reports.trials import FAILURE
 from milpath.train import run
 

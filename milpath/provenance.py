@@ -1,6 +1,5 @@
 """What a run was: configuration, code, packages, device and data, written beside its results."""
 
-import json
 import os
 import platform
 import subprocess
@@ -13,6 +12,8 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+
+from milpath.records.atomic_files import write_json, write_text
 
 PACKAGES = (
     "milpath",
@@ -53,21 +54,6 @@ def describe_environment() -> dict[str, Any]:
         "num_cores": os.cpu_count(),
         "num_threads": torch.get_num_threads(),
     }
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text under a temporary name and rename it when whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _command() -> list[str]:

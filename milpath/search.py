@@ -24,7 +24,7 @@ from rich.markdown import Markdown
 from milpath import optuna_sweeper
 from milpath.build import build_datamodule
 from milpath.command import USER_ERRORS, one_line, refuse_distributed_sweep, require_mandatory
-from milpath.provenance import write_json, write_text
+from milpath.records.atomic_files import write_json, write_text
 from milpath.reports.trials import FAILURE, TRIAL, Trial, read_trials, write_trials
 from milpath.runnable_config import run_command, runnable_config
 from milpath.search_plan import keep_plan, parse_words, plan_search

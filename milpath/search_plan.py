@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
-from milpath.provenance import write_json
+from milpath.records.atomic_files import write_json
 
 # Of a trial's configuration these say where it is written, not what it computes.
 _PLACES = ("paths", "run_name", "resume_from")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.provenance import write_text
+from milpath.records.atomic_files import write_text
 from milpath.slides.picture_frame import attention_limits, colours_of
 
 Values = NDArray[np.floating]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.bag_store import BagStore
-from milpath.provenance import write_text
+from milpath.records.atomic_files import write_text
 from milpath.reports.attention_quality import AttentionQuality, attention_entropy, attention_quality
 from milpath.reports.calibration import apply_temperature
 from milpath.reports.cases import case_table, wrongness

@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from milpath.provenance import write_text
+from milpath.records.atomic_files import write_text
 from milpath.reports.headline import NAMES
 from milpath.reports.method_table import MethodTable
 from milpath.reports.plot_style import COLOURS, FAINT, Plot, new_figure, round_off

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from milpath.provenance import write_text
+from milpath.records.atomic_files import write_text
 from milpath.reports.intervals import Interval
 from milpath.reports.method_table import MethodRow, MethodTable
 

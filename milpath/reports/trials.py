@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from milpath.provenance import write_text
+from milpath.records.atomic_files import write_text
 
 TRIAL = "trial.json"
 FAILURE = "failure.txt"

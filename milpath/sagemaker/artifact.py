@@ -6,7 +6,7 @@ from pathlib import Path
 
 from milpath.models import load_network, save_network
 from milpath.models.checkpoint import load_card
-from milpath.provenance import write_json
+from milpath.records.atomic_files import write_json
 from milpath.sagemaker.serve import NETWORK_FILE
 from milpath.sagemaker.source import PACKAGE_DIR, archive, read_folder
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from milpath.provenance import write_json
+from milpath.records.atomic_files import write_json
 
 CURVE = "curve.json"
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from milpath.data.predictions import Predictions
-from milpath.provenance import write_json
+from milpath.records.atomic_files import write_json
 from milpath.training.metrics import compute_metrics
 from milpath.training.prediction import as_tensors
 

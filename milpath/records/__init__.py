@@ -1,0 +1,1 @@
+"""What is written down and how: files that appear whole, digests, the record of a run."""

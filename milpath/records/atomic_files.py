@@ -1,0 +1,77 @@
+"""Files that appear under their name only when they are whole, whatever ends the process."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its name when the block ends without an exception.
+
+    The content is flushed to the disk before the rename, so that neither a kill nor a power cut leaves an empty or a half
+    file under the name. The temporary file lies in the same folder: a rename never crosses file systems.
+
+    Args:
+        path: Where the whole file shall be; its folder must exist.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        OSError: If the disk is full or the folder cannot be written to; what stood at `path` before is untouched.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "numbers.txt"
+        >>> with atomic_path(path) as temporary:
+        ...     _ = temporary.write_text("1 2 3")
+        >>> path.read_text()
+        '1 2 3'
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} is not a folder; create it first")
+    # Two processes may write the same file: each has a temporary name of its own.
+    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system can do that."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network file systems refuse it
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text as a whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write bytes as a whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write JSON as a whole or not at all; NaN and infinity are refused because JSON has no word for them."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
