@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 
@@ -14,7 +13,7 @@ def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_else(tmp_path
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
