@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from rich.progress import track
 
+from milpath.command import one_line
 from milpath.configuration import CONFIG_DIR
 from milpath.records.atomic_files import write_json, write_text
 from milpath.reports.trials import FAILURE
@@ -162,7 +163,7 @@ def _run_training(training: Training) -> None:
         quiet = ("resume_from=auto", "trainer.enable_progress_bar=false", "callbacks.progress=null")
         run(compose_training((*training.overrides, *quiet)))
     except Exception as error:
-        write_text(failure, f"{type(error).__name__}: {error}\n")
+        write_text(failure, one_line(error) + "\n")
 
 
 def compose_training(words: Iterable[str]) -> Any:

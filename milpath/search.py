@@ -121,7 +121,7 @@ class Search(Callback):
                 None if job_return.return_value is not None else f"{config.monitor} is not defined on these labels"
             )
         except Exception as error:  # whatever ended one trial must not end the search
-            failure = f"{type(error).__name__}: {error}"
+            failure = one_line(error)
             job_return.status, job_return.return_value = JobStatus.COMPLETED, None
         folder = Path(config.hydra.runtime.output_dir)
         if failure:
