@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from milpath.configuration import CONFIG_DIR
+from milpath.kept_configuration import check_command_line
 from milpath.records.error_text import one_line_of
 
 # What a person can mend: the message says how. Anything else is a fault of the library and shows where it happened.
@@ -62,7 +63,17 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         main: Callable[[], None] = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(
             run
         )
-        return main
+
+        @wraps(function)
+        def checked() -> None:
+            try:
+                check_command_line()
+            except ValueError as error:
+                sys.stderr.write(one_line(error) + "\n")
+                sys.exit(1)
+            main()
+
+        return checked
 
     return decorate
 

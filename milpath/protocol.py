@@ -17,6 +17,7 @@ from rich.progress import track
 from milpath.command import one_line
 from milpath.configuration import CONFIG_DIR
 from milpath.records.atomic_files import write_json, write_text
+from milpath.records.plain_values import parse_json
 from milpath.reports.trials import FAILURE
 from milpath.train import run
 
@@ -181,7 +182,7 @@ def save_plan(trainings: Sequence[Training], output: Path) -> None:
     """
     plan = [list(training.overrides) for training in trainings]
     path = output / "plan.json"
-    if path.exists() and json.loads(path.read_text()) != plan:
+    if path.exists() and parse_json(path.read_text(encoding="utf-8"), str(path)) != plan:
         raise ValueError(f"{output} holds another table; give another output folder, or the same words as before")
     output.mkdir(parents=True, exist_ok=True)
     write_json(path, plan)

@@ -1,9 +1,10 @@
 """A checkpoint that somebody else wrote, on every way in: what its card says is data and never acts."""
 
 import importlib
-import pickle
+import io
 from pathlib import Path
 
+import joblib
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -43,15 +44,17 @@ def attack(marker: Path) -> dict:
     return {"_target_": "pathlib.Path.touch", "_args_": [{"_target_": "pathlib.Path", "_args_": [str(marker)]}]}
 
 
-def pickle_attack(marker: Path) -> dict:
+def joblib_attack(marker: Path) -> dict:
     """Return a mapping that unpickles bytes: how code was run."""
 
     class Code:
         def __reduce__(self):
             return (Path.touch, (marker,))
 
-    content = list(pickle.dumps(Code()))
-    return {"_target_": "pickle.loads", "_args_": [{"_target_": "builtins.bytes", "_args_": [content]}], "_convert_": "all"}
+    content = io.BytesIO()
+    joblib.dump(Code(), content)
+    data = {"_target_": "builtins.bytes", "_args_": [list(content.getvalue())]}
+    return {"_target_": "joblib.load", "_args_": [{"_target_": "io.BytesIO", "_args_": [data]}], "_convert_": "all"}
 
 
 PLACES = {
@@ -69,13 +72,13 @@ WAYS_IN = {
 }
 
 
-@pytest.mark.parametrize("make", [attack, pickle_attack])
+@pytest.mark.parametrize("make", [attack, joblib_attack])
 def test_the_attack_is_one(make, tmp_path):
     instantiate(make(tmp_path / "ran"))
     assert (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("make", [attack, pickle_attack])
+@pytest.mark.parametrize("make", [attack, joblib_attack])
 @pytest.mark.parametrize("place", PLACES)
 def test_a_nested_target_never_runs(place, make, checkpoint, tmp_path):
     marker = tmp_path / "ran"
@@ -89,7 +92,7 @@ def test_a_nested_target_never_runs(place, make, checkpoint, tmp_path):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("make", [attack, pickle_attack])
+@pytest.mark.parametrize("make", [attack, joblib_attack])
 def test_no_command_runs_a_nested_target(make, checkpoint, tmp_path, run_here):
     marker = tmp_path / "ran"
     with_card(checkpoint, data=DATA | {"class_names": make(marker)})

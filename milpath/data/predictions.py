@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from milpath.records.error_text import reason_of
 from milpath.data.label_table import read_table
+from milpath.records.error_text import reason_of
 
 _PREFIX = "probability_"
 _COLUMNS = ("id", "split", "label", "predicted")

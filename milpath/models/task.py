@@ -39,7 +39,9 @@ def require_class_names(names: Sequence[str]) -> None:
         ValueError: If a name is empty or stands for two classes.
     """
     if any(not name.strip() for name in names):
-        raise ValueError(f"class_names has an empty name at position {[bool(name.strip()) for name in names].index(False)}")
+        raise ValueError(
+            f"class_names has an empty name at position {[bool(name.strip()) for name in names].index(False)}"
+        )
     if twice := [name for name, count in Counter(name.strip() for name in names).items() if count > 1]:
         raise ValueError(f"class_names has {twice[0]!r} more than once; each class needs a name of its own")
 

@@ -7,7 +7,7 @@ _LONGEST_REASON = 300
 _OBJECTS = "it holds Python objects, which are never loaded"
 # What loaders say of files that would run code, up to the end of the advice that follows.
 _KNOWN = (
-    (re.compile(r"(Object arrays cannot be loaded|Cannot load file containing pickled data) when allow_pickle=False"), _OBJECTS),
+    (re.compile(r"(Object arrays cannot be loaded|Cannot load file .*?pickled data) when allow_pickle=False"), _OBJECTS),
     (re.compile(r"This file contains pickled \(object\) data\. If you trust .*?pickle\.load\(\)`\.?", re.S), _OBJECTS),
     (
         re.compile(r"Header info length \((\d+)\) is large and may not be safe .*?allow_pickle=True`\.?", re.S),
@@ -18,7 +18,7 @@ _TORCH = re.compile(r"Weights only load failed\b.*", re.S)
 _FORBIDDEN = re.compile(r"GLOBAL ([A-Za-z_][\w.]*)")
 _SWITCHES = (
     "weights_only", "allow_pickle", "trust_remote_code", "safe_globals", "MAX_IMAGE_PIXELS", "LOAD_TRUNCATED_IMAGES",
-    "max_header_size", "trust the source", "trust the file", "trusted source", "unsafe_load", "HYDRA_ALLOW",
+    "max_header_size", "trust the source", "trust the file", "trusted source", "unsafe_load", "ALLOWLIST_OVERRIDE",
 )  # fmt: skip
 _NAMES_A_SWITCH = re.compile("|".join(_SWITCHES))
 _BETWEEN_CLAUSES = re.compile(r"((?<=\.) |[;()\n])")

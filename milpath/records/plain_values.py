@@ -82,7 +82,7 @@ class _Copy:
             raise ValueError(f"{self._at(path)} has the key {brief(key)}; expected a short text")
         if key.startswith("_") and not (depth == 0 and key in self.allowed):
             raise ValueError(
-                f"{self._at(path)} has the key {brief(key)}; keys that begin with an underscore can name code and are refused"
+                f"{self._at(path)} has the key {brief(key)}; keys that begin with an underscore can name code: refused"
             )
         return key
 

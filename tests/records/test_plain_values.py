@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from milpath.records.plain_values import MAX_TEXT, brief, parse_json, require_plain
 
-scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+)
 keys = st.text(min_size=1).filter(lambda key: not key.startswith("_"))
 plain = st.recursive(scalars | st.text(), lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=8)
 
@@ -16,10 +18,18 @@ def test_plain_values_come_back_as_they_are(content):
     assert require_plain([content], "data") == [content]
 
 
-
 @pytest.mark.parametrize(
     "text",
-    ["${oc.env:HOME}", "${oc.decode:x}", "${now:%Y}", "${trial_folder:a}", "???", "${data.path}", "\\${x}", "os.system"],
+    [
+        "${oc.env:HOME}",
+        "${oc.decode:x}",
+        "${now:%Y}",
+        "${trial_folder:a}",
+        "???",
+        "${data.path}",
+        "\\${x}",
+        "os.system",
+    ],
 )
 def test_an_interpolation_is_text_as_a_value_and_as_a_key(text):
     assert require_plain({"a": [text], text: 1}, "data") == {"a": [text], text: 1}

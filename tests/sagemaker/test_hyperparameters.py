@@ -2,7 +2,6 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
-
 from omegaconf import OmegaConf
 
 from milpath.sagemaker.hyperparameters import overrides_of
@@ -50,7 +49,8 @@ def test_what_the_grammar_does_not_know_is_text():
 
 
 @pytest.mark.parametrize(
-    "word", ["hydra.run.dir=/", "hydra__searchpath=[file:///tmp]", "hydra/launcher=joblib", "hydra=other", "hydra={a: 1}"]
+    "word",
+    ["hydra.run.dir=/", "hydra__searchpath=[file:///tmp]", "hydra/launcher=joblib", "hydra=other", "hydra={a: 1}"],
 )
 def test_a_hyperparameter_cannot_change_how_hydra_works(word):
     with pytest.raises(ValueError, match="a setting of Hydra"):
