@@ -83,6 +83,14 @@ def run_command(job: DictConfig, folder: str, name: str) -> str:
     return shlex.join(["python", "-m", "milpath.train", *words, *own, *rest])
 
 
+def moved_command(command: str, folder: str, name: str) -> str:
+    """Return the command of a trial for a copy of its file; what stands in the command alone stays in it."""
+    words = shlex.split(command)
+    for option, value in (("--config-dir", folder), ("--config-name", name)):
+        words[words.index(option) + 1] = value
+    return shlex.join(words)
+
+
 def _holds_kept(folder: str, name: str) -> bool:
     """Return whether a folder is that of a search from whose result a job started: nothing else in it is needed."""
     return Path(name).stem in KEPT_NAMES and (Path(folder) / f"{name}.yaml").is_file()
