@@ -12,10 +12,14 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
+import milpath.data
+from milpath.data import SOURCES
 from milpath.data.datamodule import BagDataModule
 from milpath.models.encoders.linear import LinearEncoder
 from milpath.models.network import MILNetwork
-from milpath.models.task import num_outputs_for
+from milpath.models.task import num_outputs_for, require_class_names
+from milpath.records.error_text import reason_of
+from milpath.records.plain_values import brief, require_plain
 from milpath.training.classifier import AuxiliaryLoss, MILClassifier
 from milpath.training.kept_memory import KeptMemory
 from milpath.training.reproducibility import StepSeed
@@ -32,6 +36,32 @@ def build_datamodule(config: DictConfig) -> BagDataModule:
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     options = {name: content.pop(name) for name in _options() if name in content}
     return BagDataModule(_instantiate(content), **options)
+
+
+def build_described_datamodule(data: Mapping[str, Any], **changes: Any) -> BagDataModule:
+    """Return the data module that the card of a checkpoint describes, each value as it is.
+
+    A checkpoint comes from somebody else. Its data set is looked up by name in `milpath.data.SOURCES` and called with plain
+    values: Hydra, which would call whatever a nested `_target_` names, and interpolations have no part in it.
+
+    Args:
+        data: Field `data` of a card.
+        **changes: Options of `BagDataModule` that are this machine's matter, such as `stores_dir`: where files are written.
+
+    Raises:
+        ValueError: If the name is not a data set of milpath, a value is not plain, or the values do not fit it.
+    """
+    content = require_plain(dict(data), "data of the card", allowed=("_target_",)) | changes
+    target = content.pop("_target_", None)
+    if not isinstance(target, str) or target not in {f"milpath.data.{name}" for name in SOURCES}:
+        raise ValueError(f"names no data set of milpath (found {brief(target)}); give data=NAME")
+    options = {name: content.pop(name) for name in _options() if name in content}
+    name = target.rpartition(".")[2]
+    try:
+        return BagDataModule(getattr(milpath.data, name)(**content), **options)
+    except (TypeError, AttributeError, ArithmeticError, LookupError) as error:
+        # Values of a wrong type fail in whatever way the data set fails.
+        raise ValueError(f"describes data that {name} does not take ({reason_of(error)}); give data=NAME") from None
 
 
 def build_network(config: DictConfig, datamodule: BagDataModule) -> MILNetwork:
@@ -71,8 +101,9 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
     if config.class_weights == "balanced":
         counts = datamodule.class_counts("train")
         weights = [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]
+    require_class_names(datamodule.class_names)
     network = build_network(config.model, datamodule)
-    tiling, description = _tiling(datamodule), OmegaConf.to_container(config.data, resolve=True)
+    tiling, description = _tiling(datamodule), _describe_data(config.data)
     encoder = network.tile_encoder
     if encoder.frozen and encoder.takes == "tiles" and datamodule.augmentation.kind == "none":
         datamodule.encode_with(encoder)
@@ -85,8 +116,18 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         auxiliary_loss=_auxiliary_loss(config.auxiliary_loss, datamodule.task),
         class_weights=weights,
         tiling=tiling,
-        data=cast(dict[str, Any], description) | {"standardize": False},
+        data=description,
     )
+
+
+def _describe_data(config: DictConfig) -> dict[str, Any]:
+    """Return the data as a card keeps them; of a data set that is not described by plain values nothing is kept."""
+    description = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)) | {"standardize": False}
+    try:
+        require_plain(description, "data", allowed=("_target_",))
+    except ValueError:
+        return {}
+    return description
 
 
 def _auxiliary_loss(config: DictConfig | None, task: str) -> AuxiliaryLoss | None:

@@ -18,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from milpath.configuration import CONFIG_DIR
+from milpath.kept_configuration import check_command_line
+from milpath.records.error_text import one_line_of
 
 # What a person can mend: the message says how. Anything else is a fault of the library and shows where it happened.
 USER_ERRORS = (
@@ -61,7 +63,17 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         main: Callable[[], None] = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(
             run
         )
-        return main
+
+        @wraps(function)
+        def checked() -> None:
+            try:
+                check_command_line()
+            except ValueError as error:
+                sys.stderr.write(one_line(error) + "\n")
+                sys.exit(1)
+            main()
+
+        return checked
 
     return decorate
 
@@ -74,8 +86,11 @@ def _remove_empty_run(folder: Path) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """Return what a person reads of an error: its name and message, without the tail that OmegaConf adds."""
-    return f"{type(error).__name__}: " + " ".join(str(error).split("\n    full_key")[0].split())
+    """Return what a person reads of an error: its name and message, without the tail that OmegaConf adds.
+
+    Names of slides and classes come from other people: control characters in them are shown as escapes.
+    """
+    return f"{type(error).__name__}: {one_line_of(str(error).split(chr(10) + '    full_key')[0])}"
 
 
 def quieten_frameworks() -> None:

@@ -1,13 +1,12 @@
 """Test a checkpoint: `python -m milpath.evaluate checkpoint=PATH [data=NAME data.key=value]`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from milpath.command import command
-from milpath.data import SOURCES
 
 if TYPE_CHECKING:
     from milpath.data.datamodule import BagDataModule
@@ -30,7 +29,7 @@ def run(config: DictConfig) -> "Metrics":
     # Not before: who asks for help or mistypes a word waits for Hydra alone.
     from lightning.pytorch import seed_everything
 
-    from milpath.build import build_datamodule, build_trainer
+    from milpath.build import build_trainer
     from milpath.finish import write_run
     from milpath.models import load_network
     from milpath.models.checkpoint import load_card
@@ -43,7 +42,7 @@ def run(config: DictConfig) -> "Metrics":
         raise FileExistsError(f"{run_dir} holds results already; give another run_name, or overwrite=true")
     seed_everything(config.seed, workers=True, verbose=False)
     card = load_card(config.checkpoint)
-    datamodule = build_datamodule(_data_config(config, card))
+    datamodule = _build_datamodule(config, card)
     datamodule.setup("test")
     _require_same_task(card, datamodule, config.checkpoint)
     splits = [split for split in config.splits if split in datamodule.splits]
@@ -66,17 +65,16 @@ def run(config: DictConfig) -> "Metrics":
     return write_run(run_dir, predictions, datamodule, card, report=config.report)
 
 
-def _data_config(config: DictConfig, card: "Card") -> DictConfig:
-    """Return the data asked for, else those of the run that wrote the checkpoint."""
+def _build_datamodule(config: DictConfig, card: "Card") -> "BagDataModule":
+    """Return the data asked for, else those of the run that wrote the checkpoint; where stores lie is said here."""
+    from milpath.build import build_datamodule, build_described_datamodule
+
     if config.data:
-        given: DictConfig = config.data
-        return given
-    stored: dict[str, Any] = dict(card.data)
-    target = str(stored.get("_target_", ""))
-    if target not in {f"milpath.data.{name}" for name in SOURCES}:
-        # A checkpoint is data from outside: only names of this library are looked up from it.
-        raise ValueError(f"{config.checkpoint} names no data set of milpath (found {target!r}); give data=NAME")
-    return OmegaConf.create(stored)
+        return build_datamodule(config.data)
+    try:
+        return build_described_datamodule(card.data, stores_dir=str(config.paths.stores_dir))
+    except ValueError as error:
+        raise ValueError(f"{config.checkpoint} {error}") from None
 
 
 def _require_same_task(card: "Card", datamodule: "BagDataModule", checkpoint: str) -> None:

@@ -14,8 +14,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from rich.progress import track
 
+from milpath.command import one_line
 from milpath.configuration import CONFIG_DIR
 from milpath.records.atomic_files import write_json, write_text
+from milpath.records.plain_values import parse_json
 from milpath.reports.trials import FAILURE
 from milpath.train import run
 
@@ -162,7 +164,7 @@ def _run_training(training: Training) -> None:
         quiet = ("resume_from=auto", "trainer.enable_progress_bar=false", "callbacks.progress=null")
         run(compose_training((*training.overrides, *quiet)))
     except Exception as error:
-        write_text(failure, f"{type(error).__name__}: {error}\n")
+        write_text(failure, one_line(error) + "\n")
 
 
 def compose_training(words: Iterable[str]) -> Any:
@@ -180,7 +182,7 @@ def save_plan(trainings: Sequence[Training], output: Path) -> None:
     """
     plan = [list(training.overrides) for training in trainings]
     path = output / "plan.json"
-    if path.exists() and json.loads(path.read_text()) != plan:
+    if path.exists() and parse_json(path.read_text(encoding="utf-8"), str(path)) != plan:
         raise ValueError(f"{output} holds another table; give another output folder, or the same words as before")
     output.mkdir(parents=True, exist_ok=True)
     write_json(path, plan)

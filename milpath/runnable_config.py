@@ -4,8 +4,10 @@ import shlex
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from milpath.kept_configuration import KEPT_NAMES, is_group_of_library, is_kept
 from milpath.search_plan import parse_words
 
 # Words that make a job part of a search.
@@ -21,20 +23,32 @@ def runnable_config(job: DictConfig) -> str:
     Returns:
         A root configuration: the groups the words chose as its defaults, the values they set as its content.
     """
-    folders = [source.path for source in job.hydra.runtime.config_sources if source.provider == "command-line"]
-    root, groups, values = _base(str(job.hydra.job.config_name), folders)
+    root, groups, values = _base(str(job.hydra.job.config_name), _own_folders(job))
     for override in parse_words(job.hydra.overrides.task):
         key = override.key_or_group
-        if key in _OF_THE_SEARCH or override.is_delete():
+        if key in _OF_THE_SEARCH or not _stands_in_file(override, job):
             continue
         if key in job.hydra.runtime.choices:
             groups[f"override /{key}"] = override.value()
         else:
             OmegaConf.update(values, key, override.value(), merge=True, force_add=True)
     content: dict[str, Any] = {"defaults": [root, *({key: value} for key, value in groups.items()), "_self_"]}
-    if folders:
-        content["hydra"] = {"searchpath": [f"file://{folder}" for folder in folders]}
     return OmegaConf.to_yaml(OmegaConf.merge(content, values))
+
+
+def _own_folders(job: DictConfig) -> list[str]:
+    """Return the folders with configuration that are not of this library."""
+    return [source.path for source in job.hydra.runtime.config_sources if source.provider == "command-line"]
+
+
+def _stands_in_file(override: Override, job: DictConfig) -> bool:
+    """Return whether a word becomes part of the file; a file can neither take a key away nor name code."""
+    if override.is_delete():
+        return False
+    key, value = override.key_or_group, override.value()
+    if key in job.hydra.runtime.choices:
+        return is_group_of_library(key, value)
+    return is_kept(key, value)
 
 
 def _base(name: str, folders: list[str]) -> tuple[str, dict[str, Any], DictConfig]:
@@ -58,6 +72,25 @@ def run_command(job: DictConfig, folder: str, name: str) -> str:
         name: Its name without `.yaml`.
     """
     words = ["--config-dir", folder, "--config-name", name]
-    # A file can set a key and cannot take one away.
-    removed = [word for word in job.hydra.overrides.task if word.startswith("~")]
-    return shlex.join(["python", "-m", "milpath.train", *words, *removed])
+    folders = [f"file://{own}" for own in _own_folders(job) if not _holds_kept(own, str(job.hydra.job.config_name))]
+    own = [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
+    overrides = parse_words(job.hydra.overrides.task)
+    rest = [
+        str(override.input_line)
+        for override in overrides
+        if override.key_or_group not in _OF_THE_SEARCH and not _stands_in_file(override, job)
+    ]
+    return shlex.join(["python", "-m", "milpath.train", *words, *own, *rest])
+
+
+def moved_command(command: str, folder: str, name: str) -> str:
+    """Return the command of a trial for a copy of its file; what stands in the command alone stays in it."""
+    words = shlex.split(command)
+    for option, value in (("--config-dir", folder), ("--config-name", name)):
+        words[words.index(option) + 1] = value
+    return shlex.join(words)
+
+
+def _holds_kept(folder: str, name: str) -> bool:
+    """Return whether a folder is that of a search from whose result a job started: nothing else in it is needed."""
+    return Path(name).stem in KEPT_NAMES and (Path(folder) / f"{name}.yaml").is_file()

@@ -26,7 +26,7 @@ from milpath.build import build_datamodule
 from milpath.command import USER_ERRORS, one_line, refuse_distributed_sweep, require_mandatory
 from milpath.records.atomic_files import write_json, write_text
 from milpath.reports.trials import FAILURE, TRIAL, Trial, read_trials, write_trials
-from milpath.runnable_config import run_command, runnable_config
+from milpath.runnable_config import moved_command, run_command, runnable_config
 from milpath.search_plan import keep_plan, parse_words, plan_search
 from milpath.training.choice import require_validation
 
@@ -121,7 +121,7 @@ class Search(Callback):
                 None if job_return.return_value is not None else f"{config.monitor} is not defined on these labels"
             )
         except Exception as error:  # whatever ended one trial must not end the search
-            failure = f"{type(error).__name__}: {error}"
+            failure = one_line(error)
             job_return.status, job_return.return_value = JobStatus.COMPLETED, None
         folder = Path(config.hydra.runtime.output_dir)
         if failure:
@@ -151,11 +151,11 @@ class Search(Callback):
         best = trials[0] if trials and trials[0].value is not None else None
         if best is None:
             return trials, write_trials(search_dir, trials, monitor, mode), []
-        train = run_command(config, config.hydra.sweep.dir, "best")
+        lines = (best.folder / "trial.yaml").read_text(encoding="utf-8").split("\n", 1)
+        train = moved_command(lines[0].removeprefix("# "), config.hydra.sweep.dir, "best")
         test = (
             f"python -m milpath.evaluate checkpoint={config.hydra.sweep.dir}/{best.folder.name}/checkpoints/best.ckpt"
         )
-        lines = (best.folder / "trial.yaml").read_text(encoding="utf-8").split("\n", 1)
         note = f"# The best of {len(trials)} trials: {monitor} {best.value:.4f} on the validation split."
         write_text(search_dir / "best.yaml", f"# {train}\n{note}\n{lines[1]}")
         commands = [

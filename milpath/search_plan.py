@@ -89,7 +89,7 @@ def keep_plan(plan: SearchPlan, config_name: str, path: Path) -> DictConfig:
     """
     config = plan.compose_example(config_name)
     if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = _read_plan(path)
         before = SearchPlan(kept["sweeper"], kept["parameters"], plan.fixed, tuple(kept["example"]))
         difference = _difference(before, plan) or _changed_key(
             kept["trial"], _plain(before.compose_example(config_name))
@@ -103,6 +103,24 @@ def keep_plan(plan: SearchPlan, config_name: str, path: Path) -> DictConfig:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, content)
     return config
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    """Return what a search wrote down: text to compare with, of which the values of its parameters alone are composed.
+
+    Its `trial` is a whole configuration and names classes, so it is compared and never instantiated.
+    """
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} is not JSON, or is damaged; give another run_name, or remove it") from None
+    kinds = {"sweeper": str, "parameters": dict, "example": list, "trial": dict}
+    if not isinstance(kept, dict) or not all(isinstance(kept.get(name), kind) for name, kind in kinds.items()):
+        raise ValueError(f"{path} is not the plan of a search; give another run_name, or remove it")
+    keys = [override.get_key_element() for override in parse_words([str(word) for word in kept["example"]])]
+    if unknown := [key for key in keys if key not in kept["parameters"]]:
+        raise ValueError(f"{path} gives a value to {unknown[0]}, which is not searched; remove the file")
+    return kept
 
 
 def _difference(before: SearchPlan, now: SearchPlan) -> str | None:

@@ -7,7 +7,6 @@ store.json  format_version, source, sha256 of tiles.npy, what wrote it
 """
 
 import hashlib
-import json
 import os
 import weakref
 from collections.abc import Sequence
@@ -19,6 +18,8 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.label_table import read_table
+from milpath.records.error_text import reason_of
+from milpath.records.plain_values import parse_json
 
 FORMAT_VERSION = 1
 
@@ -55,7 +56,10 @@ class BagStore:
         path = Path(path)
         if not (path / "store.json").is_file():
             raise FileNotFoundError(f"no bag store at {path} (no store.json); give a folder that milpath.tile wrote")
-        description = json.loads((path / "store.json").read_text(encoding="utf-8"))
+        # Its tiling goes into the cards of checkpoints, which hold plain values alone.
+        description = parse_json((path / "store.json").read_text(encoding="utf-8"), str(path / "store.json"))
+        if not isinstance(description, dict):
+            raise ValueError(f"{path / 'store.json'} is not a mapping; delete {path} and build it again")
         if description.get("format_version") != FORMAT_VERSION:
             raise ValueError(
                 f"{path} has format_version {description.get('format_version')!r}, this release reads "
@@ -66,7 +70,7 @@ class BagStore:
             tiles = np.load(path / "tiles.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"{path / 'tiles.npy'} cannot be read ({error}); delete {path} and build it again"
+                f"{path / 'tiles.npy'} cannot be read ({reason_of(error)}); delete {path} and build it again"
             ) from None
         if not tiles.flags.c_contiguous:
             raise ValueError(f"{path / 'tiles.npy'} lies in column order; write it with numpy.ascontiguousarray")

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from milpath.records.error_text import reason_of
+
 
 class Instances(NamedTuple):
     """Instances of all bags.
@@ -33,7 +35,7 @@ def read_instances(path: Path) -> Instances:
     try:
         return _READERS[path.suffix](path)
     except (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile) as error:
-        text = f"no key {error}" if isinstance(error, KeyError) else str(error)
+        text = f"no key {error}" if isinstance(error, KeyError) else reason_of(error)
         raise ValueError(f"{path} cannot be read as {path.suffix[1:]} of a classic MIL set ({text})") from None
 
 
@@ -87,7 +89,7 @@ def _read_mat(path: Path) -> Instances:
         # Only these three are read; a MATLAB file holds data, never code that would be run.
         content = loadmat(path, variable_names=["features", "bag_ids", "labels"])
     except (MatReadError, NotImplementedError, TypeError) as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(reason_of(error)) from None
     features, bags, labels = (_dense(content[key]) for key in ("features", "bag_ids", "labels"))
     return Instances(features, bags.ravel().astype(np.int64), (labels.ravel() > 0).astype(np.int64))
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from milpath.data.label_table import quote_first
+from milpath.records.error_text import reason_of
 
 SUFFIXES = (".h5", ".hdf5", ".pt")
 
@@ -63,7 +64,7 @@ def _read_h5(path: Path) -> tuple[np.ndarray, np.ndarray | None, int | None]:
             coords = _read_dataset(file["coords"], path) if "coords" in file else None
             size = file["coords"].attrs.get("patch_size_level0") if "coords" in file else None
     except OSError as error:
-        raise ValueError(f"{path} is not an HDF5 file, or a damaged one ({error})") from None
+        raise ValueError(f"{path} is not an HDF5 file, or a damaged one ({reason_of(error)})") from None
     return features, coords, None if size is None else int(np.asarray(size).ravel()[0])
 
 
@@ -79,8 +80,7 @@ def _read_pt(path: Path) -> tuple[np.ndarray, np.ndarray | None, int | None]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"{path} holds no tensor, or code, or is damaged ({reason})") from None
+        raise ValueError(f"{path} holds no tensor, or code, or is damaged ({reason_of(error)})") from None
     coords = content.get("coords") if isinstance(content, dict) else None
     features = content.get("features") if isinstance(content, dict) else content
     if not isinstance(features, torch.Tensor):

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from milpath.records.error_text import reason_of
+
 _FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -61,8 +63,8 @@ def _read_npz(path: Path) -> Digits:
             if missing:
                 raise ValueError(f"{path} has no array {missing[0]!r}; it has {', '.join(arrays.files)}")
             digits = Digits(*(arrays[key] for key in _KEYS))
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read ({error})") from None
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({reason_of(error)})") from None
     return _checked(digits, path)
 
 
@@ -97,7 +99,7 @@ def _download(path: Path) -> None:
         MNIST(str(path), download=True)
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
-            f"no MNIST at {path}, and the download failed ({error}); put mnist.npz or the four idx files there"
+            f"no MNIST at {path}, and the download failed ({reason_of(error)}); put mnist.npz or the four idx files there"
         ) from None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.label_table import read_table
+from milpath.records.error_text import reason_of
 
 _PREFIX = "probability_"
 _COLUMNS = ("id", "split", "label", "predicted")
@@ -99,7 +100,7 @@ def read_predictions(path: str | Path) -> Predictions:
         attention = [np.asarray(json.loads(text), dtype=np.float64) for text in table["attention"]]
         probabilities = table[names].to_numpy(dtype=np.float64)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} holds something else than numbers ({error})") from None
+        raise ValueError(f"{path} holds something else than numbers ({reason_of(error)})") from None
     return Predictions(
         bag_ids=table["bag_id"].tolist(),
         splits=table["split"].astype(str).tolist(),

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from milpath.models.description import build_described, describe_network
 from milpath.models.network import MILNetwork
-from milpath.models.task import TASKS, num_outputs_for
+from milpath.models.task import TASKS, num_outputs_for, require_class_names
+from milpath.records.plain_values import brief, require_plain
 
 __all__ = [
     "FORMAT_VERSION",
@@ -46,7 +47,7 @@ class Card:
         temperature: Divides the logits of predictions, fitted on validation.
         defer_below: A bag is referred to a person when its largest class probability lies below; 0 refers none.
         tiling: How slides become tiles: method, num_tiles, tile_size, level, microns_per_pixel.
-        data: The configuration of the data of the run.
+        data: The configuration of the data of the run; of its keys, `_target_` alone begins with an underscore.
     """
 
     network: Mapping[str, Any]
@@ -68,27 +69,37 @@ def card_from_dict(content: Mapping[str, Any]) -> Card:
     """Return the card that lies in a file.
 
     Raises:
-        ValueError: If the format is of another version, or a field is missing or cannot be what it says.
+        ValueError: If the format is of another version, a field is missing or cannot be what it says, or a value is not
+            plain: a card is somebody else's, and no value of it may act.
     """
     version = content.get("format_version")
     if version != FORMAT_VERSION:
-        raise ValueError(f"the card has format {version!r}, this milpath reads {FORMAT_VERSION}; update milpath")
+        raise ValueError(f"the card has format {brief(version)}, this milpath reads {FORMAT_VERSION}; update milpath")
     if missing := [name for name in ("network", "class_names", "task") if name not in content]:
         raise ValueError(f"the card lacks {', '.join(missing)}")
     known = {item.name for item in fields(Card)}
-    values = {name: value for name, value in content.items() if name in known}
+    values = {name: _plain_field(name, value) for name, value in content.items() if name in known}
     names = values["class_names"]
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"class_names of the card must be a list of names, not {names!r}")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names of the card must be a list of names, not {brief(names)}")
     card = Card(**values | {"class_names": tuple(names)})
     _require_sound(card)
     return card
 
 
+def _plain_field(name: str, value: Any) -> Any:
+    """Return a copy of a field; the data set is named by `_target_`, no other key may begin with an underscore."""
+    return require_plain(value, f"{name} of the card", allowed=("_target_",) if name == "data" else ())
+
+
 def _require_sound(card: Card) -> None:
     """Refuse a card whose values cannot be what they say."""
+    for name in ("network", "tiling", "data"):
+        if not isinstance(getattr(card, name), Mapping):
+            raise ValueError(f"{name} of the card must be a mapping, not {brief(getattr(card, name))}")
+        _plain_field(name, dict(getattr(card, name)))
     if not isinstance(card.task, str) or card.task not in TASKS:
-        raise ValueError(f"task {card.task!r} of the card is none of {', '.join(TASKS)}")
+        raise ValueError(f"task {brief(card.task)} of the card is none of {', '.join(TASKS)}")
     for name, lowest, highest in (("threshold", 0, 1), ("temperature", 0, math.inf), ("defer_below", 0, 1)):
         value = getattr(card, name)
         if (
@@ -96,10 +107,20 @@ def _require_sound(card: Card) -> None:
             or not lowest <= value <= highest
             or (name == "temperature" and not value)
         ):
-            raise ValueError(f"{name} of the card must be a number in [{lowest}, {highest}], not {value!r}")
-    for name in ("network", "tiling", "data"):
-        if not isinstance(getattr(card, name), Mapping):
-            raise ValueError(f"{name} of the card must be a mapping, not {getattr(card, name)!r}")
+            raise ValueError(f"{name} of the card must be a number in [{lowest}, {highest}], not {brief(value)}")
+    require_class_names(card.class_names)
+    arguments = card.network.get("arguments")
+    _require_outputs(card, arguments.get("num_outputs") if isinstance(arguments, Mapping) else None)
+
+
+def _require_outputs(card: Card, found: Any) -> None:
+    """Refuse a number of outputs that does not fit the classes; None is a number that is not known yet."""
+    needed = num_outputs_for(len(card.class_names), card.task)
+    if found is not None and found != needed:
+        raise ValueError(
+            f"the network has {brief(found)} outputs, but a {card.task} task of {len(card.class_names)} classes needs "
+            f"{needed}; give class_names and task"
+        )
 
 
 def save_network(network: nn.Module, path: str | Path, card: Card | None = None, **changes: Any) -> None:
@@ -119,12 +140,7 @@ def save_network(network: nn.Module, path: str | Path, card: Card | None = None,
         card = Card(network={}, class_names=("negative", "positive"), task="binary")
     card = replace(card, network=describe_network(network), **changes)
     _require_sound(card)
-    needed = num_outputs_for(len(card.class_names), card.task)
-    if (outputs := getattr(network, "num_outputs", needed)) != needed:
-        raise ValueError(
-            f"the network has {outputs} outputs, but a {card.task} task of {len(card.class_names)} classes needs {needed}; "
-            "give class_names and task"
-        )
+    _require_outputs(card, getattr(network, "num_outputs", None))
     weights = {_PREFIX + name: value.detach().cpu() for name, value in network.state_dict().items()}
     write_checkpoint({"milpath": card_to_dict(card), "state_dict": weights}, Path(path))
 
@@ -159,7 +175,7 @@ def load_network(path: str | Path) -> MILNetwork:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint of milpath, names an unknown network, or its weights do not fit.
+        ValueError: If it is no checkpoint of milpath, names an unknown network, or its weights or classes do not fit it.
     """
     content = read_checkpoint(path)
     card = _card_of(content, path)
@@ -171,6 +187,7 @@ def load_network(path: str | Path) -> MILNetwork:
         raise ValueError(f"{path} is smaller than the weights it claims to hold; it was not written by milpath")
     try:
         network = build_described(card.network, weights)
+        _require_outputs(card, network.num_outputs)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return network.eval()

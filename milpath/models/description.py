@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from milpath.models.network import MILNetwork
+from milpath.records.error_text import reason_of
+from milpath.records.plain_values import brief
 
 
 def describe_network(network: nn.Module) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def build_described(description: Any, weights: Mapping[str, Tensor]) -> MILNetwo
     name, arguments = description.get("name"), dict(description.get("arguments", {}))
     networks = _networks()
     if not isinstance(name, str) or name not in networks:
-        raise ValueError(f"unknown network {name!r}; this milpath has {', '.join(networks)}")
+        raise ValueError(f"unknown network {brief(name)}; this milpath has {', '.join(networks)}")
     if isinstance(encoder := arguments.get("encoder"), Mapping):
         # The weights come from the file: neither a download nor a path of another machine may be asked for.
         without = {key: value for key, value in encoder.items() if key not in ("pretrained", "weights_path")}
@@ -74,9 +76,9 @@ def build_described(description: Any, weights: Mapping[str, Tensor]) -> MILNetwo
         _require_fit(trial.state_dict(), weights)
         network = networks[name](**arguments)
         network.load_state_dict(dict(weights))
-    except (TypeError, RuntimeError, AttributeError, OverflowError) as error:
+    except (TypeError, RuntimeError, AttributeError, ArithmeticError, LookupError, AssertionError) as error:
         # Arguments of a wrong type fail in whatever way the layers fail.
-        raise ValueError(f"network {name}: {' '.join(str(error).split())[:300]}") from None
+        raise ValueError(f"network {name}: {reason_of(error)}") from None
     return network
 
 

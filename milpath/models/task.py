@@ -1,5 +1,8 @@
 """What the outputs of a network mean: two classes, many classes, or ordered classes."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,6 +30,20 @@ def num_outputs_for(num_classes: int, task: str) -> int:
     if task == "binary" and num_classes != 2:
         raise ValueError(f"a binary task has 2 classes, not {num_classes}; use task=nominal or task=ordinal")
     return {"binary": 1, "nominal": num_classes, "ordinal": num_classes - 1}[task]
+
+
+def require_class_names(names: Sequence[str]) -> None:
+    """Refuse names by which a reader could not tell the classes apart.
+
+    Raises:
+        ValueError: If a name is empty or stands for two classes.
+    """
+    if any(not name.strip() for name in names):
+        raise ValueError(
+            f"class_names has an empty name at position {[bool(name.strip()) for name in names].index(False)}"
+        )
+    if twice := [name for name, count in Counter(name.strip() for name in names).items() if count > 1]:
+        raise ValueError(f"class_names has {twice[0]!r} more than once; each class needs a name of its own")
 
 
 def class_probabilities(logits: Tensor, task: str, temperature: float = 1.0) -> Tensor:

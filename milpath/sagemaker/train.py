@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from milpath import evaluate, train
+from milpath.command import one_line
 from milpath.configuration import CONFIG_DIR
 from milpath.sagemaker.artifact import write_model_dir
 from milpath.sagemaker.configuration import override_key
@@ -118,7 +119,7 @@ def _testing_config(training: DictConfig, checkpoint: Path) -> DictConfig:
 
 def _write_failure(error: Exception) -> None:
     """Write the first error of the job's processes; SageMaker shows its first 1,024 characters."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_FAILURE]
+    text = one_line(error)[:_MAX_FAILURE]
     path = Path(OmegaConf.load(CONFIG_DIR / "paths" / "sagemaker.yaml").failure_path)
     try:
         with path.open("x", encoding="utf-8") as file:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from milpath.records.error_text import reason_of
 from milpath.training.results import Metrics
 
 
@@ -57,6 +58,6 @@ def require_trainer_state(path: Path) -> None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is not a checkpoint of milpath ({type(error).__name__}); give a last.ckpt") from None
+        raise ValueError(f"{path} is not a checkpoint of milpath ({reason_of(error)}); give a last.ckpt") from None
     if not isinstance(content, dict) or not {"loops", "optimizer_states", "milpath"} <= set(content):
         raise ValueError(f"{path} holds no state of training; resume from the checkpoints/last.ckpt of a run")

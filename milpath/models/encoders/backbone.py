@@ -1,5 +1,6 @@
 """Large networks of torchvision and timm without their classification layer, with their own normalisation."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from milpath.models.encoders.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalisation
 from milpath.models.encoders.weights import import_extra, lite0_weights, load_by_name, load_in_order
+from milpath.records.error_text import reason_of
 
 # Name of the network to the path of the layer that a bag does not need.
 TORCHVISION_BACKBONES = {
@@ -19,6 +21,7 @@ TORCHVISION_BACKBONES = {
 }
 LITE0 = "efficientnet_lite0"
 _LITE0_OF_TIMM = "tf_efficientnet_lite0"
+_TIMM_NAME = re.compile(r"\w+(\.\w+)?", re.ASCII)  # architecture, and the tag of its weights
 
 
 class Backbone(nn.Module):
@@ -63,7 +66,7 @@ class Backbone(nn.Module):
             if not download:
                 raise
             raise ValueError(
-                f"the ImageNet weights of {name} could not be downloaded ({str(error).partition(chr(10))[0]}); "
+                f"the ImageNet weights of {name} could not be downloaded ({reason_of(error)}); "
                 "without network give weights_path=FILE, or pretrained=false"
             ) from None
         if name == LITE0 and pretrained:
@@ -99,7 +102,7 @@ def _timm_network(name: str, pretrained: bool) -> _Built:
     timm = import_extra("timm")
     architecture = _LITE0_OF_TIMM if name == LITE0 else name.removeprefix("timm/")
     # Only names that timm lists: "hf-hub:..." and "local-dir:..." would fetch a network from where a checkpoint says.
-    if not timm.is_model(architecture):
+    if not _TIMM_NAME.fullmatch(architecture) or not timm.is_model(architecture):
         raise ValueError(
             f"timm {timm.__version__} has no architecture {architecture!r}; timm.list_models() has them all"
         )

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from milpath.records.error_text import reason_of
+
 
 def load_by_name(network: nn.Module, path: Path) -> None:
     """Load weights from a file; the classification layer may be left over, nothing may be missing.
@@ -63,7 +65,7 @@ def _read_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} holds no plain weights ({type(error).__name__}); save a state_dict") from None
+        raise ValueError(f"{path} holds no plain weights ({reason_of(error)}); save a state_dict") from None
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -72,7 +74,7 @@ def _read_safetensors(path: Path) -> Any:
     try:
         return import_extra("safetensors.torch").load_file(path)
     except refusal as error:
-        raise ValueError(f"{path} holds no plain weights ({error})") from None
+        raise ValueError(f"{path} holds no plain weights ({reason_of(error)})") from None
 
 
 def import_extra(name: str) -> Any:
