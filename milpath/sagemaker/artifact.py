@@ -14,6 +14,7 @@ from milpath.sagemaker.source import PACKAGE_DIR, archive, read_folder
 _SERVING = (
     "__init__.py",
     "models",
+    "serving",
     "slides/__init__.py",
     "slides/rgb.py",
     "slides/tiling.py",
