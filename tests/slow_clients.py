@@ -7,6 +7,12 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Iterator
+
+from starlette.types import ASGIApp
+
+from milpath.serving.connection_limits import ConnectionLimits
+from milpath.serving.uvicorn_server import make_server
 
 SILENT = b""
 HALF_HEADERS = b"POST /invocations HTTP/1.1\r\nhost: a\r\nx-long: "
@@ -102,3 +108,19 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextlib.contextmanager
+def serving(app: ASGIApp, limits: ConnectionLimits) -> Iterator[int]:
+    """Serve on loopback in a thread; gives the port."""
+    server = make_server(app, limits, port=(port := free_port()), log_level="critical")
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.02)
+    try:
+        yield port
+    finally:
+        server.should_exit = True
+        thread.join(10 + limits.end_seconds)
+        assert not thread.is_alive(), "the server did not end"

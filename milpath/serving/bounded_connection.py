@@ -48,6 +48,7 @@ class _BoundedConnection(H11Protocol):
         self._waits_for = _WaitsFor.NOTHING
         self._deadline = float("inf")
         self._last_deadline = float("inf")
+        self._since = self.loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._began = False
         self._is_ending = False
@@ -58,10 +59,9 @@ class _BoundedConnection(H11Protocol):
         self._wait(_WaitsFor.HEADERS, self.limits.header_seconds)
         open_ones = [other for other in self.connections if not other.transport.is_closing()]
         if len(open_ones) > self.limits.max_connections:
-            others = [other for other in open_ones if other is not self and isinstance(other, _BoundedConnection)]
-            slowest = min(others, key=lambda other: other._deadline, default=self)
-            # All others wait for the server: it is they who came first.
-            (self if slowest._deadline == float("inf") else slowest)._refuse("the server has too many connections")
+            self._make_room(
+                [other for other in open_ones if other is not self and isinstance(other, _BoundedConnection)]
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
@@ -97,7 +97,7 @@ class _BoundedConnection(H11Protocol):
     def resume_writing(self) -> None:
         """Go on after the client took some of it."""
         super().resume_writing()
-        self._waits_for = _WaitsFor.NOTHING
+        self._waits_for, self._deadline = _WaitsFor.NOTHING, float("inf")
         self._look_again()
 
     def shutdown(self) -> None:
@@ -107,6 +107,13 @@ class _BoundedConnection(H11Protocol):
         if self._waits_for in (_WaitsFor.BODY, _WaitsFor.READING):
             self._last_deadline = self.loop.time() + _SECONDS_TO_END_A_BODY
             self._move_deadline(0)
+
+    def _make_room(self, others: list["_BoundedConnection"]) -> None:
+        """End the connection that has kept the server longest, or this one where all others wait for a first answer."""
+        # An answer that goes on and on, as the events of a page do, is ended only where no client is slow.
+        able = [other for other in others if other._deadline < float("inf") or other.cycle.response_started]
+        ended = min(able, key=lambda other: (other._deadline, other._since), default=self)
+        ended._end(HTTPStatus.SERVICE_UNAVAILABLE, "the server has too many connections; ask again")
 
     def _look_again(self) -> None:
         """Set the deadline where it is somebody else's turn than before."""
@@ -119,8 +126,8 @@ class _BoundedConnection(H11Protocol):
                 self._wait(_WaitsFor.HEADERS, self.limits.header_seconds)
         elif self.cycle.more_body:
             self._wait(_WaitsFor.BODY, self.limits.body_seconds)
-        else:
-            self._waits_for, self._deadline = _WaitsFor.NOTHING, float("inf")
+        elif self._waits_for is not _WaitsFor.NOTHING:
+            self._waits_for, self._deadline, self._since = _WaitsFor.NOTHING, float("inf"), self.loop.time()
 
     def _wait(self, what: _WaitsFor, seconds: float) -> None:
         """Give the client some seconds."""
@@ -151,9 +158,6 @@ class _BoundedConnection(H11Protocol):
             self._timer = self.loop.call_at(self._deadline, self._on_timer)
         else:
             self._end(HTTPStatus.REQUEST_TIMEOUT, f"the {self._waits_for.value} of the request came too slowly")
-
-    def _refuse(self, why: str) -> None:
-        self._end(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}; ask again")
 
     def _end(self, status: HTTPStatus, why: str) -> None:
         """Leave the client, with a word where it can still understand one."""

@@ -1,9 +1,6 @@
 """A Uvicorn server that no client can hold, and its end. Needs uvicorn."""
 
-import os
 import signal
-import sys
-import threading
 from contextlib import suppress
 
 import uvicorn
@@ -11,8 +8,7 @@ from starlette.types import ASGIApp
 
 from milpath.serving.bounded_connection import bounded_connection
 from milpath.serving.connection_limits import ConnectionLimits
-
-_SECONDS_FOR_THREADS = 1.0
+from milpath.serving.process_end import end_process
 
 
 def make_server(
@@ -54,16 +50,3 @@ def run_to_the_end(server: uvicorn.Server) -> None:
     with suppress(KeyboardInterrupt):
         server.run()
     end_process()
-
-
-def end_process() -> None:
-    """End the process although a thread still computes: no thread can be stopped, and Python waits for each."""
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join(_SECONDS_FOR_THREADS)
-            if thread.is_alive():
-                sys.stderr.write("told to end: a request was still computed and is given up\n")
-                sys.stderr.flush()
-                sys.stdout.flush()
-                os._exit(1)
-    sys.exit(0)

@@ -54,13 +54,14 @@ def main() -> None:
                 memory.append(memory_mb(pid))
                 time.sleep(5)
             elapsed = time.monotonic() - started
-    p50, p95, p99 = np.percentile(seconds, [50, 95, 99])
+    p50, p95, p99 = 1000 * np.percentile(seconds, [50, 95, 99])
     tenth = max(1, len(memory) // 10)
+    early, late = np.mean(memory[tenth : 2 * tenth]), np.mean(memory[-tenth:])
     print(
         f"{len(seconds)} requests, a bag of 16 tiles of 128 px each, in {elapsed:.0f} s from {words.clients} clients: "
-        f"{len(seconds) / elapsed:.1f} requests/s, p50 {1000 * p50:.0f} ms, p95 {1000 * p95:.0f} ms, p99 {1000 * p99:.0f} ms, "
-        f"{dict(outcomes)}; resident memory {memory[0]:.0f} MB at the start, {np.mean(memory[tenth : 2 * tenth]):.0f} MB in "
-        f"the second tenth, {np.mean(memory[-tenth:]):.0f} MB in the last one (largest {max(memory):.0f})"
+        f"{len(seconds) / elapsed:.1f} requests/s, p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms, {dict(outcomes)}; "
+        f"resident memory {memory[0]:.0f} MB at the start, {early:.0f} MB in the second tenth, {late:.0f} MB in the last one "
+        f"(largest {max(memory):.0f} MB)"
     )
 
 
