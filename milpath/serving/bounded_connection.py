@@ -105,7 +105,8 @@ class _BoundedConnection(H11Protocol):
         super().shutdown()
         self._is_ending = True
         if self._waits_for in (_WaitsFor.BODY, _WaitsFor.READING):
-            self._last_deadline = self.loop.time() + _SECONDS_TO_END_A_BODY
+            seconds = min(_SECONDS_TO_END_A_BODY, self.limits.end_seconds / 2)
+            self._last_deadline = self.loop.time() + seconds
             self._move_deadline(0)
 
     def _make_room(self, others: list["_BoundedConnection"]) -> None:

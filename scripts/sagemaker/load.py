@@ -60,7 +60,7 @@ def main() -> None:
     print(
         f"{len(seconds)} requests, a bag of 16 tiles of 128 px each, in {elapsed:.0f} s from {words.clients} clients: "
         f"{len(seconds) / elapsed:.1f} requests/s, p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms, {dict(outcomes)}; "
-        f"resident memory {memory[0]:.0f} MB at the start, {early:.0f} MB in the second tenth, {late:.0f} MB in the last one "
+        f"resident memory {memory[0]:.0f} MB at the start, {early:.0f} MB in the second tenth, {late:.0f} MB in the last "
         f"(largest {max(memory):.0f} MB)"
     )
 
