@@ -212,6 +212,20 @@ def test_a_request_whose_client_has_left_is_not_computed(model_dir, tiles, held)
     assert held.bodies == [npy(tiles), npy(tiles)]
 
 
+def test_told_to_end_a_request_that_takes_too_long_is_told_to_ask_again(model_dir, tiles, held):
+    with ThreadPoolExecutor(2) as clients:
+        with serving(create_app(model_dir), ConnectionLimits(end_seconds=1)) as port:
+            asked = [
+                clients.submit(ask, port, "/invocations", npy(tiles), 30, content_type="application/x-npy")
+                for _ in range(2)
+            ]
+            held.wait_for(1)
+            time.sleep(0.3)
+        for each in asked:
+            status, body = each.result(10)
+            assert (status, json.loads(body)) == (503, {"error": "the server ends; ask again"})
+
+
 def _wait_for(port, process, errors):
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
