@@ -3,6 +3,8 @@
 from omegaconf import DictConfig
 
 from milpath.command import command
+from milpath.serving.process_end import end_process
+from milpath.slides.worker_pool import kill_workers
 from milpath.viewer.answer import Analyst, choose_device
 from milpath.viewer.limits import Limits
 from milpath.viewer.server import serve
@@ -29,6 +31,9 @@ def run(config: DictConfig) -> None:
 def main(config: DictConfig) -> None:
     """Run the command."""
     run(config)
+    # A slide that is still cut would keep the process for minutes.
+    kill_workers()
+    end_process()
 
 
 if __name__ == "__main__":

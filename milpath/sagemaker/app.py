@@ -1,41 +1,52 @@
 """A server for a container of one's own: `python -m milpath.sagemaker.app` answers /ping and /invocations on port 8080.
 
-Needs the extra `serve`. The network is read from /opt/ml/model, or from the folder that is the first argument.
+Needs the extra `serve`. The network is read from /opt/ml/model, or from the folder that is an argument.
+
+A request that finds the queue full gets status 503 with `Retry-After`, as TorchServe says it too: 429 would blame a client
+for what others send, and CloudWatch would count it below `Invocation4XXErrors`, where no scaling policy looks. SageMaker
+hands either on as `ModelError` with this status as `OriginalStatusCode`, which boto3 does not send again by itself.
 """
 
+import argparse
+import asyncio
 import logging
 import os
+import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
-import anyio
 import torch
-import uvicorn
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from milpath.sagemaker.bad_request import BadRequestError
-from milpath.sagemaker.limits import Limits
+from milpath.sagemaker.limits import Limits, read_environment
 from milpath.sagemaker.serve import Endpoint, model_fn
+from milpath.serving.connection_limits import ConnectionLimits
+from milpath.serving.uvicorn_server import make_server, run_to_the_end
+from milpath.serving.work_queue import ClientLeftError, QueueFullError, WorkQueue
 
 MODEL_DIR = "/opt/ml/model"
-# More connections than these wait in vain: they are told 503, and SageMaker asks again.
-_MAX_CONNECTIONS = 128
+# Nobody reads it: the client has left.
+_CLIENT_LEFT = 499
 _log = logging.getLogger("uvicorn.error")
 
 
-def create_app(model_dir: str | Path = MODEL_DIR, workers: int = 1) -> FastAPI:
+def create_app(model_dir: str | Path = MODEL_DIR, workers: int = 1, max_waiting: int = 32) -> FastAPI:
     """Return the server; the network is loaded when it starts.
 
     Args:
         model_dir: Folder of an unpacked `model.tar.gz`.
         workers: Requests that are answered at a time; each uses as many threads as torch has.
+        max_waiting: Others that may wait for their turn; one more gets 503.
     """
     loaded: dict[str, Endpoint] = {}
-    turns = anyio.CapacityLimiter(workers)
+    queue: WorkQueue[tuple[bytes, str]] = WorkQueue(workers, max_waiting)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -57,14 +68,26 @@ def create_app(model_dir: str | Path = MODEL_DIR, workers: int = 1) -> FastAPI:
         headers = request.headers
         try:
             body = await _read(request, endpoint.reader.limits)
-            answer, kind = await run_sync(
-                endpoint.answer, body, headers.get("content-type", ""), headers.get("accept", ""), limiter=turns
-            )
+            work = partial(endpoint.answer, body, headers.get("content-type", ""), headers.get("accept", ""))
+            answer, kind = await queue.run(work, request.receive)
         except BadRequestError as error:
             return JSONResponse({"error": str(error)}, error.status)
+        except QueueFullError:
+            seconds = queue.retry_after
+            return _busy(f"{max_waiting} requests wait already; ask again in {seconds} s", seconds)
+        except (ClientDisconnect, ClientLeftError):
+            return Response(status_code=_CLIENT_LEFT)
+        except asyncio.CancelledError:
+            # Uvicorn cancels what is not answered when the server has to end.
+            return _busy("the server ends; ask again", 1)
         return Response(answer, media_type=kind)
 
     return app
+
+
+def _busy(error: str, seconds: int) -> Response:
+    """Return that another try is worth while."""
+    return JSONResponse({"error": error}, 503, {"Retry-After": str(seconds)})
 
 
 async def _read(request: Request, limits: Limits) -> bytes:
@@ -80,11 +103,40 @@ async def _read(request: Request, limits: Limits) -> bytes:
 
 def main() -> None:
     """Serve until stopped."""
-    model_dir = next((word for word in sys.argv[1:] if word != "serve"), MODEL_DIR)
-    # SageMaker says on which port it asks; a container has no configuration file.
-    port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
+    words = _parse(sys.argv[1:])
+    try:
+        limits, bounds = read_environment(ConnectionLimits), read_environment(Limits)
+        if limits.max_connections < bounds.max_waiting + 8:
+            raise ValueError(
+                f"MILPATH_MAX_CONNECTIONS={limits.max_connections} must be at least 8 more than "
+                f"MILPATH_MAX_WAITING={bounds.max_waiting}, so that /ping finds a place"
+            )
+    except ValueError as error:
+        sys.exit(f"ValueError: {error}")
+    app = create_app(words.model_dir, max_waiting=bounds.max_waiting)
+    server = make_server(app, limits, words.host, words.port)
     _log.info("torch %s with %d threads", torch.__version__, torch.get_num_threads())
-    uvicorn.run(create_app(model_dir), host="0.0.0.0", port=port, limit_concurrency=_MAX_CONNECTIONS, access_log=False)  # noqa: S104
+    run_to_the_end(server)
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """Read the command line: `[serve] [MODEL_DIR] [host=0.0.0.0] [port=8080]`.
+
+    A container has no configuration file of Hydra's, nor Hydra. SageMaker says in a variable on which port it asks.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m milpath.sagemaker.app", description="Answer /ping and /invocations."
+    )
+    parser.add_argument("model_dir", nargs="?", default=MODEL_DIR, help=f"unpacked model.tar.gz (default: {MODEL_DIR})")
+    parser.add_argument("--host", default="0.0.0.0", help="address to bind, also host=... (default: all)")  # noqa: S104
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"),
+        help="also port=... (default: that of the variable SAGEMAKER_BIND_TO_PORT, or 8080)",
+    )
+    # SageMaker starts the container with the word `serve`.
+    return parser.parse_args([re.sub("^(?=(host|port)=)", "--", word) for word in words if word != "serve"])
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ _SERVING = (
     "records/__init__.py",
     "records/error_text.py",
     "records/plain_values.py",
+    "serving",
     "slides/__init__.py",
     "slides/rgb.py",
     "slides/tiling.py",

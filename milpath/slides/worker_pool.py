@@ -67,6 +67,7 @@ class Worker:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._jobs, self.answers = self._process.stdin, self._process.stdout
+        _running.add(self)
 
     @property
     def seconds(self) -> float:
@@ -111,9 +112,14 @@ class Worker:
         assert job is not None
         return Answer(job, f"it took longer than {max_seconds:g} seconds")
 
-    def stop(self) -> None:
-        """End the process."""
+    def kill(self) -> None:
+        """End the process; whoever waits for its answer learns that it ended."""
         self._process.kill()
+
+    def stop(self) -> None:
+        """End the process, and close what leads to it."""
+        self.kill()
+        _running.discard(self)
         self._process.wait()
         for file in (self._jobs, self.answers, self._errors):
             with suppress(BrokenPipeError):
@@ -126,6 +132,15 @@ class Worker:
         lines = self._errors.read(1 << 16).decode(errors="replace").splitlines()
         report = [line for line in lines if line.startswith("Fatal")][:1]
         return ", ".join([signal.Signals(-status).name if status < 0 else f"exit status {status}", *report])
+
+
+_running: set[Worker] = set()
+
+
+def kill_workers() -> None:
+    """End all workers of this process, before it ends while one of its threads still waits for them."""
+    for worker in list(_running):
+        worker.kill()
 
 
 def cut_slides(jobs: Iterable[SlideJob], num_workers: int, max_seconds: float | None = None) -> Iterator[Answer]:

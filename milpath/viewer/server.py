@@ -12,12 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
+from milpath.serving.connection_limits import ConnectionLimits
 from milpath.viewer.answer import Analyst
 from milpath.viewer.uploads import Uploads
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SECONDS_BETWEEN_SWEEPS = 30.0
-_SECONDS_TO_END = 2
+# A large slide may come over a poor line; a page that is open notices soon enough that the app has ended.
+_CONNECTIONS = ConnectionLimits(body_seconds=30.0, end_seconds=2)
 
 
 def serve(
@@ -63,9 +65,9 @@ def serve(
 def _run(analyst: Analyst, uploads: Uploads, listener: socket.socket, max_waiting: int, forget_after: float) -> None:
     """Build the page and serve it."""
     import gradio
-    import uvicorn
     from fastapi import FastAPI
 
+    from milpath.serving.uvicorn_server import make_server
     from milpath.viewer.gradio_page import build_page
     from milpath.viewer.guard import Guard
     from milpath.viewer.page_style import CSS, sober_theme
@@ -97,10 +99,7 @@ def _run(analyst: Analyst, uploads: Uploads, listener: socket.socket, max_waitin
     sys.stderr.write(f"milpath app at http://{shown}:{port} (Ctrl+C ends it)\n")
     if host not in _LOOPBACK:
         sys.stderr.write("it has no password and everybody who reaches this address can use it\n")
-    options = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_SECONDS_TO_END
-    )
-    uvicorn.Server(options).run(sockets=[listener])
+    make_server(app, _CONNECTIONS, log_level="warning").run(sockets=[listener])
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -1,19 +1,26 @@
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
 
-from milpath.sagemaker.app import create_app
+from milpath.sagemaker.app import create_app, main
 from milpath.sagemaker.artifact import write_model_dir
+from milpath.sagemaker.serve import Endpoint
+from milpath.serving.connection_limits import ConnectionLimits
 from tests.sagemaker.request_bodies import npy
 from tests.sagemaker.test_body import BAD
+from tests.slow_clients import HALF_BODY, SlowClients, ask, free_port, serving
 
 NPY = {"content-type": "application/x-npy"}
 
@@ -76,17 +83,8 @@ def test_nothing_else_is_served(client):
 @pytest.fixture(scope="module")
 def address(model_dir):
     """The real server on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(create_app(model_dir), host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(10)
+    with serving(create_app(model_dir), ConnectionLimits()) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def post(address, body, headers):
@@ -129,3 +127,154 @@ def test_a_body_that_announces_less_than_it_is_long_is_cut_off_by_the_limit(addr
     assert caught.value.code == 413
     assert "send an s3_uri" in json.loads(caught.value.read())["error"]
     assert np.isfinite(caught.value.code)
+
+
+class Held:
+    """An endpoint whose computations wait until they are let go, and are counted."""
+
+    def __init__(self, monkeypatch):
+        self.go, self.bodies = threading.Event(), []
+        answer = Endpoint.answer
+
+        def held(endpoint, body, *words):
+            self.bodies.append(body)
+            assert self.go.wait(30)
+            return answer(endpoint, body, *words)
+
+        monkeypatch.setattr(Endpoint, "answer", held)
+
+    def wait_for(self, count):
+        deadline = time.monotonic() + 10
+        while len(self.bodies) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(self.bodies) == count
+
+
+@pytest.fixture
+def held(monkeypatch):
+    held = Held(monkeypatch)
+    yield held
+    held.go.set()
+
+
+def test_two_hundred_slow_clients_take_nothing_from_others(model_dir, endpoint, tiles):
+    limits = ConnectionLimits(header_seconds=4, body_seconds=4)
+    expected = endpoint.answer(npy(tiles), "application/x-npy")
+    with serving(create_app(model_dir), limits) as port, SlowClients(port, 200) as slow:
+        times = []
+        for _ in range(10):
+            started = time.monotonic()
+            assert ask(port) == (200, b"")
+            times.append(time.monotonic() - started)
+            assert ask(port, "/invocations", npy(tiles), content_type="application/x-npy") == (200, expected[0])
+        assert max(times) < 2, "SageMaker waits two seconds"
+        assert slow.held() <= limits.max_connections
+        assert slow.wait_until_ended(20) < 20
+        assert ask(port) == (200, b"")
+
+
+def test_ping_is_answered_while_the_queue_is_full_and_one_request_more_is_told_when_to_come(model_dir, tiles, held):
+    app = create_app(model_dir, max_waiting=2)
+    with serving(app, ConnectionLimits()) as port, ThreadPoolExecutor(3) as clients:
+        asked = [clients.submit(ask, port, "/invocations", npy(tiles), 30, content_type="application/x-npy")]
+        held.wait_for(1)
+        asked += [
+            clients.submit(ask, port, "/invocations", npy(tiles), 30, content_type="application/x-npy")
+            for _ in range(2)
+        ]
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", npy(tiles), NPY)
+        time.sleep(0.5)  # for the two others to have come
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=5)
+        assert caught.value.code == 503
+        assert int(caught.value.headers["retry-after"]) >= 1
+        assert json.loads(caught.value.read())["error"].startswith("2 requests wait already; ask again in ")
+        assert ask(port, timeout=2) == (200, b"")
+        held.go.set()
+        assert [each.result(30)[0] for each in asked] == [200] * 3
+        assert ask(port, "/invocations", npy(tiles), content_type="application/x-npy")[0] == 200
+
+
+def test_a_request_whose_client_has_left_is_not_computed(model_dir, tiles, held):
+    with serving(create_app(model_dir), ConnectionLimits()) as port, ThreadPoolExecutor(1) as clients:
+        first = clients.submit(ask, port, "/invocations", npy(tiles), 30, content_type="application/x-npy")
+        held.wait_for(1)
+        for count in range(1, 5):
+            body = npy(tiles[:count])
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                head = f"POST /invocations HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-npy\r\ncontent-length: {len(body)}"
+                connection.sendall(head.encode() + b"\r\n\r\n" + body)
+                time.sleep(0.1)
+        time.sleep(0.2)
+        held.go.set()
+        assert first.result(30)[0] == 200
+        assert ask(port, "/invocations", npy(tiles), content_type="application/x-npy")[0] == 200
+    assert held.bodies == [npy(tiles), npy(tiles)]
+
+
+def test_told_to_end_a_request_that_takes_too_long_is_told_to_ask_again(model_dir, tiles, held):
+    with ThreadPoolExecutor(2) as clients:
+        with serving(create_app(model_dir), ConnectionLimits(end_seconds=1)) as port:
+            asked = [
+                clients.submit(ask, port, "/invocations", npy(tiles), 30, content_type="application/x-npy")
+                for _ in range(2)
+            ]
+            held.wait_for(1)
+            time.sleep(0.3)
+        for each in asked:
+            status, body = each.result(10)
+            assert (status, json.loads(body)) == (503, {"error": "the server ends; ask again"})
+
+
+def _wait_for(port, process, errors):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            return ask(port, timeout=2)[0]
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(errors.read_text())
+
+
+def test_the_command_takes_host_and_port_and_ends_in_time_with_slow_bodies_in_hand(model_dir, tmp_path):
+    port, errors = free_port(), tmp_path / "errors.txt"
+    words = ["serve", str(model_dir), "host=127.0.0.1", f"port={port}"]
+    with errors.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "milpath.sagemaker.app", *words],
+            env=os.environ | {"SAGEMAKER_BIND_TO_PORT": "1"}, stderr=file,
+        )  # fmt: skip
+    try:
+        assert _wait_for(port, process, errors) == 200
+        with SlowClients(port, 5, (HALF_BODY,)):
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            started = time.monotonic()
+            assert process.wait(30) == 0
+            assert time.monotonic() - started < 15
+    finally:
+        process.kill()
+        process.wait()
+    assert f"http://127.0.0.1:{port}" in errors.read_text()
+    assert "Traceback" not in errors.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "expected"),
+    [
+        (["port=http"], {}, "argument --port: invalid int value: 'http'"),
+        ([], {"SAGEMAKER_BIND_TO_PORT": "http"}, "argument --port: invalid int value: 'http'"),
+        ([], {"MILPATH_HEADER_SECONDS": "-1"}, "MILPATH_HEADER_SECONDS=-1 must be a number above 0"),
+        ([], {"MILPATH_MAX_WAITING": "1.5"}, "MILPATH_MAX_WAITING=1.5 must be a whole number above 0"),
+        ([], {"MILPATH_MAX_CONNECTIONS": "32"}, "MILPATH_MAX_CONNECTIONS=32 must be at least 8 more than MILPATH_MAX_WAITING=32"),
+    ],
+)  # fmt: skip
+def test_a_mistake_of_the_command_is_said(words, variables, expected, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["app", *words])
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    said = capsys.readouterr().err + str(caught.value)
+    assert expected in said
+    assert caught.value.code != 0

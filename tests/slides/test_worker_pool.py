@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from milpath.slides.options import TileOptions
 from milpath.slides.slide_job import OutputError, SlideJob, SlideRecord
-from milpath.slides.worker_pool import Worker, cut_slides
+from milpath.slides.worker_pool import Worker, cut_slides, kill_workers
 from tests.pyramids import tissue, write_pyramid
 
 
@@ -82,6 +83,15 @@ def test_leaving_early_ends_the_workers(make_job):
     next(answers)
     answers.close()
     assert not [process for process in Path("/proc").iterdir() if process.name.isdigit() and is_worker_of_mine(process)]
+
+
+def test_a_process_that_ends_kills_its_workers_and_whoever_waits_for_them_goes_on(make_job, monkeypatch):
+    signal_while_at_work(monkeypatch, {"hangs": signal.SIGSTOP})
+    killer = threading.Timer(1.0, kill_workers)
+    killer.start()
+    (answer,) = cut_slides([make_job("hangs")], 1, max_seconds=300)
+    killer.join()
+    assert answer.error == "reading it ended the process (SIGKILL)"
 
 
 def is_worker_of_mine(process):

@@ -21,6 +21,7 @@ from milpath.slides.picture_frame import RESEARCH_USE_ONLY
 from tests.browser import DESKTOP, PHONE, axe_source, chromium, violations
 from tests.conftest import REPOSITORY
 from tests.pyramids import tissue, write_pyramid
+from tests.slow_clients import HALF_HEADERS, SILENT, SlowClients, ask
 from tests.viewer.conftest import png, write_zip
 
 EVIL = "<img src=x onerror=alert(1)>${alert(2)}{{3}} & co"
@@ -86,7 +87,6 @@ class App:
         raise AssertionError(self.said())
 
     def said(self) -> str:
-        self._errors.flush()
         return Path(self._errors.name).read_text()
 
     def files(self) -> list[str]:
@@ -375,10 +375,41 @@ def test_one_slide_is_answered_at_a_time(app, slide):
     assert app.files() == []
 
 
+# An upload that begins and then comes a byte at a time.
+SLOW_UPLOAD = (
+    b"POST /gradio_api/upload HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: multipart/form-data; boundary=xx\r\n"
+    b"content-length: 100000\r\n\r\n"
+) + _multipart("slow.tiff", b"II*\0")[0].removesuffix(b"\r\n--xx--\r\n")
+
+
+def test_two_hundred_slow_clients_keep_nobody_out(app):
+    with SlowClients(app.port, 200, (SILENT, HALF_HEADERS, SLOW_UPLOAD)):
+        for _ in range(5):
+            assert ask(app.port, "/config", timeout=5)[0] == 200
+            status, text = app.post("/gradio_api/upload", *_multipart("run.exe", b"MZ"))
+            assert status == 200
+            (path,) = json.loads(text)
+            assert "run.exe is of the type .exe" in app.ask([{"path": path} | FILE])
+    deadline = time.monotonic() + 20
+    while app.files() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert app.files() == []
+
+
+def test_streams_that_nobody_ends_keep_nobody_out(app):
+    opening = b"GET /gradio_api/heartbeat/abc HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+    with SlowClients(app.port, 150, (opening,), seconds=60):
+        time.sleep(0.5)
+        assert ask(app.port, "/config", timeout=10)[0] == 200
+
+
 def test_told_to_end_it_leaves_nothing_and_it_never_left_its_host(app):
     app.post("/gradio_api/upload", *_multipart("forgotten.tiff", b"II*\0"))
     assert len(app.files()) == 1
-    assert app.stop() == 0
+    with SlowClients(app.port, 6, (SILENT, HALF_HEADERS, SLOW_UPLOAD)):
+        time.sleep(0.5)
+        assert app.stop() == 0
+    assert "Traceback" not in app.said()
     assert app.files() == []
     assert list(app.folder.glob("milpath*")) == list(app.cwd.iterdir()) == []
     assert not app.outside.exists(), app.outside.read_text()

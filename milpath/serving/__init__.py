@@ -1,0 +1,1 @@
+"""What the endpoint and the app share as servers: bounds on connections, a queue, an end."""
