@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.timing import record, speedup, turns
+from benchmarks.training_loops import make_trainer
 from milpath.data.bag_split import BagSplit
 from milpath.data.bag_store import BagStore
 from milpath.data.bag_store_writer import BagStoreWriter
@@ -69,7 +70,6 @@ def torchmil_run(store: BagStore, device: str):
 
 
 def own_run(store: BagStore, device: str):
-    from benchmarks.train import make_trainer
 
     split = BagSplit(store, np.arange(len(store)), store.bags["label"].to_numpy())
     plans = TrainingPlan(split.labels, split.lengths, BATCH_SIZE), EvaluationPlan(split.lengths, BATCH_SIZE)

@@ -6,6 +6,7 @@ from statistics import median
 import torch
 
 from benchmarks.timing import record, speedup, turns
+from benchmarks.training_loops import make_trainer
 from milpath.data import BagDataModule
 from milpath.models import AttentionMIL
 from milpath.training import MILClassifier
@@ -13,7 +14,6 @@ from milpath.training import MILClassifier
 
 def frozen(datamodule: BagDataModule, device: str, repeats: int, name: str = "resnet18") -> list[dict]:
     """Return the rows of a frozen network of torchvision, with random weights: they cost what trained ones do."""
-    from benchmarks.train import make_trainer
 
     network = AttentionMIL(encoder={"name": name, "frozen": True, "tile_micro_batch": 64})
     network.to(memory_format=torch.channels_last)

@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.against_torchmil import FEATURES, write_store
 from benchmarks.timing import turns
+from benchmarks.training_loops import make_trainer, train_step
 from milpath.data.bag_split import BagSplit
 from milpath.data.batch_plan import TrainingPlan
 from milpath.data.device_cache import DeviceCache
@@ -23,7 +24,6 @@ from milpath.training import MILClassifier
 
 def seconds_of_lightning(folder: Path, device: str, repeats: int, num_steps: int = 200, batch_size: int = 8) -> float:
     """Return what Lightning adds to a training step, seconds; the start of its Trainer is spread over the steps."""
-    from benchmarks.train import make_trainer, train_step
 
     store = write_store([4] * num_steps * batch_size, folder / "overhead")
     split = BagSplit(store, np.arange(len(store)), store.bags["label"].to_numpy())

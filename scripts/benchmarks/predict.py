@@ -16,7 +16,7 @@ import torch
 from benchmarks.against_torchmil import FEATURES, WIDTH, write_store
 from benchmarks.article import ArticleNetwork, decode, encode
 from benchmarks.timing import record, speedup, turns
-from benchmarks.train import make_datamodule, train_step
+from benchmarks.training_loops import make_datamodule, train_step
 from milpath.data.bag_store import BagStore
 from milpath.inference import predict_bags
 from milpath.kept_memory import kept_memory

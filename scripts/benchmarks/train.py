@@ -15,8 +15,6 @@ from pathlib import Path
 from statistics import median
 
 import torch
-import torch.nn.functional as F
-from lightning.pytorch import Trainer
 
 from benchmarks.against_torchmil import against_torchmil
 from benchmarks.article import article_epoch, encode
@@ -24,11 +22,11 @@ from benchmarks.counting import count
 from benchmarks.frozen import frozen
 from benchmarks.overhead import seconds_of_lightning
 from benchmarks.timing import copy_rate, matmul_rate, record, speedup, turns
-from milpath.data import BagDataModule, SyntheticBags
+from benchmarks.training_loops import make_datamodule, make_trainer, train_step
+from milpath.data import BagDataModule
 from milpath.kept_memory import kept_memory
 from milpath.models import AttentionMIL
 from milpath.training import MILClassifier
-from milpath.training.reproducibility import StepSeed
 
 PANDA_BAGS = 10_616
 
@@ -171,14 +169,6 @@ def resident_epoch(datamodule: BagDataModule, options: argparse.Namespace) -> li
         return turns({"resident": epoch}, options.repeats)["resident"]
 
 
-def train_step(network, optimizer, batch, precision: str) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(batch.tiles.device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
-        logits = network(batch.tiles, batch.network_mask).logits
-    F.binary_cross_entropy_with_logits(logits.float()[:, 0], batch.labels.float()).backward()
-    optimizer.step()
-
-
 def lightning_epochs(datamodule: BagDataModule, options: argparse.Namespace, number: int):
     network = AttentionMIL().to(memory_format=torch.channels_last)
     if options.compile:
@@ -195,22 +185,3 @@ def lightning_epochs(datamodule: BagDataModule, options: argparse.Namespace, num
         trainer.fit(classifier, datamodule.train_dataloader())
 
     return epoch
-
-
-def make_trainer(device: str, precision: str = "32-true", **options: object) -> Trainer:
-    """Return the Trainer of `milpath.train` without the files of a run."""
-    accelerator = "gpu" if device == "cuda" else device
-    options = {"max_epochs": 1, "limit_val_batches": 0, "callbacks": [StepSeed(0)]} | options
-    return Trainer(
-        accelerator=accelerator, devices=1, precision=precision, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0,
-        **options,
-    )  # fmt: skip
-
-
-def make_datamodule(folder: Path, num_bags: int, batch_size: int, **options: object) -> BagDataModule:
-    """Return as many training bags as asked for, 16 tiles of 128 px, split 60/20/20."""
-    source = SyntheticBags(num_slides=round(num_bags / 0.6), tile_size=128, num_tiles=16)
-    datamodule = BagDataModule(source, batch_size=batch_size, stores_dir=folder, target="malignant", **options)
-    datamodule.setup("fit")
-    return datamodule
