@@ -1,7 +1,5 @@
 """From finished slides to one bag store: the same bytes whatever the processes, stops or shards."""
 
-import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -79,8 +77,8 @@ def write_tables(
     bags["slide_file"] = [files[record.bag_id] for record in records]
     for name in ("level", "downsample", "microns_per_pixel"):
         bags[name] = [getattr(record, name) for record in records]
-    bags.to_csv(parts.store_dir / "bags.csv", index=False, lineterminator="\n")
-    with (parts.store_dir / ROWS).open("wb") as file:
+    write_text(parts.store_dir / "bags.csv", bags.to_csv(index=False, lineterminator="\n"))
+    with atomic_path(parts.store_dir / ROWS) as temporary, temporary.open("wb") as file:
         file.write((",".join(["bag_id", *columns]) + "\n").encode())
         for record in records:
             file.write(read_beside(parts.part(record.bag_id, RECORD_SUFFIX), ROWS))
@@ -110,12 +108,8 @@ def publish(parts: SlideParts, output: Path, description: Mapping[str, Any]) -> 
         if path.is_dir():
             shutil.rmtree(output / path.name, ignore_errors=True)
         path.replace(output / path.name)
-    path = parts.store_dir / "store.json"
-    with path.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(description, indent=2, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    path.replace(output / path.name)
+    sync_folder(output)
+    write_json(output / "store.json", description)
 
 
 def _common(records: Sequence[SlideRecord], name: str) -> dict[str, float]:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from milpath.records.atomic_files import atomic_path
 from milpath.reports.prediction_folder import claim_folder
 
 ATTENTION_COLUMNS = ("id", "tile", "x", "y", "level", "microns", "weight")
@@ -134,8 +135,11 @@ def _keep_rows(path: Path, width: int, wanted: set[str] | None = None) -> set[st
     """
     _drop_open_line(path)
     names = set()
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    with path.open(newline="", encoding="utf-8") as source, temporary.open("w", newline="", encoding="utf-8") as target:
+    with (
+        atomic_path(path) as temporary,
+        path.open(newline="", encoding="utf-8") as source,
+        temporary.open("w", newline="", encoding="utf-8") as target,
+    ):
         # Not line by line, which would part the rows of slides whose names hold the end of a line.
         rows, kept = csv.reader(source), csv.writer(target)
         kept.writerows(islice(rows, 1))
@@ -143,7 +147,6 @@ def _keep_rows(path: Path, width: int, wanted: set[str] | None = None) -> set[st
             if len(row) == width and (wanted is None or row[0] in wanted):
                 kept.writerow(row)
                 names.add(row[0])
-    temporary.replace(path)
     return names
 
 

@@ -12,6 +12,9 @@ _log = logging.getLogger(__name__)
 _ROWS = 40
 
 
+from milpath.records.atomic_files import write_text
+
+
 class StepTrace(Callback):
     """Trace some training steps with torch.profiler and write what it saw into the folder of the run.
 
@@ -71,4 +74,4 @@ class StepTrace(Callback):
         unfinished.replace(self.folder / f"steps{suffix}.json.gz")
         order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
         table = trace.key_averages().table(sort_by=order, row_limit=_ROWS)
-        (self.folder / f"operators{suffix}.txt").write_text(table, encoding="utf-8")
+        write_text(self.folder / f"operators{suffix}.txt", table)
