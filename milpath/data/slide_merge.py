@@ -15,6 +15,7 @@ from milpath.data.slide_append import merge_tiles
 from milpath.data.slide_parts import SlideParts, in_order
 from milpath.data.slide_plan import SlidePlan
 from milpath.data.slide_sheets import write_sheets
+from milpath.records.atomic_files import atomic_path, sync_folder, write_json, write_text
 from milpath.slides.options import TileOptions
 from milpath.slides.slide_job import RECORD_SUFFIX, ROWS, SlideRecord, read_beside
 from milpath.slides.tile_rows import tile_columns
@@ -108,8 +109,10 @@ def publish(parts: SlideParts, output: Path, description: Mapping[str, Any]) -> 
         if path.is_dir():
             shutil.rmtree(output / path.name, ignore_errors=True)
         path.replace(output / path.name)
+    path = parts.store_dir / "store.json"
+    write_json(path, description)
+    path.replace(output / path.name)
     sync_folder(output)
-    write_json(output / "store.json", description)
 
 
 def _common(records: Sequence[SlideRecord], name: str) -> dict[str, float]:

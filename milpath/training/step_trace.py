@@ -12,9 +12,6 @@ _log = logging.getLogger(__name__)
 _ROWS = 40
 
 
-from milpath.records.atomic_files import write_text
-
-
 class StepTrace(Callback):
     """Trace some training steps with torch.profiler and write what it saw into the folder of the run.
 
