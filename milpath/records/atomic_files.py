@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+_BLOCK = 1 << 16
 # .{name}.{process}.{random}.partial
 _PARTIAL = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.partial", re.DOTALL)
 
@@ -66,6 +67,21 @@ def remove_partial_files(folder: Path) -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
         if _PARTIAL.fullmatch(path.name):
             path.unlink(missing_ok=True)
+
+
+def drop_open_line(path: Path) -> None:
+    """Cut off a last line without its end: it was being written."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        file.truncate(end)
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,6 +11,8 @@ from torch.profiler import ProfilerActivity, profile
 _log = logging.getLogger(__name__)
 _ROWS = 40
 
+from milpath.records.atomic_files import write_text
+
 
 class StepTrace(Callback):
     """Trace some training steps with torch.profiler and write what it saw into the folder of the run.
