@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,3 +102,79 @@ def test_a_distributed_training_that_is_stopped_takes_all_its_processes_along(tm
     assert line.endswith("resume_from=auto")
     assert "Traceback" not in said
     assert torch.load(last_of(tmp_path / "runs/a"), weights_only=True)["global_step"] > 0
+
+
+def test_a_tiling_that_is_stopped_takes_its_workers_along_and_goes_on(tmp_path):
+    for seed in range(60):
+        write_pyramid(tmp_path / f"in/{seed}.tiff", tissue(400, 400, seed))
+    words = ["slides=in", "output=out", "tile_size=32", "num_workers=2"]
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        job = Command("tile", words, tmp_path)
+        done = len(list((tmp_path / "out/parts").glob("*.zip")))
+        job.wait_for(lambda done=done: len(list((tmp_path / "out/parts").glob("*.zip"))) > done)
+        found, said = job.stop(number)
+        by = " by SIGTERM" if number == signal.SIGTERM else ""
+        assert said.splitlines()[-1] == f"stopped{by}; finished slides are kept, the same command goes on from here"
+        assert found == status
+    assert here("milpath.tile", *words, cwd=tmp_path) == 0
+    assert (tmp_path / "out/store.json").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_prediction_that_is_stopped_goes_on(tmp_path, number, status):
+    with BagStoreWriter(tmp_path / "store") as writer:
+        for index in range(1000):
+            writer.add(f"bag {index}", np.full((4, 16, 16, 3), index % 250, np.uint8), labels={"label": 0})
+    network = AttentionMIL(encoder={"name": "tile_cnn", "tile_size": 16, "embedding_dim": 8})
+    save_network(network, tmp_path / "network.pt", class_names=("benign", "malignant"), tiling={"tile_size": 16})
+    job = Command("predict", ["checkpoint=network.pt", "slides=store", "output=out", "device=cpu"], tmp_path)
+    rows = tmp_path / "out/.predictions.csv.partial"
+    job.wait_for(lambda: rows.exists() and rows.stat().st_size > 100)
+    found, said = job.stop(number)
+    assert found == status, said
+    assert said.splitlines()[-1].startswith("stopped")
+    assert said.splitlines()[-1].endswith("; finished slides are kept, the same command goes on from here")
+    assert rows.exists()
+    assert not (tmp_path / "out/predictions.csv").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status", "jobs"), [(signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 1)]
+)
+def test_a_table_that_is_stopped_takes_its_trainings_along(tmp_path, number, status, jobs):
+    words = [
+        *LONG_RUN, "output=out", "folds=2", "repeats=1", "methods=[instance_mean,attention]", f"jobs={jobs}",
+    ]  # fmt: skip
+    words = [word for word in words if not word.startswith("report")]
+    job = Command("table", words, tmp_path)
+    job.wait_for(lambda: len(list(tmp_path.rglob("last.ckpt"))) >= jobs)
+    found, said = job.stop(number, group=True)
+    assert found == status, said
+    assert "finished trainings are kept, the same command goes on from here" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143), (SystemExit(1), 1), (SystemExit(), None)]
+)
+def test_only_a_signal_is_told_and_changes_the_status(error, status, capsys):
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as stop, interruptible("type it again"):
+        error.add_note("after epoch 3")
+        raise error
+    assert stop.value.code == status
+    said = capsys.readouterr().err
+    lines = {130: "stopped after epoch 3; type it again\n", 143: "stopped by SIGTERM after epoch 3; type it again\n"}
+    assert said == lines.get(status, "")
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+
+
+def test_an_exit_that_lightning_makes_of_an_interrupt_is_an_interrupt(capsys):
+    with pytest.raises(SystemExit) as stop, interruptible():
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"

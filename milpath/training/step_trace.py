@@ -8,10 +8,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.profiler import ProfilerActivity, profile
 
+from milpath.records.atomic_files import write_text
+
 _log = logging.getLogger(__name__)
 _ROWS = 40
-
-from milpath.records.atomic_files import write_text
 
 
 class StepTrace(Callback):
