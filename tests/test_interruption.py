@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from milpath.data.bag_store_writer import BagStoreWriter
+from milpath.interruption import interruptible
+from milpath.models import AttentionMIL, save_network
 from tests.commands import DDP, SMALL_RUN, here
+from tests.pyramids import tissue, write_pyramid
 
 LONG_RUN = [*SMALL_RUN, "trainer.max_epochs=100000", "callbacks.early_stopping=null"]
 
