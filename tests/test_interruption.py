@@ -33,8 +33,9 @@ class Command:
     def wait_for(self, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 300
         while not ready():
-            assert self.process.poll() is None, self.process.communicate()[1][-2000:]
-            assert time.monotonic() < deadline
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.end()
+                pytest.fail(f"it did not come to work: {self.process.communicate()[1][-2000:]}")
             time.sleep(0.01)
 
     def stop(self, number: int, *, group: bool = False) -> tuple[int, str]:
@@ -44,11 +45,14 @@ class Command:
             _, errors = self.process.communicate(timeout=60)
         finally:
             left = self.others()
-            for pid in left:
-                os.kill(pid, signal.SIGKILL)
-            self.process.kill()
+            self.end()
         assert left == [], "processes outlived the command"
         return self.process.returncode, errors
+
+    def end(self) -> None:
+        for pid in self.others():
+            os.kill(pid, signal.SIGKILL)
+        self.process.kill()
 
     def others(self) -> list[int]:
         """Return the processes that the command started and that are still there."""
