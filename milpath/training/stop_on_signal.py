@@ -2,9 +2,7 @@
 
 import os
 import signal
-import subprocess
 import threading
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -79,9 +77,7 @@ class StopOnSignal(Callback):
             # Lightning watches this list, and kills this process too when one of them ends.
             launcher.procs.clear()  # type: ignore[union-attr]
         for child in children:
-            if self._asked:  # they leave by themselves, at the same step
-                with suppress(subprocess.TimeoutExpired):
-                    child.wait(_SECONDS_TO_SAVE)
+            # What was to be saved is saved, by all of them together; alone they wait for this process.
             child.kill()
             child.wait()
 
@@ -92,7 +88,6 @@ class StopOnSignal(Callback):
 
     def _hear(self, trainer: Trainer, number: int, frame: FrameType | None) -> None:
         if self._asked or trainer.state.fn != TrainerFn.FITTING:
-            self._asked = False  # nobody is waited for any more
             raise SIGTERMException(_STATUS)
         self._asked = True
         self._again = threading.Timer(_SECONDS_TO_SAVE, os.kill, (os.getpid(), signal.SIGTERM))
