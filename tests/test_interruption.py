@@ -185,3 +185,26 @@ def test_an_exit_that_lightning_makes_of_an_interrupt_is_an_interrupt(capsys):
             sys.exit(1)
     assert stop.value.code == 130
     assert capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path, monkeypatch):
+    if Path("/dev/shm").is_dir():  # noqa: S108
+        monkeypatch.setenv("TMPDIR", "/dev/shm")  # noqa: S108 another file system than the run's
+    words = [*SMALL_RUN, "trainer.max_epochs=8", "callbacks.early_stopping=null", "resume_from=auto"]
+    words.append("callbacks.timed_checkpoint.train_time_interval.minutes=0.00001")
+    folder = tmp_path / "runs/killed"
+    for step in (2, 9, 15, 22):  # of 32
+        job = Command("train", [*words, "run_name=killed"], tmp_path)
+        job.wait_for(lambda step=step: last_of(folder).exists() and step_of(folder) >= step)
+        job.stop(signal.SIGKILL)
+        assert step_of(folder) >= step
+    for name in ("killed", "whole"):
+        assert here("milpath.train", *words, f"run_name={name}", cwd=tmp_path) == 0
+    for name in ("metrics.json", "predictions.csv"):
+        assert (folder / name).read_bytes() == (tmp_path / "runs/whole" / name).read_bytes()
+    assert not list(folder.rglob("*.partial"))
+
+
+def step_of(folder: Path) -> int:
+    return int(torch.load(last_of(folder), weights_only=True)["global_step"])
