@@ -189,8 +189,8 @@ def test_an_exit_that_lightning_makes_of_an_interrupt_is_an_interrupt(capsys):
 
 @pytest.mark.slow
 def test_a_training_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path, monkeypatch):
-    if Path("/dev/shm").is_dir():  # noqa: S108
-        monkeypatch.setenv("TMPDIR", "/dev/shm")  # noqa: S108 another file system than the run's
+    if Path("/dev/shm").is_dir():
+        monkeypatch.setenv("TMPDIR", "/dev/shm")
     words = [*SMALL_RUN, "trainer.max_epochs=8", "callbacks.early_stopping=null", "resume_from=auto"]
     words.append("callbacks.timed_checkpoint.train_time_interval.minutes=0.00001")
     folder = tmp_path / "runs/killed"
