@@ -153,7 +153,14 @@ def test_a_prediction_that_is_stopped_goes_on(tmp_path, number, status):
 def test_a_table_that_is_stopped_takes_its_trainings_along(tmp_path, number, status, jobs):
     words = [word for word in SMALL_RUN if not word.startswith(("callbacks", "report", "logger"))]
     words += ["trainer.max_epochs=100000", "trainer.min_epochs=100000"]  # nothing stops it early
-    words += ["output=out", "folds=2", "repeats=1", "methods=[instance_mean,attention]", f"jobs={jobs}"]
+    words += [
+        "data.val_fraction=0.2",
+        "output=out",
+        "folds=2",
+        "repeats=1",
+        "methods=[instance_mean,attention]",
+        f"jobs={jobs}",
+    ]
     job = Command("table", words, tmp_path)
     job.wait_for(lambda: len(list(tmp_path.rglob("last.ckpt"))) >= jobs)
     found, said = job.stop(number, group=True)
