@@ -11,10 +11,10 @@ from tests.commands import SMALL_RUN
 
 @pytest.fixture
 def no_room() -> Iterator[None]:
-    """No file may grow beyond 200 kB: a write fails half way, as on a full disk."""
+    """No file may grow beyond 400 kB, more than the slides take: a write fails half way, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
     signal.signal(signal.SIGXFSZ, handler)
