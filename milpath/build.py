@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
 import milpath.data
@@ -20,9 +21,11 @@ from milpath.models.network import MILNetwork
 from milpath.models.task import num_outputs_for, require_class_names
 from milpath.records.error_text import reason_of
 from milpath.records.plain_values import brief, require_plain
+from milpath.training.checkpoint_files import AtomicCheckpointIO
 from milpath.training.classifier import AuxiliaryLoss, MILClassifier
 from milpath.training.kept_memory import KeptMemory
 from milpath.training.reproducibility import StepSeed
+from milpath.training.stop_on_signal import StopOnSignal
 
 CLASS_WEIGHTS = ("none", "balanced")
 
@@ -152,8 +155,8 @@ def build_trainer(config: DictConfig) -> Trainer:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     if trace := _instantiate(config.get("profiler")):
         callbacks.append(trace)
-    callbacks += [StepSeed(config.seed), KeptMemory()]
-    return cast(
+    callbacks += [StepSeed(config.seed), KeptMemory(), StopOnSignal()]
+    trainer = cast(
         Trainer,
         _instantiate(
             config.trainer,
@@ -163,6 +166,10 @@ def build_trainer(config: DictConfig) -> Trainer:
             use_distributed_sampler=False,
         ),
     )
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        # Of every strategy, also one that came as an object.
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    return trainer
 
 
 def _optimizer(config: DictConfig) -> Any:

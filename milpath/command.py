@@ -1,9 +1,11 @@
 """How every command starts: Hydra composes its configuration, and a user's mistake is one line, not a stack trace."""
 
+import errno
 import logging
 import os
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from functools import wraps
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import hydra.experimental.callback
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -18,30 +21,39 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from milpath.configuration import CONFIG_DIR
+from milpath.interruption import interruptible
 from milpath.kept_configuration import check_command_line
 from milpath.records.error_text import one_line_of
 
 # What a person can mend: the message says how. Anything else is a fault of the library and shows where it happened.
 USER_ERRORS = (
     ValueError,
-    FileNotFoundError,
-    FileExistsError,
-    PermissionError,
+    OSError,  # a file that is missing or in the way, a full disk, a folder that cannot be written to
     FloatingPointError,
     ImportError,
     OmegaConfBaseException,
     HydraException,  # a command that composes another one: launch does the training
 )
 
+_MAKE_ROOM = "make room, and run the same command again"
+_WAYS_OUT = {
+    errno.ENOSPC: _MAKE_ROOM,
+    errno.EDQUOT: _MAKE_ROOM,
+    errno.EFBIG: _MAKE_ROOM,
+    errno.EROFS: "give a folder that you may write to",
+}
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+
+def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Return a decorator that makes a function of a configuration a command.
 
     Args:
         config_name: Root configuration in `CONFIG_DIR`, without `.yaml`.
+        after_stop: How the user goes on after Ctrl+C or SIGTERM.
 
     Returns:
-        A decorator; the decorated function takes no argument, reads the command line and exits with 1 after an error.
+        A decorator; the decorated function takes no argument, reads the command line and exits with 1 after an error, 130
+        after SIGINT, 143 after SIGTERM.
         `HYDRA_FULL_ERROR=1` shows the stack trace.
     """
 
@@ -60,20 +72,19 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 sys.stderr.write(one_line(error) + "\n")
                 sys.exit(1)
 
-        main: Callable[[], None] = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(
-            run
-        )
+        composed = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run)
 
         @wraps(function)
-        def checked() -> None:
+        def main() -> None:
             try:
                 check_command_line()
             except ValueError as error:
                 sys.stderr.write(one_line(error) + "\n")
                 sys.exit(1)
-            main()
+            with interruptible(after_stop):
+                composed()
 
-        return checked
+        return main
 
     return decorate
 
@@ -85,16 +96,42 @@ def _remove_empty_run(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+class RunFolder(hydra.experimental.callback.Callback):
+    """Make the folder of a run before Hydra does, which would answer a full or read-only disk with a stack trace."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Make the folder of a run."""
+        self._make(Path(config.hydra.run.dir))
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Make the folder of a sweep."""
+        self._make(Path(config.hydra.sweep.dir))
+
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(prefix=".", dir=folder):  # a folder that exists may be read-only
+                pass
+        except OSError as error:
+            error.filename = error.filename and str(folder)  # not a name that nobody gave
+            sys.stderr.write(one_line(error) + "\n")
+            sys.exit(1)
+
+
 def one_line(error: Exception) -> str:
     """Return what a person reads of an error: its name and message, without the tail that OmegaConf adds.
 
     Names of slides and classes come from other people: control characters in them are shown as escapes.
     """
+    if isinstance(error, OSError) and error.errno in _WAYS_OUT:
+        where = f" to {error.filename}" if error.filename else ""
+        return one_line_of(f"{type(error).__name__}: cannot write{where} ({error.strerror}); {_WAYS_OUT[error.errno]}")
     return f"{type(error).__name__}: {one_line_of(str(error).split(chr(10) + '    full_key')[0])}"
 
 
 def quieten_frameworks() -> None:
     """Drop what the framework says about itself; what concerns the user's data still comes."""
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a stack trace a line
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # no validation split

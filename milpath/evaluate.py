@@ -34,6 +34,7 @@ def run(config: DictConfig) -> "Metrics":
     from milpath.models import load_network
     from milpath.models.checkpoint import load_card
     from milpath.provenance import record_run
+    from milpath.records.atomic_files import write_text
     from milpath.training.classifier import MILClassifier
     from milpath.training.prediction import predict_splits
 
@@ -61,7 +62,7 @@ def run(config: DictConfig) -> "Metrics":
     if not trainer.is_global_zero:
         return {}
     record_run(config, run_dir, datamodule.description)
-    datamodule.split_frame().to_csv(run_dir / "splits.csv", index=False)
+    write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
     return write_run(run_dir, predictions, datamodule, card, report=config.report)
 
 

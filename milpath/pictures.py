@@ -1,7 +1,6 @@
 """The pictures and outlines of predicted bags."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch.nn import Module
 from milpath.data.bag_store import BagStore
 from milpath.dense_map import DenseMapper
 from milpath.inference import BagPrediction
+from milpath.records.atomic_files import atomic_path
 from milpath.reports.geojson import tiles_to_geojson, write_geojson
 from milpath.reports.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, resolution_of
 from milpath.reports.pictures import draw_run_extremes
@@ -164,9 +164,9 @@ class BagPictures:
         """Write a picture as JPEG; it appears when it is whole."""
         folder = self.output / "pictures"
         folder.mkdir(exist_ok=True)
-        partial = folder / f".{os.getpid()}.partial"
-        picture.save(partial, "JPEG", quality=QUALITY, subsampling=0)
-        partial.replace(folder / f"{name}.jpg")
+        # Not flushed: after a power cut the slides whose rows are missing are drawn again.
+        with atomic_path(folder / f"{name}.jpg", durable=False) as partial:
+            picture.save(partial, "JPEG", quality=QUALITY, subsampling=0)
 
 
 def open_pictures(

@@ -92,7 +92,7 @@ def _require_same_tiles(store: BagStore, card: Card, slides: str) -> None:
         )
 
 
-@command("predict")
+@command("predict", after_stop="finished slides are kept, the same command goes on from here")
 def main(config: DictConfig) -> None:
     """Run the command."""
     if run(config) and config.on_error == "fail":

@@ -4,6 +4,9 @@ import itertools
 import json
 import logging
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -147,11 +150,30 @@ def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training
     else:
         # Forked processes inherit locks of threads that they do not have.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
             futures = [pool.submit(_run_training, training) for training in waiting]
-            for future in track(as_completed(futures), description="trainings", total=len(futures)):
-                future.result()
+            try:
+                for future in track(as_completed(futures), description="trainings", total=len(futures)):
+                    future.result()
+            except BaseException:  # an interrupt too: nothing that was not begun begins, and what runs is resumed later
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in multiprocessing.active_children():
+                    process.kill()
+                raise
     return [training for training in trainings if not (training.run_dir / "metrics.json").exists()]
+
+
+def _end_with_parent() -> None:
+    """Leave the interrupt to the parent, which kills its processes, and end with it whatever ended it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run_training(training: Training) -> None:

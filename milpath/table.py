@@ -89,7 +89,7 @@ def _plain(config: Any) -> Any:
     return None if config is None else OmegaConf.to_container(config, resolve=True)
 
 
-@command("table")
+@command("table", after_stop="finished trainings are kept, the same command goes on from here")
 def main(config: DictConfig) -> None:
     """Run the command; a table with a hole in it is written, and is an error all the same."""
     own = {field.name for field in fields(TableConfig)} - {field.name for field in fields(TrainConfig)} | {"seed"}

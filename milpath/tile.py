@@ -48,14 +48,10 @@ def describe_failures(summary: TilingSummary, output: str) -> str:
     return f"{len(summary.failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
 
 
-@command("tile")
+@command("tile", after_stop="finished slides are kept, the same command goes on from here")
 def tile(config: DictConfig) -> None:
     """Run the command."""
-    try:
-        summary = run(config)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; finished slides are kept, the same command goes on from here\n")
-        sys.exit(130)
+    summary = run(config)
     sys.stdout.write(describe(summary, config.output))
     if summary.failures and (config.on_error != "skip" or not (summary.has_store or summary.num_unfinished)):
         # An error, not an exit: of a sweep over shards the other shards are done as well.

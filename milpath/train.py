@@ -27,6 +27,7 @@ def run(config: DictConfig) -> "Metrics":
     from milpath.build import build_classifier, build_datamodule, build_trainer
     from milpath.finish import finish_run
     from milpath.provenance import record_run
+    from milpath.records.atomic_files import write_text
     from milpath.training.choice import require_monitored
     from milpath.training.resume import require_trainer_state, resume_path
 
@@ -45,7 +46,7 @@ def run(config: DictConfig) -> "Metrics":
     trainer = build_trainer(config)
     if trainer.is_global_zero:
         record_run(config, run_dir, datamodule.description)
-        datamodule.split_frame().to_csv(run_dir / "splits.csv", index=False)
+        write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
     if config.compile:
         classifier.network.compile()
     trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
@@ -59,7 +60,12 @@ def main(config: DictConfig) -> float | None:
 
     # Processes that Lightning starts compose the configuration again; the folder is the one Hydra gave the first.
     config.paths.run_dir = HydraConfig.get().runtime.output_dir
-    metrics = finished_trial(Path(config.paths.run_dir)) or run(config)
+    try:
+        metrics = finished_trial(Path(config.paths.run_dir)) or run(config)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if not is_sweep():
+            stop.add_note(f"go on with run_name={config.run_name} resume_from=auto")
+        raise
     split, name = config.monitor.split("/")
     return metrics.get(split, {}).get(name)
 

@@ -1,6 +1,5 @@
 """Write a bag store, bag by bag; it appears under its name only when it is whole."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.bag_store import FORMAT_VERSION, sha256_of
+from milpath.records.atomic_files import atomic_path, sync_folder, write_json, write_text
 
 _RESERVED = {"bag_id", "start", "num_tiles"}
 
@@ -143,10 +143,11 @@ class BagStoreWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         bags = pd.DataFrame(self._rows)
-        bags.to_csv(self._partial / "bags.csv", index=False)
+        write_text(self._partial / "bags.csv", bags.to_csv(index=False))
         columns = {name: np.concatenate([rows[name] for rows in self._tile_rows]) for name in self._tile_rows[0]}
         bag_ids = np.repeat(bags["bag_id"].to_numpy(), bags["num_tiles"].to_numpy())
-        pd.DataFrame({"bag_id": bag_ids, **columns}).to_csv(self._partial / "tiles.csv", index=False)
+        with atomic_path(self._partial / "tiles.csv") as temporary:
+            pd.DataFrame({"bag_id": bag_ids, **columns}).to_csv(temporary, index=False)
         description = {
             "format_version": FORMAT_VERSION,
             "source": self._source,
@@ -158,6 +159,6 @@ class BagStoreWriter:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             **self.extra,
         }
-        text = json.dumps(description, indent=2, allow_nan=False)
-        (self._partial / "store.json").write_text(text + "\n", encoding="utf-8")
+        write_json(self._partial / "store.json", description)
         self._partial.replace(self.path)
+        sync_folder(self.path.parent)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.label_table import read_table
+from milpath.records.atomic_files import atomic_path
 from milpath.records.error_text import reason_of
 
 _PREFIX = "probability_"
@@ -65,24 +65,18 @@ class Predictions:
 
         Label and prediction are class numbers, an unknown label is an empty cell, attention is a JSON list.
         """
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow([*_COLUMNS, *(_PREFIX + name for name in self.class_names), "attention"])
-                rows = zip(
-                    self.bag_ids, self.splits, self.labels, self.predicted_labels, self.probabilities, self.attention,
-                    strict=True,
-                )  # fmt: skip
-                for bag_id, split, label, predicted, probabilities, attention in rows:
-                    known = int(label) if label >= 0 else ""
-                    numbers = [f"{value:.9g}" for value in probabilities]
-                    weights = "[" + ", ".join(f"{value:.9g}" for value in attention) + "]"
-                    writer.writerow([bag_id, split, known, int(predicted), *numbers, weights])
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([*_COLUMNS, *(_PREFIX + name for name in self.class_names), "attention"])
+            rows = zip(
+                self.bag_ids, self.splits, self.labels, self.predicted_labels, self.probabilities, self.attention,
+                strict=True,
+            )  # fmt: skip
+            for bag_id, split, label, predicted, probabilities, attention in rows:
+                known = int(label) if label >= 0 else ""
+                numbers = [f"{value:.9g}" for value in probabilities]
+                weights = "[" + ", ".join(f"{value:.9g}" for value in attention) + "]"
+                writer.writerow([bag_id, split, known, int(predicted), *numbers, weights])
 
 
 def read_predictions(path: str | Path) -> Predictions:

@@ -1,7 +1,5 @@
 """From finished slides to one bag store: the same bytes whatever the processes, stops or shards."""
 
-import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +15,7 @@ from milpath.data.slide_append import merge_tiles
 from milpath.data.slide_parts import SlideParts, in_order
 from milpath.data.slide_plan import SlidePlan
 from milpath.data.slide_sheets import write_sheets
+from milpath.records.atomic_files import atomic_path, sync_folder, write_json, write_text
 from milpath.slides.options import TileOptions
 from milpath.slides.slide_job import RECORD_SUFFIX, ROWS, SlideRecord, read_beside
 from milpath.slides.tile_rows import tile_columns
@@ -79,8 +78,8 @@ def write_tables(
     bags["slide_file"] = [files[record.bag_id] for record in records]
     for name in ("level", "downsample", "microns_per_pixel"):
         bags[name] = [getattr(record, name) for record in records]
-    bags.to_csv(parts.store_dir / "bags.csv", index=False, lineterminator="\n")
-    with (parts.store_dir / ROWS).open("wb") as file:
+    write_text(parts.store_dir / "bags.csv", bags.to_csv(index=False, lineterminator="\n"))
+    with atomic_path(parts.store_dir / ROWS) as temporary, temporary.open("wb") as file:
         file.write((",".join(["bag_id", *columns]) + "\n").encode())
         for record in records:
             file.write(read_beside(parts.part(record.bag_id, RECORD_SUFFIX), ROWS))
@@ -111,11 +110,9 @@ def publish(parts: SlideParts, output: Path, description: Mapping[str, Any]) -> 
             shutil.rmtree(output / path.name, ignore_errors=True)
         path.replace(output / path.name)
     path = parts.store_dir / "store.json"
-    with path.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(description, indent=2, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_json(path, description)
     path.replace(output / path.name)
+    sync_folder(output)
 
 
 def _common(records: Sequence[SlideRecord], name: str) -> dict[str, float]:

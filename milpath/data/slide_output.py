@@ -3,7 +3,6 @@
 import csv
 import errno
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 from milpath.data.label_table import read_table
 from milpath.data.slide_parts import SlideParts
 from milpath.data.slide_plan import SlidePlan
+from milpath.records.atomic_files import atomic_path
 from milpath.slides.options import TileOptions
 from milpath.slides.slide_job import OutputError
 
@@ -85,13 +85,8 @@ def _clear(output: Path) -> None:
 
 def write_failures(failures: Mapping[str, str], path: Path) -> None:
     """Write `failures.csv`: slide and reason, the header alone if there is none."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([("slide", "reason"), *sorted(failures.items())])
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([("slide", "reason"), *sorted(failures.items())])
 
 
 def require_room(output: Path, options: TileOptions, num_slides: int) -> None:

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import shutil
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from milpath.records.atomic_files import write_json
 from milpath.slides.slide_job import RECORD_SUFFIX, TILES_SUFFIX, SlideRecord
 
 
@@ -119,13 +119,3 @@ def order_of(records: Iterable[SlideRecord]) -> str:
     """Return a name for just these slides with just these tiles."""
     content = [(record.bag_id, record.num_tiles, record.crc32) for record in in_order(records)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON that is there whole or not at all; machines that share a disk may write the same file."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
-    try:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """A file that needs nothing else known: weights, and a card that says what they are."""
 
 import math
-import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from milpath.models.description import build_described, describe_network
 from milpath.models.network import MILNetwork
 from milpath.models.task import TASKS, num_outputs_for, require_class_names
+from milpath.records.atomic_files import atomic_path
 from milpath.records.plain_values import brief, require_plain
 
 __all__ = [
@@ -228,12 +228,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write under a temporary name and rename when whole."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent} is no folder; make it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        torch.save(dict(content), temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a checkpoint, which is there whole or not at all.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        OSError: If the disk is full or the folder cannot be written to; what stood at `path` before is untouched.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            with temporary.open("wb") as file:
+                torch.save(dict(content), file)
+        except RuntimeError as error:
+            # On a full disk torch speaks of unexpected positions, and the reason is what it said that during.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise

@@ -2,15 +2,20 @@
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+_BLOCK = 1 << 16
+# .{name}.{process}.{random}.partial
+_PARTIAL = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.partial", re.DOTALL)
+
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its name when the block ends without an exception.
 
     The content is flushed to the disk before the rename, so that neither a kill nor a power cut leaves an empty or a half
@@ -18,10 +23,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: Where the whole file shall be; its folder must exist.
+        durable: Flush to the disk. False is for files whose readers check them and make them anew: a power cut may leave
+            them empty, a kill does not.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
-        OSError: If the disk is full or the folder cannot be written to; what stood at `path` before is untouched.
+        OSError: If the disk is full or the folder cannot be written to; it names `path`, and what stood there before is
+            untouched.
 
     Example:
         >>> import tempfile
@@ -38,12 +46,42 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.{uuid.uuid4().hex[:8]}.partial")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
+    except OSError as error:
+        # A write that fails knows no name, and the temporary one says little to a person.
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Delete what killed processes left half written in a folder that no other process writes to."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _PARTIAL.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def drop_open_line(path: Path) -> None:
+    """Cut off a last line without its end: it was being written."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        file.truncate(end)
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from milpath.records.atomic_files import atomic_path, drop_open_line
 from milpath.reports.prediction_folder import claim_folder
 
 ATTENTION_COLUMNS = ("id", "tile", "x", "y", "level", "microns", "weight")
-_BLOCK = 1 << 16
 
 
 class PredictionFiles:
@@ -132,10 +132,13 @@ def _keep_rows(path: Path, width: int, wanted: set[str] | None = None) -> set[st
     Returns:
         The names that are left in it.
     """
-    _drop_open_line(path)
+    drop_open_line(path)
     names = set()
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    with path.open(newline="", encoding="utf-8") as source, temporary.open("w", newline="", encoding="utf-8") as target:
+    with (
+        atomic_path(path) as temporary,
+        path.open(newline="", encoding="utf-8") as source,
+        temporary.open("w", newline="", encoding="utf-8") as target,
+    ):
         # Not line by line, which would part the rows of slides whose names hold the end of a line.
         rows, kept = csv.reader(source), csv.writer(target)
         kept.writerows(islice(rows, 1))
@@ -143,20 +146,4 @@ def _keep_rows(path: Path, width: int, wanted: set[str] | None = None) -> set[st
             if len(row) == width and (wanted is None or row[0] in wanted):
                 kept.writerow(row)
                 names.add(row[0])
-    temporary.replace(path)
     return names
-
-
-def _drop_open_line(path: Path) -> None:
-    """Cut off a last line without its end: it was being written."""
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end:
-            start = max(0, end - _BLOCK)
-            file.seek(start)
-            found = file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                end = start + found + 1
-                break
-            end = start
-        file.truncate(end)

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from milpath.records.atomic_files import remove_partial_files, write_text
+
 _RECORD = "prediction.json"
 _FOLDERS = ("bags", "pictures", "geojson")
 _FILES = (
@@ -43,9 +45,9 @@ def claim_folder(output: Path, source: Mapping[str, str], overwrite: bool = Fals
             f"{output} holds {found[0]!r}, which no prediction wrote; give another output folder, or overwrite=true"
         )
     output.mkdir(parents=True, exist_ok=True)
-    temporary = output / f".{_RECORD}.{os.getpid()}"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(record)
+    for folder in (output, output / "pictures", output / "geojson"):
+        remove_partial_files(folder)
+    write_text(record, text)
 
 
 def release_folder(output: Path) -> None:

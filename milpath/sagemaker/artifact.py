@@ -6,7 +6,7 @@ from pathlib import Path
 
 from milpath.models import load_network, save_network
 from milpath.models.checkpoint import load_card
-from milpath.records.atomic_files import write_json
+from milpath.records.atomic_files import write_bytes, write_json
 from milpath.sagemaker.serve import NETWORK_FILE
 from milpath.sagemaker.source import PACKAGE_DIR, archive, read_folder
 
@@ -14,9 +14,7 @@ from milpath.sagemaker.source import PACKAGE_DIR, archive, read_folder
 _SERVING = (
     "__init__.py",
     "models",
-    "records/__init__.py",
-    "records/error_text.py",
-    "records/plain_values.py",
+    "records",
     "serving",
     "slides/__init__.py",
     "slides/rgb.py",
@@ -69,7 +67,7 @@ def write_model_dir(checkpoint: str | Path, folder: Path) -> None:
     for name, data in serving_code().items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        write_bytes(path, data)
 
 
 def write_model_archive(checkpoint: str | Path, path: Path) -> None:
@@ -78,12 +76,7 @@ def write_model_archive(checkpoint: str | Path, path: Path) -> None:
         folder = Path(name)
         write_model_dir(checkpoint, folder)
         data = archive(read_folder(folder))
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, data)
 
 
 def serving_code() -> dict[str, bytes]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import milpath
 from milpath.configuration import CONFIG_DIR
+from milpath.records.atomic_files import write_bytes
 
 PACKAGE_DIR = Path(milpath.__file__).resolve().parent
 JOB_FILE = "job.json"
@@ -80,7 +81,7 @@ def write_source(
     content[f"milpath-{own}.dist-info/METADATA"] = metadata.encode()
     content["train.py"] = _PROGRAM.encode()
     content["requirements.txt"] = _requirements(requirements).encode()
-    path.write_bytes(archive(content))
+    write_bytes(path, archive(content))
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 

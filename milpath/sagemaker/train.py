@@ -13,12 +13,12 @@ from typing import Any, cast
 
 import torch.distributed as dist
 from hydra import compose, initialize_config_dir
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from milpath import evaluate, train
 from milpath.command import one_line
 from milpath.configuration import CONFIG_DIR
+from milpath.interruption import interruptible
 from milpath.sagemaker.artifact import write_model_dir
 from milpath.sagemaker.configuration import override_key
 from milpath.sagemaker.hyperparameters import overrides_of
@@ -85,14 +85,12 @@ def compose_words(name: str, words: list[str]) -> DictConfig:
 def main(code_dir: Path) -> None:
     """Run the job; what goes wrong is written where SageMaker shows it as the reason."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
-    try:
-        run(sys.argv[1:], code_dir)
-    except SIGTERMException:
-        _log.info("stopped by SIGTERM; the job goes on from its last checkpoint when it is started again")
-        sys.exit(143)
-    except Exception as error:
-        _write_failure(error)
-        raise
+    with interruptible("the job goes on from its last checkpoint when it is started again"):
+        try:
+            run(sys.argv[1:], code_dir)
+        except Exception as error:
+            _write_failure(error)
+            raise
 
 
 def _best_checkpoint(run_dir: Path) -> Path:

@@ -11,6 +11,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from milpath.records.atomic_files import atomic_path
 from milpath.slides.cutting import choose_places, cut_places
 from milpath.slides.options import TileOptions
 from milpath.slides.overview import draw_choice, encode_picture
@@ -104,6 +105,6 @@ def _write_png(tiles: Path, png_dir: Path, bag_id: str) -> None:
     """Write `{bag_id}_{i}.png`, the layout of the published PANDA tile set."""
     for number, tile in enumerate(np.load(tiles, mmap_mode="r", allow_pickle=False)):
         path = png_dir / f"{bag_id}_{number}.png"
-        partial = path.with_name(f".{uuid.uuid4().hex[:12]}.png")
-        partial.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(tile)))
-        partial.replace(path)
+        # Not flushed: the slide counts as cut only when its record is there, and thousands of tiles would wait for the disk.
+        with atomic_path(path, durable=False) as partial:
+            partial.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(tile)))

@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from milpath.records.atomic_files import drop_open_line
+
 
 class CSVLog(CSVLogger):
     """Lightning's CSVLogger, which goes on in the file of the run it resumes instead of deleting the epochs before."""
@@ -25,6 +27,7 @@ class CSVLog(CSVLogger):
             warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
             writer: Any = super().experiment
         if before.exists():
+            drop_open_line(before)  # a kill in the middle of a row
             with before.open(newline="", encoding="utf-8") as file:
                 writer.metrics_keys = next(csv.reader(file), [])
             before.replace(log)

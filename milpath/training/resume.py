@@ -1,20 +1,24 @@
 """Where a run goes on, and when it must not."""
 
 import json
+import logging
 import pickle
 from pathlib import Path
 
 import torch
 
+from milpath.records.atomic_files import remove_partial_files
 from milpath.records.error_text import reason_of
 from milpath.training.results import Metrics
+
+_log = logging.getLogger(__name__)
 
 
 def resume_path(resume_from: str | None, checkpoints_dir: Path) -> Path | None:
     """Return the checkpoint to go on from, None to start anew.
 
     Args:
-        resume_from: None, "auto" (`last.ckpt` of this run if there is one) or the path of a checkpoint.
+        resume_from: None, "auto" (`newest_whole` of this run if there is one) or the path of a checkpoint.
         checkpoints_dir: Folder of this run's checkpoints.
 
     Raises:
@@ -30,11 +34,45 @@ def resume_path(resume_from: str | None, checkpoints_dir: Path) -> Path | None:
             )
         return None
     if resume_from == "auto":
-        return last if last.exists() else None
+        return newest_whole(checkpoints_dir)
     path = Path(resume_from)
     if not path.is_file():
         raise FileNotFoundError(f"resume_from={path} does not exist; give the path of a last.ckpt, or auto")
     return path
+
+
+def newest_whole(checkpoints_dir: Path) -> Path | None:
+    """Return `last.ckpt`, or where it is broken or missing the newest checkpoint that training can go on from.
+
+    What a killed run left half written is deleted; broken checkpoints stay, and the log names them.
+
+    Args:
+        checkpoints_dir: Folder of a run's checkpoints; it may be missing.
+
+    Returns:
+        None if there is no checkpoint at all.
+
+    Raises:
+        ValueError: If there are checkpoints, and training can go on from none of them.
+    """
+    remove_partial_files(checkpoints_dir)
+    paths = sorted(checkpoints_dir.glob("*.ckpt"), key=lambda path: (path.name == "last.ckpt", path.stat().st_mtime))
+    broken = []
+    while paths:
+        path = paths.pop()
+        try:
+            require_trainer_state(path)
+        except ValueError as error:
+            broken.append(str(error).partition(";")[0])
+            continue
+        if broken:
+            _log.warning("%s; going on from %s instead", "; ".join(broken), path.name)
+        return path
+    if broken:
+        raise ValueError(
+            f"no checkpoint to go on from in {checkpoints_dir}: {'; '.join(broken)}; give another run_name to start anew"
+        )
+    return None
 
 
 def finished_trial(run_dir: Path) -> Metrics | None:

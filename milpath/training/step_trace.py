@@ -8,6 +8,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.profiler import ProfilerActivity, profile
 
+from milpath.records.atomic_files import write_text
+
 _log = logging.getLogger(__name__)
 _ROWS = 40
 
@@ -71,4 +73,4 @@ class StepTrace(Callback):
         unfinished.replace(self.folder / f"steps{suffix}.json.gz")
         order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
         table = trace.key_averages().table(sort_by=order, row_limit=_ROWS)
-        (self.folder / f"operators{suffix}.txt").write_text(table, encoding="utf-8")
+        write_text(self.folder / f"operators{suffix}.txt", table)

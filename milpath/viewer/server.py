@@ -2,15 +2,13 @@
 
 import asyncio
 import os
-import signal
 import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 
 from milpath.serving.connection_limits import ConnectionLimits
 from milpath.viewer.answer import Analyst
@@ -31,7 +29,7 @@ def serve(
     max_waiting: int = 8,
     forget_after_minutes: float = 30.0,
 ) -> None:
-    """Serve the page until the process is told to end; no file of it is left then.
+    """Serve the page until SIGINT or SIGTERM, which the caller handles; no file of it is left then.
 
     Args:
         analyst: Answers.
@@ -50,7 +48,6 @@ def serve(
     if temporary_dir is not None and not Path(temporary_dir).is_dir():
         raise ValueError(f"temporary_dir={temporary_dir} is no folder; make it first, or leave it out")
     listener = _bind(host, port)
-    signal.signal(signal.SIGTERM, _end)
     with listener, tempfile.TemporaryDirectory(prefix="milpath-app-", dir=temporary_dir) as folder:
         uploads = Uploads(Path(folder))
         # Before Gradio is imported: it looks at these when it is.
@@ -58,8 +55,7 @@ def serve(
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         os.environ["GRADIO_RUN_HISTORY"] = "False"
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-        with suppress(KeyboardInterrupt):
-            _run(analyst, uploads, listener, max_waiting, 60 * forget_after_minutes)
+        _run(analyst, uploads, listener, max_waiting, 60 * forget_after_minutes)
 
 
 def _run(analyst: Analyst, uploads: Uploads, listener: socket.socket, max_waiting: int, forget_after: float) -> None:
@@ -121,8 +117,3 @@ async def sweep(uploads: Uploads, forget_after: float) -> None:
     while True:
         await asyncio.sleep(min(_SECONDS_BETWEEN_SWEEPS, forget_after))
         uploads.forget_older_than(forget_after)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    """End as after Ctrl+C, so that the folder of uploads is deleted."""
-    raise KeyboardInterrupt

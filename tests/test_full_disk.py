@@ -1,0 +1,40 @@
+"""Commands on a disk that is full or cannot be written to: one line, and nothing half written."""
+
+import resource
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.commands import SMALL_RUN
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """No file may grow beyond 400 kB, more than the slides take: a write fails half way, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_checkpoint_that_finds_no_room_is_one_line_that_names_it(tmp_path, run_here, no_room):
+    words = [*SMALL_RUN, "run_name=a", "trainer.max_epochs=1", "model.encoder.embedding_dim=1024"]
+    status, said = run_here("milpath.train", *words, cwd=tmp_path)
+    assert status == 1
+    (line,) = said.splitlines()
+    assert line.startswith("OSError: cannot write to ")
+    assert line.endswith("best.ckpt (File too large); make room, and run the same command again")
+    assert not [path for path in (tmp_path / "runs").rglob("*") if path.suffix in (".ckpt", ".partial")]
+
+
+@pytest.mark.parametrize("words", [["milpath.train", "run_name=a"], ["milpath.train", "-m", "seed=0,1"]])
+def test_a_run_folder_that_cannot_be_made_is_one_line(tmp_path, run_here, words):
+    (tmp_path / "file").write_text("")
+    status, said = run_here(*words, *SMALL_RUN, "paths.runs_dir=file/runs", cwd=tmp_path)
+    assert status == 1
+    (line,) = said.splitlines()
+    assert line.startswith("NotADirectoryError: ")
+    assert "file/runs" in line
