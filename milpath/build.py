@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
+from milpath.command import require_finite_numbers
 from milpath.data.datamodule import BagDataModule
 from milpath.models.encoders.linear import LinearEncoder
 from milpath.models.network import MILNetwork
@@ -126,6 +127,7 @@ def build_trainer(config: DictConfig) -> Trainer:
 
 def _optimizer(config: DictConfig) -> Any:
     """Return what makes an optimizer, tried on a parameter: a value it refuses is said before the training begins."""
+    require_finite_numbers(OmegaConf.create({"optimizer": config}))
     make = _instantiate(config)
     try:
         make([torch.nn.Parameter(torch.zeros(1))])

@@ -1,6 +1,7 @@
 """How every command starts: Hydra composes its configuration, and a user's mistake is one line, not a stack trace."""
 
 import logging
+import math
 import os
 import shutil
 import sys
@@ -49,6 +50,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             quieten_frameworks()
             try:
                 require_mandatory(config)
+                require_finite_numbers(config)
                 return function(config)
             except USER_ERRORS as error:
                 if is_sweep() or os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -118,3 +120,26 @@ def require_mandatory(config: DictConfig) -> None:
     if missing:
         words = " ".join(f"{key}=..." for key in missing)
         raise ValueError(f"{', '.join(missing)} must be given: add {words} to the command")
+
+
+def require_finite_numbers(config: DictConfig) -> None:
+    """Refuse NaN and infinity anywhere in a configuration: no option means either, and NaN passes most range checks.
+
+    Example:
+        >>> require_finite_numbers(OmegaConf.create({"optimizer": {"lr": 1e-3, "betas": [0.9, float("nan")]}}))
+        Traceback (most recent call last):
+        ValueError: optimizer.betas[1]=nan is not a finite number; give another value
+    """
+    if found := _first_non_finite(OmegaConf.to_container(config, resolve=True), ""):
+        raise ValueError(f"{found} is not a finite number; give another value")
+
+
+def _first_non_finite(value: Any, key: str) -> str | None:
+    """Return `key=value` of the first number that is not finite; None where all are."""
+    if isinstance(value, dict):
+        found = (_first_non_finite(item, f"{key}.{name}" if key else str(name)) for name, item in value.items())
+    elif isinstance(value, list):
+        found = (_first_non_finite(item, f"{key}[{number}]") for number, item in enumerate(value))
+    else:
+        return f"{key}={value}" if isinstance(value, float) and not math.isfinite(value) else None
+    return next((item for item in found if item), None)

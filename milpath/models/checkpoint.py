@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from milpath.models.description import build_described, describe_network
+from milpath.models.finite import require_finite_weights
 from milpath.models.network import MILNetwork
 from milpath.models.task import TASKS, num_outputs_for
 
@@ -93,7 +94,7 @@ def _require_sound(card: Card) -> None:
         value = getattr(card, name)
         if (
             not isinstance(value, int | float)
-            or not lowest <= value <= highest
+            or not (lowest <= value <= highest and math.isfinite(value))
             or (name == "temperature" and not value)
         ):
             raise ValueError(f"{name} of the card must be a number in [{lowest}, {highest}], not {value!r}")
@@ -159,7 +160,7 @@ def load_network(path: str | Path) -> MILNetwork:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint of milpath, names an unknown network, or its weights do not fit.
+        ValueError: If it is no checkpoint of milpath, names an unknown network, or its weights do not fit or are not finite.
     """
     content = read_checkpoint(path)
     card = _card_of(content, path)
@@ -170,6 +171,7 @@ def load_network(path: str | Path) -> MILNetwork:
         # A tensor may repeat one stored number any number of times; weights that were trained are stored as they are.
         raise ValueError(f"{path} is smaller than the weights it claims to hold; it was not written by milpath")
     try:
+        require_finite_weights(weights)
         network = build_described(card.network, weights)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

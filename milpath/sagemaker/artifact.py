@@ -14,6 +14,9 @@ from milpath.sagemaker.source import PACKAGE_DIR, archive, read_folder
 _SERVING = (
     "__init__.py",
     "models",
+    "reports/__init__.py",
+    "reports/decision.py",
+    "reports/outcomes.py",
     "slides/__init__.py",
     "slides/rgb.py",
     "slides/tiling.py",
