@@ -130,7 +130,7 @@ def require_finite_numbers(config: DictConfig) -> None:
         Traceback (most recent call last):
         ValueError: optimizer.betas[1]=nan is not a finite number; give another value
     """
-    if found := _first_non_finite(OmegaConf.to_container(config, resolve=True), ""):
+    if found := _first_non_finite(OmegaConf.to_container(config), ""):
         raise ValueError(f"{found} is not a finite number; give another value")
 
 

@@ -105,7 +105,7 @@ def _decide_on_validation(config: DictConfig, predictions: Predictions, task: st
     if logits is not None:
 
         def scaled(temperature: float) -> NDArray[np.float64]:
-            return at_temperature(logits[chosen].astype(np.float64), task, temperature)
+            return at_temperature(logits[chosen], task, temperature).astype(np.float64)
 
     return choose_decision(
         labels,

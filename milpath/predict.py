@@ -75,7 +75,9 @@ def run(config: DictConfig) -> int:
             failures = failures | not_finite
             write_failures(failures, output / "failures.csv")
         if len(not_finite) == len(store):
-            raise ValueError(f"none of the {len(store):,} bags has a finite answer; first: {next(iter(not_finite.values()))}")
+            raise ValueError(
+                f"none of the {len(store):,} bags has a finite answer; first: {next(iter(not_finite.values()))}"
+            )
     if config.pictures:
         pictures.draw_extremes(card.class_names[0])
     if failures:

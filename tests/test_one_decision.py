@@ -27,7 +27,11 @@ from tests.sagemaker.request_bodies import npy
 
 NUM_BAGS, NUM_TILES, TILE, WIDTH = 24, 3, 16, 5
 NPY = "application/x-npy"
-CLASSES = {"binary": ("benign", "malignant"), "nominal": ("a", "b", "c"), "ordinal": tuple(f"grade_{k}" for k in range(6))}
+CLASSES = {
+    "binary": ("benign", "malignant"),
+    "nominal": ("a", "b", "c"),
+    "ordinal": tuple(f"grade_{k}" for k in range(6)),
+}
 OUTPUTS = {"binary": 1, "nominal": 3, "ordinal": 5}
 THRESHOLD, TEMPERATURE, DEFER_BELOW = 0.37, 1.7, 0.55
 
@@ -159,7 +163,10 @@ def by_app(case: Case) -> dict[str, Verdict]:
 
 def said(prediction: dict) -> Verdict:
     return Verdict(
-        prediction["label"], tuple(prediction["probabilities"].values()), prediction["threshold"], prediction["deferred"]
+        prediction["label"],
+        tuple(prediction["probabilities"].values()),
+        prediction["threshold"],
+        prediction["deferred"],
     )
 
 

@@ -101,7 +101,9 @@ def require_finite_prediction(bag_id: str, probabilities: np.ndarray, attention:
         ValueError: If a probability or a weight is NaN or infinite, naming the bag, and the tile of the weight.
     """
     if not np.isfinite(probabilities).all():
-        raise ValueError(f"bag {bag_id!r} has the probabilities {probabilities.tolist()}; a prediction needs finite numbers")
+        raise ValueError(
+            f"bag {bag_id!r} has the probabilities {probabilities.tolist()}; a prediction needs finite numbers"
+        )
     if not (finite := np.isfinite(attention)).all():
         tile = int(finite.argmin())
         raise ValueError(f"bag {bag_id!r} has attention {attention[tile]} on tile {tile}; it needs finite numbers")

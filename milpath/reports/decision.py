@@ -129,4 +129,6 @@ def _require_finite(probabilities: Array) -> None:
     """Refuse to call a bag by a number that is not one: NaN compares as below every threshold."""
     if not (finite := np.isfinite(probabilities).all(axis=1)).all():
         row = int(finite.argmin())
-        raise ValueError(f"row {row} of the probabilities is {probabilities[row].tolist()}; a call needs finite numbers")
+        raise ValueError(
+            f"row {row} of the probabilities is {probabilities[row].tolist()}; a call needs finite numbers"
+        )

@@ -192,9 +192,10 @@ class MILClassifier(LightningModule):
             output = network.aggregate(embeddings, batch.network_mask)
             extra = self.auxiliary_loss(self.network, embeddings, batch.mask, output, batch.labels)
         losses = bag_losses(output.logits.float(), batch.labels, self.task)
-        weighted: Tensor = self.class_weights[batch.labels] * losses + extra
         # An infinite logit on the right side has a loss of 0; times 0 it is NaN, which ends the run.
-        return weighted + 0 * output.logits.detach().float().sum(1)
+        poison = 0 * output.logits.detach().float().sum(1)
+        weighted: Tensor = self.class_weights[batch.labels] * losses + extra + poison
+        return weighted
 
     def _as_weights(self, tiles: Tensor) -> Tensor:
         """Return tiles of the type of the weights, which precision=bf16-true or 64-true changes."""

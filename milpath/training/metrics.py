@@ -200,7 +200,9 @@ def compute_metrics(
     probabilities = probabilities.float()
     if not bool(torch.isfinite(probabilities).all()):
         row = int((~torch.isfinite(probabilities)).any(1).nonzero()[0])
-        raise ValueError(f"row {row} of the probabilities is {probabilities[row].tolist()}; a metric needs finite numbers")
+        raise ValueError(
+            f"row {row} of the probabilities is {probabilities[row].tolist()}; a metric needs finite numbers"
+        )
     by_probability, by_class = _collections(task, num_classes)
     with warnings.catch_warnings():
         # torchmetrics warns of classes without bags; the None below says the same where it is read.

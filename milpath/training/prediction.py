@@ -13,6 +13,10 @@ from milpath.data.predictions import Predictions
 from milpath.training.classifier import BagPredictions, MILClassifier
 
 
+# Name, label, probabilities, attention and logits of a bag.
+Row = tuple[str, int, np.ndarray, np.ndarray, np.ndarray]
+
+
 def predict_splits(
     trainer: Trainer, classifier: MILClassifier, datamodule: BagDataModule, splits: Iterable[str]
 ) -> Predictions:
@@ -51,12 +55,16 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
         (bag_id, int(label), probability.numpy(), weights.numpy(), logits.numpy())
         for output in outputs
         for bag_id, label, probability, weights, logits in zip(
-            output["bag_ids"], output["labels"], output["probabilities"], output["attention"], output["logits"],
+            output["bag_ids"],
+            output["labels"],
+            output["probabilities"],
+            output["attention"],
+            output["logits"],
             strict=True,
-        )  # fmt: skip
+        )
     ]
     if dist.is_available() and dist.is_initialized():
-        gathered: list[list[tuple[str, int, np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in range(dist.get_world_size())]
+        gathered: list[list[Row]] = [[] for _ in range(dist.get_world_size())]
         dist.all_gather_object(gathered, rows)
         rows = [row for part in gathered for row in part]
     by_id = {row[0]: row for row in rows}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from milpath.models.finite import require_finite_weights
 from milpath.training.results import Metrics
 
 
@@ -49,7 +50,7 @@ def finished_trial(run_dir: Path) -> Metrics | None:
 
 
 def require_trainer_state(path: Path) -> None:
-    """Refuse a file from which training cannot go on: not a checkpoint, code inside, weights alone.
+    """Refuse a file from which training cannot go on: not a checkpoint, code inside, weights alone or not finite.
 
     Raises:
         ValueError: With one line that says which of these it is.
@@ -60,3 +61,7 @@ def require_trainer_state(path: Path) -> None:
         raise ValueError(f"{path} is not a checkpoint of milpath ({type(error).__name__}); give a last.ckpt") from None
     if not isinstance(content, dict) or not {"loops", "optimizer_states", "milpath"} <= set(content):
         raise ValueError(f"{path} holds no state of training; resume from the checkpoints/last.ckpt of a run")
+    try:
+        require_finite_weights(content["state_dict"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
