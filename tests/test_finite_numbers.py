@@ -185,7 +185,7 @@ def test_statistics_of_the_training_split_name_the_bag_and_evaluation_the_tested
 
 def test_a_table_reports_the_folds_of_a_bag_that_is_no_number_as_failed(tmp_path, run_here):
     bad = write_store(tmp_path / "bad", np.nan)
-    words = [word for word in TRAIN if not word.startswith(("data.num_folds", "logger"))]
+    words = [word for word in TRAIN if not word.startswith(("data.num_folds", "logger", "callbacks.progress"))]
     words += [f"data.path={bad}", "data.standardize=false", "methods=[attention]", "folds=3", "repeats=1", "output=out"]
     status, message = run_here("milpath.table", *words, "trainer.max_epochs=1", cwd=tmp_path)
     assert status == 1, message

@@ -34,6 +34,8 @@ def predicted_classes(probabilities: Tensor, task: str, threshold: float = 0.5) 
         >>> predicted_classes(torch.tensor([[0.4, 0.3, 0.3]]), "ordinal")
         tensor([1])
     """
+    if not math.isfinite(threshold):
+        raise ValueError(f"a threshold must be a finite number in [0, 1], got {threshold}")
     # In double precision, as milpath.reports.outcomes: a bag on the threshold must not fall to another side here.
     probabilities = probabilities.double()
     if task == "binary":
