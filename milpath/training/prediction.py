@@ -12,7 +12,6 @@ from milpath.data.datamodule import BagDataModule
 from milpath.data.predictions import Predictions
 from milpath.training.classifier import BagPredictions, MILClassifier
 
-
 # Name, label, probabilities, attention and logits of a bag.
 Row = tuple[str, int, np.ndarray, np.ndarray, np.ndarray]
 
