@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
 import milpath.data
+from milpath.command import require_finite_numbers
 from milpath.data import SOURCES
 from milpath.data.datamodule import BagDataModule
 from milpath.models.encoders.linear import LinearEncoder
@@ -174,6 +175,7 @@ def build_trainer(config: DictConfig) -> Trainer:
 
 def _optimizer(config: DictConfig) -> Any:
     """Return what makes an optimizer, tried on a parameter: a value it refuses is said before the training begins."""
+    require_finite_numbers(OmegaConf.create({"optimizer": config}))
     make = _instantiate(config)
     try:
         make([torch.nn.Parameter(torch.zeros(1))])

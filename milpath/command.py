@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import os
 import shutil
 import sys
@@ -63,6 +64,7 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
             quieten_frameworks()
             try:
                 require_mandatory(config)
+                require_finite_numbers(config)
                 return function(config)
             except USER_ERRORS as error:
                 if is_sweep() or os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -170,3 +172,26 @@ def require_mandatory(config: DictConfig) -> None:
     if missing:
         words = " ".join(f"{key}=..." for key in missing)
         raise ValueError(f"{', '.join(missing)} must be given: add {words} to the command")
+
+
+def require_finite_numbers(config: DictConfig) -> None:
+    """Refuse NaN and infinity anywhere in a configuration: no option means either, and NaN passes most range checks.
+
+    Example:
+        >>> require_finite_numbers(OmegaConf.create({"optimizer": {"lr": 1e-3, "betas": [0.9, float("nan")]}}))
+        Traceback (most recent call last):
+        ValueError: optimizer.betas[1]=nan is not a finite number; give another value
+    """
+    if found := _first_non_finite(OmegaConf.to_container(config), ""):
+        raise ValueError(f"{found} is not a finite number; give another value")
+
+
+def _first_non_finite(value: Any, key: str) -> str | None:
+    """Return `key=value` of the first number that is not finite; None where all are."""
+    if isinstance(value, dict):
+        found = (_first_non_finite(item, f"{key}.{name}" if key else str(name)) for name, item in value.items())
+    elif isinstance(value, list):
+        found = (_first_non_finite(item, f"{key}[{number}]") for number, item in enumerate(value))
+    else:
+        return f"{key}={value}" if isinstance(value, float) and not math.isfinite(value) else None
+    return next((item for item in found if item), None)

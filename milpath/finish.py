@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from lightning.pytorch import Trainer
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -12,6 +14,7 @@ from milpath.data.datamodule import BagDataModule
 from milpath.data.predictions import Predictions
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, update_card
+from milpath.models.task import class_probabilities
 from milpath.reports.decision import Decision, choose_decision, decide
 from milpath.reports.page import write_report
 from milpath.reports.summary import summary_table
@@ -61,8 +64,12 @@ def write_run(
         card: What the network was trained for, and the decision made on validation.
         report: Whether to write `report.html` and its pictures.
     """
-    decision = Decision(card.threshold, card.temperature, card.defer_below)
-    calls = decide(predictions.probabilities.astype(np.float64), card.task, decision)
+    decision, probabilities = Decision(card.threshold, card.temperature, card.defer_below), predictions.probabilities
+    if predictions.logits is not None:
+        # As an endpoint computes them: what float32 rounds to a probability of 1 is not lost to the temperature.
+        probabilities = at_temperature(predictions.logits, card.task, card.temperature)
+        decision = Decision.of_card(card)
+    calls = decide(probabilities.astype(np.float64), card.task, decision)
     predictions = replace(predictions, probabilities=calls.probabilities.astype(np.float32), predicted=calls.predicted)
     metrics = write_results(run_dir, predictions, card.task, card.threshold)
     if report:
@@ -93,6 +100,13 @@ def _decide_on_validation(config: DictConfig, predictions: Predictions, task: st
                 f"{len(np.unique(labels))} classes; set data.val_fraction, or leave them out"
             )
         return Decision()
+    logits = predictions.logits
+    scaled = None
+    if logits is not None:
+
+        def scaled(temperature: float) -> NDArray[np.float64]:
+            return at_temperature(logits[chosen], task, temperature).astype(np.float64)
+
     return choose_decision(
         labels,
         predictions.probabilities[chosen].astype(np.float64),
@@ -100,4 +114,11 @@ def _decide_on_validation(config: DictConfig, predictions: Predictions, task: st
         sensitivity=wished.sensitivity,
         calibrate=wished.calibrate,
         defer_share=wished.defer_fraction,
+        at_temperature=scaled,
     )
+
+
+def at_temperature(logits: NDArray[np.float32], task: str, temperature: float) -> NDArray[np.float32]:
+    """Return the probability of each class, `(bags, classes)`, of logits divided by a temperature."""
+    probabilities: NDArray[np.float32] = class_probabilities(torch.from_numpy(logits), task, temperature).numpy()
+    return probabilities

@@ -11,6 +11,7 @@ from rich.progress import track
 
 from milpath.command import command
 from milpath.data.bag_store import BagStore
+from milpath.data.slide_output import write_failures
 from milpath.inference import predict_bags
 from milpath.input_bags import open_input
 from milpath.kept_memory import kept_memory
@@ -31,14 +32,17 @@ def run(config: DictConfig) -> int:
         config: The composed root of the `predict` command.
 
     Returns:
-        Number of slides that could not be read; they are named in `failures.csv`.
+        Number of slides that could not be read or have no finite answer; they are named in `failures.csv`.
+
+    Raises:
+        ValueError: If that is true of all slides.
     """
     output = Path(config.output)
     network, card = load_network(config.checkpoint), load_card(config.checkpoint)
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         pack_linears(network)
-    decision = Decision(card.threshold, 1.0, card.defer_below)
+    decision = Decision.of_card(card)
     source = {"checkpoint": _sha256(Path(config.checkpoint)), "slides": str(Path(config.slides).absolute())}
     threshold = card.threshold if card.task == "binary" else None
     files = PredictionFiles(output, card.class_names, threshold, source, config.overwrite)
@@ -53,9 +57,10 @@ def run(config: DictConfig) -> int:
         release_folder(output)
         raise
     waiting = [index for index, bag_id in enumerate(store.bags["bag_id"]) if bag_id not in files.done]
+    not_finite: dict[str, str] = {}
     predictions = predict_bags(
         network, store, card.task, temperature=card.temperature, indices=waiting,
-        batch_size=config.batch_size, device=device,
+        batch_size=config.batch_size, device=device, on_failure=not_finite.__setitem__,
     )  # fmt: skip
     with files, kept_memory():
         for bag in track(predictions, description="slides", total=len(waiting)):
@@ -66,6 +71,13 @@ def run(config: DictConfig) -> int:
             microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]
             predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
             files.add(bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention)
+        if not_finite:
+            failures = failures | not_finite
+            write_failures(failures, output / "failures.csv")
+        if len(not_finite) == len(store):
+            raise ValueError(
+                f"none of the {len(store):,} bags has a finite answer; first: {next(iter(not_finite.values()))}"
+            )
     if config.pictures:
         pictures.draw_extremes(card.class_names[0])
     if failures:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from milpath.data.bag import Bag, BagBatch, as_batch, collate_bags, empty_batch, fresh_buffer
 from milpath.data.bag_store import BagStore
+from milpath.data.feature_check import require_finite_bags
 from milpath.data.splits import SPLITS
 
 
@@ -57,6 +58,9 @@ class BagSplit:
             positions: Which bags of the split; there may be none.
             global_size: Number of bags of the step over all processes.
             pin_memory: Put the tiles where a GPU can fetch them while it computes.
+
+        Raises:
+            ValueError: If a feature is not finite, naming bag and tile.
         """
         store = self.store
         if len(positions) == 0:
@@ -64,7 +68,9 @@ class BagSplit:
         lengths = self.lengths[positions].tolist()
         tiles = fresh_buffer((len(lengths), max(lengths), *store.tile_shape), store.tiles.dtype, pin_memory)
         store.read_padded(self.indices[positions], tiles)
-        return as_batch(tiles, [self[int(position)] for position in positions], lengths, global_size)
+        bags = [self[int(position)] for position in positions]
+        require_finite_bags(tiles, lengths, [bag.bag_id for bag in bags], store.path)
+        return as_batch(tiles, bags, lengths, global_size)
 
     def gather_rows(self, positions: Sequence[int] | np.ndarray, global_size: int) -> BagBatch:
         """Return some bags as a batch whose tiles are row numbers of `tiles.npy`, `(bags, tiles)` int64."""

@@ -98,7 +98,17 @@ class BagStore:
     @cached_property
     def tiles_table(self) -> pd.DataFrame:
         """One row a tile, in the order of `tiles`: `bag_id` and, where known, `x`, `y`, `level`, `tile_label`."""
-        return read_table(self.path / "tiles.csv", required=("bag_id",), unique=False)
+        table = read_table(self.path / "tiles.csv", required=("bag_id",), unique=False)
+        # An empty cell says that a tile lies nowhere; infinity lies nowhere either, and would be drawn.
+        for name in {"x", "y", "level", "tile_label"} & set(table.columns):
+            if (infinite := np.isinf(pd.to_numeric(table[name], errors="coerce"))).any():
+                row = int(infinite.to_numpy().argmax())
+                tile = row - int(self._starts[np.searchsorted(self._starts, row, side="right") - 1])
+                raise ValueError(
+                    f"{self.path / 'tiles.csv'} has {name}={table[name].iloc[row]} for tile {tile} of bag "
+                    f"{table['bag_id'].iloc[row]!r}; give a finite number, or leave the cell empty"
+                )
+        return table
 
     @cached_property
     def tile_labels(self) -> np.ndarray | None:

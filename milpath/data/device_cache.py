@@ -1,12 +1,14 @@
 """All tiles of a store in the memory of the device, where they fit: batches then need no transfer at all."""
 
 import logging
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from milpath.data.bag_store import BagStore
+from milpath.data.feature_check import all_finite, describe_non_finite
 
 _log = logging.getLogger(__name__)
 DEVICE_CACHES = ("auto", "never", "always")
@@ -31,6 +33,7 @@ class DeviceCache:
         self.mode = mode
         self.tiles: Tensor | None = None
         self._decided_for: torch.device | None = None
+        self._not_finite: set[int] = set()
 
     def prepare(self, device: torch.device) -> None:
         """Fill the cache if there is to be one on this device."""
@@ -44,6 +47,19 @@ class DeviceCache:
         assert self.tiles is not None
         taken: Tensor = self.tiles.index_select(0, rows.flatten()).unflatten(0, rows.shape)
         return taken
+
+    def require_finite(self, positions: Iterable[int]) -> None:
+        """Refuse bags that had NaN or infinity when they were put on the device; others of the store may have them.
+
+        Args:
+            positions: Positions of the bags in the store.
+
+        Raises:
+            ValueError: Naming bag and tile.
+        """
+        for index in self._not_finite.intersection(int(position) for position in positions):
+            found = describe_non_finite(self.store.read(index))
+            raise ValueError(f"bag {self.store.bags['bag_id'].iloc[index]!r} of {self.store.path}: {found}")
 
     def _wanted(self, device: torch.device) -> bool:
         """Return whether to cache on a device."""
@@ -65,5 +81,10 @@ class DeviceCache:
         cached = torch.empty(source.shape, dtype=dtype, device=device)
         rows = max(1, _CHUNK_BYTES // max(1, source[:1].nbytes))
         for start in range(0, len(source), rows):
-            cached[start : start + rows] = torch.from_numpy(np.array(source[start : start + rows])).to(device)
+            chunk = np.array(source[start : start + rows])
+            if not all_finite(chunk):
+                bad = start + np.flatnonzero(~np.isfinite(chunk.reshape(len(chunk), -1)).all(axis=1))
+                starts = self.store.bags["start"].to_numpy()
+                self._not_finite |= set((np.searchsorted(starts, bad, side="right") - 1).tolist())
+            cached[start : start + rows] = torch.from_numpy(chunk).to(device)
         return cached

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from milpath.data.bag_store import BagStore
 from milpath.data.bag_store_writer import BagStoreWriter
+from milpath.data.feature_check import require_finite_bags
 from milpath.models.encoders import TileEncoder
 
 _log = logging.getLogger(__name__)
@@ -75,7 +76,9 @@ def _encode(store: BagStore, encoder: TileEncoder, path: Path, description: dict
             where = store.tile_slice(index)
             labels = {name: store.bags[name].iloc[index] for name in columns}
             rows = {name: store.tiles_table[name].to_numpy()[where] for name in tile_columns}
-            writer.add(bag_id, _features(encoder, store.tiles[where], device), labels, rows)
+            features = _features(encoder, store.tiles[where], device)
+            require_finite_bags(features[None], [len(features)], [bag_id], f"the output of encoder {encoder.name}")
+            writer.add(bag_id, features, labels, rows)
     encoder.to(home)
     _log.info("features of %d bags written to %s in %.1f s", len(store), path, time.perf_counter() - started)
 

@@ -50,6 +50,9 @@ def read_features(path: Path) -> SlideFeatures:
             raise ValueError(
                 f"coords in {path} are {coords.shape}, expected ({len(features)}, 2) as there are features"
             )
+        if not (finite := np.isfinite(coords).all(axis=1)).all():
+            tile = int(finite.argmin())
+            raise ValueError(f"coords in {path} are {coords[tile].tolist()} for tile {tile}, expected whole pixels")
         coords = coords.astype(np.int64)
     return SlideFeatures(features, coords, tile_size)
 

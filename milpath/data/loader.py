@@ -111,5 +111,6 @@ class BagLoader:
         if self.cache.tiles is None:
             batch = self.split.gather(planned.indices, planned.global_size, self._pin_memory)
             return LoadedBatch(batch, None, planned.seed, self)
+        self.cache.require_finite(self.split.indices[planned.indices])
         batch = self.split.gather_rows(planned.indices, planned.global_size)
         return LoadedBatch(batch, batch.tiles, planned.seed, self)

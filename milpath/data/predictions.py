@@ -29,6 +29,10 @@ class Predictions:
         attention: For each bag the weight of each tile, in the order of the store; sums to 1.
         class_names: Names of the classes in the order of their numbers.
         predicted: `(bags,)` class numbers; None takes the most probable class.
+        logits: `(bags, outputs)` of the network, from which probabilities at any temperature follow; None where unknown.
+
+    Raises:
+        ValueError: If a probability or a weight is not finite, naming the bag.
     """
 
     bag_ids: Sequence[str]
@@ -38,6 +42,11 @@ class Predictions:
     attention: Sequence[np.ndarray]
     class_names: Sequence[str]
     predicted: np.ndarray | None = None
+    logits: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for bag_id, probabilities, attention in zip(self.bag_ids, self.probabilities, self.attention, strict=True):
+            require_finite_prediction(bag_id, probabilities, attention)
 
     def __len__(self) -> int:
         return len(self.bag_ids)
@@ -58,6 +67,7 @@ class Predictions:
             attention=[self.attention[row] for row in chosen],
             class_names=self.class_names,
             predicted=None if self.predicted is None else self.predicted[chosen],
+            logits=None if self.logits is None else self.logits[chosen],
         )
 
     def write_csv(self, path: str | Path) -> None:
@@ -79,12 +89,27 @@ class Predictions:
                 writer.writerow([bag_id, split, known, int(predicted), *numbers, weights])
 
 
+def require_finite_prediction(bag_id: str, probabilities: np.ndarray, attention: np.ndarray) -> None:
+    """Refuse to keep what is no prediction.
+
+    Raises:
+        ValueError: If a probability or a weight is NaN or infinite, naming the bag, and the tile of the weight.
+    """
+    if not np.isfinite(probabilities).all():
+        raise ValueError(
+            f"bag {bag_id!r} has the probabilities {probabilities.tolist()}; a prediction needs finite numbers"
+        )
+    if not (finite := np.isfinite(attention)).all():
+        tile = int(finite.argmin())
+        raise ValueError(f"bag {bag_id!r} has attention {attention[tile]} on tile {tile}; it needs finite numbers")
+
+
 def read_predictions(path: str | Path) -> Predictions:
     """Read what `Predictions.write_csv` wrote.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not such a table.
+        ValueError: If it is not such a table, or a number in it is not finite.
     """
     table = read_table(path, required=(*_COLUMNS[1:], "attention"), unique=False, what="predictions")
     names = [name for name in table.columns if name.startswith(_PREFIX)]

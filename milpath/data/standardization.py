@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from milpath.data.bag_store import BagStore
+from milpath.data.feature_check import require_finite_bags
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class FeatureStatistics:
 
     mean: np.ndarray
     std: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            if not (finite := np.isfinite(getattr(self, name))).all():
+                raise ValueError(f"the {name} of feature {int(finite.argmin())} is not finite: features are too large")
 
     def apply(self, features: Tensor) -> Tensor:
         """Return `(features - mean) / std` on the device of the features."""
@@ -50,7 +56,7 @@ def fit_statistics(store: BagStore, indices: Sequence[int] | np.ndarray) -> Feat
         indices: Bags of the training split.
 
     Raises:
-        ValueError: If the store holds images: networks normalise those themselves.
+        ValueError: If the store holds images (networks normalise those themselves), or a feature is not finite.
     """
     if len(store.tile_shape) != 1:
         raise ValueError("data.standardize is for feature bags; encoders of tiles carry their own normalisation")
@@ -58,6 +64,7 @@ def fit_statistics(store: BagStore, indices: Sequence[int] | np.ndarray) -> Feat
     for index in indices:
         # Bag by bag (Chan, Golub and LeVeque 1983): no sum of squares that could cancel.
         rows = store.read(int(index)).astype(np.float64)
+        require_finite_bags(rows[None], [len(rows)], [store.bags["bag_id"].iloc[index]], store.path)
         total = count + len(rows)
         delta = rows.mean(0) - mean
         square += ((rows - rows.mean(0)) ** 2).sum(0) + delta**2 * count * len(rows) / total

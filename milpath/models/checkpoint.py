@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from milpath.models.description import build_described, describe_network
+from milpath.models.finite import require_finite_weights
 from milpath.models.network import MILNetwork
 from milpath.models.task import TASKS, num_outputs_for, require_class_names
 from milpath.records.atomic_files import atomic_path
@@ -104,7 +105,7 @@ def _require_sound(card: Card) -> None:
         value = getattr(card, name)
         if (
             not isinstance(value, int | float)
-            or not lowest <= value <= highest
+            or not (lowest <= value <= highest and math.isfinite(value))
             or (name == "temperature" and not value)
         ):
             raise ValueError(f"{name} of the card must be a number in [{lowest}, {highest}], not {brief(value)}")
@@ -175,7 +176,8 @@ def load_network(path: str | Path) -> MILNetwork:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint of milpath, names an unknown network, or its weights or classes do not fit it.
+        ValueError: If it is no checkpoint of milpath, names an unknown network, or its weights or classes do not fit it or
+            are not finite.
     """
     content = read_checkpoint(path)
     card = _card_of(content, path)
@@ -186,6 +188,7 @@ def load_network(path: str | Path) -> MILNetwork:
         # A tensor may repeat one stored number any number of times; weights that were trained are stored as they are.
         raise ValueError(f"{path} is smaller than the weights it claims to hold; it was not written by milpath")
     try:
+        require_finite_weights(weights)
         network = build_described(card.network, weights)
         _require_outputs(card, network.num_outputs)
     except ValueError as error:

@@ -1,5 +1,7 @@
 """Whether 0.8 means eight in ten: reliability curves, and temperature scaling fitted on validation."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,8 +75,8 @@ def apply_temperature(probabilities: Array, temperature: float, task: str) -> Ar
         >>> apply_temperature(np.array([[0.1, 0.9]]), 2.0, "binary").round(3).tolist()
         [[0.25, 0.75]]
     """
-    if temperature <= 0:
-        raise ValueError(f"a temperature must be positive, got {temperature}")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"a temperature must be positive and finite, got {temperature}")
     if task == "ordinal":
         cumulative = np.clip(at_least(probabilities), SMALLEST, 1 - SMALLEST)
         scaled = expit(logit(cumulative) / temperature)
@@ -90,13 +92,19 @@ def negative_log_likelihood(labels: NDArray[np.int64], probabilities: Array) -> 
     return float(-np.log(np.clip(true, SMALLEST, None)).mean())
 
 
-def fit_temperature(labels: NDArray[np.int64], probabilities: Array, task: str) -> float:
+def fit_temperature(
+    labels: NDArray[np.int64],
+    probabilities: Array,
+    task: str,
+    at_temperature: Callable[[float], Array] | None = None,
+) -> float:
     """Return the temperature with the least negative log-likelihood.
 
     Args:
         labels: `(bags,)` of the validation split, never of the test split.
         probabilities: `(bags, classes)` of the same bags at temperature 1.
         task: "binary", "nominal" or "ordinal".
+        at_temperature: Temperature to probabilities, from logits; None is `apply_temperature`.
 
     Returns:
         In [0.1, 10].
@@ -115,7 +123,8 @@ def fit_temperature(labels: NDArray[np.int64], probabilities: Array, task: str) 
     labels = np.asarray(labels, dtype=np.int64)
 
     def loss(log_temperature: float) -> float:
-        scaled = apply_temperature(probabilities, float(np.exp(log_temperature)), task)
+        temperature = float(np.exp(log_temperature))
+        scaled = at_temperature(temperature) if at_temperature else apply_temperature(probabilities, temperature, task)
         return negative_log_likelihood(labels, scaled)
 
     result = minimize_scalar(loss, bounds=np.log(TEMPERATURE_BOUNDS), method="bounded", options={"xatol": 1e-6})

@@ -46,7 +46,9 @@ def tiles_to_geojson(
     if not len(weights) == len(x) == len(y):
         raise ValueError(f"{len(weights)} weights need as many positions, got {len(x)} x and {len(y)} y")
     more = {"attention": weights} | dict(measurements or {})
-    colours = colours_of(weights, attention_limits(weights), "viridis")
+    # A weight that is not finite stays in the measurements, and `write_geojson` refuses it.
+    shown = np.nan_to_num(np.asarray(weights, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    colours = colours_of(shown, attention_limits(shown), "viridis")
     features = []
     for index, (left, top) in enumerate(zip(np.asarray(x, float), np.asarray(y, float), strict=True)):
         if np.isnan(left) or np.isnan(top):

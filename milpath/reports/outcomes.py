@@ -97,7 +97,12 @@ def predicted_classes(probabilities: NDArray[np.float64], task: str, threshold: 
 
     Returns:
         int64 `(bags,)`.
+
+    Raises:
+        ValueError: If the threshold is not finite.
     """
+    if not np.isfinite(threshold):
+        raise ValueError(f"a threshold must be a finite number in [0, 1], got {threshold}")
     if task == "binary":
         return (probabilities[:, 1] >= threshold).astype(np.int64)
     if task == "ordinal":

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from milpath.data.predictions import require_finite_prediction
 from milpath.records.atomic_files import atomic_path, drop_open_line
 from milpath.reports.prediction_folder import claim_folder
 
@@ -83,9 +84,13 @@ class PredictionFiles:
             tiles: Rows of the store's tile table; x, y and level where they are known.
             microns_per_pixel: At the level the tiles were read; None where unknown.
             weights: `(tiles,)` attention.
+
+        Raises:
+            ValueError: If a probability or a weight is not finite.
         """
+        require_finite_prediction(bag_id, np.asarray(probabilities), np.asarray(weights))
         unknown = [""] * len(weights)
-        x, y, level = (tiles[name].tolist() if name in tiles else unknown for name in ("x", "y", "level"))
+        x, y, level = (_cells(tiles[name]) if name in tiles else unknown for name in ("x", "y", "level"))
         shares = (f"{weight:.9g}" for weight in weights.tolist())
         rows = zip(x, y, level, shares, strict=True)
         microns = microns_per_pixel or ""
@@ -109,6 +114,11 @@ class PredictionFiles:
         if attention.exists():
             _keep_rows(attention, len(ATTENTION_COLUMNS), done)
         return done
+
+
+def _cells(column: pd.Series) -> list[object]:
+    """Return the cells of a column; a tile that lies nowhere has empty ones."""
+    return column.astype(object).where(column.notna(), "").tolist()
 
 
 def _append(path: Path, columns: Sequence[str]) -> TextIO:

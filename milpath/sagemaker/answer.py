@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.models.checkpoint import Card
+from milpath.reports.decision import Calls, Decision, decide
 from milpath.sagemaker.bad_request import BadRequestError
 from milpath.sagemaker.tile_bag import TileBag
 
@@ -61,6 +62,12 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
     return json.dumps(content, allow_nan=False).encode()
 
 
+def call(answers: Sequence[Answer], card: Card) -> Calls:
+    """Return what the bags are called and which of them go to a person, as every command of this library decides it."""
+    probabilities = np.stack([answer.probabilities for answer in answers])
+    return decide(probabilities.astype(np.float64), card.task, Decision.of_card(card))
+
+
 def describe(answer: Answer, card: Card) -> dict[str, Any]:
     """Return one answer in plain values.
 
@@ -68,14 +75,14 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
         label, probabilities by class, threshold (binary tasks), deferred, attention; with the names of the tiles or their
         corners in the slide image where these are known.
     """
-    chosen = decide(answer.probabilities, card)
+    calls = call([answer], card)
     content: dict[str, Any] = {
-        "label": card.class_names[chosen],
+        "label": card.class_names[calls.predicted[0]],
         "probabilities": {
             name: _plain(value) for name, value in zip(card.class_names, answer.probabilities, strict=True)
         },
         "threshold": card.threshold if card.task == "binary" else None,
-        "deferred": is_deferred(answer.probabilities, card),
+        "deferred": bool(calls.deferred[0]),
         "attention": [_plain(weight) for weight in answer.attention],
     }
     if answer.bag.names:
@@ -85,26 +92,9 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
     return content
 
 
-def decide(probabilities: NDArray[np.float32], card: Card) -> int:
-    """Return the number of the class: by the threshold in a binary task, else the most probable.
-
-    Example:
-        >>> card = Card(network={}, class_names=("benign", "malignant"), task="binary", threshold=0.3)
-        >>> decide(np.array([0.6, 0.4], np.float32), card)
-        1
-    """
-    if card.task == "binary":
-        return int(probabilities[1] >= card.threshold)
-    return int(probabilities.argmax())
-
-
-def is_deferred(probabilities: NDArray[np.float32], card: Card) -> bool:
-    """Return whether the network is too unsure, so that a person should look."""
-    return bool(probabilities.max() < card.defer_below)
-
-
 def _npz(answers: Sequence[Answer], card: Card) -> bytes:
     """Return the answers as arrays."""
+    calls = call(answers, card)
     lengths = [len(answer.attention) for answer in answers]
     attention = np.zeros((len(answers), max(lengths)), np.float32)
     for row, answer in enumerate(answers):
@@ -115,8 +105,8 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
         probabilities=np.stack([answer.probabilities for answer in answers]),
         attention=attention,
         num_tiles=np.array(lengths),
-        label=np.array([decide(answer.probabilities, card) for answer in answers]),
-        deferred=np.array([is_deferred(answer.probabilities, card) for answer in answers]),
+        label=calls.predicted,
+        deferred=calls.deferred,
         threshold=np.array(card.threshold),
         class_names=np.array(card.class_names),
     )

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from milpath.models.checkpoint import Card, load_card, load_network
+from milpath.models.finite import finite_bags
 from milpath.models.task import class_probabilities
 from milpath.sagemaker.answer import Answer, choose_writer, write_answers
 from milpath.sagemaker.bad_request import BadRequestError
@@ -64,11 +65,12 @@ class Endpoint:
         except ValueError as error:
             # The encoder looks at the shape itself where the card does not tell it.
             raise BadRequestError(str(error)) from None
-        probabilities = class_probabilities(output.logits.float(), self.card.task, self.card.temperature)
-        if not torch.isfinite(probabilities).all():
+        # An infinite logit has the finite probability 1.
+        if not bool(finite_bags(output).all()):
             raise BadRequestError(
                 "the network has no finite answer to this bag; its numbers are far from what it knows"
             )
+        probabilities = class_probabilities(output.logits.float(), self.card.task, self.card.temperature)
         return Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag)
 
 

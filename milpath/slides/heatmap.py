@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from milpath.slides.picture_frame import ColourBar, attention_limits, colours_of, frame
+from milpath.slides.picture_frame import ColourBar, attention_limits, colours_of, frame, require_finite_attention
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.floating]
@@ -62,8 +62,9 @@ def attention_map(
     """
     if not len(weights) == len(x) == len(y):
         raise ValueError(f"{len(weights)} weights need as many positions, got {len(x)} x and {len(y)} y")
-    if scale <= 0 or tile_size <= 0:
-        raise ValueError(f"scale and tile_size must be positive, got {scale} and {tile_size}")
+    if not (0 < scale < np.inf and 0 < tile_size < np.inf):
+        raise ValueError(f"scale and tile_size must be positive and finite, got {scale} and {tile_size}")
+    require_finite_attention(weights)
     total, count = np.zeros(shape), np.zeros(shape)
     for weight, left, top in zip(weights, np.asarray(x, float), np.asarray(y, float), strict=True):
         if np.isnan(left) or np.isnan(top):

@@ -17,6 +17,7 @@ from milpath.slides.picture_frame import (
     fit_text,
     font,
     frame,
+    require_finite_attention,
 )
 
 Pixels = NDArray[np.uint8]
@@ -136,6 +137,7 @@ def _check(tiles: Pixels, weights: Values) -> None:
         raise ValueError(
             f"a montage needs tiles and as many weights, got {len(tiles)} tiles and {len(weights)} weights"
         )
+    require_finite_attention(weights)
     if tiles.ndim != 4 or tiles.dtype != np.uint8 or tiles.shape[3] not in (1, 3):
         raise ValueError(f"tiles must be uint8 (tiles, height, width, 1 or 3), not {tiles.dtype} {tiles.shape}")
 

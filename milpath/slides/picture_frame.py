@@ -42,15 +42,19 @@ def colour_table(name: str) -> NDArray[np.uint8]:
 def colours_of(values: NDArray[np.floating], limits: tuple[float, float], colour_map: str) -> NDArray[np.uint8]:
     """Return the colour of each value, uint8 `(..., 3)`; values outside the limits take the colour of the nearer end.
 
+    Raises:
+        ValueError: If a value is not finite.
+
     Example:
         >>> colours_of(np.array([0.0, 1.0]), (0.0, 1.0), "viridis").tolist()
         [[68, 1, 84], [253, 231, 36]]
     """
+    require_finite_attention(values)
     low, high = limits
     share = (
         (np.asarray(values, dtype=np.float64) - low) / (high - low) if high > low else np.full(np.shape(values), 0.5)
     )
-    index = np.clip(np.nan_to_num(share) * 256, 0, 255).astype(np.int64)
+    index = np.clip(share * 256, 0, 255).astype(np.int64)
     return colour_table(colour_map)[index]
 
 
@@ -67,8 +71,20 @@ def attention_limits(weights: NDArray[np.floating], largest: float | None = None
         >>> attention_limits(np.array([0.25, 0.25, 0.25, 0.25])), attention_limits(np.array([0.9, 0.1]))
         ((0.0, 0.5), (0.0, 1.0))
     """
+    require_finite_attention(weights)
     largest = float(np.max(weights, initial=0.0)) if largest is None else largest
     return 0.0, max(largest, min(1.0, 2 / max(len(weights), 1)))
+
+
+def require_finite_attention(weights: NDArray[np.floating]) -> None:
+    """Refuse to draw weights that are NaN or infinite: they would get a colour like any other.
+
+    Raises:
+        ValueError: Naming the first tile whose weight is not finite.
+    """
+    if not (finite := np.isfinite(weights)).all():
+        tile = int(np.argmin(finite))
+        raise ValueError(f"the attention of tile {tile} is {np.ravel(weights)[tile]}; a picture needs finite numbers")
 
 
 @cache

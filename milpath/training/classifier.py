@@ -13,11 +13,18 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from milpath.data.bag import BagBatch
 from milpath.models.checkpoint import Card, card_to_dict, describe_network
+from milpath.models.finite import describe_non_finite_weights, finite_bags, require_finite_answers
 from milpath.models.network import MILNetwork
 from milpath.models.output import MILOutput
 from milpath.models.task import class_probabilities
 from milpath.training.losses import bag_losses
 from milpath.training.metrics import SplitMetrics
+
+# What helps where training diverged; checkpoints are refused from then on, so the last one is good.
+_WAY_OUT = (
+    "the last checkpoint is whole: lower optimizer.lr, set trainer.gradient_clip_val=1.0 or trainer.precision=32-true, "
+    "and go on with resume_from=auto"
+)
 
 AuxiliaryLoss = Callable[[Module, Tensor, Tensor, MILOutput, Tensor], Tensor]
 
@@ -27,6 +34,7 @@ class BagPredictions(TypedDict):
 
     bag_ids: list[str]
     labels: Tensor
+    logits: Tensor
     probabilities: Tensor
     attention: list[Tensor]
 
@@ -77,11 +85,14 @@ class MILClassifier(LightningModule):
         self.tiling = tiling or {}
         self.data = data or {}
         weights = torch.tensor(list(class_weights) if class_weights is not None else [1.0] * len(self.class_names))
+        if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
+            raise ValueError(f"class_weights must be finite and at least 0, got {weights.tolist()}")
         # Not persistent: the weights follow from the data of this run and do not belong to the network.
         self.register_buffer("class_weights", weights, persistent=False)
         self.val_metrics = SplitMetrics(task, len(self.class_names))
         self._epoch_sums: dict[str, list[Tensor]] = {}
         self._unchecked: tuple[int, list[str], Tensor] | None = None
+        self._answered: list[tuple[list[str], Tensor]] = []
 
     def forward(self, tiles: Tensor, mask: Tensor | None = None) -> MILOutput:
         """Return what the network says."""
@@ -107,9 +118,11 @@ class MILClassifier(LightningModule):
 
     def on_train_start(self) -> None:
         self._unchecked = None
+        self._answered.clear()
 
     def validation_step(self, batch: BagBatch, batch_idx: int) -> None:
         output = self(batch.tiles, batch.network_mask)
+        self._answered.append((batch.bag_ids, finite_bags(output)))
         losses = bag_losses(output.logits.float(), batch.labels, self.task)
         self.val_metrics.update(class_probabilities(output.logits.float(), self.task), batch.labels)
         self._add("val/loss", losses.sum(), len(losses))
@@ -117,12 +130,14 @@ class MILClassifier(LightningModule):
 
     def predict_step(self, batch: BagBatch, batch_idx: int) -> BagPredictions:
         output = self(batch.tiles, batch.network_mask)
+        require_finite_answers(finite_bags(output).tolist(), batch.bag_ids, self.network)
         probabilities = class_probabilities(output.logits.float(), self.task).cpu()
         lengths = batch.mask.sum(1).tolist()
         attention = output.attention.float().cpu()
         return BagPredictions(
             bag_ids=list(batch.bag_ids),
             labels=batch.labels.cpu(),
+            logits=output.logits.float().cpu(),
             probabilities=probabilities,
             attention=[weights[:length].clone() for weights, length in zip(attention, lengths, strict=True)],
         )
@@ -135,6 +150,7 @@ class MILClassifier(LightningModule):
         self._check_finite()
 
     def on_validation_epoch_end(self) -> None:
+        self._require_finite_validation()
         self._log_means("val/")
         values = self.val_metrics.compute()
         self.val_metrics.reset()
@@ -160,6 +176,9 @@ class MILClassifier(LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._check_finite()
+        if (found := describe_non_finite_weights(checkpoint["state_dict"])) is not None:
+            raise FloatingPointError(f"{found} after {self._where()}; {_WAY_OUT}")
         checkpoint["milpath"] = card_to_dict(self.card())
 
     def _bag_losses(self, batch: BagBatch) -> Tensor:
@@ -173,7 +192,9 @@ class MILClassifier(LightningModule):
             output = network.aggregate(embeddings, batch.network_mask)
             extra = self.auxiliary_loss(self.network, embeddings, batch.mask, output, batch.labels)
         losses = bag_losses(output.logits.float(), batch.labels, self.task)
-        weighted: Tensor = self.class_weights[batch.labels] * losses + extra
+        # An infinite logit on the right side has a loss of 0; times 0 it is NaN, which ends the run.
+        poison = 0 * output.logits.detach().float().sum(1)
+        weighted: Tensor = self.class_weights[batch.labels] * losses + extra + poison
         return weighted
 
     def _as_weights(self, tiles: Tensor) -> Tensor:
@@ -188,10 +209,25 @@ class MILClassifier(LightningModule):
         self._unchecked = None
         if not torch.isfinite(loss):
             raise FloatingPointError(
-                f"train/loss is {loss.item()} at epoch {self.current_epoch}, step {step}, "
-                f"bags {', '.join(map(repr, bag_ids))}; the last checkpoint is whole: lower optimizer.lr, set "
-                "trainer.gradient_clip_val=1.0 or trainer.precision=32-true, and go on with resume_from=auto"
+                f"train/loss is {loss.item()} at {self._where(step)}, bags {', '.join(map(repr, bag_ids))}; {_WAY_OUT}"
             )
+
+    def _require_finite_validation(self) -> None:
+        """Stop before a metric is computed of, and a checkpoint chosen by, answers that are not finite."""
+        answered, self._answered = self._answered, []
+        # One question to the device for the whole epoch.
+        finite = torch.cat([flags for _, flags in answered]).tolist() if answered else []
+        bag_ids = [bag_id for names, _ in answered for bag_id in names]
+        try:
+            require_finite_answers(finite, bag_ids, self.network)
+        except ValueError as error:
+            raise FloatingPointError(f"validation at {self._where()}: {error}; {_WAY_OUT}") from None
+
+    def _where(self, step: int | None = None) -> str:
+        """Return epoch, step and learning rate for an error."""
+        rates = {f"{group['lr']:g}" for optimizer in self.trainer.optimizers for group in optimizer.param_groups}
+        step = self.global_step if step is None else step
+        return f"epoch {self.current_epoch}, step {step}" + (f", lr {', '.join(sorted(rates))}" if rates else "")
 
     def _add(self, name: str, total: Tensor, count: int) -> None:
         """Add to the sum behind an epoch's mean."""
@@ -203,6 +239,8 @@ class MILClassifier(LightningModule):
         for name in [name for name in self._epoch_sums if name.startswith(prefix)]:
             pair = torch.stack(self._epoch_sums.pop(name)).sum(0)
             total, count = self.trainer.strategy.reduce(pair, reduce_op="sum")
+            if not torch.isfinite(total):
+                raise FloatingPointError(f"{name} is {(total / count).item()} at {self._where()}; {_WAY_OUT}")
             self.log(name, (total / count).float(), prog_bar=True)
 
 

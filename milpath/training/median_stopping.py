@@ -1,6 +1,7 @@
 """Give up a trial of a search that the others were ahead of at the same epoch."""
 
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class MedianStopping(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         value = trainer.callback_metrics.get(self.monitor)
-        if trainer.sanity_checking or value is None:
+        if trainer.sanity_checking or value is None or not math.isfinite(value):
             return
         self.best_values.append(self.better([float(value), *self.best_values[-1:]]))
         stop = self._behind()

@@ -1,5 +1,6 @@
 """The metrics of a split: one definition for the epochs of a run and for its final numbers."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +34,10 @@ def predicted_classes(probabilities: Tensor, task: str, threshold: float = 0.5) 
         >>> predicted_classes(torch.tensor([[0.4, 0.3, 0.3]]), "ordinal")
         tensor([1])
     """
+    if not math.isfinite(threshold):
+        raise ValueError(f"a threshold must be a finite number in [0, 1], got {threshold}")
+    # In double precision, as milpath.reports.outcomes: a bag on the threshold must not fall to another side here.
+    probabilities = probabilities.double()
     if task == "binary":
         return (probabilities[:, 1] >= threshold).long()
     if task == "ordinal":
@@ -182,6 +187,9 @@ def compute_metrics(
         task: "binary", "nominal" or "ordinal".
         threshold: Operating point of a binary task.
 
+    Raises:
+        ValueError: If a probability is not finite.
+
     Returns:
         Metric name to value; None where the metric is not defined on these labels.
 
@@ -192,6 +200,11 @@ def compute_metrics(
     """
     num_classes = probabilities.shape[1]
     probabilities = probabilities.float()
+    if not bool(torch.isfinite(probabilities).all()):
+        row = int((~torch.isfinite(probabilities)).any(1).nonzero()[0])
+        raise ValueError(
+            f"row {row} of the probabilities is {probabilities[row].tolist()}; a metric needs finite numbers"
+        )
     by_probability, by_class = _collections(task, num_classes)
     with warnings.catch_warnings():
         # torchmetrics warns of classes without bags; the None below says the same where it is read.
@@ -203,4 +216,4 @@ def compute_metrics(
     result: dict[str, float | None] = {name: float(value) for name, value in values.items()}
     for name in _undefined(task, (torch.bincount(labels, minlength=num_classes) == 0).nonzero().flatten().tolist()):
         result[name] = None
-    return {name: None if value is not None and value != value else value for name, value in result.items()}
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in result.items()}

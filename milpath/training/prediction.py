@@ -12,6 +12,9 @@ from milpath.data.datamodule import BagDataModule
 from milpath.data.predictions import Predictions
 from milpath.training.classifier import BagPredictions, MILClassifier
 
+# Name, label, probabilities, attention and logits of a bag.
+Row = tuple[str, int, np.ndarray, np.ndarray, np.ndarray]
+
 
 def predict_splits(
     trainer: Trainer, classifier: MILClassifier, datamodule: BagDataModule, splits: Iterable[str]
@@ -41,20 +44,26 @@ def predict_splits(
         probabilities=np.concatenate([part.probabilities for part in parts]),
         attention=[weights for part in parts for weights in part.attention],
         class_names=list(classifier.class_names),
+        logits=np.concatenate([cast(np.ndarray, part.logits) for part in parts]),
     )
 
 
 def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: str) -> Predictions:
     """Bring the bags of all processes together, in the order of the split."""
     rows = [
-        (bag_id, int(label), probability.numpy(), weights.numpy())
+        (bag_id, int(label), probability.numpy(), weights.numpy(), logits.numpy())
         for output in outputs
-        for bag_id, label, probability, weights in zip(
-            output["bag_ids"], output["labels"], output["probabilities"], output["attention"], strict=True
+        for bag_id, label, probability, weights, logits in zip(
+            output["bag_ids"],
+            output["labels"],
+            output["probabilities"],
+            output["attention"],
+            output["logits"],
+            strict=True,
         )
     ]
     if dist.is_available() and dist.is_initialized():
-        gathered: list[list[tuple[str, int, np.ndarray, np.ndarray]]] = [[] for _ in range(dist.get_world_size())]
+        gathered: list[list[Row]] = [[] for _ in range(dist.get_world_size())]
         dist.all_gather_object(gathered, rows)
         rows = [row for part in gathered for row in part]
     by_id = {row[0]: row for row in rows}
@@ -71,6 +80,7 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
         probabilities=np.stack([row[2] for row in ordered]),
         attention=[row[3] for row in ordered],
         class_names=list(datamodule.class_names),
+        logits=np.stack([row[4] for row in ordered]),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from milpath.models.finite import require_finite_weights
 from milpath.records.atomic_files import remove_partial_files
 from milpath.records.error_text import reason_of
 from milpath.training.results import Metrics
@@ -88,7 +89,7 @@ def finished_trial(run_dir: Path) -> Metrics | None:
 
 
 def require_trainer_state(path: Path) -> None:
-    """Refuse a file from which training cannot go on: not a checkpoint, code inside, weights alone.
+    """Refuse a file from which training cannot go on: not a checkpoint, code inside, weights alone or not finite.
 
     Raises:
         ValueError: With one line that says which of these it is.
@@ -99,3 +100,7 @@ def require_trainer_state(path: Path) -> None:
         raise ValueError(f"{path} is not a checkpoint of milpath ({reason_of(error)}); give a last.ckpt") from None
     if not isinstance(content, dict) or not {"loops", "optimizer_states", "milpath"} <= set(content):
         raise ValueError(f"{path} holds no state of training; resume from the checkpoints/last.ckpt of a run")
+    try:
+        require_finite_weights(content["state_dict"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

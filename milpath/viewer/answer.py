@@ -31,6 +31,7 @@ class Answer:
         class_names: Names of the classes.
         probabilities: Of each class; they sum to 1.
         predicted: Name of the class that the slide is called.
+        task: "binary", "nominal" or "ordinal".
         threshold: Probability of the second class from which on it is called; None where there are more than two classes.
         deferred: Whether the slide goes to a person.
         defer_below: The largest class probability below which it does; 0 where the network has no such rule.
@@ -44,6 +45,7 @@ class Answer:
     class_names: tuple[str, ...]
     probabilities: tuple[float, ...]
     predicted: str
+    task: str
     threshold: float | None
     deferred: bool
     defer_below: float
@@ -109,7 +111,7 @@ class Analyst:
         (bag,) = predict_bags(
             self.network, store, self.card.task, temperature=self.card.temperature, device=self.device
         )
-        decision = Decision(self.card.threshold, 1.0, self.card.defer_below)
+        decision = Decision.of_card(self.card)
         calls = decide(bag.probabilities[None].astype(np.float64), self.card.task, decision)
         pictures = BagPictures(store, folder, {} if upload.slide is None else slide_paths(store, upload.slide))
         return Answer(
@@ -117,6 +119,7 @@ class Analyst:
             class_names=self.card.class_names,
             probabilities=tuple(float(value) for value in bag.probabilities),
             predicted=self.card.class_names[calls.predicted[0]],
+            task=self.card.task,
             threshold=self.card.threshold if self.card.task == "binary" else None,
             deferred=bool(calls.deferred[0]),
             defer_below=self.card.defer_below,

@@ -35,6 +35,8 @@ def render_answer(answer: Answer) -> str:
 def say_call(answer: Answer) -> str:
     """Say in plain words how the probabilities became a call."""
     tiles = "one tile" if answer.num_tiles == 1 else f"{answer.num_tiles:,} tiles"
+    if answer.task == "ordinal":
+        return f"The middle of {len(answer.class_names)} ordered classes by their probabilities (median), from {tiles}."
     if answer.threshold is None:
         return f"The most probable of {len(answer.class_names)} classes, from {tiles}."
     probability, name = answer.probabilities[1], answer.class_names[1]

@@ -15,8 +15,10 @@ from milpath.slides.heatmap import (
     outline_tiles,
     tile_span,
 )
+from milpath.slides.montage import TileRow, draw_extremes, draw_montage
 from milpath.slides.picture_frame import colours_of, content_origin
 from milpath.slides.tiling import cut_darkest
+from milpath.slides.weight_bars import draw_weights
 
 PANDA_SLIDE = "0018ae58b01bdadc8e347995b69f99aa"
 SCALES = [1.0, 0.5, 0.25, 1 / 3, 0.127, 1.7]
@@ -171,3 +173,20 @@ def test_truth_stands_beside_attention_without_covering_it():
 def test_what_cannot_be_drawn_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda weights: attention_map(weights, np.arange(3), np.zeros(3), 1, 1.0, (1, 3)),
+        lambda weights: draw_overlay(np.zeros((4, 4, 3), np.uint8), weights, np.arange(3), np.zeros(3), 1, 1.0),
+        lambda weights: draw_montage(np.zeros((3, 8, 8, 3), np.uint8), weights),
+        lambda weights: draw_montage(np.zeros((3, 8, 8, 3), np.uint8), weights, limits=(0.0, 1.0)),
+        lambda weights: draw_extremes([TileRow("most", np.zeros((3, 8, 8, 3), np.uint8), weights, ["a", "b", "c"])]),
+        lambda weights: draw_weights(weights),
+    ],
+)
+def test_no_picture_shows_attention_that_is_no_number(draw, value):
+    with pytest.raises(ValueError, match=rf"attention of tile 1 is {value}; a picture needs finite numbers"):
+        draw(np.array([0.5, value, 0.5]))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from milpath.models.finite import describe_non_finite_weights
 from milpath.records.error_text import reason_of
 
 
@@ -57,6 +58,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     weights = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ValueError(f"{path} holds no plain weights; save a state_dict: names and tensors alone")
+    if (found := describe_non_finite_weights(weights)) is not None:
+        raise ValueError(f"{path}: {found}; download or train it again")
     return weights
 
 

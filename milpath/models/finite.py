@@ -1,0 +1,70 @@
+"""No number that is NaN or infinite leaves a network: what is not finite is found and named."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from milpath.models.output import MILOutput
+
+
+def require_finite_weights(weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights and buffers that hold NaN or infinity.
+
+    Args:
+        weights: Name to tensor, as in a state dict.
+
+    Raises:
+        ValueError: Naming the first such tensor, its first such value and how many there are.
+    """
+    if (found := describe_non_finite_weights(weights)) is not None:
+        raise ValueError(f"{found}; the training that wrote them diverged, or the file was changed: train again")
+
+
+def describe_non_finite_weights(weights: Mapping[str, Tensor]) -> str | None:
+    """Return which weight is not finite; None where all are.
+
+    Example:
+        >>> describe_non_finite_weights({"bias": torch.tensor([0.0, float("nan")])})
+        "weight 'bias' has nan at [1] (1 of 2 values are not finite)"
+    """
+    for name, value in weights.items():
+        if not value.is_floating_point() or bool((finite := torch.isfinite(value)).all()):
+            continue
+        place = (~finite).nonzero()[0].tolist()
+        number, count = value[tuple(place)].item(), int((~finite).sum())
+        return f"weight {name!r} has {number} at {place} ({count:,} of {value.numel():,} values are not finite)"
+    return None
+
+
+def finite_bags(output: MILOutput) -> Tensor:
+    """Return whether the answer to each bag is finite, bool `(bags,)` on the device of the answer.
+
+    Example:
+        >>> finite_bags(MILOutput(torch.tensor([[0.0], [float("inf")]]), torch.ones(2, 1)))
+        tensor([ True, False])
+    """
+    return torch.isfinite(output.logits).all(1) & torch.isfinite(output.attention).all(1)
+
+
+def require_finite_answers(finite: Iterable[bool], bag_ids: Sequence[str], network: nn.Module) -> None:
+    """Refuse answers that are not finite.
+
+    Args:
+        finite: What `finite_bags` says of each bag, on the host.
+        bag_ids: Names of the bags.
+        network: The network that answered: its weights are searched if an answer is not finite.
+
+    Raises:
+        ValueError: Naming the first such bag and why.
+    """
+    for bag_id, fine in zip(bag_ids, finite, strict=True):
+        if not fine:
+            raise ValueError(explain_non_finite_answer(bag_id, network))
+
+
+def explain_non_finite_answer(bag_id: str, network: nn.Module) -> str:
+    """Return in one line why a network has no finite answer to a bag whose tiles are finite."""
+    weights = describe_non_finite_weights(network.state_dict())
+    reason = weights or "its numbers are finite, but so far from those of the training that the network overflows"
+    return f"the network has no finite answer to bag {bag_id!r}: {reason}"
