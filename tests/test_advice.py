@@ -1,9 +1,10 @@
 """No message tells its reader to load a file with the protection switched off; asked of real files, on every way in."""
 
-from pathlib import Path
+from pathlib import re
 
 import h5py
 import numpy as np
+import Path
 import pytest
 import torch
 
@@ -59,8 +60,9 @@ def test_files_of_torch(code, tmp_path):
         for load in (load_network, load_card, read_features, read_weights, require_trainer_state):
             assert str(path) in refused(load, path)
     torch.save(code, path)
-    assert "it holds code (open), which is never run" in refused(read_features, path)
-    assert "it holds code (open), which is never run" in refused(require_trainer_state, path)
+    said = r"it holds code \((io\.)?open\), which is never run"  # where open lives depends on the Python
+    assert re.search(said, refused(read_features, path))
+    assert re.search(said, refused(require_trainer_state, path))
 
 
 def test_encoder_weights(code, tmp_path):

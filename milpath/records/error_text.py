@@ -9,6 +9,7 @@ _OBJECTS = "it holds Python objects, which are never loaded"
 _KNOWN = (
     (re.compile(r"(Object arrays cannot be loaded|Cannot load file .*?pickled data) when allow_pickle=False"), _OBJECTS),
     (re.compile(r"This file contains pickled \(object\) data\. If you trust .*?pickle\.load\(\)`\.?", re.S), _OBJECTS),
+    (re.compile(r"Array can't be memory-mapped: Python objects in dtype\.?"), _OBJECTS),
     (
         re.compile(r"Header info length \((\d+)\) is large and may not be safe .*?allow_pickle=True`\.?", re.S),
         r"its header has \1 bytes, more than an array needs",
