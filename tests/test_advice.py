@@ -1,10 +1,10 @@
 """No message tells its reader to load a file with the protection switched off; asked of real files, on every way in."""
 
-from pathlib import re
+import re
+from pathlib import Path
 
 import h5py
 import numpy as np
-import Path
 import pytest
 import torch
 
