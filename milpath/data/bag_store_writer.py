@@ -1,6 +1,5 @@
 """Write a bag store, bag by bag; it appears under its name only when it is whole."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,10 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from milpath.data.bag_store import FORMAT_VERSION, sha256_of
+from milpath.data.bag_store import FORMAT_VERSION
+from milpath.data.store_digests import sealed_description
+from milpath.records.atomic_files import write_json
+from milpath.records.digests import sha256_of_file
 
 _RESERVED = {"bag_id", "start", "num_tiles"}
 
@@ -153,11 +155,10 @@ class BagStoreWriter:
             "num_bags": len(bags),
             "num_tiles": self._num_tiles,
             "tile_columns": list(columns),
-            "sha256": sha256_of(self._partial / "tiles.npy"),
+            "sha256": sha256_of_file(self._partial / "tiles.npy"),
             "created_by": f"milpath {version('milpath')}",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             **self.extra,
         }
-        text = json.dumps(description, indent=2, allow_nan=False)
-        (self._partial / "store.json").write_text(text + "\n", encoding="utf-8")
+        write_json(self._partial / "store.json", sealed_description(description, self._partial))
         self._partial.replace(self.path)

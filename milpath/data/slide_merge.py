@@ -1,7 +1,5 @@
 """From finished slides to one bag store: the same bytes whatever the processes, stops or shards."""
 
-import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +15,8 @@ from milpath.data.slide_append import merge_tiles
 from milpath.data.slide_parts import SlideParts, in_order
 from milpath.data.slide_plan import SlidePlan
 from milpath.data.slide_sheets import write_sheets
+from milpath.data.store_digests import sealed_description
+from milpath.records.atomic_files import write_json
 from milpath.slides.options import TileOptions
 from milpath.slides.slide_job import RECORD_SUFFIX, ROWS, SlideRecord, read_beside
 from milpath.slides.tile_rows import tile_columns
@@ -110,12 +110,7 @@ def publish(parts: SlideParts, output: Path, description: Mapping[str, Any]) -> 
         if path.is_dir():
             shutil.rmtree(output / path.name, ignore_errors=True)
         path.replace(output / path.name)
-    path = parts.store_dir / "store.json"
-    with path.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(description, indent=2, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    path.replace(output / path.name)
+    write_json(output / "store.json", sealed_description(description, output))
 
 
 def _common(records: Sequence[SlideRecord], name: str) -> dict[str, float]:

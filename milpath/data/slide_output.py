@@ -14,10 +14,11 @@ from typing import Any
 from milpath.data.label_table import read_table
 from milpath.data.slide_parts import SlideParts
 from milpath.data.slide_plan import SlidePlan
+from milpath.data.store_memory import MEMORY
 from milpath.slides.options import TileOptions
 from milpath.slides.slide_job import OutputError
 
-_FILES = ("store.json", "tiles.npy", "bags.csv", "tiles.csv", "failures.csv")
+_FILES = ("store.json", "tiles.npy", "bags.csv", "tiles.csv", "failures.csv", MEMORY)
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _PNG = re.compile(r".+_\d+\.png", re.DOTALL)

@@ -1,7 +1,6 @@
 """A file that needs nothing else known: weights, and a card that says what they are."""
 
 import math
-import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 from milpath.models.description import build_described, describe_network
 from milpath.models.network import MILNetwork
 from milpath.models.task import TASKS, num_outputs_for
+from milpath.models.weights_digest import require_sealed, require_whole_archive, sealed
+from milpath.records.atomic_files import atomic_path
 
 __all__ = [
     "FORMAT_VERSION",
@@ -166,9 +167,6 @@ def load_network(path: str | Path) -> MILNetwork:
     weights = {
         name.removeprefix(_PREFIX): value for name, value in content["state_dict"].items() if name.startswith(_PREFIX)
     }
-    if sum(value.nbytes for value in weights.values()) > Path(path).stat().st_size:
-        # A tensor may repeat one stored number any number of times; weights that were trained are stored as they are.
-        raise ValueError(f"{path} is smaller than the weights it claims to hold; it was not written by milpath")
     try:
         network = build_described(card.network, weights)
     except ValueError as error:
@@ -185,14 +183,16 @@ def _card_of(content: Mapping[str, Any], path: str | Path) -> Card:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint with tensors and plain values alone.
+    """Read a checkpoint with tensors and plain values alone, and compare it with its checksums and digests.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a checkpoint of milpath: truncated, of another program, or holding code.
+        ValueError: If it is not a checkpoint of milpath (truncated, of another program, or holding code), or was changed
+            after it was written.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; give the best.ckpt in the checkpoints folder of a run")
+    require_whole_archive(path)
     try:
         with warnings.catch_warnings():
             # torch wonders aloud about files of other programs; the error below says what they are.
@@ -207,16 +207,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         isinstance(value, Tensor) for value in content["state_dict"].values()
     ):
         raise ValueError(f"{path} has a card but no weights")
+    if sum(value.nbytes for value in content["state_dict"].values()) > Path(path).stat().st_size:
+        # A tensor may repeat one stored number any number of times; weights that were trained are stored as they are.
+        raise ValueError(f"{path} is smaller than the weights it claims to hold; it was not written by milpath")
+    require_sealed(content, path)
     return content
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write under a temporary name and rename when whole."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent} is no folder; make it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        torch.save(dict(content), temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a checkpoint with the digests of its parts; the file is there whole or not at all."""
+    with atomic_path(path) as temporary:
+        torch.save(sealed(content), temporary)

@@ -14,6 +14,8 @@ from milpath.sagemaker.source import PACKAGE_DIR, archive, read_folder
 _SERVING = (
     "__init__.py",
     "models",
+    "records/__init__.py",
+    "records/atomic_files.py",
     "slides/__init__.py",
     "slides/rgb.py",
     "slides/tiling.py",

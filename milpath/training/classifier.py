@@ -16,9 +16,12 @@ from milpath.models.checkpoint import Card, card_to_dict, describe_network
 from milpath.models.network import MILNetwork
 from milpath.models.output import MILOutput
 from milpath.models.task import class_probabilities
+from milpath.models.weights_digest import require_sealed, sealed
 from milpath.training.losses import bag_losses
 from milpath.training.metrics import SplitMetrics
 
+# Parts of a checkpoint that decide how training goes on and that no migration of Lightning touches.
+_OF_THE_RUN = ("milpath", "state_dict", "optimizer_states", "lr_schedulers")
 AuxiliaryLoss = Callable[[Module, Tensor, Tensor, MILOutput, Tensor], Tensor]
 
 
@@ -161,6 +164,14 @@ class MILClassifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["milpath"] = card_to_dict(self.card())
+        # Lightning asks the module last: nothing is added to the checkpoint after this. One process writes it.
+        if self.trainer.is_global_zero:
+            checkpoint.update(sealed(checkpoint))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "milpath" in checkpoint:
+            # Another version of Lightning may have rewritten its own parts on the way here.
+            require_sealed(checkpoint, "the checkpoint", _OF_THE_RUN)
 
     def _bag_losses(self, batch: BagBatch) -> Tensor:
         """Return the weighted loss of each bag, `(bags,)`; an auxiliary loss counts once for each bag."""

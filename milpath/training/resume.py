@@ -1,11 +1,9 @@
 """Where a run goes on, and when it must not."""
 
 import json
-import pickle
 from pathlib import Path
 
-import torch
-
+from milpath.models.checkpoint import read_checkpoint
 from milpath.training.results import Metrics
 
 
@@ -49,14 +47,11 @@ def finished_trial(run_dir: Path) -> Metrics | None:
 
 
 def require_trainer_state(path: Path) -> None:
-    """Refuse a file from which training cannot go on: not a checkpoint, code inside, weights alone.
+    """Refuse a file from which training cannot go on: not a checkpoint, code inside, damaged, weights alone.
 
     Raises:
         ValueError: With one line that says which of these it is.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is not a checkpoint of milpath ({type(error).__name__}); give a last.ckpt") from None
-    if not isinstance(content, dict) or not {"loops", "optimizer_states", "milpath"} <= set(content):
+    content = read_checkpoint(path)
+    if not {"loops", "optimizer_states"} <= set(content):
         raise ValueError(f"{path} holds no state of training; resume from the checkpoints/last.ckpt of a run")
