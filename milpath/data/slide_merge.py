@@ -77,6 +77,7 @@ def write_tables(
         rows = pd.DataFrame([labels[record.bag_id] for record in records])
         bags = pd.concat([bags, rows], axis=1)
     bags["slide_file"] = [files[record.bag_id] for record in records]
+    bags["slide_fingerprint"] = [record.fingerprint for record in records]
     for name in ("level", "downsample", "microns_per_pixel"):
         bags[name] = [getattr(record, name) for record in records]
     bags.to_csv(parts.store_dir / "bags.csv", index=False, lineterminator="\n")

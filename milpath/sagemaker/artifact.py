@@ -18,6 +18,7 @@ _SERVING = (
     "records/atomic_files.py",
     "slides/__init__.py",
     "slides/rgb.py",
+    "slides/tile_names.py",
     "slides/tiling.py",
     *(
         f"sagemaker/{name}.py"

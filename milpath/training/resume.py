@@ -52,6 +52,10 @@ def require_trainer_state(path: Path) -> None:
     Raises:
         ValueError: With one line that says which of these it is.
     """
-    content = read_checkpoint(path)
+    try:
+        content = read_checkpoint(path)
+    except ValueError as error:
+        reason = str(error).removeprefix(str(path)).strip(": ")
+        raise ValueError(f"{path} is not a checkpoint of milpath to go on from: {reason}") from None
     if not {"loops", "optimizer_states"} <= set(content):
         raise ValueError(f"{path} holds no state of training; resume from the checkpoints/last.ckpt of a run")
