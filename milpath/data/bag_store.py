@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import pandas as pd
 
 from milpath.data.label_table import read_table
 from milpath.data.store_digests import (
+    TABLES,
     read_description,
     require_same_bags,
     require_unchanged_description,
@@ -26,6 +28,10 @@ from milpath.data.store_digests import (
 from milpath.records.digests import sha256_of_file, sha256_of_values
 
 FORMAT_VERSION = 1
+# What numpy raises for headers that are no headers; it takes them apart with the tokenizer of Python.
+_BROKEN_ARRAY = (OSError, ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError, TokenError)
+# Of `store.json`: when, by what and from where a store was written.
+_NO_CONTENT = ("created", "created_by", "source", "digest")
 
 
 class BagStore:
@@ -90,9 +96,9 @@ class BagStore:
         """
         try:
             tiles = np.load(path / "tiles.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, SyntaxError, TypeError, OverflowError, RecursionError) as error:
+        except _BROKEN_ARRAY as error:
             raise ValueError(
-                f"{path / 'tiles.npy'} cannot be read ({error}); delete {path} and build it again"
+                f"{path / 'tiles.npy'} cannot be read ({' '.join(str(error).split())[:200]}); delete {path} and build it again"
             ) from None
         if not isinstance(tiles, np.ndarray) or not tiles.ndim:
             raise ValueError(f"{path / 'tiles.npy'} is not an array of tiles; delete {path} and build it again")
@@ -182,11 +188,11 @@ class BagStore:
         return {"store": str(self.path), "store_sha256": description["sha256"], "source": description["source"]}
 
     def content_digest(self) -> str:
-        """Return a hash of everything in the store, the same wherever it lies."""
-        if "digest" in self.description:
-            return str(self.description["digest"])
-        tables = [sha256_of_file(self.path / name) for name in ("bags.csv", "tiles.csv")]
-        return sha256_of_values([self.description, *tables])
+        """Return a hash of tiles, tables and what was said of them: the same wherever and whenever it was written."""
+        said = {name: value for name, value in self.description.items() if name not in _NO_CONTENT}
+        if "parts" not in said:
+            said["tables"] = [sha256_of_file(self.path / name) for name in TABLES]
+        return sha256_of_values(said)
 
     def verify(self) -> None:
         """Compare `tiles.npy` with the hash written beside it, whatever is remembered of it.

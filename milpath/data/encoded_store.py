@@ -19,9 +19,7 @@ _log = logging.getLogger(__name__)
 _TILES_AT_A_TIME = 256
 
 
-def open_or_encode(
-    store: BagStore, encoder: TileEncoder, stores_dir: str | Path, *, verify: bool = True
-) -> BagStore:
+def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path, *, verify: bool = True) -> BagStore:
     """Return the features of every tile of a store, computed the first time and read from disk from then on.
 
     The folder is named by a hash of the tiles, the name of the encoder and every one of its weights, so that other tiles,

@@ -2,7 +2,7 @@
 
 import pickle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -88,13 +88,14 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
 
     The kind of link is looked at before it is followed: following it opens the other file.
     """
-    try:
-        link = file.get(name, getlink=True)
-    except KeyError:
+    link = file.get(name, getlink=True)
+    if link is None:
         return None
     dataset = file[name] if isinstance(link, h5py.HardLink) else None
-    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        raise ValueError(f"{path} refers to data outside of it, or holds no dataset as {name!r}; it is refused")
+    if isinstance(dataset, h5py.Group):
+        raise ValueError(f"{path} has a group {name!r}, expected a dataset")
+    if dataset is None or dataset.is_virtual or dataset.external:
+        raise ValueError(f"{path} refers to data outside of it; it is refused")
     return dataset
 
 

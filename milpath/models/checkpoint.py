@@ -25,6 +25,7 @@ __all__ = [
     "describe_network",
     "load_card",
     "load_network",
+    "read_archive",
     "read_checkpoint",
     "save_network",
     "update_card",
@@ -190,6 +191,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ValueError: If it is not a checkpoint of milpath (truncated, of another program, or holding code), or was changed
             after it was written.
     """
+    content = read_archive(path)
+    if not isinstance(content, dict) or not isinstance(content.get("milpath"), Mapping):
+        raise ValueError(f"{path} is a file of torch, but no checkpoint of milpath: it has no card")
+    if not isinstance(content.get("state_dict"), Mapping) or not all(
+        isinstance(value, Tensor) for value in content["state_dict"].values()
+    ):
+        raise ValueError(f"{path} has a card but no weights")
+    if sum(value.nbytes for value in content["state_dict"].values()) > Path(path).stat().st_size:
+        # A tensor may repeat one stored number any number of times; weights that were trained are stored as they are.
+        raise ValueError(f"{path} is smaller than the weights it claims to hold; it was not written by milpath")
+    require_sealed(content, path)
+    return content
+
+
+def read_archive(path: str | Path) -> Any:
+    """Read a file of `torch.save`, tensors and plain values alone, of which every member has its checksum.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is another file, truncated or damaged, or holds code.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; give the best.ckpt in the checkpoints folder of a run")
     require_whole_archive(path)
@@ -201,16 +223,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         reason = "holds code, which is never run" if "Unsupported" in str(error) else "cannot be read"
         raise ValueError(f"{path} {reason}: it is no checkpoint of milpath, or it is truncated") from None
-    if not isinstance(content, dict) or not isinstance(content.get("milpath"), Mapping):
-        raise ValueError(f"{path} is a file of torch, but no checkpoint of milpath: it has no card")
-    if not isinstance(content.get("state_dict"), Mapping) or not all(
-        isinstance(value, Tensor) for value in content["state_dict"].values()
-    ):
-        raise ValueError(f"{path} has a card but no weights")
-    if sum(value.nbytes for value in content["state_dict"].values()) > Path(path).stat().st_size:
-        # A tensor may repeat one stored number any number of times; weights that were trained are stored as they are.
-        raise ValueError(f"{path} is smaller than the weights it claims to hold; it was not written by milpath")
-    require_sealed(content, path)
     return content
 
 

@@ -56,7 +56,8 @@ def require_sealed(content: Mapping[str, Any], path: str | Path, parts: Iterable
     Raises:
         ValueError: Naming the part.
     """
-    digests = content[CARD].get(DIGESTS)
+    card = content[CARD]
+    digests = card.get(DIGESTS) if isinstance(card, Mapping) else None
     if digests is None:
         return
     if not isinstance(digests, Mapping):

@@ -11,8 +11,8 @@ def folded(name: str) -> str:
     """Return a name as file systems compare it that know neither case nor forms of Unicode.
 
     Example:
-        >>> folded("Präparat") == folded("PRA\\u0308PARAT")
-        True
+        >>> folded("Tile_1.PNG")
+        'tile_1.png'
     """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
@@ -83,9 +83,7 @@ def missing_number(numbers: Collection[int], first: int) -> int | None:
 
 def _by_value(name: str) -> tuple[tuple[bool, int, str], ...]:
     """Return a key that is the same for `a_1` and `A_01`."""
-    return tuple(
-        (is_number, value, "" if is_number else word) for is_number, value, word in natural_key(folded(name))
-    )
+    return tuple((is_number, value, "" if is_number else word) for is_number, value, word in natural_key(folded(name)))
 
 
 def _stem(name: str) -> str:

@@ -165,7 +165,7 @@ class MILClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["milpath"] = card_to_dict(self.card())
         # Lightning asks the module last: nothing is added to the checkpoint after this. One process writes it.
-        if self.trainer.is_global_zero:
+        if self._trainer is None or self.trainer.is_global_zero:
             checkpoint.update(sealed(checkpoint))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from milpath.models.checkpoint import read_checkpoint
+from milpath.models.checkpoint import read_archive
+from milpath.models.weights_digest import require_sealed
 from milpath.training.results import Metrics
 
 
@@ -53,9 +54,10 @@ def require_trainer_state(path: Path) -> None:
         ValueError: With one line that says which of these it is.
     """
     try:
-        content = read_checkpoint(path)
+        content = read_archive(path)
     except ValueError as error:
         reason = str(error).removeprefix(str(path)).strip(": ")
         raise ValueError(f"{path} is not a checkpoint of milpath to go on from: {reason}") from None
-    if not {"loops", "optimizer_states"} <= set(content):
+    if not isinstance(content, dict) or not {"loops", "optimizer_states", "milpath"} <= set(content):
         raise ValueError(f"{path} holds no state of training; resume from the checkpoints/last.ckpt of a run")
+    require_sealed(content, path)
