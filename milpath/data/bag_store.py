@@ -97,8 +97,9 @@ class BagStore:
         try:
             tiles = np.load(path / "tiles.npy", mmap_mode="r", allow_pickle=False)
         except _BROKEN_ARRAY as error:
+            reason = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"{path / 'tiles.npy'} cannot be read ({' '.join(str(error).split())[:200]}); delete {path} and build it again"
+                f"{path / 'tiles.npy'} cannot be read ({reason}); delete {path} and build it again"
             ) from None
         if not isinstance(tiles, np.ndarray) or not tiles.ndim:
             raise ValueError(f"{path / 'tiles.npy'} is not an array of tiles; delete {path} and build it again")
