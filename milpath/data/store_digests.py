@@ -31,7 +31,7 @@ def sealed_description(description: Mapping[str, Any], folder: Path) -> dict[str
         parts[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256_of_file(folder / name)}
     content = {key: value for key, value in description.items() if key not in ("parts", "digest")} | {"parts": parts}
     # As it will be read: JSON has neither tuples nor numbers as keys.
-    content = json.loads(json.dumps(content, allow_nan=False))
+    content = dict(json.loads(json.dumps(content, allow_nan=False)))
     return content | {"digest": sha256_of_values(content)}
 
 
