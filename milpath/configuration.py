@@ -80,6 +80,7 @@ class PredictConfig:
     labels: str | None = None
     masks: str | None = None
     num_workers: int | None = None
+    verify: bool = True
     on_error: str = "fail"
     overwrite: bool = False
 

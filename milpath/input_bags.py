@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from milpath.data.bag_store import BagStore
-from milpath.data.loose_tiles import build_tile_store, holds_tiles
+from milpath.data.loose_tiles import build_tile_store, holds_tiles, require_same_tiles
 from milpath.data.slide_bags import build_slide_store
 from milpath.data.slide_output import read_failures, write_failures
 from milpath.slides.options import TileOptions
@@ -21,6 +21,7 @@ def open_input(
     overwrite: bool = False,
     labels: str | None = None,
     masks: str | None = None,
+    verify: bool = True,
 ) -> tuple[BagStore, dict[str, str]]:
     """Return the bags at a path, and the slides that could not be read with the reason.
 
@@ -32,6 +33,7 @@ def open_input(
         overwrite: Build the store anew.
         labels: CSV with a row a slide, for whole slides alone; its columns go into the store.
         masks: Folder of the masks of whole slides: what they say of each tile goes into the store.
+        verify: False leaves out the hash of a store's array (see `BagStore.open`).
 
     Raises:
         FileNotFoundError: If there is nothing at the path.
@@ -42,17 +44,19 @@ def open_input(
             f"slides={path} does not exist; give a slide, a folder of slides or tiles, or a bag store"
         )
     if (path / "store.json").is_file():
-        return BagStore.open(path), {}
+        return BagStore.open(path, verify=verify), {}
     bags, failed = output / "bags", output / "failures.csv"
-    if holds_tiles(path):
+    if holds_tiles(path, tiling.get("tile_size")):
         if overwrite:
             shutil.rmtree(bags, ignore_errors=True)
-        if not bags.exists():
+        if bags.exists():
+            require_same_tiles(path, BagStore.open(bags, verify=False))
+        else:
             failures = build_tile_store(path, bags, _tile_size(tiling, path))
             write_failures(failures, failed)
     else:
         _cut(path, tiling, bags, failed, num_workers, overwrite, labels, masks)
-    return BagStore.open(bags), read_failures(failed)
+    return BagStore.open(bags, verify=verify), read_failures(failed)
 
 
 def _tile_size(tiling: Mapping[str, Any], path: Path) -> int:

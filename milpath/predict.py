@@ -1,6 +1,5 @@
 """Predict slides: `python -m milpath.predict checkpoint=PATH slides=DIR_OR_FILE output=DIR`."""
 
-import hashlib
 import sys
 from pathlib import Path
 
@@ -19,10 +18,11 @@ from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
 from milpath.models.packed_linear import pack_linears
 from milpath.pictures import open_pictures
+from milpath.records.digests import sha256_of_file
 from milpath.reports.decision import Decision, decide
 from milpath.reports.overlays import resolution_of
 from milpath.reports.prediction_files import PredictionFiles
-from milpath.reports.prediction_folder import release_folder
+from milpath.reports.prediction_folder import claim_folder, release_folder
 
 
 def run(config: DictConfig) -> int:
@@ -43,15 +43,16 @@ def run(config: DictConfig) -> int:
     if device == "cpu":
         pack_linears(network)
     decision = Decision.of_card(card)
-    source = {"checkpoint": _sha256(Path(config.checkpoint)), "slides": str(Path(config.slides).absolute())}
+    source = {"checkpoint": sha256_of_file(config.checkpoint)}
     threshold = card.threshold if card.task == "binary" else None
-    files = PredictionFiles(output, card.class_names, threshold, source, config.overwrite)
+    claim_folder(output, source, config.overwrite, slides=config.slides)
     try:
         store, failures = open_input(
             Path(config.slides), card.tiling, output, config.num_workers,
-            overwrite=config.overwrite, labels=config.labels, masks=config.masks,
+            overwrite=config.overwrite, labels=config.labels, masks=config.masks, verify=config.verify,
         )  # fmt: skip
         _require_same_tiles(store, card, config.slides)
+        files = PredictionFiles(output, card.class_names, threshold, source | {"slides": store.content_digest()})
         pictures = open_pictures(config, store, network, card.tiling, device)
     except (ValueError, OSError):
         release_folder(output)
@@ -85,12 +86,6 @@ def run(config: DictConfig) -> int:
         line = f"{len(failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
         sys.stderr.write(f"{line}\n")
     return len(failures)
-
-
-def _sha256(path: Path) -> str:
-    """Return the hash of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _require_same_tiles(store: BagStore, card: Card, slides: str) -> None:

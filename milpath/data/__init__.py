@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from milpath.data.image_tiles import ImageTiles
     from milpath.data.mnist_bags import MnistBags
     from milpath.data.panda_tiles import PandaTiles
+    from milpath.data.store_seal import seal_store
     from milpath.data.stored_bags import StoredBags
     from milpath.data.synthetic import SyntheticBags
 
@@ -25,16 +26,18 @@ __all__ = [
     "PandaTiles",
     "StoredBags",
     "SyntheticBags",
+    "seal_store",
 ]
 
 # Classes that a configuration of data may name: each writes itself into a bag store.
-SOURCES = tuple(name for name in __all__ if name not in ("SOURCES", "BagDataModule"))
+SOURCES = tuple(name for name in __all__ if name not in ("SOURCES", "BagDataModule", "seal_store"))
 
 # Loaded when first asked for: whoever cuts slides or opens a store waits for neither torch nor lightning.
 _MODULES = {
     "BagDataModule": "datamodule", "ClassicMIL": "classic_mil", "ColonCancer": "colon_cancer",
     "FeatureBags": "feature_bags", "ImageTiles": "image_tiles", "MnistBags": "mnist_bags", "PandaTiles": "panda_tiles",
     "StoredBags": "stored_bags", "SyntheticBags": "synthetic",
+    "seal_store": "store_seal",
 }  # fmt: skip
 
 

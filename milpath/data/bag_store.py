@@ -3,25 +3,36 @@
 tiles.npy   uint8 [tiles, height, width, channels] or float [tiles, features], plain numpy format
 bags.csv    bag_id, start, num_tiles, then every column the source knows of a bag
 tiles.csv   bag_id, then x, y, level and tile_label where they are known; one row a tile, in the order of tiles.npy
-store.json  format_version, source, sha256 of tiles.npy, what wrote it
+store.json  format_version, source, sha256 of tiles.npy, sizes and digests of all parts, what wrote it
 """
 
-import hashlib
 import os
 import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from milpath.data.label_table import read_table
+from milpath.data.store_digests import (
+    TABLES,
+    read_description,
+    require_same_bags,
+    require_unchanged_description,
+    require_unchanged_parts,
+)
+from milpath.records.digests import sha256_of_file, sha256_of_values
 from milpath.records.error_text import reason_of
-from milpath.records.plain_values import parse_json
 
 FORMAT_VERSION = 1
+# What numpy raises for headers that are no headers; it takes them apart with the tokenizer of Python.
+_BROKEN_ARRAY = (OSError, ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError, TokenError)
+# Of `store.json`: when, by what and from where a store was written.
+_NO_CONTENT = ("created", "created_by", "source", "digest")
 
 
 class BagStore:
@@ -46,41 +57,55 @@ class BagStore:
         weakref.finalize(self, os.close, self._file)
 
     @classmethod
-    def open(cls, path: str | Path) -> "BagStore":
+    def open(cls, path: str | Path, *, verify: bool = True) -> "BagStore":
         """Map a store.
+
+        Sizes, counts and hashes of the tables are compared with `store.json` each time, the hash of `tiles.npy` once per
+        change of the file (see `milpath.data.store_memory`).
+
+        Args:
+            path: The folder.
+            verify: False leaves out the hash of `tiles.npy`, and nothing else.
 
         Raises:
             FileNotFoundError: If there is no store at the path.
-            ValueError: If the files disagree with one another or were written in another format.
+            ValueError: If a part was changed after it was written, the files disagree with one another, or they were
+                written in another format.
         """
         path = Path(path)
         if not (path / "store.json").is_file():
             raise FileNotFoundError(f"no bag store at {path} (no store.json); give a folder that milpath.tile wrote")
-        # Its tiling goes into the cards of checkpoints, which hold plain values alone.
-        description = parse_json((path / "store.json").read_text(encoding="utf-8"), str(path / "store.json"))
-        if not isinstance(description, dict):
-            raise ValueError(f"{path / 'store.json'} is not a mapping; delete {path} and build it again")
+        description = read_description(path)
         if description.get("format_version") != FORMAT_VERSION:
             raise ValueError(
                 f"{path} has format_version {description.get('format_version')!r}, this release reads "
                 f"{FORMAT_VERSION}; delete the folder and build it again"
             )
+        require_unchanged_description(path, description)
         bags = read_table(path / "bags.csv", required=("bag_id", "start", "num_tiles"))
+        tiles = cls.map_tiles(path)
+        require_counts(path, bags, len(tiles))
+        require_unchanged_parts(path, description, bags, tiles, verify=verify)
+        return cls(path, description, bags, tiles)
+
+    @staticmethod
+    def map_tiles(path: Path) -> np.ndarray:
+        """Return the mapped array of a store.
+
+        Raises:
+            ValueError: If it cannot be mapped.
+        """
         try:
             tiles = np.load(path / "tiles.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except _BROKEN_ARRAY as error:
             raise ValueError(
                 f"{path / 'tiles.npy'} cannot be read ({reason_of(error)}); delete {path} and build it again"
             ) from None
+        if not isinstance(tiles, np.ndarray) or not tiles.ndim:
+            raise ValueError(f"{path / 'tiles.npy'} is not an array of tiles; delete {path} and build it again")
         if not tiles.flags.c_contiguous:
             raise ValueError(f"{path / 'tiles.npy'} lies in column order; write it with numpy.ascontiguousarray")
-        starts = bags["num_tiles"].cumsum() - bags["num_tiles"]
-        if len(tiles) != bags["num_tiles"].sum() or not (starts == bags["start"]).all():
-            raise ValueError(
-                f"{path} holds {len(tiles):,} tiles but bags.csv counts {bags['num_tiles'].sum():,}; "
-                "delete the folder and build it again"
-            )
-        return cls(path, description, bags, tiles)
+        return tiles
 
     def __len__(self) -> int:
         return len(self.bags)
@@ -99,6 +124,7 @@ class BagStore:
     def tiles_table(self) -> pd.DataFrame:
         """One row a tile, in the order of `tiles`: `bag_id` and, where known, `x`, `y`, `level`, `tile_label`."""
         table = read_table(self.path / "tiles.csv", required=("bag_id",), unique=False)
+        require_same_bags(self.path, table["bag_id"], self.bags)
         # An empty cell says that a tile lies nowhere; infinity lies nowhere either, and would be drawn.
         for name in {"x", "y", "level", "tile_label"} & set(table.columns):
             if (infinite := np.isinf(pd.to_numeric(table[name], errors="coerce"))).any():
@@ -171,19 +197,42 @@ class BagStore:
         description = self.description
         return {"store": str(self.path), "store_sha256": description["sha256"], "source": description["source"]}
 
+    def content_digest(self) -> str:
+        """Return a hash of tiles, tables and what was said of them: the same wherever and whenever it was written."""
+        said = {name: value for name, value in self.description.items() if name not in _NO_CONTENT}
+        if "parts" not in said:
+            said["tables"] = [sha256_of_file(self.path / name) for name in TABLES]
+        return sha256_of_values(said)
+
     def verify(self) -> None:
-        """Compare `tiles.npy` with the hash written beside it.
+        """Compare `tiles.npy` with the hash written beside it, whatever is remembered of it.
 
         Raises:
             ValueError: If they differ.
         """
-        if sha256_of(self.path / "tiles.npy") != self.description["sha256"]:
+        if sha256_of_file(self.path / "tiles.npy") != self.description["sha256"]:
             raise ValueError(
                 f"{self.path / 'tiles.npy'} was changed after it was written; delete it and build it again"
             )
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def require_counts(path: Path, bags: pd.DataFrame, num_tiles: int) -> None:
+    """Refuse a `bags.csv` whose bags do not lie one after the other over all tiles.
+
+    Args:
+        path: The store.
+        bags: Content of `bags.csv`.
+        num_tiles: Tiles of the array.
+    """
+    for name in ("start", "num_tiles"):
+        if not pd.api.types.is_integer_dtype(bags[name]):
+            raise ValueError(
+                f"column {name!r} of {path / 'bags.csv'} holds something else than whole numbers; "
+                "delete the folder and build it again"
+            )
+    starts = bags["num_tiles"].cumsum() - bags["num_tiles"]
+    if num_tiles != bags["num_tiles"].sum() or (bags["num_tiles"] < 1).any() or not (starts == bags["start"]).all():
+        raise ValueError(
+            f"{path} holds {num_tiles:,} tiles but bags.csv counts {bags['num_tiles'].sum():,}; "
+            "delete the folder and build it again"
+        )

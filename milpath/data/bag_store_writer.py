@@ -12,8 +12,10 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from milpath.data.bag_store import FORMAT_VERSION, sha256_of
+from milpath.data.bag_store import FORMAT_VERSION
+from milpath.data.store_digests import sealed_description
 from milpath.records.atomic_files import atomic_path, sync_folder, write_json, write_text
+from milpath.records.digests import sha256_of_file
 
 _RESERVED = {"bag_id", "start", "num_tiles"}
 
@@ -154,11 +156,11 @@ class BagStoreWriter:
             "num_bags": len(bags),
             "num_tiles": self._num_tiles,
             "tile_columns": list(columns),
-            "sha256": sha256_of(self._partial / "tiles.npy"),
+            "sha256": sha256_of_file(self._partial / "tiles.npy"),
             "created_by": f"milpath {version('milpath')}",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             **self.extra,
         }
-        write_json(self._partial / "store.json", description)
+        write_json(self._partial / "store.json", sealed_description(description, self._partial))
         self._partial.replace(self.path)
         sync_folder(self.path.parent)

@@ -53,6 +53,8 @@ class BagDataModule(LightningDataModule):
         stain_jitter: Strength of the stain jitter of "full".
         seed: Seed of the order of training bags and of the augmentation.
         stores_dir: Where bag stores are built and kept.
+        verify: Compare the array of a store with its hash, once per change of the file; False trusts the disk. Sizes,
+            counts and tables are compared in any case.
         standardize: Scale features to mean 0 and standard deviation 1 of the training split.
         device_cache: "auto", "never" or "always" keep all tiles on the device (see `DeviceCache`).
 
@@ -92,6 +94,7 @@ class BagDataModule(LightningDataModule):
         stain_jitter: float = 0.1,
         seed: int = 0,
         stores_dir: str = "stores",
+        verify: bool = True,
         standardize: bool = False,
         device_cache: str = "auto",
     ) -> None:
@@ -106,6 +109,7 @@ class BagDataModule(LightningDataModule):
         self.augmentation = TileAugmentation(augmentation, stain_jitter)
         self.seed = seed
         self.stores_dir = stores_dir
+        self.verify = verify
         self.standardize = standardize
         self.device_cache = device_cache
         self.statistics: FeatureStatistics | None = None
@@ -122,7 +126,7 @@ class BagDataModule(LightningDataModule):
         if self._store is not None:
             return
         check = partial(require_labels, self.source, self.target, self._class_names, self._split_options)
-        store = open_or_build(self.source, self.stores_dir, check)
+        store = open_or_build(self.source, self.stores_dir, check, verify=self.verify)
         self.label_frame, self.class_names = label_and_split(
             store.bags, self.target, self._class_names, self._split_options
         )
@@ -149,7 +153,7 @@ class BagDataModule(LightningDataModule):
             raise ValueError(
                 f"data.augmentation={self.augmentation.kind} changes tiles before they are encoded; set none"
             )
-        self._store = open_or_encode(self.store, encoder, self.stores_dir)
+        self._store = open_or_encode(self.store, encoder, self.stores_dir, verify=self.verify)
         self._cache = DeviceCache(self._store, self.device_cache)
 
     @property

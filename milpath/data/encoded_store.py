@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 _TILES_AT_A_TIME = 256
 
 
-def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path) -> BagStore:
+def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path, *, verify: bool = True) -> BagStore:
     """Return the features of every tile of a store, computed the first time and read from disk from then on.
 
     The folder is named by a hash of the tiles, the name of the encoder and every one of its weights, so that other tiles,
@@ -30,6 +30,7 @@ def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path
         store: A store of image tiles.
         encoder: A frozen encoder; its preprocessing is part of it.
         stores_dir: Where stores are kept.
+        verify: False leaves out the hash of the array of features (see `BagStore.open`).
 
     Raises:
         ValueError: If the encoder learns: its features would be out of date after the first step.
@@ -49,7 +50,7 @@ def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path
         if not path.exists():
             del description["bags"]
             _encode(store, encoder, path, description)
-    return BagStore.open(path)
+    return BagStore.open(path, verify=verify)
 
 
 def hash_of_weights(encoder: torch.nn.Module) -> str:

@@ -2,7 +2,7 @@
 
 import pickle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -50,32 +50,63 @@ def read_features(path: Path) -> SlideFeatures:
             raise ValueError(
                 f"coords in {path} are {coords.shape}, expected ({len(features)}, 2) as there are features"
             )
-        if not (finite := np.isfinite(coords).all(axis=1)).all():
-            tile = int(finite.argmin())
-            raise ValueError(f"coords in {path} are {coords[tile].tolist()} for tile {tile}, expected whole pixels")
-        coords = coords.astype(np.int64)
+        coords = _whole_coords(coords, path)
     return SlideFeatures(features, coords, tile_size)
+
+
+def _whole_coords(coords: np.ndarray, path: Path) -> np.ndarray:
+    """Return coordinates as int64, or say which of them is not a number of a pixel."""
+    if coords.dtype.kind not in "fiu":
+        raise ValueError(f"coords in {path} are {coords.dtype}, expected numbers (tiles, 2)")
+    # Not a number compares with nothing; no slide has so many pixels that float64 cannot count them.
+    sound = np.abs(coords.astype(np.float64)) < 2**53
+    if not sound.all():
+        row, column = np.argwhere(~sound)[0]
+        raise ValueError(
+            f"coords in {path} have {coords[row, column]} as {'xy'[column]} of tile {row}; coordinates must be finite "
+            "pixels of level 0: write them again"
+        )
+    return coords.astype(np.int64)
 
 
 def _read_h5(path: Path) -> tuple[np.ndarray, np.ndarray | None, int | None]:
     """Read both datasets of an HDF5 file."""
     try:
         with h5py.File(path, "r") as file:
-            if "features" not in file:
+            features, coords = _dataset(file, "features", path), _dataset(file, "coords", path)
+            if features is None:
                 raise ValueError(f"{path} has no dataset 'features'; it has {quote_first(sorted(file)) or 'none'}")
-            features = _read_dataset(file["features"], path)
-            coords = _read_dataset(file["coords"], path) if "coords" in file else None
-            size = file["coords"].attrs.get("patch_size_level0") if "coords" in file else None
-    except OSError as error:
+            values = np.asarray(features[()]), None if coords is None else np.asarray(coords[()])
+            size = None if coords is None else _tile_size(coords, path)
+    except (OSError, RuntimeError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not an HDF5 file, or a damaged one ({reason_of(error)})") from None
-    return features, coords, None if size is None else int(np.asarray(size).ravel()[0])
+    return *values, size
 
 
-def _read_dataset(dataset: Any, path: Path) -> np.ndarray:
-    """Read a dataset that lies in the file itself; HDF5 can point to any other file of the machine."""
-    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
+    """Return a dataset that lies in the file itself, None if there is none: HDF5 can point to any file of the machine.
+
+    The kind of link is looked at before it is followed: following it opens the other file.
+    """
+    link = file.get(name, getlink=True)
+    if link is None:
+        return None
+    dataset = file[name] if isinstance(link, h5py.HardLink) else None
+    if isinstance(dataset, h5py.Group):
+        raise ValueError(f"{path} has a group {name!r}, expected a dataset")
+    if dataset is None or dataset.is_virtual or dataset.external:
         raise ValueError(f"{path} refers to data outside of it; it is refused")
-    return np.asarray(dataset[()])
+    return dataset
+
+
+def _tile_size(coords: h5py.Dataset, path: Path) -> int | None:
+    """Return the side of a tile that is kept with the coordinates, None where it is not."""
+    if "patch_size_level0" not in coords.attrs:
+        return None
+    value = np.asarray(coords.attrs["patch_size_level0"]).ravel()
+    if value.dtype.kind not in "fiu" or len(value) == 0 or not 0 < value[0] < 2**31:
+        raise ValueError(f"patch_size_level0 of coords in {path} is {value.tolist()}, expected pixels of level 0")
+    return int(value[0])
 
 
 def _read_pt(path: Path) -> tuple[np.ndarray, np.ndarray | None, int | None]:
@@ -92,4 +123,6 @@ def _read_pt(path: Path) -> tuple[np.ndarray, np.ndarray | None, int | None]:
         )
     if features.dtype == torch.bfloat16:  # numpy has no such type
         features = features.float()
-    return features.numpy(), coords.numpy() if isinstance(coords, torch.Tensor) else None, None
+    if not isinstance(coords, torch.Tensor):
+        return features.numpy(), None, None
+    return features.numpy(), (coords.double() if coords.is_floating_point() else coords).numpy(), None

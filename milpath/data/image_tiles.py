@@ -11,6 +11,7 @@ from milpath.data.bag_store_writer import BagStoreWriter
 from milpath.data.label_table import labelled_bags, read_table
 from milpath.data.matching import check_on_mismatch, match_bags
 from milpath.data.threads import map_in_threads
+from milpath.slides.tile_names import folded, require_no_twins
 from milpath.slides.tiling import Tiles, cut_darkest, cut_grid
 
 RULES = ("darkest", "grid")
@@ -101,7 +102,9 @@ class ImageTiles:
                 "columns image_id and label"
             )
         table = read_table(self.path / self.labels, what="label table")
-        found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES}
+        paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES]
+        require_no_twins([path.name for path in paths], [folded(path.stem) for path in paths], str(folder))
+        found = {path.stem: path for path in paths}
         match_bags(
             table, found, labels=self.path / self.labels, data=folder, what="image", on_mismatch=self.on_mismatch
         )

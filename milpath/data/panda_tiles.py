@@ -15,8 +15,9 @@ from milpath.data.matching import check_on_mismatch, match_bags
 from milpath.data.threads import map_in_threads
 from milpath.data.tile_decoding import decode_tile, largest_file
 from milpath.data.tile_files import TileFiles, open_tile_files
+from milpath.slides.tile_names import folded, require_no_twins
 
-_NAME = re.compile(r"(?P<image_id>.+)_(?P<number>\d+)\.png", re.IGNORECASE)
+_NAME = re.compile(r"(?P<image_id>.+)_(?P<number>\d{1,18})\.png", re.IGNORECASE)
 HOW_TO_GET_PANDA = (
     "get train.csv from https://www.kaggle.com/c/prostate-cancer-grade-assessment and the tiles from "
     "https://www.kaggle.com/datasets/iafoss/panda-16x128x128-tiles-data, then give data.tiles=FOLDER_OR_ZIP "
@@ -123,15 +124,31 @@ def tiles_by_slide(names: Iterable[str], path: Path) -> dict[str, dict[int, str]
 
     Raises:
         FileNotFoundError: If there is no tile.
+        ValueError: If tiles lie in several folders, none of them called `train`, two of them have one number, or two slides
+            differ in case or in the form of Unicode alone.
+    """
+    tiles = numbered_tiles(names, path)
+    require_no_twins((name for _, _, name in tiles), ((folded(slide), number) for slide, number, _ in tiles), str(path))
+    slides: dict[str, dict[int, str]] = {}
+    for slide, number, name in tiles:
+        slides.setdefault(slide, {})[number] = name
+    require_no_twins(slides, map(folded, slides), str(path))
+    return slides
+
+
+def numbered_tiles(names: Iterable[str], path: Path) -> list[tuple[str, int, str]]:
+    """Return slide, number and file name of the tiles of one folder.
+
+    Raises:
+        FileNotFoundError: If there is no tile.
         ValueError: If tiles lie in several folders, none of them called `train`.
     """
-    folders: dict[str, dict[str, dict[int, str]]] = {}
+    folders: dict[str, list[tuple[str, int, str]]] = {}
     for name in names:
         folder, _, file = name.rpartition("/")
         match = _NAME.fullmatch(file)
         if match and not file.startswith("._"):
-            slides = folders.setdefault(folder, {})
-            slides.setdefault(match["image_id"], {})[int(match["number"])] = name
+            folders.setdefault(folder, []).append((match["image_id"], int(match["number"]), name))
     if not folders:
         raise FileNotFoundError(f"no file {{image_id}}_{{i}}.png in {path}; {HOW_TO_GET_PANDA}")
     if len(folders) > 1:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ def merge_tiles(parts: SlideParts, records: Sequence[SlideRecord], tile_size: in
     with partial.open("r+b" if done else "w+b") as file:
         digest = hashlib.sha256()
         if done:
-            _digest(file, int(ends[done]), digest)
+            _digest(file, header, records[:done], tile_size, digest)
         else:
             file.write(header)
             digest.update(header)
@@ -72,17 +73,31 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return buffer.getvalue()
 
 
-def _digest(file: BinaryIO, length: int, digest: Any) -> None:
-    """Hash the beginning of a file."""
+def _digest(file: BinaryIO, header: bytes, records: Sequence[SlideRecord], tile_size: int, digest: Any) -> None:
+    """Hash what a run before appended, and compare it with the checksum that each slide had."""
     file.seek(0)
-    while length > 0:
-        block = file.read(min(length, _BLOCK))
-        if not block:
+    if file.read(len(header)) != header:
+        raise ValueError(
+            "the store under way has another header than it should; delete its folder and cut the slides again"
+        )
+    digest.update(header)
+    for record in records:
+        shape = (record.num_tiles, tile_size, tile_size, 3)
+        checksum, length = zlib.crc32(_header(shape)), math.prod(shape)
+        while length > 0:
+            block = file.read(min(length, _BLOCK))
+            if not block:
+                raise ValueError(
+                    "the store under way is shorter than it should be; delete its folder and cut the slides again"
+                )
+            checksum = zlib.crc32(block, checksum)
+            digest.update(block)
+            length -= len(block)
+        if checksum != record.crc32:
             raise ValueError(
-                "the store under way is shorter than it should be; delete its folder and cut the slides again"
+                f"the tiles of slide {record.bag_id!r} were damaged in the store under way; delete its folder and cut the "
+                "slides again"
             )
-        digest.update(block)
-        length -= len(block)
 
 
 def _append(path: Path, record: SlideRecord, target: BinaryIO, digest: Any) -> None:

@@ -15,6 +15,7 @@ from milpath.data.slide_append import merge_tiles
 from milpath.data.slide_parts import SlideParts, in_order
 from milpath.data.slide_plan import SlidePlan
 from milpath.data.slide_sheets import write_sheets
+from milpath.data.store_digests import sealed_description
 from milpath.records.atomic_files import atomic_path, sync_folder, write_json, write_text
 from milpath.slides.options import TileOptions
 from milpath.slides.slide_job import RECORD_SUFFIX, ROWS, SlideRecord, read_beside
@@ -76,6 +77,7 @@ def write_tables(
         rows = pd.DataFrame([labels[record.bag_id] for record in records])
         bags = pd.concat([bags, rows], axis=1)
     bags["slide_file"] = [files[record.bag_id] for record in records]
+    bags["slide_fingerprint"] = [record.fingerprint for record in records]
     for name in ("level", "downsample", "microns_per_pixel"):
         bags[name] = [getattr(record, name) for record in records]
     write_text(parts.store_dir / "bags.csv", bags.to_csv(index=False, lineterminator="\n"))
@@ -109,9 +111,7 @@ def publish(parts: SlideParts, output: Path, description: Mapping[str, Any]) -> 
         if path.is_dir():
             shutil.rmtree(output / path.name, ignore_errors=True)
         path.replace(output / path.name)
-    path = parts.store_dir / "store.json"
-    write_json(path, description)
-    path.replace(output / path.name)
+    write_json(output / "store.json", sealed_description(description, output))
     sync_folder(output)
 
 

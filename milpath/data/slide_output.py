@@ -10,14 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from milpath.data.label_table import read_table
 from milpath.data.slide_parts import SlideParts
 from milpath.data.slide_plan import SlidePlan
+from milpath.data.store_memory import MEMORY
+from milpath.data.threads import map_in_threads
 from milpath.records.atomic_files import atomic_path
+from milpath.records.digests import sampled_sha256_of_file
 from milpath.slides.options import TileOptions
 from milpath.slides.slide_job import OutputError
 
-_FILES = ("store.json", "tiles.npy", "bags.csv", "tiles.csv", "failures.csv")
+_FILES = ("store.json", "tiles.npy", "bags.csv", "tiles.csv", "failures.csv", MEMORY)
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _PNG = re.compile(r".+_\d+\.png", re.DOTALL)
@@ -45,10 +50,12 @@ def open_output(output: Path, plan: SlidePlan, description: dict[str, Any], *, o
     path = output / "store.json"
     if path.exists():
         source = json.loads(path.read_text(encoding="utf-8")).get("source", {})
-        bags = set(read_table(output / "bags.csv")["bag_id"])
+        table = read_table(output / "bags.csv")
+        bags = set(table["bag_id"])
         if source.get("parameters") == description and bags <= set(plan.files):
             left = set(plan.files) - bags - set(read_failures(output / "failures.csv"))
             if not left:
+                _require_same_slides(output, table, plan)
                 # A run that was stopped after the last step but one.
                 SlideParts(output).remove()
                 return True
@@ -61,6 +68,21 @@ def open_output(output: Path, plan: SlidePlan, description: dict[str, Any], *, o
         )
     SlideParts(output).begin(description)
     return False
+
+
+def _require_same_slides(output: Path, bags: pd.DataFrame, plan: SlidePlan) -> None:
+    """Refuse a store of slides whose files were replaced since; of a store of milpath 0.1.0 that is not known."""
+    if "slide_fingerprint" not in bags:
+        return
+    known = bags[bags["slide_fingerprint"].notna()]
+    cut_from = dict(zip(known["bag_id"], known["slide_fingerprint"].astype(str), strict=True))
+    found = map_in_threads(lambda name: sampled_sha256_of_file(plan.files[name]), list(cut_from))
+    changed = [name for name, digest in zip(cut_from, found, strict=True) if digest != cut_from[name]]
+    if changed:
+        raise FileExistsError(
+            f"{output} holds tiles of another {plan.files[changed[0]].name} than lies there now ({len(changed):,} of "
+            f"{len(bags):,} slides were replaced); give another output folder, or overwrite=true"
+        )
 
 
 def read_failures(path: Path) -> dict[str, str]:

@@ -22,7 +22,9 @@ from milpath.data.stored_bags import StoredBags
 _log = logging.getLogger(__name__)
 
 
-def open_or_build(source: BagSource, stores_dir: str | Path, check: Callable[[], None] | None = None) -> BagStore:
+def open_or_build(
+    source: BagSource, stores_dir: str | Path, check: Callable[[], None] | None = None, *, verify: bool = True
+) -> BagStore:
     """Return the bag store of a source, and build it first if this is the first time.
 
     The folder is named by the source and a hash of its description, so other parameters or changed files give another
@@ -32,13 +34,14 @@ def open_or_build(source: BagSource, stores_dir: str | Path, check: Callable[[],
         source: What the bags come from; a `StoredBags` is opened where it lies.
         stores_dir: Where stores are kept.
         check: Called before a store is built: what would be wrong with it can be said before it takes its time.
+        verify: False leaves out the hash of a store's array (see `BagStore.open`).
 
     Raises:
         FileNotFoundError: If the data are not there.
         ValueError: If the data are not what they should be.
     """
     if isinstance(source, StoredBags):
-        return BagStore.open(source.path)
+        return BagStore.open(source.path, verify=verify)
     stores_dir = Path(stores_dir)
     description = source.describe()
     path = stores_dir / f"{type(source).__name__}-{_key(description)}"
@@ -50,7 +53,7 @@ def open_or_build(source: BagSource, stores_dir: str | Path, check: Callable[[],
                 if check is not None:
                     check()
                 _build(source, path, description)
-    return BagStore.open(path)
+    return BagStore.open(path, verify=verify)
 
 
 def _key(description: dict[str, Any]) -> str:

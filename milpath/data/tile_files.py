@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from milpath.records.digests import sha256_of_file, sha256_of_values
+
 
 class TileFiles(Protocol):
     """Files by their path relative to the root, with `/` between folders."""
@@ -20,6 +22,10 @@ class TileFiles(Protocol):
 
     def fingerprint(self) -> str:
         """Return a hash that changes when files change, without reading them."""
+        ...
+
+    def content_digest(self) -> str:
+        """Return a hash of names and contents, the same wherever the files lie."""
         ...
 
     def read(self, name: str, largest: int) -> bytes:
@@ -51,6 +57,10 @@ class FolderFiles:
         rows = sorted((name, entry.stat().st_size, entry.stat().st_mtime_ns) for name, entry in self._entries.items())
         return hashlib.sha256(repr(rows).encode()).hexdigest()
 
+    def content_digest(self) -> str:
+        """Hash names and contents; every file is read."""
+        return sha256_of_values({name: sha256_of_file(entry.path) for name, entry in self._entries.items()})
+
     def read(self, name: str, largest: int) -> bytes:
         """Return the content of a file."""
         with Path(self._entries[name].path).open("rb") as file:
@@ -67,7 +77,7 @@ class ZipFiles:
         path: The archive.
 
     Raises:
-        ValueError: If it is no zip archive, or a name in it leads out of it.
+        ValueError: If it is no zip archive, two of its files have one name, or a name leads out of it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,7 +86,12 @@ class ZipFiles:
             self._archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError) as error:
             raise ValueError(f"{path} is not a zip archive ({error}); download it again") from None
-        self._entries = {info.filename: info for info in self._archive.infolist() if not info.is_dir()}
+        members = [info for info in self._archive.infolist() if not info.is_dir()]
+        self._entries = {info.filename: info for info in members}
+        if len(self._entries) < len(members):
+            names = [info.filename for info in members]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"{path} holds two files of the name {twice!r}; write the archive again with one of them")
         for name in self._entries:
             # Nothing is ever written to these paths; an archive that has them is not what it claims to be.
             if ".." in PurePosixPath(name).parts or name.startswith(("/", "\\")) or ":" in name:
@@ -90,6 +105,10 @@ class ZipFiles:
         """Hash names, sizes and checksums as the archive lists them."""
         rows = sorted((info.filename, info.file_size, info.CRC) for info in self._entries.values())
         return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+    def content_digest(self) -> str:
+        """Hash names, sizes and checksums, which are compared when a file is read."""
+        return sha256_of_values({info.filename: [info.file_size, info.CRC] for info in self._entries.values()})
 
     def read(self, name: str, largest: int) -> bytes:
         """Return the content of a file."""

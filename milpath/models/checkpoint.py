@@ -15,6 +15,7 @@ from milpath.models.description import build_described, describe_network
 from milpath.models.finite import require_finite_weights
 from milpath.models.network import MILNetwork
 from milpath.models.task import TASKS, num_outputs_for, require_class_names
+from milpath.models.weights_digest import require_sealed, require_whole_archive, sealed
 from milpath.records.atomic_files import atomic_path
 from milpath.records.plain_values import brief, require_plain
 
@@ -26,6 +27,7 @@ __all__ = [
     "describe_network",
     "load_card",
     "load_network",
+    "read_archive",
     "read_checkpoint",
     "save_network",
     "update_card",
@@ -184,9 +186,6 @@ def load_network(path: str | Path) -> MILNetwork:
     weights = {
         name.removeprefix(_PREFIX): value for name, value in content["state_dict"].items() if name.startswith(_PREFIX)
     }
-    if sum(value.nbytes for value in weights.values()) > Path(path).stat().st_size:
-        # A tensor may repeat one stored number any number of times; weights that were trained are stored as they are.
-        raise ValueError(f"{path} is smaller than the weights it claims to hold; it was not written by milpath")
     try:
         require_finite_weights(weights)
         network = build_described(card.network, weights)
@@ -205,14 +204,37 @@ def _card_of(content: Mapping[str, Any], path: str | Path) -> Card:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint with tensors and plain values alone.
+    """Read a checkpoint with tensors and plain values alone, and compare it with its checksums and digests.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a checkpoint of milpath: truncated, of another program, or holding code.
+        ValueError: If it is not a checkpoint of milpath (truncated, of another program, or holding code), or was changed
+            after it was written.
+    """
+    content = read_archive(path)
+    if not isinstance(content, dict) or not isinstance(content.get("milpath"), Mapping):
+        raise ValueError(f"{path} is a file of torch, but no checkpoint of milpath: it has no card")
+    if not isinstance(content.get("state_dict"), Mapping) or not all(
+        isinstance(value, Tensor) for value in content["state_dict"].values()
+    ):
+        raise ValueError(f"{path} has a card but no weights")
+    if sum(value.nbytes for value in content["state_dict"].values()) > Path(path).stat().st_size:
+        # A tensor may repeat one stored number any number of times; weights that were trained are stored as they are.
+        raise ValueError(f"{path} is smaller than the weights it claims to hold; it was not written by milpath")
+    require_sealed(content, path)
+    return content
+
+
+def read_archive(path: str | Path) -> Any:
+    """Read a file of `torch.save`, tensors and plain values alone, of which every member has its checksum.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is another file, truncated or damaged, or holds code.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; give the best.ckpt in the checkpoints folder of a run")
+    require_whole_archive(path)
     try:
         with warnings.catch_warnings():
             # torch wonders aloud about files of other programs; the error below says what they are.
@@ -221,17 +243,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         reason = "holds code, which is never run" if "Unsupported" in str(error) else "cannot be read"
         raise ValueError(f"{path} {reason}: it is no checkpoint of milpath, or it is truncated") from None
-    if not isinstance(content, dict) or not isinstance(content.get("milpath"), Mapping):
-        raise ValueError(f"{path} is a file of torch, but no checkpoint of milpath: it has no card")
-    if not isinstance(content.get("state_dict"), Mapping) or not all(
-        isinstance(value, Tensor) for value in content["state_dict"].values()
-    ):
-        raise ValueError(f"{path} has a card but no weights")
     return content
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint, which is there whole or not at all.
+    """Write a checkpoint with the digests of its parts; the file is there whole or not at all.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
@@ -240,7 +256,7 @@ def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
     with atomic_path(path) as temporary:
         try:
             with temporary.open("wb") as file:
-                torch.save(dict(content), file)
+                torch.save(sealed(content), file)
         except RuntimeError as error:
             # On a full disk torch speaks of unexpected positions, and the reason is what it said that during.
             if isinstance(error.__context__, OSError):

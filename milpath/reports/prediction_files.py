@@ -28,7 +28,7 @@ class PredictionFiles:
         output: Folder; made if it is missing.
         class_names: Names of the classes.
         threshold: Operating point, written beside each slide; None for tasks without one.
-        source: What the predictions come from (checkpoint, slides); kept in `prediction.json`.
+        source: Hashes of what the predictions come from (checkpoint, slides); kept in `prediction.json`.
         overwrite: Begin anew, whatever a run before left.
 
     Raises:

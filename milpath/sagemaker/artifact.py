@@ -21,6 +21,7 @@ _SERVING = (
     "reports/outcomes.py",
     "slides/__init__.py",
     "slides/rgb.py",
+    "slides/tile_names.py",
     "slides/tiling.py",
     *(
         f"sagemaker/{name}.py"

@@ -13,6 +13,7 @@ from milpath.sagemaker.bad_request import BadRequestError
 from milpath.sagemaker.limits import Limits
 from milpath.sagemaker.picture import TILE_FORMATS, read_picture
 from milpath.sagemaker.tile_bag import TileBag
+from milpath.slides.tile_names import natural_key, require_tiles_of_one_slide
 
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -44,7 +45,7 @@ def read_zip(data: bytes, limits: Limits, channels: int = 3) -> TileBag:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             _check_names(members, limits)
-            members.sort(key=lambda member: _natural(member.filename))
+            members.sort(key=lambda member: natural_key(member.filename))
             tiles: list[NDArray[Any]] = []
             total = 0
             for member in members:
@@ -86,6 +87,10 @@ def _check_names(members: list[zipfile.ZipInfo], limits: Limits) -> None:
             raise BadRequestError(f"the zip holds {name[:80]!r}; send PNG tiles alone")
         if member.compress_type not in _METHODS or member.flag_bits & 1:
             raise BadRequestError(f"tile {name[:80]!r} is encrypted or packed in an unusual way; store or deflate it")
+    try:
+        require_tiles_of_one_slide([member.filename for member in members], "the zip")
+    except ValueError as error:
+        raise BadRequestError(str(error)[:400]) from None
 
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limits: Limits) -> bytes:
@@ -95,9 +100,3 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limits: Limits) -> 
     if len(data) > limits.max_body_bytes:
         raise BadRequestError(f"tile {member.filename[:80]!r} unpacks to more than {limits.max_body_bytes} bytes", 413)
     return data
-
-
-def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """Return a key that sorts numbers within names by value."""
-    words = re.split(r"(\d{1,18})", name)
-    return [(word.isdecimal(), int(word) if word.isdecimal() else 0, word) for word in words]

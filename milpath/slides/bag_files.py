@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.records.atomic_files import atomic_path
+from milpath.records.digests import sampled_sha256_of_file
 from milpath.slides.cutting import choose_places, cut_places
 from milpath.slides.options import TileOptions
 from milpath.slides.overview import draw_choice, encode_picture
@@ -31,6 +32,7 @@ def write_slide_bag(job: SlideJob) -> SlideRecord:
         OutputError: If the results cannot be written.
     """
     status, name = Path(job.path).stat(), Path(job.part).name
+    fingerprint = _fingerprint(Path(job.path))
     # Machines that share the disk may work on parts side by side.
     partial = Path(job.part).with_name(f".{name}.{uuid.uuid4().hex[:12]}")
     tiles, rest = partial.with_name(partial.name + TILES_SUFFIX), partial.with_name(partial.name + RECORD_SUFFIX)
@@ -44,7 +46,7 @@ def write_slide_bag(job: SlideJob) -> SlideRecord:
         with writing():
             record = SlideRecord(
                 job.bag_id, status.st_size, status.st_mtime_ns, len(places.number), crc32_of(tiles),
-                view.level, view.downsample, view.microns_per_pixel, job.mask is not None,
+                view.level, view.downsample, view.microns_per_pixel, job.mask is not None, fingerprint,
             )  # fmt: skip
             record.write(rest, rows, picture)
             if job.png_dir is not None:
@@ -56,6 +58,11 @@ def write_slide_bag(job: SlideJob) -> SlideRecord:
             with suppress(OSError):
                 path.unlink()
     return record
+
+
+def _fingerprint(path: Path) -> str:
+    """Return what tells a slide's file from another; nothing for a slide that is a folder."""
+    return sampled_sha256_of_file(path) if path.is_file() else ""
 
 
 def crc32_of(path: Path) -> int:

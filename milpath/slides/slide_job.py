@@ -66,6 +66,7 @@ class SlideRecord:
         downsample: Pixels of level 0 per pixel of a tile.
         microns_per_pixel: Of the tiles; None if not known.
         has_mask: Whether there was a mask.
+        fingerprint: Sampled hash of its file; empty in work that milpath 0.1.0 began.
     """
 
     bag_id: str
@@ -77,6 +78,7 @@ class SlideRecord:
     downsample: float
     microns_per_pixel: float | None
     has_mask: bool
+    fingerprint: str = ""
 
     def write(self, path: Path, rows: str, picture: bytes) -> None:
         """Write the record with the rows of `tiles.csv` and the picture of the slide."""

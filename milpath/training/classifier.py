@@ -17,6 +17,7 @@ from milpath.models.finite import describe_non_finite_weights, finite_bags, requ
 from milpath.models.network import MILNetwork
 from milpath.models.output import MILOutput
 from milpath.models.task import class_probabilities
+from milpath.models.weights_digest import require_sealed, sealed
 from milpath.training.losses import bag_losses
 from milpath.training.metrics import SplitMetrics
 
@@ -26,6 +27,8 @@ _WAY_OUT = (
     "and go on with resume_from=auto"
 )
 
+# Parts of a checkpoint that decide how training goes on and that no migration of Lightning touches.
+_OF_THE_RUN = ("milpath", "state_dict", "optimizer_states", "lr_schedulers")
 AuxiliaryLoss = Callable[[Module, Tensor, Tensor, MILOutput, Tensor], Tensor]
 
 
@@ -180,6 +183,14 @@ class MILClassifier(LightningModule):
         if (found := describe_non_finite_weights(checkpoint["state_dict"])) is not None:
             raise FloatingPointError(f"{found} after {self._where()}; {_WAY_OUT}")
         checkpoint["milpath"] = card_to_dict(self.card())
+        # Lightning asks the module last: nothing is added to the checkpoint after this. One process writes it.
+        if self._trainer is None or self.trainer.is_global_zero:
+            checkpoint.update(sealed(checkpoint))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "milpath" in checkpoint:
+            # Another version of Lightning may have rewritten its own parts on the way here.
+            require_sealed(checkpoint, "the checkpoint", _OF_THE_RUN)
 
     def _bag_losses(self, batch: BagBatch) -> Tensor:
         """Return the weighted loss of each bag, `(bags,)`; an auxiliary loss counts once for each bag."""

@@ -2,14 +2,12 @@
 
 import json
 import logging
-import pickle
 from pathlib import Path
 
-import torch
-
+from milpath.models.checkpoint import read_archive
 from milpath.models.finite import require_finite_weights
+from milpath.models.weights_digest import require_sealed
 from milpath.records.atomic_files import remove_partial_files
-from milpath.records.error_text import reason_of
 from milpath.training.results import Metrics
 
 _log = logging.getLogger(__name__)
@@ -89,17 +87,19 @@ def finished_trial(run_dir: Path) -> Metrics | None:
 
 
 def require_trainer_state(path: Path) -> None:
-    """Refuse a file from which training cannot go on: not a checkpoint, code inside, weights alone or not finite.
+    """Refuse a file from which training cannot go on: not a checkpoint, code inside, damaged, weights alone or not finite.
 
     Raises:
         ValueError: With one line that says which of these it is.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is not a checkpoint of milpath ({reason_of(error)}); give a last.ckpt") from None
+        content = read_archive(path)
+    except ValueError as error:
+        reason = str(error).removeprefix(str(path)).strip(": ")
+        raise ValueError(f"{path} is not a checkpoint of milpath to go on from: {reason}") from None
     if not isinstance(content, dict) or not {"loops", "optimizer_states", "milpath"} <= set(content):
         raise ValueError(f"{path} holds no state of training; resume from the checkpoints/last.ckpt of a run")
+    require_sealed(content, path)
     try:
         require_finite_weights(content["state_dict"])
     except ValueError as error:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from milpath.data.bag_store_writer import BagStoreWriter
 from milpath.data.tile_decoding import decode_tile
 from milpath.data.tile_files import open_tile_files
+from milpath.slides.tile_names import natural_key, require_tiles_of_one_slide
 from milpath.viewer.limits import MEBIBYTE, Limits
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -61,7 +62,7 @@ def _read_zip(path: Path, tile_size: int, limits: Limits) -> tuple[str, NDArray[
 
 def _in_order(names: Iterable[str], source: str, limits: Limits) -> list[str]:
     """Return the names of the tiles by their numbers, or say what is among them that is no tile."""
-    names = sorted(names, key=_natural)
+    names = sorted(names, key=natural_key)
     if not names:
         raise ValueError(f"{source} holds no file; give at least two PNG tiles of one slide")
     for name in names:
@@ -74,6 +75,7 @@ def _in_order(names: Iterable[str], source: str, limits: Limits) -> list[str]:
             f"{source} holds one tile, and attention weighs tiles against each other; "
             "give all tiles of the slide, or the whole slide"
         )
+    require_tiles_of_one_slide(names, source)
     return names
 
 
@@ -118,14 +120,3 @@ def _decode(files: Iterator[tuple[str, bytes]], tile_size: int, limits: Limits) 
 
 def _is_litter(name: str) -> bool:
     return name.startswith("__MACOSX/") or PurePosixPath(name).name == ".DS_Store"
-
-
-def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """Return a key that sorts numbers within names by value.
-
-    Example:
-        >>> sorted(["a_10", "a_2"], key=_natural)
-        ['a_2', 'a_10']
-    """
-    words = re.split(r"(\d{1,18})", name)
-    return [(word.isdecimal(), int(word) if word.isdecimal() else 0, word) for word in words]

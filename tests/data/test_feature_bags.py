@@ -191,3 +191,72 @@ def test_a_link_to_another_file_is_refused(tmp_path, slides, labels):
 def test_an_unknown_type_is_refused(tmp_path, labels):
     with pytest.raises(ValueError, match=re.escape("data.dtype is 'int8'; it must be one of float16, float32")):
         FeatureBags(tmp_path, labels, dtype="int8")
+
+
+def link_external(file, features, coords, folder):
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["features"] = features
+    file["features"] = h5py.ExternalLink(str(folder / "other.h5"), "features")
+    file["coords"] = coords
+
+
+def link_softly_through_another_file(file, features, coords, folder):
+    link_external(file, features, coords, folder)
+    del file["features"]
+    file["there"] = h5py.ExternalLink(str(folder / "other.h5"), "/")
+    file["features"] = h5py.SoftLink("/there/features")
+
+
+def link_coords(file, features, coords, folder):
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["coords"] = coords
+    file["features"] = features
+    file["coords"] = h5py.ExternalLink(str(folder / "other.h5"), "coords")
+
+
+def link_nowhere(file, features, coords, folder):
+    file["features"] = h5py.ExternalLink("/nowhere.h5", "features")
+
+
+def make_virtual(file, features, coords, folder):
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["features"] = features
+    layout = h5py.VirtualLayout(features.shape, features.dtype)
+    layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "features", features.shape)
+    file.create_virtual_dataset("features", layout)
+
+
+@pytest.mark.parametrize(
+    "write", [link_external, link_softly_through_another_file, link_coords, link_nowhere, make_virtual]
+)
+def test_no_way_to_another_file_is_followed(tmp_path, slides, labels, write):
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / "features" / f"{name}.h5", features, coords)
+    with h5py.File(tmp_path / "features" / "slide_12.h5", "w") as file:
+        write(file, *slides["slide_12"], tmp_path)
+    one_line(tmp_path, labels, ValueError, r"^.*slide_12.h5 refers to data outside of it; it is refused$")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("suffix", ["h5", "pt"])
+def test_coordinates_that_are_no_numbers_of_pixels_are_named(tmp_path, slides, labels, value, suffix):
+    for name, (features, coords) in slides.items():
+        if name == "slide_12":
+            coords = coords.astype(np.float64)
+            coords[3, 1] = value
+        if suffix == "h5":
+            write_h5(tmp_path / "features" / f"{name}.h5", features, coords)
+        else:
+            (tmp_path / "features").mkdir(exist_ok=True)
+            content = {"features": torch.from_numpy(features), "coords": torch.from_numpy(coords)}
+            torch.save(content, tmp_path / "features" / f"{name}.pt")
+    one_line(
+        tmp_path, labels, ValueError, rf"^coords in .*slide_12.{suffix} have {re.escape(str(value))} as y of tile 3"
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, 0, -1, "large"])
+def test_a_tile_size_that_is_no_number_of_pixels_is_named(tmp_path, slides, labels, value):
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / "features" / f"{name}.h5", features, coords, value)
+    one_line(tmp_path, labels, ValueError, r"^patch_size_level0 of coords in .*\.h5 is .*, expected pixels of level 0$")

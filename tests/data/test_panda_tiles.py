@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from milpath.data.panda_tiles import PandaTiles
+from milpath.data.panda_tiles import PandaTiles, tiles_by_slide
 from milpath.data.store_build import open_or_build
 
 
@@ -194,3 +194,32 @@ def test_a_folder_in_the_place_of_the_labels_is_an_error(folder, tmp_path):
 def test_a_bag_needs_a_tile(tmp_path):
     with pytest.raises(ValueError, match=re.escape("data.num_tiles is 0; it must be 1 or more")):
         PandaTiles(tiles=tmp_path, labels=tmp_path, num_tiles=0)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("other", ["{slide}_01.png", "{slide}_1.PNG", "{SLIDE}_1.png", "{SLIDE}_9.png"])
+def test_two_tiles_of_one_number_are_refused_by_name_and_none_is_kept(folder, tmp_path, packed, other):
+    first = sorted((folder / "train").glob("*_1.png"))[0]
+    slide = first.stem.removesuffix("_1")
+    twin = first.with_name(other.format(slide=slide, SLIDE=slide.upper()))
+    shutil.copy(first, twin)
+    tiles = zip_of_all(folder / "train", tmp_path / "tiles.zip") if packed else folder / "train"
+    source = PandaTiles(tiles, folder / "train.csv", num_tiles=4, tile_size=32)
+    with pytest.raises(ValueError, match="which are one name or number for many programs") as caught:
+        open_or_build(source, tmp_path / "stores")
+    assert "\n" not in str(caught.value)
+    assert slide.upper() in str(caught.value).upper()
+    assert not list((tmp_path / "stores").glob("PandaTiles-*"))
+
+
+def zip_of_all(folder, path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for tile in sorted(folder.iterdir()):
+            archive.write(tile, tile.name)
+    return path
+
+
+def test_slides_whose_names_differ_in_their_form_of_unicode_are_refused(tmp_path):
+    names = [f"{slide}_{number}.png" for slide in ("\u00e4", "a\u0308") for number in range(2)]
+    with pytest.raises(ValueError, match="which are one name or number for many programs"):
+        tiles_by_slide(names, tmp_path)

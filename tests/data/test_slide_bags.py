@@ -170,6 +170,38 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_bytes(slides, labels, ref
     assert steps > 15
 
 
+def test_a_store_under_way_that_was_damaged_is_not_gone_on_with(slides, tmp_path, monkeypatch):
+    monkeypatch.setattr(slide_append, "_BATCH_BYTES", 3 * 4 * 32 * 32 * 3)
+    real = slide_append.SlideParts.set_merged
+
+    def stop(*words):
+        real(*words)
+        raise StoppedError
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(slide_append.SlideParts, "set_merged", stop)
+        build_slide_store(slides, tmp_path / "out", OPTIONS, num_workers=1)
+    under_way = tmp_path / "out/parts/store/tiles.npy"
+    content = bytearray(under_way.read_bytes())
+    content[-1] ^= 1
+    under_way.write_bytes(content)
+    with pytest.raises(ValueError, match=r"^the tiles of slide 'slide c' were damaged in the store under way; delete"):
+        build_slide_store(slides, tmp_path / "out", OPTIONS, num_workers=1)
+    assert not (tmp_path / "out/store.json").exists()
+
+
+def test_a_slide_replaced_under_its_name_is_not_taken_for_the_one_in_the_store(slides, tmp_path):
+    folder = shutil.copytree(slides, tmp_path / "in")
+    build_slide_store(folder, tmp_path / "out", OPTIONS, num_workers=1)
+    moved = shutil.copytree(folder, tmp_path / "moved", copy_function=shutil.copyfile)
+    assert build_slide_store(moved, tmp_path / "out", OPTIONS).num_cut == 0
+    write_pyramid(folder / "slide a.tiff", tissue(150, 150, 99))
+    with pytest.raises(
+        FileExistsError, match=r"another slide a\.tiff than lies there now \(1 of 6 slides were replaced\)"
+    ):
+        build_slide_store(folder, tmp_path / "out", OPTIONS)
+
+
 def stop_before_step(patch, number):
     """End the run before its n-th change of the disk."""
     count = iter(range(10**6))

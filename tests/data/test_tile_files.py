@@ -104,3 +104,27 @@ def test_a_damaged_member_is_named(archive):
 def test_nothing_at_the_path_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder or zip archive at"), open_tile_files(tmp_path / "nothing"):
         pass
+
+
+def test_two_members_of_one_name_are_refused(tmp_path):
+    path = tmp_path / "twice.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a_0.png", b"first")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            file.writestr("a_0.png", b"second")
+    with pytest.raises(ValueError, match=r"twice\.zip holds two files of the name 'a_0\.png'"), open_tile_files(path):
+        pass
+
+
+def test_a_digest_of_contents_does_not_ask_where_files_lie(folder, archive, tmp_path):
+    def digest(path):
+        with open_tile_files(path) as files:
+            return files.content_digest()
+
+    before = digest(folder), digest(archive)
+    os.utime(folder / "train" / "a_1.png", (1, 1))
+    moved = folder.rename(tmp_path / "moved"), archive.rename(tmp_path / "moved.zip")
+    assert (digest(moved[0]), digest(moved[1])) == before
+    (moved[0] / "train" / "a_1.png").write_bytes(b"Second")
+    os.utime(moved[0] / "train" / "a_1.png", (1, 1))
+    assert digest(moved[0]) != before[0]

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 import zipfile
 
 import numpy as np
@@ -23,9 +24,11 @@ def png(pixels, file_format="PNG"):
 
 
 def zipped(files, method=zipfile.ZIP_DEFLATED):
+    """Return a zip of a mapping of names to bytes, or of pairs of them with names that come twice."""
     body = io.BytesIO()
-    with zipfile.ZipFile(body, "w", method) as archive:
-        for name, data in files.items():
+    with zipfile.ZipFile(body, "w", method) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for name, data in files.items() if isinstance(files, dict) else files:
             archive.writestr(name, data)
     return body.getvalue()
 

@@ -61,9 +61,9 @@ def test_many_bags_may_come_at_once(reader, tiles):
 
 
 def test_numbers_in_names_sort_as_numbers(reader, tiles):
-    files = {f"slide_{number}.png": png(tiles[number % 5]) for number in (10, 9, 1, 2)}
+    files = {f"slide_{number}.png": png(tiles[number % 5]) for number in (10, 9, *range(1, 9))}
     (bag,) = reader.read(zipped(files), ZIP)
-    assert bag.names == ("slide_1.png", "slide_2.png", "slide_9.png", "slide_10.png")
+    assert bag.names == tuple(f"slide_{number}.png" for number in range(1, 11))
     np.testing.assert_array_equal(bag.tiles[0], tiles[1])
 
 
@@ -123,6 +123,31 @@ BAD = {
     "path traversal": (zipped({"../../etc/a.png": png(TILE)}), ZIP, 400, "a path out of the archive"),
     "absolute path": (zipped({"/etc/a.png": png(TILE)}), ZIP, 400, "a path out of the archive"),
     "path of Windows": (zipped({"..\\a.png": png(TILE)}), ZIP, 400, "a path out of the archive"),
+    "zip of one name twice": (
+        zipped([("a_0.png", png(TILE)), ("a_0.png", png(TILE))]),
+        ZIP,
+        400,
+        "'a_0.png' and 'a_0.png'",
+    ),
+    "zip of one number twice": (
+        zipped({"a_1.png": png(TILE), "a_01.png": png(TILE)}),
+        ZIP,
+        400,
+        "'a_1.png' and 'a_01.png'",
+    ),
+    "zip of one name in two cases": (zipped({"a.png": png(TILE), "A.png": png(TILE)}), ZIP, 400, "'a.png' and 'A.png'"),
+    "zip of one name in two forms": (
+        zipped({"\u00e4.png": png(TILE), "a\u0308.png": png(TILE)}),
+        ZIP,
+        400,
+        "one name or number for many programs",
+    ),
+    "zip with a gap": (
+        zipped({f"a_{number}.png": png(TILE) for number in (0, 1, 3)}),
+        ZIP,
+        400,
+        "none with the number 2",
+    ),
     "zip of bzip2": (zipped({"a.png": png(TILE)}, zipfile.ZIP_BZIP2), ZIP, 400, "packed in an unusual way"),
     "zip bomb": (zipped({"a.png": png(TILE) + b"\0" * 7_000_000}), ZIP, 413, "unpacks to more than"),
     "PNG bomb": (zipped({"a.png": bomb_png(50_000)}), ZIP, 413, "px"),

@@ -93,6 +93,15 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
             [write_zip(folder / "two.zip", {"a_0.png": tile, "a_1.png": tile, "b_0.png": tile})],
             "the tiles are of 2 slides ('a', 'b', ...); give one slide at a time",
         ),
+        "one number twice": (
+            [write_zip(folder / "twice.zip", {"c_1.png": tile, "c_01.png": tile})],
+            "twice.zip holds 'c_01.png' and 'c_1.png', which are one name or number",
+        ),
+        "one name in two cases": ([write("d_1.png", tile), write("D_1.png", tile)], "which are one name or number"),
+        "a gap": (
+            [write_zip(folder / "gap.zip", {f"c_{number}.png": tile for number in (0, 1, 3)})],
+            "gap.zip has 3 tiles but none with the number 2; give all of them",
+        ),
         "damaged tile": (
             [write_zip(folder / "damaged.zip", {"a_0.png": tile, "a_1.png": tile[:60]})],
             "a_1.png is a damaged PNG",
@@ -119,6 +128,6 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
 BAD = (
     "no slide", "half a slide", "no picture", "wrong type", "no type", "empty", "too large", "picture bomb", "zip bomb",
     "small bombs", "too many tiles", "path out of a zip", "no zip", "empty zip", "other files in a zip",
-    "two slides in a zip", "damaged tile", "disguised tile", "blank slide", "wrong tile size", "one tile",
+    "two slides in a zip", "one number twice", "one name in two cases", "a gap", "damaged tile", "disguised tile", "blank slide", "wrong tile size", "one tile",
     "one tile in a zip", "two slides", "nothing",
 )  # fmt: skip
