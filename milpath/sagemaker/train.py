@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from milpath import evaluate, train
 from milpath.configuration import CONFIG_DIR
+from milpath.records.folder_lock import HOLDER_FILE, LOCK_FILE
 from milpath.sagemaker.artifact import write_model_dir
 from milpath.sagemaker.configuration import override_key
 from milpath.sagemaker.hyperparameters import overrides_of
@@ -58,7 +59,8 @@ def run(arguments: Sequence[str], code_dir: Path) -> Metrics:
         words = [*overrides, f"paths.data_dir={paths.testing_dir}", "data.num_folds=1", *search_path]
         found = evaluate.run(_testing_config(compose_words("train", words), checkpoint))
         metrics = metrics | {"testing": found["test"]}
-    shutil.copytree(paths.run_dir, paths.output_dir, ignore=shutil.ignore_patterns("checkpoints"), dirs_exist_ok=True)
+    ignored = shutil.ignore_patterns("checkpoints", LOCK_FILE, HOLDER_FILE)
+    shutil.copytree(paths.run_dir, paths.output_dir, ignore=ignored, dirs_exist_ok=True)
     return metrics
 
 
