@@ -68,7 +68,11 @@ def identity_in_checkpoint(path: Path) -> RunIdentity | None:
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if isinstance(record := content.get(CHECKPOINT_KEY), Mapping):
         try:
-            return _from_record(record)
+            written, bags = _from_record(record), _bags_in(path.parent.parent)
+            # The files beside a checkpoint that was moved may be those of another run.
+            return (
+                replace(written, bags=bags) if digest_of_splits(bags) == written.contents["splits_sha256"] else written
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: what it says of its run cannot be read ({error})") from None
     if path.parent.name == "checkpoints" and (found := identity_in_folder(path.parent.parent)) is not None:
@@ -179,7 +183,7 @@ def _one_change(key: str, was: Any, wished: Any) -> str:
     """Return a difference as a person would type it."""
     if key in _CONTENT_NAMES.values():
         return f"{key} ({was}, now {wished})"
-    return f"{key}={_typed(was)} (now {_typed(wished)})"
+    return f"{'data.batch_size x processes' if key == 'bags_per_step' else key}={_typed(was)} (now {_typed(wished)})"
 
 
 def _typed(value: Any) -> str:
