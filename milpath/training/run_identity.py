@@ -53,7 +53,7 @@ class RunIdentity:
     """What a run is.
 
     Attributes:
-        settings: Dotted key to value, `_target_` written as the name of its group.
+        settings: Dotted key to value, `_target_`, or the name of an encoder, written as the name of its group.
         contents: Digests of tiles, bags, labels and splits, as far as they are known.
         origin: Where the data came from; it explains a difference and makes none.
         complete: Whether a setting that is not there was not set; what old files say of a run is not complete.
@@ -149,7 +149,8 @@ def _flat(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     if not isinstance(content, Mapping):
         if key.endswith("_path") and isinstance(content, str) and Path(content).is_file():
             content = sha256_of_file(content)
-        yield key.removesuffix("._target_"), content
+        # The name of an encoder is what a class is elsewhere.
+        yield key.removesuffix("._target_").replace("model.encoder.name", "model.encoder"), content
         return
     for name, value in content.items():
         if not (key.endswith(".encoder") and name in _ENCODER) and name not in ("_partial_", "_convert_"):
@@ -191,3 +192,26 @@ class IdentityInCheckpoint(Callback):
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[CHECKPOINT_KEY] = self.record
+
+    @override
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Lightning forgets the best epoch so far when the folder has another path, and would replace it by the next.
+        states = checkpoint.get("callbacks", {})
+        for callback in trainer.checkpoint_callbacks:
+            state = states.get(callback.state_key)
+            folder = getattr(callback, "dirpath", None)
+            if not state or not folder or state.get("dirpath") in (None, folder):
+                continue
+            if all((Path(folder) / Path(path).name).is_file() for path in state["best_k_models"]):
+                states[callback.state_key] = _moved(state, Path(folder))
+
+
+def _moved(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the state of a ModelCheckpoint whose files lie in another folder now."""
+
+    def path_of(old: str) -> str:
+        return str(folder / Path(old).name) if old else old
+
+    names = ("best_model_path", "last_model_path", "kth_best_model_path")
+    best = {path_of(path): score for path, score in state["best_k_models"].items()}
+    return {**state, "dirpath": str(folder), "best_k_models": best} | {name: path_of(state[name]) for name in names}

@@ -122,6 +122,7 @@ def test_the_same_run_goes_on_from_other_folders_and_a_store_that_was_built_agai
     assert (workplace / "elsewhere/cv/metrics.json").is_file()
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # the best epoch of the old folder is not here
 def test_a_checkpoint_that_was_moved_still_says_what_it_was_trained_with(workplace, run_here):
     shutil.move(workplace / "runs/cv/checkpoints/last.ckpt", workplace / "moved.ckpt")
     words = [*SHORT, "run_name=new", "resume_from=moved.ckpt"]
@@ -132,6 +133,7 @@ def test_a_checkpoint_that_was_moved_still_says_what_it_was_trained_with(workpla
     assert run_here(TRAIN, *words, cwd=workplace)[0] == 0
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # the best epoch of the old folder is not here
 def test_a_checkpoint_of_version_0_1_0_that_was_moved_is_compared_with_its_card(workplace, run_here):
     make_old(workplace / "runs/cv")
     shutil.move(workplace / "runs/cv/checkpoints/last.ckpt", workplace / "moved.ckpt")
@@ -212,6 +214,7 @@ def test_a_folder_another_process_trains_into_is_refused_with_its_name(workplace
     assert (status, "another process (pid " in error) == (1, True)
 
 
+@pytest.mark.slow
 def test_of_two_trainings_started_at_once_one_is_refused_and_the_other_whole(workplace):
     words = [*SHORT, "run_name=race", "resume_from=auto", "trainer.max_epochs=60", "callbacks.early_stopping=null"]
     command = [sys.executable, "-m", TRAIN, *words]
@@ -228,6 +231,7 @@ def test_of_two_trainings_started_at_once_one_is_refused_and_the_other_whole(wor
     assert len(pd.read_csv(workplace / "runs/race/logs/csv/metrics.csv")["train/loss"].dropna()) == 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [False, True], ids=["", "of version 0.1.0"])
 def test_a_finished_trial_of_a_search_is_no_result_of_other_data(workplace, run_here, old):
     words = [

@@ -37,7 +37,7 @@ PART = [
     ("scheduler=step", "scheduler=null (now torch.optim.lr_scheduler.StepLR)"),
     ("model=dsmil", "model=milpath.models.AttentionMIL (now milpath.models.DSMIL)"),
     ("model.gated=true", "model.gated=false (now true)"),
-    ("model/encoder=resnet18", "model.encoder.name=tile_cnn (now resnet18)"),
+    ("model/encoder=resnet18", "model.encoder=tile_cnn (now resnet18)"),
     ("auxiliary_loss=dsmil_max_instance", "auxiliary_loss=null (now "),
     ("class_weights=balanced", "class_weights=none (now balanced)"),
     ("monitor=val/brier", "monitor=val/auroc (now val/brier)"),
