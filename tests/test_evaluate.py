@@ -35,7 +35,7 @@ def workplace(tmp_path_factory) -> Path:
     return folder
 
 
-def tested(folder: Path, name: str) -> pd.DataFrame:
+def rows_of(folder: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(folder / "runs" / name / "predictions.csv")
 
 
@@ -45,7 +45,7 @@ def note_of(folder: Path, name: str) -> str:
 
 def test_every_bag_of_other_data_is_tested(workplace):
     assert here(EVALUATE, *WORDS, *OTHER, "run_name=other", cwd=workplace) == 0
-    predictions = tested(workplace, "other")
+    predictions = rows_of(workplace, "other")
     assert len(predictions) == 10
     assert set(predictions["split"]) == {"test"}
     assert note_of(workplace, "other") == ""
@@ -69,7 +69,7 @@ def test_where_not_every_bag_is_tested_the_summary_says_how_many_and_why(workpla
     (workplace / "split.csv").write_text("id,split\nX001,test\nX002,train\n")
     name = f"why_{num_tested}"
     assert here(EVALUATE, *WORDS, *OTHER, *words, f"run_name={name}", cwd=workplace) == 0
-    assert len(tested(workplace, name)) == num_tested
+    assert len(rows_of(workplace, name)) == num_tested
     assert reason in capfd.readouterr().out
     assert note_of(workplace, name).startswith(reason)
 
@@ -77,14 +77,14 @@ def test_where_not_every_bag_is_tested_the_summary_says_how_many_and_why(workpla
 def test_the_data_it_was_trained_on_keep_the_split_of_the_run(workplace):
     assert here(EVALUATE, *WORDS, *SAME, "run_name=same", cwd=workplace) == 0
     assert here(EVALUATE, *WORDS, "run_name=own", cwd=workplace) == 0
-    pd.testing.assert_frame_equal(tested(workplace, "same"), tested(workplace, "own"))
-    assert "train" not in set(tested(workplace, "same")["split"])
+    pd.testing.assert_frame_equal(rows_of(workplace, "same"), rows_of(workplace, "own"))
+    assert "train" not in set(rows_of(workplace, "same")["split"])
     assert note_of(workplace, "same").startswith("10 of 24 bags are tested: 14 are in the split 'train'")
 
 
 def test_who_asks_for_the_bags_it_was_trained_on_is_told(workplace):
     assert here(EVALUATE, *WORDS, *SAME, "data.num_folds=1", "run_name=all", cwd=workplace) == 0
-    assert len(tested(workplace, "all")) == 24
+    assert len(rows_of(workplace, "all")) == 24
     assert note_of(workplace, "all").startswith(
         "14 of the tested bags have the name of one it was trained on (first: S"
     )
@@ -101,4 +101,4 @@ def test_labels_that_changed_do_not_move_trained_bags_into_the_test_in_silence(w
     assert "data.splits=runs/a/splits.csv" in error
     typed = [*SAME, "data.splits=runs/a/splits.csv", "run_name=typed"]
     assert run_here(EVALUATE, *WORDS, *typed, cwd=tmp_path)[0] == 0
-    assert len(tested(tmp_path, "typed")) == 10
+    assert len(rows_of(tmp_path, "typed")) == 10

@@ -6,7 +6,7 @@ from tests.commands import here
 from tests.training.test_resume import FEATURES, write_features
 
 SWEEP = [
-    *[word for word in FEATURES if not word.startswith("logger")], "-m", "logger=[csv,wandb]", "logger.wandb.offline=true",
+    "-m", *[word for word in FEATURES if not word.startswith("logger")], "logger=[csv,wandb]", "logger.wandb.offline=true",
     "trainer.max_epochs=1", "run_name=w", "optimizer.lr=1e-3,1e-2",
 ]  # fmt: skip
 
