@@ -31,13 +31,17 @@ from milpath.training.stop_on_signal import StopOnSignal
 CLASS_WEIGHTS = ("none", "balanced")
 
 
-def build_datamodule(config: DictConfig) -> BagDataModule:
+def build_datamodule(config: DictConfig, **changes: Any) -> BagDataModule:
     """Return the data module of a `data` configuration.
 
     The keys in the signature of `BagDataModule` say how bags are split and loaded and mean the same for every data set;
     the others are the arguments of the source that `_target_` names.
+
+    Args:
+        config: The `data` group.
+        **changes: Options of `BagDataModule` in the place of those of the configuration, each value as it is.
     """
-    content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)) | changes
     options = {name: content.pop(name) for name in _options() if name in content}
     return BagDataModule(_instantiate(content), **options)
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from milpath.configuration import CONFIG_DIR
 from milpath.interruption import interruptible
 from milpath.kept_configuration import check_command_line
 from milpath.records.error_text import one_line_of
+from milpath.records.folder_lock import HOLDER_FILE, LOCK_FILE, FolderLock
 
 # What a person can mend: the message says how. Anything else is a fault of the library and shows where it happened.
 USER_ERRORS = (
@@ -59,6 +61,8 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
     """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        failed: list[str] = []  # jobs of a plain sweep, which goes on with the others
+
         @wraps(function)
         def run(config: DictConfig) -> Any:
             quieten_frameworks()
@@ -67,17 +71,25 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
                 require_finite_numbers(config)
                 return function(config)
             except USER_ERRORS as error:
-                if is_sweep() or os.environ.get("HYDRA_FULL_ERROR") == "1":
+                if os.environ.get("HYDRA_FULL_ERROR") == "1" or (is_sweep() and not _is_plain_sweep()):
                     raise
+                if is_sweep():
+                    folder = HydraConfig.get().runtime.output_dir
+                    failed.append(f"{folder}: {one_line(error)}")
+                    sys.stderr.write(failed[-1] + "\n")
+                    return None
                 logging.shutdown()
                 _remove_empty_run(Path(HydraConfig.get().runtime.output_dir))
                 sys.stderr.write(one_line(error) + "\n")
                 sys.exit(1)
 
-        composed = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run)
+        composed: Callable[[], None] = hydra.main(
+            version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name
+        )(run)
 
         @wraps(function)
         def main() -> None:
+            failed.clear()
             try:
                 check_command_line()
             except ValueError as error:
@@ -85,6 +97,9 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
                 sys.exit(1)
             with interruptible(after_stop):
                 composed()
+            if failed:
+                sys.stderr.write(f"{len(failed)} of the runs of this sweep failed; the first: {failed[0]}\n")
+                sys.exit(1)
 
         return main
 
@@ -93,9 +108,17 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
 
 def _remove_empty_run(folder: Path) -> None:
     """Delete the folder that Hydra made for a run that never began: nothing in it but the log, which was shown as well."""
-    files = list(folder.rglob("*")) if folder != Path.cwd() and folder.is_dir() else []
-    if files and all(file.suffix == ".log" for file in files):
-        shutil.rmtree(folder)
+    if folder == Path.cwd() or not folder.is_dir() or not _holds_logs_alone(folder):
+        return
+    with suppress(ValueError, OSError), FolderLock(folder):  # another process may have just begun there
+        if _holds_logs_alone(folder):
+            shutil.rmtree(folder)
+
+
+def _holds_logs_alone(folder: Path) -> bool:
+    """Return whether a folder holds no file but logs and the lock."""
+    files = list(folder.rglob("*"))
+    return bool(files) and all(file.suffix == ".log" or file.name in (LOCK_FILE, HOLDER_FILE) for file in files)
 
 
 class RunFolder(hydra.experimental.callback.Callback):
@@ -147,6 +170,16 @@ def quieten_frameworks() -> None:
 def is_sweep() -> bool:
     """Return whether this process runs a job of a Hydra multirun."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _is_plain_sweep() -> bool:
+    """Return whether the sweep runs its jobs one after the other in this process and nothing else looks at their errors."""
+    hydra_config = HydraConfig.get()
+    return (
+        hydra_config.launcher._target_.endswith(".BasicLauncher")
+        and hydra_config.sweeper._target_.endswith(".BasicSweeper")
+        and not hydra_config.callbacks
+    )
 
 
 def refuse_distributed_sweep(config: DictConfig) -> None:

@@ -1,5 +1,7 @@
 """Test a checkpoint: `python -m milpath.evaluate checkpoint=PATH [data=NAME data.key=value]`."""
 
+from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,44 +9,71 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from milpath.command import command
+from milpath.records.atomic_files import write_text
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
     from milpath.data.datamodule import BagDataModule
     from milpath.models.checkpoint import Card
     from milpath.training.results import Metrics
 
 
-def run(config: DictConfig) -> "Metrics":
+def run(config: DictConfig, typed: Collection[str] = ()) -> "Metrics":
     """Predict the splits of a data set with a checkpoint and write a run folder as training does.
+
+    Without `data` the data and the split are those of the run that wrote the checkpoint; if its labels or files have changed
+    so that the split is another one, this is an error. Other data (`data=NAME`) are tested as a whole, whatever number of
+    folds they have for training, unless they bring a split of their own or one is typed (`data.num_folds`, `data.fold`,
+    `data.splits`, ...). If the data that are given hold the very tiles the network was trained on, the split of its run is
+    kept: a figure over its training bags would not be a test. Whenever a bag is not tested, the summary and
+    `provenance.json` say how many are and why.
 
     Args:
         config: The composed root of the `evaluate` command.
+        typed: Keys of the command line; a split that is typed is the one that is tested.
 
     Returns:
         Split to metric to value, as in `metrics.json`.
 
     Raises:
-        ValueError: If the checkpoint tells other classes apart than the data have, or the data have none of the splits.
+        FileExistsError: If the run folder holds a training, or results and `overwrite` is false.
+        ValueError: If the checkpoint tells other classes apart than the data have, the data have none of the splits, or the
+            split of the run cannot be made again.
     """
     # Not before: who asks for help or mistypes a word waits for Hydra alone.
+    from milpath.build import build_trainer
+    from milpath.records.folder_lock import FolderLock
+
+    trainer, run_dir = build_trainer(config), Path(config.paths.run_dir)
+    with FolderLock(run_dir) if trainer.is_global_zero else nullcontext():
+        return _evaluate(config, trainer, run_dir, typed)
+
+
+def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Collection[str]) -> "Metrics":
+    """Evaluate into a folder that no other process works on."""
     from lightning.pytorch import seed_everything
 
-    from milpath.build import build_trainer
+    from milpath.evaluated_data import evaluated_data
     from milpath.finish import write_run
     from milpath.models import load_network
     from milpath.models.checkpoint import load_card
     from milpath.provenance import record_run
-    from milpath.records.atomic_files import write_text
     from milpath.training.classifier import MILClassifier
+    from milpath.training.earlier_run import IDENTITY_FILE
     from milpath.training.prediction import predict_splits
 
-    run_dir = Path(config.paths.run_dir)
+    if (run_dir / IDENTITY_FILE).exists() or (run_dir / "checkpoints").exists():
+        raise FileExistsError(
+            f"{run_dir} holds a training, which an evaluation never overwrites; give another run_name"
+        )
     if (run_dir / "metrics.json").exists() and not config.overwrite:
         raise FileExistsError(f"{run_dir} holds results already; give another run_name, or overwrite=true")
     seed_everything(config.seed, workers=True, verbose=False)
     card = load_card(config.checkpoint)
-    datamodule = _build_datamodule(config, card)
-    datamodule.setup("test")
+    datamodule, note = evaluated_data(
+        config.checkpoint, card, config.data, config.splits, typed, stores_dir=str(config.paths.stores_dir)
+    )
     _require_same_task(card, datamodule, config.checkpoint)
     splits = [split for split in config.splits if split in datamodule.splits]
     if not splits:
@@ -57,25 +86,12 @@ def run(config: DictConfig) -> "Metrics":
         class_names=card.class_names,
         task=card.task,
     )
-    trainer = build_trainer(config)
     predictions = predict_splits(trainer, classifier, datamodule, splits)
     if not trainer.is_global_zero:
         return {}
-    record_run(config, run_dir, datamodule.description)
+    record_run(config, run_dir, datamodule.description | ({"tested": note} if note else {}))
     write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
-    return write_run(run_dir, predictions, datamodule, card, report=config.report)
-
-
-def _build_datamodule(config: DictConfig, card: "Card") -> "BagDataModule":
-    """Return the data asked for, else those of the run that wrote the checkpoint; where stores lie is said here."""
-    from milpath.build import build_datamodule, build_described_datamodule
-
-    if config.data:
-        return build_datamodule(config.data)
-    try:
-        return build_described_datamodule(card.data, stores_dir=str(config.paths.stores_dir))
-    except ValueError as error:
-        raise ValueError(f"{config.checkpoint} {error}") from None
+    return write_run(run_dir, predictions, datamodule, card, report=config.report, note=note)
 
 
 def _require_same_task(card: "Card", datamodule: "BagDataModule", checkpoint: str) -> None:
@@ -92,7 +108,7 @@ def _require_same_task(card: "Card", datamodule: "BagDataModule", checkpoint: st
 def main(config: DictConfig) -> None:
     """Run the command."""
     config.paths.run_dir = HydraConfig.get().runtime.output_dir
-    run(config)
+    run(config, typed=[word.split("=")[0].lstrip("+") for word in HydraConfig.get().overrides.task])
 
 
 if __name__ == "__main__":

@@ -53,7 +53,13 @@ def finish_run(
 
 
 def write_run(
-    run_dir: Path, predictions: Predictions, datamodule: BagDataModule, card: Card, *, report: bool = True
+    run_dir: Path,
+    predictions: Predictions,
+    datamodule: BagDataModule,
+    card: Card,
+    *,
+    report: bool = True,
+    note: str = "",
 ) -> Metrics:
     """Write metrics, predictions and report of a run, and print its table.
 
@@ -63,6 +69,7 @@ def write_run(
         datamodule: Where the bags, their pictures and their providers come from.
         card: What the network was trained for, and the decision made on validation.
         report: Whether to write `report.html` and its pictures.
+        note: Printed below the table.
     """
     decision, probabilities = Decision(card.threshold, card.temperature, card.defer_below), predictions.probabilities
     if predictions.logits is not None:
@@ -85,6 +92,8 @@ def write_run(
         )
         Console().print(f"report: {page}")
     Console().print(summary_table(metrics, title=str(run_dir)))
+    if note:
+        Console().print(note, soft_wrap=True, markup=False, highlight=False)
     return metrics
 
 

@@ -17,12 +17,15 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from rich.progress import track
 
+from milpath.build import build_datamodule
 from milpath.command import one_line
 from milpath.configuration import CONFIG_DIR
 from milpath.records.atomic_files import write_json, write_text
 from milpath.records.plain_values import parse_json
 from milpath.reports.trials import FAILURE
 from milpath.train import run
+from milpath.training.earlier_run import identity_in_folder, require_same_run
+from milpath.training.run_identity import identity_of
 
 # The rows of a table: what each adds to the command line of milpath.train.
 METHODS: Mapping[str, tuple[str, ...]] = {
@@ -142,8 +145,14 @@ def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training
 
     Returns:
         The trainings that failed; the reason of each lies in its folder as `failure.txt`.
+
+    Raises:
+        ValueError: If a training that is done was one of other data or settings.
     """
     waiting = [training for training in trainings if not (training.run_dir / "metrics.json").exists()]
+    for training in trainings:
+        if training not in waiting:
+            _require_same_training(training)
     if jobs == 1:
         for training in track(waiting, description="trainings"):
             _run_training(training)
@@ -174,6 +183,15 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _require_same_training(training: Training) -> None:
+    """Refuse to put what was trained on other data, labels or settings into a table: the command may be as it was."""
+    if (before := identity_in_folder(training.run_dir)) is not None:
+        config = compose_training(training.overrides)
+        datamodule = build_datamodule(config.data)
+        datamodule.setup()
+        require_same_run(before, identity_of(config, datamodule), training.run_dir)
 
 
 def _run_training(training: Training) -> None:

@@ -13,7 +13,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -25,6 +24,7 @@ from milpath import optuna_sweeper
 from milpath.build import build_datamodule
 from milpath.command import USER_ERRORS, one_line, refuse_distributed_sweep, require_mandatory
 from milpath.records.atomic_files import write_json, write_text
+from milpath.records.folder_lock import FolderLock
 from milpath.reports.trials import FAILURE, TRIAL, Trial, read_trials, write_trials
 from milpath.runnable_config import moved_command, run_command, runnable_config
 from milpath.search_plan import keep_plan, parse_words, plan_search
@@ -68,7 +68,7 @@ class Search(Callback):
 
     def __init__(self) -> None:
         self.num_ended = 0
-        self.lock: FileLock | None = None
+        self.lock: FolderLock | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A launcher that runs jobs elsewhere takes this object along; the lock stays with the command.
@@ -89,12 +89,8 @@ class Search(Callback):
         datamodule = build_datamodule(trial.data)
         datamodule.setup()  # bad data stop the search here, and the store is built once
         require_validation(trial.monitor, datamodule)
-        search_dir.mkdir(parents=True, exist_ok=True)
-        self.lock = FileLock(search_dir / ".lock")
-        try:
-            self.lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(f"another process works on {search_dir}; wait for it, or give another run_name") from None
+        self.lock = FolderLock(search_dir)
+        self.lock.acquire()
         keep_plan(plan, config_name, search_dir / "search.json")
         # Optuna hears of every finished trial again, in the order it had; its sampler goes the same way.
         (search_dir / "study.db").unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from milpath.protocol import METHODS, compose_training, plan_trainings
+from milpath.records.digests import sha256_of_values
 from tests.commands import SMALL_RUN, here
 
 OVERRIDES = [word for word in SMALL_RUN if not word.startswith(("callbacks", "report"))]
@@ -58,6 +59,19 @@ def test_the_same_command_goes_on_where_it_stopped(workplace, run_here):
     assert len(after) == len(before) + 1 == 8
     assert all(after[path] == time for path, time in before.items())
     assert json.loads((workplace / "table/table.json").read_text())["complete"]
+
+
+def test_what_was_trained_on_other_data_is_not_put_into_the_table(workplace, run_here):
+    folder = workplace / "table/runs/attention/repeat_0/fold_0"
+    record = json.loads((folder / "identity.json").read_text())
+    content = {key: record[key] for key in ("format_version", "settings", "contents")}
+    content["contents"]["tiles_sha256"] = "0" * 64
+    changed = content | {"digest": sha256_of_values(content), "origin": record["origin"]}
+    (folder / "identity.json").write_text(json.dumps(changed))
+    status, error = run_here("milpath.table", *WORDS, cwd=workplace)
+    (folder / "identity.json").write_text(json.dumps(record))
+    assert status == 1
+    assert "repeat_0/fold_0 was trained with other values: the tiles or features (sha256 000000000000, now " in error
 
 
 def test_two_tables_are_not_mixed_in_one_folder(workplace, run_here):

@@ -18,6 +18,7 @@ from milpath.build import build_datamodule
 from milpath.command import command
 from milpath.data.datamodule import BagDataModule
 from milpath.data.predictions import Predictions
+from milpath.evaluated_data import untested_bags
 from milpath.reports.summary import summary_table
 from milpath.sagemaker.ask import Asker
 from milpath.sagemaker.aws import open_account
@@ -61,6 +62,8 @@ def run(config: DictConfig) -> Metrics:
     predictions = _predictions(answers, datamodule, rows["split"].tolist(), rows["label"].to_numpy())
     metrics = write_results(run_dir, predictions, datamodule.task, threshold)
     Console().print(summary_table(metrics, title=str(run_dir)))
+    if note := untested_bags(datamodule, config.data, list(config.splits)):
+        sys.stdout.write(note + "\n")
     sys.stdout.write(f"{len(answers)} bags in {seconds:.1f} s: {len(answers) / seconds:.1f} bags/s\n")
     return metrics
 

@@ -19,6 +19,7 @@ from milpath import evaluate, train
 from milpath.command import one_line
 from milpath.configuration import CONFIG_DIR
 from milpath.interruption import interruptible
+from milpath.records.folder_lock import HOLDER_FILE, LOCK_FILE
 from milpath.sagemaker.artifact import write_model_dir
 from milpath.sagemaker.configuration import override_key
 from milpath.sagemaker.hyperparameters import overrides_of
@@ -59,7 +60,8 @@ def run(arguments: Sequence[str], code_dir: Path) -> Metrics:
         words = [*overrides, f"paths.data_dir={paths.testing_dir}", "data.num_folds=1", *search_path]
         found = evaluate.run(_testing_config(compose_words("train", words), checkpoint))
         metrics = metrics | {"testing": found["test"]}
-    shutil.copytree(paths.run_dir, paths.output_dir, ignore=shutil.ignore_patterns("checkpoints"), dirs_exist_ok=True)
+    ignored = shutil.ignore_patterns("checkpoints", LOCK_FILE, HOLDER_FILE)
+    shutil.copytree(paths.run_dir, paths.output_dir, ignore=ignored, dirs_exist_ok=True)
     return metrics
 
 

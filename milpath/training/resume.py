@@ -8,32 +8,61 @@ from milpath.models.checkpoint import read_archive
 from milpath.models.finite import require_finite_weights
 from milpath.models.weights_digest import require_sealed
 from milpath.records.atomic_files import remove_partial_files
+from milpath.training.earlier_run import identity_in_checkpoint, identity_in_folder, require_same_run
 from milpath.training.results import Metrics
+from milpath.training.run_identity import RunIdentity
 
 _log = logging.getLogger(__name__)
 
 
-def resume_path(resume_from: str | None, checkpoints_dir: Path) -> Path | None:
-    """Return the checkpoint to go on from, None to start anew.
+def checkpoint_to_resume(resume_from: str | None, run_dir: Path, identity: RunIdentity) -> Path | None:
+    """Return the checkpoint to go on from, after a look at what the folder and the checkpoint hold.
 
     Args:
         resume_from: None, "auto" (`newest_whole` of this run if there is one) or the path of a checkpoint.
-        checkpoints_dir: Folder of this run's checkpoints.
+        run_dir: The folder of the run.
+        identity: Of the run that is asked for.
+
+    Returns:
+        A checkpoint of this same run; None to start anew.
 
     Raises:
-        FileExistsError: If the folder holds a run and `resume_from` is None: its checkpoints would be overwritten.
+        FileExistsError: If the folder holds a run and `resume_from` is None: its files would be overwritten.
         FileNotFoundError: If the path does not exist.
-        ValueError: If the checkpoint holds weights only, so that training cannot go on from it.
+        ValueError: If the folder or the checkpoint holds another run, or training cannot go on from the checkpoint.
     """
-    last = checkpoints_dir / "last.ckpt"
+    checkpoint = resume_path(resume_from, run_dir)
+    before = identity_in_folder(run_dir)
+    continued = None if before is None else require_same_run(before, identity, run_dir)
+    if checkpoint is not None:
+        if resume_from != "auto":  # those were looked at already
+            require_trainer_state(checkpoint)
+        trained = identity_in_checkpoint(checkpoint)
+        if trained is None:
+            _log.warning("%s does not say which data and settings it was trained with: nothing is compared", checkpoint)
+        else:
+            continued = require_same_run(trained, identity, checkpoint) or continued
+            if not trained.contents:
+                _log.warning("%s does not say which tiles and labels it was trained with", checkpoint)
+    if continued:
+        _log.info("%s is continued: %s", run_dir, continued)
+    return checkpoint
+
+
+def resume_path(resume_from: str | None, run_dir: Path) -> Path | None:
+    """Return where `resume_from` points, None to start anew.
+
+    Raises:
+        FileExistsError: If the folder holds a run and `resume_from` is None.
+        FileNotFoundError: If the path does not exist.
+    """
+    last = run_dir / "checkpoints" / "last.ckpt"
     if resume_from is None:
-        if last.exists():
-            raise FileExistsError(
-                f"{checkpoints_dir.parent} holds a run already; give another run_name, or resume_from=auto to go on"
-            )
+        if any(path.exists() for path in (last, last.with_name("best.ckpt"), run_dir / "metrics.json")):
+            raise FileExistsError(f"{run_dir} holds a run already; give another run_name, or resume_from=auto to go on")
         return None
     if resume_from == "auto":
-        return newest_whole(checkpoints_dir)
+        return newest_whole(last.parent)
     path = Path(resume_from)
     if not path.is_file():
         raise FileNotFoundError(f"resume_from={path} does not exist; give the path of a last.ckpt, or auto")
@@ -74,14 +103,21 @@ def newest_whole(checkpoints_dir: Path) -> Path | None:
     return None
 
 
-def finished_trial(run_dir: Path) -> Metrics | None:
+def finished_trial(run_dir: Path, identity: RunIdentity) -> Metrics | None:
     """Return the metrics of a trial of a search that is done; None for a run that is to be trained.
 
-    The folder of a trial, and no other, is named by what the trial is: what lies in it is the answer to this configuration.
+    The folder of a trial, and no other, is named by what the trial is, and what lies in it is the answer only if the data
+    and everything else are what they were.
+
+    Raises:
+        ValueError: If the folder holds another run.
     """
     path = run_dir / "metrics.json"
     if not ((run_dir / "trial.json").is_file() and path.is_file()):
         return None
+    before = identity_in_folder(run_dir)
+    if before is not None and require_same_run(before, identity, run_dir):
+        return None  # it is continued
     metrics: Metrics = json.loads(path.read_text(encoding="utf-8"))
     return metrics
 
