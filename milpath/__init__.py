@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from milpath.models import AttentionMIL, load_card, load_network, save_network
     from milpath.reports.overlays import draw_bag_overlay
     from milpath.slides.cutting import cut_slide
+    from milpath.slides.montage import draw_montage
+    from milpath.slides.options import TileOptions
     from milpath.training.classifier import MILClassifier
 
     __version__: str
@@ -24,9 +26,11 @@ __all__ = [
     "BagStore",
     "BagStoreWriter",
     "MILClassifier",
+    "TileOptions",
     "__version__",
     "cut_slide",
     "draw_bag_overlay",
+    "draw_montage",
     "load_card",
     "load_network",
     "predict_bags",
@@ -39,8 +43,10 @@ _MODULES = {
     "BagStore": "milpath.data.bag_store",
     "BagStoreWriter": "milpath.data.bag_store_writer",
     "MILClassifier": "milpath.training.classifier",
+    "TileOptions": "milpath.slides.options",
     "cut_slide": "milpath.slides.cutting",
     "draw_bag_overlay": "milpath.reports.overlays",
+    "draw_montage": "milpath.slides.montage",
     "load_card": "milpath.models",
     "load_network": "milpath.models",
     "predict_bags": "milpath.inference",
