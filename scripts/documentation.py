@@ -8,13 +8,13 @@ import re
 import types
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import milpath.sagemaker.configuration  # noqa: F401  (registers the roots of the SageMaker commands)
 from milpath.__main__ import COMMANDS
@@ -116,14 +116,13 @@ def command_page(name: str) -> str:
             continue
         nested = [item for item in written.values() if item.name.startswith(f"{option}.")]
         for item in nested or [key or Key(option, str(default), "")]:
-            rows.append([f"`{item.name}`", "" if nested else kind, _value(item.value), _escape(item.comment)])
+            rows.append([f"`{item.name}`", kind, _value(item.value), _escape(item.comment)])
     if rows:
         lines += ["## Options", "", *_table(["option", "type", "default", "meaning"], rows), ""]
     if chosen:
+        linked = {group: option for group, option in chosen.items() if group in groups()}
         rows = [
-            [f"[`{group}`](../configuration/{_slug(group)}.md)", _value(option)]
-            for group, option in chosen.items()
-            if group in groups()
+            [f"[`{group}`](../configuration/{_slug(group)}.md)", _value(option)] for group, option in linked.items()
         ]
         lines += ["## Groups", "", "`group=option` chooses another option, `group.key=value` changes a key of it.", ""]
         lines += [*_table(["group", "default"], rows), ""]
@@ -132,26 +131,19 @@ def command_page(name: str) -> str:
 
 def group_page(group: str) -> str:
     """Return the reference of a group: each option, its explanation and its keys."""
-    folder = CONFIG_DIR / group
-    lines = [
-        f"# {group}",
-        "",
-        f"`{group}=OPTION` chooses one of these; `{group.replace('/', '.')}.KEY=VALUE` changes a key of it.",
-        "",
-    ]
-    for path in sorted(folder.glob("*.yaml"), key=lambda path: (path.stem != "options", path.stem)):
+    key = f"{group.replace('/', '.')}.KEY=VALUE"
+    lines = [f"# {group}", "", f"`{group}=OPTION` chooses one of these; `{key}` changes a key of it.", ""]
+    for path in sorted((CONFIG_DIR / group).glob("*.yaml"), key=lambda path: (path.stem != "options", path.stem)):
         lines += [f"## {path.stem}", ""]
         if header := header_of(path):
             lines += [_typed(_escape(header)), ""]
-        if target := next((key.value for key in keys_of(path) if key.name == "_target_"), None):
-            lines += [f"Makes `{target}`.", ""]
+        keys = {key.name: key for key in keys_of(path)}
+        if target := keys.pop("_target_", None):
+            lines += [f"Makes `{target.value}`.", ""]
         if parents := _parents(path):
             lines += [f"Builds on {', '.join(parents)}.", ""]
-        rows = [
-            [f"`{key.name}`", _value(key.value), _escape(key.comment)]
-            for key in keys_of(path)
-            if (key.value or key.comment) and key.name != "_target_"
-        ]
+        shown = [key for key in keys.values() if key.value or key.comment]
+        rows = [[f"`{key.name}`", _value(key.value), _escape(key.comment)] for key in shown]
         if rows:
             lines += [*_table(["key", "value", "meaning"], rows), ""]
     return "\n".join(lines)
@@ -172,37 +164,40 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def _schema(name: str) -> dict[str, tuple[str, str | None]]:
     """Return the root keys of a command: type, and default where it is a plain value."""
-    root = OmegaConf.get_type(ConfigStore.instance().load(f"{name}.yaml").node)
-    hints = typing.get_type_hints(root)
     node = ConfigStore.instance().load(f"{name}.yaml").node
-    result: dict[str, tuple[str, str | None]] = {}
+    root = OmegaConf.get_type(node)
+    hints = typing.get_type_hints(root)
+    result = {}
     for item in fields(root):
-        missing = OmegaConf.is_missing(node, item.name)
-        value = None if missing else node[item.name]
-        plain = not missing and not OmegaConf.is_config(value)
-        default = (
-            ("null" if value is None else str(value).lower() if isinstance(value, bool) else str(value))
-            if plain
-            else None
-        )
-        result[item.name] = (_type(hints[item.name]), default)
+        if is_dataclass(hints[item.name]) and not OmegaConf.is_missing(node, item.name):
+            inner = typing.get_type_hints(hints[item.name])
+            result |= {f"{item.name}.{key}": (_type(inner[key]), _default(node[item.name], key)) for key in inner}
+        else:
+            result[item.name] = (_type(hints[item.name]), _default(node, item.name))
     return result
 
 
-def _type(hint: object) -> str:
-    """Return how a person calls a type."""
-    if hint is typing.Any:
-        return ""
+def _default(node: DictConfig, name: str) -> str | None:
+    """Return a default as it is typed; None where there is none, or one of many parts."""
+    if OmegaConf.is_missing(node, name) or OmegaConf.is_config(node[name]):
+        return None
+    value = node[name]
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
+
+
+def _type(hint: typing.Any) -> str:
+    """Return how a person calls a type; empty where a key takes anything."""
     if isinstance(hint, types.UnionType):
-        return " or ".join("null" if part is type(None) else _type(part) for part in typing.get_args(hint))
+        return " or ".join(map(_type, typing.get_args(hint)))
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is list:
         return f"list of {_type(arguments[0])}"
-    if origin is dict:
-        return "mapping"
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(
-        getattr(hint, "__name__", ""), ""
-    )
+    return "mapping" if origin is dict else _NAMES.get(hint, "")
 
 
 def _usage(path: Path) -> list[str]:
@@ -217,11 +212,7 @@ def _usage(path: Path) -> list[str]:
 
 def _typed(text: str) -> str:
     """Return commands as they are typed where milpath is installed."""
-    return re.sub(
-        r"python -m milpath\.(?:(sagemaker)\.)?(\w+)",
-        lambda found: " ".join(filter(None, ["milpath", *found.groups()])),
-        text,
-    )
+    return re.sub(r"python -m milpath\.([\w.]*\w)", lambda found: f"milpath {found[1].replace('.', ' ')}", text)
 
 
 def _parents(path: Path) -> list[str]:
@@ -246,7 +237,7 @@ def _value(text: str) -> str:
 
 def _escape(text: str) -> str:
     """Return plain text as Markdown that shows it as it is."""
-    return re.sub(r"([|<>*_\[\]$])", r"\\\1", text)
+    return re.sub(r"([|<>*_\[\]])", r"\\\1", text)
 
 
 def _table(header: list[str], rows: list[list[str]]) -> list[str]:

@@ -118,7 +118,7 @@ def test_a_type_checker_sees_the_public_interface():
 
 
 def test_the_help_names_what_the_shell_completes(program):
-    command = [line for line in help_text().splitlines() if line.startswith("eval")][0].split("    ")[0]
+    command = next(line for line in help_text().splitlines() if line.startswith("eval")).split("    ")[0]
     assert command == 'eval "$(milpath -sc install=bash)"'
     folder = str(Path(program).parent)
     # The shell itself asks: the function that completes the words typed so far, as pressing TAB does.
