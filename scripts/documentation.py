@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 
+import griffe
 from hydra.core.config_store import ConfigStore
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -155,6 +156,14 @@ def pages() -> dict[str, str]:
     return found | {f"reference/configuration/{_slug(group)}.md": group_page(group) for group in groups()}
 
 
+class ExampleSections(griffe.Extension):
+    """Shows the section `Example:` of a docstring as the code that it is."""
+
+    def on_instance(self, *, obj: griffe.Object, **_: typing.Any) -> None:
+        if obj.docstring is not None:
+            obj.docstring.value = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages; MkDocs calls this."""
     for path, text in pages().items():
@@ -241,4 +250,6 @@ def _escape(text: str) -> str:
 
 
 def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows]]
+    """Return a table that the style sheet turns into paragraphs on a narrow screen."""
+    table = [f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows]]
+    return ['<div class="options" markdown>', "", *table, "", "</div>"]
