@@ -237,6 +237,23 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
         assert link.startswith("https://") or (REPOSITORY / link).exists(), link
 
 
+def test_the_seven_files_to_read_first_are_there():
+    section = (REPOSITORY / "CONTRIBUTING.md").read_text().split("## Read these seven files first")[1].split("\n## ")[0]
+    files = re.findall(r"\[([^\]]+)\]\(([^)]+)\)", section)
+    assert len(files) == 7
+    for name, link in files:
+        assert name == link
+        assert (REPOSITORY / link).is_file()
+        assert len((REPOSITORY / link).read_text().splitlines()) <= 300
+
+
+def test_every_path_that_contributing_names_is_there():
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`((?:milpath|configs|tests|docs)/[\w/]+(?:\.\w+)?)`", text)
+    assert len(paths) > 15
+    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+
+
 def test_every_figure_has_its_date():
     for name in ("results.md", "speed.md"):
         text = (REPOSITORY / "docs" / name).read_text()

@@ -62,7 +62,10 @@ def test_pages_fit_the_screen_and_ask_no_other_host(site, browser, viewport):
 
 def test_the_search_finds_a_concept_and_an_option(site, browser):
     page = browser.new_context(viewport=DESK).new_page()
-    for query, found in (("deferral", "concepts/calibration.html"), ("stain_jitter", "reference/configuration/data.html")):
+    for query, found in (
+        ("deferral", "concepts/calibration.html"),
+        ("stain_jitter", "reference/configuration/data.html"),
+    ):
         page.goto(f"{site}/index.html?q={query}")
         page.wait_for_selector(f'.md-search-result__link[href*="{found}"]', timeout=30_000, state="attached")
     page.context.close()
