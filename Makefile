@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONWARNINGS ?= default
 
-.PHONY: setup demo test lint types imports pytest format bench lock clean
+.PHONY: setup demo test lint types imports docs pytest format bench lock clean
 
 # One environment, two depths: what running needs, and on top of it what developing needs. Versions come from the lock.
 .venv/.runtime: requirements.lock pyproject.toml
@@ -33,6 +33,10 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports
 
+# The documentation, in site/. A broken link or an unknown name is an error; a test builds it the same way.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 pytest: setup
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
@@ -53,4 +57,4 @@ lock: .venv/.runtime
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-emit-index-url --no-header --quiet -o requirements.lock
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache

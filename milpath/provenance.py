@@ -57,11 +57,16 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _command() -> list[str]:
-    """Return the words that were typed: `python -m milpath.train ...`, or the name of a script."""
+    """Return what was typed: `milpath train ...`, `python -m milpath.train ...`, or the name of a script."""
     specification = getattr(sys.modules["__main__"], "__spec__", None)
     if specification is None:
         return [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return ["python", "-m", specification.name.removesuffix(".__main__"), *sys.argv[1:]]
+    name = specification.name.removesuffix(".__main__")
+    program = Path(sys.argv[0])
+    # The program `milpath`, or `python -m milpath`: it names the command it runs as the main module.
+    if program.stem == "milpath" or program.parts[-2:] == ("milpath", "__main__.py"):
+        return ["milpath", *name.split(".")[1:], *sys.argv[1:]]
+    return ["python", "-m", name, *sys.argv[1:]]
 
 
 def _version(name: str) -> str | None:

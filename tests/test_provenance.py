@@ -9,6 +9,12 @@ def test_the_command_is_recorded_as_it_can_be_typed_again(tmp_path, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["/somewhere/milpath/train.py", "seed=1", "data.class_names=[a,b]"])
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", SimpleNamespace(name="milpath.train"))
     assert describe_environment()["command"] == ["python", "-m", "milpath.train", "seed=1", "data.class_names=[a,b]"]
+    for program in ("/somewhere/bin/milpath", "milpath.exe", "/somewhere/milpath/__main__.py"):
+        monkeypatch.setattr(sys, "argv", [program, "seed=1", "data.class_names=[a,b]"])
+        assert describe_environment()["command"] == ["milpath", "train", "seed=1", "data.class_names=[a,b]"]
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", SimpleNamespace(name="milpath.sagemaker.launch"))
+    assert describe_environment()["command"][:3] == ["milpath", "sagemaker", "launch"]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/milpath/train.py", "seed=1", "data.class_names=[a,b]"])
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     assert describe_environment()["command"] == ["train.py", "seed=1", "data.class_names=[a,b]"]
 

@@ -75,7 +75,7 @@ def put_together(tiles: Pixels, x: NDArray[np.floating], y: NDArray[np.floating]
 
 def draw_bag_overlay(
     store: BagStore,
-    chosen: slice,
+    chosen: slice | int,
     weights: NDArray[np.floating],
     title: str = "",
     picture: SlidePicture | None = None,
@@ -88,7 +88,7 @@ def draw_bag_overlay(
 
     Args:
         store: Where the tiles come from.
-        chosen: Where the tiles of the bag lie in it (`store.tile_slice`).
+        chosen: Position of the bag, or where its tiles lie (`store.tile_slice`).
         weights: `(tiles,)` attention.
         title: Stands above.
         picture: The slide, small; None puts the tiles together where they lie.
@@ -97,10 +97,11 @@ def draw_bag_overlay(
         colour_map: One of `picture_frame.COLOUR_MAPS`.
 
     Returns:
-        The picture; None where it is unknown where the tiles lie.
+        The picture; None where the store does not say where the tiles lie, or holds features and no `picture` is given.
     """
+    chosen = store.tile_slice(chosen) if isinstance(chosen, int) else chosen
     positions = positions_of(store, chosen)
-    if positions is None:
+    if positions is None or (picture is None and len(store.tile_shape) != 3):
         return None
     x, y = positions
     size = store.tile_shape[0]

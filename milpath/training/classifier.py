@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.nn import Module, Parameter
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from milpath.data.bag import BagBatch
@@ -54,7 +54,7 @@ class MILClassifier(LightningModule):
         network: A network of `milpath.models`.
         class_names: Names of the classes in the order of their numbers.
         task: "binary", "nominal" or "ordinal".
-        optimizer: Makes the optimizer from the parameters.
+        optimizer: Makes the optimizer from the parameters; None is Adam with learning rate 1e-4 and weight decay 5e-4.
         scheduler: Makes the learning-rate scheduler (stepped each epoch) from the optimizer; None keeps the rate.
         auxiliary_loss: An additional loss `(network, embeddings, mask, output, labels) -> scalar`; None for none.
         class_weights: Factor on the loss of each class; None weighs bags alike.
@@ -161,9 +161,8 @@ class MILClassifier(LightningModule):
         self.log_dict({f"val/{name}": value for name, value in values.items() if value is not None}, prog_bar=False)
 
     def configure_optimizers(self) -> Any:
-        if self.make_optimizer is None:
-            raise ValueError("this classifier only evaluates: give MILClassifier an optimizer to train it")
-        optimizer = self.make_optimizer([p for p in self.network.parameters() if p.requires_grad])
+        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        optimizer = (self.make_optimizer or default_optimizer)(parameters)
         if self.make_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
@@ -253,6 +252,11 @@ class MILClassifier(LightningModule):
             if not torch.isfinite(total):
                 raise FloatingPointError(f"{name} is {(total / count).item()} at {self._where()}; {_WAY_OUT}")
             self.log(name, (total / count).float(), prog_bar=True)
+
+
+def default_optimizer(parameters: Iterable[Parameter]) -> Optimizer:
+    """Return Adam with the values of `optimizer=adam`, which are those of the article."""
+    return Adam(parameters, lr=1e-4, weight_decay=5e-4)
 
 
 def attention_entropy(attention: Tensor, mask: Tensor) -> Tensor:

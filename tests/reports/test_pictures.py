@@ -77,6 +77,19 @@ def test_the_picture_of_the_slide_is_used_where_there_is_one(tmp_path):
     assert (overlay[top + 4, left + 4] != (10, 200, 30)).any()
 
 
+def test_a_bag_is_named_by_its_position_or_by_where_its_tiles_lie(tmp_path):
+    store, weights = _store(tmp_path, PLACES), np.array([0.7, 0.1, 0.1, 0.1])
+    by_position, by_slice = (draw_bag_overlay(store, chosen, weights) for chosen in (1, store.tile_slice(1)))
+    assert np.array_equal(by_position, by_slice)
+    assert not np.array_equal(by_position, draw_bag_overlay(store, 2, weights))
+
+
+def test_features_have_no_overlay_of_their_own(tmp_path):
+    with BagStoreWriter(tmp_path / "features") as writer:
+        writer.add("slide", np.zeros((4, 8), np.float32), {}, PLACES)
+    assert draw_bag_overlay(BagStore.open(tmp_path / "features"), 0, np.full(4, 0.25)) is None
+
+
 def test_a_store_of_other_bags_is_refused_and_leaves_nothing(tmp_path):
     store = _store(tmp_path, PLACES)
     with pytest.raises(ValueError, match="'slide_3' of predictions.csv is not in"):

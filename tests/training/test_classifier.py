@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from milpath.configuration import CONFIG_DIR
 from milpath.data.bag import Bag, BagBatch, collate_bags
 from milpath.models import DSMIL, AttentionMIL
 from milpath.training import MILClassifier
@@ -56,6 +58,14 @@ def test_a_step_without_padding_compiles_into_one_graph():
     tiles = torch.rand(2, 3, 3, 16, 16)
     compiled = torch.compile(network, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(tiles), network(tiles), atol=1e-6, rtol=0)
+
+
+def test_without_an_optimizer_it_trains_with_the_one_that_the_command_line_has():
+    optimizer = classifier_of(AttentionMIL(encoder=FEATURES)).configure_optimizers()
+    configured = OmegaConf.load(CONFIG_DIR / "optimizer/adam.yaml")
+    assert f"torch.optim.{type(optimizer).__name__}" == configured["_target_"]
+    for name in ("lr", "betas", "weight_decay"):
+        assert optimizer.defaults[name] == pytest.approx(configured[name])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,0 +1,255 @@
+"""The reference of the command line, made from the configuration itself while MkDocs builds the site.
+
+One page for each command: its options with their types and defaults, explained by the comments of `configs/*.yaml`.
+One page for each group: every option of it with its keys. Nothing of it is typed by hand.
+"""
+
+import re
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+
+import griffe
+from hydra.core.config_store import ConfigStore
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from omegaconf import DictConfig, OmegaConf
+
+import milpath.sagemaker.configuration  # noqa: F401  (registers the roots of the SageMaker commands)
+from milpath.__main__ import COMMANDS
+from milpath.configuration import CONFIG_DIR
+
+_LINE = re.compile(r"^(?P<indent> *)(?:- )?(?P<key>[A-Za-z_][\w.]*):(?P<rest>.*)$")
+_COMMENT = re.compile(r"(?:^|\s)#\s?(?P<text>.*)$")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a configuration file.
+
+    Attributes:
+        name: Its path from the root of the file, with dots.
+        value: As it is written in the file; empty where it holds other keys.
+        comment: What the file says of it.
+    """
+
+    name: str
+    value: str
+    comment: str
+
+
+def header_of(path: Path) -> str:
+    """Return the comment at the top of a configuration file as Markdown, without Hydra's directive."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if "@package" not in line:
+            lines.append(line.removeprefix("#").strip())
+    return " ".join(lines)
+
+
+def keys_of(path: Path) -> Iterator[Key]:
+    """Yield the keys of a configuration file with their comments, without `defaults` and what is Hydra's own."""
+    parents: list[tuple[int, str]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.lstrip().startswith("#") or (found := _LINE.match(line)) is None or line.lstrip().startswith("- "):
+            continue
+        indent = len(found["indent"])
+        parents = [parent for parent in parents if parent[0] < indent]
+        name = ".".join([*(parent[1] for parent in parents), found["key"]])
+        parents.append((indent, found["key"]))
+        if name.split(".")[0] in ("defaults", "hydra"):
+            continue
+        comment = _COMMENT.search(found["rest"])
+        value = found["rest"][: comment.start()] if comment else found["rest"]
+        yield Key(name, value.strip(), comment["text"].strip() if comment else "")
+
+
+def defaults_of(path: Path) -> dict[str, str]:
+    """Return the groups that a configuration composes and the option of each."""
+    chosen: dict[str, str] = {}
+    for entry in OmegaConf.to_container(OmegaConf.load(path)).get("defaults", []):
+        if isinstance(entry, dict):
+            ((group, option),) = entry.items()
+            if not group.startswith("override hydra") and group != "hydra":
+                name = group.removeprefix("override ").lstrip("/")
+                chosen[name] = ", ".join(option) if isinstance(option, list) else str(option or "none")
+    return chosen
+
+
+def groups() -> list[str]:
+    """Return the names of all groups that a user chooses from."""
+    folders = {path.parent.relative_to(CONFIG_DIR).as_posix() for path in CONFIG_DIR.rglob("*/*.yaml")}
+    return sorted(folders - {"hydra"})
+
+
+def command_page(name: str) -> str:
+    """Return the reference of a command."""
+    root = name.replace(".", "_")
+    path = CONFIG_DIR / f"{root}.yaml"
+    typed = f"milpath {name.replace('.', ' ')}"
+    schema = _schema(f"{root}_schema")
+    written = {key.name: key for key in keys_of(path)}
+    chosen = defaults_of(path)
+    inherits = "train" in path.read_text(encoding="utf-8").partition("_self_")[0].split()
+    lines = [
+        f"# {typed}",
+        "",
+        f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.",
+        "",
+        "```text",
+        *_usage(path),
+        "```",
+        "",
+    ]
+    if inherits:
+        lines += ["Every option of [milpath train](train.md) is an option of this command as well.", ""]
+        for option in _schema("train_schema"):
+            if option not in written:
+                schema.pop(option, None)
+    rows = []
+    for option, (kind, default) in schema.items():
+        key = written.get(option)
+        if option in chosen or option in groups() or (key is None and default is None):
+            continue
+        nested = [item for item in written.values() if item.name.startswith(f"{option}.")]
+        for item in nested or [key or Key(option, str(default), "")]:
+            rows.append([f"`{item.name}`", kind, _value(item.value), _escape(item.comment)])
+    if rows:
+        lines += ["## Options", "", *_table(["option", "type", "default", "meaning"], rows), ""]
+    if chosen:
+        linked = {group: option for group, option in chosen.items() if group in groups()}
+        rows = [
+            [f"[`{group}`](../configuration/{_slug(group)}.md)", _value(option)] for group, option in linked.items()
+        ]
+        lines += ["## Groups", "", "`group=option` chooses another option, `group.key=value` changes a key of it.", ""]
+        lines += [*_table(["group", "default"], rows), ""]
+    return "\n".join(lines)
+
+
+def group_page(group: str) -> str:
+    """Return the reference of a group: each option, its explanation and its keys."""
+    key = f"{group.replace('/', '.')}.KEY=VALUE"
+    lines = [f"# {group}", "", f"`{group}=OPTION` chooses one of these; `{key}` changes a key of it.", ""]
+    for path in sorted((CONFIG_DIR / group).glob("*.yaml"), key=lambda path: (path.stem != "options", path.stem)):
+        lines += [f"## {path.stem}", ""]
+        if header := header_of(path):
+            lines += [_typed(_escape(header)), ""]
+        keys = {key.name: key for key in keys_of(path)}
+        if target := keys.pop("_target_", None):
+            lines += [f"Makes `{target.value}`.", ""]
+        if parents := _parents(path):
+            lines += [f"Builds on {', '.join(parents)}.", ""]
+        shown = [key for key in keys.values() if key.value or key.comment]
+        rows = [[f"`{key.name}`", _value(key.value), _escape(key.comment)] for key in shown]
+        if rows:
+            lines += [*_table(["key", "value", "meaning"], rows), ""]
+    return "\n".join(lines)
+
+
+def pages() -> dict[str, str]:
+    """Return the generated pages by their path below `docs`."""
+    found = {f"reference/commands/{name.replace('.', '-')}.md": command_page(name) for name in COMMANDS}
+    return found | {f"reference/configuration/{_slug(group)}.md": group_page(group) for group in groups()}
+
+
+class ExampleSections(griffe.Extension):
+    """Shows the section `Example:` of a docstring as the code that it is."""
+
+    def on_instance(self, *, obj: griffe.Object, **_: typing.Any) -> None:
+        if obj.docstring is not None:
+            obj.docstring.value = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages; MkDocs calls this."""
+    for path, text in pages().items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def _schema(name: str) -> dict[str, tuple[str, str | None]]:
+    """Return the root keys of a command: type, and default where it is a plain value."""
+    node = ConfigStore.instance().load(f"{name}.yaml").node
+    root = OmegaConf.get_type(node)
+    hints = typing.get_type_hints(root)
+    result = {}
+    for item in fields(root):
+        if is_dataclass(hints[item.name]) and not OmegaConf.is_missing(node, item.name):
+            inner = typing.get_type_hints(hints[item.name])
+            result |= {f"{item.name}.{key}": (_type(inner[key]), _default(node[item.name], key)) for key in inner}
+        else:
+            result[item.name] = (_type(hints[item.name]), _default(node, item.name))
+    return result
+
+
+def _default(node: DictConfig, name: str) -> str | None:
+    """Return a default as it is typed; None where there is none, or one of many parts."""
+    if OmegaConf.is_missing(node, name) or OmegaConf.is_config(node[name]):
+        return None
+    value = node[name]
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
+
+
+def _type(hint: typing.Any) -> str:
+    """Return how a person calls a type; empty where a key takes anything."""
+    if isinstance(hint, types.UnionType):
+        return " or ".join(map(_type, typing.get_args(hint)))
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is list:
+        return f"list of {_type(arguments[0])}"
+    return "mapping" if origin is dict else _NAMES.get(hint, "")
+
+
+def _usage(path: Path) -> list[str]:
+    """Return the command lines in the header of a root configuration."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(_typed(line.removeprefix("#").strip()))
+    return lines
+
+
+def _typed(text: str) -> str:
+    """Return commands as they are typed where milpath is installed."""
+    return re.sub(r"python -m milpath\.([\w.]*\w)", lambda found: f"milpath {found[1].replace('.', ' ')}", text)
+
+
+def _parents(path: Path) -> list[str]:
+    """Return links to the options that an option builds on."""
+    group = path.parent.relative_to(CONFIG_DIR).as_posix()
+    entries = OmegaConf.to_container(OmegaConf.load(path)) or {}
+    names = [entry for entry in entries.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    links = [f"[{name}](#{name.replace('/', '')})" for name in names if (path.parent / f"{name}.yaml").is_file()]
+    for other, option in defaults_of(path).items():
+        folder = other if (CONFIG_DIR / other).is_dir() else f"{group}/{other}"
+        links.append(f"[{folder}={option}]({_slug(folder)}.md)")
+    return links
+
+
+def _slug(group: str) -> str:
+    return group.replace("/", "-")
+
+
+def _value(text: str) -> str:
+    return "**required**" if text == "???" else f"`{text}`".replace("|", "\\|") if text else ""
+
+
+def _escape(text: str) -> str:
+    """Return plain text as Markdown that shows it as it is."""
+    return re.sub(r"([|<>*_\[\]])", r"\\\1", text)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Return a table that the style sheet turns into paragraphs on a narrow screen."""
+    table = [f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows]]
+    return ['<div class="options" markdown>', "", *table, "", "</div>"]
