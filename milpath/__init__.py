@@ -7,15 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from milpath.data.bag_store import BagStore
-    from milpath.data.bag_store_writer import BagStoreWriter
     from milpath.data.datamodule import BagDataModule
-    from milpath.inference import predict_bags
+    from milpath.data.store.bag_store import BagStore
+    from milpath.data.store.bag_store_writer import BagStoreWriter
+    from milpath.drawing.montage import draw_montage
+    from milpath.inference.overlays import draw_bag_overlay
+    from milpath.inference.predict_bags import predict_bags
     from milpath.models import AttentionMIL, load_card, load_network, save_network
-    from milpath.reports.overlays import draw_bag_overlay
-    from milpath.slides.cutting import cut_slide
-    from milpath.slides.montage import draw_montage
-    from milpath.slides.options import TileOptions
+    from milpath.slides.cut_slide import cut_slide
+    from milpath.slides.tiling_options import TileOptions
     from milpath.training.classifier import MILClassifier
 
     __version__: str
@@ -40,16 +40,16 @@ __all__ = [
 _MODULES = {
     "AttentionMIL": "milpath.models",
     "BagDataModule": "milpath.data.datamodule",
-    "BagStore": "milpath.data.bag_store",
-    "BagStoreWriter": "milpath.data.bag_store_writer",
+    "BagStore": "milpath.data.store.bag_store",
+    "BagStoreWriter": "milpath.data.store.bag_store_writer",
     "MILClassifier": "milpath.training.classifier",
-    "TileOptions": "milpath.slides.options",
-    "cut_slide": "milpath.slides.cutting",
-    "draw_bag_overlay": "milpath.reports.overlays",
-    "draw_montage": "milpath.slides.montage",
+    "TileOptions": "milpath.slides.tiling_options",
+    "cut_slide": "milpath.slides.cut_slide",
+    "draw_bag_overlay": "milpath.inference.overlays",
+    "draw_montage": "milpath.drawing.montage",
     "load_card": "milpath.models",
     "load_network": "milpath.models",
-    "predict_bags": "milpath.inference",
+    "predict_bags": "milpath.inference.predict_bags",
     "save_network": "milpath.models",
 }
 

@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
-from milpath.command import command
+from milpath.config.command import command
 from milpath.serving.process_end import end_process
-from milpath.slides.worker_pool import kill_workers
-from milpath.viewer.answer import Analyst, choose_device
-from milpath.viewer.limits import Limits
+from milpath.tiling.worker_pool import kill_workers
 from milpath.viewer.server import serve
+from milpath.viewer.upload_answer import Analyst, choose_device
+from milpath.viewer.upload_limits import Limits
 
 
 def run(config: DictConfig) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from milpath.command import command
+from milpath.config.command import command
 from milpath.records.atomic_files import write_text
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from milpath.data.datamodule import BagDataModule
     from milpath.models.checkpoint import Card
-    from milpath.training.results import Metrics
+    from milpath.runs.result_files import Metrics
 
 
 def run(config: DictConfig, typed: Collection[str] = ()) -> "Metrics":
@@ -42,8 +42,8 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> "Metrics":
             split of the run cannot be made again.
     """
     # Not before: who asks for help or mistypes a word waits for Hydra alone.
-    from milpath.build import build_trainer
     from milpath.records.folder_lock import FolderLock
+    from milpath.runs.build import build_trainer
 
     trainer, run_dir = build_trainer(config), Path(config.paths.run_dir)
     with FolderLock(run_dir) if trainer.is_global_zero else nullcontext():
@@ -54,14 +54,14 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     """Evaluate into a folder that no other process works on."""
     from lightning.pytorch import seed_everything
 
-    from milpath.evaluated_data import evaluated_data
-    from milpath.finish import write_run
     from milpath.models import load_network
     from milpath.models.checkpoint import load_card
-    from milpath.provenance import record_run
+    from milpath.records.provenance import record_run
+    from milpath.runs.earlier_run import IDENTITY_FILE
+    from milpath.runs.evaluated_data import evaluated_data
+    from milpath.runs.results import write_run
     from milpath.training.classifier import MILClassifier
-    from milpath.training.earlier_run import IDENTITY_FILE
-    from milpath.training.prediction import predict_splits
+    from milpath.training.predict_splits import predict_splits
 
     if (run_dir / IDENTITY_FILE).exists() or (run_dir / "checkpoints").exists():
         raise FileExistsError(

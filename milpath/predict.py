@@ -8,21 +8,21 @@ import torch
 from omegaconf import DictConfig
 from rich.progress import track
 
-from milpath.command import command
-from milpath.data.bag_store import BagStore
-from milpath.data.slide_output import write_failures
-from milpath.inference import predict_bags
-from milpath.input_bags import open_input
-from milpath.kept_memory import kept_memory
+from milpath.config.command import command
+from milpath.data.store.bag_store import BagStore
+from milpath.inference.bag_pictures import open_pictures
+from milpath.inference.open_input import open_input
+from milpath.inference.overlays import resolution_of
+from milpath.inference.predict_bags import predict_bags
+from milpath.inference.prediction_files import PredictionFiles
+from milpath.inference.prediction_folder import claim_folder, release_folder
+from milpath.metrics.decision import Decision, decide
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
 from milpath.models.packed_linear import pack_linears
-from milpath.pictures import open_pictures
 from milpath.records.digests import sha256_of_file
-from milpath.reports.decision import Decision, decide
-from milpath.reports.overlays import resolution_of
-from milpath.reports.prediction_files import PredictionFiles
-from milpath.reports.prediction_folder import claim_folder, release_folder
+from milpath.records.kept_memory import kept_memory
+from milpath.tiling.slide_output import write_failures
 
 
 def run(config: DictConfig) -> int:

@@ -10,18 +10,18 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markdown import Markdown
 
-from milpath.build import build_datamodule
-from milpath.candidates import choose, write_choices
-from milpath.command import command
-from milpath.configuration import TableConfig, TrainConfig
-from milpath.protocol import compose_training, plan_trainings, run_trainings, save_plan
-from milpath.provenance import describe_environment
+from milpath.config.command import command
+from milpath.config.roots import TableConfig, TrainConfig
+from milpath.metrics.weighted_metrics import metric_function
+from milpath.records.provenance import describe_environment
 from milpath.reports.method_table import MethodTable, compare_methods
 from milpath.reports.run_folder import read_fold
 from milpath.reports.table_page import write_table_report
 from milpath.reports.tables import as_markdown, write_table
-from milpath.reports.weighted_metrics import metric_function
-from milpath.training.choice import require_validation
+from milpath.runs.build import build_datamodule
+from milpath.search.cross_validation import compose_training, plan_trainings, run_trainings, save_plan
+from milpath.search.monitor import require_validation
+from milpath.search.nested_search import choose, write_choices
 
 
 def run(config: DictConfig, words: list[str]) -> MethodTable:

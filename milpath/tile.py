@@ -4,11 +4,11 @@ import sys
 
 from omegaconf import DictConfig
 
-from milpath.command import command
-from milpath.command_line import quote_paths
-from milpath.configuration import CONFIG_DIR
-from milpath.data.slide_bags import TilingSummary, build_slide_store
-from milpath.slides.options import TileOptions
+from milpath.config.command import command
+from milpath.config.command_line import quote_paths
+from milpath.config.roots import CONFIG_DIR
+from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.slide_bags import TilingSummary, build_slide_store
 
 PATHS = ("slides", "output", "labels", "masks")
 

@@ -17,9 +17,9 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from omegaconf import DictConfig, OmegaConf
 
-import milpath.sagemaker.configuration  # noqa: F401  (registers the roots of the SageMaker commands)
+import milpath.sagemaker.jobs.job_configs  # noqa: F401  (registers the roots of the SageMaker commands)
 from milpath.__main__ import COMMANDS
-from milpath.configuration import CONFIG_DIR
+from milpath.config.roots import CONFIG_DIR
 
 _LINE = re.compile(r"^(?P<indent> *)(?:- )?(?P<key>[A-Za-z_][\w.]*):(?P<rest>.*)$")
 _COMMENT = re.compile(r"(?:^|\s)#\s?(?P<text>.*)$")

@@ -10,7 +10,22 @@ import pytest
 # and sums come out equal to the last bit whichever process makes them.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from tests.bag_stores import make_store, open_store, synthetic_folder
 from tests.commands import here
+from tests.evaluated_runs import binary, binary_run, draw_outcomes, make_run, nominal, ordinal
+
+# Fixtures of every folder: stores of bags, and runs that look like those of a network.
+__all__ = [
+    "binary",
+    "binary_run",
+    "draw_outcomes",
+    "make_run",
+    "make_store",
+    "nominal",
+    "open_store",
+    "ordinal",
+    "synthetic_folder",
+]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

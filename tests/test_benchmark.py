@@ -19,7 +19,7 @@ from benchmarks.article import ArticleNetwork
 from benchmarks.counting import count
 from benchmarks.streaming import streaming
 from benchmarks.timing import record, speedup, turns
-from milpath.data.bag import Bag, collate_bags
+from milpath.data.loading.bag import Bag, collate_bags
 from milpath.models import AttentionMIL
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from milpath.build import build_described_datamodule
 from milpath.models import AttentionMIL, load_card, load_network, save_network
 from milpath.models.checkpoint import read_checkpoint, write_checkpoint
+from milpath.runs.build import build_described_datamodule
 
 DATA = {
     "_target_": "milpath.data.SyntheticBags",
@@ -86,7 +86,7 @@ def test_a_nested_target_never_runs(place, make, checkpoint, tmp_path):
     for load in (load_card, load_network):
         with pytest.raises(ValueError, match=r"network\.pt: .*'_target_'.*begin with an underscore"):
             load(checkpoint)
-    serve = importlib.import_module("milpath.sagemaker.serve")
+    serve = importlib.import_module("milpath.sagemaker.endpoint.handlers")
     with pytest.raises(ValueError, match="begin with an underscore"):
         serve.Endpoint(checkpoint)
     assert not marker.exists()
@@ -146,7 +146,7 @@ def test_an_interpolation_in_a_card_is_text(text, checkpoint, tmp_path, monkeypa
     "target",
     [
         "os.system", "subprocess.run", "joblib.load", "milpath.data.BagDataModule", "milpath.data.SOURCES",
-        "milpath.data.synthetic.SyntheticBags", "milpath.data.import_module", "milpath.data.", "milpath.data.__getattr__",
+        "milpath.data.sources.synthetic.SyntheticBags", "milpath.data.import_module", "milpath.data.", "milpath.data.__getattr__",
         None, ["milpath.data.SyntheticBags"], 3, {"a": 1}, "SyntheticBags", "milpath.data.SyntheticBags\n",
     ],
 )  # fmt: skip

@@ -8,9 +8,9 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from milpath import models
-from milpath.build import build_datamodule, build_network, build_trainer
-from milpath.configuration import CONFIG_DIR
-from milpath.protocol import compose_training
+from milpath.config.roots import CONFIG_DIR
+from milpath.runs.build import build_datamodule, build_network, build_trainer
+from milpath.search.cross_validation import compose_training
 
 GROUPS = (
     "data",

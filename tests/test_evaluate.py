@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.commands import here
-from tests.training.test_resume import FEATURES, write_features, write_labels
+from tests.runs.test_resume import FEATURES, write_features, write_labels
 
 EVALUATE = "milpath.evaluate"
 WORDS = ["checkpoint=runs/a/checkpoints/best.ckpt", "trainer.accelerator=cpu", "report=false"]

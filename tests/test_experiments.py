@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from milpath.configuration import CONFIG_DIR
-from milpath.protocol import compose_training
+from milpath.config.roots import CONFIG_DIR
+from milpath.search.cross_validation import compose_training
 from milpath.train import run
 
 SYNTHETIC = [

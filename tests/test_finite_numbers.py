@@ -11,14 +11,14 @@ import torch
 from lightning.pytorch import Trainer
 
 from milpath.data import BagDataModule, StoredBags
-from milpath.data.bag_store import BagStore
-from milpath.data.bag_store_writer import BagStoreWriter
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.models import AttentionMIL, load_network, save_network
 from milpath.models.output import MILOutput
 from milpath.sagemaker import inference
 from milpath.training.classifier import MILClassifier
-from milpath.viewer.answer import Analyst
-from milpath.viewer.limits import Limits
+from milpath.viewer.upload_answer import Analyst
+from milpath.viewer.upload_limits import Limits
 
 NUM_BAGS, NUM_TILES, WIDTH = 20, 4, 6
 BAD_BAG, BAD_TILE, BAD_FEATURE = 7, 2, 3

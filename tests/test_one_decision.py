@@ -13,16 +13,16 @@ import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
-from milpath.data.bag_store_writer import BagStoreWriter
+from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.metrics.decision import Decision, decide
 from milpath.models import AttentionMIL, load_network, save_network
-from milpath.reports.decision import Decision, decide
 from milpath.sagemaker import inference
-from milpath.sagemaker.answer import Answer, write_answers
-from milpath.sagemaker.app import create_app
-from milpath.sagemaker.artifact import write_model_dir
-from milpath.sagemaker.tile_bag import TileBag
-from milpath.viewer.answer import Analyst
-from milpath.viewer.limits import Limits
+from milpath.sagemaker.endpoint.response import Answer, write_answers
+from milpath.sagemaker.endpoint.tile_bag import TileBag
+from milpath.sagemaker.jobs.model_archive import write_model_dir
+from milpath.sagemaker.serve import create_app
+from milpath.viewer.upload_answer import Analyst
+from milpath.viewer.upload_limits import Limits
 from tests.sagemaker.request_bodies import npy
 
 NUM_BAGS, NUM_TILES, TILE, WIDTH = 24, 3, 16, 5

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from milpath.data.bag_store_writer import BagStoreWriter
+from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.inference.bag_pictures import file_name
+from milpath.inference.prediction_files import PredictionFiles
 from milpath.models import AttentionMIL, load_network, save_network
-from milpath.pictures import file_name
-from milpath.reports.prediction_files import PredictionFiles
 from tests.pyramids import tissue, write_pyramid
 
 EVIL = "../<script>alert(1)</script>"
@@ -44,7 +44,7 @@ def workplace(tmp_path_factory) -> Path:
 def output(workplace) -> Path:
     from omegaconf import OmegaConf
 
-    from milpath.configuration import PredictConfig
+    from milpath.config.roots import PredictConfig
     from milpath.predict import run
 
     words = {
@@ -243,7 +243,7 @@ def test_a_bag_of_one_tile_has_all_its_attention_there(output):
 
 
 def test_names_with_markup_or_paths_stay_text_in_every_file(output):
-    from milpath.pictures import file_name
+    from milpath.inference.bag_pictures import file_name
 
     assert EVIL in pd.read_csv(output / "attention.csv")["id"].unique()
     written = [path for path in output.parent.rglob("*") if "script" in path.name]

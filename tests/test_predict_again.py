@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from milpath import predict
-from milpath.configuration import PredictConfig
-from milpath.data.bag_store_writer import BagStoreWriter
+from milpath.config.roots import PredictConfig
+from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.models import AttentionMIL, save_network
 from tests.pyramids import tissue, write_pyramid
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from milpath.data.bag_store import BagStore
-from milpath.data.bag_store_writer import BagStoreWriter
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.models import AttentionMIL, load_network, save_network
 from milpath.models.checkpoint import read_checkpoint, write_checkpoint
 from milpath.models.weights_digest import digest_of

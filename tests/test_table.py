@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from milpath.protocol import METHODS, compose_training, plan_trainings
 from milpath.records.digests import sha256_of_values
+from milpath.search.cross_validation import METHODS, compose_training, plan_trainings
 from tests.commands import SMALL_RUN, here
 
 OVERRIDES = [word for word in SMALL_RUN if not word.startswith(("callbacks", "report"))]

@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from milpath.configuration import CONFIG_DIR
-from milpath.protocol import METHODS
+from milpath.config.roots import CONFIG_DIR
+from milpath.search.cross_validation import METHODS
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts/tables.sh"
 

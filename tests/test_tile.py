@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from milpath.data import BagDataModule, StoredBags
-from milpath.data.bag_store import BagStore
-from milpath.data.slide_bags import build_slide_store
-from milpath.slides.options import TileOptions
+from milpath.data.store.bag_store import BagStore
+from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.slide_bags import build_slide_store
 from tests.pyramids import level2, tissue, write_pyramid
 
 NAME = "0018ae58b01bdadc8e347995b69f99aa"
@@ -66,7 +66,7 @@ def test_the_summary_says_what_was_done_and_where_to_look(workplace, monkeypatch
 
 def test_help_explains_every_option(monkeypatch, capsys):
     import milpath.tile as door
-    from milpath.configuration import TileConfig
+    from milpath.config.roots import TileConfig
 
     monkeypatch.setattr(sys, "argv", ["tile", "--help"])
     door.main()

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-from milpath.data.bag_store import BagStore
+from milpath.data.store.bag_store import BagStore
 from milpath.models import AttentionMIL, load_card, load_network
 
 WRITTEN = Path(__file__).parent / "version_0_1_0"

@@ -36,7 +36,7 @@ def installed(tmp_path_factory) -> Path:
 def test_the_wheel_trains_from_an_empty_folder(installed, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     where = subprocess.run(
-        [sys.executable, "-c", "from milpath.configuration import CONFIG_DIR; print(CONFIG_DIR)"],
+        [sys.executable, "-c", "from milpath.config.roots import CONFIG_DIR; print(CONFIG_DIR)"],
         cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert where.stdout.strip() == str(installed / "milpath" / "configs")

@@ -4,16 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from milpath.data.classic_mil import ClassicMIL
-    from milpath.data.colon_cancer import ColonCancer
     from milpath.data.datamodule import BagDataModule
-    from milpath.data.feature_bags import FeatureBags
-    from milpath.data.image_tiles import ImageTiles
-    from milpath.data.mnist_bags import MnistBags
-    from milpath.data.panda_tiles import PandaTiles
-    from milpath.data.store_seal import seal_store
-    from milpath.data.stored_bags import StoredBags
-    from milpath.data.synthetic import SyntheticBags
+    from milpath.data.sources.classic_mil import ClassicMIL
+    from milpath.data.sources.colon_cancer import ColonCancer
+    from milpath.data.sources.feature_bags import FeatureBags
+    from milpath.data.sources.image_tiles import ImageTiles
+    from milpath.data.sources.mnist_bags import MnistBags
+    from milpath.data.sources.panda_tiles import PandaTiles
+    from milpath.data.sources.synthetic import SyntheticBags
+    from milpath.data.store.seal_store import seal_store
+    from milpath.data.store.stored_bags import StoredBags
 
 __all__ = [
     "SOURCES",
@@ -34,10 +34,9 @@ SOURCES = tuple(name for name in __all__ if name not in ("SOURCES", "BagDataModu
 
 # Loaded when first asked for: whoever cuts slides or opens a store waits for neither torch nor lightning.
 _MODULES = {
-    "BagDataModule": "datamodule", "ClassicMIL": "classic_mil", "ColonCancer": "colon_cancer",
-    "FeatureBags": "feature_bags", "ImageTiles": "image_tiles", "MnistBags": "mnist_bags", "PandaTiles": "panda_tiles",
-    "StoredBags": "stored_bags", "SyntheticBags": "synthetic",
-    "seal_store": "store_seal",
+    "BagDataModule": "datamodule", "ClassicMIL": "sources.classic_mil", "ColonCancer": "sources.colon_cancer",
+    "FeatureBags": "sources.feature_bags", "ImageTiles": "sources.image_tiles", "MnistBags": "sources.mnist_bags",
+    "PandaTiles": "sources.panda_tiles", "StoredBags": "store.stored_bags", "SyntheticBags": "sources.synthetic",
 }  # fmt: skip
 
 

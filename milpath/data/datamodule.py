@@ -7,23 +7,29 @@ from typing import Any
 import pandas as pd
 from lightning.pytorch import LightningDataModule
 
-from milpath.data.augmentation import TileAugmentation
-from milpath.data.bag_lists import group_of_each_bag, listed
-from milpath.data.bag_split import BagSplit
-from milpath.data.bag_store import BagStore
-from milpath.data.bag_table import SplitOptions, hash_of_labels, label_and_split, require_two_classes, warn_of_one_class
-from milpath.data.batch_plan import EvaluationPlan, TrainingPlan, require_at_least
-from milpath.data.device_cache import DeviceCache
-from milpath.data.encoded_store import open_or_encode
-from milpath.data.label_check import require_labels
-from milpath.data.loader import BagLoader
-from milpath.data.preparation import Preparation
-from milpath.data.source import BagSource
-from milpath.data.splits import SPLITS
-from milpath.data.standardization import FeatureStatistics, fit_statistics
-from milpath.data.store_build import open_or_build
-from milpath.data.targets import task_of
+from milpath.data.loading.augmentation import TileAugmentation
+from milpath.data.loading.bag_split import BagSplit
+from milpath.data.loading.batch_plan import EvaluationPlan, TrainingPlan, require_at_least
+from milpath.data.loading.device_cache import DeviceCache
+from milpath.data.loading.loader import BagLoader
+from milpath.data.loading.network_input import Preparation
+from milpath.data.loading.standardization import FeatureStatistics, fit_statistics
+from milpath.data.sources.bag_source import BagSource
+from milpath.data.splits.assign_splits import SPLITS
+from milpath.data.splits.bag_lists import group_of_each_bag, listed
+from milpath.data.splits.bag_table import (
+    SplitOptions,
+    hash_of_labels,
+    label_and_split,
+    require_two_classes,
+    warn_of_one_class,
+)
+from milpath.data.splits.label_check import require_labels
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.encoded_store import open_or_encode
+from milpath.data.store.store_build import open_or_build
 from milpath.models.encoders import TileEncoder
+from milpath.targets.label_columns import task_of
 
 
 class BagDataModule(LightningDataModule):
@@ -31,7 +37,7 @@ class BagDataModule(LightningDataModule):
 
     Args:
         source: Where the bags come from.
-        target: What is predicted: "label", "malignant" or "isup" (see `milpath.data.targets`).
+        target: What is predicted: "label", "malignant" or "isup" (see `milpath.targets.label_columns`).
         task: "binary", "nominal" or "ordinal"; None is binary for two classes and nominal for more.
         class_names: Names of the classes in the order of their labels; None for the target's own.
         fold: The fold that is the test split.

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from milpath.models.description import build_described, describe_network
 from milpath.models.finite import require_finite_weights
 from milpath.models.network import MILNetwork
-from milpath.models.task import TASKS, num_outputs_for, require_class_names
+from milpath.models.network_description import build_described, describe_network
 from milpath.models.weights_digest import require_sealed, require_whole_archive, sealed
 from milpath.records.atomic_files import atomic_path
 from milpath.records.plain_values import brief, require_plain
+from milpath.targets.task import TASKS, num_outputs_for, require_class_names
 
 __all__ = [
     "FORMAT_VERSION",

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from milpath.models.encoders import EncoderSpec
 from milpath.models.network import MILNetwork
-from milpath.models.nystrom import NystromAttention
+from milpath.models.nystrom_attention import NystromAttention
 from milpath.models.output import MILOutput
 from milpath.models.pooling import at_least_float32, full_mask
 

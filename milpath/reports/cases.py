@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milpath.data.predictions import Predictions
-from milpath.reports.attention_quality import attention_entropy
-from milpath.reports.outcomes import Outcomes
+from milpath.metrics.attention_quality import attention_entropy
+from milpath.metrics.evaluated_bags import Outcomes
+from milpath.records.prediction_table import Predictions
 from milpath.reports.pictures import CasePictures
 
 NUM_TOP_TILES = 5
@@ -28,7 +28,7 @@ def wrongness(outcomes: Outcomes) -> NDArray[np.float64]:
         `(bags,)`, 0 is right and certain.
 
     Example:
-        >>> from milpath.reports.outcomes import make_outcomes
+        >>> from milpath.metrics.evaluated_bags import make_outcomes
         >>> probabilities = np.array([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])
         >>> wrongness(make_outcomes([0, 2], probabilities, "ordinal")).tolist()
         [1.0, 1.0]

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 import plotly.graph_objects as go
 
-from milpath.reports.calibration import reliability_curve
-from milpath.reports.deferral import risk_coverage
+from milpath.metrics.calibration import reliability_curve
+from milpath.metrics.deferral import risk_coverage
+from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.weighted_metrics import expected_calibration_error
 from milpath.reports.figures import SPLIT_NAMES, sentence
-from milpath.reports.outcomes import Outcomes
 from milpath.reports.plot_style import COLOURS, DASHES, Plot, add_line, add_reference, new_figure, round_off
-from milpath.reports.weighted_metrics import expected_calibration_error
 
 
 def calibration_plot(curves: Mapping[str, Outcomes]) -> Plot:

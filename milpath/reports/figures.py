@@ -6,10 +6,10 @@ import numpy as np
 import plotly.graph_objects as go
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from milpath.reports.outcomes import Outcomes
+from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.ranking import auroc, average_precision
+from milpath.metrics.weighted_metrics import confusion
 from milpath.reports.plot_style import COLOURS, FAINT, Plot, add_line, add_reference, new_figure, round_off
-from milpath.reports.ranking import auroc, average_precision
-from milpath.reports.weighted_metrics import confusion
 
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 

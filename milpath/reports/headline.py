@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.intervals import Interval, metric_intervals
+from milpath.metrics.weighted_metrics import METRICS
 from milpath.reports.figures import SPLIT_NAMES
-from milpath.reports.intervals import Interval, metric_intervals
-from milpath.reports.outcomes import Outcomes
-from milpath.reports.weighted_metrics import METRICS
 
 NAMES = {
     "auroc": "AUROC",

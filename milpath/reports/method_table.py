@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.reports.comparison import PairedTest, corrected_resampled_t_test
-from milpath.reports.intervals import Interval, bootstrap_interval, mean_and_standard_error
-from milpath.reports.outcomes import Outcomes
-from milpath.reports.weighted_metrics import metric_function
+from milpath.metrics.comparison import PairedTest, corrected_resampled_t_test
+from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.intervals import Interval, bootstrap_interval, mean_and_standard_error
+from milpath.metrics.weighted_metrics import metric_function
 
 Array = NDArray[np.float64]
 
@@ -137,7 +137,7 @@ def compare_methods(
 
     Args:
         results: Every fold of every method, failed ones too.
-        metric: Name in `milpath.reports.weighted_metrics.METRICS`.
+        metric: Name in `milpath.metrics.weighted_metrics.METRICS`.
         title: What was measured on what.
         reference: The method the others are tested against; None takes the first.
         published: Method to the figure of a publication.

@@ -10,22 +10,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from milpath.data.bag_store import BagStore
+from milpath.data.store.bag_store import BagStore
+from milpath.inference.overlays import SlidePicture
+from milpath.inference.sharpest_bags import draw_run_extremes
+from milpath.metrics.attention_quality import AttentionQuality, attention_entropy, attention_quality
+from milpath.metrics.calibration import apply_temperature
+from milpath.metrics.evaluated_bags import Outcomes, make_outcomes
+from milpath.metrics.subgroups import grade_rows, subgroup_tables
 from milpath.records.atomic_files import write_text
-from milpath.reports.attention_quality import AttentionQuality, attention_entropy, attention_quality
-from milpath.reports.calibration import apply_temperature
 from milpath.reports.cases import case_table, wrongness
 from milpath.reports.decision_figures import calibration_plot, risk_coverage_plot
 from milpath.reports.figures import SPLIT_NAMES, confusion_plot, histogram_plot, precision_recall_plot, roc_plot
 from milpath.reports.headline import HEADLINES, NAMES, in_words, metric_rows
-from milpath.reports.outcomes import Outcomes, make_outcomes
-from milpath.reports.overlays import SlidePicture
-from milpath.reports.pictures import CasePictures, draw_cases, draw_run_extremes
+from milpath.reports.pictures import CasePictures, draw_cases
 from milpath.reports.plot_style import Plot
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of, read_run
 from milpath.reports.second_reader import second_reader
-from milpath.reports.subgroups import grade_rows, subgroup_tables
 from milpath.reports.training_figures import training_plots
 
 PICTURES = "report_files"

@@ -3,18 +3,18 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from milpath.data.bag_store import BagStore
-from milpath.data.predictions import Predictions
-from milpath.reports.overlays import SlidePicture, draw_bag_overlay, known_labels, positions_of
-from milpath.slides.montage import TileRow, draw_extremes, draw_montage
+from milpath.data.store.bag_store import BagStore
+from milpath.drawing.montage import draw_montage
+from milpath.inference.overlays import SlidePicture, draw_bag_overlay, known_labels
+from milpath.inference.sharpest_bags import tiles_of_bag
+from milpath.records.prediction_table import Predictions
 
 QUALITY = 80
 
@@ -62,7 +62,7 @@ def draw_cases(
         drawn = {}
         for row in rows:
             bag_id, weights = predictions.bag_ids[row], predictions.attention[row]
-            chosen = _tiles_of(store, index_of, bag_id, len(weights))
+            chosen = tiles_of_bag(store, index_of, bag_id, len(weights))
             # A hash, not the name: a name may hold "../" or what a file system refuses.
             stem = hashlib.sha256(bag_id.encode()).hexdigest()[:16]
             labels = known_labels(store, chosen)
@@ -78,62 +78,6 @@ def draw_cases(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return drawn
-
-
-def draw_run_extremes(
-    attention: Mapping[str, NDArray[np.floating]], store: BagStore, count: int = 6
-) -> Image.Image | None:
-    """Draw the tiles with the most and the least attention of a run, one a bag; None if there is no bag.
-
-    Weights are shares of a bag, so bags are ranked by how many equal shares their best tile has.
-
-    Args:
-        attention: Bag to its weights, for instance of the malignant bags of the test split that were found.
-        store: Where the tiles come from.
-        count: Tiles of each kind.
-    """
-    index_of = {bag_id: index for index, bag_id in enumerate(store.bags["bag_id"])}
-    chosen = sorted(attention, key=lambda name: -float(attention[name].max()) * len(attention[name]))[:count]
-    if not chosen:
-        return None
-    kinds: tuple[tuple[str, Callable[[NDArray[np.floating]], np.intp]], ...] = (
-        ("most attention", np.argmax),
-        ("least attention in the same bags", np.argmin),
-    )
-    drawn = []
-    for title, choose in kinds:
-        tiles, weights, captions = [], [], []
-        for name in chosen:
-            own = attention[name]
-            where = _tiles_of(store, index_of, name, len(own))
-            places = _cut_from_slide(store, where)
-            place = int(places[choose(own[places])])
-            tiles.append(store.tiles[where.start + place])
-            weights.append(float(own[place]))
-            captions.append(f"{own[place]:.3f} {name}")
-        drawn.append(TileRow(title, np.stack(tiles), np.array(weights), captions))
-    return draw_extremes(drawn)
-
-
-def _cut_from_slide(store: BagStore, where: slice) -> NDArray[np.int64]:
-    """Return the numbers of the tiles of a bag but for white ones that fill it up, which lie nowhere."""
-    positions = positions_of(store, where)
-    return np.arange(where.stop - where.start) if positions is None else np.flatnonzero(~np.isnan(positions[0]))
-
-
-def _tiles_of(store: BagStore, index_of: Mapping[str, int], bag_id: str, num_weights: int) -> slice:
-    """Return where the tiles of a bag lie in the store."""
-    if bag_id not in index_of:
-        raise ValueError(
-            f"bag {bag_id!r} of predictions.csv is not in {store.path}; give the store it was predicted from"
-        )
-    chosen = store.tile_slice(index_of[bag_id])
-    if chosen.stop - chosen.start != num_weights:
-        raise ValueError(
-            f"bag {bag_id!r} has {num_weights} attention weights but {chosen.stop - chosen.start} tiles in {store.path}; "
-            "give the store it was predicted from"
-        )
-    return chosen
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -10,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from milpath.drawing.picture_frame import RESEARCH_USE_ONLY
 from milpath.reports.plot_style import Plot
-from milpath.slides.picture_frame import RESEARCH_USE_ONLY
 
 TEMPLATES = Path(__file__).parent / "templates"
 

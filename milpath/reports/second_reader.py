@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from milpath.reports.calibration import apply_temperature, fit_temperature
-from milpath.reports.deferral import Deferral, deferral_table
-from milpath.reports.operating_point import OperatingPoint, attained, threshold_for_sensitivity
-from milpath.reports.outcomes import Outcomes
+from milpath.metrics.calibration import apply_temperature, fit_temperature
+from milpath.metrics.deferral import Deferral, deferral_table
+from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.operating_point import OperatingPoint, attained, threshold_for_sensitivity
 
 WISHED = (0.90, 0.95, 0.99)
 

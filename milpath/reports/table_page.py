@@ -20,7 +20,7 @@ def write_table_report(table: MethodTable, folder: Path, provenance: Mapping[str
     Args:
         table: From `compare_methods`.
         folder: Made if it is missing.
-        provenance: What `milpath.provenance.describe_environment` says; None leaves it out.
+        provenance: What `milpath.records.provenance.describe_environment` says; None leaves it out.
 
     Returns:
         The path of the page.

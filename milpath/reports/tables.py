@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from milpath.metrics.intervals import Interval
 from milpath.records.atomic_files import write_text
-from milpath.reports.intervals import Interval
 from milpath.reports.method_table import MethodRow, MethodTable
 
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}

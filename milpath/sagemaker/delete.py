@@ -4,9 +4,9 @@ import sys
 
 from omegaconf import DictConfig
 
-from milpath.command import command
-from milpath.sagemaker.aws import explained, open_account
-from milpath.sagemaker.configuration import DELETE
+from milpath.config.command import command
+from milpath.sagemaker.jobs.aws_account import explained, open_account
+from milpath.sagemaker.jobs.job_configs import DELETE
 
 
 def run(config: DictConfig) -> list[str]:

@@ -8,11 +8,18 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from milpath.command import command
-from milpath.sagemaker.aws import explained, open_account, require_bucket, require_objects, require_role, upload
-from milpath.sagemaker.configuration import DEPLOY
-from milpath.sagemaker.endpoint_request import DeployConfig, endpoint_requests
-from milpath.sagemaker.images import image_address
+from milpath.config.command import command
+from milpath.sagemaker.jobs.aws_account import (
+    explained,
+    open_account,
+    require_bucket,
+    require_objects,
+    require_role,
+    upload,
+)
+from milpath.sagemaker.jobs.endpoint_request import DeployConfig, endpoint_requests
+from milpath.sagemaker.jobs.images import image_address
+from milpath.sagemaker.jobs.job_configs import DEPLOY
 
 
 def run(config: DictConfig) -> dict[str, dict[str, Any]]:

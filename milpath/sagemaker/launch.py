@@ -9,11 +9,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from milpath.command import command
-from milpath.sagemaker import submit
-from milpath.sagemaker.aws import explained, open_sdk
-from milpath.sagemaker.configuration import LAUNCH, settings_of
-from milpath.sagemaker.job import prepare_job
+from milpath.config.command import command
+from milpath.sagemaker.jobs import submit
+from milpath.sagemaker.jobs.aws_account import explained, open_sdk
+from milpath.sagemaker.jobs.job_configs import LAUNCH, settings_of
+from milpath.sagemaker.jobs.prepare_job import prepare_job
 
 
 def run(config: DictConfig) -> dict[str, Any]:

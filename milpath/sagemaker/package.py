@@ -5,9 +5,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from milpath.command import command
-from milpath.sagemaker.artifact import write_model_archive
-from milpath.sagemaker.configuration import PACKAGE
+from milpath.config.command import command
+from milpath.sagemaker.jobs.job_configs import PACKAGE
+from milpath.sagemaker.jobs.model_archive import write_model_archive
 
 
 def run(config: DictConfig) -> Path:

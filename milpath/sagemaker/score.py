@@ -14,16 +14,16 @@ import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
 
-from milpath.build import build_datamodule
-from milpath.command import command
+from milpath.config.command import command
 from milpath.data.datamodule import BagDataModule
-from milpath.data.predictions import Predictions
-from milpath.evaluated_data import untested_bags
+from milpath.records.prediction_table import Predictions
 from milpath.reports.summary import summary_table
-from milpath.sagemaker.ask import Asker
-from milpath.sagemaker.aws import open_account
-from milpath.sagemaker.configuration import SCORE
-from milpath.training.results import Metrics, write_results
+from milpath.runs.build import build_datamodule
+from milpath.runs.evaluated_data import untested_bags
+from milpath.runs.result_files import Metrics, write_results
+from milpath.sagemaker.jobs.aws_account import open_account
+from milpath.sagemaker.jobs.endpoint_client import Asker
+from milpath.sagemaker.jobs.job_configs import SCORE
 
 
 def run(config: DictConfig) -> Metrics:

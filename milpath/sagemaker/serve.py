@@ -1,99 +1,143 @@
-"""The endpoint: a network, and what SageMaker's toolkit calls to ask it. Needs torch, torchvision, numpy and Pillow."""
+"""A server for a container of one's own: `python -m milpath.sagemaker.serve` answers /ping and /invocations on port 8080.
 
+Needs the extra `serve`. The network is read from /opt/ml/model, or from the folder that is an argument.
+
+A request that finds the queue full gets status 503 with `Retry-After`, as TorchServe says it too: 429 would blame a client
+for what others send, and CloudWatch would count it below `Invocation4XXErrors`, where no scaling policy looks. SageMaker
+hands either on as `ModelError` with this status as `OriginalStatusCode`, which boto3 does not send again by itself.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
+from anyio.to_thread import run_sync
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
-from milpath.models.checkpoint import Card, load_card, load_network
-from milpath.models.finite import finite_bags
-from milpath.models.task import class_probabilities
-from milpath.sagemaker.answer import Answer, choose_writer, write_answers
-from milpath.sagemaker.bad_request import BadRequestError
-from milpath.sagemaker.body import BodyReader
-from milpath.sagemaker.form import Form
-from milpath.sagemaker.limits import Limits
-from milpath.sagemaker.tile_bag import TileBag
+from milpath.sagemaker.endpoint.bad_request import BadRequestError
+from milpath.sagemaker.endpoint.handlers import Endpoint, model_fn
+from milpath.sagemaker.endpoint.request_limits import Limits, read_environment
+from milpath.serving.connection_limits import ConnectionLimits
+from milpath.serving.uvicorn_server import make_server, run_to_the_end
+from milpath.serving.work_queue import ClientLeftError, QueueFullError, WorkQueue
 
-NETWORK_FILE = "network.pt"
-_TILES_AT_A_TIME = 64
+MODEL_DIR = "/opt/ml/model"
+# Nobody reads it: the client has left.
+_CLIENT_LEFT = 499
+_log = logging.getLogger("uvicorn.error")
 
 
-class Endpoint:
-    """A network that answers requests.
+def create_app(model_dir: str | Path = MODEL_DIR, workers: int = 1, max_waiting: int = 32) -> FastAPI:
+    """Return the server; the network is loaded when it starts.
 
     Args:
-        path: A checkpoint or an exported network.
-        limits: What is read at most.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no network of milpath.
+        model_dir: Folder of an unpacked `model.tar.gz`.
+        workers: Requests that are answered at a time; each uses as many threads as torch has.
+        max_waiting: Others that may wait for their turn; one more gets 503.
     """
+    loaded: dict[str, Endpoint] = {}
+    queue: WorkQueue[tuple[bytes, str]] = WorkQueue(workers, max_waiting)
 
-    def __init__(self, path: str | Path, limits: Limits | None = None) -> None:
-        self.card: Card = load_card(path)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = load_network(path).to(self.device)
-        # However many tiles a bag has, memory holds the activations of a few.
-        self.network.tile_encoder.tile_micro_batch = _TILES_AT_A_TIME
-        self.reader = BodyReader(Form.of(self.network, self.card), self.card, limits or Limits())
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loaded["endpoint"] = await run_sync(model_fn, str(model_dir))
+        yield
+        loaded.clear()
 
-    def answer(self, body: bytes, content_type: str, accept: str = "") -> tuple[bytes, str]:
-        """Return body and content type of the answer to a request.
+    app = FastAPI(title="milpath", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
-        Raises:
-            BadRequestError: With one line on what is wrong and the status that says so.
-        """
-        kind = choose_writer(accept)
-        return write_answers(self.predict(self.reader.read(body, content_type)), self.card, kind), kind
+    @app.get("/ping")
+    async def ping() -> Response:
+        return Response(status_code=200 if loaded else 503)
 
-    @torch.inference_mode()
-    def predict(self, bags: list[TileBag]) -> list[Answer]:
-        """Return what the network says of each bag."""
-        return [self._predict(bag) for bag in bags]
-
-    def _predict(self, bag: TileBag) -> Answer:
-        """Return what the network says of one bag."""
-        tiles = torch.from_numpy(np.array(bag.tiles)).to(self.device)
-        if tiles.ndim == 4:
-            tiles = tiles.permute(0, 3, 1, 2)
-        scale = 255.0 if tiles.dtype == torch.uint8 and tiles.ndim == 4 else 1.0
+    @app.post("/invocations")
+    async def invocations(request: Request) -> Response:
+        if not loaded:
+            return JSONResponse({"error": "the network is not loaded yet"}, 503)
+        endpoint = loaded["endpoint"]
+        headers = request.headers
         try:
-            output = self.network(tiles.float().div(scale)[None])
-        except ValueError as error:
-            # The encoder looks at the shape itself where the card does not tell it.
-            raise BadRequestError(str(error)) from None
-        # An infinite logit has the finite probability 1.
-        if not bool(finite_bags(output).all()):
-            raise BadRequestError(
-                "the network has no finite answer to this bag; its numbers are far from what it knows"
+            body = await _read(request, endpoint.reader.limits)
+            work = partial(endpoint.answer, body, headers.get("content-type", ""), headers.get("accept", ""))
+            answer, kind = await queue.run(work, request.receive)
+        except BadRequestError as error:
+            return JSONResponse({"error": str(error)}, error.status)
+        except QueueFullError:
+            seconds = queue.retry_after
+            return _busy(f"{max_waiting} requests wait already; ask again in {seconds} s", seconds)
+        except (ClientDisconnect, ClientLeftError):
+            return Response(status_code=_CLIENT_LEFT)
+        except asyncio.CancelledError:
+            # Uvicorn cancels what is not answered when the server has to end.
+            return _busy("the server ends; ask again", 1)
+        return Response(answer, media_type=kind)
+
+    return app
+
+
+def _busy(error: str, seconds: int) -> Response:
+    """Return that another try is worth while."""
+    return JSONResponse({"error": error}, 503, {"Retry-After": str(seconds)})
+
+
+async def _read(request: Request, limits: Limits) -> bytes:
+    """Return the body, and stop reading where it is longer than allowed."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limits.max_body_bytes:
+            raise BadRequestError(f"the body has more than {limits.max_body_bytes} bytes; send an s3_uri", 413)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def main() -> None:
+    """Serve until stopped."""
+    words = _parse(sys.argv[1:])
+    try:
+        limits, bounds = read_environment(ConnectionLimits), read_environment(Limits)
+        if limits.max_connections < bounds.max_waiting + 8:
+            raise ValueError(
+                f"MILPATH_MAX_CONNECTIONS={limits.max_connections} must be at least 8 more than "
+                f"MILPATH_MAX_WAITING={bounds.max_waiting}, so that /ping finds a place"
             )
-        probabilities = class_probabilities(output.logits.float(), self.card.task, self.card.temperature)
-        return Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag)
+    except ValueError as error:
+        sys.exit(f"ValueError: {error}")
+    app = create_app(words.model_dir, max_waiting=bounds.max_waiting)
+    server = make_server(app, limits, words.host, words.port)
+    _log.info("torch %s with %d threads", torch.__version__, torch.get_num_threads())
+    run_to_the_end(server)
 
 
-def model_fn(model_dir: str, context: Any = None) -> Endpoint:
-    """Load the network of an unpacked `model.tar.gz`."""
-    path = Path(model_dir) / NETWORK_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; write model.tar.gz with: python -m milpath.sagemaker.package")
-    return Endpoint(path, Limits.from_environment())
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """Read the command line: `[serve] [MODEL_DIR] [host=0.0.0.0] [port=8080]`.
+
+    A container has no configuration file of Hydra's, nor Hydra. SageMaker says in a variable on which port it asks.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m milpath.sagemaker.serve", description="Answer /ping and /invocations."
+    )
+    parser.add_argument("model_dir", nargs="?", default=MODEL_DIR, help=f"unpacked model.tar.gz (default: {MODEL_DIR})")
+    parser.add_argument("--host", default="0.0.0.0", help="address to bind, also host=... (default: all)")  # noqa: S104
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"),
+        help="also port=... (default: that of the variable SAGEMAKER_BIND_TO_PORT, or 8080)",
+    )
+    # SageMaker starts the container with the word `serve`.
+    return parser.parse_args([re.sub("^(?=(host|port)=)", "--", word) for word in words if word != "serve"])
 
 
-def input_fn(body: bytes | bytearray | str, content_type: str, context: Any = None) -> tuple[bytes, str]:
-    """Keep body and type together: reading it needs to know the network."""
-    return (body.encode() if isinstance(body, str) else bytes(body)), content_type
-
-
-def predict_fn(data: tuple[bytes, str], endpoint: Endpoint, context: Any = None) -> tuple[Endpoint, list[Answer]]:
-    """Read the body and ask the network."""
-    return endpoint, endpoint.predict(endpoint.reader.read(*data))
-
-
-def output_fn(prediction: tuple[Endpoint, list[Answer]], accept: str, context: Any = None) -> tuple[bytes, str]:
-    """Write the answers down as the client wishes."""
-    endpoint, answers = prediction
-    kind = choose_writer(accept)
-    return write_answers(answers, endpoint.card, kind), kind
+if __name__ == "__main__":
+    main()

@@ -11,13 +11,13 @@ from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from milpath.command import command
-from milpath.sagemaker import submit
-from milpath.sagemaker.aws import explained, open_sdk, sdk
-from milpath.sagemaker.configuration import TUNE, command_line, job_overrides, override_key, settings_of
-from milpath.sagemaker.job import prepare_job
-from milpath.sagemaker.request import metric_definition
-from milpath.sagemaker.tuning import STRATEGIES, Range, read_ranges, sdk_ranges
+from milpath.config.command import command
+from milpath.sagemaker.jobs import submit
+from milpath.sagemaker.jobs.aws_account import explained, open_sdk, sdk
+from milpath.sagemaker.jobs.job_configs import TUNE, command_line, job_overrides, override_key, settings_of
+from milpath.sagemaker.jobs.prepare_job import prepare_job
+from milpath.sagemaker.jobs.training_request import metric_definition
+from milpath.sagemaker.jobs.tuning_ranges import STRATEGIES, Range, read_ranges, sdk_ranges
 
 
 def run(config: DictConfig) -> str | None:

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.slides.places import Places, read_places
-from milpath.slides.rgb import WHITE
-from milpath.slides.slide import Slide
-from milpath.slides.view import SlideView
+from milpath.slides.readers.rgb import WHITE
+from milpath.slides.readers.slide import Slide
+from milpath.slides.slide_view import SlideView
+from milpath.slides.tile_positions import Places, read_places
 
 
 class MaskLabels(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from milpath.slides.reader import SLIDE_SUFFIXES
+from milpath.slides.readers.open_slide import SLIDE_SUFFIXES
 
 _MASK_ENDING = "_mask"
 

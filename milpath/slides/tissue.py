@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.slides.grid import Grid, grid_over
-from milpath.slides.places import Places
-from milpath.slides.view import SlideView, view_at
+from milpath.slides.slide_view import SlideView, view_at
+from milpath.slides.tile_grid import Grid, grid_over
+from milpath.slides.tile_positions import Places
 
 # A tile is this many pixels of the picture on which tissue is looked for; the grid is shifted in steps of one.
 STEPS = 8

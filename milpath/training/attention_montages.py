@@ -10,9 +10,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
 from milpath.data.datamodule import BagDataModule
-from milpath.inference import BagPrediction, predict_bags
-from milpath.slides.montage import draw_montage
-from milpath.slides.weight_bars import draw_weights
+from milpath.drawing.montage import draw_montage
+from milpath.drawing.weight_bars import draw_weights
+from milpath.inference.predict_bags import BagPrediction, predict_bags
 from milpath.training.classifier import MILClassifier, attention_entropy
 
 TAG = "val/attention"

@@ -11,15 +11,15 @@ from torch.nn import Module, Parameter
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from milpath.data.bag import BagBatch
+from milpath.data.loading.bag import BagBatch
 from milpath.models.checkpoint import Card, card_to_dict, describe_network
 from milpath.models.finite import describe_non_finite_weights, finite_bags, require_finite_answers
 from milpath.models.network import MILNetwork
 from milpath.models.output import MILOutput
-from milpath.models.task import class_probabilities
 from milpath.models.weights_digest import require_sealed, sealed
+from milpath.targets.task import class_probabilities
 from milpath.training.losses import bag_losses
-from milpath.training.metrics import SplitMetrics
+from milpath.training.split_metrics import SplitMetrics
 
 # What helps where training diverged; checkpoints are refused from then on, so the last one is good.
 _WAY_OUT = (

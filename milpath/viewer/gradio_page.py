@@ -6,12 +6,12 @@ from typing import Any
 import gradio as gr
 from markupsafe import escape
 
+from milpath.drawing.picture_frame import RESEARCH_USE_ONLY
 from milpath.models.checkpoint import Card
-from milpath.slides.picture_frame import RESEARCH_USE_ONLY
-from milpath.viewer.answer import Analyst
 from milpath.viewer.result_page import render_answer
-from milpath.viewer.upload import UPLOAD_SUFFIXES
-from milpath.viewer.uploads import Uploads
+from milpath.viewer.upload_answer import Analyst
+from milpath.viewer.upload_check import UPLOAD_SUFFIXES
+from milpath.viewer.upload_folder import Uploads
 
 # What a file of a stranger can bring about; anything else is a fault of ours and stands in the log.
 _FAULTS_OF_FILES = (ValueError, OSError)

@@ -7,7 +7,7 @@ from io import BytesIO
 from markupsafe import Markup, escape
 from PIL import Image
 
-from milpath.viewer.answer import Answer
+from milpath.viewer.upload_answer import Answer
 
 _QUALITY = 90
 _ROW = Markup(

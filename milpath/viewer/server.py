@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from milpath.serving.connection_limits import ConnectionLimits
-from milpath.viewer.answer import Analyst
-from milpath.viewer.uploads import Uploads
+from milpath.viewer.upload_answer import Analyst
+from milpath.viewer.upload_folder import Uploads
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SECONDS_BETWEEN_SWEEPS = 30.0

@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.data.bag_store_writer import BagStoreWriter
-from milpath.data.tile_decoding import decode_tile
-from milpath.data.tile_files import open_tile_files
+from milpath.data.sources.tile_decoding import decode_tile
+from milpath.data.sources.tile_files import open_tile_files
+from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.slides.tile_names import natural_key, require_tiles_of_one_slide
-from milpath.viewer.limits import MEBIBYTE, Limits
+from milpath.viewer.upload_limits import MEBIBYTE, Limits
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Enough to say of a picture that is too large for a tile how large it is.

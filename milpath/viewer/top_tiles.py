@@ -3,11 +3,11 @@
 import numpy as np
 from PIL import Image
 
-from milpath.data.bag_store import BagStore
-from milpath.inference import BagPrediction
-from milpath.reports.overlays import positions_of
-from milpath.slides.montage import TileRow, draw_extremes
-from milpath.slides.picture_frame import attention_limits
+from milpath.data.store.bag_store import BagStore
+from milpath.drawing.montage import TileRow, draw_extremes
+from milpath.drawing.picture_frame import attention_limits
+from milpath.inference.overlays import positions_of
+from milpath.inference.predict_bags import BagPrediction
 
 NUM_SHOWN = 4
 

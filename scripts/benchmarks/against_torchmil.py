@@ -14,17 +14,17 @@ import torch
 
 from benchmarks.timing import record, speedup, turns
 from benchmarks.training_loops import make_trainer
-from milpath.data.bag_split import BagSplit
-from milpath.data.bag_store import BagStore
-from milpath.data.bag_store_writer import BagStoreWriter
-from milpath.data.batch_plan import EvaluationPlan, TrainingPlan
-from milpath.data.device_cache import DeviceCache
-from milpath.data.loader import BagLoader
-from milpath.data.preparation import Preparation
+from milpath.data.loading.bag_split import BagSplit
+from milpath.data.loading.batch_plan import EvaluationPlan, TrainingPlan
+from milpath.data.loading.device_cache import DeviceCache
+from milpath.data.loading.loader import BagLoader
+from milpath.data.loading.network_input import Preparation
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.models import AttentionMIL
 from milpath.training import MILClassifier
-from milpath.training.kept_memory import KeptMemory
-from milpath.training.reproducibility import StepSeed
+from milpath.training.memory_callback import KeptMemory
+from milpath.training.step_seed import StepSeed
 
 FEATURES, WIDTH, BATCH_SIZE, EPOCHS = 512, 512, 8, 5
 

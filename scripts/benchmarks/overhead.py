@@ -13,11 +13,11 @@ import torch
 from benchmarks.against_torchmil import FEATURES, write_store
 from benchmarks.timing import turns
 from benchmarks.training_loops import make_trainer, train_step
-from milpath.data.bag_split import BagSplit
-from milpath.data.batch_plan import TrainingPlan
-from milpath.data.device_cache import DeviceCache
-from milpath.data.loader import BagLoader
-from milpath.data.preparation import Preparation
+from milpath.data.loading.bag_split import BagSplit
+from milpath.data.loading.batch_plan import TrainingPlan
+from milpath.data.loading.device_cache import DeviceCache
+from milpath.data.loading.loader import BagLoader
+from milpath.data.loading.network_input import Preparation
 from milpath.models import AttentionMIL
 from milpath.training import MILClassifier
 

@@ -17,11 +17,11 @@ from benchmarks.against_torchmil import FEATURES, WIDTH, write_store
 from benchmarks.article import ArticleNetwork, decode, encode
 from benchmarks.timing import record, speedup, turns
 from benchmarks.training_loops import make_datamodule, train_step
-from milpath.data.bag_store import BagStore
-from milpath.inference import predict_bags
-from milpath.kept_memory import kept_memory
+from milpath.data.store.bag_store import BagStore
+from milpath.inference.predict_bags import predict_bags
 from milpath.models import AttentionMIL
 from milpath.models.packed_linear import pack_linears
+from milpath.records.kept_memory import kept_memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

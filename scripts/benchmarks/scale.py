@@ -13,8 +13,8 @@ import numpy as np
 from benchmarks import memory, streaming
 from benchmarks.against_torchmil import against_torchmil
 from benchmarks.timing import record, speedup, turns
-from milpath.data.bag import Bag, collate_bags
-from milpath.data.batch_plan import TrainingPlan
+from milpath.data.loading.bag import Bag, collate_bags
+from milpath.data.loading.batch_plan import TrainingPlan
 from milpath.models import AttentionMIL
 
 

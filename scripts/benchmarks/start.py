@@ -68,7 +68,7 @@ def make_slide(folder: Path) -> Path:
     from PIL import Image
 
     from milpath.data import SyntheticBags
-    from milpath.data.store_build import open_or_build
+    from milpath.data.store.store_build import open_or_build
     from milpath.models import AttentionMIL, save_network
 
     store = open_or_build(SyntheticBags(num_slides=11, num_tiles=16, tile_size=128), folder / "tissue")

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.timing import record
-from milpath.data.bag_split import BagSplit
-from milpath.data.bag_store import BagStore
-from milpath.data.bag_store_writer import BagStoreWriter
-from milpath.data.batch_plan import TrainingPlan
-from milpath.data.device_cache import DeviceCache
-from milpath.data.loader import BagLoader
-from milpath.data.preparation import Preparation
+from milpath.data.loading.bag_split import BagSplit
+from milpath.data.loading.batch_plan import TrainingPlan
+from milpath.data.loading.device_cache import DeviceCache
+from milpath.data.loading.loader import BagLoader
+from milpath.data.loading.network_input import Preparation
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store_writer import BagStoreWriter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,9 +24,9 @@ import tifffile
 from PIL import Image
 
 from benchmarks.timing import record, seconds_each
-from milpath.data.synthetic import SyntheticBags
-from milpath.slides.reader import open_slide
-from milpath.slides.tiling import cut_darkest
+from milpath.data.sources.synthetic import SyntheticBags
+from milpath.slides.readers.open_slide import open_slide
+from milpath.slides.tile_selection import cut_darkest
 
 JPEG_TILE = 512
 LEVEL2_SHAPE = (2048, 1494)

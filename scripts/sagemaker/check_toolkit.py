@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import loop
 from toolkit_job import SMALL, lay_out, run, start
 
-from milpath.sagemaker.request import metric_definition
-from milpath.sagemaker.serve import Endpoint
+from milpath.sagemaker.endpoint.handlers import Endpoint
+from milpath.sagemaker.jobs.training_request import metric_definition
 
 LONG = [word for word in SMALL if "max_epochs" not in word] + ["trainer.max_epochs=30"]
 TOOLKIT = Path(os.environ["SAGEMAKER_TOOLKIT"])

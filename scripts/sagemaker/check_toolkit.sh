@@ -9,7 +9,7 @@ if [ ! -x "$TOOLKIT/bin/train" ]; then
     "$PYTHON" -m venv "$TOOLKIT"
     "$TOOLKIT/bin/python" -m pip install --quiet --upgrade pip wheel "setuptools<81"
     # The packages that a job pins come in the same versions, or the first job would install them anew.
-    "$PYTHON" -c "from importlib.metadata import version as v; from milpath.sagemaker.source import PINNED
+    "$PYTHON" -c "from importlib.metadata import version as v; from milpath.sagemaker.jobs.source_archive import PINNED
 for name in PINNED: print(f'{name}=={v(name)}')" > "$TOOLKIT/constraints.txt"
     "$TOOLKIT/bin/python" -m pip install --quiet --constraint "$TOOLKIT/constraints.txt" \
         sagemaker-training==5.1.4 sagemaker-pytorch-training==3.0.0 \

@@ -15,7 +15,7 @@ import numpy as np
 from fuzz import post
 from served import wait_for, write_network
 
-from milpath.sagemaker.serve import NETWORK_FILE, Endpoint
+from milpath.sagemaker.endpoint.handlers import NETWORK_FILE, Endpoint
 
 ADDRESS = "http://127.0.0.1:8080"
 

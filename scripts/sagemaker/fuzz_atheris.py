@@ -12,11 +12,11 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 with atheris.instrument_imports(include=["milpath.sagemaker"]):
-    from milpath.sagemaker.bad_request import BadRequestError
-    from milpath.sagemaker.body import CONTENT_TYPES, BodyReader
-    from milpath.sagemaker.form import Form
-    from milpath.sagemaker.limits import Limits
-    from milpath.sagemaker.serve import NETWORK_FILE, Endpoint
+    from milpath.sagemaker.endpoint.bad_request import BadRequestError
+    from milpath.sagemaker.endpoint.handlers import NETWORK_FILE, Endpoint
+    from milpath.sagemaker.endpoint.input_spec import Form
+    from milpath.sagemaker.endpoint.request_body import CONTENT_TYPES, BodyReader
+    from milpath.sagemaker.endpoint.request_limits import Limits
 
 from served import write_network
 

@@ -1,4 +1,4 @@
-"""The server of milpath.sagemaker.app in a process of its own, on loopback, for load and for malformed bodies."""
+"""The server of milpath.sagemaker.serve in a process of its own, on loopback, for load and for malformed bodies."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from milpath.models import AttentionMIL, save_network
-from milpath.sagemaker.artifact import write_model_dir
+from milpath.sagemaker.jobs.model_archive import write_model_dir
 
 
 def write_network(folder: Path, tile_size: int = 128, embedding_dim: int = 512) -> None:
@@ -32,7 +32,7 @@ def write_network(folder: Path, tile_size: int = 128, embedding_dim: int = 512) 
 def served(folder: Path, port: int = 18080, **variables: str):
     """Serve a network; gives address and process id."""
     environment = os.environ | {"SAGEMAKER_BIND_TO_PORT": str(port)} | variables
-    server = subprocess.Popen([sys.executable, "-m", "milpath.sagemaker.app", str(folder)], env=environment)
+    server = subprocess.Popen([sys.executable, "-m", "milpath.sagemaker.serve", str(folder)], env=environment)
     try:
         yield wait_for(f"http://127.0.0.1:{port}", server), server.pid
     finally:

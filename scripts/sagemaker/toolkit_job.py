@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from milpath.sagemaker.configuration import job_overrides
-from milpath.sagemaker.request import training_request
-from milpath.sagemaker.settings import JobSettings
-from milpath.sagemaker.source import write_source
+from milpath.sagemaker.jobs.job_configs import job_overrides
+from milpath.sagemaker.jobs.job_settings import JobSettings
+from milpath.sagemaker.jobs.source_archive import write_source
+from milpath.sagemaker.jobs.training_request import training_request
 
 INSTANCE_TYPE = "ml.p4d.24xlarge"
 # A run of seconds: few small slides, a narrow network without dropout.

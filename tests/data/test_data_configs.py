@@ -8,9 +8,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import milpath.data
-from milpath.build import build_datamodule
-from milpath.configuration import CONFIG_DIR
+from milpath.config.roots import CONFIG_DIR
 from milpath.data import SOURCES, BagDataModule
+from milpath.runs.build import build_datamodule
 
 OPTIONS = {name: value for name, value in inspect.signature(BagDataModule).parameters.items() if name != "source"}
 NAMES = sorted(

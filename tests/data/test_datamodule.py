@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from milpath.data.datamodule import BagDataModule
-from milpath.data.panda_tiles import PandaTiles
-from milpath.data.stored_bags import StoredBags
-from milpath.data.synthetic import SyntheticBags
+from milpath.data.sources.panda_tiles import PandaTiles
+from milpath.data.sources.synthetic import SyntheticBags
+from milpath.data.store.stored_bags import StoredBags
 
 
 @pytest.fixture

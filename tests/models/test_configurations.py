@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from milpath import models
-from milpath.configuration import CONFIG_DIR
+from milpath.config.roots import CONFIG_DIR
 from milpath.models.encoders import ENCODERS, Backbone
 
 

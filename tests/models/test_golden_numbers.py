@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from milpath.models import AttentionMIL
-from milpath.models.task import class_probabilities
+from milpath.targets.task import class_probabilities
 from milpath.training.losses import bag_losses
 
 ORDER = {

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from milpath.data.predictions import Predictions
+from milpath.metrics.evaluated_bags import make_outcomes
+from milpath.records.prediction_table import Predictions
 from milpath.reports.cases import case_table, wrongness
-from milpath.reports.outcomes import make_outcomes
 from milpath.reports.pictures import CasePictures
 
 

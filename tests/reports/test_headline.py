@@ -1,8 +1,8 @@
 import numpy as np
 
+from milpath.metrics.evaluated_bags import make_outcomes
+from milpath.metrics.weighted_metrics import METRICS
 from milpath.reports.headline import in_words, metric_rows
-from milpath.reports.outcomes import make_outcomes
-from milpath.reports.weighted_metrics import METRICS
 
 
 def test_the_sentence_counts_what_was_found_and_what_was_called_in_vain():

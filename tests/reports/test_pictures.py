@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from milpath.data.bag_store import BagStore
-from milpath.data.bag_store_writer import BagStoreWriter
-from milpath.data.predictions import Predictions
-from milpath.reports.overlays import NO_TILE, SlidePicture, draw_bag_overlay, put_together
-from milpath.reports.pictures import draw_cases, draw_run_extremes
-from milpath.slides.picture_frame import content_origin
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.drawing.picture_frame import content_origin
+from milpath.inference.overlays import NO_TILE, SlidePicture, draw_bag_overlay, put_together
+from milpath.inference.sharpest_bags import draw_run_extremes
+from milpath.records.prediction_table import Predictions
+from milpath.reports.pictures import draw_cases
 
 
 def _store(folder, tile_rows, channels=3, size=32):

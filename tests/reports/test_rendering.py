@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milpath.reports.intervals import Interval
+from milpath.metrics.intervals import Interval
 from milpath.reports.rendering import embed, interval, number, percent
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from milpath.data.predictions import Predictions
+from milpath.records.prediction_table import Predictions
 from milpath.reports.run_folder import groups_of, read_fold, read_run
 
 

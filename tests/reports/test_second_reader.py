@@ -1,6 +1,6 @@
 import pytest
 
-from milpath.reports.operating_point import attained, threshold_for_sensitivity
+from milpath.metrics.operating_point import attained, threshold_for_sensitivity
 from milpath.reports.second_reader import second_reader
 
 

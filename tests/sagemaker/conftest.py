@@ -10,7 +10,7 @@ import torch
 from moto import mock_aws
 
 from milpath.models import AttentionMIL, save_network
-from milpath.sagemaker.serve import Endpoint
+from milpath.sagemaker.endpoint.handlers import Endpoint
 from tests.commands import logging_as_before
 from tests.sagemaker.request_bodies import TILE_SIZE
 
@@ -92,7 +92,7 @@ def account(monkeypatch):
         s3 = played.client("s3")
         s3.create_bucket(Bucket="slides", CreateBucketConfiguration={"LocationConstraint": REGION})
         s3.put_object(Bucket="slides", Key="panda/train.csv", Body=b"image_id\n")
-        monkeypatch.setattr("milpath.sagemaker.aws.boto3_session", lambda region: played)
+        monkeypatch.setattr("milpath.sagemaker.jobs.aws_account.boto3_session", lambda region: played)
         yield Account(s3, played.client("sagemaker"), sent, events)
 
 

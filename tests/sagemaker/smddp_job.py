@@ -8,8 +8,8 @@ import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from milpath.sagemaker.environment import num_devices, num_nodes
-from milpath.sagemaker.strategy import choose_strategy
+from milpath.sagemaker.jobs.job_environment import num_devices, num_nodes
+from milpath.sagemaker.jobs.strategy import choose_strategy
 
 
 class Line(LightningModule):

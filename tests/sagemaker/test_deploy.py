@@ -6,7 +6,7 @@ from botocore.exceptions import ClientError
 from botocore.validate import validate_parameters
 
 from milpath.sagemaker import delete, deploy
-from milpath.sagemaker.endpoint_request import DeployConfig, endpoint_requests
+from milpath.sagemaker.jobs.endpoint_request import DeployConfig, endpoint_requests
 from tests.sagemaker.conftest import REGION, ROLE
 
 PLACE = {"role": ROLE, "image": "registry/image:1", "model": "s3://slides/model.tar.gz", "suffix": "1"}

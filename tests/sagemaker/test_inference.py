@@ -3,8 +3,8 @@ import json
 import pytest
 
 from milpath.sagemaker import inference
+from tests.sagemaker.endpoint.test_request_body import BAD
 from tests.sagemaker.request_bodies import npy
-from tests.sagemaker.test_body import BAD
 
 
 class Context:

@@ -5,7 +5,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from milpath.sagemaker import launch
-from milpath.sagemaker.aws import sdk
+from milpath.sagemaker.jobs.aws_account import sdk
 from tests.sagemaker.conftest import REGION, ROLE
 
 SMALL = ["data=synthetic", "data.num_slides=24", "seed=5", "data.stores_dir=${paths.data_dir}/stores"]
@@ -72,7 +72,7 @@ def test_the_source_holds_the_words_of_the_training_alone(account, command, tmp_
         "paths=sagemaker",
         "resume_from=auto",
         "run_name=${oc.env:TRAINING_JOB_NAME,local}",
-        "++callbacks.progress._target_=milpath.sagemaker.epoch_line.EpochLine",
+        "++callbacks.progress._target_=milpath.sagemaker.jobs.epoch_line.EpochLine",
         *SMALL,
     ]
     assert (code / "requirements.txt").read_text().startswith("lightning==")
@@ -135,7 +135,7 @@ def test_what_the_service_refuses_is_one_line(account, command, monkeypatch):
 
 
 def test_dry_run_needs_no_account(command, monkeypatch):
-    monkeypatch.setattr("milpath.sagemaker.aws.boto3_session", None)
+    monkeypatch.setattr("milpath.sagemaker.jobs.aws_account.boto3_session", None)
     monkeypatch.delenv("AWS_REGION", raising=False)
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     status, _, errors = command(launch, *SMALL, *GIVEN, "dry_run=true")

@@ -1,7 +1,7 @@
 from starlette.testclient import TestClient
 
-from milpath.sagemaker.app import create_app
-from milpath.sagemaker.artifact import write_model_dir
+from milpath.sagemaker.jobs.model_archive import write_model_dir
+from milpath.sagemaker.serve import create_app
 from tests.sagemaker.malformed import malformed
 
 

@@ -11,10 +11,10 @@ from hydra import compose, initialize_config_dir
 from starlette.types import ASGIApp
 
 from milpath import evaluate, train
-from milpath.configuration import CONFIG_DIR
-from milpath.data.predictions import read_predictions
+from milpath.config.roots import CONFIG_DIR
+from milpath.records.prediction_table import read_predictions
 from milpath.sagemaker import package, score
-from milpath.sagemaker.app import create_app
+from milpath.sagemaker.serve import create_app
 from tests.commands import SMALL_RUN
 
 # What Lightning says of itself with this torch, and of small data.

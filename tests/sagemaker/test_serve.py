@@ -1,140 +1,280 @@
-import io
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import torch
+from starlette.testclient import TestClient
 
-from milpath.models import load_network
-from milpath.models.task import class_probabilities
-from milpath.sagemaker import inference, serve
-from milpath.sagemaker.bad_request import BadRequestError
-from milpath.sagemaker.serve import Endpoint
-from tests.sagemaker.request_bodies import npy, png, zipped
+from milpath.sagemaker.endpoint.handlers import Endpoint
+from milpath.sagemaker.jobs.model_archive import write_model_dir
+from milpath.sagemaker.serve import create_app, main
+from milpath.serving.connection_limits import ConnectionLimits
+from tests.sagemaker.endpoint.test_request_body import BAD
+from tests.sagemaker.request_bodies import npy
+from tests.slow_clients import HALF_BODY, SlowClients, ask, free_port, serving
 
-NPY = "application/x-npy"
+NPY = {"content-type": "application/x-npy"}
+
+
+@pytest.fixture(scope="module")
+def model_dir(network_path, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    write_model_dir(network_path, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(model_dir):
+    with TestClient(create_app(model_dir), raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_ping_says_200_only_when_the_network_is_loaded(model_dir, tiles):
+    app = create_app(model_dir)
+    before = TestClient(app)
+    assert before.get("/ping").status_code == 503
+    assert before.post("/invocations", content=npy(tiles), headers=NPY).status_code == 503
+    with TestClient(app) as started:
+        assert started.get("/ping").status_code == 200
+    assert before.get("/ping").status_code == 503
+
+
+def test_a_server_without_a_network_does_not_start(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"network.pt is missing"), TestClient(create_app(tmp_path)):
+        pass
+
+
+def test_the_answer_is_the_endpoints(client, endpoint, tiles):
+    answer = client.post("/invocations", content=npy(tiles), headers=NPY)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.content == endpoint.answer(npy(tiles), "application/x-npy")[0]
+    answer = client.post("/invocations", content=npy(tiles), headers=NPY | {"accept": "application/x-npz"})
+    assert answer.headers["content-type"] == "application/x-npz"
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_body_gets_its_status_and_one_line(client, kind):
+    body, content_type, status, message = BAD[kind]
+    answer = client.post("/invocations", content=body, headers={"content-type": content_type})
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    if kind != "50 MB" and kind != "too long":
+        assert message in error
+    assert "\n" not in error
+    assert "Traceback" not in error
+
+
+def test_nothing_else_is_served(client):
+    assert client.get("/docs").status_code == 404
+    assert client.get("/openapi.json").status_code == 404
+    assert client.get("/invocations").status_code == 405
+
+
+@pytest.fixture(scope="module")
+def address(model_dir):
+    """The real server on loopback."""
+    with serving(create_app(model_dir), ConnectionLimits()) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def post(address, body, headers):
+    request = urllib.request.Request(f"{address}/invocations", data=body, headers=headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+def test_many_clients_at_a_time_get_their_own_answers(address, endpoint, tiles):
+    bodies = [npy(tiles[: 1 + number % 5]) for number in range(24)]
+    found = [None] * len(bodies)
+
+    def ask(number):
+        found[number] = post(address, bodies[number], NPY)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(bodies))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for number, body in enumerate(bodies):
+        assert found[number] == json.loads(endpoint.answer(body, "application/x-npy")[0])
+
+
+def test_a_client_that_leaves_in_the_middle_harms_nobody(address, tiles):
+    host, _, port = address.removeprefix("http://").partition(":")
+    for _ in range(3):
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(b"POST /invocations HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nabc")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
+        assert b" 400 " in connection.recv(1000)
+    assert len(post(address, npy(tiles), NPY)["predictions"]) == 1
+
+
+def test_a_body_that_announces_less_than_it_is_long_is_cut_off_by_the_limit(address):
+    request = urllib.request.Request(f"{address}/invocations", data=bytes(7_000_000), headers=NPY)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=30)
+    assert caught.value.code == 413
+    assert "send an s3_uri" in json.loads(caught.value.read())["error"]
+    assert np.isfinite(caught.value.code)
+
+
+class Held:
+    """An endpoint whose computations wait until they are let go, and are counted."""
+
+    def __init__(self, monkeypatch):
+        self.go, self.bodies = threading.Event(), []
+        answer = Endpoint.answer
+
+        def held(endpoint, body, *words):
+            self.bodies.append(body)
+            assert self.go.wait(30)
+            return answer(endpoint, body, *words)
+
+        monkeypatch.setattr(Endpoint, "answer", held)
+
+    def wait_for(self, count):
+        deadline = time.monotonic() + 10
+        while len(self.bodies) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(self.bodies) == count
 
 
 @pytest.fixture
-def expected(network, tiles):
-    """What the network says of the bag, computed without the endpoint: the card's temperature is 2."""
-    with torch.no_grad():
-        output = network(torch.from_numpy(tiles).permute(0, 3, 1, 2)[None] / 255)
-    return class_probabilities(output.logits, "binary", 2.0)[0].numpy(), output.attention[0].numpy()
+def held(monkeypatch):
+    held = Held(monkeypatch)
+    yield held
+    held.go.set()
 
 
-def test_the_answer_is_what_the_network_says(endpoint, tiles, expected):
-    body, kind = endpoint.answer(npy(tiles), NPY)
-    assert kind == "application/json"
-    content = json.loads(body)
-    assert content["class_names"] == ["benign", "malignant"]
-    (prediction,) = content["predictions"]
-    assert list(prediction["probabilities"].values()) == pytest.approx(expected[0], abs=1e-6)
-    assert prediction["attention"] == pytest.approx(expected[1], abs=1e-6)
-    assert prediction["threshold"] == 0.4
-    assert prediction["label"] == ("malignant" if expected[0][1] >= 0.4 else "benign")
-    assert prediction["deferred"] == bool(expected[0].max() < 0.6)
+def test_two_hundred_slow_clients_take_nothing_from_others(model_dir, endpoint, tiles):
+    limits = ConnectionLimits(header_seconds=4, body_seconds=4)
+    expected = endpoint.answer(npy(tiles), "application/x-npy")
+    with serving(create_app(model_dir), limits) as port, SlowClients(port, 200) as slow:
+        times = []
+        for _ in range(10):
+            started = time.monotonic()
+            assert ask(port) == (200, b"")
+            times.append(time.monotonic() - started)
+            assert ask(port, "/invocations", npy(tiles), content_type="application/x-npy") == (200, expected[0])
+        assert max(times) < 2, "SageMaker waits two seconds"
+        assert slow.held() <= limits.max_connections
+        assert slow.wait_until_ended(20) < 20
+        assert ask(port) == (200, b"")
 
 
-def test_an_npz_holds_the_same_numbers(endpoint, tiles):
-    bags = npy(np.stack([tiles, tiles[::-1]]))
-    body, kind = endpoint.answer(bags, NPY, "application/x-npz")
-    assert kind == "application/x-npz"
-    arrays = np.load(io.BytesIO(body), allow_pickle=False)
-    predictions = json.loads(endpoint.answer(bags, NPY)[0])["predictions"]
-    for row, prediction in enumerate(predictions):
-        assert arrays["probabilities"][row] == pytest.approx(list(prediction["probabilities"].values()))
-        assert arrays["attention"][row] == pytest.approx(prediction["attention"])
-        assert arrays["class_names"][arrays["label"][row]] == prediction["label"]
-        assert arrays["deferred"][row] == prediction["deferred"]
-    assert arrays["num_tiles"].tolist() == [5, 5]
-    assert arrays["threshold"] == 0.4
+def test_ping_is_answered_while_the_queue_is_full_and_one_request_more_is_told_when_to_come(model_dir, tiles, held):
+    app = create_app(model_dir, max_waiting=2)
+    with serving(app, ConnectionLimits()) as port, ThreadPoolExecutor(3) as clients:
+        asked = [clients.submit(ask, port, "/invocations", npy(tiles), 30, content_type="application/x-npy")]
+        held.wait_for(1)
+        asked += [
+            clients.submit(ask, port, "/invocations", npy(tiles), 30, content_type="application/x-npy")
+            for _ in range(2)
+        ]
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", npy(tiles), NPY)
+        time.sleep(0.5)  # for the two others to have come
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=5)
+        assert caught.value.code == 503
+        assert int(caught.value.headers["retry-after"]) >= 1
+        assert json.loads(caught.value.read())["error"].startswith("2 requests wait already; ask again in ")
+        assert ask(port, timeout=2) == (200, b"")
+        held.go.set()
+        assert [each.result(30)[0] for each in asked] == [200] * 3
+        assert ask(port, "/invocations", npy(tiles), content_type="application/x-npy")[0] == 200
 
 
-def test_bags_of_different_lengths_are_padded_in_an_npz_only(endpoint, tiles):
-    content = {"bags": [{"npy": base64_of(tiles)}, {"npy": base64_of(tiles[:2])}]}
-    body, _ = endpoint.answer(json.dumps(content).encode(), "application/json", "application/x-npz")
-    arrays = np.load(io.BytesIO(body), allow_pickle=False)
-    assert arrays["num_tiles"].tolist() == [5, 2]
-    np.testing.assert_allclose(arrays["attention"].sum(1), 1, atol=1e-6)
-    assert (arrays["attention"][1, 2:] == 0).all()
+def test_a_request_whose_client_has_left_is_not_computed(model_dir, tiles, held):
+    with serving(create_app(model_dir), ConnectionLimits()) as port, ThreadPoolExecutor(1) as clients:
+        first = clients.submit(ask, port, "/invocations", npy(tiles), 30, content_type="application/x-npy")
+        held.wait_for(1)
+        for count in range(1, 5):
+            body = npy(tiles[:count])
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                head = f"POST /invocations HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-npy\r\ncontent-length: {len(body)}"
+                connection.sendall(head.encode() + b"\r\n\r\n" + body)
+                time.sleep(0.1)
+        time.sleep(0.2)
+        held.go.set()
+        assert first.result(30)[0] == 200
+        assert ask(port, "/invocations", npy(tiles), content_type="application/x-npy")[0] == 200
+    assert held.bodies == [npy(tiles), npy(tiles)]
 
 
-def base64_of(array):
-    import base64
-
-    return base64.b64encode(npy(array)).decode()
-
-
-def test_tiles_are_named_as_they_came(endpoint, tiles):
-    files = {f"slide_{number}.png": png(tile) for number, tile in enumerate(tiles)}
-    prediction = json.loads(endpoint.answer(zipped(files), "application/zip")[0])["predictions"][0]
-    assert prediction["tiles"] == list(files)
-    assert len(prediction["attention"]) == len(files)
-
-
-def test_tiles_of_a_slide_image_come_with_their_place(endpoint):
-    image = np.random.default_rng(0).integers(0, 256, (70, 64, 3), dtype=np.uint8)
-    prediction = json.loads(endpoint.answer(png(image), "image/png")[0])["predictions"][0]
-    assert len(prediction["corners"]) == len(prediction["attention"]) == 4
-    assert "tiles" not in prediction
+def test_told_to_end_a_request_that_takes_too_long_is_told_to_ask_again(model_dir, tiles, held):
+    with ThreadPoolExecutor(2) as clients:
+        with serving(create_app(model_dir), ConnectionLimits(end_seconds=1)) as port:
+            asked = [
+                clients.submit(ask, port, "/invocations", npy(tiles), 30, content_type="application/x-npy")
+                for _ in range(2)
+            ]
+            held.wait_for(1)
+            time.sleep(0.3)
+        for each in asked:
+            status, body = each.result(10)
+            assert (status, json.loads(body)) == (503, {"error": "the server ends; ask again"})
 
 
-@pytest.mark.parametrize("accept", ["", "*/*", "application/json", "text/html, application/*;q=0.8"])
-def test_json_is_the_answer_unless_asked_otherwise(endpoint, tiles, accept):
-    assert endpoint.answer(npy(tiles), NPY, accept)[1] == "application/json"
+def _wait_for(port, process, errors):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            return ask(port, timeout=2)[0]
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(errors.read_text())
 
 
-def test_an_answer_that_cannot_be_written_is_refused(endpoint, tiles):
-    with pytest.raises(BadRequestError, match="not 'text/html'") as caught:
-        endpoint.answer(npy(tiles), NPY, "text/html")
-    assert caught.value.status == 406
+def test_the_command_takes_host_and_port_and_ends_in_time_with_slow_bodies_in_hand(model_dir, tmp_path):
+    port, errors = free_port(), tmp_path / "errors.txt"
+    words = ["serve", str(model_dir), "host=127.0.0.1", f"port={port}"]
+    with errors.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "milpath.sagemaker.serve", *words],
+            env=os.environ | {"SAGEMAKER_BIND_TO_PORT": "1"}, stderr=file,
+        )  # fmt: skip
+    try:
+        assert _wait_for(port, process, errors) == 200
+        with SlowClients(port, 5, (HALF_BODY,)):
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            started = time.monotonic()
+            assert process.wait(30) == 0
+            assert time.monotonic() - started < 15
+    finally:
+        process.kill()
+        process.wait()
+    assert f"http://127.0.0.1:{port}" in errors.read_text()
+    assert "Traceback" not in errors.read_text()
 
 
-def test_a_long_bag_needs_no_more_memory_than_a_short_one(endpoint, network, tiles):
-    long = np.concatenate([tiles] * 30)
-    calls = []
-    hook = endpoint.network.tile_encoder.network.register_forward_pre_hook(
-        lambda _, inputs: calls.append(len(inputs[0]))
-    )
-    body, _ = endpoint.answer(npy(long), NPY)
-    hook.remove()
-    assert calls == [64, 64, 22]
-    with torch.no_grad():
-        output = network(torch.from_numpy(long).permute(0, 3, 1, 2)[None] / 255)
-    attention = json.loads(body)["predictions"][0]["attention"]
-    assert attention == pytest.approx(output.attention[0].tolist(), abs=1e-6)
-
-
-def test_three_classes_have_no_threshold(feature_path):
-    features = np.random.default_rng(0).normal(size=(4, 5))
-    endpoint = Endpoint(feature_path)
-    prediction = json.loads(endpoint.answer(npy(features), NPY)[0])["predictions"][0]
-    with torch.no_grad():
-        logits = load_network(feature_path)(torch.from_numpy(features).float()[None]).logits
-    assert list(prediction["probabilities"].values()) == pytest.approx(logits.softmax(1)[0].tolist(), abs=1e-6)
-    assert prediction["threshold"] is None
-    assert prediction["label"] == "abc"[int(logits.argmax())]
-    assert prediction["deferred"] is False
-
-
-def test_an_answer_that_is_no_number_is_refused(feature_path):
-    endpoint = Endpoint(feature_path)
-    for parameter in endpoint.network.parameters():
-        parameter.data.mul_(1e3)
-    with pytest.raises(BadRequestError, match="no finite answer"):
-        endpoint.answer(npy(np.full((3, 5), 3e38, np.float32)), NPY)
-
-
-def test_the_four_functions_of_the_toolkit_do_the_same(network_path, endpoint, tiles):
-    loaded = serve.model_fn(str(network_path.parent))
-    data = serve.input_fn(npy(tiles), NPY)
-    assert serve.output_fn(serve.predict_fn(data, loaded), "*/*") == endpoint.answer(npy(tiles), NPY)
-    text = json.dumps({"npy": base64_of(tiles)})
-    data = serve.input_fn(text, "application/json")
-    assert serve.output_fn(serve.predict_fn(data, loaded), "*/*") == endpoint.answer(npy(tiles), NPY)
-
-
-def test_a_folder_without_a_network_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"network.pt is missing; write model.tar.gz with: python -m"):
-        inference.model_fn(str(tmp_path))
+@pytest.mark.parametrize(
+    ("words", "variables", "expected"),
+    [
+        (["port=http"], {}, "argument --port: invalid int value: 'http'"),
+        ([], {"SAGEMAKER_BIND_TO_PORT": "http"}, "argument --port: invalid int value: 'http'"),
+        ([], {"MILPATH_HEADER_SECONDS": "-1"}, "MILPATH_HEADER_SECONDS=-1 must be a number above 0"),
+        ([], {"MILPATH_MAX_WAITING": "1.5"}, "MILPATH_MAX_WAITING=1.5 must be a whole number above 0"),
+        ([], {"MILPATH_MAX_CONNECTIONS": "32"}, "MILPATH_MAX_CONNECTIONS=32 must be at least 8 more than MILPATH_MAX_WAITING=32"),
+    ],
+)  # fmt: skip
+def test_a_mistake_of_the_command_is_said(words, variables, expected, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["app", *words])
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    said = capsys.readouterr().err + str(caught.value)
+    assert expected in said
+    assert caught.value.code != 0

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from milpath.sagemaker import tune
-from milpath.sagemaker.hyperparameters import overrides_of
-from milpath.sagemaker.tuning import read_ranges
+from milpath.sagemaker.jobs.hyperparameters import overrides_of
+from milpath.sagemaker.jobs.tuning_ranges import read_ranges
 from tests.sagemaker.conftest import ROLE
 
 GIVEN = [

@@ -11,8 +11,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from milpath.slides.cutting import cut_slide
-from milpath.slides.options import TileOptions
+from milpath.slides.cut_slide import cut_slide
+from milpath.slides.tiling_options import TileOptions
 
 NUM_DAMAGES = 1000
 LONGEST_SECONDS = 20

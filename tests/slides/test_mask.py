@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from milpath.slides.cutting import choose_places
+from milpath.slides.cut_slide import choose_places
 from milpath.slides.mask import label_tiles
-from milpath.slides.options import TileOptions
-from milpath.slides.reader import open_slide
-from milpath.slides.tiling import cut_darkest
-from milpath.slides.view import view_slide
+from milpath.slides.readers.open_slide import open_slide
+from milpath.slides.slide_view import view_slide
+from milpath.slides.tile_selection import cut_darkest
+from milpath.slides.tiling_options import TileOptions
 from tests.pyramids import level2, tissue, write_pyramid
 
 SLIDE = "0018ae58b01bdadc8e347995b69f99aa"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from milpath.slides.options import TileOptions
-from milpath.slides.slide_job import SlideJob
-from milpath.slides.worker_pool import cut_slides
+from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.slide_job import SlideJob
+from milpath.tiling.worker_pool import cut_slides
 from tests.pyramids import tissue, write_pyramid
 
 WIDTH, HEIGHT, PIECE = 100_000, 80_000, 512
@@ -58,7 +58,7 @@ def test_a_giant_slide_takes_no_more_memory_than_its_blocks(giant, tmp_path, opt
 
 def test_slides_need_neither_torch_nor_tables():
     """What a worker imports is what each of many workers holds."""
-    code = "import sys, milpath.slides.worker; print(*sys.modules)"
+    code = "import sys, milpath.tiling.worker; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not {"torch", "pandas", "lightning", "hydra", "openslide", "sklearn", "scipy"} & set(modules)
 

@@ -3,8 +3,8 @@ import pytest
 from skimage.color import rgb2hsv
 from skimage.filters import threshold_otsu
 
-from milpath.slides.cutting import cut_slide
-from milpath.slides.options import TileOptions
+from milpath.slides.cut_slide import cut_slide
+from milpath.slides.tiling_options import TileOptions
 from milpath.slides.tissue import otsu_threshold, saturation
 from tests.pyramids import level2, tissue, write_pyramid
 

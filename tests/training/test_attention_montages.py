@@ -6,12 +6,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from milpath.data import SyntheticBags
-from milpath.data.bag_store_writer import BagStoreWriter
 from milpath.data.datamodule import BagDataModule
-from milpath.data.stored_bags import StoredBags
+from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.data.store.stored_bags import StoredBags
+from milpath.drawing.picture_frame import colours_of
 from milpath.models import AttentionMIL
-from milpath.protocol import compose_training
-from milpath.slides.picture_frame import colours_of
+from milpath.search.cross_validation import compose_training
 from milpath.train import run
 from milpath.training.attention_montages import AttentionMontages, choose_bags, in_words
 from milpath.training.classifier import MILClassifier

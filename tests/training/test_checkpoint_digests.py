@@ -8,10 +8,10 @@ import torch
 from lightning.pytorch import Trainer
 
 from milpath.data import BagDataModule, StoredBags
-from milpath.data.bag_store_writer import BagStoreWriter
+from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.models import AttentionMIL, load_network
+from milpath.runs.resume import require_trainer_state
 from milpath.training import MILClassifier
-from milpath.training.resume import require_trainer_state
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(LeafSpec|does not have many workers)")
 

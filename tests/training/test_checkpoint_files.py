@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import OmegaConf
 
-from milpath.build import build_trainer
+from milpath.runs.build import build_trainer
 from milpath.training.checkpoint_files import AtomicCheckpointIO
 
 CONTENT = {"weights": torch.zeros(100_000)}

@@ -5,8 +5,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from milpath.configuration import CONFIG_DIR
-from milpath.data.bag import Bag, BagBatch, collate_bags
+from milpath.config.roots import CONFIG_DIR
+from milpath.data.loading.bag import Bag, BagBatch, collate_bags
 from milpath.models import DSMIL, AttentionMIL
 from milpath.training import MILClassifier
 from milpath.training.auxiliary_losses import max_instance_loss

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.commands import here
-from tests.training.test_resume import FEATURES, write_features
+from tests.runs.test_resume import FEATURES, write_features
 
 SWEEP = [
     "-m", *[word for word in FEATURES if not word.startswith("logger")], "logger=[csv,wandb]", "logger.wandb.offline=true",

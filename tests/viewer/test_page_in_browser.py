@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
-from milpath.slides.picture_frame import RESEARCH_USE_ONLY
+from milpath.drawing.picture_frame import RESEARCH_USE_ONLY
 from tests.browser import DESKTOP, PHONE, axe_source, chromium, violations
 from tests.conftest import REPOSITORY
 from tests.pyramids import tissue, write_pyramid

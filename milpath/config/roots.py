@@ -1,0 +1,153 @@
+"""Where the configuration lives and which keys each command has at its root."""
+
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+_PACKAGE_DIR = Path(__file__).resolve().parents[1]
+# A wheel carries the files inside the package; a checkout keeps them where a reader looks first, beside it.
+CONFIG_DIR = next(path for path in (_PACKAGE_DIR / "configs", _PACKAGE_DIR.parent / "configs") if path.is_dir())
+
+
+@dataclass
+class Decision:
+    """How the operating point is chosen on the validation split; nothing here ever sees the test split."""
+
+    sensitivity: float | None = None
+    calibrate: bool = False
+    defer_fraction: float = 0.1
+
+
+@dataclass
+class TrainConfig:
+    """Root keys of `python -m milpath.train`: a typo at the root is an error before any work is done."""
+
+    data: Any = MISSING
+    model: Any = MISSING
+    optimizer: Any = MISSING
+    scheduler: Any = None
+    auxiliary_loss: Any = None
+    trainer: Any = MISSING
+    callbacks: Any = None
+    logger: Any = None
+    profiler: Any = None
+    paths: Any = MISSING
+    sagemaker: Any = None
+    run_name: str = MISSING
+    seed: int = 0
+    resume_from: str | None = None
+    class_weights: str = "none"
+    monitor: str = "val/auroc"
+    monitor_mode: str = "max"
+    compile: bool = False
+    test: bool = True
+    report: bool = True
+    decision: Decision = field(default_factory=Decision)
+
+
+@dataclass
+class EvaluateConfig:
+    """Root keys of `python -m milpath.evaluate`."""
+
+    checkpoint: str = MISSING
+    data: Any = None
+    splits: list[str] = field(default_factory=lambda: ["val", "test"])
+    trainer: Any = MISSING
+    paths: Any = MISSING
+    run_name: str = MISSING
+    seed: int = 0
+    report: bool = True
+    overwrite: bool = False
+
+
+@dataclass
+class PredictConfig:
+    """Root keys of `python -m milpath.predict`."""
+
+    checkpoint: str = MISSING
+    slides: str = MISSING
+    output: str = MISSING
+    batch_size: int | None = None
+    device: str = "auto"
+    pictures: bool = True
+    alpha: float = 0.6
+    colour_map: str = "viridis"
+    dense: float | None = None
+    labels: str | None = None
+    masks: str | None = None
+    num_workers: int | None = None
+    verify: bool = True
+    on_error: str = "fail"
+    overwrite: bool = False
+
+
+@dataclass
+class AppConfig:
+    """Root keys of `python -m milpath.app`."""
+
+    checkpoint: str = MISSING
+    host: str = "127.0.0.1"
+    port: int = 7860
+    device: str = "auto"
+    max_upload_mb: int = 2048
+    max_tiles: int = 4096
+    max_seconds: float = 600.0
+    max_waiting: int = 8
+    forget_after_minutes: float = 30.0
+    temporary_dir: str | None = None
+
+
+@dataclass
+class TileConfig:
+    """Root keys of `python -m milpath.tile`."""
+
+    slides: str = MISSING
+    output: str = MISSING
+    labels: str | None = None
+    masks: str | None = None
+    method: str = "darkest"
+    num_tiles: int | None = 16
+    tile_size: int = 128
+    level: int = -1
+    microns_per_pixel: float | None = None
+    overlap: int = 0
+    min_tissue: float = 0.1
+    slide_microns_per_pixel: float | None = None
+    num_workers: int | None = None
+    write_png: bool = False
+    on_error: str = "fail"
+    overwrite: bool = False
+    shard: str | None = None
+    max_seconds: float | None = 3600.0
+
+
+@dataclass
+class TableConfig(TrainConfig):
+    """Root keys of `python -m milpath.table`: those of training, and which trainings there are."""
+
+    output: str = MISSING
+    methods: list[str] = field(default_factory=list)
+    folds: int = 10
+    repeats: int = 5
+    metric: str | None = None
+    published: Any = None
+    search: Any = None
+    jobs: int = 1
+    on_error: str = "fail"
+
+
+_store = ConfigStore.instance()
+_store.store(name="train_schema", node=TrainConfig)
+_store.store(name="evaluate_schema", node=EvaluateConfig)
+_store.store(name="predict_schema", node=PredictConfig)
+_store.store(name="app_schema", node=AppConfig)
+_store.store(name="tile_schema", node=TileConfig)
+_store.store(name="table_schema", node=TableConfig)
+
+# Without the extra `sweep` there is no such option, and Hydra would not say what to install: the search does.
+if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
+    _store.store(group="hydra/sweeper", name="optuna", node={"_target_": "milpath[sweep]"})

@@ -1,0 +1,113 @@
+"""Bags of features that an encoder computed before, one file a slide."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from milpath.data.loading.threads import map_in_threads
+from milpath.data.sources.feature_check import require_finite
+from milpath.data.sources.feature_files import SUFFIXES, SlideFeatures, read_features
+from milpath.data.splits.label_matching import check_on_mismatch, match_bags
+from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.records.label_table import labelled_bags, read_table
+
+# CLAM writes h5_files (with coordinates) beside pt_files (without).
+_FOLDERS = ("", "h5_files", "pt_files")
+_DTYPES = ("float16", "float32")
+
+
+class FeatureBags:
+    """Features of slides as TRIDENT and CLAM write them.
+
+    Args:
+        path: Folder with `{slide_id}.h5` or `{slide_id}.pt`, or one with `h5_files` or `pt_files` in it; `.h5` goes first.
+        labels: CSV with `slide_id` (or `image_id`, `bag_id`) and the columns of the target.
+        dtype: "float32" or "float16" (half the disk) in the bag store.
+        on_mismatch: What to do about rows without a file and files without a row: "error" or "skip".
+    """
+
+    def __init__(
+        self, path: str | Path, labels: str | Path, dtype: str = "float32", on_mismatch: str = "error"
+    ) -> None:
+        if dtype not in _DTYPES:
+            raise ValueError(f"data.dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}")
+        self.path = Path(path)
+        self.labels = Path(labels)
+        self.dtype = dtype
+        self.on_mismatch = check_on_mismatch(on_mismatch)
+
+    def describe(self) -> dict[str, Any]:
+        """Return names, sizes and times of change of the files and a hash of the labels.
+
+        Raises:
+            FileNotFoundError: If there are no features or no labels.
+        """
+        files = self._files()
+        if not self.labels.is_file():
+            raise FileNotFoundError(f"no label table at {self.labels}; give data.labels=CSV with slide_id and label")
+        rows = [(name, path.stat().st_size, path.stat().st_mtime_ns) for name, path in sorted(files.items())]
+        return {
+            "files": hashlib.sha256(repr(rows).encode()).hexdigest(),
+            "labels": hashlib.sha256(self.labels.read_bytes()).hexdigest(),
+            "dtype": self.dtype,
+            "on_mismatch": self.on_mismatch,
+        }
+
+    def write(self, writer: BagStoreWriter) -> None:
+        """Write the features of every slide into a store, with the memory of a few of them.
+
+        Raises:
+            ValueError: If a file is not what it should be, a value is no number, or slides differ in width.
+        """
+        files = self._files()
+        table = match_bags(
+            read_table(self.labels, what="label table"), files,
+            labels=self.labels, data=self.path, what="features", on_mismatch=self.on_mismatch,
+        )  # fmt: skip
+        writer.expected_bags = len(table)
+        slides = map_in_threads(read_features, [files[bag_id] for bag_id in table["bag_id"]])
+        width = 0
+        with_coords = None
+        for (bag_id, labels), slide in zip(labelled_bags(table), slides, strict=True):
+            width = width or slide.features.shape[1]
+            if slide.features.shape[1] != width:
+                raise ValueError(
+                    f"features of {bag_id!r} have {slide.features.shape[1]} columns, those of the slides before {width}; "
+                    f"all slides in {self.path} must come from one encoder"
+                )
+            with np.errstate(over="ignore"):  # what the type cannot hold is named below
+                features = slide.features.astype(self.dtype)
+            require_finite(features, bag_id, files[bag_id])
+            # Coordinates are written if every slide has them: a table cannot know them of some.
+            with_coords = slide.coords is not None if with_coords is None else with_coords
+            if with_coords and slide.coords is None:
+                raise ValueError(
+                    f"{files[bag_id]} has no dataset 'coords', but the slides before have; write it, or none"
+                )
+            writer.add(bag_id, features, labels, _tile_rows(slide) if with_coords else None)
+            if slide.tile_size is not None:
+                writer.extra.setdefault("tiling", {"rule": "features", "tile_size_level0": slide.tile_size})
+
+    def _files(self) -> dict[str, Path]:
+        """Return the file of each slide."""
+        found: dict[str, Path] = {}
+        for folder in [self.path / name for name in _FOLDERS]:
+            if not folder.is_dir():
+                continue
+            for suffix in SUFFIXES:
+                for path in sorted(folder.glob(f"*{suffix}")):
+                    found.setdefault(path.stem, path)
+        if not found:
+            raise FileNotFoundError(
+                f"no .h5 or .pt files at {self.path}; give data.path=FOLDER with one file of features a slide, "
+                "as TRIDENT or CLAM write them"
+            )
+        return found
+
+
+def _tile_rows(slide: SlideFeatures) -> dict[str, np.ndarray]:
+    """Return the columns of tiles.csv."""
+    assert slide.coords is not None
+    return {"x": slide.coords[:, 0], "y": slide.coords[:, 1], "level": np.zeros(len(slide.coords), np.int64)}

@@ -1,0 +1,126 @@
+"""Plain images (PNG, JPEG, TIFF) cut into tiles, one bag an image."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from milpath.data.loading.threads import map_in_threads
+from milpath.data.splits.label_matching import check_on_mismatch, match_bags
+from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.records.label_table import labelled_bags, read_table
+from milpath.slides.tile_names import folded, require_no_twins
+from milpath.slides.tile_selection import Tiles, cut_darkest, cut_grid
+
+RULES = ("darkest", "grid")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+
+class ImageTiles:
+    """Images of a folder, cut into tiles.
+
+    Args:
+        path: Folder with the label table and the images.
+        images: Folder of the images in `path`: `{image_id}.png`, `.jpg`, `.jpeg`, `.tif` or `.tiff`.
+        labels: Label table in `path`, with `image_id` and the columns of the target.
+        rule: "darkest" keeps the `num_tiles` tiles with the lowest pixel sum, as PANDA's tile set does, and fills up
+            with white; "grid" keeps every tile, row by row.
+        num_tiles: Tiles of a bag under "darkest".
+        tile_size: Width and height of a tile in pixels. Images are padded with white to a multiple of it.
+        on_mismatch: What to do about labels without an image and images without a label: "error" or "skip".
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        images: str = "images",
+        labels: str = "labels.csv",
+        rule: str = "darkest",
+        num_tiles: int = 16,
+        tile_size: int = 128,
+        on_mismatch: str = "error",
+    ) -> None:
+        if rule not in RULES:
+            raise ValueError(f"data.rule is {rule!r}; it must be one of {', '.join(RULES)}")
+        self.path = Path(path)
+        self.images = images
+        self.labels = labels
+        self.rule = rule
+        self.num_tiles = num_tiles
+        self.tile_size = tile_size
+        self.on_mismatch = check_on_mismatch(on_mismatch)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the parameters and hashes of images and labels.
+
+        Raises:
+            FileNotFoundError: If the folder or an image is not there.
+        """
+        paths = self._image_paths()
+        content = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
+        return {
+            "images": hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest(),
+            "labels": hashlib.sha256((self.path / self.labels).read_bytes()).hexdigest(),
+            "rule": self.rule,
+            "num_tiles": self.num_tiles if self.rule == "darkest" else None,
+            "tile_size": self.tile_size,
+        }
+
+    def write(self, writer: BagStoreWriter) -> None:
+        """Cut every image into a store.
+
+        Raises:
+            ValueError: If a file is no image.
+        """
+        paths = self._image_paths()
+        table = read_table(self.path / self.labels).sort_values("bag_id", kind="stable")
+        table = table[table["bag_id"].isin(paths)]
+        writer.expected_bags = len(table)
+        writer.extra["tiling"] = {"rule": self.rule, "tile_size": self.tile_size} | (
+            {"num_tiles": self.num_tiles} if self.rule == "darkest" else {}
+        )
+        bags = map_in_threads(self._cut, [paths[bag_id] for bag_id in table["bag_id"]])
+        for (bag_id, labels), tiles in zip(labelled_bags(table), bags, strict=True):
+            rows = {"x": tiles.x, "y": tiles.y, "level": np.zeros(len(tiles.x), np.int64)}
+            writer.add(bag_id, tiles.pixels, labels, rows)
+
+    def _cut(self, path: Path) -> Tiles:
+        """Return the tiles of an image."""
+        image = read_image(path)
+        if self.rule == "grid":
+            return cut_grid(image, self.tile_size)
+        return cut_darkest(image, self.tile_size, self.num_tiles)
+
+    def _image_paths(self) -> dict[str, Path]:
+        """Return the file of each image that the table names."""
+        folder = self.path / self.images
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"no images at {folder}; data.path={self.path} must hold {self.images}/ and {self.labels} with the "
+                "columns image_id and label"
+            )
+        table = read_table(self.path / self.labels, what="label table")
+        paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES]
+        require_no_twins([path.name for path in paths], [folded(path.stem) for path in paths], str(folder))
+        found = {path.stem: path for path in paths}
+        match_bags(
+            table, found, labels=self.path / self.labels, data=folder, what="image", on_mismatch=self.on_mismatch
+        )
+        return {name: found[name] for name in table["bag_id"] if name in found}
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Return an image as uint8 RGB.
+
+    Raises:
+        ValueError: If it is no image, a damaged one, or so large that Pillow refuses it.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not an image") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is a damaged image ({error})") from None

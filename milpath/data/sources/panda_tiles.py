@@ -1,0 +1,162 @@
+"""PANDA as it is published in tiles: `{image_id}_{0..15}.png` in a folder or a zip archive, and `train.csv`."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from milpath.data.loading.threads import map_in_threads
+from milpath.data.sources.tile_decoding import decode_tile, largest_file
+from milpath.data.sources.tile_files import TileFiles, open_tile_files
+from milpath.data.splits.label_matching import check_on_mismatch, match_bags
+from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.records.label_table import labelled_bags, quote_first, read_table
+from milpath.slides.tile_names import folded, require_no_twins
+
+_NAME = re.compile(r"(?P<image_id>.+)_(?P<number>\d{1,18})\.png", re.IGNORECASE)
+HOW_TO_GET_PANDA = (
+    "get train.csv from https://www.kaggle.com/c/prostate-cancer-grade-assessment and the tiles from "
+    "https://www.kaggle.com/datasets/iafoss/panda-16x128x128-tiles-data, then give data.tiles=FOLDER_OR_ZIP "
+    "data.labels=train.csv; or try data=synthetic, which needs no download"
+)
+
+
+class PandaTiles:
+    """Bags of tiles that were cut before, one PNG file a tile.
+
+    Args:
+        tiles: Folder or zip archive with `{image_id}_{i}.png`, in it or in its folder `train`. An archive is read where
+            it lies, without unpacking.
+        labels: CSV with `image_id` and the columns of the target, such as Kaggle's `train.csv`.
+        num_tiles: Tiles of a slide, i from 0 to `num_tiles - 1`; tiles with higher numbers are not used.
+        tile_size: Width and height of a tile in pixels.
+        on_mismatch: What to do about slides without (all) tiles and tiles without a row in the table: "error", or "skip",
+            which counts and names them and goes on. The published tile set lacks 100 of the 10,616 slides.
+    """
+
+    def __init__(
+        self,
+        tiles: str | Path,
+        labels: str | Path,
+        num_tiles: int = 16,
+        tile_size: int = 128,
+        on_mismatch: str = "error",
+    ) -> None:
+        if num_tiles < 1:
+            raise ValueError(f"data.num_tiles is {num_tiles}; it must be 1 or more")
+        self.tiles = Path(tiles)
+        self.labels = Path(labels)
+        self.num_tiles = num_tiles
+        self.tile_size = tile_size
+        self.on_mismatch = check_on_mismatch(on_mismatch)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the parameters and fingerprints of both inputs.
+
+        Raises:
+            FileNotFoundError: If one of them is not there; the message says how to get PANDA.
+        """
+        for path, what in ((self.tiles, "tiles"), (self.labels, "labels")):
+            if not path.exists():
+                raise FileNotFoundError(f"no {what} of PANDA at {path}; {HOW_TO_GET_PANDA}")
+        if not self.labels.is_file():
+            raise FileNotFoundError(
+                f"data.labels={self.labels} is a folder; give the CSV file in it, such as train.csv"
+            )
+        with open_tile_files(self.tiles) as files:
+            fingerprint = files.fingerprint()
+        return {
+            "tiles": fingerprint,
+            "labels": hashlib.sha256(self.labels.read_bytes()).hexdigest(),
+            "num_tiles": self.num_tiles,
+            "tile_size": self.tile_size,
+            "on_mismatch": self.on_mismatch,
+        }
+
+    def label_table(self) -> pd.DataFrame:
+        """Return the rows of the slides that have all their tiles; no tile is decoded."""
+        with open_tile_files(self.tiles) as files:
+            return self._match(tiles_by_slide(files.names(), self.tiles))
+
+    def write(self, writer: BagStoreWriter) -> None:
+        """Decode every slide that the table names into a store.
+
+        Raises:
+            ValueError: If a file is damaged or of another size, or slides and table do not match.
+        """
+        writer.extra["tiling"] = {"rule": "darkest", "tile_size": self.tile_size, "num_tiles": self.num_tiles}
+        with open_tile_files(self.tiles) as files:
+            found = tiles_by_slide(files.names(), self.tiles)
+            table = self._match(found)
+            writer.expected_bags = len(table)
+            decoded = map_in_threads(lambda image_id: self._decode(files, found[image_id]), table["bag_id"])
+            for (image_id, labels), tiles in zip(labelled_bags(table), decoded, strict=True):
+                writer.add(image_id, tiles, labels)
+
+    def _decode(self, files: TileFiles, names: dict[int, str]) -> np.ndarray:
+        """Return the tiles of a slide in the order of their numbers."""
+        largest = largest_file(self.tile_size)
+        return np.stack(
+            [
+                decode_tile(files.read(names[number], largest), self.tile_size, f"{self.tiles}/{names[number]}")
+                for number in range(self.num_tiles)
+            ]
+        )
+
+    def _match(self, found: dict[str, dict[int, str]]) -> pd.DataFrame:
+        """Return the rows of the slides that have all their tiles."""
+        table = read_table(self.labels, what="label table")
+        wanted = set(range(self.num_tiles))
+        partial = [name for name in table["bag_id"] if name in found and not wanted <= set(found[name])]
+        gaps = [f"'{name}_{min(wanted - set(found[name]))}.png'" for name in partial[:1]]
+        return match_bags(
+            table, found, labels=self.labels, data=self.tiles, what="tiles", on_mismatch=self.on_mismatch,
+            partial=partial, partial_reason=f"lack some of their {self.num_tiles} tiles (first: {''.join(gaps)})",
+        )  # fmt: skip
+
+
+def tiles_by_slide(names: Iterable[str], path: Path) -> dict[str, dict[int, str]]:
+    """Return slide to tile number to file name.
+
+    Raises:
+        FileNotFoundError: If there is no tile.
+        ValueError: If tiles lie in several folders, none of them called `train`, two of them have one number, or two slides
+            differ in case or in the form of Unicode alone.
+    """
+    tiles = numbered_tiles(names, path)
+    require_no_twins((name for _, _, name in tiles), ((folded(slide), number) for slide, number, _ in tiles), str(path))
+    slides: dict[str, dict[int, str]] = {}
+    for slide, number, name in tiles:
+        slides.setdefault(slide, {})[number] = name
+    require_no_twins(slides, map(folded, slides), str(path))
+    return slides
+
+
+def numbered_tiles(names: Iterable[str], path: Path) -> list[tuple[str, int, str]]:
+    """Return slide, number and file name of the tiles of one folder.
+
+    Raises:
+        FileNotFoundError: If there is no tile.
+        ValueError: If tiles lie in several folders, none of them called `train`.
+    """
+    folders: dict[str, list[tuple[str, int, str]]] = {}
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        match = _NAME.fullmatch(file)
+        if match and not file.startswith("._"):
+            folders.setdefault(folder, []).append((match["image_id"], int(match["number"]), name))
+    if not folders:
+        raise FileNotFoundError(f"no file {{image_id}}_{{i}}.png in {path}; {HOW_TO_GET_PANDA}")
+    if len(folders) > 1:
+        # The published set has masks of the same names beside the tiles.
+        training = [folder for folder in folders if folder.rpartition("/")[2] == "train"]
+        if len(training) != 1:
+            raise ValueError(
+                f"{path} has tiles in {len(folders)} folders ({quote_first(sorted(folders))}); give one of them"
+            )
+        return folders[training[0]]
+    return next(iter(folders.values()))

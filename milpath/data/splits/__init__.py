@@ -1,0 +1,1 @@
+"""Which bag is for training, validation and testing; tables of labels and groups."""

@@ -1,0 +1,178 @@
+"""Which bag is for training, which for choosing, which for testing."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from milpath.data.splits.fold_assignment import assign_folds
+from milpath.records.label_table import quote_first
+
+SPLITS = ("train", "val", "test")
+
+
+def make_splits(
+    bags: pd.DataFrame,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    fold: int = 0,
+    num_folds: int = 5,
+    val_fraction: float | None = None,
+    split_seed: int = 0,
+    stratify_by: Sequence[str] = (),
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the split of each bag in one fold of a cross-validation.
+
+    Fold `fold` is the test split. The validation split is the next fold, or a share of what is left. Bags are dealt from
+    their sorted names with a seed of their own, so the split depends on neither the order of files nor the seed of
+    training; the test folds are the same whatever `val_fraction` is.
+
+    Args:
+        bags: One row a bag: `bag_id` and the columns of `stratify_by`.
+        labels: `(bags,)` class numbers.
+        class_names: Names of the classes, for errors.
+        fold: The fold that is the test split, 0 to `num_folds - 1`.
+        num_folds: Number of folds; 1 makes every bag a test bag.
+        val_fraction: None takes fold + 1 for validation; a number in (0, 1) takes that share of the rest; 0 takes none.
+        split_seed: Seed of the deal.
+        stratify_by: Columns that are balanced between the folds together with the label.
+        groups: `(bags,)` names of what must not be on two sides (patients, duplicates); None if every bag is its own.
+
+    Returns:
+        `(bags,)` of "train", "val" and "test".
+
+    Raises:
+        ValueError: If a number is out of range, or the folds cannot each have a bag of every class.
+    """
+    _check_numbers(fold, num_folds, val_fraction)
+    if num_folds == 1:
+        return np.full(len(bags), "test", dtype=object)
+    order = np.argsort(bags["bag_id"].to_numpy().astype(str), kind="stable")
+    strata = _strata(bags, labels, stratify_by)[order]
+    codes = _first_codes(np.arange(len(bags)) if groups is None else np.asarray(groups).astype(str)[order])
+    if groups is not None:
+        _check_groups(labels[order], codes, np.asarray(groups)[order], class_names, num_folds)
+    _check_counts(labels, class_names, num_folds)
+    test_seed, val_seed = np.random.SeedSequence(split_seed).spawn(2)
+    folds = assign_folds(strata, codes, [1.0] * num_folds, np.random.default_rng(test_seed))
+    split = np.full(len(bags), "train", dtype=object)
+    if val_fraction is None:
+        split[folds == (fold + 1) % num_folds] = "val"
+    elif val_fraction > 0:
+        rest = np.flatnonzero(folds != fold)
+        rng = np.random.default_rng(val_seed)
+        part = assign_folds(strata[rest], _first_codes(codes[rest]), [val_fraction, 1 - val_fraction], rng)
+        split[rest[part == 0]] = "val"
+    split[folds == fold] = "test"
+    unsorted = np.empty_like(split)
+    unsorted[order] = split
+    return unsorted
+
+
+def hold_out_validation(
+    bags: pd.DataFrame,
+    labels: np.ndarray,
+    split: np.ndarray,
+    *,
+    val_fraction: float | None,
+    split_seed: int = 0,
+    stratify_by: Sequence[str] = (),
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
+    """Take a validation split out of the training bags of a data set that brings its own test bags.
+
+    Args:
+        bags: As in `make_splits`.
+        labels: As in `make_splits`.
+        split: `(bags,)` of "train", "val" and "test", as the data set has it.
+        val_fraction: Share of the training bags; None or 0 takes none.
+        split_seed: As in `make_splits`.
+        stratify_by: As in `make_splits`.
+        groups: As in `make_splits`.
+    """
+    _check_numbers(0, 3, val_fraction)
+    if not val_fraction or (split == "val").any():
+        return split
+    train = np.flatnonzero(split == "train")
+    train = train[np.argsort(bags["bag_id"].to_numpy().astype(str)[train], kind="stable")]
+    names = np.arange(len(train)) if groups is None else np.asarray(groups).astype(str)[train]
+    rng = np.random.default_rng(np.random.SeedSequence(split_seed).spawn(2)[1])
+    part = assign_folds(
+        _strata(bags, labels, stratify_by)[train], _first_codes(names), [val_fraction, 1 - val_fraction], rng
+    )
+    result = split.copy()
+    result[train[part == 0]] = "val"
+    return result
+
+
+def require_columns(bags: pd.DataFrame, stratify_by: Sequence[str]) -> None:
+    """Refuse to stratify by columns that are not there."""
+    missing = [name for name in stratify_by if name not in bags.columns]
+    if missing:
+        raise ValueError(
+            f"data.stratify_by names {missing[0]!r}, which the data do not have; they have {', '.join(bags.columns)}; "
+            "name one of these, or set data.stratify_by=[]"
+        )
+
+
+def _strata(bags: pd.DataFrame, labels: np.ndarray, stratify_by: Sequence[str]) -> np.ndarray:
+    """Return codes `(bags, 2)`: label with the other columns, and the label alone."""
+    require_columns(bags, stratify_by)
+    names = pd.Series(labels).astype(str)
+    for column in stratify_by:
+        # An empty cell is a stratum like any other.
+        values = bags[column].astype(object).where(bags[column].notna(), "")
+        names = names + "\t" + values.astype(str).reset_index(drop=True)
+    return np.stack([_first_codes(np.sort(names.unique()).searchsorted(names)), labels], axis=1)
+
+
+def _first_codes(names: np.ndarray) -> np.ndarray:
+    """Return codes from 0 in sorted order of the names."""
+    return np.unique(names, return_inverse=True)[1].reshape(-1)
+
+
+def _check_numbers(fold: int, num_folds: int, val_fraction: float | None) -> None:
+    """Refuse numbers that make no split."""
+    if num_folds < 1:
+        raise ValueError(f"data.num_folds is {num_folds}; it must be 1 or more")
+    if not 0 <= fold < num_folds:
+        raise ValueError(f"data.fold is {fold}; with data.num_folds={num_folds} it must be in 0..{num_folds - 1}")
+    if val_fraction is not None and not 0 <= val_fraction < 1:
+        raise ValueError(f"data.val_fraction is {val_fraction}; it must be in [0, 1), or null for the next fold")
+    if num_folds == 2 and val_fraction is None:
+        raise ValueError(
+            "data.num_folds=2 leaves no training split beside test and validation; set data.val_fraction=0.2"
+        )
+
+
+def _check_counts(labels: np.ndarray, class_names: Sequence[str], num_folds: int) -> None:
+    """Refuse more folds than a class has bags."""
+    for number, name in enumerate(class_names):
+        count = int((labels == number).sum())
+        if 0 < count < num_folds:
+            raise ValueError(
+                f"class {name!r} has {count} bags, fewer than data.num_folds={num_folds}; "
+                f"set data.num_folds={max(count, 1)} or less"
+            )
+
+
+def _check_groups(
+    labels: np.ndarray, codes: np.ndarray, groups: np.ndarray, class_names: Sequence[str], num_folds: int
+) -> None:
+    """Refuse groups that hold all bags of a class, or too many of them."""
+    if len(np.unique(codes)) < num_folds:
+        raise ValueError(
+            f"the bags are in {len(np.unique(codes))} groups, fewer than data.num_folds={num_folds}; use fewer folds"
+        )
+    for number, name in enumerate(class_names):
+        own = labels == number
+        count = len(np.unique(codes[own]))
+        if own.any() and count < num_folds:
+            first = quote_first([str(group) for group in dict.fromkeys(groups[own].tolist())])
+            raise ValueError(
+                f"all {int(own.sum())} bags of class {name!r} are in {count} group(s) ({first}), so "
+                f"{num_folds} folds cannot each have one; "
+                + (f"set data.num_folds={count} or less" if count > 1 else "split by other groups, or by none")
+            )

@@ -1,0 +1,148 @@
+"""One row a bag of a store: its label, and after the split, its split."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from milpath.data.splits.assign_splits import SPLITS, hold_out_validation, make_splits
+from milpath.data.splits.bag_lists import bag_groups, excluded_bags
+from milpath.data.splits.split_file import read_split
+from milpath.targets.label_columns import bag_labels
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How bags become splits; see `BagDataModule` for the meaning of each."""
+
+    fold: int = 0
+    num_folds: int = 5
+    val_fraction: float | None = None
+    split_seed: int = 0
+    splits: str | None = None
+    group_column: str | None = None
+    groups: str | None = None
+    stratify_by: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    max_bags: int | None = None
+    max_bags_per_class: int | None = None
+
+
+def label_and_split(
+    bags: pd.DataFrame, target: str, class_names: Sequence[str] | None, options: SplitOptions
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the bags that are used, with `index` (position in the store), `label` and `split`, and the class names.
+
+    Args:
+        bags: The table of a store.
+        target: As in `bag_labels`.
+        class_names: As in `bag_labels`.
+        options: How to split.
+
+    Raises:
+        ValueError: If labels, groups or splits are not what they should be.
+    """
+    all_ids = bags["bag_id"].tolist()
+    excluded = excluded_bags(options.exclude, all_ids)
+    table = bags.assign(index=np.arange(len(bags)))
+    table = table[~table["bag_id"].isin(excluded)].reset_index(drop=True)
+    labels, names = bag_labels(table, target, class_names)
+    kept = np.sort(_draw(table, labels, options))
+    table, labels = table.iloc[kept].reset_index(drop=True), labels[kept]
+    groups = bag_groups(table, options.group_column, options.groups)
+    if options.splits:
+        known = set(all_ids) - set(table["bag_id"])
+        split = read_split(options.splits, table["bag_id"].to_numpy(), fold=options.fold, known=known)
+    elif "split" in table.columns:
+        split = hold_out_validation(
+            table, labels, _own_split(table),
+            val_fraction=options.val_fraction, split_seed=options.split_seed,
+            stratify_by=options.stratify_by, groups=groups,
+        )  # fmt: skip
+    else:
+        split = make_splits(
+            table, labels, names,
+            fold=options.fold, num_folds=options.num_folds, val_fraction=options.val_fraction,
+            split_seed=options.split_seed, stratify_by=options.stratify_by, groups=groups,
+        )  # fmt: skip
+    if groups is not None:
+        _require_whole_groups(split, groups, options.splits or "column 'split' of the data")
+    table = table.assign(label=labels, split=split)
+    return table[table["split"] != ""].reset_index(drop=True), names
+
+
+def warn_of_one_class(table: pd.DataFrame, class_names: Sequence[str]) -> None:
+    """Say where AUROC will be undefined."""
+    for split in SPLITS:
+        classes = table.loc[table["split"] == split, "label"].unique()
+        if len(classes) == 1:
+            _log.warning(
+                "split %r has bags of one class only (%r): %s/auroc is undefined there",
+                split,
+                class_names[classes[0]],
+                split,
+            )
+
+
+def require_two_classes(table: pd.DataFrame, class_names: Sequence[str]) -> None:
+    """Refuse to train on bags of one class.
+
+    Raises:
+        ValueError: If the training split has one class only.
+    """
+    classes = table.loc[table["split"] == "train", "label"].unique()
+    if len(classes) < 2:
+        raise ValueError(
+            f"the training split has bags of one class only ({class_names[classes[0]]!r}), and a network needs two; "
+            "check data.labels, data.target and data.splits"
+        )
+
+
+def hash_of_labels(table: pd.DataFrame) -> str:
+    """Return a hash of which bag has which label, whatever the order."""
+    pairs = sorted(zip(table["bag_id"].astype(str), table["label"].astype(int), strict=True))
+    return hashlib.sha256("\n".join(f"{name},{label}" for name, label in pairs).encode()).hexdigest()
+
+
+def _draw(table: pd.DataFrame, labels: np.ndarray, options: SplitOptions) -> np.ndarray:
+    """Return the positions of the bags that limits leave, drawn from sorted names with the seed of the split."""
+    order = np.argsort(table["bag_id"].to_numpy().astype(str), kind="stable")
+    order = np.random.default_rng([options.split_seed, 1]).permutation(order)
+    for limit, name in ((options.max_bags, "max_bags"), (options.max_bags_per_class, "max_bags_per_class")):
+        if limit is not None and limit < 1:
+            raise ValueError(f"data.{name} is {limit}; it must be 1 or more, or null for all bags")
+    if options.max_bags_per_class is not None:
+        limit = options.max_bags_per_class
+        order = np.concatenate([order[labels[order] == number][:limit] for number in np.unique(labels)])
+    if options.max_bags is not None and options.max_bags < len(order):
+        # One bag of each class in turn, frequent classes more often: the shares stay as they are.
+        rank = np.empty(len(order))
+        for number in np.unique(labels[order]):
+            own = np.flatnonzero(labels[order] == number)
+            rank[own] = (np.arange(len(own)) + 0.5) / len(own)
+        order = order[np.argsort(rank, kind="stable")][: options.max_bags]
+    return order
+
+
+def _own_split(table: pd.DataFrame) -> np.ndarray:
+    """Return the split that the data set brings along."""
+    split = table["split"].to_numpy(dtype=object)
+    wrong = [name for name in split if name not in SPLITS]
+    if wrong:
+        raise ValueError(f"column 'split' of the data has {wrong[0]!r}; it must be one of {', '.join(SPLITS)}")
+    return split
+
+
+def _require_whole_groups(split: np.ndarray, groups: np.ndarray, origin: str) -> None:
+    """Refuse a split that puts a group on two sides."""
+    used = pd.DataFrame({"group": groups, "split": split})
+    used = used[used["split"] != ""]
+    sides = used.groupby("group")["split"].nunique()
+    if (sides > 1).any():
+        first = sides[sides > 1].index[0]
+        raise ValueError(f"{origin} puts {int((sides > 1).sum())} group(s) in more than one split (first: {first!r})")

@@ -1,0 +1,76 @@
+"""Labels on one side, files on the other: what has no counterpart is named, never dropped in silence."""
+
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from milpath.records.label_table import quote_first
+
+_log = logging.getLogger(__name__)
+ON_MISMATCH = ("error", "skip")
+
+
+def check_on_mismatch(on_mismatch: str) -> str:
+    """Return the option if it is one."""
+    if on_mismatch not in ON_MISMATCH:
+        raise ValueError(f"data.on_mismatch is {on_mismatch!r}; it must be one of {', '.join(ON_MISMATCH)}")
+    return on_mismatch
+
+
+def match_bags(
+    table: pd.DataFrame,
+    found: Collection[str],
+    *,
+    labels: Path,
+    data: Path,
+    what: str,
+    on_mismatch: str,
+    partial: Sequence[str] = (),
+    partial_reason: str = "",
+) -> pd.DataFrame:
+    """Return the rows of the bags whose data are whole, sorted by name.
+
+    Args:
+        table: One row a bag.
+        found: Bags that have data.
+        labels: Where the table comes from.
+        data: Where the data lie.
+        what: What a bag's data are, such as "tiles".
+        on_mismatch: "error", or "skip" to leave out what does not match, counted and named in a warning.
+        partial: Bags whose data are incomplete.
+        partial_reason: What they lack.
+
+    Raises:
+        FileNotFoundError: If data are missing.
+        ValueError: If data have no label, the table has no row, or nothing matches at all.
+    """
+    if table.empty:
+        raise ValueError(f"{labels} has a header and no row; give a table with one row a bag")
+    known = set(table["bag_id"])
+    absent = [name for name in table["bag_id"] if name not in found]
+    strangers = sorted(set(found) - known)
+    if len(absent) == len(table):
+        raise ValueError(
+            f"none of the {len(table):,} bags in {labels} has {what} in {data}: the table names "
+            f"{table['bag_id'].iloc[0]!r}, the data {quote_first(strangers, 1)}; give a table and data that belong together"
+        )
+    problems = []
+    if absent:
+        problems.append(
+            f"{len(absent):,} of {len(table):,} bags in {labels} have no {what} in {data} (first: {absent[0]!r})"
+        )
+    if partial:
+        problems.append(f"{len(partial):,} bags in {data} {partial_reason}")
+    if strangers:
+        problems.append(f"{len(strangers):,} bags in {data} have no row in {labels} (first: {strangers[0]!r})")
+    if problems and on_mismatch == "error":
+        message = "; ".join(problems) + "; add what is missing, or leave these bags out with data.on_mismatch=skip"
+        raise FileNotFoundError(message) if absent or partial else ValueError(message)
+    for problem in problems:
+        _log.warning("left out: %s", problem)
+    kept = table[~table["bag_id"].isin({*absent, *partial})]
+    if kept.empty:
+        raise ValueError(f"no bag in {data} is whole: {'; '.join(problems)}")
+    return kept.sort_values("bag_id", kind="stable")

@@ -1,0 +1,238 @@
+"""Bags at rest: a folder with one array of tiles that is mapped, not read.
+
+tiles.npy   uint8 [tiles, height, width, channels] or float [tiles, features], plain numpy format
+bags.csv    bag_id, start, num_tiles, then every column the source knows of a bag
+tiles.csv   bag_id, then x, y, level and tile_label where they are known; one row a tile, in the order of tiles.npy
+store.json  format_version, source, sha256 of tiles.npy, sizes and digests of all parts, what wrote it
+"""
+
+import os
+import weakref
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from milpath.data.store.store_digests import (
+    TABLES,
+    read_description,
+    require_same_bags,
+    require_unchanged_description,
+    require_unchanged_parts,
+)
+from milpath.records.digests import sha256_of_file, sha256_of_values
+from milpath.records.error_text import reason_of
+from milpath.records.label_table import read_table
+
+FORMAT_VERSION = 1
+# What numpy raises for headers that are no headers; it takes them apart with the tokenizer of Python.
+_BROKEN_ARRAY = (OSError, ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError, TokenError)
+# Of `store.json`: when, by what and from where a store was written.
+_NO_CONTENT = ("created", "created_by", "source", "digest")
+
+
+class BagStore:
+    """A bag store, open for reading.
+
+    Attributes:
+        path: The folder.
+        description: Content of `store.json`.
+        bags: One row a bag: `bag_id`, `start`, `num_tiles` and the columns of the source.
+        tiles: Memory map of `tiles.npy`; reading a slice reads only these tiles from disk.
+    """
+
+    def __init__(self, path: Path, description: dict[str, Any], bags: pd.DataFrame, tiles: np.ndarray) -> None:
+        self.path = path
+        self.description = description
+        self.bags = bags
+        self.tiles = tiles
+        self._starts = bags["start"].to_numpy()
+        self._lengths = bags["num_tiles"].to_numpy()
+        self._file = os.open(path / "tiles.npy", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._offset = int(getattr(tiles, "offset", 0))
+        weakref.finalize(self, os.close, self._file)
+
+    @classmethod
+    def open(cls, path: str | Path, *, verify: bool = True) -> "BagStore":
+        """Map a store.
+
+        Sizes, counts and hashes of the tables are compared with `store.json` each time, the hash of `tiles.npy` once per
+        change of the file (see `milpath.data.store.verified_arrays`).
+
+        Args:
+            path: The folder.
+            verify: False leaves out the hash of `tiles.npy`, and nothing else.
+
+        Raises:
+            FileNotFoundError: If there is no store at the path.
+            ValueError: If a part was changed after it was written, the files disagree with one another, or they were
+                written in another format.
+        """
+        path = Path(path)
+        if not (path / "store.json").is_file():
+            raise FileNotFoundError(f"no bag store at {path} (no store.json); give a folder that milpath.tile wrote")
+        description = read_description(path)
+        if description.get("format_version") != FORMAT_VERSION:
+            raise ValueError(
+                f"{path} has format_version {description.get('format_version')!r}, this release reads "
+                f"{FORMAT_VERSION}; delete the folder and build it again"
+            )
+        require_unchanged_description(path, description)
+        bags = read_table(path / "bags.csv", required=("bag_id", "start", "num_tiles"))
+        tiles = cls.map_tiles(path)
+        require_counts(path, bags, len(tiles))
+        require_unchanged_parts(path, description, bags, tiles, verify=verify)
+        return cls(path, description, bags, tiles)
+
+    @staticmethod
+    def map_tiles(path: Path) -> np.ndarray:
+        """Return the mapped array of a store.
+
+        Raises:
+            ValueError: If it cannot be mapped.
+        """
+        try:
+            tiles = np.load(path / "tiles.npy", mmap_mode="r", allow_pickle=False)
+        except _BROKEN_ARRAY as error:
+            raise ValueError(
+                f"{path / 'tiles.npy'} cannot be read ({reason_of(error)}); delete {path} and build it again"
+            ) from None
+        if not isinstance(tiles, np.ndarray) or not tiles.ndim:
+            raise ValueError(f"{path / 'tiles.npy'} is not an array of tiles; delete {path} and build it again")
+        if not tiles.flags.c_contiguous:
+            raise ValueError(f"{path / 'tiles.npy'} lies in column order; write it with numpy.ascontiguousarray")
+        return tiles
+
+    def __len__(self) -> int:
+        return len(self.bags)
+
+    @property
+    def tile_shape(self) -> tuple[int, ...]:
+        """`(height, width, channels)` of a tile or `(features,)`."""
+        return tuple(self.tiles.shape[1:])
+
+    @property
+    def num_tiles(self) -> np.ndarray:
+        """Number of tiles of each bag, `(bags,)`."""
+        return np.asarray(self._lengths)
+
+    @cached_property
+    def tiles_table(self) -> pd.DataFrame:
+        """One row a tile, in the order of `tiles`: `bag_id` and, where known, `x`, `y`, `level`, `tile_label`."""
+        table = read_table(self.path / "tiles.csv", required=("bag_id",), unique=False)
+        require_same_bags(self.path, table["bag_id"], self.bags)
+        # An empty cell says that a tile lies nowhere; infinity lies nowhere either, and would be drawn.
+        for name in {"x", "y", "level", "tile_label"} & set(table.columns):
+            if (infinite := np.isinf(pd.to_numeric(table[name], errors="coerce"))).any():
+                row = int(infinite.to_numpy().argmax())
+                tile = row - int(self._starts[np.searchsorted(self._starts, row, side="right") - 1])
+                raise ValueError(
+                    f"{self.path / 'tiles.csv'} has {name}={table[name].iloc[row]} for tile {tile} of bag "
+                    f"{table['bag_id'].iloc[row]!r}; give a finite number, or leave the cell empty"
+                )
+        return table
+
+    @cached_property
+    def tile_labels(self) -> np.ndarray | None:
+        """Label of each tile, `(tiles,)` int64 with -1 where unknown; None if none is known."""
+        # The table is read only where it says something: ten million rows take seconds.
+        if "tile_label" not in self.description["tile_columns"]:
+            return None
+        return self.tiles_table["tile_label"].fillna(-1).to_numpy(dtype=np.int64)
+
+    def tile_slice(self, index: int) -> slice:
+        """Return where the tiles of a bag lie."""
+        start = int(self._starts[index])
+        return slice(start, start + int(self._lengths[index]))
+
+    def read_into(self, index: int, out: np.ndarray) -> None:
+        """Read the tiles of a bag from the file into memory that is there already.
+
+        Unlike a slice of the memory map this leaves no page of the file in the memory of the process, which stays flat
+        however large the store is, and asks the disk for the whole bag at once.
+
+        Args:
+            index: Position of the bag.
+            out: `(tiles of the bag, ...)`, contiguous, in the type of the store.
+        """
+        where = self.tile_slice(index)
+        if not hasattr(os, "preadv"):  # Windows
+            out[...] = self.tiles[where]
+            return
+        assert out.shape == (where.stop - where.start, *self.tile_shape), (out.shape, where)
+        assert out.flags.c_contiguous
+        view = out.data.cast("B")
+        position = self._offset + where.start * (out.nbytes // len(out))
+        while view:
+            count = os.preadv(self._file, [view], position)
+            if count == 0:
+                raise ValueError(f"{self.path / 'tiles.npy'} ends too early; delete {self.path} and build it again")
+            view, position = view[count:], position + count
+
+    def read(self, index: int) -> np.ndarray:
+        """Return the tiles of a bag in memory of their own."""
+        where = self.tile_slice(index)
+        out = np.empty((where.stop - where.start, *self.tile_shape), self.tiles.dtype)
+        self.read_into(index, out)
+        return out
+
+    def read_padded(self, indices: Sequence[int] | np.ndarray, out: np.ndarray) -> None:
+        """Read the tiles of some bags into the rows of a batch, 0 on padding.
+
+        Args:
+            indices: Positions of the bags.
+            out: `(bags, tiles of the longest or more, ...)`, contiguous, in the type of the store.
+        """
+        for row, index in enumerate(indices):
+            length = int(self.num_tiles[index])
+            self.read_into(int(index), out[row, :length])
+            out[row, length:] = 0
+
+    def record(self) -> dict[str, Any]:
+        """Return what the record of a run says of the store: plain values."""
+        description = self.description
+        return {"store": str(self.path), "store_sha256": description["sha256"], "source": description["source"]}
+
+    def content_digest(self) -> str:
+        """Return a hash of tiles, tables and what was said of them: the same wherever and whenever it was written."""
+        said = {name: value for name, value in self.description.items() if name not in _NO_CONTENT}
+        if "parts" not in said:
+            said["tables"] = [sha256_of_file(self.path / name) for name in TABLES]
+        return sha256_of_values(said)
+
+    def verify(self) -> None:
+        """Compare `tiles.npy` with the hash written beside it, whatever is remembered of it.
+
+        Raises:
+            ValueError: If they differ.
+        """
+        if sha256_of_file(self.path / "tiles.npy") != self.description["sha256"]:
+            raise ValueError(
+                f"{self.path / 'tiles.npy'} was changed after it was written; delete it and build it again"
+            )
+
+
+def require_counts(path: Path, bags: pd.DataFrame, num_tiles: int) -> None:
+    """Refuse a `bags.csv` whose bags do not lie one after the other over all tiles.
+
+    Args:
+        path: The store.
+        bags: Content of `bags.csv`.
+        num_tiles: Tiles of the array.
+    """
+    for name in ("start", "num_tiles"):
+        if not pd.api.types.is_integer_dtype(bags[name]):
+            raise ValueError(
+                f"column {name!r} of {path / 'bags.csv'} holds something else than whole numbers; "
+                "delete the folder and build it again"
+            )
+    starts = bags["num_tiles"].cumsum() - bags["num_tiles"]
+    if num_tiles != bags["num_tiles"].sum() or (bags["num_tiles"] < 1).any() or not (starts == bags["start"]).all():
+        raise ValueError(
+            f"{path} holds {num_tiles:,} tiles but bags.csv counts {bags['num_tiles'].sum():,}; "
+            "delete the folder and build it again"
+        )

@@ -1,0 +1,94 @@
+"""Tiles behind a frozen encoder: run once, kept as a bag store of features, found again by what they were made from."""
+
+import hashlib
+import json
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from milpath.data.sources.feature_check import require_finite_bags
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.models.encoders import TileEncoder
+
+_log = logging.getLogger(__name__)
+# Tiles that are on the device at a time.
+_TILES_AT_A_TIME = 256
+
+
+def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path, *, verify: bool = True) -> BagStore:
+    """Return the features of every tile of a store, computed the first time and read from disk from then on.
+
+    The folder is named by a hash of the tiles, the name of the encoder and every one of its weights, so that other tiles,
+    another encoder or other weights give other features.
+
+    Args:
+        store: A store of image tiles.
+        encoder: A frozen encoder; its preprocessing is part of it.
+        stores_dir: Where stores are kept.
+        verify: False leaves out the hash of the array of features (see `BagStore.open`).
+
+    Raises:
+        ValueError: If the encoder learns: its features would be out of date after the first step.
+    """
+    if not encoder.frozen:
+        raise ValueError(f"the encoder {encoder.name} learns; set model.encoder.frozen=true to keep its features")
+    description = {
+        "tiles_sha256": store.description["sha256"],
+        "bags": store.bags["bag_id"].tolist(),
+        "encoder": encoder.name,
+        "weights_sha256": hash_of_weights(encoder),
+    }
+    key = hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
+    path = Path(stores_dir) / f"features-{encoder.name.replace('/', '-')}-{key}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.parent / f".{path.name}.lock"):
+        if not path.exists():
+            del description["bags"]
+            _encode(store, encoder, path, description)
+    return BagStore.open(path, verify=verify)
+
+
+def hash_of_weights(encoder: torch.nn.Module) -> str:
+    """Return a hash of every weight and of the preprocessing, which is part of the encoder."""
+    digest = hashlib.sha256()
+    for name, value in sorted([*encoder.named_parameters(), *encoder.named_buffers()]):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _encode(store: BagStore, encoder: TileEncoder, path: Path, description: dict[str, str]) -> None:
+    """Write the features of all tiles, bag by bag."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    home = next(encoder.parameters()).device
+    started = time.perf_counter()
+    encoder.to(device)
+    columns = [name for name in store.bags.columns if name not in ("bag_id", "start", "num_tiles")]
+    tile_columns = [name for name in store.tiles_table.columns if name != "bag_id"]
+    source = {"name": "features", "parameters": description}
+    with BagStoreWriter(path, source) as writer:
+        writer.expected_bags = len(store)
+        for index, bag_id in enumerate(store.bags["bag_id"]):
+            where = store.tile_slice(index)
+            labels = {name: store.bags[name].iloc[index] for name in columns}
+            rows = {name: store.tiles_table[name].to_numpy()[where] for name in tile_columns}
+            features = _features(encoder, store.tiles[where], device)
+            require_finite_bags(features[None], [len(features)], [bag_id], f"the output of encoder {encoder.name}")
+            writer.add(bag_id, features, labels, rows)
+    encoder.to(home)
+    _log.info("features of %d bags written to %s in %.1f s", len(store), path, time.perf_counter() - started)
+
+
+def _features(encoder: TileEncoder, tiles: np.ndarray, device: torch.device) -> np.ndarray:
+    """Return float32 features `(tiles, embedding_dim)` of uint8 tiles."""
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(tiles), _TILES_AT_A_TIME):
+            part = torch.from_numpy(np.array(tiles[start : start + _TILES_AT_A_TIME])).to(device)
+            parts.append(encoder(part.permute(0, 3, 1, 2).float().div_(255)[None])[0].float().cpu().numpy())
+    return np.concatenate(parts)

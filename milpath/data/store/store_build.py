@@ -1,0 +1,94 @@
+"""From a source to its bag store: built once, by one process, found again by what it was built from."""
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from milpath.data.sources.bag_source import BagSource
+from milpath.data.store.bag_store import FORMAT_VERSION, BagStore
+from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.data.store.stored_bags import StoredBags
+
+_log = logging.getLogger(__name__)
+
+
+def open_or_build(
+    source: BagSource, stores_dir: str | Path, check: Callable[[], None] | None = None, *, verify: bool = True
+) -> BagStore:
+    """Return the bag store of a source, and build it first if this is the first time.
+
+    The folder is named by the source and a hash of its description, so other parameters or changed files give another
+    store. A file lock lets one process build while the others wait; a process that is killed leaves no half store.
+
+    Args:
+        source: What the bags come from; a `StoredBags` is opened where it lies.
+        stores_dir: Where stores are kept.
+        check: Called before a store is built: what would be wrong with it can be said before it takes its time.
+        verify: False leaves out the hash of a store's array (see `BagStore.open`).
+
+    Raises:
+        FileNotFoundError: If the data are not there.
+        ValueError: If the data are not what they should be.
+    """
+    if isinstance(source, StoredBags):
+        return BagStore.open(source.path, verify=verify)
+    stores_dir = Path(stores_dir)
+    description = source.describe()
+    path = stores_dir / f"{type(source).__name__}-{_key(description)}"
+    if not path.exists():
+        stores_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(stores_dir / f".{path.name}.lock"):
+            # Another process may have built it while this one waited.
+            if not path.exists():
+                if check is not None:
+                    check()
+                _build(source, path, description)
+    return BagStore.open(path, verify=verify)
+
+
+def _key(description: dict[str, Any]) -> str:
+    """Return a short name for a description."""
+    text = json.dumps([FORMAT_VERSION, description], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _build(source: BagSource, path: Path, description: dict[str, Any]) -> None:
+    """Write the store and say in one line what it took."""
+    for leftover in path.parent.glob(f"{path.name}.partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    name = type(source).__name__
+    started = time.perf_counter()
+    with BagStoreWriter(path, {"name": name, "parameters": description}) as writer, _progress(writer, name):
+        source.write(writer)
+    size = (path / "tiles.npy").stat().st_size
+    _log.info(
+        "%s: %s bags (%s MB) written to %s in %.1f s; later runs read them there",
+        name, f"{writer.num_bags:,}", f"{size / 1e6:,.0f}", path, time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def _progress(writer: BagStoreWriter, name: str) -> AbstractContextManager[object]:
+    """Return a bar that follows the writer on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return nullcontext()
+    columns = (TextColumn(f"Building the bag store of {name}"), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=console, transient=True)
+    task = progress.add_task(name, total=None)
+    writer.on_bag = _advance(progress, task)
+    return progress
+
+
+def _advance(progress: Progress, task: Any) -> Callable[[int, int | None], None]:
+    """Return what the writer calls after each bag."""
+    return lambda done, total: progress.update(task, completed=done, total=total)

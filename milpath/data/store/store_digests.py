@@ -1,0 +1,171 @@
+"""Digests of the parts of a bag store: written into store.json, compared whenever the store is opened."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from milpath.data.store.verified_arrays import announce, is_remembered, remember
+from milpath.records.digests import sha256_of_file, sha256_of_values
+from milpath.records.error_text import reason_of
+from milpath.records.plain_values import parse_json
+
+TABLES = ("bags.csv", "tiles.csv")
+ARRAY = "tiles.npy"
+_AGAIN = "copy the store again from where it came from, or delete it and build it again"
+
+
+def sealed_description(description: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the content of `store.json` with sizes and digests of all parts, and a digest of itself.
+
+    Args:
+        description: The other entries; `sha256` is that of `tiles.npy`.
+        folder: Where the finished `tiles.npy`, `bags.csv` and `tiles.csv` lie.
+    """
+    array = np.load(folder / ARRAY, mmap_mode="r", allow_pickle=False)
+    parts: dict[str, Any] = {
+        ARRAY: {"bytes": (folder / ARRAY).stat().st_size, "dtype": array.dtype.str, "shape": list(array.shape)}
+    }
+    for name in TABLES:
+        parts[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256_of_file(folder / name)}
+    content = {key: value for key, value in description.items() if key not in ("parts", "digest")} | {"parts": parts}
+    # As it will be read: JSON has neither tuples nor numbers as keys.
+    content = dict(json.loads(json.dumps(content, allow_nan=False)))
+    return content | {"digest": sha256_of_values(content)}
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Return the content of the `store.json` of a store.
+
+    Raises:
+        ValueError: If it is not the JSON of a store, or was changed after it was written.
+    """
+    file = path / "store.json"
+    try:
+        # Its tiling goes into the cards of checkpoints, which hold plain values alone.
+        description = parse_json(file.read_text(encoding="utf-8"), str(file))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} cannot be read ({reason_of(error)}); {_AGAIN}") from None
+    except ValueError as error:
+        raise ValueError(f"{error}; {_AGAIN}") from None
+    if not isinstance(description, dict):
+        raise ValueError(f"{file} is not the description of a bag store; {_AGAIN}")
+    return description
+
+
+def require_unchanged_description(path: Path, description: Mapping[str, Any]) -> None:
+    """Refuse a `store.json` that was edited or damaged; those of milpath 0.1.0 have no digest to compare."""
+    if "digest" in description or "parts" in description:
+        content = {key: value for key, value in description.items() if key != "digest"}
+        if description.get("digest") != sha256_of_values(content):
+            raise ValueError(
+                f"{path / 'store.json'} was changed after it was written; undo the change (what it says belongs to the "
+                f"tiles as they were cut), {_AGAIN}"
+            )
+    elif not isinstance(description.get("sha256"), str) or "tile_columns" not in description:
+        raise ValueError(f"{path / 'store.json'} lacks sha256 or tile_columns; {_AGAIN}")
+
+
+def require_unchanged_parts(
+    path: Path, description: Mapping[str, Any], bags: pd.DataFrame, tiles: np.ndarray, *, verify: bool
+) -> None:
+    """Compare all parts of a store with what `store.json` says of them.
+
+    Sizes, counts and the hashes of both tables are compared each time, the hash of the array once per change of its file.
+
+    Args:
+        path: The store.
+        description: Content of `store.json`, unchanged.
+        bags: Content of `bags.csv`.
+        tiles: The mapped array.
+        verify: False leaves out the hash of the array.
+
+    Raises:
+        FileNotFoundError: If there is no `tiles.csv`.
+        ValueError: Naming the part that was changed, and what to do.
+    """
+    if not (path / "tiles.csv").is_file():
+        raise FileNotFoundError(f"{path} has no tiles.csv; {_AGAIN}")
+    found = {"num_bags": len(bags), "num_tiles": len(tiles)}
+    for key, count in found.items():
+        if description.get(key, count) != count:
+            raise ValueError(f"{path} holds {count:,} of what store.json counts {description[key]} ({key}); {_AGAIN}")
+    size = (path / ARRAY).stat().st_size
+    if size != int(getattr(tiles, "offset", 0)) + tiles.nbytes:
+        raise ValueError(
+            f"{path / ARRAY} has {size:,} bytes, its header says otherwise: it was changed after it was written; {_AGAIN}"
+        )
+    if "parts" in description:
+        _compare_parts(path, description["parts"], tiles)
+    else:
+        _require_old_tables(path, bags)
+    if verify:
+        _require_array(path, description["sha256"], size)
+
+
+def require_same_bags(path: Path, bag_ids: pd.Series, bags: pd.DataFrame) -> None:
+    """Refuse a `tiles.csv` whose rows do not follow the bags of `bags.csv`.
+
+    Args:
+        path: The store.
+        bag_ids: Column `bag_id` of `tiles.csv`.
+        bags: Content of `bags.csv`.
+    """
+    expected = np.repeat(bags["bag_id"].to_numpy(), bags["num_tiles"].to_numpy())
+    if len(bag_ids) != len(expected):
+        raise ValueError(
+            f"{path / 'tiles.csv'} has {len(bag_ids):,} rows, but bags.csv counts {len(expected):,} tiles; {_AGAIN}"
+        )
+    different = bag_ids.to_numpy() != expected
+    if different.any():
+        row = int(different.argmax())
+        raise ValueError(
+            f"{path / 'tiles.csv'} has a tile of {bag_ids.iloc[row]!r} in row {row + 2}, where bags.csv has one of "
+            f"{expected[row]!r}: one of them was sorted or changed; {_AGAIN}"
+        )
+
+
+def _compare_parts(path: Path, parts: Mapping[str, Any], tiles: np.ndarray) -> None:
+    """Compare the header of the array and both tables with their digests."""
+    array = {"bytes": (path / ARRAY).stat().st_size, "dtype": tiles.dtype.str, "shape": list(tiles.shape)}
+    if array != parts[ARRAY]:
+        differing = next(key for key in array if array[key] != parts[ARRAY].get(key))
+        raise ValueError(
+            f"{path / ARRAY} was changed after it was written ({differing} {array[differing]}, not "
+            f"{parts[ARRAY].get(differing)}); {_AGAIN}"
+        )
+    for name in TABLES:
+        file = path / name
+        if file.stat().st_size != parts[name]["bytes"] or sha256_of_file(file) != parts[name]["sha256"]:
+            raise ValueError(
+                f"{file} was changed after it was written; if you corrected it yourself, say so with "
+                f'python -c "from milpath.data import seal_store; seal_store({str(path)!r})", otherwise {_AGAIN}'
+            )
+
+
+def _require_old_tables(path: Path, bags: pd.DataFrame) -> None:
+    """Check what can be checked of a store without digests: that `tiles.csv` follows `bags.csv`."""
+    state = f"follows bags.csv {sha256_of_file(path / 'bags.csv')}"
+    if is_remembered(path / "tiles.csv", state):
+        return
+    before = (path / "tiles.csv").stat()
+    try:
+        rows = pd.read_csv(path / "tiles.csv", usecols=["bag_id"], dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise ValueError(f"{path / 'tiles.csv'} is not a table of tiles ({str(error).strip()}); {_AGAIN}") from None
+    require_same_bags(path, rows["bag_id"], bags)
+    remember(path / "tiles.csv", state, before)
+
+
+def _require_array(path: Path, sha256: str, size: int) -> None:
+    """Compare the hash of the array, unless it was compared since the file last changed."""
+    if is_remembered(path / ARRAY, sha256):
+        return
+    announce(path / ARRAY, size)
+    before = (path / ARRAY).stat()
+    if sha256_of_file(path / ARRAY) != sha256:
+        raise ValueError(f"{path / ARRAY} was changed after it was written; {_AGAIN}")
+    remember(path / ARRAY, sha256, before)

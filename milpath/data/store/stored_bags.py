@@ -1,0 +1,33 @@
+"""A bag store that exists already, such as the one `python -m milpath.tile` writes."""
+
+from pathlib import Path
+from typing import Any
+
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.records.label_table import labelled_bags
+
+
+class StoredBags:
+    """Bags in an existing bag store.
+
+    Args:
+        path: Folder with `tiles.npy`, `bags.csv`, `tiles.csv` and `store.json`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the hash of the tiles."""
+        return {"sha256": BagStore.open(self.path).description["sha256"]}
+
+    def write(self, writer: BagStoreWriter) -> None:
+        """Copy the bags into another store."""
+        store = BagStore.open(self.path)
+        columns = [name for name in store.tiles_table.columns if name != "bag_id"]
+        table = store.bags.drop(columns=["start", "num_tiles"])
+        for index, (bag_id, labels) in enumerate(labelled_bags(table)):
+            where = store.tile_slice(index)
+            rows = {name: store.tiles_table[name].to_numpy()[where] for name in columns}
+            writer.add(bag_id, store.tiles[where], labels, rows)

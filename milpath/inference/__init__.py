@@ -1,0 +1,1 @@
+"""Bags without labels: prediction, its files, overlays, GeoJSON, the dense map."""

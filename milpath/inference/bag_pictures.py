@@ -1,0 +1,218 @@
+"""The pictures and outlines of predicted bags."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+from omegaconf import DictConfig
+from PIL import Image
+from torch.nn import Module
+
+from milpath.data.store.bag_store import BagStore
+from milpath.drawing.heatmap import draw_overlay
+from milpath.drawing.mask_picture import read_mask
+from milpath.drawing.montage import draw_montage
+from milpath.drawing.picture_frame import colour_table
+from milpath.inference.dense_map import DenseMapper
+from milpath.inference.geojson import tiles_to_geojson, write_geojson
+from milpath.inference.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, resolution_of
+from milpath.inference.predict_bags import BagPrediction
+from milpath.inference.sharpest_bags import draw_run_extremes, read_strongest
+from milpath.records.atomic_files import atomic_path
+from milpath.slides.mask import MASK_LABELS
+from milpath.slides.readers.open_slide import open_slide
+from milpath.slides.slide_files import find_masks
+from milpath.slides.slide_view import thumbnail
+from milpath.slides.tiling_options import TileOptions
+
+LONGEST_SIDE = 1000
+QUALITY = 90
+NUM_EXTREMES = 6
+_LONGEST_NAME = 150
+
+
+class BagPictures:
+    """Write what a network looked at, slide by slide.
+
+    `pictures/<slide>_montage.jpg` is the bag with its weights, `_overlay.jpg` attention on the slide (on the tiles put
+    together where the slide is not at hand) with the truth beside it where it is known, `_dense.jpg` attention on all
+    tissue, `pictures/extremes.jpg` the tiles of the run with the most and the least attention, and
+    `geojson/<slide>.geojson` outlines for QuPath. What cannot be drawn is left out: features have no pictures, tiles
+    without places no overlay.
+
+    Args:
+        store: Where the tiles are.
+        output: Folder of the prediction.
+        slides: Name of a slide to its file.
+        masks: Name of a slide to the file of its mask; the store then knows `data_provider`.
+        mapper: Makes the dense maps of the slides; None draws none.
+        alpha: Opacity of attention at its greatest, in [0, 1].
+        colour_map: One of `milpath.drawing.picture_frame.COLOUR_MAPS`.
+
+    Raises:
+        ValueError: If opacity or colour map are none.
+    """
+
+    def __init__(
+        self,
+        store: BagStore,
+        output: Path,
+        slides: Mapping[str, Path] | None = None,
+        masks: Mapping[str, Path] | None = None,
+        mapper: DenseMapper | None = None,
+        *,
+        alpha: float = 0.6,
+        colour_map: str = "viridis",
+    ) -> None:
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha={alpha} must be in [0, 1]: the opacity of attention at its greatest")
+        colour_table(colour_map)
+        self.store = store
+        self.output = output
+        self.slides = slides or {}
+        self.masks = masks or {}
+        self.mapper = mapper
+        self.alpha = alpha
+        self.colour_map = colour_map
+
+    def draw(self, bag: BagPrediction) -> None:
+        """Write montage, overlay, dense map and outlines of a bag."""
+        if len(self.store.tile_shape) != 3:
+            return
+        self._save(self.montage(bag), f"{file_name(bag.bag_id)}_montage")
+        overlay = self.overlay(bag)
+        if overlay is not None:
+            self._save(overlay, f"{file_name(bag.bag_id)}_overlay")
+        if self.mapper is not None and bag.bag_id in self.slides:
+            self._save(self._dense(bag, self.mapper), f"{file_name(bag.bag_id)}_dense")
+        self._write_outlines(bag, self.store.tiles_table.iloc[self.store.tile_slice(bag.position)])
+
+    def montage(self, bag: BagPrediction) -> Image.Image:
+        """Return the tiles of a bag with their weights."""
+        where = self.store.tile_slice(bag.position)
+        labels, tiles = known_labels(self.store, where), self.store.tiles[where]
+        return draw_montage(tiles, bag.attention, title=bag.bag_id, tile_labels=labels, colour_map=self.colour_map)
+
+    def overlay(self, bag: BagPrediction) -> Image.Image | None:
+        """Return attention on the slide; None where it is unknown where the tiles lie."""
+        picture = self._slide_picture(bag)
+        return draw_bag_overlay(
+            self.store, self.store.tile_slice(bag.position), bag.attention, bag.bag_id, picture,
+            truth=None if picture is None else self._truth(bag, picture), alpha=self.alpha, colour_map=self.colour_map,
+        )  # fmt: skip
+
+    def draw_extremes(self, first_class: str) -> None:
+        """Write the tiles with the most and the least attention of the run, one a bag.
+
+        Args:
+            first_class: Bags called other than this are looked at; all bags, if there are none.
+        """
+        if len(self.store.tile_shape) != 3:
+            return
+        strongest = read_strongest(self.output, first_class, NUM_EXTREMES)
+        picture = draw_run_extremes(strongest, self.store, NUM_EXTREMES)
+        if picture is not None:
+            self._save(picture, "extremes")
+
+    def _dense(self, bag: BagPrediction, mapper: DenseMapper) -> Image.Image:
+        """Return the attention on all tissue of a slide."""
+        picture, found = self._slide_picture(bag), mapper(self.slides[bag.bag_id])
+        assert picture is not None
+        scale = picture.scale * found.downsample / resolution_of(self.store, self.store.tile_slice(bag.position))[1]
+        title = f"{bag.bag_id} · all tissue, {len(found.attention):,} tiles"
+        return draw_overlay(
+            picture.pixels, found.attention, found.x, found.y, found.tile_size, scale, title=title,
+            microns_per_pixel=picture.microns_per_pixel, alpha=self.alpha, colour_map=self.colour_map, outlines=False,
+        )  # fmt: skip
+
+    def _slide_picture(self, bag: BagPrediction) -> SlidePicture | None:
+        """Return a slide made small; None where there is none."""
+        if bag.bag_id not in self.slides:
+            return None
+        microns, downsample = resolution_of(self.store, self.store.tile_slice(bag.position))
+        with open_slide(self.slides[bag.bag_id]) as slide:
+            pixels, small = thumbnail(slide, LONGEST_SIDE)
+        scale = downsample / small
+        return SlidePicture(pixels, scale, None if microns is None else microns / scale)
+
+    def _truth(self, bag: BagPrediction, picture: SlidePicture) -> Truth | None:
+        """Return what a person marked on a slide; None where there is no mask."""
+        if bag.bag_id not in self.masks:
+            return None
+        provider = str(self.store.bags["data_provider"].iloc[bag.position]).strip().lower()
+        with open_slide(self.masks[bag.bag_id]) as mask:
+            values = read_mask(mask, picture.pixels.shape[1], picture.pixels.shape[0])
+        names = MASK_LABELS[provider].names
+        present = {value: name for value, name in names.items() if (values == value).any()}
+        return Truth(values, present or {max(names): names[max(names)]})
+
+    def _write_outlines(self, bag: BagPrediction, tiles: pd.DataFrame) -> None:
+        if not {"x", "y"} <= set(tiles.columns):
+            return
+        folder = self.output / "geojson"
+        folder.mkdir(exist_ok=True)
+        downsample = resolution_of(self.store, self.store.tile_slice(bag.position))[1]
+        x, y = tiles["x"].to_numpy(float), tiles["y"].to_numpy(float)
+        collection = tiles_to_geojson(bag.attention, x, y, self.store.tile_shape[0], downsample)
+        write_geojson(collection, folder / f"{file_name(bag.bag_id)}.geojson")
+
+    def _save(self, picture: Image.Image, name: str) -> None:
+        """Write a picture as JPEG; it appears when it is whole."""
+        folder = self.output / "pictures"
+        folder.mkdir(exist_ok=True)
+        # Not flushed: after a power cut the slides whose rows are missing are drawn again.
+        with atomic_path(folder / f"{name}.jpg", durable=False) as partial:
+            picture.save(partial, "JPEG", quality=QUALITY, subsampling=0)
+
+
+def open_pictures(
+    config: DictConfig, store: BagStore, network: Module, tiling: Mapping[str, Any], device: str
+) -> BagPictures:
+    """Return what draws, or say what cannot be drawn of these slides before any work is done.
+
+    Args:
+        config: Root of the `predict` command.
+        store: The bags that are predicted.
+        network: In evaluation mode.
+        tiling: How its training slides became tiles.
+        device: Where the network runs.
+
+    Raises:
+        ValueError: If something is wished that needs a slide, and there are tiles alone.
+    """
+    slides = slide_paths(store, Path(config.slides))
+    for name in ("masks", "dense"):
+        if config[name] is not None and not slides:
+            raise ValueError(f"{name}={config[name]} needs whole slides, and {config.slides} holds tiles; leave it out")
+    mapper = None
+    if config.dense is not None:
+        mapper = DenseMapper(network, TileOptions.from_tiling(tiling), config.dense, device)
+    masks = find_masks(Path(config.masks)) if config.masks else {}
+    look = {"alpha": config.alpha, "colour_map": config.colour_map}
+    return BagPictures(store, Path(config.output), slides, masks, mapper, **look)
+
+
+def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:
+    """Return the file of each slide of a store that was cut from the slides at a path; empty if it was not."""
+    if "slide_file" not in store.bags:
+        return {}
+    root = slides if slides.is_dir() else slides.parent
+    files = {name: root / file for name, file in zip(store.bags["bag_id"], store.bags["slide_file"], strict=True)}
+    return {name: path for name, path in files.items() if path.is_file()}
+
+
+def file_name(bag_id: str) -> str:
+    """Return a file name that stays in its folder and fits a file system, whatever the name of a slide.
+
+    Example:
+        >>> file_name("../<script>"), file_name("slide_1")
+        ('%2E%2E%2F%3Cscript%3E', 'slide_1')
+    """
+    name = quote(bag_id, safe=" ")
+    name = name.replace(".", "%2E") if name.startswith(".") else name
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(bag_id.encode()).hexdigest()[:16]}"
+    return name

@@ -1,0 +1,155 @@
+"""Attention on the tissue of a bag: over a picture of its slide, or over its tiles put together where they lie."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from milpath.data.store.bag_store import BagStore
+from milpath.drawing.heatmap import draw_beside_truth, draw_overlay, label_map, tile_span
+
+Pixels = NDArray[np.uint8]
+LONGEST_SIDE = 700
+# Tiles put together leave gaps where no tile was chosen; paper white would look like slide.
+NO_TILE = 236
+
+
+@dataclass(frozen=True)
+class SlidePicture:
+    """A slide, small.
+
+    Attributes:
+        pixels: uint8 `(height, width, 3)`.
+        scale: Its pixels per pixel of the level that the tiles were read at.
+        microns_per_pixel: Of its pixels; None where unknown.
+    """
+
+    pixels: Pixels
+    scale: float
+    microns_per_pixel: float | None = None
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a person marked on a slide.
+
+    Attributes:
+        mask: int `(any height, any width)` over the field of the slide picture.
+        values: Mask value to its name, what matters most first; other values stay clear.
+    """
+
+    mask: NDArray[np.integer]
+    values: Mapping[int, str]
+
+
+def put_together(tiles: Pixels, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[SlidePicture, float, float]:
+    """Put the tiles of a bag where they lie.
+
+    Args:
+        tiles: uint8 `(tiles, size, size, 3 or 1)`.
+        x: `(tiles,)` left edges; NaN where a tile lies nowhere.
+        y: `(tiles,)` top edges.
+
+    Returns:
+        The picture, and what to subtract from x and from y for positions in it.
+    """
+    size = tiles.shape[1]
+    left, top = float(np.nanmin(x)), float(np.nanmin(y))
+    width, height = float(np.nanmax(x)) + size - left, float(np.nanmax(y)) + size - top
+    scale = min(1.0, LONGEST_SIDE / max(width, height))
+    shape = max(1, round(height * scale)), max(1, round(width * scale))
+    canvas = np.full((*shape, 3), NO_TILE, np.uint8)
+    for tile, tile_x, tile_y in zip(tiles, x, y, strict=True):
+        if np.isnan(tile_x) or np.isnan(tile_y):
+            continue
+        rows = tile_span(tile_y - top, size, scale, shape[0])
+        columns = tile_span(tile_x - left, size, scale, shape[1])
+        target = columns.stop - columns.start, rows.stop - rows.start
+        if min(target) > 0:
+            picture = Image.fromarray(tile if tile.shape[2] == 3 else np.repeat(tile, 3, axis=2))
+            canvas[rows, columns] = np.asarray(picture.resize(target, Image.Resampling.BILINEAR))
+    return SlidePicture(canvas, scale), left, top
+
+
+def draw_bag_overlay(
+    store: BagStore,
+    chosen: slice | int,
+    weights: NDArray[np.floating],
+    title: str = "",
+    picture: SlidePicture | None = None,
+    *,
+    truth: Truth | None = None,
+    alpha: float = 0.6,
+    colour_map: str = "viridis",
+) -> Image.Image | None:
+    """Draw attention on the tissue of a bag, the truth beside it where a mask or tile labels are known.
+
+    Args:
+        store: Where the tiles come from.
+        chosen: Position of the bag, or where its tiles lie (`store.tile_slice`).
+        weights: `(tiles,)` attention.
+        title: Stands above.
+        picture: The slide, small; None puts the tiles together where they lie.
+        truth: What a person marked on it; None shows the tile labels, if there are any.
+        alpha: Opacity of the colours at the high end, in [0, 1].
+        colour_map: One of `picture_frame.COLOUR_MAPS`.
+
+    Returns:
+        The picture; None where the store does not say where the tiles lie, or holds features and no `picture` is given.
+    """
+    chosen = store.tile_slice(chosen) if isinstance(chosen, int) else chosen
+    positions = positions_of(store, chosen)
+    if positions is None or (picture is None and len(store.tile_shape) != 3):
+        return None
+    x, y = positions
+    size = store.tile_shape[0]
+    if picture is None:
+        picture, left, top = put_together(np.asarray(store.tiles[chosen]), x, y)
+        x, y = x - left, y - top
+        resolution = resolution_of(store, chosen)[0]
+        microns = None if resolution is None else resolution / picture.scale
+    else:
+        microns = picture.microns_per_pixel
+    overlay = draw_overlay(
+        picture.pixels, weights, x, y, size, picture.scale,
+        title=title, microns_per_pixel=microns, alpha=alpha, colour_map=colour_map,
+    )  # fmt: skip
+    if truth is not None:
+        return draw_beside_truth(overlay, picture.pixels, truth.mask, truth.values)
+    labels = known_labels(store, chosen)
+    if labels is None:
+        return overlay
+    known = label_map(labels, x, y, size, picture.scale, (picture.pixels.shape[0], picture.pixels.shape[1]))
+    return draw_beside_truth(overlay, picture.pixels, known, {1: "tile known to matter"}, alpha=0.45)
+
+
+def known_labels(store: BagStore, chosen: slice) -> NDArray[np.int64] | None:
+    """Return the tile labels of a bag; None if none is known."""
+    labels = None if store.tile_labels is None else store.tile_labels[chosen]
+    return None if labels is None or (labels < 0).all() else labels
+
+
+def positions_of(store: BagStore, chosen: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return x and y of the tiles of a bag; None where they are unknown or of more than one level."""
+    table: Mapping[str, object] = dict.fromkeys(store.description["tile_columns"])
+    if not {"x", "y"} <= set(table):
+        return None
+    rows = store.tiles_table.iloc[chosen]
+    x, y = rows["x"].to_numpy(np.float64), rows["y"].to_numpy(np.float64)
+    if np.isnan(x).all() or ("level" in rows and rows["level"].nunique() > 1):
+        return None
+    return x, y
+
+
+def resolution_of(store: BagStore, chosen: slice) -> tuple[float | None, float]:
+    """Return microns per pixel of the tiles of a bag (None where unknown) and pixels of level 0 per pixel of theirs."""
+    index = int(np.searchsorted(store.bags["start"].to_numpy(), chosen.start, side="right")) - 1
+    found: list[float | None] = []
+    for name in ("microns_per_pixel", "downsample"):
+        # Slides of one store may differ; what they have in common stands in the description.
+        value = store.bags[name].iloc[index] if name in store.bags else store.description.get(name)
+        number = float(value) if isinstance(value, int | float | np.number) else 0.0
+        found.append(number if np.isfinite(number) and number > 0 else None)
+    return found[0], found[1] or 1.0

@@ -1,0 +1,113 @@
+"""Prediction without labels: bags of a store, a batch at a time."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import Module
+
+from milpath.data.loading.bag import fresh_buffer
+from milpath.data.sources.feature_check import describe_non_finite
+from milpath.data.store.bag_store import BagStore
+from milpath.models.finite import explain_non_finite_answer, finite_bags
+from milpath.targets.task import class_probabilities
+
+# Tiles of a batch as float32: enough to keep a processor busy, little enough for its caches and for long bags.
+_BATCH_BYTES = 32 << 20
+_MAX_BATCH_SIZE = 256
+
+
+class BagPrediction(NamedTuple):
+    """What a network says of a bag.
+
+    Attributes:
+        position: Position of the bag in the store.
+        bag_id: Its name.
+        probabilities: `(classes,)`, sums to 1.
+        attention: `(tiles,)`, sums to 1.
+    """
+
+    position: int
+    bag_id: str
+    probabilities: NDArray[np.float32]
+    attention: NDArray[np.float32]
+
+
+def predict_bags(
+    network: Module,
+    store: BagStore,
+    task: str,
+    *,
+    temperature: float = 1.0,
+    indices: Iterable[int] | None = None,
+    batch_size: int | None = None,
+    device: str | torch.device = "cpu",
+    on_failure: Callable[[str, str], None] | None = None,
+) -> Iterator[BagPrediction]:
+    """Predict bags one batch after the other; memory holds one batch whatever the size of the store.
+
+    Args:
+        network: A network in evaluation mode.
+        store: The bags.
+        task: "binary", "nominal" or "ordinal".
+        temperature: Divides the logits; > 0.
+        indices: Bags to predict; None for all.
+        batch_size: Bags at a time; None for as many as make 32 MB of tiles.
+        device: Where the network runs.
+        on_failure: Called with the name of a bag and the reason where a feature or the answer is not finite, in the place
+            of a prediction; None raises.
+
+    Raises:
+        ValueError: If a feature or an answer is not finite, naming the bag, and the tile where it is to blame.
+    """
+    network = network.to(device)
+    fail = on_failure or _refuse
+    ids = store.bags["bag_id"].tolist()
+    for chosen in _batches(store, list(range(len(store)) if indices is None else indices), batch_size):
+        lengths = store.num_tiles[chosen]
+        buffer = fresh_buffer((len(chosen), int(lengths.max()), *store.tile_shape), store.tiles.dtype, pin_memory=False)
+        store.read_padded(chosen, buffer)
+        failed = {}
+        for row, length in enumerate(lengths.tolist()):
+            if (found := describe_non_finite(buffer[row, :length])) is not None:
+                failed[row] = f"bag {ids[chosen[row]]!r} of {store.path}: {found}"
+                buffer[row] = 0  # tiles of the other bags must not meet it in an encoder
+        tiles = torch.from_numpy(buffer).to(device)
+        tiles = tiles.permute(0, 1, 4, 2, 3).float().div_(255) if tiles.ndim == 5 else tiles.float()
+        mask = torch.arange(tiles.shape[1])[None, :] < torch.from_numpy(lengths)[:, None]
+        with torch.inference_mode():
+            output = network(tiles, None if mask.all() else mask.to(device))
+            probabilities = class_probabilities(output.logits.float(), task, temperature).cpu().numpy()
+            attention = output.attention.float().cpu().numpy()
+            finite = finite_bags(output).tolist()
+        for row, index in enumerate(chosen):
+            if row not in failed and not finite[row]:
+                failed[row] = explain_non_finite_answer(ids[index], network)
+            if row in failed:
+                fail(ids[index], failed[row])
+                continue
+            yield BagPrediction(index, ids[index], probabilities[row], attention[row, : store.num_tiles[index]])
+
+
+def _refuse(bag_id: str, reason: str) -> None:
+    """Stop at the first bag that has no finite answer."""
+    raise ValueError(reason)
+
+
+def _batches(store: BagStore, waiting: Sequence[int], batch_size: int | None) -> Iterator[list[int]]:
+    """Split bags into batches, in their order; padded to the longest of them, a batch stays within the bounds."""
+    tile_bytes = 4 * math.prod(store.tile_shape)
+    chosen: list[int] = []
+    longest = 0
+    for index in waiting:
+        longest = max(longest, int(store.num_tiles[index]))
+        full = len(chosen) == (batch_size or _MAX_BATCH_SIZE)
+        if full or (batch_size is None and chosen and (len(chosen) + 1) * longest * tile_bytes > _BATCH_BYTES):
+            yield chosen
+            chosen, longest = [], int(store.num_tiles[index])
+        chosen.append(index)
+    if chosen:
+        yield chosen

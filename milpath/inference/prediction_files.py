@@ -1,0 +1,159 @@
+"""The tables of a prediction, written slide by slide so that a stopped run goes on."""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from milpath.inference.prediction_folder import claim_folder
+from milpath.records.atomic_files import atomic_path, drop_open_line
+from milpath.records.prediction_table import require_finite_prediction
+
+ATTENTION_COLUMNS = ("id", "tile", "x", "y", "level", "microns", "weight")
+
+
+class PredictionFiles:
+    """Write `predictions.csv` and `attention.csv` under temporary names until all slides are done.
+
+    Tiles of a slide are written before its own row: a slide with a row is whole, and one without is predicted again.
+
+    Args:
+        output: Folder; made if it is missing.
+        class_names: Names of the classes.
+        threshold: Operating point, written beside each slide; None for tasks without one.
+        source: Hashes of what the predictions come from (checkpoint, slides); kept in `prediction.json`.
+        overwrite: Begin anew, whatever a run before left.
+
+    Raises:
+        FileExistsError: If the folder holds something else than a stopped run of this source.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        class_names: Sequence[str],
+        threshold: float | None,
+        source: Mapping[str, str],
+        overwrite: bool = False,
+    ) -> None:
+        self.output = output
+        self.threshold = threshold
+        probabilities = [f"probability_{name}" for name in class_names]
+        self.columns = ("id", *probabilities, "predicted", "threshold", "defer")
+        claim_folder(output, source, overwrite)
+        self.done = self._recover()
+
+    def __enter__(self) -> Self:
+        self._predictions = _append(self.output / ".predictions.csv.partial", self.columns)
+        self._attention = _append(self.output / ".attention.csv.partial", ATTENTION_COLUMNS)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._predictions.close()
+        self._attention.close()
+        if kind is None:
+            for name in ("predictions.csv", "attention.csv"):
+                (self.output / f".{name}.partial").replace(self.output / name)
+
+    def add(
+        self,
+        bag_id: str,
+        probabilities: NDArray[np.floating],
+        predicted: str,
+        defer: bool,
+        tiles: pd.DataFrame,
+        microns_per_pixel: float | None,
+        weights: NDArray[np.floating],
+    ) -> None:
+        """Write one slide.
+
+        Args:
+            bag_id: Name of the slide.
+            probabilities: `(classes,)`.
+            predicted: Name of the class it is called.
+            defer: Whether a person should look.
+            tiles: Rows of the store's tile table; x, y and level where they are known.
+            microns_per_pixel: At the level the tiles were read; None where unknown.
+            weights: `(tiles,)` attention.
+
+        Raises:
+            ValueError: If a probability or a weight is not finite.
+        """
+        require_finite_prediction(bag_id, np.asarray(probabilities), np.asarray(weights))
+        unknown = [""] * len(weights)
+        x, y, level = (_cells(tiles[name]) if name in tiles else unknown for name in ("x", "y", "level"))
+        shares = (f"{weight:.9g}" for weight in weights.tolist())
+        rows = zip(x, y, level, shares, strict=True)
+        microns = microns_per_pixel or ""
+        csv.writer(self._attention).writerows(
+            [bag_id, number, *place, microns, share] for number, (*place, share) in enumerate(rows)
+        )
+        self._attention.flush()
+        words = [f"{value:.9g}" for value in probabilities]
+        threshold = "" if self.threshold is None else f"{self.threshold:.9g}"
+        csv.writer(self._predictions).writerow([bag_id, *words, predicted, threshold, int(defer)])
+        self._predictions.flush()
+        os.fsync(self._predictions.fileno())
+
+    def _recover(self) -> set[str]:
+        """Return the slides that a stopped run finished, and drop what it left half written."""
+        path = self.output / ".predictions.csv.partial"
+        if not path.exists():
+            return set()
+        done = _keep_rows(path, len(self.columns))
+        attention = self.output / ".attention.csv.partial"
+        if attention.exists():
+            _keep_rows(attention, len(ATTENTION_COLUMNS), done)
+        return done
+
+
+def _cells(column: pd.Series) -> list[object]:
+    """Return the cells of a column; a tile that lies nowhere has empty ones."""
+    return column.astype(object).where(column.notna(), "").tolist()
+
+
+def _append(path: Path, columns: Sequence[str]) -> TextIO:
+    """Open a table to add rows, with its head if it is new."""
+    # A killed run may have made the file and written nothing yet.
+    new = not path.exists() or path.stat().st_size == 0
+    file = path.open("a", newline="", encoding="utf-8")
+    if new:
+        csv.writer(file).writerow(columns)
+    return file
+
+
+def _keep_rows(path: Path, width: int, wanted: set[str] | None = None) -> set[str]:
+    """Rewrite a table without what a stopped run left half written, in one step and a row at a time.
+
+    Args:
+        path: The table.
+        width: Number of its columns; a row of fewer was being written.
+        wanted: Names whose rows stay; None for all.
+
+    Returns:
+        The names that are left in it.
+    """
+    drop_open_line(path)
+    names = set()
+    with (
+        atomic_path(path) as temporary,
+        path.open(newline="", encoding="utf-8") as source,
+        temporary.open("w", newline="", encoding="utf-8") as target,
+    ):
+        # Not line by line, which would part the rows of slides whose names hold the end of a line.
+        rows, kept = csv.reader(source), csv.writer(target)
+        kept.writerows(islice(rows, 1))
+        for row in rows:
+            if len(row) == width and (wanted is None or row[0] in wanted):
+                kept.writerow(row)
+                names.add(row[0])
+    return names

@@ -1,0 +1,134 @@
+"""What is decided on the validation split alone: temperature, threshold, and when to ask a person."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milpath.metrics.evaluated_bags import predicted_classes
+
+if TYPE_CHECKING:
+    from milpath.models.checkpoint import Card
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How probabilities become calls.
+
+    Attributes:
+        threshold: A bag of a binary task is called class 1 from this probability on.
+        temperature: Divides the logits first.
+        defer_below: A bag whose greatest class probability is below it goes to a person; 0 defers none.
+
+    Raises:
+        ValueError: If one of them is out of range or not finite.
+    """
+
+    threshold: float = 0.5
+    temperature: float = 1.0
+    defer_below: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "defer_below"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise ValueError(f"{name} of a decision must be in [0, 1], got {value}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature of a decision must be positive and finite, got {self.temperature}")
+
+    @classmethod
+    def of_card(cls, card: "Card") -> Self:
+        """Return the decision of a checkpoint for probabilities that have its temperature already."""
+        return cls(card.threshold, 1.0, card.defer_below)
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What a decision makes of probabilities.
+
+    Attributes:
+        probabilities: `(bags, classes)` after the temperature.
+        predicted: int64 `(bags,)`.
+        deferred: bool `(bags,)`.
+    """
+
+    probabilities: Array
+    predicted: NDArray[np.int64]
+    deferred: NDArray[np.bool_]
+
+
+def choose_decision(
+    labels: NDArray[np.int64],
+    probabilities: Array,
+    task: str,
+    sensitivity: float | None = None,
+    calibrate: bool = True,
+    defer_share: float = 0.0,
+    at_temperature: Callable[[float], Array] | None = None,
+) -> Decision:
+    """Choose temperature, then threshold, then deferral on the validation split.
+
+    Args:
+        labels: `(bags,)` of the validation split.
+        probabilities: `(bags, classes)` at temperature 1.
+        task: "binary", "nominal" or "ordinal".
+        sensitivity: Wished sensitivity of a binary task in (0, 1]; None keeps the threshold at 0.5.
+        calibrate: Whether to fit a temperature; else it is 1.
+        defer_share: Share of validation bags, the least certain, that is deferred; in [0, 1).
+        at_temperature: Temperature to probabilities `(bags, classes)`, from logits; None recovers the logits from the
+            probabilities, in which those beyond about 17 are lost.
+
+    Raises:
+        ValueError: If a sensitivity is wished of a task with more than two classes, validation cannot give it, or a
+            probability is not finite.
+    """
+    # Not at the top: an endpoint calls `decide` and has neither scipy nor the statistics.
+    from milpath.metrics.calibration import apply_temperature, fit_temperature
+    from milpath.metrics.deferral import defer_threshold
+    from milpath.metrics.operating_point import threshold_for_sensitivity
+
+    if sensitivity is not None and task != "binary":
+        raise ValueError(f"a sensitivity can be wished of a binary task, not of a {task} one; leave it out")
+    _require_finite(probabilities)
+    labels = np.asarray(labels, dtype=np.int64)
+    scaled = at_temperature or (lambda temperature: apply_temperature(probabilities, temperature, task))
+    temperature = fit_temperature(labels, probabilities, task, at_temperature) if calibrate else 1.0
+    calibrated = scaled(temperature)
+    threshold = 0.5 if sensitivity is None else threshold_for_sensitivity(labels, calibrated[:, 1], sensitivity)
+    return Decision(threshold, temperature, defer_threshold(calibrated.max(axis=1), defer_share))
+
+
+def decide(probabilities: Array, task: str, decision: Decision) -> Calls:
+    """Apply a decision to probabilities at temperature 1: the only place where a bag becomes a call.
+
+    Raises:
+        ValueError: If a probability is not finite.
+
+    Example:
+        >>> calls = decide(np.array([[0.8, 0.2], [0.55, 0.45]]), "binary", Decision(threshold=0.4, defer_below=0.6))
+        >>> calls.predicted.tolist(), calls.deferred.tolist()
+        ([0, 1], [False, True])
+    """
+    _require_finite(probabilities)
+    if decision.temperature != 1.0:
+        from milpath.metrics.calibration import apply_temperature
+
+        probabilities = apply_temperature(probabilities, decision.temperature, task)
+    return Calls(
+        probabilities=probabilities,
+        predicted=predicted_classes(probabilities, task, decision.threshold),
+        deferred=probabilities.max(axis=1) < decision.defer_below,
+    )
+
+
+def _require_finite(probabilities: Array) -> None:
+    """Refuse to call a bag by a number that is not one: NaN compares as below every threshold."""
+    if not (finite := np.isfinite(probabilities).all(axis=1)).all():
+        row = int(finite.argmin())
+        raise ValueError(
+            f"row {row} of the probabilities is {probabilities[row].tolist()}; a call needs finite numbers"
+        )

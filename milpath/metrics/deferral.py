@@ -1,0 +1,122 @@
+"""A second reader that knows when to ask: risk against coverage, and what referring the least certain brings."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milpath.metrics.evaluated_bags import Outcomes
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """The error rate among the most certain bags, for every number of them.
+
+    Attributes:
+        coverage: `(bags,)`, 1/n to 1.
+        risk: `(bags,)` share of wrong calls among the covered bags.
+        area: Mean risk over all coverages (AURC); 0 is perfect.
+    """
+
+    coverage: Array
+    risk: Array
+    area: float
+
+
+@dataclass(frozen=True)
+class Deferral:
+    """What is left to the network when the least certain bags go to a person.
+
+    Attributes:
+        share: Wished share of bags referred.
+        num_referred: Bags referred.
+        num_kept: Bags the network decides.
+        accuracy: Of the kept bags; None if there is none.
+        num_errors: Wrong calls among the kept bags.
+        errors_caught: Share of all wrong calls that were referred; None if nothing is wrong.
+    """
+
+    share: float
+    num_referred: int
+    num_kept: int
+    accuracy: float | None
+    num_errors: int
+    errors_caught: float | None
+
+
+def risk_coverage(outcomes: Outcomes) -> RiskCoverage:
+    """Return the risk-coverage curve, most certain bags first.
+
+    Equally certain bags have no order: each of them stands for the mean of their errors, so the curve does not depend on
+    how the rows happen to be sorted.
+
+    References:
+        El-Yaniv and Wiener. On the foundations of noise-free selective classification. JMLR 11, 2010.
+        Geifman, Uziel and El-Yaniv. Bias-reduced uncertainty estimation for deep neural classifiers. ICLR 2019, eq. 1.
+
+    Example:
+        >>> from milpath.metrics.evaluated_bags import make_outcomes
+        >>> outcomes = make_outcomes([0, 1, 1], np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), "binary")
+        >>> risk_coverage(outcomes).risk.round(3).tolist()
+        [0.0, 0.0, 0.333]
+    """
+    if outcomes.num_bags == 0:
+        raise ValueError("a risk-coverage curve needs bags, and there is none")
+    levels = np.unique(-outcomes.confidence, return_inverse=True)[1].reshape(-1)
+    mean_errors = np.bincount(levels, ~outcomes.correct) / np.bincount(levels)
+    wrong = np.cumsum(mean_errors[np.sort(levels)])
+    count = np.arange(1, outcomes.num_bags + 1)
+    risk = wrong / count
+    return RiskCoverage(coverage=count / outcomes.num_bags, risk=risk, area=float(risk.mean()))
+
+
+def defer_threshold(confidence: Array, share: float) -> float:
+    """Return the confidence below which a share of the validation bags, the least certain, is deferred.
+
+    Args:
+        confidence: `(bags,)` greatest class probability of each validation bag.
+        share: In [0, 1).
+
+    Returns:
+        `defer_below`: a bag is deferred when its confidence is below it. 0 defers none. Equally certain bags stay
+        together: where they straddle the share, none of them is deferred.
+
+    Example:
+        >>> round(defer_threshold(np.array([0.5, 0.6, 0.7, 0.9]), share=0.5), 9)
+        0.65
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"the share of bags to defer must be in [0, 1), got {share}")
+    ordered = np.sort(confidence)
+    count = int(np.floor(share * len(ordered) + 1e-9))
+    below = ordered[ordered < ordered[count]] if count else ordered[:0]
+    return float((below[-1] + ordered[len(below)]) / 2) if len(below) else 0.0
+
+
+def deferral_table(outcomes: Outcomes, shares: Iterable[float] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)) -> list[Deferral]:
+    """Return what referring the least certain bags of a split brings, for several shares.
+
+    Args:
+        outcomes: Of the split.
+        shares: Shares of bags referred, in [0, 1].
+    """
+    order = np.argsort(outcomes.confidence, kind="stable")
+    wrong = ~outcomes.correct[order]
+    rows = []
+    for share in shares:
+        referred = int(np.floor(share * len(order) + 1e-9))
+        num_errors, num_kept = int(wrong[referred:].sum()), len(order) - referred
+        rows.append(
+            Deferral(
+                share=share,
+                num_referred=referred,
+                num_kept=num_kept,
+                accuracy=1 - num_errors / num_kept if num_kept else None,
+                num_errors=num_errors,
+                errors_caught=1 - num_errors / int(wrong.sum()) if wrong.any() else None,
+            )
+        )
+    return rows

@@ -1,0 +1,92 @@
+"""Where to call a slide malignant: a threshold chosen on validation for a wished sensitivity."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milpath.metrics.evaluated_bags import make_outcomes
+from milpath.metrics.intervals import Interval, metric_intervals
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What a threshold attains on a split.
+
+    Attributes:
+        threshold: A bag is called class 1 from this probability on.
+        sensitivity: Share of the bags of class 1 that are called so, with its bootstrap interval.
+        specificity: Share of the bags of class 0 that are called so.
+        num_missed: Bags of class 1 called class 0.
+        num_false_alarms: Bags of class 0 called class 1.
+    """
+
+    threshold: float
+    sensitivity: Interval
+    specificity: Interval
+    num_missed: int
+    num_false_alarms: int
+
+
+def threshold_for_sensitivity(labels: NDArray[np.int64], scores: Array, sensitivity: float) -> float:
+    """Return the highest threshold that reaches a sensitivity.
+
+    Among all thresholds that do, the highest gives the best specificity. Between two neighbouring scores any value calls
+    these bags alike; the middle is taken, so that rounding of a stored score cannot move a bag to the other side.
+
+    Args:
+        labels: `(bags,)` of the validation split, 0 or 1.
+        scores: `(bags,)` probability of class 1.
+        sensitivity: Wished share of class 1 found, in (0, 1].
+
+    Returns:
+        In [0, 1].
+
+    Raises:
+        ValueError: If the sensitivity is out of range or no bag is of class 1.
+
+    Example:
+        >>> threshold_for_sensitivity(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.6, 0.8]), sensitivity=1.0)
+        0.25
+    """
+    if not 0 < sensitivity <= 1:
+        raise ValueError(f"sensitivity must be in (0, 1], got {sensitivity}")
+    positive = np.sort(scores[np.asarray(labels) == 1])[::-1]
+    if len(positive) == 0:
+        raise ValueError("no bag of the validation split is of class 1; a threshold cannot be chosen on it")
+    # 0.95 * 20 is 19.000000000000004 in floating point: without the slack one bag too many would be asked for.
+    needed = int(np.ceil(sensitivity * len(positive) - 1e-9))
+    lowest_found = positive[max(needed, 1) - 1]
+    below = scores[scores < lowest_found]
+    return float((lowest_found + (below.max() if len(below) else 0.0)) / 2)
+
+
+def attained(
+    labels: NDArray[np.int64],
+    scores: Array,
+    threshold: float,
+    groups: NDArray[np.str_] | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> OperatingPoint:
+    """Return what a threshold attains on a split that had no say in it.
+
+    Args:
+        labels: `(bags,)`, 0 or 1.
+        scores: `(bags,)` probability of class 1.
+        threshold: In [0, 1].
+        groups: `(bags,)` what is drawn together in the bootstrap.
+        num_resamples: Of the intervals.
+        seed: Of the resamples.
+    """
+    outcomes = make_outcomes(labels, np.stack([1 - scores, scores], axis=1), "binary", threshold, groups)
+    intervals = metric_intervals(outcomes, ("sensitivity", "specificity"), num_resamples, seed=seed)
+    return OperatingPoint(
+        threshold=threshold,
+        sensitivity=intervals["sensitivity"],
+        specificity=intervals["specificity"],
+        num_missed=int(((outcomes.labels == 1) & (outcomes.predicted == 0)).sum()),
+        num_false_alarms=int(((outcomes.labels == 0) & (outcomes.predicted == 1)).sum()),
+    )

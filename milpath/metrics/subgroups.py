@@ -1,0 +1,117 @@
+"""Results for each provider, grade or whatever else is known of the bags."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.grades import GradeResult, grade_results
+from milpath.metrics.intervals import Interval, metric_intervals
+
+# What the sources of this library call provider, grade and group of slides.
+KNOWN_COLUMNS = ("data_provider", "isup_grade", "tma_group")
+METRICS = {
+    "binary": ("auroc", "accuracy", "sensitivity", "specificity"),
+    "nominal": ("accuracy", "balanced_accuracy", "auroc"),
+    "ordinal": ("quadratic_kappa", "accuracy", "auroc"),
+}
+# More rows than this are a list, not a table.
+MAX_VALUES = 20
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """Results on the bags with one value of a column.
+
+    Attributes:
+        value: The value.
+        num_bags: Bags that have it.
+        intervals: One for each metric of the table, None where the metric is undefined there.
+    """
+
+    value: str
+    num_bags: int
+    intervals: tuple[Interval, ...]
+
+
+@dataclass(frozen=True)
+class SubgroupTable:
+    """Results by the values of one column.
+
+    Attributes:
+        column: Its name.
+        metrics: Names of the metrics.
+        rows: One a value, sorted.
+    """
+
+    column: str
+    metrics: tuple[str, ...]
+    rows: tuple[Subgroup, ...]
+
+
+def subgroup_tables(
+    outcomes: Outcomes,
+    bags: pd.DataFrame,
+    columns: Sequence[str] | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> list[SubgroupTable]:
+    """Return a table for each column that parts the bags into 2 to 20 kinds.
+
+    Args:
+        outcomes: Of one split.
+        bags: One row for each of its bags, in the same order.
+        columns: Columns to part by; None takes the known ones that are there.
+        num_resamples: Of the intervals.
+        seed: Of the resamples.
+
+    Raises:
+        ValueError: If a column that was asked for is not there.
+    """
+    if columns is None:
+        columns = [name for name in KNOWN_COLUMNS if name in bags]
+    if missing := [name for name in columns if name not in bags]:
+        raise ValueError(f"bags have no column {missing[0]!r}; there are {', '.join(map(str, bags.columns))}")
+    metrics = METRICS[outcomes.task]
+    tables = []
+    for column in columns:
+        values = bags[column].astype(str).to_numpy(dtype=str)
+        kinds = sorted(np.unique(values))
+        if not 2 <= len(kinds) <= MAX_VALUES:
+            continue
+        rows = []
+        for kind in kinds:
+            chosen = np.flatnonzero(values == kind)
+            intervals = metric_intervals(_part(outcomes, chosen), metrics, num_resamples, seed=seed)
+            rows.append(Subgroup(str(kind), len(chosen), tuple(intervals[name] for name in metrics)))
+        tables.append(_without_empty_columns(SubgroupTable(column, metrics, tuple(rows))))
+    return tables
+
+
+def grade_rows(outcomes: Outcomes, bags: pd.DataFrame | None) -> list[GradeResult]:
+    """Return the results on ISUP grades over all and by provider; empty where the classes are not the six grades."""
+    if outcomes.num_classes != 6 or outcomes.task == "binary":
+        return []
+    providers = None if bags is None or "data_provider" not in bags else bags["data_provider"].to_numpy(dtype=str)
+    return grade_results(outcomes.labels, outcomes.predicted, 1 - outcomes.probabilities[:, 0], providers)
+
+
+def _without_empty_columns(table: SubgroupTable) -> SubgroupTable:
+    """Leave out metrics that no row defines, such as AUROC by grade."""
+    kept = [n for n in range(len(table.metrics)) if any(row.intervals[n].value is not None for row in table.rows)]
+    rows = tuple(Subgroup(row.value, row.num_bags, tuple(row.intervals[n] for n in kept)) for row in table.rows)
+    return SubgroupTable(table.column, tuple(table.metrics[n] for n in kept), rows)
+
+
+def _part(outcomes: Outcomes, rows: NDArray[np.int64]) -> Outcomes:
+    """Return the outcomes of some bags."""
+    return Outcomes(
+        labels=outcomes.labels[rows],
+        probabilities=outcomes.probabilities[rows],
+        predicted=outcomes.predicted[rows],
+        task=outcomes.task,
+        groups=None if outcomes.groups is None else outcomes.groups[rows],
+    )

@@ -1,0 +1,172 @@
+"""The metrics of a report, each for many weightings of the bags at once.
+
+Training computes the same metrics with torchmetrics; here they take weights, so that a bootstrap of a thousand resamples
+is one call. Tests hold both against each other.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.ranking import auroc, average_precision
+
+Array = NDArray[np.float64]
+# Guo et al. 2017 use 15 equally wide bins; training does too.
+NUM_CALIBRATION_BINS = 15
+
+
+def confusion(outcomes: Outcomes, weights: Array | None = None) -> Array:
+    """Return the weight of the bags of each class (row) called each class (column), `(..., classes, classes)`."""
+    size = outcomes.num_classes
+    cells = np.eye(size * size)[outcomes.labels * size + outcomes.predicted]
+    counts = _weights(outcomes, weights) @ cells
+    return np.reshape(counts, (*counts.shape[:-1], size, size))
+
+
+def expected_calibration_error(outcomes: Outcomes, weights: Array | None = None) -> Array:
+    """Return sum_b n_b / n |accuracy_b - confidence_b| over 15 equally wide bins.
+
+    A binary task compares the probability of class 1 with the share of class 1; others the greatest probability with
+    how often its class is right.
+
+    References:
+        Guo et al. On calibration of modern neural networks. ICML 2017, eq. 3.
+    """
+    confidence, right = calibration_pairs(outcomes)
+    bins = np.minimum((confidence * NUM_CALIBRATION_BINS).astype(int), NUM_CALIBRATION_BINS - 1)
+    member = np.eye(NUM_CALIBRATION_BINS)[bins]
+    chosen = _weights(outcomes, weights)
+    gap = np.abs(chosen @ (member * (right - confidence)[:, None])).sum(axis=-1)
+    return _ratio(gap, chosen.sum(axis=-1))
+
+
+def calibration_pairs(outcomes: Outcomes) -> tuple[Array, Array]:
+    """Return what was claimed, a probability, and what happened, 0 or 1, of each bag."""
+    if outcomes.task == "binary":
+        return outcomes.probabilities[:, 1], outcomes.labels.astype(np.float64)
+    called = outcomes.probabilities.argmax(axis=1)
+    return outcomes.confidence, (called == outcomes.labels).astype(np.float64)
+
+
+def brier(outcomes: Outcomes, weights: Array | None = None) -> Array:
+    """Return the mean squared error of the probabilities: of class 1 in a binary task, else summed over the classes.
+
+    References:
+        Brier. Verification of forecasts expressed in terms of probability. Monthly Weather Review 78, 1950, eq. 2.
+    """
+    error = ((outcomes.probabilities - np.eye(outcomes.num_classes)[outcomes.labels]) ** 2).sum(axis=1)
+    chosen = _weights(outcomes, weights)
+    return _ratio(chosen @ error, chosen.sum(axis=-1)) / (2 if outcomes.task == "binary" else 1)
+
+
+def quadratic_kappa(outcomes: Outcomes, weights: Array | None = None) -> Array:
+    """Return Cohen's kappa with the weights (i - j)^2.
+
+    kappa = 1 - sum_ij (i - j)^2 O_ij / sum_ij (i - j)^2 E_ij, with E the product of the margins of O.
+
+    References:
+        Cohen. Weighted kappa. Psychological Bulletin 70, 1968.
+    """
+    observed = confusion(outcomes, weights)
+    total = observed.sum(axis=(-2, -1))
+    expected = observed.sum(axis=-1)[..., :, None] * observed.sum(axis=-2)[..., None, :]
+    distance = np.subtract.outer(np.arange(outcomes.num_classes), np.arange(outcomes.num_classes)) ** 2
+    return 1 - _ratio((distance * observed).sum(axis=(-2, -1)) * total, (distance * expected).sum(axis=(-2, -1)))
+
+
+def _ranked(score: Callable[..., Array], outcomes: Outcomes, weights: Array | None = None) -> Array:
+    """Return a ranking metric of class 1, or its mean over the classes, each against the rest."""
+    if outcomes.task == "binary":
+        return score(outcomes.labels == 1, outcomes.probabilities[:, 1], weights)
+    each = [
+        score(outcomes.labels == name, outcomes.probabilities[:, name], weights) for name in range(outcomes.num_classes)
+    ]
+    return np.asarray(np.mean(each, axis=0))
+
+
+def _accuracy(outcomes: Outcomes, weights: Array | None = None) -> Array:
+    counts = confusion(outcomes, weights)
+    return _ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1)))
+
+
+def _sensitivity(outcomes: Outcomes, weights: Array | None = None) -> Array:
+    counts = confusion(outcomes, weights)
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    return _of_class(outcomes, counts, hits, counts.sum(axis=-1))
+
+
+def _specificity(outcomes: Outcomes, weights: Array | None = None) -> Array:
+    counts = confusion(outcomes, weights)
+    others = counts.sum(axis=(-2, -1))[..., None] - counts.sum(axis=-1)
+    false_calls = counts.sum(axis=-2) - np.diagonal(counts, axis1=-2, axis2=-1)
+    return _of_class(outcomes, counts, others - false_calls, others)
+
+
+def _f1(outcomes: Outcomes, weights: Array | None = None) -> Array:
+    counts = confusion(outcomes, weights)
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    return _of_class(outcomes, counts, 2 * hits, counts.sum(axis=-1) + counts.sum(axis=-2))
+
+
+def _balanced_accuracy(outcomes: Outcomes, weights: Array | None = None) -> Array:
+    counts = confusion(outcomes, weights)
+    return _macro(counts, np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1))
+
+
+def _of_class(outcomes: Outcomes, counts: Array, part: Array, whole: Array) -> Array:
+    """Return the ratio of class 1 in a binary task, else the mean of the classes' ratios."""
+    if outcomes.task == "binary":
+        return _ratio(part[..., 1], whole[..., 1])
+    return _macro(counts, part, whole)
+
+
+def _macro(counts: Array, part: Array, whole: Array) -> Array:
+    """Return the mean over the classes that have a bag or a call; a class without the former counts 0."""
+    seen = (counts.sum(axis=-1) + counts.sum(axis=-2)) > 0
+    ratios = np.divide(part, whole, out=np.zeros_like(part, dtype=np.float64), where=whole > 0)
+    return _ratio((ratios * seen).sum(axis=-1), seen.sum(axis=-1).astype(np.float64))
+
+
+def _weights(outcomes: Outcomes, weights: Array | None) -> Array:
+    return np.ones(outcomes.num_bags) if weights is None else weights
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    """Divide, NaN where there is nothing to divide by."""
+    numerator = np.asarray(numerator, dtype=np.float64)
+    return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=np.asarray(denominator) > 0)
+
+
+METRICS: Mapping[str, Callable[..., Array]] = {
+    "auroc": partial(_ranked, auroc),
+    "average_precision": partial(_ranked, average_precision),
+    "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
+    "sensitivity": _sensitivity,
+    "specificity": _specificity,
+    "f1": _f1,
+    "brier": brier,
+    "ece": expected_calibration_error,
+    "quadratic_kappa": quadratic_kappa,
+}
+"""Metric name to function of outcomes and weights `(..., bags)`, which returns `(...)`, NaN where it is undefined."""
+
+
+def metric_function(name: str) -> Callable[..., Array]:
+    """Return a metric by name.
+
+    Raises:
+        ValueError: If there is none of that name.
+
+    Example:
+        >>> from milpath.metrics.evaluated_bags import make_outcomes
+        >>> outcomes = make_outcomes([0, 1], np.array([[0.9, 0.1], [0.2, 0.8]]), "binary")
+        >>> float(metric_function("auroc")(outcomes))
+        1.0
+    """
+    if name not in METRICS:
+        raise ValueError(f"metric {name!r} is none of {', '.join(METRICS)}")
+    return METRICS[name]

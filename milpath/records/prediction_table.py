@@ -1,0 +1,131 @@
+"""What a network said of each bag: one table for every command that predicts."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from milpath.records.atomic_files import atomic_path
+from milpath.records.error_text import reason_of
+from milpath.records.label_table import read_table
+
+_PREFIX = "probability_"
+_COLUMNS = ("id", "split", "label", "predicted")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of bags, in any order.
+
+    Attributes:
+        bag_ids: One name a bag.
+        splits: Split of each bag.
+        labels: `(bags,)` int64 class numbers; -1 where the label is unknown.
+        probabilities: `(bags, classes)` in [0, 1], each row sums to 1.
+        attention: For each bag the weight of each tile, in the order of the store; sums to 1.
+        class_names: Names of the classes in the order of their numbers.
+        predicted: `(bags,)` class numbers; None takes the most probable class.
+        logits: `(bags, outputs)` of the network, from which probabilities at any temperature follow; None where unknown.
+
+    Raises:
+        ValueError: If a probability or a weight is not finite, naming the bag.
+    """
+
+    bag_ids: Sequence[str]
+    splits: Sequence[str]
+    labels: np.ndarray
+    probabilities: np.ndarray
+    attention: Sequence[np.ndarray]
+    class_names: Sequence[str]
+    predicted: np.ndarray | None = None
+    logits: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for bag_id, probabilities, attention in zip(self.bag_ids, self.probabilities, self.attention, strict=True):
+            require_finite_prediction(bag_id, probabilities, attention)
+
+    def __len__(self) -> int:
+        return len(self.bag_ids)
+
+    @property
+    def predicted_labels(self) -> np.ndarray:
+        """`(bags,)` class numbers."""
+        return self.probabilities.argmax(1) if self.predicted is None else self.predicted
+
+    def of_split(self, split: str) -> "Predictions":
+        """Return the predictions of one split."""
+        chosen = [row for row, name in enumerate(self.splits) if name == split]
+        return Predictions(
+            bag_ids=[self.bag_ids[row] for row in chosen],
+            splits=[split] * len(chosen),
+            labels=self.labels[chosen],
+            probabilities=self.probabilities[chosen],
+            attention=[self.attention[row] for row in chosen],
+            class_names=self.class_names,
+            predicted=None if self.predicted is None else self.predicted[chosen],
+            logits=None if self.logits is None else self.logits[chosen],
+        )
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write `id,split,label,predicted,probability_<class>...,attention`; numbers with 9 digits, which float32 needs.
+
+        Label and prediction are class numbers, an unknown label is an empty cell, attention is a JSON list.
+        """
+        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([*_COLUMNS, *(_PREFIX + name for name in self.class_names), "attention"])
+            rows = zip(
+                self.bag_ids, self.splits, self.labels, self.predicted_labels, self.probabilities, self.attention,
+                strict=True,
+            )  # fmt: skip
+            for bag_id, split, label, predicted, probabilities, attention in rows:
+                known = int(label) if label >= 0 else ""
+                numbers = [f"{value:.9g}" for value in probabilities]
+                weights = "[" + ", ".join(f"{value:.9g}" for value in attention) + "]"
+                writer.writerow([bag_id, split, known, int(predicted), *numbers, weights])
+
+
+def require_finite_prediction(bag_id: str, probabilities: np.ndarray, attention: np.ndarray) -> None:
+    """Refuse to keep what is no prediction.
+
+    Raises:
+        ValueError: If a probability or a weight is NaN or infinite, naming the bag, and the tile of the weight.
+    """
+    if not np.isfinite(probabilities).all():
+        raise ValueError(
+            f"bag {bag_id!r} has the probabilities {probabilities.tolist()}; a prediction needs finite numbers"
+        )
+    if not (finite := np.isfinite(attention)).all():
+        tile = int(finite.argmin())
+        raise ValueError(f"bag {bag_id!r} has attention {attention[tile]} on tile {tile}; it needs finite numbers")
+
+
+def read_predictions(path: str | Path) -> Predictions:
+    """Read what `Predictions.write_csv` wrote.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not such a table, or a number in it is not finite.
+    """
+    table = read_table(path, required=(*_COLUMNS[1:], "attention"), unique=False, what="predictions")
+    names = [name for name in table.columns if name.startswith(_PREFIX)]
+    if not names:
+        raise ValueError(f"{path} has no column {_PREFIX}<class>; it has {', '.join(table.columns)}")
+    try:
+        attention = [np.asarray(json.loads(text), dtype=np.float64) for text in table["attention"]]
+        probabilities = table[names].to_numpy(dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} holds something else than numbers ({reason_of(error)})") from None
+    return Predictions(
+        bag_ids=table["bag_id"].tolist(),
+        splits=table["split"].astype(str).tolist(),
+        labels=pd.to_numeric(table["label"]).fillna(-1).to_numpy(dtype=np.int64),
+        probabilities=probabilities,
+        attention=attention,
+        class_names=[name.removeprefix(_PREFIX) for name in names],
+        predicted=table["predicted"].to_numpy(dtype=np.int64),
+    )

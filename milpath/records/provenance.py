@@ -1,0 +1,97 @@
+"""What a run was: configuration, code, packages, device and data, written beside its results."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from milpath.records.atomic_files import write_json, write_text
+
+PACKAGES = (
+    "milpath",
+    "torch",
+    "torchvision",
+    "lightning",
+    "torchmetrics",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "pillow",
+)
+
+
+def record_run(config: DictConfig, run_dir: Path, data: Mapping[str, Any]) -> None:
+    """Write `config.yaml` (resolved) and `provenance.json` into the folder of a run.
+
+    Args:
+        config: The composed configuration; interpolations are resolved in the copy that is written.
+        run_dir: The folder of the run; made if it is missing.
+        data: What the data say of themselves: hash of the store, hash of the labels, counts.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+    write_json(run_dir / "provenance.json", describe_environment() | {"data": dict(data)})
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return command, time, code version, package versions and device of this process."""
+    return {
+        "command": _command(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code": _describe_code(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "num_cores": os.cpu_count(),
+        "num_threads": torch.get_num_threads(),
+    }
+
+
+def _command() -> list[str]:
+    """Return what was typed: `milpath train ...`, `python -m milpath.train ...`, or the name of a script."""
+    specification = getattr(sys.modules["__main__"], "__spec__", None)
+    if specification is None:
+        return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    name = specification.name.removesuffix(".__main__")
+    program = Path(sys.argv[0])
+    # The program `milpath`, or `python -m milpath`: it names the command it runs as the main module.
+    if program.stem == "milpath" or program.parts[-2:] == ("milpath", "__main__.py"):
+        return ["milpath", *name.split(".")[1:], *sys.argv[1:]]
+    return ["python", "-m", name, *sys.argv[1:]]
+
+
+def _version(name: str) -> str | None:
+    """Return the installed version, None for a package that is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _describe_code() -> dict[str, Any]:
+    """Return commit and dirty flag of the checkout the library runs from, Nones for an installed wheel."""
+    package_dir = Path(__file__).resolve().parents[1]
+    # Only the library's own checkout counts: site-packages may lie inside some other repository.
+    if not (package_dir.parent / "pyproject.toml").is_file():
+        return {"commit": None, "dirty": None}
+    try:
+        commit = _git(package_dir, "rev-parse", "HEAD")
+        dirty = bool(_git(package_dir, "status", "--porcelain"))
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": dirty}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Return what git prints."""
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout.strip()  # noqa: S603

@@ -1,0 +1,139 @@
+"""Which bags an evaluation tests: those of the checkpoint's run in its split, or every bag of other data."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from milpath.data.datamodule import BagDataModule
+from milpath.models.checkpoint import Card
+from milpath.runs.build import build_datamodule, build_described_datamodule
+from milpath.runs.earlier_run import identity_in_checkpoint
+from milpath.runs.run_identity import RunIdentity, bags_of, digest_of_splits
+
+# Options that make a split; one that is typed is meant.
+_SPLIT = ("fold", "num_folds", "val_fraction", "split_seed", "splits")
+# With these the split of a run can be made again.
+_SPLIT_OF_RUN = (
+    *_SPLIT, "group_column", "groups", "stratify_by", "exclude", "max_bags", "max_bags_per_class",
+)  # fmt: skip
+
+
+def evaluated_data(
+    checkpoint: str,
+    card: Card,
+    data: DictConfig | None,
+    splits: Sequence[str],
+    typed: Collection[str],
+    *,
+    stores_dir: str,
+) -> tuple[BagDataModule, str]:
+    """Return the data of an evaluation, set up, and what a person must know of the bags that are tested.
+
+    Args:
+        checkpoint: Path of the checkpoint.
+        card: Its card.
+        data: The `data` configuration; empty for the data of the run that wrote the checkpoint.
+        splits: Names of the splits that are tested.
+        typed: Keys of the command line.
+        stores_dir: Where the bag stores of the checkpoint's data are kept on this machine.
+
+    Returns:
+        The data, and one line or an empty one.
+
+    Raises:
+        ValueError: If the checkpoint names no data set, or the split of its run cannot be made again.
+    """
+    trained = identity_in_checkpoint(Path(checkpoint))
+    if not data:
+        try:
+            datamodule = build_described_datamodule(card.data, stores_dir=stores_dir)
+        except ValueError as error:
+            raise ValueError(f"{checkpoint} {error}") from None
+        datamodule.setup("test")
+        _require_split_of_run(trained, datamodule, checkpoint)
+        return datamodule, ""
+    given = cast(dict[str, Any], OmegaConf.to_container(data, resolve=True))
+    if given.get("splits") or any(f"data.{name}" in typed for name in _SPLIT):
+        datamodule = _set_up(data)
+        return datamodule, _note(datamodule, given, splits, trained)
+    changes: dict[str, Any] = {"num_folds": 1, "fold": 0}
+    datamodule = _set_up(data, changes)
+    if trained is None or trained.contents.get("tiles_sha256") != datamodule.tile_store.description["sha256"]:
+        return datamodule, _note(datamodule, given | changes, splits, trained)
+    changes = {name: card.data[name] for name in _SPLIT_OF_RUN if name in card.data}
+    datamodule = _set_up(data, changes)
+    _require_split_of_run(trained, datamodule, checkpoint)
+    return datamodule, _note(datamodule, given | changes, splits, trained)
+
+
+def _set_up(data: DictConfig, changes: Mapping[str, Any] | None = None) -> BagDataModule:
+    """Return the data module of a configuration with some other options."""
+    datamodule = build_datamodule(data, **(changes or {}))
+    datamodule.setup("test")
+    return datamodule
+
+
+def _require_split_of_run(trained: RunIdentity | None, datamodule: BagDataModule, checkpoint: str) -> None:
+    """Refuse a split that is not the one of the run: bags it was trained on would be called a test."""
+    wanted = None if trained is None else trained.contents.get("splits_sha256")
+    if wanted is None or wanted == digest_of_splits(bags_of(datamodule.split_frame())):
+        return
+    path = Path(checkpoint).parent.parent / "splits.csv"
+    raise ValueError(
+        f"the data of {checkpoint} now give another split than the one it was trained with (bags, labels or groups have "
+        f"changed), so that bags it was trained on would be tested; give data=NAME with its options and data.splits="
+        f"{path if path.is_file() else 'SPLITS.csv of the run'}"
+    )
+
+
+def _note(
+    datamodule: BagDataModule, data: Mapping[str, Any], splits: Sequence[str], trained: RunIdentity | None
+) -> str:
+    """Return how many bags are tested and why not all of them, and whether some were trained on."""
+    said = [line] if (line := untested_bags(datamodule, data, splits)) else []
+    frame = datamodule.split_frame()
+    tested = frame.loc[frame["split"].isin(list(splits)), "id"].astype(str).tolist()
+    if trained is not None and trained.bags:
+        seen = [name for name in tested if trained.bags.get(name, ("", ""))[0] == "train"]
+        if seen:
+            said.append(f"{len(seen)} of the tested bags have the name of one it was trained on (first: {min(seen)})")
+    elif trained is not None and trained.contents.get("tiles_sha256") == datamodule.tile_store.description["sha256"]:
+        said.append("they come from the data the network was trained on")
+    return "; ".join(said)
+
+
+def untested_bags(datamodule: BagDataModule, data: Mapping[str, Any], splits: Sequence[str]) -> str:
+    """Return how many bags of the data are in none of some splits, and why; nothing if every bag is in one.
+
+    Args:
+        datamodule: The data, set up.
+        data: Their configuration.
+        splits: Names of the splits that are tested.
+    """
+    num_bags = len(datamodule.tile_store.bags)
+    num_tested = int(datamodule.split_frame()["split"].isin(list(splits)).sum())
+    if num_tested == num_bags:
+        return ""
+    return f"{num_tested} of {num_bags} bags are tested: {', '.join(_reasons(datamodule, data, splits))}"
+
+
+def _reasons(datamodule: BagDataModule, data: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
+    """Return why bags of a store are not tested, each with its number."""
+    frame = datamodule.split_frame()
+    if data.get("splits"):
+        made_by = f"data.splits={data['splits']}"
+    elif "split" in datamodule.tile_store.bags.columns:
+        made_by = "the data bring a split of their own"
+    else:
+        made_by = f"data.num_folds={data.get('num_folds', 5)} data.fold={data.get('fold', 0)}"
+    reasons = [
+        f"{count} are in the split {name!r} ({made_by})"
+        for name, count in frame["split"].value_counts().items()
+        if name not in list(splits)
+    ]
+    if left_out := len(datamodule.tile_store.bags) - len(frame):
+        options = [f"data.{name}" for name in ("splits", "exclude", "max_bags", "max_bags_per_class") if data.get(name)]
+        reasons.append(f"{left_out} are left out ({', '.join(options) or 'no label'})")
+    return reasons

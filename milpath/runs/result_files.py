@@ -1,0 +1,28 @@
+"""The files that a run leaves: metrics.json and predictions.csv."""
+
+from pathlib import Path
+
+from milpath.records.atomic_files import write_json
+from milpath.records.prediction_table import Predictions
+from milpath.training.predict_splits import as_tensors
+from milpath.training.split_metrics import compute_metrics
+
+Metrics = dict[str, dict[str, float | None]]
+
+
+def write_results(run_dir: Path, predictions: Predictions, task: str, threshold: float = 0.5) -> Metrics:
+    """Write `metrics.json` and `predictions.csv` and return the metrics of each split.
+
+    Args:
+        run_dir: The folder of the run.
+        predictions: Of one split or more.
+        task: "binary", "nominal" or "ordinal".
+        threshold: Operating point of a binary task.
+    """
+    metrics: Metrics = {
+        split: compute_metrics(*as_tensors(predictions, split), task, threshold)
+        for split in dict.fromkeys(predictions.splits)
+    }
+    predictions.write_csv(run_dir / "predictions.csv")
+    write_json(run_dir / "metrics.json", metrics)
+    return metrics

@@ -1,0 +1,133 @@
+"""The end of every run: test the best checkpoint, and leave numbers, predictions and a page that a person reads."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from rich.console import Console
+
+from milpath.data.datamodule import BagDataModule
+from milpath.metrics.decision import Decision, choose_decision, decide
+from milpath.models import load_network
+from milpath.models.checkpoint import Card, update_card
+from milpath.records.prediction_table import Predictions
+from milpath.reports.page import write_report
+from milpath.reports.summary import summary_table
+from milpath.runs.result_files import Metrics, write_results
+from milpath.targets.task import class_probabilities
+from milpath.training.classifier import MILClassifier
+from milpath.training.predict_splits import predict_splits
+
+
+def finish_run(
+    config: DictConfig, trainer: Trainer, classifier: MILClassifier, datamodule: BagDataModule, run_dir: Path
+) -> Metrics:
+    """Predict the splits with the best network of a run, decide on validation, and write the results.
+
+    Args:
+        config: Root of the `train` command.
+        trainer: The Trainer that trained.
+        classifier: The classifier; its weights become those of `checkpoints/best.ckpt`.
+        datamodule: The data of the run.
+        run_dir: The folder of the run.
+
+    Returns:
+        Split to metric to value, as in `metrics.json`.
+    """
+    best = run_dir / "checkpoints" / "best.ckpt"
+    if best.exists():
+        classifier.network.load_state_dict(load_network(best).state_dict())
+    splits = [split for split in datamodule.splits if split != "test" or config.test]
+    predictions = predict_splits(trainer, classifier, datamodule, splits)
+    if not trainer.is_global_zero:
+        return {}
+    decision = _decide_on_validation(config, predictions, classifier.task)
+    card = replace(classifier.card(), **vars(decision))
+    if best.exists():
+        update_card(best, **vars(decision))
+    return write_run(run_dir, predictions, datamodule, card, report=config.report)
+
+
+def write_run(
+    run_dir: Path,
+    predictions: Predictions,
+    datamodule: BagDataModule,
+    card: Card,
+    *,
+    report: bool = True,
+    note: str = "",
+) -> Metrics:
+    """Write metrics, predictions and report of a run, and print its table.
+
+    Args:
+        run_dir: The folder of the run.
+        predictions: Of every split that counts, at temperature 1.
+        datamodule: Where the bags, their pictures and their providers come from.
+        card: What the network was trained for, and the decision made on validation.
+        report: Whether to write `report.html` and its pictures.
+        note: Printed below the table.
+    """
+    decision, probabilities = Decision(card.threshold, card.temperature, card.defer_below), predictions.probabilities
+    if predictions.logits is not None:
+        # As an endpoint computes them: what float32 rounds to a probability of 1 is not lost to the temperature.
+        probabilities = at_temperature(predictions.logits, card.task, card.temperature)
+        decision = Decision.of_card(card)
+    calls = decide(probabilities.astype(np.float64), card.task, decision)
+    predictions = replace(predictions, probabilities=calls.probabilities.astype(np.float32), predicted=calls.predicted)
+    metrics = write_results(run_dir, predictions, card.task, card.threshold)
+    if report:
+        page = write_report(
+            run_dir,
+            task=card.task,
+            threshold=card.threshold,
+            temperature=card.temperature,
+            defer_below=card.defer_below,
+            bags=datamodule.label_frame,
+            store=datamodule.tile_store,
+            groups=datamodule.groups,
+        )
+        Console().print(f"report: {page}")
+    Console().print(summary_table(metrics, title=str(run_dir)))
+    if note:
+        Console().print(note, soft_wrap=True, markup=False, highlight=False)
+    return metrics
+
+
+def _decide_on_validation(config: DictConfig, predictions: Predictions, task: str) -> Decision:
+    """Return what the validation split says; without one, or with one class in it, nothing is decided."""
+    chosen = np.array([split == "val" for split in predictions.splits])
+    labels = predictions.labels[chosen]
+    wished = config.decision
+    if len(np.unique(labels)) < 2:
+        if wished.sensitivity is not None or wished.calibrate:
+            raise ValueError(
+                "decision.sensitivity and decision.calibrate are chosen on the validation split, which has bags of "
+                f"{len(np.unique(labels))} classes; set data.val_fraction, or leave them out"
+            )
+        return Decision()
+    logits = predictions.logits
+    scaled = None
+    if logits is not None:
+
+        def scaled(temperature: float) -> NDArray[np.float64]:
+            return at_temperature(logits[chosen], task, temperature).astype(np.float64)
+
+    return choose_decision(
+        labels,
+        predictions.probabilities[chosen].astype(np.float64),
+        task,
+        sensitivity=wished.sensitivity,
+        calibrate=wished.calibrate,
+        defer_share=wished.defer_fraction,
+        at_temperature=scaled,
+    )
+
+
+def at_temperature(logits: NDArray[np.float32], task: str, temperature: float) -> NDArray[np.float32]:
+    """Return the probability of each class, `(bags, classes)`, of logits divided by a temperature."""
+    probabilities: NDArray[np.float32] = class_probabilities(torch.from_numpy(logits), task, temperature).numpy()
+    return probabilities

@@ -1,0 +1,217 @@
+"""What a run is: the settings, data and split that decide what is trained, apart from where and on what it runs.
+
+Paths, loggers, devices and what only shows or speeds up a training are no part of it. Data count by their content: the
+digests of tiles, bags, labels and splits. The same run may therefore go on from another folder, another machine or a store
+that was built again, and a run of another fold, other labels or another learning rate may not.
+"""
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+from hydra.errors import HydraException
+from hydra.utils import get_object
+from lightning.pytorch import Callback, LightningModule, Trainer
+from omegaconf import DictConfig, OmegaConf
+from typing_extensions import override
+
+from milpath.config.roots import TrainConfig
+from milpath.data.datamodule import BagDataModule
+from milpath.records.digests import sha256_of_file, sha256_of_values
+
+# Key of the identity in a checkpoint.
+CHECKPOINT_KEY = "milpath_run"
+FORMAT_VERSION = 1
+
+# Where a run is written, and what is done with its result; no part of what is trained.
+_ROOT = {"paths", "logger", "profiler", "sagemaker", "run_name", "resume_from", "compile", "test", "report"}
+# How bags are read, not which: the content of the files counts instead of their names.
+_DATA = {
+    "stores_dir", "num_workers", "device_cache", "eval_batch_size", "batch_size", "splits", "groups", "exclude",
+}  # fmt: skip
+# Memory against time.
+_ENCODER = {"activation_checkpointing", "tile_micro_batch"}
+_TRAINER = {
+    "accelerator", "devices", "num_nodes", "strategy", "plugins", "logger", "callbacks", "profiler", "default_root_dir",
+    "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "log_every_n_steps", "deterministic",
+    "benchmark", "detect_anomaly", "num_sanity_val_steps", "max_time", "limit_test_batches", "inference_mode",
+}  # fmt: skip
+# Callbacks that look on. One that this library does not know counts.
+_ONLOOKERS = {
+    "LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "ModelSummary", "RichModelSummary", "DeviceStatsMonitor",
+    "Timer", "AttentionMontages", "EpochLine", "StayStopped",
+}  # fmt: skip
+_CALLBACK_PATHS = {"dirpath", "run_dir", "trials_dir"}
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What a run is.
+
+    Attributes:
+        settings: Dotted key to value, `_target_`, or the name of an encoder, written as the name of its group.
+        contents: Digests of tiles, bags, labels and splits, as far as they are known.
+        origin: Where the data came from; it explains a difference and makes none.
+        complete: Whether a setting that is not there was not set; what old files say of a run is not complete.
+        defaults: What a setting is that is not there; not kept.
+        bags: Name of each bag to its split and its label, to name one that differs; kept as `splits.csv`.
+    """
+
+    settings: Mapping[str, Any]
+    contents: Mapping[str, str]
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    complete: bool = True
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    bags: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def as_record(self, origin: bool = True) -> dict[str, Any]:
+        """Return plain values for `identity.json` or, without the paths in `origin`, for a checkpoint."""
+        record = {
+            "format_version": FORMAT_VERSION, "settings": dict(self.settings), "contents": dict(self.contents),
+        }  # fmt: skip
+        return record | {"digest": sha256_of_values(record)} | ({"origin": dict(self.origin)} if origin else {})
+
+
+def identity_of(config: DictConfig, datamodule: BagDataModule, num_processes: int | None = None) -> RunIdentity:
+    """Return the identity of the run of a configuration.
+
+    Args:
+        config: Root of the `train` command.
+        datamodule: The data, set up.
+        num_processes: Processes that train; None leaves open how many bags a step has.
+    """
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    stored, bags = datamodule.tile_store.bags, bags_of(datamodule.split_frame())
+    contents = {
+        "tiles_sha256": str(datamodule.tile_store.description["sha256"]),
+        "bags_sha256": sha256_of_values(
+            [[str(name), int(count)] for name, count in zip(stored["bag_id"], stored["num_tiles"], strict=True)]
+        ),
+        "labels_sha256": str(datamodule.description["labels_sha256"]),
+        "splits_sha256": digest_of_splits(bags),
+    }  # fmt: skip
+    return RunIdentity(
+        settings_of(plain, num_processes), contents, origin_of(plain),
+        defaults=_defaults_of(plain), bags=bags,
+    )  # fmt: skip
+
+
+def bags_of(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Return the name of each bag to its split and its label."""
+    rows = zip(frame["id"].astype(str), frame["split"].astype(str), frame["label"].astype(str), strict=True)
+    return {name: (split, label) for name, split, label in rows}
+
+
+def digest_of_splits(bags: Mapping[str, tuple[str, str]]) -> str:
+    """Return a digest of which bag is in which split, whatever the order."""
+    return sha256_of_values(sorted([name, split] for name, (split, _) in bags.items()))
+
+
+def settings_of(plain: Mapping[str, Any], num_processes: int | None = None) -> dict[str, Any]:
+    """Return dotted key to value of what decides what is trained."""
+    content = {key: value for key, value in plain.items() if key not in _ROOT}
+    data = content.get("data") or {}
+    content["data"] = {key: value for key, value in data.items() if key in _data_options() and key not in _DATA}
+    content["trainer"] = {key: value for key, value in (content.get("trainer") or {}).items() if key not in _TRAINER}
+    content["callbacks"] = dict(_callbacks(content.get("callbacks") or {}))
+    settings = dict(_flat(content))
+    settings.pop("trainer", None)
+    if num_processes is not None and "batch_size" in data:
+        # n processes with batch b train as one process with batch n*b does.
+        settings["bags_per_step"] = int(data["batch_size"]) * num_processes
+    return dict(json.loads(json.dumps(settings, default=str)))
+
+
+def origin_of(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted key to value of what says where the bags, their labels and their splits came from."""
+    data = plain.get("data") or {}
+    named = {"splits", "groups", "exclude"}
+    kept = {key: value for key, value in data.items() if key in named or key not in _data_options()}
+    return dict(json.loads(json.dumps(dict(_flat({"data": kept})), default=str)))
+
+
+def _callbacks(entries: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the callbacks that decide what is trained, when it ends and which epoch is best."""
+    for name, entry in entries.items():
+        kind = str((entry or {}).get("_target_", "")).rpartition(".")[2]
+        # Of the checkpoints, the best one is tested; the others are for going on.
+        if not entry or kind in _ONLOOKERS or (kind == "ModelCheckpoint" and entry.get("filename") != "best"):
+            continue
+        yield name, {key: value for key, value in entry.items() if key not in _CALLBACK_PATHS}
+
+
+def _flat(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Give dotted key and value of every leaf; a file of weights counts by its content."""
+    if not isinstance(content, Mapping):
+        if key.endswith("_path") and isinstance(content, str) and Path(content).is_file():
+            content = sha256_of_file(content)
+        # The name of an encoder is what a class is elsewhere.
+        yield key.removesuffix("._target_").replace("model.encoder.name", "model.encoder"), content
+        return
+    for name, value in content.items():
+        if not (key.endswith(".encoder") and name in _ENCODER) and name not in ("_partial_", "_convert_"):
+            yield from _flat(value, f"{key}.{name}".strip("."))
+
+
+def _data_options() -> list[str]:
+    """Return the options of `data` that every data set has."""
+    return [name for name in inspect.signature(BagDataModule).parameters if name != "source"]
+
+
+def _defaults_of(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the settings are that are not given: an option that a later version adds changes no earlier run."""
+    defaults = {item.name: item.default for item in fields(TrainConfig)}
+    defaults |= {f"data.{key}": value for key, value in _signature(BagDataModule).items()}
+    callbacks = {f"callbacks.{key}": value for key, value in (plain.get("callbacks") or {}).items()}
+    for group, content in {**plain, **callbacks}.items():
+        if isinstance(content, Mapping) and "_target_" in content and group != "data":
+            defaults |= {f"{group}.{key}": value for key, value in _signature(content["_target_"]).items()}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+
+
+def _signature(target: Any) -> dict[str, Any]:
+    """Return the default values of what takes arguments: a class, or the name of one in the user's configuration."""
+    try:
+        made = get_object(target) if isinstance(target, str) else target
+        parameters = inspect.signature(made).parameters.values()
+    except (TypeError, ValueError, ImportError, AttributeError, HydraException):
+        return {}  # some built-in classes have no signature, and what does not exist is refused where it is made
+    return {item.name: item.default for item in parameters if item.default is not inspect.Parameter.empty}
+
+
+class IdentityInCheckpoint(Callback):
+    """Write the identity of the run into each of its checkpoints, so that one that was moved is still known."""
+
+    def __init__(self, identity: RunIdentity) -> None:
+        self.record = identity.as_record(origin=False)
+
+    @override
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[CHECKPOINT_KEY] = self.record
+
+    @override
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Lightning forgets the best epoch so far when the folder has another path, and would replace it by the next.
+        states = checkpoint.get("callbacks", {})
+        for callback in trainer.checkpoint_callbacks:
+            state = states.get(callback.state_key)
+            folder = getattr(callback, "dirpath", None)
+            if not state or not folder or state.get("dirpath") in (None, folder):
+                continue
+            if all((Path(folder) / Path(path).name).is_file() for path in state["best_k_models"]):
+                states[callback.state_key] = _moved(state, Path(folder))
+
+
+def _moved(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the state of a ModelCheckpoint whose files lie in another folder now."""
+
+    def path_of(old: str) -> str:
+        return str(folder / Path(old).name) if old else old
+
+    names = ("best_model_path", "last_model_path", "kth_best_model_path")
+    best = {path_of(path): score for path, score in state["best_k_models"].items()}
+    return {**state, "dirpath": str(folder), "best_k_models": best} | {name: path_of(state[name]) for name in names}

@@ -1,0 +1,1 @@
+"""The endpoint: from the body of a request to predictions."""

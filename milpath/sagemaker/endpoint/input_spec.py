@@ -1,0 +1,109 @@
+"""Which bags a network can read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from milpath.models.checkpoint import Card
+from milpath.sagemaker.endpoint.bad_request import BadRequestError
+from milpath.sagemaker.endpoint.request_limits import Limits
+from milpath.sagemaker.endpoint.tile_bag import TileBag
+
+_MIN_TILE, _MAX_TILE = 16, 4096
+
+
+@dataclass(frozen=True)
+class Form:
+    """Tiles of some size, or features of some width.
+
+    Attributes:
+        channels: Of a tile: 3, or 1 for digits; 0 where bags are features.
+        tile_size: Side of a tile in pixels; None where the encoder takes any.
+        num_features: Width of the features; None where bags are tiles.
+    """
+
+    channels: int
+    tile_size: int | None
+    num_features: int | None
+
+    @classmethod
+    def of(cls, network: nn.Module, card: Card) -> "Form":
+        """Return the form of the bags that a network was trained with."""
+        encoder: Any = network.tile_encoder
+        if encoder.takes == "features":
+            return cls(0, None, int(encoder.network.num_features))
+        first = next(module for module in encoder.network.modules() if isinstance(module, nn.Conv2d))
+        tile_size = getattr(encoder.network, "tile_size", None) or card.tiling.get("tile_size")
+        return cls(first.in_channels, 28 if first.in_channels == 1 else tile_size, None)
+
+    def __str__(self) -> str:
+        if self.num_features is not None:
+            return f"(tiles, {self.num_features}) float"
+        side = self.tile_size or "side"
+        return f"(tiles, {side}, {side}, {self.channels}) uint8, or float in [0, 1]"
+
+    def bags(self, array: NDArray[Any], limits: Limits) -> list[TileBag]:
+        """Return the one bag or the many that an array holds.
+
+        Raises:
+            BadRequestError: If the network cannot read them.
+        """
+        one = 2 if self.num_features is not None else 4
+        if array.ndim not in (one, one + 1):
+            raise BadRequestError(
+                f"an array of shape {array.shape} came; expected one bag {self}, or many with bags first"
+            )
+        bags = [TileBag(array)] if array.ndim == one else [TileBag(bag) for bag in array]
+        for bag in bags:
+            self.check(bag.tiles)
+        self.bound(bags, limits)
+        return bags
+
+    def check(self, tiles: NDArray[Any]) -> None:
+        """Refuse a bag that the network cannot read.
+
+        Raises:
+            BadRequestError: With what was expected and what came.
+        """
+        if 0 in tiles.shape:
+            raise BadRequestError(f"a bag of shape {tiles.shape} is empty; send at least one tile")
+        if not self._fits(tiles.shape[1:]):
+            raise BadRequestError(f"a bag of shape {tiles.shape} came; expected {self}")
+        if tiles.dtype == np.uint8:
+            return
+        if not np.isfinite(tiles).all():
+            raise BadRequestError("a bag holds NaN or infinity; send finite numbers")
+        if self.num_features is None and (tiles.min() < 0 or tiles.max() > 1):
+            raise BadRequestError(
+                f"float tiles must lie in [0, 1], but lie in [{tiles.min():.4g}, {tiles.max():.4g}]; "
+                "divide by 255, or send uint8"
+            )
+        if np.abs(tiles).max() > np.finfo(np.float32).max:
+            raise BadRequestError("a bag holds numbers beyond float32; send smaller ones")
+
+    def bound(self, bags: list[TileBag], limits: Limits) -> None:
+        """Refuse more tiles than are read in one request.
+
+        Raises:
+            BadRequestError: With status 413.
+        """
+        count = sum(len(bag.tiles) for bag in bags)
+        if count > limits.max_tiles:
+            raise BadRequestError(f"{count} tiles came; at most {limits.max_tiles} are read in one request", 413)
+        size = sum(bag.tiles.size for bag in bags)
+        if size > limits.max_decoded_bytes:
+            raise BadRequestError(
+                f"{size} values came; at most {limits.max_decoded_bytes} are read in one request", 413
+            )
+
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        """Return whether a tile of this shape can be encoded."""
+        if self.num_features is not None:
+            return shape == (self.num_features,)
+        if self.tile_size is not None:
+            return shape == (self.tile_size, self.tile_size, self.channels)
+        height, width, channels = shape
+        return channels == self.channels and all(_MIN_TILE <= side <= _MAX_TILE for side in (height, width))

@@ -1,0 +1,156 @@
+"""From the body of a request to bags."""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+
+from milpath.models.checkpoint import Card
+from milpath.sagemaker.endpoint.bad_request import BadRequestError
+from milpath.sagemaker.endpoint.input_spec import Form
+from milpath.sagemaker.endpoint.npy_body import read_npy
+from milpath.sagemaker.endpoint.request_limits import Limits
+from milpath.sagemaker.endpoint.s3_body import fetch
+from milpath.sagemaker.endpoint.slide_body import read_slide
+from milpath.sagemaker.endpoint.tile_bag import TileBag
+from milpath.sagemaker.endpoint.uploaded_picture import TILE_FORMATS, read_picture
+from milpath.sagemaker.endpoint.zip_body import MAX_TILE_PIXELS, read_zip
+
+NPY, ZIP, JSON = "application/x-npy", "application/zip", "application/json"
+PICTURES = ("image/png", "image/jpeg", "image/tiff")
+CONTENT_TYPES = (NPY, ZIP, JSON, *PICTURES)
+_JSON_KEYS = "npy, tiles, slide, s3_uri or bags"
+
+
+@dataclass(frozen=True)
+class BodyReader:
+    """Reads bodies for one network.
+
+    Args:
+        form: Which bags the network reads.
+        card: Says how slides became tiles.
+        limits: What is read at most.
+    """
+
+    form: Form
+    card: Card
+    limits: Limits
+
+    def read(self, body: bytes, content_type: str) -> list[TileBag]:
+        """Return the bags of a body.
+
+        Args:
+            body: As it came.
+            content_type: One of `CONTENT_TYPES`; parameters behind `;` are ignored.
+
+        Raises:
+            BadRequestError: With one line on what is wrong and the status that says so.
+        """
+        if len(body) > self.limits.max_body_bytes:
+            raise BadRequestError(
+                f"the body has {len(body)} bytes; at most {self.limits.max_body_bytes} are read: send an s3_uri", 413
+            )
+        return self._read(body, content_type, references=True)
+
+    def _read(self, body: bytes, content_type: str, references: bool) -> list[TileBag]:
+        """Return the bags of a body of any size."""
+        kind = content_type.partition(";")[0].strip().lower()
+        if kind not in CONTENT_TYPES:
+            raise BadRequestError(
+                f"the content type {kind[:80]!r} is not read; send {', '.join(CONTENT_TYPES)}", status=415
+            )
+        if not body:
+            raise BadRequestError(f"the body is empty; send {kind}")
+        if kind == NPY:
+            return self.form.bags(read_npy(body), self.limits)
+        if kind == ZIP:
+            return self._checked([read_zip(body, self._pictures(), self.form.channels)])
+        if kind in PICTURES:
+            return self._checked([self._slide(body)])
+        return self._checked(self._read_json(_parse(body), references))
+
+    def _read_json(self, content: object, references: bool) -> list[TileBag]:
+        """Return the bags of a JSON body."""
+        if not isinstance(content, dict):
+            raise BadRequestError(f"the JSON body must be an object with {_JSON_KEYS}")
+        if "bags" in content:
+            entries = content["bags"]
+            if not isinstance(entries, list) or not entries:
+                raise BadRequestError("bags must be a list of at least one object with npy, tiles or slide")
+            if any(isinstance(entry, dict) and ("bags" in entry or "s3_uri" in entry) for entry in entries):
+                raise BadRequestError("an entry of bags has npy, tiles or slide, nothing deeper")
+            return [bag for entry in entries for bag in self._read_json(entry, references=False)]
+        if "s3_uri" in content:
+            if not references:
+                raise BadRequestError("a reference may not lead to another one")
+            body, kind = fetch(content["s3_uri"], self.limits)
+            return self._read(body, str(content.get("content_type") or kind), references=False)
+        if "npy" in content:
+            return self.form.bags(read_npy(_decode(content["npy"])), self.limits)
+        if "slide" in content:
+            return [self._slide(_decode(content["slide"]))]
+        if "tiles" in content:
+            return [self._tiles(content["tiles"])]
+        raise BadRequestError(f"the JSON body has none of {_JSON_KEYS}")
+
+    def _tiles(self, entries: object) -> TileBag:
+        """Return a bag of PNG tiles in base64."""
+        limits = self._pictures()
+        if not isinstance(entries, list) or not entries:
+            raise BadRequestError("tiles must be a list of at least one PNG in base64")
+        if len(entries) > limits.max_tiles:
+            raise BadRequestError(f"{len(entries)} tiles came; at most {limits.max_tiles} are read", 413)
+        tiles: list[np.ndarray] = []
+        bound = min(limits.max_pixels, MAX_TILE_PIXELS)
+        for number, entry in enumerate(entries):
+            tile = read_picture(_decode(entry), f"tile {number}", TILE_FORMATS, bound, self.form.channels)
+            if tiles and tile.shape != tiles[0].shape:
+                raise BadRequestError(f"tile {number} is {tile.shape}, the first is {tiles[0].shape}; send one size")
+            tiles.append(tile)
+            if len(tiles) * tile.nbytes > limits.max_decoded_bytes:
+                raise BadRequestError(f"the tiles hold more than {limits.max_decoded_bytes} bytes; send fewer", 413)
+        return TileBag(np.stack(tiles))
+
+    def _slide(self, data: bytes) -> TileBag:
+        """Return the tiles of a slide image."""
+        self._pictures()
+        return read_slide(data, self.card, self.limits)
+
+    def _pictures(self) -> Limits:
+        """Refuse pictures where the network takes features."""
+        if self.form.num_features is not None:
+            raise BadRequestError(f"this network takes features, not pictures; send {NPY} of {self.form}", 415)
+        return self.limits
+
+    def _checked(self, bags: list[TileBag]) -> list[TileBag]:
+        """Return the bags if the network can read them all."""
+        for bag in bags:
+            self.form.check(bag.tiles)
+        self.form.bound(bags, self.limits)
+        return bags
+
+
+def _parse(body: bytes) -> Any:
+    """Return the content of a JSON body; NaN and endless nesting are refused."""
+    try:
+        return json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise BadRequestError("the body is no JSON") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    """Refuse the words NaN and Infinity, which JSON does not have."""
+    raise ValueError(name)
+
+
+def _decode(text: object) -> bytes:
+    """Return the bytes of a base64 text."""
+    if not isinstance(text, str):
+        raise BadRequestError("binary data in JSON must be a text in base64")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadRequestError("a text in the JSON body is no base64") from None

@@ -1,0 +1,118 @@
+"""What an endpoint says of a bag, and how it writes it down."""
+
+import json
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milpath.metrics.decision import Calls, Decision, decide
+from milpath.models.checkpoint import Card
+from milpath.sagemaker.endpoint.bad_request import BadRequestError
+from milpath.sagemaker.endpoint.tile_bag import TileBag
+
+JSON, NPZ = "application/json", "application/x-npz"
+
+
+class Answer(NamedTuple):
+    """What the network says of one bag.
+
+    Attributes:
+        probabilities: `(classes,)` float32, sums to 1.
+        attention: `(tiles,)` float32, sums to 1.
+        bag: The bag, for the names and places of its tiles.
+    """
+
+    probabilities: NDArray[np.float32]
+    attention: NDArray[np.float32]
+    bag: TileBag
+
+
+def choose_writer(accept: str) -> str:
+    """Return the content type of the answer.
+
+    Args:
+        accept: What the client takes; empty and `*/*` mean JSON.
+
+    Raises:
+        BadRequestError: With status 406.
+    """
+    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    if not accept.strip() or any(kind in (JSON, "*/*", "application/*") for kind in kinds):
+        return JSON
+    if NPZ in kinds:
+        return NPZ
+    raise BadRequestError(f"the answer can be {JSON} or {NPZ}, not {accept[:80]!r}", 406)
+
+
+def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> bytes:
+    """Return the body of an answer.
+
+    Args:
+        answers: One a bag.
+        card: Class names, operating point and the bound below which a person should look.
+        content_type: `application/json`, or `application/x-npz` with the arrays `probabilities (bags, classes)`,
+            `attention (bags, tiles)` (0 on padding), `num_tiles`, `label`, `deferred`, `threshold` and `class_names`.
+    """
+    if content_type == NPZ:
+        return _npz(answers, card)
+    content = {"class_names": list(card.class_names), "predictions": [describe(answer, card) for answer in answers]}
+    return json.dumps(content, allow_nan=False).encode()
+
+
+def call(answers: Sequence[Answer], card: Card) -> Calls:
+    """Return what the bags are called and which of them go to a person, as every command of this library decides it."""
+    probabilities = np.stack([answer.probabilities for answer in answers])
+    return decide(probabilities.astype(np.float64), card.task, Decision.of_card(card))
+
+
+def describe(answer: Answer, card: Card) -> dict[str, Any]:
+    """Return one answer in plain values.
+
+    Returns:
+        label, probabilities by class, threshold (binary tasks), deferred, attention; with the names of the tiles or their
+        corners in the slide image where these are known.
+    """
+    calls = call([answer], card)
+    content: dict[str, Any] = {
+        "label": card.class_names[calls.predicted[0]],
+        "probabilities": {
+            name: _plain(value) for name, value in zip(card.class_names, answer.probabilities, strict=True)
+        },
+        "threshold": card.threshold if card.task == "binary" else None,
+        "deferred": bool(calls.deferred[0]),
+        "attention": [_plain(weight) for weight in answer.attention],
+    }
+    if answer.bag.names:
+        content["tiles"] = list(answer.bag.names)
+    if answer.bag.corners:
+        content["corners"] = [list(corner) for corner in answer.bag.corners]
+    return content
+
+
+def _npz(answers: Sequence[Answer], card: Card) -> bytes:
+    """Return the answers as arrays."""
+    calls = call(answers, card)
+    lengths = [len(answer.attention) for answer in answers]
+    attention = np.zeros((len(answers), max(lengths)), np.float32)
+    for row, answer in enumerate(answers):
+        attention[row, : lengths[row]] = answer.attention
+    body = BytesIO()
+    np.savez_compressed(
+        body,
+        probabilities=np.stack([answer.probabilities for answer in answers]),
+        attention=attention,
+        num_tiles=np.array(lengths),
+        label=calls.predicted,
+        deferred=calls.deferred,
+        threshold=np.array(card.threshold),
+        class_names=np.array(card.class_names),
+    )
+    return body.getvalue()
+
+
+def _plain(value: np.float32) -> float:
+    """Return a float with the nine digits that a float32 has."""
+    return float(f"{value:.9g}")

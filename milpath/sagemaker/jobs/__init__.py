@@ -1,0 +1,1 @@
+"""Training jobs: the account, requests, the source archive, and what runs inside a job."""

@@ -1,0 +1,128 @@
+"""Asking an endpoint: patient with a busy one, plain about a wrong request."""
+
+import json
+import time
+import uuid
+from typing import Any
+
+from milpath.sagemaker.endpoint.request_limits import MEBIBYTE
+from milpath.sagemaker.jobs.aws_account import split_address
+
+NPY, JSON = "application/x-npy", "application/json"
+# SageMaker passes no larger body to a real-time endpoint.
+MAX_BODY_BYTES = 6 * MEBIBYTE
+_NOT_READY = ("ModelNotReadyException", "ModelNotReady")
+
+
+class Asker:
+    """Sends bags to one endpoint.
+
+    Throttling and errors of the service are retried with growing pauses by botocore; a model that is not ready yet, as
+    after a serverless endpoint slept, is asked again until the time is up.
+
+    Args:
+        account: A boto3 session.
+        endpoint: Name of the endpoint.
+        s3_prefix: `s3://bucket/folder/` for bodies that are too large, and for all bodies of an asynchronous endpoint.
+        asynchronous: Whether the endpoint answers into S3.
+        timeout_seconds: How long to wait for one answer.
+    """
+
+    def __init__(
+        self,
+        account: Any,
+        endpoint: str,
+        s3_prefix: str | None = None,
+        asynchronous: bool = False,
+        timeout_seconds: float = 600,
+    ) -> None:
+        from botocore.config import Config
+
+        if asynchronous and s3_prefix is None:
+            raise ValueError("an asynchronous endpoint reads from S3: add s3_prefix=s3://bucket/folder/")
+        patient = Config(retries={"mode": "standard", "max_attempts": 10}, max_pool_connections=64, read_timeout=90)
+        self.client = account.client("sagemaker-runtime", config=patient)
+        self.s3 = account.client("s3", config=patient)
+        self.endpoint = endpoint
+        self.s3_prefix = s3_prefix
+        self.asynchronous = asynchronous
+        self.timeout_seconds = timeout_seconds
+
+    def ask(self, body: bytes, name: str) -> dict[str, Any]:
+        """Return the answer to one bag.
+
+        Args:
+            body: A `.npy` file.
+            name: What to call the bag in a message.
+
+        Raises:
+            ValueError: If the endpoint refuses the bag, or does not exist.
+            TimeoutError: If no answer came in time.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            answer: dict[str, Any] = json.loads(self._ask_later(body) if self.asynchronous else self._ask_now(body))
+        except ClientError as error:
+            found = error.response["Error"]
+            raise ValueError(f"bag {name!r}: {found['Code']}: {' '.join(found['Message'].split())[:300]}") from None
+        except BotoCoreError as error:
+            raise ValueError(f"bag {name!r}: {' '.join(str(error).split())}") from None
+        return answer
+
+    def _ask_now(self, body: bytes) -> bytes:
+        """Send a body, by reference where it is too large, and return the answer."""
+        from botocore.exceptions import ClientError
+
+        kind = NPY
+        if len(body) > MAX_BODY_BYTES:
+            if self.s3_prefix is None:
+                raise ValueError(
+                    f"a bag of {len(body) / 1e6:.1f} MB is more than the 6 MiB an endpoint takes: add "
+                    "s3_prefix=s3://bucket/folder/ and deploy with s3_prefixes=[s3://bucket/folder/]"
+                )
+            body, kind = json.dumps({"s3_uri": self._put(body), "content_type": NPY}).encode(), JSON
+        deadline = time.monotonic() + self.timeout_seconds
+        while True:
+            try:
+                answer = self.client.invoke_endpoint(
+                    EndpointName=self.endpoint, Body=body, ContentType=kind, Accept=JSON
+                )
+                found: bytes = answer["Body"].read()
+                return found
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in _NOT_READY or time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
+
+    def _ask_later(self, body: bytes) -> bytes:
+        """Send the address of a body and wait for the answer or the failure to appear in S3."""
+        receipt = self.client.invoke_endpoint_async(
+            EndpointName=self.endpoint, InputLocation=self._put(body), ContentType=NPY, Accept=JSON
+        )
+        deadline = time.monotonic() + self.timeout_seconds
+        while time.monotonic() < deadline:
+            if (answer := self._get(receipt["OutputLocation"])) is not None:
+                return answer
+            if failure := self._get(receipt.get("FailureLocation")):
+                raise ValueError(f"the endpoint failed: {failure.decode(errors='replace')[:300]}")
+            time.sleep(0.5)
+        raise TimeoutError(f"no answer at {receipt['OutputLocation']} within {self.timeout_seconds:.0f} s")
+
+    def _put(self, body: bytes) -> str:
+        """Write a body below the prefix and return its address."""
+        address = f"{str(self.s3_prefix).rstrip('/')}/{uuid.uuid4().hex}.npy"
+        bucket, key = split_address(address)
+        self.s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=NPY)
+        return address
+
+    def _get(self, address: str | None) -> bytes | None:
+        """Return an object, None while there is none."""
+        if address is None:
+            return None
+        bucket, key = split_address(address)
+        try:
+            found: bytes = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except self.s3.exceptions.NoSuchKey:
+            return None
+        return found

@@ -1,0 +1,119 @@
+"""The three requests that make an endpoint, as a pure function of its settings."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from milpath.sagemaker.endpoint.request_limits import MEBIBYTE, Limits
+
+MODES = ("instance", "serverless", "async")
+
+
+@dataclass
+class DeployConfig:
+    """Root keys of `python -m milpath.sagemaker.deploy`; each is explained in `configs/sagemaker_deploy.yaml`."""
+
+    archive: str = MISSING
+    endpoint: str = "milpath"
+    mode: str = "instance"
+    instance_type: str = "ml.m5.xlarge"
+    instance_count: int = 1
+    memory_size_mb: int = 4096
+    max_concurrency: int = 5
+    image: str | None = None
+    image_version: str = "2.6.0"
+    image_python: str = "py312"
+    region: str | None = None
+    role: str | None = None
+    bucket: str | None = None
+    prefix: str = "milpath"
+    s3_prefixes: list[str] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    subnets: list[str] = field(default_factory=list)
+    security_group_ids: list[str] = field(default_factory=list)
+    kms_key: str | None = None
+    wait: bool = True
+    dry_run: bool = False
+
+
+def endpoint_requests(
+    settings: DeployConfig, *, role: str, image: str, model: str, suffix: str
+) -> dict[str, dict[str, Any]]:
+    """Return the bodies of `CreateModel`, `CreateEndpointConfig` and `CreateEndpoint`, in this order.
+
+    Args:
+        settings: What the endpoint is asked for with.
+        role: ARN of the role that the endpoint takes.
+        image: Address of the serving image.
+        model: Address of `model.tar.gz` in S3.
+        suffix: Sets the model and the configuration apart from those of earlier deployments.
+
+    Raises:
+        ValueError: If the mode is unknown or lacks something.
+
+    References:
+        Amazon SageMaker API Reference, CreateModel, CreateEndpointConfig, CreateEndpoint.
+    """
+    if settings.mode not in MODES:
+        raise ValueError(f"mode={settings.mode} must be one of {', '.join(MODES)}")
+    if settings.mode == "serverless" and settings.memory_size_mb not in range(1024, 6145, 1024):
+        raise ValueError(f"memory_size_mb={settings.memory_size_mb} must be 1024, 2048, 3072, 4096, 5120 or 6144")
+    if settings.mode == "async" and not settings.bucket:
+        raise ValueError("mode=async writes its answers to S3: add bucket=NAME")
+    name = f"{settings.endpoint}-{suffix}"
+    variant: dict[str, Any] = {"VariantName": "AllTraffic", "ModelName": name}
+    if settings.mode == "serverless":
+        variant["ServerlessConfig"] = {
+            "MemorySizeInMB": settings.memory_size_mb,
+            "MaxConcurrency": settings.max_concurrency,
+        }
+    else:
+        variant |= {"InstanceType": settings.instance_type, "InitialInstanceCount": settings.instance_count}
+        variant["InitialVariantWeight"] = 1.0
+    create_model: dict[str, Any] = {
+        "ModelName": name,
+        "ExecutionRoleArn": role,
+        "PrimaryContainer": {"Image": image, "ModelDataUrl": model, "Environment": _environment(settings)},
+    }
+    if settings.subnets:
+        create_model["VpcConfig"] = {
+            "Subnets": list(settings.subnets),
+            "SecurityGroupIds": list(settings.security_group_ids),
+        }
+    create_config: dict[str, Any] = {"EndpointConfigName": name, "ProductionVariants": [variant]}
+    if settings.mode == "async":
+        output = f"s3://{settings.bucket}/{settings.prefix}/answers/{settings.endpoint}"
+        create_config["AsyncInferenceConfig"] = {
+            "OutputConfig": {"S3OutputPath": output, "S3FailurePath": f"{output}/failures"}
+        }
+    if settings.kms_key:
+        create_config["KmsKeyId"] = settings.kms_key
+    create_endpoint: dict[str, Any] = {"EndpointName": settings.endpoint, "EndpointConfigName": name}
+    requests = {
+        "create_model": create_model,
+        "create_endpoint_config": create_config,
+        "create_endpoint": create_endpoint,
+    }
+    if settings.tags:
+        for body in requests.values():
+            body["Tags"] = [{"Key": key, "Value": str(value)} for key, value in settings.tags.items()]
+    return requests
+
+
+def _environment(settings: DeployConfig) -> dict[str, str]:
+    """Return what the container reads: where the code lies, and what it takes at most."""
+    limit = Limits.max_reference_bytes if settings.mode == "async" else Limits.max_body_bytes
+    # TorchServe has a bound of its own, a little above SageMaker's.
+    server_limit = str(limit + MEBIBYTE)
+    environment = {
+        "SAGEMAKER_PROGRAM": "inference.py",
+        "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+        "TS_MAX_REQUEST_SIZE": server_limit,
+        "TS_MAX_RESPONSE_SIZE": server_limit,
+        "MILPATH_MAX_BODY_BYTES": str(limit),
+    }
+    if settings.s3_prefixes:
+        environment["MILPATH_S3_PREFIXES"] = ",".join(settings.s3_prefixes)
+    return environment | {name: str(value) for name, value in settings.environment.items()}

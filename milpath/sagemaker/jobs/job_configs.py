@@ -1,0 +1,129 @@
+"""Root keys of the SageMaker commands, and what a training's command line becomes inside a job."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from milpath.config.roots import TrainConfig
+from milpath.sagemaker.jobs.endpoint_request import DeployConfig
+from milpath.sagemaker.jobs.job_settings import JobSettings
+
+# What every job has unless its command line says otherwise.
+JOB_DEFAULTS = {
+    "trainer": "sagemaker",
+    "paths": "sagemaker",
+    "resume_from": "auto",
+    "run_name": "${oc.env:TRAINING_JOB_NAME,local}",
+}
+# One line an epoch in place of a progress bar: SageMaker reads metrics from what a job prints.
+_PROGRESS = "++callbacks.progress._target_=milpath.sagemaker.jobs.epoch_line.EpochLine"
+_LAUNCH_KEYS = ("sagemaker", "dry_run", "wait", "tune", "hydra")
+
+# Names of the root configurations.
+LAUNCH, TUNE, PACKAGE = "sagemaker_launch", "sagemaker_tune", "sagemaker_package"
+DEPLOY, DELETE, SCORE = "sagemaker_deploy", "sagemaker_delete", "sagemaker_score"
+
+# The schema is merged over `train`, so its keys must not have defaults that would win over those of train.yaml.
+LaunchConfig = make_dataclass(
+    "LaunchConfig",
+    [(item.name, item.type, field(default=MISSING)) for item in fields(TrainConfig)]
+    + [("dry_run", bool, field(default=False)), ("wait", bool, field(default=False))],
+    bases=(TrainConfig,),
+)
+TuneConfig = make_dataclass("TuneConfig", [("tune", Any, field(default=MISSING))], bases=(LaunchConfig,))
+
+
+@dataclass
+class PackageConfig:
+    """Root keys of `python -m milpath.sagemaker.package`."""
+
+    checkpoint: str = MISSING
+    output: str = "model.tar.gz"
+
+
+@dataclass
+class DeleteConfig:
+    """Root keys of `python -m milpath.sagemaker.delete`."""
+
+    endpoint: str = MISSING
+    region: str | None = None
+
+
+@dataclass
+class ScoreConfig:
+    """Root keys of `python -m milpath.sagemaker.score`."""
+
+    endpoint: str = MISSING
+    data: Any = MISSING
+    splits: list[str] = field(default_factory=lambda: ["test"])
+    in_flight: int = 4
+    s3_prefix: str | None = None
+    asynchronous: bool = False
+    timeout_seconds: int = 600
+    region: str | None = None
+    paths: Any = MISSING
+    run_name: str = MISSING
+    seed: int = 0
+
+
+_store = ConfigStore.instance()
+_store.store(name=f"{LAUNCH}_schema", node=LaunchConfig)
+_store.store(name=f"{TUNE}_schema", node=TuneConfig)
+_store.store(name=f"{PACKAGE}_schema", node=PackageConfig)
+_store.store(name=f"{DEPLOY}_schema", node=DeployConfig)
+_store.store(name=f"{DELETE}_schema", node=DeleteConfig)
+_store.store(name=f"{SCORE}_schema", node=ScoreConfig)
+
+
+def settings_of(config: DictConfig) -> JobSettings:
+    """Return the checked `sagemaker` group of a configuration."""
+    return JobSettings.of(cast(dict[str, Any], OmegaConf.to_container(config.sagemaker, resolve=True)))
+
+
+def job_overrides(words: Sequence[str]) -> list[str]:
+    """Return the command line of `milpath.train` inside a job.
+
+    Args:
+        words: The command line of `launch`; what concerns SageMaker alone is left out.
+
+    Example:
+        >>> job_overrides(["experiment=panda_attention", "trainer=sagemaker_smddp", "sagemaker.spot=true"])[-2:]
+        ['experiment=panda_attention', 'trainer=sagemaker_smddp']
+    """
+    kept = [word for word in words if override_key(word).split(".")[0].split("@")[0] not in _LAUNCH_KEYS]
+    given = {override_key(word) for word in kept}
+    defaults = [f"{key}={value}" for key, value in JOB_DEFAULTS.items() if key not in given]
+    return [*defaults, _PROGRESS, *kept]
+
+
+def compose_job() -> tuple[DictConfig, list[str]]:
+    """Compose the training as the job will, so that a typo costs nothing.
+
+    Returns:
+        The configuration of the training and the command line that gives it.
+    """
+    overrides = job_overrides(command_line())
+    return compose("train", overrides), overrides
+
+
+def command_line() -> list[str]:
+    """Return the words of the running command as they were typed: `${paths.data_dir}` is resolved inside the job."""
+    words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return [str(word) for word in words]
+
+
+def own_config_dirs() -> list[Path]:
+    """Return the folders with configuration files that the user added on the command line."""
+    sources = HydraConfig.get().runtime.config_sources
+    return [Path(source.path) for source in sources if source.provider == "command-line" and source.schema == "file"]
+
+
+def override_key(word: str) -> str:
+    """Return the key of an override: `++a.b=1` is about `a.b`."""
+    return word.lstrip("+~").partition("=")[0]

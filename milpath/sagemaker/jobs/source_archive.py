@@ -1,0 +1,138 @@
+"""The source archive of a job: this library as it is installed, the job's configuration, and pinned requirements."""
+
+import gzip
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
+from pathlib import Path
+
+import milpath
+from milpath.config.roots import CONFIG_DIR
+from milpath.records.atomic_files import write_bytes
+
+PACKAGE_DIR = Path(milpath.__file__).resolve().parent
+JOB_FILE = "job.json"
+# What the library needs beside torch, torchvision and numpy, which belong to the image.
+PINNED = (
+    "lightning",
+    "torchmetrics",
+    "hydra-core",
+    "omegaconf",
+    "pillow",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "filelock",
+    "rich",
+    "tensorboard",
+    "matplotlib",
+    "plotly",
+    "jinja2",
+    "markupsafe",
+    "h5py",
+    "tifffile",
+    "imagecodecs",
+    "openslide-python",
+    "openslide-bin",
+)
+_PROGRAM = '''"""Started by SageMaker's training toolkit."""
+
+from pathlib import Path
+
+from milpath.sagemaker.jobs.training_job import main
+
+if __name__ == "__main__":
+    main(Path(__file__).parent)
+'''
+
+
+def write_source(
+    path: Path, overrides: Sequence[str], config_dirs: Sequence[Path] = (), requirements: str | None = None
+) -> str:
+    """Write the archive that SageMaker's training toolkit unpacks and starts.
+
+    Equal content gives equal bytes, so an archive that was uploaded once is known by its hash.
+
+    Args:
+        path: Where to write, `.tar.gz`.
+        overrides: Words of the command line of `milpath.train`, applied again inside the job.
+        config_dirs: Folders with configuration files of the user's own (`--config-dir`).
+        requirements: Path of a file with pinned packages, "smddp" for those tested with AWS's last SMDDP image, None
+            for the versions that are installed here.
+
+    Returns:
+        The first 16 digits of the archive's SHA-256.
+
+    Raises:
+        FileNotFoundError: If the requirements file does not exist.
+    """
+    content = {f"milpath/{name}": data for name, data in read_folder(PACKAGE_DIR).items()}
+    content |= {f"milpath/configs/{name}": data for name, data in read_folder(CONFIG_DIR).items()}
+    for number, folder in enumerate(config_dirs):
+        content |= {f"configs_{number}/{name}": data for name, data in read_folder(folder).items()}
+    job = {"overrides": list(overrides), "config_dirs": [f"configs_{number}" for number in range(len(config_dirs))]}
+    content[JOB_FILE] = (json.dumps(job, indent=2) + "\n").encode()
+    # So the library knows its own version inside the job, where it is not installed.
+    own = _installed("milpath")
+    metadata = f"Metadata-Version: 2.1\nName: milpath\nVersion: {own}\n"
+    content[f"milpath-{own}.dist-info/METADATA"] = metadata.encode()
+    content["train.py"] = _PROGRAM.encode()
+    content["requirements.txt"] = _requirements(requirements).encode()
+    write_bytes(path, archive(content))
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def archive(content: Mapping[str, bytes]) -> bytes:
+    """Return a `.tar.gz` of files in the order of their names, without times or owners."""
+    tar = BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT) as file:
+        for name in sorted(content):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content[name])
+            entry.mode = 0o644
+            file.addfile(entry, BytesIO(content[name]))
+    return _gzip(tar.getvalue())
+
+
+def read_folder(folder: Path, suffixes: Iterable[str] = ()) -> dict[str, bytes]:
+    """Return the files of a folder by relative name, without caches.
+
+    Args:
+        folder: Where to look, at any depth.
+        suffixes: Which files to take; none for all.
+    """
+    chosen = tuple(suffixes)
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts and (not chosen or path.suffix in chosen)
+    }
+
+
+def _gzip(data: bytes) -> bytes:
+    """Compress without the time in the header."""
+    return gzip.compress(data, mtime=0)
+
+
+def _requirements(path: str | None) -> str:
+    """Return the pinned packages of a job."""
+    if path == "smddp":
+        return (PACKAGE_DIR / "sagemaker" / "requirements_smddp.txt").read_text()
+    if path is not None:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"sagemaker.requirements={path} does not exist; give a file with pinned packages")
+        return Path(path).read_text()
+    return "".join(f"{name}=={_installed(name)}\n" for name in PINNED)
+
+
+def _installed(name: str) -> str:
+    """Return the version that is installed here, without a local label such as +cpu."""
+    try:
+        return version(name).split("+")[0]
+    except PackageNotFoundError:
+        raise ValueError(
+            f"{name} is not installed here, so its version cannot be pinned; run: pip install milpath"
+        ) from None

@@ -1,0 +1,103 @@
+"""How the processes of a SageMaker job average their gradients."""
+
+import importlib.util
+import logging
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.distributed import _init_dist_connection
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+from torch import Tensor
+from typing_extensions import override
+
+from milpath.sagemaker.jobs.job_environment import SageMakerEnvironment, name_instance_type, smddp_enabled
+
+_log = logging.getLogger(__name__)
+_LIBRARY = "smdistributed.dataparallel.torch.torch_smddp"
+
+
+class SMDDPStrategy(DDPStrategy):
+    """Distributed data parallel training on SageMaker's `smddp` backend.
+
+    The backend allows no second process group and promises SUM alone, so means are sums that are divided. Import the
+    backend first: `import_smddp()`.
+
+    Args:
+        backend: Name of the process group's backend.
+        arguments: As of Lightning's DDPStrategy.
+
+    References:
+        Amazon SageMaker AI Developer Guide, "SageMaker AI distributed data parallelism library", supported collectives.
+    """
+
+    def __init__(self, backend: str = "smddp", **arguments: Any) -> None:
+        arguments.setdefault("cluster_environment", SageMakerEnvironment())
+        super().__init__(process_group_backend=backend, **arguments)
+
+    @override
+    def setup_distributed(self) -> None:
+        # As in the parent, less the `device_id`: with it torch may open further groups on its own.
+        self.set_world_ranks()
+        assert self.cluster_environment is not None
+        _init_dist_connection(self.cluster_environment, self._get_process_group_backend(), timeout=self._timeout)
+
+    @override
+    def reduce(self, tensor: Tensor | Any, group: Any | None = None, reduce_op: Any = "mean") -> Tensor:
+        if isinstance(tensor, Tensor) and isinstance(reduce_op, str) and reduce_op.lower() in ("mean", "avg"):
+            total = super().reduce(tensor, group, reduce_op="sum")
+            return total.div_(self.world_size) if total.is_floating_point() else total.copy_(total / self.world_size)
+        return super().reduce(tensor, group, reduce_op)
+
+
+def choose_strategy(require_smddp: bool = False) -> Strategy | str:
+    """Return SMDDP where the job asked for it and it can be imported, else NCCL (gloo without GPUs) and say why.
+
+    Args:
+        require_smddp: Whether anything but SMDDP is an error.
+
+    Returns:
+        A strategy, or "auto" where no launcher started several processes.
+
+    Raises:
+        ValueError: If SMDDP is required and cannot be had.
+    """
+    reason = _why_not_smddp()
+    if reason is None:
+        return SMDDPStrategy()
+    if require_smddp:
+        raise ValueError(
+            f"trainer=sagemaker_smddp, but {reason}; submit with sagemaker=smddp on ml.p4d.24xlarge or "
+            "ml.p4de.24xlarge, or use trainer=sagemaker"
+        )
+    environment = SageMakerEnvironment()
+    if not environment.detect() or environment.world_size() == 1:
+        return "auto"
+    backend = "NCCL" if torch.cuda.is_available() else "gloo"
+    if environment.global_rank() == 0:
+        _log.info("%d processes talk through %s: %s", environment.world_size(), backend, reason)
+    return DDPStrategy(cluster_environment=environment)
+
+
+def import_smddp() -> str | None:
+    """Import SageMaker's backend; return why it cannot be used, None if it can."""
+    try:
+        if importlib.util.find_spec(_LIBRARY) is None:
+            return "this image has no SMDDP library"
+    except ModuleNotFoundError:
+        return "this image has no SMDDP library"
+    name_instance_type()
+    try:
+        importlib.import_module(_LIBRARY)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        # The library refuses instance types that it does not know while it is imported.
+        return f"the SMDDP library refuses this machine ({' '.join(str(error).split())[:200]})"
+    return None
+
+
+def _why_not_smddp() -> str | None:
+    """Return why SMDDP cannot be used, None if it can."""
+    if not smddp_enabled():
+        return "the job was not submitted with the SMDDP launcher"
+    if not SageMakerEnvironment.detect():
+        return "no launcher started this process"
+    return import_smddp()

@@ -1,0 +1,128 @@
+"""Inside a SageMaker job: train as `milpath.train` does, and leave what SageMaker collects.
+
+The toolkit starts `train.py` of the source archive, which calls `main`. The words behind it are hyperparameters.
+"""
+
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch.distributed as dist
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from milpath import evaluate, train
+from milpath.config.command import one_line
+from milpath.config.interruption import interruptible
+from milpath.config.roots import CONFIG_DIR
+from milpath.records.folder_lock import HOLDER_FILE, LOCK_FILE
+from milpath.runs.result_files import Metrics
+from milpath.sagemaker.jobs.hyperparameters import overrides_of
+from milpath.sagemaker.jobs.job_configs import override_key
+from milpath.sagemaker.jobs.job_restart import whole_checkpoint
+from milpath.sagemaker.jobs.model_archive import write_model_dir
+from milpath.sagemaker.jobs.source_archive import JOB_FILE
+
+_MAX_FAILURE = 1024
+_log = logging.getLogger("milpath")
+
+
+def run(arguments: Sequence[str], code_dir: Path) -> Metrics:
+    """Train, test, and fill the folders that SageMaker copies to S3.
+
+    Args:
+        arguments: Hyperparameters as the toolkit writes them.
+        code_dir: Folder of the unpacked source archive.
+
+    Returns:
+        Split to metric to value; empty on every process but the first. With a `testing` channel the split "testing" is
+        the independent test set.
+    """
+    overrides, search_path = job_words(arguments, code_dir)
+    config = compose_words("train", [*overrides, *search_path])
+    paths = config.paths
+    if config.resume_from == "auto":
+        checkpoint = whole_checkpoint(Path(paths.run_dir) / "checkpoints")
+        config.resume_from = None if checkpoint is None else str(checkpoint)
+    metrics = train.run(config)
+    if dist.is_available() and dist.is_initialized():
+        # What follows is done by the first process alone.
+        dist.destroy_process_group()
+    if not metrics:
+        return {}
+    checkpoint = _best_checkpoint(Path(paths.run_dir))
+    write_model_dir(checkpoint, Path(paths.model_dir))
+    if paths.testing_dir is not None:
+        words = [*overrides, f"paths.data_dir={paths.testing_dir}", "data.num_folds=1", *search_path]
+        found = evaluate.run(_testing_config(compose_words("train", words), checkpoint))
+        metrics = metrics | {"testing": found["test"]}
+    ignored = shutil.ignore_patterns("checkpoints", LOCK_FILE, HOLDER_FILE)
+    shutil.copytree(paths.run_dir, paths.output_dir, ignore=ignored, dirs_exist_ok=True)
+    return metrics
+
+
+def job_words(arguments: Sequence[str], code_dir: Path) -> tuple[list[str], list[str]]:
+    """Return the words of the training and those that find the user's own configuration files.
+
+    A hyperparameter takes the place of the word with the same key.
+    """
+    job = json.loads((code_dir / JOB_FILE).read_text(encoding="utf-8"))
+    hyperparameters = overrides_of(arguments)
+    replaced = {override_key(word) for word in hyperparameters}
+    words = [word for word in job["overrides"] if override_key(word) not in replaced]
+    folders = ",".join(f"file://{code_dir / name}" for name in job["config_dirs"])
+    return [*words, *hyperparameters], [f"hydra.searchpath=[{folders}]"] if folders else []
+
+
+def compose_words(name: str, words: list[str]) -> DictConfig:
+    """Compose a root configuration from words of a command line."""
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose(name, words)
+
+
+def main(code_dir: Path) -> None:
+    """Run the job; what goes wrong is written where SageMaker shows it as the reason."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
+    with interruptible("the job goes on from its last checkpoint when it is started again"):
+        try:
+            run(sys.argv[1:], code_dir)
+        except Exception as error:
+            _write_failure(error)
+            raise
+
+
+def _best_checkpoint(run_dir: Path) -> Path:
+    """Return the checkpoint that was tested."""
+    for name in ("best.ckpt", "last.ckpt"):
+        if (path := run_dir / "checkpoints" / name).is_file():
+            return path
+    raise FileNotFoundError(f"{run_dir}/checkpoints is empty, so there is no network to keep; use callbacks=default")
+
+
+def _testing_config(training: DictConfig, checkpoint: Path) -> DictConfig:
+    """Return the configuration that tests a checkpoint on every bag of the testing channel."""
+    config = compose_words(
+        "evaluate", [f"checkpoint='{checkpoint}'", "run_name=testing", "splits=[test]", "overwrite=true"]
+    )
+    config.data = cast(dict[str, Any], OmegaConf.to_container(training.data, resolve=True))
+    config.paths.run_dir = f"{training.paths.run_dir}/testing"
+    # The variables of the launcher speak of processes that are gone.
+    environment = {"_target_": "lightning.pytorch.plugins.environments.LightningEnvironment"}
+    OmegaConf.update(config, "trainer.plugins", environment, force_add=True)
+    OmegaConf.update(config, "trainer.enable_progress_bar", False)
+    return config
+
+
+def _write_failure(error: Exception) -> None:
+    """Write the first error of the job's processes; SageMaker shows its first 1,024 characters."""
+    text = one_line(error)[:_MAX_FAILURE]
+    path = Path(OmegaConf.load(CONFIG_DIR / "paths" / "sagemaker.yaml").failure_path)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as reason:
+        _log.warning("%s: %s", path, reason)

@@ -1,0 +1,132 @@
+"""The request for a training job, as a pure function of its settings."""
+
+import re
+from typing import Any
+
+from milpath.sagemaker.jobs.job_settings import JobSettings
+
+CHECKPOINT_DIR = "/opt/ml/checkpoints"
+PROGRAM = "train.py"
+_NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
+
+
+def training_request(
+    settings: JobSettings, *, region: str, role: str, image: str, source: str, run_id: str
+) -> dict[str, Any]:
+    """Return the body of `CreateTrainingJob`.
+
+    The image's own entry point, SageMaker's training toolkit, starts the job: it unpacks the source, installs the
+    requirements in it and runs `train.py` through torchrun or SMDDP, as the hyperparameters say.
+
+    Args:
+        settings: What the job is asked for with.
+        region: AWS region.
+        role: ARN of the role that the job takes.
+        image: Address of the training image.
+        source: Address of the source archive in S3.
+        run_id: Sets the checkpoints of this submission apart from those of others.
+
+    Returns:
+        The request in the words of the API; `TrainingJobName` is the name before the SDK adds the time.
+
+    References:
+        Amazon SageMaker API Reference, CreateTrainingJob.
+    """
+    request: dict[str, Any] = {
+        "TrainingJobName": settings.job_name,
+        "RoleArn": role,
+        "AlgorithmSpecification": {
+            "TrainingImage": image,
+            "TrainingInputMode": settings.input_mode,
+            "MetricDefinitions": [metric_definition(name) for name in settings.metrics],
+        },
+        "HyperParameters": _hyperparameters(settings, region, source),
+        "InputDataConfig": channels(settings),
+        "OutputDataConfig": {
+            "S3OutputPath": settings.output or f"{settings.address}/output",
+            "CompressionType": "GZIP",
+        },
+        "ResourceConfig": {
+            "InstanceType": settings.instance_type,
+            "InstanceCount": settings.instance_count,
+            "VolumeSizeInGB": settings.volume_size_gb,
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": settings.max_run_seconds},
+        "CheckpointConfig": {
+            "S3Uri": settings.checkpoints or f"{settings.address}/checkpoints/{run_id}",
+            "LocalPath": CHECKPOINT_DIR,
+        },
+        "EnableManagedSpotTraining": settings.spot,
+    }
+    if settings.spot:
+        wait = settings.max_wait_seconds or 2 * settings.max_run_seconds
+        request["StoppingCondition"]["MaxWaitTimeInSeconds"] = wait
+    if settings.keep_alive_seconds:
+        request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = settings.keep_alive_seconds
+    if settings.kms_key:
+        request["OutputDataConfig"]["KmsKeyId"] = settings.kms_key
+        request["ResourceConfig"]["VolumeKmsKeyId"] = settings.kms_key
+    if settings.tags:
+        request["Tags"] = [{"Key": key, "Value": str(value)} for key, value in settings.tags.items()]
+    if settings.environment:
+        request["Environment"] = {name: str(value) for name, value in settings.environment.items()}
+    if settings.subnets:
+        request["VpcConfig"] = {
+            "SecurityGroupIds": list(settings.security_group_ids),
+            "Subnets": list(settings.subnets),
+        }
+    if settings.encrypt_traffic:
+        request["EnableInterContainerTrafficEncryption"] = True
+    return request
+
+
+def channels(settings: JobSettings) -> list[dict[str, Any]]:
+    """Return the data channels of a job: `training`, and `testing` where it is given."""
+    addresses = {"training": settings.training, "testing": settings.testing}
+    return [
+        {
+            "ChannelName": name,
+            "InputMode": settings.input_mode,
+            "DataSource": {
+                "S3DataSource": {
+                    "S3DataType": "S3Prefix",
+                    "S3Uri": address,
+                    "S3DataDistributionType": "FullyReplicated",
+                }
+            },
+        }
+        for name, address in addresses.items()
+        if address is not None
+    ]
+
+
+def metric_definition(name: str) -> dict[str, str]:
+    """Return how SageMaker finds a metric in the lines that the job prints.
+
+    Example:
+        >>> import re
+        >>> definition = metric_definition("val/auroc")
+        >>> definition["Name"], re.search(definition["Regex"], "epoch=3 train/loss=0.4 val/auroc=9.1e-01")[1]
+        ('val:auroc', '9.1e-01')
+    """
+    return {"Name": name.replace("/", ":"), "Regex": rf"\b{re.escape(name)}={_NUMBER}"}
+
+
+def _hyperparameters(settings: JobSettings, region: str, source: str) -> dict[str, str]:
+    """Return what SageMaker's training toolkit reads; values are strings, as the API has them."""
+    parameters = {
+        "sagemaker_program": PROGRAM,
+        "sagemaker_submit_directory": source,
+        "sagemaker_region": region,
+        "sagemaker_container_log_level": "20",
+    }
+    if settings.distribution == "smddp":
+        parameters["sagemaker_distributed_dataparallel_enabled"] = "true"
+        parameters["sagemaker_instance_type"] = settings.instance_type
+        if settings.mpi_options:
+            parameters["sagemaker_distributed_dataparallel_custom_mpi_options"] = settings.mpi_options
+    else:
+        parameters["sagemaker_torch_distributed_enabled"] = "true"
+    if settings.processes_per_instance:
+        parameters["sagemaker_mpi_num_of_processes_per_host"] = str(settings.processes_per_instance)
+    return parameters

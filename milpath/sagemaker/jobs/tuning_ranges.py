@@ -1,0 +1,80 @@
+"""Ranges of hyperparameters: read from a configuration, checked, and in the words of the SageMaker SDK."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from milpath.sagemaker.jobs.aws_account import sdk
+from milpath.sagemaker.jobs.hyperparameters import parameter_name
+
+STRATEGIES = ("Bayesian", "Random", "Grid", "Hyperband")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values that one configuration key may take.
+
+    Attributes:
+        key: The key, `optimizer.lr`.
+        choices: All values, or empty.
+        low: Smallest number, where there are no choices.
+        high: Largest number.
+        log: Whether the exponent is drawn evenly instead of the number.
+    """
+
+    key: str
+    choices: tuple[Any, ...] = ()
+    low: float | int = 0
+    high: float | int = 0
+    log: bool = False
+
+    @property
+    def example(self) -> str:
+        """Return an override with one of the values."""
+        value = self.choices[0] if self.choices else self.low
+        return f"{self.key}={str(value).lower() if isinstance(value, bool) else value}"
+
+
+def read_ranges(content: Mapping[str, Any] | None) -> list[Range]:
+    """Return the ranges of `tune.ranges`.
+
+    Args:
+        content: Key of the configuration to a list of values, or to `{low: 1e-5, high: 1e-2, log: true}`. Two whole numbers
+            make a range of whole numbers.
+
+    Raises:
+        ValueError: If an entry is neither, or empty.
+
+    Example:
+        >>> [found] = read_ranges({"optimizer.lr": {"low": 1e-5, "high": 1e-2, "log": True}})
+        >>> found.example
+        'optimizer.lr=1e-05'
+    """
+    if not content:
+        raise ValueError("tune.ranges is empty; add for example 'tune.ranges={optimizer.lr: {low: 1e-5, high: 1e-2}}'")
+    ranges = []
+    for key, entry in content.items():
+        if isinstance(entry, Sequence) and not isinstance(entry, str) and entry:
+            ranges.append(Range(key, choices=tuple(entry)))
+        elif isinstance(entry, Mapping) and {"low", "high"} <= set(entry) <= {"low", "high", "log"}:
+            if not entry["low"] < entry["high"] or (entry.get("log") and entry["low"] <= 0):
+                raise ValueError(f"tune.ranges.{key}: low must lie below high, and above 0 where log is true")
+            ranges.append(Range(key, low=entry["low"], high=entry["high"], log=bool(entry.get("log"))))
+        else:
+            raise ValueError(f"tune.ranges.{key} must be a list of values, or {{low: ..., high: ..., log: true}}")
+    return ranges
+
+
+def sdk_ranges(ranges: Sequence[Range]) -> dict[str, Any]:
+    """Return the ranges as objects of the SDK, by the name of the hyperparameter."""
+    parameter = sdk("sagemaker.core.parameter")
+    found = {}
+    for item in ranges:
+        name = parameter_name(item.key)
+        if item.choices:
+            found[name] = parameter.CategoricalParameter([str(value) for value in item.choices])
+            continue
+        whole = isinstance(item.low, int) and isinstance(item.high, int)
+        number = parameter.IntegerParameter if whole else parameter.ContinuousParameter
+        found[name] = number(item.low, item.high, scaling_type="Logarithmic" if item.log else "Auto")
+    return found

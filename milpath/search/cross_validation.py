@@ -1,0 +1,228 @@
+"""Repeated cross-validation: every method on the same folds, each training in a folder of its own."""
+
+import itertools
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from rich.progress import track
+
+from milpath.config.command import one_line
+from milpath.config.roots import CONFIG_DIR
+from milpath.records.atomic_files import write_json, write_text
+from milpath.records.plain_values import parse_json
+from milpath.runs.build import build_datamodule
+from milpath.runs.earlier_run import identity_in_folder, require_same_run
+from milpath.runs.run_identity import identity_of
+from milpath.runs.training_run import run
+from milpath.search.trials import FAILURE
+
+# The rows of a table: what each adds to the command line of milpath.train.
+METHODS: Mapping[str, tuple[str, ...]] = {
+    "attention": ("model=attention_mil",),
+    "gated_attention": ("model=gated_attention_mil",),
+    "instance_max": ("model=instance_pool_mil", "model.pooling=max"),
+    "instance_mean": ("model=instance_pool_mil", "model.pooling=mean"),
+    "instance_lse": ("model=instance_pool_mil", "model.pooling=log_sum_exp"),
+    "embedding_max": ("model=embedding_pool_mil", "model.pooling=max"),
+    "embedding_mean": ("model=embedding_pool_mil", "model.pooling=mean"),
+    "embedding_lse": ("model=embedding_pool_mil", "model.pooling=log_sum_exp"),
+    "dsmil": ("model=dsmil", "auxiliary_loss=dsmil_max_instance"),
+    "clam_sb": ("model=clam_sb", "auxiliary_loss=clam_clustering"),
+    "trans_mil": ("model=trans_mil",),
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a table: a method on one fold of one repeat with one candidate of the search.
+
+    Attributes:
+        method: Name in `METHODS`.
+        repeat: 0-based; repeats differ in their folds and seeds.
+        fold: 0-based; the test split.
+        candidate: The searched values, as words of the command line.
+        run_dir: Folder of the training.
+        overrides: The whole command line.
+    """
+
+    method: str
+    repeat: int
+    fold: int
+    candidate: tuple[str, ...]
+    run_dir: Path
+    overrides: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return f"{self.method}, repeat {self.repeat}, fold {self.fold}"
+
+
+def plan_trainings(
+    words: Sequence[str],
+    methods: Sequence[str],
+    folds: int,
+    repeats: int,
+    output: Path,
+    seed: int = 0,
+    search: Mapping[str, Sequence[Any]] | None = None,
+) -> list[Training]:
+    """Return every training of a table, the folds of one method and repeat after each other.
+
+    Args:
+        words: Of the command line of `milpath.train`, for every training.
+        methods: Names in `METHODS`.
+        folds: Folds of a repeat, at least 2.
+        repeats: At least 1.
+        output: Folder of the table.
+        seed: The first of the seeds; repeats and folds count on from it.
+        search: Key to candidates.
+
+    Raises:
+        ValueError: If a method is unknown or named twice, there are fewer than two folds or no repeat, or a searched key has
+            no candidates.
+    """
+    if unknown := [name for name in methods if name not in METHODS]:
+        raise ValueError(f"unknown methods {', '.join(unknown)}; there are {', '.join(METHODS)}")
+    if len(set(methods)) != len(methods) or not methods:
+        raise ValueError(f"methods={list(methods)} must name each method once")
+    if folds < 2 or repeats < 1:
+        raise ValueError(f"a table needs folds >= 2 and repeats >= 1, not folds={folds} repeats={repeats}")
+    if search and not all(isinstance(values, Sequence) and values for values in search.values()):
+        raise ValueError(f"search={dict(search)} must give each key a list, such as {{optimizer.lr: [1e-4, 5e-4]}}")
+    return list(_plan(words, methods, folds, repeats, output, seed, search or {}))
+
+
+def _plan(
+    words: Sequence[str],
+    methods: Sequence[str],
+    folds: int,
+    repeats: int,
+    output: Path,
+    seed: int,
+    search: Mapping[str, Sequence[Any]],
+) -> Iterator[Training]:
+    candidates = [
+        tuple(f"{key}={value}" for key, value in zip(search, values, strict=True))
+        for values in itertools.product(*search.values())
+    ]
+    for method, repeat, fold in itertools.product(methods, range(repeats), range(folds)):
+        for number, candidate in enumerate(candidates):
+            runs_dir = output / "runs" / method / f"repeat_{repeat}"
+            name = f"fold_{fold}" + (f"_candidate_{number}" if search else "")
+            overrides = (
+                *words,
+                *METHODS[method],
+                *candidate,
+                f"data.num_folds={folds}",
+                f"data.fold={fold}",
+                f"data.split_seed={seed + repeat}",
+                f"seed={seed + repeat * folds + fold}",
+                f"paths.runs_dir={json.dumps(str(runs_dir))}",
+                f"run_name={name}",
+                "report=false",
+            )
+            yield Training(method, repeat, fold, candidate, runs_dir / name, overrides)
+
+
+def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training]:
+    """Run what is not done yet; a training that stopped half-way goes on from its last checkpoint.
+
+    Args:
+        trainings: The plan.
+        jobs: Trainings at a time, each in a process of its own.
+
+    Returns:
+        The trainings that failed; the reason of each lies in its folder as `failure.txt`.
+
+    Raises:
+        ValueError: If a training that is done was one of other data or settings.
+    """
+    waiting = [training for training in trainings if not (training.run_dir / "metrics.json").exists()]
+    for training in trainings:
+        if training not in waiting:
+            _require_same_training(training)
+    if jobs == 1:
+        for training in track(waiting, description="trainings"):
+            _run_training(training)
+    else:
+        # Forked processes inherit locks of threads that they do not have.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
+            futures = [pool.submit(_run_training, training) for training in waiting]
+            try:
+                for future in track(as_completed(futures), description="trainings", total=len(futures)):
+                    future.result()
+            except BaseException:  # an interrupt too: nothing that was not begun begins, and what runs is resumed later
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in multiprocessing.active_children():
+                    process.kill()
+                raise
+    return [training for training in trainings if not (training.run_dir / "metrics.json").exists()]
+
+
+def _end_with_parent() -> None:
+    """Leave the interrupt to the parent, which kills its processes, and end with it whatever ended it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _require_same_training(training: Training) -> None:
+    """Refuse to put what was trained on other data, labels or settings into a table: the command may be as it was."""
+    if (before := identity_in_folder(training.run_dir)) is not None:
+        config = compose_training(training.overrides)
+        datamodule = build_datamodule(config.data)
+        datamodule.setup()
+        require_same_run(before, identity_of(config, datamodule), training.run_dir)
+
+
+def _run_training(training: Training) -> None:
+    """Train, and write down why if it fails: the other folds must not be lost with it."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    training.run_dir.mkdir(parents=True, exist_ok=True)
+    failure = training.run_dir / FAILURE
+    failure.unlink(missing_ok=True)
+    try:
+        quiet = ("resume_from=auto", "trainer.enable_progress_bar=false", "callbacks.progress=null")
+        run(compose_training((*training.overrides, *quiet)))
+    except Exception as error:
+        write_text(failure, one_line(error) + "\n")
+
+
+def compose_training(words: Iterable[str]) -> Any:
+    """Return the configuration of `milpath.train` for the words of a command line."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose("train", overrides=list(words))
+
+
+def save_plan(trainings: Sequence[Training], output: Path) -> None:
+    """Write `plan.json`, or refuse to mix two tables in one folder.
+
+    Raises:
+        ValueError: If the folder holds a table of other trainings.
+    """
+    plan = [list(training.overrides) for training in trainings]
+    path = output / "plan.json"
+    if path.exists() and parse_json(path.read_text(encoding="utf-8"), str(path)) != plan:
+        raise ValueError(f"{output} holds another table; give another output folder, or the same words as before")
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(path, plan)

@@ -1,0 +1,172 @@
+"""What makes a Hydra multirun a search: checked before it starts, it resumes, names what failed and ends with a table.
+
+The folder of a search is its memory: a trial lies in a folder named by its parameters, and a finished one answers at once
+with the value it had. The same command therefore goes through the same trials, trains what is missing, and a sampler that
+is seeded chooses after a stop what it would have chosen without.
+"""
+
+import hashlib
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.markdown import Markdown
+
+from milpath.config.command import USER_ERRORS, one_line, refuse_distributed_sweep, require_mandatory
+from milpath.records.atomic_files import write_json, write_text
+from milpath.records.folder_lock import FolderLock
+from milpath.runs.build import build_datamodule
+from milpath.search import optuna_sweeper
+from milpath.search.monitor import require_validation
+from milpath.search.runnable_config import moved_command, run_command, runnable_config
+from milpath.search.search_plan import keep_plan, parse_words, plan_search
+from milpath.search.trials import FAILURE, TRIAL, Trial, read_trials, write_trials
+
+logger = logging.getLogger(__name__)
+
+
+def trial_folder(words: str) -> str:
+    """Return the name of the folder of a trial; a name of its values would hold what Hydra's grammar gives a meaning.
+
+    Args:
+        words: What is searched, from `hydra.job.override_dirname`.
+
+    Example:
+        >>> trial_folder("optimizer.lr=0.001") == trial_folder("optimizer.lr=0.001")
+        True
+    """
+    return "trial_" + hashlib.sha256(words.encode()).hexdigest()[:10]
+
+
+OmegaConf.register_new_resolver("trial_folder", trial_folder, replace=True)
+
+
+def _or_stop(method: Callable[..., None]) -> Callable[..., None]:
+    """Return a method that ends the command with one line: of an error in a callback Hydra makes a warning."""
+
+    @wraps(method)
+    def run(*arguments: Any, **named: Any) -> None:
+        try:
+            method(*arguments, **named)
+        except (*USER_ERRORS, OSError, HydraException) as error:
+            sys.stderr.write(one_line(error) + "\n")
+            sys.exit(1)
+
+    return run
+
+
+class Search(Callback):
+    """The hooks of a search."""
+
+    def __init__(self) -> None:
+        self.num_ended = 0
+        self.lock: FolderLock | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A launcher that runs jobs elsewhere takes this object along; the lock stays with the command.
+        return self.__dict__ | {"lock": None}
+
+    @_or_stop
+    def on_multirun_start(self, config: DictConfig, config_name: str, **kwargs: Any) -> None:
+        """Check everything that can be checked before the first trial, so that a mistake costs nothing."""
+        sweeper, search_dir = config.hydra.sweeper, Path(config.hydra.sweep.dir)
+        if "[sweep]" in sweeper.get("_target_", ""):
+            raise ImportError('this search needs Optuna, which is not installed; type: pip install "milpath[sweep]"')
+        if sweeper.get("_target_") == optuna_sweeper.NAME:
+            optuna_sweeper.take_samplers()
+        plan = plan_search(sweeper, config.hydra.overrides.task)
+        trial = plan.compose_example(config_name)
+        require_mandatory(trial)
+        refuse_distributed_sweep(trial)
+        datamodule = build_datamodule(trial.data)
+        datamodule.setup()  # bad data stop the search here, and the store is built once
+        require_validation(trial.monitor, datamodule)
+        self.lock = FolderLock(search_dir)
+        self.lock.acquire()
+        keep_plan(plan, config_name, search_dir / "search.json")
+        # Optuna hears of every finished trial again, in the order it had; its sampler goes the same way.
+        (search_dir / "study.db").unlink(missing_ok=True)
+        fixed = [override.key_or_group for override in parse_words(plan.fixed)]
+        config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
+
+    @_or_stop
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write down what the trial is; one that failed before is tried again."""
+        folder, job = Path(config.hydra.runtime.output_dir), config.hydra.job
+        fixed = set(job.config.override_dirname.exclude_keys)
+        searched = [word for word in parse_words(config.hydra.overrides.task) if word.key_or_group not in fixed]
+        parameters = {word.get_key_element(): word.get_value_element_as_str() for word in searched}
+        (folder / FAILURE).unlink(missing_ok=True)
+        write_json(folder / TRIAL, {"parameters": parameters})
+        header = f"# {run_command(config, str(folder), 'trial')}\n"
+        write_text(folder / "trial.yaml", header + runnable_config(config))
+
+    @_or_stop
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Write down why a trial failed, let the search go on, and bring the table up to date."""
+        try:
+            failure = (
+                None if job_return.return_value is not None else f"{config.monitor} is not defined on these labels"
+            )
+        except Exception as error:  # whatever ended one trial must not end the search
+            failure = one_line(error)
+            job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+        folder = Path(config.hydra.runtime.output_dir)
+        if failure:
+            write_text(folder / FAILURE, failure + "\n")
+            logger.warning("%s failed: %s", folder.name, failure)
+        trials, _, _ = self._report(config)
+        self.num_ended += 1
+        if self.num_ended == config.hydra.sweeper.get("n_trials") and all(trial.value is None for trial in trials):
+            _give_up(trials)  # Optuna has no best trial then and would say so with a stack trace
+
+    @_or_stop
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Show the table, and what to type next."""
+        trials, text, commands = self._report(config)
+        if self.lock is not None:
+            self.lock.release()
+        if all(trial.value is None for trial in trials):
+            _give_up(trials)
+        Console().print(Markdown(text))
+        Console().print(*commands, sep="\n", soft_wrap=True, highlight=False, markup=False)
+
+    def _report(self, config: DictConfig) -> tuple[list[Trial], str, list[str]]:
+        """Write the table of the trials so far, and the best of them as a configuration; return what to type next."""
+        search_dir = Path(config.hydra.sweep.dir)
+        monitor, mode = config.monitor, config.monitor_mode
+        trials = read_trials(search_dir, monitor, mode)
+        best = trials[0] if trials and trials[0].value is not None else None
+        if best is None:
+            return trials, write_trials(search_dir, trials, monitor, mode), []
+        lines = (best.folder / "trial.yaml").read_text(encoding="utf-8").split("\n", 1)
+        train = moved_command(lines[0].removeprefix("# "), config.hydra.sweep.dir, "best")
+        test = (
+            f"python -m milpath.evaluate checkpoint={config.hydra.sweep.dir}/{best.folder.name}/checkpoints/best.ckpt"
+        )
+        note = f"# The best of {len(trials)} trials: {monitor} {best.value:.4f} on the validation split."
+        write_text(search_dir / "best.yaml", f"# {train}\n{note}\n{lines[1]}")
+        commands = [
+            "train the best again, and test it:",
+            f"    {train}",
+            "or test what it was in the search:",
+            f"    {test}",
+        ]
+        text = write_trials(search_dir, trials, monitor, mode)
+        return trials, text, commands
+
+
+def _give_up(trials: list[Trial]) -> None:
+    """End a search without a result."""
+    first = next((trial for trial in trials if trial.failure), None)
+    raise ValueError(
+        f"none of the {len(trials)} trials gave a result" + (f"; the first: {first.failure}" if first else "")
+    )

@@ -1,0 +1,96 @@
+"""From a slide to its bag of tiles."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milpath.slides.readers.open_slide import open_slide
+from milpath.slides.slide_view import SlideView, view_slide
+from milpath.slides.tile_grid import grid_over
+from milpath.slides.tile_positions import Places, place_all, place_darkest, read_places
+from milpath.slides.tiling_options import TileOptions
+from milpath.slides.tissue import place_tissue
+
+# Tissue is never that even; an empty slide is, up to the noise of the scanner.
+_BLANK_RANGE = 32
+
+
+@dataclass(frozen=True)
+class SlideBag:
+    """The tiles of a slide in memory.
+
+    Attributes:
+        pixels: uint8 `(tiles, tile_size, tile_size, 3)`.
+        places: Where they lie, in pixels of the tiles' own resolution.
+        level: Level of the pyramid that was read.
+        downsample: Pixels of level 0 per pixel of a tile.
+        microns_per_pixel: Of the tiles; None if the slide does not state it.
+    """
+
+    pixels: NDArray[np.uint8]
+    places: Places
+    level: int
+    downsample: float
+    microns_per_pixel: float | None
+
+
+def cut_slide(path: str | Path, options: TileOptions | None = None) -> SlideBag:
+    """Cut one slide into tiles, in memory.
+
+    Args:
+        path: The slide.
+        options: How; the rule of the PANDA tile set if None.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or shows nothing.
+    """
+    options = options or TileOptions()
+    with open_slide(path) as slide:
+        view = view_slide(slide, options)
+        places = choose_places(view, options)
+        size = options.tile_size
+        pixels = np.empty((len(places.number), size, size, 3), np.uint8)
+        for positions, tiles in cut_places(view, places, options):
+            pixels[positions] = tiles
+        return SlideBag(pixels, places, view.level, view.downsample, view.microns_per_pixel)
+
+
+def choose_places(view: SlideView, options: TileOptions) -> Places:
+    """Return the tiles that the method chooses.
+
+    Raises:
+        ValueError: If there is no tissue for a method that looks for it.
+    """
+    if options.method == "tissue":
+        return place_tissue(view, options.tile_size, options.overlap, options.num_tiles, options.min_tissue)
+    grid = grid_over(*view.size, options.tile_size, options.overlap)
+    return place_all(grid) if options.method == "grid" else place_darkest(view, grid, options.num_tiles)
+
+
+def cut_places(
+    view: SlideView, places: Places, options: TileOptions
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+    """Yield the tiles in parts that fit into memory: their positions in the bag and their pixels.
+
+    Raises:
+        ValueError: After the last part, if all of it has one colour: an empty slide must not become a bag of nothing.
+    """
+    low, high = 255, 0
+    for positions, tiles in read_places(view, places, options.tile_size):
+        for position, tile in zip(positions, tiles, strict=True):
+            if high - low > _BLANK_RANGE:
+                break
+            x, y = int(places.x[position]), int(places.y[position])
+            # Of the slide alone, not of the white around it.
+            inside = tile[max(-y, 0) : view.size.height - y, max(-x, 0) : view.size.width - x]
+            if places.number[position] >= 0 and inside.size:
+                low, high = min(low, int(inside.min())), max(high, int(inside.max()))
+        yield positions, tiles
+    if high - low <= _BLANK_RANGE:
+        raise ValueError(
+            f"{view.slide.path.name} is blank: all its tiles have one colour (values from {low} to {high})"
+        )

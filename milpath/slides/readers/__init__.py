@@ -1,0 +1,1 @@
+"""Slide files of every format behind one interface."""

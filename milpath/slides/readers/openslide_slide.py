@@ -1,0 +1,54 @@
+"""Slides in the formats of scanner vendors, read with OpenSlide."""
+
+from pathlib import Path
+
+import numpy as np
+import openslide
+from numpy.typing import NDArray
+
+from milpath.slides.readers.rgb import to_rgb
+from milpath.slides.readers.slide import Size, Slide, plausible_microns
+
+
+class OpenSlideSlide(Slide):
+    """A slide that OpenSlide knows: NDPI, MRXS, SCN, BIF, SVSLIDE, Philips TIFF, JPEG 2000 of Aperio.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If OpenSlide cannot read it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        try:
+            self._slide = openslide.OpenSlide(path)
+        except openslide.OpenSlideUnsupportedFormatError:
+            raise ValueError(f"{path.name} is no slide that OpenSlide knows; copy or download it again") from None
+        except openslide.OpenSlideError as error:
+            raise ValueError(f"{path.name} is a damaged slide ({error}); copy or download it again") from None
+        self.level_sizes = tuple(Size(*size) for size in self._slide.level_dimensions)
+        self.microns_per_pixel = _number(self._slide.properties.get(openslide.PROPERTY_NAME_MPP_X))
+
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """Return a region inside a level; OpenSlide wants its corner in pixels of level 0."""
+        first, size = self.level_sizes[0], self.level_sizes[level]
+        corner = round(x * first.width / size.width), round(y * first.height / size.height)
+        try:
+            region = self._slide.read_region(corner, level, (width, height))
+        except openslide.OpenSlideError as error:
+            raise ValueError(f"{self.path.name} cannot be read at level {level}: {error}") from None
+        return to_rgb(np.asarray(region), alpha="straight")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._slide.close()
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return plausible_microns(float(text)) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,60 @@
+"""A plain picture (PNG, JPEG, BMP, WebP) as a slide of one level."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from milpath.slides.readers.rgb import image_to_rgb
+from milpath.slides.readers.slide import Size, Slide
+
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+
+
+class PictureSlide(Slide):
+    """A picture that Pillow reads whole, within the bound it sets against decompression bombs.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If it is no picture, a damaged one, or one that is too large.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.microns_per_pixel = None
+        self._pixels: NDArray[np.uint8] | None = None
+        try:
+            with warnings.catch_warnings():
+                # Pillow warns of what may be a bomb and refuses what must be one; a batch of slides needs one answer.
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                self._image = Image.open(path, formats=_FORMATS)
+        except UnidentifiedImageError:
+            raise ValueError(f"{path.name} is no picture; copy or download it again") from None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ValueError(
+                f"{path.name} is too large for a plain picture ({error}); convert it to a tiled TIFF "
+                "(vips tiffsave --tile --pyramid)"
+            ) from None
+        except (OSError, SyntaxError, ValueError, OverflowError) as error:
+            raise ValueError(f"{path.name} is a damaged picture ({error}); copy or download it again") from None
+        self.level_sizes = (Size(*self._image.size),)
+
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """Return a region; the first read decodes the picture."""
+        if self._pixels is None:
+            try:
+                self._pixels = image_to_rgb(self._image)
+            except (OSError, SyntaxError, ValueError, OverflowError, EOFError, IndexError) as error:
+                raise ValueError(
+                    f"{self.path.name} is a damaged picture ({error}); copy or download it again"
+                ) from None
+        return self._pixels[y : y + height, x : x + width]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._image.close()

@@ -1,0 +1,138 @@
+"""One level of a TIFF: where its pieces (tiles or strips) lie, and how they become pixels."""
+
+import math
+import os
+import struct
+from typing import BinaryIO
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from milpath.slides.readers.jpeg_header import jpeg_size
+from milpath.slides.readers.rgb import WHITE, to_rgb
+
+# What tifffile and the decoders raise when the bytes are not what they should be.
+DAMAGE = (
+    ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error,
+    tifffile.TiffFileError,
+)  # fmt: skip
+_MAX_PIECE_BYTES = 1 << 29
+_JPEG = (6, 7, 33007, 34892)
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_ALPHA = {1: "premultiplied", 2: "straight"}
+
+
+class TiffLevel:
+    """A level, ready to be read.
+
+    Args:
+        file: The open file.
+        page: The page of the level.
+
+    Raises:
+        ValueError: If pieces are missing, lie outside the file or are too large, or the pixels are of an unknown kind.
+    """
+
+    def __init__(self, file: BinaryIO, page: tifffile.TiffPage) -> None:
+        self._file = file
+        self._page = page
+        self.width, self.height = int(page.imagewidth), int(page.imagelength)
+        tiled = page.is_tiled
+        self._piece_width = int(page.tilewidth) if tiled else self.width
+        self._piece_height = int(page.tilelength) if tiled else min(int(page.rowsperstrip), self.height)
+        if page.imagedepth != 1 or self._piece_width < 1 or self._piece_height < 1:
+            raise ValueError("its pieces have no size")
+        self._columns = math.ceil(self.width / self._piece_width)
+        self._rows = math.ceil(self.height / self._piece_height)
+        self._planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
+        self._require_known_pixels()
+        self._offsets, self._counts = page.dataoffsets, page.databytecounts
+        self._require_whole_file()
+
+    def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """Return a region inside the level; pieces that were left out when the file was written are white."""
+        canvas = np.full((height, width, 3), WHITE, np.uint8)
+        high, wide = self._piece_height, self._piece_width
+        for row in range(y // high, (y + height - 1) // high + 1):
+            for column in range(x // wide, (x + width - 1) // wide + 1):
+                piece = self._decode(row * self._columns + column)
+                if piece is None:
+                    continue
+                left, top = column * wide - x, row * high - y
+                part = piece[max(-top, 0) : height - top, max(-left, 0) : width - left]
+                canvas[max(top, 0) :, max(left, 0) :][: part.shape[0], : part.shape[1]] = part
+        return canvas
+
+    def _decode(self, index: int) -> NDArray[np.uint8] | None:
+        """Return a piece as RGB, None if it was left out."""
+        samples = [self._decode_plane(index + plane * self._rows * self._columns) for plane in range(self._planes)]
+        found = [plane for plane in samples if plane is not None]
+        if len(found) < len(samples):
+            return None
+        page = self._page
+        return to_rgb(
+            found[0] if len(found) == 1 else np.concatenate(found, axis=2),
+            alpha=_ALPHA.get(int(page.extrasamples[-1])) if page.extrasamples else None,
+            inverted=page.photometric == _WHITE_IS_ZERO,
+            palette=page.colormap if page.photometric == _PALETTE else None,
+        )
+
+    def _decode_plane(self, index: int) -> NDArray[np.generic] | None:
+        """Return the samples of a piece `(height, width, samples)`, None if it was left out."""
+        offset, count = self._offsets[index], self._counts[index]
+        if not offset and not count:
+            return None
+        self._file.seek(offset)
+        data = self._file.read(count)
+        page = self._page
+        words = {}
+        if page.compression in _JPEG:
+            self._require_jpeg_size(data)
+            words = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+        samples = page.decode(data, index, **words)[0]
+        if samples is None:
+            raise ValueError(f"its piece {index} is empty")
+        return np.asarray(samples[0])
+
+    def _require_jpeg_size(self, data: bytes) -> None:
+        """Refuse a stream that announces more pixels than its piece has: it would take memory without bound."""
+        size = jpeg_size(data)
+        if size is None:
+            raise ValueError("a piece of it is no JPEG stream")
+        if size[0] > self._piece_width or size[1] > self._piece_height:
+            raise ValueError(
+                f"a piece of {self._piece_width} x {self._piece_height} px holds a JPEG of {size[0]} x {size[1]} px"
+            )
+
+    def _require_known_pixels(self) -> None:
+        page = self._page
+        kinds = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
+        if page.photometric not in kinds and not (page.photometric == _YCBCR and page.compression in _JPEG):
+            raise ValueError(f"its colours are {page.photometric!r}; convert it to RGB")
+        if page.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"its pixels are {page.dtype}; expected 8 or 16 bits without sign")
+        if page.photometric in (_RGB, _YCBCR) and page.samplesperpixel < 3:
+            raise ValueError(f"it has {page.samplesperpixel} samples a pixel, too few for RGB")
+        samples = page.samplesperpixel // self._planes
+        if self._piece_width * self._piece_height * samples * page.dtype.itemsize > _MAX_PIECE_BYTES:
+            raise ValueError(
+                f"it is stored in pieces of {self._piece_width} x {self._piece_height} px, too large to read one by one; "
+                "write it again in tiles (vips tiffsave --tile --pyramid)"
+            )
+
+    def _require_whole_file(self) -> None:
+        """Refuse a file whose pieces lie outside of it, as in one that was cut off."""
+        expected = self._rows * self._columns * self._planes
+        if len(self._offsets) != expected or len(self._counts) != expected:
+            raise ValueError(f"it lists {len(self._offsets)} pieces where {expected} belong")
+        size = os.fstat(self._file.fileno()).st_size
+        offsets, counts = np.asarray(self._offsets, np.uint64), np.asarray(self._counts, np.uint64)
+        if ((offsets == 0) != (counts == 0)).any():
+            raise ValueError("it lists pieces without bytes")
+        outside = (offsets > size) | (counts > size) | (offsets + counts > size)
+        if outside.any():
+            raise ValueError(
+                f"it was cut off: {outside.sum()} of {expected} pieces lie behind the end of its {size:,} bytes; "
+                "copy or download it again"
+            )

@@ -1,0 +1,143 @@
+"""A slide at one resolution, on a white plane without end."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from milpath.slides.readers.rgb import WHITE
+from milpath.slides.readers.slide import Size, Slide
+from milpath.slides.tiling_options import TileOptions
+
+# Resolutions that differ by less than one part in a hundred are taken for equal: resampling would blur and gain nothing.
+_SAME = 0.01
+_MAX_SOURCE_SIDE = 4096
+
+
+class SlideView:
+    """A slide as if it were one picture of a given resolution.
+
+    Args:
+        slide: Open, and kept open by its owner.
+        level: What is read, 0 for the largest.
+        scale: Pixels of that level per pixel of the view; 1 reads the level as it is.
+
+    Attributes:
+        size: Width and height of the view.
+        downsample: Pixels of level 0 per pixel of the view.
+        microns_per_pixel: Of the view; None if the slide does not state it.
+    """
+
+    def __init__(self, slide: Slide, level: int, scale: float = 1.0) -> None:
+        self.slide = slide
+        self.level = level
+        self.scale = scale
+        # How much finer than the view the source may be when it is weighted: 2 or more looks like weighting every pixel.
+        self.reducing_gap = 2.0
+        source = slide.level_sizes[level]
+        self.size = source if scale == 1 else Size(*(max(1, int(side / scale + 1e-6)) for side in source))
+        self.downsample = slide.downsample(level) * scale
+        base = slide.microns_per_pixel
+        self.microns_per_pixel = None if base is None else base * self.downsample
+
+    def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """Return any region, uint8 RGB `(height, width, 3)`; what lies outside the slide is white."""
+        left, top = max(x, 0), max(y, 0)
+        right, bottom = min(x + width, self.size.width), min(y + height, self.size.height)
+        canvas = np.full((height, width, 3), WHITE, np.uint8)
+        if left < right and top < bottom:
+            inside = canvas[top - y : bottom - y, left - x : right - x]
+            if self.scale == 1:
+                inside[...] = self.slide.read(self.level, left, top, right - left, bottom - top)
+            else:
+                self._resample(inside, left, top)
+        return canvas
+
+    def _resample(self, target: NDArray[np.uint8], x: int, y: int) -> None:
+        """Fill a region inside the view, in steps whose source fits into memory."""
+        step = max(1, int(_MAX_SOURCE_SIDE / self.scale))
+        for top in range(0, target.shape[0], step):
+            for left in range(0, target.shape[1], step):
+                part = target[top : top + step, left : left + step]
+                part[...] = self._resample_part(x + left, y + top, part.shape[1], part.shape[0])
+
+    def _resample_part(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """Return a region, each pixel a mean of the source weighted by a triangle (Pillow's antialiased bilinear filter)."""
+        source = self.slide.level_sizes[self.level]
+        margin = math.ceil(self.scale) + 2
+        box = [side * self.scale for side in (x, y, x + width, y + height)]
+        left, top = max(int(box[0]) - margin, 0), max(int(box[1]) - margin, 0)
+        right = min(math.ceil(box[2]) + margin, source.width)
+        bottom = min(math.ceil(box[3]) + margin, source.height)
+        pixels = self.slide.read(self.level, left, top, right - left, bottom - top)
+        inner = (
+            max(box[0] - left, 0.0), max(box[1] - top, 0.0),
+            min(box[2] - left, right - left), min(box[3] - top, bottom - top),
+        )  # fmt: skip
+        image = Image.fromarray(pixels)
+        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, inner, self.reducing_gap))
+
+
+def view_slide(slide: Slide, options: TileOptions) -> SlideView:
+    """Return a slide at the resolution at which it is cut.
+
+    Raises:
+        ValueError: If the slide has no such level, or its resolution is not known or too low.
+    """
+    if slide.microns_per_pixel is None:
+        slide.microns_per_pixel = options.slide_microns_per_pixel
+    if options.microns_per_pixel is None:
+        return SlideView(slide, _level_index(slide, options.level))
+    if slide.microns_per_pixel is None:
+        raise ValueError(
+            f"{slide.path.name} does not state its microns per pixel; set slide_microns_per_pixel=NUMBER (of its largest "
+            "level), or choose a level with level=INDEX microns_per_pixel=null"
+        )
+    wanted = options.microns_per_pixel / slide.microns_per_pixel
+    if wanted < 1 - _SAME:
+        raise ValueError(
+            f"{slide.path.name} has {slide.microns_per_pixel:g} microns per pixel at best; "
+            f"microns_per_pixel={options.microns_per_pixel:g} would need more than it holds"
+        )
+    return view_at(slide, wanted, _SAME)
+
+
+def view_at(slide: Slide, downsample: float, tolerance: float = 1e-6) -> SlideView:
+    """Return a view read from the smallest level that suffices.
+
+    Args:
+        slide: An open slide.
+        downsample: Pixels of level 0 per pixel of the view.
+        tolerance: A level that is off by no more than this part is taken as it is, without resampling.
+    """
+    levels = range(len(slide.level_sizes))
+    level = max(index for index in levels if index == 0 or slide.downsample(index) <= downsample * (1 + tolerance))
+    scale = downsample / slide.downsample(level)
+    return SlideView(slide, level, 1.0 if abs(scale - 1) <= tolerance else scale)
+
+
+def thumbnail(slide: Slide, max_size: int = 512) -> tuple[NDArray[np.uint8], float]:
+    """Return a small picture of a whole slide, and the pixels of level 0 per pixel of it.
+
+    Args:
+        slide: An open slide.
+        max_size: The longer side in pixels at most (the picture is never larger than the slide).
+    """
+    view = view_at(slide, max(1.0, max(slide.level_sizes[0]) / max_size))
+    view.reducing_gap = 1.0  # for the eye: half the time
+    return view.read(0, 0, *view.size)[:max_size, :max_size], view.downsample
+
+
+def _level_index(slide: Slide, level: int) -> int:
+    """Return a level counted from the largest.
+
+    Raises:
+        ValueError: If there is no such level.
+    """
+    count = len(slide.level_sizes)
+    if not -count <= level < count:
+        sizes = ", ".join(f"{width} x {height}" for width, height in slide.level_sizes)
+        last = f"a level from 0 to {count - 1}" if count > 1 else "level=0"
+        raise ValueError(f"{slide.path.name} has no level {level}; it has {sizes} px: set {last}")
+    return level % count

@@ -1,0 +1,80 @@
+"""Chosen tiles before they are pixels: where they lie, and how they are read without reading the slide."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milpath.slides.readers.rgb import WHITE
+from milpath.slides.slide_view import SlideView
+from milpath.slides.tile_grid import BLOCK_SIZE, Grid, read_blocks
+from milpath.slides.tile_selection import tile_sums
+
+
+class Places(NamedTuple):
+    """Tiles of a view in the order of their bag.
+
+    Attributes:
+        x: Left edge in pixels of the view, int64 `(tiles,)`; 0 for a white tile that fills the bag up.
+        y: Top edge likewise.
+        number: Row-major number in the grid, -1 for a white tile that fills the bag up.
+        tissue: Fraction of tissue in [0, 1], where the rule asks for it.
+    """
+
+    x: NDArray[np.int64]
+    y: NDArray[np.int64]
+    number: NDArray[np.int64]
+    tissue: NDArray[np.float64] | None = None
+
+
+def place_all(grid: Grid) -> Places:
+    """Return every tile of a grid, row by row."""
+    number = np.arange(grid.num_tiles, dtype=np.int64)
+    return Places(*grid.corners(number), number)
+
+
+def place_darkest(view: SlideView, grid: Grid, num_tiles: int | None) -> Places:
+    """Return the tiles with the lowest pixel sum, ascending, ties in the order of the grid; see `tiling.cut_darkest`.
+
+    Args:
+        view: The slide.
+        grid: Where tiles may lie.
+        num_tiles: Tiles of the bag, filled up with white ones; None for all of the grid.
+    """
+    sums = np.empty((grid.rows, grid.columns), np.int64)
+    for block in read_blocks(view, grid):
+        sums[block.rows, block.columns] = tile_sums(block.pixels, grid.tile_size, grid.stride)
+    number = np.argsort(sums, axis=None, kind="stable")[:num_tiles]
+    x, y = grid.corners(number)
+    missing = max(0, (num_tiles or 0) - len(number))
+    filler = np.zeros(missing, np.int64)
+    return Places(np.append(x, filler), np.append(y, filler), np.append(number, filler - 1))
+
+
+def read_places(
+    view: SlideView, places: Places, tile_size: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+    """Yield the tiles in parts that fit into memory: their positions in the bag and their pixels.
+
+    Neighbours are read together, so that no piece of the file is decoded for each of its tiles.
+
+    Args:
+        view: The slide.
+        places: The tiles.
+        tile_size: Their side in pixels.
+    """
+    white = np.flatnonzero(places.number < 0)
+    if len(white):
+        yield white, np.full((len(white), tile_size, tile_size, 3), WHITE, np.uint8)
+    real = np.flatnonzero(places.number >= 0)
+    block = np.stack([places.y[real] // BLOCK_SIZE, places.x[real] // BLOCK_SIZE])
+    order = np.lexsort(block[::-1])
+    changes = np.flatnonzero(np.diff(block[:, order], axis=1).any(axis=0)) + 1
+    for group in np.split(real[order], changes):
+        if len(group):
+            x, y = places.x[group], places.y[group]
+            left, top = int(x.min()), int(y.min())
+            region = view.read(left, top, int(x.max()) - left + tile_size, int(y.max()) - top + tile_size)
+            corners = zip(x - left, y - top, strict=True)
+            yield group, np.stack([region[b : b + tile_size, a : a + tile_size] for a, b in corners])

@@ -1,0 +1,1 @@
+"""What a bag is asked: label columns, outputs of the network, predictions."""

@@ -1,0 +1,1 @@
+"""Many slides to one bag store: plan, workers, work folder, merge."""

@@ -1,0 +1,120 @@
+"""The tiles of finished slides, one after the other in one array, without taking the disk twice."""
+
+import hashlib
+import io
+import math
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from milpath.tiling.slide_job import TILES_SUFFIX, SlideRecord
+from milpath.tiling.slide_parts import SlideParts
+
+# Finished tiles are deleted as soon as they stand in the store: so much of the disk, and no more, is taken twice.
+_BATCH_BYTES = 256 << 20
+_BLOCK = 4 << 20
+
+
+def merge_tiles(parts: SlideParts, records: Sequence[SlideRecord], tile_size: int, target: Path) -> str:
+    """Append the tiles of every slide to one array, and delete what has been appended.
+
+    A merge that was stopped goes on after its last whole batch. Where all is appended and moved to its final place already,
+    nothing is done.
+
+    Args:
+        parts: The finished slides.
+        records: In the order of the store.
+        tile_size: Side of a tile in pixels.
+        target: Where the array is going to lie in the end.
+
+    Returns:
+        SHA-256 of the array's file.
+
+    Raises:
+        ValueError: If the tiles of a slide were changed after they were written.
+    """
+    partial = parts.store_dir / target.name
+    counts = [record.num_tiles for record in records]
+    header = _header((sum(counts), tile_size, tile_size, 3))
+    ends = len(header) + np.cumsum([0, *counts]) * tile_size**2 * 3
+    done = len(parts.merged(records))
+    if done == len(records) and not partial.exists():
+        partial = target
+    with partial.open("r+b" if done else "w+b") as file:
+        digest = hashlib.sha256()
+        if done:
+            _digest(file, header, records[:done], tile_size, digest)
+        else:
+            file.write(header)
+            digest.update(header)
+        file.truncate(int(ends[done]))
+        file.seek(int(ends[done]))
+        while done < len(records):
+            stop = max(done + 1, int(np.searchsorted(ends, ends[done] + _BATCH_BYTES, side="right")) - 1)
+            batch = records[done:stop]
+            for record in batch:
+                _append(parts.part(record.bag_id, TILES_SUFFIX), record, file, digest)
+            file.flush()
+            os.fsync(file.fileno())
+            parts.set_merged(records, stop)
+            for record in batch:
+                parts.part(record.bag_id, TILES_SUFFIX).unlink()
+            done = stop
+    return digest.hexdigest()
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def _digest(file: BinaryIO, header: bytes, records: Sequence[SlideRecord], tile_size: int, digest: Any) -> None:
+    """Hash what a run before appended, and compare it with the checksum that each slide had."""
+    file.seek(0)
+    if file.read(len(header)) != header:
+        raise ValueError(
+            "the store under way has another header than it should; delete its folder and cut the slides again"
+        )
+    digest.update(header)
+    for record in records:
+        shape = (record.num_tiles, tile_size, tile_size, 3)
+        checksum, length = zlib.crc32(_header(shape)), math.prod(shape)
+        while length > 0:
+            block = file.read(min(length, _BLOCK))
+            if not block:
+                raise ValueError(
+                    "the store under way is shorter than it should be; delete its folder and cut the slides again"
+                )
+            checksum = zlib.crc32(block, checksum)
+            digest.update(block)
+            length -= len(block)
+        if checksum != record.crc32:
+            raise ValueError(
+                f"the tiles of slide {record.bag_id!r} were damaged in the store under way; delete its folder and cut the "
+                "slides again"
+            )
+
+
+def _append(path: Path, record: SlideRecord, target: BinaryIO, digest: Any) -> None:
+    """Copy the tiles of one slide."""
+    checksum = 0
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+        file.seek(0)
+        checksum = zlib.crc32(file.read(start))
+        while block := file.read(_BLOCK):
+            checksum = zlib.crc32(block, checksum)
+            digest.update(block)
+            target.write(block)
+    if checksum != record.crc32:
+        path.unlink()
+        raise ValueError(
+            f"the tiles of slide {record.bag_id!r} were damaged on disk; run the same command again to cut it anew"
+        )

@@ -1,0 +1,205 @@
+"""A folder of slides to one bag store: in processes, resumed where it stopped, nothing dropped in silence."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from milpath.slides.slide_files import parse_shard
+from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.slide_job import SlideJob
+from milpath.tiling.slide_merge import merge_store
+from milpath.tiling.slide_output import disk_errors, open_output, read_failures, require_room, write_failures
+from milpath.tiling.slide_parts import SlideParts
+from milpath.tiling.slide_plan import SlidePlan, plan_slides, require_complete
+from milpath.tiling.slide_progress import SlideProgress
+from milpath.tiling.worker_pool import cut_slides
+
+ON_ERROR = ("fail", "skip")
+MAX_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class TilingSummary:
+    """What came of a run.
+
+    Attributes:
+        num_slides: Slides of the whole store.
+        num_cut: Slides cut by this run.
+        num_before: Slides that had been finished before.
+        num_unfinished: Slides left for other shards.
+        failures: Name of a slide to the reason why it is not in the store.
+        has_store: Whether the store is whole.
+        rate: Slides a second of this run.
+        peak_memory: Largest memory of a worker in bytes.
+        notes: Lines about what is not fatal.
+    """
+
+    num_slides: int
+    num_cut: int
+    num_before: int
+    num_unfinished: int
+    failures: Mapping[str, str]
+    has_store: bool
+    rate: float
+    peak_memory: int
+    notes: tuple[str, ...]
+
+
+def build_slide_store(
+    slides: str | Path,
+    output: str | Path,
+    options: TileOptions | None = None,
+    *,
+    labels: str | Path | None = None,
+    masks: str | Path | None = None,
+    num_workers: int | None = None,
+    write_png: bool = False,
+    on_error: str = "fail",
+    overwrite: bool = False,
+    shard: str | None = None,
+    max_seconds: float | None = MAX_SECONDS,
+) -> TilingSummary:
+    """Cut slides into a bag store.
+
+    Every slide is tried. Work is kept slide by slide: a run that was stopped goes on, and several machines may each do a
+    shard in one output folder; who finishes the last slide puts the store together.
+
+    Args:
+        slides: Folder of slides, or one slide.
+        output: Folder of the store.
+        options: How slides become tiles; the rule of the PANDA tile set if None.
+        labels: CSV with a row a slide; its columns go into `bags.csv`.
+        masks: Folder of PANDA masks; what they say goes into `tiles.csv`.
+        num_workers: Processes; None for one a core.
+        write_png: Also write `png/{slide}_{i}.png`, the layout of the published tile set.
+        on_error: "fail" leaves the store unwritten if a slide failed, "skip" leaves the slide out.
+        overwrite: Delete a store or unfinished work in `output` first.
+        shard: `i/n` does every n-th slide.
+        max_seconds: A slide that takes longer has failed; None waits for ever.
+
+    Raises:
+        FileNotFoundError: If there are no slides, no table or no masks.
+        FileExistsError: If the output holds another store.
+        ValueError: If options, table, slides and masks do not fit, or the disk is full.
+    """
+    options, output = options or TileOptions(), Path(output)
+    _require_sensible(on_error, num_workers, overwrite, shard)
+    plan = plan_slides(Path(slides), _path(labels), _path(masks), output)
+    if on_error == "fail":
+        require_complete(plan)
+    description = {
+        "tiling": options.to_tiling(),
+        "masks": masks is not None,
+        "labels": None if labels is None else hashlib.sha256(Path(labels).read_bytes()).hexdigest(),
+        "write_png": write_png,
+    }
+    with disk_errors(output):
+        if open_output(output, plan, description, overwrite=overwrite):
+            failures = read_failures(output / "failures.csv")
+            num_before = len(plan.files.keys() - failures.keys())
+            return TilingSummary(len(plan.files), 0, num_before, 0, failures, True, 0.0, 0, plan.notes)
+        parts = SlideParts(output)
+        done = parts.finished(plan.files)
+        waiting = [name for name in _shard_of(list(plan.files), shard) if name not in done]
+        require_room(output, options, len(waiting))
+        progress = _cut(plan, parts, output, options, waiting, num_workers or _num_cores(), write_png, max_seconds)
+        failures, num_unfinished = _put_together(plan, parts, output, options, description, skip=on_error == "skip")
+    return TilingSummary(
+        len(plan.files), progress.num_done - progress.num_failed, len(done), num_unfinished, failures,
+        (output / "store.json").exists(), progress.rate, progress.peak_memory, plan.notes,
+    )  # fmt: skip
+
+
+def _put_together(
+    plan: SlidePlan,
+    parts: SlideParts,
+    output: Path,
+    options: TileOptions,
+    description: Mapping[str, object],
+    *,
+    skip: bool,
+) -> tuple[dict[str, str], int]:
+    """Write the store if all slides are done; return what failed and how many slides are not done.
+
+    Several shards may be the last one at a time. One of them puts the store together and takes the parts away, the lock
+    with them; to the others the store says that this has happened.
+    """
+    store = output / "store.json"
+    try:
+        with FileLock(parts.path / "merge.lock"):
+            if not store.exists():
+                records = parts.finished(plan.files)
+                failures = plan.refused | parts.failures(name for name in plan.files if name not in records)
+                num_unfinished = len(plan.files.keys() - records.keys() - failures.keys())
+                write_failures(failures, output / "failures.csv")
+                if num_unfinished or not records or (failures and not skip):
+                    return failures, num_unfinished
+                merge_store(parts, plan, output, options, description)
+    except FileNotFoundError:
+        if not store.exists():
+            raise
+    parts.remove()
+    return read_failures(output / "failures.csv"), 0
+
+
+def _cut(
+    plan: SlidePlan,
+    parts: SlideParts,
+    output: Path,
+    options: TileOptions,
+    names: list[str],
+    num_workers: int,
+    write_png: bool,
+    max_seconds: float | None,
+) -> SlideProgress:
+    """Cut slides and keep what became of each."""
+    png_dir = output / "png"
+    if write_png:
+        png_dir.mkdir(exist_ok=True)
+    jobs = (
+        SlideJob(
+            name, str(plan.files[name]), str(parts.part(name)), str(png_dir) if write_png else None,
+            str(plan.masks[name]) if plan.masks and name in plan.masks else None, plan.provider(name), options,
+        )
+        for name in names
+    )  # fmt: skip
+    with SlideProgress(len(names)) as progress:
+        for answer in cut_slides(jobs, min(num_workers, max(1, len(names))), max_seconds):
+            if answer.error is None:
+                parts.succeed(answer.job.bag_id)
+            else:
+                parts.fail(answer.job.bag_id, " ".join(answer.error.split()))
+            progress.advance(failed=answer.error is not None, peak_memory=answer.peak_memory)
+    return progress
+
+
+def _require_sensible(on_error: str, num_workers: int | None, overwrite: bool, shard: str | None) -> None:
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error={on_error} is unknown; it must be one of {', '.join(ON_ERROR)}")
+    if num_workers is not None and num_workers < 1:
+        raise ValueError(f"num_workers={num_workers} must be at least 1, or null for one a core")
+    if overwrite and shard is not None:
+        raise ValueError(
+            "overwrite=true with shard=... would delete the work of the other shards; delete the folder first"
+        )
+
+
+def _shard_of(names: list[str], shard: str | None) -> list[str]:
+    """Return every n-th slide, beginning at the i-th."""
+    if shard is None:
+        return names
+    index, count = parse_shard(shard)
+    return [name for position, name in enumerate(names, 1) if position % count == index]
+
+
+def _num_cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)

@@ -1,0 +1,121 @@
+"""Work in progress: two files a finished slide, one file a failed one. What is there need not be done again."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from milpath.records.atomic_files import write_json
+from milpath.tiling.slide_job import RECORD_SUFFIX, TILES_SUFFIX, SlideRecord
+
+
+class SlideParts:
+    """The folder `parts` of an output.
+
+    Args:
+        output: Folder of the store.
+
+    Attributes:
+        path: The folder.
+        store_dir: Where the store is put together.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.path = output / "parts"
+        self.store_dir = self.path / "store"
+        self._merged = self.path / "merged.json"
+
+    def begin(self, description: dict[str, Any]) -> None:
+        """Begin, or go on with work that was begun with the same options.
+
+        Raises:
+            ValueError: If it was begun with others.
+        """
+        plan = self.path / "plan.json"
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not plan.exists():
+            write_json(plan, description)
+            return
+        begun = json.loads(plan.read_text(encoding="utf-8"))
+        if begun != description:
+            changed = [key for key in description if begun.get(key) != description[key]]
+            words = ", ".join(f"{key}={begun.get(key)} then, {key}={description[key]} now" for key in changed)
+            raise ValueError(
+                f"{self.path.parent} holds unfinished work with other options ({words}); give the same, or overwrite=true"
+            )
+
+    def part(self, name: str, suffix: str = "") -> Path:
+        """Return a file of a slide; names of slides may be too long or too odd for one."""
+        return self.path / (hashlib.sha256(name.encode()).hexdigest()[:24] + suffix)
+
+    def finished(self, files: dict[str, Path]) -> dict[str, SlideRecord]:
+        """Return the records of slides that are finished, and whose files have not changed since."""
+        there = {path.name for path in self.path.iterdir()}
+        records = {}
+        for name in files:
+            path = self.part(name, RECORD_SUFFIX)
+            if path.name in there and (record := SlideRecord.read(path)) is not None:
+                records[name] = record
+        merged = set(self.merged(records.values()))
+        done = {}
+        for name, record in records.items():
+            try:
+                status = files[name].stat()
+            except OSError:
+                continue  # said when the slide is read
+            same = (record.file_size, record.file_time) == (status.st_size, status.st_mtime_ns)
+            if same and (name in merged or self.part(name, TILES_SUFFIX).name in there):
+                done[name] = record
+        return done
+
+    def fail(self, name: str, reason: str) -> None:
+        """Keep why a slide failed."""
+        write_json(self._failure(name), {"bag_id": name, "reason": reason})
+
+    def succeed(self, name: str) -> None:
+        """Forget that a slide ever failed."""
+        self._failure(name).unlink(missing_ok=True)
+
+    def failures(self, names: Iterable[str]) -> dict[str, str]:
+        """Return name to reason of the slides that failed."""
+        paths = {name: self._failure(name) for name in names}
+        return {
+            name: json.loads(path.read_text(encoding="utf-8"))["reason"]
+            for name, path in paths.items()
+            if path.is_file()
+        }
+
+    def merged(self, records: Iterable[SlideRecord]) -> list[str]:
+        """Return the slides whose tiles are in the new store already, if it is a store of just these slides."""
+        records = list(records)
+        try:
+            state = json.loads(self._merged.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return []
+        if state["order"] != order_of(records):
+            return []
+        return [record.bag_id for record in in_order(records)][: state["num_merged"]]
+
+    def set_merged(self, records: Iterable[SlideRecord], num_merged: int) -> None:
+        """Keep how many slides are in the new store."""
+        write_json(self._merged, {"order": order_of(records), "num_merged": num_merged})
+
+    def remove(self) -> None:
+        """Delete the folder, which another shard may be deleting as well."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _failure(self, name: str) -> Path:
+        return self.part(name, ".failed.json")
+
+
+def in_order(records: Iterable[SlideRecord]) -> list[SlideRecord]:
+    """Return records in the order of a store."""
+    return sorted(records, key=lambda record: record.bag_id)
+
+
+def order_of(records: Iterable[SlideRecord]) -> str:
+    """Return a name for just these slides with just these tiles."""
+    content = [(record.bag_id, record.num_tiles, record.crc32) for record in in_order(records)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

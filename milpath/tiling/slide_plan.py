@@ -1,0 +1,121 @@
+"""Which slides become bags: files, rows of the label table and masks brought together before any work."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from milpath.records.label_table import ID_COLUMNS, quote_first, read_table
+from milpath.slides.mask import MASK_LABELS
+from milpath.slides.slide_files import find_masks, find_slides
+
+# Columns that the store itself has.
+SLIDE_COLUMNS = ("slide_file", "level", "downsample", "microns_per_pixel")
+_RESERVED = ("start", "num_tiles", *SLIDE_COLUMNS)
+
+
+@dataclass(frozen=True)
+class SlidePlan:
+    """The slides of a store.
+
+    Attributes:
+        root: Folder of the slides.
+        files: Name to file, sorted by name.
+        labels: Name to the cells of its row, as they stand in the table; empty without a table.
+        masks: Name to mask, for slides that have one; None where masks are not used.
+        refused: Name to the reason why it cannot be cut, known before any work.
+        notes: Lines for the user: what is not fatal and should be known.
+    """
+
+    root: Path
+    files: dict[str, Path]
+    labels: dict[str, dict[str, str]]
+    masks: dict[str, Path] | None
+    refused: dict[str, str]
+    notes: tuple[str, ...]
+
+    def provider(self, name: str) -> str | None:
+        """Return who drew the mask of a slide; None where masks are not used."""
+        return None if self.masks is None else self.labels[name]["data_provider"].strip().lower()
+
+
+def plan_slides(slides: Path, labels: Path | None, masks: Path | None, output: Path) -> SlidePlan:
+    """Bring files, rows and masks together.
+
+    Args:
+        slides: Folder of the slides, or one slide.
+        labels: CSV with a row a slide.
+        masks: Folder of the masks.
+        output: Not searched for slides.
+
+    Raises:
+        FileNotFoundError: If one of them is not there, or there is no slide.
+        ValueError: If the table or the masks cannot be used.
+    """
+    found = find_slides(slides, output)
+    notes, refused, files = [], dict(found.broken), found.found
+    if found.ignored:
+        names = quote_first([path.name for path in found.ignored])
+        notes.append(f"{len(found.ignored):,} files in {slides} are no slides by their suffix: {names}")
+    rows: dict[str, dict[str, str]] = {}
+    if labels is not None:
+        rows = _read_labels(labels)
+        refused |= {name: f"no row in {labels}" for name in files if name not in rows}
+        refused |= {name: f"in {labels}, but no slide in {slides}" for name in rows if name not in files | found.broken}
+    files = {name: path for name, path in files.items() if name not in refused}
+    if not files:
+        reason = f" ({len(refused):,} refused, first: {_first(refused)})" if refused else ""
+        raise FileNotFoundError(f"no slide to cut in {slides}{reason}; give the folder of the slides")
+    found_masks = None
+    if masks is not None:
+        found_masks = _match_masks(masks, labels, files, rows)
+        if lacking := [name for name in files if name not in found_masks]:
+            notes.append(f"{len(lacking):,} of {len(files):,} slides have no mask: {quote_first(lacking)}")
+    return SlidePlan(slides, files, rows, found_masks, dict(sorted(refused.items())), tuple(notes))
+
+
+def require_complete(plan: SlidePlan) -> None:
+    """Refuse to begin where some slides cannot be cut.
+
+    Raises:
+        ValueError: If there are any; the message names the first and says how to leave them out.
+    """
+    if plan.refused:
+        raise ValueError(
+            f"{len(plan.refused):,} slides cannot be cut (first: {_first(plan.refused)}); mend this, or add on_error=skip "
+            "to leave them out"
+        )
+
+
+def _first(refused: dict[str, str]) -> str:
+    name, reason = next(iter(refused.items()))
+    return f"{name!r}: {reason}"
+
+
+def _read_labels(path: Path) -> dict[str, dict[str, str]]:
+    """Return the rows of the table, each cell as it stands there."""
+    names = read_table(path, what="label table")["bag_id"]
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    named = next(column for column in ID_COLUMNS if column in table.columns)
+    table = table.drop(columns=named)
+    if reserved := [column for column in table.columns if column in (*_RESERVED, "bag_id")]:
+        raise ValueError(f"column {reserved[0]!r} of {path} has a name that the bag store uses; rename it")
+    return dict(zip(names, table.to_dict("records"), strict=True))
+
+
+def _match_masks(
+    masks: Path, labels: Path | None, files: dict[str, Path], rows: dict[str, dict[str, str]]
+) -> dict[str, Path]:
+    """Return the masks of the slides."""
+    if labels is None or any("data_provider" not in rows[name] for name in files):
+        raise ValueError(
+            f"masks need labels=CSV with the column data_provider ({' or '.join(MASK_LABELS)}): it says what values mean"
+        )
+    found = find_masks(masks)
+    matched = {name: found[name] for name in files if name in found}
+    if not matched:
+        raise ValueError(
+            f"no mask in {masks} belongs to a slide (a mask: {quote_first(list(found), 1) or 'none'}, "
+            f"a slide: {quote_first(list(files), 1)}); masks are called like their slide, or with _mask behind"
+        )
+    return matched

@@ -1,0 +1,90 @@
+"""From a trained classifier to the predictions of whole splits, each bag exactly once."""
+
+from collections.abc import Iterable
+from typing import cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Trainer
+
+from milpath.data.datamodule import BagDataModule
+from milpath.records.prediction_table import Predictions
+from milpath.training.classifier import BagPredictions, MILClassifier
+
+# Name, label, probabilities, attention and logits of a bag.
+Row = tuple[str, int, np.ndarray, np.ndarray, np.ndarray]
+
+
+def predict_splits(
+    trainer: Trainer, classifier: MILClassifier, datamodule: BagDataModule, splits: Iterable[str]
+) -> Predictions:
+    """Predict every bag of some splits in evaluation mode, whatever the number of processes.
+
+    Args:
+        trainer: Any Trainer; its processes share the bags.
+        classifier: The classifier; dropout and augmentation are off.
+        datamodule: The data, set up.
+        splits: Names of splits ("train", "val", "test"), in the order of the result.
+
+    Returns:
+        The predictions on every process, sorted as the splits list their bags.
+
+    Raises:
+        RuntimeError: If a bag came twice or not at all.
+    """
+    parts = []
+    for split in splits:
+        outputs = trainer.predict(classifier, dataloaders=datamodule.dataloader(split))
+        parts.append(_collect(cast(list[BagPredictions], outputs or []), datamodule, split))
+    return Predictions(
+        bag_ids=[bag_id for part in parts for bag_id in part.bag_ids],
+        splits=[split for part in parts for split in part.splits],
+        labels=np.concatenate([part.labels for part in parts]),
+        probabilities=np.concatenate([part.probabilities for part in parts]),
+        attention=[weights for part in parts for weights in part.attention],
+        class_names=list(classifier.class_names),
+        logits=np.concatenate([cast(np.ndarray, part.logits) for part in parts]),
+    )
+
+
+def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: str) -> Predictions:
+    """Bring the bags of all processes together, in the order of the split."""
+    rows = [
+        (bag_id, int(label), probability.numpy(), weights.numpy(), logits.numpy())
+        for output in outputs
+        for bag_id, label, probability, weights, logits in zip(
+            output["bag_ids"],
+            output["labels"],
+            output["probabilities"],
+            output["attention"],
+            output["logits"],
+            strict=True,
+        )
+    ]
+    if dist.is_available() and dist.is_initialized():
+        gathered: list[list[Row]] = [[] for _ in range(dist.get_world_size())]
+        dist.all_gather_object(gathered, rows)
+        rows = [row for part in gathered for row in part]
+    by_id = {row[0]: row for row in rows}
+    expected = datamodule.bag_ids(split)
+    if len(by_id) != len(rows) or set(by_id) != set(expected):
+        raise RuntimeError(
+            f"split {split!r} has {len(expected)} bags, but {len(rows)} predictions of {len(by_id)} came"
+        )
+    ordered = [by_id[bag_id] for bag_id in expected]
+    return Predictions(
+        bag_ids=list(expected),
+        splits=[split] * len(ordered),
+        labels=np.array([row[1] for row in ordered], dtype=np.int64),
+        probabilities=np.stack([row[2] for row in ordered]),
+        attention=[row[3] for row in ordered],
+        class_names=list(datamodule.class_names),
+        logits=np.stack([row[4] for row in ordered]),
+    )
+
+
+def as_tensors(predictions: Predictions, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return probabilities `(bags, classes)` and labels `(bags,)` of one split."""
+    chosen = np.array([name == split for name in predictions.splits])
+    return torch.from_numpy(predictions.probabilities[chosen]), torch.from_numpy(predictions.labels[chosen])

@@ -1,0 +1,145 @@
+"""From the files of one upload to what a network says of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from milpath.data.store.bag_store import BagStore
+from milpath.inference.bag_pictures import BagPictures, slide_paths
+from milpath.inference.predict_bags import predict_bags
+from milpath.metrics.decision import Decision, decide
+from milpath.models import load_network
+from milpath.models.checkpoint import load_card
+from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.slide_bags import build_slide_store
+from milpath.viewer.tile_intake import write_tile_bag
+from milpath.viewer.top_tiles import draw_top_tiles
+from milpath.viewer.upload_check import sort_upload
+from milpath.viewer.upload_limits import Limits
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network says of one slide; nothing of it lies on a disk.
+
+    Attributes:
+        name: Of the slide, in its sender's own words: to be escaped wherever it is shown.
+        class_names: Names of the classes.
+        probabilities: Of each class; they sum to 1.
+        predicted: Name of the class that the slide is called.
+        task: "binary", "nominal" or "ordinal".
+        threshold: Probability of the second class from which on it is called; None where there are more than two classes.
+        deferred: Whether the slide goes to a person.
+        defer_below: The largest class probability below which it does; 0 where the network has no such rule.
+        num_tiles: Tiles of the bag.
+        overlay: Attention on the slide; None where it is unknown where the tiles lie.
+        montage: The bag with its weights.
+        top_tiles: The tiles with the most and the least attention.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    predicted: str
+    task: str
+    threshold: float | None
+    deferred: bool
+    defer_below: float
+    num_tiles: int
+    overlay: Image.Image | None
+    montage: Image.Image
+    top_tiles: Image.Image
+
+
+class Analyst:
+    """A network that answers uploads as `milpath.predict` would.
+
+    Args:
+        checkpoint: `best.ckpt` of a run, or an exported network.
+        limits: What is read at most.
+        device: Where the network runs.
+
+    Attributes:
+        card: What the checkpoint says of its network.
+        tile_size: Side of the tiles it was trained on.
+        options: How it cuts slides; None where its training tiles were not cut by a rule that can be repeated.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint.
+        ValueError: If it is no checkpoint, or its network does not take its tiles.
+    """
+
+    def __init__(self, checkpoint: str | Path, limits: Limits, device: str = "cpu") -> None:
+        self.card = load_card(checkpoint)
+        size = self.card.tiling.get("tile_size")
+        if size is None:
+            raise ValueError(f"{checkpoint} was not trained on tiles of images, and the app shows images alone")
+        self.tile_size = int(size)
+        self.network = load_network(checkpoint)
+        with torch.inference_mode():
+            # A network that takes something else says so now and not to the first who asks.
+            self.network(torch.zeros(1, 1, 3, self.tile_size, self.tile_size))
+        self.limits = limits
+        self.device = device
+        self.options: TileOptions | None = None
+        try:
+            self.options = TileOptions.from_tiling(self.card.tiling)
+        except ValueError as error:
+            self._no_slides = f"this network reads tiles alone: {error}"
+
+    def answer(self, files: Sequence[Path], folder: Path) -> Answer:
+        """Return what the network says of one slide.
+
+        Args:
+            files: A slide, a zip of tiles, or tiles.
+            folder: An empty folder for what has to lie somewhere meanwhile; the caller deletes it.
+
+        Raises:
+            ValueError: With one line on what is wrong with the files.
+        """
+        upload = sort_upload(files, self.limits, self.tile_size)
+        bags = folder / "bags"
+        if upload.slide is not None:
+            self._cut(upload.slide, bags)
+        else:
+            write_tile_bag(upload.tiles, bags, self.tile_size, self.limits)
+        store = BagStore.open(bags)
+        (bag,) = predict_bags(
+            self.network, store, self.card.task, temperature=self.card.temperature, device=self.device
+        )
+        decision = Decision.of_card(self.card)
+        calls = decide(bag.probabilities[None].astype(np.float64), self.card.task, decision)
+        pictures = BagPictures(store, folder, {} if upload.slide is None else slide_paths(store, upload.slide))
+        return Answer(
+            name=bag.bag_id,
+            class_names=self.card.class_names,
+            probabilities=tuple(float(value) for value in bag.probabilities),
+            predicted=self.card.class_names[calls.predicted[0]],
+            task=self.card.task,
+            threshold=self.card.threshold if self.card.task == "binary" else None,
+            deferred=bool(calls.deferred[0]),
+            defer_below=self.card.defer_below,
+            num_tiles=len(bag.attention),
+            overlay=pictures.overlay(bag),
+            montage=pictures.montage(bag),
+            top_tiles=draw_top_tiles(store, bag),
+        )
+
+    def _cut(self, slide: Path, bags: Path) -> None:
+        """Cut a slide as the training slides were, in a process of its own that may crash or hang."""
+        if self.options is None:
+            raise ValueError(self._no_slides)
+        summary = build_slide_store(
+            slide, bags, self.options, num_workers=1, on_error="skip", max_seconds=self.limits.max_seconds
+        )
+        if not summary.has_store:
+            raise ValueError(next(iter(summary.failures.values())))
+
+
+def choose_device(name: str) -> str:
+    """Return the device that `auto` means here."""
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,262 @@
+import re
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from milpath.data.sources.feature_bags import FeatureBags
+from milpath.data.store.store_build import open_or_build
+
+
+def write_h5(path, features, coords=None, patch_size=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        if features is not None:
+            file["features"] = features
+        if coords is not None:
+            file["coords"] = coords
+            if patch_size is not None:
+                file["coords"].attrs["patch_size_level0"] = patch_size
+
+
+@pytest.fixture
+def slides():
+    rng = np.random.default_rng(0)
+    return {
+        f"slide_{length}": (rng.normal(size=(length, 8)).astype(np.float32), rng.integers(0, 9999, (length, 2)))
+        for length in (5, 1, 12)
+    }
+
+
+@pytest.fixture
+def labels(tmp_path, slides):
+    lines = [f"{name},{number % 2},case_{number}" for number, name in enumerate(slides)]
+    (tmp_path / "labels.csv").write_text("slide_id,label,case_id\n" + "\n".join(lines) + "\n")
+    return tmp_path / "labels.csv"
+
+
+def build(tmp_path, labels, **arguments):
+    return open_or_build(FeatureBags(tmp_path / "features", labels, **arguments), tmp_path / "stores")
+
+
+def check(store, slides, with_coords=True):
+    assert store.bags["bag_id"].tolist() == sorted(slides)
+    for index, name in enumerate(store.bags["bag_id"]):
+        where = store.tile_slice(index)
+        np.testing.assert_array_equal(store.tiles[where], slides[name][0])
+        if with_coords:
+            np.testing.assert_array_equal(store.tiles_table[where][["x", "y"]], slides[name][1])
+    assert "case_id" in store.bags.columns
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_trident_files_are_read_with_and_without_a_leading_axis(tmp_path, slides, labels, batched):
+    for name, (features, coords) in slides.items():
+        write_h5(
+            tmp_path / "features" / f"{name}.h5",
+            features[None] if batched else features,
+            coords[None] if batched else coords,
+            512,
+        )
+    store = build(tmp_path, labels)
+    check(store, slides)
+    assert store.description["tiling"] == {"rule": "features", "tile_size_level0": 512}
+
+
+def test_clam_folders_are_read_with_coordinates_first(tmp_path, slides, labels):
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / "features" / "h5_files" / f"{name}.h5", features, coords)
+        (tmp_path / "features" / "pt_files").mkdir(exist_ok=True)
+        torch.save(torch.from_numpy(features), tmp_path / "features" / "pt_files" / f"{name}.pt")
+    check(build(tmp_path, labels), slides)
+
+
+@pytest.mark.parametrize("form", ["tensor", "dictionary"])
+def test_tensors_are_read(tmp_path, slides, labels, form):
+    (tmp_path / "features").mkdir()
+    for name, (features, coords) in slides.items():
+        content = torch.from_numpy(features)
+        if form == "dictionary":
+            content = {"features": content, "coords": torch.from_numpy(coords)}
+        torch.save(content, tmp_path / "features" / f"{name}.pt")
+    check(build(tmp_path, labels), slides, with_coords=form == "dictionary")
+
+
+def test_half_precision_can_be_kept(tmp_path, slides, labels):
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / "features" / f"{name}.h5", features.astype(np.float16), coords)
+    assert build(tmp_path, labels).tiles.dtype == np.float32
+    assert build(tmp_path, labels, dtype="float16").tiles.dtype == np.float16
+
+
+def one_line(tmp_path, labels, kind, pattern, **arguments):
+    with pytest.raises(kind, match=pattern) as error:
+        build(tmp_path, labels, **arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_an_h5_without_features_is_named(tmp_path, slides, labels):
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / "features" / f"{name}.h5", features if name != "slide_12" else None, coords)
+    one_line(tmp_path, labels, ValueError, r"^.*slide_12.h5 has no dataset 'features'; it has 'coords'$")
+
+
+def test_slides_of_different_width_are_named(tmp_path, slides, labels):
+    slides["slide_5"] = (np.zeros((5, 9), np.float32), slides["slide_5"][1])
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / "features" / f"{name}.h5", features, coords)
+    one_line(
+        tmp_path,
+        labels,
+        ValueError,
+        r"^features of 'slide_5' have 9 columns, those of the slides before 8; all slides in",
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_value_that_is_no_number_is_named_with_bag_and_column(tmp_path, slides, labels, value):
+    slides["slide_5"][0][3, 6] = value
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / "features" / f"{name}.h5", features, coords)
+    one_line(tmp_path, labels, ValueError, rf"^bag 'slide_5' in .*slide_5.h5 has {value} in column 6 \(row 3\)")
+
+
+def test_a_bag_without_an_instance_is_named(tmp_path, slides, labels):
+    slides["slide_1"] = (np.zeros((0, 8), np.float32), np.zeros((0, 2), int))
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / "features" / f"{name}.h5", features, coords)
+    one_line(
+        tmp_path,
+        labels,
+        ValueError,
+        r"^features in .*slide_1.h5 are float32 \(0, 8\), expected numbers \(tiles, features\)$",
+    )
+
+
+def test_features_and_coordinates_must_match(tmp_path, slides, labels):
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / "features" / f"{name}.h5", features, coords[:-1] if name == "slide_5" else coords)
+    one_line(
+        tmp_path, labels, ValueError, r"^coords in .*slide_5.h5 are \(4, 2\), expected \(5, 2\) as there are features$"
+    )
+
+
+def test_missing_slides_and_labels_are_named(tmp_path, slides, labels):
+    for name, (features, coords) in slides.items():
+        if name != "slide_1":
+            write_h5(tmp_path / "features" / f"{name}.h5", features, coords)
+    one_line(
+        tmp_path, labels, FileNotFoundError, r"^1 of 3 bags in .* have no features in .* \(first: 'slide_1'\); add what"
+    )
+    assert len(build(tmp_path, labels, on_mismatch="skip")) == 2
+    one_line(tmp_path, tmp_path / "no.csv", FileNotFoundError, r"^no label table at .*no.csv; give data.labels=CSV")
+
+
+def test_no_features_say_what_to_put_there(tmp_path, labels):
+    one_line(
+        tmp_path, labels, FileNotFoundError, r"^no .h5 or .pt files at .*features; give data.path=FOLDER with one file"
+    )
+
+
+def test_a_damaged_file_is_named(tmp_path, slides, labels):
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / "features" / f"{name}.h5", features, coords)
+    path = tmp_path / "features" / "slide_12.h5"
+    path.write_bytes(path.read_bytes()[:300])
+    one_line(tmp_path, labels, ValueError, r"^.*slide_12.h5 is not an HDF5 file, or a damaged one")
+
+
+def test_code_in_a_tensor_file_is_never_run(tmp_path, slides, labels):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    (tmp_path / "features").mkdir()
+    for name in slides:
+        torch.save(Evil(), tmp_path / "features" / f"{name}.pt")
+    one_line(tmp_path, labels, ValueError, r"^.*\.pt holds no tensor, or code, or is damaged")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_link_to_another_file_is_refused(tmp_path, slides, labels):
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / "features" / f"{name}.h5", features, coords)
+    (tmp_path / "secret.bin").write_bytes(bytes(12 * 8 * 4))
+    with h5py.File(tmp_path / "features" / "slide_12.h5", "w") as file:
+        file.create_dataset("features", (12, 8), "f4", external=[(str(tmp_path / "secret.bin"), 0, 12 * 8 * 4)])
+    one_line(tmp_path, labels, ValueError, r"^.*slide_12.h5 refers to data outside of it; it is refused$")
+
+
+def test_an_unknown_type_is_refused(tmp_path, labels):
+    with pytest.raises(ValueError, match=re.escape("data.dtype is 'int8'; it must be one of float16, float32")):
+        FeatureBags(tmp_path, labels, dtype="int8")
+
+
+def link_external(file, features, coords, folder):
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["features"] = features
+    file["features"] = h5py.ExternalLink(str(folder / "other.h5"), "features")
+    file["coords"] = coords
+
+
+def link_softly_through_another_file(file, features, coords, folder):
+    link_external(file, features, coords, folder)
+    del file["features"]
+    file["there"] = h5py.ExternalLink(str(folder / "other.h5"), "/")
+    file["features"] = h5py.SoftLink("/there/features")
+
+
+def link_coords(file, features, coords, folder):
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["coords"] = coords
+    file["features"] = features
+    file["coords"] = h5py.ExternalLink(str(folder / "other.h5"), "coords")
+
+
+def link_nowhere(file, features, coords, folder):
+    file["features"] = h5py.ExternalLink("/nowhere.h5", "features")
+
+
+def make_virtual(file, features, coords, folder):
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["features"] = features
+    layout = h5py.VirtualLayout(features.shape, features.dtype)
+    layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "features", features.shape)
+    file.create_virtual_dataset("features", layout)
+
+
+@pytest.mark.parametrize(
+    "write", [link_external, link_softly_through_another_file, link_coords, link_nowhere, make_virtual]
+)
+def test_no_way_to_another_file_is_followed(tmp_path, slides, labels, write):
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / "features" / f"{name}.h5", features, coords)
+    with h5py.File(tmp_path / "features" / "slide_12.h5", "w") as file:
+        write(file, *slides["slide_12"], tmp_path)
+    one_line(tmp_path, labels, ValueError, r"^.*slide_12.h5 refers to data outside of it; it is refused$")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("suffix", ["h5", "pt"])
+def test_coordinates_that_are_no_numbers_of_pixels_are_named(tmp_path, slides, labels, value, suffix):
+    for name, (features, coords) in slides.items():
+        if name == "slide_12":
+            coords = coords.astype(np.float64)
+            coords[3, 1] = value
+        if suffix == "h5":
+            write_h5(tmp_path / "features" / f"{name}.h5", features, coords)
+        else:
+            (tmp_path / "features").mkdir(exist_ok=True)
+            content = {"features": torch.from_numpy(features), "coords": torch.from_numpy(coords)}
+            torch.save(content, tmp_path / "features" / f"{name}.pt")
+    one_line(
+        tmp_path, labels, ValueError, rf"^coords in .*slide_12.{suffix} have {re.escape(str(value))} as y of tile 3"
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, 0, -1, "large"])
+def test_a_tile_size_that_is_no_number_of_pixels_is_named(tmp_path, slides, labels, value):
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / "features" / f"{name}.h5", features, coords, value)
+    one_line(tmp_path, labels, ValueError, r"^patch_size_level0 of coords in .*\.h5 is .*, expected pixels of level 0$")

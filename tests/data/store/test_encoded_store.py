@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+
+from milpath.data import BagDataModule, SyntheticBags
+from milpath.data.store.encoded_store import hash_of_weights, open_or_encode
+from milpath.models import AttentionMIL
+
+
+@pytest.fixture(scope="module")
+def network() -> AttentionMIL:
+    torch.manual_seed(0)
+    encoder = {"name": "tile_cnn", "tile_size": 32, "embedding_dim": 8, "frozen": True}
+    return AttentionMIL(encoder=encoder).train()
+
+
+@pytest.fixture
+def datamodule(tmp_path) -> BagDataModule:
+    source = SyntheticBags(num_slides=12, num_tiles=3, tile_size=32)
+    datamodule = BagDataModule(source, target="malignant", num_folds=3, stores_dir=str(tmp_path))
+    datamodule.setup()
+    return datamodule
+
+
+def test_a_network_says_the_same_of_tiles_and_of_their_kept_features(network, datamodule):
+    tiles = next(iter(datamodule.dataloader("test"))).to("cpu")
+    datamodule.encode_with(network.tile_encoder)
+    features = next(iter(datamodule.dataloader("test"))).to("cpu")
+    assert features.tiles.shape == (*tiles.tiles.shape[:2], 8)
+    network.eval()
+    torch.testing.assert_close(
+        network(features.tiles, features.mask), network(tiles.tiles, tiles.mask), atol=1e-6, rtol=0
+    )
+    assert features.bag_ids == tiles.bag_ids
+    torch.testing.assert_close(features.tile_labels, tiles.tile_labels)
+
+
+def test_features_are_computed_once_and_anew_for_other_weights(network, datamodule, tmp_path):
+    store = datamodule.store
+    first = open_or_encode(store, network.tile_encoder, tmp_path)
+    before = (first.path / "tiles.npy").stat().st_mtime_ns
+    assert open_or_encode(store, network.tile_encoder, tmp_path).path == first.path
+    assert (first.path / "tiles.npy").stat().st_mtime_ns == before
+    other = AttentionMIL(encoder=network.encoder)
+    assert hash_of_weights(other.tile_encoder) != hash_of_weights(network.tile_encoder)
+    second = open_or_encode(store, other.tile_encoder, tmp_path)
+    assert second.path != first.path
+    assert not np.allclose(second.tiles, first.tiles)
+
+
+def test_an_encoder_that_learns_is_refused(datamodule, tmp_path):
+    network = AttentionMIL(encoder={"name": "tile_cnn", "tile_size": 32})
+    with pytest.raises(ValueError, match="set model.encoder.frozen=true"):
+        open_or_encode(datamodule.store, network.tile_encoder, tmp_path)
+
+
+def test_augmented_tiles_are_not_encoded_once(network, tmp_path):
+    source = SyntheticBags(num_slides=12, num_tiles=3, tile_size=32)
+    datamodule = BagDataModule(source, target="malignant", num_folds=3, stores_dir=str(tmp_path), augmentation="flips")
+    datamodule.setup()
+    with pytest.raises(ValueError, match="changes tiles before they are encoded"):
+        datamodule.encode_with(network.tile_encoder)
+
+
+def test_features_are_computed_anew_for_other_tiles_and_other_preprocessing(network, datamodule, tmp_path):
+    first = open_or_encode(datamodule.store, network.tile_encoder, tmp_path)
+    source = SyntheticBags(num_slides=14, num_tiles=3, tile_size=32)
+    other = BagDataModule(source, target="malignant", num_folds=3, stores_dir=str(tmp_path))
+    other.setup()
+    assert open_or_encode(other.store, network.tile_encoder, tmp_path).path != first.path
+    brighter = AttentionMIL(encoder={**network.encoder, "mean": [0.5, 0.5, 0.5]})
+    weights = {name: value for name, value in network.state_dict().items() if "normalise" not in name}
+    brighter.load_state_dict(weights, strict=False)
+    assert open_or_encode(datamodule.store, brighter.tile_encoder, tmp_path).path != first.path

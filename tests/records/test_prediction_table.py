@@ -1,0 +1,81 @@
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from milpath.records.prediction_table import Predictions, read_predictions
+
+
+@pytest.fixture
+def predictions():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet([1, 1, 1], 4)
+    return Predictions(
+        bag_ids=["007", "b", 'c "quoted", with comma', "d"],
+        splits=["val", "test", "test", "test"],
+        labels=np.array([0, 2, -1, 1]),
+        probabilities=probabilities,
+        attention=[rng.dirichlet(np.ones(length)).astype(np.float32) for length in (3, 1, 5, 2)],
+        class_names=["benign", "low grade", "high"],
+    )
+
+
+def test_what_is_written_is_read_again(predictions, tmp_path):
+    predictions.write_csv(tmp_path / "predictions.csv")
+    again = read_predictions(tmp_path / "predictions.csv")
+    assert list(again.bag_ids) == list(predictions.bag_ids)
+    assert list(again.splits) == list(predictions.splits)
+    assert again.labels.tolist() == [0, 2, -1, 1]
+    assert list(again.class_names) == ["benign", "low grade", "high"]
+    np.testing.assert_allclose(again.probabilities, predictions.probabilities, rtol=1e-8)
+    for one, other in zip(again.attention, predictions.attention, strict=True):
+        assert np.array_equal(one.astype(np.float32), other)
+    assert again.predicted_labels.tolist() == predictions.probabilities.argmax(1).tolist()
+
+
+def test_the_columns_are_those_that_others_script_against(predictions, tmp_path):
+    predictions.write_csv(tmp_path / "predictions.csv")
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert list(table.columns) == [
+        "id", "split", "label", "predicted", "probability_benign", "probability_low grade", "probability_high", "attention",
+    ]  # fmt: skip
+
+
+def test_writing_twice_gives_equal_files_and_leaves_no_other(predictions, tmp_path):
+    predictions.write_csv(tmp_path / "a.csv")
+    predictions.write_csv(tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_one_split_can_be_taken_out(predictions):
+    test = predictions.of_split("test")
+    assert len(test) == 3
+    assert list(test.bag_ids) == ["b", 'c "quoted", with comma', "d"]
+    assert len(test.attention[1]) == 5
+
+
+def test_a_threshold_other_than_a_half_shows_in_what_is_predicted(predictions, tmp_path):
+    chosen = np.array([2, 2, 0, 0])
+    changed = Predictions(**(vars(predictions) | {"predicted": chosen}))
+    changed.write_csv(tmp_path / "p.csv")
+    assert read_predictions(tmp_path / "p.csv").predicted_labels.tolist() == chosen.tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,split,label,predicted,attention\na,test,0,0,[1]\n", "has no column probability_<class>"),
+        ("id,split,label,predicted,probability_a\na,test,0,0,1\n", "has no column 'attention'"),
+        (
+            "id,split,label,predicted,probability_a,attention\na,test,0,0,1,nonsense\n",
+            "holds something else than numbers",
+        ),
+        ("id,split,label,predicted,probability_a,attention\na,test,0,0,one,[1]\n", "holds something else than numbers"),
+    ],
+)
+def test_another_table_is_refused(tmp_path, text, message):
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_predictions(tmp_path / "p.csv")

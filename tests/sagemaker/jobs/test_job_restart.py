@@ -1,0 +1,45 @@
+import logging
+import os
+
+import pytest
+import torch
+
+from milpath.sagemaker.jobs.job_restart import whole_checkpoint
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, age, whole=True):
+        path = tmp_path / name
+        torch.save({"loops": {}, "optimizer_states": [], "milpath": {}, "weights": torch.zeros(5000)}, path)
+        if not whole:
+            path.write_bytes(path.read_bytes()[:-3000])
+        os.utime(path, (1e9 - age, 1e9 - age))
+        return path
+
+    return write
+
+
+def test_a_first_start_has_no_checkpoint(tmp_path):
+    assert whole_checkpoint(tmp_path / "checkpoints") is None
+
+
+def test_the_last_checkpoint_is_where_a_run_goes_on(tmp_path, write):
+    last = write("last.ckpt", age=60)
+    write("best.ckpt", age=0)
+    assert whole_checkpoint(tmp_path) == last
+
+
+def test_a_half_file_gives_way_to_the_last_whole_one(tmp_path, write, caplog):
+    caplog.set_level(logging.WARNING)
+    best = write("best.ckpt", age=60)
+    last = write("last.ckpt", age=0, whole=False)
+    assert whole_checkpoint(tmp_path) == best
+    assert not last.exists()
+    assert "last.ckpt is not a checkpoint of milpath" in caplog.text
+
+
+def test_without_any_whole_one_a_run_starts_anew(tmp_path, write):
+    write("last.ckpt", age=0, whole=False)
+    assert whole_checkpoint(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []

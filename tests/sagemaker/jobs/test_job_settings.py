@@ -1,0 +1,43 @@
+import pytest
+
+from milpath.sagemaker.jobs.job_settings import JobSettings
+
+GIVEN = {"bucket": "slides", "training": "s3://slides/panda"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bucket": None}, "sagemaker.bucket must be given"),
+        ({"training": None}, "sagemaker.training must be given"),
+        ({"training": "panda/train"}, "sagemaker.training=panda/train is no address of the form s3://bucket/folder"),
+        ({"testing": "https://x/y"}, "sagemaker.testing=https://x/y is no address"),
+        ({"job_name": "my_job"}, "sagemaker.job_name=my_job must be 1 to 40 letters, digits and hyphens"),
+        ({"job_name": "j" * 41}, "1 to 40 letters"),
+        ({"distribution": "mpi"}, "sagemaker.distribution=mpi must be one of torchrun, smddp"),
+        ({"input_mode": "Pipe"}, "sagemaker.input_mode=Pipe must be one of File, FastFile"),
+        ({"instance_count": "two"}, "sagemaker.instance_count=two must be a whole number"),
+        ({"max_wait_seconds": "1h"}, "sagemaker.max_wait_seconds=1h must be a whole number"),
+        ({"tags": "project"}, "sagemaker.tags=project must be names and values"),
+        (
+            {"instance_type": "ml.g5xlarge"},
+            "sagemaker.instance_type=ml.g5xlarge is no instance type such as ml.g5.xlarge",
+        ),
+        ({"instance_count": 0}, "sagemaker.instance_count=0 must be at least 1"),
+        ({"distribution": "smddp"}, "runs on ml.p4d.24xlarge or ml.p4de.24xlarge, not on ml.g5.xlarge"),
+        ({"max_wait_seconds": 10}, "add sagemaker.spot=true"),
+        ({"spot": True, "max_wait_seconds": 10}, "at least sagemaker.max_run_seconds=86400"),
+        ({"spot": True, "keep_alive_seconds": 600}, "exclude each other"),
+        ({"subnets": ["subnet-1"]}, "belong together"),
+    ],
+)
+def test_what_sagemaker_would_refuse_is_refused_before(change, message):
+    with pytest.raises(ValueError) as caught:
+        JobSettings(**GIVEN | change)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_key_is_named_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"sagemaker.instance_typ is unknown; the keys are bucket, training"):
+        JobSettings.of(GIVEN | {"instance_typ": "ml.g5.xlarge"})

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from milpath.slides import slide_view as view_module
+from milpath.slides.readers.open_slide import open_slide
+from milpath.slides.slide_view import SlideView, thumbnail, view_at, view_slide
+from milpath.slides.tiling_options import TileOptions
+from tests.pyramids import tissue, write_pyramid
+
+PICTURE = tissue(120, 90)
+
+
+@pytest.fixture
+def slide(tmp_path):
+    with open_slide(write_pyramid(tmp_path / "a.tiff", PICTURE)) as slide:
+        yield slide
+
+
+def test_what_lies_outside_is_white(slide):
+    view = SlideView(slide, 2)
+    region = view.read(-10, -20, 110, 150)
+    assert region.shape == (150, 110, 3)
+    np.testing.assert_array_equal(region[20:140, 10:100], PICTURE)
+    region[20:140, 10:100] = 255
+    assert (region == 255).all()
+    assert (view.read(500, 500, 4, 4) == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("microns", "level", "scale"), [(0.5, 0, 1), (1.0, 1, 1), (1.005, 1, 1), (1.5, 1, 1.5), (9.0, 2, 4.5)]
+)
+def test_the_smallest_level_that_suffices_is_read(slide, microns, level, scale):
+    view = view_slide(slide, TileOptions(microns_per_pixel=microns))
+    assert view.level == level
+    assert view.scale == pytest.approx(scale)
+    assert view.downsample == pytest.approx(2**level * scale)
+    assert view.microns_per_pixel == pytest.approx(0.5 * 2**level * scale)
+    assert view.size.width == int(90 * 4 / view.downsample)
+
+
+def test_a_resolution_that_the_slide_does_not_hold_is_refused(slide):
+    with pytest.raises(ValueError, match=r"a\.tiff has 0\.5 microns per pixel at best"):
+        view_slide(slide, TileOptions(microns_per_pixel=0.25))
+
+
+@pytest.mark.parametrize("scale", [1.3, 2.0, 3.7, 6.0])
+def test_a_region_resampled_alone_is_that_of_the_whole_resampled(slide, scale, monkeypatch):
+    view = SlideView(slide, 1, scale)
+    whole = view.read(0, 0, *view.size)
+    assert np.abs(view.read(7, 5, 20, 20).astype(int) - whole[5:25, 7:27]).max() <= 1
+    # In small steps, as for a slide that does not fit into memory.
+    monkeypatch.setattr(view_module, "_MAX_SOURCE_SIDE", 32)
+    stepwise = view.read(0, 0, *view.size)
+    assert np.abs(stepwise.astype(int) - whole).max() <= 1
+
+
+def test_resampling_keeps_the_mean(slide):
+    view = SlideView(slide, 0, 4.0)
+    resampled = view.read(0, 0, *view.size)
+    assert resampled.shape == PICTURE.shape
+    np.testing.assert_allclose(resampled.mean(axis=(0, 1)), PICTURE.mean(axis=(0, 1)), atol=0.5)
+
+
+def test_a_thumbnail_shows_the_whole_slide(slide):
+    picture, downsample = thumbnail(slide, 30)
+    assert picture.shape == (30, 22, 3)
+    assert downsample == pytest.approx(16.0)
+    expected = np.asarray(Image.fromarray(PICTURE).resize((22, 30), Image.Resampling.BOX))
+    assert np.abs(picture.astype(float) - expected).mean() < 12
+    small, downsample = thumbnail(slide, 5000)
+    assert (small.shape, downsample) == ((480, 360, 3), 1.0)
+
+
+def test_a_small_level_is_decoded_once(slide, monkeypatch):
+    decoded = []
+    original = type(slide).read_region
+    monkeypatch.setattr(type(slide), "read_region", lambda *words: decoded.append(words[1]) or original(*words))
+    view = view_at(slide, 4.0)
+    for _ in range(3):
+        view.read(3, 3, 10, 10)
+    assert decoded == [2]
