@@ -3,10 +3,11 @@
 from omegaconf import DictConfig
 
 from milpath.config.command import command
+from milpath.models.devices import choose_device
 from milpath.serving.process_end import end_process
 from milpath.tiling.worker_pool import kill_workers
 from milpath.viewer.server import serve
-from milpath.viewer.upload_answer import Analyst, choose_device
+from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_limits import Limits
 
 

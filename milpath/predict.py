@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 from omegaconf import DictConfig
 from rich.progress import track
 
@@ -16,12 +15,14 @@ from milpath.inference.overlays import resolution_of
 from milpath.inference.predict_bags import predict_bags
 from milpath.inference.prediction_files import PredictionFiles
 from milpath.inference.prediction_folder import claim_folder, release_folder
-from milpath.metrics.decision import Decision, decide
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
+from milpath.models.devices import choose_device
 from milpath.models.packed_linear import pack_linears
 from milpath.records.digests import sha256_of_file
 from milpath.records.kept_memory import kept_memory
+from milpath.targets import target_named
+from milpath.targets.decision import Decision, decide
 from milpath.tiling.slide_output import write_failures
 
 
@@ -39,12 +40,12 @@ def run(config: DictConfig) -> int:
     """
     output = Path(config.output)
     network, card = load_network(config.checkpoint), load_card(config.checkpoint)
-    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
+    device = choose_device(config.device)
+    if device.type == "cpu":
         pack_linears(network)
     decision = Decision.of_card(card)
     source = {"checkpoint": sha256_of_file(config.checkpoint)}
-    threshold = card.threshold if card.task == "binary" else None
+    threshold = card.threshold if target_named(card.task).has_threshold else None
     claim_folder(output, source, config.overwrite, slides=config.slides)
     try:
         store, failures = open_input(

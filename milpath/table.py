@@ -19,8 +19,8 @@ from milpath.reports.run_folder import read_fold
 from milpath.reports.table_page import write_table_report
 from milpath.reports.tables import as_markdown, write_table
 from milpath.runs.build import build_datamodule
+from milpath.runs.monitor import require_validation
 from milpath.search.cross_validation import compose_training, plan_trainings, run_trainings, save_plan
-from milpath.search.monitor import require_validation
 from milpath.search.nested_search import choose, write_choices
 
 

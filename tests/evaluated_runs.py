@@ -11,8 +11,9 @@ import pytest
 
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
-from milpath.metrics.evaluated_bags import Outcomes, make_outcomes
+from milpath.metrics.evaluated_bags import Outcomes
 from milpath.records.prediction_table import Predictions
+from milpath.targets.evaluation import make_outcomes
 
 HOSTILE = ('<script>alert("id")</script>', "../../etc/passwd", "slide & <b>bold</b>", "s/l:i?d#e%20'\"")
 

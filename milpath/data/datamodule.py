@@ -10,9 +10,9 @@ from lightning.pytorch import LightningDataModule
 from milpath.data.loading.augmentation import TileAugmentation
 from milpath.data.loading.bag_split import BagSplit
 from milpath.data.loading.batch_plan import EvaluationPlan, TrainingPlan, require_at_least
+from milpath.data.loading.batch_preparation import Preparation
 from milpath.data.loading.device_cache import DeviceCache
 from milpath.data.loading.loader import BagLoader
-from milpath.data.loading.network_input import Preparation
 from milpath.data.loading.standardization import FeatureStatistics, fit_statistics
 from milpath.data.sources.bag_source import BagSource
 from milpath.data.splits.assign_splits import SPLITS

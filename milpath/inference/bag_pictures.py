@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
+import torch
 from omegaconf import DictConfig
 from PIL import Image
 from torch.nn import Module
@@ -169,7 +170,7 @@ class BagPictures:
 
 
 def open_pictures(
-    config: DictConfig, store: BagStore, network: Module, tiling: Mapping[str, Any], device: str
+    config: DictConfig, store: BagStore, network: Module, tiling: Mapping[str, Any], device: str | torch.device
 ) -> BagPictures:
     """Return what draws, or say what cannot be drawn of these slides before any work is done.
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch.nn import Module
 
 from milpath.models.network import MILNetwork
+from milpath.models.network_input import to_network_input
 from milpath.slides.cut_slide import choose_places, cut_places
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import view_slide
@@ -79,7 +80,7 @@ class DenseMapper:
                 for start in range(0, len(positions), TILES_AT_A_TIME):
                     part = slice(start, start + TILES_AT_A_TIME)
                     pixels = torch.from_numpy(np.ascontiguousarray(tiles[part])).to(self.device)
-                    encoded = network.encode(pixels.permute(0, 3, 1, 2).float().div_(255)[None])[0]
+                    encoded = network.encode(to_network_input(pixels)[None])[0]
                     if not len(embeddings):
                         embeddings = encoded.new_empty(len(places.x), encoded.shape[1])
                     embeddings[torch.from_numpy(positions[part]).to(embeddings.device)] = encoded

@@ -13,7 +13,8 @@ from milpath.data.loading.bag import fresh_buffer
 from milpath.data.sources.feature_check import describe_non_finite
 from milpath.data.store.bag_store import BagStore
 from milpath.models.finite import explain_non_finite_answer, finite_bags
-from milpath.targets.task import class_probabilities
+from milpath.models.network_input import to_network_input
+from milpath.targets import target_named
 
 # Tiles of a batch as float32: enough to keep a processor busy, little enough for its caches and for long bags.
 _BATCH_BYTES = 32 << 20
@@ -63,7 +64,7 @@ def predict_bags(
     Raises:
         ValueError: If a feature or an answer is not finite, naming the bag, and the tile where it is to blame.
     """
-    network = network.to(device)
+    network, target = network.to(device), target_named(task)
     fail = on_failure or _refuse
     ids = store.bags["bag_id"].tolist()
     for chosen in _batches(store, list(range(len(store)) if indices is None else indices), batch_size):
@@ -75,12 +76,11 @@ def predict_bags(
             if (found := describe_non_finite(buffer[row, :length])) is not None:
                 failed[row] = f"bag {ids[chosen[row]]!r} of {store.path}: {found}"
                 buffer[row] = 0  # tiles of the other bags must not meet it in an encoder
-        tiles = torch.from_numpy(buffer).to(device)
-        tiles = tiles.permute(0, 1, 4, 2, 3).float().div_(255) if tiles.ndim == 5 else tiles.float()
+        tiles = to_network_input(torch.from_numpy(buffer).to(device))
         mask = torch.arange(tiles.shape[1])[None, :] < torch.from_numpy(lengths)[:, None]
         with torch.inference_mode():
             output = network(tiles, None if mask.all() else mask.to(device))
-            probabilities = class_probabilities(output.logits.float(), task, temperature).cpu().numpy()
+            probabilities = target.probabilities(output.logits.float(), temperature).cpu().numpy()
             attention = output.attention.float().cpu().numpy()
             finite = finite_bags(output).tolist()
         for row, index in enumerate(chosen):

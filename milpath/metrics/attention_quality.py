@@ -93,6 +93,11 @@ def attention_quality(
 def attention_entropy(weights: NDArray[np.floating]) -> float:
     """Return the entropy of attention over that of equal weights, -sum_k a_k log a_k / log K.
 
+    Held over epochs, both ends are the collapse of attention that a user should see early.
+
+    Args:
+        weights: `(tiles,)` of one bag without padding, >= 0, sums to 1.
+
     Returns:
         In [0, 1]: 0 is all weight on one tile (also a bag of one tile), 1 is equal weights.
 
@@ -103,4 +108,4 @@ def attention_entropy(weights: NDArray[np.floating]) -> float:
     positive = weights[weights > 0].astype(np.float64)
     if len(weights) < 2:
         return 0.0
-    return float(-(positive * np.log(positive)).sum() / np.log(len(weights)))
+    return max(0.0, float(-(positive * np.log(positive)).sum() / np.log(len(weights))))

@@ -1,12 +1,10 @@
 """Whether 0.8 means eight in ten: reliability curves, and temperature scaling fitted on validation."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit, softmax
 
 from milpath.metrics.evaluated_bags import Outcomes, at_least
 from milpath.metrics.weighted_metrics import NUM_CALIBRATION_BINS, calibration_pairs
@@ -54,36 +52,55 @@ def reliability_curve(outcomes: Outcomes, num_bins: int = NUM_CALIBRATION_BINS) 
     )
 
 
-def apply_temperature(probabilities: Array, temperature: float, task: str) -> Array:
-    """Return the probabilities that the logits divided by a temperature give.
+def softmax_at_temperature(probabilities: Array, temperature: float) -> Array:
+    """Return the probabilities that class logits divided by a temperature give.
 
-    The logits are recovered from the probabilities: log p up to a constant that softmax ignores, and for ordinal tasks the
-    logit of each cumulative probability.
+    The logits are recovered from the probabilities: log p up to a constant that softmax ignores.
 
     Args:
         probabilities: `(bags, classes)`, rows sum to 1.
         temperature: > 0; above 1 softens, below 1 sharpens.
-        task: "binary", "nominal" or "ordinal".
 
     Returns:
-        `(bags, classes)`, rows sum to 1; the most probable class of a binary or nominal task stays the same.
+        `(bags, classes)`, rows sum to 1; the most probable class stays the same.
 
     References:
         Guo et al. On calibration of modern neural networks. ICML 2017, eq. 9.
 
     Example:
-        >>> apply_temperature(np.array([[0.1, 0.9]]), 2.0, "binary").round(3).tolist()
+        >>> softmax_at_temperature(np.array([[0.1, 0.9]]), 2.0).round(3).tolist()
         [[0.25, 0.75]]
     """
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"a temperature must be positive and finite, got {temperature}")
-    if task == "ordinal":
-        cumulative = np.clip(at_least(probabilities), SMALLEST, 1 - SMALLEST)
-        scaled = expit(logit(cumulative) / temperature)
-        ends = np.ones((len(scaled), 1)), np.zeros((len(scaled), 1))
-        return -np.diff(np.concatenate([ends[0], scaled, ends[1]], axis=1), axis=1)
+    _require_positive(temperature)
+    from scipy.special import softmax  # an endpoint asks for no other temperature and has no scipy
+
     result: Array = softmax(np.log(np.clip(probabilities, SMALLEST, None)) / temperature, axis=1)
     return result
+
+
+def cumulative_at_temperature(probabilities: Array, temperature: float) -> Array:
+    """Return the probabilities of ordered classes that cumulative logits divided by a temperature give.
+
+    Args:
+        probabilities: `(bags, classes)`, rows sum to 1.
+        temperature: > 0; above 1 softens, below 1 sharpens.
+
+    Returns:
+        `(bags, classes)`, rows sum to 1.
+    """
+    _require_positive(temperature)
+    from scipy.special import expit, logit
+
+    cumulative = np.clip(at_least(probabilities), SMALLEST, 1 - SMALLEST)
+    scaled = expit(logit(cumulative) / temperature)
+    ends = np.ones((len(scaled), 1)), np.zeros((len(scaled), 1))
+    return -np.diff(np.concatenate([ends[0], scaled, ends[1]], axis=1), axis=1)
+
+
+def _require_positive(temperature: float) -> None:
+    """Refuse a temperature that no logit can be divided by."""
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"a temperature must be positive, got {temperature}")
 
 
 def negative_log_likelihood(labels: NDArray[np.int64], probabilities: Array) -> float:
@@ -92,19 +109,12 @@ def negative_log_likelihood(labels: NDArray[np.int64], probabilities: Array) -> 
     return float(-np.log(np.clip(true, SMALLEST, None)).mean())
 
 
-def fit_temperature(
-    labels: NDArray[np.int64],
-    probabilities: Array,
-    task: str,
-    at_temperature: Callable[[float], Array] | None = None,
-) -> float:
+def fit_temperature(labels: NDArray[np.int64], at_temperature: Callable[[float], Array]) -> float:
     """Return the temperature with the least negative log-likelihood.
 
     Args:
         labels: `(bags,)` of the validation split, never of the test split.
-        probabilities: `(bags, classes)` of the same bags at temperature 1.
-        task: "binary", "nominal" or "ordinal".
-        at_temperature: Temperature to probabilities, from logits; None is `apply_temperature`.
+        at_temperature: From a temperature to the probabilities of the same bags, `(bags, classes)`.
 
     Returns:
         In [0.1, 10].
@@ -123,8 +133,7 @@ def fit_temperature(
     labels = np.asarray(labels, dtype=np.int64)
 
     def loss(log_temperature: float) -> float:
-        temperature = float(np.exp(log_temperature))
-        scaled = at_temperature(temperature) if at_temperature else apply_temperature(probabilities, temperature, task)
+        scaled = at_temperature(float(np.exp(log_temperature)))
         return negative_log_likelihood(labels, scaled)
 
     result = minimize_scalar(loss, bounds=np.log(TEMPERATURE_BOUNDS), method="bounded", options={"xatol": 1e-6})

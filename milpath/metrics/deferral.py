@@ -58,7 +58,7 @@ def risk_coverage(outcomes: Outcomes) -> RiskCoverage:
         Geifman, Uziel and El-Yaniv. Bias-reduced uncertainty estimation for deep neural classifiers. ICLR 2019, eq. 1.
 
     Example:
-        >>> from milpath.metrics.evaluated_bags import make_outcomes
+        >>> from milpath.targets.evaluation import make_outcomes
         >>> outcomes = make_outcomes([0, 1, 1], np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), "binary")
         >>> risk_coverage(outcomes).risk.round(3).tolist()
         [0.0, 0.0, 0.333]

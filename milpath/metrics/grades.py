@@ -70,7 +70,7 @@ def _result(
 ) -> GradeResult:
     """Return the results of some slides."""
     # The kappa looks at labels and calls alone; probabilities only say how many grades there are.
-    outcomes = Outcomes(grades, np.zeros((len(grades), num_grades)), predicted, "ordinal")
+    outcomes = Outcomes(grades, np.zeros((len(grades), num_grades)), predicted)
     return GradeResult(
         name=name,
         num_bags=len(grades),

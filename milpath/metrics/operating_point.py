@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import make_outcomes
+from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.intervals import Interval, metric_intervals
 
 Array = NDArray[np.float64]
@@ -81,7 +81,13 @@ def attained(
         num_resamples: Of the intervals.
         seed: Of the resamples.
     """
-    outcomes = make_outcomes(labels, np.stack([1 - scores, scores], axis=1), "binary", threshold, groups)
+    outcomes = Outcomes(
+        labels=np.asarray(labels, dtype=np.int64),
+        probabilities=np.stack([1 - scores, scores], axis=1),
+        predicted=(scores >= threshold).astype(np.int64),
+        positive_class=1,
+        groups=groups,
+    )
     intervals = metric_intervals(outcomes, ("sensitivity", "specificity"), num_resamples, seed=seed)
     return OperatingPoint(
         threshold=threshold,

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.grades import GradeResult, grade_results
@@ -13,11 +12,6 @@ from milpath.metrics.intervals import Interval, metric_intervals
 
 # What the sources of this library call provider, grade and group of slides.
 KNOWN_COLUMNS = ("data_provider", "isup_grade", "tma_group")
-METRICS = {
-    "binary": ("auroc", "accuracy", "sensitivity", "specificity"),
-    "nominal": ("accuracy", "balanced_accuracy", "auroc"),
-    "ordinal": ("quadratic_kappa", "accuracy", "auroc"),
-}
 # More rows than this are a list, not a table.
 MAX_VALUES = 20
 
@@ -55,6 +49,7 @@ class SubgroupTable:
 def subgroup_tables(
     outcomes: Outcomes,
     bags: pd.DataFrame,
+    metrics: Sequence[str],
     columns: Sequence[str] | None = None,
     num_resamples: int = 1000,
     seed: int = 0,
@@ -64,6 +59,7 @@ def subgroup_tables(
     Args:
         outcomes: Of one split.
         bags: One row for each of its bags, in the same order.
+        metrics: Names of the metrics of the table.
         columns: Columns to part by; None takes the known ones that are there.
         num_resamples: Of the intervals.
         seed: Of the resamples.
@@ -75,7 +71,7 @@ def subgroup_tables(
         columns = [name for name in KNOWN_COLUMNS if name in bags]
     if missing := [name for name in columns if name not in bags]:
         raise ValueError(f"bags have no column {missing[0]!r}; there are {', '.join(map(str, bags.columns))}")
-    metrics = METRICS[outcomes.task]
+    metrics = tuple(metrics)
     tables = []
     for column in columns:
         values = bags[column].astype(str).to_numpy(dtype=str)
@@ -85,7 +81,7 @@ def subgroup_tables(
         rows = []
         for kind in kinds:
             chosen = np.flatnonzero(values == kind)
-            intervals = metric_intervals(_part(outcomes, chosen), metrics, num_resamples, seed=seed)
+            intervals = metric_intervals(outcomes.part(chosen), metrics, num_resamples, seed=seed)
             rows.append(Subgroup(str(kind), len(chosen), tuple(intervals[name] for name in metrics)))
         tables.append(_without_empty_columns(SubgroupTable(column, metrics, tuple(rows))))
     return tables
@@ -93,7 +89,7 @@ def subgroup_tables(
 
 def grade_rows(outcomes: Outcomes, bags: pd.DataFrame | None) -> list[GradeResult]:
     """Return the results on ISUP grades over all and by provider; empty where the classes are not the six grades."""
-    if outcomes.num_classes != 6 or outcomes.task == "binary":
+    if outcomes.num_classes != 6:
         return []
     providers = None if bags is None or "data_provider" not in bags else bags["data_provider"].to_numpy(dtype=str)
     return grade_results(outcomes.labels, outcomes.predicted, 1 - outcomes.probabilities[:, 0], providers)
@@ -104,14 +100,3 @@ def _without_empty_columns(table: SubgroupTable) -> SubgroupTable:
     kept = [n for n in range(len(table.metrics)) if any(row.intervals[n].value is not None for row in table.rows)]
     rows = tuple(Subgroup(row.value, row.num_bags, tuple(row.intervals[n] for n in kept)) for row in table.rows)
     return SubgroupTable(table.column, tuple(table.metrics[n] for n in kept), rows)
-
-
-def _part(outcomes: Outcomes, rows: NDArray[np.int64]) -> Outcomes:
-    """Return the outcomes of some bags."""
-    return Outcomes(
-        labels=outcomes.labels[rows],
-        probabilities=outcomes.probabilities[rows],
-        predicted=outcomes.predicted[rows],
-        task=outcomes.task,
-        groups=None if outcomes.groups is None else outcomes.groups[rows],
-    )

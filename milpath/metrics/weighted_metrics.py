@@ -45,21 +45,21 @@ def expected_calibration_error(outcomes: Outcomes, weights: Array | None = None)
 
 def calibration_pairs(outcomes: Outcomes) -> tuple[Array, Array]:
     """Return what was claimed, a probability, and what happened, 0 or 1, of each bag."""
-    if outcomes.task == "binary":
-        return outcomes.probabilities[:, 1], outcomes.labels.astype(np.float64)
+    if (wanted := outcomes.positive_class) is not None:
+        return outcomes.probabilities[:, wanted], (outcomes.labels == wanted).astype(np.float64)
     called = outcomes.probabilities.argmax(axis=1)
     return outcomes.confidence, (called == outcomes.labels).astype(np.float64)
 
 
 def brier(outcomes: Outcomes, weights: Array | None = None) -> Array:
-    """Return the mean squared error of the probabilities: of class 1 in a binary task, else summed over the classes.
+    """Return the mean squared error of the probabilities: of class 1 where one is looked for, else summed over the classes.
 
     References:
         Brier. Verification of forecasts expressed in terms of probability. Monthly Weather Review 78, 1950, eq. 2.
     """
     error = ((outcomes.probabilities - np.eye(outcomes.num_classes)[outcomes.labels]) ** 2).sum(axis=1)
     chosen = _weights(outcomes, weights)
-    return _ratio(chosen @ error, chosen.sum(axis=-1)) / (2 if outcomes.task == "binary" else 1)
+    return _ratio(chosen @ error, chosen.sum(axis=-1)) / (1 if outcomes.positive_class is None else 2)
 
 
 def quadratic_kappa(outcomes: Outcomes, weights: Array | None = None) -> Array:
@@ -79,8 +79,8 @@ def quadratic_kappa(outcomes: Outcomes, weights: Array | None = None) -> Array:
 
 def _ranked(score: Callable[..., Array], outcomes: Outcomes, weights: Array | None = None) -> Array:
     """Return a ranking metric of class 1, or its mean over the classes, each against the rest."""
-    if outcomes.task == "binary":
-        return score(outcomes.labels == 1, outcomes.probabilities[:, 1], weights)
+    if (wanted := outcomes.positive_class) is not None:
+        return score(outcomes.labels == wanted, outcomes.probabilities[:, wanted], weights)
     each = [
         score(outcomes.labels == name, outcomes.probabilities[:, name], weights) for name in range(outcomes.num_classes)
     ]
@@ -117,9 +117,9 @@ def _balanced_accuracy(outcomes: Outcomes, weights: Array | None = None) -> Arra
 
 
 def _of_class(outcomes: Outcomes, counts: Array, part: Array, whole: Array) -> Array:
-    """Return the ratio of class 1 in a binary task, else the mean of the classes' ratios."""
-    if outcomes.task == "binary":
-        return _ratio(part[..., 1], whole[..., 1])
+    """Return the ratio of class 1 where one is looked for, else the mean of the classes' ratios."""
+    if (wanted := outcomes.positive_class) is not None:
+        return _ratio(part[..., wanted], whole[..., wanted])
     return _macro(counts, part, whole)
 
 
@@ -162,7 +162,7 @@ def metric_function(name: str) -> Callable[..., Array]:
         ValueError: If there is none of that name.
 
     Example:
-        >>> from milpath.metrics.evaluated_bags import make_outcomes
+        >>> from milpath.targets.evaluation import make_outcomes
         >>> outcomes = make_outcomes([0, 1], np.array([[0.9, 0.1], [0.2, 0.8]]), "binary")
         >>> float(metric_function("auroc")(outcomes))
         1.0

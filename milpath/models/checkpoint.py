@@ -17,7 +17,8 @@ from milpath.models.network_description import build_described, describe_network
 from milpath.models.weights_digest import require_sealed, require_whole_archive, sealed
 from milpath.records.atomic_files import atomic_path
 from milpath.records.plain_values import brief, require_plain
-from milpath.targets.task import TASKS, num_outputs_for, require_class_names
+from milpath.targets import target_named, target_names
+from milpath.targets.target import require_class_names
 
 __all__ = [
     "FORMAT_VERSION",
@@ -101,8 +102,8 @@ def _require_sound(card: Card) -> None:
         if not isinstance(getattr(card, name), Mapping):
             raise ValueError(f"{name} of the card must be a mapping, not {brief(getattr(card, name))}")
         _plain_field(name, dict(getattr(card, name)))
-    if not isinstance(card.task, str) or card.task not in TASKS:
-        raise ValueError(f"task {brief(card.task)} of the card is none of {', '.join(TASKS)}")
+    if card.task not in target_names():
+        raise ValueError(f"task {brief(card.task)} of the card is not one of {', '.join(target_names())}")
     for name, lowest, highest in (("threshold", 0, 1), ("temperature", 0, math.inf), ("defer_below", 0, 1)):
         value = getattr(card, name)
         if (
@@ -118,7 +119,7 @@ def _require_sound(card: Card) -> None:
 
 def _require_outputs(card: Card, found: Any) -> None:
     """Refuse a number of outputs that does not fit the classes; None is a number that is not known yet."""
-    needed = num_outputs_for(len(card.class_names), card.task)
+    needed = target_named(card.task).num_outputs(len(card.class_names))
     if found is not None and found != needed:
         raise ValueError(
             f"the network has {brief(found)} outputs, but a {card.task} task of {len(card.class_names)} classes needs "

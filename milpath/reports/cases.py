@@ -11,6 +11,7 @@ from milpath.metrics.attention_quality import attention_entropy
 from milpath.metrics.evaluated_bags import Outcomes
 from milpath.records.prediction_table import Predictions
 from milpath.reports.pictures import CasePictures
+from milpath.targets import Target
 
 NUM_TOP_TILES = 5
 # Columns of a bag that a reader may want beside it; the numbers a store keeps for itself are none.
@@ -18,30 +19,10 @@ OWN_COLUMNS = frozenset({"bag_id", "index", "start", "num_tiles", "label", "spli
 MAX_DETAILS = 8
 
 
-def wrongness(outcomes: Outcomes) -> NDArray[np.float64]:
-    """Return how far the probabilities are from the truth, the order of the table of cases.
-
-    One minus the probability of the true class; for ordinal classes the expected distance sum_k p_k |k - y|, so that a
-    grade 5 called 0 comes before a grade 5 called 4.
-
-    Returns:
-        `(bags,)`, 0 is right and certain.
-
-    Example:
-        >>> from milpath.metrics.evaluated_bags import make_outcomes
-        >>> probabilities = np.array([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])
-        >>> wrongness(make_outcomes([0, 2], probabilities, "ordinal")).tolist()
-        [1.0, 1.0]
-    """
-    if outcomes.task == "ordinal":
-        distance = np.abs(np.arange(outcomes.num_classes)[None, :] - outcomes.labels[:, None])
-        return np.asarray((outcomes.probabilities * distance).sum(axis=1))
-    return np.asarray(1 - outcomes.probabilities[np.arange(outcomes.num_bags), outcomes.labels])
-
-
 def case_table(
     predictions: Predictions,
     outcomes: Outcomes,
+    target: Target,
     defer_below: float,
     bags: pd.DataFrame | None,
     pictures: Mapping[str, CasePictures],
@@ -51,6 +32,7 @@ def case_table(
     Args:
         predictions: Of all splits.
         outcomes: Of the same bags.
+        target: What was asked.
         defer_below: Confidence below which a bag is deferred.
         bags: Table with `bag_id` and what else is known; None if nothing is.
         pictures: Bag to the files beside the page.
@@ -63,10 +45,11 @@ def case_table(
         "splitNames": splits,
         "id": list(predictions.bag_ids),
         "split": [splits.index(split) for split in predictions.splits],
+        "positiveClass": target.positive_class,
         "label": outcomes.labels.tolist(),
         "predicted": outcomes.predicted.tolist(),
         "probabilities": np.round(outcomes.probabilities, 4).tolist(),
-        "wrongness": np.round(wrongness(outcomes), 4).tolist(),
+        "wrongness": np.round(target.wrongness(outcomes), 4).tolist(),
         "deferred": (outcomes.confidence < defer_below).astype(int).tolist(),
         "numTiles": [len(weights) for weights in predictions.attention],
         "entropy": [round(attention_entropy(weights), 3) for weights in predictions.attention],

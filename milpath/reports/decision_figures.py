@@ -19,7 +19,7 @@ def calibration_plot(curves: Mapping[str, Outcomes]) -> Plot:
     Args:
         curves: Name ("as trained", "temperature 1.3") to outcomes; point sizes show how many bags a bin has.
     """
-    binary = next(iter(curves.values())).task == "binary"
+    binary = next(iter(curves.values())).positive_class is not None
     figure = new_figure(
         "claimed probability", "share of bags where it is true" if binary else "share of bags called right"
     )

@@ -76,7 +76,7 @@ def confusion_plot(outcomes: Outcomes, class_names: Sequence[str]) -> Plot:
 
 def histogram_plot(outcomes: Outcomes, class_names: Sequence[str], threshold: float = 0.5) -> Plot:
     """Return the scores of each true class: of class 1 in a binary task, else of the true class."""
-    binary = outcomes.task == "binary"
+    binary = outcomes.positive_class is not None
     rows = np.arange(outcomes.num_bags)
     scores = outcomes.probabilities[:, 1] if binary else outcomes.probabilities[rows, outcomes.labels]
     figure = new_figure(f"probability of {class_names[1]}" if binary else "probability given to the true class", "bags")
@@ -100,7 +100,7 @@ def histogram_plot(outcomes: Outcomes, class_names: Sequence[str], threshold: fl
 def _rankings(outcomes: Mapping[str, Outcomes], class_names: Sequence[str]) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Return name, truth and score of each curve that is defined."""
     first = next(iter(outcomes.values()))
-    if first.task == "binary":
+    if first.positive_class is not None:
         curves = [
             (SPLIT_NAMES.get(split, split), each.labels == 1, each.probabilities[:, 1])
             for split, each in outcomes.items()

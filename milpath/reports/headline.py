@@ -7,6 +7,7 @@ from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.intervals import Interval, metric_intervals
 from milpath.metrics.weighted_metrics import METRICS
 from milpath.reports.figures import SPLIT_NAMES
+from milpath.targets import Target
 
 NAMES = {
     "auroc": "AUROC",
@@ -19,11 +20,6 @@ NAMES = {
     "brier": "Brier score",
     "ece": "Calibration error (ECE)",
     "quadratic_kappa": "Quadratic-weighted kappa",
-}
-HEADLINES = {
-    "binary": ("auroc", "sensitivity", "specificity", "average_precision"),
-    "nominal": ("accuracy", "balanced_accuracy", "auroc", "quadratic_kappa"),
-    "ordinal": ("quadratic_kappa", "accuracy", "auroc", "balanced_accuracy"),
 }
 
 
@@ -42,52 +38,37 @@ class MetricRow:
     intervals: Mapping[str, Interval]
 
 
-def metric_rows(outcomes: Mapping[str, Outcomes], num_resamples: int = 1000, seed: int = 0) -> list[MetricRow]:
+def metric_rows(
+    outcomes: Mapping[str, Outcomes], target: Target, num_resamples: int = 1000, seed: int = 0
+) -> list[MetricRow]:
     """Return every metric of every split with its interval, those of the headline first.
 
     Args:
         outcomes: Split to outcomes.
+        target: What was asked.
         num_resamples: Of the intervals.
         seed: Of the resamples.
     """
-    task = next(iter(outcomes.values())).task
-    names = [name for name in METRICS if name != "quadratic_kappa" or task != "binary"]
-    names.sort(key=lambda name: (name not in HEADLINES[task], _place(HEADLINES[task], name)))
+    names = [name for name in METRICS if name in target.metric_names]
+    names.sort(key=lambda name: (name not in target.headline, _place(target.headline, name)))
     by_split = {split: metric_intervals(each, names, num_resamples, seed=seed) for split, each in outcomes.items()}
     return [MetricRow(name, NAMES[name], {split: values[name] for split, values in by_split.items()}) for name in names]
 
 
-def in_words(outcomes: Outcomes, split: str, class_names: Sequence[str], intervals: Mapping[str, Interval]) -> str:
+def in_words(
+    outcomes: Outcomes, target: Target, split: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
+) -> str:
     """Return what the headline means, counted in bags.
 
     Args:
         outcomes: Of one split.
+        target: What was asked.
         split: Its name.
         class_names: Names of the classes.
         intervals: Metric to interval on this split.
     """
     where = f"Of {outcomes.num_bags:,} {SPLIT_NAMES.get(split, split)} bags"
-    if outcomes.task != "binary":
-        near = int((abs(outcomes.predicted - outcomes.labels) <= 1).sum())
-        words = f"{where}, {int(outcomes.correct.sum()):,} are called what they are"
-        words += _between(intervals["accuracy"])
-        return words + (f", and {near:,} at most one class beside it." if outcomes.task == "ordinal" else ".")
-    positive, negative = (outcomes.labels == 1).sum(), (outcomes.labels == 0).sum()
-    found = ((outcomes.labels == 1) & outcomes.correct).sum()
-    alarms = ((outcomes.labels == 0) & ~outcomes.correct).sum()
-    return (
-        f"{where}, {positive:,} are {class_names[1]}: the network finds {found:,} of them"
-        f"{_between(intervals['sensitivity'])}. It calls {alarms:,} of {negative:,} {class_names[0]} bags {class_names[1]}."
-    )
-
-
-def _between(interval: Interval) -> str:
-    """Return a share with its interval in parentheses."""
-    if interval.value is None:
-        return ""
-    if interval.low is None or interval.high is None:
-        return f" ({interval.value:.0%})"
-    return f" ({interval.value:.0%}, 95% interval {interval.low:.0%} to {interval.high:.0%})"
+    return target.sentence(outcomes, where, class_names, intervals)
 
 
 def _place(order: Sequence[str], name: str) -> int:

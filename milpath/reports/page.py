@@ -14,20 +14,21 @@ from milpath.data.store.bag_store import BagStore
 from milpath.inference.overlays import SlidePicture
 from milpath.inference.sharpest_bags import draw_run_extremes
 from milpath.metrics.attention_quality import AttentionQuality, attention_entropy, attention_quality
-from milpath.metrics.calibration import apply_temperature
-from milpath.metrics.evaluated_bags import Outcomes, make_outcomes
+from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.subgroups import grade_rows, subgroup_tables
 from milpath.records.atomic_files import write_text
-from milpath.reports.cases import case_table, wrongness
+from milpath.reports.cases import case_table
 from milpath.reports.decision_figures import calibration_plot, risk_coverage_plot
 from milpath.reports.figures import SPLIT_NAMES, confusion_plot, histogram_plot, precision_recall_plot, roc_plot
-from milpath.reports.headline import HEADLINES, NAMES, in_words, metric_rows
+from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.pictures import CasePictures, draw_cases
 from milpath.reports.plot_style import Plot
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of, read_run
 from milpath.reports.second_reader import second_reader
 from milpath.reports.training_figures import training_plots
+from milpath.targets import Target, target_named
+from milpath.targets.evaluation import make_outcomes
 
 PICTURES = "report_files"
 
@@ -72,26 +73,28 @@ def write_report(
         FileNotFoundError: If the folder has no predictions.
         ValueError: If predictions, bags and store do not belong together.
     """
-    run = read_run(run_dir)
+    run, target = read_run(run_dir), target_named(task)
     known = None if bags is None else _known_bags(run, bags)
     of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
     outcomes = {split: run.outcomes(split, task, threshold, of_bags) for split in run.splits}
     reported = run.splits[0]
-    pictures, extremes = _draw(run, store, outcomes, num_pictures, slide_picture)
+    pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture)
     everything = make_outcomes(run.predictions.labels, run.predictions.probabilities, task, threshold)
-    cases = case_table(run.predictions, everything, defer_below, known, pictures)
-    content, plots = _results(run, outcomes, reported, threshold, temperature, num_resamples)
+    cases = case_table(run.predictions, everything, target, defer_below, known, pictures)
+    content, plots = _results(run, target, outcomes, reported, threshold, temperature, num_resamples)
     page = render(
         "report.html.j2",
         plots,
         ("plots.js", "cases.js"),
         title=title or run_dir.resolve().name,
-        cases=cases | {"folder": PICTURES, "reported": reported, "task": task},
+        cases=cases | {"folder": PICTURES, "reported": reported},
         num_pictured=len(pictures),
         extremes=extremes,
         attention=_attention(run, reported, store),
-        subgroups=_subgroups(run, reported, outcomes, known, subgroup_columns, num_resamples),
-        grades=grade_rows(outcomes[reported], None if known is None else known.iloc[run.rows(reported)]),
+        subgroups=_subgroups(run, reported, target, outcomes, known, subgroup_columns, num_resamples),
+        grades=[]
+        if target.has_threshold
+        else grade_rows(outcomes[reported], None if known is None else known.iloc[run.rows(reported)]),
         defer_below=defer_below,
         grouped=groups is not None,
         **content,
@@ -116,6 +119,7 @@ def _known_bags(run: RunFolder, bags: pd.DataFrame) -> pd.DataFrame:
 
 def _results(
     run: RunFolder,
+    target: Target,
     outcomes: dict[str, Outcomes],
     reported: str,
     threshold: float,
@@ -127,11 +131,11 @@ def _results(
     names = run.predictions.class_names
     evaluated = {split: each for split, each in outcomes.items() if split != "train"} or outcomes
     validation = outcomes.get("val") if reported != "val" else None
-    reader = second_reader(main, validation, threshold)
+    reader = second_reader(main, validation, target, threshold)
     calibrations = {"as predicted": main}
     if temperature != 1:
         # The probabilities of the run are calibrated already: what they were before is what to compare with.
-        before = apply_temperature(main.probabilities, 1 / temperature, task=main.task)
+        before = target.at_temperature(main.probabilities, 1 / temperature)
         calibrations = {"temperature 1": replace(main, probabilities=before), f"temperature {temperature:.2f}": main}
     elif reader.calibrated is not None:
         calibrations[f"temperature {reader.temperature:.2f}"] = reader.calibrated
@@ -144,7 +148,7 @@ def _results(
         risk_coverage_plot(evaluated),
     ]
     training = training_plots(run.history) if run.history is not None else []
-    rows = metric_rows(outcomes, num_resamples)
+    rows = metric_rows(outcomes, target, num_resamples)
     main_intervals = {row.name: row.intervals[reported] for row in rows}
     content = {
         "run": run,
@@ -154,9 +158,10 @@ def _results(
         "outcomes": outcomes,
         "class_names": names,
         "threshold": threshold,
+        "target": target,
         "metrics": rows,
-        "headlines": [row for row in rows if row.name in HEADLINES[main.task]],
-        "sentence": in_words(main, reported, names, main_intervals),
+        "headlines": [row for row in rows if row.name in target.headline],
+        "sentence": in_words(main, target, reported, names, main_intervals),
         "reader": reader,
         "num_resamples": num_resamples,
         "training": training,
@@ -167,6 +172,7 @@ def _results(
 def _draw(
     run: RunFolder,
     store: BagStore | None,
+    target: Target,
     outcomes: dict[str, Outcomes],
     num_pictures: int,
     slide_picture: Callable[[str], SlidePicture | None] | None,
@@ -176,7 +182,7 @@ def _draw(
         return {}, None
     order: list[int] = []
     for split, each in outcomes.items():
-        order += run.rows(split)[np.argsort(-wrongness(each), kind="stable")].tolist()
+        order += run.rows(split)[np.argsort(-target.wrongness(each), kind="stable")].tolist()
     drawn = draw_cases(run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture)
     main = next(iter(outcomes.values()))
     found = run.rows(next(iter(outcomes)))[main.correct & (main.labels > 0)]
@@ -205,6 +211,7 @@ def _attention(run: RunFolder, reported: str, store: BagStore | None) -> dict[st
 def _subgroups(
     run: RunFolder,
     reported: str,
+    target: Target,
     outcomes: dict[str, Outcomes],
     known: pd.DataFrame | None,
     columns: Sequence[str] | None,
@@ -213,4 +220,8 @@ def _subgroups(
     """Return results by what is known of the bags."""
     if known is None:
         return []
-    return list(subgroup_tables(outcomes[reported], known.iloc[run.rows(reported)], columns, num_resamples))
+    return list(
+        subgroup_tables(
+            outcomes[reported], known.iloc[run.rows(reported)], target.subgroup_metrics, columns, num_resamples
+        )
+    )

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes, make_outcomes
+from milpath.metrics.evaluated_bags import Outcomes
 from milpath.records.prediction_table import Predictions, read_predictions
 from milpath.reports.method_table import FoldResult
+from milpath.targets.evaluation import make_outcomes
 
 SPLITS = ("test", "val", "train")
 

@@ -1,14 +1,14 @@
 """What validation would choose and what that attains on a split that had no say: thresholds, temperature, referral."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
-import numpy as np
-
-from milpath.metrics.calibration import apply_temperature, fit_temperature
+from milpath.metrics.calibration import fit_temperature
 from milpath.metrics.deferral import Deferral, deferral_table
 from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.operating_point import OperatingPoint, attained, threshold_for_sensitivity
+from milpath.targets import Target
 
 WISHED = (0.90, 0.95, 0.99)
 
@@ -46,17 +46,18 @@ class SecondReader:
 
 
 def second_reader(
-    outcomes: Outcomes, validation: Outcomes | None, threshold: float, wished: Sequence[float] = WISHED
+    outcomes: Outcomes, validation: Outcomes | None, target: Target, threshold: float, wished: Sequence[float] = WISHED
 ) -> SecondReader:
     """Choose on validation, measure elsewhere.
 
     Args:
         outcomes: Of the split that is reported.
         validation: Of the validation split; None where there is none, or where it is the one reported.
+        target: What was asked.
         threshold: Operating point of the run.
         wished: Sensitivities to choose thresholds for.
     """
-    binary = outcomes.task == "binary"
+    binary = target.has_threshold
     scores = outcomes.probabilities[:, 1]
     used = attained(outcomes.labels, scores, threshold, outcomes.groups) if binary else None
     if validation is None or validation.num_bags == 0:
@@ -67,12 +68,6 @@ def second_reader(
             chosen = threshold_for_sensitivity(validation.labels, validation.probabilities[:, 1], sensitivity)
             point = attained(outcomes.labels, scores, chosen, outcomes.groups)
             wishes.append(WishedSensitivity(sensitivity, point))
-    temperature = fit_temperature(validation.labels, validation.probabilities, outcomes.task)
-    calibrated = Outcomes(
-        labels=outcomes.labels,
-        probabilities=np.asarray(apply_temperature(outcomes.probabilities, temperature, outcomes.task)),
-        predicted=outcomes.predicted,
-        task=outcomes.task,
-        groups=outcomes.groups,
-    )
+    temperature = fit_temperature(validation.labels, partial(target.at_temperature, validation.probabilities))
+    calibrated = replace(outcomes, probabilities=target.at_temperature(outcomes.probabilities, temperature))
     return SecondReader(used, tuple(wishes), temperature, calibrated, tuple(deferral_table(outcomes)))

@@ -8,6 +8,7 @@ from typing import Any
 
 from milpath.metrics.intervals import Interval
 from milpath.records.atomic_files import write_text
+from milpath.records.markdown import escape, markdown_table
 from milpath.reports.method_table import MethodRow, MethodTable
 
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
@@ -47,10 +48,9 @@ def as_markdown(table: MethodTable) -> str:
         head.insert(2, "published")
         for words, row in zip(rows, table.rows, strict=True):
             words.insert(2, _number(row.published))
-    lines = [f"## {_markdown(table.title)}", ""] if table.title else []
-    lines += ["| " + " | ".join(map(_markdown, cells)) + " |" for cells in (head, *rows)]
-    lines.insert(len(lines) - len(rows), "|---" + "|---:" * (len(head) - 1) + "|")
-    return "\n".join([*lines, "", *(f"- {_markdown(note)}" for note in table.notes), ""])
+    lines = [f"## {escape(table.title)}", ""] if table.title else []
+    lines += markdown_table(head, rows, [False] + [True] * (len(head) - 1))
+    return "\n".join([*lines, "", *(f"- {escape(note)}" for note in table.notes), ""])
 
 
 def as_csv(table: MethodTable) -> str:
@@ -151,11 +151,6 @@ def _has_published(table: MethodTable) -> bool:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _markdown(text: str) -> str:
-    """Return text that stays within its cell."""
-    return " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;")
 
 
 def _latex(text: str) -> str:

@@ -21,7 +21,8 @@ from milpath.models.encoders.linear import LinearEncoder
 from milpath.models.network import MILNetwork
 from milpath.records.error_text import reason_of
 from milpath.records.plain_values import brief, require_plain
-from milpath.targets.task import num_outputs_for, require_class_names
+from milpath.targets import target_named
+from milpath.targets.target import require_class_names
 from milpath.training.checkpoint_files import AtomicCheckpointIO
 from milpath.training.classifier import AuxiliaryLoss, MILClassifier
 from milpath.training.memory_callback import KeptMemory
@@ -79,7 +80,7 @@ def build_network(config: DictConfig, datamodule: BagDataModule) -> MILNetwork:
     carries its own preprocessing, and the data module leaves features as they are. An encoder of tiles whose size no
     option says (a bag store) learns it from the data as well.
     """
-    arguments: dict[str, Any] = {"num_outputs": num_outputs_for(datamodule.num_classes, datamodule.task)}
+    arguments: dict[str, Any] = {"num_outputs": target_named(datamodule.task).num_outputs(datamodule.num_classes)}
     encoder = cast(dict[str, Any], OmegaConf.to_container(config.encoder, resolve=True))
     if encoder["name"] == "linear":
         encoder["num_features"] = encoder["num_features"] or datamodule.tile_shape[0]

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from milpath.records.atomic_files import write_json
 from milpath.records.prediction_table import Predictions
-from milpath.training.predict_splits import as_tensors
-from milpath.training.split_metrics import compute_metrics
+from milpath.targets.evaluation import compute_metrics
 
 Metrics = dict[str, dict[str, float | None]]
 
@@ -19,9 +18,9 @@ def write_results(run_dir: Path, predictions: Predictions, task: str, threshold:
         task: "binary", "nominal" or "ordinal".
         threshold: Operating point of a binary task.
     """
+    parts = {split: predictions.of_split(split) for split in dict.fromkeys(predictions.splits)}
     metrics: Metrics = {
-        split: compute_metrics(*as_tensors(predictions, split), task, threshold)
-        for split in dict.fromkeys(predictions.splits)
+        split: compute_metrics(part.probabilities, part.labels, task, threshold) for split, part in parts.items()
     }
     predictions.write_csv(run_dir / "predictions.csv")
     write_json(run_dir / "metrics.json", metrics)

@@ -11,14 +11,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from milpath.data.datamodule import BagDataModule
-from milpath.metrics.decision import Decision, choose_decision, decide
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, update_card
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
 from milpath.reports.summary import summary_table
 from milpath.runs.result_files import Metrics, write_results
-from milpath.targets.task import class_probabilities
+from milpath.targets import target_named
+from milpath.targets.decision import Decision, choose_decision, decide
 from milpath.training.classifier import MILClassifier
 from milpath.training.predict_splits import predict_splits
 
@@ -129,5 +129,5 @@ def _decide_on_validation(config: DictConfig, predictions: Predictions, task: st
 
 def at_temperature(logits: NDArray[np.float32], task: str, temperature: float) -> NDArray[np.float32]:
     """Return the probability of each class, `(bags, classes)`, of logits divided by a temperature."""
-    probabilities: NDArray[np.float32] = class_probabilities(torch.from_numpy(logits), task, temperature).numpy()
+    probabilities: NDArray[np.float32] = target_named(task).probabilities(torch.from_numpy(logits), temperature).numpy()
     return probabilities

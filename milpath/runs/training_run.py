@@ -45,10 +45,10 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.records.provenance import record_run
     from milpath.runs.build import build_classifier, build_datamodule
     from milpath.runs.earlier_run import IDENTITY_FILE
+    from milpath.runs.monitor import require_monitored
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
-    from milpath.search.monitor import require_monitored
 
     resume_path(config.resume_from, run_dir)  # before the data, which may take their time
     seed_everything(config.seed, workers=True, verbose=False)

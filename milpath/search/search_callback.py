@@ -24,8 +24,8 @@ from milpath.config.command import USER_ERRORS, one_line, refuse_distributed_swe
 from milpath.records.atomic_files import write_json, write_text
 from milpath.records.folder_lock import FolderLock
 from milpath.runs.build import build_datamodule
+from milpath.runs.monitor import require_validation
 from milpath.search import optuna_sweeper
-from milpath.search.monitor import require_validation
 from milpath.search.runnable_config import moved_command, run_command, runnable_config
 from milpath.search.search_plan import keep_plan, parse_words, plan_search
 from milpath.search.trials import FAILURE, TRIAL, Trial, read_trials, write_trials

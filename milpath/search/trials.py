@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from milpath.records.atomic_files import write_text
+from milpath.records.markdown import markdown_table
 
 TRIAL = "trial.json"
 FAILURE = "failure.txt"
@@ -144,10 +145,9 @@ def write_trials(search_dir: Path, trials: Sequence[Trial], monitor: str, mode: 
             else []
         ),
         "",
-        *("| " + " | ".join(_cell(cell) for cell in cells) + " |" for cells in (list(frame.columns), *shown)),
+        *markdown_table(list(frame.columns), shown, [True, True] + [False] * (len(frame.columns) - 2)),
         "",
     ]
-    lines.insert(len(lines) - 1 - len(rows), "|---:|---:" + "|---" * (len(frame.columns) - 2) + "|")
     text = "\n".join(lines)
     write_text(search_dir / "trials.md", text)
     return text
@@ -164,8 +164,3 @@ def _read_trial(folder: Path, monitor: str) -> Trial:
         stopped_after=stopped,
         failure=failure,
     )
-
-
-def _cell(cell: object) -> str:
-    """Return the text of a cell of Markdown."""
-    return "" if cell is None else str(cell).replace("|", "\\|")

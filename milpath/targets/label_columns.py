@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from milpath.records.label_table import quote_first
+from milpath.targets.registry import target_named, target_names
 
 TARGETS = ("label", "malignant", "isup")
-TASKS = ("binary", "nominal", "ordinal")
 NUM_ISUP_GRADES = 6
 
 
@@ -63,11 +63,13 @@ def task_of(task: str | None, class_names: Sequence[str]) -> str:
         ('binary', 'nominal')
     """
     suggested = "binary" if len(class_names) == 2 else "nominal"
-    if task is not None and task not in TASKS:
-        raise ValueError(f"data.task is {task!r}; it must be one of {', '.join(TASKS)}, or null")
-    if task is not None and (task == "binary") != (suggested == "binary"):
+    if task is None:
+        return suggested
+    if task not in target_names():
+        raise ValueError(f"data.task is {task!r}; it must be one of {', '.join(target_names())}, or null")
+    if target_named(task).has_threshold != (len(class_names) == 2):
         raise ValueError(f"data.task={task} does not fit {len(class_names)} classes ({', '.join(class_names)})")
-    return task or suggested
+    return task
 
 
 def _whole_numbers(bags: pd.DataFrame, column: str, num_classes: int | None, what: str) -> np.ndarray:

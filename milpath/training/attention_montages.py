@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
@@ -13,7 +12,8 @@ from milpath.data.datamodule import BagDataModule
 from milpath.drawing.montage import draw_montage
 from milpath.drawing.weight_bars import draw_weights
 from milpath.inference.predict_bags import BagPrediction, predict_bags
-from milpath.training.classifier import MILClassifier, attention_entropy
+from milpath.metrics.attention_quality import attention_entropy
+from milpath.training.classifier import MILClassifier
 
 TAG = "val/attention"
 CELL_SIZE = 64
@@ -91,8 +91,7 @@ def in_words(weights: np.ndarray) -> str:
         >>> in_words(np.array([0.25, 0.25, 0.25, 0.25])), in_words(np.array([1.0, 0.0]))
         ('entropy 1.00', 'entropy 0.00')
     """
-    attention = torch.from_numpy(np.asarray(weights, np.float32))[None]
-    return f"entropy {attention_entropy(attention, torch.ones_like(attention, dtype=torch.bool)).item():.2f}"
+    return f"entropy {attention_entropy(weights):.2f}"
 
 
 def _stack(pictures: Sequence[Image.Image]) -> Image.Image:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from milpath.models import CLAMSB, DSMIL, InstancePoolMIL, MILOutput
-from milpath.training.losses import bag_losses
+from milpath.targets import target_named
 
 
 def max_instance_loss(
@@ -32,7 +32,7 @@ def max_instance_loss(
         Li, Li, Eliceiri. Dual-stream multiple instance learning network. CVPR 2021, eq. 3 and the authors' loss.
     """
     logits = network.instance_logits(embeddings).masked_fill(~mask[..., None], -torch.inf).amax(1)
-    return weight * bag_losses(logits.float(), labels, task).mean()
+    return weight * target_named(task).losses(logits.float(), labels).mean()
 
 
 def clustering_loss(

@@ -12,13 +12,13 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from milpath.data.loading.bag import BagBatch
+from milpath.metrics.attention_quality import attention_entropy
 from milpath.models.checkpoint import Card, card_to_dict, describe_network
 from milpath.models.finite import describe_non_finite_weights, finite_bags, require_finite_answers
 from milpath.models.network import MILNetwork
 from milpath.models.output import MILOutput
 from milpath.models.weights_digest import require_sealed, sealed
-from milpath.targets.task import class_probabilities
-from milpath.training.losses import bag_losses
+from milpath.targets import target_named
 from milpath.training.split_metrics import SplitMetrics
 
 # What helps where training diverged; checkpoints are refused from then on, so the last one is good.
@@ -82,6 +82,7 @@ class MILClassifier(LightningModule):
         self.network = network
         self.class_names = tuple(class_names)
         self.task = task
+        self.target = target_named(task)
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.auxiliary_loss = auxiliary_loss
@@ -92,7 +93,7 @@ class MILClassifier(LightningModule):
             raise ValueError(f"class_weights must be finite and at least 0, got {weights.tolist()}")
         # Not persistent: the weights follow from the data of this run and do not belong to the network.
         self.register_buffer("class_weights", weights, persistent=False)
-        self.val_metrics = SplitMetrics(task, len(self.class_names))
+        self.val_metrics = SplitMetrics(task)
         self._epoch_sums: dict[str, list[Tensor]] = {}
         self._unchecked: tuple[int, list[str], Tensor] | None = None
         self._answered: list[tuple[list[str], Tensor]] = []
@@ -126,15 +127,18 @@ class MILClassifier(LightningModule):
     def validation_step(self, batch: BagBatch, batch_idx: int) -> None:
         output = self(batch.tiles, batch.network_mask)
         self._answered.append((batch.bag_ids, finite_bags(output)))
-        losses = bag_losses(output.logits.float(), batch.labels, self.task)
-        self.val_metrics.update(class_probabilities(output.logits.float(), self.task), batch.labels)
+        losses = self.target.losses(output.logits.float(), batch.labels)
+        self.val_metrics.update(self.target.probabilities(output.logits.float()), batch.labels)
         self._add("val/loss", losses.sum(), len(losses))
-        self._add("val/attention_entropy", attention_entropy(output.attention, batch.mask).sum(), len(losses))
+        attention = output.attention.float().cpu().numpy()
+        lengths = batch.mask.sum(1).tolist()
+        entropies = [attention_entropy(weights[:length]) for weights, length in zip(attention, lengths, strict=True)]
+        self._add("val/attention_entropy", losses.new_tensor(sum(entropies)), len(losses))
 
     def predict_step(self, batch: BagBatch, batch_idx: int) -> BagPredictions:
         output = self(batch.tiles, batch.network_mask)
         require_finite_answers(finite_bags(output).tolist(), batch.bag_ids, self.network)
-        probabilities = class_probabilities(output.logits.float(), self.task).cpu()
+        probabilities = self.target.probabilities(output.logits.float()).cpu()
         lengths = batch.mask.sum(1).tolist()
         attention = output.attention.float().cpu()
         return BagPredictions(
@@ -201,7 +205,7 @@ class MILClassifier(LightningModule):
             embeddings = network.encode(self._as_weights(batch.tiles), batch.network_mask)
             output = network.aggregate(embeddings, batch.network_mask)
             extra = self.auxiliary_loss(self.network, embeddings, batch.mask, output, batch.labels)
-        losses = bag_losses(output.logits.float(), batch.labels, self.task)
+        losses = self.target.losses(output.logits.float(), batch.labels)
         # An infinite logit on the right side has a loss of 0; times 0 it is NaN, which ends the run.
         poison = 0 * output.logits.detach().float().sum(1)
         weighted: Tensor = self.class_weights[batch.labels] * losses + extra + poison
@@ -257,18 +261,3 @@ class MILClassifier(LightningModule):
 def default_optimizer(parameters: Iterable[Parameter]) -> Optimizer:
     """Return Adam with the values of `optimizer=adam`, which are those of the article."""
     return Adam(parameters, lr=1e-4, weight_decay=5e-4)
-
-
-def attention_entropy(attention: Tensor, mask: Tensor) -> Tensor:
-    """Return the entropy of each bag's attention over the entropy of equal weights, `(bags,)` in [0, 1].
-
-    0 is all weight on one tile, 1 is equal weights; a bag of one tile counts as 0. Both ends, held over epochs, are the
-    collapse that a user should see early.
-
-    Example:
-        >>> mask = torch.ones(2, 4, dtype=torch.bool)
-        >>> attention_entropy(torch.tensor([[0.25, 0.25, 0.25, 0.25], [1.0, 0, 0, 0]]), mask)
-        tensor([1., 0.])
-    """
-    entropy: Tensor = torch.special.entr(attention.float()).sum(1)
-    return entropy / mask.sum(1).clamp(min=2).log()

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import cast
 
 import numpy as np
-import torch
 import torch.distributed as dist
 from lightning.pytorch import Trainer
 
@@ -82,9 +81,3 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
         class_names=list(datamodule.class_names),
         logits=np.stack([row[4] for row in ordered]),
     )
-
-
-def as_tensors(predictions: Predictions, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return probabilities `(bags, classes)` and labels `(bags,)` of one split."""
-    chosen = np.array([name == split for name in predictions.splits])
-    return torch.from_numpy(predictions.probabilities[chosen]), torch.from_numpy(predictions.labels[chosen])

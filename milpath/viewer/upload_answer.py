@@ -11,10 +11,11 @@ from PIL import Image
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.bag_pictures import BagPictures, slide_paths
 from milpath.inference.predict_bags import predict_bags
-from milpath.metrics.decision import Decision, decide
 from milpath.models import load_network
 from milpath.models.checkpoint import load_card
 from milpath.slides.tiling_options import TileOptions
+from milpath.targets import target_named
+from milpath.targets.decision import Decision, decide
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.viewer.tile_intake import write_tile_bag
 from milpath.viewer.top_tiles import draw_top_tiles
@@ -73,7 +74,7 @@ class Analyst:
         ValueError: If it is no checkpoint, or its network does not take its tiles.
     """
 
-    def __init__(self, checkpoint: str | Path, limits: Limits, device: str = "cpu") -> None:
+    def __init__(self, checkpoint: str | Path, limits: Limits, device: str | torch.device = "cpu") -> None:
         self.card = load_card(checkpoint)
         size = self.card.tiling.get("tile_size")
         if size is None:
@@ -120,7 +121,7 @@ class Analyst:
             probabilities=tuple(float(value) for value in bag.probabilities),
             predicted=self.card.class_names[calls.predicted[0]],
             task=self.card.task,
-            threshold=self.card.threshold if self.card.task == "binary" else None,
+            threshold=self.card.threshold if target_named(self.card.task).has_threshold else None,
             deferred=bool(calls.deferred[0]),
             defer_below=self.card.defer_below,
             num_tiles=len(bag.attention),
@@ -138,8 +139,3 @@ class Analyst:
         )
         if not summary.has_store:
             raise ValueError(next(iter(summary.failures.values())))
-
-
-def choose_device(name: str) -> str:
-    """Return the device that `auto` means here."""
-    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"

@@ -16,9 +16,9 @@ from benchmarks.timing import record, speedup, turns
 from benchmarks.training_loops import make_trainer
 from milpath.data.loading.bag_split import BagSplit
 from milpath.data.loading.batch_plan import EvaluationPlan, TrainingPlan
+from milpath.data.loading.batch_preparation import Preparation
 from milpath.data.loading.device_cache import DeviceCache
 from milpath.data.loading.loader import BagLoader
-from milpath.data.loading.network_input import Preparation
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.models import AttentionMIL

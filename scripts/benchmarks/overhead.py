@@ -15,9 +15,9 @@ from benchmarks.timing import turns
 from benchmarks.training_loops import make_trainer, train_step
 from milpath.data.loading.bag_split import BagSplit
 from milpath.data.loading.batch_plan import TrainingPlan
+from milpath.data.loading.batch_preparation import Preparation
 from milpath.data.loading.device_cache import DeviceCache
 from milpath.data.loading.loader import BagLoader
-from milpath.data.loading.network_input import Preparation
 from milpath.models import AttentionMIL
 from milpath.training import MILClassifier
 

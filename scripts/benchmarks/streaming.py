@@ -9,9 +9,9 @@ import numpy as np
 from benchmarks.timing import record
 from milpath.data.loading.bag_split import BagSplit
 from milpath.data.loading.batch_plan import TrainingPlan
+from milpath.data.loading.batch_preparation import Preparation
 from milpath.data.loading.device_cache import DeviceCache
 from milpath.data.loading.loader import BagLoader
-from milpath.data.loading.network_input import Preparation
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 

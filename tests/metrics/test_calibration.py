@@ -1,12 +1,15 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import expit, softmax
 from sklearn.calibration import calibration_curve
 
-from milpath.metrics.calibration import apply_temperature, fit_temperature, reliability_curve
-from milpath.metrics.evaluated_bags import make_outcomes
+from milpath.metrics.calibration import fit_temperature, reliability_curve
 from milpath.metrics.weighted_metrics import METRICS
+from milpath.targets import target_named
+from milpath.targets.evaluation import make_outcomes
 
 
 def _overconfident(task, temperature=3.0, num_bags=4000):
@@ -26,11 +29,12 @@ def _overconfident(task, temperature=3.0, num_bags=4000):
 @pytest.mark.parametrize("task", ["binary", "nominal"])
 def test_the_temperature_that_spoiled_the_logits_is_found_again_and_mends_calibration(task):
     labels, probabilities = _overconfident(task)
-    found = fit_temperature(labels[:2000], probabilities[:2000], task)
+    at_temperature = target_named(task).at_temperature
+    found = fit_temperature(labels[:2000], partial(at_temperature, probabilities[:2000]))
     assert found == pytest.approx(3.0, rel=0.1)
     test_labels, test_probabilities = labels[2000:], probabilities[2000:]
     before = make_outcomes(test_labels, test_probabilities, task)
-    after = make_outcomes(test_labels, apply_temperature(test_probabilities, found, task), task)
+    after = make_outcomes(test_labels, at_temperature(test_probabilities, found), task)
     assert float(METRICS["ece"](before)) > 0.12
     assert float(METRICS["ece"](after)) < 0.04
     assert (before.predicted == after.predicted).all()
@@ -45,31 +49,33 @@ def test_ordinal_temperature_divides_the_cumulative_logits():
         cumulative = np.concatenate([np.ones((50, 1)), expit(cumulative_logits), np.zeros((50, 1))], axis=1)
         return cumulative[:, :-1] - cumulative[:, 1:]
 
-    found = apply_temperature(classes(logits), 2.5, "ordinal")
+    found = target_named("ordinal").at_temperature(classes(logits), 2.5)
     assert found == pytest.approx(classes(logits / 2.5), abs=1e-7)
 
 
 @pytest.mark.parametrize(("task", "num_outputs"), [("binary", 1), ("nominal", 4), ("ordinal", 5)])
 def test_it_is_the_temperature_of_the_networks(task, num_outputs):
-    networks_task = pytest.importorskip("milpath.targets.task", reason="the networks are needed to compare with")
+    target = target_named(task)
     logits = torch.randn(40, num_outputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     if task == "ordinal":
         logits = logits.sort(dim=1, descending=True).values
-    plain = networks_task.class_probabilities(logits, task).numpy()
-    cooled = networks_task.class_probabilities(logits, task, temperature=1.7).numpy()
-    assert apply_temperature(plain, 1.7, task) == pytest.approx(cooled, abs=1e-7)
+    plain = target.probabilities(logits).numpy()
+    cooled = target.probabilities(logits, temperature=1.7).numpy()
+    assert target.at_temperature(plain, 1.7) == pytest.approx(cooled, abs=1e-7)
 
 
 def test_probabilities_of_zero_and_one_stay_finite():
     for task, row in (("binary", [0.0, 1.0]), ("nominal", [0.0, 0.0, 1.0]), ("ordinal", [0.0, 1.0, 0.0])):
-        cooled = apply_temperature(np.array([row]), 2.0, task)
+        cooled = target_named(task).at_temperature(np.array([row]), 2.0)
         assert np.isfinite(cooled).all()
         assert cooled.sum() == pytest.approx(1)
 
 
 def test_a_perfect_validation_split_does_not_send_the_temperature_to_zero():
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8]])
-    assert fit_temperature(np.array([0, 1]), probabilities, "binary") == pytest.approx(0.1, rel=1e-3)
+    assert fit_temperature(
+        np.array([0, 1]), partial(target_named("binary").at_temperature, probabilities)
+    ) == pytest.approx(0.1, rel=1e-3)
 
 
 def test_reliability_curve_equals_scikit_learn():
@@ -83,6 +89,6 @@ def test_reliability_curve_equals_scikit_learn():
 
 def test_an_empty_split_or_a_cold_temperature_is_refused():
     with pytest.raises(ValueError, match="validation split"):
-        fit_temperature(np.array([], int), np.zeros((0, 2)), "binary")
+        fit_temperature(np.array([], int), partial(target_named("binary").at_temperature, np.zeros((0, 2))))
     with pytest.raises(ValueError, match="positive"):
-        apply_temperature(np.array([[0.5, 0.5]]), 0.0, "binary")
+        target_named("binary").at_temperature(np.array([[0.5, 0.5]]), 0.0)

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from milpath.metrics.comparison import corrected_resampled_t_test, delong_test, paired_bootstrap_test
-from milpath.metrics.evaluated_bags import make_outcomes
+from milpath.targets.evaluation import make_outcomes
 
 
 def test_corrected_t_test_follows_the_equation_of_the_paper():

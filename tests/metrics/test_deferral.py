@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from milpath.metrics.deferral import defer_threshold, deferral_table, risk_coverage
-from milpath.metrics.evaluated_bags import make_outcomes
+from milpath.targets.evaluation import make_outcomes
 
 
 def test_risk_coverage_follows_its_definition(nominal):

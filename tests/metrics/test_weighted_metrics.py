@@ -2,21 +2,47 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sk
+from torchmetrics import classification as tm
 
-from milpath.metrics.evaluated_bags import Outcomes, make_outcomes
+from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.weighted_metrics import METRICS, expected_calibration_error, metric_function
-from milpath.training.split_metrics import compute_metrics
+from milpath.targets import target_named
+from milpath.targets.evaluation import make_outcomes
 
 TASKS = [(2, "binary"), (4, "nominal"), (6, "ordinal")]
 
 
+def _torchmetrics(num_classes: int) -> dict[str, torch.nn.Module]:
+    """The same metrics by an independent library."""
+    if num_classes == 2:
+        return {
+            "auroc": tm.BinaryAUROC(), "average_precision": tm.BinaryAveragePrecision(),
+            "ece": tm.BinaryCalibrationError(15, norm="l1"), "accuracy": tm.BinaryAccuracy(),
+            "balanced_accuracy": tm.MulticlassAccuracy(2, average="macro"), "sensitivity": tm.BinaryRecall(),
+            "specificity": tm.BinarySpecificity(), "f1": tm.BinaryF1Score(),
+        }  # fmt: skip
+    macro = {"num_classes": num_classes, "average": "macro"}
+    return {
+        "auroc": tm.MulticlassAUROC(**macro), "average_precision": tm.MulticlassAveragePrecision(**macro),
+        "ece": tm.MulticlassCalibrationError(num_classes, 15, norm="l1"),
+        "accuracy": tm.MulticlassAccuracy(num_classes, average="micro"),
+        "balanced_accuracy": tm.MulticlassAccuracy(**macro), "sensitivity": tm.MulticlassRecall(**macro),
+        "specificity": tm.MulticlassSpecificity(**macro), "f1": tm.MulticlassF1Score(**macro),
+        "quadratic_kappa": tm.MulticlassCohenKappa(num_classes, weights="quadratic"),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(("num_classes", "task"), TASKS)
-def test_every_metric_equals_the_one_of_training(num_classes, task, draw_outcomes):
+def test_every_metric_equals_the_one_of_torchmetrics(num_classes, task, draw_outcomes):
     outcomes = draw_outcomes(500, num_classes, task, seed=3)
-    expected = compute_metrics(torch.from_numpy(outcomes.probabilities), torch.from_numpy(outcomes.labels), task)
-    # Bins of the calibration error are cut in float32 there and in float64 here; the bags between differ by rounding.
-    found = {name: float(METRICS[name](outcomes)) for name in expected}
-    assert found == pytest.approx(expected, abs=2e-6)
+    labels, called = torch.from_numpy(outcomes.labels), torch.from_numpy(outcomes.predicted)
+    probabilities = torch.from_numpy(outcomes.probabilities).float()
+    scores = probabilities[:, 1] if num_classes == 2 else probabilities
+    found = target_named(task).metrics(outcomes)
+    for name, metric in _torchmetrics(num_classes).items():
+        expected = float(metric(scores if name in ("auroc", "average_precision", "ece") else called, labels))
+        # Bins of the calibration error are cut in float32 there and in float64 here.
+        assert found[name] == pytest.approx(expected, abs=2e-6), name
 
 
 def test_metrics_equal_scikit_learn(nominal, ordinal, binary):
@@ -41,7 +67,7 @@ def test_weights_count_bags_as_often_as_repeating_them_does(num_classes, task, d
         repeated = []
         for row in weights:
             often = [np.repeat(array, row, axis=0) for array in (outcomes.labels, outcomes.probabilities)]
-            repeated.append(metric(Outcomes(*often, np.repeat(outcomes.predicted, row), task)))
+            repeated.append(metric(Outcomes(*often, np.repeat(outcomes.predicted, row), outcomes.positive_class)))
         assert metric(outcomes, weights.astype(float)) == pytest.approx(np.array(repeated), nan_ok=True), name
 
 

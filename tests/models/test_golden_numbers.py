@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from milpath.models import AttentionMIL
-from milpath.targets.task import class_probabilities
-from milpath.training.losses import bag_losses
+from milpath.targets import target_named
 
 ORDER = {
     "attention": ["attention.0", "attention.2"],
@@ -69,7 +68,7 @@ def test_the_reference_networks_have_the_published_number_of_parameters(case):
 def test_probability_logit_scores_and_attention_equal_the_reference(case, digits):
     network, model = case
     output = network(digits)
-    probability = class_probabilities(output.logits, "binary")[0, 1].item()
+    probability = target_named("binary").probabilities(output.logits)[0, 1].item()
     assert probability == pytest.approx(model["label_1"]["y_prob"], abs=1e-6)
     assert output.logits.item() == pytest.approx(model["logit"], abs=1e-6)
     scores = network.attention_pooling(network.encode(digits))[0]
@@ -82,7 +81,7 @@ def test_loss_and_gradient_of_every_parameter_equal_the_reference(case, digits, 
     network, model = case
     expected = model[f"label_{label}"]
     network.zero_grad()
-    loss = bag_losses(network(digits).logits, torch.tensor([label]), "binary").sum()
+    loss = target_named("binary").losses(network(digits).logits, torch.tensor([label])).sum()
     loss.backward()
     assert loss.item() == pytest.approx(expected["nll"], abs=1e-6)
     gradients = {name: parameter.grad.norm().item() for name, parameter in network.named_parameters()}

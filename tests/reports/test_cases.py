@@ -2,10 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from milpath.metrics.evaluated_bags import make_outcomes
 from milpath.records.prediction_table import Predictions
-from milpath.reports.cases import case_table, wrongness
+from milpath.reports.cases import case_table
 from milpath.reports.pictures import CasePictures
+from milpath.targets import target_named
+from milpath.targets.evaluation import make_outcomes
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def test_columns_hold_what_a_reader_asks_of_a_case(predictions):
     bags = pd.DataFrame(
         {"bag_id": ["b", "a"], "start": [0, 1], "num_tiles": [1, 3], "provider": ["k", None], "age": [7, 8]}
     )
-    table = case_table(predictions, outcomes, 0.8, bags, {"a": CasePictures("m.jpg", None)})
+    table = case_table(predictions, outcomes, target_named("binary"), 0.8, bags, {"a": CasePictures("m.jpg", None)})
     assert table["wrongness"] == [0.7, 0.1]
     assert table["deferred"] == [1, 0]
     assert table["predicted"] == [0, 0]
@@ -38,6 +39,8 @@ def test_columns_hold_what_a_reader_asks_of_a_case(predictions):
 
 def test_a_grade_far_from_the_truth_is_more_wrong_than_one_beside_it():
     probabilities = np.array([[0.0, 0.0, 0.1, 0.9], [0.9, 0.1, 0.0, 0.0]])
-    far, near = wrongness(make_outcomes([0, 1], probabilities, "ordinal"))
+    far, near = target_named("ordinal").wrongness(make_outcomes([0, 1], probabilities, "ordinal"))
     assert (far, near) == (pytest.approx(2.9), pytest.approx(0.9))
-    assert wrongness(make_outcomes([0, 1], probabilities, "nominal")) == pytest.approx([1.0, 0.9])
+    assert target_named("nominal").wrongness(make_outcomes([0, 1], probabilities, "nominal")) == pytest.approx(
+        [1.0, 0.9]
+    )

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from milpath.metrics.evaluated_bags import make_outcomes
 from milpath.metrics.weighted_metrics import METRICS
 from milpath.reports.figures import confusion_plot, histogram_plot, precision_recall_plot, roc_plot
 from milpath.reports.plot_style import DASHES, MAX_POINTS
+from milpath.targets.evaluation import make_outcomes
 
 NAMES = ["benign", "malignant"]
 

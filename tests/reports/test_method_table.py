@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from milpath.metrics.evaluated_bags import make_outcomes
 from milpath.metrics.weighted_metrics import METRICS
 from milpath.reports.method_table import FoldResult, compare_methods
+from milpath.targets.evaluation import make_outcomes
 
 
 def fold_results(method, gain, folds=5, repeats=2, num_bags=100, groups=None, seed=0):

@@ -4,10 +4,10 @@ import re
 import numpy as np
 import pytest
 
-from milpath.metrics.evaluated_bags import make_outcomes
 from milpath.metrics.weighted_metrics import METRICS
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
+from milpath.targets.evaluation import make_outcomes
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from milpath.metrics.evaluated_bags import make_outcomes
 from milpath.reports.method_table import FoldResult, compare_methods
 from milpath.reports.tables import as_latex, as_markdown, write_table
+from milpath.targets.evaluation import make_outcomes
 
 
 @pytest.fixture

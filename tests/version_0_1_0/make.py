@@ -191,10 +191,10 @@ def stop_tiling() -> None:
 
 def stop_prediction(words: list[str]) -> None:
     """Predict, and stop after three bags as a machine that is switched off does."""
+    from milpath.configuration import PredictConfig
     from omegaconf import OmegaConf
 
     from milpath import predict
-    from milpath.configuration import PredictConfig
 
     def three(*arguments, **named):
         for number, bag in enumerate(original(*arguments, **named)):

@@ -9,8 +9,8 @@ import torch
 from milpath.data.loading.bag import BagBatch
 from milpath.data.loading.bag_split import BagSplit
 from milpath.data.loading.batch_plan import EvaluationPlan, PlannedBatch, TrainingPlan
+from milpath.data.loading.batch_preparation import Preparation
 from milpath.data.loading.device_cache import DeviceCache
-from milpath.data.loading.network_input import Preparation
 from milpath.data.loading.threads import map_in_threads
 
 

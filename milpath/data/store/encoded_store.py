@@ -13,7 +13,9 @@ from filelock import FileLock
 from milpath.data.sources.feature_check import require_finite_bags
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.models.devices import choose_device
 from milpath.models.encoders import TileEncoder
+from milpath.models.network_input import to_network_input
 
 _log = logging.getLogger(__name__)
 # Tiles that are on the device at a time.
@@ -64,7 +66,7 @@ def hash_of_weights(encoder: torch.nn.Module) -> str:
 
 def _encode(store: BagStore, encoder: TileEncoder, path: Path, description: dict[str, str]) -> None:
     """Write the features of all tiles, bag by bag."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device()
     home = next(encoder.parameters()).device
     started = time.perf_counter()
     encoder.to(device)
@@ -90,5 +92,5 @@ def _features(encoder: TileEncoder, tiles: np.ndarray, device: torch.device) -> 
     with torch.inference_mode():
         for start in range(0, len(tiles), _TILES_AT_A_TIME):
             part = torch.from_numpy(np.array(tiles[start : start + _TILES_AT_A_TIME])).to(device)
-            parts.append(encoder(part.permute(0, 3, 1, 2).float().div_(255)[None])[0].float().cpu().numpy())
+            parts.append(encoder(to_network_input(part)[None])[0].float().cpu().numpy())
     return np.concatenate(parts)

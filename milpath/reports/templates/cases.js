@@ -11,7 +11,7 @@
   const details = Object.entries(data.details);
   const all = data.id.map((_, row) => row);
   const haystack = all.map((row) => [data.id[row], ...details.map(([, values]) => values[row])].join("\n").toLowerCase());
-  const score = all.map((row) => data.probabilities[row][data.task === "binary" ? 1 : data.predicted[row]]);
+  const score = all.map((row) => data.probabilities[row][data.positiveClass ?? data.predicted[row]]);
   const columns = { id: data.id, split: data.split, label: data.label, predicted: data.predicted, score, wrongness: data.wrongness };
   const state = { key: "wrongness", down: true, page: 0, rows: all, open: -1, opener: null };
 

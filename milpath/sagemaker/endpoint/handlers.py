@@ -7,14 +7,16 @@ import numpy as np
 import torch
 
 from milpath.models.checkpoint import Card, load_card, load_network
+from milpath.models.devices import choose_device
 from milpath.models.finite import finite_bags
+from milpath.models.network_input import to_network_input
 from milpath.sagemaker.endpoint.bad_request import BadRequestError
 from milpath.sagemaker.endpoint.input_spec import Form
 from milpath.sagemaker.endpoint.request_body import BodyReader
 from milpath.sagemaker.endpoint.request_limits import Limits
 from milpath.sagemaker.endpoint.response import Answer, choose_writer, write_answers
 from milpath.sagemaker.endpoint.tile_bag import TileBag
-from milpath.targets.task import class_probabilities
+from milpath.targets import target_named
 
 NETWORK_FILE = "network.pt"
 _TILES_AT_A_TIME = 64
@@ -34,7 +36,7 @@ class Endpoint:
 
     def __init__(self, path: str | Path, limits: Limits | None = None) -> None:
         self.card: Card = load_card(path)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = choose_device()
         self.network = load_network(path).to(self.device)
         # However many tiles a bag has, memory holds the activations of a few.
         self.network.tile_encoder.tile_micro_batch = _TILES_AT_A_TIME
@@ -56,12 +58,9 @@ class Endpoint:
 
     def _predict(self, bag: TileBag) -> Answer:
         """Return what the network says of one bag."""
-        tiles = torch.from_numpy(np.array(bag.tiles)).to(self.device)
-        if tiles.ndim == 4:
-            tiles = tiles.permute(0, 3, 1, 2)
-        scale = 255.0 if tiles.dtype == torch.uint8 and tiles.ndim == 4 else 1.0
+        tiles = to_network_input(torch.from_numpy(np.array(bag.tiles)).to(self.device))
         try:
-            output = self.network(tiles.float().div(scale)[None])
+            output = self.network(tiles[None])
         except ValueError as error:
             # The encoder looks at the shape itself where the card does not tell it.
             raise BadRequestError(str(error)) from None
@@ -70,7 +69,7 @@ class Endpoint:
             raise BadRequestError(
                 "the network has no finite answer to this bag; its numbers are far from what it knows"
             )
-        probabilities = class_probabilities(output.logits.float(), self.card.task, self.card.temperature)
+        probabilities = target_named(self.card.task).probabilities(output.logits.float(), self.card.temperature)
         return Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag)
 
 

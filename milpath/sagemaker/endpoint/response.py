@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.decision import Calls, Decision, decide
 from milpath.models.checkpoint import Card
 from milpath.sagemaker.endpoint.bad_request import BadRequestError
 from milpath.sagemaker.endpoint.tile_bag import TileBag
+from milpath.targets import target_named
+from milpath.targets.decision import Calls, Decision, decide
 
 JSON, NPZ = "application/json", "application/x-npz"
 
@@ -81,7 +82,7 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
         "probabilities": {
             name: _plain(value) for name, value in zip(card.class_names, answer.probabilities, strict=True)
         },
-        "threshold": card.threshold if card.task == "binary" else None,
+        "threshold": card.threshold if target_named(card.task).has_threshold else None,
         "deferred": bool(calls.deferred[0]),
         "attention": [_plain(weight) for weight in answer.attention],
     }

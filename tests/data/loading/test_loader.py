@@ -7,9 +7,9 @@ import torch
 from milpath.data.loading.augmentation import TileAugmentation
 from milpath.data.loading.bag_split import BagSplit
 from milpath.data.loading.batch_plan import EvaluationPlan, TrainingPlan
+from milpath.data.loading.batch_preparation import Preparation
 from milpath.data.loading.device_cache import DeviceCache
 from milpath.data.loading.loader import BagLoader
-from milpath.data.loading.network_input import Preparation
 from milpath.data.store.bag_store import BagStore
 
 

@@ -10,7 +10,7 @@ from milpath.sagemaker import inference
 from milpath.sagemaker.endpoint import handlers as serve
 from milpath.sagemaker.endpoint.bad_request import BadRequestError
 from milpath.sagemaker.endpoint.handlers import Endpoint
-from milpath.targets.task import class_probabilities
+from milpath.targets import target_named
 from tests.sagemaker.request_bodies import npy, png, zipped
 
 NPY = "application/x-npy"
@@ -21,7 +21,7 @@ def expected(network, tiles):
     """What the network says of the bag, computed without the endpoint: the card's temperature is 2."""
     with torch.no_grad():
         output = network(torch.from_numpy(tiles).permute(0, 3, 1, 2)[None] / 255)
-    return class_probabilities(output.logits, "binary", 2.0)[0].numpy(), output.attention[0].numpy()
+    return target_named("binary").probabilities(output.logits, 2.0)[0].numpy(), output.attention[0].numpy()
 
 
 def test_the_answer_is_what_the_network_says(endpoint, tiles, expected):

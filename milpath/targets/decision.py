@@ -3,17 +3,27 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import predicted_classes
-
-if TYPE_CHECKING:
-    from milpath.models.checkpoint import Card
+from milpath.targets.registry import target_named
 
 Array = NDArray[np.float64]
+
+
+class CardOfDecision(Protocol):
+    """The part of a checkpoint's card that a decision is made from."""
+
+    @property
+    def threshold(self) -> float:
+        """As in `Decision`."""
+
+    @property
+    def defer_below(self) -> float:
+        """As in `Decision`."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ class Decision:
             raise ValueError(f"temperature of a decision must be positive and finite, got {self.temperature}")
 
     @classmethod
-    def of_card(cls, card: "Card") -> Self:
+    def of_card(cls, card: CardOfDecision) -> Self:
         """Return the decision of a checkpoint for probabilities that have its temperature already."""
         return cls(card.threshold, 1.0, card.defer_below)
 
@@ -86,17 +96,18 @@ def choose_decision(
         ValueError: If a sensitivity is wished of a task with more than two classes, validation cannot give it, or a
             probability is not finite.
     """
-    # Not at the top: an endpoint calls `decide` and has neither scipy nor the statistics.
-    from milpath.metrics.calibration import apply_temperature, fit_temperature
+    # Not at the top: an endpoint calls `decide` and has no scipy.
+    from milpath.metrics.calibration import fit_temperature
     from milpath.metrics.deferral import defer_threshold
     from milpath.metrics.operating_point import threshold_for_sensitivity
 
-    if sensitivity is not None and task != "binary":
+    target = target_named(task)
+    if sensitivity is not None and not target.has_threshold:
         raise ValueError(f"a sensitivity can be wished of a binary task, not of a {task} one; leave it out")
     _require_finite(probabilities)
     labels = np.asarray(labels, dtype=np.int64)
-    scaled = at_temperature or (lambda temperature: apply_temperature(probabilities, temperature, task))
-    temperature = fit_temperature(labels, probabilities, task, at_temperature) if calibrate else 1.0
+    scaled = at_temperature or partial(target.at_temperature, probabilities)
+    temperature = fit_temperature(labels, scaled) if calibrate else 1.0
     calibrated = scaled(temperature)
     threshold = 0.5 if sensitivity is None else threshold_for_sensitivity(labels, calibrated[:, 1], sensitivity)
     return Decision(threshold, temperature, defer_threshold(calibrated.max(axis=1), defer_share))
@@ -114,13 +125,12 @@ def decide(probabilities: Array, task: str, decision: Decision) -> Calls:
         ([0, 1], [False, True])
     """
     _require_finite(probabilities)
+    target = target_named(task)
     if decision.temperature != 1.0:
-        from milpath.metrics.calibration import apply_temperature
-
-        probabilities = apply_temperature(probabilities, decision.temperature, task)
+        probabilities = target.at_temperature(probabilities, decision.temperature)
     return Calls(
         probabilities=probabilities,
-        predicted=predicted_classes(probabilities, task, decision.threshold),
+        predicted=target.predicted_classes(probabilities, decision.threshold),
         deferred=probabilities.max(axis=1) < decision.defer_below,
     )
 

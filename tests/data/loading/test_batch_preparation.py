@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from milpath.data.loading.augmentation import TileAugmentation
-from milpath.data.loading.network_input import Preparation
+from milpath.data.loading.batch_preparation import Preparation
 from milpath.data.loading.standardization import FeatureStatistics
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from milpath.metrics.calibration import apply_temperature
-from milpath.metrics.decision import Decision, choose_decision, decide
+from milpath.targets import target_named
+from milpath.targets.decision import Decision, choose_decision, decide
 
 
 def test_temperature_threshold_and_deferral_are_chosen_in_this_order(binary):
@@ -10,7 +10,9 @@ def test_temperature_threshold_and_deferral_are_chosen_in_this_order(binary):
     calls = decide(binary.probabilities, "binary", decision)
     assert calls.predicted[binary.labels == 1].mean() >= 0.95
     assert calls.deferred.mean() == pytest.approx(0.1, abs=0.02)
-    assert calls.probabilities == pytest.approx(apply_temperature(binary.probabilities, decision.temperature, "binary"))
+    assert calls.probabilities == pytest.approx(
+        target_named("binary").at_temperature(binary.probabilities, decision.temperature)
+    )
 
 
 def test_without_wishes_nothing_is_changed(nominal):

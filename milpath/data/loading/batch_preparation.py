@@ -5,6 +5,7 @@ from torch import Tensor
 
 from milpath.data.loading.augmentation import TileAugmentation
 from milpath.data.loading.standardization import FeatureStatistics
+from milpath.models.network_input import to_network_input
 
 
 class Preparation:
@@ -41,9 +42,9 @@ class Preparation:
                 if padded:
                     features = features * mask[..., None]
             return features
-        tiles = tiles.permute(0, 1, 4, 2, 3)
         if self.augmentation is None or self.augmentation.kind == "none":
-            return tiles.float().div_(255)
+            return to_network_input(tiles)
+        tiles = tiles.permute(0, 1, 4, 2, 3)
         generator = torch.Generator(tiles.device).manual_seed(seed)
         tiles = self.augmentation.turn(tiles, generator).float().div_(255)
         tiles = self.augmentation.recolour(tiles, generator)

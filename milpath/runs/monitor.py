@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
+import numpy as np
 
 from milpath.data.datamodule import BagDataModule
-from milpath.training.split_metrics import compute_metrics, metric_names
+from milpath.targets import target_named
+from milpath.targets.evaluation import compute_metrics
 
 # Logged of the validation split beside the metrics.
 _MEANS = ("loss", "attention_entropy")
@@ -23,7 +24,7 @@ def require_validation(monitor: str, datamodule: BagDataModule) -> None:
         ValueError: If the metric is another one, or no bag validates.
     """
     split, _, name = monitor.partition("/")
-    names = metric_names(datamodule.task, datamodule.num_classes)
+    names = target_named(datamodule.task).metric_names
     if split != "val" or name not in names:
         known = ", ".join(f"val/{name}" for name in names)
         raise ValueError(f"monitor={monitor} cannot choose between trainings; give one of {known}")
@@ -62,9 +63,9 @@ def require_monitored(callbacks: Mapping[str, Any], datamodule: BagDataModule) -
 
 def _defined_metrics(datamodule: BagDataModule) -> list[str]:
     """Return the metrics that have a value on the labels of the validation split."""
-    counts = torch.tensor(datamodule.class_counts("val"))
-    labels = torch.arange(len(counts)).repeat_interleave(counts)
-    probabilities = torch.full((len(labels), len(counts)), 1 / len(counts))
+    counts = datamodule.class_counts("val")
+    labels = np.repeat(np.arange(len(counts)), counts)
+    probabilities = np.full((len(labels), len(counts)), 1 / len(counts))
     return [
         name for name, value in compute_metrics(probabilities, labels, datamodule.task).items() if value is not None
     ]

@@ -1,0 +1,68 @@
+"""Several classes without an order: subtypes."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from milpath.metrics.calibration import softmax_at_temperature
+from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.intervals import Interval
+from milpath.targets.target import Array, Target, share_in_words
+
+# What every target of more than two classes reports: means over the classes.
+CLASS_METRICS = (
+    "auroc", "average_precision", "brier", "ece",
+    "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "quadratic_kappa",
+)  # fmt: skip
+
+
+class Nominal(Target):
+    """One logit per class; probabilities are their softmax, and the most probable class is called.
+
+    Loss of a bag: `-log softmax(z)_y`.
+
+    Example:
+        >>> Nominal().predicted_classes(np.array([[0.4, 0.3, 0.3]])).tolist()
+        [0]
+    """
+
+    name = "nominal"
+    metric_names = CLASS_METRICS
+    headline = ("accuracy", "balanced_accuracy", "auroc", "quadratic_kappa")
+    subgroup_metrics = ("accuracy", "balanced_accuracy", "auroc")
+
+    def num_outputs(self, num_classes: int) -> int:
+        return require_classes(num_classes)
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, reduction="none")
+
+    def probabilities(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
+        return (logits / temperature).softmax(1)
+
+    def at_temperature(self, probabilities: Array, temperature: float) -> Array:
+        return softmax_at_temperature(probabilities, temperature)
+
+    def predicted_classes(self, probabilities: Array, threshold: float = 0.5) -> NDArray[np.int64]:
+        return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
+
+    def sentence(
+        self, outcomes: Outcomes, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
+    ) -> str:
+        return f"{correct_in_words(outcomes, where, intervals)}."
+
+
+def require_classes(num_classes: int) -> int:
+    """Return the number of classes if it is at least two."""
+    if num_classes < 2:
+        raise ValueError(f"a task needs at least 2 classes, not {num_classes}")
+    return num_classes
+
+
+def correct_in_words(outcomes: Outcomes, where: str, intervals: Mapping[str, Interval]) -> str:
+    """Return how many bags are called what they are."""
+    right = int(outcomes.correct.sum())
+    return f"{where}, {right:,} are called what they are{share_in_words(intervals['accuracy'])}"
