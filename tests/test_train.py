@@ -146,7 +146,7 @@ BAD_WORDS = {
     "a key that the data have not": (["+data.foo=3"], "SyntheticBags does not take its arguments"),
     "a rate that is no number": (["optimizer.lr=abc"], "optimizer.lr=abc"),
     "a negative rate": (["optimizer.lr=-1"], "Invalid learning rate: -1): optimizer.lr=-1"),
-    "a sweep over processes": (["-m", "trainer.devices=2", "seed=0,1"], "each process would start the sweep anew"),
+    "a sweep over processes": (["-m", "trainer.devices=2", "seed=0,1"], "each process would relaunch the sweep"),
     "unknown class weights": (["class_weights=heavy"], "none, balanced"),
 }
 

@@ -173,7 +173,7 @@ def test_a_folder_of_an_evaluation_is_not_trained_into_and_one_of_a_training_not
     words = ["checkpoint=runs/cv/checkpoints/best.ckpt", "trainer.accelerator=cpu", "report=false"]
     before = files_of(workplace / "runs/cv")
     status, error = run_here("milpath.evaluate", *words, "run_name=cv", "overwrite=true", cwd=workplace)
-    assert (status, "holds a training, which an evaluation never overwrites" in error) == (1, True)
+    assert (status, "holds a training run, which an evaluation never overwrites" in error) == (1, True)
     assert files_of(workplace / "runs/cv") == before
     assert run_here("milpath.evaluate", *words, "run_name=tested", cwd=workplace)[0] == 0
     status, error = run_here(TRAIN, *SHORT, "run_name=tested", "resume_from=auto", cwd=workplace)

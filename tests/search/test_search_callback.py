@@ -123,7 +123,7 @@ REFUSED = {
     "a metric of the test split": (["monitor=test/auroc", "run_name=new"], "give one of val/auroc"),
     "a metric nobody computes": (["monitor=val/loss", "run_name=new"], "give one of val/auroc"),
     "no validation split": (["data.val_fraction=0", "run_name=new"], "give data.val_fraction"),
-    "several processes": (["trainer.devices=2", "run_name=new"], "each process would start the sweep anew"),
+    "several processes": (["trainer.devices=2", "run_name=new"], "each process would relaunch the sweep"),
     "nothing to search": (["optimizer.lr=1e-3", "run_name=new"], "no parameter with more than one value"),
     "data that are not there": (["data=musk1", "data.path=nowhere", "run_name=new"], "nowhere"),
 }
