@@ -142,7 +142,7 @@ def test_a_checkpoint_of_version_0_1_0_that_was_moved_is_compared_with_its_card(
     status, error = run_here(TRAIN, *words, cwd=workplace)
     assert status == 0
     assert (
-        "moved.ckpt does not say which tiles and labels it was trained with"
+        "moved.ckpt has no record of its tiles and labels; they are not compared"
         in (workplace / "runs/new/train.log").read_text()
     )
 
@@ -156,7 +156,7 @@ def test_without_resume_a_folder_that_holds_anything_of_a_run_is_left_alone(work
     before = files_of(run_dir)
     status, error = run_here(TRAIN, *SHORT, cwd=workplace)
     assert status == 1
-    assert "holds a run already; give another run_name, or resume_from=auto to go on" in error
+    assert "already holds a run; give another run_name, or resume_from=auto to continue it" in error
     assert files_of(run_dir) == before
 
 
