@@ -251,7 +251,7 @@ def test_a_finished_trial_of_a_search_is_no_result_of_other_data(workplace, run_
     write_labels(workplace / "in/labels.csv", [1, 1, 0, 0] + [0, 1] * 10)
     status, error = run_here(TRAIN, *words, cwd=workplace)
     assert status == 1
-    assert "none of the 2 trials gave a result" in error
+    assert "none of the 2 trials succeeded" in error
     assert "the labels (S000 0, now 1)" in error
     assert {path: path.read_bytes() for path in before} == before
 
