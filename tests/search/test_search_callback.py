@@ -197,7 +197,7 @@ def test_a_search_without_one_good_trial_ends_with_one_line(tmp_path, run_here):
     words = ["optimizer.lr=1e30", "hydra.sweeper.n_trials=1"]
     status, error = run_here("milpath.train", *OPTUNA, *words, cwd=tmp_path)
     assert status == 1
-    assert "none of the 1 trials gave a result; the first: FloatingPointError" in error
+    assert "none of the 1 trials succeeded; first: FloatingPointError" in error
     assert "Traceback" not in error
     assert not (tmp_path / "runs/attention_optuna/best.yaml").exists()
 
