@@ -1,4 +1,4 @@
-"""The article's loop with nothing but the account played: launch, train, deploy, score, delete."""
+"""The full SageMaker loop with only the account mocked: launch, train, deploy, score, delete."""
 
 import contextlib
 import json
@@ -21,13 +21,13 @@ REGION = "us-east-1"
 
 
 def loop(folder, slides, toolkit, monkeypatch):
-    """Return the metrics of the test split by way of the endpoint, and those that the job wrote itself.
+    """Return the test metrics computed through the endpoint, and those written by the job.
 
     Args:
-        folder: Scratch.
+        folder: Scratch folder.
         slides: Folder with `tiles` and `train.csv`.
         toolkit: Environment with SageMaker's toolkits.
-        monkeypatch: pytest's, for variables and command lines.
+        monkeypatch: The pytest fixture, for environment variables and command lines.
     """
     account = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     account.start()
@@ -66,14 +66,14 @@ def loop(folder, slides, toolkit, monkeypatch):
 
 
 class Account:
-    """Does with jobs and endpoints what SageMaker does, on this machine."""
+    """Local stand-in for SageMaker's handling of jobs and endpoints."""
 
     def __init__(self, session):
         self.s3 = session.client("s3")
         self.sagemaker = session.client("sagemaker")
 
     def run_job(self, base, toolkit, variables):
-        """Run the newest job as it was recorded and upload what it leaves."""
+        """Run the newest recorded job and upload its outputs."""
         name = self.sagemaker.list_training_jobs()["TrainingJobSummaries"][0]["TrainingJobName"]
         job = self.sagemaker.describe_training_job(TrainingJobName=name)
         for part in ("input/config", "model", "output/data", "checkpoints", "code"):
@@ -132,7 +132,7 @@ class Account:
 
 
 def wait_for(address, server):
-    """Return the address when it answers."""
+    """Return the address once it responds."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and server.poll() is None:
         try:
