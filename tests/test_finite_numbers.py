@@ -18,7 +18,7 @@ from milpath.models.output import MILOutput
 from milpath.sagemaker import inference
 from milpath.training.classifier import MILClassifier
 from milpath.viewer.upload_answer import Analyst
-from milpath.viewer.upload_limits import Limits
+from milpath.viewer.upload_check import Limits
 
 NUM_BAGS, NUM_TILES, WIDTH = 20, 4, 6
 BAD_BAG, BAD_TILE, BAD_FEATURE = 7, 2, 3

@@ -11,10 +11,10 @@ import pandas as pd
 
 from milpath.data.loading.threads import map_in_threads
 from milpath.data.sources.tile_decoding import decode_tile, largest_file
-from milpath.data.sources.tile_files import TileFiles, open_tile_files
 from milpath.data.splits.label_matching import check_on_mismatch, match_bags
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.records.label_table import labelled_bags, quote_first, read_table
+from milpath.slides.tile_files import TileFiles, open_tile_files
 from milpath.slides.tile_names import folded, require_no_twins
 
 _NAME = re.compile(r"(?P<image_id>.+)_(?P<number>\d{1,18})\.png", re.IGNORECASE)

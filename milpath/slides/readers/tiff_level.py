@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from milpath.slides.readers.jpeg_header import jpeg_size
+from milpath.slides.readers.image_header import jpeg_size
 from milpath.slides.readers.rgb import WHITE, to_rgb
 
 # What tifffile and the decoders raise when the bytes are not what they should be.

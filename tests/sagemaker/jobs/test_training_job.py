@@ -4,7 +4,7 @@ import os
 import pytest
 import torch
 
-from milpath.sagemaker.jobs.job_restart import whole_checkpoint
+from milpath.sagemaker.jobs.training_job import whole_checkpoint
 
 
 @pytest.fixture
