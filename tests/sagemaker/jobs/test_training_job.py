@@ -11,7 +11,9 @@ from milpath.sagemaker.jobs.training_job import whole_checkpoint
 def write(tmp_path):
     def write(name, age, whole=True):
         path = tmp_path / name
-        torch.save({"loops": {}, "optimizer_states": [], "milpath": {}, "weights": torch.zeros(5000)}, path)
+        torch.save(
+            {"loops": {}, "optimizer_states": [], "milpath": {}, "state_dict": {"weight": torch.zeros(5000)}}, path
+        )
         if not whole:
             path.write_bytes(path.read_bytes()[:-3000])
         os.utime(path, (1e9 - age, 1e9 - age))
