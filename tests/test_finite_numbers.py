@@ -85,7 +85,7 @@ def test_predict_refuses_where_no_bag_has_a_finite_answer(tmp_path, run_here):
     words = [f"checkpoint={network}", f"slides={tmp_path / 'store'}", "output=out", "device=cpu", "on_error=skip"]
     status, message = run_here("milpath.predict", *words, cwd=tmp_path)
     assert status == 1
-    assert "none of the 1 bags has a finite answer; first: bag 'only' of" in message
+    assert "none of the 1 bags has a finite prediction; first: bag 'only' of" in message
     assert not (tmp_path / "out/predictions.csv").exists()
 
 

@@ -1,4 +1,4 @@
-"""Whether to believe a probability, and what asking a person brings: calibration and risk-coverage."""
+"""Plots of calibration and of risk against coverage."""
 
 from collections.abc import Mapping
 
@@ -17,11 +17,11 @@ def calibration_plot(curves: Mapping[str, Outcomes]) -> Plot:
     """Return the reliability curves of a split.
 
     Args:
-        curves: Name ("as trained", "temperature 1.3") to outcomes; point sizes show how many bags a bin has.
+        curves: Name ("as trained", "temperature 1.3") to outcomes; the size of a point shows the number of bags in its bin.
     """
     binary = next(iter(curves.values())).positive_class is not None
     figure = new_figure(
-        "claimed probability", "share of bags where it is true" if binary else "share of bags called right"
+        "predicted probability", "observed fraction" if binary else "fraction of bags classified correctly"
     )
     add_reference(figure, [0, 1], [0, 1], "perfect")
     words = []
@@ -44,19 +44,19 @@ def calibration_plot(curves: Mapping[str, Outcomes]) -> Plot:
     figure.update_xaxes(range=[-0.03, 1.03])
     figure.update_yaxes(range=[-0.03, 1.05])
     return Plot(
-        "calibration", "Calibration", sentence("; ".join(words)) + " Larger points stand for more bags.", figure
+        "calibration", "Calibration", sentence("; ".join(words)) + " Larger points represent more bags.", figure
     )
 
 
 def risk_coverage_plot(outcomes: Mapping[str, Outcomes]) -> Plot:
-    """Return the error rate among the most certain bags against their share, for each split."""
-    figure = new_figure("share of bags the network decides", "error rate among them")
+    """Return the error rate among the most confident bags against their fraction, for each split."""
+    figure = new_figure("fraction of bags decided by the network", "error rate among them")
     words = []
     for number, (split, each) in enumerate(outcomes.items()):
         curve = risk_coverage(each)
         name = SPLIT_NAMES.get(split, split)
         add_line(figure, curve.coverage, curve.risk, f"{name}, area {curve.area:.3f}", number)
-        words.append(f"{name}: area under the risk-coverage curve {curve.area:.3f}, less is better")
+        words.append(f"{name}: area under the risk-coverage curve {curve.area:.3f}, lower is better")
     figure.update_xaxes(range=[0, 1.02], tickformat=".0%")
     figure.update_yaxes(rangemode="tozero", tickformat=".0%")
     return Plot("risk-coverage", "Risk and coverage", sentence("; ".join(words)), figure)

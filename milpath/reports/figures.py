@@ -1,4 +1,4 @@
-"""How well the classes are told apart: ROC, precision-recall, confusion, histogram of scores."""
+"""Plots of discrimination: ROC, precision-recall, confusion matrix, histogram of scores."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
 def roc_plot(outcomes: Mapping[str, Outcomes], class_names: Sequence[str]) -> Plot:
-    """Return the ROC curve of each split of a binary task, else of each class against the rest on the first split."""
+    """Return the ROC curve of each split for a binary task, otherwise of each class against the rest on the first split."""
     figure = new_figure("1 - specificity", "sensitivity")
     words = []
     for number, (name, positive, scores) in enumerate(_rankings(outcomes, class_names)):
@@ -30,13 +30,13 @@ def roc_plot(outcomes: Mapping[str, Outcomes], class_names: Sequence[str]) -> Pl
 
 
 def precision_recall_plot(outcomes: Mapping[str, Outcomes], class_names: Sequence[str]) -> Plot:
-    """Return the precision-recall curve of each split of a binary task, else of each class against the rest."""
+    """Return the precision-recall curve of each split for a binary task, otherwise of each class against the rest."""
     figure = new_figure("recall (sensitivity)", "precision")
     words = []
     for number, (name, positive, scores) in enumerate(_rankings(outcomes, class_names)):
         area = float(average_precision(positive, scores))
         precision, recall, _ = precision_recall_curve(positive, scores)
-        # Average precision is a sum of steps; a slanted line between points would show more than there is.
+        # Average precision is a sum of steps; linear interpolation would overstate the area.
         add_line(figure, recall, precision, f"{name} {area:.3f}", number, shape="hv")
         words.append(f"{name}: average precision {area:.3f} where {positive.mean():.0%} of bags are positive")
     figure.update_xaxes(range=[-0.02, 1.02])
@@ -45,12 +45,12 @@ def precision_recall_plot(outcomes: Mapping[str, Outcomes], class_names: Sequenc
 
 
 def confusion_plot(outcomes: Outcomes, class_names: Sequence[str]) -> Plot:
-    """Return how many bags of each class were called each class, shaded by the share of the true class."""
+    """Return the confusion matrix, shaded by the fraction of the true class."""
     counts = confusion(outcomes).astype(int)
     totals = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     names = list(class_names)
-    figure = new_figure("called", "true")
+    figure = new_figure("predicted", "true")
     figure.add_trace(
         go.Heatmap(
             z=[round_off(row) for row in share],
@@ -58,7 +58,7 @@ def confusion_plot(outcomes: Outcomes, class_names: Sequence[str]) -> Plot:
             y=names,
             text=counts.tolist(),
             texttemplate="%{text}",
-            hovertemplate="true %{y}, called %{x}<br>%{text} bags, %{z:.0%} of the true class<extra></extra>",
+            hovertemplate="true %{y}, predicted %{x}<br>%{text} bags, %{z:.0%} of the true class<extra></extra>",
             colorscale=[[0, "#f5f7fa"], [1, "#08519c"]],
             zmin=0,
             zmax=1,
@@ -70,35 +70,35 @@ def confusion_plot(outcomes: Outcomes, class_names: Sequence[str]) -> Plot:
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
     right = int(np.trace(counts))
-    words = f"{right:,} of {counts.sum():,} bags are called what they are. Shading is the share of each true class."
+    words = f"{right:,} of {counts.sum():,} bags are classified correctly. Shading is the fraction of each true class."
     return Plot("confusion", "Confusion matrix", words, figure)
 
 
 def histogram_plot(outcomes: Outcomes, class_names: Sequence[str], threshold: float = 0.5) -> Plot:
-    """Return the scores of each true class: of class 1 in a binary task, else of the true class."""
+    """Return a histogram per true class of the probability of class 1 (binary) or of the true class."""
     binary = outcomes.positive_class is not None
     rows = np.arange(outcomes.num_bags)
     scores = outcomes.probabilities[:, 1] if binary else outcomes.probabilities[rows, outcomes.labels]
-    figure = new_figure(f"probability of {class_names[1]}" if binary else "probability given to the true class", "bags")
+    figure = new_figure(f"probability of {class_names[1]}" if binary else "probability of the true class", "bags")
     edges = np.linspace(0, 1, 21)
     for number, name in enumerate(class_names):
         counts, _ = np.histogram(scores[outcomes.labels == number], edges)
-        # Plotly knows six patterns beside the plain one; grey print tells the classes apart by them.
+        # Plotly has six patterns besides the plain one; they distinguish the classes in greyscale print.
         pattern = {"shape": ("", "/", ".", "x", "-", "\\", "+")[number % 7], "size": 6, "solidity": 0.35}
         marker = {"color": COLOURS[number % len(COLOURS)], "pattern": pattern}
         middles = round_off((edges[1:] + edges[:-1]) / 2)
         figure.add_trace(go.Bar(x=middles, y=counts.tolist(), name=name, marker=marker, width=0.048, opacity=0.75))
     figure.update_layout(barmode="overlay" if binary else "stack", legend={"traceorder": "normal"})
     figure.update_xaxes(range=[0, 1])
-    words = "How sure the network is of bags of each class."
+    words = "Confidence of the network for bags of each class."
     if binary:
         figure.add_vline(x=threshold, line={"color": FAINT, "width": 1.5, "dash": "dash"})
-        words = f"Bags to the right of the dashed line ({threshold:.3g}) are called {class_names[1]}."
+        words = f"Bags to the right of the dashed line ({threshold:.3g}) are predicted {class_names[1]}."
     return Plot("histogram", "Scores", words, figure)
 
 
 def _rankings(outcomes: Mapping[str, Outcomes], class_names: Sequence[str]) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Return name, truth and score of each curve that is defined."""
+    """Return name, binary labels and scores of each defined curve."""
     first = next(iter(outcomes.values()))
     if first.positive_class is not None:
         curves = [
@@ -113,7 +113,7 @@ def _rankings(outcomes: Mapping[str, Outcomes], class_names: Sequence[str]) -> l
 
 
 def sentence(words: str) -> str:
-    """Return words as a sentence; names keep their capitals."""
+    """Return words as a sentence, capitalizing only the first letter."""
     return words[:1].upper() + words[1:] + "."
 
 

@@ -1,4 +1,4 @@
-"""The numbers of a run on a terminal."""
+"""Summary of the metrics of a run for the terminal."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ def summary_table(metrics: Mapping[str, Mapping[str, float | None]], title: str 
     """Return a table of metrics by split.
 
     Args:
-        metrics: Split to metric to value, as in `metrics.json`; None is a metric that the split does not define.
+        metrics: Split to metric to value, as in `metrics.json`; None if a metric is undefined on the split.
         title: Printed above, usually the run folder.
     """
     table = Table(title=title)

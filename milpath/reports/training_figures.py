@@ -1,4 +1,4 @@
-"""How training went: every logged metric by epoch, from Lightning's CSV."""
+"""Plots of the logged metrics by epoch, from Lightning's CSV log."""
 
 import numpy as np
 import pandas as pd
@@ -6,16 +6,16 @@ import pandas as pd
 from milpath.reports.figures import sentence
 from milpath.reports.plot_style import Plot, add_line, new_figure
 
-# Few enough to look at; the CSV has all.
+# A selection; the CSV has all logged metrics.
 SHOWN = ("loss", "auroc", "quadratic_kappa", "balanced_accuracy", "attention_entropy")
 
 
 def training_plots(history: pd.DataFrame) -> list[Plot]:
-    """Return a plot for each metric that was logged, training and validation together.
+    """Return a plot of each logged metric, with training and validation in the same figure.
 
     Args:
-        history: `logs/csv/metrics.csv` with columns `epoch`, `step`, `train/loss`, `val/loss`, ...; rows of one epoch are
-            brought together.
+        history: `logs/csv/metrics.csv` with columns `epoch`, `step`, `train/loss`, `val/loss`, ...; rows of the same epoch
+            are averaged.
     """
     if "epoch" not in history:
         return []
@@ -36,7 +36,7 @@ def training_plots(history: pd.DataFrame) -> list[Plot]:
             epochs = values.index.to_numpy(dtype=np.float64)
             add_line(figure, epochs, values.to_numpy(dtype=np.float64), name, 0 if name == "training" else 1)
             if len(values) == 1:
-                # A line through one point is no line.
+                # A line with a single point would be invisible.
                 figure.data[-1].mode = "markers"
             words.append(f"{name} {values.iloc[0]:.3g} at the start, {values.iloc[-1]:.3g} at the end")
         figure.update_layout(height=280, showlegend=True)

@@ -1,4 +1,4 @@
-"""The files that a run leaves: metrics.json and predictions.csv."""
+"""The result files of a run: `metrics.json` and `predictions.csv`."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def write_results(run_dir: Path, predictions: Predictions, task: str, threshold:
 
     Args:
         run_dir: The folder of the run.
-        predictions: Of one split or more.
+        predictions: Predictions of one or more splits.
         task: "binary", "nominal" or "ordinal".
         threshold: Operating point of a binary task.
     """

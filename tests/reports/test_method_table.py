@@ -89,8 +89,8 @@ def test_bags_of_one_patient_widen_the_interval():
     ("results", "reference", "words"),
     [
         ([], None, "at least one method"),
-        ([FoldResult("a", 0, 0, failure="x"), FoldResult("a", 0, 0, failure="x")], None, "comes twice"),
-        ([FoldResult("a", 0, 0, failure="x")], "b", "'b' is none of the methods a"),
+        ([FoldResult("a", 0, 0, failure="x"), FoldResult("a", 0, 0, failure="x")], None, "is given twice"),
+        ([FoldResult("a", 0, 0, failure="x")], "b", "must be one of the methods a, got 'b'"),
     ],
 )
 def test_results_that_make_no_table_are_refused(results, reference, words):

@@ -40,7 +40,7 @@ def test_the_page_holds_the_numbers_of_the_run(page, binary_run):
     text = _text(page)
     assert f"{float(auroc(outcomes)):.3f}" in text
     assert f"Of {test.sum()} test bags, {(outcomes.labels == 1).sum()} are malignant" in text
-    assert "groups of bags (such as patients)" in text
+    assert "resamples of groups of bags, such as patients" in text
     for words in (
         "python -m milpath.train experiment=panda_attention &#39;data.class_names=[a,b]&#39;",
         "commit 0123abc",
@@ -103,8 +103,8 @@ def test_six_grades_have_kappa_by_provider(make_run, task):
     run = make_run(num_bags=120, num_classes=6, name=task)
     text = _text(write_report(run.path, task=task, bags=run.bags, store=run.store, num_pictures=2).read_text())
     assert "Quadratic-weighted kappa" in text
-    assert "AUROC, malignant against benign" in text
-    assert "wished sensitivity" not in text
+    assert "AUROC, malignant vs. benign" in text
+    assert "target sensitivity" not in text
 
 
 def test_ten_thousand_cases_stay_below_fifteen_megabytes(tmp_path):
@@ -120,7 +120,7 @@ def test_ten_thousand_cases_stay_below_fifteen_megabytes(tmp_path):
     ).write_csv(tmp_path / "predictions.csv")
     path = write_report(tmp_path, task="ordinal", num_resamples=20)
     assert path.stat().st_size < 15e6
-    assert "no validation split beside the one reported" in _text(path.read_text())
+    assert "no validation split other than the one reported" in _text(path.read_text())
 
 
 def test_a_split_of_one_class_is_reported_without_a_false_number(tmp_path):

@@ -38,7 +38,7 @@ def test_a_half_file_gives_way_to_the_last_whole_one(tmp_path, write, caplog):
     last = write("last.ckpt", age=0, whole=False)
     assert whole_checkpoint(tmp_path) == best
     assert not last.exists()
-    assert "last.ckpt is not a checkpoint of milpath" in caplog.text
+    assert "last.ckpt is not a milpath checkpoint" in caplog.text
 
 
 def test_without_any_whole_one_a_run_starts_anew(tmp_path, write):
