@@ -1,11 +1,11 @@
-"""The size of a JPEG stream from its header: known before a decoder takes memory for it."""
+"""Size of a JPEG stream from its header, before a decoder allocates memory for it."""
 
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height of a JPEG stream, None if there is no frame header where one has to be.
+    """Return the width and height of a JPEG stream, `None` if it has no valid frame header.
 
     Example:
         >>> jpeg_size(bytes.fromhex("ffd8 ffc0 0011 08 0010 0020 03"))
