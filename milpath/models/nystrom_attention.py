@@ -1,4 +1,4 @@
-"""Self-attention in linear time and memory."""
+"""Nystrom approximation of self-attention in linear time and memory."""
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +9,11 @@ from milpath.models.pooling import at_least_float32
 class NystromAttention(nn.Module):
     """Multi-head self-attention approximated through landmarks, `softmax(Q K~^T) pinv(softmax(Q~ K~^T)) softmax(Q~ K^T) V`.
 
-    Landmarks are the means of consecutive segments. Sequences no longer than the number of landmarks take the exact
-    attention, to which the formula reduces there. A depthwise convolution over the values is added to the result.
+    Landmarks are the means of consecutive segments. Sequences no longer than the number of landmarks use exact
+    attention, to which the formula reduces. A depthwise convolution over the values is added to the result.
 
     Args:
-        dim: Width of the tokens; divided by the number of heads.
+        dim: Width of the tokens, a multiple of the number of heads.
         num_heads: Number of heads.
         num_landmarks: Number of landmarks.
         num_iterations: Steps of the iterative pseudo-inverse.
@@ -21,7 +21,7 @@ class NystromAttention(nn.Module):
         dropout: Probability of dropout on the result, in [0, 1).
 
     Raises:
-        ValueError: If the heads do not divide the width.
+        ValueError: If the width is not a multiple of the number of heads.
 
     References:
         Xiong, Zeng, Chakraborty, Tan, Fung, Li, Singh. Nystromformer: a Nystrom-based algorithm for approximating
@@ -40,7 +40,7 @@ class NystromAttention(nn.Module):
         super().__init__()
         if dim % num_heads:
             raise ValueError(
-                f"a width of {dim} cannot be divided among {num_heads} heads; take a multiple of {num_heads}"
+                f"a width of {dim} cannot be divided among {num_heads} heads; use a multiple of {num_heads}"
             )
         self.num_heads = num_heads
         self.num_landmarks = num_landmarks
@@ -76,7 +76,7 @@ class NystromAttention(nn.Module):
 
 
 def _segment_means(values: Tensor, num_landmarks: int) -> Tensor:
-    """Return means of consecutive segments of equal length, the last one shorter: at most `num_landmarks`."""
+    """Return the means of at most `num_landmarks` consecutive segments of equal length, the last one shorter."""
     length = values.shape[2]
     segment = -(-length // num_landmarks)
     count = -(-length // segment)
@@ -88,7 +88,7 @@ def _segment_means(values: Tensor, num_landmarks: int) -> Tensor:
 
 
 def pseudo_inverse(matrix: Tensor, num_iterations: int = 6) -> Tensor:
-    """Return an approximate Moore-Penrose inverse of square matrices, `(..., n, n)`, by matrix products alone.
+    """Return an approximate Moore-Penrose inverse of square matrices `(..., n, n)`, using only matrix products.
 
     References:
         Xiong et al. 2021, eq. 14 (after Razavi et al. 2014).

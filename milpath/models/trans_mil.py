@@ -13,22 +13,22 @@ from milpath.models.pooling import at_least_float32, full_mask
 
 
 class TransMIL(MILNetwork):
-    """Let the tiles of a bag attend to each other, and classify by a class token.
+    """Let the tiles of a bag attend to each other and classify by a class token.
 
-    Tiles are squared (the first ones repeated until their number is a square), a class token is put before them, then
-    follow Nystrom attention, a pyramid of depthwise convolutions over the square as position encoding, and Nystrom
-    attention again. The position encoding reads the order of tiles: this is the one network of the library whose answer
-    depends on it, by design of its authors. Attention is that of the class token in the last layer, averaged over heads,
-    without its weight on itself, the weights of repeated tiles added up.
+    The tiles are padded to a square (by repeating the first ones) and a class token is prepended; then follow Nystrom
+    attention, a pyramid of depthwise convolutions over the square as position encoding, and Nystrom attention again.
+    The position encoding depends on the order of tiles: by design of its authors, this is the only network of the
+    library whose output does. Attention is that of the class token in the last layer, averaged over heads, without its
+    weight on itself; the weights of repeated tiles are added up.
 
-    Bags are aggregated one after the other, since each makes a square of its own.
+    Bags are aggregated one by one, since each has its own square.
 
     Args:
         encoder: Name of an encoder, or a mapping of its name and arguments.
         num_outputs: Number of logits.
         hidden_dim: Width of the tokens, a multiple of 8.
-        num_landmarks: Landmarks of the attention; the authors take half the width.
-        dropout: Probability of dropout after each attention, in [0, 1); the authors take 0.1.
+        num_landmarks: Landmarks of the attention; the authors use half the width.
+        dropout: Probability of dropout after each attention, in [0, 1); the authors use 0.1.
 
     References:
         Shao, Bian, Chen, Wang, Zhang, Ji, Zhang. TransMIL: transformer based correlated multiple instance learning for
@@ -60,7 +60,7 @@ class TransMIL(MILNetwork):
     def aggregate(self, embeddings: Tensor, mask: Tensor | None = None) -> MILOutput:
         mask = full_mask(embeddings, mask)
         if len(mask) == 0:
-            # No bag, and still a gradient of nothing for every parameter, for which other processes wait.
+            # Without bags, every parameter still needs a zero gradient, for which other processes wait.
             logits, _ = self._aggregate_bag(embeddings.new_zeros(1, 1, embeddings.shape[2]))
             return MILOutput(logits[:0] + embeddings.sum(), at_least_float32(embeddings).new_zeros(mask.shape))
         attention = at_least_float32(embeddings).new_zeros(mask.shape)

@@ -67,12 +67,12 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
     return {
         "no slide": ([write("no slide.tiff", b"II*\0 and then nothing")], "no slide.tiff"),
         "half a slide": ([write("half.tiff", slide.read_bytes()[:3000])], "half.tiff"),
-        "no picture": ([write("no picture.png", b"hello")], "is no slide and no picture"),
+        "no picture": ([write("no picture.png", b"hello")], "is not a slide or image that can be read"),
         "wrong type": ([write("run.exe", b"MZ")], "run.exe is of the type .exe; these are read: .tif"),
         "no type": ([write("slide", b"II*\0")], "of the type (no ending)"),
         "empty": ([write("empty.svs", b"")], "empty.svs is empty (0 bytes)"),
         "too large": ([write("large.tiff", bytes(3 * 2**20 + 1))], "has 3.0 MB; at most 3 MB are read"),
-        "picture bomb": ([write("huge.png", huge)], "huge.png is too large for a plain picture"),
+        "picture bomb": ([write("huge.png", huge)], "huge.png is too large for a plain image"),
         "zip bomb": ([folder / "bomb.zip"], "a_0.png in bomb.zip is larger than 67,108,864 bytes"),
         "small bombs": (
             [write_zip(folder / "small bombs.zip", {f"a_{number}.png": tile + bytes(2**20) for number in range(4)})],
@@ -95,9 +95,9 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
         ),
         "one number twice": (
             [write_zip(folder / "twice.zip", {"c_1.png": tile, "c_01.png": tile})],
-            "twice.zip holds 'c_01.png' and 'c_1.png', which are one name or number",
+            "twice.zip contains 'c_01.png' and 'c_1.png', which are the same name or number",
         ),
-        "one name in two cases": ([write("d_1.png", tile), write("D_1.png", tile)], "which are one name or number"),
+        "one name in two cases": ([write("d_1.png", tile), write("D_1.png", tile)], "which are the same name or number"),
         "a gap": (
             [write_zip(folder / "gap.zip", {f"c_{number}.png": tile for number in (0, 1, 3)})],
             "gap.zip has 3 tiles but none with the number 2; give all of them",

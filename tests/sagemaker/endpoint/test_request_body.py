@@ -139,7 +139,7 @@ BAD = {
         zipped({"\u00e4.png": png(TILE), "a\u0308.png": png(TILE)}),
         ZIP,
         400,
-        "one name or number for many programs",
+        "the same name or number for many programs",
     ),
     "zip with a gap": (
         zipped({f"a_{number}.png": png(TILE) for number in (0, 1, 3)}),
