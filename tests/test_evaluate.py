@@ -85,9 +85,7 @@ def test_the_data_it_was_trained_on_keep_the_split_of_the_run(workplace):
 def test_who_asks_for_the_bags_it_was_trained_on_is_told(workplace):
     assert here(EVALUATE, *WORDS, *SAME, "data.num_folds=1", "run_name=all", cwd=workplace) == 0
     assert len(rows_of(workplace, "all")) == 24
-    assert note_of(workplace, "all").startswith(
-        "14 of the tested bags have the name of a training bag (first: S"
-    )
+    assert note_of(workplace, "all").startswith("14 of the tested bags have the name of a training bag (first: S")
 
 
 @pytest.mark.parametrize("words", [[], SAME], ids=["from the checkpoint", "given"])

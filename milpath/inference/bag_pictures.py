@@ -13,12 +13,11 @@ from torch.nn import Module
 
 from milpath.data.store.bag_store import BagStore
 from milpath.drawing.heatmap import draw_overlay
-from milpath.drawing.mask_picture import read_mask
 from milpath.drawing.montage import draw_montage
 from milpath.drawing.picture_frame import colour_table
 from milpath.inference.dense_map import DenseMapper
 from milpath.inference.geojson import tiles_to_geojson, write_geojson
-from milpath.inference.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, resolution_of
+from milpath.inference.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask, resolution_of
 from milpath.inference.predict_bags import BagPrediction
 from milpath.inference.sharpest_bags import draw_run_extremes, read_strongest
 from milpath.records.atomic_files import atomic_path

@@ -17,10 +17,9 @@ from rich.console import Console
 from milpath.config.command import command
 from milpath.data.datamodule import BagDataModule
 from milpath.records.prediction_table import Predictions
-from milpath.reports.summary import summary_table
 from milpath.runs.build import build_datamodule
 from milpath.runs.evaluated_data import untested_bags
-from milpath.runs.result_files import Metrics, write_results
+from milpath.runs.result_files import Metrics, summary_table, write_results
 from milpath.sagemaker.jobs.aws_account import open_account
 from milpath.sagemaker.jobs.endpoint_client import EndpointClient
 from milpath.sagemaker.jobs.job_configs import SCORE

@@ -1,4 +1,4 @@
-"""The size of a PNG or JPEG picture from its header: known before a decoder takes memory for it."""
+"""Size of a PNG or JPEG image from its header, before a decoder allocates memory for it."""
 
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ def png_header(data: bytes) -> PNGHeader | None:
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height of a JPEG stream, None if there is no frame header where one has to be.
+    """Return the width and height of a JPEG stream, `None` if it has no valid frame header.
 
     Example:
         >>> jpeg_size(bytes.fromhex("ffd8 ffc0 0011 08 0010 0020 03"))
