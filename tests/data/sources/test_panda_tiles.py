@@ -166,7 +166,7 @@ def test_a_wrong_tile_size_is_named(folder, tmp_path):
 def test_duplicate_ids_are_named(folder, tmp_path):
     table = pd.read_csv(folder / "train.csv")
     pd.concat([table, table[:1]]).to_csv(folder / "train.csv", index=False)
-    with pytest.raises(ValueError, match=rf"names 1 bag\(s\) more than once \(first: '{table['image_id'][0]}'\)"):
+    with pytest.raises(ValueError, match=rf"has 1 bag\(s\) in more than one row \(first: '{table['image_id'][0]}'\)"):
         build(folder, tmp_path)
 
 
