@@ -8,7 +8,7 @@ from milpath.serving.process_end import end_process
 from milpath.tiling.worker_pool import kill_workers
 from milpath.viewer.server import serve
 from milpath.viewer.upload_answer import Analyst
-from milpath.viewer.upload_limits import Limits
+from milpath.viewer.upload_check import Limits
 
 
 def run(config: DictConfig) -> None:

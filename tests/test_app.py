@@ -36,7 +36,7 @@ def test_a_port_that_is_in_use_is_said_in_one_line(checkpoint, run_here, tmp_pat
     ("words", "expected"),
     [
         (["checkpoint=nowhere.ckpt"], "FileNotFoundError: no checkpoint at nowhere.ckpt"),
-        (["checkpoint=other.pt"], "no checkpoint of milpath"),
+        (["checkpoint=other.pt"], "not a milpath checkpoint"),
         ([], "checkpoint must be given: add checkpoint=..."),
         (["checkpoint={}", "max_upload_mb=0"], "max_upload_mb=0 must be above 0"),
         (["checkpoint={}", "temporary_dir=nowhere"], "temporary_dir=nowhere is no folder"),

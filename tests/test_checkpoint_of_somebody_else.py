@@ -252,7 +252,11 @@ def test_deep_shared_and_huge_values_are_refused_and_end(checkpoint):
     shared: list = [0] * 10
     for _ in range(12):
         shared = [shared] * 10
-    for value, message in ((deep, "nested more than 16 deep"), (shared, "values"), ("x" * (2 << 20), "too long")):
+    for value, message in (
+        (deep, "nested more than 16 levels deep"),
+        (shared, "values"),
+        ("x" * (2 << 20), "too long"),
+    ):
         for field in ("data", "tiling"):
             with_card(checkpoint, **{"data": {}, "tiling": {}, field: {"path": value}})
             with pytest.raises(ValueError, match=message) as caught:

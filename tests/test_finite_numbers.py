@@ -18,7 +18,7 @@ from milpath.models.output import MILOutput
 from milpath.sagemaker import inference
 from milpath.training.classifier import MILClassifier
 from milpath.viewer.upload_answer import Analyst
-from milpath.viewer.upload_limits import Limits
+from milpath.viewer.upload_check import Limits
 
 NUM_BAGS, NUM_TILES, WIDTH = 20, 4, 6
 BAD_BAG, BAD_TILE, BAD_FEATURE = 7, 2, 3
@@ -98,7 +98,7 @@ def test_finite_features_that_overflow_the_network_are_no_prediction(tmp_path, r
     words = [f"checkpoint={path}", f"slides={store}", "output=out", "device=cpu", "on_error=skip"]
     status, message = run_here("milpath.predict", *words, cwd=tmp_path)
     assert status == 0
-    assert f"no finite answer to bag 'slide_{BAD_BAG:02d}': its numbers are finite" in message
+    assert f"for bag 'slide_{BAD_BAG:02d}' is not finite: its tiles are finite" in message
     assert np.isfinite(pd.read_csv(tmp_path / "out/predictions.csv")["probability_positive"]).all()
 
 
@@ -236,7 +236,7 @@ def test_an_infinite_answer_with_a_loss_of_zero_ends_every_step(step, tmp_path):
     )  # fmt: skip
     options = {"max_epochs": 1, "num_sanity_val_steps": 0, "logger": False, "enable_checkpointing": False}
     trainer = Trainer(**options, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False)
-    expected = "train/loss is" if step == "fit" else "no finite answer to bag 'slide_"
+    expected = "train/loss is" if step == "fit" else "the output of the network for bag 'slide_"
     with pytest.raises((FloatingPointError, ValueError), match=expected):
         if step == "predict":
             module.setup()

@@ -131,7 +131,7 @@ def test_two_tiles_of_one_number_are_neither_predicted_nor_taken_for_slides(pack
     write_tiles(tmp_path / "in", seed=0)
     shutil.copy(tmp_path / "in/a_2.png", tmp_path / "in/a_02.png")
     slides = shutil.make_archive(str(tmp_path / "tiles"), "zip", tmp_path / "in") if packed else tmp_path / "in"
-    with pytest.raises(ValueError, match=r"'a_0?2\.png' and 'a_0?2\.png', which are one name or number"):
+    with pytest.raises(ValueError, match=r"'a_0?2\.png' and 'a_0?2\.png', which are the same name or number"):
         run(tmp_path, slides)
     assert not (tmp_path / "out").exists()
 

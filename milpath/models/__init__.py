@@ -1,6 +1,6 @@
-"""Networks for bags of tiles: torch and torchvision alone.
+"""Networks for bags of tiles; they need only torch and torchvision.
 
-Every network is `forward(tiles, mask=None) -> MILOutput(logits, attention)`.
+Every network has the signature `forward(tiles, mask=None) -> MILOutput(logits, attention)`.
 """
 
 from milpath.models.attention_mil import AttentionMIL

@@ -11,15 +11,15 @@ from milpath.models.pooling import AttentionPooling, full_mask, masked_softmax, 
 class AttentionMIL(MILNetwork):
     """Classify a bag by the attention-weighted mean of its tiles.
 
-    `z = sum_k a_k h_k` with `a = softmax(w^T tanh(V h_k^T))`, or with a sigmoid gate `* sigm(U h_k^T)` inside; the logits
-    are linear in z. With no arguments this is the network of the article, 22,465,238 parameters.
+    `z = sum_k a_k h_k` with `a = softmax(w^T tanh(V h_k^T))`, or with a sigmoid gate `* sigm(U h_k^T)` inside; the
+    logits are linear in z. With default arguments this is the network of the article, with 22,465,238 parameters.
 
     Args:
         encoder: Name of an encoder, or a mapping of its name and arguments.
-        gated: Whether attention has the sigmoid gate.
+        gated: Whether the attention has a sigmoid gate.
         num_outputs: Number of logits.
-        attention_dim: Width of the hidden layer of the attention; None for 128, or the width of the embedding where that
-            is less. Both are the paper's choices (64 on embeddings of 64 for the classic sets).
+        attention_dim: Width of the hidden layer of the attention. `None` means 128, or the width of the embedding if
+            that is smaller. Both are the paper's choices (64 for embeddings of width 64 on the classic data sets).
 
     References:
         Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, eq. 7-9.

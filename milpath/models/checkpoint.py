@@ -1,4 +1,4 @@
-"""A file that needs nothing else known: weights, and a card that says what they are."""
+"""Self-contained checkpoints: the weights of a network and a card that describes it."""
 
 import math
 import pickle
@@ -41,17 +41,17 @@ _PREFIX = "network."
 
 @dataclass(frozen=True)
 class Card:
-    """What a checkpoint says of its network; plain values alone.
+    """The description of a network in its checkpoint; plain values only.
 
     Attributes:
         network: `{"name": class in milpath.models, "arguments": {...}}`.
-        class_names: Names of the classes in the order of their numbers.
+        class_names: Names of the classes in the order of their indices.
         task: "binary", "nominal" or "ordinal".
-        threshold: Operating point of a binary task, chosen on validation.
-        temperature: Divides the logits of predictions, fitted on validation.
-        defer_below: A bag is referred to a person when its largest class probability lies below; 0 refers none.
-        tiling: How slides become tiles: method, num_tiles, tile_size, level, microns_per_pixel.
-        data: The configuration of the data of the run; of its keys, `_target_` alone begins with an underscore.
+        threshold: Operating point of a binary task, chosen on the validation split.
+        temperature: Divides the logits of predictions; fitted on the validation split.
+        defer_below: A bag is deferred to a person if its largest class probability is below this; 0 defers none.
+        tiling: How slides are cut into tiles: method, num_tiles, tile_size, level, microns_per_pixel.
+        data: The data configuration of the run; `_target_` is its only key that starts with an underscore.
     """
 
     network: Mapping[str, Any]
@@ -65,20 +65,22 @@ class Card:
 
 
 def card_to_dict(card: Card) -> dict[str, Any]:
-    """Return the card as it lies in a file."""
+    """Return the card as stored in a file."""
     return {"format_version": FORMAT_VERSION} | asdict(card) | {"class_names": list(card.class_names)}
 
 
 def card_from_dict(content: Mapping[str, Any]) -> Card:
-    """Return the card that lies in a file.
+    """Return the card stored in a file.
 
     Raises:
-        ValueError: If the format is of another version, a field is missing or cannot be what it says, or a value is not
-            plain: a card is somebody else's, and no value of it may act.
+        ValueError: If the format has another version, a field is missing or invalid, or a value is not plain: a card is
+            untrusted input, and none of its values may have a side effect.
     """
     version = content.get("format_version")
     if version != FORMAT_VERSION:
-        raise ValueError(f"the card has format {brief(version)}, this milpath reads {FORMAT_VERSION}; update milpath")
+        raise ValueError(
+            f"the card has format {brief(version)}, this version of milpath reads {FORMAT_VERSION}; update milpath"
+        )
     if missing := [name for name in ("network", "class_names", "task") if name not in content]:
         raise ValueError(f"the card lacks {', '.join(missing)}")
     known = {item.name for item in fields(Card)}
@@ -92,12 +94,12 @@ def card_from_dict(content: Mapping[str, Any]) -> Card:
 
 
 def _plain_field(name: str, value: Any) -> Any:
-    """Return a copy of a field; the data set is named by `_target_`, no other key may begin with an underscore."""
+    """Return a copy of a field; `_target_` names the data set, no other key may start with an underscore."""
     return require_plain(value, f"{name} of the card", allowed=("_target_",) if name == "data" else ())
 
 
 def _require_sound(card: Card) -> None:
-    """Refuse a card whose values cannot be what they say."""
+    """Refuse a card with invalid values."""
     for name in ("network", "tiling", "data"):
         if not isinstance(getattr(card, name), Mapping):
             raise ValueError(f"{name} of the card must be a mapping, not {brief(getattr(card, name))}")
@@ -118,7 +120,7 @@ def _require_sound(card: Card) -> None:
 
 
 def _require_outputs(card: Card, found: Any) -> None:
-    """Refuse a number of outputs that does not fit the classes; None is a number that is not known yet."""
+    """Refuse a number of outputs that does not fit the classes; `None` means not known yet."""
     needed = target_named(card.task).num_outputs(len(card.class_names))
     if found is not None and found != needed:
         raise ValueError(
@@ -128,17 +130,17 @@ def _require_outputs(card: Card, found: Any) -> None:
 
 
 def save_network(network: nn.Module, path: str | Path, card: Card | None = None, **changes: Any) -> None:
-    """Write weights and card; the file is there whole or not at all.
+    """Write weights and card atomically.
 
     Args:
         network: A network of `milpath.models`.
         path: Where to write, usually `*.ckpt` or `*.pt`.
-        card: What to say of it; None describes a network of two classes, negative and positive.
+        card: Its description; `None` describes a network with two classes, negative and positive.
         **changes: Fields of `Card` to set.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
-        ValueError: If the network has another number of outputs than the task needs for its classes.
+        ValueError: If the network does not have the number of outputs that the task needs for its classes.
     """
     if card is None:
         card = Card(network={}, class_names=("negative", "positive"), task="binary")
@@ -150,7 +152,7 @@ def save_network(network: nn.Module, path: str | Path, card: Card | None = None,
 
 
 def update_card(path: str | Path, **changes: Any) -> Card:
-    """Set fields of the card in a checkpoint, everything else stays as it is."""
+    """Set fields of the card in a checkpoint; everything else stays unchanged."""
     content = read_checkpoint(path)
     card = replace(_card_of(content, path), **changes)
     _require_sound(card)
@@ -159,11 +161,11 @@ def update_card(path: str | Path, **changes: Any) -> Card:
 
 
 def load_card(path: str | Path) -> Card:
-    """Return what a checkpoint says of its network.
+    """Return the card of a checkpoint.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a checkpoint of milpath.
+        ValueError: If it is not a milpath checkpoint.
     """
     return _card_of(read_checkpoint(path), path)
 
@@ -179,8 +181,8 @@ def load_network(path: str | Path) -> MILNetwork:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint of milpath, names an unknown network, or its weights or classes do not fit it or
-            are not finite.
+        ValueError: If it is not a milpath checkpoint, names an unknown network, or its weights or classes do not fit
+            that network or are not finite.
     """
     content = read_checkpoint(path)
     card = _card_of(content, path)
@@ -197,7 +199,7 @@ def load_network(path: str | Path) -> MILNetwork:
 
 
 def _card_of(content: Mapping[str, Any], path: str | Path) -> Card:
-    """Return the card of a checkpoint that was read, or an error that names the file."""
+    """Return the card of a checkpoint that was read; errors name the file."""
     try:
         return card_from_dict(content["milpath"])
     except ValueError as error:
@@ -205,61 +207,61 @@ def _card_of(content: Mapping[str, Any], path: str | Path) -> Card:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint with tensors and plain values alone, and compare it with its checksums and digests.
+    """Read a checkpoint, tensors and plain values only, and verify its checksums and digests.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a checkpoint of milpath (truncated, of another program, or holding code), or was changed
-            after it was written.
+        ValueError: If it is not a milpath checkpoint (truncated, written by another program, or containing code), or
+            was changed after it was written.
     """
     content = read_archive(path)
     if not isinstance(content, dict) or not isinstance(content.get("milpath"), Mapping):
-        raise ValueError(f"{path} is a file of torch, but no checkpoint of milpath: it has no card")
+        raise ValueError(f"{path} is a torch file but not a milpath checkpoint: it has no card")
     if not isinstance(content.get("state_dict"), Mapping) or not all(
         isinstance(value, Tensor) for value in content["state_dict"].values()
     ):
         raise ValueError(f"{path} has a card but no weights")
     if sum(value.nbytes for value in content["state_dict"].values()) > Path(path).stat().st_size:
-        # A tensor may repeat one stored number any number of times; weights that were trained are stored as they are.
+        # A tensor can be an expanded view of one stored number; trained weights are always stored in full.
         raise ValueError(f"{path} is smaller than the weights it claims to hold; it was not written by milpath")
     require_sealed(content, path)
     return content
 
 
 def read_archive(path: str | Path) -> Any:
-    """Read a file of `torch.save`, tensors and plain values alone, of which every member has its checksum.
+    """Read a `torch.save` file, tensors and plain values only, and verify the checksum of every member.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is another file, truncated or damaged, or holds code.
+        ValueError: If it is another kind of file, truncated or damaged, or contains code.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; give the best.ckpt in the checkpoints folder of a run")
     require_whole_archive(path)
     try:
         with warnings.catch_warnings():
-            # torch wonders aloud about files of other programs; the error below says what they are.
+            # torch warns about files of other programs; the error below is clearer.
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        reason = "holds code, which is never run" if "Unsupported" in str(error) else "cannot be read"
-        raise ValueError(f"{path} {reason}: it is no checkpoint of milpath, or it is truncated") from None
+        reason = "contains code, which is never run" if "Unsupported" in str(error) else "cannot be read"
+        raise ValueError(f"{path} {reason}: it is not a milpath checkpoint, or it is truncated") from None
     return content
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint with the digests of its parts; the file is there whole or not at all.
+    """Write a checkpoint with the digests of its parts, atomically.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
-        OSError: If the disk is full or the folder cannot be written to; what stood at `path` before is untouched.
+        OSError: If the disk is full or the folder cannot be written to; an existing file at `path` stays unchanged.
     """
     with atomic_path(path) as temporary:
         try:
             with temporary.open("wb") as file:
                 torch.save(sealed(content), file)
         except RuntimeError as error:
-            # On a full disk torch speaks of unexpected positions, and the reason is what it said that during.
+            # On a full disk torch reports unexpected positions; the reason is in the exception's context.
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise

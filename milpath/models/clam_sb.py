@@ -9,10 +9,10 @@ from milpath.models.pooling import AttentionPooling, full_mask, masked_softmax, 
 
 
 class CLAMSB(MILNetwork):
-    """Gated attention with one instance classifier a class, which the auxiliary clustering loss trains.
+    """Gated attention with one instance classifier per class, trained by the auxiliary clustering loss.
 
-    The bag is classified as by gated attention. For each class a linear layer tells strongly attended tiles from weakly
-    attended ones; that loss lives in `milpath.training.auxiliary_losses`, this network only gives the logits.
+    The bag is classified as by gated attention. For each class a linear layer separates strongly attended tiles from
+    weakly attended ones. Its loss is in `milpath.training.auxiliary_losses`; this network only returns the logits.
 
     Args:
         encoder: Name of an encoder, or a mapping of its name and arguments.
@@ -20,8 +20,8 @@ class CLAMSB(MILNetwork):
         hidden_dim: Width of the layer before the attention.
         attention_dim: Width of the hidden layer of the attention.
         dropout: Probability of dropout after the hidden layer, in [0, 1).
-        num_instance_classes: Number of instance classifiers, one a class; None: 2 for one logit, else as many as logits.
-            Ordered classes (K - 1 logits) need it set to K.
+        num_instance_classes: Number of instance classifiers, one per class. `None` means 2 for one logit, otherwise the
+            number of logits. Ordered classes (K - 1 logits) need K.
 
     References:
         Lu, Williamson, Chen, Chen, Barbieri, Mahmood. Data-efficient and weakly supervised computational pathology on
@@ -56,14 +56,14 @@ class CLAMSB(MILNetwork):
         return hidden if mask is None else hidden * mask[..., None]
 
     def instance_logits(self, embeddings: Tensor, label: int) -> Tensor:
-        """Return the two logits (out, in) of some tiles `(tiles, hidden_dim)` for belonging to a class.
+        """Return two logits per tile (not in the class, in the class) for tiles `(tiles, hidden_dim)`.
 
         Raises:
             ValueError: If the class has no instance classifier.
         """
         if not 0 <= label < len(self.instance_layers):
             raise ValueError(
-                f"class {label} has no instance classifier, the network has {len(self.instance_layers)}; "
+                f"class {label} has no instance classifier: the network has {len(self.instance_layers)}; "
                 "set model.num_instance_classes to the number of classes"
             )
         logits: Tensor = self.instance_layers[label](embeddings)

@@ -1,10 +1,10 @@
-"""Which device a network runs on."""
+"""Choice of the device that a network runs on."""
 
 import torch
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return a device; "auto" is the GPU where there is one and the CPU elsewhere.
+    """Return a device; "auto" is the GPU if there is one, else the CPU.
 
     Args:
         name: "auto", "cpu", "cuda", "cuda:1", ...

@@ -10,11 +10,12 @@ from milpath.models.pooling import full_mask, masked_softmax
 
 
 class DSMIL(MILNetwork):
-    """Classify by the critical tile and by the tiles that resemble it.
+    """Classify by the critical tile and the tiles that resemble it.
 
-    First stream: a score `W_0 h_k` for each tile and class; the highest is the critical tile m. Second stream: with queries
-    `q_k`, values `v_k`, the weight `U_k = softmax_k(<q_k, q_m> / sqrt(d))`, bag embedding `b = sum_k U_k v_k` and score
-    `W_b b`. The bag's logits are the mean of both streams. Attention is U, averaged over classes.
+    First stream: a score `W_0 h_k` for each tile and class; the tile with the highest score is the critical tile m.
+    Second stream: with queries `q_k` and values `v_k`, the weight `U_k = softmax_k(<q_k, q_m> / sqrt(d))`, the bag
+    embedding `b = sum_k U_k v_k` and the score `W_b b`. The bag's logits are the mean of both streams. Attention is U,
+    averaged over classes.
 
     Args:
         encoder: Name of an encoder, or a mapping of its name and arguments.
@@ -39,7 +40,7 @@ class DSMIL(MILNetwork):
             nn.Linear(width, query_dim), nn.ReLU(), nn.Linear(query_dim, query_dim), nn.Tanh()
         )
         self.value_layers = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU())
-        # One filter as wide as the whole embedding for each class: W_b sees all classes' embeddings.
+        # One filter as wide as the embedding per class: W_b sees the embeddings of all classes.
         self.bag_layer = nn.Conv1d(num_outputs, num_outputs, kernel_size=width)
 
     def instance_logits(self, embeddings: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Embedding-level pooling: one embedding for the bag without any weight to learn."""
+"""Embedding-level pooling: one embedding per bag, without learned weights."""
 
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ class EmbeddingPoolMIL(MILNetwork):
         encoder: Name of an encoder, or a mapping of its name and arguments.
         pooling: "mean", "max" or "log_sum_exp".
         num_outputs: Number of logits.
-        sharpness: r of `log(mean exp(r h)) / r`, > 0; used by log_sum_exp alone.
+        sharpness: r of `log(mean exp(r h)) / r`, > 0; used only by log_sum_exp.
 
     References:
         Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, sec. 2.2, eq. 5-6

@@ -1,4 +1,4 @@
-"""No number that is NaN or infinite leaves a network: what is not finite is found and named."""
+"""Checks for NaN and infinity in the weights and outputs of a network."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,20 +9,20 @@ from milpath.models.output import MILOutput
 
 
 def require_finite_weights(weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights and buffers that hold NaN or infinity.
+    """Refuse weights and buffers that contain NaN or infinity.
 
     Args:
         weights: Name to tensor, as in a state dict.
 
     Raises:
-        ValueError: Naming the first such tensor, its first such value and how many there are.
+        ValueError: With the first such tensor, its first such value and their number.
     """
     if (found := describe_non_finite_weights(weights)) is not None:
         raise ValueError(f"{found}; the training that wrote them diverged, or the file was changed: train again")
 
 
 def describe_non_finite_weights(weights: Mapping[str, Tensor]) -> str | None:
-    """Return which weight is not finite; None where all are.
+    """Return a description of the first weight that is not finite, `None` if all are.
 
     Example:
         >>> describe_non_finite_weights({"bias": torch.tensor([0.0, float("nan")])})
@@ -38,7 +38,7 @@ def describe_non_finite_weights(weights: Mapping[str, Tensor]) -> str | None:
 
 
 def finite_bags(output: MILOutput) -> Tensor:
-    """Return whether the answer to each bag is finite, bool `(bags,)` on the device of the answer.
+    """Return whether the output for each bag is finite, bool `(bags,)` on the device of the output.
 
     Example:
         >>> finite_bags(MILOutput(torch.tensor([[0.0], [float("inf")]]), torch.ones(2, 1)))
@@ -48,15 +48,15 @@ def finite_bags(output: MILOutput) -> Tensor:
 
 
 def require_finite_answers(finite: Iterable[bool], bag_ids: Sequence[str], network: nn.Module) -> None:
-    """Refuse answers that are not finite.
+    """Refuse outputs that are not finite.
 
     Args:
-        finite: What `finite_bags` says of each bag, on the host.
+        finite: The result of `finite_bags`, on the host.
         bag_ids: Names of the bags.
-        network: The network that answered: its weights are searched if an answer is not finite.
+        network: The network; its weights are searched if an output is not finite.
 
     Raises:
-        ValueError: Naming the first such bag and why.
+        ValueError: With the first such bag and the reason.
     """
     for bag_id, fine in zip(bag_ids, finite, strict=True):
         if not fine:
@@ -64,7 +64,7 @@ def require_finite_answers(finite: Iterable[bool], bag_ids: Sequence[str], netwo
 
 
 def explain_non_finite_answer(bag_id: str, network: nn.Module) -> str:
-    """Return in one line why a network has no finite answer to a bag whose tiles are finite."""
+    """Return in one line why the output of a network is not finite for a bag whose tiles are finite."""
     weights = describe_non_finite_weights(network.state_dict())
-    reason = weights or "its numbers are finite, but so far from those of the training that the network overflows"
-    return f"the network has no finite answer to bag {bag_id!r}: {reason}"
+    reason = weights or "its tiles are finite, but so far from the training data that the network overflows"
+    return f"the output of the network for bag {bag_id!r} is not finite: {reason}"

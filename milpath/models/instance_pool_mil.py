@@ -1,4 +1,4 @@
-"""Instance-level pooling: every tile is classified, the bag is made of their scores."""
+"""Instance-level pooling: every tile is classified, and the scores are pooled."""
 
 from torch import Tensor, nn
 
@@ -12,15 +12,15 @@ class InstancePoolMIL(MILNetwork):
     """Classify each tile, then pool: the probability of the bag is `pool_k sigm(g(h_k))`.
 
     "mean" averages the probabilities of the tiles and returns the log-odds of that mean; "max" takes the highest tile,
-    which is the same for logits and probabilities; "log_sum_exp" is a smooth maximum of the logits. With several outputs
-    each is pooled by itself. Attention is `1/K` for the mean, the winner for the maximum (shared by ties) and
+    which is the same for logits and probabilities; "log_sum_exp" is a smooth maximum of the logits. Several outputs are
+    pooled separately. Attention is `1/K` for the mean, 1 for the highest tile for the maximum (shared by ties) and
     `softmax_k(r s_k)` for log-sum-exp, averaged over outputs.
 
     Args:
         encoder: Name of an encoder, or a mapping of its name and arguments.
         pooling: "mean", "max" or "log_sum_exp".
         num_outputs: Number of logits.
-        sharpness: r of `log(mean exp(r s)) / r`, > 0; used by log_sum_exp alone.
+        sharpness: r of `log(mean exp(r s)) / r`, > 0; used only by log_sum_exp.
 
     References:
         Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, sec. 2.2 (instance-level

@@ -1,4 +1,4 @@
-"""What all networks have in common: an encoder for tiles, then something that makes one bag of them."""
+"""Base class of all networks: an encoder of tiles, followed by an aggregation of the bag."""
 
 from torch import Tensor, nn
 
@@ -7,11 +7,11 @@ from milpath.models.output import MILOutput
 
 
 class MILNetwork(nn.Module):
-    """A network in two halves: `encode` each tile, `aggregate` the bag; `forward` is one after the other.
+    """A network in two steps: `encode` each tile, then `aggregate` the bag; `forward` runs both.
 
     Args:
         encoder: Name of an encoder, or a mapping of its name and arguments (see `milpath.models.encoders`).
-        num_outputs: Number of logits: 1 for two classes, K for K classes, K - 1 for K ordered ones.
+        num_outputs: Number of logits: 1 for two classes, K for K classes, K - 1 for K ordered classes.
     """
 
     def __init__(self, encoder: EncoderSpec, num_outputs: int) -> None:
@@ -27,7 +27,7 @@ class MILNetwork(nn.Module):
 
         Args:
             tiles: `(bags, tiles, channels, height, width)` in [0, 1], or `(bags, tiles, features)`.
-            mask: bool `(bags, tiles)`, True for a real tile; None where all are real.
+            mask: bool `(bags, tiles)`, True for a real tile; `None` if all are real.
 
         Raises:
             ValueError: If a bag has no real tile or shapes do not fit.
@@ -41,4 +41,4 @@ class MILNetwork(nn.Module):
 
     def aggregate(self, embeddings: Tensor, mask: Tensor | None = None) -> MILOutput:
         """Return logits and attention of embedded bags."""
-        raise TypeError(f"{type(self).__name__} does not say how a bag is aggregated")
+        raise TypeError(f"{type(self).__name__} must define aggregate(embeddings, mask)")

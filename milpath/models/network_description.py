@@ -1,4 +1,4 @@
-"""A network as plain values, and a network from plain values."""
+"""Conversion of a network to a description of plain values and back."""
 
 from collections.abc import Mapping
 from inspect import signature
@@ -13,10 +13,10 @@ from milpath.records.plain_values import brief
 
 
 def describe_network(network: nn.Module) -> dict[str, Any]:
-    """Return name and arguments from which the network can be built again.
+    """Return the name and arguments from which the network can be rebuilt.
 
     Raises:
-        ValueError: If an argument is no plain value: a checkpoint could not be read again.
+        ValueError: If an argument is not a plain value: the checkpoint could not be read again.
 
     Example:
         >>> from milpath.models import AttentionMIL
@@ -29,10 +29,10 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
 
 
 def plain(value: Any, where: str) -> Any:
-    """Return a value made of None, bool, int, float, str, list and dict alone; a number of numpy becomes one of Python.
+    """Return a value of only `None`, bool, int, float, str, list and dict; numpy numbers become Python numbers.
 
     Raises:
-        ValueError: If that cannot be done; the message says where the value is.
+        ValueError: If the value cannot be converted; the message says where it is.
     """
     if value is None or type(value) in (bool, int, float, str):
         return value
@@ -43,31 +43,31 @@ def plain(value: Any, where: str) -> Any:
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         return value.item()
     raise ValueError(
-        f"{where} is a {type(value).__name__}; a checkpoint keeps plain numbers, texts, lists and mappings"
+        f"{where} is a {type(value).__name__}; a checkpoint stores only plain numbers, strings, lists and mappings"
     )
 
 
 def build_described(description: Any, weights: Mapping[str, Tensor]) -> MILNetwork:
-    """Return a network from its description with some weights; nothing is downloaded and no other file is read.
+    """Return a network from its description and weights; nothing is downloaded and no other file is read.
 
-    A trial network without memory is compared with the weights before the real one is made, so that a description cannot
-    ask for more memory than its weights take.
+    A network on the meta device is compared with the weights before the real one is built, so that a description cannot
+    allocate more memory than its weights take.
 
     Args:
         description: `{"name": class in milpath.models, "arguments": {...}}`.
         weights: Name to tensor, as in a state dict.
 
     Raises:
-        ValueError: If the name is no network of this library, the arguments do not fit it, or the weights do not.
+        ValueError: If the name is not a network of this library, or the arguments or the weights do not fit it.
     """
     if not isinstance(description, Mapping) or not isinstance(description.get("arguments", {}), Mapping):
-        raise ValueError("the network is not described by a name and a mapping of arguments")
+        raise ValueError("a network must be described by a name and a mapping of arguments")
     name, arguments = description.get("name"), dict(description.get("arguments", {}))
     networks = _networks()
     if not isinstance(name, str) or name not in networks:
-        raise ValueError(f"unknown network {brief(name)}; this milpath has {', '.join(networks)}")
+        raise ValueError(f"unknown network {brief(name)}; this version of milpath has {', '.join(networks)}")
     if isinstance(encoder := arguments.get("encoder"), Mapping):
-        # The weights come from the file: neither a download nor a path of another machine may be asked for.
+        # The weights come from the file: no download and no path of another machine is used.
         without = {key: value for key, value in encoder.items() if key not in ("pretrained", "weights_path")}
         arguments["encoder"] = without
     try:
@@ -77,7 +77,7 @@ def build_described(description: Any, weights: Mapping[str, Tensor]) -> MILNetwo
         network = networks[name](**arguments)
         network.load_state_dict(dict(weights))
     except (TypeError, RuntimeError, AttributeError, ArithmeticError, LookupError, AssertionError) as error:
-        # Arguments of a wrong type fail in whatever way the layers fail.
+        # Arguments of a wrong type raise whatever the layers raise.
         raise ValueError(f"network {name}: {reason_of(error)}") from None
     return network
 
@@ -91,11 +91,11 @@ def _networks() -> dict[str, type[MILNetwork]]:
 
 
 def _require_fit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not those of a network, naming the first that differs."""
+    """Refuse weights that do not fit a network, naming the first that differs."""
     if missing := sorted(expected.keys() - weights.keys()):
         raise ValueError(f"the weights do not fit the network: {len(missing)} are missing, first {missing[0]!r}")
     if extra := sorted(weights.keys() - expected.keys()):
-        raise ValueError(f"the weights do not fit the network: {len(extra)} are too many, first {extra[0]!r}")
+        raise ValueError(f"the weights do not fit the network: {len(extra)} are unexpected, first {extra[0]!r}")
     for name, value in expected.items():
         if weights[name].shape != value.shape:
             raise ValueError(

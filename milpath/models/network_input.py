@@ -1,18 +1,18 @@
-"""Stored tiles as a network takes them."""
+"""Conversion of stored tiles to the input of a network."""
 
 import torch
 from torch import Tensor
 
 
 def to_network_input(tiles: Tensor) -> Tensor:
-    """Return tiles as float32 in the layout of a network.
+    """Return tiles as float32 in the layout that networks expect.
 
     Args:
         tiles: Images `([bags,] tiles, height, width, channels)`, uint8 in 0..255 or floating in [0, 1], or features
             `([bags,] tiles, features)`.
 
     Returns:
-        Images `([bags,] tiles, channels, height, width)` in [0, 1], or features as they are.
+        Images `([bags,] tiles, channels, height, width)` in [0, 1], or features unchanged.
 
     Example:
         >>> to_network_input(torch.full((2, 8, 8, 3), 255, dtype=torch.uint8)).shape

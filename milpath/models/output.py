@@ -1,4 +1,4 @@
-"""What every network returns."""
+"""The output type of all networks."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class MILOutput(NamedTuple):
-    """The answer of a network for a batch of bags; always whole.
+    """The output of a network for a batch of bags; both fields are always set.
 
     Attributes:
         logits: `(bags, num_outputs)`, before any sigmoid or softmax.

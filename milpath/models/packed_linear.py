@@ -1,18 +1,18 @@
-"""Linear layers that keep a second form of their weights, which a CPU multiplies faster."""
+"""Linear layers with a second copy of their weights in oneDNN layout, which is faster on a CPU."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Multiplications of a call from which on the form pays for carrying the input over and the output back.
+# Multiplications per call from which the layout pays for converting the input and the output.
 _WORTH_IT = 1 << 23
 
 
 class PackedLinear(nn.Linear):
-    """A linear layer, with its weights also as oneDNN holds them.
+    """A linear layer that also holds its weights in oneDNN layout.
 
-    Up to rounding the result is that of the layer. The other form is used without gradients, on a CPU, in float32 and
-    where there is enough to multiply; it costs the weights' memory once more and is not part of the state dict.
+    The result equals that of the layer up to rounding. The oneDNN copy is used without gradients, on a CPU, in float32
+    and for large enough inputs; it doubles the memory of the weights and is not part of the state dict.
 
     Args:
         linear: The layer; its parameters are shared.
@@ -35,13 +35,14 @@ class PackedLinear(nn.Linear):
 
 
 def pack_linears(network: nn.Module) -> nn.Module:
-    """Exchange the linear layers of a network that will only predict; return it.
+    """Replace the linear layers of a network used only for inference; return the network.
 
-    Only the library that multiplies changes, from MKL to oneDNN: on the processor it was measured on (AMD EPYC) a large
-    layer runs in half the time.
+    Only the library for the multiplication changes, from MKL to oneDNN: a large layer took half the time on the
+    processor where it was measured (AMD EPYC).
 
     Args:
-        network: Its weights must not change any more. Unchanged where it is not on a CPU or PyTorch has no oneDNN.
+        network: Its weights must not change afterwards. It stays unchanged if it is not on a CPU or PyTorch has no
+            oneDNN.
 
     Example:
         >>> network = pack_linears(nn.Sequential(nn.Linear(512, 64), nn.ReLU()))
@@ -52,7 +53,7 @@ def pack_linears(network: nn.Module) -> nn.Module:
         return network
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
-            # Layers derived from nn.Linear have reasons of their own.
+            # Subclasses of nn.Linear may compute something else.
             if type(layer) is nn.Linear and layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32:
                 setattr(parent, name, PackedLinear(layer))
     return network

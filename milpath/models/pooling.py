@@ -1,4 +1,4 @@
-"""From the embeddings of a bag's tiles to one: every pooling knows which tiles are real."""
+"""Masked pooling of the embeddings of a bag's tiles."""
 
 import torch
 import torch.nn.functional as F
@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 
 def full_mask(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mask `(bags, tiles)` of real tiles, all True where none is given.
+    """Return the mask `(bags, tiles)` of real tiles, all True if `None` is given.
 
     Args:
-        values: Anything of shape `(bags, tiles, ...)`.
-        mask: bool `(bags, tiles)` or None.
+        values: A tensor of shape `(bags, tiles, ...)`.
+        mask: bool `(bags, tiles)` or `None`.
 
     Raises:
-        ValueError: If the mask has another shape or type, or a bag has no real tile.
+        ValueError: If the mask has the wrong shape or type, or a bag has no real tile.
     """
     if mask is None:
         mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
@@ -24,7 +24,8 @@ def full_mask(values: Tensor, mask: Tensor | None) -> Tensor:
         )
     if mask.shape[1] == 0:
         raise ValueError("bag 0 of the batch has no real tile; every bag needs at least one")
-    # Reading the answer waits for a GPU; a compiled or captured graph cannot. The data module makes no empty bag.
+    # Reading the result would synchronise with a GPU, which a compiled or captured graph cannot do. The data module
+    # makes no empty bags.
     if mask.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(mask.any(1).all()):
         empty = int((~mask.any(1)).nonzero()[0])
         raise ValueError(f"bag {empty} of the batch has no real tile; every bag needs at least one")
@@ -34,7 +35,7 @@ def full_mask(values: Tensor, mask: Tensor | None) -> Tensor:
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int = 1) -> Tensor:
     """Return weights that are 0 on padding and sum to 1 over `dim`: `exp(s_k) / sum_j exp(s_j)` over real tiles.
 
-    The softmax runs in float32 at least, so that half precision does not break the sum.
+    The softmax is computed in at least float32, so that half precision does not break the sum.
     """
     return at_least_float32(scores).masked_fill(~mask, -torch.inf).softmax(dim)
 
@@ -46,9 +47,9 @@ def masked_mean(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def masked_max(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest value of each dimension `(bags, dim)` and the share of dimensions that each tile won.
+    """Return the maximum of each dimension `(bags, dim)` and the share of dimensions in which each tile attains it.
 
-    Tiles that tie for a dimension share it, so that the order of tiles changes nothing.
+    Tied tiles share a dimension, so that the order of tiles does not matter.
     """
     hidden = values.masked_fill(~mask[..., None], -torch.inf)
     largest = hidden.amax(1)
@@ -59,7 +60,7 @@ def masked_max(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 def masked_log_sum_exp(values: Tensor, mask: Tensor, sharpness: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return the smooth maximum `log(mean_k exp(r h_k)) / r` of each dimension and its gradient, averaged over dimensions.
 
-    The gradient with respect to tile k is `softmax_k(r h_k)`: what the tile counts for in the result.
+    The gradient with respect to tile k is `softmax_k(r h_k)`: the contribution of the tile to the result.
 
     References:
         Ramon, De Raedt. Multi instance neural networks. 2000. Pinheiro, Collobert. From image-level to pixel-level
@@ -83,7 +84,7 @@ def masked_mean_probability(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Return values in float32, or in float64 where they are."""
+    """Return values in float32; float64 stays float64."""
     return values if values.dtype == torch.float64 else values.float()
 
 
@@ -93,7 +94,7 @@ def weighted_sum(weights: Tensor, embeddings: Tensor) -> Tensor:
 
 
 class AttentionPooling(nn.Module):
-    """Score each tile by a small network and return scores, before the softmax.
+    """Score each tile with a small network; the scores are before the softmax.
 
     Plain: `s_k = w^T tanh(V h_k^T)`. Gated: `s_k = w^T (tanh(V h_k^T) * sigm(U h_k^T))`, both with biases as in the
     authors' code.
@@ -132,9 +133,9 @@ def check_pooling(name: str, sharpness: float) -> None:
     """Refuse an unknown pooling.
 
     Raises:
-        ValueError: If the name is none of `POOLINGS` or the sharpness is not greater than 0.
+        ValueError: If the name is not one of `POOLINGS` or the sharpness is not greater than 0.
     """
     if name not in POOLINGS:
-        raise ValueError(f"pooling {name!r} is none of {', '.join(POOLINGS)}")
+        raise ValueError(f"pooling={name!r} must be one of {', '.join(POOLINGS)}")
     if not sharpness > 0:
         raise ValueError(f"sharpness must be greater than 0, not {sharpness}")

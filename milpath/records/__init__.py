@@ -1,1 +1,1 @@
-"""What is written down and how: files that appear whole, digests, the record of a run."""
+"""Reading and writing of records: atomic files, digests, tables, provenance of a run."""

@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are whole, whatever ends the process."""
+"""Atomic writes: a file appears under its name only when it is complete, however the process ends."""
 
 import json
 import os
@@ -18,18 +18,19 @@ _PARTIAL = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.partial", re.DOTALL)
 def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its name when the block ends without an exception.
 
-    The content is flushed to the disk before the rename, so that neither a kill nor a power cut leaves an empty or a half
-    file under the name. The temporary file lies in the same folder: a rename never crosses file systems.
+    The content is flushed to the disk before the rename, so that neither a kill nor a power failure leaves an empty or
+    partial file under the name. The temporary file is in the same folder, so that the rename never crosses file
+    systems.
 
     Args:
-        path: Where the whole file shall be; its folder must exist.
-        durable: Flush to the disk. False is for files whose readers check them and make them anew: a power cut may leave
-            them empty, a kill does not.
+        path: Path of the complete file; its folder must exist.
+        durable: Flush to the disk. False is for files that readers verify and recreate: a power failure may leave them
+            empty, a kill does not.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
-        OSError: If the disk is full or the folder cannot be written to; it names `path`, and what stood there before is
-            untouched.
+        OSError: If the disk is full or the folder cannot be written to; it names `path`, and an existing file there
+            stays unchanged.
 
     Example:
         >>> import tempfile
@@ -42,7 +43,7 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent} is not a folder; create it first")
-    # Two processes may write the same file: each has a temporary name of its own.
+    # Two processes may write the same file, so each uses its own temporary name.
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.{uuid.uuid4().hex[:8]}.partial")
     try:
         yield temporary
@@ -53,7 +54,7 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             sync_folder(path.parent)
     except OSError as error:
-        # A write that fails knows no name, and the temporary one says little to a person.
+        # A failed write has no file name, and the temporary one is of no use to a person.
         if error.errno is not None and error.filename in (None, str(temporary)):
             error.filename, error.filename2 = str(path), None
         raise
@@ -63,14 +64,14 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Delete what killed processes left half written in a folder that no other process writes to."""
+    """Delete partial files of killed processes in a folder that no other process writes to."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if _PARTIAL.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
 def drop_open_line(path: Path) -> None:
-    """Cut off a last line without its end: it was being written."""
+    """Remove an incomplete last line, left by an interrupted write."""
     with path.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)
         while end:
@@ -85,10 +86,10 @@ def drop_open_line(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system can do that."""
+    """Make the names in a folder durable, if the system supports it."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
+    except OSError:  # Windows cannot open folders
         return
     try:
         os.fsync(descriptor)
@@ -99,17 +100,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text as a whole or not at all."""
+    """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write bytes as a whole or not at all."""
+    """Write bytes atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write JSON as a whole or not at all; NaN and infinity are refused because JSON has no word for them."""
+    """Write JSON atomically; NaN and infinity are refused because JSON cannot represent them."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""SHA-256 of files, texts and plain values, in hexadecimal."""
+"""SHA-256 of files, strings and plain values, in hexadecimal."""
 
 import hashlib
 import json
@@ -17,10 +17,10 @@ def sha256_of_file(path: str | Path) -> str:
 
 
 def sampled_sha256_of_file(path: str | Path) -> str:
-    """Return a SHA-256 of the length of a file and of blocks evenly spaced over it; up to 4 MiB are hashed whole.
+    """Return a SHA-256 of the length of a file and of evenly spaced blocks; files up to 4 MiB are hashed completely.
 
-    It tells files apart that are too large to be read whole just for that: gigabytes of a compressed slide of which a few
-    megabytes are needed. It is not a proof against who changes a file on purpose between the blocks.
+    It distinguishes files that are too large to be read completely for this purpose, such as a compressed slide of
+    gigabytes of which a few megabytes are needed. It does not detect a deliberate change between the blocks.
     """
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
@@ -35,12 +35,12 @@ def sampled_sha256_of_file(path: str | Path) -> str:
 
 
 def sha256_of_text(text: str) -> str:
-    """Return the SHA-256 of a text in UTF-8."""
+    """Return the SHA-256 of a string, encoded as UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_of_values(content: Any) -> str:
-    """Return the SHA-256 of plain values (numbers, texts, lists, mappings), whatever the order of the keys.
+    """Return the SHA-256 of plain values (numbers, strings, lists, mappings), independent of the order of keys.
 
     Example:
         >>> sha256_of_values({"a": 1, "b": 2}) == sha256_of_values({"b": 2, "a": 1})

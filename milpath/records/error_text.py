@@ -1,11 +1,11 @@
-"""Errors of other libraries as a reader sees them: one line, no advice to switch a protection off, no terminal codes."""
+"""Error messages of other libraries for the user: one line, no advice to disable a protection, no control codes."""
 
 import re
 import unicodedata
 
 _LONGEST_REASON = 300
 _OBJECTS = "it holds Python objects, which are never loaded"
-# What loaders say of files that would run code, up to the end of the advice that follows.
+# Messages of loaders about files that would run code, including the advice that follows.
 _KNOWN = (
     (re.compile(r"(Object arrays cannot be loaded|Cannot load file .*?pickled data) when allow_pickle=False"), _OBJECTS),
     (re.compile(r"This file contains pickled \(object\) data\. If you trust .*?pickle\.load\(\)`\.?", re.S), _OBJECTS),
@@ -26,10 +26,10 @@ _BETWEEN_CLAUSES = re.compile(r"((?<=\.) |[;()\n])")
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why a library refused something: one line of at most 300 characters, without its advice.
+    """Return why a library refused a file: one line of at most 300 characters, without its advice.
 
-    Loaders tell their reader how to load the file all the same, with the protection switched off. Whoever reads a message
-    of this library has a file from somewhere else and must not be told so.
+    Loaders tell the user how to load the file anyway, with the protection disabled. Users of this library load files
+    from elsewhere and must not be given this advice.
 
     Example:
         >>> reason_of(ValueError("Object arrays cannot be loaded when allow_pickle=False"))
@@ -40,7 +40,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def one_line_of(text: str) -> str:
-    """Return a text on one line, without advice to switch a protection off and with control characters escaped."""
+    """Return a text on one line, without advice to disable a protection and with control characters escaped."""
     text = _TORCH.sub(lambda match: _reason_of_torch(match.group()), text)
     for pattern, plain in _KNOWN:
         text = pattern.sub(plain, text)
@@ -48,7 +48,7 @@ def one_line_of(text: str) -> str:
 
 
 def _without_switches(text: str) -> str:
-    """Return a text without the clauses that name a switch; a clause ends at a full stop, semicolon, bracket or line."""
+    """Return a text without clauses that name such a setting; clauses end at a full stop, semicolon, bracket or newline."""
     if not _NAMES_A_SWITCH.search(text):
         return text
     clauses = _BETWEEN_CLAUSES.split(text)
@@ -57,7 +57,7 @@ def _without_switches(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Return a text whose control and direction characters are shown as escapes, so that a name cannot steer a terminal.
+    r"""Return a text with control and direction characters escaped, so that a name cannot control a terminal.
 
     Example:
         >>> visible("slide\x1b[2J")

@@ -1,4 +1,4 @@
-"""One process at a time in a folder: a lock that the system releases with its process, and the name of who holds it."""
+"""Lock that admits one process to a folder; the system releases it when the process ends."""
 
 import errno
 import json
@@ -17,19 +17,19 @@ LOCK_FILE = ".lock"
 HOLDER_FILE = ".lock.json"
 
 _log = logging.getLogger(__name__)
-# What file systems without locks answer.
+# Error codes of file systems without locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 class FolderLock:
-    """A lock on a folder, for `with` or for `acquire` and `release`.
+    """A lock on a folder, used with `with` or with `acquire` and `release`.
 
-    The lock belongs to the process, not to the file: a process that is killed releases it, and the files it leaves say
-    nothing. On a file system without locks a warning is logged and the work goes on.
+    The lock belongs to the process, not to the file: a killed process releases it, and the file that it leaves has no
+    effect. On a file system without locks a warning is logged and the work continues.
 
     Args:
-        folder: The folder; made when the lock is taken.
-        way_out: What a person can do if another process holds it.
+        folder: The folder; created when the lock is acquired.
+        way_out: What the user can do if another process holds it.
 
     Example:
         >>> import tempfile
@@ -44,7 +44,7 @@ class FolderLock:
         self._lock = FileLock(self.folder / LOCK_FILE)
 
     def acquire(self) -> None:
-        """Take the lock, or name the process that has it.
+        """Acquire the lock; the error names the process that holds it.
 
         Raises:
             ValueError: If another process holds the lock.
@@ -56,7 +56,7 @@ class FolderLock:
         except Timeout:
             holder = self.holder()
             who = f" (pid {holder.get('pid')} on {holder.get('host')})" if holder else ""
-            raise ValueError(f"another process{who} works on {self.folder}; {self.way_out}") from None
+            raise ValueError(f"another process{who} is working on {self.folder}; {self.way_out}") from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
@@ -65,13 +65,13 @@ class FolderLock:
         write_json(self.folder / HOLDER_FILE, {"pid": os.getpid(), "host": platform.node()})
 
     def release(self) -> None:
-        """Let the next process in; without the lock this does nothing."""
+        """Release the lock; does nothing if it is not held."""
         if self._lock.is_locked:
             (self.folder / HOLDER_FILE).unlink(missing_ok=True)
             self._lock.release()
 
     def holder(self) -> dict[str, int | str]:
-        """Return `pid` and `host` of the process that took the lock last; empty if it did not say."""
+        """Return `pid` and `host` of the process that acquired the lock last; empty if unknown."""
         try:
             content = json.loads((self.folder / HOLDER_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Host memory that a step frees is kept for the next step instead of going back to the system."""
+"""Reuse of freed host memory for the next step instead of returning it to the system."""
 
 import ctypes
 import platform
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-# The parameters of glibc's mallopt (malloc.h), and where its own adjustment of two of them ends.
+# Parameters of glibc's mallopt (malloc.h), and the upper limit of its dynamic adjustment of two of them.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _KEPT = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1))
 _USUAL = ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 64 << 20))
@@ -17,11 +17,11 @@ _open: list[None] = []
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Keep freed memory inside the block, and give it back at its end.
+    """Keep freed memory inside the `with` block, and return it at the end.
 
-    Each large tensor is otherwise new memory from the system, which clears it page by page: a step of a small network on a
-    CPU spends four tenths of its time there. Results do not depend on it. Does nothing where the C library is not glibc;
-    of blocks within each other the outermost counts.
+    Otherwise each large tensor is new memory from the system, which clears it page by page: a step of a small network
+    on a CPU spends 40% of its time there. Results do not depend on it. Does nothing if the C library is not glibc; of
+    nested blocks only the outermost has an effect.
 
     Example:
         >>> with kept_memory():
@@ -48,5 +48,5 @@ def _set(parameters: tuple[tuple[int, int], ...]) -> None:
 
 @cache
 def _glibc() -> Any:
-    """Return the C library if it is glibc."""
+    """Return the C library if it is glibc, else `None`."""
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

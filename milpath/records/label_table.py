@@ -1,4 +1,4 @@
-"""Tables that people write: one row a bag, checked where they come in."""
+"""Tables from users, one row per bag, validated when they are read."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,22 +12,21 @@ ID_COLUMNS = ("bag_id", "image_id", "slide_id", "id")
 def read_table(
     path: str | Path, required: Sequence[str] = (), *, unique: bool = True, what: str = "table"
 ) -> pd.DataFrame:
-    """Read a CSV whose rows are named by a bag.
+    """Read a CSV with one row per bag.
 
-    Identifiers stay text (`007` is not 7), and only an empty cell is a missing value (a score may well be called NA).
+    Identifiers stay strings (`007` is not 7), and only an empty cell is a missing value (a class may be called NA).
 
     Args:
-        path: A CSV with a header; the first of `bag_id`, `image_id`, `slide_id`, `id` names the bags.
-        required: Columns that must be there.
-        unique: Refuse a bag that comes twice.
-        what: Names the table in an error.
+        path: A CSV with a header; the first of `bag_id`, `image_id`, `slide_id`, `id` that it has identifies the bags.
+            required: Columns that must exist. unique: Refuse a bag that occurs twice. what: Name of the table in error
+            messages.
 
     Returns:
-        The table, with the naming column called `bag_id`.
+        The table, with the identifying column renamed to `bag_id`.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no CSV, a column is missing, or a bag has no name or two rows.
+        ValueError: If it is not a CSV, a column is missing, or a bag has no name or two rows.
     """
     path = Path(path)
     if not path.is_file():
@@ -37,7 +36,7 @@ def read_table(
         names = [name for name in ID_COLUMNS if name in header]
         if not names:
             raise ValueError(
-                f"{path} has no column that names the bags; expected one of {', '.join(ID_COLUMNS)}, "
+                f"{path} has no column that identifies the bags; expected one of {', '.join(ID_COLUMNS)}, "
                 f"it has {', '.join(map(str, header))}"
             )
         table = pd.read_csv(path, dtype={names[0]: str}, keep_default_na=False, na_values=[""])
@@ -51,7 +50,7 @@ def read_table(
         raise ValueError(f"{path} has no {names[0]} in row {int(table['bag_id'].isna().to_numpy().argmax()) + 2}")
     if unique and table["bag_id"].duplicated().any():
         twice = table.loc[table["bag_id"].duplicated(), "bag_id"]
-        raise ValueError(f"{path} names {twice.nunique()} bag(s) more than once (first: {twice.iloc[0]!r})")
+        raise ValueError(f"{path} has {twice.nunique()} bag(s) in more than one row (first: {twice.iloc[0]!r})")
     return table
 
 
@@ -63,7 +62,7 @@ def labelled_bags(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def quote_first(names: Sequence[str], limit: int = 3) -> str:
-    """Return the first names of a list as an error quotes them.
+    """Return the first names of a list, quoted for an error message.
 
     Example:
         >>> quote_first(["a", "b", "c", "d"])

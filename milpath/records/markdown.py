@@ -8,7 +8,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]], numeri
 
     Args:
         head: Titles of the columns.
-        rows: Cells; None is an empty one.
+        rows: Cells; `None` is an empty cell.
         numeric: Whether each column is aligned to the right.
 
     Example:
@@ -21,5 +21,5 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]], numeri
 
 
 def escape(text: object) -> str:
-    """Return text that stays within its cell and is never markup; None is empty."""
+    """Return text escaped so that it stays within its cell and is never markup; `None` is empty."""
     return "" if text is None else " ".join(str(text).split()).replace("|", r"\|").replace("<", "&lt;")

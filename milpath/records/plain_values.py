@@ -1,8 +1,8 @@
-"""What somebody else's file may say: numbers, texts, lists and mappings within bounds, and nothing that acts.
+"""Validation of untrusted content: bounded numbers, strings, lists and mappings, and nothing that has a side effect.
 
-Configuration libraries give some keys and texts a meaning: `_target_` names code to call, `${oc.env:NAME}` reads a
-variable of the machine. A checkpoint, a bag store and the results of a search come from other people, so their values are
-checked here and never handed to such a library.
+Configuration libraries interpret some keys and strings: `_target_` names code to call, `${oc.env:NAME}` reads an
+environment variable. Checkpoints, bag stores and search results may come from other people, so their values are
+validated here and never passed to such a library.
 """
 
 import json
@@ -19,21 +19,21 @@ _MAX_INTEGER = 1 << 63
 
 
 def require_plain(content: Any, where: str, allowed: Collection[str] = ()) -> Any:
-    """Return a copy of `content` made of None, bool, int, float, str, list and dict; everything else is refused.
+    """Return a copy of `content` of only `None`, bool, int, float, str, list and dict; everything else is refused.
 
-    Texts stay as they are: `${...}` in them is text.
+    Strings stay unchanged: `${...}` is not interpolated.
 
     Args:
-        content: What a file holds.
-        where: What the content is, for the message: "data of the card".
-        allowed: Keys of the outermost mapping that may begin with an underscore.
+        content: The content of a file. where: Name of the content in error messages, such as "data of the card".
+        allowed: Keys of the outermost mapping that may start with an underscore.
 
     Returns:
         The copy; a tuple becomes a list.
 
     Raises:
-        ValueError: If a value is of another type or not finite, a key is not a text or begins with an underscore, or the
-            content is nested more than 16 deep, has more than a million values or a text of more than a million characters.
+        ValueError: If a value has another type or is not finite, a key is not a string or starts with an underscore, or
+            the content is nested more than 16 levels deep, has more than a million values or a string of more than a
+            million characters.
 
     Example:
         >>> require_plain({"path": "${oc.env:HOME}", "sizes": (1, 2)}, "data of the card")
@@ -43,7 +43,7 @@ def require_plain(content: Any, where: str, allowed: Collection[str] = ()) -> An
 
 
 class _Copy:
-    """One walk over some content, with the count of its values so far."""
+    """Recursive copy of some content, with the number of values so far."""
 
     def __init__(self, where: str, allowed: frozenset[str]) -> None:
         self.where = where
@@ -53,9 +53,11 @@ class _Copy:
     def of(self, value: Any, path: str, depth: int) -> Any:
         """Return a copy of a value."""
         self.count += 1
-        # Lists that share or contain themselves fit into a small file: the walk itself has to end.
+        # A small file can contain shared or recursive lists, so the recursion needs its own limit.
         if depth > MAX_DEPTH or self.count > MAX_VALUES:
-            bound = f"nested more than {MAX_DEPTH} deep" if depth > MAX_DEPTH else f"more than {MAX_VALUES:,} values"
+            bound = (
+                f"nested more than {MAX_DEPTH} levels deep" if depth > MAX_DEPTH else f"more than {MAX_VALUES:,} values"
+            )
             raise ValueError(f"{self.where} is {bound}; it was not written by milpath")
         if value is None or type(value) is bool:
             return value
@@ -63,7 +65,7 @@ class _Copy:
             return value
         if type(value) is float:
             if not math.isfinite(value):
-                raise ValueError(f"{self._at(path)} must be a number that is finite, not {value}")
+                raise ValueError(f"{self._at(path)} must be a finite number, not {value}")
             return value
         if type(value) is str and len(value) <= MAX_TEXT:
             return value
@@ -74,12 +76,12 @@ class _Copy:
         if type(value) in (list, tuple):
             return [self.of(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
         kind = "too long" if type(value) in (int, str) else f"a {type(value).__name__}"
-        raise ValueError(f"{self._at(path)} is {kind}; expected plain numbers, texts, lists and mappings")
+        raise ValueError(f"{self._at(path)} is {kind}; expected plain numbers, strings, lists and mappings")
 
     def _key(self, key: Any, path: str, depth: int) -> str:
-        """Return a key, refused where a configuration library could give it a meaning."""
+        """Return a key; refuse one that a configuration library could interpret."""
         if type(key) is not str or not key or len(key) > _MAX_KEY:
-            raise ValueError(f"{self._at(path)} has the key {brief(key)}; expected a short text")
+            raise ValueError(f"{self._at(path)} has the key {brief(key)}; expected a short string")
         if key.startswith("_") and not (depth == 0 and key in self.allowed):
             raise ValueError(
                 f"{self._at(path)} has the key {brief(key)}; keys that begin with an underscore can name code: refused"
@@ -87,24 +89,24 @@ class _Copy:
         return key
 
     def _at(self, path: str) -> str:
-        """Return what a person calls a place in the content."""
+        """Return a readable name of a location in the content."""
         return f"{brief(path.removeprefix('.'))[1:-1]} in {self.where}" if path else self.where
 
 
 def brief(value: Any) -> str:
-    """Return a short representation of any value, whatever its size or depth, on one line without control characters."""
+    """Return a short representation of any value of any size or depth, on one line without control characters."""
     return " ".join(reprlib.repr(value).split())
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Return the plain values of a JSON text.
+    """Parse JSON into plain values.
 
     Raises:
-        ValueError: If it is not JSON, or holds what `require_plain` refuses.
+        ValueError: If it is not JSON, or contains something that `require_plain` refuses.
     """
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ValueError(f"{where} is not JSON, or is damaged ({reason})") from None
     return require_plain(content, where)

@@ -1,4 +1,4 @@
-"""What a network said of each bag: one table for every command that predicts."""
+"""Table of predictions, one row per bag, shared by all commands that predict."""
 
 import csv
 import json
@@ -22,17 +22,16 @@ class Predictions:
     """Predictions of bags, in any order.
 
     Attributes:
-        bag_ids: One name a bag.
+        bag_ids: Name of each bag.
         splits: Split of each bag.
-        labels: `(bags,)` int64 class numbers; -1 where the label is unknown.
-        probabilities: `(bags, classes)` in [0, 1], each row sums to 1.
-        attention: For each bag the weight of each tile, in the order of the store; sums to 1.
-        class_names: Names of the classes in the order of their numbers.
-        predicted: `(bags,)` class numbers; None takes the most probable class.
-        logits: `(bags, outputs)` of the network, from which probabilities at any temperature follow; None where unknown.
+        labels: `(bags,)` int64 class indices; -1 if the label is unknown.
+        probabilities: `(bags, classes)` in [0, 1], each row sums to 1. attention: For each bag the weight of each tile,
+            in the order of the store; sums to 1. class_names: Names of the classes in the order of their indices.
+            predicted: `(bags,)` class indices; `None` takes the most probable class. logits: `(bags, outputs)` of the
+            network, from which probabilities at any temperature can be computed; `None` if unknown.
 
     Raises:
-        ValueError: If a probability or a weight is not finite, naming the bag.
+        ValueError: If a probability or a weight is not finite, with the name of the bag.
     """
 
     bag_ids: Sequence[str]
@@ -53,7 +52,7 @@ class Predictions:
 
     @property
     def predicted_labels(self) -> np.ndarray:
-        """`(bags,)` class numbers."""
+        """Class indices `(bags,)`."""
         return self.probabilities.argmax(1) if self.predicted is None else self.predicted
 
     def of_split(self, split: str) -> "Predictions":
@@ -71,9 +70,9 @@ class Predictions:
         )
 
     def write_csv(self, path: str | Path) -> None:
-        """Write `id,split,label,predicted,probability_<class>...,attention`; numbers with 9 digits, which float32 needs.
+        """Write `id,split,label,predicted,probability_<class>...,attention`; float32 needs 9 digits per number.
 
-        Label and prediction are class numbers, an unknown label is an empty cell, attention is a JSON list.
+        Label and prediction are class indices, an unknown label is an empty cell, attention is a JSON list.
         """
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -90,18 +89,17 @@ class Predictions:
 
 
 def require_finite_prediction(bag_id: str, probabilities: np.ndarray, attention: np.ndarray) -> None:
-    """Refuse to keep what is no prediction.
+    """Refuse a prediction that is not finite.
 
     Raises:
-        ValueError: If a probability or a weight is NaN or infinite, naming the bag, and the tile of the weight.
+        ValueError: If a probability or a weight is NaN or infinite, with the name of the bag and the tile of the
+            weight.
     """
     if not np.isfinite(probabilities).all():
-        raise ValueError(
-            f"bag {bag_id!r} has the probabilities {probabilities.tolist()}; a prediction needs finite numbers"
-        )
+        raise ValueError(f"bag {bag_id!r} has the probabilities {probabilities.tolist()}; they must be finite")
     if not (finite := np.isfinite(attention)).all():
         tile = int(finite.argmin())
-        raise ValueError(f"bag {bag_id!r} has attention {attention[tile]} on tile {tile}; it needs finite numbers")
+        raise ValueError(f"bag {bag_id!r} has attention {attention[tile]} on tile {tile}; it must be finite")
 
 
 def read_predictions(path: str | Path) -> Predictions:
@@ -119,7 +117,7 @@ def read_predictions(path: str | Path) -> Predictions:
         attention = [np.asarray(json.loads(text), dtype=np.float64) for text in table["attention"]]
         probabilities = table[names].to_numpy(dtype=np.float64)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} holds something else than numbers ({reason_of(error)})") from None
+        raise ValueError(f"{path} contains values that are not numbers ({reason_of(error)})") from None
     return Predictions(
         bag_ids=table["bag_id"].tolist(),
         splits=table["split"].astype(str).tolist(),

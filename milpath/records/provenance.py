@@ -1,4 +1,4 @@
-"""What a run was: configuration, code, packages, device and data, written beside its results."""
+"""Provenance of a run: configuration, code, packages, device and data, written next to its results."""
 
 import os
 import platform
@@ -32,9 +32,9 @@ def record_run(config: DictConfig, run_dir: Path, data: Mapping[str, Any]) -> No
     """Write `config.yaml` (resolved) and `provenance.json` into the folder of a run.
 
     Args:
-        config: The composed configuration; interpolations are resolved in the copy that is written.
-        run_dir: The folder of the run; made if it is missing.
-        data: What the data say of themselves: hash of the store, hash of the labels, counts.
+        config: The composed configuration; interpolations are resolved in the copy that is written. run_dir: The folder
+            of the run; created if it does not exist. data: Description of the data: hash of the store, hash of the
+            labels, counts.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
@@ -57,20 +57,20 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _command() -> list[str]:
-    """Return what was typed: `milpath train ...`, `python -m milpath.train ...`, or the name of a script."""
+    """Return the command as typed: `milpath train ...`, `python -m milpath.train ...`, or the name of a script."""
     specification = getattr(sys.modules["__main__"], "__spec__", None)
     if specification is None:
         return [Path(sys.argv[0]).name, *sys.argv[1:]]
     name = specification.name.removesuffix(".__main__")
     program = Path(sys.argv[0])
-    # The program `milpath`, or `python -m milpath`: it names the command it runs as the main module.
+    # The program `milpath`, or `python -m milpath`, sets the main module to the command it runs.
     if program.stem == "milpath" or program.parts[-2:] == ("milpath", "__main__.py"):
         return ["milpath", *name.split(".")[1:], *sys.argv[1:]]
     return ["python", "-m", name, *sys.argv[1:]]
 
 
 def _version(name: str) -> str | None:
-    """Return the installed version, None for a package that is not installed."""
+    """Return the installed version, `None` for a package that is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -78,9 +78,9 @@ def _version(name: str) -> str | None:
 
 
 def _describe_code() -> dict[str, Any]:
-    """Return commit and dirty flag of the checkout the library runs from, Nones for an installed wheel."""
+    """Return the commit and dirty flag of the checkout the library runs from; both `None` for an installed wheel."""
     package_dir = Path(__file__).resolve().parents[1]
-    # Only the library's own checkout counts: site-packages may lie inside some other repository.
+    # Only the library's own checkout counts: site-packages may be inside another repository.
     if not (package_dir.parent / "pyproject.toml").is_file():
         return {"commit": None, "dirty": None}
     try:
@@ -92,6 +92,6 @@ def _describe_code() -> dict[str, Any]:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """Return what git prints."""
+    """Return the output of a git command."""
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout.strip()  # noqa: S603

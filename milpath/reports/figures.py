@@ -1,17 +1,24 @@
-"""Plots of discrimination: ROC, precision-recall, confusion matrix, histogram of scores."""
+"""Plots of a report: discrimination, calibration, risk against coverage, and the logged metrics by epoch."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from milpath.metrics.calibration import reliability_curve
+from milpath.metrics.deferral import risk_coverage
 from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.ranking import auroc, average_precision
-from milpath.metrics.weighted_metrics import confusion
-from milpath.reports.plot_style import COLOURS, FAINT, Plot, add_line, add_reference, new_figure, round_off
+from milpath.metrics.weighted_metrics import confusion, expected_calibration_error
+from milpath.reports.plot_style import COLOURS, DASHES, FAINT, Plot, add_line, add_reference, new_figure, round_off
 
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+
+
+# A selection; the CSV has all logged metrics.
+SHOWN = ("loss", "auroc", "quadratic_kappa", "balanced_accuracy", "attention_entropy")
 
 
 def roc_plot(outcomes: Mapping[str, Outcomes], class_names: Sequence[str]) -> Plot:
@@ -120,3 +127,86 @@ def sentence(words: str) -> str:
 def _sentence(words: Sequence[str]) -> str:
     """Return clauses as a sentence."""
     return sentence("; ".join(words)) if words else "Undefined: the split has bags of one class only."
+
+
+def calibration_plot(curves: Mapping[str, Outcomes]) -> Plot:
+    """Return the reliability curves of a split.
+
+    Args:
+        curves: Name ("as trained", "temperature 1.3") to outcomes; the size of a point shows the number of bags in its bin.
+    """
+    binary = next(iter(curves.values())).positive_class is not None
+    figure = new_figure(
+        "predicted probability", "observed fraction" if binary else "fraction of bags classified correctly"
+    )
+    add_reference(figure, [0, 1], [0, 1], "perfect")
+    words = []
+    for number, (name, outcomes) in enumerate(curves.items()):
+        curve = reliability_curve(outcomes, num_bins=10)
+        size = 5 + 13 * np.sqrt(curve.count / curve.count.max())
+        error = float(expected_calibration_error(outcomes))
+        figure.add_trace(
+            go.Scatter(
+                x=round_off(curve.claimed),
+                y=round_off(curve.happened),
+                text=[f"{count} bags" for count in curve.count],
+                name=f"{name}, ECE {error:.3f}",
+                mode="lines+markers",
+                line={"color": COLOURS[number], "dash": DASHES[number], "width": 1.5},
+                marker={"size": round_off(size), "color": COLOURS[number], "symbol": ("circle", "diamond")[number % 2]},
+            )
+        )
+        words.append(f"{name}: expected calibration error {error:.3f}")
+    figure.update_xaxes(range=[-0.03, 1.03])
+    figure.update_yaxes(range=[-0.03, 1.05])
+    return Plot(
+        "calibration", "Calibration", sentence("; ".join(words)) + " Larger points represent more bags.", figure
+    )
+
+
+def risk_coverage_plot(outcomes: Mapping[str, Outcomes]) -> Plot:
+    """Return the error rate among the most confident bags against their fraction, for each split."""
+    figure = new_figure("fraction of bags decided by the network", "error rate among them")
+    words = []
+    for number, (split, each) in enumerate(outcomes.items()):
+        curve = risk_coverage(each)
+        name = SPLIT_NAMES.get(split, split)
+        add_line(figure, curve.coverage, curve.risk, f"{name}, area {curve.area:.3f}", number)
+        words.append(f"{name}: area under the risk-coverage curve {curve.area:.3f}, lower is better")
+    figure.update_xaxes(range=[0, 1.02], tickformat=".0%")
+    figure.update_yaxes(rangemode="tozero", tickformat=".0%")
+    return Plot("risk-coverage", "Risk and coverage", sentence("; ".join(words)), figure)
+
+
+def training_plots(history: pd.DataFrame) -> list[Plot]:
+    """Return a plot of each logged metric, with training and validation in the same figure.
+
+    Args:
+        history: `logs/csv/metrics.csv` with columns `epoch`, `step`, `train/loss`, `val/loss`, ...; rows of the same epoch
+            are averaged.
+    """
+    if "epoch" not in history:
+        return []
+    by_epoch = history.apply(pd.to_numeric, errors="coerce").dropna(subset=["epoch"]).groupby("epoch").mean()
+    plots = []
+    for metric in SHOWN:
+        columns = [
+            name for name in (f"train/{metric}", f"val/{metric}") if name in by_epoch and by_epoch[name].notna().any()
+        ]
+        if not columns:
+            continue
+        title = metric.replace("_", " ").replace("auroc", "AUROC")
+        figure = new_figure("epoch", title)
+        words = []
+        for column in columns:
+            values = by_epoch[column].dropna()
+            name = "training" if column.startswith("train/") else "validation"
+            epochs = values.index.to_numpy(dtype=np.float64)
+            add_line(figure, epochs, values.to_numpy(dtype=np.float64), name, 0 if name == "training" else 1)
+            if len(values) == 1:
+                # A line with a single point would be invisible.
+                figure.data[-1].mode = "markers"
+            words.append(f"{name} {values.iloc[0]:.3g} at the start, {values.iloc[-1]:.3g} at the end")
+        figure.update_layout(height=280, showlegend=True)
+        plots.append(Plot(f"training-{metric}", title[0].upper() + title[1:], sentence("; ".join(words)), figure))
+    return plots

@@ -18,15 +18,22 @@ from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.subgroups import grade_rows, subgroup_tables
 from milpath.records.atomic_files import write_text
 from milpath.reports.cases import case_table
-from milpath.reports.decision_figures import calibration_plot, risk_coverage_plot
-from milpath.reports.figures import SPLIT_NAMES, confusion_plot, histogram_plot, precision_recall_plot, roc_plot
+from milpath.reports.figures import (
+    SPLIT_NAMES,
+    calibration_plot,
+    confusion_plot,
+    histogram_plot,
+    precision_recall_plot,
+    risk_coverage_plot,
+    roc_plot,
+    training_plots,
+)
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.pictures import CasePictures, draw_cases
 from milpath.reports.plot_style import Plot
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of, read_run
 from milpath.reports.second_reader import second_reader
-from milpath.reports.training_figures import training_plots
 from milpath.targets import Target, target_named
 from milpath.targets.evaluation import make_outcomes
 

@@ -1,6 +1,5 @@
 """Montage and overlay pictures of the cases in a report."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.drawing.montage import draw_montage
 from milpath.inference.overlays import SlidePicture, draw_bag_overlay, known_labels
 from milpath.inference.sharpest_bags import tiles_of_bag
+from milpath.records.digests import sha256_of_text
 from milpath.records.prediction_table import Predictions
 
 QUALITY = 80
@@ -64,7 +64,7 @@ def draw_cases(
             bag_id, weights = predictions.bag_ids[row], predictions.attention[row]
             chosen = tiles_of_bag(store, index_of, bag_id, len(weights))
             # A hash, because a bag name may hold "../" or characters that a file system refuses.
-            stem = hashlib.sha256(bag_id.encode()).hexdigest()[:16]
+            stem = sha256_of_text(bag_id)[:16]
             labels = known_labels(store, chosen)
             montage = draw_montage(np.asarray(store.tiles[chosen]), weights, title=bag_id, tile_labels=labels)
             overlay = draw_bag_overlay(store, chosen, weights, bag_id, slide_picture(bag_id) if slide_picture else None)

@@ -15,8 +15,7 @@ from milpath.models import load_network
 from milpath.models.checkpoint import Card, update_card
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
-from milpath.reports.summary import summary_table
-from milpath.runs.result_files import Metrics, write_results
+from milpath.runs.result_files import Metrics, summary_table, write_results
 from milpath.targets import target_named
 from milpath.targets.decision import Decision, choose_decision, decide
 from milpath.training.classifier import MILClassifier

@@ -135,7 +135,7 @@ def require_trainer_state(path: Path) -> None:
     except ValueError as error:
         reason = str(error).removeprefix(str(path)).strip(": ")
         raise ValueError(f"{path} is not a milpath checkpoint to resume from: {reason}") from None
-    if not isinstance(content, dict) or not {"loops", "optimizer_states", "milpath"} <= set(content):
+    if not isinstance(content, dict) or not {"loops", "optimizer_states", "milpath", "state_dict"} <= set(content):
         raise ValueError(f"{path} holds no training state; resume from the checkpoints/last.ckpt of a run")
     require_sealed(content, path)
     try:

@@ -5,7 +5,6 @@ returns its recorded value. Repeating the command therefore goes through the sam
 seeded sampler makes the same choices after an interruption as without one.
 """
 
-import hashlib
 import logging
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from rich.markdown import Markdown
 
 from milpath.config.command import USER_ERRORS, one_line, refuse_distributed_sweep, require_mandatory
 from milpath.records.atomic_files import write_json, write_text
+from milpath.records.digests import sha256_of_text
 from milpath.records.folder_lock import FolderLock
 from milpath.runs.build import build_datamodule
 from milpath.runs.monitor import require_validation
@@ -43,7 +43,7 @@ def trial_folder(words: str) -> str:
         >>> trial_folder("optimizer.lr=0.001") == trial_folder("optimizer.lr=0.001")
         True
     """
-    return "trial_" + hashlib.sha256(words.encode()).hexdigest()[:10]
+    return "trial_" + sha256_of_text(words)[:10]
 
 
 OmegaConf.register_new_resolver("trial_folder", trial_folder, replace=True)

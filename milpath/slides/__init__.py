@@ -1,1 +1,1 @@
-"""Slides: reading, cutting into tiles, drawing. Numpy and image libraries alone."""
+"""Slides: reading and cutting into tiles. Needs only NumPy and image libraries."""

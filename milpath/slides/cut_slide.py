@@ -1,4 +1,4 @@
-"""From a slide to its bag of tiles."""
+"""Cutting a slide into its bag of tiles."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from milpath.slides.tile_positions import Places, place_all, place_darkest, read
 from milpath.slides.tiling_options import TileOptions
 from milpath.slides.tissue import place_tissue
 
-# Tissue is never that even; an empty slide is, up to the noise of the scanner.
+# Tissue always varies more than this; an empty slide varies only by the noise of the scanner.
 _BLANK_RANGE = 32
 
 
@@ -24,10 +24,10 @@ class SlideBag:
 
     Attributes:
         pixels: uint8 `(tiles, tile_size, tile_size, 3)`.
-        places: Where they lie, in pixels of the tiles' own resolution.
-        level: Level of the pyramid that was read.
+        places: Their positions, in pixels at the resolution of the tiles.
+        level: Pyramid level that was read.
         downsample: Pixels of level 0 per pixel of a tile.
-        microns_per_pixel: Of the tiles; None if the slide does not state it.
+        microns_per_pixel: Resolution of the tiles; `None` if the slide does not state it.
     """
 
     pixels: NDArray[np.uint8]
@@ -42,11 +42,11 @@ def cut_slide(path: str | Path, options: TileOptions | None = None) -> SlideBag:
 
     Args:
         path: The slide.
-        options: How; the rule of the PANDA tile set if None.
+        options: How to cut it; `None` uses the rule of the PANDA tile set.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, or shows nothing.
+        ValueError: If it cannot be read, or is blank.
     """
     options = options or TileOptions()
     with open_slide(path) as slide:
@@ -60,10 +60,10 @@ def cut_slide(path: str | Path, options: TileOptions | None = None) -> SlideBag:
 
 
 def choose_places(view: SlideView, options: TileOptions) -> Places:
-    """Return the tiles that the method chooses.
+    """Return the positions of the tiles that the method selects.
 
     Raises:
-        ValueError: If there is no tissue for a method that looks for it.
+        ValueError: If the method needs tissue and there is none.
     """
     if options.method == "tissue":
         return place_tissue(view, options.tile_size, options.overlap, options.num_tiles, options.min_tissue)
@@ -74,10 +74,10 @@ def choose_places(view: SlideView, options: TileOptions) -> Places:
 def cut_places(
     view: SlideView, places: Places, options: TileOptions
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-    """Yield the tiles in parts that fit into memory: their positions in the bag and their pixels.
+    """Yield the tiles in chunks that fit into memory: their indices in the bag and their pixels.
 
     Raises:
-        ValueError: After the last part, if all of it has one colour: an empty slide must not become a bag of nothing.
+        ValueError: After the last chunk, if all tiles have one colour: an empty slide must not become a bag.
     """
     low, high = 255, 0
     for positions, tiles in read_places(view, places, options.tile_size):
@@ -85,7 +85,7 @@ def cut_places(
             if high - low > _BLANK_RANGE:
                 break
             x, y = int(places.x[position]), int(places.y[position])
-            # Of the slide alone, not of the white around it.
+            # Only of the slide, not of the white around it.
             inside = tile[max(-y, 0) : view.size.height - y, max(-x, 0) : view.size.width - x]
             if places.number[position] >= 0 and inside.size:
                 low, high = min(low, int(inside.min())), max(high, int(inside.max()))

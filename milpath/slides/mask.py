@@ -1,4 +1,4 @@
-"""What a mask says of tiles: how much of their tissue is cancer, and of which pattern."""
+"""Tile labels from a mask: the fraction of cancer in the tissue and its Gleason pattern."""
 
 from typing import NamedTuple
 
@@ -12,14 +12,14 @@ from milpath.slides.tile_positions import Places, read_places
 
 
 class MaskLabels(NamedTuple):
-    """What the values of a mask mean, by whom it was drawn.
+    """Meaning of the values of a mask from one provider.
 
     Attributes:
-        tissue: Values of tissue.
-        cancer: Values of cancer among them.
+        tissue: Values that mean tissue.
+        cancer: Those of them that mean cancer.
         patterns: Value to Gleason pattern.
-        largest: No value is larger.
-        names: What a picture shows of them, the gravest first; stroma and plain tissue stay clear.
+        largest: The largest valid value.
+        names: Values that are shown in pictures, the most severe first; stroma and plain tissue stay transparent.
     """
 
     tissue: tuple[int, ...]
@@ -29,8 +29,8 @@ class MaskLabels(NamedTuple):
     names: dict[int, str]
 
 
-# Bulten et al. Artificial intelligence for diagnosis and Gleason grading of prostate cancer: the PANDA challenge. Nature
-# Medicine, 2022; the meaning of the values stands on the data page of the challenge.
+# Bulten et al. Artificial intelligence for diagnosis and Gleason grading of prostate cancer: the PANDA challenge.
+# Nature Medicine, 2022; the values are documented on the data page of the challenge.
 _RADBOUD = {5: "Gleason 5", 4: "Gleason 4", 3: "Gleason 3", 2: "benign epithelium"}
 MASK_LABELS = {
     "radboud": MaskLabels((1, 2, 3, 4, 5), (3, 4, 5), {3: 3, 4: 4, 5: 5}, 5, _RADBOUD),
@@ -39,13 +39,13 @@ MASK_LABELS = {
 
 
 class TileLabels(NamedTuple):
-    """What a mask says of each tile.
+    """Labels of each tile, from a mask.
 
     Attributes:
-        tile_label: 1 where there is cancer, 0 where there is none, -1 for a white tile that fills the bag up.
-        cancer_fraction: Part of the tissue that is cancer in [0, 1], NaN without tissue.
-        gleason_pattern: The most frequent pattern (3, 4 or 5; of equally frequent ones the higher), 0 where there is none
-            or the provider marked none.
+        tile_label: 1 with cancer, 0 without, -1 for a white filler tile.
+        cancer_fraction: Fraction of the tissue that is cancer, in [0, 1]; NaN without tissue.
+        gleason_pattern: The most frequent pattern (3, 4 or 5; the higher one of ties); 0 if there is none or the
+            provider marks none.
     """
 
     tile_label: NDArray[np.int64]
@@ -54,21 +54,21 @@ class TileLabels(NamedTuple):
 
 
 def label_tiles(mask: Slide, view: SlideView, places: Places, tile_size: int, provider: str) -> TileLabels:
-    """Return what a PANDA mask says of the tiles of a slide.
+    """Return the labels of the tiles of a slide from its PANDA mask.
 
     Args:
-        mask: Open mask of the slide; the value lies in the red channel.
-        view: The slide as its tiles were cut.
-        places: The tiles.
-        tile_size: Their side in pixels of the view.
+        mask: Open mask of the slide; its values are in the red channel.
+        view: The view of the slide from which the tiles were cut.
+        places: Positions of the tiles. tile_size: Their side in pixels of the view.
         provider: "radboud" or "karolinska".
 
     Raises:
-        ValueError: If the mask has no level of the size of the slide's, or values that the provider does not use.
+        ValueError: If no level of the mask has the size of the slide's level, or the mask has values that the provider
+            does not use.
     """
     if provider not in MASK_LABELS:
         raise ValueError(
-            f"data_provider of {view.slide.path.name} is {provider!r}; masks are known of {', '.join(MASK_LABELS)}"
+            f"data_provider of {view.slide.path.name} is {provider!r}; expected one of {', '.join(MASK_LABELS)}"
         )
     meaning, counts = MASK_LABELS[provider], _count_values(mask, view, places, tile_size)
     if counts[:, meaning.largest + 1 :].any():
@@ -89,21 +89,21 @@ def label_tiles(mask: Slide, view: SlideView, places: Places, tile_size: int, pr
 
 
 def _matching_level(mask: Slide, view: SlideView) -> int:
-    """Return the level of a mask that lies pixel on pixel over the level of the slide that was read."""
+    """Return the level of a mask that matches the slide level that was read pixel by pixel."""
     wanted = view.slide.level_sizes[view.level]
     if wanted not in mask.level_sizes:
         sizes = ", ".join(f"{width} x {height}" for width, height in mask.level_sizes)
         raise ValueError(
-            f"{mask.path.name} has levels of {sizes} px, none of {wanted.width} x {wanted.height} px as level {view.level} "
-            "of its slide; get the mask that belongs to the slide"
+            f"{mask.path.name} has levels of {sizes} px, but none of {wanted.width} x {wanted.height} px "
+            f"like level {view.level} of its slide; use the mask that belongs to the slide"
         )
     return mask.level_sizes.index(wanted)
 
 
 def _count_values(mask: Slide, view: SlideView, places: Places, tile_size: int) -> NDArray[np.int64]:
-    """Return how many pixels of each tile have each value, `(tiles, 256)`; what lies outside the slide counts not at all."""
+    """Return how many pixels of each tile have each value, `(tiles, 256)`; pixels outside the slide are not counted."""
     over = SlideView(mask, _matching_level(mask, view))
-    # Values must not be mixed: where the slide is resampled, the mask is read as it is.
+    # Values must not be interpolated: the mask is not resampled even if the slide is.
     x, y = (np.round(corner * view.scale).astype(np.int64) for corner in (places.x, places.y))
     side = max(1, round(tile_size * view.scale))
     counts = np.zeros((len(places.number), 256), np.int64)

@@ -1,4 +1,4 @@
-"""Which slides lie in a folder, by what name, and which of them a shard has to do."""
+"""Slides of a folder by name, and the part of them that belongs to a shard."""
 
 import os
 import unicodedata
@@ -14,12 +14,12 @@ _MASK_ENDING = "_mask"
 
 @dataclass
 class SlideFiles:
-    """Slides below a folder.
+    """Slides found in a folder and its subfolders.
 
     Attributes:
         found: Name of a slide (its file name without the suffix) to its file, sorted by name.
-        broken: Name to the reason why there is no one file to read: two files of one name, a link that leads nowhere.
-        ignored: Files that are no slides by their suffix.
+        broken: Name to the reason why there is no single file to read: two files with the same name, or a broken link.
+        ignored: Files whose suffix is not that of a slide.
     """
 
     found: dict[str, Path] = field(default_factory=dict)
@@ -28,16 +28,16 @@ class SlideFiles:
 
 
 def find_slides(root: Path, leave_out: Path | None = None) -> SlideFiles:
-    """Return the slides of a folder and of the folders in it; or one slide, if that is what the path names.
+    """Return the slides of a folder and its subfolders, or a single slide if the path is a file.
 
-    Links are followed, each folder is entered once: a link back to a folder above ends there.
+    Links are followed, but each folder is entered only once, so that a link to a parent folder ends there.
 
     Args:
         root: A folder or a slide.
-        leave_out: A folder that is not entered (the output may lie among the slides).
+        leave_out: A folder that is not searched (the output may be among the slides).
 
     Raises:
-        FileNotFoundError: If there is nothing at the path.
+        FileNotFoundError: If the path does not exist.
     """
     if not root.exists():
         raise FileNotFoundError(f"no slides at {root}; give the folder of the slides, or one slide")
@@ -58,11 +58,11 @@ def find_slides(root: Path, leave_out: Path | None = None) -> SlideFiles:
 
 
 def find_masks(root: Path) -> dict[str, Path]:
-    """Return name of a slide to its mask: `{name}_mask.tiff`, as in PANDA, or a file of the slide's own name.
+    """Return a mapping from slide name to mask: `{name}_mask.tiff`, as in PANDA, or a file named like the slide.
 
     Raises:
         FileNotFoundError: If there is nothing at the path.
-        ValueError: If two masks have one name.
+        ValueError: If two masks have the same name.
     """
     files = find_slides(root)
     if files.broken:
@@ -74,10 +74,10 @@ def find_masks(root: Path) -> dict[str, Path]:
 def parse_shard(text: str) -> tuple[int, int]:
     """Return index and count of `i/n`.
 
-    Counting from 1 (1/4 to 4/4) and from 0 (0/4 to 3/4) both cover all slides: 0/4 is 4/4.
+    Counting from 1 (1/4 to 4/4) and from 0 (0/4 to 3/4) both cover all slides: 0/4 equals 4/4.
 
     Raises:
-        ValueError: If it is nothing like that.
+        ValueError: If the text does not have this form.
 
     Example:
         >>> parse_shard("3/16"), parse_shard("16/16"), parse_shard("0/16")
@@ -93,7 +93,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
-    """Yield every file below a folder, hidden ones left out."""
+    """Yield every file below a folder, except hidden ones."""
     entered: set[tuple[int, int]] = set()
     unwanted = leave_out.resolve() if leave_out else None
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -103,26 +103,26 @@ def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
             folders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
-        # In a fixed order, so that of two ways to one folder the same is taken on every machine.
+        # In a fixed order, so that every machine takes the same of two paths to one folder.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (here / name for name in names if not name.startswith("."))
 
 
 def _why_broken(name: str, paths: list[Path]) -> str | None:
-    """Return what keeps a slide from being read as one file."""
+    """Return why a slide cannot be read as one file, `None` if it can."""
     if len(paths) > 1:
         return f"{len(paths)} files have this name: {', '.join(_printable(str(path)) for path in paths[:4])}"
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
-        return "the name of the file is no valid UTF-8; rename it"
+        return "the name of the file is not valid UTF-8; rename it"
     try:
         paths[0].stat()
     except OSError as error:
-        return f"{paths[0]} is a link that leads nowhere ({error.strerror})"
+        return f"{paths[0]} is a broken link ({error.strerror})"
     return None
 
 
 def _printable(text: str) -> str:
-    """Return text that can be written anywhere; bytes that are no text are shown as such."""
+    """Return text that can always be written; bytes that are not valid text are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""A slide at one resolution, on a white plane without end."""
+"""A slide at one resolution, surrounded by unlimited white."""
 
 import math
 
@@ -10,30 +10,31 @@ from milpath.slides.readers.rgb import WHITE
 from milpath.slides.readers.slide import Size, Slide
 from milpath.slides.tiling_options import TileOptions
 
-# Resolutions that differ by less than one part in a hundred are taken for equal: resampling would blur and gain nothing.
+# Resolutions that differ by less than 1% count as equal: resampling would blur and gain nothing.
 _SAME = 0.01
 _MAX_SOURCE_SIDE = 4096
 
 
 class SlideView:
-    """A slide as if it were one picture of a given resolution.
+    """A slide as a single image of a given resolution.
 
     Args:
-        slide: Open, and kept open by its owner.
-        level: What is read, 0 for the largest.
-        scale: Pixels of that level per pixel of the view; 1 reads the level as it is.
+        slide: An open slide; the caller keeps it open.
+        level: Level to read, 0 for the largest.
+        scale: Pixels of that level per pixel of the view; 1 reads the level without resampling.
 
     Attributes:
         size: Width and height of the view.
         downsample: Pixels of level 0 per pixel of the view.
-        microns_per_pixel: Of the view; None if the slide does not state it.
+        microns_per_pixel: Resolution of the view; `None` if the slide does not state it.
     """
 
     def __init__(self, slide: Slide, level: int, scale: float = 1.0) -> None:
         self.slide = slide
         self.level = level
         self.scale = scale
-        # How much finer than the view the source may be when it is weighted: 2 or more looks like weighting every pixel.
+        # How much finer than the view the source of the resampling filter may be: 2 or more is close to using every
+        # pixel.
         self.reducing_gap = 2.0
         source = slide.level_sizes[level]
         self.size = source if scale == 1 else Size(*(max(1, int(side / scale + 1e-6)) for side in source))
@@ -42,7 +43,7 @@ class SlideView:
         self.microns_per_pixel = None if base is None else base * self.downsample
 
     def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return any region, uint8 RGB `(height, width, 3)`; what lies outside the slide is white."""
+        """Return any region, uint8 RGB `(height, width, 3)`; pixels outside the slide are white."""
         left, top = max(x, 0), max(y, 0)
         right, bottom = min(x + width, self.size.width), min(y + height, self.size.height)
         canvas = np.full((height, width, 3), WHITE, np.uint8)
@@ -55,7 +56,7 @@ class SlideView:
         return canvas
 
     def _resample(self, target: NDArray[np.uint8], x: int, y: int) -> None:
-        """Fill a region inside the view, in steps whose source fits into memory."""
+        """Fill a region inside the view in chunks whose source fits into memory."""
         step = max(1, int(_MAX_SOURCE_SIDE / self.scale))
         for top in range(0, target.shape[0], step):
             for left in range(0, target.shape[1], step):
@@ -63,7 +64,7 @@ class SlideView:
                 part[...] = self._resample_part(x + left, y + top, part.shape[1], part.shape[0])
 
     def _resample_part(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return a region, each pixel a mean of the source weighted by a triangle (Pillow's antialiased bilinear filter)."""
+        """Return a region; each pixel is a triangle-weighted mean (Pillow's antialiased bilinear filter)."""
         source = self.slide.level_sizes[self.level]
         margin = math.ceil(self.scale) + 2
         box = [side * self.scale for side in (x, y, x + width, y + height)]
@@ -80,10 +81,10 @@ class SlideView:
 
 
 def view_slide(slide: Slide, options: TileOptions) -> SlideView:
-    """Return a slide at the resolution at which it is cut.
+    """Return the view of a slide at the resolution at which it is cut.
 
     Raises:
-        ValueError: If the slide has no such level, or its resolution is not known or too low.
+        ValueError: If the slide has no such level, or its resolution is unknown or too low.
     """
     if slide.microns_per_pixel is None:
         slide.microns_per_pixel = options.slide_microns_per_pixel
@@ -97,19 +98,19 @@ def view_slide(slide: Slide, options: TileOptions) -> SlideView:
     wanted = options.microns_per_pixel / slide.microns_per_pixel
     if wanted < 1 - _SAME:
         raise ValueError(
-            f"{slide.path.name} has {slide.microns_per_pixel:g} microns per pixel at best; "
-            f"microns_per_pixel={options.microns_per_pixel:g} would need more than it holds"
+            f"{slide.path.name} has {slide.microns_per_pixel:g} microns per pixel at its largest level; "
+            f"microns_per_pixel={options.microns_per_pixel:g} needs a higher resolution than that"
         )
     return view_at(slide, wanted, _SAME)
 
 
 def view_at(slide: Slide, downsample: float, tolerance: float = 1e-6) -> SlideView:
-    """Return a view read from the smallest level that suffices.
+    """Return a view read from the smallest level with sufficient resolution.
 
     Args:
         slide: An open slide.
         downsample: Pixels of level 0 per pixel of the view.
-        tolerance: A level that is off by no more than this part is taken as it is, without resampling.
+        tolerance: A level whose downsample differs by at most this fraction is read without resampling.
     """
     levels = range(len(slide.level_sizes))
     level = max(index for index in levels if index == 0 or slide.downsample(index) <= downsample * (1 + tolerance))
@@ -118,19 +119,19 @@ def view_at(slide: Slide, downsample: float, tolerance: float = 1e-6) -> SlideVi
 
 
 def thumbnail(slide: Slide, max_size: int = 512) -> tuple[NDArray[np.uint8], float]:
-    """Return a small picture of a whole slide, and the pixels of level 0 per pixel of it.
+    """Return a thumbnail of a whole slide, and the pixels of level 0 per pixel of the thumbnail.
 
     Args:
         slide: An open slide.
-        max_size: The longer side in pixels at most (the picture is never larger than the slide).
+        max_size: Largest length of the longer side in pixels (the thumbnail is never larger than the slide).
     """
     view = view_at(slide, max(1.0, max(slide.level_sizes[0]) / max_size))
-    view.reducing_gap = 1.0  # for the eye: half the time
+    view.reducing_gap = 1.0  # enough for viewing, in half the time
     return view.read(0, 0, *view.size)[:max_size, :max_size], view.downsample
 
 
 def _level_index(slide: Slide, level: int) -> int:
-    """Return a level counted from the largest.
+    """Return the index of a level, counted from the largest.
 
     Raises:
         ValueError: If there is no such level.

@@ -1,4 +1,4 @@
-"""Where tiles may lie: a grid over a white-padded picture, and the order in which a large one is read."""
+"""Grid of tiles over a white-padded image, and the blocks in which a large one is read."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,18 +9,17 @@ from numpy.typing import NDArray
 from milpath.slides.readers.slide import WHOLE_LEVEL_PIXELS
 from milpath.slides.slide_view import SlideView
 
-# Large views are read in squares of this side (12 MB): the memory of a worker, whatever the slide.
+# Large views are read in squares of this side (12 MB): this bounds the memory of a worker for any slide.
 BLOCK_SIZE = 2048
 
 
 class Grid(NamedTuple):
-    """Tiles side by side, or overlapping.
+    """A regular grid of tiles, adjacent or overlapping.
 
     Attributes:
-        left: Left edge of the first tile; negative where padding comes before the picture.
+        left: Left edge of the first tile; negative if padding precedes the image.
         top: Top edge of the first tile.
-        rows: Tiles down.
-        columns: Tiles across.
+        rows: Number of rows of tiles. columns: Number of columns of tiles.
         tile_size: Side of a tile in pixels.
         stride: Pixels from one tile to the next.
     """
@@ -33,18 +32,18 @@ class Grid(NamedTuple):
     stride: int
 
     def corners(self, number: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return left and top edges of tiles given by their row-major number."""
+        """Return the left and top edges of tiles, given by their row-major numbers."""
         row, column = np.divmod(number, self.columns)
         return self.left + column * self.stride, self.top + row * self.stride
 
     @property
     def num_tiles(self) -> int:
-        """Tiles of the whole grid."""
+        """Number of tiles in the grid."""
         return self.rows * self.columns
 
 
 def grid_over(width: int, height: int, tile_size: int, overlap: int = 0) -> Grid:
-    """Return the grid that covers a picture: white is added half before and half after, the odd pixel after.
+    """Return the grid that covers an image: white padding is added half before and half after, an odd pixel after.
 
     Example:
         >>> grid_over(368, 1584, 128)
@@ -67,7 +66,7 @@ class Block(NamedTuple):
 
 
 def read_blocks(view: SlideView, grid: Grid) -> Iterator[Block]:
-    """Yield the whole grid in parts that fit into memory, row by row; a small picture is one part."""
+    """Yield the whole grid in blocks that fit into memory, row by row; a small image is one block."""
     side = BLOCK_SIZE if view.size.width * view.size.height > WHOLE_LEVEL_PIXELS else WHOLE_LEVEL_PIXELS
     step = max(1, (side - grid.tile_size) // grid.stride + 1)
     for row in range(0, grid.rows, step):

@@ -1,4 +1,4 @@
-"""Names of tiles, `{slide}_{i}.png`: which of them are the same tile, and which are missing."""
+"""Names of tiles, `{slide}_{i}.png`: detection of duplicate and missing tiles."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ _NUMBERED = re.compile(r"(?:(?P<slide>.*)_)?(?P<number>\d{1,18})", re.DOTALL)
 
 
 def folded(name: str) -> str:
-    """Return a name as file systems compare it that know neither case nor forms of Unicode.
+    """Return a name as compared by file systems that ignore case and Unicode normalisation.
 
     Example:
         >>> folded("Tile_1.PNG")
@@ -29,19 +29,19 @@ def natural_key(name: str) -> list[tuple[bool, int, str]]:
 
 
 def require_tiles_of_one_slide(names: Sequence[str], source: str) -> None:
-    """Refuse tiles of one slide of which two have one name or number, or one is missing.
+    """Refuse the tiles of a slide if two have the same name or number, or one is missing.
 
     Args:
         names: Paths of the tiles, with `/` between folders.
         source: Where they come from, for the message.
 
     Raises:
-        ValueError: Naming the tiles.
+        ValueError: With the names of the tiles.
     """
     require_no_twins(names, [_by_value(name) for name in names], source)
     found = [_NUMBERED.fullmatch(_stem(name)) for name in names]
     numbered = [match for match in found if match]
-    # Numbers in other names may be coordinates, of which any may be missing.
+    # Numbers in other names may be coordinates, which need not be complete.
     if len(numbered) < len(found) or len({folded(match["slide"] or "") for match in numbered}) != 1:
         return
     require_no_twins(names, [int(match["number"]) for match in numbered], source)
@@ -51,7 +51,7 @@ def require_tiles_of_one_slide(names: Sequence[str], source: str) -> None:
 
 
 def require_no_twins(names: Iterable[str], keys: Iterable[object], source: str) -> None:
-    """Refuse two names with one key.
+    """Refuse two names with the same key.
 
     Raises:
         ValueError: With both names.
@@ -60,19 +60,19 @@ def require_no_twins(names: Iterable[str], keys: Iterable[object], source: str) 
     for name, key in zip(names, keys, strict=True):
         if key in seen:
             raise ValueError(
-                f"{source} holds {seen[key]!r} and {name!r}, which are one name or number for many programs; "
+                f"{source} contains {seen[key]!r} and {name!r}, which are the same name or number for many programs; "
                 "keep one of them, or rename it"
             )
         seen[key] = name
 
 
 def first_number(slides: Iterable[Collection[int]]) -> int:
-    """Return where the numbers of tiles begin: 1 where no slide has a tile 0, else 0."""
+    """Return the first number of tiles: 1 if no slide has a tile 0, else 0."""
     return 0 if any(0 in numbers for numbers in slides) else 1
 
 
 def missing_number(numbers: Collection[int], first: int) -> int | None:
-    """Return the first number that is missing, None if they count up from the first.
+    """Return the first missing number, `None` if the numbers are consecutive from `first`.
 
     Example:
         >>> missing_number({0, 1, 3}, first=0)
@@ -82,10 +82,10 @@ def missing_number(numbers: Collection[int], first: int) -> int | None:
 
 
 def _by_value(name: str) -> tuple[tuple[bool, int, str], ...]:
-    """Return a key that is the same for `a_1` and `A_01`."""
+    """Return a key that is equal for `a_1` and `A_01`."""
     return tuple((is_number, value, "" if is_number else word) for is_number, value, word in natural_key(folded(name)))
 
 
 def _stem(name: str) -> str:
-    """Return the name of a file without folders and suffix."""
+    """Return the name of a file without its folders and suffix."""
     return name.rpartition("/")[2].rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""Chosen tiles before they are pixels: where they lie, and how they are read without reading the slide."""
+"""Positions of the selected tiles, and reading their pixels without reading the whole slide."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,13 +13,12 @@ from milpath.slides.tile_selection import tile_sums
 
 
 class Places(NamedTuple):
-    """Tiles of a view in the order of their bag.
+    """Positions of the tiles of a view, in the order of their bag.
 
     Attributes:
-        x: Left edge in pixels of the view, int64 `(tiles,)`; 0 for a white tile that fills the bag up.
-        y: Top edge likewise.
-        number: Row-major number in the grid, -1 for a white tile that fills the bag up.
-        tissue: Fraction of tissue in [0, 1], where the rule asks for it.
+        x: Left edge in pixels of the view, int64 `(tiles,)`; 0 for a white filler tile. y: Top edge likewise. number:
+            Row-major number in the grid, -1 for a white filler tile.
+        tissue: Fraction of tissue in [0, 1], if the rule uses it.
     """
 
     x: NDArray[np.int64]
@@ -35,12 +34,12 @@ def place_all(grid: Grid) -> Places:
 
 
 def place_darkest(view: SlideView, grid: Grid, num_tiles: int | None) -> Places:
-    """Return the tiles with the lowest pixel sum, ascending, ties in the order of the grid; see `tiling.cut_darkest`.
+    """Return the tiles with the lowest pixel sum, ascending, ties in grid order; see `tile_selection.cut_darkest`.
 
     Args:
         view: The slide.
-        grid: Where tiles may lie.
-        num_tiles: Tiles of the bag, filled up with white ones; None for all of the grid.
+        grid: The candidate tiles.
+        num_tiles: Tiles of the bag, filled up with white ones; `None` for all tiles of the grid.
     """
     sums = np.empty((grid.rows, grid.columns), np.int64)
     for block in read_blocks(view, grid):
@@ -55,14 +54,13 @@ def place_darkest(view: SlideView, grid: Grid, num_tiles: int | None) -> Places:
 def read_places(
     view: SlideView, places: Places, tile_size: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-    """Yield the tiles in parts that fit into memory: their positions in the bag and their pixels.
+    """Yield the tiles in chunks that fit into memory: their indices in the bag and their pixels.
 
-    Neighbours are read together, so that no piece of the file is decoded for each of its tiles.
+    Neighbouring tiles are read together, so that a chunk of the file is not decoded once per tile.
 
     Args:
         view: The slide.
-        places: The tiles.
-        tile_size: Their side in pixels.
+        places: Positions of the tiles. tile_size: Their side in pixels.
     """
     white = np.flatnonzero(places.number < 0)
     if len(white):

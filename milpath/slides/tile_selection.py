@@ -1,4 +1,4 @@
-"""The rules that choose the tiles of an image."""
+"""Rules that select the tiles of an image."""
 
 from typing import NamedTuple
 
@@ -9,13 +9,13 @@ from milpath.slides.readers.rgb import WHITE
 
 
 class Tiles(NamedTuple):
-    """Tiles of an image in the order of the rule that chose them.
+    """Tiles of an image in the order of the rule that selected them.
 
     Attributes:
         pixels: uint8 `(tiles, tile_size, tile_size, 3)`.
-        x: Left edge of each tile in pixels of the image; negative where padding came before, int64 `(tiles,)`.
+        x: Left edge of each tile in pixels of the image; negative if padding precedes the image, int64 `(tiles,)`.
         y: Top edge likewise.
-        number: Row-major number of each tile in the padded grid, -1 for a white tile that fills the bag up.
+        number: Row-major number of each tile in the padded grid, -1 for a white filler tile.
         sums: Sum of all pixel values of each tile, int64.
     """
 
@@ -26,7 +26,7 @@ class Tiles(NamedTuple):
     sums: NDArray[np.int64]
 
     def take(self, chosen: NDArray[np.int64]) -> "Tiles":
-        """Return some of the tiles."""
+        """Return a subset of the tiles."""
         pixels, x, y, number, sums = self
         return Tiles(pixels[chosen], x[chosen], y[chosen], number[chosen], sums[chosen])
 
@@ -41,7 +41,7 @@ class Padding(NamedTuple):
 
 
 def padding_of(height: int, width: int, tile_size: int) -> Padding:
-    """Return the padding of an image: half before and half after, the odd pixel after.
+    """Return the padding of an image: half before and half after, an odd pixel after.
 
     Example:
         >>> padding_of(1584, 368, 128)
@@ -59,7 +59,7 @@ def cut_grid(image: NDArray[np.uint8], tile_size: int) -> Tiles:
         tile_size: Side of a tile in pixels.
 
     Raises:
-        ValueError: If the image is no RGB image of 8 bits or the tile size is not positive.
+        ValueError: If the image is not an 8-bit RGB image or the tile size is not positive.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"an image must be uint8 (height, width, 3), not {image.dtype} {image.shape}")
@@ -79,9 +79,9 @@ def tile_sums(pixels: NDArray[np.uint8], tile_size: int, stride: int | None = No
     """Return the sum of all pixel values of each tile of a region, row by row.
 
     Args:
-        pixels: uint8 `(height, width, 3)` that begins with a tile and ends with one.
+        pixels: uint8 `(height, width, 3)` that starts and ends with a tile.
         tile_size: Side of a tile in pixels.
-        stride: Pixels from one tile to the next, `tile_size` if None.
+        stride: Pixels from one tile to the next; `None` means `tile_size`.
 
     Returns:
         `(rows, columns)`.
@@ -93,7 +93,7 @@ def tile_sums(pixels: NDArray[np.uint8], tile_size: int, stride: int | None = No
     stride = stride or tile_size
     height, width = pixels.shape[:2]
     rows, columns = (height - tile_size) // stride + 1, (width - tile_size) // stride + 1
-    # 257 rows of bytes are the most whose sum fits into 16 bits, which is three times as fast as 32.
+    # The sum of at most 257 bytes fits into 16 bits, which is three times as fast as 32.
     narrow = np.uint16 if tile_size <= 257 else np.uint32
     flat = pixels.reshape(height, -1)
     before = np.zeros(width + 1, np.int64)
@@ -111,8 +111,8 @@ def tile_sums(pixels: NDArray[np.uint8], tile_size: int, stride: int | None = No
 def cut_darkest(image: NDArray[np.uint8], tile_size: int = 128, num_tiles: int = 16) -> Tiles:
     """Cut an image into its darkest tiles: the rule of the published PANDA tile set.
 
-    The image is padded with white to a multiple of the tile size, cut row by row, and the tiles with the lowest pixel sum
-    are kept in ascending order, ties in the order of the grid. White tiles fill the bag up where there are fewer.
+    The image is padded with white to a multiple of the tile size, cut row by row, and the tiles with the lowest pixel
+    sum are kept in ascending order, ties in grid order. White tiles fill up the bag if there are fewer.
 
     Args:
         image: uint8 RGB `(height, width, 3)`.
@@ -133,7 +133,7 @@ def cut_darkest(image: NDArray[np.uint8], tile_size: int = 128, num_tiles: int =
 
 
 def fill_white(tiles: Tiles, num_tiles: int) -> Tiles:
-    """Append white tiles, which lie nowhere in the image, until there are `num_tiles`."""
+    """Append white filler tiles, which have no position in the image, until there are `num_tiles`."""
     missing = num_tiles - len(tiles.number)
     if missing <= 0:
         return tiles

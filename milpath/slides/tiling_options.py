@@ -1,4 +1,4 @@
-"""How slides become tiles: every choice in one place, checked before any work."""
+"""Options for cutting slides into tiles, validated before any work."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,18 +10,19 @@ _MAX_TILE_SIZE = 4096
 
 @dataclass(frozen=True)
 class TileOptions:
-    """How a slide becomes tiles.
+    """How a slide is cut into tiles.
 
     Attributes:
-        method: "darkest" keeps the `num_tiles` tiles with the lowest pixel sum and fills up with white: the rule of the
-            published PANDA tile set. "tissue" keeps the tiles with most tissue, at most `num_tiles`. "grid" keeps all.
-        num_tiles: Tiles of a bag; None keeps all ("tissue": all with enough tissue). "grid" does not use it.
+        method: "darkest" keeps the `num_tiles` tiles with the lowest pixel sum and fills up with white tiles: the rule
+            of the published PANDA tile set. "tissue" keeps the tiles with the most tissue, at most `num_tiles`. "grid"
+            keeps all tiles.
+        num_tiles: Tiles per bag; `None` keeps all ("tissue": all with enough tissue). Not used by "grid".
         tile_size: Width and height of a tile in pixels.
-        level: Level of the pyramid, 0 is the largest, -1 the smallest.
-        microns_per_pixel: Resolution of the tiles instead of a level; what is read is resampled to it.
-        overlap: Pixels that neighbouring tiles share, less than `tile_size`.
+        level: Pyramid level; 0 is the largest, -1 the smallest.
+        microns_per_pixel: Resolution of the tiles instead of a level; the slide is resampled to it.
+        overlap: Overlap of neighbouring tiles in pixels, less than `tile_size`.
         min_tissue: "tissue" keeps tiles with at least this fraction of tissue, in (0, 1].
-        slide_microns_per_pixel: Resolution of level 0 for slides that do not state it.
+        slide_microns_per_pixel: Resolution of level 0, for slides that do not state it.
 
     Example:
         >>> TileOptions(method="tissue", num_tiles=None, microns_per_pixel=2.0).tile_size
@@ -56,23 +57,23 @@ class TileOptions:
 
     @classmethod
     def from_tiling(cls, tiling: Mapping[str, Any]) -> "TileOptions":
-        """Return the options that a store or a checkpoint keeps as `tiling`.
+        """Return the options that a store or a checkpoint keeps under `tiling`.
 
         Raises:
-            ValueError: If the tiles were not cut from slides by a rule of this module.
+            ValueError: If the tiles were not cut from slides by one of the methods of this module.
         """
-        # Sources of ready-made tiles call it their rule.
+        # Sources of ready-made tiles store it as "rule".
         method = tiling.get("method", tiling.get("rule"))
         if method not in METHODS:
             raise ValueError(
-                f"the network's tiles were made by {method!r}, which cannot cut slides; train on tiles of "
+                f"the tiles of the network were made by {method!r}, which cannot cut slides; train on tiles of "
                 f"python -m milpath.tile (method={'|'.join(METHODS)})"
             )
         names = cls.__dataclass_fields__
         return cls(**{name: value for name, value in tiling.items() if name in names} | {"method": method})
 
     def to_tiling(self) -> dict[str, Any]:
-        """Return plain values for `store.json` and checkpoints."""
+        """Return the options as plain values for `store.json` and checkpoints."""
         values = asdict(self)
         if self.method == "grid":
             values["num_tiles"] = None
@@ -82,7 +83,7 @@ class TileOptions:
 
 
 def _require_whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:
-    """Refuse what is no whole number in the range."""
+    """Refuse a value that is not an integer in the range."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{name}={value} must be a whole number")
     if least is not None and value < least:

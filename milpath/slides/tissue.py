@@ -1,4 +1,4 @@
-"""Tissue on glass: told apart by its colour, and tiles placed where most of it is."""
+"""Tissue detection by colour saturation, and placement of tiles where most tissue is."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,17 +7,17 @@ from milpath.slides.slide_view import SlideView, view_at
 from milpath.slides.tile_grid import Grid, grid_over
 from milpath.slides.tile_positions import Places
 
-# A tile is this many pixels of the picture on which tissue is looked for; the grid is shifted in steps of one.
+# Side of a tile in pixels of the thumbnail on which tissue is detected; the grid is shifted in steps of one pixel.
 STEPS = 8
-# Glass and the noise of JPEG stay below; without a value above there is no tissue.
+# Glass and JPEG noise stay below; without a larger value there is no tissue.
 _LEAST_SATURATION = 15
-# Darker pixels (borders, missing parts) have a saturation that says nothing.
+# The saturation of darker pixels (borders, missing parts) is meaningless.
 _LEAST_BRIGHTNESS = 30
 _ROWS_AT_ONCE = 512
 
 
 def saturation(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the HSV saturation of each pixel from 0 to 255, 0 for near black.
+    """Return the HSV saturation of each pixel from 0 to 255; 0 for nearly black pixels.
 
     Example:
         >>> saturation(np.array([[[200, 100, 150], [240, 240, 240], [9, 0, 9]]], np.uint8)).tolist()
@@ -29,7 +29,7 @@ def saturation(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def otsu_threshold(values: NDArray[np.uint8]) -> int:
-    """Return the value that best parts a histogram in two; larger values are the upper class.
+    """Return the threshold that best separates a histogram into two classes; larger values are the upper class.
 
     The threshold maximises the variance between the classes, w0 w1 (m0 - m1)^2.
 
@@ -51,19 +51,19 @@ def otsu_threshold(values: NDArray[np.uint8]) -> int:
 
 
 def place_tissue(view: SlideView, tile_size: int, overlap: int, num_tiles: int | None, min_tissue: float) -> Places:
-    """Return the tiles with most tissue on the grid offset that catches most.
+    """Return the tiles with the most tissue, on the grid offset that captures the most.
 
-    Tissue is what is more saturated than Otsu's threshold on a small picture of the slide. For each offset of the grid
-    (8 x 8 of them without overlap), the tiles with at least `min_tissue` count, at most `num_tiles` of them; the offset with
-    the largest sum of their fractions wins, the first of equal ones. Tiles come in descending order of tissue, then of
-    saturation, then in the order of the grid.
+    Tissue is every pixel with a saturation above Otsu's threshold on a thumbnail of the slide. For each offset of the
+    grid (8 x 8 offsets without overlap), tiles with at least `min_tissue` are summed, at most `num_tiles` of them; the
+    offset with the largest sum of tissue fractions wins, the first of ties. Tiles are sorted by descending tissue, then
+    by descending saturation, then in grid order.
 
     Args:
         view: The slide.
         tile_size: Side of a tile in pixels of the view.
-        overlap: Pixels that neighbours share.
-        num_tiles: Tiles of the bag at most; None for all with enough tissue.
-        min_tissue: Least fraction of tissue, in (0, 1].
+        overlap: Overlap of neighbouring tiles in pixels.
+        num_tiles: Maximum number of tiles; `None` for all with enough tissue.
+        min_tissue: Minimum fraction of tissue, in (0, 1].
 
     Raises:
         ValueError: If no tile has enough tissue.
@@ -73,7 +73,7 @@ def place_tissue(view: SlideView, tile_size: int, overlap: int, num_tiles: int |
     tissue = colour > max(otsu_threshold(colour), _LEAST_SATURATION)
     if not tissue.any():
         raise ValueError(
-            f"{view.slide.path.name} shows no tissue: it has no colour anywhere (for grey slides: method=darkest or grid)"
+            f"{view.slide.path.name} shows no tissue: it has no colour anywhere (for grey slides use method=darkest or grid)"
         )
     amount, stain = _summed(tissue), _summed(colour)
     best, best_score = None, 0.0
@@ -86,7 +86,7 @@ def place_tissue(view: SlideView, tile_size: int, overlap: int, num_tiles: int |
             best, best_score = grid, score
     if best is None:
         raise ValueError(
-            f"{view.slide.path.name} has no tile of {tile_size} px with {min_tissue:.0%} of tissue; "
+            f"{view.slide.path.name} has no tile of {tile_size} px with at least {min_tissue:.0%} tissue; "
             "lower min_tissue or tile_size"
         )
     fraction, stained = _means(amount, best, step), _means(stain, best, step)
@@ -96,7 +96,7 @@ def place_tissue(view: SlideView, tile_size: int, overlap: int, num_tiles: int |
 
 
 def _small_saturation(view: SlideView, step: int) -> NDArray[np.uint8]:
-    """Return the saturation of the slide at one pixel for each `step` x `step` pixels of the view."""
+    """Return the saturation of the slide, one pixel per `step` x `step` pixels of the view."""
     small = view_at(view.slide, view.downsample * step)
     width, height = -(-view.size.width // step), -(-view.size.height // step)
     rows = range(0, height, _ROWS_AT_ONCE)
@@ -104,7 +104,7 @@ def _small_saturation(view: SlideView, step: int) -> NDArray[np.uint8]:
 
 
 def _shift(grid: Grid, right: int, down: int) -> Grid:
-    """Return the grid moved, and begun one tile earlier where that leaves a gap."""
+    """Return the shifted grid, started one tile earlier if the shift leaves a gap."""
     return grid._replace(
         left=grid.left + right - (grid.stride if right else 0),
         top=grid.top + down - (grid.stride if down else 0),
@@ -114,14 +114,14 @@ def _shift(grid: Grid, right: int, down: int) -> Grid:
 
 
 def _summed(values: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Return the table whose differences are sums over rectangles."""
+    """Return the summed-area table, whose differences are sums over rectangles."""
     table = np.zeros((values.shape[0] + 1, values.shape[1] + 1), np.int64)
     np.cumsum(np.cumsum(values, axis=0, dtype=np.int64), axis=1, out=table[1:, 1:])
     return table
 
 
 def _means(table: NDArray[np.int64], grid: Grid, step: int) -> NDArray[np.float64]:
-    """Return the mean over each tile, row by row; what lies outside the picture counts as 0."""
+    """Return the mean over each tile, row by row; pixels outside the image count as 0."""
     span = round(grid.tile_size / step)
 
     def ends(first: int, count: int, limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -43,11 +43,11 @@ def test_a_file_with_code_is_refused_and_the_code_does_not_run(tmp_path):
             return (open, (str(marker), "w"))
 
     torch.save({"milpath": Attack(), "state_dict": {}}, tmp_path / "attack.ckpt")
-    with pytest.raises(ValueError, match="no checkpoint of milpath"):
+    with pytest.raises(ValueError, match="not a milpath checkpoint"):
         load_network(tmp_path / "attack.ckpt")
     assert not marker.exists()
     (tmp_path / "plain.ckpt").write_bytes(pickle.dumps(Attack()))
-    with pytest.raises(ValueError, match="no checkpoint of milpath"):
+    with pytest.raises(ValueError, match="not a milpath checkpoint"):
         load_network(tmp_path / "plain.ckpt")
     assert not marker.exists()
 
@@ -55,13 +55,13 @@ def test_a_file_with_code_is_refused_and_the_code_does_not_run(tmp_path):
 @pytest.mark.parametrize("size", [0, 1, 100, 2000])
 def test_a_truncated_file_is_refused(path, size):
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(ValueError, match="no checkpoint of milpath, or it is truncated"):
+    with pytest.raises(ValueError, match="not a milpath checkpoint, or it is truncated"):
         load_network(path)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
     (tmp_path / "text.ckpt").write_text("hello")
-    with pytest.raises(ValueError, match="no checkpoint of milpath"):
+    with pytest.raises(ValueError, match="not a milpath checkpoint"):
         load_network(tmp_path / "text.ckpt")
     torch.save({"weights": torch.ones(2)}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match="it has no card"):
@@ -73,7 +73,7 @@ def test_a_name_that_is_no_network_is_refused(path, name):
     content = read_checkpoint(path)
     content["milpath"]["network"]["name"] = name
     write_checkpoint(content, path)
-    with pytest.raises(ValueError, match="unknown network .*; this milpath has"):
+    with pytest.raises(ValueError, match="unknown network .*; this version of milpath has"):
         load_network(path)
 
 
@@ -97,7 +97,7 @@ def test_a_format_of_the_future_is_refused(path):
     content = read_checkpoint(path)
     content["milpath"]["format_version"] = 99
     write_checkpoint(content, path)
-    with pytest.raises(ValueError, match="the card has format 99, this milpath reads 1; update milpath"):
+    with pytest.raises(ValueError, match="the card has format 99, this version of milpath reads 1; update milpath"):
         load_card(path)
 
 
@@ -148,7 +148,7 @@ def test_weights_that_repeat_one_stored_number_are_refused(path):
     ("fields", "message"),
     [
         ({"network": 5}, "network of the card must be a mapping"),
-        ({"network": {"name": "AttentionMIL", "arguments": [1]}}, "not described by a name and a mapping"),
+        ({"network": {"name": "AttentionMIL", "arguments": [1]}}, "must be described by a name and a mapping"),
         ({"class_names": 5}, "class_names of the card must be a list of names, not 5"),
         ({"class_names": "ab"}, "class_names of the card must be a list of names"),
         ({"task": "x"}, "task 'x' of the card is not one of binary, nominal, ordinal"),
@@ -182,7 +182,7 @@ def test_missing_and_foreign_weights_are_named(path, missing):
         content["state_dict"]["network.head"] = torch.ones(1)
     write_checkpoint(content, path)
     with pytest.raises(
-        ValueError, match="1 are missing, first 'classification_layer.bias'|1 are too many, first 'head'"
+        ValueError, match="1 are missing, first 'classification_layer.bias'|1 are unexpected, first 'head'"
     ):
         load_network(path)
 
@@ -216,7 +216,9 @@ def test_numbers_of_numpy_in_the_arguments_can_be_read_again_and_other_things_ar
     save_network(network, tmp_path / "network.pt")
     assert load_network(tmp_path / "network.pt").encoder["num_features"] == 4
     network.attention_dim = {1, 2}
-    with pytest.raises(ValueError, match=r"AttentionMIL\.attention_dim is a set; a checkpoint keeps plain numbers"):
+    with pytest.raises(
+        ValueError, match=r"AttentionMIL\.attention_dim is a set; a checkpoint stores only plain numbers"
+    ):
         save_network(network, tmp_path / "other.pt")
 
 

@@ -109,7 +109,7 @@ def test_weights_come_from_a_safetensors_file(tmp_path):
     encoder = Backbone("resnet18", weights_path=str(tmp_path / "weights.safetensors"))
     assert torch.equal(encoder.network.conv1.weight, weights["conv1.weight"])
     (tmp_path / "broken.safetensors").write_bytes(b"hello")
-    with pytest.raises(ValueError, match=r"broken\.safetensors holds no plain weights"):
+    with pytest.raises(ValueError, match=r"broken\.safetensors does not contain plain weights"):
         Backbone("resnet18", weights_path=str(tmp_path / "broken.safetensors"))
 
 
@@ -117,9 +117,9 @@ def test_weights_come_from_a_safetensors_file(tmp_path):
     ("content", "message"),
     [
         (None, "does not exist"),
-        ([torch.ones(2)], "holds no plain weights"),
+        ([torch.ones(2)], "does not contain plain weights"),
         ({"a": torch.ones(2)}, "lacks 120 weights of the network, first 'bn1.bias'"),
-        ("code", "holds no plain weights"),
+        ("code", "does not contain plain weights"),
     ],
 )
 def test_a_file_of_other_weights_is_one_clear_line(tmp_path, content, message):

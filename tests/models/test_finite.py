@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from milpath.models import AttentionMIL, load_network, save_network
-from milpath.models.encoders.weights import read_weights
+from milpath.models.encoders.backbone import read_weights
 from milpath.models.finite import describe_non_finite_weights, finite_bags, require_finite_answers
 from milpath.models.output import MILOutput
 
@@ -51,10 +51,10 @@ def test_the_bag_without_a_finite_answer_is_named_and_the_weight_that_is_to_blam
     finite = finite_bags(output).tolist()
     assert finite == [True, False, True]
     broken = network()
-    with pytest.raises(ValueError, match="no finite answer to bag 'b': its numbers are finite, but so far"):
+    with pytest.raises(ValueError, match="for bag 'b' is not finite: its tiles are finite, but so far"):
         require_finite_answers(finite, ["a", "b", "c"], broken)
     broken.classification_layer.bias.data[0] = np.nan
-    with pytest.raises(ValueError, match="no finite answer to bag 'b': weight 'classification_layer.bias' has nan at"):
+    with pytest.raises(ValueError, match="for bag 'b' is not finite: weight 'classification_layer.bias' has nan at"):
         require_finite_answers(finite, ["a", "b", "c"], broken)
 
 

@@ -104,7 +104,7 @@ def test_a_mask_that_does_not_fit_is_refused_before_anything_is_encoded(spec):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("vgg", "encoder 'vgg' is none of tile_cnn, lenet5, linear, resnet18"),
+        ("vgg", "encoder 'vgg' must be one of tile_cnn, lenet5, linear, resnet18"),
         ([["name", "resnet18"], ["pretrained", True]], "encoder must be a name or a mapping of name and arguments"),
         ({"tile_size": 32}, "an encoder needs a name"),
         ({"name": "tile_cnn", "colour": 1}, "encoder tile_cnn: .*colour"),
@@ -129,8 +129,8 @@ def test_a_wrong_encoder_is_one_clear_line(spec, message):
         (SMALL, (1, 2, 3, 32, 32), "tile_cnn was built for 3 x 24 x 24 tiles, not 3 x 32 x 32"),
         (SMALL, (1, 2, 5), r"takes \(bags, tiles, channels, height, width\)"),
         ("lenet5", (1, 2, 3, 28, 28), "lenet5 needs 1 x 28 x 28 digits, not 3 x 28 x 28"),
-        ("resnet18", (1, 2, 1, 32, 32), "tiles of 3 channels, not 1"),
-        ({"name": "linear", "num_features": 4}, (1, 2, 5), "takes 4 features a tile, the bags have 5"),
+        ("resnet18", (1, 2, 1, 32, 32), "tiles with 3 channels, not 1"),
+        ({"name": "linear", "num_features": 4}, (1, 2, 5), "takes 4 features per tile, the bags have 5"),
         ({"name": "linear", "num_features": 4}, (1, 2, 3, 8, 8), r"takes \(bags, tiles, features\)"),
     ],
 )

@@ -30,8 +30,11 @@ EDITS = {
     "a field more": (lambda content: content["milpath"].update(note="x"), "its card was changed"),
     "a weight": (change_weight, "its weights were changed"),
     "a weight more": (lambda content: content["state_dict"].update(x=torch.ones(1)), "its weights were changed"),
-    "a part more": (lambda content: content.update(loops={}), "its part 'loops' came or went"),
-    "no digest of a part": (lambda content: content["milpath"]["digests"].pop("state_dict"), "'state_dict' came or"),
+    "a part more": (lambda content: content.update(loops={}), "its part 'loops' was added or removed"),
+    "no digest of a part": (
+        lambda content: content["milpath"]["digests"].pop("state_dict"),
+        "'state_dict' was added or",
+    ),
     "digests of nothing": (lambda content: content["milpath"].update(digests=3), "the digests in its card"),
 }
 
@@ -93,7 +96,7 @@ def test_two_members_of_one_name_are_refused(path):
         data = archive.read(name)
     with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as archive:
         archive.writestr(name, data[::-1])
-    with pytest.raises(ValueError, match="two members of one name"):
+    with pytest.raises(ValueError, match="two members of the same name"):
         load_network(path)
 
 
@@ -114,7 +117,7 @@ def test_a_digest_knows_values_types_and_shapes_but_no_order_of_keys_or_memory()
 
 def test_an_archive_of_another_kind_is_no_checkpoint(tmp_path):
     (tmp_path / "x.ckpt").write_bytes(b"PK\x03\x04" + bytes(100))
-    with pytest.raises(ValueError, match="no checkpoint of milpath, or it is truncated"):
+    with pytest.raises(ValueError, match="not a milpath checkpoint, or it is truncated"):
         require_whole_archive(tmp_path / "x.ckpt")
 
 

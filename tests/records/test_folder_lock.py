@@ -31,7 +31,7 @@ def other_process(tmp_path):
 
 def test_a_second_process_is_told_who_holds_the_folder(other_process, tmp_path):
     with pytest.raises(
-        ValueError, match=rf"another process \(pid {other_process.pid} on .+\) works on .*; wait for it"
+        ValueError, match=rf"another process \(pid {other_process.pid} on .+\) is working on .*; wait for it"
     ):
         FolderLock(tmp_path).acquire()
 

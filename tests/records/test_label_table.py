@@ -25,9 +25,9 @@ def test_only_an_empty_cell_is_missing(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("slide,label\na,1\n", "has no column that names the bags; expected one of bag_id, image_id, slide_id, id, it has slide, label"),
+        ("slide,label\na,1\n", "has no column that identifies the bags; expected one of bag_id, image_id, slide_id, id, it has slide, label"),
         ("image_id,score\na,1\n", "has no column 'label'; it has image_id, score"),
-        ("image_id,label\na,1\na,0\nb,1\n", "names 1 bag(s) more than once (first: 'a')"),
+        ("image_id,label\na,1\na,0\nb,1\n", "has 1 bag(s) in more than one row (first: 'a')"),
         ("image_id,label\na,1\n,0\n", "has no image_id in row 3"),
         ("", "is not a CSV table (No columns to parse from file)"),
         ('image_id,label\n"a,1\n', "is not a CSV table"),

@@ -63,14 +63,14 @@ def test_what_is_not_plain_is_refused_with_its_place(value):
 
 @pytest.mark.parametrize("key", [1, None, ("a",), "", b"a", "k" * 2000])
 def test_a_key_that_is_not_a_short_text_is_refused(key):
-    with pytest.raises(ValueError, match="has the key .*; expected a short text"):
+    with pytest.raises(ValueError, match="has the key .*; expected a short string"):
         require_plain({key: 1}, "data")
 
 
 def test_content_without_an_end_is_refused_and_ends():
     loop: list = []
     loop.append(loop)
-    with pytest.raises(ValueError, match="nested more than 16 deep"):
+    with pytest.raises(ValueError, match="nested more than 16 levels deep"):
         require_plain(loop, "data")
     shared: list = [0] * 10
     for _ in range(14):

@@ -70,9 +70,12 @@ def test_a_threshold_other_than_a_half_shows_in_what_is_predicted(predictions, t
         ("id,split,label,predicted,probability_a\na,test,0,0,1\n", "has no column 'attention'"),
         (
             "id,split,label,predicted,probability_a,attention\na,test,0,0,1,nonsense\n",
-            "holds something else than numbers",
+            "contains values that are not numbers",
         ),
-        ("id,split,label,predicted,probability_a,attention\na,test,0,0,one,[1]\n", "holds something else than numbers"),
+        (
+            "id,split,label,predicted,probability_a,attention\na,test,0,0,one,[1]\n",
+            "contains values that are not numbers",
+        ),
     ],
 )
 def test_another_table_is_refused(tmp_path, text, message):

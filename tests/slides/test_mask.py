@@ -89,7 +89,7 @@ def test_white_tiles_that_fill_up_have_no_label(pair):
 
 def test_a_mask_that_does_not_fit_is_refused_by_name(tmp_path, pair):
     other = write_pyramid(tmp_path / "other_mask.tiff", np.zeros((100, 128, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"other_mask\.tiff has levels of .* px, none of 128 x 128 px"):
+    with pytest.raises(ValueError, match=r"other_mask\.tiff has levels of .* px, but none of 128 x 128 px"):
         label(pair[0], other)
     with pytest.raises(ValueError, match=r"a_mask\.tiff has the value 5; masks of karolinska have 0 to 2"):
         label(*pair, "karolinska")

@@ -40,7 +40,7 @@ def test_the_smallest_level_that_suffices_is_read(slide, microns, level, scale):
 
 
 def test_a_resolution_that_the_slide_does_not_hold_is_refused(slide):
-    with pytest.raises(ValueError, match=r"a\.tiff has 0\.5 microns per pixel at best"):
+    with pytest.raises(ValueError, match=r"a\.tiff has 0\.5 microns per pixel at its largest level"):
         view_slide(slide, TileOptions(microns_per_pixel=0.25))
 
 

@@ -11,7 +11,9 @@ from milpath.slides.tile_names import first_number, missing_number, require_tile
     ],
 )  # fmt: skip
 def test_two_names_of_one_tile_are_refused_and_both_are_named(names):
-    with pytest.raises(ValueError, match="^the zip holds .* which are one name or number for many programs") as caught:
+    with pytest.raises(
+        ValueError, match="^the zip contains .* which are the same name or number for many programs"
+    ) as caught:
         require_tiles_of_one_slide(names, "the zip")
     assert all(repr(name) in str(caught.value) for name in names)
 

@@ -67,7 +67,7 @@ def test_too_little_tissue_is_said_with_the_options_to_change(tmp_path):
     picture[100:110, 100:110] = (200, 60, 160)
     path = write_pyramid(tmp_path / "speck.tiff", picture, factors=(1,))
     with pytest.raises(
-        ValueError, match=r"speck\.tiff has no tile of 128 px with 50% of tissue; lower min_tissue or tile_size"
+        ValueError, match=r"speck\.tiff has no tile of 128 px with at least 50% tissue; lower min_tissue or tile_size"
     ):
         cut_slide(path, TileOptions(method="tissue", min_tissue=0.5))
 

@@ -67,16 +67,16 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
     return {
         "no slide": ([write("no slide.tiff", b"II*\0 and then nothing")], "no slide.tiff"),
         "half a slide": ([write("half.tiff", slide.read_bytes()[:3000])], "half.tiff"),
-        "no picture": ([write("no picture.png", b"hello")], "is no slide and no picture"),
+        "no picture": ([write("no picture.png", b"hello")], "is not a slide or image that can be read"),
         "wrong type": ([write("run.exe", b"MZ")], "run.exe is of the type .exe; these are read: .tif"),
         "no type": ([write("slide", b"II*\0")], "of the type (no ending)"),
         "empty": ([write("empty.svs", b"")], "empty.svs is empty (0 bytes)"),
         "too large": ([write("large.tiff", bytes(3 * 2**20 + 1))], "has 3.0 MB; at most 3 MB are read"),
-        "picture bomb": ([write("huge.png", huge)], "huge.png is too large for a plain picture"),
+        "picture bomb": ([write("huge.png", huge)], "huge.png is too large for a plain image"),
         "zip bomb": ([folder / "bomb.zip"], "a_0.png in bomb.zip is larger than 67,108,864 bytes"),
         "small bombs": (
             [write_zip(folder / "small bombs.zip", {f"a_{number}.png": tile + bytes(2**20) for number in range(4)})],
-            "the tiles unpack to more than 3 MB",
+            "the tiles unpack to more than 3,145,728 bytes",
         ),
         "too many tiles": ([write_zip(folder / "many.zip", many)], "many.zip holds 41 tiles; at most 40 are read"),
         "path out of a zip": (
@@ -87,7 +87,7 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
         "empty zip": ([write_zip(folder / "empty.zip", {})], "empty.zip holds no file"),
         "other files in a zip": (
             [write_zip(folder / "other.zip", {"a_0.png": tile, "run.sh": b"rm"})],
-            "other.zip holds 'run.sh'; give PNG tiles alone",
+            "other.zip holds 'run.sh'; give PNG tiles only",
         ),
         "two slides in a zip": (
             [write_zip(folder / "two.zip", {"a_0.png": tile, "a_1.png": tile, "b_0.png": tile})],
@@ -95,9 +95,9 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
         ),
         "one number twice": (
             [write_zip(folder / "twice.zip", {"c_1.png": tile, "c_01.png": tile})],
-            "twice.zip holds 'c_01.png' and 'c_1.png', which are one name or number",
+            "twice.zip contains 'c_01.png' and 'c_1.png', which are the same name or number",
         ),
-        "one name in two cases": ([write("d_1.png", tile), write("D_1.png", tile)], "which are one name or number"),
+        "one name in two cases": ([write("d_1.png", tile), write("D_1.png", tile)], "which are the same name or number"),
         "a gap": (
             [write_zip(folder / "gap.zip", {f"c_{number}.png": tile for number in (0, 1, 3)})],
             "gap.zip has 3 tiles but none with the number 2; give all of them",
@@ -108,7 +108,7 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
         ),
         "disguised tile": (
             [write_zip(folder / "disguised.zip", {"a_0.png": tile, "a_1.png": b"\xff\xd8\xff"})],
-            "a_1.png is no PNG picture",
+            "a_1.png is not a PNG picture",
         ),
         "blank slide": (
             [write_pyramid(folder / "blank.tiff", np.full((80, 60, 3), 250, np.uint8), factors=(2, 1))],

@@ -1,7 +1,7 @@
-"""Networks that turn each tile into an embedding, by name.
+"""Encoders, which turn each tile into an embedding, by name.
 
-An encoder is named by a string, `"tile_cnn"`, or by a mapping of its name and arguments,
-`{"name": "resnet18", "pretrained": True}`. Two names are open: `timm/<architecture>` takes any of the timm library.
+An encoder is given as a string, `"tile_cnn"`, or as a mapping of its name and arguments,
+`{"name": "resnet18", "pretrained": True}`. `timm/<architecture>` takes any architecture of the timm library.
 """
 
 from milpath.models.encoders.backbone import TORCHVISION_BACKBONES, Backbone

@@ -1,4 +1,4 @@
-"""The network of Ilse et al. for digits of 28 px."""
+"""The encoder of Ilse et al. for 28 px digits."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Linear layers for bags of features."""
+"""The encoder for bags of features: linear layers."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 
 class LinearEncoder(nn.Module):
-    """Linear, ReLU and dropout for each width; features are standardised with statistics that the network keeps.
+    """Linear, ReLU and dropout for each width; features are standardised with statistics stored in the network.
 
-    The statistics are those of the training split, set once by `set_statistics`; without them features pass as they are.
+    The statistics are those of the training split, set once by `set_statistics`; without them features are not
+    standardised.
 
     Args:
-        num_features: Width of the features that come in.
-        hidden_dims: Width of each layer; the last is that of the embedding. Ilse et al. use 256, 128, 64 for the
-            classic sets.
+        num_features: Width of the input features.
+        hidden_dims: Width of each layer; the last is the width of the embedding. Ilse et al. use 256, 128, 64 for the
+            classic data sets.
         dropout: Probability of dropout after each layer, in [0, 1).
     """
 
@@ -29,7 +30,7 @@ class LinearEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if num_features is None:
-            raise ValueError("the encoder linear needs the width of the features: set model.encoder.num_features")
+            raise ValueError("the encoder linear needs the width of the features; set model.encoder.num_features")
         if not hidden_dims:
             raise ValueError("the encoder linear needs at least one width in hidden_dims")
         self.num_features = num_features
@@ -43,7 +44,7 @@ class LinearEncoder(nn.Module):
         self.register_buffer("feature_std", torch.ones(num_features))
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Keep mean and standard deviation of each feature, `(num_features,)` each; a constant feature becomes 0."""
+        """Store the mean and standard deviation of each feature, `(num_features,)`; a constant feature becomes 0."""
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
 
@@ -51,7 +52,7 @@ class LinearEncoder(nn.Module):
         """Return embeddings `(tiles, embedding_dim)` of features `(tiles, num_features)`."""
         if features.shape[-1] != self.num_features:
             raise ValueError(
-                f"the network takes {self.num_features} features a tile, the bags have {features.shape[-1]}"
+                f"the network takes {self.num_features} features per tile, the bags have {features.shape[-1]}"
             )
         hidden = (features - self.feature_mean) / self.feature_std
         for layer in self.layers:

@@ -1,4 +1,4 @@
-"""The small convolutional network of the article, for tiles of any size from 11 px on."""
+"""The small convolutional encoder of the article, for tiles of at least 11 px."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,31 +9,32 @@ from torch import Tensor, nn
 
 from milpath.models.encoders.normalisation import PANDA_MEAN, PANDA_STD, Normalisation
 
-# Tiles whose maps stay in a processor's cache from layer to layer: two of 128 px.
+# Pixels of tiles whose feature maps stay in a processor's cache from layer to layer: two tiles of 128 px.
 _CACHED_PIXELS = 2 * 128**2
 
 
 class TileCNN(nn.Module):
     """Two convolutions and two linear layers.
 
-    conv 3->36 (4 x 4), pool, ReLU, conv 36->48 (3 x 3), pool, ReLU, then linear 48 s^2 -> dim -> dim, each with ReLU and
-    dropout; s is 30 for tiles of 128 px. Pooling stands before ReLU: ReLU keeps the order, so the result is the same and
-    the cost a quarter.
+    conv 3->36 (4 x 4), pool, ReLU, conv 36->48 (3 x 3), pool, ReLU, then linear 48 s^2 -> dim -> dim, each with ReLU
+    and dropout; s is 30 for tiles of 128 px. Pooling comes before ReLU: ReLU is monotonic, so the result is the same at
+    a quarter of the cost.
 
     Args:
         tile_size: Side of a tile in pixels.
         embedding_dim: Width of the embedding.
         dropout: Probability of dropout after each linear layer, in [0, 1).
-        invert: Turn tiles to `1 - x` first, as the published recipe does.
-        mean: Mean of each channel of the tiles as they come (before inversion); the default is PANDA's.
-        std: Standard deviation of each channel; the default is PANDA's. Printed with the tile set stands its root.
+        invert: Invert tiles to `1 - x` first, as the published recipe does.
+        mean: Mean of each channel of the tiles before inversion; the default is PANDA's.
+        std: Standard deviation of each channel; the default is PANDA's. The value published with the tile set is its
+            square root.
 
     Raises:
-        ValueError: If the tiles are too small for the layers or the statistics are not of 3 channels.
+        ValueError: If the tiles are too small for the layers or the statistics do not have 3 channels.
 
     References:
         Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, table 9 (the layers for
-        histopathology, there for 27 px patches).
+        histopathology, for 27 px patches).
     """
 
     takes = "tiles"
@@ -57,7 +58,7 @@ class TileCNN(nn.Module):
         self.invert = invert
         self.mean, self.std = list(mean), list(std)
         if len(self.mean) != 3:
-            raise ValueError(f"tile_cnn takes tiles of 3 channels, mean has {len(self.mean)}")
+            raise ValueError(f"tile_cnn takes tiles with 3 channels, but mean has {len(self.mean)}")
         self.normalise = Normalisation(self.mean, self.std, invert)
         self.conv1 = nn.Conv2d(3, 36, 4)
         self.conv2 = nn.Conv2d(36, 48, 3)
@@ -83,15 +84,15 @@ class TileCNN(nn.Module):
         return embeddings
 
     def _maps(self, tiles: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return what the convolutions see, flat: `(tiles, 48 s^2)`."""
+        """Return the flattened output of the convolutions, `(tiles, 48 s^2)`."""
         maps = F.relu(pool(self.conv1(self.normalise(tiles))))
         return F.relu(pool(self.conv2(maps))).flatten(1)
 
 
 def _largest_of_four(maps: Tensor) -> Tensor:
-    """Return the largest of each 2 x 2 pixels, `(tiles, maps, height // 2, width // 2)`.
+    """Return the maximum of each 2 x 2 pixels, `(tiles, maps, height // 2, width // 2)`.
 
-    To the bit PyTorch's own pooling, which also notes where each maximum was for a gradient that is not wanted here.
+    Bit-identical to PyTorch's max pooling, which also computes the indices for a gradient that is not needed here.
     """
     height, width = (side // 2 * 2 for side in maps.shape[2:])
     rows = torch.maximum(maps[:, :, 0:height:2], maps[:, :, 1:height:2])

@@ -1,4 +1,4 @@
-"""Any encoder on bags: padding costs nothing, memory is bounded, and a frozen one stays as it is."""
+"""Wrapper that runs any encoder on bags: it skips padding, bounds memory and freezes."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,15 +23,15 @@ BACKBONES = (*TORCHVISION_BACKBONES, LITE0)
 class TileEncoder(nn.Module):
     """Encode the real tiles of a batch of bags.
 
-    Tiles of padding are never computed and never reach the statistics of a batch normalisation. `tile_micro_batch` bounds
-    how many tiles are computed at a time; with `activation_checkpointing` the activations of each such part are computed
-    again on the way back instead of being kept, so that memory is bounded in training too. Gradients stay the same, with
-    one exception that no implementation can avoid: batch normalisation in training mode takes its statistics from each
+    Padding tiles are never computed and never affect the statistics of batch normalisation. `tile_micro_batch` bounds
+    how many tiles are computed at a time. With `activation_checkpointing` the activations of each micro-batch are
+    recomputed in the backward pass instead of stored, so that memory is bounded in training too. Gradients stay the
+    same, with one unavoidable exception: batch normalisation in training mode takes its statistics from each
     micro-batch, as it would from a smaller batch.
 
     Args:
-        spec: Name of an encoder, or a mapping of `name` and arguments: those of the encoder itself and
-            `frozen` (evaluation mode and no gradients, always), `activation_checkpointing`, `tile_micro_batch`.
+        spec: Name of an encoder, or a mapping of `name` and arguments: those of the encoder itself and `frozen` (always
+            in evaluation mode and without gradients), `activation_checkpointing`, `tile_micro_batch`.
 
     Raises:
         ValueError: If the name or an argument is unknown.
@@ -44,7 +44,7 @@ class TileEncoder(nn.Module):
         arguments: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
         if not isinstance(arguments.get("name"), str):
             raise ValueError(
-                f"an encoder needs a name: one of {', '.join((*ENCODERS, *BACKBONES))}, timm/<architecture>"
+                f"an encoder needs a name: one of {', '.join((*ENCODERS, *BACKBONES))} or timm/<architecture>"
             )
         self.name: str = arguments.pop("name")
         self.frozen = bool(arguments.pop("frozen", False))
@@ -68,8 +68,9 @@ class TileEncoder(nn.Module):
 
         Args:
             tiles: `(bags, tiles, channels, height, width)` in [0, 1], or `(bags, tiles, features)`. A frozen encoder of
-                tiles also takes what it encoded before, `(bags, tiles, embedding_dim)`, and returns it as it is.
-            mask: `(bags, tiles)`, True for a real tile; None where all are real.
+                tiles also takes embeddings that it computed before, `(bags, tiles, embedding_dim)`, and returns them
+                unchanged.
+            mask: `(bags, tiles)`, True for a real tile; `None` if all are real.
         """
         if self.frozen and self.takes == "tiles" and tiles.ndim == 3 and tiles.shape[2] == self.embedding_dim:
             return tiles if mask is None else tiles.masked_fill(~mask[..., None], 0)
@@ -79,14 +80,14 @@ class TileEncoder(nn.Module):
             raise ValueError(f"the encoder {self.name} takes {form}, not a tensor of shape {tuple(tiles.shape)}")
         if mask is not None:
             full_mask(tiles, mask)
-            # Whether all are real is known for nothing on the CPU; a GPU would have to be waited for.
+            # Checking whether all are real is free on the CPU but would synchronise with a GPU.
             if mask.device.type == "cpu" and bool(mask.all()):
                 mask = None
         if mask is None:
             embeddings: Tensor = self._encode(tiles.flatten(0, 1)).unflatten(0, tiles.shape[:2])
             return embeddings
         if self.takes == "features" and mask.device.type != "cpu":
-            # Gathering rows waits for the GPU, which costs more than a few multiplications on padding.
+            # Gathering rows synchronises with the GPU, which costs more than a few multiplications on padding.
             padding = ~mask[..., None]
             embeddings = self._encode(tiles.masked_fill(padding, 0).flatten(0, 1)).unflatten(0, tiles.shape[:2])
             return embeddings.masked_fill(padding, 0)
@@ -96,14 +97,14 @@ class TileEncoder(nn.Module):
         return embeddings
 
     def _encode(self, tiles: Tensor) -> Tensor:
-        """Return embeddings `(tiles, embedding_dim)`, part by part where a bound is set."""
+        """Return embeddings `(tiles, embedding_dim)`, in micro-batches if a bound is set."""
         if tiles.ndim == 4:
             tiles = tiles.contiguous(memory_format=torch.channels_last)
         if self.frozen:
             with torch.no_grad():
                 return torch.cat([self.network(part) for part in self._parts(tiles)])
         if self.activation_checkpointing and torch.is_grad_enabled():
-            # The second pass draws the same dropout as the first: checkpoint keeps the state of the generator.
+            # Recomputation draws the same dropout as the first pass: checkpoint restores the state of the generator.
             parts = [
                 checkpoint(self.network, part, use_reentrant=False, context_fn=self._contexts)
                 for part in self._parts(tiles)
@@ -113,21 +114,21 @@ class TileEncoder(nn.Module):
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """Return what surrounds the first and the second pass of a checkpointed part."""
+        """Return the contexts of the first pass and the recomputation of a micro-batch."""
         return nullcontext(), _statistics_kept(self.network)
 
     def _parts(self, tiles: Tensor) -> tuple[Tensor, ...]:
-        """Cut tiles into parts of at most `tile_micro_batch`."""
+        """Split tiles into micro-batches of at most `tile_micro_batch`."""
         size = self.tile_micro_batch or max(1, len(tiles))
         if self.training:
-            # Alike in size, since batch normalisation would make little sense of a last part of one tile.
+            # Of nearly equal size, since batch statistics of a last micro-batch of one tile would be useless.
             return torch.tensor_split(tiles, max(1, -(-len(tiles) // size)))
         return torch.split(tiles, size)
 
 
 @contextmanager
 def _statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Let batch normalisation see tiles a second time without counting them twice in its running statistics."""
+    """Recompute batch normalisation without updating its running statistics a second time."""
     kept = [
         (module, name, value)
         for module in network.modules()
@@ -144,14 +145,14 @@ def _statistics_kept(network: nn.Module) -> Iterator[None]:
 
 
 def _build(name: str, arguments: dict[str, Any]) -> nn.Module:
-    """Return the encoder of a name."""
+    """Return the encoder with the given name."""
     if name in BACKBONES or name.startswith("timm/"):
         constructor: Callable[..., nn.Module] = Backbone
         arguments = {"name": name} | arguments
     elif name in ENCODERS:
         constructor = ENCODERS[name]
     else:
-        raise ValueError(f"encoder {name!r} is none of {', '.join((*ENCODERS, *BACKBONES))}, timm/<architecture>")
+        raise ValueError(f"encoder {name!r} must be one of {', '.join((*ENCODERS, *BACKBONES))} or timm/<architecture>")
     try:
         return constructor(**arguments)
     except TypeError as error:

@@ -1,1 +1,1 @@
-"""Slide files of every format behind one interface."""
+"""Readers of all slide formats, with one interface."""

@@ -1,4 +1,4 @@
-"""Open a slide, whatever its file is called: the content says what it is."""
+"""Opening a slide with the right reader, chosen by the content of the file."""
 
 import warnings
 from pathlib import Path
@@ -16,7 +16,7 @@ SLIDE_SUFFIXES = (
 
 
 def open_slide(path: str | Path) -> Slide:
-    """Open a slide: TIFF and SVS with tifffile, formats of vendors with OpenSlide, plain pictures with Pillow.
+    """Open a slide: TIFF and SVS with tifffile, vendor formats with OpenSlide, plain images with Pillow.
 
     Args:
         path: The file.
@@ -26,11 +26,11 @@ def open_slide(path: str | Path) -> Slide:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is empty, damaged, or no slide.
+        ValueError: If it is empty, damaged, or not a slide.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no file at {path}")
+        raise FileNotFoundError(f"{path} does not exist")
     with path.open("rb") as file:
         signature = file.read(4)
     if not signature:
@@ -42,7 +42,7 @@ def open_slide(path: str | Path) -> Slide:
     if path.suffix.lower() in _VENDOR_SUFFIXES:
         return _open_vendor_slide(path)
     raise ValueError(
-        f"{path.name} is no slide and no picture (it starts with {signature!r}); copy or download it again"
+        f"{path.name} is not a slide or image that can be read (it starts with {signature!r}); copy or download it again"
     )
 
 
@@ -55,7 +55,7 @@ def _open_tiff(path: Path) -> Slide:
 
 
 def _open_vendor_slide(path: Path) -> Slide:
-    # Loading the library takes time that most data sets need not spend.
+    # Loading the library takes time, and most data sets do not need it.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from milpath.slides.readers.openslide_slide import OpenSlideSlide

@@ -1,4 +1,4 @@
-"""Slides in the formats of scanner vendors, read with OpenSlide."""
+"""Reader for the formats of scanner vendors, with OpenSlide."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from milpath.slides.readers.slide import Size, Slide, plausible_microns
 
 
 class OpenSlideSlide(Slide):
-    """A slide that OpenSlide knows: NDPI, MRXS, SCN, BIF, SVSLIDE, Philips TIFF, JPEG 2000 of Aperio.
+    """A slide in a format of OpenSlide: NDPI, MRXS, SCN, BIF, SVSLIDE, Philips TIFF, Aperio JPEG 2000.
 
     Args:
         path: The file.
@@ -26,14 +26,14 @@ class OpenSlideSlide(Slide):
         try:
             self._slide = openslide.OpenSlide(path)
         except openslide.OpenSlideUnsupportedFormatError:
-            raise ValueError(f"{path.name} is no slide that OpenSlide knows; copy or download it again") from None
+            raise ValueError(f"{path.name} is not a slide that OpenSlide can read; copy or download it again") from None
         except openslide.OpenSlideError as error:
             raise ValueError(f"{path.name} is a damaged slide ({error}); copy or download it again") from None
         self.level_sizes = tuple(Size(*size) for size in self._slide.level_dimensions)
         self.microns_per_pixel = _number(self._slide.properties.get(openslide.PROPERTY_NAME_MPP_X))
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return a region inside a level; OpenSlide wants its corner in pixels of level 0."""
+        """Return a region inside a level; OpenSlide expects its corner in pixels of level 0."""
         first, size = self.level_sizes[0], self.level_sizes[level]
         corner = round(x * first.width / size.width), round(y * first.height / size.height)
         try:

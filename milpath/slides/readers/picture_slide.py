@@ -1,4 +1,4 @@
-"""A plain picture (PNG, JPEG, BMP, WebP) as a slide of one level."""
+"""Reader for plain images (PNG, JPEG, BMP, WebP) as slides with one level."""
 
 import warnings
 from pathlib import Path
@@ -14,13 +14,13 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 
 
 class PictureSlide(Slide):
-    """A picture that Pillow reads whole, within the bound it sets against decompression bombs.
+    """An image that Pillow reads as a whole, within its limit against decompression bombs.
 
     Args:
         path: The file.
 
     Raises:
-        ValueError: If it is no picture, a damaged one, or one that is too large.
+        ValueError: If it is not an image, is damaged, or is too large.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,29 +30,27 @@ class PictureSlide(Slide):
         self._pixels: NDArray[np.uint8] | None = None
         try:
             with warnings.catch_warnings():
-                # Pillow warns of what may be a bomb and refuses what must be one; a batch of slides needs one answer.
+                # Pillow warns about a possible bomb and refuses a certain one; here both are errors.
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 self._image = Image.open(path, formats=_FORMATS)
         except UnidentifiedImageError:
-            raise ValueError(f"{path.name} is no picture; copy or download it again") from None
+            raise ValueError(f"{path.name} is not an image that can be read; copy or download it again") from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ValueError(
-                f"{path.name} is too large for a plain picture ({error}); convert it to a tiled TIFF "
+                f"{path.name} is too large for a plain image ({error}); convert it to a tiled TIFF "
                 "(vips tiffsave --tile --pyramid)"
             ) from None
         except (OSError, SyntaxError, ValueError, OverflowError) as error:
-            raise ValueError(f"{path.name} is a damaged picture ({error}); copy or download it again") from None
+            raise ValueError(f"{path.name} is a damaged image ({error}); copy or download it again") from None
         self.level_sizes = (Size(*self._image.size),)
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return a region; the first read decodes the picture."""
+        """Return a region; the first read decodes the image."""
         if self._pixels is None:
             try:
                 self._pixels = image_to_rgb(self._image)
             except (OSError, SyntaxError, ValueError, OverflowError, EOFError, IndexError) as error:
-                raise ValueError(
-                    f"{self.path.name} is a damaged picture ({error}); copy or download it again"
-                ) from None
+                raise ValueError(f"{self.path.name} is a damaged image ({error}); copy or download it again") from None
         return self._pixels[y : y + height, x : x + width]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What every slide can do, whatever file it lies in."""
+"""Common interface of all slide readers."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -8,9 +8,9 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-# A level of at most so many pixels (50 MB) is read once and kept; of larger ones only regions are read.
+# A level with at most this many pixels (50 MB) is read once and kept in memory; larger ones are read by region.
 WHOLE_LEVEL_PIXELS = 4096 * 4096
-# Resolutions no microscope has: what scanners and editors write when they do not know.
+# Resolutions outside this range are implausible: scanners and editors write them if they do not know the true one.
 _PLAUSIBLE_MICRONS = (0.01, 50.0)
 
 
@@ -27,7 +27,7 @@ class Slide(ABC):
     Attributes:
         path: The file.
         level_sizes: Width and height of each level in pixels.
-        microns_per_pixel: Of level 0; None if the file does not state it.
+        microns_per_pixel: Resolution of level 0; `None` if the file does not state it.
     """
 
     path: Path
@@ -39,27 +39,26 @@ class Slide(ABC):
 
     @abstractmethod
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return a region that lies inside a level, uint8 RGB `(height, width, 3)`; what is transparent is white."""
+        """Return a region inside a level, uint8 RGB `(height, width, 3)`; transparent pixels are white."""
 
     @abstractmethod
     def close(self) -> None:
         """Close the file."""
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return a region that lies inside a level, from memory where the level is small enough to be kept.
+        """Return a region inside a level, from memory if the level is small enough to be kept.
 
         Args:
             level: 0 for the largest.
             x: Left edge in pixels of the level.
             y: Top edge.
-            width: Pixels to the right.
-            height: Pixels down.
+            width: Width of the region in pixels. height: Height of the region in pixels.
 
         Returns:
             uint8 RGB `(height, width, 3)`.
 
         Raises:
-            ValueError: If the file is damaged there.
+            ValueError: If the file is damaged in this region.
         """
         size = self.level_sizes[level]
         if size.width * size.height > WHOLE_LEVEL_PIXELS:
@@ -69,7 +68,7 @@ class Slide(ABC):
         return self._kept[1][y : y + height, x : x + width]
 
     def downsample(self, level: int) -> float:
-        """Return pixels of level 0 per pixel of a level, the mean of both sides."""
+        """Return the pixels of level 0 per pixel of a level, the mean of both sides."""
         first, size = self.level_sizes[0], self.level_sizes[level]
         return (first.width / size.width + first.height / size.height) / 2
 
@@ -79,12 +78,12 @@ class Slide(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Pixels go at once, not when the interpreter gets round to it.
+        # Frees the pixels immediately, not at the next garbage collection.
         self._kept = None
         self.close()
 
 
 def plausible_microns(value: float | None) -> float | None:
-    """Return a resolution that a microscope may have, None for anything else (72 dots per inch are 353 microns)."""
+    """Return a resolution if it is plausible for a microscope, else `None` (72 dpi are 353 microns per pixel)."""
     low, high = _PLAUSIBLE_MICRONS
     return float(value) if value is not None and low <= value <= high else None

@@ -1,4 +1,4 @@
-"""One level of a TIFF: where its pieces (tiles or strips) lie, and how they become pixels."""
+"""One level of a TIFF: locating and decoding its segments (tiles or strips)."""
 
 import math
 import os
@@ -9,10 +9,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from milpath.slides.readers.jpeg_header import jpeg_size
+from milpath.slides.readers.image_header import jpeg_size
 from milpath.slides.readers.rgb import WHITE, to_rgb
 
-# What tifffile and the decoders raise when the bytes are not what they should be.
+# Exceptions that tifffile and the decoders raise for damaged data.
 DAMAGE = (
     ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error,
     tifffile.TiffFileError,
@@ -24,14 +24,14 @@ _ALPHA = {1: "premultiplied", 2: "straight"}
 
 
 class TiffLevel:
-    """A level, ready to be read.
+    """A readable level of a TIFF.
 
     Args:
         file: The open file.
-        page: The page of the level.
+        page: The TIFF page of the level.
 
     Raises:
-        ValueError: If pieces are missing, lie outside the file or are too large, or the pixels are of an unknown kind.
+        ValueError: If segments are missing, outside the file or too large, or the pixel format is not supported.
     """
 
     def __init__(self, file: BinaryIO, page: tifffile.TiffPage) -> None:
@@ -42,7 +42,7 @@ class TiffLevel:
         self._piece_width = int(page.tilewidth) if tiled else self.width
         self._piece_height = int(page.tilelength) if tiled else min(int(page.rowsperstrip), self.height)
         if page.imagedepth != 1 or self._piece_width < 1 or self._piece_height < 1:
-            raise ValueError("its pieces have no size")
+            raise ValueError("its segments have no size")
         self._columns = math.ceil(self.width / self._piece_width)
         self._rows = math.ceil(self.height / self._piece_height)
         self._planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
@@ -51,7 +51,7 @@ class TiffLevel:
         self._require_whole_file()
 
     def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return a region inside the level; pieces that were left out when the file was written are white."""
+        """Return a region inside the level; segments omitted by the writer are white."""
         canvas = np.full((height, width, 3), WHITE, np.uint8)
         high, wide = self._piece_height, self._piece_width
         for row in range(y // high, (y + height - 1) // high + 1):
@@ -65,7 +65,7 @@ class TiffLevel:
         return canvas
 
     def _decode(self, index: int) -> NDArray[np.uint8] | None:
-        """Return a piece as RGB, None if it was left out."""
+        """Return a segment as RGB, `None` if it was omitted."""
         samples = [self._decode_plane(index + plane * self._rows * self._columns) for plane in range(self._planes)]
         found = [plane for plane in samples if plane is not None]
         if len(found) < len(samples):
@@ -79,7 +79,7 @@ class TiffLevel:
         )
 
     def _decode_plane(self, index: int) -> NDArray[np.generic] | None:
-        """Return the samples of a piece `(height, width, samples)`, None if it was left out."""
+        """Return the samples of a segment `(height, width, samples)`, `None` if it was omitted."""
         offset, count = self._offsets[index], self._counts[index]
         if not offset and not count:
             return None
@@ -92,17 +92,17 @@ class TiffLevel:
             words = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
         samples = page.decode(data, index, **words)[0]
         if samples is None:
-            raise ValueError(f"its piece {index} is empty")
+            raise ValueError(f"its segment {index} is empty")
         return np.asarray(samples[0])
 
     def _require_jpeg_size(self, data: bytes) -> None:
-        """Refuse a stream that announces more pixels than its piece has: it would take memory without bound."""
+        """Refuse a stream that declares more pixels than its segment has: its memory would be unbounded."""
         size = jpeg_size(data)
         if size is None:
-            raise ValueError("a piece of it is no JPEG stream")
+            raise ValueError("one of its segments is not a JPEG stream")
         if size[0] > self._piece_width or size[1] > self._piece_height:
             raise ValueError(
-                f"a piece of {self._piece_width} x {self._piece_height} px holds a JPEG of {size[0]} x {size[1]} px"
+                f"a segment of {self._piece_width} x {self._piece_height} px contains a JPEG of {size[0]} x {size[1]} px"
             )
 
     def _require_known_pixels(self) -> None:
@@ -111,28 +111,28 @@ class TiffLevel:
         if page.photometric not in kinds and not (page.photometric == _YCBCR and page.compression in _JPEG):
             raise ValueError(f"its colours are {page.photometric!r}; convert it to RGB")
         if page.dtype not in (np.uint8, np.uint16):
-            raise ValueError(f"its pixels are {page.dtype}; expected 8 or 16 bits without sign")
+            raise ValueError(f"its pixels are {page.dtype}; expected unsigned 8 or 16 bits")
         if page.photometric in (_RGB, _YCBCR) and page.samplesperpixel < 3:
-            raise ValueError(f"it has {page.samplesperpixel} samples a pixel, too few for RGB")
+            raise ValueError(f"it has {page.samplesperpixel} samples per pixel, too few for RGB")
         samples = page.samplesperpixel // self._planes
         if self._piece_width * self._piece_height * samples * page.dtype.itemsize > _MAX_PIECE_BYTES:
             raise ValueError(
-                f"it is stored in pieces of {self._piece_width} x {self._piece_height} px, too large to read one by one; "
-                "write it again in tiles (vips tiffsave --tile --pyramid)"
+                f"it is stored in segments of {self._piece_width} x {self._piece_height} px, too large to read one by one; "
+                "convert it to a tiled TIFF (vips tiffsave --tile --pyramid)"
             )
 
     def _require_whole_file(self) -> None:
-        """Refuse a file whose pieces lie outside of it, as in one that was cut off."""
+        """Refuse a file whose segments are outside of it, as in a truncated one."""
         expected = self._rows * self._columns * self._planes
         if len(self._offsets) != expected or len(self._counts) != expected:
-            raise ValueError(f"it lists {len(self._offsets)} pieces where {expected} belong")
+            raise ValueError(f"it lists {len(self._offsets)} segments instead of {expected}")
         size = os.fstat(self._file.fileno()).st_size
         offsets, counts = np.asarray(self._offsets, np.uint64), np.asarray(self._counts, np.uint64)
         if ((offsets == 0) != (counts == 0)).any():
-            raise ValueError("it lists pieces without bytes")
+            raise ValueError("it lists segments without bytes")
         outside = (offsets > size) | (counts > size) | (offsets + counts > size)
         if outside.any():
             raise ValueError(
-                f"it was cut off: {outside.sum()} of {expected} pieces lie behind the end of its {size:,} bytes; "
+                f"it is truncated: {outside.sum()} of {expected} segments are beyond the end of its {size:,} bytes; "
                 "copy or download it again"
             )

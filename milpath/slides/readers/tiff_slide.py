@@ -1,4 +1,4 @@
-"""TIFF pyramids and SVS, read with tifffile; of a level only the pieces that a region touches."""
+"""Reader for TIFF pyramids and SVS with tifffile, which decodes only the segments that a region touches."""
 
 import re
 import struct
@@ -14,7 +14,7 @@ from milpath.slides.readers.slide import Size, Slide, plausible_microns
 from milpath.slides.readers.tiff_level import DAMAGE, TiffLevel
 
 _MAX_PAGES = 64
-# Aperio's JPEG 2000 in colours that only OpenSlide knows.
+# Aperio's JPEG 2000 in colour spaces that only OpenSlide supports.
 _VENDOR_COMPRESSIONS = (33003, 33004, 33005)
 _MICRONS_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
 
@@ -22,14 +22,14 @@ _MICRONS_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
 class TiffSlide(Slide):
     """A TIFF file whose pages are the levels of a pyramid.
 
-    Pages of another kind (label, macro, thumbnail) are no levels: a level has the shape of the first page, is smaller than
-    the level before, and is stored in tiles if the first page is.
+    Other pages (label, macro, thumbnail) are not levels: a level has the aspect ratio of the first page, is smaller
+    than the previous level, and is stored in tiles if the first page is.
 
     Args:
         path: The file.
 
     Raises:
-        ValueError: If it is a damaged TIFF, or one whose first page is no picture.
+        ValueError: If it is a damaged TIFF, or its first page is not an image.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,9 +47,9 @@ class TiffSlide(Slide):
         self._levels: dict[int, TiffLevel] = {}
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return a region inside a level, decoding only what it touches."""
+        """Return a region inside a level, decoding only the segments it touches."""
         try:
-            # A level is looked at when it is read for the first time.
+            # A level is validated when it is first read.
             if level not in self._levels:
                 self._levels[level] = TiffLevel(self._file, self.pages[level])
             return self._levels[level].read(x, y, width, height)
@@ -63,7 +63,7 @@ class TiffSlide(Slide):
 
 
 def is_vendor_tiff(slide: TiffSlide) -> bool:
-    """Return whether a TIFF follows rules of its vendor that OpenSlide knows best."""
+    """Return whether a TIFF is in a vendor format that OpenSlide reads better."""
     page = slide.pages[0]
     vendor = page.is_ndpi or page.is_philips or page.is_bif or page.is_scn
     return bool(vendor or page.compression in _VENDOR_COMPRESSIONS)
@@ -80,8 +80,8 @@ def _pyramid(tiff: tifffile.TiffFile) -> list[tifffile.TiffPage]:
     if len(pages) < _MAX_PAGES:
         _require_whole_list(tiff, pages)
     if not pages or 0 in (pages[0].imagewidth, pages[0].imagelength):
-        raise ValueError("it has no page with pixels")
-    # Some writers keep the smaller levels in a side chain of the first page.
+        raise ValueError("it has no page with an image")
+    # Some writers store the smaller levels as sub-IFDs of the first page.
     inner = cast(list[tifffile.TiffPage], list(pages[0].pages or [])[:_MAX_PAGES])
     levels = pages[:1]
     for page in [*inner, *pages[1:]]:
@@ -91,9 +91,9 @@ def _pyramid(tiff: tifffile.TiffFile) -> list[tifffile.TiffPage]:
 
 
 def _require_whole_list(tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage]) -> None:
-    """Refuse a file whose list of pages leads nowhere: the level that was asked for may be among those that are lost.
+    """Refuse a file whose list of pages is broken: the requested level may be among the lost pages.
 
-    The last page has to say that no other follows; tifffile takes any broken link for the end.
+    The last page must state that no other follows; tifffile treats any broken link as the end.
     """
     form = tiff.tiff
     if not pages or form.is_ndpi:
@@ -103,18 +103,18 @@ def _require_whole_list(tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPa
     (count,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
     file.seek(pages[-1].offset + form.tagnosize + count * form.tagsize)
     if any(file.read(form.offsetsize)):
-        raise ValueError("it was cut off: pages are missing at its end")
+        raise ValueError("it is truncated: pages are missing at its end")
 
 
 def _is_next_level(first: tifffile.TiffPage, last: tifffile.TiffPage, page: tifffile.TiffPage) -> bool:
-    """Return whether a page shows what the first one shows, smaller."""
+    """Return whether a page is a smaller version of the first one."""
     if page.imagewidth < 1 or page.imagelength < 1 or page.is_tiled != first.is_tiled:
         return False
     if page.imagewidth >= last.imagewidth or page.imagelength >= last.imagelength:
         return False
     if (page.samplesperpixel, page.dtype) != (first.samplesperpixel, first.dtype):
         return False
-    # Sides are rounded at each halving: they may be off by a pixel or two, which says much of a small level only.
+    # Sides are rounded at each halving: they may be off by a pixel or two, which matters only for a small level.
     across, down = first.imagewidth / page.imagewidth, first.imagelength / page.imagelength
     return abs(across - down) <= max(across, down) * (0.01 + 2 / min(page.imagewidth, page.imagelength))
 
@@ -138,5 +138,5 @@ def _microns_per_pixel(page: tifffile.TiffPage) -> float | None:
 
 
 def _reason(error: BaseException) -> str:
-    """Return an error in one line."""
+    """Return the message of an error on one line."""
     return " ".join(f"{error}".split())[:300] or type(error).__name__

@@ -166,7 +166,7 @@ def test_a_wrong_tile_size_is_named(folder, tmp_path):
 def test_duplicate_ids_are_named(folder, tmp_path):
     table = pd.read_csv(folder / "train.csv")
     pd.concat([table, table[:1]]).to_csv(folder / "train.csv", index=False)
-    with pytest.raises(ValueError, match=rf"names 1 bag\(s\) more than once \(first: '{table['image_id'][0]}'\)"):
+    with pytest.raises(ValueError, match=rf"has 1 bag\(s\) in more than one row \(first: '{table['image_id'][0]}'\)"):
         build(folder, tmp_path)
 
 
@@ -205,7 +205,7 @@ def test_two_tiles_of_one_number_are_refused_by_name_and_none_is_kept(folder, tm
     shutil.copy(first, twin)
     tiles = zip_of_all(folder / "train", tmp_path / "tiles.zip") if packed else folder / "train"
     source = PandaTiles(tiles, folder / "train.csv", num_tiles=4, tile_size=32)
-    with pytest.raises(ValueError, match="which are one name or number for many programs") as caught:
+    with pytest.raises(ValueError, match="which are the same name or number for many programs") as caught:
         open_or_build(source, tmp_path / "stores")
     assert "\n" not in str(caught.value)
     assert slide.upper() in str(caught.value).upper()
@@ -221,5 +221,5 @@ def zip_of_all(folder, path):
 
 def test_slides_whose_names_differ_in_their_form_of_unicode_are_refused(tmp_path):
     names = [f"{slide}_{number}.png" for slide in ("\u00e4", "a\u0308") for number in range(2)]
-    with pytest.raises(ValueError, match="which are one name or number for many programs"):
+    with pytest.raises(ValueError, match="which are the same name or number for many programs"):
         tiles_by_slide(names, tmp_path)
