@@ -92,7 +92,7 @@ def test_two_processes_train_as_one(folder, one):
     for split, values in metrics(one[0]).items():
         assert metrics(base)[split] == pytest.approx(values, abs=1e-5)
     assert logged(log, "train/loss") == pytest.approx(logged(one[1], "train/loss"), abs=1e-5)
-    assert "2 processes talk through gloo: the job was not submitted with the SMDDP launcher" in log
+    assert "2 processes communicate with gloo: the job was not submitted with the SMDDP launcher" in log
 
 
 @pytest.mark.parametrize(

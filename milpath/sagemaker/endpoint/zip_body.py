@@ -1,4 +1,4 @@
-"""A zip of PNG tiles, read in memory."""
+"""Reading of a zip of PNG tiles in memory."""
 
 from io import BytesIO
 from typing import Any
@@ -16,15 +16,15 @@ _SOURCE = "the zip"
 
 
 def read_zip(data: bytes, limits: Limits, channels: int = 3) -> TileBag:
-    """Return the tiles of a zip in the order of their names, numbers as numbers: `a_2.png` before `a_10.png`.
+    """Return the tiles of a zip in natural order of their names: `a_2.png` before `a_10.png`.
 
     Args:
         data: The whole archive.
-        limits: Bounds on the number of tiles and on what they hold.
+        limits: Limits on the number and size of tiles.
         channels: 3 for RGB tiles, 1 for grey ones.
 
     Raises:
-        BadRequestError: If it is no zip of PNG tiles of one size, or holds more than it may.
+        BadRequestError: If it is not a zip of PNG tiles of one size, or exceeds a limit.
     """
     try:
         return _read_zip(ZipFiles(BytesIO(data), _SOURCE), limits, channels)
