@@ -1,6 +1,6 @@
 """Train on SageMaker: `python -m milpath.sagemaker.launch experiment=NAME sagemaker.instance_type=ml.g5.xlarge`.
 
-All overrides of `milpath.train` work; `sagemaker.KEY=VALUE` sets the resources of the job, `dry_run=true` prints its request.
+All overrides of `milpath.train` work; `sagemaker.KEY=VALUE` sets the resources, `dry_run=true` prints the request.
 """
 
 import json

@@ -92,7 +92,7 @@ def steps(datamodule: BagDataModule, lightning: float, options: argparse.Namespa
             records.append(record("milpath, all keep memory", rate, "bags/s", value, f"{name}, memory kept"))
         value = speedup(usual["article"], usual["milpath"])
         unkept = num_bags / median(usual["milpath"])
-        records.append(record("milpath, nobody keeps memory", unkept, "bags/s", value, "article"))
+        records.append(record("milpath, no memory kept", unkept, "bags/s", value, "article"))
     # A run starts once and has many epochs: from here on its second epoch is compared with the others.
     later = [two - one for one, two in zip(own, kept["milpath, two epochs"], strict=True)]
     rate = num_bags / median(later)

@@ -36,30 +36,30 @@ def loop(folder, slides, toolkit, monkeypatch):
     variables |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    played = Account(boto3.Session(region_name=REGION))
+    mocked = Account(boto3.Session(region_name=REGION))
     try:
-        played.s3.create_bucket(Bucket="slides")
+        mocked.s3.create_bucket(Bucket="slides")
         for path in sorted(slides.rglob("*")):
             if path.is_file():
-                played.s3.upload_file(str(path), "slides", f"panda/{path.relative_to(slides)}")
+                mocked.s3.upload_file(str(path), "slides", f"panda/{path.relative_to(slides)}")
         data = [word for word in SMALL if word.startswith("data.") and "slides" not in word]
         data += ["data=panda_tiles", "data.tiles=${paths.data_dir}/tiles", "data.labels=${paths.data_dir}/train.csv"]
         training = [*data, *(word for word in SMALL if not word.startswith("data"))]
         given = ["sagemaker.bucket=slides", "sagemaker.training=s3://slides/panda", f"sagemaker.role={ROLE}"]
         command(monkeypatch, launch, *training, *given, "sagemaker.processes_per_instance=2")
         base = folder / "ml"
-        job = played.run_job(base, toolkit, variables | {"S3_ENDPOINT_URL": url})
+        job = mocked.run_job(base, toolkit, variables | {"S3_ENDPOINT_URL": url})
         expected = json.loads((base / "output/data/metrics.json").read_text())["test"]
 
         archive = f"archive={job['ModelArtifacts']['S3ModelArtifacts']}"
         command(monkeypatch, deploy, archive, "endpoint=slides", "bucket=slides", f"role={ROLE}")
-        with played.serve("slides", folder / "serving", toolkit) as address:
+        with mocked.serve("slides", folder / "serving", toolkit) as address:
             monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", address)
             folders = [f"paths.data_dir={slides}", f"paths.stores_dir={folder}/stores", f"paths.runs_dir={folder}/runs"]
             command(monkeypatch, score, "endpoint=slides", *data, *folders, "run_name=scored")
         found = json.loads((folder / "runs/scored/metrics.json").read_text())["test"]
         command(monkeypatch, delete, "endpoint=slides")
-        assert played.sagemaker.list_endpoints()["Endpoints"] == []
+        assert mocked.sagemaker.list_endpoints()["Endpoints"] == []
     finally:
         account.stop()
     return found, expected
