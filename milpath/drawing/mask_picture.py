@@ -1,4 +1,4 @@
-"""A mask as small as the picture of its slide; values are taken as they are, never mixed."""
+"""Reading a mask at the size of a thumbnail, without interpolation of its values."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +9,11 @@ _STRIP_PIXELS = 4096 * 4096
 
 
 def read_mask(mask: Slide, width: int, height: int) -> NDArray[np.uint8]:
-    """Return the value at the middle of each pixel of a small picture, uint8 `(height, width)`.
+    """Return the mask value at the centre of each pixel of a thumbnail, uint8 `(height, width)`.
 
     Args:
-        mask: Open mask, over the same field as the picture; the value lies in the red channel.
-        width: Pixels of the picture.
-        height: Likewise.
+        mask: Open mask of the same field as the thumbnail; its values are in the red channel. width: Width of the
+            thumbnail in pixels. height: Height of the thumbnail in pixels.
     """
     enough = [level for level, size in enumerate(mask.level_sizes) if size.width >= width and size.height >= height]
     level = enough[-1] if enough else 0
