@@ -31,7 +31,10 @@ EDITS = {
     "a weight": (change_weight, "its weights were changed"),
     "a weight more": (lambda content: content["state_dict"].update(x=torch.ones(1)), "its weights were changed"),
     "a part more": (lambda content: content.update(loops={}), "its part 'loops' was added or removed"),
-    "no digest of a part": (lambda content: content["milpath"]["digests"].pop("state_dict"), "'state_dict' was added or"),
+    "no digest of a part": (
+        lambda content: content["milpath"]["digests"].pop("state_dict"),
+        "'state_dict' was added or",
+    ),
     "digests of nothing": (lambda content: content["milpath"].update(digests=3), "the digests in its card"),
 }
 
