@@ -1,4 +1,4 @@
-"""Whether one method is better than another, tested on the same folds or the same bags."""
+"""Paired tests of two methods on the same folds or the same bags."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PairedTest:
-    """The difference between two methods and how likely chance alone makes one as large.
+    """The difference between two methods and the result of a paired test.
 
     Attributes:
         difference: First minus second.
@@ -38,13 +38,14 @@ def corrected_resampled_t_test(first: Sequence[float], second: Sequence[float], 
 
     t = mean(d) / sqrt((1 / n + test_train_ratio) var(d)),  n - 1 degrees of freedom
 
-    The plain paired t-test takes folds for independent, but their training sets overlap: it finds differences where there
-    are none. The second term makes up for that.
+    The plain paired t-test treats folds as independent, but their training sets overlap, so that it finds differences
+    where there are none. The second term corrects for that.
 
     Args:
         first: The first method's value on each fold of each repeat.
-        second: The second method's, on the same folds in the same order.
-        test_train_ratio: Bags in a test split over bags in its training split: 1 / (folds - 1) in plain k-fold.
+        second: The second method's values, on the same folds in the same order.
+        test_train_ratio: Number of test bags divided by the number of training bags of a fold: 1 / (folds - 1) for
+            plain k-fold.
 
     Raises:
         ValueError: If there are fewer than two pairs or the ratio is not positive.
@@ -78,19 +79,16 @@ def corrected_resampled_t_test(first: Sequence[float], second: Sequence[float], 
 def paired_bootstrap_test(
     first: Outcomes, second: Outcomes, metric: str, num_resamples: int = 1000, seed: int = 0
 ) -> PairedTest:
-    """Compare two methods on the same bags: both are measured on each resample.
+    """Compare two methods on the same bags; both are evaluated on each resample.
 
     p = 2 min(#{d* <= 0} + 1, #{d* >= 0} + 1) / (resamples + 1), at most 1
 
     Args:
-        first: Of the first method; its groups are drawn together.
-        second: Of the second, on the same bags in the same order.
+        first: Outcomes of the first method; its groups are drawn together. second: Outcomes of the second method, on
+            the same bags in the same order.
         metric: Name in `milpath.metrics.weighted_metrics.METRICS`.
         num_resamples: Number of resamples; no p-value is below 2 / (resamples + 1).
-        seed: Of the resamples.
-
-    Raises:
-        ValueError: If the labels differ or no resample defines the metric.
+        seed: Seed of the resamples. Raises: ValueError: If the labels differ or no resample defines the metric.
 
     References:
         Efron and Tibshirani. An introduction to the bootstrap. 1993, sections 8.3 and 15.4.
@@ -105,7 +103,7 @@ def paired_bootstrap_test(
     differences = np.concatenate(portions)
     differences = differences[np.isfinite(differences)]
     if not len(differences):
-        raise ValueError(f"{metric} is defined on none of {num_resamples} resamples of {first.num_bags} bags")
+        raise ValueError(f"{metric} is undefined on all {num_resamples} resamples of {first.num_bags} bags")
     tail = min((differences <= 0).sum(), (differences >= 0).sum())
     low, high = np.quantile(differences, [0.025, 0.975])
     observed = float(function(first) - function(second))
@@ -116,8 +114,9 @@ def paired_bootstrap_test(
 def delong_test(positive: NDArray[np.bool_], first: Array, second: Array) -> PairedTest:
     """Compare the AUROC of two scores of the same independent bags.
 
-    z = (A1 - A2) / sqrt(var(V10_1 - V10_2) / m + var(V01_1 - V01_2) / n), over m positive and n negative bags; V10 of a
-    positive is the share of negatives it beats, V01 of a negative the share of positives that beat it, ties one half.
+    z = (A1 - A2) / sqrt(var(V10_1 - V10_2) / m + var(V01_1 - V01_2) / n), over m positive and n negative bags. V10 of a
+    positive bag is the share of negatives with a lower score, V01 of a negative bag the share of positives with a
+    higher score; ties count one half.
 
     Args:
         positive: `(bags,)`.
@@ -135,7 +134,7 @@ def delong_test(positive: NDArray[np.bool_], first: Array, second: Array) -> Pai
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())
     if min(num_positive, num_negative) < 2:
         raise ValueError(
-            f"DeLong's test needs 2 bags of each class, got {num_positive} positive, {num_negative} negative"
+            f"DeLong's test needs at least 2 bags of each class, got {num_positive} positive, {num_negative} negative"
         )
     beats, beaten = zip(*(_placements(positive, score) for score in (first, second)), strict=True)
     difference = float(beats[0].mean() - beats[1].mean())
@@ -149,7 +148,7 @@ def delong_test(positive: NDArray[np.bool_], first: Array, second: Array) -> Pai
 
 
 def _placements(positive: NDArray[np.bool_], score: Array) -> tuple[Array, Array]:
-    """Return the share of negatives each positive beats, and the share of positives that beat each negative."""
+    """Return the share of negatives below each positive, and the share of positives above each negative."""
     overall = stats.rankdata(score)
     among_positives = stats.rankdata(score[positive])
     among_negatives = stats.rankdata(score[~positive])
@@ -159,7 +158,7 @@ def _placements(positive: NDArray[np.bool_], score: Array) -> tuple[Array, Array
 
 
 def _require_same_bags(first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
-    """Refuse to pair bags that are not the same."""
+    """Refuse outcomes of different bags."""
     if len(first) != len(second) or (first != second).any():
         raise ValueError(
             f"a paired test needs the same bags in the same order; their labels differ ({len(first)} and {len(second)} bags)"

@@ -1,4 +1,4 @@
-"""Results on ISUP grades: over all slides and for each provider."""
+"""Results on ISUP grades, over all slides and by provider."""
 
 from dataclasses import dataclass
 
@@ -14,14 +14,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GradeResult:
-    """How well grades are told on some slides.
+    """Agreement of predicted and true grades on a set of slides.
 
     Attributes:
-        name: "all", or the provider.
-        num_bags: Slides.
-        quadratic_kappa: Quadratic-weighted kappa of the grades; None where all is of one grade.
-        accuracy: Share of slides called their very grade.
-        malignant_auroc: AUROC of grade >= 1 against grade 0; None where one of them is absent.
+        name: "all", or the provider. num_bags: Number of slides. quadratic_kappa: Quadratic-weighted kappa of the
+            grades; `None` if all slides have one grade. accuracy: Share of slides with the correct grade.
+            malignant_auroc: AUROC of grade >= 1 against grade 0; `None` if one of them is absent.
     """
 
     name: str
@@ -38,14 +36,14 @@ def grade_results(
     providers: NDArray[np.str_] | None = None,
     num_grades: int = 6,
 ) -> list[GradeResult]:
-    """Return results over all slides and for each provider.
+    """Return the results over all slides and for each provider.
 
     Args:
         grades: `(bags,)`, 0..num_grades-1.
-        predicted: `(bags,)` called grade.
+        predicted: `(bags,)` predicted grade.
         malignant_score: `(bags,)`, higher means more likely grade >= 1: one minus the probability of grade 0, or an
             expected grade.
-        providers: `(bags,)`; None gives the one row over all.
+        providers: `(bags,)`; `None` gives only the row over all.
         num_grades: Six for ISUP, which counts benign as 0.
 
     References:
@@ -68,8 +66,8 @@ def grade_results(
 def _result(
     name: str, grades: NDArray[np.int64], predicted: NDArray[np.int64], score: Array, num_grades: int
 ) -> GradeResult:
-    """Return the results of some slides."""
-    # The kappa looks at labels and calls alone; probabilities only say how many grades there are.
+    """Return the results of a subset of slides."""
+    # The kappa depends only on labels and predicted grades; the probabilities only give the number of grades.
     outcomes = Outcomes(grades, np.zeros((len(grades), num_grades)), predicted)
     return GradeResult(
         name=name,
@@ -81,5 +79,5 @@ def _result(
 
 
 def _defined(value: Array | np.floating | float) -> float | None:
-    """Return a number, None in place of NaN."""
+    """Return a number, or `None` for NaN."""
     return float(value) if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Results for each provider, grade or whatever else is known of the bags."""
+"""Results by provider, grade or any other column of the bags."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.grades import GradeResult, grade_results
 from milpath.metrics.intervals import Interval, metric_intervals
 
-# What the sources of this library call provider, grade and group of slides.
+# Names of provider, grade and slide group in the data sources of this library.
 KNOWN_COLUMNS = ("data_provider", "isup_grade", "tma_group")
-# More rows than this are a list, not a table.
+# Columns with more values are not tabulated.
 MAX_VALUES = 20
 
 
@@ -23,7 +23,7 @@ class Subgroup:
     Attributes:
         value: The value.
         num_bags: Bags that have it.
-        intervals: One for each metric of the table, None where the metric is undefined there.
+        intervals: One interval per metric of the table; its values are `None` if the metric is undefined.
     """
 
     value: str
@@ -36,9 +36,7 @@ class SubgroupTable:
     """Results by the values of one column.
 
     Attributes:
-        column: Its name.
-        metrics: Names of the metrics.
-        rows: One a value, sorted.
+        column: Name of the column. metrics: Names of the metrics. rows: One row per value, sorted.
     """
 
     column: str
@@ -54,23 +52,21 @@ def subgroup_tables(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> list[SubgroupTable]:
-    """Return a table for each column that parts the bags into 2 to 20 kinds.
+    """Return a table for each column with 2 to 20 different values.
 
     Args:
-        outcomes: Of one split.
-        bags: One row for each of its bags, in the same order.
+        outcomes: Outcomes of one split. bags: One row per bag, in the same order.
         metrics: Names of the metrics of the table.
-        columns: Columns to part by; None takes the known ones that are there.
-        num_resamples: Of the intervals.
-        seed: Of the resamples.
+        columns: Columns to group by; `None` takes the known ones that exist. num_resamples: Number of resamples. seed:
+            Seed of the resamples.
 
     Raises:
-        ValueError: If a column that was asked for is not there.
+        ValueError: If a requested column does not exist.
     """
     if columns is None:
         columns = [name for name in KNOWN_COLUMNS if name in bags]
     if missing := [name for name in columns if name not in bags]:
-        raise ValueError(f"bags have no column {missing[0]!r}; there are {', '.join(map(str, bags.columns))}")
+        raise ValueError(f"bags have no column {missing[0]!r}; they have {', '.join(map(str, bags.columns))}")
     metrics = tuple(metrics)
     tables = []
     for column in columns:
@@ -88,7 +84,7 @@ def subgroup_tables(
 
 
 def grade_rows(outcomes: Outcomes, bags: pd.DataFrame | None) -> list[GradeResult]:
-    """Return the results on ISUP grades over all and by provider; empty where the classes are not the six grades."""
+    """Return the results on ISUP grades, overall and by provider; empty if the classes are not the six grades."""
     if outcomes.num_classes != 6:
         return []
     providers = None if bags is None or "data_provider" not in bags else bags["data_provider"].to_numpy(dtype=str)
@@ -96,7 +92,7 @@ def grade_rows(outcomes: Outcomes, bags: pd.DataFrame | None) -> list[GradeResul
 
 
 def _without_empty_columns(table: SubgroupTable) -> SubgroupTable:
-    """Leave out metrics that no row defines, such as AUROC by grade."""
+    """Remove metrics that are undefined in every row, such as AUROC by grade."""
     kept = [n for n in range(len(table.metrics)) if any(row.intervals[n].value is not None for row in table.rows)]
     rows = tuple(Subgroup(row.value, row.num_bags, tuple(row.intervals[n] for n in kept)) for row in table.rows)
     return SubgroupTable(table.column, tuple(table.metrics[n] for n in kept), rows)

@@ -1,4 +1,4 @@
-"""Two classes, one of which is looked for: benign or malignant."""
+"""Binary target: two classes, one of which is the class to detect, such as malignant."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""From labels and probabilities to evaluated bags and their metrics, for every target."""
+"""Evaluation of labels and probabilities: outcomes and metrics, for every target."""
 
 from collections.abc import Sequence
 
@@ -16,14 +16,14 @@ def make_outcomes(
     threshold: float = 0.5,
     groups: Sequence[object] | NDArray[np.generic] | None = None,
 ) -> Outcomes:
-    """Check arrays and call each bag a class.
+    """Validate arrays and predict the class of each bag.
 
     Args:
         labels: `(bags,)`, in 0..classes-1.
         probabilities: `(bags, classes)`, rows sum to 1.
         task: Name of the target: "binary", "nominal" or "ordinal".
         threshold: Operating point of a binary task, in [0, 1].
-        groups: `(bags,)` what belongs together; None where every bag stands alone.
+        groups: `(bags,)` group of each bag; `None` if all bags are independent.
 
     Raises:
         ValueError: If shapes, labels, probabilities or task do not fit together.
@@ -52,7 +52,7 @@ def make_outcomes(
 def compute_metrics(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], task: str, threshold: float = 0.5
 ) -> dict[str, float | None]:
-    """Return all metrics of a set of bags, computed in float64.
+    """Compute all metrics of a set of bags in float64.
 
     Args:
         probabilities: `(bags, classes)`, rows sum to 1.
@@ -61,7 +61,7 @@ def compute_metrics(
         threshold: Operating point of a binary task.
 
     Returns:
-        Metric name to value; None where the metric is not defined on these labels (AUROC with one class).
+        Metric name to value; `None` if the metric is undefined on these labels (AUROC with one class).
 
     Example:
         >>> result = compute_metrics(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), "binary")
@@ -72,7 +72,7 @@ def compute_metrics(
 
 
 def _check(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> None:
-    """Refuse arrays that cannot be outcomes."""
+    """Refuse arrays with invalid shapes or values."""
     if probabilities.ndim != 2 or probabilities.shape[1] < 2 or len(labels) != len(probabilities):
         raise ValueError(
             f"expected labels (bags,) and probabilities (bags, classes >= 2), got {labels.shape} and {probabilities.shape}"
@@ -80,4 +80,4 @@ def _check(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Non
     if not np.isfinite(probabilities).all() or np.abs(probabilities.sum(axis=1) - 1).max(initial=0) > 1e-3:
         raise ValueError("probabilities must be finite and each row must sum to 1")
     if len(labels) and not 0 <= labels.min() <= labels.max() < probabilities.shape[1]:
-        raise ValueError(f"labels must lie in 0..{probabilities.shape[1] - 1}, got {labels.min()}..{labels.max()}")
+        raise ValueError(f"labels must be in 0..{probabilities.shape[1] - 1}, got {labels.min()}..{labels.max()}")

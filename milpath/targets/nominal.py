@@ -1,4 +1,4 @@
-"""Several classes without an order: subtypes."""
+"""Nominal target: several classes without an order, such as subtypes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.intervals import Interval
 from milpath.targets.target import Array, Target, require_classes, share_in_words
 
-# What every target of more than two classes reports: means over the classes.
+# Metrics of all targets with more than two classes: means over the classes.
 CLASS_METRICS = (
     "auroc", "average_precision", "brier", "ece",
     "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "quadratic_kappa",
@@ -20,7 +20,7 @@ CLASS_METRICS = (
 
 
 class Nominal(Target):
-    """One logit per class; probabilities are their softmax, and the most probable class is called.
+    """One logit per class; probabilities are their softmax, and the most probable class is predicted.
 
     Loss of a bag: `-log softmax(z)_y`.
 
@@ -56,6 +56,6 @@ class Nominal(Target):
 
 
 def correct_in_words(outcomes: Outcomes, where: str, intervals: Mapping[str, Interval]) -> str:
-    """Return how many bags are called what they are."""
+    """Return a clause with the number of correctly predicted bags."""
     right = int(outcomes.correct.sum())
     return f"{where}, {right:,} are called what they are{share_in_words(intervals['accuracy'])}"

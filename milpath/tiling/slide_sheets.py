@@ -10,12 +10,12 @@ FOLDER = "overview"
 
 
 def write_sheets(parts: SlideParts, records: Sequence[SlideRecord], labels: dict[str, dict[str, str]]) -> None:
-    """Write `overview/sheet_0001.jpg` and so on into the new store: each slide with its chosen tiles outlined.
+    """Write `overview/sheet_0001.jpg` and so on into the new store: each slide with its selected tiles outlined.
 
     Args:
         parts: The finished slides.
-        records: In the order of the store.
-        labels: Name of a slide to the cells of its row; the first few stand under its name.
+        records: Their records, in the order of the store. labels: Name of a slide to the cells of its row; the first
+            few are shown under its name.
     """
     folder = parts.store_dir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,6 +33,6 @@ def _picture(parts: SlideParts, record: SlideRecord) -> bytes:
 
 
 def _lines(record: SlideRecord, row: dict[str, str]) -> tuple[str, str]:
-    """Return what a person wants to know beside the picture."""
+    """Return the two lines of text shown with the thumbnail of a slide."""
     cells = [f"{name} {cell}" for name, cell in list(row.items())[:3] if cell]
     return f"{record.num_tiles} tiles, level {record.level}", ", ".join(cells)

@@ -82,5 +82,5 @@ def test_calibration_error_of_honest_probabilities_is_small_and_of_boasting_larg
 
 
 def test_an_unknown_metric_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match="metric 'auc' is none of auroc, average_precision"):
+    with pytest.raises(ValueError, match="metric 'auc' is not one of auroc, average_precision"):
         metric_function("auc")

@@ -104,7 +104,7 @@ def test_a_perfect_ranking_is_one_and_not_more(grades):
     [
         ([0], [[0.5, 0.5]], "regression", "task 'regression' is not one of binary, nominal, ordinal"),
         ([0], [[0.2, 0.3, 0.5]], "binary", "has 2 classes"),
-        ([2], [[0.5, 0.5]], "binary", "labels must lie in 0..1"),
+        ([2], [[0.5, 0.5]], "binary", "labels must be in 0..1"),
         ([0], [[0.5, 0.2]], "binary", "sum to 1"),
         ([0], [[float("nan"), 0.2]], "binary", "finite"),
         ([0, 1], [[0.5, 0.5]], "binary", "expected labels"),
