@@ -284,7 +284,7 @@ def test_a_label_that_is_no_number_is_named(tmp_path, run_here):
             writer.add(f"slide_{number}", np.zeros((2, WIDTH), np.float32), {"label": label})
     status, message = run_here("milpath.train", *TRAIN, f"data.path={tmp_path / 'store'}", "run_name=r", cwd=tmp_path)
     assert status == 1
-    assert "label 'inf' of slide 'slide_2' is no whole number" in message
+    assert "label 'inf' of slide 'slide_2' is not a whole number" in message
 
 
 def test_metrics_of_a_run_are_json_without_nan(tmp_path, run_here):

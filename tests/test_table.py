@@ -84,7 +84,7 @@ def test_two_tables_are_not_mixed_in_one_folder(workplace, run_here):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("metric=accurancy", "metric 'accurancy' is none of auroc"),
+        ("metric=accurancy", "metric 'accurancy' is not one of auroc"),
         ("published={gated:0.9}", "published has gated, which methods=[attention,embedding_mean] has not"),
     ],
 )

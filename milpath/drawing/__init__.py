@@ -1,1 +1,1 @@
-"""Pictures for a person: montage, heat map, frame, bars. NumPy and Pillow only."""
+"""Drawing of montages, heat maps, frames and bars. Needs only NumPy and Pillow."""

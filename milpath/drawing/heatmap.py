@@ -1,4 +1,4 @@
-"""Attention on tissue: which tile carries how much of the decision, drawn where the tile lies."""
+"""Attention overlays: heat maps of tile weights on the thumbnail of a slide."""
 
 from collections.abc import Mapping
 
@@ -10,23 +10,24 @@ from milpath.drawing.picture_frame import ColourBar, attention_limits, colours_o
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.floating]
-# Okabe and Ito 2008, told apart by every eye; black and yellow are left out, the one too like ink, the other like paper.
+# Okabe and Ito 2008, distinguishable with colour blindness; without black (too similar to ink) and yellow (too similar
+# to paper).
 CATEGORY_COLOURS = ((213, 94, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178))
 OUTLINE = (70, 70, 70)
-# A dark line cannot be seen on dark tissue: a light one runs beside it, inside, in tiles with room for it.
+# A dark line is invisible on dark tissue, so tiles with enough room get a light line inside it.
 OUTLINE_INSIDE = (240, 240, 240)
 ROOM_FOR_TWO_LINES = 9
-# Tissue without attention stays to be seen: the colour of the low end has this part of the opacity of the high end.
+# Tissue without attention stays visible: the low end has this fraction of the opacity of the high end.
 LOW_OPACITY = 0.25
 
 
 def tile_span(start: float, tile_size: float, scale: float, length: int) -> slice:
-    """Return the pixels of a thumbnail along one side that a tile covers: those whose middle lies in the tile.
+    """Return the pixels of a thumbnail that a tile covers along one axis: those whose centre is in the tile.
 
-    Neighbouring tiles share no pixel and leave none between them, at any scale. A tile smaller than a pixel keeps one.
+    Neighbouring tiles neither share a pixel nor leave a gap, at any scale. A tile smaller than a pixel covers one.
 
     Args:
-        start: Left or top edge in pixels of the level the tile was read at; may be negative (padding).
+        start: Left or top edge in pixels of the level from which the tile was read; may be negative (padding).
         tile_size: Side of the tile in the same pixels.
         scale: Thumbnail pixels per such pixel.
         length: Width or height of the thumbnail.
@@ -43,18 +44,19 @@ def tile_span(start: float, tile_size: float, scale: float, length: int) -> slic
 def attention_map(
     weights: Values, x: Values, y: Values, tile_size: float, scale: float, shape: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Lay the weights of tiles over a thumbnail; where tiles overlap, their mean stands: the dense map of a slide.
+    """Return the map of tile weights at the size of a thumbnail; overlapping tiles are averaged (dense map).
 
     Args:
         weights: `(tiles,)`.
-        x: `(tiles,)` left edges in pixels of the level the tiles were read at; NaN where a tile lies nowhere.
+        x: `(tiles,)` left edges in pixels of the level from which the tiles were read; NaN for tiles without a
+            position.
         y: `(tiles,)` top edges likewise.
         tile_size: Side of a tile in the same pixels.
         scale: Thumbnail pixels per such pixel.
         shape: Height and width of the thumbnail.
 
     Returns:
-        `(height, width)`; NaN where there is no tile.
+        `(height, width)`; NaN outside of tiles.
 
     Example:
         >>> attention_map(np.array([0.7, 0.3]), np.array([0, 2]), np.array([0, 0]), 2, 1.0, (1, 4)).tolist()
@@ -76,17 +78,17 @@ def attention_map(
 
 
 def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour_map: str, alpha: float) -> Pixels:
-    """Lay colours over a thumbnail where there are values, (1 - a) thumbnail + a colour; a grows with the value.
+    """Blend colours into a thumbnail where values exist, (1 - a) thumbnail + a colour; a increases with the value.
 
     Args:
         thumbnail: uint8 `(height, width, 3)`.
-        values: `(height, width)`, NaN where the thumbnail shall stay as it is.
-        limits: Values of the two ends of the colour map.
+        values: `(height, width)`, NaN where the thumbnail stays unchanged.
+        limits: Values at the two ends of the colour map.
         colour_map: Name of the colour map.
         alpha: Opacity at the high end, in [0, 1].
 
     Returns:
-        uint8 `(height, width, 3)`, pixel on pixel with the thumbnail.
+        uint8 `(height, width, 3)`, aligned with the thumbnail.
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be in [0, 1], got {alpha}")
@@ -101,7 +103,7 @@ def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour
 
 
 def outline_tiles(picture: Pixels, x: Values, y: Values, tile_size: float, scale: float) -> Pixels:
-    """Draw the inner edge of each tile, to be seen on bright tissue and on dark, and return the picture."""
+    """Draw the inner edge of each tile, visible on bright and dark tissue, and return the picture."""
     result = picture.copy()
     for left, top in zip(np.asarray(x, float), np.asarray(y, float), strict=True):
         if np.isnan(left) or np.isnan(top):
@@ -116,7 +118,7 @@ def outline_tiles(picture: Pixels, x: Values, y: Values, tile_size: float, scale
 
 
 def _draw_edge(area: Pixels, colour: tuple[int, int, int]) -> None:
-    """Colour the outermost pixels of a part of a picture."""
+    """Colour the outermost pixels of an area."""
     for edge in (area[:1], area[-1:], area[:, :1], area[:, -1:]):
         edge[...] = colour
 
@@ -136,26 +138,26 @@ def draw_overlay(
     outlines: bool = True,
     limits: tuple[float, float] | None = None,
 ) -> Image.Image:
-    """Draw attention over the thumbnail of a slide, with colour bar, scale bar and the chosen tiles outlined.
+    """Draw attention over the thumbnail of a slide, with colour bar, scale bar and outlines of the selected tiles.
 
-    Overlapping tiles without outlines give the dense map.
+    With overlapping tiles and without outlines this is the dense map.
 
     Args:
         thumbnail: uint8 `(height, width, 3)`.
         weights: `(tiles,)` attention, sums to 1.
-        x: `(tiles,)` left edges in pixels of the level the tiles were read at.
+        x: `(tiles,)` left edges in pixels of the level from which the tiles were read.
         y: `(tiles,)` top edges.
         tile_size: Side of a tile in the same pixels.
         scale: Thumbnail pixels per such pixel.
-        title: Stands above.
-        microns_per_pixel: Of the thumbnail; None draws no scale bar.
+        title: Title above the picture.
+        microns_per_pixel: Resolution of the thumbnail; `None` draws no scale bar.
         alpha: Opacity of the colours at the high end, in [0, 1].
         colour_map: One of `picture_frame.COLOUR_MAPS`.
-        outlines: Whether tiles are outlined.
-        limits: Weights at the ends of the colour bar; None takes `attention_limits`.
+        outlines: Whether to outline tiles.
+        limits: Weights at the ends of the colour bar; `None` uses `attention_limits`.
     """
     values = attention_map(weights, x, y, tile_size, scale, (thumbnail.shape[0], thumbnail.shape[1]))
-    # Where tiles overlap their mean is drawn, which no colour of the largest weight would stand for.
+    # Overlapping tiles are averaged, so the colour bar must end at the largest mean, not at the largest weight.
     shown = float(np.max(values, initial=0.0, where=~np.isnan(values)))
     limits = limits or attention_limits(weights, shown)
     picture = blend(thumbnail, values, limits, colour_map, alpha)
@@ -167,12 +169,13 @@ def draw_overlay(
 
 
 def blend_mask(thumbnail: Pixels, mask: NDArray[np.integer], values: Mapping[int, str], alpha: float = 0.6) -> Pixels:
-    """Lay one colour for each named value of a mask over a thumbnail.
+    """Blend one colour per named value of a mask into a thumbnail.
 
     Args:
         thumbnail: uint8 `(height, width, 3)`.
-        mask: int `(any height, any width)` over the same field; scaled to the thumbnail without mixing values.
-        values: Mask value to name, what matters most first: its colour is seen first. Other values stay clear.
+        mask: int `(any height, any width)` of the same field; scaled to the thumbnail without interpolation.
+        values: Mask value to name, the most important first, which gets the most salient colour. Other values stay
+            transparent.
         alpha: Opacity in [0, 1].
     """
     rows = _nearest(mask.shape[0], thumbnail.shape[0])
@@ -188,14 +191,14 @@ def blend_mask(thumbnail: Pixels, mask: NDArray[np.integer], values: Mapping[int
 def draw_beside_truth(
     overlay: Image.Image, thumbnail: Pixels, mask: NDArray[np.integer], values: Mapping[int, str], alpha: float = 0.6
 ) -> Image.Image:
-    """Put the truth beside an attention overlay.
+    """Draw the ground truth next to an attention overlay.
 
     Args:
         overlay: From `draw_overlay`.
         thumbnail: The thumbnail of that overlay.
         mask: int, the label of each pixel or, from `label_map`, of each tile.
-        values: Mask value to the name that stands in the legend, what matters most first.
-        alpha: Opacity of the truth in [0, 1].
+        values: Mask value to its name in the legend, the most important first.
+        alpha: Opacity of the ground truth in [0, 1].
     """
     legend = list(zip(category_colours(len(values)), values.values(), strict=True))
     truth = frame(blend_mask(thumbnail, mask, values, alpha), "truth", legend=legend)
@@ -208,7 +211,7 @@ def draw_beside_truth(
 def label_map(
     tile_labels: NDArray[np.integer], x: Values, y: Values, tile_size: float, scale: float, shape: tuple[int, int]
 ) -> NDArray[np.int64]:
-    """Return the label of the tile at each pixel of a thumbnail, -1 where there is none; of two, the greater."""
+    """Return the label of the tile at each pixel of a thumbnail, -1 outside of tiles; overlaps get the larger label."""
     result = np.full(shape, -1, dtype=np.int64)
     for label, left, top in sorted(zip(tile_labels, np.asarray(x, float), np.asarray(y, float), strict=True)):
         if not (np.isnan(left) or np.isnan(top)):
@@ -218,16 +221,18 @@ def label_map(
 
 
 def category_colours(count: int) -> list[tuple[int, int, int]]:
-    """Return so many colours that every eye tells apart.
+    """Return colours that are distinguishable with colour blindness.
 
     Raises:
-        ValueError: If more are wanted than there are.
+        ValueError: If there are fewer colours than requested.
     """
     if count > len(CATEGORY_COLOURS):
-        raise ValueError(f"{count} kinds cannot be told apart by colour; name at most {len(CATEGORY_COLOURS)} of them")
+        raise ValueError(
+            f"{count} categories cannot be distinguished by colour; name at most {len(CATEGORY_COLOURS)} of them"
+        )
     return list(CATEGORY_COLOURS[:count])
 
 
 def _nearest(source: int, target: int) -> NDArray[np.int64]:
-    """Return which of the source pixels holds the middle of each target pixel."""
+    """Return the source pixel that contains the centre of each target pixel."""
     return ((np.arange(target) + 0.5) * source / target).astype(np.int64)

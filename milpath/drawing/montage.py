@@ -1,4 +1,4 @@
-"""A bag at a glance: its tiles with their weights, and the tiles a network cares for most and least."""
+"""Montages of a bag: its tiles with their weights, and the tiles with the most and the least attention."""
 
 import math
 from collections.abc import Sequence
@@ -31,13 +31,13 @@ MARKED = "● "
 
 @dataclass(frozen=True)
 class TileRow:
-    """A row of tiles under a heading.
+    """A row of tiles with a heading.
 
     Attributes:
         title: Heading.
         tiles: uint8 `(tiles, height, width, channels)`.
         weights: `(tiles,)` attention.
-        captions: One line under each tile.
+        captions: One line below each tile.
     """
 
     title: str
@@ -58,21 +58,23 @@ def draw_montage(
     limits: tuple[float, float] | None = None,
     cell_size: int | None = None,
 ) -> Image.Image:
-    """Draw a bag: the tiles with the greatest attention first, each framed in the colour of its weight.
+    """Draw a bag: tiles in descending order of attention, each framed in the colour of its weight.
 
     Args:
         tiles: uint8 `(tiles, height, width, 3 or 1)`.
         weights: `(tiles,)` attention, sums to 1.
-        title: Stands above.
-        columns: Tiles side by side.
-        num_shown: Tiles at most; what is left out is said.
-        tile_labels: `(tiles,)`, above 0 where a tile matters: those get a dot and the legend says so; None where unknown.
+        title: Title above the montage.
+        columns: Tiles per row.
+        num_shown: Maximum number of tiles; a note states how many are omitted.
+        tile_labels: `(tiles,)`, above 0 for positive tiles, which are marked with a dot and explained in the legend; `None`
+            if unknown.
         colour_map: One of `picture_frame.COLOUR_MAPS`.
-        limits: Weights at the ends of the colour bar; None takes `attention_limits`.
-        cell_size: Side of a tile in the picture in pixels; None keeps tiles as they are, small ones enlarged to 96 at least.
+        limits: Weights at the ends of the colour bar; `None` uses `attention_limits`.
+        cell_size: Side of a tile in the montage in pixels; `None` keeps the size of tiles, but enlarges small ones to at
+            least 96.
 
     Raises:
-        ValueError: If there is no tile, or another number of weights than of tiles.
+        ValueError: If there is no tile, or the numbers of weights and tiles differ.
     """
     _check(tiles, weights)
     limits = limits or attention_limits(weights)
@@ -103,13 +105,13 @@ def draw_extremes(
     colour_map: str = "viridis",
     limits: tuple[float, float] | None = None,
 ) -> Image.Image:
-    """Draw rows of tiles under one colour scale: the tiles of a run with the most and the least attention.
+    """Draw rows of tiles with one colour scale, such as the tiles of a run with the most and the least attention.
 
     Args:
-        rows: For instance the top tiles and the bottom tiles.
-        title: Stands above.
+        rows: Rows of tiles, such as the top tiles and the bottom tiles.
+        title: Title above the picture.
         colour_map: One of `picture_frame.COLOUR_MAPS`.
-        limits: Weights at the ends of the colour bar; None runs from 0 to the largest weight.
+        limits: Weights at the ends of the colour bar; `None` means 0 and the largest weight.
     """
     if not rows:
         raise ValueError("a picture of tiles needs at least one row, got none")
@@ -150,7 +152,7 @@ def _cell(
     colour_map: str,
     cell_size: int | None = None,
 ) -> Image.Image:
-    """Return a tile in a frame of its colour, its caption below; small tiles are enlarged pixel by pixel."""
+    """Return a tile framed in its colour with the caption below; small tiles are enlarged without interpolation."""
     picture = Image.fromarray(np.repeat(tile, 3, axis=2) if tile.shape[2] == 1 else np.ascontiguousarray(tile))
     if cell_size is not None and cell_size < min(picture.size):
         picture = picture.resize((cell_size, cell_size), Image.Resampling.BOX)
@@ -166,7 +168,7 @@ def _cell(
 
 
 def _arrange(cells: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Return cells of one size in rows."""
+    """Arrange cells of equal size in rows."""
     width, height = cells[0].size
     rows = math.ceil(len(cells) / columns)
     canvas = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), "white")

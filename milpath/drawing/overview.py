@@ -1,4 +1,4 @@
-"""Pictures for a person to look at: which tiles of a slide were chosen."""
+"""Contact sheets of slides with their selected tiles."""
 
 import io
 from collections.abc import Sequence
@@ -10,26 +10,26 @@ from PIL import Image, ImageDraw
 from milpath.drawing.heatmap import outline_tiles, tile_span
 from milpath.drawing.picture_frame import FAINT, INK, RESEARCH_USE_ONLY, fit_text, font
 from milpath.slides.slide_view import SlideView, thumbnail
-from milpath.slides.tile_positions import Places
+from milpath.slides.tile_positions import TilePositions
 
 CELL_SIZE = 384
 COLUMNS, ROWS = 6, 4
 _CAPTION = 22
 _GAP = 8
-# The line below all slides.
+# Height of the line below all slides.
 WORDS_HEIGHT = _GAP + _CAPTION
-# What was not chosen keeps this part of its strength.
+# Tissue outside the selected tiles keeps this fraction of its contrast.
 _FAINT = 0.35
 
 
-def draw_choice(view: SlideView, places: Places, tile_size: int, max_size: int = CELL_SIZE) -> NDArray[np.uint8]:
-    """Return the thumbnail of a slide with the chosen tiles outlined and the rest faint.
+def draw_choice(view: SlideView, places: TilePositions, tile_size: int, max_size: int = CELL_SIZE) -> NDArray[np.uint8]:
+    """Return the thumbnail of a slide with the selected tiles outlined and the rest faded.
 
     Args:
-        view: The slide as its tiles were cut.
-        places: The chosen tiles.
+        view: The view of the slide from which the tiles were cut.
+        places: Positions of the selected tiles.
         tile_size: Their side in pixels of the view.
-        max_size: Longer side of the picture in pixels at most.
+        max_size: Maximum length of the longer side in pixels.
     """
     picture, downsample = thumbnail(view.slide, max_size)
     scale = view.downsample / downsample
@@ -44,17 +44,17 @@ def draw_choice(view: SlideView, places: Places, tile_size: int, max_size: int =
 
 
 def encode_picture(picture: NDArray[np.uint8]) -> bytes:
-    """Return a small JPEG file."""
+    """Encode a picture as a small JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
 
 
 def draw_sheet(cells: Sequence[tuple[str, Sequence[str], bytes]]) -> Image.Image:
-    """Return a contact sheet; below stands that it is for research only.
+    """Return a contact sheet, with a note below that it is for research use only.
 
     Args:
-        cells: At most `ROWS * COLUMNS` slides: name, at most two lines about it, and its picture as a JPEG file.
+        cells: At most `ROWS * COLUMNS` slides: name, at most two lines of text, and the thumbnail as JPEG data.
     """
     rows, columns = -(-len(cells) // COLUMNS), min(len(cells), COLUMNS)
     width, height = CELL_SIZE + _GAP, CELL_SIZE + _GAP + 3 * _CAPTION

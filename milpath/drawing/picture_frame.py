@@ -1,4 +1,4 @@
-"""What stands round every picture: title, colour bar, scale bar, and what the picture must not be used for."""
+"""The frame of all pictures: title, colour bar, scale bar, legend and the research-use notice."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from PIL import Image, ImageDraw, ImageFont
 RESEARCH_USE_ONLY = "Research use only, not for diagnosis"
 MARGIN = 14
 MIN_WIDTH = 280
-# A narrow picture gets white beside it before its title loses words.
+# A narrow picture is padded with white before its title is shortened.
 MAX_TITLE_WIDTH = 640
 INK = (31, 41, 51)
 FAINT = (96, 108, 120)
 TEXT_SIZE = 13
 BAR_WIDTH = 12
 BAR_HEIGHT = 220
-# Uniform in lightness and told apart by eyes that confuse red and green.
+# Perceptually uniform and readable with red-green colour blindness.
 COLOUR_MAPS = ("viridis", "cividis", "magma", "inferno", "plasma")
 
 
@@ -29,18 +29,20 @@ def colour_table(name: str) -> NDArray[np.uint8]:
     """Return the 256 colours of a matplotlib colour map, uint8 `(256, 3)`.
 
     Raises:
-        ValueError: If the map is not one of those that a colour-blind eye reads as a scale.
+        ValueError: If the map is not one of those that are readable with colour blindness.
     """
     if name not in COLOUR_MAPS:
-        raise ValueError(f"colour map {name!r} is none of {', '.join(COLOUR_MAPS)}, which every eye reads as a scale")
+        raise ValueError(
+            f"colour map {name!r} must be one of {', '.join(COLOUR_MAPS)} (readable with colour blindness)"
+        )
     table = np.array(mpl.colormaps[name](np.arange(256), bytes=True)[:, :3], dtype=np.uint8)
-    # Everybody gets this one array.
+    # The array is cached and shared by all callers.
     table.flags.writeable = False
     return table
 
 
 def colours_of(values: NDArray[np.floating], limits: tuple[float, float], colour_map: str) -> NDArray[np.uint8]:
-    """Return the colour of each value, uint8 `(..., 3)`; values outside the limits take the colour of the nearer end.
+    """Return the colour of each value, uint8 `(..., 3)`; values outside the limits get the colour of the nearer end.
 
     Raises:
         ValueError: If a value is not finite.
@@ -59,13 +61,13 @@ def colours_of(values: NDArray[np.floating], limits: tuple[float, float], colour
 
 
 def attention_limits(weights: NDArray[np.floating], largest: float | None = None) -> tuple[float, float]:
-    """Return the ends of the colour scale of a bag: from 0 to the largest weight, but at least to twice the equal share.
+    """Return the limits of the colour scale of a bag: 0 and the largest weight, but at least twice the equal share.
 
-    Equal weights are then one dull colour everywhere, and not the one that says that a tile matters.
+    Equal weights then get one dull colour everywhere instead of the colour of high attention.
 
     Args:
         weights: `(tiles,)`, sums to 1.
-        largest: The largest value that is drawn; None is the largest weight.
+        largest: The largest value that is drawn; `None` uses the largest weight.
 
     Example:
         >>> attention_limits(np.array([0.25, 0.25, 0.25, 0.25])), attention_limits(np.array([0.9, 0.1]))
@@ -77,25 +79,25 @@ def attention_limits(weights: NDArray[np.floating], largest: float | None = None
 
 
 def require_finite_attention(weights: NDArray[np.floating]) -> None:
-    """Refuse to draw weights that are NaN or infinite: they would get a colour like any other.
+    """Refuse weights that are NaN or infinite: they would get a colour like any other.
 
     Raises:
-        ValueError: Naming the first tile whose weight is not finite.
+        ValueError: With the first tile whose weight is not finite.
     """
     if not (finite := np.isfinite(weights)).all():
         tile = int(np.argmin(finite))
-        raise ValueError(f"the attention of tile {tile} is {np.ravel(weights)[tile]}; a picture needs finite numbers")
+        raise ValueError(f"the attention of tile {tile} is {np.ravel(weights)[tile]}; it must be finite to be drawn")
 
 
 @cache
 def font(size: int = TEXT_SIZE, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Return the font that matplotlib carries with it, so that pictures look alike on every machine."""
+    """Return a font bundled with matplotlib, so that pictures look the same on every machine."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
 def fit_text(text: str, width: int, face: ImageFont.FreeTypeFont) -> str:
-    """Return one printable line that is at most so wide, its middle left out where it is too long."""
+    """Return one printable line of at most the given width, with the middle elided if it is too long."""
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     if face.getlength(line) <= width:
         return line
@@ -107,11 +109,11 @@ def fit_text(text: str, width: int, face: ImageFont.FreeTypeFont) -> str:
 
 
 def scale_bar(microns_per_pixel: float, width: int) -> tuple[int, str]:
-    """Return length in pixels and words of a scale bar of 1, 2 or 5 times a power of ten, at most a third of the width.
+    """Return length in pixels and label of a scale bar: 1, 2 or 5 times a power of ten, at most a third of the width.
 
     Args:
-        microns_per_pixel: Of the picture it stands under, > 0.
-        width: Width of that picture in pixels.
+        microns_per_pixel: Resolution of the picture, > 0.
+        width: Width of the picture in pixels.
 
     Example:
         >>> scale_bar(8.0, 400)
@@ -133,14 +135,14 @@ def frame(
     microns_per_pixel: float | None = None,
     legend: Sequence[tuple[tuple[int, int, int], str]] = (),
 ) -> Image.Image:
-    """Put a picture on white with title, colour bar, scale bar, legend and the words that it is for research only.
+    """Frame a picture on white with title, colour bar, scale bar, legend and the research-use notice.
 
     Args:
-        content: RGB; its upper left pixel comes to lie at `content_origin(title)`, unscaled.
-        title: One line, in the data's own words.
-        bar: Colour bar to the right.
-        microns_per_pixel: Of the content; None draws no scale bar.
-        legend: Colour and name of each thing that a colour stands for.
+        content: RGB; placed unscaled with its upper left pixel at `content_origin(title)`.
+        title: One line, such as the name of a slide.
+        bar: Colour bar on the right.
+        microns_per_pixel: Resolution of the content; `None` draws no scale bar.
+        legend: Colour and name of each legend entry.
     """
     picture = content if isinstance(content, Image.Image) else Image.fromarray(content)
     left, top = content_origin(title)
@@ -172,17 +174,17 @@ def frame(
 
 
 def content_origin(title: str = "") -> tuple[int, int]:
-    """Return where `frame` puts the upper left pixel of its content, x and y."""
+    """Return the position of the upper left pixel of the content in `frame`, x and y."""
     return MARGIN, MARGIN + (TEXT_SIZE + 10 if title else 0)
 
 
 class ColourBar:
-    """What colours mean.
+    """A colour bar.
 
     Args:
-        limits: Values of the two ends.
-        colours: uint8 `(256, 3)`, from the low end to the high one.
-        words: What the values are.
+        limits: Values at the two ends.
+        colours: uint8 `(256, 3)`, from the low end to the high end.
+        words: Name of the quantity.
         marked: A value to mark between the ends, and its name.
     """
 
@@ -199,17 +201,17 @@ class ColourBar:
         self.marked = marked if marked and limits[0] < marked[0] < limits[1] else None
 
     def text_width(self) -> int:
-        """Return the room that the longest line needs, in pixels."""
+        """Return the width of the longest line in pixels."""
         lines = [self.words, *(f"{value:.3g}" for value in self.limits), self.marked[1] if self.marked else ""]
         return math.ceil(max(font(12).getlength(line) for line in lines)) + 10
 
     @staticmethod
     def height(content_height: int) -> int:
-        """Return the height of the bar beside content of a height, in pixels."""
+        """Return the height of the bar in pixels next to content of a given height."""
         return min(max(content_height - 2 * TEXT_SIZE, 60), BAR_HEIGHT)
 
     def draw(self, draw: ImageDraw.ImageDraw, x: int, y: int, content_height: int) -> None:
-        """Draw the bar with its upper left corner at x, y."""
+        """Draw the bar with its upper left corner at `(x, y)`."""
         height = self.height(content_height)
         draw.text((x, y), self.words, INK, font(12))
         top = y + TEXT_SIZE + 8
@@ -219,7 +221,7 @@ class ColourBar:
         if self.marked:
             low, high = self.limits
             share = (high - self.marked[0]) / (high - low)
-            # Words over words cannot be read: too near an end, the mark stays away.
+            # Near an end the label of the mark would overlap with that of the end, so it is omitted.
             if 0.12 < share < 0.88:
                 marks.append((share, self.marked[1]))
         for share, words in marks:

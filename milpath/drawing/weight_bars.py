@@ -1,4 +1,4 @@
-"""The weights of a bag that has no pictures, as bars."""
+"""Bar chart of the weights of a bag without images."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,15 @@ def draw_weights(
     title: str = "",
     tile_labels: NDArray[np.integer] | None = None,
 ) -> Image.Image:
-    """Draw the weights of a bag as bars, the greatest first, with a line at the equal share.
+    """Draw the weights of a bag as bars in descending order, with a line at the equal share.
 
     Args:
         weights: `(tiles,)` attention, sums to 1.
-        title: Stands above.
-        tile_labels: `(tiles,)`, above 0 where a tile matters: those bars get a colour and the legend says so.
+        title: Title above the chart.
+        tile_labels: `(tiles,)`, above 0 for positive tiles, whose bars are coloured and explained in the legend.
 
     Raises:
-        ValueError: If there is no weight.
+        ValueError: If there are no weights.
 
     Example:
         >>> draw_weights(np.array([0.7, 0.2, 0.1])).width > 400
@@ -59,6 +59,6 @@ def draw_weights(
 
 
 def _row(value: float, low: float, high: float) -> int:
-    """Return the row of the canvas at which a weight ends."""
+    """Return the canvas row of a weight."""
     share = (value - low) / (high - low) if high > low else 1.0
     return round((1 - min(max(share, 0.0), 1.0)) * (HEIGHT - 1))

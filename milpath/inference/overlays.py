@@ -160,12 +160,12 @@ def resolution_of(store: BagStore, chosen: slice) -> tuple[float | None, float]:
 
 
 def read_mask(mask: Slide, width: int, height: int) -> NDArray[np.uint8]:
-    """Return the value at the middle of each pixel of a small picture, uint8 `(height, width)`.
+    """Return the mask value at the centre of each pixel of a thumbnail, without interpolation, uint8 `(height, width)`.
 
     Args:
-        mask: Open mask, over the same field as the picture; the value lies in the red channel.
-        width: Pixels of the picture.
-        height: Likewise.
+        mask: Open mask of the same field as the thumbnail; its values are in the red channel.
+        width: Width of the thumbnail in pixels.
+        height: Height of the thumbnail in pixels.
     """
     enough = [level for level, size in enumerate(mask.level_sizes) if size.width >= width and size.height >= height]
     level = enough[-1] if enough else 0

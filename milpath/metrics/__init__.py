@@ -1,1 +1,1 @@
-"""Numbers from labels and predictions: NumPy only."""
+"""Metrics, intervals and tests computed from labels and predictions with NumPy."""

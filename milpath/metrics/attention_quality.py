@@ -1,4 +1,4 @@
-"""Whether attention lies on the tiles that matter, where it is known which those are."""
+"""Quality of attention: how well it ranks tiles with known labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class AttentionQuality:
-    """How well attention tells the tiles that matter from the others.
+    """How well attention distinguishes positive tiles from negative ones.
 
-    Only bags that hold both kinds of tile count: in a bag without a tile that matters attention still sums to one, and
-    there is nothing it could find.
+    Only bags with both kinds of tiles count: in a bag without positive tiles attention still sums to one, but there is
+    nothing to find.
 
     Attributes:
-        auroc: Mean over bags of the AUROC of the weights; None if no bag counts.
+        auroc: Mean over bags of the AUROC of the weights; `None` if no bag counts.
         average_precision: Mean over bags.
-        pooled_auroc: Of the tiles of all bags together, each weight times the number of tiles of its bag (1 is an equal
-            share), so that long and short bags can be pooled.
+        pooled_auroc: AUROC over the tiles of all bags together, with each weight multiplied by the number of tiles of
+            its bag (1 is an equal share), so that large and small bags can be pooled.
         pooled_average_precision: Likewise.
-        prevalence: Share of tiles that matter in the bags that count: what a blind average precision would be.
+        prevalence: Share of positive tiles in the bags that count: the average precision of random attention.
         num_bags: Bags that count.
-        num_left_out: Bags without tile labels or with one kind only.
+        num_left_out: Bags without tile labels or with only one kind of tiles.
         per_bag_auroc: `(all bags,)`, NaN where a bag does not count.
         per_bag_average_precision: Likewise.
     """
@@ -45,15 +45,15 @@ class AttentionQuality:
 def attention_quality(
     attention: Sequence[Array], tile_labels: Sequence[NDArray[np.integer] | None]
 ) -> AttentionQuality:
-    """Measure attention against tile labels.
+    """Compare attention with tile labels.
 
     Args:
-        attention: One array a bag, `(tiles,)`, sums to 1.
-        tile_labels: One array a bag, `(tiles,)`: above 0 where a tile matters, 0 where not, -1 where unknown (left out);
-            None for a bag without any.
+        attention: One array per bag, `(tiles,)`, sums to 1.
+        tile_labels: One array per bag, `(tiles,)`: above 0 for positive tiles, 0 for negative ones, -1 for unknown
+            (ignored); `None` for a bag without labels.
 
     Raises:
-        ValueError: If a bag has another number of weights than of labels.
+        ValueError: If the numbers of weights and labels of a bag differ.
 
     Example:
         >>> quality = attention_quality([np.array([0.7, 0.2, 0.1])], [np.array([1, 0, 0])])
@@ -91,15 +91,15 @@ def attention_quality(
 
 
 def attention_entropy(weights: NDArray[np.floating]) -> float:
-    """Return the entropy of attention over that of equal weights, -sum_k a_k log a_k / log K.
+    """Return the entropy of attention relative to equal weights, -sum_k a_k log a_k / log K.
 
-    Held over epochs, both ends are the collapse of attention that a user should see early.
+    Plotted over epochs, values near either end reveal a collapse of attention early.
 
     Args:
         weights: `(tiles,)` of one bag without padding, >= 0, sums to 1.
 
     Returns:
-        In [0, 1]: 0 is all weight on one tile (also a bag of one tile), 1 is equal weights.
+        In [0, 1]: 0 means all weight on one tile (also for a bag of one tile), 1 means equal weights.
 
     Example:
         >>> attention_entropy(np.array([0.25, 0.25, 0.25, 0.25]))

@@ -1,4 +1,4 @@
-"""Whether 0.8 means eight in ten: reliability curves, and temperature scaling fitted on validation."""
+"""Calibration: reliability curves, and temperature scaling fitted on the validation split."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes, at_least
+from milpath.metrics.evaluated_bags import EvaluatedBags, at_least
 from milpath.metrics.weighted_metrics import NUM_CALIBRATION_BINS, calibration_pairs
 
 Array = NDArray[np.float64]
-# Half the distance between 1 and the next smaller float32: what a probability of exactly 1 stands for.
+# Half the distance between 1 and the next smaller float32: the rounding error of a probability of exactly 1.
 SMALLEST = 2.0**-25
-# A validation split that the network separates without error would send the temperature to 0, and every probability to 0
-# or 1; the bounds keep it where a split of a few dozen bags can tell something.
+# On a validation split that the network separates without error the fit would drive the temperature to 0, and every
+# probability to 0 or 1; the bounds limit it to values that a few dozen bags can support.
 TEMPERATURE_BOUNDS = (0.1, 10.0)
 
 
 @dataclass(frozen=True)
 class ReliabilityCurve:
-    """What was claimed and what happened, bin by bin; empty bins are left out.
+    """Predicted probability and observed frequency per bin; empty bins are omitted.
 
     Attributes:
-        claimed: Mean probability in each bin.
-        happened: Share of bags where it came true.
-        count: Number of bags.
+        claimed: Mean predicted probability in each bin.
+        happened: Observed frequency in each bin.
+        count: Number of bags in each bin.
     """
 
     claimed: Array
@@ -32,11 +32,11 @@ class ReliabilityCurve:
     count: NDArray[np.int64]
 
 
-def reliability_curve(outcomes: Outcomes, num_bins: int = NUM_CALIBRATION_BINS) -> ReliabilityCurve:
-    """Return the reliability curve over equally wide bins.
+def reliability_curve(outcomes: EvaluatedBags, num_bins: int = NUM_CALIBRATION_BINS) -> ReliabilityCurve:
+    """Return the reliability curve over bins of equal width.
 
-    A binary task compares the probability of class 1 with the share of class 1; others the greatest probability with how
-    often its class is right.
+    A binary task compares the probability of class 1 with the frequency of class 1; other tasks compare the largest
+    class probability with the accuracy.
 
     References:
         Guo et al. On calibration of modern neural networks. ICML 2017, section 2.
@@ -53,9 +53,9 @@ def reliability_curve(outcomes: Outcomes, num_bins: int = NUM_CALIBRATION_BINS) 
 
 
 def softmax_at_temperature(probabilities: Array, temperature: float) -> Array:
-    """Return the probabilities that class logits divided by a temperature give.
+    """Return the probabilities of class logits divided by a temperature.
 
-    The logits are recovered from the probabilities: log p up to a constant that softmax ignores.
+    The logits are recovered from the probabilities: log p, up to a constant that cancels in the softmax.
 
     Args:
         probabilities: `(bags, classes)`, rows sum to 1.
@@ -72,14 +72,14 @@ def softmax_at_temperature(probabilities: Array, temperature: float) -> Array:
         [[0.25, 0.75]]
     """
     _require_positive(temperature)
-    from scipy.special import softmax  # an endpoint asks for no other temperature and has no scipy
+    from scipy.special import softmax  # an endpoint never uses another temperature and has no scipy
 
     result: Array = softmax(np.log(np.clip(probabilities, SMALLEST, None)) / temperature, axis=1)
     return result
 
 
 def cumulative_at_temperature(probabilities: Array, temperature: float) -> Array:
-    """Return the probabilities of ordered classes that cumulative logits divided by a temperature give.
+    """Return the probabilities of ordered classes, from cumulative logits divided by a temperature.
 
     Args:
         probabilities: `(bags, classes)`, rows sum to 1.
@@ -98,36 +98,36 @@ def cumulative_at_temperature(probabilities: Array, temperature: float) -> Array
 
 
 def _require_positive(temperature: float) -> None:
-    """Refuse a temperature that no logit can be divided by."""
+    """Refuse a temperature that is not positive."""
     if not 0 < temperature < np.inf:
         raise ValueError(f"a temperature must be positive, got {temperature}")
 
 
 def negative_log_likelihood(labels: NDArray[np.int64], probabilities: Array) -> float:
-    """Return the mean negative logarithm of the probability of what is true."""
+    """Return the mean negative log-probability of the true class."""
     true = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.clip(true, SMALLEST, None)).mean())
 
 
 def fit_temperature(labels: NDArray[np.int64], at_temperature: Callable[[float], Array]) -> float:
-    """Return the temperature with the least negative log-likelihood.
+    """Return the temperature that minimises the negative log-likelihood.
 
     Args:
         labels: `(bags,)` of the validation split, never of the test split.
-        at_temperature: From a temperature to the probabilities of the same bags, `(bags, classes)`.
+        at_temperature: Function from a temperature to the probabilities of the same bags, `(bags, classes)`.
 
     Returns:
         In [0.1, 10].
 
     Raises:
-        ValueError: If there is no bag.
+        ValueError: If there are no bags.
 
     References:
         Guo et al. On calibration of modern neural networks. ICML 2017, section 4.2.
     """
     if len(labels) == 0:
-        raise ValueError("a temperature is fitted on the bags of a validation split, and there is none")
-    # Half a second that predicting with a temperature fitted before need not wait for.
+        raise ValueError("fitting a temperature needs a validation split, but it has no bags")
+    # Importing it takes half a second, which predictions with a fitted temperature do not need.
     from scipy.optimize import minimize_scalar
 
     labels = np.asarray(labels, dtype=np.int64)

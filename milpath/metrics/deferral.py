@@ -1,4 +1,4 @@
-"""A second reader that knows when to ask: risk against coverage, and what referring the least certain brings."""
+"""Selective classification: the risk-coverage curve, and the benefit of deferring the least certain bags."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """The error rate among the most certain bags, for every number of them.
+    """Error rate among the most certain bags, as a function of coverage.
 
     Attributes:
         coverage: `(bags,)`, 1/n to 1.
-        risk: `(bags,)` share of wrong calls among the covered bags.
+        risk: `(bags,)` share of wrong predictions among the covered bags.
         area: Mean risk over all coverages (AURC); 0 is perfect.
     """
 
@@ -28,15 +28,15 @@ class RiskCoverage:
 
 @dataclass(frozen=True)
 class Deferral:
-    """What is left to the network when the least certain bags go to a person.
+    """Results on the bags that the network decides when the least certain ones are deferred.
 
     Attributes:
-        share: Wished share of bags referred.
-        num_referred: Bags referred.
-        num_kept: Bags the network decides.
-        accuracy: Of the kept bags; None if there is none.
-        num_errors: Wrong calls among the kept bags.
-        errors_caught: Share of all wrong calls that were referred; None if nothing is wrong.
+        share: Requested share of deferred bags.
+        num_referred: Number of deferred bags.
+        num_kept: Number of bags that the network decides.
+        accuracy: Accuracy on the kept bags; `None` if there are none.
+        num_errors: Wrong predictions among the kept bags.
+        errors_caught: Share of all wrong predictions that were deferred; `None` if there are none.
     """
 
     share: float
@@ -47,24 +47,24 @@ class Deferral:
     errors_caught: float | None
 
 
-def risk_coverage(outcomes: Outcomes) -> RiskCoverage:
+def risk_coverage(outcomes: EvaluatedBags) -> RiskCoverage:
     """Return the risk-coverage curve, most certain bags first.
 
-    Equally certain bags have no order: each of them stands for the mean of their errors, so the curve does not depend on
-    how the rows happen to be sorted.
+    Equally certain bags have no order: each counts with the mean of their errors, so that the curve does not depend on
+    the order of rows.
 
     References:
         El-Yaniv and Wiener. On the foundations of noise-free selective classification. JMLR 11, 2010.
         Geifman, Uziel and El-Yaniv. Bias-reduced uncertainty estimation for deep neural classifiers. ICLR 2019, eq. 1.
 
     Example:
-        >>> from milpath.targets.evaluation import make_outcomes
-        >>> outcomes = make_outcomes([0, 1, 1], np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), "binary")
+        >>> from milpath.targets.evaluation import evaluate_bags
+        >>> outcomes = evaluate_bags([0, 1, 1], np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), "binary")
         >>> risk_coverage(outcomes).risk.round(3).tolist()
         [0.0, 0.0, 0.333]
     """
     if outcomes.num_bags == 0:
-        raise ValueError("a risk-coverage curve needs bags, and there is none")
+        raise ValueError("a risk-coverage curve needs at least one bag")
     levels = np.unique(-outcomes.confidence, return_inverse=True)[1].reshape(-1)
     mean_errors = np.bincount(levels, ~outcomes.correct) / np.bincount(levels)
     wrong = np.cumsum(mean_errors[np.sort(levels)])
@@ -74,15 +74,15 @@ def risk_coverage(outcomes: Outcomes) -> RiskCoverage:
 
 
 def defer_threshold(confidence: Array, share: float) -> float:
-    """Return the confidence below which a share of the validation bags, the least certain, is deferred.
+    """Return the confidence below which the requested share of validation bags, the least certain, is deferred.
 
     Args:
-        confidence: `(bags,)` greatest class probability of each validation bag.
+        confidence: `(bags,)` largest class probability of each validation bag.
         share: In [0, 1).
 
     Returns:
-        `defer_below`: a bag is deferred when its confidence is below it. 0 defers none. Equally certain bags stay
-        together: where they straddle the share, none of them is deferred.
+        `defer_below`: a bag is deferred if its confidence is below it. 0 defers none. Equally certain bags are treated
+        alike: if they straddle the share, none of them is deferred.
 
     Example:
         >>> round(defer_threshold(np.array([0.5, 0.6, 0.7, 0.9]), share=0.5), 9)
@@ -96,12 +96,14 @@ def defer_threshold(confidence: Array, share: float) -> float:
     return float((below[-1] + ordered[len(below)]) / 2) if len(below) else 0.0
 
 
-def deferral_table(outcomes: Outcomes, shares: Iterable[float] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)) -> list[Deferral]:
-    """Return what referring the least certain bags of a split brings, for several shares.
+def deferral_table(
+    outcomes: EvaluatedBags, shares: Iterable[float] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
+) -> list[Deferral]:
+    """Return the results of deferring the least certain bags of a split, for several shares.
 
     Args:
-        outcomes: Of the split.
-        shares: Shares of bags referred, in [0, 1].
+        outcomes: EvaluatedBags of the split.
+        shares: Shares of deferred bags, in [0, 1].
     """
     order = np.argsort(outcomes.confidence, kind="stable")
     wrong = ~outcomes.correct[order]

@@ -1,4 +1,4 @@
-"""Labels, probabilities and calls of a set of bags: what every number of a report is computed from."""
+"""Labels, probabilities and predicted classes of a set of bags, from which all metrics are computed."""
 
 from dataclasses import dataclass, replace
 
@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """What is true, what was predicted and what was called, bag by bag.
+class EvaluatedBags:
+    """Label, probabilities and predicted class of each bag.
 
     Attributes:
         labels: int `(bags,)`, in 0..classes-1.
         probabilities: `(bags, classes)`, rows sum to 1.
-        predicted: int `(bags,)`, the class each bag is called.
-        positive_class: The class that is looked for; None where all classes count alike.
-        groups: `(bags,)` what belongs together (patient, duplicate group); None where every bag stands alone.
+        predicted: int `(bags,)`, the predicted class.
+        positive_class: The class to detect; `None` if all classes count equally.
+        groups: `(bags,)` group of each bag (patient, duplicates); `None` if all bags are independent.
     """
 
     labels: NDArray[np.int64]
@@ -24,8 +24,8 @@ class Outcomes:
     positive_class: int | None = None
     groups: NDArray[np.str_] | None = None
 
-    def part(self, rows: NDArray[np.int64]) -> "Outcomes":
-        """Return the outcomes of some bags, given by row."""
+    def part(self, rows: NDArray[np.int64]) -> "EvaluatedBags":
+        """Return the outcomes of a subset of bags, given by row."""
         return replace(
             self,
             labels=self.labels[rows],
@@ -46,15 +46,15 @@ class Outcomes:
 
     @property
     def confidence(self) -> NDArray[np.float64]:
-        """The greatest class probability of each bag, `(bags,)`."""
+        """The largest class probability of each bag, `(bags,)`."""
         return np.asarray(self.probabilities.max(axis=1))
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Whether each bag is called what it is, `(bags,)`."""
+        """Whether each bag is predicted correctly, `(bags,)`."""
         return np.asarray(self.predicted == self.labels)
 
 
 def at_least(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the probabilities of the classes 1, 2, ... or higher, `(bags, classes - 1)`."""
+    """Return the probabilities that the class is at least 1, 2, ..., `(bags, classes - 1)`."""
     return np.cumsum(probabilities[:, ::-1], axis=1)[:, ::-1][:, 1:]

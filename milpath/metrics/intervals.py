@@ -1,29 +1,29 @@
-"""How sure a number is: bootstrap intervals over bags or groups of bags, and standard errors over folds."""
+"""Uncertainty of metrics: bootstrap intervals over bags or groups of bags, and standard errors over folds."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.weighted_metrics import metric_function
 
 Array = NDArray[np.float64]
-# Resamples are drawn in portions of about this many weights (16 MB), whatever the number of bags.
+# Resamples are drawn in chunks of about this many weights (16 MB), for any number of bags.
 PORTION = 2_000_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and the interval that holds it.
+    """A value with its bootstrap interval.
 
     Attributes:
-        value: On the bags as they are; None where the metric is not defined on them.
-        low: Lower end; None where fewer than half of the resamples define the metric, or all of them agree: seven bags that
-            are all called right do not show that no other bag could be called wrong.
-        high: Upper end; None likewise.
-        num_undefined: Resamples left out because the metric is not defined on them (one class only).
+        value: Value on the original bags; `None` if the metric is undefined on them.
+        low: Lower end; `None` if fewer than half of the resamples define the metric, or if all of them agree: seven correct
+            predictions do not show that no other bag could be predicted wrongly.
+        high: Upper end; `None` likewise.
+        num_undefined: Resamples omitted because the metric is undefined on them (only one class).
     """
 
     value: float | None
@@ -35,20 +35,20 @@ class Interval:
 def resample_weights(
     num_bags: int, groups: NDArray[np.str_] | None = None, num_resamples: int = 1000, seed: int = 0
 ) -> Iterator[Array]:
-    """Draw bags, or whole groups of bags, with replacement; give how often each bag was drawn.
+    """Draw bags, or whole groups of bags, with replacement, and return how often each bag was drawn.
 
     Args:
         num_bags: Number of bags.
-        groups: `(bags,)` what belongs together (patient): a group is drawn as a whole, because its bags are no
-            independent evidence. None draws bags.
+        groups: `(bags,)` group of each bag (patient): a group is drawn as a whole, because its bags are not
+            independent. `None` draws single bags.
         num_resamples: Number of resamples.
-        seed: The same seed gives the same resamples, so two methods can be compared on them.
+        seed: The same seed gives the same resamples, so that two methods can be compared on them.
 
     Yields:
-        `(resamples of this portion, bags)`.
+        `(resamples of this chunk, bags)`.
 
     Raises:
-        ValueError: If there is nothing to draw from.
+        ValueError: If there are no bags or no resamples.
     """
     if num_bags < 1 or num_resamples < 1:
         raise ValueError(f"a bootstrap needs bags and resamples, got {num_bags} and {num_resamples}")
@@ -74,12 +74,13 @@ def bootstrap_interval(
     """Return a statistic and its percentile bootstrap interval.
 
     Args:
-        statistic: From weights `(resamples, bags)` to `(resamples,)`; from None to the statistic itself.
+        statistic: Function from weights `(resamples, bags)` to values `(resamples,)`; called with `None` for the value
+            on the original bags.
         num_bags: Number of bags.
-        groups: `(bags,)` what is drawn together; None draws bags.
+        groups: `(bags,)` groups that are drawn together; `None` draws single bags.
         num_resamples: Number of resamples.
-        confidence: In (0, 1).
-        seed: Of the resamples.
+        confidence: Confidence level in (0, 1).
+        seed: Seed of the resamples.
 
     References:
         Efron and Tibshirani. An introduction to the bootstrap. 1993, section 13.3 (percentile interval).
@@ -98,7 +99,7 @@ def bootstrap_interval(
 
 
 def metric_intervals(
-    outcomes: Outcomes,
+    outcomes: EvaluatedBags,
     names: Iterable[str],
     num_resamples: int = 1000,
     confidence: float = 0.95,
@@ -107,11 +108,11 @@ def metric_intervals(
     """Return metrics with bootstrap intervals, all on the same resamples; groups of the outcomes are drawn together.
 
     Args:
-        outcomes: Of the bags of one split.
-        names: Of `milpath.metrics.weighted_metrics.METRICS`.
+        outcomes: EvaluatedBags of one split.
+        names: Names in `milpath.metrics.weighted_metrics.METRICS`.
         num_resamples: Number of resamples.
-        confidence: In (0, 1).
-        seed: Of the resamples.
+        confidence: Confidence level in (0, 1).
+        seed: Seed of the resamples.
 
     Returns:
         Metric name to interval.
@@ -128,10 +129,10 @@ def metric_intervals(
 
 
 def mean_and_standard_error(values: Iterable[float]) -> tuple[float | None, float | None]:
-    """Return the mean of the folds' values and its standard error, s / sqrt(n) with n - 1 in s.
+    """Return the mean over folds and its standard error, s / sqrt(n) with n - 1 in s.
 
     Returns:
-        Mean (None without values) and standard error (None with fewer than two).
+        Mean (`None` without values) and standard error (`None` with fewer than two values).
 
     Example:
         >>> mean_and_standard_error([0.8, 0.9, 1.0])[0]
@@ -144,13 +145,8 @@ def mean_and_standard_error(values: Iterable[float]) -> tuple[float | None, floa
     return float(array.mean()), error
 
 
-def intervals_as_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, float | int | None]]:
-    """Return intervals as plain values."""
-    return {name: dict(vars(interval)) for name, interval in intervals.items()}
-
-
 def _percentiles(value: float, resampled: Array, confidence: float) -> Interval:
-    """Return the interval that leaves equal shares of the resamples on both sides."""
+    """Return the percentile interval, with equal shares of resamples on both sides."""
     defined = resampled[np.isfinite(resampled)]
     num_undefined = len(resampled) - len(defined)
     if not np.isfinite(value) or num_undefined > len(resampled) / 2:

@@ -1,11 +1,11 @@
-"""Where to call a slide malignant: a threshold chosen on validation for a wished sensitivity."""
+"""Operating point of a binary task: the threshold for a target sensitivity, chosen on the validation split."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval, metric_intervals
 
 Array = NDArray[np.float64]
@@ -13,14 +13,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a threshold attains on a split.
+    """Sensitivity and specificity of a threshold on a split.
 
     Attributes:
-        threshold: A bag is called class 1 from this probability on.
-        sensitivity: Share of the bags of class 1 that are called so, with its bootstrap interval.
-        specificity: Share of the bags of class 0 that are called so.
-        num_missed: Bags of class 1 called class 0.
-        num_false_alarms: Bags of class 0 called class 1.
+        threshold: A bag with at least this probability is predicted as class 1.
+        sensitivity: Share of class 1 bags predicted as class 1, with its bootstrap interval.
+        specificity: Share of class 0 bags predicted as class 0.
+        num_missed: Class 1 bags predicted as class 0.
+        num_false_alarms: Class 0 bags predicted as class 1.
     """
 
     threshold: float
@@ -31,21 +31,22 @@ class OperatingPoint:
 
 
 def threshold_for_sensitivity(labels: NDArray[np.int64], scores: Array, sensitivity: float) -> float:
-    """Return the highest threshold that reaches a sensitivity.
+    """Return the highest threshold that reaches a target sensitivity.
 
-    Among all thresholds that do, the highest gives the best specificity. Between two neighbouring scores any value calls
-    these bags alike; the middle is taken, so that rounding of a stored score cannot move a bag to the other side.
+    Among all thresholds that reach it, the highest has the best specificity. Any value between two neighbouring scores
+    gives the same predictions; the midpoint is used, so that rounding of a stored score cannot move a bag to the other
+    side.
 
     Args:
         labels: `(bags,)` of the validation split, 0 or 1.
         scores: `(bags,)` probability of class 1.
-        sensitivity: Wished share of class 1 found, in (0, 1].
+        sensitivity: Target sensitivity for class 1, in (0, 1].
 
     Returns:
         In [0, 1].
 
     Raises:
-        ValueError: If the sensitivity is out of range or no bag is of class 1.
+        ValueError: If the sensitivity is out of range or there is no bag of class 1.
 
     Example:
         >>> threshold_for_sensitivity(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.6, 0.8]), sensitivity=1.0)
@@ -55,8 +56,8 @@ def threshold_for_sensitivity(labels: NDArray[np.int64], scores: Array, sensitiv
         raise ValueError(f"sensitivity must be in (0, 1], got {sensitivity}")
     positive = np.sort(scores[np.asarray(labels) == 1])[::-1]
     if len(positive) == 0:
-        raise ValueError("no bag of the validation split is of class 1; a threshold cannot be chosen on it")
-    # 0.95 * 20 is 19.000000000000004 in floating point: without the slack one bag too many would be asked for.
+        raise ValueError("the validation split has no bag of class 1; a threshold cannot be chosen on it")
+    # 0.95 * 20 is 19.000000000000004 in floating point: without the tolerance one bag too many would be required.
     needed = int(np.ceil(sensitivity * len(positive) - 1e-9))
     lowest_found = positive[max(needed, 1) - 1]
     below = scores[scores < lowest_found]
@@ -71,17 +72,17 @@ def attained(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> OperatingPoint:
-    """Return what a threshold attains on a split that had no say in it.
+    """Return the operating point of a threshold on a split that was not used to choose it.
 
     Args:
         labels: `(bags,)`, 0 or 1.
         scores: `(bags,)` probability of class 1.
         threshold: In [0, 1].
-        groups: `(bags,)` what is drawn together in the bootstrap.
-        num_resamples: Of the intervals.
-        seed: Of the resamples.
+        groups: `(bags,)` groups that are drawn together in the bootstrap.
+        num_resamples: Number of resamples.
+        seed: Seed of the resamples.
     """
-    outcomes = Outcomes(
+    outcomes = EvaluatedBags(
         labels=np.asarray(labels, dtype=np.int64),
         probabilities=np.stack([1 - scores, scores], axis=1),
         predicted=(scores >= threshold).astype(np.int64),

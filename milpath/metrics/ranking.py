@@ -1,4 +1,4 @@
-"""How well a score ranks bags: AUROC and average precision, for many weightings of the bags at once."""
+"""Ranking metrics, AUROC and average precision, for many weightings of the bags at once."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,11 @@ def auroc(positive: NDArray[np.bool_], scores: Array, weights: Array | None = No
     Args:
         positive: `(bags,)`.
         scores: `(bags,)`, higher means more likely positive.
-        weights: `(..., bags)` >= 0, how often each bag counts; None for once. A bootstrap gives one row a resample.
+        weights: `(..., bags)` >= 0, how often each bag counts; `None` means once. A bootstrap passes one row per
+            resample.
 
     Returns:
-        `(...)`; NaN where no positive or no negative bag has weight.
+        `(...)`; NaN if no positive or no negative bag has weight.
 
     References:
         Hanley and McNeil. The meaning and use of the area under a receiver operating characteristic (ROC) curve.
@@ -38,10 +39,8 @@ def average_precision(positive: NDArray[np.bool_], scores: Array, weights: Array
     Args:
         positive: `(bags,)`.
         scores: `(bags,)`, higher means more likely positive.
-        weights: `(..., bags)` >= 0, how often each bag counts; None for once.
-
-    Returns:
-        `(...)`; NaN where no positive bag has weight.
+        weights: `(..., bags)` >= 0, how often each bag counts; `None` means once. Returns: `(...)`; NaN if no positive
+            bag has weight.
 
     Example:
         >>> round(float(average_precision(np.array([False, True, True]), np.array([0.5, 0.4, 0.8]))), 4)
@@ -72,5 +71,5 @@ def _by_score(
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
-    """Divide, NaN where there is nothing to divide by."""
+    """Divide; NaN where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 0)

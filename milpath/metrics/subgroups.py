@@ -1,19 +1,97 @@
-"""Results for each provider, grade or whatever else is known of the bags."""
+"""Results on subgroups of the bags: for each value of a column, and on ISUP grades for each provider."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
-from milpath.metrics.grades import GradeResult, grade_results
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval, metric_intervals
+from milpath.metrics.ranking import auroc
+from milpath.metrics.weighted_metrics import quadratic_kappa
 
-# What the sources of this library call provider, grade and group of slides.
+Array = NDArray[np.float64]
+
+
+# Names of provider, grade and slide group in the data sources of this library.
 KNOWN_COLUMNS = ("data_provider", "isup_grade", "tma_group")
-# More rows than this are a list, not a table.
+# Columns with more values are not tabulated.
 MAX_VALUES = 20
+
+
+@dataclass(frozen=True)
+class GradeResult:
+    """Agreement of predicted and true grades on a set of slides.
+
+    Attributes:
+        name: "all", or the provider.
+        num_bags: Number of slides.
+        quadratic_kappa: Quadratic-weighted kappa of the grades; `None` if all slides have one grade.
+        accuracy: Share of slides with the correct grade.
+        malignant_auroc: AUROC of grade >= 1 against grade 0; `None` if one of them is absent.
+    """
+
+    name: str
+    num_bags: int
+    quadratic_kappa: float | None
+    accuracy: float | None
+    malignant_auroc: float | None
+
+
+def grade_results(
+    grades: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    malignant_score: Array,
+    providers: NDArray[np.str_] | None = None,
+    num_grades: int = 6,
+) -> list[GradeResult]:
+    """Return the results over all slides and for each provider.
+
+    Args:
+        grades: `(bags,)`, 0..num_grades-1.
+        predicted: `(bags,)` predicted grade.
+        malignant_score: `(bags,)`, higher means more likely grade >= 1: one minus the probability of grade 0, or an
+            expected grade.
+        providers: `(bags,)`; `None` gives only the row over all.
+        num_grades: Six for ISUP, which counts benign as 0.
+
+    References:
+        Bulten et al. Artificial intelligence for diagnosis and Gleason grading of prostate cancer: the PANDA challenge.
+        Nature Medicine 28, 2022 (quadratic-weighted kappa, per provider).
+
+    Example:
+        >>> grades = np.array([0, 1, 5, 0])
+        >>> grade_results(grades, grades, grades.astype(float))[0].quadratic_kappa
+        1.0
+    """
+    everything = [("all", np.ones(len(grades), dtype=bool))]
+    each = [] if providers is None else [(str(name), providers == name) for name in np.unique(providers)]
+    return [
+        _result(name, grades[chosen], predicted[chosen], malignant_score[chosen], num_grades)
+        for name, chosen in everything + each
+    ]
+
+
+def _result(
+    name: str, grades: NDArray[np.int64], predicted: NDArray[np.int64], score: Array, num_grades: int
+) -> GradeResult:
+    """Return the results of a subset of slides."""
+    # The kappa depends only on labels and predicted grades; the probabilities only give the number of grades.
+    outcomes = EvaluatedBags(grades, np.zeros((len(grades), num_grades)), predicted)
+    return GradeResult(
+        name=name,
+        num_bags=len(grades),
+        quadratic_kappa=_defined(quadratic_kappa(outcomes)),
+        accuracy=_defined(np.mean(grades == predicted) if len(grades) else np.nan),
+        malignant_auroc=_defined(auroc(grades >= 1, score)),
+    )
+
+
+def _defined(value: Array | np.floating | float) -> float | None:
+    """Return a number, or `None` for NaN."""
+    return float(value) if np.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -23,7 +101,7 @@ class Subgroup:
     Attributes:
         value: The value.
         num_bags: Bags that have it.
-        intervals: One for each metric of the table, None where the metric is undefined there.
+        intervals: One interval per metric of the table; its values are `None` if the metric is undefined.
     """
 
     value: str
@@ -36,9 +114,9 @@ class SubgroupTable:
     """Results by the values of one column.
 
     Attributes:
-        column: Its name.
+        column: Name of the column.
         metrics: Names of the metrics.
-        rows: One a value, sorted.
+        rows: One row per value, sorted.
     """
 
     column: str
@@ -47,30 +125,30 @@ class SubgroupTable:
 
 
 def subgroup_tables(
-    outcomes: Outcomes,
+    outcomes: EvaluatedBags,
     bags: pd.DataFrame,
     metrics: Sequence[str],
     columns: Sequence[str] | None = None,
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> list[SubgroupTable]:
-    """Return a table for each column that parts the bags into 2 to 20 kinds.
+    """Return a table for each column with 2 to 20 different values.
 
     Args:
-        outcomes: Of one split.
-        bags: One row for each of its bags, in the same order.
+        outcomes: EvaluatedBags of one split.
+        bags: One row per bag, in the same order.
         metrics: Names of the metrics of the table.
-        columns: Columns to part by; None takes the known ones that are there.
-        num_resamples: Of the intervals.
-        seed: Of the resamples.
+        columns: Columns to group by; `None` takes the known ones that exist.
+        num_resamples: Number of resamples.
+        seed: Seed of the resamples.
 
     Raises:
-        ValueError: If a column that was asked for is not there.
+        ValueError: If a requested column does not exist.
     """
     if columns is None:
         columns = [name for name in KNOWN_COLUMNS if name in bags]
     if missing := [name for name in columns if name not in bags]:
-        raise ValueError(f"bags have no column {missing[0]!r}; there are {', '.join(map(str, bags.columns))}")
+        raise ValueError(f"bags have no column {missing[0]!r}; they have {', '.join(map(str, bags.columns))}")
     metrics = tuple(metrics)
     tables = []
     for column in columns:
@@ -87,8 +165,8 @@ def subgroup_tables(
     return tables
 
 
-def grade_rows(outcomes: Outcomes, bags: pd.DataFrame | None) -> list[GradeResult]:
-    """Return the results on ISUP grades over all and by provider; empty where the classes are not the six grades."""
+def grade_rows(outcomes: EvaluatedBags, bags: pd.DataFrame | None) -> list[GradeResult]:
+    """Return the results on ISUP grades, overall and by provider; empty if the classes are not the six grades."""
     if outcomes.num_classes != 6:
         return []
     providers = None if bags is None or "data_provider" not in bags else bags["data_provider"].to_numpy(dtype=str)
@@ -96,7 +174,7 @@ def grade_rows(outcomes: Outcomes, bags: pd.DataFrame | None) -> list[GradeResul
 
 
 def _without_empty_columns(table: SubgroupTable) -> SubgroupTable:
-    """Leave out metrics that no row defines, such as AUROC by grade."""
+    """Remove metrics that are undefined in every row, such as AUROC by grade."""
     kept = [n for n in range(len(table.metrics)) if any(row.intervals[n].value is not None for row in table.rows)]
     rows = tuple(Subgroup(row.value, row.num_bags, tuple(row.intervals[n] for n in kept)) for row in table.rows)
     return SubgroupTable(table.column, tuple(table.metrics[n] for n in kept), rows)

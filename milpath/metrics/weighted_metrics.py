@@ -1,7 +1,7 @@
-"""The metrics of a report, each for many weightings of the bags at once.
+"""Metrics of a report, each computed for many weightings of the bags at once.
 
-Training computes the same metrics with torchmetrics; here they take weights, so that a bootstrap of a thousand resamples
-is one call. Tests hold both against each other.
+Training computes the same metrics with torchmetrics; here they take weights, so that a bootstrap of a thousand
+resamples is one call. Tests compare both.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,27 +10,27 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.ranking import auroc, average_precision
 
 Array = NDArray[np.float64]
-# Guo et al. 2017 use 15 equally wide bins; training does too.
+# Guo et al. 2017 use 15 bins of equal width; so does training.
 NUM_CALIBRATION_BINS = 15
 
 
-def confusion(outcomes: Outcomes, weights: Array | None = None) -> Array:
-    """Return the weight of the bags of each class (row) called each class (column), `(..., classes, classes)`."""
+def confusion(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
+    """Return the confusion matrix, true class by predicted class, `(..., classes, classes)`."""
     size = outcomes.num_classes
     cells = np.eye(size * size)[outcomes.labels * size + outcomes.predicted]
     counts = _weights(outcomes, weights) @ cells
     return np.reshape(counts, (*counts.shape[:-1], size, size))
 
 
-def expected_calibration_error(outcomes: Outcomes, weights: Array | None = None) -> Array:
-    """Return sum_b n_b / n |accuracy_b - confidence_b| over 15 equally wide bins.
+def expected_calibration_error(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
+    """Return sum_b n_b / n |accuracy_b - confidence_b| over 15 bins of equal width.
 
-    A binary task compares the probability of class 1 with the share of class 1; others the greatest probability with
-    how often its class is right.
+    A binary task compares the probability of class 1 with the frequency of class 1; other tasks compare the largest
+    class probability with the accuracy.
 
     References:
         Guo et al. On calibration of modern neural networks. ICML 2017, eq. 3.
@@ -43,16 +43,16 @@ def expected_calibration_error(outcomes: Outcomes, weights: Array | None = None)
     return _ratio(gap, chosen.sum(axis=-1))
 
 
-def calibration_pairs(outcomes: Outcomes) -> tuple[Array, Array]:
-    """Return what was claimed, a probability, and what happened, 0 or 1, of each bag."""
+def calibration_pairs(outcomes: EvaluatedBags) -> tuple[Array, Array]:
+    """Return the predicted probability and the observed outcome (0 or 1) of each bag."""
     if (wanted := outcomes.positive_class) is not None:
         return outcomes.probabilities[:, wanted], (outcomes.labels == wanted).astype(np.float64)
     called = outcomes.probabilities.argmax(axis=1)
     return outcomes.confidence, (called == outcomes.labels).astype(np.float64)
 
 
-def brier(outcomes: Outcomes, weights: Array | None = None) -> Array:
-    """Return the mean squared error of the probabilities: of class 1 where one is looked for, else summed over the classes.
+def brier(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
+    """Return the mean squared error of the probabilities: of the positive class, or summed over classes without one.
 
     References:
         Brier. Verification of forecasts expressed in terms of probability. Monthly Weather Review 78, 1950, eq. 2.
@@ -62,7 +62,7 @@ def brier(outcomes: Outcomes, weights: Array | None = None) -> Array:
     return _ratio(chosen @ error, chosen.sum(axis=-1)) / (1 if outcomes.positive_class is None else 2)
 
 
-def quadratic_kappa(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def quadratic_kappa(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     """Return Cohen's kappa with the weights (i - j)^2.
 
     kappa = 1 - sum_ij (i - j)^2 O_ij / sum_ij (i - j)^2 E_ij, with E the product of the margins of O.
@@ -77,8 +77,8 @@ def quadratic_kappa(outcomes: Outcomes, weights: Array | None = None) -> Array:
     return 1 - _ratio((distance * observed).sum(axis=(-2, -1)) * total, (distance * expected).sum(axis=(-2, -1)))
 
 
-def _ranked(score: Callable[..., Array], outcomes: Outcomes, weights: Array | None = None) -> Array:
-    """Return a ranking metric of class 1, or its mean over the classes, each against the rest."""
+def _ranked(score: Callable[..., Array], outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
+    """Return a ranking metric of class 1, or the one-vs-rest mean over classes."""
     if (wanted := outcomes.positive_class) is not None:
         return score(outcomes.labels == wanted, outcomes.probabilities[:, wanted], weights)
     each = [
@@ -87,55 +87,55 @@ def _ranked(score: Callable[..., Array], outcomes: Outcomes, weights: Array | No
     return np.asarray(np.mean(each, axis=0))
 
 
-def _accuracy(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def _accuracy(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     counts = confusion(outcomes, weights)
     return _ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1)))
 
 
-def _sensitivity(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def _sensitivity(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     counts = confusion(outcomes, weights)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     return _of_class(outcomes, counts, hits, counts.sum(axis=-1))
 
 
-def _specificity(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def _specificity(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     counts = confusion(outcomes, weights)
     others = counts.sum(axis=(-2, -1))[..., None] - counts.sum(axis=-1)
     false_calls = counts.sum(axis=-2) - np.diagonal(counts, axis1=-2, axis2=-1)
     return _of_class(outcomes, counts, others - false_calls, others)
 
 
-def _f1(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def _f1(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     counts = confusion(outcomes, weights)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     return _of_class(outcomes, counts, 2 * hits, counts.sum(axis=-1) + counts.sum(axis=-2))
 
 
-def _balanced_accuracy(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def _balanced_accuracy(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     counts = confusion(outcomes, weights)
     return _macro(counts, np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1))
 
 
-def _of_class(outcomes: Outcomes, counts: Array, part: Array, whole: Array) -> Array:
-    """Return the ratio of class 1 where one is looked for, else the mean of the classes' ratios."""
+def _of_class(outcomes: EvaluatedBags, counts: Array, part: Array, whole: Array) -> Array:
+    """Return the ratio of the positive class, or the mean of the ratios over classes without one."""
     if (wanted := outcomes.positive_class) is not None:
         return _ratio(part[..., wanted], whole[..., wanted])
     return _macro(counts, part, whole)
 
 
 def _macro(counts: Array, part: Array, whole: Array) -> Array:
-    """Return the mean over the classes that have a bag or a call; a class without the former counts 0."""
+    """Return the mean over the classes with a bag or a prediction; a class without bags counts 0."""
     seen = (counts.sum(axis=-1) + counts.sum(axis=-2)) > 0
     ratios = np.divide(part, whole, out=np.zeros_like(part, dtype=np.float64), where=whole > 0)
     return _ratio((ratios * seen).sum(axis=-1), seen.sum(axis=-1).astype(np.float64))
 
 
-def _weights(outcomes: Outcomes, weights: Array | None) -> Array:
+def _weights(outcomes: EvaluatedBags, weights: Array | None) -> Array:
     return np.ones(outcomes.num_bags) if weights is None else weights
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
-    """Divide, NaN where there is nothing to divide by."""
+    """Divide; NaN where the denominator is 0."""
     numerator = np.asarray(numerator, dtype=np.float64)
     return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=np.asarray(denominator) > 0)
 
@@ -152,21 +152,21 @@ METRICS: Mapping[str, Callable[..., Array]] = {
     "ece": expected_calibration_error,
     "quadratic_kappa": quadratic_kappa,
 }
-"""Metric name to function of outcomes and weights `(..., bags)`, which returns `(...)`, NaN where it is undefined."""
+"""Metric name to function of outcomes and weights `(..., bags)`, which returns `(...)`, NaN if undefined."""
 
 
 def metric_function(name: str) -> Callable[..., Array]:
     """Return a metric by name.
 
     Raises:
-        ValueError: If there is none of that name.
+        ValueError: If there is no metric with that name.
 
     Example:
-        >>> from milpath.targets.evaluation import make_outcomes
-        >>> outcomes = make_outcomes([0, 1], np.array([[0.9, 0.1], [0.2, 0.8]]), "binary")
+        >>> from milpath.targets.evaluation import evaluate_bags
+        >>> outcomes = evaluate_bags([0, 1], np.array([[0.9, 0.1], [0.2, 0.8]]), "binary")
         >>> float(metric_function("auroc")(outcomes))
         1.0
     """
     if name not in METRICS:
-        raise ValueError(f"metric {name!r} is none of {', '.join(METRICS)}")
+        raise ValueError(f"metric {name!r} is not one of {', '.join(METRICS)}")
     return METRICS[name]

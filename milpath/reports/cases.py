@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from milpath.metrics.attention_quality import attention_entropy
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.records.prediction_table import Predictions
 from milpath.reports.pictures import CasePictures
 from milpath.targets import Target
@@ -21,7 +21,7 @@ MAX_DETAILS = 8
 
 def case_table(
     predictions: Predictions,
-    outcomes: Outcomes,
+    outcomes: EvaluatedBags,
     target: Target,
     defer_below: float,
     bags: pd.DataFrame | None,
@@ -31,7 +31,7 @@ def case_table(
 
     Args:
         predictions: Predictions of all splits.
-        outcomes: Outcomes of the same bags.
+        outcomes: EvaluatedBags of the same bags.
         target: The target of the run.
         defer_below: Confidence below which a bag is deferred.
         bags: Table with `bag_id` and further columns; None if there is none.

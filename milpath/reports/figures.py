@@ -9,7 +9,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from milpath.metrics.calibration import reliability_curve
 from milpath.metrics.deferral import risk_coverage
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.ranking import auroc, average_precision
 from milpath.metrics.weighted_metrics import confusion, expected_calibration_error
 from milpath.reports.plot_style import COLOURS, DASHES, FAINT, Plot, add_line, add_reference, new_figure, round_off
@@ -21,7 +21,7 @@ SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 SHOWN = ("loss", "auroc", "quadratic_kappa", "balanced_accuracy", "attention_entropy")
 
 
-def roc_plot(outcomes: Mapping[str, Outcomes], class_names: Sequence[str]) -> Plot:
+def roc_plot(outcomes: Mapping[str, EvaluatedBags], class_names: Sequence[str]) -> Plot:
     """Return the ROC curve of each split for a binary task, otherwise of each class against the rest on the first split."""
     figure = new_figure("1 - specificity", "sensitivity")
     words = []
@@ -36,7 +36,7 @@ def roc_plot(outcomes: Mapping[str, Outcomes], class_names: Sequence[str]) -> Pl
     return Plot("roc", "ROC curve", _sentence(words), figure)
 
 
-def precision_recall_plot(outcomes: Mapping[str, Outcomes], class_names: Sequence[str]) -> Plot:
+def precision_recall_plot(outcomes: Mapping[str, EvaluatedBags], class_names: Sequence[str]) -> Plot:
     """Return the precision-recall curve of each split for a binary task, otherwise of each class against the rest."""
     figure = new_figure("recall (sensitivity)", "precision")
     words = []
@@ -51,7 +51,7 @@ def precision_recall_plot(outcomes: Mapping[str, Outcomes], class_names: Sequenc
     return Plot("precision-recall", "Precision and recall", _sentence(words), figure)
 
 
-def confusion_plot(outcomes: Outcomes, class_names: Sequence[str]) -> Plot:
+def confusion_plot(outcomes: EvaluatedBags, class_names: Sequence[str]) -> Plot:
     """Return the confusion matrix, shaded by the fraction of the true class."""
     counts = confusion(outcomes).astype(int)
     totals = counts.sum(axis=1, keepdims=True)
@@ -81,7 +81,7 @@ def confusion_plot(outcomes: Outcomes, class_names: Sequence[str]) -> Plot:
     return Plot("confusion", "Confusion matrix", words, figure)
 
 
-def histogram_plot(outcomes: Outcomes, class_names: Sequence[str], threshold: float = 0.5) -> Plot:
+def histogram_plot(outcomes: EvaluatedBags, class_names: Sequence[str], threshold: float = 0.5) -> Plot:
     """Return a histogram per true class of the probability of class 1 (binary) or of the true class."""
     binary = outcomes.positive_class is not None
     rows = np.arange(outcomes.num_bags)
@@ -104,7 +104,9 @@ def histogram_plot(outcomes: Outcomes, class_names: Sequence[str], threshold: fl
     return Plot("histogram", "Scores", words, figure)
 
 
-def _rankings(outcomes: Mapping[str, Outcomes], class_names: Sequence[str]) -> list[tuple[str, np.ndarray, np.ndarray]]:
+def _rankings(
+    outcomes: Mapping[str, EvaluatedBags], class_names: Sequence[str]
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Return name, binary labels and scores of each defined curve."""
     first = next(iter(outcomes.values()))
     if first.positive_class is not None:
@@ -129,7 +131,7 @@ def _sentence(words: Sequence[str]) -> str:
     return sentence("; ".join(words)) if words else "Undefined: the split has bags of one class only."
 
 
-def calibration_plot(curves: Mapping[str, Outcomes]) -> Plot:
+def calibration_plot(curves: Mapping[str, EvaluatedBags]) -> Plot:
     """Return the reliability curves of a split.
 
     Args:
@@ -164,7 +166,7 @@ def calibration_plot(curves: Mapping[str, Outcomes]) -> Plot:
     )
 
 
-def risk_coverage_plot(outcomes: Mapping[str, Outcomes]) -> Plot:
+def risk_coverage_plot(outcomes: Mapping[str, EvaluatedBags]) -> Plot:
     """Return the error rate among the most confident bags against their fraction, for each split."""
     figure = new_figure("fraction of bags decided by the network", "error rate among them")
     words = []

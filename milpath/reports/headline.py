@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval, metric_intervals
 from milpath.metrics.weighted_metrics import METRICS
 from milpath.reports.figures import SPLIT_NAMES
@@ -39,7 +39,7 @@ class MetricRow:
 
 
 def metric_rows(
-    outcomes: Mapping[str, Outcomes], target: Target, num_resamples: int = 1000, seed: int = 0
+    outcomes: Mapping[str, EvaluatedBags], target: Target, num_resamples: int = 1000, seed: int = 0
 ) -> list[MetricRow]:
     """Return every metric of every split with its interval, headline metrics first.
 
@@ -56,12 +56,12 @@ def metric_rows(
 
 
 def in_words(
-    outcomes: Outcomes, target: Target, split: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
+    outcomes: EvaluatedBags, target: Target, split: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
 ) -> str:
     """Return the headline in one sentence, counted in bags.
 
     Args:
-        outcomes: Outcomes of one split.
+        outcomes: EvaluatedBags of one split.
         target: The target of the run.
         split: Name of the split.
         class_names: Names of the classes.

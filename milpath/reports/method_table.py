@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.comparison import PairedTest, corrected_resampled_t_test
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval, bootstrap_interval, mean_and_standard_error
 from milpath.metrics.weighted_metrics import metric_function
 
@@ -23,7 +23,7 @@ class FoldResult:
         repeat: 0-based repeat of the cross-validation.
         fold: 0-based fold.
         bag_ids: Name of each bag of the test split.
-        outcomes: Outcomes of these bags; None if the training failed.
+        outcomes: EvaluatedBags of these bags; None if the training failed.
         num_train: Number of bags in the training split.
         failure: Reason the training failed; None if it did not.
     """
@@ -32,7 +32,7 @@ class FoldResult:
     repeat: int
     fold: int
     bag_ids: Sequence[str] = ()
-    outcomes: Outcomes | None = None
+    outcomes: EvaluatedBags | None = None
     num_train: int = 0
     failure: str | None = None
 

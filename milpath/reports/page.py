@@ -14,7 +14,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.inference.overlays import SlidePicture
 from milpath.inference.sharpest_bags import draw_run_extremes
 from milpath.metrics.attention_quality import AttentionQuality, attention_entropy, attention_quality
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.subgroups import grade_rows, subgroup_tables
 from milpath.records.atomic_files import write_text
 from milpath.reports.cases import case_table
@@ -35,7 +35,7 @@ from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of, read_run
 from milpath.reports.second_reader import second_reader
 from milpath.targets import Target, target_named
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 PICTURES = "report_files"
 
@@ -86,7 +86,7 @@ def write_report(
     outcomes = {split: run.outcomes(split, task, threshold, of_bags) for split in run.splits}
     reported = run.splits[0]
     pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture)
-    everything = make_outcomes(run.predictions.labels, run.predictions.probabilities, task, threshold)
+    everything = evaluate_bags(run.predictions.labels, run.predictions.probabilities, task, threshold)
     cases = case_table(run.predictions, everything, target, defer_below, known, pictures)
     content, plots = _results(run, target, outcomes, reported, threshold, temperature, num_resamples)
     page = render(
@@ -127,7 +127,7 @@ def _known_bags(run: RunFolder, bags: pd.DataFrame) -> pd.DataFrame:
 def _results(
     run: RunFolder,
     target: Target,
-    outcomes: dict[str, Outcomes],
+    outcomes: dict[str, EvaluatedBags],
     reported: str,
     threshold: float,
     temperature: float,
@@ -180,7 +180,7 @@ def _draw(
     run: RunFolder,
     store: BagStore | None,
     target: Target,
-    outcomes: dict[str, Outcomes],
+    outcomes: dict[str, EvaluatedBags],
     num_pictures: int,
     slide_picture: Callable[[str], SlidePicture | None] | None,
 ) -> tuple[dict[str, CasePictures], str | None]:
@@ -219,7 +219,7 @@ def _subgroups(
     run: RunFolder,
     reported: str,
     target: Target,
-    outcomes: dict[str, Outcomes],
+    outcomes: dict[str, EvaluatedBags],
     known: pd.DataFrame | None,
     columns: Sequence[str] | None,
     num_resamples: int,

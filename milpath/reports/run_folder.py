@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.records.prediction_table import Predictions, read_predictions
 from milpath.reports.method_table import FoldResult
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 SPLITS = ("test", "val", "train")
 
@@ -50,7 +50,7 @@ class RunFolder:
 
     def outcomes(
         self, split: str, task: str, threshold: float = 0.5, groups: NDArray[np.str_] | None = None
-    ) -> Outcomes:
+    ) -> EvaluatedBags:
         """Return the outcomes of a split.
 
         Args:
@@ -60,7 +60,7 @@ class RunFolder:
             groups: One per row of the predictions; None if bags are not grouped.
         """
         rows = self.rows(split)
-        return make_outcomes(
+        return evaluate_bags(
             self.predictions.labels[rows],
             self.predictions.probabilities[rows],
             task,

@@ -6,7 +6,7 @@ from functools import partial
 
 from milpath.metrics.calibration import fit_temperature
 from milpath.metrics.deferral import Deferral, deferral_table
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.operating_point import OperatingPoint, attained, threshold_for_sensitivity
 from milpath.targets import Target
 
@@ -34,25 +34,29 @@ class SecondReader:
         used: Operating point at the threshold of the run; None for more than two classes.
         wishes: Operating points for the target sensitivities; empty without validation or with more than two classes.
         temperature: Fitted on validation; None without validation.
-        calibrated: Outcomes at that temperature; None without validation.
+        calibrated: EvaluatedBags at that temperature; None without validation.
         deferral: Results when the least confident bags are deferred.
     """
 
     used: OperatingPoint | None
     wishes: tuple[WishedSensitivity, ...]
     temperature: float | None
-    calibrated: Outcomes | None
+    calibrated: EvaluatedBags | None
     deferral: tuple[Deferral, ...]
 
 
 def second_reader(
-    outcomes: Outcomes, validation: Outcomes | None, target: Target, threshold: float, wished: Sequence[float] = WISHED
+    outcomes: EvaluatedBags,
+    validation: EvaluatedBags | None,
+    target: Target,
+    threshold: float,
+    wished: Sequence[float] = WISHED,
 ) -> SecondReader:
     """Choose thresholds and temperature on validation, and measure them on the reported split.
 
     Args:
-        outcomes: Outcomes of the reported split.
-        validation: Outcomes of the validation split; None if there is none or it is the reported split.
+        outcomes: EvaluatedBags of the reported split.
+        validation: EvaluatedBags of the validation split; None if there is none or it is the reported split.
         target: The target of the run.
         threshold: Operating point of the run.
         wished: Target sensitivities to choose thresholds for.

@@ -1,7 +1,7 @@
-"""What a bag is asked: one file per target, and the decision made from its probabilities.
+"""Prediction targets, one file each, and the decision made from their probabilities.
 
-`target_named("binary")` gives an object that knows the outputs a network needs, the loss of a bag, the probabilities and the
-call, the metrics and the sentence of a report.
+`target_named("binary")` returns an object that defines the number of network outputs, the loss, the probabilities, the
+predicted class, the metrics and the headline of a report.
 """
 
 from milpath.targets.registry import register_target, target_named, target_names

@@ -1,4 +1,4 @@
-"""What is decided on the validation split alone: temperature, threshold, and when to ask a person."""
+"""The decision made on the validation split: temperature, threshold and deferral."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 
 class CardOfDecision(Protocol):
-    """The part of a checkpoint's card that a decision is made from."""
+    """The fields of a checkpoint's card that define a decision."""
 
     @property
     def threshold(self) -> float:
@@ -28,12 +28,12 @@ class CardOfDecision(Protocol):
 
 @dataclass(frozen=True)
 class Decision:
-    """How probabilities become calls.
+    """How probabilities become predicted classes and deferrals.
 
     Attributes:
-        threshold: A bag of a binary task is called class 1 from this probability on.
+        threshold: A bag of a binary task with at least this probability is predicted as class 1.
         temperature: Divides the logits first.
-        defer_below: A bag whose greatest class probability is below it goes to a person; 0 defers none.
+        defer_below: A bag whose largest class probability is below it is deferred to a person; 0 defers none.
 
     Raises:
         ValueError: If one of them is out of range or not finite.
@@ -52,13 +52,13 @@ class Decision:
 
     @classmethod
     def of_card(cls, card: CardOfDecision) -> Self:
-        """Return the decision of a checkpoint for probabilities that have its temperature already."""
+        """Return the decision of a checkpoint for probabilities that already include its temperature."""
         return cls(card.threshold, 1.0, card.defer_below)
 
 
 @dataclass(frozen=True)
 class Calls:
-    """What a decision makes of probabilities.
+    """The result of a decision.
 
     Attributes:
         probabilities: `(bags, classes)` after the temperature.
@@ -86,24 +86,24 @@ def choose_decision(
         labels: `(bags,)` of the validation split.
         probabilities: `(bags, classes)` at temperature 1.
         task: "binary", "nominal" or "ordinal".
-        sensitivity: Wished sensitivity of a binary task in (0, 1]; None keeps the threshold at 0.5.
-        calibrate: Whether to fit a temperature; else it is 1.
-        defer_share: Share of validation bags, the least certain, that is deferred; in [0, 1).
-        at_temperature: Temperature to probabilities `(bags, classes)`, from logits; None recovers the logits from the
-            probabilities, in which those beyond about 17 are lost.
+        sensitivity: Target sensitivity of a binary task in (0, 1]; `None` keeps the threshold at 0.5.
+        calibrate: Whether to fit a temperature; otherwise it is 1.
+        defer_share: Share of validation bags to defer, the least certain ones; in [0, 1).
+        at_temperature: Temperature to probabilities `(bags, classes)`, from logits; `None` recovers the logits from the
+            probabilities, which loses those beyond about 17.
 
     Raises:
-        ValueError: If a sensitivity is wished of a task with more than two classes, validation cannot give it, or a
-            probability is not finite.
+        ValueError: If a target sensitivity is given for a task that is not binary, the validation split cannot provide
+            it, or a probability is not finite.
     """
-    # Not at the top: an endpoint calls `decide` and has no scipy.
+    # Imported here because an endpoint calls `decide` and has no scipy.
     from milpath.metrics.calibration import fit_temperature
     from milpath.metrics.deferral import defer_threshold
     from milpath.metrics.operating_point import threshold_for_sensitivity
 
     target = target_named(task)
     if sensitivity is not None and not target.has_threshold:
-        raise ValueError(f"a sensitivity can be wished of a binary task, not of a {task} one; leave it out")
+        raise ValueError(f"a target sensitivity needs a binary task, not a {task} one; leave it out")
     _require_finite(probabilities)
     labels = np.asarray(labels, dtype=np.int64)
     scaled = at_temperature or partial(target.at_temperature, probabilities)
@@ -114,7 +114,7 @@ def choose_decision(
 
 
 def decide(probabilities: Array, task: str, decision: Decision) -> Calls:
-    """Apply a decision to probabilities at temperature 1: the only place where a bag becomes a call.
+    """Apply a decision to probabilities at temperature 1: the only place where bags are classified.
 
     Raises:
         ValueError: If a probability is not finite.
@@ -136,9 +136,7 @@ def decide(probabilities: Array, task: str, decision: Decision) -> Calls:
 
 
 def _require_finite(probabilities: Array) -> None:
-    """Refuse to call a bag by a number that is not one: NaN compares as below every threshold."""
+    """Refuse probabilities that are not finite: NaN compares as below every threshold."""
     if not (finite := np.isfinite(probabilities).all(axis=1)).all():
         row = int(finite.argmin())
-        raise ValueError(
-            f"row {row} of the probabilities is {probabilities[row].tolist()}; a call needs finite numbers"
-        )
+        raise ValueError(f"row {row} of the probabilities is {probabilities[row].tolist()}; they must be finite")

@@ -1,35 +1,35 @@
-"""From labels and probabilities to evaluated bags and their metrics, for every target."""
+"""Evaluation of labels and probabilities: outcomes and metrics, for every target."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.targets.registry import target_named
 
 
-def make_outcomes(
+def evaluate_bags(
     labels: Sequence[int] | NDArray[np.integer],
     probabilities: NDArray[np.floating],
     task: str,
     threshold: float = 0.5,
     groups: Sequence[object] | NDArray[np.generic] | None = None,
-) -> Outcomes:
-    """Check arrays and call each bag a class.
+) -> EvaluatedBags:
+    """Validate arrays and predict the class of each bag.
 
     Args:
         labels: `(bags,)`, in 0..classes-1.
         probabilities: `(bags, classes)`, rows sum to 1.
         task: Name of the target: "binary", "nominal" or "ordinal".
         threshold: Operating point of a binary task, in [0, 1].
-        groups: `(bags,)` what belongs together; None where every bag stands alone.
+        groups: `(bags,)` group of each bag; `None` if all bags are independent.
 
     Raises:
         ValueError: If shapes, labels, probabilities or task do not fit together.
 
     Example:
-        >>> outcomes = make_outcomes([0, 1], np.array([[0.9, 0.1], [0.6, 0.4]]), "binary", threshold=0.3)
+        >>> outcomes = evaluate_bags([0, 1], np.array([[0.9, 0.1], [0.6, 0.4]]), "binary", threshold=0.3)
         >>> outcomes.predicted.tolist(), outcomes.confidence.tolist()
         ([0, 1], [0.9, 0.6])
     """
@@ -40,7 +40,7 @@ def make_outcomes(
     target.num_outputs(probability_array.shape[1])
     if groups is not None and len(groups) != len(label_array):
         raise ValueError(f"{len(label_array)} bags have {len(groups)} groups; give one group per bag")
-    return Outcomes(
+    return EvaluatedBags(
         labels=label_array,
         probabilities=probability_array,
         predicted=target.predicted_classes(probability_array, threshold),
@@ -52,7 +52,7 @@ def make_outcomes(
 def compute_metrics(
     probabilities: NDArray[np.floating], labels: NDArray[np.integer], task: str, threshold: float = 0.5
 ) -> dict[str, float | None]:
-    """Return all metrics of a set of bags, computed in float64.
+    """Compute all metrics of a set of bags in float64.
 
     Args:
         probabilities: `(bags, classes)`, rows sum to 1.
@@ -61,18 +61,18 @@ def compute_metrics(
         threshold: Operating point of a binary task.
 
     Returns:
-        Metric name to value; None where the metric is not defined on these labels (AUROC with one class).
+        Metric name to value; `None` if the metric is undefined on these labels (AUROC with one class).
 
     Example:
         >>> result = compute_metrics(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), "binary")
         >>> result["auroc"], round(result["brier"], 3)
         (1.0, 0.025)
     """
-    return target_named(task).metrics(make_outcomes(labels, probabilities, task, threshold))
+    return target_named(task).metrics(evaluate_bags(labels, probabilities, task, threshold))
 
 
 def _check(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> None:
-    """Refuse arrays that cannot be outcomes."""
+    """Refuse arrays with invalid shapes or values."""
     if probabilities.ndim != 2 or probabilities.shape[1] < 2 or len(labels) != len(probabilities):
         raise ValueError(
             f"expected labels (bags,) and probabilities (bags, classes >= 2), got {labels.shape} and {probabilities.shape}"
@@ -80,4 +80,4 @@ def _check(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Non
     if not np.isfinite(probabilities).all() or np.abs(probabilities.sum(axis=1) - 1).max(initial=0) > 1e-3:
         raise ValueError("probabilities must be finite and each row must sum to 1")
     if len(labels) and not 0 <= labels.min() <= labels.max() < probabilities.shape[1]:
-        raise ValueError(f"labels must lie in 0..{probabilities.shape[1] - 1}, got {labels.min()}..{labels.max()}")
+        raise ValueError(f"labels must be in 0..{probabilities.shape[1] - 1}, got {labels.min()}..{labels.max()}")

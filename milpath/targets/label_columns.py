@@ -1,4 +1,4 @@
-"""From the columns of a label table to the number of a class."""
+"""Class labels from the columns of a label table."""
 
 from collections.abc import Sequence
 
@@ -18,16 +18,17 @@ def bag_labels(
     """Return the label of each bag and the names of the classes.
 
     Args:
-        bags: One row a bag: `bag_id` and the column that the target needs.
-        target: "label" (column `label`, whole numbers from 0), "malignant" (`isup_grade` of 1 or more against 0) or
-            "isup" (the six grades of `isup_grade`).
-        class_names: Names in the order of the labels; None for `benign, malignant`, `isup_0 ...` or the numbers.
+        bags: One row per bag: `bag_id` and the column that the target needs.
+        target: "label" (column `label`, integers from 0), "malignant" (`isup_grade` of 1 or more against 0) or "isup"
+            (the six grades of `isup_grade`).
+        class_names: Names in the order of the labels; `None` uses `benign, malignant`, `isup_0 ...` or the numbers.
 
     Returns:
-        Labels `(bags,)` int64 and the names.
+        Labels `(bags,)` int64 and the class names.
 
     Raises:
-        ValueError: If the target is unknown, its column is missing, or a label is missing, no whole number or out of range.
+        ValueError: If the target is unknown, its column is missing, or a label is missing, not an integer or out of
+            range.
 
     Example:
         >>> bag_labels(pd.DataFrame({"bag_id": ["a", "b"], "isup_grade": [0, 4]}), "malignant")
@@ -36,7 +37,7 @@ def bag_labels(
     if target not in TARGETS:
         raise ValueError(f"data.target is {target!r}; it must be one of {', '.join(TARGETS)}")
     if class_names and len(set(class_names)) < len(class_names):
-        raise ValueError(f"data.class_names has a name twice: {', '.join(class_names)}; give each class its own")
+        raise ValueError(f"data.class_names has a name twice: {', '.join(class_names)}; give each class its own name")
     column = "label" if target == "label" else "isup_grade"
     if column not in bags.columns:
         raise ValueError(f"data.target={target} needs the column {column!r}; the data have {', '.join(bags.columns)}")
@@ -53,7 +54,7 @@ def bag_labels(
 
 
 def task_of(task: str | None, class_names: Sequence[str]) -> str:
-    """Return the task, or the one that the number of classes suggests if none is given.
+    """Return the task, or the default for the number of classes if it is `None`.
 
     Raises:
         ValueError: If there is no such task, or it does not fit the number of classes.
@@ -82,7 +83,7 @@ def _whole_numbers(bags: pd.DataFrame, column: str, num_classes: int | None, wha
         if pd.isna(value):
             raise ValueError(f"slide {bags['bag_id'].iloc[row]!r} has no label: its cell in column {column!r} is empty")
         raise ValueError(
-            f"label {str(value)!r} of slide {bags['bag_id'].iloc[row]!r} is no whole number; "
+            f"label {str(value)!r} of slide {bags['bag_id'].iloc[row]!r} is not a whole number; "
             f"column {column!r} of the labels must hold 0, 1, ..."
         )
     out = (values < 0) | (values >= num_classes) if num_classes else values < 0
@@ -95,7 +96,7 @@ def _whole_numbers(bags: pd.DataFrame, column: str, num_classes: int | None, wha
 
 
 def _require_length(names: tuple[str, ...], expected: int, target: str) -> tuple[str, ...]:
-    """Return the names if there are as many as the target has classes."""
+    """Return the names if their number matches the classes of the target."""
     if len(names) != expected:
         raise ValueError(
             f"data.target={target} has {expected} classes, but data.class_names has {len(names)} names: "

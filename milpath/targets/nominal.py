@@ -1,4 +1,4 @@
-"""Several classes without an order: subtypes."""
+"""Nominal target: several classes without an order, such as subtypes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milpath.metrics.calibration import softmax_at_temperature
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval
 from milpath.targets.target import Array, Target, require_classes, share_in_words
 
-# What every target of more than two classes reports: means over the classes.
+# Metrics of all targets with more than two classes: means over the classes.
 CLASS_METRICS = (
     "auroc", "average_precision", "brier", "ece",
     "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "quadratic_kappa",
@@ -20,7 +20,7 @@ CLASS_METRICS = (
 
 
 class Nominal(Target):
-    """One logit per class; probabilities are their softmax, and the most probable class is called.
+    """One logit per class; probabilities are their softmax, and the most probable class is predicted.
 
     Loss of a bag: `-log softmax(z)_y`.
 
@@ -50,12 +50,12 @@ class Nominal(Target):
         return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
 
     def sentence(
-        self, outcomes: Outcomes, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
+        self, outcomes: EvaluatedBags, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
     ) -> str:
         return f"{correct_in_words(outcomes, where, intervals)}."
 
 
-def correct_in_words(outcomes: Outcomes, where: str, intervals: Mapping[str, Interval]) -> str:
-    """Return how many bags are called what they are."""
+def correct_in_words(outcomes: EvaluatedBags, where: str, intervals: Mapping[str, Interval]) -> str:
+    """Return a clause with the number of correctly predicted bags."""
     right = int(outcomes.correct.sum())
     return f"{where}, {right:,} are called what they are{share_in_words(intervals['accuracy'])}"

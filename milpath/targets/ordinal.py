@@ -1,4 +1,4 @@
-"""Several classes in an order: grades."""
+"""Ordinal target: several ordered classes, such as grades."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milpath.metrics.calibration import cumulative_at_temperature
-from milpath.metrics.evaluated_bags import Outcomes, at_least
+from milpath.metrics.evaluated_bags import EvaluatedBags, at_least
 from milpath.metrics.intervals import Interval
 from milpath.targets.nominal import CLASS_METRICS, correct_in_words
 from milpath.targets.target import Array, Target, require_classes
@@ -18,9 +18,10 @@ from milpath.targets.target import Array, Target, require_classes
 class Ordinal(Target):
     """Cumulative logits `z_k`, k = 1..K-1: `sigmoid(z_k)` is the probability that the class is at least k.
 
-    Networks are free to let a later cumulative probability exceed an earlier one, so each is capped by the one before, which
-    keeps every class probability at or above 0. The median class is called: the number of cumulative probabilities above one
-    half. Loss of a bag: the sum over k of the binary loss of "the class is at least k" at `z_k`.
+    A network may output a cumulative probability that exceeds the previous one, so each is capped by the one before,
+    which keeps every class probability non-negative. The median class is predicted: the number of cumulative
+    probabilities above one half. Loss of a bag: the sum over k of the binary loss of "the class is at least k" at
+    `z_k`.
 
     References:
         Cao, Mirjalili, Raschka. Rank consistent ordinal regression for neural networks. 2020, eq. 4 (weights 1).
@@ -55,13 +56,13 @@ class Ordinal(Target):
     def predicted_classes(self, probabilities: Array, threshold: float = 0.5) -> NDArray[np.int64]:
         return np.asarray((at_least(probabilities) > 0.5).sum(axis=1), dtype=np.int64)
 
-    def wrongness(self, outcomes: Outcomes) -> Array:
-        """Return the expected distance `sum_k p_k |k - y|`, so that a grade 5 called 0 comes before a grade 5 called 4."""
+    def wrongness(self, outcomes: EvaluatedBags) -> Array:
+        """Return the expected distance `sum_k p_k |k - y|`: a grade 5 predicted as 0 is worse than one predicted as 4."""
         distance = np.abs(np.arange(outcomes.num_classes)[None, :] - outcomes.labels[:, None])
         return np.asarray((outcomes.probabilities * distance).sum(axis=1))
 
     def sentence(
-        self, outcomes: Outcomes, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
+        self, outcomes: EvaluatedBags, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
     ) -> str:
         near = int((abs(outcomes.predicted - outcomes.labels) <= 1).sum())
         return f"{correct_in_words(outcomes, where, intervals)}, and {near:,} at most one class beside it."

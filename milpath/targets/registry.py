@@ -1,4 +1,4 @@
-"""Targets by name: those of the library and those a user adds."""
+"""Registry of targets by name: those of the library and those registered by users."""
 
 from milpath.targets.binary import Binary
 from milpath.targets.nominal import Nominal
@@ -24,15 +24,15 @@ def target_named(name: object) -> Target:
 
 
 def target_names() -> tuple[str, ...]:
-    """Return the names of all targets that are known."""
+    """Return the names of all registered targets."""
     return tuple(_TARGETS)
 
 
 def register_target(target: Target) -> Target:
-    """Make a target of your own known by its name, in this process.
+    """Register a target under its name in this process.
 
     Args:
-        target: Its name must not be that of a target of another class.
+        target: The target; its name must not be that of a target of another class.
 
     Raises:
         ValueError: If the name is taken.

@@ -1,4 +1,4 @@
-"""The contract of a target: what a bag is asked, how the network learns it, and how an answer is read."""
+"""Base class of targets: network outputs, loss, probabilities, predicted class and metrics."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval
 from milpath.metrics.weighted_metrics import METRICS
 
@@ -17,20 +17,20 @@ Array = NDArray[np.float64]
 
 
 class Target(ABC):
-    """A question whose answer is one of several classes.
+    """A classification target with several classes.
 
-    One file per target: everything that depends on it is a method or an attribute here, so that training, evaluation,
-    prediction, reports, the app and the endpoint cannot disagree. A target of your own derives from this class or from one
-    of the three that exist, and is registered with `milpath.targets.register_target`.
+    There is one file per target: everything that depends on the target is a method or an attribute of it, so that
+    training, evaluation, prediction, reports, the app and the endpoint cannot disagree. Your own target derives from
+    this class or from one of the three built-in ones and is registered with `milpath.targets.register_target`.
 
     Attributes:
-        name: As in `data.task` and in the card of a checkpoint.
-        positive_class: The class that sensitivity, specificity and the threshold are about; None where all classes count
-            alike and metrics are means over the classes.
+        name: Name in `data.task` and in the card of a checkpoint.
+        positive_class: The class to which sensitivity, specificity and the threshold refer; `None` if all classes count
+            equally and metrics are means over classes.
         metric_names: Names in `milpath.metrics.weighted_metrics.METRICS`, in the order of `metrics.json`.
-        headline: The metrics that stand at the top of a report.
+        headline: The metrics at the top of a report.
         subgroup_metrics: The metrics of the tables by provider, grade or scanner.
-        wrongness_title: What `wrongness` is called in a table.
+        wrongness_title: Title of `wrongness` in a table.
     """
 
     name: ClassVar[str]
@@ -42,12 +42,12 @@ class Target(ABC):
 
     @property
     def has_threshold(self) -> bool:
-        """Whether a bag is called by a threshold on the probability of the positive class."""
+        """Whether bags are classified by a threshold on the probability of the positive class."""
         return self.positive_class is not None
 
     @abstractmethod
     def num_outputs(self, num_classes: int) -> int:
-        """Return how many logits a network needs.
+        """Return the number of logits that a network needs.
 
         Raises:
             ValueError: If the target does not fit the number of classes.
@@ -73,55 +73,55 @@ class Target(ABC):
 
     @abstractmethod
     def at_temperature(self, probabilities: Array, temperature: float) -> Array:
-        """Return the probabilities that the logits divided by a temperature would have given, `(bags, classes)`."""
+        """Return the probabilities after division of the logits by a temperature, `(bags, classes)`."""
 
     @abstractmethod
     def predicted_classes(self, probabilities: Array, threshold: float = 0.5) -> NDArray[np.int64]:
-        """Return the class that each bag is called, `(bags,)`.
+        """Return the predicted class of each bag, `(bags,)`.
 
         Args:
             probabilities: `(bags, classes)`, rows sum to 1.
-            threshold: Operating point of a target with a positive class, in [0, 1]; the others ignore it.
+            threshold: Operating point of a target with a positive class, in [0, 1]; others ignore it.
         """
 
     @abstractmethod
     def sentence(
-        self, outcomes: Outcomes, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
+        self, outcomes: EvaluatedBags, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
     ) -> str:
-        """Return what the headline means, counted in bags.
+        """Return the headline result as a sentence, in numbers of bags.
 
         Args:
-            outcomes: Of one split.
-            where: How the sentence begins: "Of 40 test bags".
+            outcomes: EvaluatedBags of one split.
+            where: Start of the sentence: "Of 40 test bags".
             class_names: Names of the classes.
-            intervals: Metric to interval on this split.
+            intervals: Metric name to interval on this split.
         """
 
     def undefined_metrics(self, missing: Sequence[int]) -> tuple[str, ...]:
-        """Return the metrics without a value when some classes, given by number, have no bag."""
+        """Return the metrics that are undefined if some classes, given by index, have no bags."""
         return ("auroc", "average_precision") if missing else ()
 
-    def metrics(self, outcomes: Outcomes) -> dict[str, float | None]:
-        """Return every metric of a set of bags; None where it is not defined on these labels, never NaN and never 0."""
+    def metrics(self, outcomes: EvaluatedBags) -> dict[str, float | None]:
+        """Return all metrics of a set of bags; `None` (never NaN or 0) if undefined on these labels."""
         missing = np.flatnonzero(np.bincount(outcomes.labels, minlength=outcomes.num_classes) == 0).tolist()
         undefined = self.undefined_metrics(missing)
         values = {name: float(METRICS[name](outcomes)) for name in self.metric_names if name not in undefined}
         return {name: values[name] if np.isfinite(values.get(name, np.nan)) else None for name in self.metric_names}
 
-    def wrongness(self, outcomes: Outcomes) -> Array:
-        """Return how far the probabilities are from the truth, `(bags,)`; 0 is right and certain."""
+    def wrongness(self, outcomes: EvaluatedBags) -> Array:
+        """Return the distance of the probabilities from the truth, `(bags,)`; 0 is correct and certain."""
         return np.asarray(1 - outcomes.probabilities[np.arange(outcomes.num_bags), outcomes.labels])
 
 
 def require_classes(num_classes: int) -> int:
-    """Return the number of classes if it is at least two."""
+    """Return the number of classes; refuse fewer than two."""
     if num_classes < 2:
         raise ValueError(f"a task needs at least 2 classes, not {num_classes}")
     return num_classes
 
 
 def share_in_words(interval: Interval) -> str:
-    """Return a share with its interval in parentheses, or nothing where it is not defined."""
+    """Return a share with its interval in parentheses, or an empty string if undefined."""
     if interval.value is None:
         return ""
     if interval.low is None or interval.high is None:
@@ -130,10 +130,10 @@ def share_in_words(interval: Interval) -> str:
 
 
 def require_class_names(names: Sequence[str]) -> None:
-    """Refuse names by which a reader could not tell the classes apart.
+    """Refuse class names that do not distinguish the classes.
 
     Raises:
-        ValueError: If a name is empty or stands for two classes.
+        ValueError: If a name is empty or used twice.
     """
     if any(not name.strip() for name in names):
         raise ValueError(

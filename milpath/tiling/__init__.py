@@ -1,1 +1,1 @@
-"""Many slides to one bag store: plan, workers, work folder, merge."""
+"""Cutting many slides into one bag store: plan, worker processes, work folder and merge."""

@@ -1,4 +1,4 @@
-"""The finished work on one slide, which appears whole or not at all."""
+"""Writing the finished bag of one slide atomically."""
 
 import io
 import uuid
@@ -17,23 +17,23 @@ from milpath.records.digests import sampled_sha256_of_file
 from milpath.slides.cut_slide import choose_places, cut_places
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import SlideView, view_slide
-from milpath.slides.tile_positions import Places
+from milpath.slides.tile_positions import TilePositions
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_job import RECORD_SUFFIX, TILES_SUFFIX, OutputError, SlideJob, SlideRecord
 from milpath.tiling.tile_rows import read_labels, tile_rows
 
 
 def write_slide_bag(job: SlideJob) -> SlideRecord:
-    """Cut a slide into the two files of its part, and into PNG files if asked.
+    """Cut a slide and write the two files of its bag, and PNG files if requested.
 
     Raises:
-        FileNotFoundError: If a file is not there.
-        ValueError: If the slide or its mask cannot be read, or the slide shows nothing.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If the slide or its mask cannot be read, or the slide is blank.
         OutputError: If the results cannot be written.
     """
     status, name = Path(job.path).stat(), Path(job.part).name
     fingerprint = _fingerprint(Path(job.path))
-    # Machines that share the disk may work on parts side by side.
+    # Machines that share the disk may write parts at the same time.
     partial = Path(job.part).with_name(f".{name}.{uuid.uuid4().hex[:12]}")
     tiles, rest = partial.with_name(partial.name + TILES_SUFFIX), partial.with_name(partial.name + RECORD_SUFFIX)
     try:
@@ -61,7 +61,7 @@ def write_slide_bag(job: SlideJob) -> SlideRecord:
 
 
 def _fingerprint(path: Path) -> str:
-    """Return what tells a slide's file from another; nothing for a slide that is a folder."""
+    """Return a fingerprint of a slide's file; empty for a slide that is a folder."""
     return sampled_sha256_of_file(path) if path.is_file() else ""
 
 
@@ -76,17 +76,17 @@ def crc32_of(path: Path) -> int:
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Tell a failure to write from a failure to read."""
+    """Raise failures to write as `OutputError`, to distinguish them from failures to read."""
     try:
         yield
     except OSError as error:
         raise OutputError(str(error)) from error
 
 
-def _write_tiles(path: Path, view: SlideView, places: Places, options: TileOptions) -> None:
-    """Write the tiles as they come, each at its place in the file."""
+def _write_tiles(path: Path, view: SlideView, places: TilePositions, options: TileOptions) -> None:
+    """Write the tiles as they are read, each at its position in the file."""
     shape = (len(places.number), options.tile_size, options.tile_size, 3)
-    # Tiles are never mapped for writing: a full disk would end the process instead of raising an error.
+    # The file is not memory-mapped for writing: a full disk would kill the process instead of raising an error.
     with writing():
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("wb", buffering=0)
@@ -100,7 +100,7 @@ def _write_tiles(path: Path, view: SlideView, places: Places, options: TileOptio
 
 
 def _write_at(file: io.FileIO, start: int, positions: NDArray[np.int64], tiles: NDArray[np.uint8]) -> None:
-    """Write tiles at their places; a file without a buffer may take less than it was given."""
+    """Write tiles at their positions; an unbuffered file may write fewer bytes than requested."""
     for position, tile in zip(positions, tiles, strict=True):
         data = memoryview(tile.tobytes())
         file.seek(start + int(position) * len(data))
@@ -112,6 +112,7 @@ def _write_png(tiles: Path, png_dir: Path, bag_id: str) -> None:
     """Write `{bag_id}_{i}.png`, the layout of the published PANDA tile set."""
     for number, tile in enumerate(np.load(tiles, mmap_mode="r", allow_pickle=False)):
         path = png_dir / f"{bag_id}_{number}.png"
-        # Not flushed: the slide counts as cut only when its record is there, and thousands of tiles would wait for the disk.
+        # Not flushed: the slide counts as cut only once its record exists, and thousands of tiles would wait for the
+        # disk.
         with atomic_path(path, durable=False) as partial:
             partial.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(tile)))

@@ -1,4 +1,4 @@
-"""The tiles of finished slides, one after the other in one array, without taking the disk twice."""
+"""Concatenation of the tiles of finished slides into one array, without needing twice the disk space."""
 
 import hashlib
 import io
@@ -14,22 +14,22 @@ import numpy as np
 from milpath.tiling.slide_job import TILES_SUFFIX, SlideRecord
 from milpath.tiling.slide_parts import SlideParts
 
-# Finished tiles are deleted as soon as they stand in the store: so much of the disk, and no more, is taken twice.
+# Finished tiles are deleted once they are in the store: this bounds the disk space that is needed twice.
 _BATCH_BYTES = 256 << 20
 _BLOCK = 4 << 20
 
 
 def merge_tiles(parts: SlideParts, records: Sequence[SlideRecord], tile_size: int, target: Path) -> str:
-    """Append the tiles of every slide to one array, and delete what has been appended.
+    """Append the tiles of every slide to one array and delete their files.
 
-    A merge that was stopped goes on after its last whole batch. Where all is appended and moved to its final place already,
-    nothing is done.
+    An interrupted merge continues after its last complete batch. If the array is already complete and at its final
+    path, nothing is done.
 
     Args:
         parts: The finished slides.
-        records: In the order of the store.
+        records: Their records, in the order of the store.
         tile_size: Side of a tile in pixels.
-        target: Where the array is going to lie in the end.
+        target: Final path of the array.
 
     Returns:
         SHA-256 of the array's file.
@@ -74,12 +74,10 @@ def _header(shape: tuple[int, ...]) -> bytes:
 
 
 def _digest(file: BinaryIO, header: bytes, records: Sequence[SlideRecord], tile_size: int, digest: Any) -> None:
-    """Hash what a run before appended, and compare it with the checksum that each slide had."""
+    """Hash the tiles that an earlier run appended, and compare them with the checksum of each slide."""
     file.seek(0)
     if file.read(len(header)) != header:
-        raise ValueError(
-            "the store under way has another header than it should; delete its folder and cut the slides again"
-        )
+        raise ValueError("the unfinished store has an unexpected header; delete its folder and cut the slides again")
     digest.update(header)
     for record in records:
         shape = (record.num_tiles, tile_size, tile_size, 3)
@@ -88,14 +86,14 @@ def _digest(file: BinaryIO, header: bytes, records: Sequence[SlideRecord], tile_
             block = file.read(min(length, _BLOCK))
             if not block:
                 raise ValueError(
-                    "the store under way is shorter than it should be; delete its folder and cut the slides again"
+                    "the unfinished store is shorter than expected; delete its folder and cut the slides again"
                 )
             checksum = zlib.crc32(block, checksum)
             digest.update(block)
             length -= len(block)
         if checksum != record.crc32:
             raise ValueError(
-                f"the tiles of slide {record.bag_id!r} were damaged in the store under way; delete its folder and cut the "
+                f"the tiles of slide {record.bag_id!r} were damaged in the unfinished store; delete its folder and cut the "
                 "slides again"
             )
 
@@ -116,5 +114,5 @@ def _append(path: Path, record: SlideRecord, target: BinaryIO, digest: Any) -> N
     if checksum != record.crc32:
         path.unlink()
         raise ValueError(
-            f"the tiles of slide {record.bag_id!r} were damaged on disk; run the same command again to cut it anew"
+            f"the tiles of slide {record.bag_id!r} were damaged on disk; run the same command again to cut it again"
         )

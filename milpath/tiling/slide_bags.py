@@ -1,6 +1,5 @@
-"""A folder of slides to one bag store: in processes, resumed where it stopped, nothing dropped in silence."""
+"""Cutting a folder of slides into one bag store, in parallel and resumable; no slide is skipped silently."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from milpath.records.digests import sha256_of_file
 from milpath.slides.slide_files import parse_shard
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_job import SlideJob
@@ -24,18 +24,18 @@ MAX_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class TilingSummary:
-    """What came of a run.
+    """Result of a run.
 
     Attributes:
-        num_slides: Slides of the whole store.
+        num_slides: Slides in the whole store.
         num_cut: Slides cut by this run.
-        num_before: Slides that had been finished before.
+        num_before: Slides finished by earlier runs.
         num_unfinished: Slides left for other shards.
-        failures: Name of a slide to the reason why it is not in the store.
-        has_store: Whether the store is whole.
-        rate: Slides a second of this run.
+        failures: Name of each slide that is not in the store to the reason.
+        has_store: Whether the store is complete.
+        rate: Slides per second of this run.
         peak_memory: Largest memory of a worker in bytes.
-        notes: Lines about what is not fatal.
+        notes: Warnings, one line each.
     """
 
     num_slides: int
@@ -65,26 +65,26 @@ def build_slide_store(
 ) -> TilingSummary:
     """Cut slides into a bag store.
 
-    Every slide is tried. Work is kept slide by slide: a run that was stopped goes on, and several machines may each do a
-    shard in one output folder; who finishes the last slide puts the store together.
+    Every slide is tried. Each finished slide is saved: an interrupted run continues, and several machines may each do a
+    shard in the same output folder; the one that finishes the last slide merges the store.
 
     Args:
         slides: Folder of slides, or one slide.
         output: Folder of the store.
-        options: How slides become tiles; the rule of the PANDA tile set if None.
-        labels: CSV with a row a slide; its columns go into `bags.csv`.
-        masks: Folder of PANDA masks; what they say goes into `tiles.csv`.
-        num_workers: Processes; None for one a core.
+        options: How slides are cut into tiles; `None` uses the rule of the PANDA tile set.
+        labels: CSV with one row per slide; its columns are copied into `bags.csv`.
+        masks: Folder of PANDA masks; the tile labels derived from them are written to `tiles.csv`.
+        num_workers: Number of processes; `None` for one per core.
         write_png: Also write `png/{slide}_{i}.png`, the layout of the published tile set.
-        on_error: "fail" leaves the store unwritten if a slide failed, "skip" leaves the slide out.
+        on_error: "fail" writes no store if a slide failed, "skip" omits the slide.
         overwrite: Delete a store or unfinished work in `output` first.
         shard: `i/n` does every n-th slide.
-        max_seconds: A slide that takes longer has failed; None waits for ever.
+        max_seconds: A slide that takes longer fails; `None` is no limit.
 
     Raises:
-        FileNotFoundError: If there are no slides, no table or no masks.
-        FileExistsError: If the output holds another store.
-        ValueError: If options, table, slides and masks do not fit, or the disk is full.
+        FileNotFoundError: If the slides, the table or the masks do not exist.
+        FileExistsError: If the output contains another store.
+        ValueError: If options, table, slides and masks do not fit together, or the disk is full.
     """
     options, output = options or TileOptions(), Path(output)
     _require_sensible(on_error, num_workers, overwrite, shard)
@@ -94,7 +94,7 @@ def build_slide_store(
     description = {
         "tiling": options.to_tiling(),
         "masks": masks is not None,
-        "labels": None if labels is None else hashlib.sha256(Path(labels).read_bytes()).hexdigest(),
+        "labels": None if labels is None else sha256_of_file(Path(labels)),
         "write_png": write_png,
     }
     with disk_errors(output):
@@ -123,10 +123,10 @@ def _put_together(
     *,
     skip: bool,
 ) -> tuple[dict[str, str], int]:
-    """Write the store if all slides are done; return what failed and how many slides are not done.
+    """Write the store if all slides are done; return the failures and the number of unfinished slides.
 
-    Several shards may be the last one at a time. One of them puts the store together and takes the parts away, the lock
-    with them; to the others the store says that this has happened.
+    Several shards may finish last at the same time. One of them merges the store and deletes the parts, including the
+    lock; the others recognise this by the finished store.
     """
     store = output / "store.json"
     try:
@@ -156,7 +156,7 @@ def _cut(
     write_png: bool,
     max_seconds: float | None,
 ) -> SlideProgress:
-    """Cut slides and keep what became of each."""
+    """Cut slides and record the result of each."""
     png_dir = output / "png"
     if write_png:
         png_dir.mkdir(exist_ok=True)
@@ -181,7 +181,7 @@ def _require_sensible(on_error: str, num_workers: int | None, overwrite: bool, s
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error={on_error} is unknown; it must be one of {', '.join(ON_ERROR)}")
     if num_workers is not None and num_workers < 1:
-        raise ValueError(f"num_workers={num_workers} must be at least 1, or null for one a core")
+        raise ValueError(f"num_workers={num_workers} must be at least 1, or null for one per core")
     if overwrite and shard is not None:
         raise ValueError(
             "overwrite=true with shard=... would delete the work of the other shards; delete the folder first"
@@ -189,7 +189,7 @@ def _require_sensible(on_error: str, num_workers: int | None, overwrite: bool, s
 
 
 def _shard_of(names: list[str], shard: str | None) -> list[str]:
-    """Return every n-th slide, beginning at the i-th."""
+    """Return every n-th slide, starting with the i-th."""
     if shard is None:
         return names
     index, count = parse_shard(shard)
@@ -197,7 +197,7 @@ def _shard_of(names: list[str], shard: str | None) -> list[str]:
 
 
 def _num_cores() -> int:
-    """Return the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""What a worker is asked to do with one slide, and what it hands back."""
+"""The job of a worker for one slide, and the record of its result."""
 
 import json
 import zipfile
@@ -8,15 +8,15 @@ from typing import Any, Self
 
 from milpath.slides.tiling_options import TileOptions
 
-# A finished slide is two files beside each other: its tiles, and all else. The second one says that it is finished.
+# A finished slide is two files: its tiles, and a record with everything else. The record marks it as finished.
 TILES_SUFFIX, RECORD_SUFFIX = ".npy", ".zip"
 RECORD, ROWS, PICTURE = "record.json", "tiles.csv", "overview.jpg"
-# What a process that cuts slides says before it answers for the first of them.
+# What a worker process prints before its first answer.
 READY = b"ready\n"
 
 
 class OutputError(Exception):
-    """Nothing more can be written: the disk is full or gone. No fault of the slide at work."""
+    """Output cannot be written (the disk is full or gone); not a fault of the current slide."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class SlideJob:
     Attributes:
         bag_id: Name of the slide.
         path: Its file.
-        part: Where its two files are written, without their suffixes.
-        png_dir: Where tiles go as `{bag_id}_{i}.png`; None for nowhere.
-        mask: File of its mask; None if there is none.
-        provider: Who drew the mask; None where masks are not used at all.
+        part: Path of its two files, without their suffixes.
+        png_dir: Folder for tiles as `{bag_id}_{i}.png`; `None` writes none.
+        mask: File of its mask; `None` if there is none.
+        provider: Provider of the mask; `None` if masks are not used.
         options: How it is cut.
     """
 
@@ -42,31 +42,31 @@ class SlideJob:
     options: TileOptions
 
     def to_json(self) -> str:
-        """Return the job in one line."""
+        """Return the job as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return the job that `to_json` wrote."""
+        """Return the job that `to_json` serialised."""
         values: dict[str, Any] = json.loads(text)
         return cls(**values | {"options": TileOptions(**values["options"])})
 
 
 @dataclass(frozen=True)
 class SlideRecord:
-    """What a store needs to know of a finished slide; its presence says that the slide is finished.
+    """What a store needs to know about a finished slide; its existence marks the slide as finished.
 
     Attributes:
         bag_id: Name of the slide.
-        file_size: Bytes of its file when it was cut.
-        file_time: Time of its last change, in nanoseconds.
-        num_tiles: Tiles of its bag.
-        crc32: Checksum of the file of tiles.
-        level: Level of the pyramid that was read.
+        file_size: Size of its file in bytes when it was cut.
+        file_time: Modification time of its file, in nanoseconds.
+        num_tiles: Number of tiles in its bag.
+        crc32: Checksum of its file of tiles.
+        level: Pyramid level that was read.
         downsample: Pixels of level 0 per pixel of a tile.
-        microns_per_pixel: Of the tiles; None if not known.
+        microns_per_pixel: Resolution of the tiles; `None` if unknown.
         has_mask: Whether there was a mask.
-        fingerprint: Sampled hash of its file; empty in work that milpath 0.1.0 began.
+        fingerprint: Sampled hash of its file; empty in unfinished work of milpath 0.1.0.
     """
 
     bag_id: str
@@ -81,7 +81,7 @@ class SlideRecord:
     fingerprint: str = ""
 
     def write(self, path: Path, rows: str, picture: bytes) -> None:
-        """Write the record with the rows of `tiles.csv` and the picture of the slide."""
+        """Write the record with the slide's rows of `tiles.csv` and its thumbnail."""
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(RECORD, json.dumps(asdict(self)))
             archive.writestr(ROWS, rows)
@@ -89,15 +89,15 @@ class SlideRecord:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Return the record of a finished slide, None if it is not finished."""
+        """Return the record of a finished slide, `None` if it is not finished."""
         try:
             return cls(**json.loads(read_beside(path, RECORD)))
         except (FileNotFoundError, NotADirectoryError, zipfile.BadZipFile, KeyError, ValueError, TypeError):
-            # Half a record is what a machine that lost power may leave: the slide is cut again.
+            # A power failure may leave a partial record: the slide is cut again.
             return None
 
 
 def read_beside(path: Path, name: str) -> bytes:
-    """Return what was written with a record: `ROWS` or `PICTURE`."""
+    """Return a member that was written with a record: `ROWS` or `PICTURE`."""
     with zipfile.ZipFile(path) as archive:
         return archive.read(name)

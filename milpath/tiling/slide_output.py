@@ -1,4 +1,4 @@
-"""The output folder of a run over slides: new, half done, or done."""
+"""The output folder of a tiling run: new, unfinished or complete."""
 
 import csv
 import errno
@@ -29,20 +29,20 @@ _PNG = re.compile(r".+_\d+\.png", re.DOTALL)
 
 
 def open_output(output: Path, plan: SlidePlan, description: dict[str, Any], *, overwrite: bool) -> bool:
-    """Make a folder ready, and say whether there is nothing left to do.
+    """Prepare the output folder, and return whether the store is already complete.
 
     Args:
-        output: The folder; made if it is missing.
+        output: The folder; created if it does not exist.
         plan: The slides of the store.
-        description: What the store depends on beside the slides.
-        overwrite: Delete what a run left there; other files stay.
+        description: What the store depends on besides the slides.
+        overwrite: Delete the output of an earlier run; other files stay.
 
     Returns:
-        Whether the store of just these slides, cut just so, is there already.
+        Whether a store of exactly these slides and options already exists.
 
     Raises:
-        FileExistsError: If there is another store.
-        ValueError: If there is unfinished work with other options.
+        FileExistsError: If another store exists.
+        ValueError: If unfinished work with other options exists.
     """
     output.mkdir(parents=True, exist_ok=True)
     if overwrite:
@@ -56,22 +56,22 @@ def open_output(output: Path, plan: SlidePlan, description: dict[str, Any], *, o
             left = set(plan.files) - bags - set(read_failures(output / "failures.csv"))
             if not left:
                 _require_same_slides(output, table, plan)
-                # A run that was stopped after the last step but one.
+                # A run that was interrupted before its last step.
                 SlideParts(output).remove()
                 return True
         raise FileExistsError(
-            f"{output} holds a bag store of other slides or options; give another output, or overwrite=true to replace it"
+            f"{output} contains a bag store of other slides or options; set another output, or overwrite=true to replace it"
         )
     if (output / "tiles.npy").exists() and not SlideParts(output).path.exists():
         raise FileExistsError(
-            f"{output} holds a tiles.npy that no run left there; give another output, or overwrite=true"
+            f"{output} contains a tiles.npy that was not written by a tiling run; set another output, or overwrite=true"
         )
     SlideParts(output).begin(description)
     return False
 
 
 def _require_same_slides(output: Path, bags: pd.DataFrame, plan: SlidePlan) -> None:
-    """Refuse a store of slides whose files were replaced since; of a store of milpath 0.1.0 that is not known."""
+    """Refuse a store if files of its slides were replaced since; a store of milpath 0.1.0 does not record them."""
     if "slide_fingerprint" not in bags:
         return
     known = bags[bags["slide_fingerprint"].notna()]
@@ -80,13 +80,13 @@ def _require_same_slides(output: Path, bags: pd.DataFrame, plan: SlidePlan) -> N
     changed = [name for name, digest in zip(cut_from, found, strict=True) if digest != cut_from[name]]
     if changed:
         raise FileExistsError(
-            f"{output} holds tiles of another {plan.files[changed[0]].name} than lies there now ({len(changed):,} of "
-            f"{len(bags):,} slides were replaced); give another output folder, or overwrite=true"
+            f"{output} was cut from another {plan.files[changed[0]].name} than the current file ({len(changed):,} of "
+            f"{len(bags):,} slides were replaced); set another output, or overwrite=true"
         )
 
 
 def read_failures(path: Path) -> dict[str, str]:
-    """Return slide and reason from a `failures.csv`; nothing where there is none."""
+    """Return slide and reason from a `failures.csv`; empty if the file does not exist."""
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
@@ -94,7 +94,7 @@ def read_failures(path: Path) -> dict[str, str]:
 
 
 def _clear(output: Path) -> None:
-    """Delete a store and what belongs to it, and nothing else."""
+    """Delete a store and the files that belong to it, and nothing else."""
     for name in _FILES:
         (output / name).unlink(missing_ok=True)
     for name in ("parts", "overview"):
@@ -106,24 +106,26 @@ def _clear(output: Path) -> None:
 
 
 def write_failures(failures: Mapping[str, str], path: Path) -> None:
-    """Write `failures.csv`: slide and reason, the header alone if there is none."""
+    """Write `failures.csv`: slide and reason; only the header if there are no failures."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([("slide", "reason"), *sorted(failures.items())])
 
 
 def require_room(output: Path, options: TileOptions, num_slides: int) -> None:
-    """Refuse to begin what the disk cannot hold, where that is known."""
+    """Refuse to start if the disk is known to be too small."""
     if options.method != "darkest" or options.num_tiles is None:
         return
     needed = num_slides * options.num_tiles * options.tile_size**2 * 3
     free = shutil.disk_usage(output).free
     if needed > free:
-        raise ValueError(f"{num_slides:,} slides need {needed / 1e6:,.0f} MB, {output} has {free / 1e6:,.0f} MB free")
+        raise ValueError(
+            f"{num_slides:,} slides need {needed / 1e6:,.0f} MB, but {output} has {free / 1e6:,.0f} MB free"
+        )
 
 
 @contextmanager
 def disk_errors(output: Path) -> Iterator[None]:
-    """Say in one line that nothing more can be written."""
+    """Turn errors of a full or unwritable disk into a one-line message."""
     try:
         yield
     except (OutputError, OSError) as error:
@@ -134,5 +136,5 @@ def disk_errors(output: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in _DISK_ERRORS:
             raise
         raise ValueError(
-            f"cannot write to {output}: {error}; make room and run the same command again, finished slides are kept"
+            f"cannot write to {output}: {error}; make room and run the same command again; finished slides are kept"
         ) from error

@@ -1,6 +1,5 @@
-"""Work in progress: two files a finished slide, one file a failed one. What is there need not be done again."""
+"""Unfinished work: two files per finished slide, one per failed slide. What exists is not done again."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -8,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from milpath.records.atomic_files import write_json
+from milpath.records.digests import sha256_of_text
 from milpath.tiling.slide_job import RECORD_SUFFIX, TILES_SUFFIX, SlideRecord
 
 
 class SlideParts:
-    """The folder `parts` of an output.
+    """The folder `parts` inside an output folder.
 
     Args:
         output: Folder of the store.
 
     Attributes:
         path: The folder.
-        store_dir: Where the store is put together.
+        store_dir: Folder in which the store is merged.
     """
 
     def __init__(self, output: Path) -> None:
@@ -28,10 +28,10 @@ class SlideParts:
         self._merged = self.path / "merged.json"
 
     def begin(self, description: dict[str, Any]) -> None:
-        """Begin, or go on with work that was begun with the same options.
+        """Start, or continue work that was started with the same options.
 
         Raises:
-            ValueError: If it was begun with others.
+            ValueError: If it was started with other options.
         """
         plan = self.path / "plan.json"
         self.path.mkdir(parents=True, exist_ok=True)
@@ -43,15 +43,16 @@ class SlideParts:
             changed = [key for key in description if begun.get(key) != description[key]]
             words = ", ".join(f"{key}={begun.get(key)} then, {key}={description[key]} now" for key in changed)
             raise ValueError(
-                f"{self.path.parent} holds unfinished work with other options ({words}); give the same, or overwrite=true"
+                f"{self.path.parent} contains unfinished work with other options ({words}); "
+                "set the same options, or overwrite=true"
             )
 
     def part(self, name: str, suffix: str = "") -> Path:
-        """Return a file of a slide; names of slides may be too long or too odd for one."""
-        return self.path / (hashlib.sha256(name.encode()).hexdigest()[:24] + suffix)
+        """Return the path of a slide's file; the name is hashed, since it may be too long or invalid as a file name."""
+        return self.path / (sha256_of_text(name)[:24] + suffix)
 
     def finished(self, files: dict[str, Path]) -> dict[str, SlideRecord]:
-        """Return the records of slides that are finished, and whose files have not changed since."""
+        """Return the records of finished slides whose files have not changed since."""
         there = {path.name for path in self.path.iterdir()}
         records = {}
         for name in files:
@@ -64,22 +65,22 @@ class SlideParts:
             try:
                 status = files[name].stat()
             except OSError:
-                continue  # said when the slide is read
+                continue  # reported when the slide is read
             same = (record.file_size, record.file_time) == (status.st_size, status.st_mtime_ns)
             if same and (name in merged or self.part(name, TILES_SUFFIX).name in there):
                 done[name] = record
         return done
 
     def fail(self, name: str, reason: str) -> None:
-        """Keep why a slide failed."""
+        """Save why a slide failed."""
         write_json(self._failure(name), {"bag_id": name, "reason": reason})
 
     def succeed(self, name: str) -> None:
-        """Forget that a slide ever failed."""
+        """Delete the saved failure of a slide."""
         self._failure(name).unlink(missing_ok=True)
 
     def failures(self, names: Iterable[str]) -> dict[str, str]:
-        """Return name to reason of the slides that failed."""
+        """Return the names of the failed slides and the reasons."""
         paths = {name: self._failure(name) for name in names}
         return {
             name: json.loads(path.read_text(encoding="utf-8"))["reason"]
@@ -88,7 +89,7 @@ class SlideParts:
         }
 
     def merged(self, records: Iterable[SlideRecord]) -> list[str]:
-        """Return the slides whose tiles are in the new store already, if it is a store of just these slides."""
+        """Return the slides whose tiles are already in the new store, if it is a store of exactly these slides."""
         records = list(records)
         try:
             state = json.loads(self._merged.read_text(encoding="utf-8"))
@@ -99,11 +100,11 @@ class SlideParts:
         return [record.bag_id for record in in_order(records)][: state["num_merged"]]
 
     def set_merged(self, records: Iterable[SlideRecord], num_merged: int) -> None:
-        """Keep how many slides are in the new store."""
+        """Save how many slides are in the new store."""
         write_json(self._merged, {"order": order_of(records), "num_merged": num_merged})
 
     def remove(self) -> None:
-        """Delete the folder, which another shard may be deleting as well."""
+        """Delete the folder; another shard may be deleting it at the same time."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _failure(self, name: str) -> Path:
@@ -116,6 +117,6 @@ def in_order(records: Iterable[SlideRecord]) -> list[SlideRecord]:
 
 
 def order_of(records: Iterable[SlideRecord]) -> str:
-    """Return a name for just these slides with just these tiles."""
+    """Return an identifier of exactly these slides with exactly these tiles."""
     content = [(record.bag_id, record.num_tiles, record.crc32) for record in in_order(records)]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return sha256_of_text(json.dumps(content))

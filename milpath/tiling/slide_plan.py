@@ -1,4 +1,4 @@
-"""Which slides become bags: files, rows of the label table and masks brought together before any work."""
+"""Plan of a tiling run: slide files matched with label rows and masks before any work."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from milpath.records.label_table import ID_COLUMNS, quote_first, read_table
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.slide_files import find_masks, find_slides
 
-# Columns that the store itself has.
+# Columns that the store writes itself.
 SLIDE_COLUMNS = ("slide_file", "level", "downsample", "microns_per_pixel")
 _RESERVED = ("start", "num_tiles", *SLIDE_COLUMNS)
 
@@ -21,10 +21,10 @@ class SlidePlan:
     Attributes:
         root: Folder of the slides.
         files: Name to file, sorted by name.
-        labels: Name to the cells of its row, as they stand in the table; empty without a table.
-        masks: Name to mask, for slides that have one; None where masks are not used.
-        refused: Name to the reason why it cannot be cut, known before any work.
-        notes: Lines for the user: what is not fatal and should be known.
+        labels: Name to the cells of its row, as in the table; empty without a table.
+        masks: Name to mask, for slides that have one; `None` if masks are not used.
+        refused: Name of each slide that cannot be cut to the reason, known before any work.
+        notes: Warnings for the user, one line each.
     """
 
     root: Path
@@ -35,28 +35,28 @@ class SlidePlan:
     notes: tuple[str, ...]
 
     def provider(self, name: str) -> str | None:
-        """Return who drew the mask of a slide; None where masks are not used."""
+        """Return the provider of the mask of a slide; `None` if masks are not used."""
         return None if self.masks is None else self.labels[name]["data_provider"].strip().lower()
 
 
 def plan_slides(slides: Path, labels: Path | None, masks: Path | None, output: Path) -> SlidePlan:
-    """Bring files, rows and masks together.
+    """Match slide files with label rows and masks.
 
     Args:
         slides: Folder of the slides, or one slide.
-        labels: CSV with a row a slide.
+        labels: CSV with one row per slide.
         masks: Folder of the masks.
-        output: Not searched for slides.
+        output: Output folder; not searched for slides.
 
     Raises:
-        FileNotFoundError: If one of them is not there, or there is no slide.
+        FileNotFoundError: If one of them does not exist, or there is no slide.
         ValueError: If the table or the masks cannot be used.
     """
     found = find_slides(slides, output)
     notes, refused, files = [], dict(found.broken), found.found
     if found.ignored:
         names = quote_first([path.name for path in found.ignored])
-        notes.append(f"{len(found.ignored):,} files in {slides} are no slides by their suffix: {names}")
+        notes.append(f"{len(found.ignored):,} files in {slides} do not have the suffix of a slide: {names}")
     rows: dict[str, dict[str, str]] = {}
     if labels is not None:
         rows = _read_labels(labels)
@@ -75,14 +75,14 @@ def plan_slides(slides: Path, labels: Path | None, masks: Path | None, output: P
 
 
 def require_complete(plan: SlidePlan) -> None:
-    """Refuse to begin where some slides cannot be cut.
+    """Refuse to start if some slides cannot be cut.
 
     Raises:
-        ValueError: If there are any; the message names the first and says how to leave them out.
+        ValueError: If there are any; the message names the first and says how to skip them.
     """
     if plan.refused:
         raise ValueError(
-            f"{len(plan.refused):,} slides cannot be cut (first: {_first(plan.refused)}); mend this, or add on_error=skip "
+            f"{len(plan.refused):,} slides cannot be cut (first: {_first(plan.refused)}); fix this, or add on_error=skip "
             "to leave them out"
         )
 
@@ -93,13 +93,13 @@ def _first(refused: dict[str, str]) -> str:
 
 
 def _read_labels(path: Path) -> dict[str, dict[str, str]]:
-    """Return the rows of the table, each cell as it stands there."""
+    """Return the rows of the table with the original text of each cell."""
     names = read_table(path, what="label table")["bag_id"]
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     named = next(column for column in ID_COLUMNS if column in table.columns)
     table = table.drop(columns=named)
     if reserved := [column for column in table.columns if column in (*_RESERVED, "bag_id")]:
-        raise ValueError(f"column {reserved[0]!r} of {path} has a name that the bag store uses; rename it")
+        raise ValueError(f"column {reserved[0]!r} of {path} has a name that is reserved for the bag store; rename it")
     return dict(zip(names, table.to_dict("records"), strict=True))
 
 
@@ -109,13 +109,13 @@ def _match_masks(
     """Return the masks of the slides."""
     if labels is None or any("data_provider" not in rows[name] for name in files):
         raise ValueError(
-            f"masks need labels=CSV with the column data_provider ({' or '.join(MASK_LABELS)}): it says what values mean"
+            f"masks need labels=CSV with the column data_provider ({' or '.join(MASK_LABELS)}), which defines the values"
         )
     found = find_masks(masks)
     matched = {name: found[name] for name in files if name in found}
     if not matched:
         raise ValueError(
             f"no mask in {masks} belongs to a slide (a mask: {quote_first(list(found), 1) or 'none'}, "
-            f"a slide: {quote_first(list(files), 1)}); masks are called like their slide, or with _mask behind"
+            f"a slide: {quote_first(list(files), 1)}); name a mask like its slide, with or without the ending _mask"
         )
     return matched

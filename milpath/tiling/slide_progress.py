@@ -1,4 +1,4 @@
-"""How far a run over slides has come: a bar on a terminal, a line now and then in a log."""
+"""Progress of a tiling run: a bar on a terminal, occasional lines in a log."""
 
 import time
 from types import TracebackType
@@ -14,11 +14,11 @@ class SlideProgress:
     """Context manager that counts slides.
 
     Args:
-        total: Slides to do.
+        total: Number of slides to do.
 
     Attributes:
-        num_done: Slides done so far.
-        num_failed: Those among them that failed.
+        num_done: Slides done so far, including failed ones.
+        num_failed: Slides that failed.
         peak_memory: Largest memory of a worker in bytes.
     """
 
@@ -33,12 +33,12 @@ class SlideProgress:
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Seconds since the start."""
         return time.monotonic() - self._started
 
     @property
     def rate(self) -> float:
-        """Slides a second so far."""
+        """Slides per second so far."""
         return self.num_done / max(self.seconds, 1e-9)
 
     def __enter__(self) -> Self:

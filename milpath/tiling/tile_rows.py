@@ -1,4 +1,4 @@
-"""The rows of `tiles.csv` of one slide."""
+"""The rows of one slide in `tiles.csv`."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ import numpy as np
 from milpath.slides.mask import TileLabels, label_tiles
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import SlideView
-from milpath.slides.tile_positions import Places
+from milpath.slides.tile_positions import TilePositions
 from milpath.tiling.slide_job import SlideJob
 
 
@@ -18,8 +18,8 @@ def tile_columns(method: str, *, masks: bool) -> tuple[str, ...]:
     return ("x", "y", "level", *tissue, *(TileLabels._fields if masks else ()))
 
 
-def read_labels(job: SlideJob, view: SlideView, places: Places) -> TileLabels | None:
-    """Return what the mask says, None where masks are not used; without a mask nothing is known of any tile."""
+def read_labels(job: SlideJob, view: SlideView, places: TilePositions) -> TileLabels | None:
+    """Return the tile labels, `None` if masks are not used; all are unknown for a slide without a mask."""
     if job.provider is None:
         return None
     if job.mask is None:
@@ -29,8 +29,8 @@ def read_labels(job: SlideJob, view: SlideView, places: Places) -> TileLabels | 
         return label_tiles(mask, view, places, job.options.tile_size, job.provider)
 
 
-def tile_rows(job: SlideJob, view: SlideView, places: Places, labels: TileLabels | None) -> str:
-    """Return the lines of `tiles.csv`; an empty cell is not known: the place of a white tile that fills the bag up."""
+def tile_rows(job: SlideJob, view: SlideView, places: TilePositions, labels: TileLabels | None) -> str:
+    """Return the lines of `tiles.csv`; an empty cell is unknown, such as the position of a white filler tile."""
     columns: dict[str, list[object]] = {
         "x": [x if number >= 0 else "" for x, number in zip(places.x.tolist(), places.number, strict=True)],
         "y": [y if number >= 0 else "" for y, number in zip(places.y.tolist(), places.number, strict=True)],

@@ -1,7 +1,7 @@
-"""A process that cuts slides: says that it is ready, then reads a `SlideJob` a line and answers a line of JSON.
+"""Worker process that cuts slides: reports that it is ready, then reads one `SlideJob` per line and answers in JSON.
 
-A process of its own is what a damaged slide may crash or hang without harm to the others. It is started as a program, not
-forked, so it holds neither torch nor the memory of its parent, and it takes nothing from the parent but text.
+A damaged slide can crash or hang its own process without affecting other slides. The process is started as a program,
+not forked, so that it neither imports torch nor inherits the memory of its parent, and it receives nothing but text.
 """
 
 import json
@@ -16,14 +16,14 @@ from typing import Any, TextIO
 from milpath.tiling.bag_files import write_slide_bag
 from milpath.tiling.slide_job import READY, OutputError, SlideJob
 
-# What a decoder that was lied to may ask for. Far above what cutting takes, far below what stops a machine.
+# Memory limit for a decoder misled by a corrupt file: far above what cutting needs, far below what a machine has.
 _MAX_ADDRESS_SPACE = 8 << 30
 
 
 def main() -> None:
-    """Answer jobs until there are no more."""
+    """Process jobs until there are no more."""
     answers = _take_stdout()
-    # The parent decides what an interrupt means.
+    # The parent handles interrupts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY:
@@ -37,35 +37,35 @@ def main() -> None:
 
 
 def answer(job: SlideJob) -> dict[str, Any]:
-    """Do a job.
+    """Run a job.
 
     Returns:
-        `num_tiles` and `peak_memory` (bytes) of a finished slide, `error` of a slide that cannot be cut, or `stop` where no
-        slide can be written.
+        `num_tiles` and `peak_memory` (bytes) of a finished slide, `error` of a slide that cannot be cut, or `stop` if
+        no output can be written.
     """
     try:
         record = write_slide_bag(job)
     except OutputError as error:
         return {"stop": str(error)}
     except MemoryError:
-        return {"error": "it needs more memory than a worker may take: it is damaged, or stored in too large pieces"}
-    except Exception as error:  # Whatever one slide of ten thousand does, it is named and the others go on.
+        return {"error": "it needs more memory than a worker may use: it is damaged, or stored in too large segments"}
+    except Exception as error:  # One slide of ten thousand must not stop the others; it is reported.
         known = isinstance(error, ValueError | OSError)
         return {"error": str(error) if known else f"{type(error).__name__}: {error}"}
     return {"num_tiles": record.num_tiles, "peak_memory": peak_memory()}
 
 
 def peak_memory() -> int:
-    """Return the largest memory this process has held, in bytes."""
+    """Return the peak memory of this process in bytes."""
     status = Path("/proc/self/status")
     if status.is_file():
-        # Not ru_maxrss: in Linux it begins with the memory of the process that started this one.
+        # Not ru_maxrss: on Linux it starts with the memory of the parent process.
         return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _take_stdout() -> TextIO:
-    """Return a file for answers alone: what libraries print goes to stderr."""
+    """Return a file only for answers; anything that libraries print goes to stderr."""
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     return answers

@@ -1,4 +1,4 @@
-"""Workers side by side; each is known by the slide it holds, so that one that dies or hangs is named and replaced."""
+"""Pool of worker processes; one that crashes or hangs is reported with its slide and replaced."""
 
 import json
 import os
@@ -18,18 +18,18 @@ from milpath.tiling.slide_job import READY, OutputError, SlideJob
 
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 _MAX_ANSWER = 1 << 16
-# A process loads its libraries while it holds its first slide, on a busy disk for long; that is not the slide's fault.
+# A process loads its libraries after it has received its first slide, which may take long on a busy disk.
 _MAX_START_SECONDS = 120.0
 
 
 class Answer(NamedTuple):
-    """What became of a slide.
+    """Result of a slide.
 
     Attributes:
         job: The slide.
-        error: Why it could not be cut, None if it was.
-        num_tiles: Tiles of its bag.
-        peak_memory: Largest memory its worker has held so far, in bytes.
+        error: Why it could not be cut; `None` on success.
+        num_tiles: Number of tiles in its bag.
+        peak_memory: Peak memory of its worker so far, in bytes.
     """
 
     job: SlideJob
@@ -42,9 +42,9 @@ class Worker:
     """One process that cuts slides.
 
     Attributes:
-        job: The slide it holds, None if it waits.
+        job: The current slide; `None` if it is idle.
         alive: Whether it can take another slide.
-        answers: Readable when the slide is done or the process has ended.
+        answers: Becomes readable when the slide is done or the process has ended.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Worker:
         self._since = 0.0
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         paths = [str(_PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        # One thread each: workers share the cores among themselves.
+        # One thread each: the workers share the cores.
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(paths), "PYTHONFAULTHANDLER": "1",
             "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
@@ -62,7 +62,7 @@ class Worker:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "milpath.tiling.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment,
-            bufsize=0,  # what lay in a buffer here no selector would see
+            bufsize=0,  # a selector does not see buffered data
         )  # fmt: skip
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -71,26 +71,26 @@ class Worker:
 
     @property
     def seconds(self) -> float:
-        """How long it has been at its slide."""
+        """Seconds since it started its slide."""
         return time.monotonic() - self._since - (0 if self._begun else _MAX_START_SECONDS)
 
     def begins(self) -> bool:
-        """Take the word of a process that it has started, if this is it; the time of its first slide counts from there."""
+        """Read the message that the process has started, if it is one; the time of its first slide counts from then."""
         if self._begun:
             return False
         self._begun, self._since = True, time.monotonic()
         return self.answers.readline(_MAX_ANSWER) == READY
 
     def give(self, job: SlideJob) -> None:
-        """Hand a slide over."""
+        """Send a slide to the process."""
         self.job, self._since = job, time.monotonic()
-        # A process that died meanwhile shows when its answer is read.
+        # A process that has died is noticed when its answer is read.
         with suppress(BrokenPipeError):
             self._jobs.write(job.to_json().encode("ascii") + b"\n")
             self._jobs.flush()
 
     def finish(self) -> Answer:
-        """Return the answer that is ready; no answer means that the process ended over its slide.
+        """Return the answer that is ready; without one, the slide ended the process.
 
         Raises:
             OutputError: If the process could not write its results.
@@ -107,17 +107,17 @@ class Worker:
         return Answer(job, values.get("error"), values.get("num_tiles", 0), values.get("peak_memory", 0))
 
     def give_up(self, max_seconds: float) -> Answer:
-        """End a process that takes too long."""
+        """Kill a process that takes too long."""
         job, self.job, self.alive = self.job, None, False
         assert job is not None
         return Answer(job, f"it took longer than {max_seconds:g} seconds")
 
     def kill(self) -> None:
-        """End the process; whoever waits for its answer learns that it ended."""
+        """Kill the process; a thread that waits for its answer notices."""
         self._process.kill()
 
     def stop(self) -> None:
-        """End the process, and close what leads to it."""
+        """End the process and close its pipes."""
         self.kill()
         _running.discard(self)
         self._process.wait()
@@ -126,7 +126,7 @@ class Worker:
                 file.close()
 
     def _last_words(self) -> str:
-        """Return how the process ended, and the first line of a crash report if it wrote one."""
+        """Return how the process ended, and the first line of its crash report if it wrote one."""
         status = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read(1 << 16).decode(errors="replace").splitlines()
@@ -138,21 +138,21 @@ _running: set[Worker] = set()
 
 
 def kill_workers() -> None:
-    """End all workers of this process, before it ends while one of its threads still waits for them."""
+    """Kill all workers of this process, before it ends while one of its threads still waits for them."""
     for worker in list(_running):
         worker.kill()
 
 
 def cut_slides(jobs: Iterable[SlideJob], num_workers: int, max_seconds: float | None = None) -> Iterator[Answer]:
-    """Yield what became of each slide as soon as it is known.
+    """Yield the result of each slide as soon as it is known.
 
     Args:
-        jobs: The slides; taken as workers get free.
-        num_workers: Processes side by side.
-        max_seconds: A slide that takes longer is given up; None waits for ever.
+        jobs: The slides; consumed as workers become free.
+        num_workers: Number of processes.
+        max_seconds: A slide that takes longer is given up; `None` is no limit.
 
     Raises:
-        OutputError: If results cannot be written, as on a full disk. Slides not yet yielded are not done.
+        OutputError: If results cannot be written, as on a full disk; slides not yet yielded are not done.
     """
     waiting = iter(jobs)
     workers: list[Worker] = []
@@ -169,7 +169,7 @@ def cut_slides(jobs: Iterable[SlideJob], num_workers: int, max_seconds: float | 
                     workers.remove(worker)
                     worker.stop()
                 else:
-                    # Before the answer is looked at: no worker waits for the parent.
+                    # Before the answer is processed, so that no worker waits for the parent.
                     worker.give(following)
                 yield answer
     finally:

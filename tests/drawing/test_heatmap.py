@@ -167,7 +167,7 @@ def test_truth_stands_beside_attention_without_covering_it():
         (lambda: attention_map(np.ones(2), np.ones(1), np.ones(1), 4, 1.0, (6, 6)), "2 weights need as many positions"),
         (lambda: attention_map(np.ones(1), np.ones(1), np.ones(1), 4, 0.0, (6, 6)), "must be positive"),
         (lambda: blend(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2)), (0, 1), "viridis", 2.0), "alpha must be in"),
-        (lambda: category_colours(9), "cannot be told apart"),
+        (lambda: category_colours(9), "cannot be distinguished"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(call, words):
@@ -188,5 +188,5 @@ def test_what_cannot_be_drawn_is_refused(call, words):
     ],
 )
 def test_no_picture_shows_attention_that_is_no_number(draw, value):
-    with pytest.raises(ValueError, match=rf"attention of tile 1 is {value}; a picture needs finite numbers"):
+    with pytest.raises(ValueError, match=rf"attention of tile 1 is {value}; it must be finite"):
         draw(np.array([0.5, value, 0.5]))

@@ -43,7 +43,7 @@ def test_lightness_rises_along_every_colour_map(name):
 
 
 def test_a_rainbow_is_refused():
-    with pytest.raises(ValueError, match="colour map 'jet' is none of viridis"):
+    with pytest.raises(ValueError, match="colour map 'jet' must be one of viridis"):
         colour_table("jet")
 
 

@@ -47,5 +47,5 @@ def test_an_impossible_sensitivity_is_refused(sensitivity):
 
 
 def test_a_split_without_class_one_cannot_choose():
-    with pytest.raises(ValueError, match="no bag of the validation split is of class 1"):
+    with pytest.raises(ValueError, match="the validation split has no bag of class 1"):
         threshold_for_sensitivity(np.array([0, 0]), np.array([0.2, 0.5]), 0.9)

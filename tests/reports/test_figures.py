@@ -6,7 +6,7 @@ from sklearn.metrics import roc_curve
 from milpath.metrics.weighted_metrics import METRICS
 from milpath.reports.figures import confusion_plot, histogram_plot, precision_recall_plot, roc_plot, training_plots
 from milpath.reports.plot_style import DASHES, MAX_POINTS
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 NAMES = ["benign", "malignant"]
 
@@ -33,14 +33,14 @@ def test_each_class_has_a_curve_against_the_rest_with_a_dash_of_its_own(ordinal)
 def test_long_curves_are_thinned_and_keep_their_ends():
     generator = np.random.default_rng(0)
     labels, positive = generator.integers(2, size=20_000), generator.random(20_000)
-    outcomes = make_outcomes(labels, np.stack([1 - positive, positive], 1), "binary")
+    outcomes = evaluate_bags(labels, np.stack([1 - positive, positive], 1), "binary")
     trace = precision_recall_plot({"test": outcomes}, NAMES).figure.data[0]
     assert len(trace.x) <= MAX_POINTS
     assert (trace.x[0], trace.x[-1]) == (1.0, 0.0)
 
 
 def test_one_class_alone_has_no_curve_and_says_so():
-    outcomes = make_outcomes([1, 1], np.array([[0.4, 0.6], [0.3, 0.7]]), "binary")
+    outcomes = evaluate_bags([1, 1], np.array([[0.4, 0.6], [0.3, 0.7]]), "binary")
     plot = roc_plot({"test": outcomes}, NAMES)
     assert plot.words == "Undefined: the split has bags of one class only."
 

@@ -7,7 +7,7 @@ import pytest
 from milpath.metrics.weighted_metrics import METRICS
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def _text(page):
 def test_the_page_holds_the_numbers_of_the_run(page, binary_run):
     test = np.array(binary_run.predictions.splits) == "test"
     auroc = METRICS["auroc"]
-    outcomes = make_outcomes(binary_run.predictions.labels[test], binary_run.predictions.probabilities[test], "binary")
+    outcomes = evaluate_bags(binary_run.predictions.labels[test], binary_run.predictions.probabilities[test], "binary")
     text = _text(page)
     assert f"{float(auroc(outcomes)):.3f}" in text
     assert f"Of {test.sum()} test bags, {(outcomes.labels == 1).sum()} are malignant" in text
@@ -164,8 +164,8 @@ def test_a_run_that_was_calibrated_shows_its_error_before_and_after(binary_run):
 
     test = np.array(binary_run.predictions.splits) == "test"
     odds = binary_run.predictions.probabilities[test] ** 2.0  # the logits times 2: what was there before temperature 2
-    before = make_outcomes(binary_run.predictions.labels[test], odds / odds.sum(1, keepdims=True), "binary")
-    after = make_outcomes(binary_run.predictions.labels[test], binary_run.predictions.probabilities[test], "binary")
+    before = evaluate_bags(binary_run.predictions.labels[test], odds / odds.sum(1, keepdims=True), "binary")
+    after = evaluate_bags(binary_run.predictions.labels[test], binary_run.predictions.probabilities[test], "binary")
     first, second = (float(METRICS["ece"](outcomes)) for outcomes in (before, after))
     assert sentence(temperature=2.0) == (
         f"Temperature 1: expected calibration error {first:.3f}; temperature 2.00: expected calibration error {second:.3f}."

@@ -24,7 +24,7 @@ def test_without_wishes_nothing_is_changed(nominal):
 
 
 def test_a_sensitivity_of_many_classes_is_refused(nominal):
-    with pytest.raises(ValueError, match="binary task, not of a nominal one"):
+    with pytest.raises(ValueError, match="binary task, not a nominal one"):
         choose_decision(nominal.labels, nominal.probabilities, "nominal", sensitivity=0.9)
 
 
@@ -36,9 +36,9 @@ def test_choosing_does_not_change_the_probabilities(ordinal):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_no_number_that_is_none_becomes_a_call(value):
-    with pytest.raises(ValueError, match=r"row 1 of the probabilities is \[.*a call needs finite numbers"):
+    with pytest.raises(ValueError, match=r"row 1 of the probabilities is \[.*they must be finite"):
         decide(np.array([[0.5, 0.5], [value, 0.5]]), "binary", Decision())
-    with pytest.raises(ValueError, match="a call needs finite numbers"):
+    with pytest.raises(ValueError, match="they must be finite"):
         choose_decision(np.array([0, 1]), np.array([[0.5, 0.5], [value, 0.5]]), "binary")
 
 

@@ -185,7 +185,7 @@ def test_a_store_under_way_that_was_damaged_is_not_gone_on_with(slides, tmp_path
     content = bytearray(under_way.read_bytes())
     content[-1] ^= 1
     under_way.write_bytes(content)
-    with pytest.raises(ValueError, match=r"^the tiles of slide 'slide c' were damaged in the store under way; delete"):
+    with pytest.raises(ValueError, match=r"^the tiles of slide 'slide c' were damaged in the unfinished store; delete"):
         build_slide_store(slides, tmp_path / "out", OPTIONS, num_workers=1)
     assert not (tmp_path / "out/store.json").exists()
 
@@ -197,7 +197,7 @@ def test_a_slide_replaced_under_its_name_is_not_taken_for_the_one_in_the_store(s
     assert build_slide_store(moved, tmp_path / "out", OPTIONS).num_cut == 0
     write_pyramid(folder / "slide a.tiff", tissue(150, 150, 99))
     with pytest.raises(
-        FileExistsError, match=r"another slide a\.tiff than lies there now \(1 of 6 slides were replaced\)"
+        FileExistsError, match=r"another slide a\.tiff than the current file \(1 of 6 slides were replaced\)"
     ):
         build_slide_store(folder, tmp_path / "out", OPTIONS)
 
@@ -312,9 +312,9 @@ def test_slides_and_rows_that_do_not_match_stop_before_any_work(slides, labels, 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image_id,isup_grade\na,1\na,2\n", "more than once"),
-        ("name,isup_grade\na,1\n", "no column that names the bags"),
-        ("image_id,num_tiles\nslide a,1\n", "'num_tiles' of .* has a name that the bag store uses"),
+        ("image_id,isup_grade\na,1\na,2\n", "in more than one row"),
+        ("name,isup_grade\na,1\n", "no column that identifies the bags"),
+        ("image_id,num_tiles\nslide a,1\n", "'num_tiles' of .* has a name that is reserved for the bag store"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused(slides, tmp_path, text, message):

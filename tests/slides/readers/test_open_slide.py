@@ -189,7 +189,7 @@ def test_what_is_no_slide_is_refused_by_name(tmp_path):
     refuse(tmp_path / "empty.tiff", "empty")
     refuse(tmp_path / "text.tiff", "not a slide or image that can be read")
     refuse(tmp_path / "half.png", "damaged")
-    refuse(tmp_path / "short.jpg", "damaged|no picture")
+    refuse(tmp_path / "short.jpg", "damaged|not an image")
     refuse(tmp_path / "odd.mrxs", "OpenSlide")
     refuse(tmp_path / "header.tiff", "damaged")
     with pytest.raises(FileNotFoundError, match=r"nowhere\.tiff does not exist"):
