@@ -1,7 +1,9 @@
 """What all tests share."""
 
 import os
+import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,24 @@ __all__ = [
 ]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# What a file imports in order to run commands, train, start processes or open a browser.
+STARTS = re.compile(
+    r"^\s*(?:from|import) (?:subprocess|multiprocessing|lightning|milpath\.train|tests\.commands|tests\.browser)\b",
+    re.M,
+)
+
+
+@cache
+def starts_a_command(path: Path) -> bool:
+    """Whether a test file runs commands, trains, starts processes or opens a browser: its imports say so."""
+    return path.suffix == ".py" and STARTS.search(path.read_text(encoding="utf-8")) is not None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `command` what `make test-fast` leaves out beside the slow tests."""
+    for item in items:
+        if "run_here" in getattr(item, "fixturenames", ()) or starts_a_command(item.path):
+            item.add_marker("command")
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def draw_panda(folder: Path) -> Path:
     return folder
 
 
-def draw_scan(path: Path, height: int = 2000, width: int = 1700, thumbnail: bool = False) -> Path:
+def draw_scan(path: Path, height: int = 2967, width: int = 2220, thumbnail: bool = False) -> Path:
     """Write a scan of one level in Aperio's form, in tiles of JPEG: an SVS."""
     pixels = biopsy(height, width, seed=3)
     description = APERIO.format(width=width, height=height)

@@ -36,8 +36,7 @@ def test_the_last_level_of_a_real_pyramid_gives_the_published_tiles(shared_data,
 
 def test_an_svs_is_read_as_openslide_reads_it(scan):
     with open_slide(scan) as slide, OpenSlideSlide(scan) as reference:
-        assert slide.level_sizes == reference.level_sizes
-        assert slide.level_sizes in (((2220, 2967),), ((1700, 2000),))
+        assert slide.level_sizes == reference.level_sizes == ((2220, 2967),)
         assert slide.microns_per_pixel == reference.microns_per_pixel == 0.499
         region = (0, 333, 501, 700, 600)
         np.testing.assert_array_equal(slide.read_region(*region), reference.read_region(*region))
