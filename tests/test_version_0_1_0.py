@@ -267,28 +267,25 @@ def test_a_finished_prediction_is_not_overwritten(workplace, run_here):
     assert "overwrite=true" in message
 
 
-def test_a_stopped_prediction_goes_on_after_the_bags_it_had(workplace, run_here):
+def test_a_stopped_prediction_knew_its_slides_by_path_only_and_is_not_continued(workplace, run_here):
     partial = workplace / "predicted_half/.predictions.csv.partial"
-    header, first, *rest = partial.read_text().splitlines()
-    assert len(rest) == 2
-    defer = int(first[-1])
-    partial.write_text(
-        "\n".join([header, f"{first[:-1]}{1 - defer}", *rest]) + "\n"
-    )  # is seen again if the row is kept
-    status, message = run_here("milpath.predict", *PREDICT, "slides=bags", "output=predicted_half", cwd=workplace)
-    assert status == 0, message
-    table = pd.read_csv(workplace / "predicted_half/predictions.csv")
-    assert table.loc[0, "defer"] == 1 - defer
-    table.loc[0, "defer"] = defer
-    table.to_csv(workplace / "predicted_half/predictions.csv", index=False)
+    before = partial.read_bytes()
+    words = [*PREDICT, "slides=bags", "output=predicted_half"]
+    status, message = run_here("milpath.predict", *words, cwd=workplace)
+    assert status == 1
+    assert "holds an unfinished prediction of other slides; give another output folder, or overwrite=true" in message
+    assert partial.read_bytes() == before
+    assert run_here("milpath.predict", *words, "overwrite=true", cwd=workplace)[0] == 0
     assert_equal_predictions(WRITTEN / "predicted", workplace / "predicted_half")
 
 
 def test_slides_are_cut_as_they_were_and_a_store_of_them_is_found_finished(workplace, run_here):
     words = ["slides=slides", "labels=slides.csv", *EXPECTED["cut"]]
     assert run_here("milpath.tile", *words, "output=bags_again", cwd=workplace)[0] == 0
-    for name in ("tiles.npy", "bags.csv", "tiles.csv"):
+    for name in ("tiles.npy", "tiles.csv"):
         assert (workplace / "bags_again" / name).read_bytes() == (WRITTEN / "bags" / name).read_bytes()
+    bags, bags_before = (pd.read_csv(folder / "bags.csv") for folder in (workplace / "bags_again", WRITTEN / "bags"))
+    pd.testing.assert_frame_equal(bags.drop(columns="slide_fingerprint"), bags_before)
     before = (workplace / "bags/tiles.npy").stat().st_mtime_ns
     assert run_here("milpath.tile", *words, "output=bags", cwd=workplace)[0] == 0
     assert (workplace / "bags/tiles.npy").stat().st_mtime_ns == before

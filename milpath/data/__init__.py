@@ -37,6 +37,7 @@ _MODULES = {
     "BagDataModule": "datamodule", "ClassicMIL": "sources.classic_mil", "ColonCancer": "sources.colon_cancer",
     "FeatureBags": "sources.feature_bags", "ImageTiles": "sources.image_tiles", "MnistBags": "sources.mnist_bags",
     "PandaTiles": "sources.panda_tiles", "StoredBags": "store.stored_bags", "SyntheticBags": "sources.synthetic",
+    "seal_store": "store.seal_store",
 }  # fmt: skip
 
 

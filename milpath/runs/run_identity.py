@@ -31,7 +31,7 @@ FORMAT_VERSION = 1
 _ROOT = {"paths", "logger", "profiler", "sagemaker", "run_name", "resume_from", "compile", "test", "report"}
 # How bags are read, not which: the content of the files counts instead of their names.
 _DATA = {
-    "stores_dir", "num_workers", "device_cache", "eval_batch_size", "batch_size", "splits", "groups", "exclude",
+    "stores_dir", "verify", "num_workers", "device_cache", "eval_batch_size", "batch_size", "splits", "groups", "exclude",
 }  # fmt: skip
 # Memory against time.
 _ENCODER = {"activation_checkpointing", "tile_micro_batch"}
@@ -45,6 +45,7 @@ _ONLOOKERS = {
     "LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "ModelSummary", "RichModelSummary", "DeviceStatsMonitor",
     "Timer", "AttentionMontages", "EpochLine", "StayStopped",
 }  # fmt: skip
+_CHECKPOINTS = {"ModelCheckpoint", "TimedCheckpoint"}
 _CALLBACK_PATHS = {"dirpath", "run_dir", "trials_dir"}
 
 
@@ -139,7 +140,7 @@ def _callbacks(entries: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]
     for name, entry in entries.items():
         kind = str((entry or {}).get("_target_", "")).rpartition(".")[2]
         # Of the checkpoints, the best one is tested; the others are for going on.
-        if not entry or kind in _ONLOOKERS or (kind == "ModelCheckpoint" and entry.get("filename") != "best"):
+        if not entry or kind in _ONLOOKERS or (kind in _CHECKPOINTS and entry.get("filename") != "best"):
             continue
         yield name, {key: value for key, value in entry.items() if key not in _CALLBACK_PATHS}
 

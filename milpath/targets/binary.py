@@ -11,7 +11,7 @@ from torch import Tensor
 from milpath.metrics.calibration import softmax_at_temperature
 from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.intervals import Interval
-from milpath.targets.target import Array, Target, share_in_words
+from milpath.targets.target import Array, Target, require_classes, share_in_words
 
 
 class Binary(Target):
@@ -34,7 +34,7 @@ class Binary(Target):
     subgroup_metrics = ("auroc", "accuracy", "sensitivity", "specificity")
 
     def num_outputs(self, num_classes: int) -> int:
-        if num_classes != 2:
+        if require_classes(num_classes) != 2:
             raise ValueError(f"a binary task has 2 classes, not {num_classes}; use task=nominal or task=ordinal")
         return 1
 

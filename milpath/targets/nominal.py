@@ -10,7 +10,7 @@ from torch import Tensor
 from milpath.metrics.calibration import softmax_at_temperature
 from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.intervals import Interval
-from milpath.targets.target import Array, Target, share_in_words
+from milpath.targets.target import Array, Target, require_classes, share_in_words
 
 # What every target of more than two classes reports: means over the classes.
 CLASS_METRICS = (
@@ -53,13 +53,6 @@ class Nominal(Target):
         self, outcomes: Outcomes, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
     ) -> str:
         return f"{correct_in_words(outcomes, where, intervals)}."
-
-
-def require_classes(num_classes: int) -> int:
-    """Return the number of classes if it is at least two."""
-    if num_classes < 2:
-        raise ValueError(f"a task needs at least 2 classes, not {num_classes}")
-    return num_classes
 
 
 def correct_in_words(outcomes: Outcomes, where: str, intervals: Mapping[str, Interval]) -> str:

@@ -11,8 +11,8 @@ from torch import Tensor
 from milpath.metrics.calibration import cumulative_at_temperature
 from milpath.metrics.evaluated_bags import Outcomes, at_least
 from milpath.metrics.intervals import Interval
-from milpath.targets.nominal import CLASS_METRICS, correct_in_words, require_classes
-from milpath.targets.target import Array, Target
+from milpath.targets.nominal import CLASS_METRICS, correct_in_words
+from milpath.targets.target import Array, Target, require_classes
 
 
 class Ordinal(Target):

@@ -113,6 +113,13 @@ class Target(ABC):
         return np.asarray(1 - outcomes.probabilities[np.arange(outcomes.num_bags), outcomes.labels])
 
 
+def require_classes(num_classes: int) -> int:
+    """Return the number of classes if it is at least two."""
+    if num_classes < 2:
+        raise ValueError(f"a task needs at least 2 classes, not {num_classes}")
+    return num_classes
+
+
 def share_in_words(interval: Interval) -> str:
     """Return a share with its interval in parentheses, or nothing where it is not defined."""
     if interval.value is None:

@@ -232,7 +232,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_as_it_was(network, path, monke
     before = path.read_bytes()
 
     def full_disk(content, target):
-        target.write_bytes(b"half of it")
+        target.write(b"half of it")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)

@@ -69,7 +69,7 @@ def make_old(run_dir: Path) -> None:
     (run_dir / "identity.json").unlink()
     for path in (run_dir / "checkpoints").glob("*.ckpt"):
         content = torch.load(path, weights_only=True)
-        del content["milpath_run"]
+        del content["milpath_run"], content["milpath"]["digests"]
         torch.save(content, path)
 
 
