@@ -4,6 +4,7 @@ Training computes the same metrics with torchmetrics; here they take weights, so
 is one call. Tests hold both against each other.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -155,6 +156,64 @@ METRICS: Mapping[str, Callable[..., Array]] = {
 """Metric name to function of outcomes and weights `(..., bags)`, which returns `(...)`, NaN where it is undefined."""
 
 
+_OWN: dict[str, Callable[..., Array]] = {}
+
+
+def use_own_metrics(functions: Mapping[str, Callable[[Outcomes], float]]) -> None:
+    """Report metrics of your own beside those of every target, in this process and until the next call.
+
+    Args:
+        functions: Name to function of outcomes, which returns a number: NaN, a `ValueError` or a division by zero say that
+            it is not defined on these bags. A bootstrap calls it with bags repeated as they were drawn. An empty mapping
+            takes all of them away.
+
+    Raises:
+        ValueError: If a name is taken, or is not a word of letters, digits and underscores.
+
+    Example:
+        >>> use_own_metrics({"share_called_positive": lambda outcomes: (outcomes.predicted == 1).mean()})
+        >>> own_metric_names()
+        ('share_called_positive',)
+        >>> use_own_metrics({})
+    """
+    for name in functions:
+        if name in METRICS or name in ("loss", "attention_entropy"):
+            raise ValueError(f"metrics.{name} is the name of a metric of milpath; give yours another name")
+        if not name.isidentifier():
+            raise ValueError(f"metrics.{name} must be a word of letters, digits and underscores")
+    _OWN.clear()
+    _OWN.update({name: partial(_own, name, function) for name, function in functions.items()})
+
+
+def own_metric_names() -> tuple[str, ...]:
+    """Return the names of the metrics of the user's own."""
+    return tuple(_OWN)
+
+
+def _own(name: str, function: Callable[[Outcomes], float], outcomes: Outcomes, weights: Array | None = None) -> Array:
+    """Return a metric of the user's own for each row of weights, which count how often each bag was drawn."""
+    if weights is None:
+        return np.asarray(_own_value(name, function, outcomes))
+    rows = np.reshape(weights, (-1, outcomes.num_bags)).astype(np.int64)
+    values = [_own_value(name, function, outcomes.part(np.repeat(np.arange(outcomes.num_bags), row))) for row in rows]
+    return np.reshape(np.asarray(values, dtype=np.float64), np.shape(weights)[:-1])
+
+
+def _own_value(name: str, function: Callable[[Outcomes], float], outcomes: Outcomes) -> float:
+    """Return the number that a function of the user's own gives, NaN where it gives none."""
+    if not outcomes.num_bags:
+        return np.nan
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a resample without a class, a thousand times
+            value = function(outcomes)
+    except (ValueError, ArithmeticError):
+        return np.nan
+    if np.ndim(value) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"metrics.{name} returned {value!r:.80}; a metric returns one number")
+    return float(value)
+
+
 def metric_function(name: str) -> Callable[..., Array]:
     """Return a metric by name.
 
@@ -167,6 +226,6 @@ def metric_function(name: str) -> Callable[..., Array]:
         >>> float(metric_function("auroc")(outcomes))
         1.0
     """
-    if name not in METRICS:
-        raise ValueError(f"metric {name!r} is none of {', '.join(METRICS)}")
-    return METRICS[name]
+    if name not in METRICS and name not in _OWN:
+        raise ValueError(f"metric {name!r} is none of {', '.join((*METRICS, *_OWN))}")
+    return METRICS[name] if name in METRICS else _OWN[name]

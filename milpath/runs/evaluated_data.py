@@ -28,6 +28,7 @@ def evaluated_data(
     typed: Collection[str],
     *,
     stores_dir: str,
+    sources: Sequence[type] = (),
 ) -> tuple[BagDataModule, str]:
     """Return the data of an evaluation, set up, and what a person must know of the bags that are tested.
 
@@ -38,6 +39,7 @@ def evaluated_data(
         splits: Names of the splits that are tested.
         typed: Keys of the command line.
         stores_dir: Where the bag stores of the checkpoint's data are kept on this machine.
+        sources: Data sets of the user's own that the checkpoint may describe.
 
     Returns:
         The data, and one line or an empty one.
@@ -48,7 +50,7 @@ def evaluated_data(
     trained = identity_in_checkpoint(Path(checkpoint))
     if not data:
         try:
-            datamodule = build_described_datamodule(card.data, stores_dir=stores_dir)
+            datamodule = build_described_datamodule(card.data, sources, stores_dir=stores_dir)
         except ValueError as error:
             raise ValueError(f"{checkpoint} {error}") from None
         datamodule.setup("test")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.intervals import Interval
-from milpath.metrics.weighted_metrics import METRICS
+from milpath.metrics.weighted_metrics import metric_function, own_metric_names
 
 Array = NDArray[np.float64]
 
@@ -44,6 +44,11 @@ class Target(ABC):
     def has_threshold(self) -> bool:
         """Whether a bag is called by a threshold on the probability of the positive class."""
         return self.positive_class is not None
+
+    @property
+    def reported_metrics(self) -> tuple[str, ...]:
+        """Names of all metrics that are reported: those of the target, then those of the user's own."""
+        return (*self.metric_names, *(name for name in own_metric_names() if name not in self.metric_names))
 
     @abstractmethod
     def num_outputs(self, num_classes: int) -> int:
@@ -105,8 +110,9 @@ class Target(ABC):
         """Return every metric of a set of bags; None where it is not defined on these labels, never NaN and never 0."""
         missing = np.flatnonzero(np.bincount(outcomes.labels, minlength=outcomes.num_classes) == 0).tolist()
         undefined = self.undefined_metrics(missing)
-        values = {name: float(METRICS[name](outcomes)) for name in self.metric_names if name not in undefined}
-        return {name: values[name] if np.isfinite(values.get(name, np.nan)) else None for name in self.metric_names}
+        names = self.reported_metrics
+        values = {name: float(metric_function(name)(outcomes)) for name in names if name not in undefined}
+        return {name: values[name] if np.isfinite(values.get(name, np.nan)) else None for name in names}
 
     def wrongness(self, outcomes: Outcomes) -> Array:
         """Return how far the probabilities are from the truth, `(bags,)`; 0 is right and certain."""

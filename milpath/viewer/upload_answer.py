@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from milpath.config.own_parts import OwnParts
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.bag_pictures import BagPictures, slide_paths
 from milpath.inference.predict_bags import predict_bags
@@ -63,6 +64,7 @@ class Analyst:
         checkpoint: `best.ckpt` of a run, or an exported network.
         limits: What is read at most.
         device: Where the network runs.
+        parts: Classes of the user's own that the checkpoint may name.
 
     Attributes:
         card: What the checkpoint says of its network.
@@ -74,13 +76,20 @@ class Analyst:
         ValueError: If it is no checkpoint, or its network does not take its tiles.
     """
 
-    def __init__(self, checkpoint: str | Path, limits: Limits, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        limits: Limits,
+        device: str | torch.device = "cpu",
+        parts: OwnParts | None = None,
+    ) -> None:
+        parts = parts or OwnParts()
         self.card = load_card(checkpoint)
         size = self.card.tiling.get("tile_size")
         if size is None:
             raise ValueError(f"{checkpoint} was not trained on tiles of images, and the app shows images alone")
         self.tile_size = int(size)
-        self.network = load_network(checkpoint)
+        self.network = load_network(checkpoint, parts.networks, parts.encoders)
         with torch.inference_mode():
             # A network that takes something else says so now and not to the first who asks.
             self.network(torch.zeros(1, 1, 3, self.tile_size, self.tile_size))
