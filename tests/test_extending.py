@@ -14,7 +14,6 @@ import yaml
 
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.metrics.weighted_metrics import use_own_metrics
-from milpath.models import load_network
 from milpath.models.checkpoint import load_card
 from milpath.targets import registry
 from tests.conftest import REPOSITORY
@@ -27,7 +26,7 @@ SMALL = {
     "evaluate": ["trainer.accelerator=cpu", "report=false"],
     "predict": ["device=cpu"],
 }  # fmt: skip
-SMALL["table"] = [*SMALL["train"][:-1], "data.val_fraction=0.3"]
+SMALL["table"] = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "logger=csv", "data.val_fraction=0.3"]
 SYNTHETIC = ["data.num_slides=12", "data.num_tiles=3", "data.tile_size=32"]
 slow = pytest.mark.slow
 
