@@ -4,6 +4,7 @@ Training computes the same metrics with torchmetrics; here they take weights, so
 is one call. Tests hold both against each other.
 """
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.ranking import auroc, average_precision
+from milpath.records.error_text import reason_of
+from milpath.records.plain_values import brief
+
+_log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 # Guo et al. 2017 use 15 equally wide bins; training does too.
@@ -193,25 +198,29 @@ def own_metric_names() -> tuple[str, ...]:
 def _own(name: str, function: Callable[[Outcomes], float], outcomes: Outcomes, weights: Array | None = None) -> Array:
     """Return a metric of the user's own for each row of weights, which count how often each bag was drawn."""
     if weights is None:
-        return np.asarray(_own_value(name, function, outcomes))
+        value, reason = _own_value(name, function, outcomes)
+        if reason:
+            _log.warning("metrics.%s is not defined on these %d bags: %s", name, outcomes.num_bags, reason)
+        return np.asarray(value)
     rows = np.reshape(weights, (-1, outcomes.num_bags)).astype(np.int64)
-    values = [_own_value(name, function, outcomes.part(np.repeat(np.arange(outcomes.num_bags), row))) for row in rows]
-    return np.reshape(np.asarray(values, dtype=np.float64), np.shape(weights)[:-1])
+    drawn = (outcomes.part(np.repeat(np.arange(outcomes.num_bags), row)) for row in rows)
+    values = np.array([_own_value(name, function, each)[0] for each in drawn], dtype=np.float64)
+    return np.reshape(values, np.shape(weights)[:-1])
 
 
-def _own_value(name: str, function: Callable[[Outcomes], float], outcomes: Outcomes) -> float:
-    """Return the number that a function of the user's own gives, NaN where it gives none."""
+def _own_value(name: str, function: Callable[[Outcomes], float], outcomes: Outcomes) -> tuple[float, str]:
+    """Return the number that a function of the user's own gives; NaN and the reason where it gives none."""
     if not outcomes.num_bags:
-        return np.nan
+        return np.nan, "there is none"
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a resample without a class, a thousand times
             value = function(outcomes)
-    except (ValueError, ArithmeticError):
-        return np.nan
+    except (ValueError, ArithmeticError) as error:
+        return np.nan, reason_of(error)
     if np.ndim(value) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"metrics.{name} returned {value!r:.80}; a metric returns one number")
-    return float(value)
+        raise ValueError(f"metrics.{name} returned {brief(value)}; a metric returns one number")
+    return float(value), "" if np.isfinite(value) else f"it is {float(value)}"
 
 
 def metric_function(name: str) -> Callable[..., Array]:
