@@ -49,13 +49,17 @@ class DenseMapper:
         device: Where the network runs.
 
     Raises:
-        ValueError: If the overlap is none.
+        ValueError: If the overlap is out of range, or the network has not the two halves of a `MILNetwork`.
     """
 
     def __init__(
         self, network: Module, options: TileOptions, overlap: float, device: str | torch.device = "cpu"
     ) -> None:
-        assert isinstance(network, MILNetwork), type(network)
+        if not isinstance(network, MILNetwork):
+            raise ValueError(
+                f"dense={overlap} needs a network that encodes tiles and then aggregates the bag; {type(network).__name__} "
+                "is not a milpath.models.network.MILNetwork; set dense=null"
+            )
         if not 0 <= overlap < 1:
             raise ValueError(
                 f"dense={overlap} must be at least 0 and below 1: the part of a tile that its neighbour shares"

@@ -3,17 +3,17 @@
 import math
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from milpath.models.finite import require_finite_weights
 from milpath.models.network import MILNetwork
-from milpath.models.network_description import build_described, describe_network
+from milpath.models.network_description import build_described, describe_network, require_fit
 from milpath.models.weights_digest import require_sealed, require_whole_archive, sealed
 from milpath.records.atomic_files import atomic_path
 from milpath.records.plain_values import brief, require_plain
@@ -28,6 +28,7 @@ __all__ = [
     "describe_network",
     "load_card",
     "load_network",
+    "load_weights",
     "read_archive",
     "read_checkpoint",
     "save_network",
@@ -44,14 +45,14 @@ class Card:
     """The description of a network in its checkpoint; plain values only.
 
     Attributes:
-        network: `{"name": class in milpath.models, "arguments": {...}}`.
-        class_names: Names of the classes in the order of their indices.
-        task: "binary", "nominal" or "ordinal".
-        threshold: Operating point of a binary task, chosen on the validation split.
-        temperature: Divides the logits of predictions; fitted on the validation split.
-        defer_below: A bag is deferred to a person if its largest class probability is below this; 0 defers none.
-        tiling: How slides are cut into tiles: method, num_tiles, tile_size, level, microns_per_pixel.
-        data: The data configuration of the run; `_target_` is its only key that starts with an underscore.
+        network: `{"name": class in milpath.models or of the user's own, "arguments": {...}}`.
+        class_names: Names of the classes in the order of their numbers.
+        task: Name of the target: "binary", "nominal", "ordinal" or one of the user's own.
+        threshold: Operating point of a binary task, chosen on validation.
+        temperature: Divides the logits of predictions, fitted on validation.
+        defer_below: A bag is referred to a person when its largest class probability lies below; 0 refers none.
+        tiling: How slides become tiles: method, num_tiles, tile_size, level, microns_per_pixel.
+        data: The configuration of the data of the run; of its keys, `_target_` alone begins with an underscore.
     """
 
     network: Mapping[str, Any]
@@ -105,7 +106,10 @@ def _require_sound(card: Card) -> None:
             raise ValueError(f"{name} of the card must be a mapping, not {brief(getattr(card, name))}")
         _plain_field(name, dict(getattr(card, name)))
     if card.task not in target_names():
-        raise ValueError(f"task {brief(card.task)} of the card is not one of {', '.join(target_names())}")
+        raise ValueError(
+            f"task {brief(card.task)} of the card is not one of {', '.join(target_names())}; register a target of your own "
+            "first: register_target(MyTarget()) in Python, parts=[my_parts.MyTarget] in a command"
+        )
     for name, lowest, highest in (("threshold", 0, 1), ("temperature", 0, math.inf), ("defer_below", 0, 1)):
         value = getattr(card, name)
         if (
@@ -154,8 +158,7 @@ def save_network(network: nn.Module, path: str | Path, card: Card | None = None,
 def update_card(path: str | Path, **changes: Any) -> Card:
     """Set fields of the card in a checkpoint; everything else stays unchanged."""
     content = read_checkpoint(path)
-    card = replace(_card_of(content, path), **changes)
-    _require_sound(card)
+    _require_sound(card := replace(_card_of(content, path), **changes))
     write_checkpoint(content | {"milpath": card_to_dict(card)}, Path(path))
     return card
 
@@ -170,32 +173,63 @@ def load_card(path: str | Path) -> Card:
     return _card_of(read_checkpoint(path), path)
 
 
-def load_network(path: str | Path) -> MILNetwork:
+@overload
+def load_network(path: str | Path, *, encoders: Iterable[type[nn.Module]] = ()) -> MILNetwork: ...
+
+
+@overload
+def load_network(
+    path: str | Path, networks: Iterable[type[nn.Module]], encoders: Iterable[type[nn.Module]] = ()
+) -> nn.Module: ...
+
+
+def load_network(
+    path: str | Path, networks: Iterable[type[nn.Module]] = (), encoders: Iterable[type[nn.Module]] = ()
+) -> nn.Module:
     """Return the network of a checkpoint in evaluation mode, on the CPU.
 
-    Nothing in the file is executed and nothing is downloaded: tensors and plain values are read, and the class is looked up
-    by its name among the networks of this library.
+    Nothing in the file is executed, imported or downloaded: tensors and plain values are read, and the class is looked up by
+    its name among the networks of this library and the classes that the caller gives.
 
     Args:
         path: `best.ckpt` or `last.ckpt` of a run, or a file written by `save_network`.
+        networks: Network classes of your own: `load_network(path, networks=[MyNetwork])`.
+        encoders: Encoder classes of your own.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a milpath checkpoint, names an unknown network, or its weights or classes do not fit
-            that network or are not finite.
+        ValueError: If it is not a checkpoint of milpath, names a class that is neither known nor given, or its weights or
+            classes do not fit it or are not finite; or if a given class has the name of one of this library.
     """
     content = read_checkpoint(path)
     card = _card_of(content, path)
-    weights = {
-        name.removeprefix(_PREFIX): value for name, value in content["state_dict"].items() if name.startswith(_PREFIX)
-    }
     try:
-        require_finite_weights(weights)
-        network = build_described(card.network, weights)
-        _require_outputs(card, network.num_outputs)
+        weights = _network_weights(content)
+        network = build_described(card.network, weights, networks, encoders)
+        _require_outputs(card, getattr(network, "num_outputs", None))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return network.eval()
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """Give the weights of a checkpoint to a network alike the one it was written of, or refuse those that do not fit."""
+    content = read_checkpoint(path)
+    try:
+        weights = _network_weights(content)
+        require_fit(network.state_dict(), weights)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    network.load_state_dict(weights)
+
+
+def _network_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights of the network in a checkpoint, refused where one is not finite."""
+    weights = {
+        name.removeprefix(_PREFIX): value for name, value in content["state_dict"].items() if name.startswith(_PREFIX)
+    }
+    require_finite_weights(weights)
+    return weights
 
 
 def _card_of(content: Mapping[str, Any], path: str | Path) -> Card:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from milpath.config.own_parts import OwnParts
 from milpath.data.store.bag_store import BagStore
 from milpath.drawing.montage import TileRow, draw_extremes
 from milpath.drawing.picture_frame import attention_limits
@@ -64,8 +65,9 @@ class Analyst:
 
     Args:
         checkpoint: `best.ckpt` of a run, or an exported network.
-        limits: Limits of an upload.
-        device: Device of the network.
+        limits: What is read at most.
+        device: Where the network runs.
+        parts: Classes of the user's own that the checkpoint may name.
 
     Attributes:
         card: Card of the checkpoint.
@@ -77,13 +79,20 @@ class Analyst:
         ValueError: If it is not a checkpoint, or its network does not accept tiles of its size.
     """
 
-    def __init__(self, checkpoint: str | Path, limits: Limits, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        limits: Limits,
+        device: str | torch.device = "cpu",
+        parts: OwnParts | None = None,
+    ) -> None:
+        parts = parts or OwnParts()
         self.card = load_card(checkpoint)
         size = self.card.tiling.get("tile_size")
         if size is None:
             raise ValueError(f"{checkpoint} was not trained on image tiles, and the app only supports images")
         self.tile_size = int(size)
-        self.network = load_network(checkpoint)
+        self.network = load_network(checkpoint, parts.networks, parts.encoders)
         with torch.inference_mode():
             # Fail at start-up, not on the first request, if the network does not accept such tiles.
             self.network(torch.zeros(1, 1, 3, self.tile_size, self.tile_size))

@@ -1,6 +1,7 @@
 """Tiles behind a frozen encoder: run once, kept as a bag store of features, found again by what they were made from."""
 
 import hashlib
+import inspect
 import json
 import logging
 import time
@@ -16,7 +17,7 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.models.devices import choose_device
 from milpath.models.encoders import TileEncoder
 from milpath.models.network_input import to_network_input
-from milpath.records.digests import sha256_of_text
+from milpath.records.digests import sha256_of_file, sha256_of_text
 
 _log = logging.getLogger(__name__)
 # Tiles that are on the device at a time.
@@ -26,8 +27,8 @@ _TILES_AT_A_TIME = 256
 def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path, *, verify: bool = True) -> BagStore:
     """Return the features of every tile of a store, computed the first time and read from disk from then on.
 
-    The folder is named by a hash of the tiles, the name of the encoder and every one of its weights, so that other tiles,
-    another encoder or other weights give other features.
+    The folder is named by a hash of the tiles, the name of the encoder and every one of its weights (and the file of an
+    encoder of the user's own), so that other tiles, another encoder or other weights give other features.
 
     Args:
         store: A store of image tiles.
@@ -46,6 +47,8 @@ def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path
         "encoder": encoder.name,
         "weights_sha256": hash_of_weights(encoder),
     }
+    if (code := _own_code(type(encoder.network))) is not None:
+        description["code_sha256"] = code
     key = sha256_of_text(json.dumps(description))[:16]
     path = Path(stores_dir) / f"features-{encoder.name.replace('/', '-')}-{key}"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +57,16 @@ def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path
             del description["bags"]
             _encode(store, encoder, path, description)
     return BagStore.open(path, verify=verify)
+
+
+def _own_code(kind: type) -> str | None:
+    """Return a digest of the file of an encoder class of the user's own, which may change; None for one of milpath."""
+    if kind.__module__.partition(".")[0] == "milpath":
+        return None
+    try:
+        return sha256_of_file(inspect.getfile(kind))
+    except (TypeError, OSError):
+        return f"{kind.__module__}.{kind.__qualname__}"  # typed into an interpreter: there is no file
 
 
 def hash_of_weights(encoder: torch.nn.Module) -> str:

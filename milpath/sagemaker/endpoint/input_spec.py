@@ -47,9 +47,10 @@ class InputSpec:
         encoder: Any = network.tile_encoder
         if encoder.takes == "features":
             return cls(0, None, int(encoder.network.num_features))
-        first = next(module for module in encoder.network.modules() if isinstance(module, nn.Conv2d))
+        first = next((module for module in encoder.network.modules() if isinstance(module, nn.Conv2d)), None)
+        channels = getattr(encoder.network, "channels", None) or (3 if first is None else first.in_channels)
         tile_size = getattr(encoder.network, "tile_size", None) or card.tiling.get("tile_size")
-        return cls(first.in_channels, 28 if first.in_channels == 1 else tile_size, None)
+        return cls(channels, 28 if channels == 1 else tile_size, None)
 
     def __str__(self) -> str:
         if self.num_features is not None:
