@@ -1,6 +1,6 @@
 """Attention-based multiple-instance learning on histopathology.
 
-The names below are the public API; each is loaded when it is first used, so that `import milpath` takes no time.
+The names below are the public API. Each is loaded on first use, so `import milpath` is instant.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The command `milpath`: finds the command that was asked for and runs it as `python -m milpath.NAME` does."""
+"""The entry point `milpath`: dispatches to a command and runs it as `python -m milpath.NAME` does."""
 
 import difflib
 import os
@@ -6,26 +6,26 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-# One line each, so that help and version need no import of the command itself, which may load torch.
+# The help lines are kept here because importing a command may load torch.
 COMMANDS = {
     "tile": "cut whole slides into tiles",
     "train": "train and test a network, and write its report",
-    "evaluate": "test a checkpoint, also on other data",
+    "evaluate": "test a checkpoint, on its own or on other data",
     "predict": "predict slides: tables, overlays and outlines for QuPath",
-    "app": "answer uploaded slides in a browser",
+    "app": "predict uploaded slides in a browser",
     "table": "cross-validate methods and compare them",
     "sagemaker.launch": "train on Amazon SageMaker",
     "sagemaker.tune": "search hyperparameters on SageMaker",
-    "sagemaker.package": "pack a checkpoint for an endpoint",
-    "sagemaker.deploy": "make an endpoint",
+    "sagemaker.package": "package a checkpoint for an endpoint",
+    "sagemaker.deploy": "create an endpoint",
     "sagemaker.score": "test an endpoint",
-    "sagemaker.delete": "delete an endpoint and what belongs to it",
+    "sagemaker.delete": "delete an endpoint and its resources",
 }
 _COMPLETION = ("-sc", "--shell-completion")
 
 
 def main() -> None:
-    """Run the command that the command line names; an unknown one is an error with the nearest name."""
+    """Run the command named on the command line; for an unknown one, suggest the closest name."""
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help", "help"):
         sys.stdout.write(help_text())
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def help_text() -> str:
-    """Return how the command is called, with one line for each command."""
+    """Return the usage text, with one line per command."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name.replace('.', ' '):<{width}}  {line}" for name, line in COMMANDS.items()]
     return "\n".join(
@@ -58,9 +58,9 @@ def help_text() -> str:
             "commands:",
             *lines,
             "",
-            "milpath COMMAND --help     the options of a command",
-            "milpath --version          the version",
-            'eval "$(milpath -sc install=bash)"    completion of commands, options and values in this shell',
+            "milpath COMMAND --help     show the options of a command",
+            "milpath --version          show the version",
+            'eval "$(milpath -sc install=bash)"    complete commands, options and values in this shell',
             "",
         ]
     )
@@ -70,7 +70,7 @@ def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
     """Split a command line into the name of the command and its overrides.
 
     Args:
-        words: The command line without the program; `sagemaker launch` and `sagemaker.launch` are the same command.
+        words: The command-line arguments; `sagemaker launch` and `sagemaker.launch` are the same command.
 
     Example:
         >>> split_command(["sagemaker", "launch", "seed=1"])
@@ -81,27 +81,27 @@ def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _unknown(name: str) -> str:
-    """Return the line that a mistyped command gets."""
+    """Return the error message for an unknown command."""
     if name == "sagemaker":
         subcommands = ", ".join(command.partition(".")[2] for command in COMMANDS if "." in command)
-        return f"milpath: sagemaker needs a second word: one of {subcommands}\n"
+        return f"milpath: sagemaker needs a subcommand, one of {subcommands}\n"
     shown = name.replace(".", " ") if name.startswith("sagemaker.") else name
     nearest = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
     meant = f"did you mean {nearest[0].replace('.', ' ')!r}? " if nearest else ""
-    return f"milpath: there is no command {shown!r}; {meant}milpath --help lists the commands\n"
+    return f"milpath: unknown command {shown!r}; {meant}milpath --help lists the commands\n"
 
 
 def _run(name: str, words: Sequence[str]) -> None:
-    """Run a command; `sys.argv[0]` stays, so that the record of a run says what was typed."""
+    """Run a command; `sys.argv[0]` is kept, so that the provenance of a run records what was typed."""
     module = import_module(f"milpath.{name}")
     sys.argv[1:] = words
-    # Whoever starts this process again (Lightning for each further device) asks the main module what it is.
+    # Lightning relaunches this process for each additional device by the spec of the main module.
     sys.modules["__main__"].__spec__ = module.__spec__
     module.main()
 
 
 def _complete(words: Sequence[str]) -> None:
-    """Answer the shell: with names of commands here, with overrides from Hydra, which knows each command's options."""
+    """Complete the names of commands; overrides are completed by Hydra, which knows each command's options."""
     if not any(word.startswith("query=") for word in words):
         _run("train", words)  # the shell function that Hydra prints is the same for every command
         return

@@ -1,4 +1,4 @@
-"""Answer slides in a browser: `python -m milpath.app checkpoint=PATH`."""
+"""Predict uploaded slides in a browser: `python -m milpath.app checkpoint=PATH`."""
 
 from omegaconf import DictConfig
 
@@ -8,11 +8,11 @@ from milpath.serving.process_end import end_process
 from milpath.tiling.worker_pool import kill_workers
 from milpath.viewer.server import serve
 from milpath.viewer.upload_answer import Analyst
-from milpath.viewer.upload_limits import Limits
+from milpath.viewer.upload_check import Limits
 
 
 def run(config: DictConfig) -> None:
-    """Serve the page until it is ended.
+    """Serve the app until the process is stopped.
 
     Args:
         config: The composed root of the `app` command.
@@ -32,7 +32,7 @@ def run(config: DictConfig) -> None:
 def main(config: DictConfig) -> None:
     """Run the command."""
     run(config)
-    # A slide that is still cut would keep the process for minutes.
+    # A worker that is still cutting a slide would keep the process alive for minutes.
     kill_workers()
     end_process()
 

@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 
 
 def run(config: DictConfig, typed: Collection[str] = ()) -> "Metrics":
-    """Predict the splits of a data set with a checkpoint and write a run folder as training does.
+    """Predict the splits of a data set with a checkpoint and write a run folder, as training does.
 
-    Without `data` the data and the split are those of the run that wrote the checkpoint; if its labels or files have changed
-    so that the split is another one, this is an error. Other data (`data=NAME`) are tested as a whole, whatever number of
-    folds they have for training, unless they bring a split of their own or one is typed (`data.num_folds`, `data.fold`,
-    `data.splits`, ...). If the data that are given hold the very tiles the network was trained on, the split of its run is
-    kept: a figure over its training bags would not be a test. Whenever a bag is not tested, the summary and
-    `provenance.json` say how many are and why.
+    Without `data`, the data and the split are those of the run that wrote the checkpoint; it is an error if its labels or
+    files have changed so that the split differs. Other data (`data=NAME`) are tested as a whole, regardless of their number
+    of folds, unless they come with a split or one is given on the command line (`data.num_folds`, `data.fold`,
+    `data.splits`, ...). If the given data contain the same tiles the network was trained on, the split of its run is used:
+    metrics on training bags would not be a test. If some bags are not tested, the summary and `provenance.json` say how
+    many are tested and why.
 
     Args:
         config: The composed root of the `evaluate` command.
-        typed: Keys of the command line; a split that is typed is the one that is tested.
+        typed: Keys given on the command line; a split given there is the one that is tested.
 
     Returns:
         Split to metric to value, as in `metrics.json`.
 
     Raises:
-        FileExistsError: If the run folder holds a training, or results and `overwrite` is false.
-        ValueError: If the checkpoint tells other classes apart than the data have, the data have none of the splits, or the
-            split of the run cannot be made again.
+        FileExistsError: If the run folder holds a training run, or holds results and `overwrite` is false.
+        ValueError: If the classes of the checkpoint are not those of the data, the data have none of the splits, or the
+            split of the run cannot be reproduced.
     """
-    # Not before: who asks for help or mistypes a word waits for Hydra alone.
+    # Imported here so that --help and mistyped overrides need only Hydra, not torch.
     from milpath.records.folder_lock import FolderLock
     from milpath.runs.build import build_trainer
 
@@ -51,7 +51,7 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> "Metrics":
 
 
 def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Collection[str]) -> "Metrics":
-    """Evaluate into a folder that no other process works on."""
+    """Evaluate into a run folder that this process has locked."""
     from lightning.pytorch import seed_everything
 
     from milpath.models import load_network
@@ -65,10 +65,10 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
 
     if (run_dir / IDENTITY_FILE).exists() or (run_dir / "checkpoints").exists():
         raise FileExistsError(
-            f"{run_dir} holds a training, which an evaluation never overwrites; give another run_name"
+            f"{run_dir} holds a training run, which an evaluation never overwrites; give another run_name"
         )
     if (run_dir / "metrics.json").exists() and not config.overwrite:
-        raise FileExistsError(f"{run_dir} holds results already; give another run_name, or overwrite=true")
+        raise FileExistsError(f"{run_dir} already holds results; give another run_name, or overwrite=true")
     seed_everything(config.seed, workers=True, verbose=False)
     card = load_card(config.checkpoint)
     datamodule, note = evaluated_data(
@@ -78,7 +78,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     splits = [split for split in config.splits if split in datamodule.splits]
     if not splits:
         raise ValueError(
-            f"the data have the splits {', '.join(datamodule.splits)}; splits={list(config.splits)} has none"
+            f"splits={list(config.splits)} has none of the splits of the data: {', '.join(datamodule.splits)}"
         )
 
     classifier = MILClassifier(
@@ -95,7 +95,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
 
 
 def _require_same_task(card: "Card", datamodule: "BagDataModule", checkpoint: str) -> None:
-    """Refuse to compare a network with labels it was not trained for."""
+    """Refuse to evaluate a network on labels it was not trained for."""
     found = (datamodule.task, tuple(datamodule.class_names))
     if found != (card.task, tuple(card.class_names)):
         raise ValueError(

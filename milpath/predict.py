@@ -27,16 +27,16 @@ from milpath.tiling.slide_output import write_failures
 
 
 def run(config: DictConfig) -> int:
-    """Predict every slide and write tables, outlines and pictures.
+    """Predict every slide and write tables, annotations and pictures.
 
     Args:
         config: The composed root of the `predict` command.
 
     Returns:
-        Number of slides that could not be read or have no finite answer; they are named in `failures.csv`.
+        Number of slides that could not be read or have no finite prediction; `failures.csv` lists them.
 
     Raises:
-        ValueError: If that is true of all slides.
+        ValueError: If no slide could be predicted.
     """
     output = Path(config.output)
     network, card = load_network(config.checkpoint), load_card(config.checkpoint)
@@ -78,7 +78,7 @@ def run(config: DictConfig) -> int:
             write_failures(failures, output / "failures.csv")
         if len(not_finite) == len(store):
             raise ValueError(
-                f"none of the {len(store):,} bags has a finite answer; first: {next(iter(not_finite.values()))}"
+                f"none of the {len(store):,} bags has a finite prediction; first: {next(iter(not_finite.values()))}"
             )
     if config.pictures:
         pictures.draw_extremes(card.class_names[0])
@@ -90,7 +90,7 @@ def run(config: DictConfig) -> int:
 
 
 def _require_same_tiles(store: BagStore, card: Card, slides: str) -> None:
-    """Refuse tiles of another size than the network was trained on."""
+    """Refuse tiles of a size other than the network was trained on."""
     wanted = card.tiling.get("tile_size")
     found = store.tile_shape[0]
     if wanted is not None and len(store.tile_shape) == 3 and found != wanted:
@@ -100,7 +100,7 @@ def _require_same_tiles(store: BagStore, card: Card, slides: str) -> None:
         )
 
 
-@command("predict", after_stop="finished slides are kept, the same command goes on from here")
+@command("predict", after_stop="finished slides are kept; run the same command to continue")
 def main(config: DictConfig) -> None:
     """Run the command."""
     if run(config) and config.on_error == "fail":

@@ -25,14 +25,14 @@ from milpath.search.nested_search import choose, write_choices
 
 
 def run(config: DictConfig, words: list[str]) -> MethodTable:
-    """Train every fold of every method that is not done yet, and write the table.
+    """Train every fold of every method that is not finished yet, and write the table.
 
     Args:
         config: The composed root of the `table` command.
-        words: The words of the command line that every training gets.
+        words: The command-line overrides that every training gets.
 
     Returns:
-        The table, which `table.md`, `table.csv`, `table.json` and `table.tex` in the output folder show.
+        The table, also written to `table.md`, `table.csv`, `table.json` and `table.tex` in the output folder.
     """
     _require_known(config)
     output = Path(config.output).absolute()
@@ -47,7 +47,7 @@ def run(config: DictConfig, words: list[str]) -> MethodTable:
     )
     first = compose_training(trainings[0].overrides)
     datamodule = build_datamodule(first.data)
-    datamodule.setup()  # bad data stop the table here, before the first of many trainings, and the store is built once
+    datamodule.setup()  # fails on bad data before the first of many trainings, and builds the store once
     if config.search:
         require_validation(first.monitor, datamodule)
     save_plan(trainings, output)
@@ -56,7 +56,7 @@ def run(config: DictConfig, words: list[str]) -> MethodTable:
     monitored = first.monitor.removeprefix("val/")
     chosen = choose(trainings, first.monitor, first.monitor_mode)
     if config.search and (num_failed := write_choices(trainings, chosen, first.monitor, output / "choices.csv")):
-        Console().print(f"{num_failed} of {len(trainings)} candidates failed: {output / 'choices.csv'} names them")
+        Console().print(f"{num_failed} of {len(trainings)} candidates failed, see {output / 'choices.csv'}")
     groups = datamodule.groups
     folds = [
         read_fold(training.run_dir, training.method, training.repeat, training.fold, datamodule.task, groups=groups)
@@ -76,22 +76,22 @@ def run(config: DictConfig, words: list[str]) -> MethodTable:
 
 
 def _require_known(config: DictConfig) -> None:
-    """Refuse names that would be noticed after the last training only."""
+    """Refuse unknown names before the first training rather than after the last."""
     if config.metric is not None:
         metric_function(config.metric)
     methods = [str(method) for method in config.methods]
     if unknown := [name for name in config.published or {} if name not in methods]:
-        raise ValueError(f"published has {', '.join(unknown)}, which methods=[{','.join(methods)}] has not")
+        raise ValueError(f"published has {', '.join(unknown)}, which is not in methods=[{','.join(methods)}]")
 
 
 def _plain(config: Any) -> Any:
-    """Return plain values; None stays."""
+    """Return plain values, or None."""
     return None if config is None else OmegaConf.to_container(config, resolve=True)
 
 
-@command("table", after_stop="finished trainings are kept, the same command goes on from here")
+@command("table", after_stop="finished trainings are kept; run the same command to continue")
 def main(config: DictConfig) -> None:
-    """Run the command; a table with a hole in it is written, and is an error all the same."""
+    """Run the command; a table with failed trainings is written, but the exit status is 1."""
     own = {field.name for field in fields(TableConfig)} - {field.name for field in fields(TrainConfig)} | {"seed"}
     words = [word for word in HydraConfig.get().overrides.task if word.split("=")[0] not in own]
     table = run(config, words)

@@ -14,7 +14,7 @@ PATHS = ("slides", "output", "labels", "masks")
 
 
 def run(config: DictConfig) -> TilingSummary:
-    """Cut every slide that is not cut yet; write the store when all are.
+    """Cut every slide that has not been cut yet, and write the store once all have been.
 
     Args:
         config: The composed root of the `tile` command.
@@ -25,20 +25,20 @@ def run(config: DictConfig) -> TilingSummary:
 
 
 def describe(summary: TilingSummary, output: str) -> str:
-    """Return what a person wants to know of a run, in a few lines."""
+    """Return a summary of a run in a few lines."""
     lines = list(summary.notes)
     if summary.num_before:
-        lines.append(f"{summary.num_before:,} of {summary.num_slides:,} slides were finished before")
+        lines.append(f"{summary.num_before:,} of {summary.num_slides:,} slides were already finished")
     if summary.num_cut:
-        memory = f"{summary.peak_memory / 1e6:,.0f} MB peak memory of a worker"
+        memory = f"{summary.peak_memory / 1e6:,.0f} MB peak memory per worker"
         lines.append(f"{summary.num_cut:,} slides cut, {summary.rate:.1f} slides/s, {memory}")
     if summary.has_store:
         if summary.failures:
             lines.append(f"left out: {describe_failures(summary, output)}")
-        lines.append(f"the bag store is whole: {output}; look at {output}/overview")
+        lines.append(f"the bag store is complete: {output}; check the tiles in {output}/overview")
     elif summary.num_unfinished:
         left = f"{summary.num_unfinished:,} slides are left for other shards"
-        lines.append(f"{left}; the last one puts the store together")
+        lines.append(f"{left}; the last shard to finish writes the store")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -48,29 +48,31 @@ def describe_failures(summary: TilingSummary, output: str) -> str:
     return f"{len(summary.failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
 
 
-@command("tile", after_stop="finished slides are kept, the same command goes on from here")
+@command("tile", after_stop="finished slides are kept; run the same command to continue")
 def tile(config: DictConfig) -> None:
     """Run the command."""
     summary = run(config)
     sys.stdout.write(describe(summary, config.output))
     if summary.failures and (config.on_error != "skip" or not (summary.has_store or summary.num_unfinished)):
-        # An error, not an exit: of a sweep over shards the other shards are done as well.
-        mend = (
-            "the store leaves them out: mend them, add overwrite=true" if summary.has_store else "no store: mend them"
+        # Raised rather than sys.exit: in a sweep over shards the remaining shards still run.
+        way_out = (
+            "the store leaves them out: fix them and add overwrite=true"
+            if summary.has_store
+            else "no store was written: fix them"
         )
         failures = describe_failures(summary, config.output)
-        raise ValueError(f"{failures}; {mend}, or add on_error=skip to leave them out")
+        raise ValueError(f"{failures}; {way_out}, or add on_error=skip to leave them out")
 
 
 def help_text() -> str:
-    """Return how the command is called and what each option means: the configuration with its comments."""
+    """Return the usage and the options of the command: its configuration with the comments."""
     usage, _, rest = (CONFIG_DIR / "tile.yaml").read_text(encoding="utf-8").partition("defaults:")
     options = rest[rest.index("slides:") : rest.index("hydra:\n")]
     return "\n".join([*(line.removeprefix("# ") for line in usage.splitlines()), "", options.strip(), ""])
 
 
 def main() -> None:
-    """Read the command line; paths in it are taken as they are."""
+    """Run the command; paths on the command line are taken literally."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         sys.stdout.write(help_text())
         return

@@ -11,14 +11,14 @@ __all__ = ["main", "run"]
 
 @command("train")
 def main(config: DictConfig) -> float | None:
-    """Run the command; a sweep reads the monitored metric from what it returns."""
-    # Processes that Lightning starts compose the configuration again; the folder is the one Hydra gave the first.
+    """Run the command; a sweep uses the returned value of the monitored metric."""
+    # Processes started by Lightning compose the configuration again; all share the folder Hydra gave the first one.
     config.paths.run_dir = HydraConfig.get().runtime.output_dir
     try:
         metrics = run(config)
     except (KeyboardInterrupt, SystemExit) as stop:
         if not is_sweep():
-            stop.add_note(f"go on with run_name={config.run_name} resume_from=auto")
+            stop.add_note(f"continue with run_name={config.run_name} resume_from=auto")
         raise
     split, name = config.monitor.split("/")
     return metrics.get(split, {}).get(name)

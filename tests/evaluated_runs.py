@@ -1,4 +1,4 @@
-"""Outcomes and runs that look like those of a network."""
+"""EvaluatedBags and runs that look like those of a network."""
 
 import json
 from collections.abc import Callable
@@ -11,14 +11,16 @@ import pytest
 
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.records.prediction_table import Predictions
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 HOSTILE = ('<script>alert("id")</script>', "../../etc/passwd", "slide & <b>bold</b>", "s/l:i?d#e%20'\"")
 
 
-def _draw_outcomes(num_bags: int, num_classes: int, task: str, seed: int = 0, groups: int | None = None) -> Outcomes:
+def _draw_outcomes(
+    num_bags: int, num_classes: int, task: str, seed: int = 0, groups: int | None = None
+) -> EvaluatedBags:
     """Labels, and probabilities that know something of them, some of them tied."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(num_classes, size=num_bags)
@@ -27,26 +29,26 @@ def _draw_outcomes(num_bags: int, num_classes: int, task: str, seed: int = 0, gr
     if num_classes == 2:
         positive = np.round(probabilities[:, 1], 2)
         probabilities = np.stack([1 - positive, positive], axis=1)
-    return make_outcomes(labels, probabilities, task, groups=None if groups is None else np.arange(num_bags) % groups)
+    return evaluate_bags(labels, probabilities, task, groups=None if groups is None else np.arange(num_bags) % groups)
 
 
 @pytest.fixture(scope="session")
-def draw_outcomes() -> Callable[..., Outcomes]:
+def draw_outcomes() -> Callable[..., EvaluatedBags]:
     return _draw_outcomes
 
 
 @pytest.fixture
-def binary() -> Outcomes:
+def binary() -> EvaluatedBags:
     return _draw_outcomes(300, 2, "binary")
 
 
 @pytest.fixture
-def nominal() -> Outcomes:
+def nominal() -> EvaluatedBags:
     return _draw_outcomes(400, 4, "nominal")
 
 
 @pytest.fixture
-def ordinal() -> Outcomes:
+def ordinal() -> EvaluatedBags:
     return _draw_outcomes(400, 6, "ordinal")
 
 

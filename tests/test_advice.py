@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from milpath.data.sources.classic_formats import read_instances
+from milpath.data.sources.classic_mil import read_instances
 from milpath.data.sources.feature_files import read_features
-from milpath.data.sources.mnist_digits import read_digits
+from milpath.data.sources.mnist_bags import read_digits
 from milpath.data.store.bag_store import BagStore
 from milpath.models import AttentionMIL, load_card, load_network
-from milpath.models.encoders.weights import read_weights
+from milpath.models.encoders.backbone import read_weights
 from milpath.runs.resume import require_trainer_state
 
 SWITCHES = ("weights_only", "allow_pickle", "safe_globals", "trust", "pickle", "http", "max_header_size", "load it")

@@ -137,7 +137,7 @@ def test_an_interpolation_in_a_card_is_text(text, checkpoint, tmp_path, monkeypa
     source = build_described_datamodule(load_card(checkpoint).data).source
     assert str(source.path) == f"/nowhere/{text}"
     with_card(checkpoint, data=DATA | {text: 1})
-    with pytest.raises(ValueError, match="SyntheticBags does not take") as caught:
+    with pytest.raises(ValueError, match="SyntheticBags does not accept") as caught:
         build_described_datamodule(load_card(checkpoint).data)
     assert "the-secret" not in str(caught.value)
 

@@ -85,9 +85,7 @@ def test_the_data_it_was_trained_on_keep_the_split_of_the_run(workplace):
 def test_who_asks_for_the_bags_it_was_trained_on_is_told(workplace):
     assert here(EVALUATE, *WORDS, *SAME, "data.num_folds=1", "run_name=all", cwd=workplace) == 0
     assert len(rows_of(workplace, "all")) == 24
-    assert note_of(workplace, "all").startswith(
-        "14 of the tested bags have the name of one it was trained on (first: S"
-    )
+    assert note_of(workplace, "all").startswith("14 of the tested bags have the name of a training bag (first: S")
 
 
 @pytest.mark.parametrize("words", [[], SAME], ids=["from the checkpoint", "given"])
@@ -97,7 +95,7 @@ def test_labels_that_changed_do_not_move_trained_bags_into_the_test_in_silence(w
     write_labels(tmp_path / "in/labels.csv", [1, 1, 0, 0] + [0, 1] * 10)
     status, error = run_here(EVALUATE, *WORDS, *words, "run_name=changed", cwd=tmp_path)
     assert status == 1
-    assert "now give another split than the one it was trained with" in error
+    assert "now give a split other than the one it was trained with" in error
     assert "data.splits=runs/a/splits.csv" in error
     typed = [*SAME, "data.splits=runs/a/splits.csv", "run_name=typed"]
     assert run_here(EVALUATE, *WORDS, *typed, cwd=tmp_path)[0] == 0

@@ -18,7 +18,7 @@ from milpath.models.output import MILOutput
 from milpath.sagemaker import inference
 from milpath.training.classifier import MILClassifier
 from milpath.viewer.upload_answer import Analyst
-from milpath.viewer.upload_limits import Limits
+from milpath.viewer.upload_check import Limits
 
 NUM_BAGS, NUM_TILES, WIDTH = 20, 4, 6
 BAD_BAG, BAD_TILE, BAD_FEATURE = 7, 2, 3
@@ -85,7 +85,7 @@ def test_predict_refuses_where_no_bag_has_a_finite_answer(tmp_path, run_here):
     words = [f"checkpoint={network}", f"slides={tmp_path / 'store'}", "output=out", "device=cpu", "on_error=skip"]
     status, message = run_here("milpath.predict", *words, cwd=tmp_path)
     assert status == 1
-    assert "none of the 1 bags has a finite answer; first: bag 'only' of" in message
+    assert "none of the 1 bags has a finite prediction; first: bag 'only' of" in message
     assert not (tmp_path / "out/predictions.csv").exists()
 
 

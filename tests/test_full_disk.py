@@ -26,7 +26,7 @@ def test_a_checkpoint_that_finds_no_room_is_one_line_that_names_it(tmp_path, run
     assert status == 1
     (line,) = said.splitlines()
     assert line.startswith("OSError: cannot write to ")
-    assert line.endswith("best.ckpt (File too large); make room, and run the same command again")
+    assert line.endswith("best.ckpt (File too large); free some disk space and run the same command again")
     assert not [path for path in (tmp_path / "runs").rglob("*") if path.suffix in (".ckpt", ".partial")]
 
 

@@ -77,10 +77,10 @@ def test_the_version_is_that_of_the_package(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["trian", "seed=1"], "there is no command 'trian'; did you mean 'train'? milpath --help lists the commands"),
-        (["sagemaker", "lunch"], "there is no command 'sagemaker lunch'; did you mean 'sagemaker launch'? "),
-        (["sagemaker"], "sagemaker needs a second word: one of launch, tune, package, deploy, score, delete"),
-        (["xyzzy"], "there is no command 'xyzzy'; milpath --help lists the commands"),
+        (["trian", "seed=1"], "unknown command 'trian'; did you mean 'train'? milpath --help lists the commands"),
+        (["sagemaker", "lunch"], "unknown command 'sagemaker lunch'; did you mean 'sagemaker launch'? "),
+        (["sagemaker"], "sagemaker needs a subcommand, one of launch, tune, package, deploy, score, delete"),
+        (["xyzzy"], "unknown command 'xyzzy'; milpath --help lists the commands"),
     ],
 )
 def test_an_unknown_command_is_one_line_with_the_nearest_name(monkeypatch, capsys, words, expected):

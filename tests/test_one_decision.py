@@ -16,13 +16,13 @@ from starlette.testclient import TestClient
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.models import AttentionMIL, load_network, save_network
 from milpath.sagemaker import inference
+from milpath.sagemaker.endpoint.input_spec import TileBag
 from milpath.sagemaker.endpoint.response import Answer, write_answers
-from milpath.sagemaker.endpoint.tile_bag import TileBag
 from milpath.sagemaker.jobs.model_archive import write_model_dir
 from milpath.sagemaker.serve import create_app
 from milpath.targets.decision import Decision, decide
 from milpath.viewer.upload_answer import Analyst
-from milpath.viewer.upload_limits import Limits
+from milpath.viewer.upload_check import Limits
 from tests.sagemaker.request_bodies import npy
 
 NUM_BAGS, NUM_TILES, TILE, WIDTH = 24, 3, 16, 5

@@ -60,8 +60,8 @@ def test_the_summary_says_what_was_done_and_where_to_look(workplace, monkeypatch
     door.main()
     said = capfd.readouterr().out
     assert "1 of 2 slides have no mask: '002a4db09dad406c85505a00fb6f6144'" in said
-    assert re.search(r"2 slides cut, [\d.]+ slides/s, \d+ MB peak memory of a worker", said)
-    assert f"the bag store is whole: {workplace}/said; look at {workplace}/said/overview" in said
+    assert re.search(r"2 slides cut, [\d.]+ slides/s, \d+ MB peak memory per worker", said)
+    assert f"the bag store is complete: {workplace}/said; check the tiles in {workplace}/said/overview" in said
 
 
 def test_help_explains_every_option(monkeypatch, capsys):
@@ -101,7 +101,7 @@ def test_an_interrupt_says_that_nothing_is_lost(tmp_path, run_here, monkeypatch)
 
     monkeypatch.setattr("milpath.tile.build_slide_store", interrupt)
     status, said = run_here("milpath.tile", "slides=in", "output=out", cwd=tmp_path)
-    assert (status, said) == (130, "stopped; finished slides are kept, the same command goes on from here\n")
+    assert (status, said) == (130, "stopped; finished slides are kept; run the same command to continue\n")
 
 
 @pytest.mark.parametrize(

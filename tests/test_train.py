@@ -140,13 +140,13 @@ BAD_WORDS = {
     "no bag to validate on": (["data.val_fraction=0.02"], "callbacks=no_validation"),
     "an undefined monitor": (
         ["data.val_fraction=0.15"],
-        "with 0, 1 bags a class to validate on, give monitor= one of val/a",
+        "with 0, 1 validation bags per class, give monitor= one of val/a",
     ),
-    "a monitor that is no metric": (["monitor=val/auc"], "callbacks.best_checkpoint watches val/auc; "),
-    "a key that the data have not": (["+data.foo=3"], "SyntheticBags does not take its arguments"),
+    "a monitor that is no metric": (["monitor=val/auc"], "callbacks.best_checkpoint monitors val/auc; "),
+    "a key that the data have not": (["+data.foo=3"], "SyntheticBags does not accept its arguments"),
     "a rate that is no number": (["optimizer.lr=abc"], "optimizer.lr=abc"),
     "a negative rate": (["optimizer.lr=-1"], "Invalid learning rate: -1): optimizer.lr=-1"),
-    "a sweep over processes": (["-m", "trainer.devices=2", "seed=0,1"], "each process would start the sweep anew"),
+    "a sweep over processes": (["-m", "trainer.devices=2", "seed=0,1"], "each process would relaunch the sweep"),
     "unknown class weights": (["class_weights=heavy"], "none, balanced"),
 }
 

@@ -1,1 +1,1 @@
-"""The configuration of every command: its root keys, its command line, errors in one line."""
+"""Configuration of the commands: root schemas, command-line parsing and one-line errors."""

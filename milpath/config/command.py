@@ -1,4 +1,4 @@
-"""How every command starts: Hydra composes its configuration, and a user's mistake is one line, not a stack trace."""
+"""The decorator of every command: Hydra composes the configuration, and user errors print one line, not a traceback."""
 
 import errno
 import logging
@@ -28,40 +28,39 @@ from milpath.config.roots import CONFIG_DIR
 from milpath.records.error_text import one_line_of
 from milpath.records.folder_lock import HOLDER_FILE, LOCK_FILE, FolderLock
 
-# What a person can mend: the message says how. Anything else is a fault of the library and shows where it happened.
+# Errors a user can fix; the message says how. Anything else is a bug in the library and keeps its traceback.
 USER_ERRORS = (
     ValueError,
-    OSError,  # a file that is missing or in the way, a full disk, a folder that cannot be written to
+    OSError,  # a missing file, a file in the way, a full disk, a read-only folder
     FloatingPointError,
     ImportError,
     OmegaConfBaseException,
-    HydraException,  # a command that composes another one: launch does the training
+    HydraException,  # raised by a command that composes another one: sagemaker.launch composes a training
 )
 
-_MAKE_ROOM = "make room, and run the same command again"
+_MAKE_ROOM = "free some disk space and run the same command again"
 _WAYS_OUT = {
     errno.ENOSPC: _MAKE_ROOM,
     errno.EDQUOT: _MAKE_ROOM,
     errno.EFBIG: _MAKE_ROOM,
-    errno.EROFS: "give a folder that you may write to",
+    errno.EROFS: "give a writable folder",
 }
 
 
 def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Return a decorator that makes a function of a configuration a command.
+    """Return a decorator that turns a function of a configuration into a command.
 
     Args:
         config_name: Root configuration in `CONFIG_DIR`, without `.yaml`.
-        after_stop: How the user goes on after Ctrl+C or SIGTERM.
+        after_stop: How to continue after Ctrl+C or SIGTERM.
 
     Returns:
-        A decorator; the decorated function takes no argument, reads the command line and exits with 1 after an error, 130
-        after SIGINT, 143 after SIGTERM.
-        `HYDRA_FULL_ERROR=1` shows the stack trace.
+        A decorator. The decorated function takes no arguments, reads the command line and exits with status 1 on an error,
+        130 on SIGINT and 143 on SIGTERM. `HYDRA_FULL_ERROR=1` shows the traceback.
     """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
-        failed: list[str] = []  # jobs of a plain sweep, which goes on with the others
+        failed: list[str] = []  # failed jobs of a plain sweep, which continues with the others
 
         @wraps(function)
         def run(config: DictConfig) -> Any:
@@ -98,7 +97,7 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
             with interruptible(after_stop):
                 composed()
             if failed:
-                sys.stderr.write(f"{len(failed)} of the runs of this sweep failed; the first: {failed[0]}\n")
+                sys.stderr.write(f"failed runs in this sweep: {len(failed)}; first: {failed[0]}\n")
                 sys.exit(1)
 
         return main
@@ -107,46 +106,46 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
 
 
 def _remove_empty_run(folder: Path) -> None:
-    """Delete the folder that Hydra made for a run that never began: nothing in it but the log, which was shown as well."""
+    """Delete the folder Hydra made for a run that never started, if it holds only the log, which was also printed."""
     if folder == Path.cwd() or not folder.is_dir() or not _holds_logs_alone(folder):
         return
-    with suppress(ValueError, OSError), FolderLock(folder):  # another process may have just begun there
+    with suppress(ValueError, OSError), FolderLock(folder):  # another process may have just started a run there
         if _holds_logs_alone(folder):
             shutil.rmtree(folder)
 
 
 def _holds_logs_alone(folder: Path) -> bool:
-    """Return whether a folder holds no file but logs and the lock."""
+    """Return whether a folder holds only logs and the lock."""
     files = list(folder.rglob("*"))
     return bool(files) and all(file.suffix == ".log" or file.name in (LOCK_FILE, HOLDER_FILE) for file in files)
 
 
 class RunFolder(hydra.experimental.callback.Callback):
-    """Make the folder of a run before Hydra does, which would answer a full or read-only disk with a stack trace."""
+    """Create the run folder before Hydra does, which would fail with a traceback on a full or read-only disk."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Make the folder of a run."""
+        """Create the folder of a run."""
         self._make(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Make the folder of a sweep."""
+        """Create the folder of a sweep."""
         self._make(Path(config.hydra.sweep.dir))
 
     def _make(self, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(prefix=".", dir=folder):  # a folder that exists may be read-only
+            with tempfile.NamedTemporaryFile(prefix=".", dir=folder):  # an existing folder may be read-only
                 pass
         except OSError as error:
-            error.filename = error.filename and str(folder)  # not a name that nobody gave
+            error.filename = error.filename and str(folder)  # instead of the name of the temporary file
             sys.stderr.write(one_line(error) + "\n")
             sys.exit(1)
 
 
 def one_line(error: Exception) -> str:
-    """Return what a person reads of an error: its name and message, without the tail that OmegaConf adds.
+    """Return the name and message of an error in one line, without the lines OmegaConf appends.
 
-    Names of slides and classes come from other people: control characters in them are shown as escapes.
+    Names of slides and classes are untrusted: control characters in them are escaped.
     """
     if isinstance(error, OSError) and error.errno in _WAYS_OUT:
         where = f" to {error.filename}" if error.filename else ""
@@ -155,14 +154,14 @@ def one_line(error: Exception) -> str:
 
 
 def quieten_frameworks() -> None:
-    """Drop what the framework says about itself; what concerns the user's data still comes."""
-    logging.raiseExceptions = False  # a log that cannot be written is no reason for a stack trace a line
+    """Silence messages of the frameworks about themselves; those about the user's data are kept."""
+    logging.raiseExceptions = False  # an unwritable log must not print one traceback per line
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # no validation split
-    # What this library logs is the value of all processes already: tests/test_ddp.py compares it with one process.
+    # The logged values are already reduced over all processes: tests/test_ddp.py compares them with a single process.
     warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\('(train|val)/")
-    # A run that goes on; anything else in the folder was refused before.
+    # Expected for a resumed run; anything else in the folder has been refused before.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
 
@@ -173,7 +172,7 @@ def is_sweep() -> bool:
 
 
 def _is_plain_sweep() -> bool:
-    """Return whether the sweep runs its jobs one after the other in this process and nothing else looks at their errors."""
+    """Return whether the sweep runs its jobs sequentially in this process and no callback handles their errors."""
     hydra_config = HydraConfig.get()
     return (
         hydra_config.launcher._target_.endswith(".BasicLauncher")
@@ -183,24 +182,24 @@ def _is_plain_sweep() -> bool:
 
 
 def refuse_distributed_sweep(config: DictConfig) -> None:
-    """Stop a sweep over several processes: each of them would start the whole sweep again.
+    """Refuse a sweep with distributed training: each process would relaunch the whole sweep.
 
     Args:
-        config: Of one training of the sweep.
+        config: The configuration of one training of the sweep.
 
     Raises:
-        ValueError: If it takes more than one process.
+        ValueError: If it uses more than one process.
     """
     devices = config.trainer.get("devices", 1)
     if devices not in (1, "1") or config.trainer.get("num_nodes", 1) != 1:
         raise ValueError(
-            f"a sweep (-m) cannot train with trainer.devices={devices}: each process would start the sweep anew; "
-            "sweep with trainer.devices=1, or start the runs one by one"
+            f"a sweep (-m) cannot train with trainer.devices={devices}: each process would relaunch the sweep; "
+            "use trainer.devices=1, or start the runs one by one"
         )
 
 
 def require_mandatory(config: DictConfig) -> None:
-    """Name every key that has to be given and was not."""
+    """Refuse a configuration with missing mandatory keys, and list them."""
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         words = " ".join(f"{key}=..." for key in missing)
@@ -208,7 +207,7 @@ def require_mandatory(config: DictConfig) -> None:
 
 
 def require_finite_numbers(config: DictConfig) -> None:
-    """Refuse NaN and infinity anywhere in a configuration: no option means either, and NaN passes most range checks.
+    """Refuse NaN and infinity anywhere in a configuration: no option accepts them, and NaN passes most range checks.
 
     Example:
         >>> require_finite_numbers(OmegaConf.create({"optimizer": {"lr": 1e-3, "betas": [0.9, float("nan")]}}))
@@ -220,7 +219,7 @@ def require_finite_numbers(config: DictConfig) -> None:
 
 
 def _first_non_finite(value: Any, key: str) -> str | None:
-    """Return `key=value` of the first number that is not finite; None where all are."""
+    """Return `key=value` of the first number that is not finite, or None if all are."""
     if isinstance(value, dict):
         found = (_first_non_finite(item, f"{key}.{name}" if key else str(name)) for name, item in value.items())
     elif isinstance(value, list):

@@ -1,4 +1,4 @@
-"""How a command ends when it is told to: SIGINT (Ctrl+C) and SIGTERM run every `finally` and are no success."""
+"""Handling of SIGINT (Ctrl+C) and SIGTERM: a stopped command runs every `finally` block and exits with 130 or 143."""
 
 import os
 import signal
@@ -8,23 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# What a shell, SLURM and SageMaker expect of a process that a signal ended.
+# The exit statuses that a shell, SLURM and SageMaker expect of a process ended by a signal.
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 @contextmanager
 def interruptible(hint: str = "") -> Iterator[None]:
-    """Let SIGINT and SIGTERM unwind a block, say in one line that it was stopped, and exit with 130 or 143.
+    """Let SIGINT and SIGTERM unwind a block, report the stop in one line, and exit with 130 or 143.
 
     Args:
-        hint: How the user goes on; empty where there is nothing to go on with. Notes of the exception come before it.
+        hint: How to continue; empty if there is nothing to continue. Notes of the exception are printed before it.
 
     Raises:
         SystemExit: With 130 after SIGINT, 143 after SIGTERM.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
-        # Lightning ignores SIGINT after the first one and leaves it so.
+        # Lightning ignores SIGINT after the first one and does not restore the handler.
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         signal.signal(signal.SIGTERM, _exit)
     try:
@@ -42,9 +42,9 @@ def interruptible(hint: str = "") -> Iterator[None]:
 
 
 def status_of(stop: BaseException) -> int | None:
-    """Return the exit status of a command that a signal stopped, None if something else ended it.
+    """Return the exit status of a command stopped by a signal, or None if something else ended it.
 
-    Lightning answers an interrupt with `sys.exit(1)`: what it was raised in says that there was one.
+    Lightning turns an interrupt into `sys.exit(1)`; the exception's context still holds the interrupt.
     """
     errors = _chain(stop)
     if any(isinstance(error, KeyboardInterrupt) for error in errors):
@@ -55,12 +55,12 @@ def status_of(stop: BaseException) -> int | None:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    """Unwind the stack as an interrupt does: workers are ended and temporary files deleted on the way."""
+    """Unwind the stack as an interrupt does, so that workers are stopped and temporary files deleted."""
     raise SystemExit(TERMINATED)
 
 
 def _line(stop: BaseException, status: int, hint: str) -> str:
-    """Return what a person reads, such as `stopped by SIGTERM after epoch 3; go on with resume_from=auto`."""
+    """Return the message, such as `stopped by SIGTERM after epoch 3; continue with resume_from=auto`."""
     notes = [note for error in _chain(stop) for note in getattr(error, "__notes__", [])]
     place = " ".join(note for note in notes if note.startswith("after "))
     ways = [*(note for note in notes if not note.startswith("after ")), *filter(None, [hint])]
@@ -69,7 +69,7 @@ def _line(stop: BaseException, status: int, hint: str) -> str:
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
-    """Return an exception and those during which it was raised."""
+    """Return an exception and its contexts, innermost last."""
     errors: list[BaseException] = []
     while error is not None and error not in errors:
         errors.append(error)
@@ -78,5 +78,5 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def _is_first_process() -> bool:
-    """Return whether this process speaks for the others of a distributed training."""
+    """Return whether this is the first process of a distributed training."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK"))

@@ -1,8 +1,8 @@
-"""Configurations that a search wrote, `best.yaml` and `trial.yaml`: read as results, which may be somebody else's.
+"""Checks of configurations written by a search (`best.yaml`, `trial.yaml`), which are treated as untrusted data.
 
-A search keeps groups of this library and plain values in them. What can name code or read variables of the machine (a
-`_target_`, a resolver such as `${oc.env:NAME}`, folders with configuration of the user's own) stands in the command beside
-the file, where a person sees it before it runs. A file of these names that says more is refused before Hydra composes it.
+A search writes only config groups of this library and plain values. Anything that names code or reads the environment (a
+`_target_`, a resolver such as `${oc.env:NAME}`, folders with the user's own configuration) has to be given on the command
+line, where it is visible before it runs. A file of these names that holds more is refused before Hydra composes it.
 """
 
 import re
@@ -22,16 +22,16 @@ from milpath.records.plain_values import brief, require_plain
 
 KEPT_NAMES = ("best", "trial")
 _LARGEST_FILE = 1 << 20
-# `${paths.data_dir}` is another value of the same configuration; with a colon, or nested, it calls a resolver.
+# `${paths.data_dir}` refers to another value of the same configuration; with a colon, or nested, it calls a resolver.
 _RESOLVER = re.compile(r"\$\{[^{}]*(:|\$\{)")
 _GROUP = re.compile(r"override /([a-z_]+(?:/[a-z_]+)*)")
 
 
 def check_command_line(words: Sequence[str] | None = None) -> None:
-    """Check the file of a search that a command line starts from, if it does.
+    """Check the `best.yaml` or `trial.yaml` that a command line composes from, if any.
 
     Args:
-        words: Behind the name of the program; None for those of this process.
+        words: Command-line arguments; None for those of this process.
 
     Raises:
         ValueError: If the file holds more than a search writes.
@@ -46,41 +46,41 @@ def check_command_line(words: Sequence[str] | None = None) -> None:
 
 
 def require_kept(path: Path, folder: Path) -> None:
-    """Refuse a file of a search that holds more than groups of this library and plain values.
+    """Refuse a file of a search that holds more than config groups of this library and plain values.
 
     Args:
         path: The file.
-        folder: Where Hydra looks for configuration beside that of this library.
+        folder: The folder Hydra searches for configuration in addition to that of this library.
 
     Raises:
-        ValueError: With the first thing that a search does not write.
+        ValueError: With the first entry that a search does not write.
     """
     content = _read(path)
-    # Hydra asks the folder before the schemas that are registered in Python.
+    # Hydra searches the folder before the schemas registered in Python.
     if shadows := [name for name in ConfigStore.instance().repo if (folder / name).exists()]:
-        raise ValueError(f"{folder / shadows[0]} would take the place of configuration of milpath; remove it")
+        raise ValueError(f"{folder / shadows[0]} would replace configuration of milpath; remove it")
     for entry in _entries(content, path):
         if not _is_of_library(entry):
             raise ValueError(
-                f"{path} asks for {brief(entry)}, which is not a group of milpath; add it to the command instead, with "
-                "hydra.searchpath=[file://FOLDER] for a folder of your own"
+                f"{path} uses {brief(entry)}, which is not a config group of milpath; give it on the command line instead, "
+                "with hydra.searchpath=[file://FOLDER] for a folder of your own"
             )
     if "hydra" in content:
         raise ValueError(
-            f"{path} changes how Hydra works; remove its key hydra, and add hydra.searchpath=[file://FOLDER] to the command "
-            "for a folder of your own"
+            f"{path} changes the configuration of Hydra; remove its key hydra, and add hydra.searchpath=[file://FOLDER] to "
+            "the command for a folder of your own"
         )
     require_plain(content, str(path))
     if (text := next(_resolvers(content), None)) is not None:
-        raise ValueError(f"{path} holds {brief(text)}, which would be resolved; give it on the command line instead")
+        raise ValueError(f"{path} holds {brief(text)}, which calls a resolver; give it on the command line instead")
 
 
 def is_kept(key: str, value: Any) -> bool:
-    """Return whether a value may stand in such a file; what may not stays in the command.
+    """Return whether a value may be written to such a file; any other has to stay on the command line.
 
     Args:
-        key: Dotted.
-        value: Plain values.
+        key: Dotted key.
+        value: Its value, possibly nested.
     """
     content: dict[str, Any] = {"value": value}
     for part in reversed(key.split(".")):
@@ -93,20 +93,20 @@ def is_kept(key: str, value: Any) -> bool:
 
 
 def is_group_of_library(group: str, option: Any) -> bool:
-    """Return whether an option of a group, or several, lies in the configuration of this library."""
+    """Return whether one or more options of a config group belong to this library."""
     options = option if isinstance(option, list) else [option]
     return all(name is None or _is_option(group, name) for name in options)
 
 
 def _is_option(group: str, name: Any) -> bool:
-    """Return whether a file of the library holds an option."""
+    """Return whether an option is a file of this library."""
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) or ".." in name:
         return False
     return (CONFIG_DIR / group / f"{name.removesuffix('.yaml')}.yaml").is_file()
 
 
 def _is_of_library(entry: Any) -> bool:
-    """Return whether an entry of the defaults names configuration of this library."""
+    """Return whether an entry of the defaults list names configuration of this library."""
     if isinstance(entry, str):
         return entry == "_self_" or _is_option(".", entry)
     if not isinstance(entry, dict) or len(entry) != 1:
@@ -117,7 +117,7 @@ def _is_of_library(entry: Any) -> bool:
 
 
 def _entries(content: dict[str, Any], path: Path) -> list[Any]:
-    """Return the defaults of a file."""
+    """Remove and return the defaults list of a file."""
     entries = content.pop("defaults", [])
     if not isinstance(entries, list):
         raise ValueError(f"defaults in {path} must be a list, not {brief(entries)}")
@@ -125,13 +125,13 @@ def _entries(content: dict[str, Any], path: Path) -> list[Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the content of a file, nothing in it resolved."""
+    """Return the content of a file without resolving anything in it."""
     if path.stat().st_size > _LARGEST_FILE:
-        raise ValueError(f"{path} has more than {_LARGEST_FILE:,} bytes; a search writes less")
+        raise ValueError(f"{path} has more than {_LARGEST_FILE:,} bytes, which no file of a search has")
     try:
         text = path.read_text(encoding="utf-8")
         if any(isinstance(token, yaml.AliasToken | yaml.TagToken) for token in yaml.scan(text)):
-            raise ValueError(f"{path} has aliases or tags of YAML, which a search does not write")
+            raise ValueError(f"{path} has YAML aliases or tags, which a search does not write")
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a configuration, or is damaged ({type(error).__name__})") from None
@@ -141,7 +141,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _resolvers(value: Any) -> Any:
-    """Yield the texts in plain values that call a resolver, keys among them."""
+    """Yield the strings in plain values, including keys, that call a resolver."""
     if isinstance(value, str) and _RESOLVER.search(value):
         yield value
     elif isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Where the configuration lives and which keys each command has at its root."""
+"""Folder of the configuration and the root schema of each command."""
 
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -9,13 +9,13 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 _PACKAGE_DIR = Path(__file__).resolve().parents[1]
-# A wheel carries the files inside the package; a checkout keeps them where a reader looks first, beside it.
+# A wheel has the files inside the package, a checkout has them beside it.
 CONFIG_DIR = next(path for path in (_PACKAGE_DIR / "configs", _PACKAGE_DIR.parent / "configs") if path.is_dir())
 
 
 @dataclass
 class Decision:
-    """How the operating point is chosen on the validation split; nothing here ever sees the test split."""
+    """How the operating point is chosen on the validation split; the test split is never used."""
 
     sensitivity: float | None = None
     calibrate: bool = False
@@ -24,7 +24,7 @@ class Decision:
 
 @dataclass
 class TrainConfig:
-    """Root keys of `python -m milpath.train`: a typo at the root is an error before any work is done."""
+    """Root keys of `python -m milpath.train`; a misspelled root key is an error before any work is done."""
 
     data: Any = MISSING
     model: Any = MISSING
@@ -127,7 +127,7 @@ class TileConfig:
 
 @dataclass
 class TableConfig(TrainConfig):
-    """Root keys of `python -m milpath.table`: those of training, and which trainings there are."""
+    """Root keys of `python -m milpath.table`: those of training, and which trainings to run."""
 
     output: str = MISSING
     methods: list[str] = field(default_factory=list)
@@ -148,6 +148,6 @@ _store.store(name="app_schema", node=AppConfig)
 _store.store(name="tile_schema", node=TileConfig)
 _store.store(name="table_schema", node=TableConfig)
 
-# Without the extra `sweep` there is no such option, and Hydra would not say what to install: the search does.
+# Without the extra `sweep` this option does not exist and Hydra would not say what to install; the search does.
 if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
     _store.store(group="hydra/sweeper", name="optuna", node={"_target_": "milpath[sweep]"})

@@ -10,10 +10,9 @@ from lightning.pytorch import LightningDataModule
 from milpath.data.loading.augmentation import TileAugmentation
 from milpath.data.loading.bag_split import BagSplit
 from milpath.data.loading.batch_plan import EvaluationPlan, TrainingPlan, require_at_least
-from milpath.data.loading.batch_preparation import Preparation
+from milpath.data.loading.batch_preparation import FeatureStatistics, Preparation, fit_statistics
 from milpath.data.loading.device_cache import DeviceCache
 from milpath.data.loading.loader import BagLoader
-from milpath.data.loading.standardization import FeatureStatistics, fit_statistics
 from milpath.data.sources.bag_source import BagSource
 from milpath.data.splits.assign_splits import SPLITS
 from milpath.data.splits.bag_lists import group_of_each_bag, listed
@@ -21,10 +20,10 @@ from milpath.data.splits.bag_table import (
     SplitOptions,
     hash_of_labels,
     label_and_split,
+    require_labels,
     require_two_classes,
     warn_of_one_class,
 )
-from milpath.data.splits.label_check import require_labels
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoded_store import open_or_encode
 from milpath.data.store.store_build import open_or_build

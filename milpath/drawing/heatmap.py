@@ -149,11 +149,12 @@ def draw_overlay(
         y: `(tiles,)` top edges.
         tile_size: Side of a tile in the same pixels.
         scale: Thumbnail pixels per such pixel.
-        title: Title above the picture. microns_per_pixel: Resolution of the thumbnail; `None` draws no scale bar.
+        title: Title above the picture.
+        microns_per_pixel: Resolution of the thumbnail; `None` draws no scale bar.
         alpha: Opacity of the colours at the high end, in [0, 1].
         colour_map: One of `picture_frame.COLOUR_MAPS`.
-        outlines: Whether to outline tiles. limits: Weights at the ends of the colour bar; `None` uses
-            `attention_limits`.
+        outlines: Whether to outline tiles.
+        limits: Weights at the ends of the colour bar; `None` uses `attention_limits`.
     """
     values = attention_map(weights, x, y, tile_size, scale, (thumbnail.shape[0], thumbnail.shape[1]))
     # Overlapping tiles are averaged, so the colour bar must end at the largest mean, not at the largest weight.
@@ -196,8 +197,8 @@ def draw_beside_truth(
         overlay: From `draw_overlay`.
         thumbnail: The thumbnail of that overlay.
         mask: int, the label of each pixel or, from `label_map`, of each tile.
-        values: Mask value to its name in the legend, the most important first. alpha: Opacity of the ground truth in
-            [0, 1].
+        values: Mask value to its name in the legend, the most important first.
+        alpha: Opacity of the ground truth in [0, 1].
     """
     legend = list(zip(category_colours(len(values)), values.values(), strict=True))
     truth = frame(blend_mask(thumbnail, mask, values, alpha), "truth", legend=legend)

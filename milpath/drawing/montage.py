@@ -63,12 +63,15 @@ def draw_montage(
     Args:
         tiles: uint8 `(tiles, height, width, 3 or 1)`.
         weights: `(tiles,)` attention, sums to 1.
-        title: Title above the montage. columns: Tiles per row. num_shown: Maximum number of tiles; a note states how
-            many are omitted. tile_labels: `(tiles,)`, above 0 for positive tiles, which are marked with a dot and
-            explained in the legend; `None` if unknown.
+        title: Title above the montage.
+        columns: Tiles per row.
+        num_shown: Maximum number of tiles; a note states how many are omitted.
+        tile_labels: `(tiles,)`, above 0 for positive tiles, which are marked with a dot and explained in the legend; `None`
+            if unknown.
         colour_map: One of `picture_frame.COLOUR_MAPS`.
-        limits: Weights at the ends of the colour bar; `None` uses `attention_limits`. cell_size: Side of a tile in the
-            montage in pixels; `None` keeps the size of tiles, but enlarges small ones to at least 96.
+        limits: Weights at the ends of the colour bar; `None` uses `attention_limits`.
+        cell_size: Side of a tile in the montage in pixels; `None` keeps the size of tiles, but enlarges small ones to at
+            least 96.
 
     Raises:
         ValueError: If there is no tile, or the numbers of weights and tiles differ.
@@ -105,7 +108,8 @@ def draw_extremes(
     """Draw rows of tiles with one colour scale, such as the tiles of a run with the most and the least attention.
 
     Args:
-        rows: Rows of tiles, such as the top tiles and the bottom tiles. title: Title above the picture.
+        rows: Rows of tiles, such as the top tiles and the bottom tiles.
+        title: Title above the picture.
         colour_map: One of `picture_frame.COLOUR_MAPS`.
         limits: Weights at the ends of the colour bar; `None` means 0 and the largest weight.
     """

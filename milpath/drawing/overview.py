@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from milpath.drawing.heatmap import outline_tiles, tile_span
 from milpath.drawing.picture_frame import FAINT, INK, RESEARCH_USE_ONLY, fit_text, font
 from milpath.slides.slide_view import SlideView, thumbnail
-from milpath.slides.tile_positions import Places
+from milpath.slides.tile_positions import TilePositions
 
 CELL_SIZE = 384
 COLUMNS, ROWS = 6, 4
@@ -22,12 +22,14 @@ WORDS_HEIGHT = _GAP + _CAPTION
 _FAINT = 0.35
 
 
-def draw_choice(view: SlideView, places: Places, tile_size: int, max_size: int = CELL_SIZE) -> NDArray[np.uint8]:
+def draw_choice(view: SlideView, places: TilePositions, tile_size: int, max_size: int = CELL_SIZE) -> NDArray[np.uint8]:
     """Return the thumbnail of a slide with the selected tiles outlined and the rest faded.
 
     Args:
-        view: The view of the slide from which the tiles were cut. places: Positions of the selected tiles. tile_size:
-            Their side in pixels of the view. max_size: Maximum length of the longer side in pixels.
+        view: The view of the slide from which the tiles were cut.
+        places: Positions of the selected tiles.
+        tile_size: Their side in pixels of the view.
+        max_size: Maximum length of the longer side in pixels.
     """
     picture, downsample = thumbnail(view.slide, max_size)
     scale = view.downsample / downsample

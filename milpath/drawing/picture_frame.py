@@ -112,7 +112,8 @@ def scale_bar(microns_per_pixel: float, width: int) -> tuple[int, str]:
     """Return length in pixels and label of a scale bar: 1, 2 or 5 times a power of ten, at most a third of the width.
 
     Args:
-        microns_per_pixel: Resolution of the picture, > 0. width: Width of the picture in pixels.
+        microns_per_pixel: Resolution of the picture, > 0.
+        width: Width of the picture in pixels.
 
     Example:
         >>> scale_bar(8.0, 400)
@@ -137,9 +138,11 @@ def frame(
     """Frame a picture on white with title, colour bar, scale bar, legend and the research-use notice.
 
     Args:
-        content: RGB; placed unscaled with its upper left pixel at `content_origin(title)`. title: One line, such as the
-            name of a slide. bar: Colour bar on the right. microns_per_pixel: Resolution of the content; `None` draws no
-            scale bar. legend: Colour and name of each legend entry.
+        content: RGB; placed unscaled with its upper left pixel at `content_origin(title)`.
+        title: One line, such as the name of a slide.
+        bar: Colour bar on the right.
+        microns_per_pixel: Resolution of the content; `None` draws no scale bar.
+        legend: Colour and name of each legend entry.
     """
     picture = content if isinstance(content, Image.Image) else Image.fromarray(content)
     left, top = content_origin(title)
@@ -179,8 +182,10 @@ class ColourBar:
     """A colour bar.
 
     Args:
-        limits: Values at the two ends. colours: uint8 `(256, 3)`, from the low end to the high end. words: Name of the
-            quantity. marked: A value to mark between the ends, and its name.
+        limits: Values at the two ends.
+        colours: uint8 `(256, 3)`, from the low end to the high end.
+        words: Name of the quantity.
+        marked: A value to mark between the ends, and its name.
     """
 
     def __init__(

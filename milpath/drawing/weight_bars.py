@@ -22,8 +22,8 @@ def draw_weights(
 
     Args:
         weights: `(tiles,)` attention, sums to 1.
-        title: Title above the chart. tile_labels: `(tiles,)`, above 0 for positive tiles, whose bars are coloured and
-            explained in the legend.
+        title: Title above the chart.
+        tile_labels: `(tiles,)`, above 0 for positive tiles, whose bars are coloured and explained in the legend.
 
     Raises:
         ValueError: If there are no weights.

@@ -1,6 +1,5 @@
 """The pictures and outlines of predicted bags."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,15 @@ from torch.nn import Module
 
 from milpath.data.store.bag_store import BagStore
 from milpath.drawing.heatmap import draw_overlay
-from milpath.drawing.mask_picture import read_mask
 from milpath.drawing.montage import draw_montage
 from milpath.drawing.picture_frame import colour_table
 from milpath.inference.dense_map import DenseMapper
 from milpath.inference.geojson import tiles_to_geojson, write_geojson
-from milpath.inference.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, resolution_of
+from milpath.inference.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask, resolution_of
 from milpath.inference.predict_bags import BagPrediction
 from milpath.inference.sharpest_bags import draw_run_extremes, read_strongest
 from milpath.records.atomic_files import atomic_path
+from milpath.records.digests import sha256_of_text
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_files import find_masks
@@ -215,5 +214,5 @@ def file_name(bag_id: str) -> str:
     name = quote(bag_id, safe=" ")
     name = name.replace(".", "%2E") if name.startswith(".") else name
     if len(name) > _LONGEST_NAME:
-        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(bag_id.encode()).hexdigest()[:16]}"
+        name = f"{name[:_LONGEST_NAME]}-{sha256_of_text(bag_id)[:16]}"
     return name

@@ -9,11 +9,15 @@ from PIL import Image
 
 from milpath.data.store.bag_store import BagStore
 from milpath.drawing.heatmap import draw_beside_truth, draw_overlay, label_map, tile_span
+from milpath.slides.readers.slide import Slide
 
 Pixels = NDArray[np.uint8]
 LONGEST_SIDE = 700
 # Tiles put together leave gaps where no tile was chosen; paper white would look like slide.
 NO_TILE = 236
+
+
+_STRIP_PIXELS = 4096 * 4096
 
 
 @dataclass(frozen=True)
@@ -153,3 +157,26 @@ def resolution_of(store: BagStore, chosen: slice) -> tuple[float | None, float]:
         number = float(value) if isinstance(value, int | float | np.number) else 0.0
         found.append(number if np.isfinite(number) and number > 0 else None)
     return found[0], found[1] or 1.0
+
+
+def read_mask(mask: Slide, width: int, height: int) -> NDArray[np.uint8]:
+    """Return the mask value at the centre of each pixel of a thumbnail, without interpolation, uint8 `(height, width)`.
+
+    Args:
+        mask: Open mask of the same field as the thumbnail; its values are in the red channel.
+        width: Width of the thumbnail in pixels.
+        height: Height of the thumbnail in pixels.
+    """
+    enough = [level for level, size in enumerate(mask.level_sizes) if size.width >= width and size.height >= height]
+    level = enough[-1] if enough else 0
+    size = mask.level_sizes[level]
+    rows = ((np.arange(height) + 0.5) * size.height / height).astype(np.int64)
+    columns = ((np.arange(width) + 0.5) * size.width / width).astype(np.int64)
+    values = np.empty((height, width), np.uint8)
+    step = max(1, _STRIP_PIXELS // size.width)
+    for top in range(0, size.height, step):
+        chosen = (rows >= top) & (rows < top + step)
+        if chosen.any():
+            strip = mask.read(level, 0, top, size.width, min(step, size.height - top))
+            values[chosen] = strip[rows[chosen] - top][:, columns, 0]
+    return values

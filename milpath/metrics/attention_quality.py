@@ -25,7 +25,8 @@ class AttentionQuality:
             its bag (1 is an equal share), so that large and small bags can be pooled.
         pooled_average_precision: Likewise.
         prevalence: Share of positive tiles in the bags that count: the average precision of random attention.
-        num_bags: Bags that count. num_left_out: Bags without tile labels or with only one kind of tiles.
+        num_bags: Bags that count.
+        num_left_out: Bags without tile labels or with only one kind of tiles.
         per_bag_auroc: `(all bags,)`, NaN where a bag does not count.
         per_bag_average_precision: Likewise.
     """
@@ -47,8 +48,9 @@ def attention_quality(
     """Compare attention with tile labels.
 
     Args:
-        attention: One array per bag, `(tiles,)`, sums to 1. tile_labels: One array per bag, `(tiles,)`: above 0 for
-            positive tiles, 0 for negative ones, -1 for unknown (ignored); `None` for a bag without labels.
+        attention: One array per bag, `(tiles,)`, sums to 1.
+        tile_labels: One array per bag, `(tiles,)`: above 0 for positive tiles, 0 for negative ones, -1 for unknown
+            (ignored); `None` for a bag without labels.
 
     Raises:
         ValueError: If the numbers of weights and labels of a bag differ.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes, at_least
+from milpath.metrics.evaluated_bags import EvaluatedBags, at_least
 from milpath.metrics.weighted_metrics import NUM_CALIBRATION_BINS, calibration_pairs
 
 Array = NDArray[np.float64]
@@ -22,8 +22,9 @@ class ReliabilityCurve:
     """Predicted probability and observed frequency per bin; empty bins are omitted.
 
     Attributes:
-        claimed: Mean predicted probability in each bin. happened: Observed frequency in each bin. count: Number of bags
-            in each bin.
+        claimed: Mean predicted probability in each bin.
+        happened: Observed frequency in each bin.
+        count: Number of bags in each bin.
     """
 
     claimed: Array
@@ -31,7 +32,7 @@ class ReliabilityCurve:
     count: NDArray[np.int64]
 
 
-def reliability_curve(outcomes: Outcomes, num_bins: int = NUM_CALIBRATION_BINS) -> ReliabilityCurve:
+def reliability_curve(outcomes: EvaluatedBags, num_bins: int = NUM_CALIBRATION_BINS) -> ReliabilityCurve:
     """Return the reliability curve over bins of equal width.
 
     A binary task compares the probability of class 1 with the frequency of class 1; other tasks compare the largest

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 
 Array = NDArray[np.float64]
 
@@ -31,10 +31,12 @@ class Deferral:
     """Results on the bags that the network decides when the least certain ones are deferred.
 
     Attributes:
-        share: Requested share of deferred bags. num_referred: Number of deferred bags. num_kept: Number of bags that
-            the network decides. accuracy: Accuracy on the kept bags; `None` if there are none. num_errors: Wrong
-            predictions among the kept bags. errors_caught: Share of all wrong predictions that were deferred; `None` if
-            there are none.
+        share: Requested share of deferred bags.
+        num_referred: Number of deferred bags.
+        num_kept: Number of bags that the network decides.
+        accuracy: Accuracy on the kept bags; `None` if there are none.
+        num_errors: Wrong predictions among the kept bags.
+        errors_caught: Share of all wrong predictions that were deferred; `None` if there are none.
     """
 
     share: float
@@ -45,7 +47,7 @@ class Deferral:
     errors_caught: float | None
 
 
-def risk_coverage(outcomes: Outcomes) -> RiskCoverage:
+def risk_coverage(outcomes: EvaluatedBags) -> RiskCoverage:
     """Return the risk-coverage curve, most certain bags first.
 
     Equally certain bags have no order: each counts with the mean of their errors, so that the curve does not depend on
@@ -56,8 +58,8 @@ def risk_coverage(outcomes: Outcomes) -> RiskCoverage:
         Geifman, Uziel and El-Yaniv. Bias-reduced uncertainty estimation for deep neural classifiers. ICLR 2019, eq. 1.
 
     Example:
-        >>> from milpath.targets.evaluation import make_outcomes
-        >>> outcomes = make_outcomes([0, 1, 1], np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), "binary")
+        >>> from milpath.targets.evaluation import evaluate_bags
+        >>> outcomes = evaluate_bags([0, 1, 1], np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), "binary")
         >>> risk_coverage(outcomes).risk.round(3).tolist()
         [0.0, 0.0, 0.333]
     """
@@ -94,11 +96,14 @@ def defer_threshold(confidence: Array, share: float) -> float:
     return float((below[-1] + ordered[len(below)]) / 2) if len(below) else 0.0
 
 
-def deferral_table(outcomes: Outcomes, shares: Iterable[float] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)) -> list[Deferral]:
+def deferral_table(
+    outcomes: EvaluatedBags, shares: Iterable[float] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
+) -> list[Deferral]:
     """Return the results of deferring the least certain bags of a split, for several shares.
 
     Args:
-        outcomes: Outcomes of the split. shares: Shares of deferred bags, in [0, 1].
+        outcomes: EvaluatedBags of the split.
+        shares: Shares of deferred bags, in [0, 1].
     """
     order = np.argsort(outcomes.confidence, kind="stable")
     wrong = ~outcomes.correct[order]

@@ -7,14 +7,15 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class EvaluatedBags:
     """Label, probabilities and predicted class of each bag.
 
     Attributes:
         labels: int `(bags,)`, in 0..classes-1.
         probabilities: `(bags, classes)`, rows sum to 1.
-        predicted: int `(bags,)`, the predicted class. positive_class: The class to detect; `None` if all classes count
-            equally. groups: `(bags,)` group of each bag (patient, duplicates); `None` if all bags are independent.
+        predicted: int `(bags,)`, the predicted class.
+        positive_class: The class to detect; `None` if all classes count equally.
+        groups: `(bags,)` group of each bag (patient, duplicates); `None` if all bags are independent.
     """
 
     labels: NDArray[np.int64]
@@ -23,7 +24,7 @@ class Outcomes:
     positive_class: int | None = None
     groups: NDArray[np.str_] | None = None
 
-    def part(self, rows: NDArray[np.int64]) -> "Outcomes":
+    def part(self, rows: NDArray[np.int64]) -> "EvaluatedBags":
         """Return the outcomes of a subset of bags, given by row."""
         return replace(
             self,

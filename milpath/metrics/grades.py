@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.ranking import auroc
 from milpath.metrics.weighted_metrics import quadratic_kappa
 
@@ -17,9 +17,11 @@ class GradeResult:
     """Agreement of predicted and true grades on a set of slides.
 
     Attributes:
-        name: "all", or the provider. num_bags: Number of slides. quadratic_kappa: Quadratic-weighted kappa of the
-            grades; `None` if all slides have one grade. accuracy: Share of slides with the correct grade.
-            malignant_auroc: AUROC of grade >= 1 against grade 0; `None` if one of them is absent.
+        name: "all", or the provider.
+        num_bags: Number of slides.
+        quadratic_kappa: Quadratic-weighted kappa of the grades; `None` if all slides have one grade.
+        accuracy: Share of slides with the correct grade.
+        malignant_auroc: AUROC of grade >= 1 against grade 0; `None` if one of them is absent.
     """
 
     name: str
@@ -68,7 +70,7 @@ def _result(
 ) -> GradeResult:
     """Return the results of a subset of slides."""
     # The kappa depends only on labels and predicted grades; the probabilities only give the number of grades.
-    outcomes = Outcomes(grades, np.zeros((len(grades), num_grades)), predicted)
+    outcomes = EvaluatedBags(grades, np.zeros((len(grades), num_grades)), predicted)
     return GradeResult(
         name=name,
         num_bags=len(grades),

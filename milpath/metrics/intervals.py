@@ -1,12 +1,12 @@
 """Uncertainty of metrics: bootstrap intervals over bags or groups of bags, and standard errors over folds."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.weighted_metrics import metric_function
 
 Array = NDArray[np.float64]
@@ -19,10 +19,11 @@ class Interval:
     """A value with its bootstrap interval.
 
     Attributes:
-        value: Value on the original bags; `None` if the metric is undefined on them. low: Lower end; `None` if fewer
-            than half of the resamples define the metric, or if all of them agree: seven correct predictions do not show
-            that no other bag could be predicted wrongly. high: Upper end; `None` likewise. num_undefined: Resamples
-            omitted because the metric is undefined on them (only one class).
+        value: Value on the original bags; `None` if the metric is undefined on them.
+        low: Lower end; `None` if fewer than half of the resamples define the metric, or if all of them agree: seven correct
+            predictions do not show that no other bag could be predicted wrongly.
+        high: Upper end; `None` likewise.
+        num_undefined: Resamples omitted because the metric is undefined on them (only one class).
     """
 
     value: float | None
@@ -76,8 +77,10 @@ def bootstrap_interval(
         statistic: Function from weights `(resamples, bags)` to values `(resamples,)`; called with `None` for the value
             on the original bags.
         num_bags: Number of bags.
-        groups: `(bags,)` groups that are drawn together; `None` draws single bags. num_resamples: Number of resamples.
-            confidence: Confidence level in (0, 1). seed: Seed of the resamples.
+        groups: `(bags,)` groups that are drawn together; `None` draws single bags.
+        num_resamples: Number of resamples.
+        confidence: Confidence level in (0, 1).
+        seed: Seed of the resamples.
 
     References:
         Efron and Tibshirani. An introduction to the bootstrap. 1993, section 13.3 (percentile interval).
@@ -96,7 +99,7 @@ def bootstrap_interval(
 
 
 def metric_intervals(
-    outcomes: Outcomes,
+    outcomes: EvaluatedBags,
     names: Iterable[str],
     num_resamples: int = 1000,
     confidence: float = 0.95,
@@ -105,8 +108,11 @@ def metric_intervals(
     """Return metrics with bootstrap intervals, all on the same resamples; groups of the outcomes are drawn together.
 
     Args:
-        outcomes: Outcomes of one split. names: Names in `milpath.metrics.weighted_metrics.METRICS`. num_resamples:
-            Number of resamples. confidence: Confidence level in (0, 1). seed: Seed of the resamples.
+        outcomes: EvaluatedBags of one split.
+        names: Names in `milpath.metrics.weighted_metrics.METRICS`.
+        num_resamples: Number of resamples.
+        confidence: Confidence level in (0, 1).
+        seed: Seed of the resamples.
 
     Returns:
         Metric name to interval.
@@ -137,11 +143,6 @@ def mean_and_standard_error(values: Iterable[float]) -> tuple[float | None, floa
         return None, None
     error = float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else None
     return float(array.mean()), error
-
-
-def intervals_as_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, float | int | None]]:
-    """Return intervals as plain values."""
-    return {name: dict(vars(interval)) for name, interval in intervals.items()}
 
 
 def _percentiles(value: float, resampled: Array, confidence: float) -> Interval:

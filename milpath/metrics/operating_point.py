@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval, metric_intervals
 
 Array = NDArray[np.float64]
@@ -16,9 +16,11 @@ class OperatingPoint:
     """Sensitivity and specificity of a threshold on a split.
 
     Attributes:
-        threshold: A bag with at least this probability is predicted as class 1. sensitivity: Share of class 1 bags
-            predicted as class 1, with its bootstrap interval. specificity: Share of class 0 bags predicted as class 0.
-            num_missed: Class 1 bags predicted as class 0. num_false_alarms: Class 0 bags predicted as class 1.
+        threshold: A bag with at least this probability is predicted as class 1.
+        sensitivity: Share of class 1 bags predicted as class 1, with its bootstrap interval.
+        specificity: Share of class 0 bags predicted as class 0.
+        num_missed: Class 1 bags predicted as class 0.
+        num_false_alarms: Class 0 bags predicted as class 1.
     """
 
     threshold: float
@@ -76,10 +78,11 @@ def attained(
         labels: `(bags,)`, 0 or 1.
         scores: `(bags,)` probability of class 1.
         threshold: In [0, 1].
-        groups: `(bags,)` groups that are drawn together in the bootstrap. num_resamples: Number of resamples. seed:
-            Seed of the resamples.
+        groups: `(bags,)` groups that are drawn together in the bootstrap.
+        num_resamples: Number of resamples.
+        seed: Seed of the resamples.
     """
-    outcomes = Outcomes(
+    outcomes = EvaluatedBags(
         labels=np.asarray(labels, dtype=np.int64),
         probabilities=np.stack([1 - scores, scores], axis=1),
         predicted=(scores >= threshold).astype(np.int64),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.grades import GradeResult, grade_results
 from milpath.metrics.intervals import Interval, metric_intervals
 
@@ -36,7 +36,9 @@ class SubgroupTable:
     """Results by the values of one column.
 
     Attributes:
-        column: Name of the column. metrics: Names of the metrics. rows: One row per value, sorted.
+        column: Name of the column.
+        metrics: Names of the metrics.
+        rows: One row per value, sorted.
     """
 
     column: str
@@ -45,7 +47,7 @@ class SubgroupTable:
 
 
 def subgroup_tables(
-    outcomes: Outcomes,
+    outcomes: EvaluatedBags,
     bags: pd.DataFrame,
     metrics: Sequence[str],
     columns: Sequence[str] | None = None,
@@ -55,10 +57,12 @@ def subgroup_tables(
     """Return a table for each column with 2 to 20 different values.
 
     Args:
-        outcomes: Outcomes of one split. bags: One row per bag, in the same order.
+        outcomes: EvaluatedBags of one split.
+        bags: One row per bag, in the same order.
         metrics: Names of the metrics of the table.
-        columns: Columns to group by; `None` takes the known ones that exist. num_resamples: Number of resamples. seed:
-            Seed of the resamples.
+        columns: Columns to group by; `None` takes the known ones that exist.
+        num_resamples: Number of resamples.
+        seed: Seed of the resamples.
 
     Raises:
         ValueError: If a requested column does not exist.
@@ -83,7 +87,7 @@ def subgroup_tables(
     return tables
 
 
-def grade_rows(outcomes: Outcomes, bags: pd.DataFrame | None) -> list[GradeResult]:
+def grade_rows(outcomes: EvaluatedBags, bags: pd.DataFrame | None) -> list[GradeResult]:
     """Return the results on ISUP grades, overall and by provider; empty if the classes are not the six grades."""
     if outcomes.num_classes != 6:
         return []

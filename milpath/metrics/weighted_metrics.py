@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.ranking import auroc, average_precision
 
 Array = NDArray[np.float64]
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 NUM_CALIBRATION_BINS = 15
 
 
-def confusion(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def confusion(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     """Return the confusion matrix, true class by predicted class, `(..., classes, classes)`."""
     size = outcomes.num_classes
     cells = np.eye(size * size)[outcomes.labels * size + outcomes.predicted]
@@ -26,7 +26,7 @@ def confusion(outcomes: Outcomes, weights: Array | None = None) -> Array:
     return np.reshape(counts, (*counts.shape[:-1], size, size))
 
 
-def expected_calibration_error(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def expected_calibration_error(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     """Return sum_b n_b / n |accuracy_b - confidence_b| over 15 bins of equal width.
 
     A binary task compares the probability of class 1 with the frequency of class 1; other tasks compare the largest
@@ -43,7 +43,7 @@ def expected_calibration_error(outcomes: Outcomes, weights: Array | None = None)
     return _ratio(gap, chosen.sum(axis=-1))
 
 
-def calibration_pairs(outcomes: Outcomes) -> tuple[Array, Array]:
+def calibration_pairs(outcomes: EvaluatedBags) -> tuple[Array, Array]:
     """Return the predicted probability and the observed outcome (0 or 1) of each bag."""
     if (wanted := outcomes.positive_class) is not None:
         return outcomes.probabilities[:, wanted], (outcomes.labels == wanted).astype(np.float64)
@@ -51,7 +51,7 @@ def calibration_pairs(outcomes: Outcomes) -> tuple[Array, Array]:
     return outcomes.confidence, (called == outcomes.labels).astype(np.float64)
 
 
-def brier(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def brier(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     """Return the mean squared error of the probabilities: of the positive class, or summed over classes without one.
 
     References:
@@ -62,7 +62,7 @@ def brier(outcomes: Outcomes, weights: Array | None = None) -> Array:
     return _ratio(chosen @ error, chosen.sum(axis=-1)) / (1 if outcomes.positive_class is None else 2)
 
 
-def quadratic_kappa(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def quadratic_kappa(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     """Return Cohen's kappa with the weights (i - j)^2.
 
     kappa = 1 - sum_ij (i - j)^2 O_ij / sum_ij (i - j)^2 E_ij, with E the product of the margins of O.
@@ -77,7 +77,7 @@ def quadratic_kappa(outcomes: Outcomes, weights: Array | None = None) -> Array:
     return 1 - _ratio((distance * observed).sum(axis=(-2, -1)) * total, (distance * expected).sum(axis=(-2, -1)))
 
 
-def _ranked(score: Callable[..., Array], outcomes: Outcomes, weights: Array | None = None) -> Array:
+def _ranked(score: Callable[..., Array], outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     """Return a ranking metric of class 1, or the one-vs-rest mean over classes."""
     if (wanted := outcomes.positive_class) is not None:
         return score(outcomes.labels == wanted, outcomes.probabilities[:, wanted], weights)
@@ -87,36 +87,36 @@ def _ranked(score: Callable[..., Array], outcomes: Outcomes, weights: Array | No
     return np.asarray(np.mean(each, axis=0))
 
 
-def _accuracy(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def _accuracy(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     counts = confusion(outcomes, weights)
     return _ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1)))
 
 
-def _sensitivity(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def _sensitivity(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     counts = confusion(outcomes, weights)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     return _of_class(outcomes, counts, hits, counts.sum(axis=-1))
 
 
-def _specificity(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def _specificity(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     counts = confusion(outcomes, weights)
     others = counts.sum(axis=(-2, -1))[..., None] - counts.sum(axis=-1)
     false_calls = counts.sum(axis=-2) - np.diagonal(counts, axis1=-2, axis2=-1)
     return _of_class(outcomes, counts, others - false_calls, others)
 
 
-def _f1(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def _f1(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     counts = confusion(outcomes, weights)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     return _of_class(outcomes, counts, 2 * hits, counts.sum(axis=-1) + counts.sum(axis=-2))
 
 
-def _balanced_accuracy(outcomes: Outcomes, weights: Array | None = None) -> Array:
+def _balanced_accuracy(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     counts = confusion(outcomes, weights)
     return _macro(counts, np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1))
 
 
-def _of_class(outcomes: Outcomes, counts: Array, part: Array, whole: Array) -> Array:
+def _of_class(outcomes: EvaluatedBags, counts: Array, part: Array, whole: Array) -> Array:
     """Return the ratio of the positive class, or the mean of the ratios over classes without one."""
     if (wanted := outcomes.positive_class) is not None:
         return _ratio(part[..., wanted], whole[..., wanted])
@@ -130,7 +130,7 @@ def _macro(counts: Array, part: Array, whole: Array) -> Array:
     return _ratio((ratios * seen).sum(axis=-1), seen.sum(axis=-1).astype(np.float64))
 
 
-def _weights(outcomes: Outcomes, weights: Array | None) -> Array:
+def _weights(outcomes: EvaluatedBags, weights: Array | None) -> Array:
     return np.ones(outcomes.num_bags) if weights is None else weights
 
 
@@ -162,8 +162,8 @@ def metric_function(name: str) -> Callable[..., Array]:
         ValueError: If there is no metric with that name.
 
     Example:
-        >>> from milpath.targets.evaluation import make_outcomes
-        >>> outcomes = make_outcomes([0, 1], np.array([[0.9, 0.1], [0.2, 0.8]]), "binary")
+        >>> from milpath.targets.evaluation import evaluate_bags
+        >>> outcomes = evaluate_bags([0, 1], np.array([[0.9, 0.1], [0.2, 0.8]]), "binary")
         >>> float(metric_function("auroc")(outcomes))
         1.0
     """

@@ -18,8 +18,9 @@ def read_table(
 
     Args:
         path: A CSV with a header; the first of `bag_id`, `image_id`, `slide_id`, `id` that it has identifies the bags.
-            required: Columns that must exist. unique: Refuse a bag that occurs twice. what: Name of the table in error
-            messages.
+        required: Columns that must exist.
+        unique: Refuse a bag that occurs twice.
+        what: Name of the table in error messages.
 
     Returns:
         The table, with the identifying column renamed to `bag_id`.

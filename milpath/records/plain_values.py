@@ -24,7 +24,8 @@ def require_plain(content: Any, where: str, allowed: Collection[str] = ()) -> An
     Strings stay unchanged: `${...}` is not interpolated.
 
     Args:
-        content: The content of a file. where: Name of the content in error messages, such as "data of the card".
+        content: The content of a file.
+        where: Name of the content in error messages, such as "data of the card".
         allowed: Keys of the outermost mapping that may start with an underscore.
 
     Returns:

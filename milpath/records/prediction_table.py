@@ -25,10 +25,12 @@ class Predictions:
         bag_ids: Name of each bag.
         splits: Split of each bag.
         labels: `(bags,)` int64 class indices; -1 if the label is unknown.
-        probabilities: `(bags, classes)` in [0, 1], each row sums to 1. attention: For each bag the weight of each tile,
-            in the order of the store; sums to 1. class_names: Names of the classes in the order of their indices.
-            predicted: `(bags,)` class indices; `None` takes the most probable class. logits: `(bags, outputs)` of the
-            network, from which probabilities at any temperature can be computed; `None` if unknown.
+        probabilities: `(bags, classes)` in [0, 1], each row sums to 1.
+        attention: For each bag the weight of each tile, in the order of the store; sums to 1.
+        class_names: Names of the classes in the order of their indices.
+        predicted: `(bags,)` class indices; `None` takes the most probable class.
+        logits: `(bags, outputs)` of the network, from which probabilities at any temperature can be computed; `None` if
+            unknown.
 
     Raises:
         ValueError: If a probability or a weight is not finite, with the name of the bag.

@@ -32,9 +32,9 @@ def record_run(config: DictConfig, run_dir: Path, data: Mapping[str, Any]) -> No
     """Write `config.yaml` (resolved) and `provenance.json` into the folder of a run.
 
     Args:
-        config: The composed configuration; interpolations are resolved in the copy that is written. run_dir: The folder
-            of the run; created if it does not exist. data: Description of the data: hash of the store, hash of the
-            labels, counts.
+        config: The composed configuration; interpolations are resolved in the copy that is written.
+        run_dir: The folder of the run; created if it does not exist.
+        data: Description of the data: hash of the store, hash of the labels, counts.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))

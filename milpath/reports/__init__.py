@@ -1,8 +1,7 @@
-"""What a run is worth and what it saw: statistics, tables, figures and pages.
+"""Reports: tables, figures and HTML pages of runs and of method comparisons.
 
-Statistics are plain functions on numpy arrays: `weighted_metrics`, `intervals`, `comparison`, `calibration`,
-`operating_point`, `deferral`, `attention_quality`, `grades`; `decision` chooses on the validation split alone.
-`method_table` and `tables` make tables of methods; `page` writes the page of a run, `table_page` that of a table.
+`page` writes the report of a run and `table_page` that of a comparison; `method_table` and `tables` compare methods over the
+folds of a cross-validation. The numbers come from `milpath.metrics` and `milpath.targets`.
 """
 
 RESEARCH_USE_ONLY = "Research use only, not for diagnosis"

@@ -1,4 +1,4 @@
-"""One entry a bag for the table of cases: what is true, what was called, how wrong that is, where attention lies."""
+"""The case table of a report, one entry per bag: label, prediction, error and attention."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,34 +8,34 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from milpath.metrics.attention_quality import attention_entropy
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.records.prediction_table import Predictions
 from milpath.reports.pictures import CasePictures
 from milpath.targets import Target
 
 NUM_TOP_TILES = 5
-# Columns of a bag that a reader may want beside it; the numbers a store keeps for itself are none.
+# Columns that are not shown as details of a bag: internal to the store, or shown already.
 OWN_COLUMNS = frozenset({"bag_id", "index", "start", "num_tiles", "label", "split"})
 MAX_DETAILS = 8
 
 
 def case_table(
     predictions: Predictions,
-    outcomes: Outcomes,
+    outcomes: EvaluatedBags,
     target: Target,
     defer_below: float,
     bags: pd.DataFrame | None,
     pictures: Mapping[str, CasePictures],
 ) -> dict[str, Any]:
-    """Return the table of cases as columns of plain values, which take a third of the room of rows.
+    """Return the case table as columns of plain values, a third of the size of rows.
 
     Args:
-        predictions: Of all splits.
-        outcomes: Of the same bags.
-        target: What was asked.
+        predictions: Predictions of all splits.
+        outcomes: EvaluatedBags of the same bags.
+        target: The target of the run.
         defer_below: Confidence below which a bag is deferred.
-        bags: Table with `bag_id` and what else is known; None if nothing is.
-        pictures: Bag to the files beside the page.
+        bags: Table with `bag_id` and further columns; None if there is none.
+        pictures: Bag to its picture files.
     """
     splits = list(dict.fromkeys(predictions.splits))
     top = [_top_tiles(weights) for weights in predictions.attention]
@@ -61,13 +61,13 @@ def case_table(
 
 
 def _top_tiles(weights: NDArray[np.floating]) -> list[list[float]]:
-    """Return number and weight of the tiles with the most attention."""
+    """Return index and weight of the tiles with the highest attention."""
     order = np.argsort(-weights, kind="stable")[:NUM_TOP_TILES]
     return [[int(index), round(float(weights[index]), 4)] for index in order]
 
 
 def _details(bag_ids: Sequence[str], bags: pd.DataFrame | None) -> dict[str, list[str]]:
-    """Return what else is known of each bag, in words."""
+    """Return the further columns of each bag as text."""
     if bags is None:
         return {}
     names = [str(name) for name in bags.columns if name not in OWN_COLUMNS][:MAX_DETAILS]

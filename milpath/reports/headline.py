@@ -1,9 +1,9 @@
-"""The numbers that stand at the top: what they are called, their intervals, and one sentence in plain words."""
+"""Headline of a report: titles of the metrics, their intervals, and one sentence that sums them up."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval, metric_intervals
 from milpath.metrics.weighted_metrics import METRICS
 from milpath.reports.figures import SPLIT_NAMES
@@ -25,11 +25,11 @@ NAMES = {
 
 @dataclass(frozen=True)
 class MetricRow:
-    """A metric on every split.
+    """One metric on every split.
 
     Attributes:
         name: As in `metrics.json`.
-        title: As a person reads it.
+        title: As shown in the report.
         intervals: Split to value and interval.
     """
 
@@ -39,15 +39,15 @@ class MetricRow:
 
 
 def metric_rows(
-    outcomes: Mapping[str, Outcomes], target: Target, num_resamples: int = 1000, seed: int = 0
+    outcomes: Mapping[str, EvaluatedBags], target: Target, num_resamples: int = 1000, seed: int = 0
 ) -> list[MetricRow]:
-    """Return every metric of every split with its interval, those of the headline first.
+    """Return every metric of every split with its interval, headline metrics first.
 
     Args:
         outcomes: Split to outcomes.
-        target: What was asked.
-        num_resamples: Of the intervals.
-        seed: Of the resamples.
+        target: The target of the run.
+        num_resamples: Bootstrap resamples of each interval.
+        seed: Seed of the resamples.
     """
     names = [name for name in METRICS if name in target.metric_names]
     names.sort(key=lambda name: (name not in target.headline, _place(target.headline, name)))
@@ -56,14 +56,14 @@ def metric_rows(
 
 
 def in_words(
-    outcomes: Outcomes, target: Target, split: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
+    outcomes: EvaluatedBags, target: Target, split: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
 ) -> str:
-    """Return what the headline means, counted in bags.
+    """Return the headline in one sentence, counted in bags.
 
     Args:
-        outcomes: Of one split.
-        target: What was asked.
-        split: Its name.
+        outcomes: EvaluatedBags of one split.
+        target: The target of the run.
+        split: Name of the split.
         class_names: Names of the classes.
         intervals: Metric to interval on this split.
     """

@@ -1,4 +1,4 @@
-"""Methods compared on the same folds: mean, standard error, interval over bags, paired test; failed folds are named."""
+"""Comparison of methods on the same folds: mean, standard error, bootstrap interval, paired test and failed folds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.comparison import PairedTest, corrected_resampled_t_test
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval, bootstrap_interval, mean_and_standard_error
 from milpath.metrics.weighted_metrics import metric_function
 
@@ -16,47 +16,48 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FoldResult:
-    """The test split of one training, or why there is none.
+    """The test split of one training, or the reason it failed.
 
     Attributes:
         method: Name of the method.
         repeat: 0-based repeat of the cross-validation.
         fold: 0-based fold.
         bag_ids: Name of each bag of the test split.
-        outcomes: What was predicted of them; None if the training failed.
-        num_train: Bags the training split had.
-        failure: Why the training failed; None if it did not.
+        outcomes: EvaluatedBags of these bags; None if the training failed.
+        num_train: Number of bags in the training split.
+        failure: Reason the training failed; None if it did not.
     """
 
     method: str
     repeat: int
     fold: int
     bag_ids: Sequence[str] = ()
-    outcomes: Outcomes | None = None
+    outcomes: EvaluatedBags | None = None
     num_train: int = 0
     failure: str | None = None
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """Repeat and fold, as shown in tables."""
         return f"repeat {self.repeat}, fold {self.fold}"
 
 
 @dataclass(frozen=True)
 class MethodRow:
-    """A row of the table.
+    """One row of the table.
 
     Attributes:
         method: Name of the method.
-        mean: Over the folds that are done; None if there is none.
-        standard_error: Of that mean, s / sqrt(folds); None with fewer than two.
-        interval: Bootstrap over the bags of all folds, groups drawn together; the same bags in every fold and repeat.
-        test: Against the reference method on the folds that both have; None for the reference itself.
-        num_planned: Folds times repeats.
-        values: Repeat and fold to value.
-        failed: Name of each fold that failed, and why: no part of the mean.
-        undefined: Name of each fold where the metric is undefined (one class only): no part of the mean.
-        published: The figure to compare with, if there is one.
+        mean: Mean over the finished folds; None if there are none.
+        standard_error: Standard error of the mean, s / sqrt(folds); None with fewer than two folds.
+        interval: Bootstrap interval over the bags of all folds, groups drawn together; a resample draws the same bags in
+            every fold and repeat.
+        test: Paired test against the reference method on the folds that both have; None for the reference itself.
+        num_planned: Number of folds times repeats.
+        values: (repeat, fold) to value.
+        failed: Name of each failed fold with the reason; excluded from the mean.
+        undefined: Name of each fold where the metric is undefined (one class only); excluded from the mean.
+        published: Published value to compare with, if any.
     """
 
     method: str
@@ -72,20 +73,20 @@ class MethodRow:
 
     @property
     def num_done(self) -> int:
-        """Folds that count."""
+        """Number of folds included in the mean."""
         return len(self.values)
 
 
 @dataclass(frozen=True)
 class MethodTable:
-    """A table of methods.
+    """A comparison of methods.
 
     Attributes:
-        title: What was measured on what.
+        title: Title of the table.
         metric: Name of the metric.
-        reference: The method that the others are tested against.
-        rows: One a method, in the order given.
-        same_test_bags: Whether folds of one repeat test bags of the same names: no cross-validation.
+        reference: The method the others are tested against.
+        rows: One row per method, in the order given.
+        same_test_bags: Whether folds of one repeat share test bags, so that this is not a cross-validation.
     """
 
     title: str
@@ -96,23 +97,23 @@ class MethodTable:
 
     @property
     def complete(self) -> bool:
-        """Whether every fold of every method counts."""
+        """Whether every fold of every method is included."""
         return all(row.num_done == row.num_planned for row in self.rows)
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know to read the numbers, failed folds by name."""
+        """Notes on how to read the numbers, with the failed folds by name."""
         notes = [
-            "Mean and standard error over the folds of all repeats; repeats share bags: the error is on the small side.",
-            "Interval: 95% percentile bootstrap over bags, or over groups where bags have one; the same in every repeat. "
-            "A resample leaves out the folds on which it does not define the metric.",
+            "Mean and standard error over the folds of all repeats. Repeats share bags, so the standard error is too small.",
+            "Interval: 95% percentile bootstrap over bags, or over groups if bags have them; the same resample in every "
+            "repeat. Folds where a resample leaves the metric undefined are left out.",
             f"p: corrected resampled t-test (Nadeau and Bengio 2003, eq. 9) against {self.reference}, two-sided, on the "
             "folds that both have; not adjusted for the number of methods.",
         ]
         if self.same_test_bags:
             notes.append(
-                "Test bags have the same names in every fold: the data bring their own split, and folds differ in seeds and "
-                "what is drawn from them. The standard error is that of such runs; p, made for folds that overlap, is large."
+                "Test bags have the same names in every fold: the data define their own split, and folds differ only in "
+                "their seeds. The standard error is over such runs; p assumes overlapping folds and is conservative."
             )
         for row in self.rows:
             notes += [f"{row.method}: FAILED {name}" for name in row.failed]
@@ -133,28 +134,28 @@ def compare_methods(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> MethodTable:
-    """Return the table of methods over the folds of repeated cross-validation.
+    """Return the comparison of methods over the folds of repeated cross-validation.
 
     Args:
-        results: Every fold of every method, failed ones too.
+        results: Every fold of every method, including failed ones.
         metric: Name in `milpath.metrics.weighted_metrics.METRICS`.
-        title: What was measured on what.
-        reference: The method the others are tested against; None takes the first.
-        published: Method to the figure of a publication.
-        num_resamples: Of the intervals.
-        seed: Of the resamples.
+        title: Title of the table.
+        reference: The method the others are tested against; None for the first.
+        published: Method to its published value.
+        num_resamples: Bootstrap resamples of each interval.
+        seed: Seed of the resamples.
 
     Raises:
-        ValueError: If there is no result, the reference is unknown, or a fold comes twice.
+        ValueError: If there are no results, the reference is unknown, or a fold is given twice.
     """
     by_method: dict[str, list[FoldResult]] = {}
     for result in results:
         by_method.setdefault(result.method, []).append(result)
     if not by_method:
-        raise ValueError("a table needs the folds of at least one method, and there is none")
+        raise ValueError("a table needs the folds of at least one method, got none")
     reference = next(iter(by_method)) if reference is None else reference
     if reference not in by_method:
-        raise ValueError(f"reference {reference!r} is none of the methods {', '.join(by_method)}")
+        raise ValueError(f"reference must be one of the methods {', '.join(by_method)}, got {reference!r}")
     _refuse_doubles(by_method)
     values = {method: _values(folds, metric) for method, folds in by_method.items()}
     rows = []
@@ -182,7 +183,7 @@ def compare_methods(
 
 
 def _same_test_bags(folds: Sequence[FoldResult]) -> bool:
-    """Return whether a bag is tested in two folds of a repeat, which a cross-validation never does."""
+    """Return whether a bag is tested in two folds of a repeat, which never happens in a cross-validation."""
     tested = [(fold.repeat, bag_id) for fold in folds for bag_id in fold.bag_ids]
     return len(set(tested)) < len(tested)
 
@@ -192,17 +193,17 @@ def _refuse_doubles(by_method: Mapping[str, list[FoldResult]]) -> None:
     for method, folds in by_method.items():
         keys = [(fold.repeat, fold.fold) for fold in folds]
         if len(set(keys)) != len(keys):
-            raise ValueError(f"a fold of {method} comes twice; give each repeat and fold once")
+            raise ValueError(f"a fold of {method} is given twice; give each repeat and fold once")
 
 
 def _values(folds: Sequence[FoldResult], metric: str) -> dict[tuple[int, int], float]:
-    """Return the value on each fold that was trained, NaN where the metric is undefined."""
+    """Return the value on each finished fold, NaN where the metric is undefined."""
     function = metric_function(metric)
     return {(fold.repeat, fold.fold): float(function(fold.outcomes)) for fold in folds if fold.outcomes is not None}
 
 
 def _interval(folds: Sequence[FoldResult], metric: str, num_resamples: int, seed: int) -> Interval:
-    """Return the interval of the mean over folds when the bags are drawn anew."""
+    """Return the bootstrap interval of the mean over folds, resampling bags."""
     done = [(fold.bag_ids, fold.outcomes) for fold in folds if fold.outcomes is not None]
     bag_ids = sorted({bag_id for names, _ in done for bag_id in names})
     position = {bag_id: index for index, bag_id in enumerate(bag_ids)}
@@ -233,7 +234,7 @@ def _interval(folds: Sequence[FoldResult], metric: str, num_resamples: int, seed
 def _test(
     folds: Sequence[FoldResult], own: Mapping[tuple[int, int], float], others: Mapping[tuple[int, int], float]
 ) -> PairedTest | None:
-    """Return the paired test on the folds that both methods have; None with fewer than two."""
+    """Return the paired test on the folds that both methods have, or None with fewer than two."""
     shared = [key for key in own if np.isfinite(others.get(key, np.nan))]
     ratios = [
         fold.outcomes.num_bags / fold.num_train

@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file that opens from disk, and a folder of pictures beside it."""
+"""The report of a run: one self-contained HTML file and a folder of pictures."""
 
 import base64
 import io
@@ -14,21 +14,28 @@ from milpath.data.store.bag_store import BagStore
 from milpath.inference.overlays import SlidePicture
 from milpath.inference.sharpest_bags import draw_run_extremes
 from milpath.metrics.attention_quality import AttentionQuality, attention_entropy, attention_quality
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.subgroups import grade_rows, subgroup_tables
 from milpath.records.atomic_files import write_text
 from milpath.reports.cases import case_table
-from milpath.reports.decision_figures import calibration_plot, risk_coverage_plot
-from milpath.reports.figures import SPLIT_NAMES, confusion_plot, histogram_plot, precision_recall_plot, roc_plot
+from milpath.reports.figures import (
+    SPLIT_NAMES,
+    calibration_plot,
+    confusion_plot,
+    histogram_plot,
+    precision_recall_plot,
+    risk_coverage_plot,
+    roc_plot,
+    training_plots,
+)
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.pictures import CasePictures, draw_cases
 from milpath.reports.plot_style import Plot
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of, read_run
 from milpath.reports.second_reader import second_reader
-from milpath.reports.training_figures import training_plots
 from milpath.targets import Target, target_named
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 PICTURES = "report_files"
 
@@ -49,29 +56,29 @@ def write_report(
     num_resamples: int = 1000,
     title: str | None = None,
 ) -> Path:
-    """Write `report.html` into a run folder, and the pictures of the most wrong cases into `report_files` beside it.
+    """Write `report.html` into a run folder, and the pictures of the cases with the largest errors into `report_files`.
 
     Args:
-        run_dir: Folder with `predictions.csv`, and what else a run leaves.
+        run_dir: Folder with `predictions.csv` and, optionally, the other files of a run.
         task: "binary", "nominal" or "ordinal".
         threshold: Operating point the run used (binary).
-        temperature: What the run divided its logits by, so that the page can show what that changed.
-        defer_below: Confidence below which a bag goes to a person.
-        bags: Table with `bag_id` and what is known of each bag (provider, grade, patient).
-        store: Where the tiles lie; None, or a store of features, makes a page without pictures.
-        groups: Bag to what is drawn together in the bootstrap (patient); None draws each bag alone.
-        subgroup_columns: Columns of `bags` to part results by; None takes provider, grade and group where they are there.
-        slide_picture: From bag to a small picture of its slide; None puts the tiles together where they lie.
-        num_pictures: Cases with pictures, the most wrong of the test split first.
-        num_resamples: Of every interval.
-        title: Heading; None is the name of the folder.
+        temperature: Temperature of the run; the report shows calibration with and without it.
+        defer_below: Confidence below which a bag is deferred to a pathologist.
+        bags: Table with `bag_id` and further columns (provider, grade, patient).
+        store: The tiles; with None or a feature store the report has no pictures.
+        groups: Bag to the group (patient) it is resampled with in the bootstrap; None resamples bags independently.
+        subgroup_columns: Columns of `bags` for subgroup results; None uses provider, grade and group if present.
+        slide_picture: Function from bag to a small picture of its slide; None assembles the tiles at their positions.
+        num_pictures: Number of cases with pictures, those with the largest errors of the test split first.
+        num_resamples: Bootstrap resamples of each interval.
+        title: Heading; None for the name of the folder.
 
     Returns:
-        The path of the page.
+        The path of the report.
 
     Raises:
         FileNotFoundError: If the folder has no predictions.
-        ValueError: If predictions, bags and store do not belong together.
+        ValueError: If predictions, bags and store do not match.
     """
     run, target = read_run(run_dir), target_named(task)
     known = None if bags is None else _known_bags(run, bags)
@@ -79,7 +86,7 @@ def write_report(
     outcomes = {split: run.outcomes(split, task, threshold, of_bags) for split in run.splits}
     reported = run.splits[0]
     pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture)
-    everything = make_outcomes(run.predictions.labels, run.predictions.probabilities, task, threshold)
+    everything = evaluate_bags(run.predictions.labels, run.predictions.probabilities, task, threshold)
     cases = case_table(run.predictions, everything, target, defer_below, known, pictures)
     content, plots = _results(run, target, outcomes, reported, threshold, temperature, num_resamples)
     page = render(
@@ -104,9 +111,9 @@ def write_report(
 
 
 def _known_bags(run: RunFolder, bags: pd.DataFrame) -> pd.DataFrame:
-    """Return what is known of each predicted bag, row by row."""
+    """Return the row of each predicted bag, in the order of the predictions."""
     if "bag_id" not in bags:
-        raise ValueError(f"a table of bags needs the column bag_id; it has {', '.join(map(str, bags.columns))}")
+        raise ValueError(f"the table of bags needs a column bag_id; it has {', '.join(map(str, bags.columns))}")
     table = bags.assign(bag_id=bags["bag_id"].astype(str)).drop_duplicates("bag_id").set_index("bag_id")
     missing = sorted(set(run.predictions.bag_ids) - set(table.index))
     if missing:
@@ -120,13 +127,13 @@ def _known_bags(run: RunFolder, bags: pd.DataFrame) -> pd.DataFrame:
 def _results(
     run: RunFolder,
     target: Target,
-    outcomes: dict[str, Outcomes],
+    outcomes: dict[str, EvaluatedBags],
     reported: str,
     threshold: float,
     temperature: float,
     num_resamples: int,
 ) -> tuple[dict[str, Any], list[Plot]]:
-    """Return the numbers of the page and its plots."""
+    """Return the numbers of the report and its plots."""
     main = outcomes[reported]
     names = run.predictions.class_names
     evaluated = {split: each for split, each in outcomes.items() if split != "train"} or outcomes
@@ -134,7 +141,7 @@ def _results(
     reader = second_reader(main, validation, target, threshold)
     calibrations = {"as predicted": main}
     if temperature != 1:
-        # The probabilities of the run are calibrated already: what they were before is what to compare with.
+        # The probabilities of the run are already calibrated; compare with those before calibration.
         before = target.at_temperature(main.probabilities, 1 / temperature)
         calibrations = {"temperature 1": replace(main, probabilities=before), f"temperature {temperature:.2f}": main}
     elif reader.calibrated is not None:
@@ -173,11 +180,11 @@ def _draw(
     run: RunFolder,
     store: BagStore | None,
     target: Target,
-    outcomes: dict[str, Outcomes],
+    outcomes: dict[str, EvaluatedBags],
     num_pictures: int,
     slide_picture: Callable[[str], SlidePicture | None] | None,
 ) -> tuple[dict[str, CasePictures], str | None]:
-    """Draw the most wrong cases, split by split, and the tiles with the most and least attention as a data URI."""
+    """Draw the cases with the largest errors, and the tiles with the highest and lowest attention as a data URI."""
     if store is None or len(store.tile_shape) != 3 or num_pictures < 1:
         return {}, None
     order: list[int] = []
@@ -196,7 +203,7 @@ def _draw(
 
 
 def _attention(run: RunFolder, reported: str, store: BagStore | None) -> dict[str, Any]:
-    """Return how attention spreads and, where tile labels are known, whether it lies on the tiles that matter."""
+    """Return the entropy of attention and, if there are tile labels, how well attention ranks the positive tiles."""
     rows = run.rows(reported).tolist()
     attention = [run.predictions.attention[row] for row in rows]
     quality: AttentionQuality | None = None
@@ -212,12 +219,12 @@ def _subgroups(
     run: RunFolder,
     reported: str,
     target: Target,
-    outcomes: dict[str, Outcomes],
+    outcomes: dict[str, EvaluatedBags],
     known: pd.DataFrame | None,
     columns: Sequence[str] | None,
     num_resamples: int,
 ) -> list[Any]:
-    """Return results by what is known of the bags."""
+    """Return the results by subgroup."""
     if known is None:
         return []
     return list(

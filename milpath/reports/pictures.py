@@ -1,6 +1,5 @@
-"""Montage and overlay of each case, drawn into the folder beside the page."""
+"""Montage and overlay pictures of the cases in a report."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.drawing.montage import draw_montage
 from milpath.inference.overlays import SlidePicture, draw_bag_overlay, known_labels
 from milpath.inference.sharpest_bags import tiles_of_bag
+from milpath.records.digests import sha256_of_text
 from milpath.records.prediction_table import Predictions
 
 QUALITY = 80
@@ -21,11 +21,11 @@ QUALITY = 80
 
 @dataclass(frozen=True)
 class CasePictures:
-    """Names of the files of a case.
+    """File names of the pictures of a case.
 
     Attributes:
-        montage: The bag as a montage.
-        overlay: Attention on tissue; None where it is unknown where the tiles lie.
+        montage: Montage of the tiles.
+        overlay: Attention on tissue; None if the positions of the tiles are unknown.
     """
 
     montage: str
@@ -39,21 +39,21 @@ def draw_cases(
     folder: Path,
     slide_picture: Callable[[str], SlidePicture | None] | None = None,
 ) -> dict[str, CasePictures]:
-    """Draw the pictures of some cases; the folder appears when all are drawn and replaces the one before.
+    """Draw the pictures of some cases; the folder is replaced once all are drawn.
 
     Args:
-        predictions: Where the attention comes from.
-        rows: Rows of the predictions.
-        store: Where the tiles come from.
+        predictions: The predictions, with the attention of each tile.
+        rows: Rows of the predictions to draw.
+        store: The tiles.
         folder: Folder of the pictures.
-        slide_picture: From bag to a picture of its slide; None, or a bag for which it returns None, puts the tiles
-            together where they lie.
+        slide_picture: Function from bag to a picture of its slide; if it is None or returns None, the tiles are assembled
+            at their positions.
 
     Returns:
         Bag to the names of its files in the folder.
 
     Raises:
-        ValueError: If the store lacks a bag or the bag has another number of tiles there.
+        ValueError: If the store lacks a bag, or its number of tiles differs.
     """
     index_of = {bag_id: index for index, bag_id in enumerate(store.bags["bag_id"])}
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
@@ -63,8 +63,8 @@ def draw_cases(
         for row in rows:
             bag_id, weights = predictions.bag_ids[row], predictions.attention[row]
             chosen = tiles_of_bag(store, index_of, bag_id, len(weights))
-            # A hash, not the name: a name may hold "../" or what a file system refuses.
-            stem = hashlib.sha256(bag_id.encode()).hexdigest()[:16]
+            # A hash, because a bag name may hold "../" or characters that a file system refuses.
+            stem = sha256_of_text(bag_id)[:16]
             labels = known_labels(store, chosen)
             montage = draw_montage(np.asarray(store.tiles[chosen]), weights, title=bag_id, tile_labels=labels)
             overlay = draw_bag_overlay(store, chosen, weights, bag_id, slide_picture(bag_id) if slide_picture else None)
@@ -81,5 +81,5 @@ def draw_cases(
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    """Write a picture as JPEG: WebP is a quarter smaller but takes ten times as long."""
+    """Write a picture as JPEG; WebP is a quarter smaller but takes ten times as long."""
     picture.save(path, quality=QUALITY)

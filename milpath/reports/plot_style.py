@@ -1,4 +1,4 @@
-"""How every plot of a report looks: quiet, printable, and told apart without colour."""
+"""Style shared by all plots of a report: printable, with curves that can be distinguished without colour."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,24 +8,24 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-# Okabe and Ito 2008 without yellow and black; each colour goes with a dash of its own, so that grey print can be read.
+# Okabe and Ito 2008 without yellow and black; each colour has its own dash pattern for greyscale print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 INK = "#1f2933"
 FAINT = "#52606d"
 GRID = "#e4e7eb"
-# More points than this cannot be told apart on a screen.
+# More points than this cannot be distinguished on a screen.
 MAX_POINTS = 400
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot and what it says in words.
+    """A plot and its caption.
 
     Attributes:
         name: Identifier on the page.
         title: Heading.
-        words: What the plot shows, for a reader who cannot see it and as its caption.
+        words: Caption, also the alternative text for screen readers.
         figure: The plotly figure.
     """
 
@@ -36,7 +36,7 @@ class Plot:
 
 
 def new_figure(x: str, y: str, **layout: Any) -> go.Figure:
-    """Return an empty figure with named axes."""
+    """Return an empty figure with axis titles."""
     figure = go.Figure()
     axis = {
         "showline": True,
@@ -66,7 +66,7 @@ def new_figure(x: str, y: str, **layout: Any) -> go.Figure:
 
 
 def add_line(figure: go.Figure, x: NDArray[Any], y: NDArray[Any], name: str, number: int = 0, **line: Any) -> None:
-    """Add a curve in the colour and the dash of its number, thinned to what a screen can show."""
+    """Add a curve in the colour and dash pattern of its number, with at most `MAX_POINTS` points."""
     if len(x) > MAX_POINTS:
         kept = np.unique(np.linspace(0, len(x) - 1, MAX_POINTS).round().astype(int))
         x, y = x[kept], y[kept]
@@ -75,11 +75,11 @@ def add_line(figure: go.Figure, x: NDArray[Any], y: NDArray[Any], name: str, num
 
 
 def add_reference(figure: go.Figure, x: list[float], y: list[float], name: str) -> None:
-    """Add a thin grey line to compare with."""
+    """Add a thin grey reference line."""
     line = {"color": "#9aa5b1", "width": 1, "dash": "dot"}
     figure.add_trace(go.Scatter(x=x, y=y, name=name, mode="lines", line=line, hoverinfo="skip"))
 
 
 def round_off(values: Iterable[Any]) -> list[float]:
-    """Return numbers with five digits behind the point: more is not seen, and the page stays small."""
+    """Return numbers rounded to five decimals, which keeps the page small."""
     return [round(float(value), 5) for value in values]

@@ -1,4 +1,4 @@
-"""From content to one HTML file: everything a browser needs is in it, and it may fetch nothing."""
+"""Rendering of templates to self-contained HTML: scripts, styles and data are inlined, nothing is fetched."""
 
 import json
 import shlex
@@ -21,9 +21,9 @@ def render(template: str, plots: Sequence[Plot] = (), scripts: Sequence[str] = (
 
     Args:
         template: File in `templates`.
-        plots: Plots of the page; plotly.js comes along only where there are some.
+        plots: Plots of the page; plotly.js is included only if there are any.
         scripts: Files in `templates` that the page runs.
-        **content: What the template shows; every text is escaped.
+        **content: Variables of the template; all text is escaped.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -45,34 +45,34 @@ def render(template: str, plots: Sequence[Plot] = (), scripts: Sequence[str] = (
 
 
 def embed(content: Mapping[str, Any] | Sequence[Any]) -> Markup:
-    r"""Return data as JSON for a script element; no text in it can end the element or begin another.
+    r"""Return data as JSON for a script element; no text in it can close the element or open another.
 
     Example:
         >>> str(embed(["</script><b>"]))
         '["\\u003c/script\\u003e\\u003cb\\u003e"]'
     """
     text = json.dumps(content, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
-    # Escaped in the way JSON itself knows, the text means the same to JSON.parse.
+    # These are JSON escapes, so JSON.parse returns the original text.
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number for reading, "undefined" where there is none."""
+    """Return a number as text, "undefined" for None."""
     return "undefined" if value is None else f"{value:.{digits}f}"
 
 
 def percent(value: float | None) -> str:
-    """Return a share in per cent, "undefined" where there is none."""
+    """Return a fraction in percent, "undefined" for None."""
     return "undefined" if value is None else f"{value:.1%}"
 
 
 def interval(value: Any, digits: int = 3) -> str:
-    """Return the ends of an interval, nothing where there are none."""
+    """Return the bounds of an interval as text, empty if there are none."""
     if value is None or value.low is None or value.high is None:
         return ""
     return f"{value.low:.{digits}f} to {value.high:.{digits}f}"
 
 
 def _own(name: str) -> Markup:
-    """Return a file of this library that goes into the page as it is."""
+    """Return a file of this library that is inlined without escaping."""
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704

@@ -1,4 +1,4 @@
-"""What a run folder holds, read for a report."""
+"""Reading of run folders for reports."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.records.prediction_table import Predictions, read_predictions
 from milpath.reports.method_table import FoldResult
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 SPLITS = ("test", "val", "train")
 
@@ -24,11 +24,11 @@ class RunFolder:
 
     Attributes:
         path: The folder.
-        predictions: Of `predictions.csv`.
-        metrics: Split to metric to value, of `metrics.json`; empty where there is none.
-        history: Of `logs/csv/metrics.csv`; None where there is none.
-        provenance: Of `provenance.json`; empty where there is none.
-        config: Text of `config.yaml`; empty where there is none.
+        predictions: Content of `predictions.csv`.
+        metrics: Split to metric to value, from `metrics.json`; empty if it is missing.
+        history: Content of `logs/csv/metrics.csv`; None if it is missing.
+        provenance: Content of `provenance.json`; empty if it is missing.
+        config: Text of `config.yaml`; empty if it is missing.
     """
 
     path: Path
@@ -50,17 +50,17 @@ class RunFolder:
 
     def outcomes(
         self, split: str, task: str, threshold: float = 0.5, groups: NDArray[np.str_] | None = None
-    ) -> Outcomes:
+    ) -> EvaluatedBags:
         """Return the outcomes of a split.
 
         Args:
             split: "train", "val" or "test".
             task: "binary", "nominal" or "ordinal".
             threshold: Operating point of a binary task.
-            groups: One for each row of the predictions; None where every bag stands alone.
+            groups: One per row of the predictions; None if bags are not grouped.
         """
         rows = self.rows(split)
-        return make_outcomes(
+        return evaluate_bags(
             self.predictions.labels[rows],
             self.predictions.probabilities[rows],
             task,
@@ -70,10 +70,10 @@ class RunFolder:
 
 
 def read_run(path: Path) -> RunFolder:
-    """Read a run folder; only `predictions.csv` must be there.
+    """Read a run folder; only `predictions.csv` is required.
 
     Raises:
-        FileNotFoundError: If it is not.
+        FileNotFoundError: If it is missing.
     """
     if not (path / "predictions.csv").is_file():
         raise FileNotFoundError(f"{path} has no predictions.csv; give the folder of a finished run")
@@ -98,15 +98,15 @@ def read_fold(
     task: str,
     groups: Mapping[str, str] | None = None,
 ) -> FoldResult:
-    """Read the test split of one training of a table, or why it failed.
+    """Read the test split of one training of a table, or the reason it failed.
 
     Args:
         path: Run folder of the training.
         method: Name of the method.
-        repeat: 0-based.
-        fold: 0-based.
+        repeat: 0-based repeat of the cross-validation.
+        fold: 0-based fold.
         task: "binary", "nominal" or "ordinal".
-        groups: Bag to what it belongs to; None where every bag stands alone.
+        groups: Bag to group; None if bags are not grouped.
 
     Raises:
         ValueError: If a bag has no group.
@@ -125,7 +125,7 @@ def read_fold(
         repeat=repeat,
         fold=fold,
         bag_ids=[run.predictions.bag_ids[row] for row in rows],
-        # Called as the run called it: its operating point, chosen on validation, may be another than one half.
+        # The predictions of the run: its operating point, chosen on validation, may differ from 0.5.
         outcomes=replace(run.outcomes("test", task, groups=of_bags), predicted=run.predictions.predicted_labels[rows]),
         num_train=len(run.rows("train")),
     )
@@ -140,12 +140,12 @@ def groups_of(bag_ids: Sequence[str], groups: Mapping[str, str]) -> NDArray[np.s
     missing = [bag_id for bag_id in bag_ids if bag_id not in groups]
     if missing:
         raise ValueError(
-            f"{len(missing)} of {len(bag_ids)} bags have no group (first: {missing[0]!r}); name one for each"
+            f"{len(missing)} of {len(bag_ids)} bags have no group (first: {missing[0]!r}); give one for each bag"
         )
     return np.array([str(groups[bag_id]) for bag_id in bag_ids])
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file, an empty dictionary where there is none."""
+    """Return the content of a JSON file, or an empty dictionary if it is missing."""
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return dict(content)

@@ -1,4 +1,4 @@
-"""What validation would choose and what that attains on a split that had no say: thresholds, temperature, referral."""
+"""Thresholds, temperature and deferral chosen on the validation split and measured on another one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from functools import partial
 
 from milpath.metrics.calibration import fit_temperature
 from milpath.metrics.deferral import Deferral, deferral_table
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.operating_point import OperatingPoint, attained, threshold_for_sensitivity
 from milpath.targets import Target
 
@@ -15,11 +15,11 @@ WISHED = (0.90, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class WishedSensitivity:
-    """A wish, and what came of it.
+    """A target sensitivity and the operating point attained.
 
     Attributes:
-        wished: Sensitivity asked for on validation.
-        attained: On the other split, at the threshold that validation chose.
+        wished: Target sensitivity on validation.
+        attained: Operating point on the other split, at the threshold chosen on validation.
     """
 
     wished: float
@@ -28,34 +28,38 @@ class WishedSensitivity:
 
 @dataclass(frozen=True)
 class SecondReader:
-    """How the network would do beside a person.
+    """Performance of the network as a second reader.
 
     Attributes:
-        used: What the threshold of the run attains; None for more than two classes.
-        wishes: What wished sensitivities become; empty without validation or with more than two classes.
-        temperature: Fitted on validation; None without.
-        calibrated: The outcomes after that temperature; None without.
-        deferral: What referring the least certain brings.
+        used: Operating point at the threshold of the run; None for more than two classes.
+        wishes: Operating points for the target sensitivities; empty without validation or with more than two classes.
+        temperature: Fitted on validation; None without validation.
+        calibrated: EvaluatedBags at that temperature; None without validation.
+        deferral: Results when the least confident bags are deferred.
     """
 
     used: OperatingPoint | None
     wishes: tuple[WishedSensitivity, ...]
     temperature: float | None
-    calibrated: Outcomes | None
+    calibrated: EvaluatedBags | None
     deferral: tuple[Deferral, ...]
 
 
 def second_reader(
-    outcomes: Outcomes, validation: Outcomes | None, target: Target, threshold: float, wished: Sequence[float] = WISHED
+    outcomes: EvaluatedBags,
+    validation: EvaluatedBags | None,
+    target: Target,
+    threshold: float,
+    wished: Sequence[float] = WISHED,
 ) -> SecondReader:
-    """Choose on validation, measure elsewhere.
+    """Choose thresholds and temperature on validation, and measure them on the reported split.
 
     Args:
-        outcomes: Of the split that is reported.
-        validation: Of the validation split; None where there is none, or where it is the one reported.
-        target: What was asked.
+        outcomes: EvaluatedBags of the reported split.
+        validation: EvaluatedBags of the validation split; None if there is none or it is the reported split.
+        target: The target of the run.
         threshold: Operating point of the run.
-        wished: Sensitivities to choose thresholds for.
+        wished: Target sensitivities to choose thresholds for.
     """
     binary = target.has_threshold
     scores = outcomes.probabilities[:, 1]

@@ -1,4 +1,4 @@
-"""The page of a table of methods: means with intervals, every fold, and what failed."""
+"""The report of a comparison of methods: means with intervals, every fold, and failed trainings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,11 +19,11 @@ def write_table_report(table: MethodTable, folder: Path, provenance: Mapping[str
 
     Args:
         table: From `compare_methods`.
-        folder: Made if it is missing.
-        provenance: What `milpath.records.provenance.describe_environment` says; None leaves it out.
+        folder: Output folder, created if missing.
+        provenance: Result of `milpath.records.provenance.describe_environment`; None leaves it out.
 
     Returns:
-        The path of the page.
+        The path of the report.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -47,7 +47,7 @@ def write_table_report(table: MethodTable, folder: Path, provenance: Mapping[str
 
 
 def _methods_plot(table: MethodTable) -> Plot:
-    """Return every fold as a ring, the mean as a diamond on its interval, the published figure as a cross."""
+    """Return a plot with folds as rings, the mean and its interval as a diamond, the published value as a cross."""
     metric = NAMES[table.metric]
     figure = new_figure(metric, "")
     names = [row.method for row in table.rows]

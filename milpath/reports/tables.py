@@ -1,4 +1,4 @@
-"""A table of methods as Markdown, CSV, JSON and LaTeX."""
+"""Comparison of methods as Markdown, CSV, JSON and LaTeX."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ def write_table(table: MethodTable, folder: Path) -> list[Path]:
 
     Args:
         table: From `compare_methods`.
-        folder: Made if it is missing.
+        folder: Output folder, created if missing.
 
     Returns:
         The four paths.
@@ -38,7 +38,7 @@ def write_table(table: MethodTable, folder: Path) -> list[Path]:
 
 
 def as_markdown(table: MethodTable) -> str:
-    """Return the table in Markdown, what went wrong below it."""
+    """Return the table in Markdown, followed by its notes."""
     head = ["method", f"{table.metric}, mean ± SE", "95% interval", f"p against {table.reference}", "folds"]
     rows = [
         [row.method, plus_minus(row), interval_words(row.interval), p_words(row, table), _folds(row)]
@@ -54,7 +54,7 @@ def as_markdown(table: MethodTable) -> str:
 
 
 def as_csv(table: MethodTable) -> str:
-    """Return the table as CSV with full digits; an empty field is a number that there is not."""
+    """Return the table as CSV with full precision; a missing number is an empty field."""
     file = io.StringIO()
     records = [_record(row) for row in table.rows]
     writer = csv.DictWriter(file, fieldnames=list(records[0]), lineterminator="\n")
@@ -65,7 +65,7 @@ def as_csv(table: MethodTable) -> str:
 
 
 def as_json(table: MethodTable) -> dict[str, Any]:
-    """Return the table as plain values, every fold with its value."""
+    """Return the table as plain values, with the value of every fold."""
     rows = []
     for row in table.rows:
         folds = [{"repeat": repeat, "fold": fold, "value": value} for (repeat, fold), value in row.values.items()]
@@ -81,7 +81,7 @@ def as_json(table: MethodTable) -> dict[str, Any]:
 
 
 def as_latex(table: MethodTable) -> str:
-    """Return the table for LaTeX with booktabs; notes are comments below it."""
+    """Return the table for LaTeX with booktabs, followed by the notes as comments."""
     lines = [
         r"\begin{tabular}{lrrrr}",
         r"\toprule",
@@ -98,21 +98,21 @@ def as_latex(table: MethodTable) -> str:
 
 
 def plus_minus(row: MethodRow) -> str:
-    """Return mean and standard error in words."""
+    """Return mean and standard error as text."""
     if row.mean is None:
         return "no fold"
     return f"{row.mean:.3f}" + (f" ± {row.standard_error:.3f}" if row.standard_error is not None else "")
 
 
 def interval_words(interval: Interval | None) -> str:
-    """Return an interval in words."""
+    """Return an interval as text."""
     if interval is None or interval.low is None or interval.high is None:
         return "undefined"
     return f"{interval.low:.3f} to {interval.high:.3f}"
 
 
 def p_words(row: MethodRow, table: MethodTable) -> str:
-    """Return the p-value of a row in words."""
+    """Return the p-value of a row as text."""
     if row.method == table.reference:
         return "reference"
     if row.test is None:
@@ -121,7 +121,7 @@ def p_words(row: MethodRow, table: MethodTable) -> str:
 
 
 def _folds(row: MethodRow) -> str:
-    """Return how many of the planned folds count."""
+    """Return how many of the planned folds are included in the mean."""
     words = f"{row.num_done}/{row.num_planned}"
     return f"{words} ({len(row.failed)} failed)" if row.failed else words
 
@@ -154,5 +154,5 @@ def _number(value: float | None) -> str:
 
 
 def _latex(text: str) -> str:
-    """Return text that LaTeX prints as it is."""
+    """Return text with LaTeX's special characters escaped."""
     return "".join(_LATEX.get(letter, letter) for letter in text)

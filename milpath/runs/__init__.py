@@ -1,1 +1,1 @@
-"""From a configuration to objects, and the results and folder of a run."""
+"""Runs: building objects from a configuration, resuming, and writing results and the run folder."""

@@ -1,4 +1,4 @@
-"""From configuration to objects: the only place that instantiates what a configuration names."""
+"""Objects from a configuration; nothing else calls `hydra.utils.instantiate`."""
 
 import inspect
 from collections.abc import Mapping
@@ -35,12 +35,12 @@ CLASS_WEIGHTS = ("none", "balanced")
 def build_datamodule(config: DictConfig, **changes: Any) -> BagDataModule:
     """Return the data module of a `data` configuration.
 
-    The keys in the signature of `BagDataModule` say how bags are split and loaded and mean the same for every data set;
-    the others are the arguments of the source that `_target_` names.
+    Keys in the signature of `BagDataModule` configure how bags are split and loaded, and mean the same for every data set.
+    All others are arguments of the source that `_target_` names.
 
     Args:
         config: The `data` group.
-        **changes: Options of `BagDataModule` in the place of those of the configuration, each value as it is.
+        **changes: Options of `BagDataModule` that replace those of the configuration, passed unchanged.
     """
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)) | changes
     options = {name: content.pop(name) for name in _options() if name in content}
@@ -48,17 +48,17 @@ def build_datamodule(config: DictConfig, **changes: Any) -> BagDataModule:
 
 
 def build_described_datamodule(data: Mapping[str, Any], **changes: Any) -> BagDataModule:
-    """Return the data module that the card of a checkpoint describes, each value as it is.
+    """Return the data module described by the card of a checkpoint.
 
-    A checkpoint comes from somebody else. Its data set is looked up by name in `milpath.data.SOURCES` and called with plain
-    values: Hydra, which would call whatever a nested `_target_` names, and interpolations have no part in it.
+    A checkpoint is untrusted. Its data set is looked up by name in `milpath.data.SOURCES` and called with plain values.
+    Hydra, which would call whatever a nested `_target_` names, is not involved, and no interpolation is resolved.
 
     Args:
         data: Field `data` of a card.
-        **changes: Options of `BagDataModule` that are this machine's matter, such as `stores_dir`: where files are written.
+        **changes: Options of `BagDataModule` that depend on this machine, such as `stores_dir`, where stores are written.
 
     Raises:
-        ValueError: If the name is not a data set of milpath, a value is not plain, or the values do not fit it.
+        ValueError: If the name is not a data set of milpath, a value is not plain, or the data set rejects the values.
     """
     content = require_plain(dict(data), "data of the card", allowed=("_target_",)) | changes
     target = content.pop("_target_", None)
@@ -69,16 +69,16 @@ def build_described_datamodule(data: Mapping[str, Any], **changes: Any) -> BagDa
     try:
         return BagDataModule(getattr(milpath.data, name)(**content), **options)
     except (TypeError, AttributeError, ArithmeticError, LookupError) as error:
-        # Values of a wrong type fail in whatever way the data set fails.
-        raise ValueError(f"describes data that {name} does not take ({reason_of(error)}); give data=NAME") from None
+        # Values of a wrong type can raise any of these.
+        raise ValueError(f"describes data that {name} does not accept ({reason_of(error)}); give data=NAME") from None
 
 
 def build_network(config: DictConfig, datamodule: BagDataModule) -> MILNetwork:
-    """Return the network of a `model` configuration with as many outputs as the task has.
+    """Return the network of a `model` configuration with the number of outputs the task needs.
 
-    An encoder of features learns their width, and the statistics of the training split, from the data: the checkpoint then
-    carries its own preprocessing, and the data module leaves features as they are. An encoder of tiles whose size no
-    option says (a bag store) learns it from the data as well.
+    A feature encoder takes its input width and the statistics of the training split from the data: the checkpoint then
+    holds its own standardization, and the data module leaves features unchanged. A tile encoder without a configured tile
+    size (as with a bag store) takes it from the data as well.
     """
     arguments: dict[str, Any] = {"num_outputs": target_named(datamodule.task).num_outputs(datamodule.num_classes)}
     encoder = cast(dict[str, Any], OmegaConf.to_container(config.encoder, resolve=True))
@@ -99,7 +99,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
 
     Args:
         config: Root of the `train` command.
-        datamodule: The data, set up: the number of classes and their weights come from it.
+        datamodule: The data, after `setup`; the number of classes and their weights come from it.
 
     Raises:
         ValueError: If `class_weights` is unknown.
@@ -130,7 +130,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
 
 
 def _describe_data(config: DictConfig) -> dict[str, Any]:
-    """Return the data as a card keeps them; of a data set that is not described by plain values nothing is kept."""
+    """Return the data as stored in a card; empty for a data set that plain values cannot describe."""
     description = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)) | {"standardize": False}
     try:
         require_plain(description, "data", allowed=("_target_",))
@@ -140,14 +140,14 @@ def _describe_data(config: DictConfig) -> dict[str, Any]:
 
 
 def _auxiliary_loss(config: DictConfig | None, task: str) -> AuxiliaryLoss | None:
-    """Return the auxiliary loss; one that depends on the task gets that of the data, which the data alone may know."""
+    """Return the auxiliary loss; one with an argument `task` gets the task of the data."""
     known = {"task": task} if config is not None and "task" in config else {}
     loss: AuxiliaryLoss | None = _instantiate(config, **known)
     return loss
 
 
 def _tiling(datamodule: BagDataModule) -> dict[str, Any]:
-    """Return how slides became tiles; of tiles that came as tiles, their size is known."""
+    """Return how slides were tiled; for data sets of ready-made tiles, only the tile size."""
     image = len(datamodule.tile_shape) == 3
     return ({"tile_size": datamodule.tile_shape[0]} if image else {}) | datamodule.tiling
 
@@ -157,7 +157,7 @@ def build_trainer(config: DictConfig) -> Trainer:
     callbacks = _entries(config.get("callbacks"))
     loggers = _entries(config.get("logger"))
     if not loggers:
-        # It has nowhere to write to, and Lightning makes an error of that.
+        # Lightning raises an error if this callback has no logger.
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     if trace := _instantiate(config.get("profiler")):
         callbacks.append(trace)
@@ -168,18 +168,18 @@ def build_trainer(config: DictConfig) -> Trainer:
             config.trainer,
             callbacks=cast(list[Callback], callbacks),
             logger=cast(list[Logger], loggers) or False,
-            # BagDataModule shares the bags between processes itself: Lightning's sampler repeats some of them.
+            # BagDataModule distributes the bags itself, because Lightning's sampler repeats some of them.
             use_distributed_sampler=False,
         ),
     )
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-        # Of every strategy, also one that came as an object.
+        # For every strategy, including one given as an object.
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     return trainer
 
 
 def _optimizer(config: DictConfig) -> Any:
-    """Return what makes an optimizer, tried on a parameter: a value it refuses is said before the training begins."""
+    """Return the optimizer's factory after trying it on one parameter, so that bad values fail before training."""
     require_finite_numbers(OmegaConf.create({"optimizer": config}))
     make = _instantiate(config)
     try:
@@ -187,22 +187,22 @@ def _optimizer(config: DictConfig) -> Any:
     except (TypeError, ValueError) as error:
         names = [name for name in map(str, config) if not name.startswith("_")]
         values = ", ".join(f"optimizer.{name}={config[name]}" for name in names)
-        raise ValueError(f"{config._target_} does not take its values ({error}): {values}") from None
+        raise ValueError(f"{config._target_} rejects its values ({error}): {values}") from None
     return make
 
 
 def _options() -> list[str]:
-    """Return the names of the options that every data set has."""
+    """Return the names of the options shared by every data set."""
     return [name for name in inspect.signature(BagDataModule).parameters if name != "source"]
 
 
 def _entries(config: DictConfig | None) -> list[Any]:
-    """Return the objects of named entries; an entry set to null is left out."""
+    """Return the objects of named entries; entries set to null are skipped."""
     return [_instantiate(entry) for entry in (config or {}).values() if entry]
 
 
 def _instantiate(config: DictConfig | Mapping[str, Any] | None, **arguments: Any) -> Any:
-    """Instantiate, and let the error of the constructor speak for itself."""
+    """Instantiate, and raise the constructor's own error instead of Hydra's."""
     if not config:
         return None
     if (target := config.get("_target_")) is None:
@@ -211,7 +211,7 @@ def _instantiate(config: DictConfig | Mapping[str, Any] | None, **arguments: Any
         return instantiate(config, **arguments, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, TypeError):
-            raise ValueError(f"{target} does not take its arguments: {error.__cause__}") from error.__cause__
+            raise ValueError(f"{target} does not accept its arguments: {error.__cause__}") from error.__cause__
         if error.__cause__ is not None and not isinstance(error.__cause__, ImportError):
             raise error.__cause__ from None
         raise ValueError(f"{target}: {error}") from None

@@ -1,4 +1,4 @@
-"""The run that a folder or a checkpoint already holds, and whether another one is the same."""
+"""The run that a folder or checkpoint already holds, and its comparison with a new one."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from milpath.runs.run_identity import (
 
 IDENTITY_FILE = "identity.json"
 _NUM_SHOWN = 3
-# Schedulers whose rate at an epoch does not depend on how many epochs there are, and never climbs.
+# Schedulers whose learning rate at an epoch does not depend on the number of epochs, and never rises.
 _OPEN_ENDED = {
     "StepLR", "MultiStepLR", "ExponentialLR", "ConstantLR", "ReduceLROnPlateau",
 }  # fmt: skip
@@ -36,9 +36,9 @@ _CONTENT_NAMES = {
 
 
 def identity_in_folder(run_dir: Path) -> RunIdentity | None:
-    """Return what the run in a folder is, None if the folder holds no run.
+    """Return the identity of the run in a folder, or None if the folder holds no run.
 
-    A run of version 0.1.0 left no `identity.json`; its `config.yaml`, `provenance.json` and `splits.csv` say the same.
+    Version 0.1.0 wrote no `identity.json`; its `config.yaml`, `provenance.json` and `splits.csv` hold the same information.
 
     Raises:
         ValueError: If the folder holds an evaluation, or files that cannot be read.
@@ -48,13 +48,13 @@ def identity_in_folder(run_dir: Path) -> RunIdentity | None:
         if path.is_file():
             found: RunIdentity | None = _from_record(json.loads(path.read_text(encoding="utf-8")))
         elif config_path.is_file():
-            # What is written in a file is text: no interpolation is resolved.
+            # Interpolations of an untrusted file are not resolved.
             plain = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(config_path), resolve=False))
             found = _from_old_folder(run_dir, plain) if "model" in plain else None
         else:
             return None
         bags = _bags_in(run_dir)
-    except Exception as error:  # whatever a damaged file makes of its readers
+    except Exception as error:  # a damaged file can raise anything
         raise ValueError(
             f"{run_dir} holds a run whose record cannot be read ({type(error).__name__}: {error}); give another run_name"
         ) from None
@@ -64,43 +64,43 @@ def identity_in_folder(run_dir: Path) -> RunIdentity | None:
 
 
 def identity_in_checkpoint(path: Path) -> RunIdentity | None:
-    """Return the run that wrote a checkpoint, as far as the file or the folder it lies in says it."""
+    """Return the identity of the run that wrote a checkpoint, as far as the file or its folder records it."""
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if isinstance(record := content.get(CHECKPOINT_KEY), Mapping):
         try:
             written, bags = _from_record(record), _bags_in(path.parent.parent)
-            # The files beside a checkpoint that was moved may be those of another run.
+            # A checkpoint may have been moved next to the files of another run.
             return (
                 replace(written, bags=bags) if digest_of_splits(bags) == written.contents["splits_sha256"] else written
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: what it says of its run cannot be read ({error})") from None
+            raise ValueError(f"{path}: the record of its run cannot be read ({error})") from None
     if path.parent.name == "checkpoints" and (found := identity_in_folder(path.parent.parent)) is not None:
         return found
-    # A checkpoint of version 0.1.0 away from its run: its card knows the options of the data.
+    # A checkpoint of version 0.1.0 outside its run folder: only the card has the options of the data.
     card = content.get("milpath")
     data = card.get("data") if isinstance(card, Mapping) else None
     if not isinstance(data, Mapping):
         return None
-    known = {key: value for key, value in data.items() if key != "standardize"}  # the card says what a network needs
+    known = {key: value for key, value in data.items() if key != "standardize"}  # cards always hold False
     return RunIdentity(settings_of({"data": known}), {}, origin_of({"data": known}), complete=False)
 
 
 def require_same_run(before: RunIdentity, now: RunIdentity, where: Path) -> str | None:
-    """Refuse to go on with another run than the one that began.
+    """Refuse to resume a run with settings or data other than it was started with.
 
-    More epochs or steps (`trainer.max_epochs`, `trainer.max_steps`) and leaving out early stopping continue a run: all that
-    was trained stays as it was, and the result is that of a run which had these limits from the start. This holds only if
-    the learning rate does not depend on the number of epochs. A cosine that ended at its minimum would climb again, so a
-    scheduler laid out for a length is refused.
+    A run may be continued with more epochs or steps (`trainer.max_epochs`, `trainer.max_steps`) or without early stopping:
+    the result is that of a run which had these limits from the start. This holds only if the learning rate does not depend
+    on the number of epochs. A cosine schedule that has reached its minimum would rise again, so a scheduler that depends on
+    the length of the run is refused.
 
     Args:
-        before: The run that began.
-        now: The run that is asked for.
-        where: Folder or checkpoint of the run that began.
+        before: The run that was started.
+        now: The run that is requested.
+        where: Folder or checkpoint of the run that was started.
 
     Returns:
-        How the run is continued, for the log; None if it is the same to the last setting.
+        How the run is continued, for the log; None if all settings are equal.
 
     Raises:
         ValueError: With the first keys that differ, their values, and what to type.
@@ -112,9 +112,9 @@ def require_same_run(before: RunIdentity, now: RunIdentity, where: Path) -> str 
     if limits and scheduler and scheduler not in _OPEN_ENDED and before.settings.get("scheduler"):
         was, wished = longer[limits[0]]
         raise ValueError(
-            f"{where} was trained with {limits[0]}={was} (now {wished}) and a {scheduler}, which is laid out for the length "
-            "of a run: its rate would climb again; give another run_name to train from the start (a run with scheduler=none "
-            "or step can be continued)"
+            f"{where} was trained with {limits[0]}={was} (now {wished}) and a {scheduler}, which depends on the length of "
+            "the run: the learning rate would rise again; give another run_name to train from the start (a run with "
+            "scheduler=none or step can be continued)"
         )
     if other := {key: values for key, values in changed.items() if key not in longer}:
         raise ValueError(_refusal(other, where))
@@ -124,7 +124,7 @@ def require_same_run(before: RunIdentity, now: RunIdentity, where: Path) -> str 
 
 
 def _is_continuation(key: str, values: tuple[Any, Any], now: RunIdentity) -> bool:
-    """Return whether a difference only lets the run train on."""
+    """Return whether a difference only makes the run longer."""
     if key == _EARLY_STOPPING:
         return key not in now.settings
     was, wished = values
@@ -134,14 +134,14 @@ def _is_continuation(key: str, values: tuple[Any, Any], now: RunIdentity) -> boo
 
 
 def _changes(before: RunIdentity, now: RunIdentity) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Give what differs with the values of both runs, settings of the data first, contents last."""
+    """Yield each difference with its values in both runs, settings of the data first, contents last."""
     keys = set(before.settings) | (set(now.settings) if before.complete else set())
     if "bags_per_step" not in now.settings or "bags_per_step" not in before.settings:
         keys.discard("bags_per_step")
     differing: list[str] = []
     for key in sorted(keys, key=lambda key: (not key.startswith("data."), key)):
         if any(key.startswith(f"{group}.") for group in differing):
-            continue  # another class has other arguments; its name says enough
+            continue  # a different class has different arguments; its name is enough
         was = before.settings.get(key, now.defaults.get(key))
         wished = now.settings.get(key, now.defaults.get(key))
         if was != wished:
@@ -149,14 +149,14 @@ def _changes(before: RunIdentity, now: RunIdentity) -> Iterator[tuple[str, tuple
             yield key, (was, wished)
     for name, said in _CONTENT_NAMES.items():
         if name in before.contents and name in now.contents and before.contents[name] != now.contents[name]:
-            # Other options of the data explain other bags, labels and splits.
+            # Changed options of the data already explain changed bags, labels and splits.
             if name == "tiles_sha256" or not any(key.startswith("data.") for key in differing):
                 yield said, _evidence(name, before, now)
             return
 
 
 def _evidence(name: str, before: RunIdentity, now: RunIdentity) -> tuple[str, str]:
-    """Return what shows that two contents differ: a bag, an option, or the digests."""
+    """Return an example of how two contents differ: a bag, an option, or the digests."""
     column = {"splits_sha256": 0, "labels_sha256": 1}.get(name)
     if column is not None:
         for bag_id in sorted(before.bags.keys() & now.bags.keys()):
@@ -172,49 +172,49 @@ def _evidence(name: str, before: RunIdentity, now: RunIdentity) -> tuple[str, st
 
 
 def _refusal(changed: Mapping[str, tuple[Any, Any]], where: Path) -> str:
-    """Return the one line that names what differs and what to type."""
+    """Return the error message: what differs and what to type."""
     said = [_one_change(key, was, wished) for key, (was, wished) in list(changed.items())[:_NUM_SHOWN]]
     if len(changed) > _NUM_SHOWN:
         said.append(f"{len(changed) - _NUM_SHOWN} more")
-    return f"{where} was trained with other values: {', '.join(said)}; give another run_name, or the values it had"
+    return f"{where} was trained with other values: {', '.join(said)}; give another run_name, or the original values"
 
 
 def _one_change(key: str, was: Any, wished: Any) -> str:
-    """Return a difference as a person would type it."""
+    """Return a difference in the syntax of the command line."""
     if key in _CONTENT_NAMES.values():
         return f"{key} ({was}, now {wished})"
     return f"{'data.batch_size x processes' if key == 'bags_per_step' else key}={_typed(was)} (now {_typed(wished)})"
 
 
 def _typed(value: Any) -> str:
-    """Return a value as the command line takes it."""
+    """Return a value in the syntax of the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return json.dumps(value).replace(" ", "") if isinstance(value, list | dict) else str(value)
 
 
 def _from_record(record: Mapping[str, Any]) -> RunIdentity:
-    """Return the identity that was written down, after a look at its digest."""
+    """Return the identity in a record after checking its digest."""
     content = {key: record[key] for key in ("format_version", "settings", "contents")}
     if record["digest"] != sha256_of_values(content):
-        raise ValueError("the digest of its settings does not fit them")
+        raise ValueError("its settings do not match their digest")
     return RunIdentity(content["settings"], content["contents"], record.get("origin", {}))
 
 
 def _bags_in(run_dir: Path) -> dict[str, tuple[str, str]]:
-    """Return split and label of each bag of the run in a folder; nothing without its `splits.csv`."""
+    """Return split and label of each bag of the run in a folder; empty without `splits.csv`."""
     path = run_dir / "splits.csv"
     return bags_of(pd.read_csv(path, dtype=str, keep_default_na=False)) if path.is_file() else {}
 
 
 def _from_old_folder(run_dir: Path, plain: Mapping[str, Any]) -> RunIdentity:
-    """Return what the files of version 0.1.0 say of a run."""
+    """Return the identity of a run from the files of version 0.1.0."""
     contents = {}
     if bags := _bags_in(run_dir):
         contents["splits_sha256"] = digest_of_splits(bags)
     if (run_dir / "provenance.json").is_file():
         data = json.loads((run_dir / "provenance.json").read_text(encoding="utf-8")).get("data", {})
-        # With a frozen encoder the store was one of features, which remembers its tiles.
+        # With a frozen encoder the store holds features, and its parameters the digest of the tiles.
         source = data.get("source") or {}
         tiles = (source.get("parameters") or {}).get("tiles_sha256") if source.get("name") == "features" else None
         found = {"tiles_sha256": tiles or data.get("store_sha256"), "labels_sha256": data.get("labels_sha256")}

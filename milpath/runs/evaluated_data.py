@@ -1,4 +1,4 @@
-"""Which bags an evaluation tests: those of the checkpoint's run in its split, or every bag of other data."""
+"""The bags that an evaluation tests: those of the checkpoint's run in its split, or all bags of other data."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +12,9 @@ from milpath.runs.build import build_datamodule, build_described_datamodule
 from milpath.runs.earlier_run import identity_in_checkpoint
 from milpath.runs.run_identity import RunIdentity, bags_of, digest_of_splits
 
-# Options that make a split; one that is typed is meant.
+# Options that define a split; if one is on the command line, that split is used.
 _SPLIT = ("fold", "num_folds", "val_fraction", "split_seed", "splits")
-# With these the split of a run can be made again.
+# Options needed to reproduce the split of a run.
 _SPLIT_OF_RUN = (
     *_SPLIT, "group_column", "groups", "stratify_by", "exclude", "max_bags", "max_bags_per_class",
 )  # fmt: skip
@@ -29,21 +29,21 @@ def evaluated_data(
     *,
     stores_dir: str,
 ) -> tuple[BagDataModule, str]:
-    """Return the data of an evaluation, set up, and what a person must know of the bags that are tested.
+    """Return the data of an evaluation, after `setup`, and a note on which bags are tested.
 
     Args:
         checkpoint: Path of the checkpoint.
         card: Its card.
         data: The `data` configuration; empty for the data of the run that wrote the checkpoint.
         splits: Names of the splits that are tested.
-        typed: Keys of the command line.
-        stores_dir: Where the bag stores of the checkpoint's data are kept on this machine.
+        typed: Keys given on the command line.
+        stores_dir: Folder on this machine for the bag stores of the checkpoint's data.
 
     Returns:
-        The data, and one line or an empty one.
+        The data, and the note in one line (empty if there is nothing to say).
 
     Raises:
-        ValueError: If the checkpoint names no data set, or the split of its run cannot be made again.
+        ValueError: If the checkpoint names no data set, or the split of its run cannot be reproduced.
     """
     trained = identity_in_checkpoint(Path(checkpoint))
     if not data:
@@ -69,21 +69,21 @@ def evaluated_data(
 
 
 def _set_up(data: DictConfig, changes: Mapping[str, Any] | None = None) -> BagDataModule:
-    """Return the data module of a configuration with some other options."""
+    """Return the data module of a configuration with some options replaced, after `setup`."""
     datamodule = build_datamodule(data, **(changes or {}))
     datamodule.setup("test")
     return datamodule
 
 
 def _require_split_of_run(trained: RunIdentity | None, datamodule: BagDataModule, checkpoint: str) -> None:
-    """Refuse a split that is not the one of the run: bags it was trained on would be called a test."""
+    """Refuse a split that differs from that of the run: training bags would be tested."""
     wanted = None if trained is None else trained.contents.get("splits_sha256")
     if wanted is None or wanted == digest_of_splits(bags_of(datamodule.split_frame())):
         return
     path = Path(checkpoint).parent.parent / "splits.csv"
     raise ValueError(
-        f"the data of {checkpoint} now give another split than the one it was trained with (bags, labels or groups have "
-        f"changed), so that bags it was trained on would be tested; give data=NAME with its options and data.splits="
+        f"the data of {checkpoint} now give a split other than the one it was trained with (bags, labels or groups have "
+        f"changed), so bags it was trained on would be tested; give data=NAME with its options and data.splits="
         f"{path if path.is_file() else 'SPLITS.csv of the run'}"
     )
 
@@ -91,24 +91,24 @@ def _require_split_of_run(trained: RunIdentity | None, datamodule: BagDataModule
 def _note(
     datamodule: BagDataModule, data: Mapping[str, Any], splits: Sequence[str], trained: RunIdentity | None
 ) -> str:
-    """Return how many bags are tested and why not all of them, and whether some were trained on."""
+    """Return how many bags are tested, why not all of them, and whether the network was trained on some."""
     said = [line] if (line := untested_bags(datamodule, data, splits)) else []
     frame = datamodule.split_frame()
     tested = frame.loc[frame["split"].isin(list(splits)), "id"].astype(str).tolist()
     if trained is not None and trained.bags:
         seen = [name for name in tested if trained.bags.get(name, ("", ""))[0] == "train"]
         if seen:
-            said.append(f"{len(seen)} of the tested bags have the name of one it was trained on (first: {min(seen)})")
+            said.append(f"{len(seen)} of the tested bags have the name of a training bag (first: {min(seen)})")
     elif trained is not None and trained.contents.get("tiles_sha256") == datamodule.tile_store.description["sha256"]:
-        said.append("they come from the data the network was trained on")
+        said.append("the tested bags come from the data the network was trained on")
     return "; ".join(said)
 
 
 def untested_bags(datamodule: BagDataModule, data: Mapping[str, Any], splits: Sequence[str]) -> str:
-    """Return how many bags of the data are in none of some splits, and why; nothing if every bag is in one.
+    """Return how many bags of the data are tested and why not all; empty if all are.
 
     Args:
-        datamodule: The data, set up.
+        datamodule: The data, after `setup`.
         data: Their configuration.
         splits: Names of the splits that are tested.
     """
@@ -120,12 +120,12 @@ def untested_bags(datamodule: BagDataModule, data: Mapping[str, Any], splits: Se
 
 
 def _reasons(datamodule: BagDataModule, data: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
-    """Return why bags of a store are not tested, each with its number."""
+    """Return the reasons why bags of a store are not tested, each with its count."""
     frame = datamodule.split_frame()
     if data.get("splits"):
         made_by = f"data.splits={data['splits']}"
     elif "split" in datamodule.tile_store.bags.columns:
-        made_by = "the data bring a split of their own"
+        made_by = "the data define their own split"
     else:
         made_by = f"data.num_folds={data.get('num_folds', 5)} data.fold={data.get('fold', 0)}"
     reasons = [

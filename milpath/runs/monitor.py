@@ -1,4 +1,4 @@
-"""What may choose between trainings, and between the epochs of one."""
+"""Checks of the metrics that choose between trainings and between epochs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,19 +9,19 @@ from milpath.data.datamodule import BagDataModule
 from milpath.targets import target_named
 from milpath.targets.evaluation import compute_metrics
 
-# Logged of the validation split beside the metrics.
+# Logged on the validation split in addition to the metrics.
 _MEANS = ("loss", "attention_entropy")
 
 
 def require_validation(monitor: str, datamodule: BagDataModule) -> None:
-    """Refuse to choose by anything but a metric of the validation split.
+    """Refuse a monitor that is not a metric of the validation split.
 
     Args:
         monitor: `split/metric`.
-        datamodule: The data, set up.
+        datamodule: The data, after `setup`.
 
     Raises:
-        ValueError: If the metric is another one, or no bag validates.
+        ValueError: If the monitor is anything else, or the validation split is empty.
     """
     split, _, name = monitor.partition("/")
     names = target_named(datamodule.task).metric_names
@@ -30,39 +30,39 @@ def require_validation(monitor: str, datamodule: BagDataModule) -> None:
         raise ValueError(f"monitor={monitor} cannot choose between trainings; give one of {known}")
     if "val" not in datamodule.splits:
         raise ValueError(
-            "a search chooses on the validation split, and these data have none: give data.val_fraction=0.2"
+            "a search chooses on the validation split, and these data have none; give data.val_fraction=0.2"
         )
 
 
 def require_monitored(callbacks: Mapping[str, Any], datamodule: BagDataModule) -> None:
-    """Refuse to watch what no validation will ever say: early stopping would end the run after its first epoch.
+    """Refuse to monitor a value that validation never logs: early stopping would end the run after the first epoch.
 
     Args:
         callbacks: The configuration of the callbacks.
-        datamodule: The data, set up.
+        datamodule: The data, after `setup`.
 
     Raises:
-        ValueError: If a callback monitors a metric that is none, that is not defined on the labels of the validation split,
-            or of a validation split that has no bag.
+        ValueError: If a callback monitors something that is not a metric, or a metric that is undefined on the labels of
+            the validation split, or the validation split is empty.
     """
     for callback, options in callbacks.items():
         monitor = str((options or {}).get("monitor"))
         if not monitor.startswith("val/"):
             continue
-        where = f"callbacks.{callback} watches {monitor}"
+        where = f"callbacks.{callback} monitors {monitor}"
         if "val" not in datamodule.splits:
             way_out = "give a larger data.val_fraction, or callbacks=no_validation to train for trainer.max_epochs"
-            raise ValueError(f"{where}, and no bag validates: {way_out}")
+            raise ValueError(f"{where}, but the validation split is empty; {way_out}")
         name = monitor.removeprefix("val/")
         defined = _defined_metrics(datamodule)
         if name not in (*defined, *_MEANS):
             known = ", ".join(f"val/{name}" for name in (*defined, *_MEANS))
             counts = ", ".join(map(str, datamodule.class_counts("val")))
-            raise ValueError(f"{where}; with {counts} bags a class to validate on, give monitor= one of {known}")
+            raise ValueError(f"{where}; with {counts} validation bags per class, give monitor= one of {known}")
 
 
 def _defined_metrics(datamodule: BagDataModule) -> list[str]:
-    """Return the metrics that have a value on the labels of the validation split."""
+    """Return the metrics that are defined on the labels of the validation split."""
     counts = datamodule.class_counts("val")
     labels = np.repeat(np.arange(len(counts)), counts)
     probabilities = np.full((len(labels), len(counts)), 1 / len(counts))

@@ -1,6 +1,9 @@
-"""The files that a run leaves: metrics.json and predictions.csv."""
+"""Files that a run leaves, metrics.json and predictions.csv, and its metrics as a table on a terminal."""
 
+from collections.abc import Mapping
 from pathlib import Path
+
+from rich.table import Table
 
 from milpath.records.atomic_files import write_json
 from milpath.records.prediction_table import Predictions
@@ -14,7 +17,7 @@ def write_results(run_dir: Path, predictions: Predictions, task: str, threshold:
 
     Args:
         run_dir: The folder of the run.
-        predictions: Of one split or more.
+        predictions: Predictions of one or more splits.
         task: "binary", "nominal" or "ordinal".
         threshold: Operating point of a binary task.
     """
@@ -25,3 +28,21 @@ def write_results(run_dir: Path, predictions: Predictions, task: str, threshold:
     predictions.write_csv(run_dir / "predictions.csv")
     write_json(run_dir / "metrics.json", metrics)
     return metrics
+
+
+def summary_table(metrics: Mapping[str, Mapping[str, float | None]], title: str = "") -> Table:
+    """Return a table of metrics by split.
+
+    Args:
+        metrics: Split to metric to value, as in `metrics.json`; None if a metric is undefined on the split.
+        title: Printed above, usually the run folder.
+    """
+    table = Table(title=title)
+    table.add_column("metric")
+    for split in metrics:
+        table.add_column(split, justify="right")
+    names = list(dict.fromkeys(name for values in metrics.values() for name in values))
+    for name in names:
+        values = [values.get(name) for values in metrics.values()]
+        table.add_row(name, *("undefined" if value is None else f"{value:.4f}" for value in values))
+    return table

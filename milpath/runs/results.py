@@ -1,4 +1,4 @@
-"""The end of every run: test the best checkpoint, and leave numbers, predictions and a page that a person reads."""
+"""Results of a run: testing the best checkpoint, and writing metrics, predictions and the report."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +15,7 @@ from milpath.models import load_network
 from milpath.models.checkpoint import Card, update_card
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
-from milpath.reports.summary import summary_table
-from milpath.runs.result_files import Metrics, write_results
+from milpath.runs.result_files import Metrics, summary_table, write_results
 from milpath.targets import target_named
 from milpath.targets.decision import Decision, choose_decision, decide
 from milpath.training.classifier import MILClassifier
@@ -26,7 +25,7 @@ from milpath.training.predict_splits import predict_splits
 def finish_run(
     config: DictConfig, trainer: Trainer, classifier: MILClassifier, datamodule: BagDataModule, run_dir: Path
 ) -> Metrics:
-    """Predict the splits with the best network of a run, decide on validation, and write the results.
+    """Predict the splits with the best checkpoint of a run, choose the operating point on validation, write the results.
 
     Args:
         config: Root of the `train` command.
@@ -61,19 +60,19 @@ def write_run(
     report: bool = True,
     note: str = "",
 ) -> Metrics:
-    """Write metrics, predictions and report of a run, and print its table.
+    """Write metrics, predictions and report of a run, and print the summary table.
 
     Args:
         run_dir: The folder of the run.
-        predictions: Of every split that counts, at temperature 1.
-        datamodule: Where the bags, their pictures and their providers come from.
-        card: What the network was trained for, and the decision made on validation.
+        predictions: Predictions of every evaluated split, at temperature 1.
+        datamodule: The data of the run; the report takes bags, tiles and groups from it.
+        card: The checkpoint's card, with the operating point chosen on validation.
         report: Whether to write `report.html` and its pictures.
         note: Printed below the table.
     """
     decision, probabilities = Decision(card.threshold, card.temperature, card.defer_below), predictions.probabilities
     if predictions.logits is not None:
-        # As an endpoint computes them: what float32 rounds to a probability of 1 is not lost to the temperature.
+        # Computed from logits, as an endpoint does: a probability that float32 rounds to 1 could not be rescaled.
         probabilities = at_temperature(predictions.logits, card.task, card.temperature)
         decision = Decision.of_card(card)
     calls = decide(probabilities.astype(np.float64), card.task, decision)
@@ -98,7 +97,7 @@ def write_run(
 
 
 def _decide_on_validation(config: DictConfig, predictions: Predictions, task: str) -> Decision:
-    """Return what the validation split says; without one, or with one class in it, nothing is decided."""
+    """Return the operating point chosen on validation; the default if the split is empty or has a single class."""
     chosen = np.array([split == "val" for split in predictions.splits])
     labels = predictions.labels[chosen]
     wished = config.decision
@@ -106,7 +105,7 @@ def _decide_on_validation(config: DictConfig, predictions: Predictions, task: st
         if wished.sensitivity is not None or wished.calibrate:
             raise ValueError(
                 "decision.sensitivity and decision.calibrate are chosen on the validation split, which has bags of "
-                f"{len(np.unique(labels))} classes; set data.val_fraction, or leave them out"
+                f"{len(np.unique(labels))} classes; set data.val_fraction, or remove these options"
             )
         return Decision()
     logits = predictions.logits
@@ -128,6 +127,6 @@ def _decide_on_validation(config: DictConfig, predictions: Predictions, task: st
 
 
 def at_temperature(logits: NDArray[np.float32], task: str, temperature: float) -> NDArray[np.float32]:
-    """Return the probability of each class, `(bags, classes)`, of logits divided by a temperature."""
+    """Return the class probabilities, `(bags, classes)`, of logits divided by a temperature."""
     probabilities: NDArray[np.float32] = target_named(task).probabilities(torch.from_numpy(logits), temperature).numpy()
     return probabilities

@@ -1,4 +1,4 @@
-"""Where a run goes on, and when it must not."""
+"""Resuming a run: which checkpoint to continue from, and when to refuse."""
 
 import json
 import logging
@@ -16,41 +16,41 @@ _log = logging.getLogger(__name__)
 
 
 def checkpoint_to_resume(resume_from: str | None, run_dir: Path, identity: RunIdentity) -> Path | None:
-    """Return the checkpoint to go on from, after a look at what the folder and the checkpoint hold.
+    """Return the checkpoint to resume from, after checking that folder and checkpoint belong to the same run.
 
     Args:
-        resume_from: None, "auto" (`newest_whole` of this run if there is one) or the path of a checkpoint.
+        resume_from: None, "auto" (`newest_whole` of this run, if any) or the path of a checkpoint.
         run_dir: The folder of the run.
-        identity: Of the run that is asked for.
+        identity: Identity of the requested run.
 
     Returns:
-        A checkpoint of this same run; None to start anew.
+        A checkpoint of the same run; None to start from scratch.
 
     Raises:
         FileExistsError: If the folder holds a run and `resume_from` is None: its files would be overwritten.
         FileNotFoundError: If the path does not exist.
-        ValueError: If the folder or the checkpoint holds another run, or training cannot go on from the checkpoint.
+        ValueError: If the folder or the checkpoint holds another run, or training cannot resume from the checkpoint.
     """
     checkpoint = resume_path(resume_from, run_dir)
     before = identity_in_folder(run_dir)
     continued = None if before is None else require_same_run(before, identity, run_dir)
     if checkpoint is not None:
-        if resume_from != "auto":  # those were looked at already
+        if resume_from != "auto":  # `newest_whole` has already checked these
             require_trainer_state(checkpoint)
         trained = identity_in_checkpoint(checkpoint)
         if trained is None:
-            _log.warning("%s does not say which data and settings it was trained with: nothing is compared", checkpoint)
+            _log.warning("%s has no record of its data and settings; they are not compared", checkpoint)
         else:
             continued = require_same_run(trained, identity, checkpoint) or continued
             if not trained.contents:
-                _log.warning("%s does not say which tiles and labels it was trained with", checkpoint)
+                _log.warning("%s has no record of its tiles and labels; they are not compared", checkpoint)
     if continued:
         _log.info("%s is continued: %s", run_dir, continued)
     return checkpoint
 
 
 def resume_path(resume_from: str | None, run_dir: Path) -> Path | None:
-    """Return where `resume_from` points, None to start anew.
+    """Return the checkpoint that `resume_from` refers to, or None to start from scratch.
 
     Raises:
         FileExistsError: If the folder holds a run and `resume_from` is None.
@@ -59,7 +59,9 @@ def resume_path(resume_from: str | None, run_dir: Path) -> Path | None:
     last = run_dir / "checkpoints" / "last.ckpt"
     if resume_from is None:
         if any(path.exists() for path in (last, last.with_name("best.ckpt"), run_dir / "metrics.json")):
-            raise FileExistsError(f"{run_dir} holds a run already; give another run_name, or resume_from=auto to go on")
+            raise FileExistsError(
+                f"{run_dir} already holds a run; give another run_name, or resume_from=auto to continue it"
+            )
         return None
     if resume_from == "auto":
         return newest_whole(last.parent)
@@ -70,18 +72,18 @@ def resume_path(resume_from: str | None, run_dir: Path) -> Path | None:
 
 
 def newest_whole(checkpoints_dir: Path) -> Path | None:
-    """Return `last.ckpt`, or where it is broken or missing the newest checkpoint that training can go on from.
+    """Return `last.ckpt` or, if it is broken or missing, the newest checkpoint that training can resume from.
 
-    What a killed run left half written is deleted; broken checkpoints stay, and the log names them.
+    Partial files of a killed run are deleted; broken checkpoints are kept and named in the log.
 
     Args:
         checkpoints_dir: Folder of a run's checkpoints; it may be missing.
 
     Returns:
-        None if there is no checkpoint at all.
+        None if there are no checkpoints.
 
     Raises:
-        ValueError: If there are checkpoints, and training can go on from none of them.
+        ValueError: If there are checkpoints, but training cannot resume from any of them.
     """
     remove_partial_files(checkpoints_dir)
     paths = sorted(checkpoints_dir.glob("*.ckpt"), key=lambda path: (path.name == "last.ckpt", path.stat().st_mtime))
@@ -94,20 +96,20 @@ def newest_whole(checkpoints_dir: Path) -> Path | None:
             broken.append(str(error).partition(";")[0])
             continue
         if broken:
-            _log.warning("%s; going on from %s instead", "; ".join(broken), path.name)
+            _log.warning("%s; resuming from %s instead", "; ".join(broken), path.name)
         return path
     if broken:
         raise ValueError(
-            f"no checkpoint to go on from in {checkpoints_dir}: {'; '.join(broken)}; give another run_name to start anew"
+            f"no checkpoint to resume from in {checkpoints_dir}: {'; '.join(broken)}; give another run_name to start over"
         )
     return None
 
 
 def finished_trial(run_dir: Path, identity: RunIdentity) -> Metrics | None:
-    """Return the metrics of a trial of a search that is done; None for a run that is to be trained.
+    """Return the metrics of a finished trial of a search, or None for a run that has to be trained.
 
-    The folder of a trial, and no other, is named by what the trial is, and what lies in it is the answer only if the data
-    and everything else are what they were.
+    Only the folder of a trial is named after its configuration. Its results are reused only if the data and all other
+    settings are unchanged.
 
     Raises:
         ValueError: If the folder holds another run.
@@ -117,24 +119,24 @@ def finished_trial(run_dir: Path, identity: RunIdentity) -> Metrics | None:
         return None
     before = identity_in_folder(run_dir)
     if before is not None and require_same_run(before, identity, run_dir):
-        return None  # it is continued
+        return None  # continued, for example with more epochs
     metrics: Metrics = json.loads(path.read_text(encoding="utf-8"))
     return metrics
 
 
 def require_trainer_state(path: Path) -> None:
-    """Refuse a file from which training cannot go on: not a checkpoint, code inside, damaged, weights alone or not finite.
+    """Refuse a file that training cannot resume from: not a checkpoint, with code, damaged, only weights, not finite.
 
     Raises:
-        ValueError: With one line that says which of these it is.
+        ValueError: With the reason in one line.
     """
     try:
         content = read_archive(path)
     except ValueError as error:
         reason = str(error).removeprefix(str(path)).strip(": ")
-        raise ValueError(f"{path} is not a checkpoint of milpath to go on from: {reason}") from None
-    if not isinstance(content, dict) or not {"loops", "optimizer_states", "milpath"} <= set(content):
-        raise ValueError(f"{path} holds no state of training; resume from the checkpoints/last.ckpt of a run")
+        raise ValueError(f"{path} is not a milpath checkpoint to resume from: {reason}") from None
+    if not isinstance(content, dict) or not {"loops", "optimizer_states", "milpath", "state_dict"} <= set(content):
+        raise ValueError(f"{path} holds no training state; resume from the checkpoints/last.ckpt of a run")
     require_sealed(content, path)
     try:
         require_finite_weights(content["state_dict"])

@@ -1,8 +1,8 @@
-"""What a run is: the settings, data and split that decide what is trained, apart from where and on what it runs.
+"""Identity of a run: the settings, data and split that determine the trained network.
 
-Paths, loggers, devices and what only shows or speeds up a training are no part of it. Data count by their content: the
-digests of tiles, bags, labels and splits. The same run may therefore go on from another folder, another machine or a store
-that was built again, and a run of another fold, other labels or another learning rate may not.
+Paths, loggers, devices and options that only affect display or speed are not part of it. Data are identified by content:
+the digests of tiles, bags, labels and splits. A run can therefore be resumed in another folder, on another machine or from
+a rebuilt store, but not with another fold, other labels or another learning rate.
 """
 
 import inspect
@@ -27,20 +27,20 @@ from milpath.records.digests import sha256_of_file, sha256_of_values
 CHECKPOINT_KEY = "milpath_run"
 FORMAT_VERSION = 1
 
-# Where a run is written, and what is done with its result; no part of what is trained.
+# Where a run is written and how its result is used; does not affect training.
 _ROOT = {"paths", "logger", "profiler", "sagemaker", "run_name", "resume_from", "compile", "test", "report"}
-# How bags are read, not which: the content of the files counts instead of their names.
+# How bags are read, not which; files are identified by content, not by name.
 _DATA = {
     "stores_dir", "verify", "num_workers", "device_cache", "eval_batch_size", "batch_size", "splits", "groups", "exclude",
 }  # fmt: skip
-# Memory against time.
+# Trade memory for time.
 _ENCODER = {"activation_checkpointing", "tile_micro_batch"}
 _TRAINER = {
     "accelerator", "devices", "num_nodes", "strategy", "plugins", "logger", "callbacks", "profiler", "default_root_dir",
     "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "log_every_n_steps", "deterministic",
     "benchmark", "detect_anomaly", "num_sanity_val_steps", "max_time", "limit_test_batches", "inference_mode",
 }  # fmt: skip
-# Callbacks that look on. One that this library does not know counts.
+# Callbacks that do not affect training. Callbacks unknown to this library are part of the identity.
 _ONLOOKERS = {
     "LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "ModelSummary", "RichModelSummary", "DeviceStatsMonitor",
     "Timer", "AttentionMontages", "EpochLine", "StayStopped",
@@ -51,15 +51,15 @@ _CALLBACK_PATHS = {"dirpath", "run_dir", "trials_dir"}
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What a run is.
+    """Identity of a run.
 
     Attributes:
-        settings: Dotted key to value, `_target_`, or the name of an encoder, written as the name of its group.
+        settings: Dotted key to value; a `_target_` or the name of an encoder has the key of its group.
         contents: Digests of tiles, bags, labels and splits, as far as they are known.
-        origin: Where the data came from; it explains a difference and makes none.
-        complete: Whether a setting that is not there was not set; what old files say of a run is not complete.
-        defaults: What a setting is that is not there; not kept.
-        bags: Name of each bag to its split and its label, to name one that differs; kept as `splits.csv`.
+        origin: Where the data came from; used to explain a difference, never compared.
+        complete: Whether a missing setting means that it was not set; False for runs read from old files.
+        defaults: Default values of missing settings; not written to disk.
+        bags: Bag name to split and label, to name a bag that differs; stored as `splits.csv`.
     """
 
     settings: Mapping[str, Any]
@@ -82,8 +82,8 @@ def identity_of(config: DictConfig, datamodule: BagDataModule, num_processes: in
 
     Args:
         config: Root of the `train` command.
-        datamodule: The data, set up.
-        num_processes: Processes that train; None leaves open how many bags a step has.
+        datamodule: The data, after `setup`.
+        num_processes: Number of training processes; None leaves out the number of bags per step.
     """
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     stored, bags = datamodule.tile_store.bags, bags_of(datamodule.split_frame())
@@ -102,18 +102,18 @@ def identity_of(config: DictConfig, datamodule: BagDataModule, num_processes: in
 
 
 def bags_of(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """Return the name of each bag to its split and its label."""
+    """Return bag name to split and label."""
     rows = zip(frame["id"].astype(str), frame["split"].astype(str), frame["label"].astype(str), strict=True)
     return {name: (split, label) for name, split, label in rows}
 
 
 def digest_of_splits(bags: Mapping[str, tuple[str, str]]) -> str:
-    """Return a digest of which bag is in which split, whatever the order."""
+    """Return a digest of the assignment of bags to splits, independent of their order."""
     return sha256_of_values(sorted([name, split] for name, (split, _) in bags.items()))
 
 
 def settings_of(plain: Mapping[str, Any], num_processes: int | None = None) -> dict[str, Any]:
-    """Return dotted key to value of what decides what is trained."""
+    """Return the settings that determine training, dotted key to value."""
     content = {key: value for key, value in plain.items() if key not in _ROOT}
     data = content.get("data") or {}
     content["data"] = {key: value for key, value in data.items() if key in _data_options() and key not in _DATA}
@@ -122,13 +122,13 @@ def settings_of(plain: Mapping[str, Any], num_processes: int | None = None) -> d
     settings = dict(_flat(content))
     settings.pop("trainer", None)
     if num_processes is not None and "batch_size" in data:
-        # n processes with batch b train as one process with batch n*b does.
+        # n processes with batch size b train as one process with batch size n*b.
         settings["bags_per_step"] = int(data["batch_size"]) * num_processes
     return dict(json.loads(json.dumps(settings, default=str)))
 
 
 def origin_of(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return dotted key to value of what says where the bags, their labels and their splits came from."""
+    """Return the options that say where bags, labels and splits came from, dotted key to value."""
     data = plain.get("data") or {}
     named = {"splits", "groups", "exclude"}
     kept = {key: value for key, value in data.items() if key in named or key not in _data_options()}
@@ -136,21 +136,21 @@ def origin_of(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _callbacks(entries: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the callbacks that decide what is trained, when it ends and which epoch is best."""
+    """Yield the callbacks that affect training, its end or the choice of the best epoch."""
     for name, entry in entries.items():
         kind = str((entry or {}).get("_target_", "")).rpartition(".")[2]
-        # Of the checkpoints, the best one is tested; the others are for going on.
+        # Only the best checkpoint is tested; the others are for resuming.
         if not entry or kind in _ONLOOKERS or (kind in _CHECKPOINTS and entry.get("filename") != "best"):
             continue
         yield name, {key: value for key, value in entry.items() if key not in _CALLBACK_PATHS}
 
 
 def _flat(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Give dotted key and value of every leaf; a file of weights counts by its content."""
+    """Yield dotted key and value of every leaf; a weights file is replaced by its digest."""
     if not isinstance(content, Mapping):
         if key.endswith("_path") and isinstance(content, str) and Path(content).is_file():
             content = sha256_of_file(content)
-        # The name of an encoder is what a class is elsewhere.
+        # Encoders are identified by name, everything else by class.
         yield key.removesuffix("._target_").replace("model.encoder.name", "model.encoder"), content
         return
     for name, value in content.items():
@@ -159,12 +159,12 @@ def _flat(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _data_options() -> list[str]:
-    """Return the options of `data` that every data set has."""
+    """Return the options of `data` shared by every data set."""
     return [name for name in inspect.signature(BagDataModule).parameters if name != "source"]
 
 
 def _defaults_of(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the settings are that are not given: an option that a later version adds changes no earlier run."""
+    """Return the default values of all settings, so that an option added in a later version changes no earlier run."""
     defaults = {item.name: item.default for item in fields(TrainConfig)}
     defaults |= {f"data.{key}": value for key, value in _signature(BagDataModule).items()}
     callbacks = {f"callbacks.{key}": value for key, value in (plain.get("callbacks") or {}).items()}
@@ -175,17 +175,17 @@ def _defaults_of(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _signature(target: Any) -> dict[str, Any]:
-    """Return the default values of what takes arguments: a class, or the name of one in the user's configuration."""
+    """Return the default arguments of a callable, or of one named in the user's configuration."""
     try:
         made = get_object(target) if isinstance(target, str) else target
         parameters = inspect.signature(made).parameters.values()
     except (TypeError, ValueError, ImportError, AttributeError, HydraException):
-        return {}  # some built-in classes have no signature, and what does not exist is refused where it is made
+        return {}  # some built-in classes have no signature, and a missing class is refused when instantiated
     return {item.name: item.default for item in parameters if item.default is not inspect.Parameter.empty}
 
 
 class IdentityInCheckpoint(Callback):
-    """Write the identity of the run into each of its checkpoints, so that one that was moved is still known."""
+    """Write the identity of the run into its checkpoints, so that a moved checkpoint is still recognized."""
 
     def __init__(self, identity: RunIdentity) -> None:
         self.record = identity.as_record(origin=False)
@@ -196,7 +196,7 @@ class IdentityInCheckpoint(Callback):
 
     @override
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        # Lightning forgets the best epoch so far when the folder has another path, and would replace it by the next.
+        # Lightning drops the best score so far if the folder has moved, and would overwrite the best checkpoint.
         states = checkpoint.get("callbacks", {})
         for callback in trainer.checkpoint_callbacks:
             state = states.get(callback.state_key)
@@ -208,7 +208,7 @@ class IdentityInCheckpoint(Callback):
 
 
 def _moved(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the state of a ModelCheckpoint whose files lie in another folder now."""
+    """Return the state of a ModelCheckpoint whose files are now in another folder."""
 
     def path_of(old: str) -> str:
         return str(folder / Path(old).name) if old else old

@@ -1,4 +1,4 @@
-"""One training from its configuration: data, network, Trainer, and what is left in the folder of the run."""
+"""One training run from its configuration: data, network, Trainer and run folder."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,7 +24,7 @@ def run(config: DictConfig) -> "Metrics":
     Returns:
         Split to metric to value, as in `metrics.json`.
     """
-    # Not before: who asks for help or mistypes a word waits for Hydra alone.
+    # Imported here so that --help and mistyped overrides need only Hydra, not torch.
     from milpath.records.folder_lock import FolderLock
     from milpath.runs.build import build_trainer
     from milpath.training.wandb_run import own_wandb_run
@@ -32,14 +32,14 @@ def run(config: DictConfig) -> "Metrics":
     run_dir = Path(config.paths.run_dir)
     if is_sweep():
         refuse_distributed_sweep(config)
-    # Lightning knows which of the processes that it, torchrun, SLURM or MPI started is the first: that one holds the lock.
+    # Lightning knows the rank, whether it, torchrun, SLURM or MPI started the processes; rank 0 holds the lock.
     trainer = build_trainer(config)
     with FolderLock(run_dir) if trainer.is_global_zero else nullcontext(), own_wandb_run():
         return _train(config, trainer, run_dir)
 
 
 def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
-    """Train in a folder that no other process works on."""
+    """Train in a run folder that this process has locked."""
     from lightning.pytorch import seed_everything
 
     from milpath.records.provenance import record_run
@@ -50,7 +50,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
 
-    resume_path(config.resume_from, run_dir)  # before the data, which may take their time
+    resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build_datamodule(config.data)
     datamodule.setup("fit")
@@ -62,7 +62,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     classifier = build_classifier(config, datamodule)
     trainer.callbacks.append(IdentityInCheckpoint(identity))  # type: ignore[attr-defined]
     if trainer.is_global_zero:
-        # First of all files: from here on the folder says whose it is.
+        # Written first: from here on the folder belongs to this run.
         write_json(run_dir / IDENTITY_FILE, identity.as_record())
         record_run(config, run_dir, datamodule.description)
         write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))

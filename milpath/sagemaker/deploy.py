@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from milpath.config.command import command
 from milpath.sagemaker.jobs.aws_account import (
     explained,
+    image_address,
     open_account,
     require_bucket,
     require_objects,
@@ -18,7 +19,6 @@ from milpath.sagemaker.jobs.aws_account import (
     upload,
 )
 from milpath.sagemaker.jobs.endpoint_request import DeployConfig, endpoint_requests
-from milpath.sagemaker.jobs.images import image_address
 from milpath.sagemaker.jobs.job_configs import DEPLOY
 
 

@@ -7,10 +7,10 @@ status and one line at the end.
 import json
 from typing import Any
 
-from milpath.sagemaker.endpoint.bad_request import BadRequestError
 from milpath.sagemaker.endpoint.handlers import Endpoint, input_fn, model_fn
 from milpath.sagemaker.endpoint.handlers import output_fn as write
 from milpath.sagemaker.endpoint.handlers import predict_fn as predict
+from milpath.sagemaker.endpoint.request_limits import BadRequestError
 from milpath.sagemaker.endpoint.response import JSON, Answer
 
 __all__ = ["input_fn", "model_fn", "output_fn", "predict_fn"]

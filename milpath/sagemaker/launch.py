@@ -10,10 +10,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from milpath.config.command import command
-from milpath.sagemaker.jobs import submit
 from milpath.sagemaker.jobs.aws_account import explained, open_sdk
 from milpath.sagemaker.jobs.job_configs import LAUNCH, settings_of
 from milpath.sagemaker.jobs.prepare_job import prepare_job
+from milpath.sagemaker.jobs.training_request import model_trainer, sdk_channels
 
 
 def run(config: DictConfig) -> dict[str, Any]:
@@ -33,9 +33,9 @@ def run(config: DictConfig) -> dict[str, Any]:
     if config.dry_run:
         sys.stdout.write(json.dumps(job.request, indent=2) + "\n")
         return job.request
-    trainer = submit.model_trainer(job.request, open_sdk(job.account, str(settings.bucket)))
+    trainer = model_trainer(job.request, open_sdk(job.account, str(settings.bucket)))
     with explained("submit the job"):
-        trainer.train(input_data_config=submit.channels(job.request), wait=config.wait, logs=config.wait)
+        trainer.train(input_data_config=sdk_channels(job.request), wait=config.wait, logs=config.wait)
     name = trainer._latest_training_job.training_job_name
     sys.stdout.write(
         f"submitted {name}: {settings.instance_count} x {settings.instance_type} in {job.region}\n"

@@ -17,12 +17,11 @@ from rich.console import Console
 from milpath.config.command import command
 from milpath.data.datamodule import BagDataModule
 from milpath.records.prediction_table import Predictions
-from milpath.reports.summary import summary_table
 from milpath.runs.build import build_datamodule
 from milpath.runs.evaluated_data import untested_bags
-from milpath.runs.result_files import Metrics, write_results
+from milpath.runs.result_files import Metrics, summary_table, write_results
 from milpath.sagemaker.jobs.aws_account import open_account
-from milpath.sagemaker.jobs.endpoint_client import Asker
+from milpath.sagemaker.jobs.endpoint_client import EndpointClient
 from milpath.sagemaker.jobs.job_configs import SCORE
 
 
@@ -49,7 +48,7 @@ def run(config: DictConfig) -> Metrics:
         raise ValueError(
             f"the data have the splits {', '.join(datamodule.splits)}; splits={list(config.splits)} has none"
         )
-    asker = Asker(
+    asker = EndpointClient(
         open_account(config.region), config.endpoint, config.s3_prefix, config.asynchronous, config.timeout_seconds
     )
     rows = datamodule.label_frame[datamodule.label_frame["split"].isin(splits)]
@@ -68,7 +67,7 @@ def run(config: DictConfig) -> Metrics:
     return metrics
 
 
-def _ask(asker: Asker, datamodule: BagDataModule, row: dict[str, Any]) -> dict[str, Any]:
+def _ask(asker: EndpointClient, datamodule: BagDataModule, row: dict[str, Any]) -> dict[str, Any]:
     """Return what the endpoint says of one bag, with its name."""
     body = io.BytesIO()
     np.save(body, datamodule.store.tiles[datamodule.store.tile_slice(row["index"])], allow_pickle=False)

@@ -24,9 +24,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
-from milpath.sagemaker.endpoint.bad_request import BadRequestError
 from milpath.sagemaker.endpoint.handlers import Endpoint, model_fn
-from milpath.sagemaker.endpoint.request_limits import Limits, read_environment
+from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits, read_environment
 from milpath.serving.connection_limits import ConnectionLimits
 from milpath.serving.uvicorn_server import make_server, run_to_the_end
 from milpath.serving.work_queue import ClientLeftError, QueueFullError, WorkQueue

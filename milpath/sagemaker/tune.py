@@ -12,11 +12,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.config.command import command
-from milpath.sagemaker.jobs import submit
 from milpath.sagemaker.jobs.aws_account import explained, open_sdk, sdk
 from milpath.sagemaker.jobs.job_configs import TUNE, command_line, job_overrides, override_key, settings_of
 from milpath.sagemaker.jobs.prepare_job import prepare_job
-from milpath.sagemaker.jobs.training_request import metric_definition
+from milpath.sagemaker.jobs.training_request import metric_definition, model_trainer, sdk_channels
 from milpath.sagemaker.jobs.tuning_ranges import STRATEGIES, Range, read_ranges, sdk_ranges
 
 
@@ -46,7 +45,7 @@ def run(config: DictConfig) -> str | None:
     session = open_sdk(job.account, str(settings.bucket))
     definitions = {d["Name"]: d for d in [*job.request["AlgorithmSpecification"]["MetricDefinitions"], objective]}
     tuner = sdk("sagemaker.train.tuner").HyperparameterTuner(
-        model_trainer=submit.model_trainer(job.request, session),
+        model_trainer=model_trainer(job.request, session),
         objective_metric_name=objective["Name"],
         hyperparameter_ranges=sdk_ranges(ranges),
         metric_definitions=list(definitions.values()),
@@ -58,7 +57,7 @@ def run(config: DictConfig) -> str | None:
         base_tuning_job_name=settings.job_name[:15],
     )
     with explained("submit the search"):
-        tuner.tune(inputs=submit.channels(job.request), wait=config.wait)
+        tuner.tune(inputs=sdk_channels(job.request), wait=config.wait)
     name = str(tuner.latest_tuning_job.hyper_parameter_tuning_job_name)
     sys.stdout.write(
         f"submitted {name}: {tune['max_jobs']} trainings, {tune['max_parallel_jobs']} at a time\n"

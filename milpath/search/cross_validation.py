@@ -1,4 +1,4 @@
-"""Repeated cross-validation: every method on the same folds, each training in a folder of its own."""
+"""Repeated cross-validation: every method on the same folds, each training in its own folder."""
 
 import itertools
 import json
@@ -27,7 +27,7 @@ from milpath.runs.run_identity import identity_of
 from milpath.runs.training_run import run
 from milpath.search.trials import FAILURE
 
-# The rows of a table: what each adds to the command line of milpath.train.
+# The rows of a table: the overrides that each method adds to the command line of milpath.train.
 METHODS: Mapping[str, tuple[str, ...]] = {
     "attention": ("model=attention_mil",),
     "gated_attention": ("model=gated_attention_mil",),
@@ -51,9 +51,9 @@ class Training:
         method: Name in `METHODS`.
         repeat: 0-based; repeats differ in their folds and seeds.
         fold: 0-based; the test split.
-        candidate: The searched values, as words of the command line.
+        candidate: The searched values, as overrides.
         run_dir: Folder of the training.
-        overrides: The whole command line.
+        overrides: All overrides of the command line.
     """
 
     method: str
@@ -65,7 +65,7 @@ class Training:
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """Method, repeat and fold, for messages."""
         return f"{self.method}, repeat {self.repeat}, fold {self.fold}"
 
 
@@ -78,27 +78,27 @@ def plan_trainings(
     seed: int = 0,
     search: Mapping[str, Sequence[Any]] | None = None,
 ) -> list[Training]:
-    """Return every training of a table, the folds of one method and repeat after each other.
+    """Return every training of a table, ordered by method, repeat and fold.
 
     Args:
-        words: Of the command line of `milpath.train`, for every training.
+        words: Command-line overrides of `milpath.train` for every training.
         methods: Names in `METHODS`.
-        folds: Folds of a repeat, at least 2.
-        repeats: At least 1.
+        folds: Number of folds per repeat, at least 2.
+        repeats: Number of repeats, at least 1.
         output: Folder of the table.
-        seed: The first of the seeds; repeats and folds count on from it.
-        search: Key to candidates.
+        seed: First seed; repeats and folds use consecutive seeds.
+        search: Key to its candidates.
 
     Raises:
-        ValueError: If a method is unknown or named twice, there are fewer than two folds or no repeat, or a searched key has
-            no candidates.
+        ValueError: If a method is unknown or given twice, there are fewer than two folds or one repeat, or a searched key
+            has no candidates.
     """
     if unknown := [name for name in methods if name not in METHODS]:
-        raise ValueError(f"unknown methods {', '.join(unknown)}; there are {', '.join(METHODS)}")
+        raise ValueError(f"unknown methods {', '.join(unknown)}; must be among {', '.join(METHODS)}")
     if len(set(methods)) != len(methods) or not methods:
         raise ValueError(f"methods={list(methods)} must name each method once")
     if folds < 2 or repeats < 1:
-        raise ValueError(f"a table needs folds >= 2 and repeats >= 1, not folds={folds} repeats={repeats}")
+        raise ValueError(f"a table needs folds >= 2 and repeats >= 1, got folds={folds} repeats={repeats}")
     if search and not all(isinstance(values, Sequence) and values for values in search.values()):
         raise ValueError(f"search={dict(search)} must give each key a list, such as {{optimizer.lr: [1e-4, 5e-4]}}")
     return list(_plan(words, methods, folds, repeats, output, seed, search or {}))
@@ -137,17 +137,17 @@ def _plan(
 
 
 def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training]:
-    """Run what is not done yet; a training that stopped half-way goes on from its last checkpoint.
+    """Run the trainings that are not finished; an interrupted one resumes from its last checkpoint.
 
     Args:
         trainings: The plan.
-        jobs: Trainings at a time, each in a process of its own.
+        jobs: Number of concurrent trainings, each in its own process.
 
     Returns:
-        The trainings that failed; the reason of each lies in its folder as `failure.txt`.
+        The trainings that failed; `failure.txt` in the folder of each gives the reason.
 
     Raises:
-        ValueError: If a training that is done was one of other data or settings.
+        ValueError: If a finished training used other data or settings.
     """
     waiting = [training for training in trainings if not (training.run_dir / "metrics.json").exists()]
     for training in trainings:
@@ -157,14 +157,14 @@ def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training
         for training in track(waiting, description="trainings"):
             _run_training(training)
     else:
-        # Forked processes inherit locks of threads that they do not have.
+        # Forked processes inherit locks held by threads that do not exist in them.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
             futures = [pool.submit(_run_training, training) for training in waiting]
             try:
                 for future in track(as_completed(futures), description="trainings", total=len(futures)):
                     future.result()
-            except BaseException:  # an interrupt too: nothing that was not begun begins, and what runs is resumed later
+            except BaseException:  # including an interrupt: start nothing new; what runs now is resumed later
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in multiprocessing.active_children():
                     process.kill()
@@ -173,7 +173,7 @@ def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training
 
 
 def _end_with_parent() -> None:
-    """Leave the interrupt to the parent, which kills its processes, and end with it whatever ended it."""
+    """Ignore SIGINT, which the parent handles, and exit whenever the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -186,7 +186,7 @@ def _end_with_parent() -> None:
 
 
 def _require_same_training(training: Training) -> None:
-    """Refuse to put what was trained on other data, labels or settings into a table: the command may be as it was."""
+    """Refuse a finished training on other data, labels or settings, which the same command may refer to."""
     if (before := identity_in_folder(training.run_dir)) is not None:
         config = compose_training(training.overrides)
         datamodule = build_datamodule(config.data)
@@ -195,7 +195,7 @@ def _require_same_training(training: Training) -> None:
 
 
 def _run_training(training: Training) -> None:
-    """Train, and write down why if it fails: the other folds must not be lost with it."""
+    """Train, and record a failure in a file, so that the other folds still run."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     training.run_dir.mkdir(parents=True, exist_ok=True)
     failure = training.run_dir / FAILURE
@@ -208,7 +208,7 @@ def _run_training(training: Training) -> None:
 
 
 def compose_training(words: Iterable[str]) -> Any:
-    """Return the configuration of `milpath.train` for the words of a command line."""
+    """Return the configuration of `milpath.train` for some overrides."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return compose("train", overrides=list(words))
@@ -218,11 +218,11 @@ def save_plan(trainings: Sequence[Training], output: Path) -> None:
     """Write `plan.json`, or refuse to mix two tables in one folder.
 
     Raises:
-        ValueError: If the folder holds a table of other trainings.
+        ValueError: If the folder holds a table with other trainings.
     """
     plan = [list(training.overrides) for training in trainings]
     path = output / "plan.json"
     if path.exists() and parse_json(path.read_text(encoding="utf-8"), str(path)) != plan:
-        raise ValueError(f"{output} holds another table; give another output folder, or the same words as before")
+        raise ValueError(f"{output} holds another table; give another output folder, or the same overrides as before")
     output.mkdir(parents=True, exist_ok=True)
     write_json(path, plan)

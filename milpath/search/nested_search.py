@@ -1,4 +1,4 @@
-"""The candidates of a nested search: which one of a fold is tested, chosen on the validation split alone."""
+"""Nested search: choosing one candidate per fold on the validation split only."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -12,15 +12,15 @@ from milpath.search.trials import best_first, failure_of, validation_value
 
 
 def choose(trainings: Sequence[Training], monitor: str, mode: str) -> list[Training]:
-    """Return one training of each fold: the candidate with the best validation metric.
+    """Return one training per fold: the candidate with the best validation metric.
 
     Args:
-        trainings: The plan of a table, the candidates of a fold after each other.
-        monitor: `val/` and a metric.
+        trainings: The plan of a table, with the candidates of a fold next to each other.
+        monitor: `val/` and the name of a metric.
         mode: "max" or "min".
 
     Returns:
-        In the order of the plan. A candidate that failed is chosen only where all of its fold did.
+        The chosen trainings, in the order of the plan. A failed candidate is chosen only if all of its fold failed.
     """
     folds = groupby(trainings, key=lambda training: training.name)
     return [
@@ -30,16 +30,16 @@ def choose(trainings: Sequence[Training], monitor: str, mode: str) -> list[Train
 
 
 def write_choices(trainings: Sequence[Training], chosen: Sequence[Training], monitor: str, path: Path) -> int:
-    """Write what each candidate reached and which one was chosen, as CSV.
+    """Write a CSV with the validation metric of each candidate and which one was chosen.
 
     Args:
-        trainings: All.
-        chosen: From `choose`.
-        monitor: What chose.
-        path: Of the file.
+        trainings: All trainings of the table.
+        chosen: Result of `choose`.
+        monitor: The metric they were chosen by.
+        path: Path of the file.
 
     Returns:
-        Number of candidates that failed; the file names them.
+        Number of failed candidates.
     """
     failures = [failure_of(training.run_dir) for training in trainings]
     rows = [

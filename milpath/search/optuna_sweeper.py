@@ -1,8 +1,8 @@
-"""Hydra's Optuna sweeper on Hydra 1.3.
+"""Compatibility of Hydra's Optuna sweeper with Hydra 1.3.
 
-The plugin that knows Optuna 4 takes its sampler as a configuration, as Hydra 1.4 hands it over. Hydra 1.3 hands over the
-sampler itself, and the plugin ends with "Cannot instantiate config of type TPESampler". What it does with the sampler is the
-same on both.
+The version of the plugin that supports Optuna 4 expects its sampler as a configuration, as Hydra 1.4 passes it. Hydra 1.3
+passes the sampler itself, and the plugin fails with "Cannot instantiate config of type TPESampler". The rest of the plugin
+works with both.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ NAME = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 
 
 def take_samplers() -> None:
-    """Let the plugin's sweeper take a sampler, for this process."""
+    """Patch the plugin's sweeper, in this process, to accept a sampler object."""
     from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
     from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
 

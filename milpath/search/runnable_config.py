@@ -1,4 +1,4 @@
-"""A job of a sweep as a configuration file that `python -m milpath.train` runs by itself."""
+"""Configuration file of a single sweep job, which `python -m milpath.train` can run."""
 
 import shlex
 from pathlib import Path
@@ -10,18 +10,18 @@ from omegaconf import DictConfig, OmegaConf
 from milpath.config.kept_configuration import KEPT_NAMES, is_group_of_library, is_kept
 from milpath.search.search_plan import parse_words
 
-# Words that make a job part of a search.
+# Overrides that make a job part of a search.
 _OF_THE_SEARCH = ("hparams_search", "run_name", "resume_from")
 
 
 def runnable_config(job: DictConfig) -> str:
-    """Return YAML that composes what a job had, without the search round it.
+    """Return YAML that composes the configuration of a job without the search around it.
 
     Args:
-        job: Configuration of the job with its node `hydra`.
+        job: Configuration of the job, with its node `hydra`.
 
     Returns:
-        A root configuration: the groups the words chose as its defaults, the values they set as its content.
+        A root configuration: its defaults are the groups chosen by the overrides, its content the values they set.
     """
     root, groups, values = _base(str(job.hydra.job.config_name), _own_folders(job))
     for override in parse_words(job.hydra.overrides.task):
@@ -37,12 +37,12 @@ def runnable_config(job: DictConfig) -> str:
 
 
 def _own_folders(job: DictConfig) -> list[str]:
-    """Return the folders with configuration that are not of this library."""
+    """Return the configuration folders that do not belong to this library."""
     return [source.path for source in job.hydra.runtime.config_sources if source.provider == "command-line"]
 
 
 def _stands_in_file(override: Override, job: DictConfig) -> bool:
-    """Return whether a word becomes part of the file; a file can neither take a key away nor name code."""
+    """Return whether an override becomes part of the file; a file can neither delete a key nor name code."""
     if override.is_delete():
         return False
     key, value = override.key_or_group, override.value()
@@ -52,7 +52,7 @@ def _stands_in_file(override: Override, job: DictConfig) -> bool:
 
 
 def _base(name: str, folders: list[str]) -> tuple[str, dict[str, Any], DictConfig]:
-    """Return root, groups and values of the file a job was started with: a search round a best.yaml must not include it."""
+    """Return root, groups and values of the file a job was started from, such as the best.yaml of an earlier search."""
     path = next(
         (Path(folder) / f"{name}.yaml" for folder in folders if (Path(folder) / f"{name}.yaml").is_file()), None
     )
@@ -64,10 +64,10 @@ def _base(name: str, folders: list[str]) -> tuple[str, dict[str, Any], DictConfi
 
 
 def run_command(job: DictConfig, folder: str, name: str) -> str:
-    """Return the command that runs such a file.
+    """Return the command that runs the file of a job.
 
     Args:
-        job: Configuration of the job with its node `hydra`.
+        job: Configuration of the job, with its node `hydra`.
         folder: Folder of the file.
         name: Its name without `.yaml`.
     """
@@ -84,7 +84,7 @@ def run_command(job: DictConfig, folder: str, name: str) -> str:
 
 
 def moved_command(command: str, folder: str, name: str) -> str:
-    """Return the command of a trial for a copy of its file; what stands in the command alone stays in it."""
+    """Return the command of a trial for a copy of its file; overrides that are only in the command are kept."""
     words = shlex.split(command)
     for option, value in (("--config-dir", folder), ("--config-name", name)):
         words[words.index(option) + 1] = value
@@ -92,5 +92,5 @@ def moved_command(command: str, folder: str, name: str) -> str:
 
 
 def _holds_kept(folder: str, name: str) -> bool:
-    """Return whether a folder is that of a search from whose result a job started: nothing else in it is needed."""
+    """Return whether a folder only provides the search result that a job was started from."""
     return Path(name).stem in KEPT_NAMES and (Path(folder) / f"{name}.yaml").is_file()

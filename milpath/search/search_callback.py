@@ -1,11 +1,10 @@
-"""What makes a Hydra multirun a search: checked before it starts, it resumes, names what failed and ends with a table.
+"""Hydra callback that turns a multirun into a search: checked before the first trial, resumable, ending with a table.
 
-The folder of a search is its memory: a trial lies in a folder named by its parameters, and a finished one answers at once
-with the value it had. The same command therefore goes through the same trials, trains what is missing, and a sampler that
-is seeded chooses after a stop what it would have chosen without.
+The state of a search is its folder: each trial has a folder named after its parameters, and a finished trial immediately
+returns its recorded value. Repeating the command therefore goes through the same trials and trains the missing ones, and a
+seeded sampler makes the same choices after an interruption as without one.
 """
 
-import hashlib
 import logging
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from rich.markdown import Markdown
 
 from milpath.config.command import USER_ERRORS, one_line, refuse_distributed_sweep, require_mandatory
 from milpath.records.atomic_files import write_json, write_text
+from milpath.records.digests import sha256_of_text
 from milpath.records.folder_lock import FolderLock
 from milpath.runs.build import build_datamodule
 from milpath.runs.monitor import require_validation
@@ -34,23 +34,23 @@ logger = logging.getLogger(__name__)
 
 
 def trial_folder(words: str) -> str:
-    """Return the name of the folder of a trial; a name of its values would hold what Hydra's grammar gives a meaning.
+    """Return the folder name of a trial: a hash, because values may contain characters special in Hydra's grammar.
 
     Args:
-        words: What is searched, from `hydra.job.override_dirname`.
+        words: The searched overrides, from `hydra.job.override_dirname`.
 
     Example:
         >>> trial_folder("optimizer.lr=0.001") == trial_folder("optimizer.lr=0.001")
         True
     """
-    return "trial_" + hashlib.sha256(words.encode()).hexdigest()[:10]
+    return "trial_" + sha256_of_text(words)[:10]
 
 
 OmegaConf.register_new_resolver("trial_folder", trial_folder, replace=True)
 
 
 def _or_stop(method: Callable[..., None]) -> Callable[..., None]:
-    """Return a method that ends the command with one line: of an error in a callback Hydra makes a warning."""
+    """Return a method that exits with a one-line error; Hydra would turn an error in a callback into a warning."""
 
     @wraps(method)
     def run(*arguments: Any, **named: Any) -> None:
@@ -64,19 +64,19 @@ def _or_stop(method: Callable[..., None]) -> Callable[..., None]:
 
 
 class Search(Callback):
-    """The hooks of a search."""
+    """The callback of a search."""
 
     def __init__(self) -> None:
         self.num_ended = 0
         self.lock: FolderLock | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A launcher that runs jobs elsewhere takes this object along; the lock stays with the command.
+        # Launchers that run jobs in other processes pickle this object; the lock stays in this process.
         return self.__dict__ | {"lock": None}
 
     @_or_stop
     def on_multirun_start(self, config: DictConfig, config_name: str, **kwargs: Any) -> None:
-        """Check everything that can be checked before the first trial, so that a mistake costs nothing."""
+        """Check everything that can be checked before the first trial."""
         sweeper, search_dir = config.hydra.sweeper, Path(config.hydra.sweep.dir)
         if "[sweep]" in sweeper.get("_target_", ""):
             raise ImportError('this search needs Optuna, which is not installed; type: pip install "milpath[sweep]"')
@@ -87,19 +87,19 @@ class Search(Callback):
         require_mandatory(trial)
         refuse_distributed_sweep(trial)
         datamodule = build_datamodule(trial.data)
-        datamodule.setup()  # bad data stop the search here, and the store is built once
+        datamodule.setup()  # fails on bad data before the first trial, and builds the store once
         require_validation(trial.monitor, datamodule)
         self.lock = FolderLock(search_dir)
         self.lock.acquire()
         keep_plan(plan, config_name, search_dir / "search.json")
-        # Optuna hears of every finished trial again, in the order it had; its sampler goes the same way.
+        # Every finished trial is reported to Optuna again in the original order, so its sampler repeats its choices.
         (search_dir / "study.db").unlink(missing_ok=True)
         fixed = [override.key_or_group for override in parse_words(plan.fixed)]
         config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
 
     @_or_stop
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write down what the trial is; one that failed before is tried again."""
+        """Write the parameters and the configuration of the trial; a trial that failed before is run again."""
         folder, job = Path(config.hydra.runtime.output_dir), config.hydra.job
         fixed = set(job.config.override_dirname.exclude_keys)
         searched = [word for word in parse_words(config.hydra.overrides.task) if word.key_or_group not in fixed]
@@ -111,12 +111,10 @@ class Search(Callback):
 
     @_or_stop
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Write down why a trial failed, let the search go on, and bring the table up to date."""
+        """Record why a trial failed, let the search continue, and update the table."""
         try:
-            failure = (
-                None if job_return.return_value is not None else f"{config.monitor} is not defined on these labels"
-            )
-        except Exception as error:  # whatever ended one trial must not end the search
+            failure = None if job_return.return_value is not None else f"{config.monitor} is undefined on these labels"
+        except Exception as error:  # the failure of a trial must not end the search
             failure = one_line(error)
             job_return.status, job_return.return_value = JobStatus.COMPLETED, None
         folder = Path(config.hydra.runtime.output_dir)
@@ -126,11 +124,11 @@ class Search(Callback):
         trials, _, _ = self._report(config)
         self.num_ended += 1
         if self.num_ended == config.hydra.sweeper.get("n_trials") and all(trial.value is None for trial in trials):
-            _give_up(trials)  # Optuna has no best trial then and would say so with a stack trace
+            _give_up(trials)  # Optuna has no best trial and would fail with a traceback
 
     @_or_stop
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Show the table, and what to type next."""
+        """Print the table and the next commands."""
         trials, text, commands = self._report(config)
         if self.lock is not None:
             self.lock.release()
@@ -140,7 +138,7 @@ class Search(Callback):
         Console().print(*commands, sep="\n", soft_wrap=True, highlight=False, markup=False)
 
     def _report(self, config: DictConfig) -> tuple[list[Trial], str, list[str]]:
-        """Write the table of the trials so far, and the best of them as a configuration; return what to type next."""
+        """Write the table and the best trial's configuration; return trials, table and the next commands."""
         search_dir = Path(config.hydra.sweep.dir)
         monitor, mode = config.monitor, config.monitor_mode
         trials = read_trials(search_dir, monitor, mode)
@@ -155,9 +153,9 @@ class Search(Callback):
         note = f"# The best of {len(trials)} trials: {monitor} {best.value:.4f} on the validation split."
         write_text(search_dir / "best.yaml", f"# {train}\n{note}\n{lines[1]}")
         commands = [
-            "train the best again, and test it:",
+            "train the best configuration again and test it:",
             f"    {train}",
-            "or test what it was in the search:",
+            "or test its checkpoint from the search:",
             f"    {test}",
         ]
         text = write_trials(search_dir, trials, monitor, mode)
@@ -165,8 +163,6 @@ class Search(Callback):
 
 
 def _give_up(trials: list[Trial]) -> None:
-    """End a search without a result."""
+    """Raise the error of a search in which every trial failed."""
     first = next((trial for trial in trials if trial.failure), None)
-    raise ValueError(
-        f"none of the {len(trials)} trials gave a result" + (f"; the first: {first.failure}" if first else "")
-    )
+    raise ValueError(f"none of the {len(trials)} trials succeeded" + (f"; first: {first.failure}" if first else ""))

@@ -1,4 +1,4 @@
-"""What a search is: its parameters, what stays fixed, and the configuration of one of its trials."""
+"""Plan of a search: its parameters, its fixed overrides, and the configuration of an example trial."""
 
 import json
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from milpath.records.atomic_files import write_json
 
-# Of a trial's configuration these say where it is written, not what it computes.
+# Keys of a trial's configuration that affect where it is written, not what it computes.
 _PLACES = ("paths", "run_name", "resume_from")
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """A search, as its command line and its configuration file ask for it.
+    """A search, as defined by its command line and its configuration file.
 
     Attributes:
         sweeper: Class that chooses the trials.
         parameters: Key to candidates, as typed.
-        fixed: The other words of the command line.
-        example: A value for each parameter, as words of a command line.
+        fixed: The other overrides of the command line.
+        example: One value for each parameter, as overrides.
     """
 
     sweeper: str
@@ -35,20 +35,20 @@ class SearchPlan:
 
     @property
     def is_grid(self) -> bool:
-        """Whether every combination is tried: more candidates then leave the others as they are."""
+        """Whether every combination is tried, so that adding candidates does not change the existing trials."""
         return self.sweeper.endswith(".BasicSweeper")
 
     def compose_example(self, config_name: str) -> DictConfig:
-        """Return the configuration of one trial: a key that does not exist is an error here, before any training."""
+        """Return the configuration of one trial; a key that does not exist is an error here, before any training."""
         return compose(config_name, [*self.fixed, *self.example])
 
 
 def plan_search(sweeper: DictConfig, words: Sequence[str]) -> SearchPlan:
-    """Return what a multirun searches.
+    """Return the plan of a multirun.
 
     Args:
         sweeper: The node `hydra.sweeper`.
-        words: Of the command line, without those of Hydra; a key given here replaces the same key in `params`.
+        words: Command-line overrides, without those of Hydra; a key given here replaces the same key in `params`.
 
     Raises:
         ValueError: If nothing is searched.
@@ -58,7 +58,7 @@ def plan_search(sweeper: DictConfig, words: Sequence[str]) -> SearchPlan:
     searched = {key: override for key, override in overrides.items() if override.is_sweep_override()}
     if not searched:
         raise ValueError(
-            "this search has no parameter with more than one value; give one, such as optimizer.lr=1e-4,1e-3"
+            "the search has no parameter with more than one value; give one, such as optimizer.lr=1e-4,1e-3"
         )
     return SearchPlan(
         sweeper=str(sweeper.get("_target_")),
@@ -69,12 +69,12 @@ def plan_search(sweeper: DictConfig, words: Sequence[str]) -> SearchPlan:
 
 
 def parse_words(words: Sequence[str]) -> list[Override]:
-    """Return the words of a command line, parsed by Hydra's grammar."""
+    """Return overrides parsed with Hydra's grammar."""
     return OverridesParser.create().parse_overrides(list(words))
 
 
 def keep_plan(plan: SearchPlan, config_name: str, path: Path) -> DictConfig:
-    """Write down what a search is, or refuse to mix two searches in one folder.
+    """Write the plan of a search, or refuse to mix two searches in one folder.
 
     Args:
         plan: The search.
@@ -96,7 +96,7 @@ def keep_plan(plan: SearchPlan, config_name: str, path: Path) -> DictConfig:
         )
         if difference:
             raise ValueError(
-                f"{path.parent} holds another search ({difference}); give another run_name, or the same words as before"
+                f"{path.parent} holds another search ({difference}); give another run_name, or the same overrides as before"
             )
         return config
     content = {"sweeper": plan.sweeper, "parameters": plan.parameters, "example": plan.example, "trial": _plain(config)}
@@ -106,9 +106,9 @@ def keep_plan(plan: SearchPlan, config_name: str, path: Path) -> DictConfig:
 
 
 def _read_plan(path: Path) -> dict[str, Any]:
-    """Return what a search wrote down: text to compare with, of which the values of its parameters alone are composed.
+    """Return the plan in a file; only the values of its parameters are composed.
 
-    Its `trial` is a whole configuration and names classes, so it is compared and never instantiated.
+    Its `trial` is a full configuration that names classes, so it is compared but never instantiated.
     """
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -119,14 +119,14 @@ def _read_plan(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not the plan of a search; give another run_name, or remove it")
     keys = [override.get_key_element() for override in parse_words([str(word) for word in kept["example"]])]
     if unknown := [key for key in keys if key not in kept["parameters"]]:
-        raise ValueError(f"{path} gives a value to {unknown[0]}, which is not searched; remove the file")
+        raise ValueError(f"{path} has a value for {unknown[0]}, which is not searched; remove the file")
     return kept
 
 
 def _difference(before: SearchPlan, now: SearchPlan) -> str | None:
-    """Return what is searched in another way, None if nothing is."""
+    """Return the first difference between two plans, or None."""
     if before.sweeper != now.sweeper:
-        return f"{before.sweeper} chose its trials"
+        return f"its sweeper was {before.sweeper}"
     keys = sorted(before.parameters.keys() ^ now.parameters.keys())
     if keys:
         return f"{keys[0]} was {'searched' if keys[0] in before.parameters else 'not searched'}"
@@ -135,14 +135,14 @@ def _difference(before: SearchPlan, now: SearchPlan) -> str | None:
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
-    """Return what a trial computes as plain values, interpolations as they are written."""
+    """Return the settings of a trial as plain values, with interpolations unresolved."""
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     kept = {key: value for key, value in content.items() if key not in _PLACES}
     return dict(json.loads(json.dumps(kept, default=str)))
 
 
 def _changed_key(before: Any, now: Any, key: str = "") -> str | None:
-    """Return the first key whose value differs, with the value it had."""
+    """Return the first key whose value differs, with its earlier value, or None."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in sorted(before.keys() | now.keys()):
             if found := _changed_key(before.get(name), now.get(name), f"{key}.{name}".strip(".")):
@@ -152,12 +152,12 @@ def _changed_key(before: Any, now: Any, key: str = "") -> str | None:
 
 
 def _line(override: Override) -> str:
-    """Return the word as it was typed."""
+    """Return an override as typed."""
     return str(override.input_line)
 
 
 def _candidates(override: Override) -> str:
-    """Return what stands behind the equals sign."""
+    """Return the part after the equals sign."""
     return _line(override).partition("=")[2]
 
 

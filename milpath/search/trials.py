@@ -1,4 +1,4 @@
-"""The trials of a search: what each was, what it reached on the validation split, and which is best."""
+"""Trials of a search: parameters, validation metric and ranking."""
 
 import json
 import math
@@ -25,9 +25,9 @@ class Trial:
 
     Attributes:
         folder: Its run folder.
-        parameters: Key to value, as words of the command line.
-        value: The monitored metric on the validation split; None if it failed or is not finished.
-        stopped_after: Epochs after which it was given up, because others were better by then; None if it was not.
+        parameters: Key to value, as typed on the command line.
+        value: The monitored metric on the validation split; None if the trial failed or is not finished.
+        stopped_after: Number of epochs after which median stopping ended it; None if it did not.
         failure: Why it failed; None if it did not.
     """
 
@@ -39,7 +39,7 @@ class Trial:
 
     @property
     def state(self) -> str:
-        """What a person reads in the last column."""
+        """State of the trial, as shown in the last column of the table."""
         if self.failure is not None:
             return f"FAILED {self.failure}"
         if self.value is None:
@@ -55,7 +55,7 @@ def validation_value(run_dir: Path, monitor: str) -> float | None:
         monitor: `val/` and a name in `metrics.json`.
 
     Returns:
-        None if the run is not finished or the metric is not defined.
+        The value, or None if the run is not finished or the metric is undefined.
     """
     path = run_dir / "metrics.json"
     if not path.is_file():
@@ -66,17 +66,17 @@ def validation_value(run_dir: Path, monitor: str) -> float | None:
 
 
 def failure_of(run_dir: Path) -> str | None:
-    """Return why a training failed, in one line; None if it did not."""
+    """Return why a training failed, in one line, or None if it did not."""
     path = run_dir / FAILURE
     return " ".join(path.read_text(encoding="utf-8").split()) if path.is_file() else None
 
 
 def best_first(items: Iterable[Item], value: Callable[[Item], float | None], mode: str) -> list[Item]:
-    """Return items sorted by a value, the best first and those without one last; equal ones keep their order.
+    """Return items sorted by a value, best first and those without one last; the sort is stable.
 
     Args:
-        items: Of any kind.
-        value: Of an item; None if it has none.
+        items: Any items.
+        value: Function from an item to its value, or None.
         mode: "max" or "min".
 
     Raises:
@@ -87,7 +87,7 @@ def best_first(items: Iterable[Item], value: Callable[[Item], float | None], mod
         [0.9, 0.5, None]
     """
     if mode not in MODES:
-        raise ValueError(f"monitor_mode is {mode!r}; it must be one of {', '.join(MODES)}")
+        raise ValueError(f"monitor_mode must be one of {', '.join(MODES)}, got {mode!r}")
     sign = -1.0 if mode == "max" else 1.0
 
     def key(item: Item) -> tuple[bool, float]:
@@ -108,8 +108,8 @@ def write_trials(search_dir: Path, trials: Sequence[Trial], monitor: str, mode: 
 
     Args:
         search_dir: Folder of the search.
-        trials: Best first.
-        monitor: What they were compared by.
+        trials: The trials, best first.
+        monitor: The metric they are ranked by.
         mode: "max" or "min".
     """
     keys = sorted({key for trial in trials for key in trial.parameters})
@@ -137,10 +137,10 @@ def write_trials(search_dir: Path, trials: Sequence[Trial], monitor: str, mode: 
     lines = [
         f"# Trials of {search_dir.name}",
         "",
-        f"By {monitor} on the validation split, {'highest' if mode == 'max' else 'lowest'} first. No trial has seen the "
-        "test split, and the best of many is an optimistic figure: test it once, at the end.",
+        f"By {monitor} on the validation split, {'highest' if mode == 'max' else 'lowest'} first. No trial used the test "
+        "split. The value of the best of many trials is optimistic: test that trial once, at the end.",
         *(
-            ["", f"Why a trial failed stands in full in its {FAILURE}."]
+            ["", f"The full reason of a failure is in {FAILURE} of the trial."]
             if any(trial.failure for trial in trials)
             else []
         ),

@@ -1,1 +1,1 @@
-"""What the endpoint and the app share as servers: bounds on connections, a queue, an end."""
+"""Server code shared by the endpoint and the app: connection limits, work queue, shutdown."""

@@ -1,4 +1,4 @@
-"""Connections that end when their client keeps the server waiting; Uvicorn itself waits for ever. Needs uvicorn."""
+"""HTTP connections with timeouts for slow clients, which Uvicorn does not have. Needs uvicorn."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ _RETRY_AFTER_SECONDS = 1
 
 
 class _WaitsFor(Enum):
-    """What the server wants of its client; nothing while the client waits for the server."""
+    """What the server is waiting for; NOTHING while the client waits for the server."""
 
     HEADERS = "headers"
     BODY = "body"
@@ -25,20 +25,20 @@ class _WaitsFor(Enum):
 
 
 def bounded_connection(limits: ConnectionLimits) -> type[asyncio.Protocol]:
-    """Return the protocol to give to Uvicorn as `http=`.
+    """Return the protocol class to pass to Uvicorn as `http=`.
 
     Args:
-        limits: How long a client is waited for, and how many there are.
+        limits: Timeouts and the maximum number of connections.
     """
     return cast(type[asyncio.Protocol], type("BoundedConnection", (_BoundedConnection,), {"limits": limits}))
 
 
 class _BoundedConnection(H11Protocol):
-    """Uvicorn's connection with a deadline for whatever its client has to do next.
+    """Uvicorn's connection with a deadline for the client's next action.
 
-    Bytes of a body move the deadline by the time they may take, never beyond `body_seconds` from now. Where there is no room
-    for a new connection, the one whose deadline comes first is ended: never one that sends at a fair rate while others
-    dribble.
+    Each received byte of a body extends the deadline by the time it may take, at most to `body_seconds` from now. If a new
+    connection exceeds the maximum, the one with the earliest deadline is closed: never one that sends at a sufficient rate
+    while others are slow.
     """
 
     limits: ConnectionLimits
@@ -54,7 +54,7 @@ class _BoundedConnection(H11Protocol):
         self._is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start to wait for headers, and make room."""
+        """Start waiting for headers, and close another connection if there are too many."""
         super().connection_made(transport)
         self._wait(_WaitsFor.HEADERS, self.limits.header_seconds)
         open_ones = [other for other in self.connections if not other.transport.is_closing()]
@@ -64,7 +64,7 @@ class _BoundedConnection(H11Protocol):
             )
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         super().connection_lost(exc)
         self._waits_for, self._deadline = _WaitsFor.NOTHING, float("inf")
         if self._timer is not None:
@@ -72,7 +72,7 @@ class _BoundedConnection(H11Protocol):
             self._timer = None
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, and see what the client has to do next."""
+        """Handle received bytes, and update the deadline."""
         before = self.cycle
         super().data_received(data)
         if self.transport.is_closing():
@@ -85,23 +85,23 @@ class _BoundedConnection(H11Protocol):
             self._look_again()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, or for the client to take the end of the answer."""
+        """Wait for the next request, or for the client to read the rest of the response."""
         super().on_response_complete()
         self._look_again()
 
     def pause_writing(self) -> None:
-        """Wait for the client to take what was written."""
+        """Wait for the client to read what was written."""
         super().pause_writing()
         self._wait(_WaitsFor.READING, self.limits.write_seconds)
 
     def resume_writing(self) -> None:
-        """Go on after the client took some of it."""
+        """Continue after the client has read part of it."""
         super().resume_writing()
         self._waits_for, self._deadline = _WaitsFor.NOTHING, float("inf")
         self._look_again()
 
     def shutdown(self) -> None:
-        """End where nothing is in hand; a body that still comes has a moment left."""
+        """Close the connection if it is idle; a body that is still arriving gets a short grace period."""
         super().shutdown()
         self._is_ending = True
         if self._waits_for in (_WaitsFor.BODY, _WaitsFor.READING):
@@ -110,18 +110,18 @@ class _BoundedConnection(H11Protocol):
             self._move_deadline(0)
 
     def _make_room(self, others: list["_BoundedConnection"]) -> None:
-        """End the connection that has kept the server longest, or this one where all others wait for a first answer."""
-        # An answer that goes on and on, as the events of a page do, is ended only where no client is slow.
+        """Close the connection with the earliest deadline, or this one if all others wait for their first response."""
+        # An open-ended response, such as an event stream, is closed only if no client is slow.
         able = [other for other in others if other._deadline < float("inf") or other.cycle.response_started]
         ended = min(able, key=lambda other: (other._deadline, other._since), default=self)
-        ended._end(HTTPStatus.SERVICE_UNAVAILABLE, "the server has too many connections; ask again")
+        ended._end(HTTPStatus.SERVICE_UNAVAILABLE, "the server has too many connections; retry later")
 
     def _look_again(self) -> None:
-        """Set the deadline where it is somebody else's turn than before."""
+        """Set a new deadline if the state of the request has changed."""
         if self._waits_for is _WaitsFor.READING:
             return
         if self.cycle is None or self.cycle.response_complete:
-            # Bytes of a header, or of a body that was answered before it was whole, win no time.
+            # Bytes of a header, or of a body that was answered before it was complete, do not extend the deadline.
             if self._waits_for is not _WaitsFor.HEADERS:
                 self._began = False
                 self._wait(_WaitsFor.HEADERS, self.limits.header_seconds)
@@ -131,12 +131,12 @@ class _BoundedConnection(H11Protocol):
             self._waits_for, self._deadline, self._since = _WaitsFor.NOTHING, float("inf"), self.loop.time()
 
     def _wait(self, what: _WaitsFor, seconds: float) -> None:
-        """Give the client some seconds."""
+        """Set what to wait for, and its deadline."""
         self._waits_for, self._deadline = what, self.loop.time() + seconds
         self._move_deadline(0)
 
     def _move_deadline(self, received: int) -> None:
-        """Give the client the time that the bytes of a body may take."""
+        """Extend the deadline by the time that the received bytes of a body may take."""
         moved = self._deadline + received / self.limits.min_bytes_per_second
         if received:
             moved = min(moved, self.loop.time() + self.limits.body_seconds)
@@ -148,25 +148,25 @@ class _BoundedConnection(H11Protocol):
             self._timer = self.loop.call_at(self._deadline, self._on_timer)
 
     def _on_timer(self) -> None:
-        """End the connection, unless the client did its part meanwhile."""
+        """Close the connection if its deadline has passed."""
         self._timer = None
         if self._waits_for is _WaitsFor.NOTHING:
             return
         if self._waits_for is _WaitsFor.BODY and self.flow.read_paused and not self._is_ending:
-            # More came than was taken: it is the server that is slow.
+            # Reading is paused: the server is slow, not the client.
             self._wait(_WaitsFor.BODY, self.limits.body_seconds)
         elif self.loop.time() < self._deadline:
             self._timer = self.loop.call_at(self._deadline, self._on_timer)
         else:
-            self._end(HTTPStatus.REQUEST_TIMEOUT, f"the {self._waits_for.value} of the request came too slowly")
+            self._end(HTTPStatus.REQUEST_TIMEOUT, f"the {self._waits_for.value} of the request arrived too slowly")
 
     def _end(self, status: HTTPStatus, why: str) -> None:
-        """Leave the client, with a word where it can still understand one."""
+        """Close the connection, with an error response if the client can still receive one."""
         unanswered = self.cycle is None or self.cycle.response_complete or not self.cycle.response_started
         asked = self._waits_for is _WaitsFor.BODY or (
             self._waits_for is _WaitsFor.HEADERS and self._began and self.conn.their_state is h11.IDLE
         )
-        # To abort is to drop what the client did not take; to close would wait for it.
+        # abort() drops unsent data; close() would wait for the client to read it.
         if not (unanswered and asked) or self.transport.get_write_buffer_size() or self.transport.is_closing():
             self.transport.abort()
             return

@@ -1,24 +1,24 @@
-"""How long a server waits for its clients."""
+"""Timeouts and limits of a server's connections."""
 
 from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """Bounds of the connections of a server.
+    """Timeouts and limits of the connections of a server.
 
     Attributes:
-        max_connections: Open at a time. One more takes the place of the one that has kept the server waiting longest.
-        header_seconds: Until the headers of a request are complete, from the connection or the last answer on.
-        body_seconds: A body must come at `min_bytes_per_second` over any stretch of so many seconds.
-        min_bytes_per_second: Of a body.
-        write_seconds: A client that takes nothing of its answer for so long is left.
-        keep_alive_seconds: A connection that asks nothing more is kept for so long after an answer.
-        end_seconds: Requests in hand may take so long when the server is told to end. SageMaker and Kubernetes kill
-            a container 30 seconds after they ask it to end.
+        max_connections: Open connections. One more replaces the one that has kept the server waiting longest.
+        header_seconds: Time for the headers of a request, from the connection or the last response on.
+        body_seconds: A body must arrive at `min_bytes_per_second` over any window of this length.
+        min_bytes_per_second: Minimum rate of a body.
+        write_seconds: A client that reads nothing of its response for this long is disconnected.
+        keep_alive_seconds: An idle connection is kept open for this long after a response.
+        end_seconds: Time for requests in progress at shutdown. SageMaker and Kubernetes kill a container 30 seconds after
+            asking it to stop.
 
     Raises:
-        ValueError: If one of them is not above 0.
+        ValueError: If a value is not positive.
     """
 
     max_connections: int = 128
@@ -32,4 +32,4 @@ class ConnectionLimits:
     def __post_init__(self) -> None:
         for item in fields(self):
             if not getattr(self, item.name) > 0:
-                raise ValueError(f"{item.name}={getattr(self, item.name)} must be above 0")
+                raise ValueError(f"{item.name}={getattr(self, item.name)} must be greater than 0")

@@ -1,4 +1,4 @@
-"""The end of a server's process."""
+"""Exit of a server process."""
 
 import os
 import sys
@@ -8,15 +8,15 @@ _SECONDS_FOR_THREADS = 1.0
 
 
 def end_process() -> None:
-    """End the process although a thread still computes: no thread can be stopped, and Python waits for each.
+    """Exit even if a thread is still running; threads cannot be stopped, and Python would wait for them.
 
-    It ends with 0, or with 1 and a line on stderr if a thread was given up.
+    The exit status is 0, or 1 with a line on stderr if a thread was abandoned.
     """
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join(_SECONDS_FOR_THREADS)
             if thread.is_alive():
-                sys.stderr.write("told to end: a request was still computed and is given up\n")
+                sys.stderr.write("shutting down: a request was still running and is dropped\n")
                 sys.stderr.flush()
                 sys.stdout.flush()
                 os._exit(1)

@@ -1,4 +1,4 @@
-"""A Uvicorn server that no client can hold, and its end. Needs uvicorn."""
+"""Uvicorn server with connection limits and a clean shutdown. Needs uvicorn."""
 
 import signal
 from contextlib import suppress
@@ -14,16 +14,16 @@ from milpath.serving.process_end import end_process
 def make_server(
     app: ASGIApp, limits: ConnectionLimits, host: str = "127.0.0.1", port: int = 0, log_level: str = "info"
 ) -> uvicorn.Server:
-    """Return a server that has not started.
+    """Return a server that has not been started.
 
     Args:
-        app: Answers.
-        limits: How long it waits for its clients.
-        host: Address to bind, where `run` is given no socket.
-        port: 0 takes one that is free.
-        log_level: Of Uvicorn.
+        app: The ASGI application.
+        limits: Timeouts and limits of its connections.
+        host: Address to bind, unless `run` is given a socket.
+        port: Port to bind; 0 picks a free one.
+        log_level: Log level of Uvicorn.
     """
-    # Uvicorn's own `limit_concurrency` would refuse everybody, health checks too, while some hold all places.
+    # Uvicorn's own `limit_concurrency` would refuse all requests, including health checks, while slow clients fill it.
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -41,11 +41,11 @@ def make_server(
 
 
 def run_to_the_end(server: uvicorn.Server) -> None:
-    """Serve until the process is told to end, answer what is in hand, and end the process.
+    """Serve until the process is told to stop, finish the requests in progress, and exit.
 
-    It ends with 0, or with 1 after a line on stderr where something still ran when `end_seconds` were over.
+    The exit status is 0, or 1 with a line on stderr if something was still running after `end_seconds`.
     """
-    # Uvicorn raises the signal again when it has ended; by default that would end the process before this function does.
+    # Uvicorn raises the signal again after shutdown; its default action would end the process before this function does.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with suppress(KeyboardInterrupt):
         server.run()

@@ -1,4 +1,4 @@
-"""Requests wait for their turn: not too many, and not those whose client has left. Needs anyio."""
+"""A bounded work queue that drops waiting requests when their client disconnects. Needs anyio."""
 
 import math
 import time
@@ -15,21 +15,21 @@ _MAX_RETRY_AFTER_SECONDS = 60
 
 
 class QueueFullError(Exception):
-    """There is no room in the queue."""
+    """The queue is full."""
 
 
 class ClientLeftError(Exception):
-    """The client left before its answer was there."""
+    """The client disconnected before its result was ready."""
 
 
 class WorkQueue(Generic[Result]):
-    """Runs functions in threads, a few at a time.
+    """Run functions in threads, a limited number at a time.
 
-    A function that runs cannot be stopped: torch has no such thing. One that waits is dropped as soon as its client leaves.
+    A running function cannot be stopped. A waiting one is dropped as soon as its client disconnects.
 
     Args:
-        workers: Functions that run at a time.
-        max_waiting: Others that may wait for their turn.
+        workers: Number of functions running at a time.
+        max_waiting: Number of functions that may wait in addition.
     """
 
     def __init__(self, workers: int, max_waiting: int) -> None:
@@ -41,19 +41,19 @@ class WorkQueue(Generic[Result]):
 
     @property
     def retry_after(self) -> int:
-        """Seconds after which there should be room: what waits, at the pace of the last answers."""
+        """Estimated seconds until the queue has room, from its length and the duration of recent calls."""
         return min(_MAX_RETRY_AFTER_SECONDS, max(1, math.ceil(self._seconds * self._held / self._workers)))
 
     async def run(self, function: Callable[[], Result], receive: Receive) -> Result:
-        """Return what the function returns, in its turn.
+        """Run a function when its turn comes, and return its result.
 
         Args:
-            function: Runs in a thread.
-            receive: Of the request, whose body was read: its next message is that the client left.
+            function: The function to run in a thread.
+            receive: `receive` of the request, whose body has been read: its next message is the disconnect.
 
         Raises:
-            QueueFullError: At once, if there is no room.
-            ClientLeftError: If the client left meanwhile.
+            QueueFullError: Immediately, if the queue is full.
+            ClientLeftError: If the client disconnected meanwhile.
         """
         if self._held >= self._room:
             raise QueueFullError
@@ -65,7 +65,7 @@ class WorkQueue(Generic[Result]):
                 group.start_soon(_cancel_when_left, receive, group.cancel_scope)
                 try:
                     outcome.append(await run_sync(self._timed, function, limiter=self._turns))
-                except Exception as error:  # as it is, not in the group that the task group would make of it
+                except Exception as error:  # re-raised unchanged, not in the task group's exception group
                     failure = error
                 group.cancel_scope.cancel()
         finally:
@@ -77,7 +77,7 @@ class WorkQueue(Generic[Result]):
         return outcome[0]
 
     def _timed(self, function: Callable[[], Result]) -> Result:
-        """Run the function and keep in mind how long such a thing takes."""
+        """Run the function and update the estimate of its duration."""
         started = time.monotonic()
         try:
             return function()
@@ -86,7 +86,7 @@ class WorkQueue(Generic[Result]):
 
 
 async def _cancel_when_left(receive: Receive, scope: anyio.CancelScope) -> None:
-    """Cancel a scope as soon as the client leaves."""
+    """Cancel a scope as soon as the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()

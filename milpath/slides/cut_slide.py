@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import SlideView, view_slide
 from milpath.slides.tile_grid import grid_over
-from milpath.slides.tile_positions import Places, place_all, place_darkest, read_places
+from milpath.slides.tile_positions import TilePositions, place_all, place_darkest, read_places
 from milpath.slides.tiling_options import TileOptions
 from milpath.slides.tissue import place_tissue
 
@@ -31,7 +31,7 @@ class SlideBag:
     """
 
     pixels: NDArray[np.uint8]
-    places: Places
+    places: TilePositions
     level: int
     downsample: float
     microns_per_pixel: float | None
@@ -59,7 +59,7 @@ def cut_slide(path: str | Path, options: TileOptions | None = None) -> SlideBag:
         return SlideBag(pixels, places, view.level, view.downsample, view.microns_per_pixel)
 
 
-def choose_places(view: SlideView, options: TileOptions) -> Places:
+def choose_places(view: SlideView, options: TileOptions) -> TilePositions:
     """Return the positions of the tiles that the method selects.
 
     Raises:
@@ -72,7 +72,7 @@ def choose_places(view: SlideView, options: TileOptions) -> Places:
 
 
 def cut_places(
-    view: SlideView, places: Places, options: TileOptions
+    view: SlideView, places: TilePositions, options: TileOptions
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
     """Yield the tiles in chunks that fit into memory: their indices in the bag and their pixels.
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from milpath.slides.readers.rgb import WHITE
 from milpath.slides.readers.slide import Slide
 from milpath.slides.slide_view import SlideView
-from milpath.slides.tile_positions import Places, read_places
+from milpath.slides.tile_positions import TilePositions, read_places
 
 
 class MaskLabels(NamedTuple):
@@ -53,13 +53,14 @@ class TileLabels(NamedTuple):
     gleason_pattern: NDArray[np.int64]
 
 
-def label_tiles(mask: Slide, view: SlideView, places: Places, tile_size: int, provider: str) -> TileLabels:
+def label_tiles(mask: Slide, view: SlideView, places: TilePositions, tile_size: int, provider: str) -> TileLabels:
     """Return the labels of the tiles of a slide from its PANDA mask.
 
     Args:
         mask: Open mask of the slide; its values are in the red channel.
         view: The view of the slide from which the tiles were cut.
-        places: Positions of the tiles. tile_size: Their side in pixels of the view.
+        places: Positions of the tiles.
+        tile_size: Their side in pixels of the view.
         provider: "radboud" or "karolinska".
 
     Raises:
@@ -100,14 +101,14 @@ def _matching_level(mask: Slide, view: SlideView) -> int:
     return mask.level_sizes.index(wanted)
 
 
-def _count_values(mask: Slide, view: SlideView, places: Places, tile_size: int) -> NDArray[np.int64]:
+def _count_values(mask: Slide, view: SlideView, places: TilePositions, tile_size: int) -> NDArray[np.int64]:
     """Return how many pixels of each tile have each value, `(tiles, 256)`; pixels outside the slide are not counted."""
     over = SlideView(mask, _matching_level(mask, view))
     # Values must not be interpolated: the mask is not resampled even if the slide is.
     x, y = (np.round(corner * view.scale).astype(np.int64) for corner in (places.x, places.y))
     side = max(1, round(tile_size * view.scale))
     counts = np.zeros((len(places.number), 256), np.int64)
-    for positions, tiles in read_places(over, Places(x, y, places.number), side):
+    for positions, tiles in read_places(over, TilePositions(x, y, places.number), side):
         for position, tile in zip(positions, tiles, strict=True):
             counts[position] = np.bincount(tile[:, :, 0].ravel(), minlength=256)
     spans = [

@@ -19,7 +19,8 @@ class Grid(NamedTuple):
     Attributes:
         left: Left edge of the first tile; negative if padding precedes the image.
         top: Top edge of the first tile.
-        rows: Number of rows of tiles. columns: Number of columns of tiles.
+        rows: Number of rows of tiles.
+        columns: Number of columns of tiles.
         tile_size: Side of a tile in pixels.
         stride: Pixels from one tile to the next.
     """

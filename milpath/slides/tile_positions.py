@@ -12,12 +12,13 @@ from milpath.slides.tile_grid import BLOCK_SIZE, Grid, read_blocks
 from milpath.slides.tile_selection import tile_sums
 
 
-class Places(NamedTuple):
+class TilePositions(NamedTuple):
     """Positions of the tiles of a view, in the order of their bag.
 
     Attributes:
-        x: Left edge in pixels of the view, int64 `(tiles,)`; 0 for a white filler tile. y: Top edge likewise. number:
-            Row-major number in the grid, -1 for a white filler tile.
+        x: Left edge in pixels of the view, int64 `(tiles,)`; 0 for a white filler tile.
+        y: Top edge likewise.
+        number: Row-major number in the grid, -1 for a white filler tile.
         tissue: Fraction of tissue in [0, 1], if the rule uses it.
     """
 
@@ -27,13 +28,13 @@ class Places(NamedTuple):
     tissue: NDArray[np.float64] | None = None
 
 
-def place_all(grid: Grid) -> Places:
+def place_all(grid: Grid) -> TilePositions:
     """Return every tile of a grid, row by row."""
     number = np.arange(grid.num_tiles, dtype=np.int64)
-    return Places(*grid.corners(number), number)
+    return TilePositions(*grid.corners(number), number)
 
 
-def place_darkest(view: SlideView, grid: Grid, num_tiles: int | None) -> Places:
+def place_darkest(view: SlideView, grid: Grid, num_tiles: int | None) -> TilePositions:
     """Return the tiles with the lowest pixel sum, ascending, ties in grid order; see `tile_selection.cut_darkest`.
 
     Args:
@@ -48,11 +49,11 @@ def place_darkest(view: SlideView, grid: Grid, num_tiles: int | None) -> Places:
     x, y = grid.corners(number)
     missing = max(0, (num_tiles or 0) - len(number))
     filler = np.zeros(missing, np.int64)
-    return Places(np.append(x, filler), np.append(y, filler), np.append(number, filler - 1))
+    return TilePositions(np.append(x, filler), np.append(y, filler), np.append(number, filler - 1))
 
 
 def read_places(
-    view: SlideView, places: Places, tile_size: int
+    view: SlideView, places: TilePositions, tile_size: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
     """Yield the tiles in chunks that fit into memory: their indices in the bag and their pixels.
 
@@ -60,7 +61,8 @@ def read_places(
 
     Args:
         view: The slide.
-        places: Positions of the tiles. tile_size: Their side in pixels.
+        places: Positions of the tiles.
+        tile_size: Their side in pixels.
     """
     white = np.flatnonzero(places.number < 0)
     if len(white):

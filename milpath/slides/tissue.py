@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from milpath.slides.slide_view import SlideView, view_at
 from milpath.slides.tile_grid import Grid, grid_over
-from milpath.slides.tile_positions import Places
+from milpath.slides.tile_positions import TilePositions
 
 # Side of a tile in pixels of the thumbnail on which tissue is detected; the grid is shifted in steps of one pixel.
 STEPS = 8
@@ -50,7 +50,9 @@ def otsu_threshold(values: NDArray[np.uint8]) -> int:
     return int(np.argmax(np.nan_to_num(between, nan=-1.0)))
 
 
-def place_tissue(view: SlideView, tile_size: int, overlap: int, num_tiles: int | None, min_tissue: float) -> Places:
+def place_tissue(
+    view: SlideView, tile_size: int, overlap: int, num_tiles: int | None, min_tissue: float
+) -> TilePositions:
     """Return the tiles with the most tissue, on the grid offset that captures the most.
 
     Tissue is every pixel with a saturation above Otsu's threshold on a thumbnail of the slide. For each offset of the
@@ -92,7 +94,7 @@ def place_tissue(view: SlideView, tile_size: int, overlap: int, num_tiles: int |
     fraction, stained = _means(amount, best, step), _means(stain, best, step)
     kept = np.flatnonzero(fraction >= min_tissue)
     kept = kept[np.lexsort((kept, -stained[kept], -fraction[kept]))][:num_tiles]
-    return Places(*best.corners(kept), kept, fraction[kept])
+    return TilePositions(*best.corners(kept), kept, fraction[kept])
 
 
 def _small_saturation(view: SlideView, step: int) -> NDArray[np.uint8]:

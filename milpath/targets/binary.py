@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milpath.metrics.calibration import softmax_at_temperature
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval
 from milpath.targets.target import Array, Target, require_classes, share_in_words
 
@@ -60,7 +60,7 @@ class Binary(Target):
         return ("auroc", *by_positive, *(("specificity",) if 0 in missing else ()))
 
     def sentence(
-        self, outcomes: Outcomes, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
+        self, outcomes: EvaluatedBags, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
     ) -> str:
         positive, negative = (outcomes.labels == 1).sum(), (outcomes.labels == 0).sum()
         found = ((outcomes.labels == 1) & outcomes.correct).sum()

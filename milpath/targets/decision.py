@@ -31,9 +31,9 @@ class Decision:
     """How probabilities become predicted classes and deferrals.
 
     Attributes:
-        threshold: A bag of a binary task with at least this probability is predicted as class 1. temperature: Divides
-            the logits first. defer_below: A bag whose largest class probability is below it is deferred to a person; 0
-            defers none.
+        threshold: A bag of a binary task with at least this probability is predicted as class 1.
+        temperature: Divides the logits first.
+        defer_below: A bag whose largest class probability is below it is deferred to a person; 0 defers none.
 
     Raises:
         ValueError: If one of them is out of range or not finite.

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.targets.registry import target_named
 
 
-def make_outcomes(
+def evaluate_bags(
     labels: Sequence[int] | NDArray[np.integer],
     probabilities: NDArray[np.floating],
     task: str,
     threshold: float = 0.5,
     groups: Sequence[object] | NDArray[np.generic] | None = None,
-) -> Outcomes:
+) -> EvaluatedBags:
     """Validate arrays and predict the class of each bag.
 
     Args:
@@ -29,7 +29,7 @@ def make_outcomes(
         ValueError: If shapes, labels, probabilities or task do not fit together.
 
     Example:
-        >>> outcomes = make_outcomes([0, 1], np.array([[0.9, 0.1], [0.6, 0.4]]), "binary", threshold=0.3)
+        >>> outcomes = evaluate_bags([0, 1], np.array([[0.9, 0.1], [0.6, 0.4]]), "binary", threshold=0.3)
         >>> outcomes.predicted.tolist(), outcomes.confidence.tolist()
         ([0, 1], [0.9, 0.6])
     """
@@ -40,7 +40,7 @@ def make_outcomes(
     target.num_outputs(probability_array.shape[1])
     if groups is not None and len(groups) != len(label_array):
         raise ValueError(f"{len(label_array)} bags have {len(groups)} groups; give one group per bag")
-    return Outcomes(
+    return EvaluatedBags(
         labels=label_array,
         probabilities=probability_array,
         predicted=target.predicted_classes(probability_array, threshold),
@@ -68,7 +68,7 @@ def compute_metrics(
         >>> result["auroc"], round(result["brier"], 3)
         (1.0, 0.025)
     """
-    return target_named(task).metrics(make_outcomes(labels, probabilities, task, threshold))
+    return target_named(task).metrics(evaluate_bags(labels, probabilities, task, threshold))
 
 
 def _check(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> None:

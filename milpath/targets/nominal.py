@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milpath.metrics.calibration import softmax_at_temperature
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval
 from milpath.targets.target import Array, Target, require_classes, share_in_words
 
@@ -50,12 +50,12 @@ class Nominal(Target):
         return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
 
     def sentence(
-        self, outcomes: Outcomes, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
+        self, outcomes: EvaluatedBags, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
     ) -> str:
         return f"{correct_in_words(outcomes, where, intervals)}."
 
 
-def correct_in_words(outcomes: Outcomes, where: str, intervals: Mapping[str, Interval]) -> str:
+def correct_in_words(outcomes: EvaluatedBags, where: str, intervals: Mapping[str, Interval]) -> str:
     """Return a clause with the number of correctly predicted bags."""
     right = int(outcomes.correct.sum())
     return f"{where}, {right:,} are called what they are{share_in_words(intervals['accuracy'])}"

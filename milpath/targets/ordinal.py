@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milpath.metrics.calibration import cumulative_at_temperature
-from milpath.metrics.evaluated_bags import Outcomes, at_least
+from milpath.metrics.evaluated_bags import EvaluatedBags, at_least
 from milpath.metrics.intervals import Interval
 from milpath.targets.nominal import CLASS_METRICS, correct_in_words
 from milpath.targets.target import Array, Target, require_classes
@@ -56,13 +56,13 @@ class Ordinal(Target):
     def predicted_classes(self, probabilities: Array, threshold: float = 0.5) -> NDArray[np.int64]:
         return np.asarray((at_least(probabilities) > 0.5).sum(axis=1), dtype=np.int64)
 
-    def wrongness(self, outcomes: Outcomes) -> Array:
+    def wrongness(self, outcomes: EvaluatedBags) -> Array:
         """Return the expected distance `sum_k p_k |k - y|`: a grade 5 predicted as 0 is worse than one predicted as 4."""
         distance = np.abs(np.arange(outcomes.num_classes)[None, :] - outcomes.labels[:, None])
         return np.asarray((outcomes.probabilities * distance).sum(axis=1))
 
     def sentence(
-        self, outcomes: Outcomes, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
+        self, outcomes: EvaluatedBags, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
     ) -> str:
         near = int((abs(outcomes.predicted - outcomes.labels) <= 1).sum())
         return f"{correct_in_words(outcomes, where, intervals)}, and {near:,} at most one class beside it."

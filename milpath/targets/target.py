@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval
 from milpath.metrics.weighted_metrics import METRICS
 
@@ -24,8 +24,9 @@ class Target(ABC):
     this class or from one of the three built-in ones and is registered with `milpath.targets.register_target`.
 
     Attributes:
-        name: Name in `data.task` and in the card of a checkpoint. positive_class: The class to which sensitivity,
-            specificity and the threshold refer; `None` if all classes count equally and metrics are means over classes.
+        name: Name in `data.task` and in the card of a checkpoint.
+        positive_class: The class to which sensitivity, specificity and the threshold refer; `None` if all classes count
+            equally and metrics are means over classes.
         metric_names: Names in `milpath.metrics.weighted_metrics.METRICS`, in the order of `metrics.json`.
         headline: The metrics at the top of a report.
         subgroup_metrics: The metrics of the tables by provider, grade or scanner.
@@ -85,12 +86,13 @@ class Target(ABC):
 
     @abstractmethod
     def sentence(
-        self, outcomes: Outcomes, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
+        self, outcomes: EvaluatedBags, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
     ) -> str:
         """Return the headline result as a sentence, in numbers of bags.
 
         Args:
-            outcomes: Outcomes of one split. where: Start of the sentence: "Of 40 test bags".
+            outcomes: EvaluatedBags of one split.
+            where: Start of the sentence: "Of 40 test bags".
             class_names: Names of the classes.
             intervals: Metric name to interval on this split.
         """
@@ -99,14 +101,14 @@ class Target(ABC):
         """Return the metrics that are undefined if some classes, given by index, have no bags."""
         return ("auroc", "average_precision") if missing else ()
 
-    def metrics(self, outcomes: Outcomes) -> dict[str, float | None]:
+    def metrics(self, outcomes: EvaluatedBags) -> dict[str, float | None]:
         """Return all metrics of a set of bags; `None` (never NaN or 0) if undefined on these labels."""
         missing = np.flatnonzero(np.bincount(outcomes.labels, minlength=outcomes.num_classes) == 0).tolist()
         undefined = self.undefined_metrics(missing)
         values = {name: float(METRICS[name](outcomes)) for name in self.metric_names if name not in undefined}
         return {name: values[name] if np.isfinite(values.get(name, np.nan)) else None for name in self.metric_names}
 
-    def wrongness(self, outcomes: Outcomes) -> Array:
+    def wrongness(self, outcomes: EvaluatedBags) -> Array:
         """Return the distance of the probabilities from the truth, `(bags,)`; 0 is correct and certain."""
         return np.asarray(1 - outcomes.probabilities[np.arange(outcomes.num_bags), outcomes.labels])
 

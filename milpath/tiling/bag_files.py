@@ -17,7 +17,7 @@ from milpath.records.digests import sampled_sha256_of_file
 from milpath.slides.cut_slide import choose_places, cut_places
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import SlideView, view_slide
-from milpath.slides.tile_positions import Places
+from milpath.slides.tile_positions import TilePositions
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_job import RECORD_SUFFIX, TILES_SUFFIX, OutputError, SlideJob, SlideRecord
 from milpath.tiling.tile_rows import read_labels, tile_rows
@@ -83,7 +83,7 @@ def writing() -> Iterator[None]:
         raise OutputError(str(error)) from error
 
 
-def _write_tiles(path: Path, view: SlideView, places: Places, options: TileOptions) -> None:
+def _write_tiles(path: Path, view: SlideView, places: TilePositions, options: TileOptions) -> None:
     """Write the tiles as they are read, each at its position in the file."""
     shape = (len(places.number), options.tile_size, options.tile_size, 3)
     # The file is not memory-mapped for writing: a full disk would kill the process instead of raising an error.

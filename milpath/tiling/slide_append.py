@@ -26,7 +26,8 @@ def merge_tiles(parts: SlideParts, records: Sequence[SlideRecord], tile_size: in
     path, nothing is done.
 
     Args:
-        parts: The finished slides. records: Their records, in the order of the store.
+        parts: The finished slides.
+        records: Their records, in the order of the store.
         tile_size: Side of a tile in pixels.
         target: Final path of the array.
 

@@ -1,7 +1,7 @@
 """Cutting a folder of slides into one bag store, in parallel and resumable; no slide is skipped silently."""
 
-import hashlib
 import os
+from milpath.records.digests import sha256_of_file
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,7 @@ def build_slide_store(
     description = {
         "tiling": options.to_tiling(),
         "masks": masks is not None,
-        "labels": None if labels is None else hashlib.sha256(Path(labels).read_bytes()).hexdigest(),
+        "labels": None if labels is None else sha256_of_file(Path(labels)),
         "write_png": write_png,
     }
     with disk_errors(output):

@@ -60,8 +60,9 @@ def write_tables(
 
     Args:
         parts: The finished slides.
-        records: Their records, in the order of the store. labels: Name of a slide to the cells of its row; empty
-            without a label table. files: Name of a slide to its file, as shown to the user.
+        records: Their records, in the order of the store.
+        labels: Name of a slide to the cells of its row; empty without a label table.
+        files: Name of a slide to its file, as shown to the user.
         columns: Columns of `tiles.csv` after `bag_id`.
     """
     counts = [record.num_tiles for record in records]

@@ -1,8 +1,8 @@
 """Unfinished work: two files per finished slide, one per failed slide. What exists is not done again."""
 
-import hashlib
 import json
 import shutil
+from milpath.records.digests import sha256_of_text
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class SlideParts:
 
     def part(self, name: str, suffix: str = "") -> Path:
         """Return the path of a slide's file; the name is hashed, since it may be too long or invalid as a file name."""
-        return self.path / (hashlib.sha256(name.encode()).hexdigest()[:24] + suffix)
+        return self.path / (sha256_of_text(name)[:24] + suffix)
 
     def finished(self, files: dict[str, Path]) -> dict[str, SlideRecord]:
         """Return the records of finished slides whose files have not changed since."""
@@ -119,4 +119,4 @@ def in_order(records: Iterable[SlideRecord]) -> list[SlideRecord]:
 def order_of(records: Iterable[SlideRecord]) -> str:
     """Return an identifier of exactly these slides with exactly these tiles."""
     content = [(record.bag_id, record.num_tiles, record.crc32) for record in in_order(records)]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return sha256_of_text(json.dumps(content))

@@ -17,7 +17,8 @@ class SlideProgress:
         total: Number of slides to do.
 
     Attributes:
-        num_done: Slides done so far, including failed ones. num_failed: Slides that failed.
+        num_done: Slides done so far, including failed ones.
+        num_failed: Slides that failed.
         peak_memory: Largest memory of a worker in bytes.
     """
 

@@ -14,8 +14,8 @@ def write_sheets(parts: SlideParts, records: Sequence[SlideRecord], labels: dict
 
     Args:
         parts: The finished slides.
-        records: Their records, in the order of the store. labels: Name of a slide to the cells of its row; the first
-            few are shown under its name.
+        records: Their records, in the order of the store.
+        labels: Name of a slide to the cells of its row; the first few are shown under its name.
     """
     folder = parts.store_dir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)

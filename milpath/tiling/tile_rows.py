@@ -8,7 +8,7 @@ import numpy as np
 from milpath.slides.mask import TileLabels, label_tiles
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import SlideView
-from milpath.slides.tile_positions import Places
+from milpath.slides.tile_positions import TilePositions
 from milpath.tiling.slide_job import SlideJob
 
 
@@ -18,7 +18,7 @@ def tile_columns(method: str, *, masks: bool) -> tuple[str, ...]:
     return ("x", "y", "level", *tissue, *(TileLabels._fields if masks else ()))
 
 
-def read_labels(job: SlideJob, view: SlideView, places: Places) -> TileLabels | None:
+def read_labels(job: SlideJob, view: SlideView, places: TilePositions) -> TileLabels | None:
     """Return the tile labels, `None` if masks are not used; all are unknown for a slide without a mask."""
     if job.provider is None:
         return None
@@ -29,7 +29,7 @@ def read_labels(job: SlideJob, view: SlideView, places: Places) -> TileLabels | 
         return label_tiles(mask, view, places, job.options.tile_size, job.provider)
 
 
-def tile_rows(job: SlideJob, view: SlideView, places: Places, labels: TileLabels | None) -> str:
+def tile_rows(job: SlideJob, view: SlideView, places: TilePositions, labels: TileLabels | None) -> str:
     """Return the lines of `tiles.csv`; an empty cell is unknown, such as the position of a white filler tile."""
     columns: dict[str, list[object]] = {
         "x": [x if number >= 0 else "" for x, number in zip(places.x.tolist(), places.number, strict=True)],

@@ -28,7 +28,8 @@ class Answer(NamedTuple):
     Attributes:
         job: The slide.
         error: Why it could not be cut; `None` on success.
-        num_tiles: Number of tiles in its bag. peak_memory: Peak memory of its worker so far, in bytes.
+        num_tiles: Number of tiles in its bag.
+        peak_memory: Peak memory of its worker so far, in bytes.
     """
 
     job: SlideJob
@@ -42,8 +43,8 @@ class Worker:
 
     Attributes:
         job: The current slide; `None` if it is idle.
-        alive: Whether it can take another slide. answers: Becomes readable when the slide is done or the process has
-            ended.
+        alive: Whether it can take another slide.
+        answers: Becomes readable when the slide is done or the process has ended.
     """
 
     def __init__(self) -> None:

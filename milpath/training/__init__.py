@@ -1,4 +1,4 @@
-"""Training of any network that keeps the contract, on Lightning."""
+"""Training with Lightning, for any network with `forward(tiles, mask) -> MILOutput`."""
 
 from milpath.training.classifier import MILClassifier
 

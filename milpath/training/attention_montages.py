@@ -1,4 +1,4 @@
-"""What the network looks at while it learns: the same few validation bags, drawn after each epoch."""
+"""Pictures of attention during training: the same few validation bags, drawn after each epoch."""
 
 from collections.abc import Sequence
 
@@ -20,18 +20,18 @@ CELL_SIZE = 64
 
 
 class AttentionMontages(Callback):
-    """Send a picture of a few validation bags to TensorBoard and Weights & Biases after each validation of a training.
+    """Log a picture of a few validation bags to TensorBoard and Weights & Biases after each validation epoch.
 
-    The bags are the same in every epoch: sorted by name, the classes in turn. Equal weights are seen as one dull colour
-    everywhere, a collapse to one tile as one bright tile among dark ones, and the entropy stands in words. Bags of
+    The bags are the same in every epoch: sorted by name, alternating between classes. Equal weights show as the same dull
+    colour everywhere, a collapse to one tile as one bright tile among dark ones; the title gives the entropy. Bags of
     features are drawn as bars.
 
-    One forward of each bag in evaluation mode, on the first process alone. It draws no random number: losses are the
-    same with and without.
+    Each bag takes one forward pass in evaluation mode, on rank 0 only. No random numbers are drawn, so losses do not
+    change.
 
     Args:
-        num_bags: Bags that are drawn, at least 1.
-        num_tiles: Tiles of a bag that are shown, those with the greatest weight.
+        num_bags: Number of bags drawn, at least 1.
+        num_tiles: Number of tiles shown per bag, those with the highest weight.
     """
 
     def __init__(self, num_bags: int = 4, num_tiles: int = 16) -> None:
@@ -52,7 +52,7 @@ class AttentionMontages(Callback):
             _send(logger, picture, trainer.global_step)
 
     def draw(self, classifier: MILClassifier, datamodule: BagDataModule) -> Image.Image:
-        """Return the picture of the bags, one below the other."""
+        """Return a picture of the bags, stacked vertically."""
         chosen = choose_bags(datamodule, self.num_bags)
         bags = predict_bags(
             classifier.network, datamodule.store, classifier.task,
@@ -76,7 +76,7 @@ class AttentionMontages(Callback):
 
 
 def choose_bags(datamodule: BagDataModule, count: int) -> dict[int, int]:
-    """Return position in the store and label of the bags that are drawn: sorted by name, the classes in turn."""
+    """Return store position and label of the drawn bags: sorted by name, alternating between classes."""
     bags = datamodule.label_frame
     bags = bags[bags["split"] == "val"].sort_values("bag_id")
     turn = bags.groupby("label").cumcount()
@@ -85,7 +85,7 @@ def choose_bags(datamodule: BagDataModule, count: int) -> dict[int, int]:
 
 
 def in_words(weights: np.ndarray) -> str:
-    """Return how attention spreads, in the words of `val/attention_entropy`.
+    """Return the entropy of attention as text, defined as in `val/attention_entropy`.
 
     Example:
         >>> in_words(np.array([0.25, 0.25, 0.25, 0.25])), in_words(np.array([1.0, 0.0]))
@@ -95,7 +95,7 @@ def in_words(weights: np.ndarray) -> str:
 
 
 def _stack(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Return pictures one below the other."""
+    """Return pictures stacked vertically."""
     canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
     top = 0
     for picture in pictures:

@@ -1,4 +1,4 @@
-"""Losses that some networks want beside that of the bag: each `(network, embeddings, mask, output, labels) -> scalar`."""
+"""Auxiliary losses of some networks, each `(network, embeddings, mask, output, labels) -> scalar`."""
 
 import torch
 from torch import Tensor
@@ -17,13 +17,13 @@ def max_instance_loss(
     task: str = "binary",
     weight: float = 1.0,
 ) -> Tensor:
-    """Return the loss of the highest tile of each class, which trains the first stream of DSMIL.
+    """Return the loss of the highest-scoring tile of each class, which trains the first stream of DSMIL.
 
     Args:
         network: A network with `instance_logits`.
         embeddings: `(bags, tiles, dim)`.
         mask: bool `(bags, tiles)`.
-        output: What the network said; not used.
+        output: Output of the network; not used.
         labels: int64 `(bags,)`.
         task: "binary", "nominal" or "ordinal".
         weight: Factor, >= 0.
@@ -46,21 +46,21 @@ def clustering_loss(
     out_of_class: bool = False,
     weight: float = 0.3 / 0.7,
 ) -> Tensor:
-    """Return CLAM's loss: strongly attended tiles belong to the bag's class, weakly attended ones do not.
+    """Return CLAM's instance loss: tiles with high attention belong to the bag's class, tiles with low attention do not.
 
-    For each bag the classifier of its class sees the `num_sampled` tiles of highest attention as members and as many of
-    lowest attention as strangers; a bag of fewer tiles gives half of them to each side. With `out_of_class`, the
-    classifiers of the other classes see the tiles of highest attention as strangers, and the mean over classes counts. The
-    paper weighs bag and instance loss 0.7 to 0.3; here the bag's weight is 1.
+    For each bag, the instance classifier of its class gets the `num_sampled` tiles with the highest attention as positives
+    and as many with the lowest attention as negatives; a smaller bag gives half of its tiles to each side. With
+    `out_of_class`, the classifiers of the other classes get the tiles with the highest attention as negatives, and the loss
+    is the mean over classes. The paper weights bag and instance loss 0.7 to 0.3; here the weight of the bag loss is 1.
 
     Args:
         network: A CLAM network.
         embeddings: `(bags, tiles, hidden_dim)`.
         mask: bool `(bags, tiles)`.
-        output: What the network said: attention chooses the tiles, without a gradient.
+        output: Output of the network; its attention selects the tiles and gets no gradient.
         labels: int64 `(bags,)`.
-        num_sampled: B, tiles of each side.
-        out_of_class: Whether classes exclude each other (subtypes), so that other classifiers learn too.
+        num_sampled: B, number of tiles per side.
+        out_of_class: Whether classes are mutually exclusive (subtypes), so that the other classifiers are trained too.
         weight: Factor, >= 0.
 
     Raises:
@@ -85,7 +85,7 @@ def clustering_loss(
 
 
 def _side_loss(network: CLAMSB, tiles: Tensor, label: int, num_members: int) -> Tensor:
-    """Return the mean loss of the classifier of a class on tiles of which the first ones are its members."""
+    """Return the mean loss of the classifier of a class on tiles, of which the first `num_members` are positive."""
     belongs = (torch.arange(len(tiles), device=tiles.device) < num_members).long()
     return smooth_svm_loss(network.instance_logits(tiles, label).float(), belongs).mean()
 
@@ -96,8 +96,8 @@ def smooth_svm_loss(logits: Tensor, labels: Tensor, margin: float = 1.0, tempera
     Args:
         logits: `(tiles, classes)`.
         labels: int64 `(tiles,)`.
-        margin: Distance that a right answer should keep.
-        temperature: t > 0; towards 0 it becomes the hinge loss.
+        margin: Margin of the correct class.
+        temperature: t > 0; approaches the hinge loss as t goes to 0.
 
     References:
         Berrada, Zisserman, Kumar. Smooth loss functions for deep top-k classification. ICLR 2018, eq. 6 with k = 1.

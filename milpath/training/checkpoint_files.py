@@ -1,4 +1,4 @@
-"""Checkpoints of the Trainer, whole under their name at every moment."""
+"""Atomic writing of the Trainer's checkpoints, and timed checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,24 @@ from milpath.models.checkpoint import write_checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write beside the target, flush, rename.
+    """Write to a temporary file next to the target, flush, rename.
 
-    Lightning's own writes to `TMPDIR`; where that is another file system, the file is copied to its place, and a kill leaves
-    an empty or a half one there and nothing of the one before.
+    Lightning writes to `TMPDIR`; if that is another file system, the file is then copied, and a process killed meanwhile
+    leaves an empty or partial checkpoint in place of the previous one.
     """
 
     @override
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         if storage_options is not None:
-            raise TypeError("a checkpoint is a local file and takes no storage_options")
+            raise TypeError("checkpoints are local files; storage_options is not supported")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_checkpoint(checkpoint, Path(path))
 
 
 class TimedCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, which leaves the last step of an epoch to the checkpoint after its validation.
+    """Lightning's ModelCheckpoint, except that it never saves between the last step of an epoch and its validation.
 
-    What is saved between the last step and the validation does not say which of the two comes next: a run that goes on from
-    there takes steps twice.
+    Such a checkpoint does not record that validation comes next, and a run resumed from it repeats steps.
     """
 
     @property

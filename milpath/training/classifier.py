@@ -1,4 +1,4 @@
-"""The learner: trains any network that keeps the contract `forward(tiles, mask) -> MILOutput`."""
+"""`MILClassifier`, the LightningModule that trains any network with `forward(tiles, mask) -> MILOutput`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypedDict, cast
@@ -21,19 +21,19 @@ from milpath.models.weights_digest import require_sealed, sealed
 from milpath.targets import target_named
 from milpath.training.split_metrics import SplitMetrics
 
-# What helps where training diverged; checkpoints are refused from then on, so the last one is good.
+# Advice when training diverges; no checkpoint is written after that, so the last one is finite.
 _WAY_OUT = (
-    "the last checkpoint is whole: lower optimizer.lr, set trainer.gradient_clip_val=1.0 or trainer.precision=32-true, "
-    "and go on with resume_from=auto"
+    "the last checkpoint is intact: lower optimizer.lr, set trainer.gradient_clip_val=1.0 or trainer.precision=32-true, "
+    "and continue with resume_from=auto"
 )
 
-# Parts of a checkpoint that decide how training goes on and that no migration of Lightning touches.
+# Parts of a checkpoint that determine how training resumes and that no migration of Lightning changes.
 _OF_THE_RUN = ("milpath", "state_dict", "optimizer_states", "lr_schedulers")
 AuxiliaryLoss = Callable[[Module, Tensor, Tensor, MILOutput, Tensor], Tensor]
 
 
 class BagPredictions(TypedDict):
-    """What the network says of a batch: on the CPU, one entry a bag, attention without padding."""
+    """Predictions of a batch: on the CPU, one entry per bag, attention without padding."""
 
     bag_ids: list[str]
     labels: Tensor
@@ -45,21 +45,23 @@ class BagPredictions(TypedDict):
 class MILClassifier(LightningModule):
     """Train a multiple-instance network with the loss and the metrics of its task.
 
-    Two classes are trained with binary cross-entropy on one logit, more with cross-entropy, ordered ones with
-    cross-entropy on cumulative logits; each from logits, in float32 whatever the precision of the network. The loss of a
-    step is the sum over the bags of all processes divided by their number, so n processes with batch b train as one
-    process with batch n*b does, also when the last batches are uneven.
+    Binary tasks use binary cross-entropy on one logit, nominal tasks cross-entropy, and ordinal tasks cross-entropy on
+    cumulative logits; all are computed from logits in float32, regardless of the precision of the network. The loss of a
+    step is the mean over the bags of all processes, so n processes with batch size b train as one process with batch size
+    n*b, also when the last batches are uneven.
 
     Args:
         network: A network of `milpath.models`.
-        class_names: Names of the classes in the order of their numbers.
+        class_names: Names of the classes, in label order.
         task: "binary", "nominal" or "ordinal".
-        optimizer: Makes the optimizer from the parameters; None is Adam with learning rate 1e-4 and weight decay 5e-4.
-        scheduler: Makes the learning-rate scheduler (stepped each epoch) from the optimizer; None keeps the rate.
-        auxiliary_loss: An additional loss `(network, embeddings, mask, output, labels) -> scalar`; None for none.
-        class_weights: Factor on the loss of each class; None weighs bags alike.
-        tiling: How slides become tiles, kept in the checkpoint so that a slide can be predicted as it was trained.
-        data: The configuration of the data, kept in the checkpoint so that `evaluate` finds them again.
+        optimizer: Factory of the optimizer, called with the parameters; None for Adam with learning rate 1e-4 and weight
+            decay 5e-4.
+        scheduler: Factory of the learning-rate scheduler (stepped each epoch), called with the optimizer; None for a
+            constant learning rate.
+        auxiliary_loss: An additional loss `(network, embeddings, mask, output, labels) -> scalar`, or None.
+        class_weights: Weight of the loss of each class; None for equal weights.
+        tiling: Tiling options, stored in the checkpoint so that slides are tiled for prediction as for training.
+        data: The configuration of the data, stored in the checkpoint so that `evaluate` finds them.
     """
 
     class_weights: Tensor
@@ -91,7 +93,7 @@ class MILClassifier(LightningModule):
         weights = torch.tensor(list(class_weights) if class_weights is not None else [1.0] * len(self.class_names))
         if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
             raise ValueError(f"class_weights must be finite and at least 0, got {weights.tolist()}")
-        # Not persistent: the weights follow from the data of this run and do not belong to the network.
+        # Not persistent: the weights depend on the data of this run and are not part of the network.
         self.register_buffer("class_weights", weights, persistent=False)
         self.val_metrics = SplitMetrics(task)
         self._epoch_sums: dict[str, list[Tensor]] = {}
@@ -99,20 +101,20 @@ class MILClassifier(LightningModule):
         self._answered: list[tuple[list[str], Tensor]] = []
 
     def forward(self, tiles: Tensor, mask: Tensor | None = None) -> MILOutput:
-        """Return what the network says."""
+        """Return the output of the network."""
         output: MILOutput = self.network(self._as_weights(tiles), mask)
         return output
 
     def setup(self, stage: str) -> None:
         strategy = self.trainer.strategy
         if isinstance(strategy, DDPStrategy):
-            # Instance classifiers learn from bags of some labels alone: let no process wait for gradients that never come.
+            # Instance classifiers only get gradients from bags with some labels; DDP must not wait for the others.
             strategy._ddp_kwargs.setdefault("find_unused_parameters", hasattr(self.network, "instance_layers"))
 
     def training_step(self, batch: BagBatch, batch_idx: int) -> Tensor:
         losses = self._bag_losses(batch)
         loss = losses.sum() / batch.global_size * self.trainer.world_size
-        # Reading a number off a GPU waits for it: look at the step before, whose number is there by now.
+        # Reading a value from the GPU synchronizes; the loss of the previous step is already available.
         self._check_finite()
         self._unchecked = (self.global_step, batch.bag_ids, loss.detach())
         if loss.device.type == "cpu":
@@ -161,7 +163,7 @@ class MILClassifier(LightningModule):
         self._log_means("val/")
         values = self.val_metrics.compute()
         self.val_metrics.reset()
-        # Lightning refuses None; an undefined metric is left out, and the data module has said why.
+        # Lightning refuses None; undefined metrics are left out, and the data module has logged why.
         self.log_dict({f"val/{name}": value for name, value in values.items() if value is not None}, prog_bar=False)
 
     def configure_optimizers(self) -> Any:
@@ -172,7 +174,7 @@ class MILClassifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
 
     def card(self) -> Card:
-        """Return what a checkpoint of this classifier says of itself."""
+        """Return the card that is stored in checkpoints of this classifier."""
         return Card(
             network=describe_network(self.network),
             class_names=self.class_names,
@@ -186,37 +188,37 @@ class MILClassifier(LightningModule):
         if (found := describe_non_finite_weights(checkpoint["state_dict"])) is not None:
             raise FloatingPointError(f"{found} after {self._where()}; {_WAY_OUT}")
         checkpoint["milpath"] = card_to_dict(self.card())
-        # Lightning asks the module last: nothing is added to the checkpoint after this. One process writes it.
+        # Lightning calls this hook last, so nothing is added to the checkpoint afterwards. Only rank 0 writes it.
         if self._trainer is None or self.trainer.is_global_zero:
             checkpoint.update(sealed(checkpoint))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "milpath" in checkpoint:
-            # Another version of Lightning may have rewritten its own parts on the way here.
+            # Another version of Lightning may have migrated its own parts before this hook.
             require_sealed(checkpoint, "the checkpoint", _OF_THE_RUN)
 
     def _bag_losses(self, batch: BagBatch) -> Tensor:
-        """Return the weighted loss of each bag, `(bags,)`; an auxiliary loss counts once for each bag."""
+        """Return the weighted loss of each bag, `(bags,)`; an auxiliary loss is added to each."""
         if self.auxiliary_loss is None:
             output = self(batch.tiles, batch.network_mask)
             extra: Tensor | float = 0.0
         else:
-            network = cast(MILNetwork, self.network)  # an auxiliary loss needs its two halves
+            network = cast(MILNetwork, self.network)  # an auxiliary loss needs the embeddings
             embeddings = network.encode(self._as_weights(batch.tiles), batch.network_mask)
             output = network.aggregate(embeddings, batch.network_mask)
             extra = self.auxiliary_loss(self.network, embeddings, batch.mask, output, batch.labels)
         losses = self.target.losses(output.logits.float(), batch.labels)
-        # An infinite logit on the right side has a loss of 0; times 0 it is NaN, which ends the run.
+        # An infinite logit of the correct sign has loss 0; 0 * inf is NaN, which stops the run.
         poison = 0 * output.logits.detach().float().sum(1)
         weighted: Tensor = self.class_weights[batch.labels] * losses + extra + poison
         return weighted
 
     def _as_weights(self, tiles: Tensor) -> Tensor:
-        """Return tiles of the type of the weights, which precision=bf16-true or 64-true changes."""
+        """Return tiles in the dtype of the weights, which precision=bf16-true or 64-true changes."""
         return tiles.to(next(self.network.parameters()).dtype)
 
     def _check_finite(self) -> None:
-        """Stop before a checkpoint is written when the loss of the last step was not a number."""
+        """Raise an error, before a checkpoint is written, if the loss of the last step was not finite."""
         if self._unchecked is None:
             return
         step, bag_ids, loss = self._unchecked
@@ -227,9 +229,9 @@ class MILClassifier(LightningModule):
             )
 
     def _require_finite_validation(self) -> None:
-        """Stop before a metric is computed of, and a checkpoint chosen by, answers that are not finite."""
+        """Raise an error, before metrics are computed and a checkpoint is chosen, if an output was not finite."""
         answered, self._answered = self._answered, []
-        # One question to the device for the whole epoch.
+        # One synchronization with the device per epoch.
         finite = torch.cat([flags for _, flags in answered]).tolist() if answered else []
         bag_ids = [bag_id for names, _ in answered for bag_id in names]
         try:
@@ -238,18 +240,18 @@ class MILClassifier(LightningModule):
             raise FloatingPointError(f"validation at {self._where()}: {error}; {_WAY_OUT}") from None
 
     def _where(self, step: int | None = None) -> str:
-        """Return epoch, step and learning rate for an error."""
+        """Return epoch, step and learning rate for an error message."""
         rates = {f"{group['lr']:g}" for optimizer in self.trainer.optimizers for group in optimizer.param_groups}
         step = self.global_step if step is None else step
         return f"epoch {self.current_epoch}, step {step}" + (f", lr {', '.join(sorted(rates))}" if rates else "")
 
     def _add(self, name: str, total: Tensor, count: int) -> None:
-        """Add to the sum behind an epoch's mean."""
+        """Add to the running sum of an epoch's mean."""
         pair = torch.stack([total.float(), torch.tensor(float(count), device=total.device)])
         self._epoch_sums.setdefault(name, []).append(pair)
 
     def _log_means(self, prefix: str) -> None:
-        """Log the means over the bags of all processes: SUM and division, since not every backend can average."""
+        """Log the means over the bags of all processes: SUM and division, since not every backend supports averaging."""
         for name in [name for name in self._epoch_sums if name.startswith(prefix)]:
             pair = torch.stack(self._epoch_sums.pop(name)).sum(0)
             total, count = self.trainer.strategy.reduce(pair, reduce_op="sum")
@@ -259,5 +261,5 @@ class MILClassifier(LightningModule):
 
 
 def default_optimizer(parameters: Iterable[Parameter]) -> Optimizer:
-    """Return Adam with the values of `optimizer=adam`, which are those of the article."""
+    """Return Adam with the values of `optimizer=adam`, which are those of the paper."""
     return Adam(parameters, lr=1e-4, weight_decay=5e-4)

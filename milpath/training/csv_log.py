@@ -1,4 +1,4 @@
-"""The CSV log of a run that may be resumed."""
+"""CSV logger for runs that may be resumed."""
 
 import csv
 import warnings
@@ -12,11 +12,11 @@ from milpath.records.atomic_files import drop_open_line
 
 
 class CSVLog(CSVLogger):
-    """Lightning's CSVLogger, which goes on in the file of the run it resumes instead of deleting the epochs before."""
+    """Lightning's CSVLogger, except that a resumed run appends to its log instead of deleting it."""
 
     @property
     def experiment(self) -> Any:
-        """The writer; the first time, what a run before left is put back where the writer expects it."""
+        """The writer; on first access, an existing log is kept and its columns are read."""
         if self._experiment is not None or getattr(rank_zero_only, "rank", 0) != 0:
             return super().experiment
         log = Path(self.log_dir) / "metrics.csv"
@@ -27,7 +27,7 @@ class CSVLog(CSVLogger):
             warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
             writer: Any = super().experiment
         if before.exists():
-            drop_open_line(before)  # a kill in the middle of a row
+            drop_open_line(before)  # left by a process killed while writing a row
             with before.open(newline="", encoding="utf-8") as file:
                 writer.metrics_keys = next(csv.reader(file), [])
             before.replace(log)

@@ -1,4 +1,4 @@
-"""Give up a trial of a search that the others were ahead of at the same epoch."""
+"""Median stopping: early stopping of trials in a search."""
 
 import json
 import math
@@ -16,27 +16,27 @@ CURVE = "curve.json"
 class MedianStopping(Callback):
     """Stop a trial whose best value so far is worse than the median of the finished trials at the same epoch.
 
-    The rule of Optuna's `MedianPruner`. Each trial leaves `curve.json` in its folder: its best value after each epoch.
-    Trials that were stopped early count at the epochs they had.
+    The rule of Optuna's `MedianPruner`. Each trial writes `curve.json` into its folder: its best value after each epoch.
+    Trials that were stopped early are included at the epochs they reached.
 
     Args:
         monitor: Metric of the validation split.
         mode: "max" or "min".
         run_dir: Folder of this trial.
         trials_dir: Folder that holds the folders of all trials.
-        num_trials: Finished trials there must be at an epoch before a trial is stopped at it, at least 1.
-        num_epochs: Epochs that every trial may have.
+        num_trials: Number of finished trials required at an epoch before a trial is stopped there, at least 1.
+        num_epochs: Number of epochs before a trial can be stopped.
 
     References:
         Golovin et al. Google Vizier: A Service for Black-Box Optimization. KDD 2017, section 3.2.1 (with running
-        averages in the place of best values).
+        averages instead of best values).
     """
 
     def __init__(
         self, monitor: str, mode: str, run_dir: str, trials_dir: str, num_trials: int = 5, num_epochs: int = 5
     ) -> None:
         if num_trials < 1:
-            raise ValueError(f"num_trials of median stopping is {num_trials}; it must be at least 1")
+            raise ValueError(f"num_trials of median stopping must be at least 1, got {num_trials}")
         self.monitor = monitor
         self.better = {"max": max, "min": min}[mode]
         self.run_dir = Path(run_dir)
@@ -63,7 +63,7 @@ class MedianStopping(Callback):
         trainer.should_stop = trainer.should_stop or stop
 
     def _behind(self) -> bool:
-        """Return whether the finished trials are ahead at this epoch."""
+        """Return whether this trial is worse than the median of the finished trials at this epoch."""
         epoch = len(self.best_values)
         others = [curve[epoch - 1] for curve in self._curves() if len(curve) >= epoch]
         if epoch < self.num_epochs or len(others) < self.num_trials:

@@ -1,4 +1,4 @@
-"""Memory is kept from step to step while a Trainer runs."""
+"""Callback that keeps freed memory in the allocator while a Trainer runs."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from milpath.records.kept_memory import kept_memory
 
 
 class KeptMemory(Callback):
-    """`kept_memory` for as long as a Trainer fits, validates, tests or predicts on a CPU."""
+    """Apply `kept_memory` while a Trainer fits, validates, tests or predicts on a CPU."""
 
     def __init__(self) -> None:
         self._block: Any = None

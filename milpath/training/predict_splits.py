@@ -1,4 +1,4 @@
-"""From a trained classifier to the predictions of whole splits, each bag exactly once."""
+"""Prediction of whole splits with a trained classifier, each bag exactly once."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -18,19 +18,19 @@ Row = tuple[str, int, np.ndarray, np.ndarray, np.ndarray]
 def predict_splits(
     trainer: Trainer, classifier: MILClassifier, datamodule: BagDataModule, splits: Iterable[str]
 ) -> Predictions:
-    """Predict every bag of some splits in evaluation mode, whatever the number of processes.
+    """Predict every bag of some splits in evaluation mode, with any number of processes.
 
     Args:
-        trainer: Any Trainer; its processes share the bags.
+        trainer: Any Trainer; the bags are distributed over its processes.
         classifier: The classifier; dropout and augmentation are off.
-        datamodule: The data, set up.
+        datamodule: The data, after `setup`.
         splits: Names of splits ("train", "val", "test"), in the order of the result.
 
     Returns:
-        The predictions on every process, sorted as the splits list their bags.
+        The predictions, on every process, in the order of the splits and their bags.
 
     Raises:
-        RuntimeError: If a bag came twice or not at all.
+        RuntimeError: If a bag was predicted twice or not at all.
     """
     parts = []
     for split in splits:
@@ -48,7 +48,7 @@ def predict_splits(
 
 
 def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: str) -> Predictions:
-    """Bring the bags of all processes together, in the order of the split."""
+    """Gather the predictions of all processes, in the order of the split."""
     rows = [
         (bag_id, int(label), probability.numpy(), weights.numpy(), logits.numpy())
         for output in outputs
@@ -69,7 +69,7 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
     expected = datamodule.bag_ids(split)
     if len(by_id) != len(rows) or set(by_id) != set(expected):
         raise RuntimeError(
-            f"split {split!r} has {len(expected)} bags, but {len(rows)} predictions of {len(by_id)} came"
+            f"split {split!r} has {len(expected)} bags, but got {len(rows)} predictions of {len(by_id)} bags"
         )
     ordered = [by_id[bag_id] for bag_id in expected]
     return Predictions(

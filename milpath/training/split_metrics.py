@@ -1,4 +1,4 @@
-"""The metrics of a split while training: its bags as they come, step by step and on several processes."""
+"""Metrics of a split during training, accumulated over steps and processes."""
 
 import torch
 import torch.distributed as dist
@@ -10,7 +10,7 @@ from milpath.targets.evaluation import compute_metrics
 
 
 class SplitMetrics:
-    """Bags of a split and their metrics, by the one definition that `metrics.json` and the report have.
+    """Accumulate the predictions of a split and compute its metrics as for `metrics.json` and the report.
 
     Args:
         task: Name of the target: "binary", "nominal" or "ordinal".
@@ -24,18 +24,18 @@ class SplitMetrics:
         self._rows: list[Tensor] = []
 
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
-        """Add bags: probabilities `(bags, classes)`, labels int64 `(bags,)`; there may be none."""
+        """Add bags, possibly none: probabilities `(bags, classes)`, labels int64 `(bags,)`."""
         self._rows.append(torch.cat([probabilities.detach().float(), labels[:, None].float()], 1))
 
     def compute(self) -> dict[str, float | None]:
-        """Return the metrics of the bags of all processes, see `compute_metrics`; all of them call it together."""
+        """Return the metrics over the bags of all processes, see `compute_metrics`; a collective call."""
         rows = torch.cat(self._rows)
         if dist.is_available() and dist.is_initialized():
-            # Once, and whole: that needs no more of a backend than to gather, whatever the metric.
+            # Gathering all rows once needs only all_gather from the backend, whatever the metric.
             rows = torch.cat(gather_all_tensors(rows))
         rows = rows.cpu()
         return compute_metrics(rows[:, :-1].numpy(), rows[:, -1].long().numpy(), self.task)
 
     def reset(self) -> None:
-        """Forget all bags."""
+        """Remove all bags."""
         self._rows.clear()

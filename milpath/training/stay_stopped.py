@@ -1,4 +1,4 @@
-"""A run that had stopped early does not train on when it is started again."""
+"""Callback that keeps a run stopped if early stopping had ended it before it was resumed."""
 
 import logging
 
@@ -9,10 +9,10 @@ _log = logging.getLogger(__name__)
 
 
 class StayStopped(Callback):
-    """Stop before the first step if the checkpoint says that early stopping had ended the run.
+    """Stop before the first step if early stopping had already ended the run.
 
-    Lightning restores how long the metric has not improved, but not that this was long enough: without this a run that is
-    interrupted between its last epoch and its results trains one epoch more than one that is not.
+    Lightning restores the wait count of early stopping but does not compare it with the patience on resume: without this
+    callback, a run interrupted between its last epoch and its results would train one more epoch.
     """
 
     @override
@@ -22,7 +22,7 @@ class StayStopped(Callback):
                 trainer.should_stop = True
                 if trainer.is_global_zero:
                     _log.info(
-                        "early stopping had ended this run: %s did not improve for %d epochs; to train on, add "
+                        "early stopping already ended this run: %s did not improve for %d epochs; to continue training, add "
                         "callbacks.early_stopping=null",
                         callback.monitor,
                         callback.wait_count,

@@ -1,4 +1,4 @@
-"""Random numbers that depend on seed, step and process alone, so that a resumed run is the uninterrupted one."""
+"""Random seeds that depend only on seed, step and rank, so that a resumed run equals the uninterrupted one."""
 
 import hashlib
 from typing import Any
@@ -10,9 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 class StepSeed(Callback):
     """Seed torch before each step from (seed, step, rank).
 
-    The state of a random number generator is lost with a killed process; a number computed from the step is not.
-    Augmentation and dropout of step n are therefore the same whether the run came there in one go or in three, and
-    differ between processes.
+    The state of a random number generator is lost when a process is killed; a seed computed from the step is not.
+    Augmentation and dropout at step n are therefore the same whether or not the run was interrupted, and they differ
+    between processes.
 
     Args:
         seed: The seed of the run.
@@ -28,16 +28,16 @@ class StepSeed(Callback):
         self._seed(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
-        # Here and not at the start of a batch: augmentation draws when the batch reaches the device, before that hook.
+        # Not in on_train_batch_start: augmentation draws when the batch is moved to the device, before that hook.
         self._seed(trainer)
 
     def _seed(self, trainer: Trainer) -> None:
-        """Seed for the batch that comes next."""
+        """Seed for the next batch."""
         torch.manual_seed(step_seed(self.seed, trainer.fit_loop.total_batch_idx + 1, trainer.global_rank))
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """Return a seed in [0, 2^63) that is unrelated between neighbouring steps and ranks.
+    """Return a seed in [0, 2^63), unrelated between neighbouring steps and ranks.
 
     Example:
         >>> step_seed(0, 1, 0) != step_seed(0, 0, 1)

@@ -1,4 +1,4 @@
-"""What a few training steps spend their time on, operator by operator."""
+"""Callback that profiles a few training steps by operator."""
 
 import logging
 from pathlib import Path
@@ -15,24 +15,24 @@ _ROWS = 40
 
 
 class StepTrace(Callback):
-    """Trace some training steps with torch.profiler and write what it saw into the folder of the run.
+    """Trace some training steps with torch.profiler and write the trace into the run folder.
 
-    `steps.json.gz` opens in chrome://tracing or ui.perfetto.dev; `operators.txt` holds the sum of each operator. On several
-    processes each but the first adds its number to the names.
+    `steps.json.gz` opens in chrome://tracing or ui.perfetto.dev; `operators.txt` holds the totals of each operator. With
+    several processes, all ranks but 0 append their rank to the file names.
 
     Args:
-        folder: Where both files are written.
+        folder: Output folder of both files.
         skip: Training steps before the trace; the first ones allocate and choose kernels.
         steps: Training steps in the trace, at least 1.
-        memory: Also record how much memory each operator takes.
+        memory: Also record the memory each operator allocates.
 
     Raises:
-        ValueError: If there is nothing to trace.
+        ValueError: If `skip` is negative or `steps` is less than 1.
     """
 
     def __init__(self, folder: str | Path, skip: int = 3, steps: int = 5, memory: bool = False) -> None:
         if skip < 0 or steps < 1:
-            raise ValueError(f"a trace needs profiler.skip >= 0 and profiler.steps >= 1, not {skip} and {steps}")
+            raise ValueError(f"a trace needs profiler.skip >= 0 and profiler.steps >= 1, got {skip} and {steps}")
         self.folder = Path(folder)
         self.skip = skip
         self.steps = steps
@@ -57,18 +57,18 @@ class StepTrace(Callback):
         self._write(trainer.global_rank)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        # A profiler that nobody stops would stay on for the rest of the process.
+        # A profiler that is not stopped would stay active for the rest of the process.
         self._write(trainer.global_rank)
 
     def _write(self, rank: int) -> None:
-        """Stop the trace, if one is running, and write it."""
+        """Stop and write the trace if one is running."""
         trace, self._profile = self._profile, None
         if trace is None:
             return
         trace.stop()
         self.folder.mkdir(parents=True, exist_ok=True)
         suffix = f"_{rank}" if rank else ""
-        unfinished = self.folder / f".unfinished{suffix}.json.gz"  # torch compresses by the name
+        unfinished = self.folder / f".unfinished{suffix}.json.gz"  # torch chooses compression by the suffix
         trace.export_chrome_trace(str(unfinished))
         unfinished.replace(self.folder / f"steps{suffix}.json.gz")
         order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"

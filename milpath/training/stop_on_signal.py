@@ -1,4 +1,4 @@
-"""A training that is told to stop keeps what it has learned, and takes its processes along."""
+"""Callback for SIGTERM: saves a checkpoint and stops all processes of a training."""
 
 import os
 import signal
@@ -15,18 +15,18 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
 _STATUS = 128 + signal.SIGTERM
-# Preemption leaves 30 s (Kubernetes, SLURM) to 120 s (SageMaker): what takes longer than this is not waited for.
+# Preemption leaves 30 s (Kubernetes, SLURM) to 120 s (SageMaker) before the process is killed.
 _SECONDS_TO_SAVE = 10.0
 
 
 class StopOnSignal(Callback):
-    """After SIGTERM, finish the step, write `last.ckpt` and exit with 143; a second SIGTERM exits at once.
+    """After SIGTERM, finish the step, write `last.ckpt` and exit with 143; a second SIGTERM exits immediately.
 
-    Lightning's own handler exits with 0 and saves nothing, and it communicates inside of the handler, where processes that
-    are at different places wait for each other. Here all processes agree after each step. Whatever takes longer than ten
-    seconds is given up: the checkpoint before is whole.
+    Lightning's own handler exits with 0, saves nothing, and communicates inside the signal handler, where processes at
+    different points of the code deadlock. Here all processes agree after each step. If saving takes longer than ten
+    seconds the process exits without it; the previous checkpoint stays intact.
 
-    Training goes on from such a checkpoint as if it had not been stopped, to the last bit.
+    Training resumed from such a checkpoint is bit-identical to an uninterrupted run.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class StopOnSignal(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # The last step of an epoch belongs to its validation, and to the checkpoint that is written after it.
+        # After the last step of an epoch, validation runs first and writes its own checkpoint.
         if not trainer.is_last_batch and self._is_asked(trainer):
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint) and callback.filename == "last" and callback.dirpath:
@@ -74,15 +74,15 @@ class StopOnSignal(Callback):
         launcher = trainer.strategy.launcher
         children = list(getattr(launcher, "procs", []))
         if children:
-            # Lightning watches this list, and kills this process too when one of them ends.
+            # Lightning monitors this list, and kills this process as well when one of them ends.
             launcher.procs.clear()  # type: ignore[union-attr]
         for child in children:
-            # What was to be saved is saved, by all of them together; alone they wait for this process.
+            # Saving is done, which was collective; without this process the children would wait forever.
             child.kill()
             child.wait()
 
     def _listen(self, trainer: Trainer) -> None:
-        """Take the place of Lightning's handler, which puts back the one before it when the Trainer is done."""
+        """Replace Lightning's handler; Lightning restores the original one when the Trainer is done."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, partial(self._hear, trainer))
 
@@ -95,7 +95,7 @@ class StopOnSignal(Callback):
         self._again.start()
 
     def _is_asked(self, trainer: Trainer) -> bool:
-        """Return whether any process was told to stop; all of them come to the same answer."""
+        """Return whether any process was told to stop; the result is the same on all processes."""
         agreed = trainer.strategy.reduce_boolean_decision(self._asked, all=False)
-        self._asked |= agreed  # a signal may have come meanwhile
+        self._asked |= agreed  # a signal may have arrived meanwhile
         return agreed

@@ -1,4 +1,4 @@
-"""One run of Weights & Biases for each training of a process."""
+"""A separate Weights & Biases run for each training in a process."""
 
 import sys
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from typing import Any
 
 @contextmanager
 def own_wandb_run() -> Iterator[None]:
-    """Finish the run of Weights & Biases that a training began, whether it succeeds or not.
+    """Finish the Weights & Biases run that a training started, whether it succeeds or not.
 
-    Lightning's logger joins a run that is open in the process, so that without this all trials of a sweep, and all folds of
-    a table, become one. A run that was open before stays open: it belongs to whoever calls the training.
+    Lightning's logger reuses a run that is open in the process; without this, all trials of a sweep and all folds of a
+    table would share one run. A run that was open before stays open: it belongs to the caller.
     """
     before, failed = _open_run(), True
     try:
@@ -24,5 +24,5 @@ def own_wandb_run() -> Iterator[None]:
 
 
 def _open_run() -> Any:
-    """Return the run that is open in this process, None without one; nothing is imported for it."""
+    """Return the run that is open in this process, or None; wandb is not imported for it."""
     return getattr(sys.modules.get("wandb"), "run", None)

@@ -64,9 +64,8 @@ def _run(analyst: Analyst, uploads: Uploads, listener: socket.socket, max_waitin
     from fastapi import FastAPI
 
     from milpath.serving.uvicorn_server import make_server
-    from milpath.viewer.gradio_page import build_page
+    from milpath.viewer.gradio_page import CSS, build_page, sober_theme
     from milpath.viewer.guard import Guard
-    from milpath.viewer.page_style import CSS, sober_theme
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

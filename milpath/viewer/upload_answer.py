@@ -9,8 +9,11 @@ import torch
 from PIL import Image
 
 from milpath.data.store.bag_store import BagStore
+from milpath.drawing.montage import TileRow, draw_extremes
+from milpath.drawing.picture_frame import attention_limits
 from milpath.inference.bag_pictures import BagPictures, slide_paths
-from milpath.inference.predict_bags import predict_bags
+from milpath.inference.overlays import positions_of
+from milpath.inference.predict_bags import BagPrediction, predict_bags
 from milpath.models import load_network
 from milpath.models.checkpoint import load_card
 from milpath.slides.tiling_options import TileOptions
@@ -18,9 +21,9 @@ from milpath.targets import target_named
 from milpath.targets.decision import Decision, decide
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.viewer.tile_intake import write_tile_bag
-from milpath.viewer.top_tiles import draw_top_tiles
-from milpath.viewer.upload_check import sort_upload
-from milpath.viewer.upload_limits import Limits
+from milpath.viewer.upload_check import Limits, sort_upload
+
+NUM_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -139,3 +142,27 @@ class Analyst:
         )
         if not summary.has_store:
             raise ValueError(next(iter(summary.failures.values())))
+
+
+def draw_top_tiles(store: BagStore, bag: BagPrediction, num_shown: int = NUM_SHOWN) -> Image.Image:
+    """Draw two rows of tiles: the most and the least attention of a bag.
+
+    Args:
+        store: Where the tiles are.
+        bag: What was predicted.
+        num_shown: Tiles of a row at most; no tile stands in both rows.
+    """
+    where = store.tile_slice(bag.position)
+    positions = positions_of(store, where)
+    # White tiles that fill a bag up lie nowhere; that they are ignored is no news.
+    real = np.arange(len(bag.attention)) if positions is None else np.flatnonzero(~np.isnan(positions[0]))
+    ranked = real[np.argsort(-bag.attention[real], kind="stable")]
+    top, bottom = ranked[:num_shown], ranked[num_shown:][-num_shown:]
+    rows = []
+    for title, chosen in (("most attention", top), ("least attention", bottom)):
+        if len(chosen):
+            weights = bag.attention[chosen]
+            tiles = np.stack([store.tiles[where.start + place] for place in chosen])
+            rows.append(TileRow(title, tiles, weights, [f"{weight:.3f}" for weight in weights]))
+    # The colours mean what they mean in the other pictures of the bag.
+    return draw_extremes(rows, title=bag.bag_id, limits=attention_limits(bag.attention))

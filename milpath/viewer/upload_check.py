@@ -4,13 +4,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from milpath.slides.readers.image_header import png_header
 from milpath.slides.readers.open_slide import SLIDE_SUFFIXES
-from milpath.viewer.tile_intake import PNG_SIGNATURE, png_size
-from milpath.viewer.upload_limits import MEBIBYTE, Limits
+
+MEBIBYTE = 2**20
+
 
 # A slide of these formats is a folder beside the file, which an upload cannot carry.
 _OF_MANY_FILES = (".mrxs",)
 UPLOAD_SUFFIXES = (*(suffix for suffix in SLIDE_SUFFIXES if suffix not in _OF_MANY_FILES), ".zip")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one upload.
+
+    Attributes:
+        max_upload_mb: Size of all files together, and of what a zip unpacks to, in MiB.
+        max_tiles: Tiles of a bag that comes as tiles.
+        max_seconds: Time that cutting a slide may take.
+
+    Raises:
+        ValueError: If one of them is not above 0.
+    """
+
+    max_upload_mb: int = 2048
+    max_tiles: int = 4096
+    max_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_upload_mb", "max_tiles", "max_seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
+
+    @property
+    def max_bytes(self) -> int:
+        """Size of all files together in bytes."""
+        return self.max_upload_mb * MEBIBYTE
 
 
 @dataclass(frozen=True)
@@ -67,5 +97,5 @@ def _several(files: Sequence[Path]) -> Upload:
 def _is_tile(path: Path, tile_size: int) -> bool:
     """Return whether a file is a PNG of the size of a tile."""
     with path.open("rb") as file:
-        head = file.read(32)
-    return head.startswith(PNG_SIGNATURE) and png_size(head) == (tile_size, tile_size)
+        header = png_header(file.read(32))
+    return header is not None and header[:2] == (tile_size, tile_size)

@@ -12,11 +12,10 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 with atheris.instrument_imports(include=["milpath.sagemaker"]):
-    from milpath.sagemaker.endpoint.bad_request import BadRequestError
     from milpath.sagemaker.endpoint.handlers import NETWORK_FILE, Endpoint
-    from milpath.sagemaker.endpoint.input_spec import Form
+    from milpath.sagemaker.endpoint.input_spec import InputSpec
     from milpath.sagemaker.endpoint.request_body import CONTENT_TYPES, BodyReader
-    from milpath.sagemaker.endpoint.request_limits import Limits
+    from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits
 
 from served import write_network
 
@@ -28,7 +27,7 @@ def main() -> None:
         folder = Path(name)
         write_network(folder / "model", tile_size=32, embedding_dim=16)
         endpoint = Endpoint(folder / "model" / NETWORK_FILE)
-        reader = BodyReader(Form(3, 32, None), endpoint.card, Limits())
+        reader = BodyReader(InputSpec(3, 32, None), endpoint.card, Limits())
         (folder / "corpus").mkdir()
         for number, (body, kind) in enumerate(seeds()):
             (folder / "corpus" / str(number)).write_bytes(bytes([CONTENT_TYPES.index(kind)]) + body)

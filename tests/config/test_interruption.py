@@ -80,7 +80,7 @@ def test_a_training_that_is_stopped_is_no_success_and_goes_on_where_it_was(tmp_p
     assert found == status, said
     (line,) = said.splitlines()
     assert line.startswith("stopped by SIGTERM after epoch " if status == 143 else "stopped after epoch ")
-    assert line.endswith("; go on with run_name=a resume_from=auto")
+    assert line.endswith("; continue with run_name=a resume_from=auto")
     assert not (tmp_path / "runs/a/metrics.json").exists()
     content = torch.load(last_of(tmp_path / "runs/a"), weights_only=True)
     epochs = content["epoch"] + 2
@@ -122,7 +122,7 @@ def test_a_tiling_that_is_stopped_takes_its_workers_along_and_goes_on(tmp_path):
         job.wait_for(lambda done=done: len(list((tmp_path / "out/parts").glob("*.zip"))) > done)
         found, said = job.stop(number)
         by = " by SIGTERM" if number == signal.SIGTERM else ""
-        assert said.splitlines()[-1] == f"stopped{by}; finished slides are kept, the same command goes on from here"
+        assert said.splitlines()[-1] == f"stopped{by}; finished slides are kept; run the same command to continue"
         assert found == status
     assert here("milpath.tile", *words, cwd=tmp_path) == 0
     assert (tmp_path / "out/store.json").exists()
@@ -141,7 +141,7 @@ def test_a_prediction_that_is_stopped_goes_on(tmp_path, number, status):
     found, said = job.stop(number)
     assert found == status, said
     assert said.splitlines()[-1].startswith("stopped")
-    assert said.splitlines()[-1].endswith("; finished slides are kept, the same command goes on from here")
+    assert said.splitlines()[-1].endswith("; finished slides are kept; run the same command to continue")
     assert rows.exists()
     assert not (tmp_path / "out/predictions.csv").exists()
 
@@ -165,7 +165,7 @@ def test_a_table_that_is_stopped_takes_its_trainings_along(tmp_path, number, sta
     job.wait_for(lambda: len(list(tmp_path.rglob("last.ckpt"))) >= jobs)
     found, said = job.stop(number, group=True)
     assert found == status, said
-    assert "finished trainings are kept, the same command goes on from here" in said
+    assert "finished trainings are kept; run the same command to continue" in said
     assert "Traceback" not in said
 
 

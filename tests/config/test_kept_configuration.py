@@ -67,7 +67,7 @@ def test_yaml_that_does_more_than_hold_values_is_refused(text, tmp_path):
 def test_a_file_beside_it_cannot_take_the_place_of_a_schema(name, tmp_path):
     path = write(tmp_path, GOOD)
     (tmp_path / name).mkdir() if name == "hydra" else (tmp_path / name).write_text("a: 1")
-    with pytest.raises(ValueError, match=f"{name} would take the place"):
+    with pytest.raises(ValueError, match=f"{name} would replace"):
         require_kept(path, tmp_path)
 
 

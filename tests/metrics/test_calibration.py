@@ -9,7 +9,7 @@ from sklearn.calibration import calibration_curve
 from milpath.metrics.calibration import fit_temperature, reliability_curve
 from milpath.metrics.weighted_metrics import METRICS
 from milpath.targets import target_named
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 
 def _overconfident(task, temperature=3.0, num_bags=4000):
@@ -33,8 +33,8 @@ def test_the_temperature_that_spoiled_the_logits_is_found_again_and_mends_calibr
     found = fit_temperature(labels[:2000], partial(at_temperature, probabilities[:2000]))
     assert found == pytest.approx(3.0, rel=0.1)
     test_labels, test_probabilities = labels[2000:], probabilities[2000:]
-    before = make_outcomes(test_labels, test_probabilities, task)
-    after = make_outcomes(test_labels, at_temperature(test_probabilities, found), task)
+    before = evaluate_bags(test_labels, test_probabilities, task)
+    after = evaluate_bags(test_labels, at_temperature(test_probabilities, found), task)
     assert float(METRICS["ece"](before)) > 0.12
     assert float(METRICS["ece"](after)) < 0.04
     assert (before.predicted == after.predicted).all()
@@ -80,7 +80,7 @@ def test_a_perfect_validation_split_does_not_send_the_temperature_to_zero():
 
 def test_reliability_curve_equals_scikit_learn():
     labels, probabilities = _overconfident("binary", num_bags=300)
-    curve = reliability_curve(make_outcomes(labels, probabilities, "binary"), num_bins=10)
+    curve = reliability_curve(evaluate_bags(labels, probabilities, "binary"), num_bins=10)
     happened, claimed = calibration_curve(labels, probabilities[:, 1], n_bins=10)
     assert curve.happened == pytest.approx(happened)
     assert curve.claimed == pytest.approx(claimed)

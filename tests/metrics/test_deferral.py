@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from milpath.metrics.deferral import defer_threshold, deferral_table, risk_coverage
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 
 def test_risk_coverage_follows_its_definition(nominal):
@@ -17,7 +17,7 @@ def test_risk_coverage_follows_its_definition(nominal):
 
 def test_the_order_of_equally_certain_bags_does_not_matter(binary):
     order = np.random.default_rng(0).permutation(binary.num_bags)
-    shuffled = make_outcomes(binary.labels[order], binary.probabilities[order], "binary")
+    shuffled = evaluate_bags(binary.labels[order], binary.probabilities[order], "binary")
     assert risk_coverage(shuffled).risk == pytest.approx(risk_coverage(binary).risk)
 
 
@@ -35,7 +35,7 @@ def test_equally_certain_bags_are_deferred_together_and_never_more_than_the_shar
 
 def test_referring_the_least_certain_catches_errors():
     probabilities = np.array([[0.99, 0.01], [0.95, 0.05], [0.55, 0.45], [0.4, 0.6]])
-    rows = deferral_table(make_outcomes([0, 0, 1, 0], probabilities, "binary"), shares=(0.0, 0.5, 1.0))
+    rows = deferral_table(evaluate_bags([0, 0, 1, 0], probabilities, "binary"), shares=(0.0, 0.5, 1.0))
     assert (rows[0].accuracy, rows[0].num_errors, rows[0].errors_caught) == (0.5, 2, 0.0)
     assert (rows[1].accuracy, rows[1].num_referred, rows[1].errors_caught) == (1.0, 2, 1.0)
     assert (rows[2].accuracy, rows[2].num_kept) == (None, 0)

@@ -4,10 +4,10 @@ import torch
 from sklearn import metrics as sk
 from torchmetrics import classification as tm
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.weighted_metrics import METRICS, expected_calibration_error, metric_function
 from milpath.targets import target_named
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 TASKS = [(2, "binary"), (4, "nominal"), (6, "ordinal")]
 
@@ -67,7 +67,7 @@ def test_weights_count_bags_as_often_as_repeating_them_does(num_classes, task, d
         repeated = []
         for row in weights:
             often = [np.repeat(array, row, axis=0) for array in (outcomes.labels, outcomes.probabilities)]
-            repeated.append(metric(Outcomes(*often, np.repeat(outcomes.predicted, row), outcomes.positive_class)))
+            repeated.append(metric(EvaluatedBags(*often, np.repeat(outcomes.predicted, row), outcomes.positive_class)))
         assert metric(outcomes, weights.astype(float)) == pytest.approx(np.array(repeated), nan_ok=True), name
 
 
@@ -75,8 +75,8 @@ def test_calibration_error_of_honest_probabilities_is_small_and_of_boasting_larg
     generator = np.random.default_rng(0)
     positive = generator.random(20_000)
     labels = (generator.random(20_000) < positive).astype(int)
-    honest = make_outcomes(labels, np.stack([1 - positive, positive], 1), "binary")
-    boasting = make_outcomes(labels, np.stack([positive < 0.5, positive >= 0.5], 1).astype(float), "binary")
+    honest = evaluate_bags(labels, np.stack([1 - positive, positive], 1), "binary")
+    boasting = evaluate_bags(labels, np.stack([positive < 0.5, positive >= 0.5], 1).astype(float), "binary")
     assert float(expected_calibration_error(honest)) < 0.02
     assert float(expected_calibration_error(boasting)) == pytest.approx(0.25, abs=0.02)
 

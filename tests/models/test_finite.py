@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from milpath.models import AttentionMIL, load_network, save_network
-from milpath.models.encoders.weights import read_weights
+from milpath.models.encoders.backbone import read_weights
 from milpath.models.finite import describe_non_finite_weights, finite_bags, require_finite_answers
 from milpath.models.output import MILOutput
 

@@ -6,7 +6,7 @@ from milpath.records.prediction_table import Predictions
 from milpath.reports.cases import case_table
 from milpath.reports.pictures import CasePictures
 from milpath.targets import target_named
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def predictions():
 
 
 def test_columns_hold_what_a_reader_asks_of_a_case(predictions):
-    outcomes = make_outcomes(predictions.labels, predictions.probabilities, "binary")
+    outcomes = evaluate_bags(predictions.labels, predictions.probabilities, "binary")
     bags = pd.DataFrame(
         {"bag_id": ["b", "a"], "start": [0, 1], "num_tiles": [1, 3], "provider": ["k", None], "age": [7, 8]}
     )
@@ -39,8 +39,8 @@ def test_columns_hold_what_a_reader_asks_of_a_case(predictions):
 
 def test_a_grade_far_from_the_truth_is_more_wrong_than_one_beside_it():
     probabilities = np.array([[0.0, 0.0, 0.1, 0.9], [0.9, 0.1, 0.0, 0.0]])
-    far, near = target_named("ordinal").wrongness(make_outcomes([0, 1], probabilities, "ordinal"))
+    far, near = target_named("ordinal").wrongness(evaluate_bags([0, 1], probabilities, "ordinal"))
     assert (far, near) == (pytest.approx(2.9), pytest.approx(0.9))
-    assert target_named("nominal").wrongness(make_outcomes([0, 1], probabilities, "nominal")) == pytest.approx(
+    assert target_named("nominal").wrongness(evaluate_bags([0, 1], probabilities, "nominal")) == pytest.approx(
         [1.0, 0.9]
     )

@@ -3,12 +3,12 @@ import numpy as np
 from milpath.metrics.weighted_metrics import METRICS
 from milpath.reports.headline import in_words, metric_rows
 from milpath.targets import target_named
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 
 def test_the_sentence_counts_what_was_found_and_what_was_called_in_vain():
     labels, positive = np.array([1] * 10 + [0] * 20), np.array([0.9] * 8 + [0.2] * 2 + [0.7] * 3 + [0.1] * 17)
-    outcomes = make_outcomes(labels, np.stack([1 - positive, positive], 1), "binary")
+    outcomes = evaluate_bags(labels, np.stack([1 - positive, positive], 1), "binary")
     rows = {row.name: row.intervals["test"] for row in metric_rows({"test": outcomes}, target_named("binary"))}
     sentence = in_words(outcomes, target_named("binary"), "test", ["benign", "malignant"], rows)
     assert sentence.startswith("Of 30 test bags, 10 are malignant: the network finds 8 of them (80%, 95% interval ")

@@ -6,7 +6,7 @@ from scipy import stats
 
 from milpath.metrics.weighted_metrics import METRICS
 from milpath.reports.method_table import FoldResult, compare_methods
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 
 def fold_results(method, gain, folds=5, repeats=2, num_bags=100, groups=None, seed=0):
@@ -19,7 +19,7 @@ def fold_results(method, gain, folds=5, repeats=2, num_bags=100, groups=None, se
         for fold, bags in enumerate(np.array_split(order, folds)):
             probabilities = np.stack([1 - positive[bags], positive[bags]], axis=1)
             of_bags = None if groups is None else groups[bags]
-            outcomes = make_outcomes(labels[bags], probabilities, "binary", groups=of_bags)
+            outcomes = evaluate_bags(labels[bags], probabilities, "binary", groups=of_bags)
             yield FoldResult(method, repeat, fold, [f"bag_{bag}" for bag in bags], outcomes, num_bags - len(bags))
 
 
@@ -55,7 +55,7 @@ def test_a_failed_fold_is_named_and_not_averaged_over():
 
 
 def test_a_fold_with_one_class_is_named_undefined():
-    one_class = make_outcomes([1, 1], np.array([[0.4, 0.6], [0.3, 0.7]]), "binary")
+    one_class = evaluate_bags([1, 1], np.array([[0.4, 0.6], [0.3, 0.7]]), "binary")
     results = [*fold_results("attention", 2.0, repeats=1), FoldResult("attention", 1, 0, ["a", "b"], one_class, 80)]
     row = compare_methods(results, "auroc").rows[0]
     assert row.undefined == ("repeat 1, fold 0",)
@@ -74,10 +74,10 @@ def test_bags_of_one_patient_widen_the_interval():
     # Labels follow the patient here, so a patient is right or wrong as a whole more often than not.
     labels = (np.arange(12) % 2)[patients]
     guess = np.where(np.isin(patients, [3, 4, 8]), 1 - labels, labels)
-    outcomes = make_outcomes(labels, np.eye(2)[guess], "binary", groups=patients)
+    outcomes = evaluate_bags(labels, np.eye(2)[guess], "binary", groups=patients)
     grouped = [FoldResult("attention", 0, 0, [f"bag_{n}" for n in range(100)], outcomes, 400)]
     ungrouped = [
-        FoldResult("attention", 0, 0, grouped[0].bag_ids, make_outcomes(labels, np.eye(2)[guess], "binary"), 400)
+        FoldResult("attention", 0, 0, grouped[0].bag_ids, evaluate_bags(labels, np.eye(2)[guess], "binary"), 400)
     ]
     wide = compare_methods(grouped, "accuracy").rows[0].interval
     narrow = compare_methods(ungrouped, "accuracy").rows[0].interval
@@ -89,8 +89,8 @@ def test_bags_of_one_patient_widen_the_interval():
     ("results", "reference", "words"),
     [
         ([], None, "at least one method"),
-        ([FoldResult("a", 0, 0, failure="x"), FoldResult("a", 0, 0, failure="x")], None, "comes twice"),
-        ([FoldResult("a", 0, 0, failure="x")], "b", "'b' is none of the methods a"),
+        ([FoldResult("a", 0, 0, failure="x"), FoldResult("a", 0, 0, failure="x")], None, "is given twice"),
+        ([FoldResult("a", 0, 0, failure="x")], "b", "must be one of the methods a, got 'b'"),
     ],
 )
 def test_results_that_make_no_table_are_refused(results, reference, words):

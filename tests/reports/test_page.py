@@ -7,7 +7,7 @@ import pytest
 from milpath.metrics.weighted_metrics import METRICS
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +36,11 @@ def _text(page):
 def test_the_page_holds_the_numbers_of_the_run(page, binary_run):
     test = np.array(binary_run.predictions.splits) == "test"
     auroc = METRICS["auroc"]
-    outcomes = make_outcomes(binary_run.predictions.labels[test], binary_run.predictions.probabilities[test], "binary")
+    outcomes = evaluate_bags(binary_run.predictions.labels[test], binary_run.predictions.probabilities[test], "binary")
     text = _text(page)
     assert f"{float(auroc(outcomes)):.3f}" in text
     assert f"Of {test.sum()} test bags, {(outcomes.labels == 1).sum()} are malignant" in text
-    assert "groups of bags (such as patients)" in text
+    assert "resamples of groups of bags, such as patients" in text
     for words in (
         "python -m milpath.train experiment=panda_attention &#39;data.class_names=[a,b]&#39;",
         "commit 0123abc",
@@ -103,8 +103,8 @@ def test_six_grades_have_kappa_by_provider(make_run, task):
     run = make_run(num_bags=120, num_classes=6, name=task)
     text = _text(write_report(run.path, task=task, bags=run.bags, store=run.store, num_pictures=2).read_text())
     assert "Quadratic-weighted kappa" in text
-    assert "AUROC, malignant against benign" in text
-    assert "wished sensitivity" not in text
+    assert "AUROC, malignant vs. benign" in text
+    assert "target sensitivity" not in text
 
 
 def test_ten_thousand_cases_stay_below_fifteen_megabytes(tmp_path):
@@ -120,7 +120,7 @@ def test_ten_thousand_cases_stay_below_fifteen_megabytes(tmp_path):
     ).write_csv(tmp_path / "predictions.csv")
     path = write_report(tmp_path, task="ordinal", num_resamples=20)
     assert path.stat().st_size < 15e6
-    assert "no validation split beside the one reported" in _text(path.read_text())
+    assert "no validation split other than the one reported" in _text(path.read_text())
 
 
 def test_a_split_of_one_class_is_reported_without_a_false_number(tmp_path):
@@ -164,8 +164,8 @@ def test_a_run_that_was_calibrated_shows_its_error_before_and_after(binary_run):
 
     test = np.array(binary_run.predictions.splits) == "test"
     odds = binary_run.predictions.probabilities[test] ** 2.0  # the logits times 2: what was there before temperature 2
-    before = make_outcomes(binary_run.predictions.labels[test], odds / odds.sum(1, keepdims=True), "binary")
-    after = make_outcomes(binary_run.predictions.labels[test], binary_run.predictions.probabilities[test], "binary")
+    before = evaluate_bags(binary_run.predictions.labels[test], odds / odds.sum(1, keepdims=True), "binary")
+    after = evaluate_bags(binary_run.predictions.labels[test], binary_run.predictions.probabilities[test], "binary")
     first, second = (float(METRICS["ece"](outcomes)) for outcomes in (before, after))
     assert sentence(temperature=2.0) == (
         f"Temperature 1: expected calibration error {first:.3f}; temperature 2.00: expected calibration error {second:.3f}."

@@ -92,7 +92,7 @@ def test_the_table_of_cases_sorts_and_filters(open_page, report, binary_run):
     assert "30 of 60 cases" in page.inner_text("#case-count")
     page.select_option("#filter-outcome", "wrong")
     marks = set(page.locator("#case-table tbody .mark").all_text_contents())
-    assert marks <= {"✕ wrong", "→ refer"}
+    assert marks <= {"✕ wrong", "→ deferred"}
     page.select_option("#filter-label", label="all")
     page.select_option("#filter-outcome", label="all")
     page.fill("#filter-text", "<SCRIPT>")
@@ -183,7 +183,7 @@ def test_pictures_left_behind_are_missed_in_words(open_page, browser, report, tm
     page.goto(alone.as_uri())
     page.locator("#case-table tbody button").first.click()
     page.wait_for_selector("#case-body p.note")
-    assert "report_files, which is not beside this page" in page.inner_text("#case-body")
+    assert "report_files, which is not next to this page" in page.inner_text("#case-body")
     page.close()
 
 

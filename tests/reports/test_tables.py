@@ -6,7 +6,7 @@ import pytest
 
 from milpath.reports.method_table import FoldResult, compare_methods
 from milpath.reports.tables import as_latex, as_markdown, write_table
-from milpath.targets.evaluation import make_outcomes
+from milpath.targets.evaluation import evaluate_bags
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def table():
         for fold in range(4):
             labels = np.arange(40) % 2
             positive = 1 / (1 + np.exp(-(gain * (labels - 0.5) + generator.normal(size=40))))
-            outcomes = make_outcomes(labels, np.stack([1 - positive, positive], 1), "binary")
+            outcomes = evaluate_bags(labels, np.stack([1 - positive, positive], 1), "binary")
             results.append(FoldResult(method, 0, fold, [f"{fold}_{n}" for n in range(40)], outcomes, 120))
     results[5] = FoldResult("gated_attention", 0, 1, failure="ValueError: NaN loss at step 3 | bag 'x'")
     return compare_methods(results, "auroc", title="MUSK1", published={"attention": 0.892})

@@ -48,13 +48,13 @@ def test_a_broken_last_gives_way_to_the_newest_whole_one_and_both_are_named(tmp_
     assert newest_whole(tmp_path) == best
     (record,) = caplog.records
     assert "last.ckpt is not a checkpoint of milpath" in record.message
-    assert record.message.endswith("going on from best.ckpt instead")
+    assert record.message.endswith("resuming from best.ckpt instead")
     assert last.exists()
 
 
 def test_without_any_whole_one_the_run_is_refused(tmp_path, write):
     write("last.ckpt", age=0).write_bytes(b"")
-    with pytest.raises(ValueError, match=r"last\.ckpt is not .*; give another run_name to start anew$"):
+    with pytest.raises(ValueError, match=r"last\.ckpt is not .*; give another run_name to start over$"):
         newest_whole(tmp_path)
 
 

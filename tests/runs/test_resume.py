@@ -142,7 +142,7 @@ def test_a_checkpoint_of_version_0_1_0_that_was_moved_is_compared_with_its_card(
     status, error = run_here(TRAIN, *words, cwd=workplace)
     assert status == 0
     assert (
-        "moved.ckpt does not say which tiles and labels it was trained with"
+        "moved.ckpt has no record of its tiles and labels; they are not compared"
         in (workplace / "runs/new/train.log").read_text()
     )
 
@@ -156,7 +156,7 @@ def test_without_resume_a_folder_that_holds_anything_of_a_run_is_left_alone(work
     before = files_of(run_dir)
     status, error = run_here(TRAIN, *SHORT, cwd=workplace)
     assert status == 1
-    assert "holds a run already; give another run_name, or resume_from=auto to go on" in error
+    assert "already holds a run; give another run_name, or resume_from=auto to continue it" in error
     assert files_of(run_dir) == before
 
 
@@ -173,7 +173,7 @@ def test_a_folder_of_an_evaluation_is_not_trained_into_and_one_of_a_training_not
     words = ["checkpoint=runs/cv/checkpoints/best.ckpt", "trainer.accelerator=cpu", "report=false"]
     before = files_of(workplace / "runs/cv")
     status, error = run_here("milpath.evaluate", *words, "run_name=cv", "overwrite=true", cwd=workplace)
-    assert (status, "holds a training, which an evaluation never overwrites" in error) == (1, True)
+    assert (status, "holds a training run, which an evaluation never overwrites" in error) == (1, True)
     assert files_of(workplace / "runs/cv") == before
     assert run_here("milpath.evaluate", *words, "run_name=tested", cwd=workplace)[0] == 0
     status, error = run_here(TRAIN, *SHORT, "run_name=tested", "resume_from=auto", cwd=workplace)
@@ -251,7 +251,7 @@ def test_a_finished_trial_of_a_search_is_no_result_of_other_data(workplace, run_
     write_labels(workplace / "in/labels.csv", [1, 1, 0, 0] + [0, 1] * 10)
     status, error = run_here(TRAIN, *words, cwd=workplace)
     assert status == 1
-    assert "none of the 2 trials gave a result" in error
+    assert "none of the 2 trials succeeded" in error
     assert "the labels (S000 0, now 1)" in error
     assert {path: path.read_bytes() for path in before} == before
 

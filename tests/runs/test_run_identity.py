@@ -102,7 +102,7 @@ def test_more_epochs_are_a_continuation_where_the_rate_does_not_know_how_many_th
 def test_a_cosine_does_not_climb_again(fixed):
     before, now = (identity("scheduler=cosine", *fixed, *words) for words in ([], ["trainer.max_epochs=40"]))
     with pytest.raises(
-        ValueError, match=r"max_epochs=30 \(now 40\) and a CosineAnnealingLR, .* climb again; give another"
+        ValueError, match=r"max_epochs=30 \(now 40\) and a CosineAnnealingLR, .* rise again; give another"
     ):
         require_same_run(before, now, WHERE)
 

@@ -123,7 +123,7 @@ REFUSED = {
     "a metric of the test split": (["monitor=test/auroc", "run_name=new"], "give one of val/auroc"),
     "a metric nobody computes": (["monitor=val/loss", "run_name=new"], "give one of val/auroc"),
     "no validation split": (["data.val_fraction=0", "run_name=new"], "give data.val_fraction"),
-    "several processes": (["trainer.devices=2", "run_name=new"], "each process would start the sweep anew"),
+    "several processes": (["trainer.devices=2", "run_name=new"], "each process would relaunch the sweep"),
     "nothing to search": (["optimizer.lr=1e-3", "run_name=new"], "no parameter with more than one value"),
     "data that are not there": (["data=musk1", "data.path=nowhere", "run_name=new"], "nowhere"),
 }
@@ -197,7 +197,7 @@ def test_a_search_without_one_good_trial_ends_with_one_line(tmp_path, run_here):
     words = ["optimizer.lr=1e30", "hydra.sweeper.n_trials=1"]
     status, error = run_here("milpath.train", *OPTUNA, *words, cwd=tmp_path)
     assert status == 1
-    assert "none of the 1 trials gave a result; the first: FloatingPointError" in error
+    assert "none of the 1 trials succeeded; first: FloatingPointError" in error
     assert "Traceback" not in error
     assert not (tmp_path / "runs/attention_optuna/best.yaml").exists()
 

@@ -31,7 +31,7 @@ def test_equal_values_keep_their_order():
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="monitor_mode is 'up'"):
+    with pytest.raises(ValueError, match="monitor_mode must be one of max, min, got 'up'"):
         best_first([1], lambda value: value, "up")
 
 

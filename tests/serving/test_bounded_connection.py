@@ -86,8 +86,8 @@ def _until_closed(connection: socket.socket) -> tuple[bytes, float]:
     ("opening", "answer"),
     [
         (SILENT, b""),
-        (HALF_HEADERS, b"the headers of the request came too slowly"),
-        (HALF_BODY, b"the body of the request came too slowly"),
+        (HALF_HEADERS, b"the headers of the request arrived too slowly"),
+        (HALF_BODY, b"the body of the request arrived too slowly"),
     ],
     ids=["silent", "headers", "body"],
 )

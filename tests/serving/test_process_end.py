@@ -16,4 +16,4 @@ def test_a_process_ends_although_a_thread_still_computes(seconds, status):
     program = PROGRAM.format(seconds=seconds)
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == status
-    assert ended.stderr == ("told to end: a request was still computed and is given up\n" if status else "")
+    assert ended.stderr == ("shutting down: a request was still running and is dropped\n" if status else "")

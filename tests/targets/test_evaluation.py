@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from milpath.targets.evaluation import compute_metrics, make_outcomes
+from milpath.targets.evaluation import compute_metrics, evaluate_bags
 
 
 @pytest.fixture
@@ -112,9 +112,9 @@ def test_a_perfect_ranking_is_one_and_not_more(grades):
 )
 def test_arrays_that_do_not_fit_are_refused(labels, probabilities, task, words):
     with pytest.raises(ValueError, match=words):
-        make_outcomes(labels, np.array(probabilities), task)
+        evaluate_bags(labels, np.array(probabilities), task)
 
 
 def test_a_group_for_each_bag_is_asked_for():
     with pytest.raises(ValueError, match="2 bags have 1 groups"):
-        make_outcomes([0, 1], np.full((2, 2), 0.5), "binary", groups=["a"])
+        evaluate_bags([0, 1], np.full((2, 2), 0.5), "binary", groups=["a"])

@@ -53,7 +53,7 @@ def test_a_run_that_had_stopped_early_does_not_train_on_and_says_how_it_would(tm
         again, same = train(tmp_path, patience=2, checkpoint=tmp_path / "last.ckpt")
     assert again.global_step == first.global_step
     torch.testing.assert_close(same.layer.weight, module.layer.weight, atol=0, rtol=0)
-    assert "to train on, add callbacks.early_stopping=null" in caplog.text
+    assert "to continue training, add callbacks.early_stopping=null" in caplog.text
 
 
 def test_a_run_that_had_not_stopped_goes_on(tmp_path):

@@ -26,5 +26,5 @@ def test_each_trial_of_a_sweep_is_a_run_of_its_own_and_the_same_command_again_is
     assert here("milpath.train", *SWEEP, cwd=tmp_path) == 1
     error = capfd.readouterr().err
     assert "runs/w/1: FileExistsError: " in error
-    assert "2 of the runs of this sweep failed; the first: " in error
+    assert "failed runs in this sweep: 2; first: " in error
     assert "Traceback" not in error

@@ -76,7 +76,7 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
         "zip bomb": ([folder / "bomb.zip"], "a_0.png in bomb.zip is larger than 67,108,864 bytes"),
         "small bombs": (
             [write_zip(folder / "small bombs.zip", {f"a_{number}.png": tile + bytes(2**20) for number in range(4)})],
-            "the tiles unpack to more than 3 MB",
+            "the tiles unpack to more than 3,145,728 bytes",
         ),
         "too many tiles": ([write_zip(folder / "many.zip", many)], "many.zip holds 41 tiles; at most 40 are read"),
         "path out of a zip": (
@@ -87,7 +87,7 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
         "empty zip": ([write_zip(folder / "empty.zip", {})], "empty.zip holds no file"),
         "other files in a zip": (
             [write_zip(folder / "other.zip", {"a_0.png": tile, "run.sh": b"rm"})],
-            "other.zip holds 'run.sh'; give PNG tiles alone",
+            "other.zip holds 'run.sh'; give PNG tiles only",
         ),
         "two slides in a zip": (
             [write_zip(folder / "two.zip", {"a_0.png": tile, "a_1.png": tile, "b_0.png": tile})],
@@ -108,7 +108,7 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
         ),
         "disguised tile": (
             [write_zip(folder / "disguised.zip", {"a_0.png": tile, "a_1.png": b"\xff\xd8\xff"})],
-            "a_1.png is no PNG picture",
+            "a_1.png is not a PNG picture",
         ),
         "blank slide": (
             [write_pyramid(folder / "blank.tiff", np.full((80, 60, 3), 250, np.uint8), factors=(2, 1))],

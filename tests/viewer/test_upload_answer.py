@@ -12,8 +12,8 @@ from milpath.models import AttentionMIL, save_network
 from milpath.models.checkpoint import load_card, load_network
 from milpath.viewer.server import sweep
 from milpath.viewer.upload_answer import Analyst
+from milpath.viewer.upload_check import Limits
 from milpath.viewer.upload_folder import Uploads
-from milpath.viewer.upload_limits import Limits
 from tests.pyramids import tissue, write_pyramid
 from tests.viewer.conftest import BAD, TILE, png, write_zip
 

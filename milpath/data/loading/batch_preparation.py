@@ -1,11 +1,81 @@
-"""The last step before a network, on its device: bytes to numbers, augmentation, standardisation."""
+"""The last step before a network, on its device: bytes to numbers, augmentation, standardisation fitted on training bags."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from milpath.data.loading.augmentation import TileAugmentation
-from milpath.data.loading.standardization import FeatureStatistics
+from milpath.data.sources.feature_check import require_finite_bags
+from milpath.data.store.bag_store import BagStore
 from milpath.models.network_input import to_network_input
+
+
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """Mean and standard deviation of each feature over the tiles of the training bags.
+
+    Attributes:
+        mean: `(features,)` float64.
+        std: `(features,)` float64; 1 for a feature that is constant on the training bags, so that it becomes 0.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            if not (finite := np.isfinite(getattr(self, name))).all():
+                raise ValueError(f"the {name} of feature {int(finite.argmin())} is not finite: features are too large")
+
+    def apply(self, features: Tensor) -> Tensor:
+        """Return `(features - mean) / std` on the device of the features."""
+        mean, std = (torch.as_tensor(value, dtype=features.dtype, device=features.device) for value in self.as_pair())
+        return (features - mean) / std
+
+    def as_pair(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation."""
+        return self.mean, self.std
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return plain values."""
+        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "FeatureStatistics":
+        """Return what `to_dict` wrote."""
+        return cls(np.asarray(values["mean"], np.float64), np.asarray(values["std"], np.float64))
+
+
+def fit_statistics(store: BagStore, indices: Sequence[int] | np.ndarray) -> FeatureStatistics:
+    """Fit on some bags, with the memory of one of them.
+
+    Args:
+        store: A store of features.
+        indices: Bags of the training split.
+
+    Raises:
+        ValueError: If the store holds images (networks normalise those themselves), or a feature is not finite.
+    """
+    if len(store.tile_shape) != 1:
+        raise ValueError("data.standardize is for feature bags; encoders of tiles carry their own normalisation")
+    count, mean, square = 0, np.zeros(store.tile_shape), np.zeros(store.tile_shape)
+    for index in indices:
+        # Bag by bag (Chan, Golub and LeVeque 1983): no sum of squares that could cancel.
+        rows = store.read(int(index)).astype(np.float64)
+        require_finite_bags(rows[None], [len(rows)], [store.bags["bag_id"].iloc[index]], store.path)
+        total = count + len(rows)
+        delta = rows.mean(0) - mean
+        square += ((rows - rows.mean(0)) ** 2).sum(0) + delta**2 * count * len(rows) / total
+        mean += delta * len(rows) / total
+        count = total
+    std = np.sqrt(square / max(count, 1))
+    # Rounding leaves a constant column a spread of about 1e-16 times its size.
+    constant = std <= 1e-12 * np.maximum(np.abs(mean), 1)
+    return FeatureStatistics(mean, np.where(constant, 1.0, std))
 
 
 class Preparation:

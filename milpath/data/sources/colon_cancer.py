@@ -1,6 +1,5 @@
 """The colon images of Ilse et al. 2018: one patch round each nucleus, a bag an image."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pandas as pd
 
 from milpath.data.sources.image_tiles import read_image
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.records.digests import sha256_of_file, sha256_of_text
 from milpath.records.label_table import labelled_bags, quote_first, read_table
 
 _WHITE = 255
@@ -42,8 +42,8 @@ class ColonCancer:
         table, _ = self._tables()
         files = [self._image_path(name) for name in sorted(table["bag_id"])]
         files += [self.path / "nuclei.csv", self.path / "labels.csv"]
-        hashes = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
-        return {"files": hashlib.sha256(repr(hashes).encode()).hexdigest(), "patch_size": self.patch_size}
+        hashes = [(path.name, sha256_of_file(path)) for path in files]
+        return {"files": sha256_of_text(repr(hashes)), "patch_size": self.patch_size}
 
     def write(self, writer: BagStoreWriter) -> None:
         """Cut the patches of every image into a store.

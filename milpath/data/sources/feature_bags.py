@@ -1,6 +1,5 @@
 """Bags of features that an encoder computed before, one file a slide."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from milpath.data.sources.feature_check import require_finite
 from milpath.data.sources.feature_files import SUFFIXES, SlideFeatures, read_features
 from milpath.data.splits.label_matching import check_on_mismatch, match_bags
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.records.digests import sha256_of_file, sha256_of_text
 from milpath.records.label_table import labelled_bags, read_table
 
 # CLAM writes h5_files (with coordinates) beside pt_files (without).
@@ -49,8 +49,8 @@ class FeatureBags:
             raise FileNotFoundError(f"no label table at {self.labels}; give data.labels=CSV with slide_id and label")
         rows = [(name, path.stat().st_size, path.stat().st_mtime_ns) for name, path in sorted(files.items())]
         return {
-            "files": hashlib.sha256(repr(rows).encode()).hexdigest(),
-            "labels": hashlib.sha256(self.labels.read_bytes()).hexdigest(),
+            "files": sha256_of_text(repr(rows)),
+            "labels": sha256_of_file(self.labels),
             "dtype": self.dtype,
             "on_mismatch": self.on_mismatch,
         }

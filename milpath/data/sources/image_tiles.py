@@ -1,6 +1,5 @@
 """Plain images (PNG, JPEG, TIFF) cut into tiles, one bag an image."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from PIL import Image, UnidentifiedImageError
 from milpath.data.loading.threads import map_in_threads
 from milpath.data.splits.label_matching import check_on_mismatch, match_bags
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.records.digests import sha256_of_file, sha256_of_text
 from milpath.records.label_table import labelled_bags, read_table
 from milpath.slides.tile_names import folded, require_no_twins
 from milpath.slides.tile_selection import Tiles, cut_darkest, cut_grid
@@ -59,10 +59,10 @@ class ImageTiles:
             FileNotFoundError: If the folder or an image is not there.
         """
         paths = self._image_paths()
-        content = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
+        content = {name: sha256_of_file(path) for name, path in paths.items()}
         return {
-            "images": hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest(),
-            "labels": hashlib.sha256((self.path / self.labels).read_bytes()).hexdigest(),
+            "images": sha256_of_text(repr(sorted(content.items()))),
+            "labels": sha256_of_file(self.path / self.labels),
             "rule": self.rule,
             "num_tiles": self.num_tiles if self.rule == "darkest" else None,
             "tile_size": self.tile_size,

@@ -9,9 +9,9 @@ from PIL import Image, UnidentifiedImageError
 from milpath.data.loading.threads import map_in_threads
 from milpath.data.sources.panda_tiles import numbered_tiles, tiles_by_slide
 from milpath.data.sources.tile_decoding import decode_tile, largest_file
-from milpath.data.sources.tile_files import TileFiles, open_tile_files
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.slides.tile_files import TileFiles, open_tile_files
 from milpath.slides.tile_names import first_number, missing_number
 
 _LARGEST_FIRST = 64 * 2**20

@@ -1,6 +1,5 @@
 """PANDA as it is published in tiles: `{image_id}_{0..15}.png` in a folder or a zip archive, and `train.csv`."""
 
-import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,10 +10,11 @@ import pandas as pd
 
 from milpath.data.loading.threads import map_in_threads
 from milpath.data.sources.tile_decoding import decode_tile, largest_file
-from milpath.data.sources.tile_files import TileFiles, open_tile_files
 from milpath.data.splits.label_matching import check_on_mismatch, match_bags
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.records.digests import sha256_of_file
 from milpath.records.label_table import labelled_bags, quote_first, read_table
+from milpath.slides.tile_files import TileFiles, open_tile_files
 from milpath.slides.tile_names import folded, require_no_twins
 
 _NAME = re.compile(r"(?P<image_id>.+)_(?P<number>\d{1,18})\.png", re.IGNORECASE)
@@ -71,7 +71,7 @@ class PandaTiles:
             fingerprint = files.fingerprint()
         return {
             "tiles": fingerprint,
-            "labels": hashlib.sha256(self.labels.read_bytes()).hexdigest(),
+            "labels": sha256_of_file(self.labels),
             "num_tiles": self.num_tiles,
             "tile_size": self.tile_size,
             "on_mismatch": self.on_mismatch,

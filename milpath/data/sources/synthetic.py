@@ -1,6 +1,5 @@
 """Synthetic slides in the layout of PANDA: the data set that is always there."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from milpath.data.loading.batch_plan import require_at_least
 from milpath.data.loading.threads import map_in_threads
 from milpath.data.sources.drawn_tissue import BENIGN, INFLAMED, STAINS, draw_stains
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.records.digests import sha256_of_text
 
 # Bump it when pictures or description change: stores are found by the description of what they hold.
 _VERSION = 6
@@ -90,7 +90,7 @@ class SyntheticBags:
             "tile_label": (kinds[order] >= 3).astype(np.int64),
         }
         labels = {
-            "image_id": hashlib.sha256(f"{self.drawing_seed}/{index}".encode()).hexdigest()[:32],
+            "image_id": sha256_of_text(f"{self.drawing_seed}/{index}")[:32],
             "data_provider": provider,
             "isup_grade": grade,
             "gleason_score": score,

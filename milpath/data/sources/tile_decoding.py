@@ -1,13 +1,12 @@
 """From the bytes of an image file to pixels, with the size known and checked before anything is decoded."""
 
 import io
-import struct
 
 import imagecodecs
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from milpath.slides.readers.image_header import png_header
 
 
 def largest_file(tile_size: int) -> int:
@@ -29,10 +28,9 @@ def decode_tile(data: bytes, tile_size: int, name: str) -> np.ndarray:
     Raises:
         ValueError: If it is no image, a damaged one, or one of another size.
     """
-    if data[:8] == _SIGNATURE and len(data) >= 33:
-        width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
-        _require_size(width, height, tile_size, name)
-        if (depth, colour) == (8, 2):
+    if len(data) >= 33 and (header := png_header(data)) is not None:
+        _require_size(header.width, header.height, tile_size, name)
+        if (header.depth, header.colour) == (8, 2):
             try:
                 # 1.6 times as fast as Pillow, and it leaves the interpreter to other threads.
                 return np.asarray(imagecodecs.png_decode(data))

@@ -1,6 +1,5 @@
 """One row a bag of a store: its label, and after the split, its split."""
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from milpath.data.splits.assign_splits import SPLITS, hold_out_validation, make_splits
-from milpath.data.splits.bag_lists import bag_groups, excluded_bags
-from milpath.data.splits.split_file import read_split
+from milpath.data.sources.bag_source import BagSource, LabelledSource
+from milpath.data.splits.assign_splits import SPLITS, hold_out_validation, make_splits, require_columns
+from milpath.data.splits.bag_lists import bag_groups, excluded_bags, read_split
+from milpath.records.digests import sha256_of_text
 from milpath.targets.label_columns import bag_labels
 
 _log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def require_two_classes(table: pd.DataFrame, class_names: Sequence[str]) -> None
 def hash_of_labels(table: pd.DataFrame) -> str:
     """Return a hash of which bag has which label, whatever the order."""
     pairs = sorted(zip(table["bag_id"].astype(str), table["label"].astype(int), strict=True))
-    return hashlib.sha256("\n".join(f"{name},{label}" for name, label in pairs).encode()).hexdigest()
+    return sha256_of_text("\n".join(f"{name},{label}" for name, label in pairs))
 
 
 def _draw(table: pd.DataFrame, labels: np.ndarray, options: SplitOptions) -> np.ndarray:
@@ -146,3 +146,17 @@ def _require_whole_groups(split: np.ndarray, groups: np.ndarray, origin: str) ->
     if (sides > 1).any():
         first = sides[sides > 1].index[0]
         raise ValueError(f"{origin} puts {int((sides > 1).sum())} group(s) in more than one split (first: {first!r})")
+
+
+def require_labels(source: BagSource, target: str, class_names: Sequence[str] | None, options: SplitOptions) -> None:
+    """Refuse a source whose labels or columns `label_and_split` would refuse; one without a label table is not looked at.
+
+    Raises:
+        ValueError: If labels are missing, no whole numbers or out of range, or a column is missing.
+    """
+    if not isinstance(source, LabelledSource):
+        return
+    bags = source.label_table()
+    table = bags[~bags["bag_id"].isin(excluded_bags(options.exclude, bags["bag_id"].tolist()))]
+    bag_labels(table.reset_index(drop=True), target, class_names)
+    require_columns(table, options.stratify_by)

@@ -16,6 +16,7 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.models.devices import choose_device
 from milpath.models.encoders import TileEncoder
 from milpath.models.network_input import to_network_input
+from milpath.records.digests import sha256_of_text
 
 _log = logging.getLogger(__name__)
 # Tiles that are on the device at a time.
@@ -45,7 +46,7 @@ def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path
         "encoder": encoder.name,
         "weights_sha256": hash_of_weights(encoder),
     }
-    key = hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
+    key = sha256_of_text(json.dumps(description))[:16]
     path = Path(stores_dir) / f"features-{encoder.name.replace('/', '-')}-{key}"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / f".{path.name}.lock"):

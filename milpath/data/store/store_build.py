@@ -1,6 +1,5 @@
 """From a source to its bag store: built once, by one process, found again by what it was built from."""
 
-import hashlib
 import json
 import logging
 import shutil
@@ -18,6 +17,7 @@ from milpath.data.sources.bag_source import BagSource
 from milpath.data.store.bag_store import FORMAT_VERSION, BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.data.store.stored_bags import StoredBags
+from milpath.records.digests import sha256_of_text
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def open_or_build(
 def _key(description: dict[str, Any]) -> str:
     """Return a short name for a description."""
     text = json.dumps([FORMAT_VERSION, description], sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return sha256_of_text(text)[:16]
 
 
 def _build(source: BagSource, path: Path, description: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 "use strict";
-// The table of cases: sorts, filters and turns pages over columns of plain values, and opens a case in a dialog.
-// Text comes from slides and files of others: it is only ever set as textContent, never as HTML.
+// The case table: sorting, filtering and paging over columns of plain values, and a dialog for a single case.
+// Text from slides and files is untrusted: it is only set as textContent, never as HTML.
 (() => {
   const data = JSON.parse(document.getElementById("case-data").textContent);
   const PAGE = 25;
@@ -23,7 +23,7 @@
   };
   const isWrong = (row) => data.label[row] !== data.predicted[row];
   const outcome = (row) => (data.deferred[row] ? "refer" : isWrong(row) ? "wrong" : "right");
-  const MARKS = { refer: "→ refer", wrong: "✕ wrong", right: "✓ right" };
+  const MARKS = { refer: "→ deferred", wrong: "✕ wrong", right: "✓ correct" };
 
   const options = (select, names, chosen) => {
     select.append(new Option("all", ""));
@@ -97,7 +97,7 @@
     image.alt = words;
     image.loading = "lazy";
     image.addEventListener("error", () => {
-      figure.replaceChildren(element("p", `The picture lies in ${data.folder}, which is not beside this page.`, "note"));
+      figure.replaceChildren(element("p", `The picture is in ${data.folder}, which is not next to this page.`, "note"));
     });
     image.src = encodeURI(data.folder + "/" + file);
     figure.append(image, element("figcaption", words));
@@ -138,16 +138,16 @@
       facts([
         ["Split", data.splitNames[data.split[row]]],
         ["True class", data.classNames[data.label[row]]],
-        ["Called", called],
+        ["Predicted", called],
         ...details.map(([name, values]) => [name.replaceAll("_", " "), values[row] || "unknown"]),
         ["Tiles", String(data.numTiles[row])],
         ["Attention entropy", data.entropy[row].toFixed(3)],
-        ["Most attention", data.top[row].map(([tile, weight]) => `tile ${tile}: ${weight.toFixed(3)}`).join(", ")],
+        ["Highest attention", data.top[row].map(([tile, weight]) => `tile ${tile}: ${weight.toFixed(3)}`).join(", ")],
       ]),
     );
-    if (data.overlay[row]) pictures.append(picture(data.overlay[row], "Attention where the tiles lie. Research use only, not for diagnosis."));
-    if (data.montage[row]) pictures.append(picture(data.montage[row], "Tiles of the bag, most attention first. Research use only, not for diagnosis."));
-    else pictures.append(element("p", "No picture was drawn of this case: only the most wrong ones have pictures.", "note"));
+    if (data.overlay[row]) pictures.append(picture(data.overlay[row], "Attention at the positions of the tiles. Research use only, not for diagnosis."));
+    if (data.montage[row]) pictures.append(picture(data.montage[row], "Tiles of the bag, highest attention first. Research use only, not for diagnosis."));
+    else pictures.append(element("p", "This case has no picture: only the cases with the largest errors have pictures.", "note"));
     get("case-body").replaceChildren(words, pictures);
     get("case-back").disabled = state.open <= 0;
     get("case-on").disabled = state.open >= state.rows.length - 1;

@@ -1,5 +1,5 @@
 "use strict";
-// Draws every figure of the page; what a figure says stands in its caption too.
+// Draws every figure of the page; each caption states the content of its figure in words.
 (() => {
   const source = document.getElementById("figure-data");
   if (!source) return;

@@ -10,12 +10,10 @@ from milpath.models.checkpoint import Card, load_card, load_network
 from milpath.models.devices import choose_device
 from milpath.models.finite import finite_bags
 from milpath.models.network_input import to_network_input
-from milpath.sagemaker.endpoint.bad_request import BadRequestError
-from milpath.sagemaker.endpoint.input_spec import Form
+from milpath.sagemaker.endpoint.input_spec import InputSpec, TileBag
 from milpath.sagemaker.endpoint.request_body import BodyReader
-from milpath.sagemaker.endpoint.request_limits import Limits
+from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits
 from milpath.sagemaker.endpoint.response import Answer, choose_writer, write_answers
-from milpath.sagemaker.endpoint.tile_bag import TileBag
 from milpath.targets import target_named
 
 NETWORK_FILE = "network.pt"
@@ -40,7 +38,7 @@ class Endpoint:
         self.network = load_network(path).to(self.device)
         # However many tiles a bag has, memory holds the activations of a few.
         self.network.tile_encoder.tile_micro_batch = _TILES_AT_A_TIME
-        self.reader = BodyReader(Form.of(self.network, self.card), self.card, limits or Limits())
+        self.reader = BodyReader(InputSpec.of(self.network, self.card), self.card, limits or Limits())
 
     def answer(self, body: bytes, content_type: str, accept: str = "") -> tuple[bytes, str]:
         """Return body and content type of the answer to a request.

@@ -1,22 +1,34 @@
 """Which bags a network can read."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from milpath.models.checkpoint import Card
-from milpath.sagemaker.endpoint.bad_request import BadRequestError
-from milpath.sagemaker.endpoint.request_limits import Limits
-from milpath.sagemaker.endpoint.tile_bag import TileBag
+from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits
 
 _MIN_TILE, _MAX_TILE = 16, 4096
 
 
+class TileBag(NamedTuple):
+    """Tiles, and what the answer should call them.
+
+    Attributes:
+        tiles: uint8 or float `(tiles, height, width, channels)`, or float `(tiles, features)`.
+        names: Name of each tile, empty where they have none.
+        corners: Left and top edge of each tile in pixels of the slide image, empty where they are unknown.
+    """
+
+    tiles: NDArray[Any]
+    names: tuple[str, ...] = ()
+    corners: tuple[tuple[int, int], ...] = ()
+
+
 @dataclass(frozen=True)
-class Form:
+class InputSpec:
     """Tiles of some size, or features of some width.
 
     Attributes:
@@ -30,8 +42,8 @@ class Form:
     num_features: int | None
 
     @classmethod
-    def of(cls, network: nn.Module, card: Card) -> "Form":
-        """Return the form of the bags that a network was trained with."""
+    def of(cls, network: nn.Module, card: Card) -> "InputSpec":
+        """Return the specification of the bags that a network was trained with."""
         encoder: Any = network.tile_encoder
         if encoder.takes == "features":
             return cls(0, None, int(encoder.network.num_features))

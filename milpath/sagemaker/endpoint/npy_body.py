@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.sagemaker.endpoint.bad_request import BadRequestError
+from milpath.sagemaker.endpoint.request_limits import BadRequestError
 
 MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 10_000

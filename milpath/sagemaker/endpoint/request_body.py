@@ -9,15 +9,11 @@ from typing import Any, NoReturn
 import numpy as np
 
 from milpath.models.checkpoint import Card
-from milpath.sagemaker.endpoint.bad_request import BadRequestError
-from milpath.sagemaker.endpoint.input_spec import Form
+from milpath.sagemaker.endpoint.input_spec import InputSpec, TileBag
 from milpath.sagemaker.endpoint.npy_body import read_npy
-from milpath.sagemaker.endpoint.request_limits import Limits
-from milpath.sagemaker.endpoint.s3_body import fetch
-from milpath.sagemaker.endpoint.slide_body import read_slide
-from milpath.sagemaker.endpoint.tile_bag import TileBag
-from milpath.sagemaker.endpoint.uploaded_picture import TILE_FORMATS, read_picture
-from milpath.sagemaker.endpoint.zip_body import MAX_TILE_PIXELS, read_zip
+from milpath.sagemaker.endpoint.picture_body import read_slide, read_tile
+from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits
+from milpath.sagemaker.endpoint.zip_body import read_zip
 
 NPY, ZIP, JSON = "application/x-npy", "application/zip", "application/json"
 PICTURES = ("image/png", "image/jpeg", "image/tiff")
@@ -30,12 +26,12 @@ class BodyReader:
     """Reads bodies for one network.
 
     Args:
-        form: Which bags the network reads.
+        spec: Which bags the network reads.
         card: Says how slides became tiles.
         limits: What is read at most.
     """
 
-    form: Form
+    spec: InputSpec
     card: Card
     limits: Limits
 
@@ -65,9 +61,9 @@ class BodyReader:
         if not body:
             raise BadRequestError(f"the body is empty; send {kind}")
         if kind == NPY:
-            return self.form.bags(read_npy(body), self.limits)
+            return self.spec.bags(read_npy(body), self.limits)
         if kind == ZIP:
-            return self._checked([read_zip(body, self._pictures(), self.form.channels)])
+            return self._checked([read_zip(body, self._pictures(), self.spec.channels)])
         if kind in PICTURES:
             return self._checked([self._slide(body)])
         return self._checked(self._read_json(_parse(body), references))
@@ -89,7 +85,7 @@ class BodyReader:
             body, kind = fetch(content["s3_uri"], self.limits)
             return self._read(body, str(content.get("content_type") or kind), references=False)
         if "npy" in content:
-            return self.form.bags(read_npy(_decode(content["npy"])), self.limits)
+            return self.spec.bags(read_npy(_decode(content["npy"])), self.limits)
         if "slide" in content:
             return [self._slide(_decode(content["slide"]))]
         if "tiles" in content:
@@ -104,9 +100,8 @@ class BodyReader:
         if len(entries) > limits.max_tiles:
             raise BadRequestError(f"{len(entries)} tiles came; at most {limits.max_tiles} are read", 413)
         tiles: list[np.ndarray] = []
-        bound = min(limits.max_pixels, MAX_TILE_PIXELS)
         for number, entry in enumerate(entries):
-            tile = read_picture(_decode(entry), f"tile {number}", TILE_FORMATS, bound, self.form.channels)
+            tile = read_tile(_decode(entry), f"tile {number}", limits, self.spec.channels)
             if tiles and tile.shape != tiles[0].shape:
                 raise BadRequestError(f"tile {number} is {tile.shape}, the first is {tiles[0].shape}; send one size")
             tiles.append(tile)
@@ -121,15 +116,15 @@ class BodyReader:
 
     def _pictures(self) -> Limits:
         """Refuse pictures where the network takes features."""
-        if self.form.num_features is not None:
-            raise BadRequestError(f"this network takes features, not pictures; send {NPY} of {self.form}", 415)
+        if self.spec.num_features is not None:
+            raise BadRequestError(f"this network takes features, not pictures; send {NPY} of {self.spec}", 415)
         return self.limits
 
     def _checked(self, bags: list[TileBag]) -> list[TileBag]:
         """Return the bags if the network can read them all."""
         for bag in bags:
-            self.form.check(bag.tiles)
-        self.form.bound(bags, self.limits)
+            self.spec.check(bag.tiles)
+        self.spec.bound(bags, self.limits)
         return bags
 
 
@@ -154,3 +149,34 @@ def _decode(text: object) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise BadRequestError("a text in the JSON body is no base64") from None
+
+
+def fetch(address: object, limits: Limits) -> tuple[bytes, str]:
+    """Return an object of S3 and its content type.
+
+    Args:
+        address: `s3://bucket/key`, below one of the prefixes that the endpoint was started with.
+        limits: Prefixes and the largest object.
+
+    Raises:
+        BadRequestError: If the address may not be followed, or nothing can be read there.
+    """
+    prefixes = [prefix.strip() for prefix in limits.s3_prefixes.split(",") if prefix.strip()]
+    if not prefixes:
+        raise BadRequestError("this endpoint follows no references; deploy it with s3_prefixes=s3://bucket/folder/")
+    if not isinstance(address, str) or not address.startswith(tuple(prefixes)) or ".." in address:
+        raise BadRequestError(f"s3_uri must lie under {' or '.join(prefixes)}", 403)
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        answer = boto3.client("s3").get_object(Bucket=bucket, Key=key)
+        if answer["ContentLength"] > limits.max_reference_bytes:
+            raise BadRequestError(f"{address} holds more than {limits.max_reference_bytes} bytes", 413)
+        return answer["Body"].read(), answer.get("ContentType", "")
+    except (ClientError, BotoCoreError) as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        raise BadRequestError(
+            f"{address} cannot be read ({code}); the endpoint's role needs s3:GetObject on it"
+        ) from None

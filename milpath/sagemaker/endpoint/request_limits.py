@@ -1,4 +1,4 @@
-"""What an endpoint takes at most, so that no body can fill its memory."""
+"""What an endpoint takes at most, so that no body can fill its memory, and how it refuses the rest."""
 
 import os
 import re
@@ -9,10 +9,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+
 MEBIBYTE = 2**20
 Bounds = TypeVar("Bounds", bound="DataclassInstance")
 _PREFIX = "MILPATH_"
 _DECIMAL = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+
+
+class BadRequestError(ValueError):
+    """A request that cannot be answered, and whose fault that is.
+
+    Args:
+        message: One line: what was expected, what came, what to send.
+        status: 400 for a wrong body, 413 for a large one, 415 for a wrong type, 406 for a wrong wish.
+    """
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(" ".join(message.split())[:500])
+        self.status = status
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.models.checkpoint import Card
-from milpath.sagemaker.endpoint.bad_request import BadRequestError
-from milpath.sagemaker.endpoint.tile_bag import TileBag
+from milpath.sagemaker.endpoint.input_spec import TileBag
+from milpath.sagemaker.endpoint.request_limits import BadRequestError
 from milpath.targets import target_named
 from milpath.targets.decision import Calls, Decision, decide
 

@@ -1,4 +1,4 @@
-"""The account: opened once, checked before anything is uploaded, with errors that say what to type."""
+"""The AWS account that jobs and endpoints run in: session, role, buckets, objects in S3, addresses of AWS's images."""
 
 import importlib
 import os
@@ -180,3 +180,38 @@ def explained(action: str) -> Iterator[None]:
         raise ValueError(f"could not {action}: {answer.get('Code')}: {answer.get('Message')}") from None
     except (BotoCoreError, S3UploadFailedError) as error:
         raise ValueError(f"could not {action}: {' '.join(str(error).split())}") from None
+
+
+def image_address(scope: str, *, region: str, version: str, python: str, instance_type: str) -> str:
+    """Return the address of AWS's PyTorch image.
+
+    Args:
+        scope: "training" or "inference".
+        region: AWS region.
+        version: PyTorch version, "2.10.0".
+        python: Python of the image, "py313".
+        instance_type: Says whether the image is the one for GPUs.
+
+    Raises:
+        ValueError: If the SDK knows no such image.
+    """
+    try:
+        address: str = sdk("sagemaker.core.image_uris").retrieve(
+            "pytorch",
+            region=region,
+            version=version,
+            py_version=python,
+            instance_type=instance_type,
+            image_scope=scope,
+        )
+    except (ValueError, KeyError) as error:
+        # The SDK lists every version since 0.4; the last few are of use.
+        text = " ".join(str(error).split())
+        known = text.split("version(s): ")
+        if len(known) == 2:
+            text = f"{known[0].split('. You may')[0]}; known: {', '.join(known[1].rstrip('.').split(', ')[-8:])}"
+        raise ValueError(
+            f"AWS has no PyTorch {scope} image {version} {python} for {instance_type} in {region} ({text[:300]}); set "
+            "image_version and image_python, or image=ADDRESS of an image of your own"
+        ) from None
+    return address

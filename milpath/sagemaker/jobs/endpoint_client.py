@@ -14,7 +14,7 @@ MAX_BODY_BYTES = 6 * MEBIBYTE
 _NOT_READY = ("ModelNotReadyException", "ModelNotReady")
 
 
-class Asker:
+class EndpointClient:
     """Sends bags to one endpoint.
 
     Throttling and errors of the service are retried with growing pauses by botocore; a model that is not ready yet, as

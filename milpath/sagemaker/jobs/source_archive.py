@@ -1,7 +1,6 @@
 """The source archive of a job: this library as it is installed, the job's configuration, and pinned requirements."""
 
 import gzip
-import hashlib
 import json
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 import milpath
 from milpath.config.roots import CONFIG_DIR
 from milpath.records.atomic_files import write_bytes
+from milpath.records.digests import sha256_of_file
 
 PACKAGE_DIR = Path(milpath.__file__).resolve().parent
 JOB_FILE = "job.json"
@@ -82,7 +82,7 @@ def write_source(
     content["train.py"] = _PROGRAM.encode()
     content["requirements.txt"] = _requirements(requirements).encode()
     write_bytes(path, archive(content))
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return sha256_of_file(path)[:16]
 
 
 def archive(content: Mapping[str, bytes]) -> bytes:
@@ -120,7 +120,7 @@ def _gzip(data: bytes) -> bytes:
 def _requirements(path: str | None) -> str:
     """Return the pinned packages of a job."""
     if path == "smddp":
-        return (PACKAGE_DIR / "sagemaker" / "requirements_smddp.txt").read_text()
+        return (PACKAGE_DIR / "sagemaker" / "jobs" / "requirements_smddp.txt").read_text()
     if path is not None:
         if not Path(path).is_file():
             raise FileNotFoundError(f"sagemaker.requirements={path} does not exist; give a file with pinned packages")

@@ -1,4 +1,4 @@
-"""Inside a SageMaker job: train as `milpath.train` does, and leave what SageMaker collects.
+"""Inside a SageMaker job: train as `milpath.train` does, go on where it was interrupted, leave what SageMaker collects.
 
 The toolkit starts `train.py` of the source archive, which calls `main`. The words behind it are hyperparameters.
 """
@@ -21,14 +21,17 @@ from milpath.config.interruption import interruptible
 from milpath.config.roots import CONFIG_DIR
 from milpath.records.folder_lock import HOLDER_FILE, LOCK_FILE
 from milpath.runs.result_files import Metrics
+from milpath.runs.resume import require_trainer_state
 from milpath.sagemaker.jobs.hyperparameters import overrides_of
 from milpath.sagemaker.jobs.job_configs import override_key
-from milpath.sagemaker.jobs.job_restart import whole_checkpoint
 from milpath.sagemaker.jobs.model_archive import write_model_dir
 from milpath.sagemaker.jobs.source_archive import JOB_FILE
 
 _MAX_FAILURE = 1024
 _log = logging.getLogger("milpath")
+
+
+_log = logging.getLogger(__name__)
 
 
 def run(arguments: Sequence[str], code_dir: Path) -> Metrics:
@@ -126,3 +129,23 @@ def _write_failure(error: Exception) -> None:
             file.write(text)
     except OSError as reason:
         _log.warning("%s: %s", path, reason)
+
+
+def whole_checkpoint(folder: Path) -> Path | None:
+    """Return `last.ckpt` if it can be read to its end, else the newest checkpoint that can, None if there is none.
+
+    A machine may be lost while SageMaker copies a file: what is not whole is removed, so that the run can write it anew.
+    Every process of a job comes to the same answer, since nothing is written before all have looked.
+
+    Args:
+        folder: Where the run keeps its checkpoints.
+    """
+    found = []
+    for path in folder.glob("*.ckpt"):
+        try:
+            require_trainer_state(path)
+            found.append((path.name == "last.ckpt", path.stat().st_mtime, path))
+        except ValueError as error:
+            _log.warning("%s; it is removed", error)
+            path.unlink(missing_ok=True)
+    return max(found)[2] if found else None

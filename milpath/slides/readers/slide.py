@@ -52,7 +52,8 @@ class Slide(ABC):
             level: 0 for the largest.
             x: Left edge in pixels of the level.
             y: Top edge.
-            width: Width of the region in pixels. height: Height of the region in pixels.
+            width: Width of the region in pixels.
+            height: Height of the region in pixels.
 
         Returns:
             uint8 RGB `(height, width, 3)`.

@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from milpath.slides.readers.jpeg_header import jpeg_size
+from milpath.slides.readers.image_header import jpeg_size
 from milpath.slides.readers.rgb import WHITE, to_rgb
 
 # Exceptions that tifffile and the decoders raise for damaged data.

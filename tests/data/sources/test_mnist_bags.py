@@ -6,8 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from milpath.data.sources.mnist_bags import MnistBags
-from milpath.data.sources.mnist_digits import Digits, read_digits
+from milpath.data.sources.mnist_bags import Digits, MnistBags, read_digits
 from milpath.data.store.store_build import open_or_build
 
 

@@ -8,8 +8,8 @@ import torch
 from milpath.models import load_network
 from milpath.sagemaker import inference
 from milpath.sagemaker.endpoint import handlers as serve
-from milpath.sagemaker.endpoint.bad_request import BadRequestError
 from milpath.sagemaker.endpoint.handlers import Endpoint
+from milpath.sagemaker.endpoint.request_limits import BadRequestError
 from milpath.targets import target_named
 from tests.sagemaker.request_bodies import npy, png, zipped
 

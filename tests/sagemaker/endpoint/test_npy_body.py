@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from milpath.sagemaker.endpoint.bad_request import BadRequestError
 from milpath.sagemaker.endpoint.npy_body import read_npy
+from milpath.sagemaker.endpoint.request_limits import BadRequestError
 from tests.sagemaker.request_bodies import npy
 
 DTYPES = ["<f2", ">f4", "<f8", "|u1"]

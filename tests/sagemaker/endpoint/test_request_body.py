@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from moto import mock_aws
 
-from milpath.sagemaker.endpoint.bad_request import BadRequestError
 from milpath.sagemaker.endpoint.handlers import Endpoint
 from milpath.sagemaker.endpoint.request_body import BodyReader
-from milpath.sagemaker.endpoint.request_limits import Limits
+from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits
 from milpath.slides.tile_selection import cut_darkest
 from tests.sagemaker.request_bodies import TILE_SIZE, npy, png, text, zipped
 
@@ -25,7 +24,7 @@ def reader(endpoint):
 
 
 def small(reader, **limits):
-    return BodyReader(reader.form, reader.card, Limits(**limits))
+    return BodyReader(reader.spec, reader.card, Limits(**limits))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +80,7 @@ def test_a_slide_image_is_cut_as_in_training(reader, file_format):
 def test_ready_made_tiles_call_their_method_a_rule(reader):
     image = np.random.default_rng(1).integers(0, 256, (100, 90, 3), dtype=np.uint8)
     tiling = {"rule": "darkest", "num_tiles": 4, "tile_size": TILE_SIZE}
-    other = BodyReader(reader.form, replace(reader.card, tiling=tiling), reader.limits)
+    other = BodyReader(reader.spec, replace(reader.card, tiling=tiling), reader.limits)
     np.testing.assert_array_equal(
         other.read(png(image), "image/png")[0].tiles, reader.read(png(image), "image/png")[0].tiles
     )
@@ -113,29 +112,29 @@ BAD = {
     "npy with channels first": (npy(np.zeros((1, 3, 32, 32), np.uint8)), NPY, 400, "expected (tiles, 32, 32, 3)"),
     "NaN": (npy(np.full((1, 32, 32, 3), np.nan, np.float32)), NPY, 400, "NaN or infinity"),
     "floats up to 255": (npy(np.full((1, 32, 32, 3), 255.0, np.float32)), NPY, 400, "divide by 255"),
-    "zip that is none": (b"PK\x03\x04 no", ZIP, 400, "no whole zip"),
-    "zip truncated": (zipped({"a.png": png(TILE)})[:-30], ZIP, 400, "no whole zip"),
-    "zip empty": (zipped({}), ZIP, 400, "the zip is empty"),
-    "zip of text": (zipped({"a.txt": b"x"}), ZIP, 400, "holds 'a.txt'; send PNG tiles alone"),
+    "zip that is none": (b"PK\x03\x04 no", ZIP, 400, "the zip is not a zip archive"),
+    "zip truncated": (zipped({"a.png": png(TILE)})[:-30], ZIP, 400, "the zip is not a zip archive"),
+    "zip empty": (zipped({}), ZIP, 400, "the zip holds no file"),
+    "zip of text": (zipped({"a.txt": b"x"}), ZIP, 400, "holds 'a.txt'; give PNG tiles only"),
     "zip of broken PNG": (zipped({"a.png": png(TILE)[:60]}), ZIP, 400, "tile 'a.png' is no whole PNG picture"),
-    "zip of JPEG": (zipped({"a.png": png(TILE, "JPEG")}), ZIP, 400, "is no whole PNG"),
+    "zip of JPEG": (zipped({"a.png": png(TILE, "JPEG")}), ZIP, 400, "is not a PNG picture"),
     "zip of two sizes": (zipped({"a.png": png(TILE), "b.png": png(TILE[:16])}), ZIP, 400, "send tiles of one size"),
-    "path traversal": (zipped({"../../etc/a.png": png(TILE)}), ZIP, 400, "a path out of the archive"),
-    "absolute path": (zipped({"/etc/a.png": png(TILE)}), ZIP, 400, "a path out of the archive"),
-    "path of Windows": (zipped({"..\\a.png": png(TILE)}), ZIP, 400, "a path out of the archive"),
+    "path traversal": (zipped({"../../etc/a.png": png(TILE)}), ZIP, 400, "which leads out of the archive"),
+    "absolute path": (zipped({"/etc/a.png": png(TILE)}), ZIP, 400, "which leads out of the archive"),
+    "path of Windows": (zipped({"..\\a.png": png(TILE)}), ZIP, 400, "which leads out of the archive"),
     "zip of one name twice": (
         zipped([("a_0.png", png(TILE)), ("a_0.png", png(TILE))]),
         ZIP,
         400,
-        "'a_0.png' and 'a_0.png'",
+        "holds two files of the name 'a_0.png'",
     ),
     "zip of one number twice": (
         zipped({"a_1.png": png(TILE), "a_01.png": png(TILE)}),
         ZIP,
         400,
-        "'a_1.png' and 'a_01.png'",
+        "'a_01.png' and 'a_1.png'",
     ),
-    "zip of one name in two cases": (zipped({"a.png": png(TILE), "A.png": png(TILE)}), ZIP, 400, "'a.png' and 'A.png'"),
+    "zip of one name in two cases": (zipped({"a.png": png(TILE), "A.png": png(TILE)}), ZIP, 400, "'A.png' and 'a.png'"),
     "zip of one name in two forms": (
         zipped({"\u00e4.png": png(TILE), "a\u0308.png": png(TILE)}),
         ZIP,
@@ -149,7 +148,7 @@ BAD = {
         "none with the number 2",
     ),
     "zip of bzip2": (zipped({"a.png": png(TILE)}, zipfile.ZIP_BZIP2), ZIP, 400, "packed in an unusual way"),
-    "zip bomb": (zipped({"a.png": png(TILE) + b"\0" * 7_000_000}), ZIP, 413, "unpacks to more than"),
+    "zip bomb": (zipped({"a.png": png(TILE) + b"\0" * 7_000_000}), ZIP, 413, "is larger than 6,291,456 bytes"),
     "PNG bomb": (zipped({"a.png": bomb_png(50_000)}), ZIP, 413, "px"),
     "slide bomb": (bomb_png(20_000), "image/png", 413, "px"),
     "slide that is none": (b"no picture", "image/png", 400, "the slide is no whole PNG or JPEG or TIFF picture"),
@@ -209,7 +208,7 @@ def test_a_network_without_a_rule_for_slides_says_so(reader):
         ({"method": "tissue"}, "the rule 'tissue'"),
         (overlapping, "the rule 'darkest'"),
     ):
-        other = BodyReader(reader.form, replace(reader.card, tiling=tiling), reader.limits)
+        other = BodyReader(reader.spec, replace(reader.card, tiling=tiling), reader.limits)
         with pytest.raises(BadRequestError, match=words) as caught:
             other.read(png(TILE), "image/png")
         assert caught.value.status == 415

@@ -5,7 +5,7 @@ import pytest
 from moto import mock_aws
 
 from milpath.sagemaker.jobs import aws_account as aws
-from milpath.sagemaker.jobs.images import image_address
+from milpath.sagemaker.jobs.aws_account import image_address
 
 
 @pytest.fixture

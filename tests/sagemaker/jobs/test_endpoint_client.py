@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from moto import mock_aws
 
-from milpath.sagemaker.jobs.endpoint_client import MAX_BODY_BYTES, Asker
+from milpath.sagemaker.jobs.endpoint_client import MAX_BODY_BYTES, EndpointClient
 from tests.sagemaker.request_bodies import npy
 
 ANSWER = {"class_names": ["a", "b"], "predictions": []}
@@ -52,7 +52,7 @@ def runtime(monkeypatch):
 
 
 def asker(**options):
-    return Asker(boto3.Session(region_name="eu-central-1"), "slides", **options)
+    return EndpointClient(boto3.Session(region_name="eu-central-1"), "slides", **options)
 
 
 def test_a_bag_is_sent_to_the_endpoint_by_name(runtime):
@@ -97,7 +97,7 @@ def test_a_large_bag_goes_by_way_of_s3(runtime):
     with mock_aws():
         s3 = boto3.client("s3", region_name="us-east-1")
         s3.create_bucket(Bucket="slides")
-        found = Asker(boto3.Session(region_name="us-east-1"), "slides", "s3://slides/in/")
+        found = EndpointClient(boto3.Session(region_name="us-east-1"), "slides", "s3://slides/in/")
         assert found.ask(LARGE, "slide_1") == ANSWER
         ((_, kind, body),) = runtime.seen
         content = json.loads(body)
@@ -113,7 +113,7 @@ def test_an_asynchronous_endpoint_answers_into_s3(monkeypatch):
         account = boto3.Session(region_name="us-east-1")
         s3 = account.client("s3")
         s3.create_bucket(Bucket="slides")
-        found = Asker(account, "slides", "s3://slides/in/", asynchronous=True, timeout_seconds=5)
+        found = EndpointClient(account, "slides", "s3://slides/in/", asynchronous=True, timeout_seconds=5)
         receipts = []
 
         def invoke(**words):

@@ -4,14 +4,16 @@ import os
 import pytest
 import torch
 
-from milpath.sagemaker.jobs.job_restart import whole_checkpoint
+from milpath.sagemaker.jobs.training_job import whole_checkpoint
 
 
 @pytest.fixture
 def write(tmp_path):
     def write(name, age, whole=True):
         path = tmp_path / name
-        torch.save({"loops": {}, "optimizer_states": [], "milpath": {}, "weights": torch.zeros(5000)}, path)
+        torch.save(
+            {"loops": {}, "optimizer_states": [], "milpath": {}, "state_dict": {"weight": torch.zeros(5000)}}, path
+        )
         if not whole:
             path.write_bytes(path.read_bytes()[:-3000])
         os.utime(path, (1e9 - age, 1e9 - age))
@@ -36,7 +38,7 @@ def test_a_half_file_gives_way_to_the_last_whole_one(tmp_path, write, caplog):
     last = write("last.ckpt", age=0, whole=False)
     assert whole_checkpoint(tmp_path) == best
     assert not last.exists()
-    assert "last.ckpt is not a checkpoint of milpath" in caplog.text
+    assert "last.ckpt is not a milpath checkpoint" in caplog.text
 
 
 def test_without_any_whole_one_a_run_starts_anew(tmp_path, write):

@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from milpath.data.sources.tile_files import open_tile_files
+from milpath.slides.tile_files import open_tile_files
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_a_damaged_archive_is_named(archive):
     archive.write_bytes(archive.read_bytes()[:60])
     with (
         pytest.raises(
-            ValueError, match=r"tiles.zip is not a zip archive \(File is not a zip file\); download it again$"
+            ValueError, match=r"tiles.zip is not a zip archive \(File is not a zip file\); write or download it again$"
         ),
         open_tile_files(archive),
     ):

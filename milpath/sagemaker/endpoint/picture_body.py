@@ -1,4 +1,4 @@
-"""Pictures of strangers: few formats, a bound on pixels before anything is unpacked, one line for whatever is wrong."""
+"""Uploaded pictures: a tile as an array, a slide image cut as the network's slides were for training."""
 
 import struct
 import zlib
@@ -9,8 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from milpath.sagemaker.endpoint.bad_request import BadRequestError
+from milpath.models.checkpoint import Card
+from milpath.sagemaker.endpoint.input_spec import TileBag
+from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits
+from milpath.slides.tile_selection import cut_darkest
 
+MAX_TILE_PIXELS = 4096 * 4096
 TILE_FORMATS = ("PNG",)
 SLIDE_FORMATS = ("PNG", "JPEG", "TIFF")
 # What Pillow's decoders raise for broken files: they are old and many, and each has its own way of giving up.
@@ -66,6 +70,11 @@ def read_picture(data: bytes, name: str, formats: tuple[str, ...], max_pixels: i
         raise BadRequestError(f"{name} is no whole {' or '.join(formats)} picture") from None
 
 
+def read_tile(data: bytes, name: str, limits: Limits, channels: int = 3) -> NDArray[Any]:
+    """Return a PNG tile as an array; see `read_picture`."""
+    return read_picture(data, name, TILE_FORMATS, min(limits.max_pixels, MAX_TILE_PIXELS), channels)
+
+
 def _as_array(picture: Image.Image, channels: int) -> NDArray[Any]:
     """Return the pixels, 8 bits a channel."""
     if picture.mode in ("I", "F", "I;16", "I;16B", "I;16L"):
@@ -76,3 +85,25 @@ def _as_array(picture: Image.Image, channels: int) -> NDArray[Any]:
         picture = ground
     pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L"))
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def read_slide(data: bytes, card: Card, limits: Limits) -> TileBag:
+    """Return the tiles of a slide image at the resolution that the network was trained at.
+
+    Args:
+        data: A PNG, JPEG or TIFF picture.
+        card: Says how slides became tiles.
+        limits: Bounds on the picture.
+
+    Raises:
+        BadRequestError: If it is no such picture, or the network's rule needs more than a picture.
+    """
+    # Ready-made tiles call it their rule.
+    method = card.tiling.get("method", card.tiling.get("rule"))
+    if method != "darkest" or card.tiling.get("overlap") or not card.tiling.get("num_tiles"):
+        rule = f"the rule {method!r} {dict(card.tiling)}" if method else "no rule for slides"
+        raise BadRequestError(f"this network was trained with {rule}, which an endpoint cannot repeat; send tiles", 415)
+    image = read_picture(data, "the slide", SLIDE_FORMATS, limits.max_pixels)
+    tiles = cut_darkest(image, int(card.tiling["tile_size"]), int(card.tiling["num_tiles"]))
+    corners = tuple((int(x), int(y)) for x, y in zip(tiles.x, tiles.y, strict=True))
+    return TileBag(tiles.pixels, corners=corners)

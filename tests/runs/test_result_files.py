@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from milpath.reports.summary import summary_table
+from milpath.runs.result_files import summary_table
 
 
 def test_every_split_and_metric_is_printed_and_what_is_undefined_says_so():
