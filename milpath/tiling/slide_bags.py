@@ -1,13 +1,13 @@
 """Cutting a folder of slides into one bag store, in parallel and resumable; no slide is skipped silently."""
 
 import os
-from milpath.records.digests import sha256_of_file
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
+from milpath.records.digests import sha256_of_file
 from milpath.slides.slide_files import parse_shard
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_job import SlideJob

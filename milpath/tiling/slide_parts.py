@@ -2,12 +2,12 @@
 
 import json
 import shutil
-from milpath.records.digests import sha256_of_text
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from milpath.records.atomic_files import write_json
+from milpath.records.digests import sha256_of_text
 from milpath.tiling.slide_job import RECORD_SUFFIX, TILES_SUFFIX, SlideRecord
 
 
