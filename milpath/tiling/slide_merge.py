@@ -12,14 +12,16 @@ import pandas as pd
 
 from milpath.data.store.bag_store import FORMAT_VERSION
 from milpath.data.store.store_digests import sealed_description
+from milpath.drawing import overview
 from milpath.records.atomic_files import atomic_path, sync_folder, write_json, write_text
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_append import merge_tiles
-from milpath.tiling.slide_job import RECORD_SUFFIX, ROWS, SlideRecord, read_beside
+from milpath.tiling.slide_job import PICTURE, RECORD_SUFFIX, ROWS, SlideRecord, read_beside
 from milpath.tiling.slide_parts import SlideParts, in_order
 from milpath.tiling.slide_plan import SlidePlan
-from milpath.tiling.slide_sheets import write_sheets
 from milpath.tiling.tile_rows import tile_columns
+
+FOLDER = "overview"
 
 
 def merge_store(
@@ -121,3 +123,32 @@ def _common(records: Sequence[SlideRecord], name: str) -> dict[str, float]:
     if None in values or max(values) - min(values) > 1e-3 * max(values):
         return {}
     return {name: float(np.median(values))}
+
+
+def write_sheets(parts: SlideParts, records: Sequence[SlideRecord], labels: dict[str, dict[str, str]]) -> None:
+    """Write `overview/sheet_0001.jpg` and so on into the new store: each slide with its selected tiles outlined.
+
+    Args:
+        parts: The finished slides.
+        records: Their records, in the order of the store.
+        labels: Name of a slide to the cells of its row; the first few are shown under its name.
+    """
+    folder = parts.store_dir / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    size = overview.ROWS * overview.COLUMNS
+    for number, start in enumerate(range(0, len(records), size), 1):
+        cells = [
+            (record.bag_id, _lines(record, labels.get(record.bag_id, {})), _picture(parts, record))
+            for record in records[start : start + size]
+        ]
+        overview.draw_sheet(cells).save(folder / f"sheet_{number:04}.jpg", quality=85)
+
+
+def _picture(parts: SlideParts, record: SlideRecord) -> bytes:
+    return read_beside(parts.part(record.bag_id, RECORD_SUFFIX), PICTURE)
+
+
+def _lines(record: SlideRecord, row: dict[str, str]) -> tuple[str, str]:
+    """Return the two lines of text shown with the thumbnail of a slide."""
+    cells = [f"{name} {cell}" for name, cell in list(row.items())[:3] if cell]
+    return f"{record.num_tiles} tiles, level {record.level}", ", ".join(cells)

@@ -11,9 +11,8 @@ import numpy as np
 from milpath.models.checkpoint import Card
 from milpath.sagemaker.endpoint.input_spec import InputSpec, TileBag
 from milpath.sagemaker.endpoint.npy_body import read_npy
-from milpath.sagemaker.endpoint.picture_body import read_slide, read_tile
+from milpath.sagemaker.endpoint.picture_body import read_slide, read_tile, read_zip
 from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits
-from milpath.sagemaker.endpoint.zip_body import read_zip
 
 NPY, ZIP, JSON = "application/x-npy", "application/zip", "application/json"
 PICTURES = ("image/png", "image/jpeg", "image/tiff")
