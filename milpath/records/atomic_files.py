@@ -16,7 +16,7 @@ _PARTIAL = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.partial", re.DOTALL)
 
 @contextmanager
 def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its name when the block ends without an exception.
+    """Yield a temporary path next to `path` that takes its name when the block ends without an exception.
 
     The content is flushed to the disk before the rename, so that neither a kill nor a power failure leaves an empty or
     partial file under the name. The temporary file is in the same folder, so that the rename never crosses file

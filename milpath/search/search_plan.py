@@ -1,7 +1,7 @@
 """Plan of a search: its parameters, its fixed overrides, and the configuration of an example trial."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -93,7 +93,7 @@ def keep_plan(plan: SearchPlan, config_name: str, path: Path) -> DictConfig:
         before = SearchPlan(kept["sweeper"], kept["parameters"], plan.fixed, tuple(kept["example"]))
         typed = [override.get_key_element().lstrip("+") for override in parse_words(plan.fixed)]
         now = _plain(before.compose_example(config_name))
-        difference = _difference(before, plan) or _changed_key(kept["trial"], now, typed)
+        difference = _difference(before, plan) or _changed_key(_decisive(kept["trial"]), _decisive(now), typed)
         if difference:
             raise ValueError(
                 f"{path.parent} holds another search ({difference}); give another run_name, or the same overrides as before"
@@ -139,6 +139,13 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     kept = {key: value for key, value in content.items() if key not in _PLACES}
     return dict(json.loads(json.dumps(kept, default=str)))
+
+
+def _decisive(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a trial without callbacks that only log, show progress or save checkpoints to resume from."""
+    from milpath.runs.run_identity import decisive_callbacks
+
+    return dict(trial) | {"callbacks": dict(decisive_callbacks(trial.get("callbacks") or {}))}
 
 
 def _changed_key(before: Any, now: Any, typed: Sequence[str], key: str = "") -> str | None:

@@ -61,7 +61,7 @@ def find_masks(root: Path) -> dict[str, Path]:
     """Return a mapping from slide name to mask: `{name}_mask.tiff`, as in PANDA, or a file named like the slide.
 
     Raises:
-        FileNotFoundError: If there is nothing at the path.
+        FileNotFoundError: If the path does not exist.
         ValueError: If two masks have the same name.
     """
     files = find_slides(root)
