@@ -269,7 +269,7 @@ def test_a_folder_of_something_else_is_left_as_it_is(there, workplace, tmp_path,
     assert (tmp_path / "out" / there).read_text() == "{}"
     (tmp_path / "file").write_text("mine")
     status, message = run_here("milpath.predict", *words[:2], "output=file", cwd=tmp_path)
-    assert (status, message) == (1, "FileExistsError: output=file is a file; give a folder\n")
+    assert (status, message) == (1, "FileExistsError: output=file is a file; set a folder\n")
 
 
 def test_overwriting_leaves_nothing_of_the_prediction_before(workplace, tmp_path, run_here, tile_folder):

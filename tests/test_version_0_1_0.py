@@ -273,7 +273,7 @@ def test_a_stopped_prediction_knew_its_slides_by_path_only_and_is_not_continued(
     words = [*PREDICT, "slides=bags", "output=predicted_half"]
     status, message = run_here("milpath.predict", *words, cwd=workplace)
     assert status == 1
-    assert "holds an unfinished prediction of other slides; give another output folder, or overwrite=true" in message
+    assert "contains an unfinished prediction of other slides; set another output, or overwrite=true" in message
     assert partial.read_bytes() == before
     assert run_here("milpath.predict", *words, "overwrite=true", cwd=workplace)[0] == 0
     assert_equal_predictions(WRITTEN / "predicted", workplace / "predicted_half")

@@ -1,4 +1,4 @@
-"""Bags of tiles: where they come from, how they are stored, split, loaded and augmented."""
+"""Bags of tiles: sources, bag stores, splits, loading and augmentation."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -29,10 +29,10 @@ __all__ = [
     "seal_store",
 ]
 
-# Classes that a configuration of data may name: each writes itself into a bag store.
+# Classes that a data configuration may name; each can write itself into a bag store.
 SOURCES = tuple(name for name in __all__ if name not in ("SOURCES", "BagDataModule", "seal_store"))
 
-# Loaded when first asked for: whoever cuts slides or opens a store waits for neither torch nor lightning.
+# Imported lazily: cutting slides or opening a store needs neither torch nor lightning.
 _MODULES = {
     "BagDataModule": "datamodule", "ClassicMIL": "sources.classic_mil", "ColonCancer": "sources.colon_cancer",
     "FeatureBags": "sources.feature_bags", "ImageTiles": "sources.image_tiles", "MnistBags": "sources.mnist_bags",

@@ -1,4 +1,4 @@
-"""Bags for training and evaluation: from a source over its store to batches on the device."""
+"""Data module: bags of a source, stored, split and loaded as batches on the device."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -36,34 +36,35 @@ class BagDataModule(LightningDataModule):
     """Bags of one source, split and loaded.
 
     Args:
-        source: Where the bags come from.
+        source: Source of the bags.
         target: What is predicted: "label", "malignant" or "isup" (see `milpath.targets.label_columns`).
-        task: "binary", "nominal", "ordinal" or a `Target` of your own, which becomes known by its name; None is binary for
+        task: "binary", "nominal", "ordinal" or your own `Target`, which is registered by its name; `None` means binary for
             two classes and nominal for more.
-        class_names: Names of the classes in the order of their labels; None for the target's own.
+        class_names: Names of the classes in the order of their labels; `None` uses the target's own.
         fold: The fold that is the test split.
         num_folds: Number of folds; 1 makes every bag a test bag.
-        val_fraction: Validation split: None is fold + 1, a number in (0, 1) is that share of what is no test bag, 0 is none.
+        val_fraction: Validation split: `None` uses fold + 1, a number in (0, 1) that share of the bags outside the test
+            split, 0 none.
         split_seed: Seed of the split; independent of the seed of training.
-        splits: CSV `id,split[,fold]` with a split made before; None makes one. A source with a split of its own keeps it.
-        group_column: Column that names what must not be on two sides of a split, such as the patient.
+        splits: CSV `id,split[,fold]` with an existing split; `None` makes one. A source with its own split keeps it.
+        group_column: Column of groups that must not be in two splits, such as the patient.
         groups: CSV `image_id,group` for the same purpose.
-        stratify_by: Columns that are balanced between the splits together with the label.
-        exclude: CSV files with bags to leave out.
-        max_bags: Use only so many bags, drawn with `split_seed`; None uses all.
-        max_bags_per_class: Use at most so many bags of each class; None uses all.
-        batch_size: Bags of a training step on each process.
-        eval_batch_size: Bags of an evaluation step; None is twice `batch_size`.
-        num_workers: Threads that gather batches ahead; 0 gathers when asked.
+        stratify_by: Columns that are balanced across the splits together with the label.
+        exclude: CSV files with bags to exclude.
+        max_bags: Maximum number of bags, drawn with `split_seed`; `None` uses all.
+        max_bags_per_class: Maximum number of bags per class; `None` uses all.
+        batch_size: Bags per training step on each process.
+        eval_batch_size: Bags per evaluation step; `None` means twice `batch_size`.
+        num_workers: Threads that gather batches in advance; 0 gathers on demand.
         sampler: "shuffle" or "balanced" (see `TrainingPlan`).
-        augmentation: "none", "flips", "turns" or "full" (see `TileAugmentation`); on training batches only.
+        augmentation: "none", "flips", "turns" or "full" (see `TileAugmentation`); only for training batches.
         stain_jitter: Strength of the stain jitter of "full".
         seed: Seed of the order of training bags and of the augmentation.
-        stores_dir: Where bag stores are built and kept.
-        verify: Compare the array of a store with its hash, once per change of the file; False trusts the disk. Sizes,
-            counts and tables are compared in any case.
-        standardize: Scale features to mean 0 and standard deviation 1 of the training split.
-        device_cache: "auto", "never" or "always" keep all tiles on the device (see `DeviceCache`).
+        stores_dir: Folder in which bag stores are built and kept.
+        verify: Verify the hash of a store's array, once per change of the file; False trusts the disk. Sizes, counts
+            and tables are always verified.
+        standardize: Scale features to mean 0 and standard deviation 1 on the training split.
+        device_cache: Whether to keep all tiles on the device: "auto", "never" or "always" (see `DeviceCache`).
 
     Example:
         >>> import tempfile
@@ -129,7 +130,7 @@ class BagDataModule(LightningDataModule):
         self._store: BagStore | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Build the store if need be, and split; a second call does nothing."""
+        """Build the store if necessary, and split; a second call does nothing."""
         if self._store is not None:
             return
         check = partial(require_labels, self.source, self.target, self._class_names, self._split_options)
@@ -148,24 +149,24 @@ class BagDataModule(LightningDataModule):
         self._store = self.tile_store = store
 
     def encode_with(self, encoder: TileEncoder) -> None:
-        """Load features of a frozen encoder instead of tiles from now on, computed once and kept on disk.
+        """Load the features of a frozen encoder instead of tiles from now on; they are computed once and kept on disk.
 
         Args:
-            encoder: Frozen; the network that trains takes its features in the place of tiles.
+            encoder: A frozen encoder; the trained network takes its features instead of tiles.
 
         Raises:
-            ValueError: If tiles are augmented: each epoch would need other features.
+            ValueError: If tiles are augmented: each epoch would need different features.
         """
         if self.augmentation.kind != "none":
             raise ValueError(
-                f"data.augmentation={self.augmentation.kind} changes tiles before they are encoded; set none"
+                f"data.augmentation={self.augmentation.kind} changes tiles before they are encoded; set it to none"
             )
         self._store = open_or_encode(self.store, encoder, self.stores_dir, verify=self.verify)
         self._cache = DeviceCache(self._store, self.device_cache)
 
     @property
     def store(self) -> BagStore:
-        """The bag store; there after `setup`."""
+        """The bag store; available after `setup`."""
         if self._store is None:
             raise RuntimeError("call datamodule.setup() first")
         return self._store
@@ -182,22 +183,22 @@ class BagDataModule(LightningDataModule):
 
     @property
     def splits(self) -> list[str]:
-        """Names of the splits that have a bag, in the order train, val, test."""
+        """Names of the non-empty splits, in the order train, val, test."""
         return [split for split in SPLITS if (self.label_frame["split"] == split).any()]
 
     @property
     def groups(self) -> dict[str, str] | None:
-        """Every bag to what is kept on one side of a split; None where each stands alone."""
+        """Each bag to its group, which is kept in one split; `None` without groups."""
         return group_of_each_bag(self.tile_store.bags, self._split_options.group_column, self._split_options.groups)
 
     @property
     def tiling(self) -> dict[str, Any]:
-        """How slides became tiles, as far as the store says."""
+        """How slides were cut into tiles, as recorded in the store."""
         return dict(self.store.description.get("tiling", {}))
 
     @property
     def description(self) -> dict[str, Any]:
-        """What the data were, for the record of a run: plain values."""
+        """Description of the data for the provenance of a run; plain values."""
         names = {"class_names": list(self.class_names), "labels_sha256": hash_of_labels(self.label_frame)}
         return self.store.record() | names | {"bags_per_class": {name: self.class_counts(name) for name in self.splits}}
 
@@ -206,7 +207,7 @@ class BagDataModule(LightningDataModule):
         return self.label_frame.loc[self.label_frame["split"] == split, "bag_id"].tolist()
 
     def split_frame(self) -> pd.DataFrame:
-        """Return `id, split, label` of every bag: what `splits.csv` of a run holds and `data.splits` reads."""
+        """Return `id, split, label` of every bag: the content of a run's `splits.csv`, which `data.splits` reads."""
         return self.label_frame[["bag_id", "split", "label"]].rename(columns={"bag_id": "id"})
 
     def class_counts(self, split: str) -> list[int]:
@@ -215,28 +216,28 @@ class BagDataModule(LightningDataModule):
         return [int((labels == number).sum()) for number in range(self.num_classes)]
 
     def dataloader(self, split: str, *, augment: bool = False) -> BagLoader:
-        """Return a loader that gives every bag of a split once, in a fixed order; an error for an empty split.
+        """Return a loader that yields every bag of a split once, in a fixed order; an empty split is an error.
 
         Args:
             split: "train", "val" or "test".
-            augment: Augment the tiles, to look at what training sees.
+            augment: Augment the tiles, to inspect what training sees.
         """
         bags = self._bags(split)
         return self._loader(bags, EvaluationPlan(bags.lengths, self.eval_batch_size), augment)
 
     def train_dataloader(self) -> BagLoader:
-        """Return a loader in the order of training: shuffled anew each epoch, augmented; an error for one class only."""
+        """Return the training loader: reshuffled each epoch, augmented; a single class is an error."""
         bags = self._bags("train")
         require_two_classes(self.label_frame, self.class_names)
         plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler)
         return self._loader(bags, plan, True)
 
     def val_dataloader(self) -> BagLoader | list[BagLoader]:
-        """Return the loader of the validation split, none if it is empty."""
+        """Return the loader of the validation split, or an empty list if it has no bags."""
         return self.dataloader("val") if "val" in self.splits else []
 
     def test_dataloader(self) -> BagLoader | list[BagLoader]:
-        """Return the loader of the test split, none if it is empty."""
+        """Return the loader of the test split, or an empty list if it has no bags."""
         return self.dataloader("test") if "test" in self.splits else []
 
     def predict_dataloader(self) -> list[BagLoader]:
@@ -244,11 +245,11 @@ class BagDataModule(LightningDataModule):
         return [self.dataloader(split) for split in self.splits]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the statistics of the features, which belong to what was trained on them."""
+        """Return the statistics of the features, which belong to the trained network."""
         return {} if self.statistics is None else {"statistics": self.statistics.to_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the statistics of the run that wrote a checkpoint instead of fitting them anew."""
+        """Use the statistics from a checkpoint instead of fitting them again."""
         self.statistics = FeatureStatistics.from_dict(state_dict["statistics"]) if state_dict else None
 
     def _loader(self, bags: BagSplit, plan: TrainingPlan | EvaluationPlan, augment: bool) -> BagLoader:
@@ -257,5 +258,5 @@ class BagDataModule(LightningDataModule):
         return BagLoader(bags, plan, preparation, self._cache, self.num_workers)
 
     def _bags(self, split: str) -> BagSplit:
-        """Return the bags of a split, or say why there are none."""
+        """Return the bags of a split; an empty split is an error."""
         return BagSplit.of(self.store, self.label_frame, split)

@@ -1,1 +1,1 @@
-"""Bags without labels: prediction, its files, overlays, GeoJSON, the dense map."""
+"""Inference on bags without labels: predictions and their files, overlays, GeoJSON and dense maps."""

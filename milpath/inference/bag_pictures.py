@@ -1,4 +1,4 @@
-"""The pictures and outlines of predicted bags."""
+"""Pictures and GeoJSON outlines of predicted bags."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,25 +35,25 @@ _LONGEST_NAME = 150
 
 
 class BagPictures:
-    """Write what a network looked at, slide by slide.
+    """Write pictures of the attention of a network, slide by slide.
 
-    `pictures/<slide>_montage.jpg` is the bag with its weights, `_overlay.jpg` attention on the slide (on the tiles put
-    together where the slide is not at hand) with the truth beside it where it is known, `_dense.jpg` attention on all
-    tissue, `pictures/extremes.jpg` the tiles of the run with the most and the least attention, and
-    `geojson/<slide>.geojson` outlines for QuPath. What cannot be drawn is left out: features have no pictures, tiles
-    without places no overlay.
+    `pictures/<slide>_montage.jpg` shows the bag with its weights, `_overlay.jpg` attention on the slide (or on the
+    assembled tiles if the slide is not available) next to the ground truth if known, `_dense.jpg` attention on all
+    tissue, `pictures/extremes.jpg` the tiles of the run with the most and the least attention;
+    `geojson/<slide>.geojson` contains outlines for QuPath. Pictures that cannot be drawn are omitted: features have no
+    images, tiles without positions no overlay.
 
     Args:
-        store: Where the tiles are.
-        output: Folder of the prediction.
+        store: Store of the tiles.
+        output: Output folder of the prediction.
         slides: Name of a slide to its file.
-        masks: Name of a slide to the file of its mask; the store then knows `data_provider`.
-        mapper: Makes the dense maps of the slides; None draws none.
-        alpha: Opacity of attention at its greatest, in [0, 1].
+        masks: Name of a slide to the file of its mask; the store then has the column `data_provider`.
+        mapper: Computes the dense maps of the slides; `None` draws none.
+        alpha: Opacity of the highest attention, in [0, 1].
         colour_map: One of `milpath.drawing.picture_frame.COLOUR_MAPS`.
 
     Raises:
-        ValueError: If opacity or colour map are none.
+        ValueError: If the opacity or the colour map is invalid.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class BagPictures:
         colour_map: str = "viridis",
     ) -> None:
         if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha={alpha} must be in [0, 1]: the opacity of attention at its greatest")
+            raise ValueError(f"alpha={alpha} must be in [0, 1]: the opacity of the highest attention")
         colour_table(colour_map)
         self.store = store
         self.output = output
@@ -97,7 +97,7 @@ class BagPictures:
         return draw_montage(tiles, bag.attention, title=bag.bag_id, tile_labels=labels, colour_map=self.colour_map)
 
     def overlay(self, bag: BagPrediction) -> Image.Image | None:
-        """Return attention on the slide; None where it is unknown where the tiles lie."""
+        """Return the attention overlay of a slide; `None` if the positions of the tiles are unknown."""
         picture = self._slide_picture(bag)
         return draw_bag_overlay(
             self.store, self.store.tile_slice(bag.position), bag.attention, bag.bag_id, picture,
@@ -105,10 +105,10 @@ class BagPictures:
         )  # fmt: skip
 
     def draw_extremes(self, first_class: str) -> None:
-        """Write the tiles with the most and the least attention of the run, one a bag.
+        """Write the tiles with the most and the least attention of the run, one tile per bag.
 
         Args:
-            first_class: Bags called other than this are looked at; all bags, if there are none.
+            first_class: Only bags predicted as another class are used; if there are none, all bags.
         """
         if len(self.store.tile_shape) != 3:
             return
@@ -118,7 +118,7 @@ class BagPictures:
             self._save(picture, "extremes")
 
     def _dense(self, bag: BagPrediction, mapper: DenseMapper) -> Image.Image:
-        """Return the attention on all tissue of a slide."""
+        """Return a picture of the attention on all tissue of a slide."""
         picture, found = self._slide_picture(bag), mapper(self.slides[bag.bag_id])
         assert picture is not None
         scale = picture.scale * found.downsample / resolution_of(self.store, self.store.tile_slice(bag.position))[1]
@@ -129,7 +129,7 @@ class BagPictures:
         )  # fmt: skip
 
     def _slide_picture(self, bag: BagPrediction) -> SlidePicture | None:
-        """Return a slide made small; None where there is none."""
+        """Return the thumbnail of a slide; `None` if there is no slide."""
         if bag.bag_id not in self.slides:
             return None
         microns, downsample = resolution_of(self.store, self.store.tile_slice(bag.position))
@@ -139,7 +139,7 @@ class BagPictures:
         return SlidePicture(pixels, scale, None if microns is None else microns / scale)
 
     def _truth(self, bag: BagPrediction, picture: SlidePicture) -> Truth | None:
-        """Return what a person marked on a slide; None where there is no mask."""
+        """Return the annotation of a slide; `None` if there is no mask."""
         if bag.bag_id not in self.masks:
             return None
         provider = str(self.store.bags["data_provider"].iloc[bag.position]).strip().lower()
@@ -160,10 +160,10 @@ class BagPictures:
         write_geojson(collection, folder / f"{file_name(bag.bag_id)}.geojson")
 
     def _save(self, picture: Image.Image, name: str) -> None:
-        """Write a picture as JPEG; it appears when it is whole."""
+        """Write a picture as JPEG, atomically."""
         folder = self.output / "pictures"
         folder.mkdir(exist_ok=True)
-        # Not flushed: after a power cut the slides whose rows are missing are drawn again.
+        # Not flushed: after a power failure the slides whose rows are missing are drawn again.
         with atomic_path(folder / f"{name}.jpg", durable=False) as partial:
             picture.save(partial, "JPEG", quality=QUALITY, subsampling=0)
 
@@ -171,22 +171,24 @@ class BagPictures:
 def open_pictures(
     config: DictConfig, store: BagStore, network: Module, tiling: Mapping[str, Any], device: str | torch.device
 ) -> BagPictures:
-    """Return what draws, or say what cannot be drawn of these slides before any work is done.
+    """Return the writer of pictures; refuse options that these slides do not support before any work is done.
 
     Args:
         config: Root of the `predict` command.
         store: The bags that are predicted.
-        network: In evaluation mode.
-        tiling: How its training slides became tiles.
-        device: Where the network runs.
+        network: A network in evaluation mode.
+        tiling: How its training slides were cut into tiles.
+        device: Device of the network.
 
     Raises:
-        ValueError: If something is wished that needs a slide, and there are tiles alone.
+        ValueError: If an option needs whole slides, but there are only tiles.
     """
     slides = slide_paths(store, Path(config.slides))
     for name in ("masks", "dense"):
         if config[name] is not None and not slides:
-            raise ValueError(f"{name}={config[name]} needs whole slides, and {config.slides} holds tiles; leave it out")
+            raise ValueError(
+                f"{name}={config[name]} needs whole slides, but {config.slides} contains tiles; leave it out"
+            )
     mapper = None
     if config.dense is not None:
         mapper = DenseMapper(network, TileOptions.from_tiling(tiling), config.dense, device)
@@ -205,7 +207,7 @@ def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:
 
 
 def file_name(bag_id: str) -> str:
-    """Return a file name that stays in its folder and fits a file system, whatever the name of a slide.
+    """Return a file name for a slide of any name that is valid and stays in its folder.
 
     Example:
         >>> file_name("../<script>"), file_name("slide_1")

@@ -1,4 +1,4 @@
-"""Attention over all tissue of a slide: a sliding grid of tiles that overlap, all of them one bag."""
+"""Dense attention map over all tissue of a slide, from a grid of overlapping tiles as one bag."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +20,11 @@ TILES_AT_A_TIME = 64
 
 @dataclass(frozen=True)
 class DenseMap:
-    """The weight of every tile of tissue.
+    """The attention weights of all tissue tiles of a slide.
 
     Attributes:
         attention: `(tiles,)`, sums to 1.
-        x: `(tiles,)` left edges in pixels of the resolution of the tiles.
+        x: `(tiles,)` left edges in pixels at the resolution of the tiles.
         y: `(tiles,)` top edges.
         tile_size: Side of a tile in the same pixels.
         downsample: Pixels of level 0 per such pixel.
@@ -38,18 +38,18 @@ class DenseMap:
 
 
 class DenseMapper:
-    """Map slides with one network.
+    """Compute dense maps of slides with one network.
 
-    Tiles are encoded a few at a time: memory holds the embeddings of a slide, never all its tiles.
+    Tiles are encoded in small batches: memory holds the embeddings of a slide, never all of its tiles.
 
     Args:
-        network: In evaluation mode.
-        options: How the network's training slides became tiles; resolution and size of the tiles are kept.
-        overlap: Part of a tile that its neighbour shares, in [0, 1).
-        device: Where the network runs.
+        network: A network in evaluation mode.
+        options: How the network's training slides were cut; resolution and size of the tiles are kept.
+        overlap: Fraction of a tile that overlaps with its neighbour, in [0, 1).
+        device: Device of the network.
 
     Raises:
-        ValueError: If the overlap is out of range, or the network has not the two halves of a `MILNetwork`.
+        ValueError: If the overlap is not in [0, 1), or the network is not a `MILNetwork`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class DenseMapper:
             )
         if not 0 <= overlap < 1:
             raise ValueError(
-                f"dense={overlap} must be at least 0 and below 1: the part of a tile that its neighbour shares"
+                f"dense={overlap} must be at least 0 and below 1: the fraction of a tile that overlaps with its neighbour"
             )
         pixels = min(round(overlap * options.tile_size), options.tile_size - 1)
         self.network = network
@@ -70,7 +70,7 @@ class DenseMapper:
         self.device = device
 
     def __call__(self, path: Path) -> DenseMap:
-        """Return the attention on all tissue of a slide.
+        """Return the dense map of a slide.
 
         Raises:
             ValueError: If it cannot be read or shows no tissue.

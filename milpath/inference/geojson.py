@@ -1,4 +1,4 @@
-"""Tiles as GeoJSON that QuPath opens: outlines with the attention as a measurement."""
+"""GeoJSON outlines of tiles for QuPath, with attention as a measurement."""
 
 import json
 from collections.abc import Mapping
@@ -24,19 +24,20 @@ def tiles_to_geojson(
 ) -> dict[str, Any]:
     """Return the tiles of a slide as a FeatureCollection in pixels of level 0.
 
-    QuPath (0.4 or newer: "Import objects from file") makes a tile of each feature; "Measure > Show measurement maps"
-    then colours them by the measurement "attention".
+    QuPath (0.4 or newer: "Import objects from file") creates a tile from each feature; "Measure > Show measurement
+    maps" then colours them by the measurement "attention".
 
     Args:
         weights: `(tiles,)` attention.
-        x: `(tiles,)` left edges in pixels of the level the tiles were read at; NaN where a tile lies nowhere (left out).
+        x: `(tiles,)` left edges in pixels of the level from which the tiles were read; tiles with NaN have no position
+            and are omitted.
         y: `(tiles,)` top edges likewise.
         tile_size: Side of a tile in the same pixels.
         downsample: Pixels of level 0 per such pixel.
-        measurements: Name to `(tiles,)` further numbers.
+        measurements: Name to `(tiles,)` values of additional measurements.
 
     References:
-        The GeoJSON Format, RFC 7946 (but for the coordinates, which are pixels, as QuPath wants them).
+        The GeoJSON Format, RFC 7946 (except for the coordinates, which are pixels, as QuPath expects).
 
     Example:
         >>> collection = tiles_to_geojson(np.array([1.0]), np.array([10]), np.array([20]), 128, downsample=16)
@@ -46,7 +47,7 @@ def tiles_to_geojson(
     if not len(weights) == len(x) == len(y):
         raise ValueError(f"{len(weights)} weights need as many positions, got {len(x)} x and {len(y)} y")
     more = {"attention": weights} | dict(measurements or {})
-    # A weight that is not finite stays in the measurements, and `write_geojson` refuses it.
+    # A weight that is not finite is kept here and refused by `write_geojson`.
     shown = np.nan_to_num(np.asarray(weights, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     colours = colours_of(shown, attention_limits(shown), "viridis")
     features = []
@@ -70,7 +71,7 @@ def tiles_to_geojson(
 
 
 def write_geojson(collection: Mapping[str, Any], path: Path) -> None:
-    """Write a FeatureCollection; a reader sees the old file or the new one, never half of it."""
+    """Write a FeatureCollection atomically."""
     write_text(path, json.dumps(collection, allow_nan=False, separators=(",", ":")) + "\n")
 
 

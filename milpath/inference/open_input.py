@@ -1,4 +1,4 @@
-"""What a person points at, as a bag store: a store, tiles, or slides."""
+"""Opening the input of a prediction, a bag store, tiles or slides, as a bag store."""
 
 import shutil
 from collections.abc import Mapping
@@ -23,21 +23,21 @@ def open_input(
     masks: str | None = None,
     verify: bool = True,
 ) -> tuple[BagStore, dict[str, str]]:
-    """Return the bags at a path, and the slides that could not be read with the reason.
+    """Return the bags at a path, and the slides that could not be read with the reasons.
 
     Args:
         path: A bag store; a folder or zip of tiles `{slide}_{i}.png`; a slide or a folder of slides.
-        tiling: How the network's training slides became tiles; slides are cut alike.
-        output: Where a store is built if one is needed, as `output/bags`; failures go into `output/failures.csv`.
-        num_workers: Processes that cut slides; None for all cores.
-        overwrite: Build the store anew.
-        labels: CSV with a row a slide, for whole slides alone; its columns go into the store.
-        masks: Folder of the masks of whole slides: what they say of each tile goes into the store.
-        verify: False leaves out the hash of a store's array (see `BagStore.open`).
+        tiling: How the network's training slides were cut; slides are cut in the same way.
+        output: If a store has to be built, it is `output/bags`; failures are written to `output/failures.csv`.
+        num_workers: Processes that cut slides; `None` uses all cores.
+        overwrite: Build the store again.
+        labels: CSV with one row per slide, only for whole slides; its columns are copied into the store.
+        masks: Folder of the masks of whole slides, from which the tile labels in the store are computed.
+        verify: False skips the hash of a store's array (see `BagStore.open`).
 
     Raises:
-        FileNotFoundError: If there is nothing at the path.
-        ValueError: If no slide can be read, or tiles are of another size than the network's.
+        FileNotFoundError: If the path does not exist.
+        ValueError: If no slide can be read, or the size of tiles is not that of the network.
     """
     if not path.exists():
         raise FileNotFoundError(
@@ -62,7 +62,7 @@ def open_input(
 def _tile_size(tiling: Mapping[str, Any], path: Path) -> int:
     if (size := tiling.get("tile_size")) is None:
         raise ValueError(
-            f"the checkpoint was not trained on tiles of images, which {path} holds; give a bag store of features"
+            f"the checkpoint was not trained on image tiles, but {path} contains images; give a bag store of features"
         )
     return int(size)
 
@@ -77,7 +77,7 @@ def _cut(
     labels: str | None,
     masks: str | None,
 ) -> None:
-    """Cut slides as the training slides were."""
+    """Cut slides like the training slides."""
     options = TileOptions.from_tiling(tiling)
     summary = build_slide_store(
         path, bags, options, labels=labels, masks=masks, num_workers=num_workers, on_error="skip", overwrite=overwrite

@@ -1,4 +1,4 @@
-"""Attention on the tissue of a bag: over a picture of its slide, or over its tiles put together where they lie."""
+"""Attention overlays of a bag, on the thumbnail of its slide or on its assembled tiles."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from milpath.slides.readers.slide import Slide
 
 Pixels = NDArray[np.uint8]
 LONGEST_SIDE = 700
-# Tiles put together leave gaps where no tile was chosen; paper white would look like slide.
+# Assembled tiles leave gaps where no tile was selected; white would look like the slide background.
 NO_TILE = 236
 
 
@@ -22,12 +22,12 @@ _STRIP_PIXELS = 4096 * 4096
 
 @dataclass(frozen=True)
 class SlidePicture:
-    """A slide, small.
+    """The thumbnail of a slide.
 
     Attributes:
         pixels: uint8 `(height, width, 3)`.
-        scale: Its pixels per pixel of the level that the tiles were read at.
-        microns_per_pixel: Of its pixels; None where unknown.
+        scale: Thumbnail pixels per pixel of the level from which the tiles were read.
+        microns_per_pixel: Resolution of the thumbnail; `None` if unknown.
     """
 
     pixels: Pixels
@@ -37,11 +37,11 @@ class SlidePicture:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a person marked on a slide.
+    """The manual annotation of a slide.
 
     Attributes:
-        mask: int `(any height, any width)` over the field of the slide picture.
-        values: Mask value to its name, what matters most first; other values stay clear.
+        mask: int `(any height, any width)` of the same field as the thumbnail.
+        values: Mask value to its name, the most important first; other values stay transparent.
     """
 
     mask: NDArray[np.integer]
@@ -49,15 +49,15 @@ class Truth:
 
 
 def put_together(tiles: Pixels, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[SlidePicture, float, float]:
-    """Put the tiles of a bag where they lie.
+    """Assemble the tiles of a bag at their positions.
 
     Args:
         tiles: uint8 `(tiles, size, size, 3 or 1)`.
-        x: `(tiles,)` left edges; NaN where a tile lies nowhere.
+        x: `(tiles,)` left edges; NaN for tiles without a position.
         y: `(tiles,)` top edges.
 
     Returns:
-        The picture, and what to subtract from x and from y for positions in it.
+        The picture, and the offsets to subtract from x and y for positions in it.
     """
     size = tiles.shape[1]
     left, top = float(np.nanmin(x)), float(np.nanmin(y))
@@ -88,20 +88,21 @@ def draw_bag_overlay(
     alpha: float = 0.6,
     colour_map: str = "viridis",
 ) -> Image.Image | None:
-    """Draw attention on the tissue of a bag, the truth beside it where a mask or tile labels are known.
+    """Draw attention on the tissue of a bag, next to the ground truth if a mask or tile labels are known.
 
     Args:
-        store: Where the tiles come from.
-        chosen: Position of the bag, or where its tiles lie (`store.tile_slice`).
+        store: Store of the tiles.
+        chosen: Position of the bag, or the slice of its tiles (`store.tile_slice`).
         weights: `(tiles,)` attention.
-        title: Stands above.
-        picture: The slide, small; None puts the tiles together where they lie.
-        truth: What a person marked on it; None shows the tile labels, if there are any.
+        title: Title above the picture.
+        picture: Thumbnail of the slide; `None` assembles the tiles at their positions.
+        truth: Annotation of the slide; `None` shows the tile labels, if there are any.
         alpha: Opacity of the colours at the high end, in [0, 1].
         colour_map: One of `picture_frame.COLOUR_MAPS`.
 
     Returns:
-        The picture; None where the store does not say where the tiles lie, or holds features and no `picture` is given.
+        The picture; `None` if the positions of the tiles are unknown, or the store contains features and no `picture`
+        is given.
     """
     chosen = store.tile_slice(chosen) if isinstance(chosen, int) else chosen
     positions = positions_of(store, chosen)
@@ -130,13 +131,13 @@ def draw_bag_overlay(
 
 
 def known_labels(store: BagStore, chosen: slice) -> NDArray[np.int64] | None:
-    """Return the tile labels of a bag; None if none is known."""
+    """Return the tile labels of a bag; `None` if none is known."""
     labels = None if store.tile_labels is None else store.tile_labels[chosen]
     return None if labels is None or (labels < 0).all() else labels
 
 
 def positions_of(store: BagStore, chosen: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return x and y of the tiles of a bag; None where they are unknown or of more than one level."""
+    """Return x and y of the tiles of a bag; `None` if they are unknown or from more than one level."""
     table: Mapping[str, object] = dict.fromkeys(store.description["tile_columns"])
     if not {"x", "y"} <= set(table):
         return None
@@ -148,11 +149,11 @@ def positions_of(store: BagStore, chosen: slice) -> tuple[NDArray[np.float64], N
 
 
 def resolution_of(store: BagStore, chosen: slice) -> tuple[float | None, float]:
-    """Return microns per pixel of the tiles of a bag (None where unknown) and pixels of level 0 per pixel of theirs."""
+    """Return the microns per pixel of the tiles of a bag (`None` if unknown) and their downsample from level 0."""
     index = int(np.searchsorted(store.bags["start"].to_numpy(), chosen.start, side="right")) - 1
     found: list[float | None] = []
     for name in ("microns_per_pixel", "downsample"):
-        # Slides of one store may differ; what they have in common stands in the description.
+        # Slides of one store may differ; values shared by all slides are in the description.
         value = store.bags[name].iloc[index] if name in store.bags else store.description.get(name)
         number = float(value) if isinstance(value, int | float | np.number) else 0.0
         found.append(number if np.isfinite(number) and number > 0 else None)

@@ -1,4 +1,4 @@
-"""Prediction without labels: bags of a store, a batch at a time."""
+"""Prediction of the bags of a store, batch by batch."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,17 +16,17 @@ from milpath.models.finite import explain_non_finite_answer, finite_bags
 from milpath.models.network_input import to_network_input
 from milpath.targets import target_named
 
-# Tiles of a batch as float32: enough to keep a processor busy, little enough for its caches and for long bags.
+# Bytes of a batch as float32: enough to keep a processor busy, small enough for its caches and for long bags.
 _BATCH_BYTES = 32 << 20
 _MAX_BATCH_SIZE = 256
 
 
 class BagPrediction(NamedTuple):
-    """What a network says of a bag.
+    """The prediction of a network for a bag.
 
     Attributes:
         position: Position of the bag in the store.
-        bag_id: Its name.
+        bag_id: Name of the bag.
         probabilities: `(classes,)`, sums to 1.
         attention: `(tiles,)`, sums to 1.
     """
@@ -48,21 +48,21 @@ def predict_bags(
     device: str | torch.device = "cpu",
     on_failure: Callable[[str, str], None] | None = None,
 ) -> Iterator[BagPrediction]:
-    """Predict bags one batch after the other; memory holds one batch whatever the size of the store.
+    """Predict bags batch by batch; memory holds one batch, for any size of the store.
 
     Args:
         network: A network in evaluation mode.
         store: The bags.
         task: "binary", "nominal" or "ordinal".
         temperature: Divides the logits; > 0.
-        indices: Bags to predict; None for all.
-        batch_size: Bags at a time; None for as many as make 32 MB of tiles.
-        device: Where the network runs.
-        on_failure: Called with the name of a bag and the reason where a feature or the answer is not finite, in the place
-            of a prediction; None raises.
+        indices: Bags to predict; `None` for all.
+        batch_size: Bags per batch; `None` limits a batch to 32 MB of tiles.
+        device: Device of the network.
+        on_failure: Called with the name of a bag and the reason instead of a prediction if a feature or the output is
+            not finite; `None` raises.
 
     Raises:
-        ValueError: If a feature or an answer is not finite, naming the bag, and the tile where it is to blame.
+        ValueError: If a feature or the output is not finite, with the bag, and the tile if it is the cause.
     """
     network, target = network.to(device), target_named(task)
     fail = on_failure or _refuse
@@ -75,7 +75,7 @@ def predict_bags(
         for row, length in enumerate(lengths.tolist()):
             if (found := describe_non_finite(buffer[row, :length])) is not None:
                 failed[row] = f"bag {ids[chosen[row]]!r} of {store.path}: {found}"
-                buffer[row] = 0  # tiles of the other bags must not meet it in an encoder
+                buffer[row] = 0  # must not affect the other bags in an encoder
         tiles = to_network_input(torch.from_numpy(buffer).to(device))
         mask = torch.arange(tiles.shape[1])[None, :] < torch.from_numpy(lengths)[:, None]
         with torch.inference_mode():
@@ -93,12 +93,12 @@ def predict_bags(
 
 
 def _refuse(bag_id: str, reason: str) -> None:
-    """Stop at the first bag that has no finite answer."""
+    """Raise at the first bag whose output is not finite."""
     raise ValueError(reason)
 
 
 def _batches(store: BagStore, waiting: Sequence[int], batch_size: int | None) -> Iterator[list[int]]:
-    """Split bags into batches, in their order; padded to the longest of them, a batch stays within the bounds."""
+    """Split bags into batches, in their order; a batch padded to its longest bag stays within the limit."""
     tile_bytes = 4 * math.prod(store.tile_shape)
     chosen: list[int] = []
     longest = 0

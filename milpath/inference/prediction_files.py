@@ -1,4 +1,4 @@
-"""The tables of a prediction, written slide by slide so that a stopped run goes on."""
+"""Tables of a prediction, written slide by slide so that an interrupted run can continue."""
 
 import csv
 import os
@@ -22,17 +22,17 @@ ATTENTION_COLUMNS = ("id", "tile", "x", "y", "level", "microns", "weight")
 class PredictionFiles:
     """Write `predictions.csv` and `attention.csv` under temporary names until all slides are done.
 
-    Tiles of a slide are written before its own row: a slide with a row is whole, and one without is predicted again.
+    The tiles of a slide are written before its row: a slide with a row is complete, one without is predicted again.
 
     Args:
-        output: Folder; made if it is missing.
+        output: Output folder; created if it does not exist.
         class_names: Names of the classes.
-        threshold: Operating point, written beside each slide; None for tasks without one.
-        source: Hashes of what the predictions come from (checkpoint, slides); kept in `prediction.json`.
-        overwrite: Begin anew, whatever a run before left.
+        threshold: Operating point, written with each slide; `None` for tasks without one.
+        source: Hashes of the inputs (checkpoint, slides); saved in `prediction.json`.
+        overwrite: Start again and discard earlier results.
 
     Raises:
-        FileExistsError: If the folder holds something else than a stopped run of this source.
+        FileExistsError: If the folder contains anything else than an interrupted run of this source.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class PredictionFiles:
         Args:
             bag_id: Name of the slide.
             probabilities: `(classes,)`.
-            predicted: Name of the class it is called.
-            defer: Whether a person should look.
-            tiles: Rows of the store's tile table; x, y and level where they are known.
-            microns_per_pixel: At the level the tiles were read; None where unknown.
+            predicted: Name of the predicted class.
+            defer: Whether to defer the slide to a person.
+            tiles: Rows of the store's tile table; x, y and level if known.
+            microns_per_pixel: Resolution of the tiles; `None` if unknown.
             weights: `(tiles,)` attention.
 
         Raises:
@@ -105,7 +105,7 @@ class PredictionFiles:
         os.fsync(self._predictions.fileno())
 
     def _recover(self) -> set[str]:
-        """Return the slides that a stopped run finished, and drop what it left half written."""
+        """Return the slides that an interrupted run finished, and drop partial rows."""
         path = self.output / ".predictions.csv.partial"
         if not path.exists():
             return set()
@@ -117,13 +117,13 @@ class PredictionFiles:
 
 
 def _cells(column: pd.Series) -> list[object]:
-    """Return the cells of a column; a tile that lies nowhere has empty ones."""
+    """Return the cells of a column; a tile without a position has empty ones."""
     return column.astype(object).where(column.notna(), "").tolist()
 
 
 def _append(path: Path, columns: Sequence[str]) -> TextIO:
-    """Open a table to add rows, with its head if it is new."""
-    # A killed run may have made the file and written nothing yet.
+    """Open a table for appending, with a header if it is new."""
+    # A killed run may have created the file without writing anything.
     new = not path.exists() or path.stat().st_size == 0
     file = path.open("a", newline="", encoding="utf-8")
     if new:
@@ -132,15 +132,15 @@ def _append(path: Path, columns: Sequence[str]) -> TextIO:
 
 
 def _keep_rows(path: Path, width: int, wanted: set[str] | None = None) -> set[str]:
-    """Rewrite a table without what a stopped run left half written, in one step and a row at a time.
+    """Rewrite a table without the partial rows of an interrupted run, atomically and row by row.
 
     Args:
         path: The table.
-        width: Number of its columns; a row of fewer was being written.
-        wanted: Names whose rows stay; None for all.
+        width: Number of its columns; a shorter row is partial.
+        wanted: Names whose rows are kept; `None` for all.
 
     Returns:
-        The names that are left in it.
+        The names that remain in it.
     """
     drop_open_line(path)
     names = set()
@@ -149,7 +149,7 @@ def _keep_rows(path: Path, width: int, wanted: set[str] | None = None) -> set[st
         path.open(newline="", encoding="utf-8") as source,
         temporary.open("w", newline="", encoding="utf-8") as target,
     ):
-        # Not line by line, which would part the rows of slides whose names hold the end of a line.
+        # Not line by line, which would split the rows of slides whose names contain a newline.
         rows, kept = csv.reader(source), csv.writer(target)
         kept.writerows(islice(rows, 1))
         for row in rows:

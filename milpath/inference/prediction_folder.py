@@ -1,4 +1,4 @@
-"""Whose folder an output is: a prediction writes into its own or an empty one, and deletes nothing of others."""
+"""Ownership of output folders: a prediction writes only into its own or an empty one, and deletes no other files."""
 
 import json
 import os
@@ -18,37 +18,38 @@ _FILES = (
 def claim_folder(
     output: Path, source: Mapping[str, str], overwrite: bool = False, *, slides: str | Path = os.devnull
 ) -> None:
-    """Write down what predictions in a folder come from, in `prediction.json`.
+    """Record the inputs of the predictions in a folder, in `prediction.json`.
 
-    The content of the slides is known only when they have become a bag store, which may lie in this very folder: a folder
-    is claimed with the hash of the checkpoint first, and with the hash of the slides as well before the first prediction.
+    The content of the slides is known only after they were cut into a bag store, which may be in this folder: a folder
+    is first claimed with the hash of the checkpoint, and before the first prediction also with the hash of the slides.
 
     Args:
-        output: Folder; made if it is missing.
-        source: Hashes of what the predictions come from: `checkpoint`, and `slides` once it is known.
-        overwrite: Delete what a prediction before left; files of others stay.
-        slides: Where the slides lie, which are never deleted.
+        output: Output folder; created if it does not exist.
+        source: Hashes of the inputs: `checkpoint`, and `slides` once it is known.
+        overwrite: Delete the files of an earlier prediction; other files stay.
+        slides: Path of the slides, which are never deleted.
 
     Raises:
-        FileExistsError: If there is a finished prediction, an unfinished one of another source, or something else.
+        FileExistsError: If the folder contains a finished prediction, an unfinished one of another source, or other
+            files.
     """
     if output.exists() and not output.is_dir():
-        raise FileExistsError(f"output={output} is a file; give a folder")
+        raise FileExistsError(f"output={output} is a file; set a folder")
     record, before = output / _RECORD, _read_record(output)
     if overwrite:
-        # Without the record these would be somebody else's.
+        # Without the record these would not belong to a prediction.
         if record.exists():
             _delete(output, Path(slides))
         before = None
     elif (output / "predictions.csv").exists():
-        raise FileExistsError(f"{output} holds predictions already; give another output folder, or overwrite=true")
+        raise FileExistsError(f"{output} already contains predictions; set another output, or overwrite=true")
     elif record.exists() and (other := _other_source(output, before or {}, source)) is not None:
         raise FileExistsError(
-            f"{output} holds an unfinished prediction of {other}; give another output folder, or overwrite=true"
+            f"{output} contains an unfinished prediction of {other}; set another output, or overwrite=true"
         )
     elif not record.exists() and output.exists() and (found := sorted(path.name for path in output.iterdir())):
         raise FileExistsError(
-            f"{output} holds {found[0]!r}, which no prediction wrote; give another output folder, or overwrite=true"
+            f"{output} contains {found[0]!r}, which was not written by a prediction; set another output, or overwrite=true"
         )
     output.mkdir(parents=True, exist_ok=True)
     for folder in (output, output / "pictures", output / "geojson"):
@@ -57,7 +58,7 @@ def claim_folder(
 
 
 def _read_record(output: Path) -> dict[str, str] | None:
-    """Return what a prediction before wrote down; None if there is nothing that can be read."""
+    """Return the record of an earlier prediction; `None` if there is none that can be read."""
     try:
         content = json.loads((output / _RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -66,10 +67,10 @@ def _read_record(output: Path) -> dict[str, str] | None:
 
 
 def _other_source(output: Path, before: Mapping[str, str], source: Mapping[str, str]) -> str | None:
-    """Return in what an unfinished prediction differs from this one; None if in nothing."""
+    """Return how an unfinished prediction differs from this one; `None` if it does not."""
     if before.get("checkpoint") != source.get("checkpoint"):
         return "another checkpoint"
-    # Rows without a word on their slides may be of any.
+    # Rows without a hash of their slides may be of any slides.
     begun = (output / ".predictions.csv.partial").exists()
     if "slides" in source and source["slides"] != before.get("slides", None if begun else source["slides"]):
         return "other slides"
@@ -77,14 +78,14 @@ def _other_source(output: Path, before: Mapping[str, str], source: Mapping[str, 
 
 
 def release_folder(output: Path) -> None:
-    """Give a folder back in which nothing came to lie but the record."""
+    """Release a folder that contains nothing but the record."""
     if [path.name for path in output.iterdir()] == [_RECORD]:
         (output / _RECORD).unlink()
         output.rmdir()
 
 
 def _delete(output: Path, slides: Path) -> None:
-    """Delete what a prediction writes but for the slides that the next one reads, its record last."""
+    """Delete the files of a prediction except for the slides that the next one reads; the record comes last."""
     for name in _FOLDERS:
         if not slides.resolve().is_relative_to((output / name).resolve()):
             shutil.rmtree(output / name, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The bags whose attention is the sharpest: found in the tables of a prediction, and drawn with their best tiles."""
+"""The bags with the sharpest attention, read from the tables of a prediction and drawn with their top tiles."""
 
 import csv
 import heapq
@@ -17,14 +17,14 @@ from milpath.inference.overlays import positions_of
 
 
 def read_strongest(output: Path, first_class: str, count: int) -> dict[str, NDArray[np.float64]]:
-    """Return name and weights of the bags whose best tile has the most equal shares, the sharpest first.
+    """Return names and weights of the bags with the largest weight in multiples of the equal share, sharpest first.
 
-    The tables are walked through, never held: memory does not grow with the number of slides.
+    The tables are streamed: memory does not grow with the number of slides.
 
     Args:
         output: Folder with `predictions.csv` and `attention.csv`.
-        first_class: Bags called other than this are looked at; all bags, if there are none.
-        count: Bags at most.
+        first_class: Only bags predicted as another class are used; if there are none, all bags.
+        count: Maximum number of bags.
     """
     table = pd.read_csv(output / "predictions.csv", usecols=["id", "predicted"], dtype=str, keep_default_na=False)
     called = set(table["id"][table["predicted"] != first_class]) or set(table["id"])
@@ -33,7 +33,7 @@ def read_strongest(output: Path, first_class: str, count: int) -> dict[str, NDAr
 
 
 def _bags(output: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Yield name and weights of each bag; the rows of one stand together."""
+    """Yield the name and weights of each bag; the rows of a bag are contiguous."""
     with (output / "attention.csv").open(newline="", encoding="utf-8") as file:
         for name, rows in groupby(csv.DictReader(file), key=lambda row: row["id"]):
             yield name, np.array([float(row["weight"]) for row in rows])
@@ -42,14 +42,14 @@ def _bags(output: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
 def draw_run_extremes(
     attention: Mapping[str, NDArray[np.floating]], store: BagStore, count: int = 6
 ) -> Image.Image | None:
-    """Draw the tiles with the most and the least attention of a run, one a bag; None if there is no bag.
+    """Draw the tiles with the most and the least attention of a run, one per bag; `None` if there is no bag.
 
-    Weights are shares of a bag, so bags are ranked by how many equal shares their best tile has.
+    Weights are relative to a bag, so bags are ranked by their largest weight in multiples of the equal share.
 
     Args:
-        attention: Bag to its weights, for instance of the malignant bags of the test split that were found.
-        store: Where the tiles come from.
-        count: Tiles of each kind.
+        attention: Bag to its weights, such as those of the correctly predicted malignant test bags.
+        store: Store of the tiles.
+        count: Number of tiles of each kind.
     """
     index_of = {bag_id: index for index, bag_id in enumerate(store.bags["bag_id"])}
     chosen = sorted(attention, key=lambda name: -float(attention[name].max()) * len(attention[name]))[:count]
@@ -75,16 +75,16 @@ def draw_run_extremes(
 
 
 def _cut_from_slide(store: BagStore, where: slice) -> NDArray[np.int64]:
-    """Return the numbers of the tiles of a bag but for white ones that fill it up, which lie nowhere."""
+    """Return the indices of the tiles of a bag except for white filler tiles, which have no position."""
     positions = positions_of(store, where)
     return np.arange(where.stop - where.start) if positions is None else np.flatnonzero(~np.isnan(positions[0]))
 
 
 def tiles_of_bag(store: BagStore, index_of: Mapping[str, int], bag_id: str, num_weights: int) -> slice:
-    """Return where the tiles of a bag lie in the store."""
+    """Return the slice of the tiles of a bag in the store."""
     if bag_id not in index_of:
         raise ValueError(
-            f"bag {bag_id!r} of predictions.csv is not in {store.path}; give the store it was predicted from"
+            f"bag {bag_id!r} of predictions.csv is not in {store.path}; give the store from which it was predicted"
         )
     chosen = store.tile_slice(index_of[bag_id])
     if chosen.stop - chosen.start != num_weights:

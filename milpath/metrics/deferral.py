@@ -102,7 +102,7 @@ def deferral_table(
     """Return the results of deferring the least certain bags of a split, for several shares.
 
     Args:
-        outcomes: EvaluatedBags of the split.
+        outcomes: Evaluated bags of the split.
         shares: Shares of deferred bags, in [0, 1].
     """
     order = np.argsort(outcomes.confidence, kind="stable")

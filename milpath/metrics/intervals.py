@@ -108,7 +108,7 @@ def metric_intervals(
     """Return metrics with bootstrap intervals, all on the same resamples; groups of the outcomes are drawn together.
 
     Args:
-        outcomes: EvaluatedBags of one split.
+        outcomes: Evaluated bags of one split.
         names: Names in `milpath.metrics.weighted_metrics.METRICS`.
         num_resamples: Number of resamples.
         confidence: Confidence level in (0, 1).

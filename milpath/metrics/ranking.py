@@ -39,8 +39,10 @@ def average_precision(positive: NDArray[np.bool_], scores: Array, weights: Array
     Args:
         positive: `(bags,)`.
         scores: `(bags,)`, higher means more likely positive.
-        weights: `(..., bags)` >= 0, how often each bag counts; `None` means once. Returns: `(...)`; NaN if no positive
-            bag has weight.
+        weights: `(..., bags)` >= 0, how often each bag counts; `None` means once.
+
+    Returns:
+        `(...)`; NaN if no positive bag has weight.
 
     Example:
         >>> round(float(average_precision(np.array([False, True, True]), np.array([0.5, 0.4, 0.8]))), 4)

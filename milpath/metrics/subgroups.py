@@ -1,4 +1,4 @@
-"""Results on subgroups of the bags: for each value of a column, and on ISUP grades for each provider."""
+"""Results on subgroups of the bags: by the values of a column, and on ISUP grades by provider."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,7 +135,7 @@ def subgroup_tables(
     """Return a table for each column with 2 to 20 different values.
 
     Args:
-        outcomes: EvaluatedBags of one split.
+        outcomes: Evaluated bags of one split.
         bags: One row per bag, in the same order.
         metrics: Names of the metrics of the table.
         columns: Columns to group by; `None` takes the known ones that exist.

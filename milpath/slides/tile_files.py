@@ -1,4 +1,4 @@
-"""Many small files in a folder or in a zip archive, which is read where it lies and never unpacked."""
+"""Access to many small files in a folder or in a zip archive, which is never unpacked."""
 
 import lzma
 import os
@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 
 from milpath.records.digests import sha256_of_file, sha256_of_text, sha256_of_values
 
-# What zipfile and its decompressors raise for broken archives: each has its own way of giving up.
+# Exceptions that zipfile and its decompressors raise for broken archives.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -29,11 +29,11 @@ _LONGEST_NAME = 80
 
 
 class TooLargeError(ValueError):
-    """Files that hold more than is read."""
+    """A file or an upload exceeds its limit."""
 
 
 class TileFiles(Protocol):
-    """Files by their path relative to the root, with `/` between folders."""
+    """Files, identified by their path relative to the root with `/` between folders."""
 
     def names(self) -> Iterable[str]:
         """Return the paths of all files."""
@@ -44,7 +44,7 @@ class TileFiles(Protocol):
         ...
 
     def content_digest(self) -> str:
-        """Return a hash of names and contents, the same wherever the files lie."""
+        """Return a hash of names and contents, independent of the location of the files."""
         ...
 
     def read(self, name: str, largest: int) -> bytes:
@@ -58,7 +58,7 @@ class TileFiles(Protocol):
 
 
 class FolderFiles:
-    """Files of a folder and of the folders in it.
+    """Files of a folder and its subfolders.
 
     Args:
         path: The folder.
@@ -73,12 +73,12 @@ class FolderFiles:
         return self._entries
 
     def fingerprint(self) -> str:
-        """Hash names, sizes and times of change."""
+        """Hash names, sizes and modification times."""
         rows = sorted((name, entry.stat().st_size, entry.stat().st_mtime_ns) for name, entry in self._entries.items())
         return sha256_of_text(repr(rows))
 
     def content_digest(self) -> str:
-        """Hash names and contents; every file is read."""
+        """Hash names and contents, reading every file."""
         return sha256_of_values({name: sha256_of_file(entry.path) for name, entry in self._entries.items()})
 
     def read(self, name: str, largest: int) -> bytes:
@@ -86,7 +86,7 @@ class FolderFiles:
         with Path(self._entries[name].path).open("rb") as file:
             data = file.read(largest + 1)
         if len(data) > largest:
-            raise TooLargeError(f"{self.path / name} is larger than {largest:,} bytes: no tile")
+            raise TooLargeError(f"{self.path / name} is larger than {largest:,} bytes; it is not a tile")
         return data
 
 
@@ -94,11 +94,11 @@ class ZipFiles:
     """Files of a zip archive.
 
     Args:
-        archive: Path of the archive, or the archive itself, open for reading.
-        name: What to call it in messages; its path where it has one.
+        archive: Path of the archive, or the archive open for reading.
+        name: Name of the archive in messages; defaults to its path.
 
     Raises:
-        ValueError: If it is no zip archive, two of its files have one name, or a name leads out of it.
+        ValueError: If it is not a zip archive, two of its files have the same name, or a path points outside of it.
     """
 
     def __init__(self, archive: Path | BinaryIO, name: str | None = None) -> None:
@@ -107,19 +107,19 @@ class ZipFiles:
             self._archive = zipfile.ZipFile(archive)
             members = [info for info in self._archive.infolist() if not info.is_dir()]
         except _ZIP_ERRORS as error:
-            raise ValueError(f"{self.name} is not a zip archive ({error}); write or download it again") from None
+            raise ValueError(f"{self.name} is not a zip archive ({error}); create or download it again") from None
         self._entries = {info.filename: info for info in members}
         if len(self._entries) < len(members):
             names = [info.filename for info in members]
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(
-                f"{self.name} holds two files of the name {twice!r}; write the archive again with one of them"
+                f"{self.name} contains two files named {twice!r}; create the archive again with only one of them"
             )
         for name in self._entries:
-            # Nothing is ever written to these paths; an archive that has them is not what it claims to be.
+            # Nothing is ever extracted to these paths, but an archive that has them is suspicious.
             if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or ":" in name or "\0" in name:
                 raise ValueError(
-                    f"{self.name} holds the path {name[:_LONGEST_NAME]!r}, which leads out of the archive; it is refused"
+                    f"{self.name} contains the path {name[:_LONGEST_NAME]!r}, which points outside of the archive"
                 )
 
     def names(self) -> Iterable[str]:
@@ -127,12 +127,12 @@ class ZipFiles:
         return self._entries
 
     def fingerprint(self) -> str:
-        """Hash names, sizes and checksums as the archive lists them."""
+        """Hash names, sizes and checksums listed in the archive."""
         rows = sorted((info.filename, info.file_size, info.CRC) for info in self._entries.values())
         return sha256_of_text(repr(rows))
 
     def content_digest(self) -> str:
-        """Hash names, sizes and checksums, which are compared when a file is read."""
+        """Hash names, sizes and checksums, which are verified when a file is read."""
         return sha256_of_values({info.filename: [info.file_size, info.CRC] for info in self._entries.values()})
 
     def is_plain(self, name: str) -> bool:
@@ -147,13 +147,13 @@ class ZipFiles:
         if info.flag_bits & 1:
             raise ValueError(f"{shown} is encrypted; unpack the archive and give the folder")
         if info.file_size > largest:
-            raise TooLargeError(f"{shown} is larger than {largest:,} bytes: no tile")
+            raise TooLargeError(f"{shown} is larger than {largest:,} bytes; it is not a tile")
         try:
             with self._archive.open(info) as file:
-                # The size in the directory may lie: never inflate more than was announced.
+                # The size in the directory may be wrong: never inflate more than it states.
                 return file.read(info.file_size)
         except _ZIP_ERRORS as error:
-            raise ValueError(f"{shown} is damaged ({error}); write or download the archive again") from None
+            raise ValueError(f"{shown} is damaged ({error}); create or download the archive again") from None
 
     def close(self) -> None:
         """Close the archive."""
@@ -165,8 +165,8 @@ def open_tile_files(path: str | Path) -> Iterator[TileFiles]:
     """Open a folder or a zip archive.
 
     Raises:
-        FileNotFoundError: If there is neither.
-        ValueError: If a file is no zip archive.
+        FileNotFoundError: If neither exists.
+        ValueError: If a file is not a zip archive.
     """
     path = Path(path)
     if path.is_dir():

@@ -1,6 +1,6 @@
-"""The tiles of one slide as somebody uploads them: names checked, sizes bounded before anything is decoded.
+"""Uploaded tiles of one slide, with names validated and sizes bounded before anything is decoded.
 
-The app and the endpoints take uploads through this module, so that what one refuses the other refuses too.
+The app and the endpoints share this module, so that they refuse the same uploads.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,13 +15,13 @@ _LONGEST_NAME = 80
 
 
 class UploadedTile(NamedTuple):
-    """The file of one tile, not decoded.
+    """The undecoded file of one tile.
 
     Attributes:
-        name: As it was sent.
+        name: Name of the file as sent.
         data: A PNG file.
-        width: In pixels, as the header of the file says; 0 where the file ends before.
-        height: Likewise.
+        width: Width in pixels from the header of the file; 0 if the file is truncated.
+        height: Height likewise.
     """
 
     name: str
@@ -31,29 +31,29 @@ class UploadedTile(NamedTuple):
 
 
 def upload_names(names: Iterable[str], source: str, max_tiles: int, min_tiles: int = 1) -> list[str]:
-    """Return the names of the tiles, numbers in order of their value, or say which of them cannot be tiles of one slide.
+    """Return the names of the tiles in natural order; refuse names that cannot be tiles of one slide.
 
     Args:
-        names: Of all files; what macOS adds to an archive is left out.
-        source: Where they come from, for messages.
-        max_tiles: The most that are read.
-        min_tiles: 2 refuses a single tile, whose attention is 1 whatever it shows.
+        names: Names of all files; files that macOS adds to an archive are ignored.
+        source: Name of the upload in messages.
+        max_tiles: Maximum number of tiles.
+        min_tiles: 2 refuses a single tile, whose attention is always 1.
 
     Raises:
-        TooLargeError: If there are more.
-        ValueError: If there are fewer, or one is not called a PNG, is missing, or comes twice.
+        TooLargeError: If there are more than `max_tiles`.
+        ValueError: If there are fewer than `min_tiles`, or one is not named as a PNG, is missing, or occurs twice.
     """
     names = sorted((name for name in names if not _is_litter(name)), key=natural_key)
     if not names:
-        raise ValueError(f"{source} holds no file; give the PNG tiles of one slide")
+        raise ValueError(f"{source} contains no files; give the PNG tiles of one slide")
     for name in names:
         if not name.lower().endswith(".png"):
-            raise ValueError(f"{source} holds {name[:_LONGEST_NAME]!r}; give PNG tiles only")
+            raise ValueError(f"{source} contains {name[:_LONGEST_NAME]!r}; give only PNG tiles")
     if len(names) > max_tiles:
-        raise TooLargeError(f"{source} holds {len(names):,} tiles; at most {max_tiles:,} are read")
+        raise TooLargeError(f"{source} contains {len(names):,} tiles; the maximum is {max_tiles:,}")
     if len(names) < min_tiles:
         raise ValueError(
-            f"{source} holds one tile, and attention weighs tiles against each other; "
+            f"{source} contains only one tile, but attention compares tiles with each other; "
             "give all tiles of the slide, or the whole slide"
         )
     require_tiles_of_one_slide(names, source)
@@ -61,7 +61,7 @@ def upload_names(names: Iterable[str], source: str, max_tiles: int, min_tiles: i
 
 
 def require_plain(archive: ZipFiles, names: Iterable[str]) -> None:
-    """Refuse an archive whose decompression has no small bound on memory.
+    """Refuse an archive whose decompression has no small memory bound.
 
     Raises:
         ValueError: If a file is encrypted, or neither stored nor deflated.
@@ -69,7 +69,7 @@ def require_plain(archive: ZipFiles, names: Iterable[str]) -> None:
     for name in names:
         if not archive.is_plain(name):
             raise ValueError(
-                f"{name[:_LONGEST_NAME]} in {archive.name} is encrypted or packed in an unusual way; store or deflate it"
+                f"{name[:_LONGEST_NAME]} in {archive.name} is encrypted or compressed in an unusual way; store or deflate it"
             )
 
 
@@ -79,13 +79,13 @@ def read_tiles(
     """Yield the files of the tiles one by one.
 
     Args:
-        names: Which files.
-        read: Returns the content of a file, or raises `TooLargeError` where it has more bytes than it is told.
-        max_file_bytes: Bound on one file.
-        max_bytes: Bound on all files.
+        names: Names of the files.
+        read: Function that returns the content of a file, or raises `TooLargeError` if it exceeds the given limit.
+        max_file_bytes: Maximum size of one file.
+        max_bytes: Maximum total size.
 
     Raises:
-        TooLargeError: If there is more.
+        TooLargeError: If a limit is exceeded.
         ValueError: If a file is not a PNG.
     """
     size = 0
@@ -93,13 +93,13 @@ def read_tiles(
         data = read(name, max_file_bytes)
         size += len(data)
         if size > max_bytes:
-            raise TooLargeError(f"the tiles unpack to more than {max_bytes:,} bytes; give fewer")
+            raise TooLargeError(f"the tiles unpack to more than {max_bytes:,} bytes; give fewer tiles")
         if not data.startswith(PNG_SIGNATURE):
-            raise ValueError(f"{name[:_LONGEST_NAME]} is not a PNG picture; give PNG tiles only")
+            raise ValueError(f"{name[:_LONGEST_NAME]} is not a PNG image; give only PNG tiles")
         header = png_header(data)
         yield UploadedTile(name, data, *((0, 0) if header is None else header[:2]))
 
 
 def _is_litter(name: str) -> bool:
-    """Return whether macOS put this file beside the others."""
+    """Return whether this file was added by macOS."""
     return name.startswith("__MACOSX/") or PurePosixPath(name).name == ".DS_Store"

@@ -96,7 +96,7 @@ class Target(ABC):
         """Return the headline result as a sentence, in numbers of bags.
 
         Args:
-            outcomes: EvaluatedBags of one split.
+            outcomes: Evaluated bags of one split.
             where: Start of the sentence: "Of 40 test bags".
             class_names: Names of the classes.
             intervals: Metric name to interval on this split.

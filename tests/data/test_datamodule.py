@@ -186,13 +186,13 @@ def test_one_class_in_a_split_is_said(datamodule, tmp_path, caplog):
     (tmp_path / "splits.csv").write_text("id,split\n" + "\n".join(lines) + "\n")
     with caplog.at_level(logging.WARNING, logger="milpath"):
         datamodule(splits=str(tmp_path / "splits.csv"), class_names=["benign", "malignant"])
-    assert caplog.messages == ["split 'val' has bags of one class only ('benign'): val/auroc is undefined there"]
+    assert caplog.messages == ["split 'val' has bags of only one class ('benign'): val/auroc is undefined there"]
 
 
 def test_training_on_one_class_is_an_error(datamodule):
     data = datamodule(labels=[1] * 40, class_names=["benign", "malignant"])
     message = (
-        "the training split has bags of one class only ('malignant'), and a network needs two; "
+        "the training split has bags of only one class ('malignant'), but training needs two; "
         "check data.labels, data.target and data.splits"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

@@ -55,7 +55,7 @@ def test_a_fingerprint_changes_with_the_files(folder):
 
 def test_a_file_that_is_too_large_is_refused(folder, archive):
     for path in (folder, archive):
-        with open_tile_files(path) as files, pytest.raises(ValueError, match="larger than 3 bytes: no tile"):
+        with open_tile_files(path) as files, pytest.raises(ValueError, match="larger than 3 bytes; it is not a tile"):
             files.read("train/a_0.png", 3)
 
 
@@ -63,9 +63,7 @@ def test_a_file_that_is_too_large_is_refused(folder, archive):
 def test_a_path_that_leads_out_of_the_archive_is_refused(tmp_path, name):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
         file.writestr(name, b"data")
-    message = (
-        f"^{re.escape(str(tmp_path / 'x.zip'))} holds the path '{re.escape(name)}', which leads out of the archive"
-    )
+    message = f"^{re.escape(str(tmp_path / 'x.zip'))} contains the path '{re.escape(name)}', which points outside of the archive"
     with pytest.raises(ValueError, match=message), open_tile_files(tmp_path / "x.zip"):
         pass
 
@@ -85,7 +83,7 @@ def test_a_damaged_archive_is_named(archive):
     archive.write_bytes(archive.read_bytes()[:60])
     with (
         pytest.raises(
-            ValueError, match=r"tiles.zip is not a zip archive \(File is not a zip file\); write or download it again$"
+            ValueError, match=r"tiles.zip is not a zip archive \(File is not a zip file\); create or download it again$"
         ),
         open_tile_files(archive),
     ):
@@ -112,7 +110,7 @@ def test_two_members_of_one_name_are_refused(tmp_path):
         file.writestr("a_0.png", b"first")
         with pytest.warns(UserWarning, match="Duplicate name"):
             file.writestr("a_0.png", b"second")
-    with pytest.raises(ValueError, match=r"twice\.zip holds two files of the name 'a_0\.png'"), open_tile_files(path):
+    with pytest.raises(ValueError, match=r"twice\.zip contains two files named 'a_0\.png'"), open_tile_files(path):
         pass
 
 

@@ -36,13 +36,15 @@ def test_names_are_ordered_by_number_and_litter_of_macos_is_left_out():
 
 
 def test_more_tiles_than_are_read_are_too_much():
-    with pytest.raises(TooLargeError, match="^the zip holds 3 tiles; at most 2 are read$"):
+    with pytest.raises(TooLargeError, match="^the zip contains 3 tiles; the maximum is 2$"):
         upload_names(["a_0.png", "a_1.png", "a_2.png"], "the zip", 2)
 
 
 def test_a_single_tile_is_refused_only_where_it_is_asked_for():
     assert upload_names(["a_0.png"], "the zip", 2) == ["a_0.png"]
-    with pytest.raises(ValueError, match="^the zip holds one tile, and attention weighs tiles against each other"):
+    with pytest.raises(
+        ValueError, match="^the zip contains only one tile, but attention compares tiles with each other"
+    ):
         upload_names(["a_0.png"], "the zip", 2, min_tiles=2)
 
 
@@ -54,7 +56,7 @@ def test_bytes_of_one_tile_and_of_all_are_bounded():
     with pytest.raises(TooLargeError, match=f"^a_0.png in the zip is larger than {size - 1} bytes"):
         list(read_tiles(files.names(), files.read, max_file_bytes=size - 1, max_bytes=4 * size))
     taken = []
-    with pytest.raises(TooLargeError, match=f"^the tiles unpack to more than {3 * size} bytes; give fewer$"):
+    with pytest.raises(TooLargeError, match=f"^the tiles unpack to more than {3 * size} bytes; give fewer tiles$"):
         taken.extend(read_tiles(files.names(), files.read, max_file_bytes=size, max_bytes=3 * size))
 
 
@@ -74,7 +76,7 @@ def test_a_zip_that_lies_about_a_size_is_never_inflated_further():
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_only_stored_and_deflated_files_are_uploads(method):
     files = archive({"a_0.png": png()}, method)
-    with pytest.raises(ValueError, match="^a_0.png in the zip is encrypted or packed in an unusual way"):
+    with pytest.raises(ValueError, match="^a_0.png in the zip is encrypted or compressed in an unusual way"):
         require_plain(files, files.names())
     for known in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         require_plain(archive({"a_0.png": png()}, known), ["a_0.png"])

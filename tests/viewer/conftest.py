@@ -78,16 +78,16 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
             [write_zip(folder / "small bombs.zip", {f"a_{number}.png": tile + bytes(2**20) for number in range(4)})],
             "the tiles unpack to more than 3,145,728 bytes",
         ),
-        "too many tiles": ([write_zip(folder / "many.zip", many)], "many.zip holds 41 tiles; at most 40 are read"),
+        "too many tiles": ([write_zip(folder / "many.zip", many)], "many.zip contains 41 tiles; the maximum is 40"),
         "path out of a zip": (
             [write_zip(folder / "path.zip", {"../../evil_0.png": tile, "evil_1.png": tile})],
-            "path.zip holds the path '../../evil_0.png', which leads out of the archive; it is refused",
+            "path.zip contains the path '../../evil_0.png', which points outside of the archive",
         ),
         "no zip": ([write("no zip.zip", b"PK\3\4 but no more")], "no zip.zip is not a zip archive"),
-        "empty zip": ([write_zip(folder / "empty.zip", {})], "empty.zip holds no file"),
+        "empty zip": ([write_zip(folder / "empty.zip", {})], "empty.zip contains no files"),
         "other files in a zip": (
             [write_zip(folder / "other.zip", {"a_0.png": tile, "run.sh": b"rm"})],
-            "other.zip holds 'run.sh'; give PNG tiles only",
+            "other.zip contains 'run.sh'; give only PNG tiles",
         ),
         "two slides in a zip": (
             [write_zip(folder / "two.zip", {"a_0.png": tile, "a_1.png": tile, "b_0.png": tile})],
@@ -108,7 +108,7 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
         ),
         "disguised tile": (
             [write_zip(folder / "disguised.zip", {"a_0.png": tile, "a_1.png": b"\xff\xd8\xff"})],
-            "a_1.png is not a PNG picture",
+            "a_1.png is not a PNG image",
         ),
         "blank slide": (
             [write_pyramid(folder / "blank.tiff", np.full((80, 60, 3), 250, np.uint8), factors=(2, 1))],
@@ -118,8 +118,8 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
             [write("a_0.png", png(24)), write("a_1.png", png(24))],
             "the network was trained on tiles of 16 px, but a_0.png is 24 x 24 px",
         ),
-        "one tile": ([write("a_2.png", tile)], "holds one tile, and attention weighs tiles against each other"),
-        "one tile in a zip": ([write_zip(folder / "one.zip", {"a_0.png": tile})], "one.zip holds one tile"),
+        "one tile": ([write("a_2.png", tile)], "contains only one tile, but attention compares tiles with each other"),
+        "one tile in a zip": ([write_zip(folder / "one.zip", {"a_0.png": tile})], "one.zip contains only one tile"),
         "two slides": ([slide, folder / "a_0.png"], "good.tiff was uploaded with 1 other files; upload one slide or zip at a time"),
         "nothing": ([], "there is no file"),
     }  # fmt: skip

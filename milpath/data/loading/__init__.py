@@ -1,1 +1,1 @@
-"""From a store to batches on the device."""
+"""Loading of batches from a store to the device."""

@@ -1,19 +1,19 @@
-"""Augmentation of whole batches on their device, every tile with its own random numbers, without a loop over tiles."""
+"""Augmentation of whole batches on their device, independently per tile but without a loop over tiles."""
 
 import torch
 from torch import Tensor
 
 AUGMENTATIONS = ("none", "flips", "turns", "full")
-# Optical density of haematoxylin, eosin and their residual in red, green and blue, each of length 1
-# (Ruifrok and Johnston 2001, as scikit-image has them).
+# Optical density of haematoxylin, eosin and their residual in red, green and blue, each of length 1 (Ruifrok and
+# Johnston 2001, values of scikit-image).
 _STAINS = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 
 
 class TileAugmentation:
-    """Flip, turn and recolour tiles, each on its own.
+    """Flip, rotate and recolour each tile independently.
 
     - flips: left to right and top to bottom, each with probability 1/2;
-    - quarter turns: none or one, with probability 1/2, so that with flips all eight positions of a square come alike;
+    - quarter turns: one with probability 1/2, so that with flips all eight symmetries of a square are equally likely;
     - stain jitter: the amount of each of three stains is multiplied by a factor drawn from `[1 - stain_jitter,
       1 + stain_jitter]`: with `D = -ln(tile)` in optical density and stain matrix S, `D' = D S^-1 diag(factors) S`. White
       stays white.
@@ -45,30 +45,30 @@ class TileAugmentation:
 
         Args:
             tiles: `(bags, tiles, 3, height, width)` float in [0, 1].
-            generator: On the device of the tiles; None takes torch's.
+            generator: Generator on the device of the tiles; `None` uses torch's default.
 
         Returns:
-            Tiles in the same shape, range and memory layout.
+            Tiles with the same shape, range and memory layout.
         """
         return self.recolour(self.turn(tiles, generator), generator)
 
     def turn(self, tiles: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Flip and turn; for tiles of any type, since moving bytes costs a quarter of moving floats."""
+        """Flip and rotate tiles of any dtype; moving bytes costs a quarter of moving floats."""
         if self.kind == "none":
             return tiles
         chosen = torch.rand((3, *tiles.shape[:2], 1, 1, 1), device=tiles.device, generator=generator) < 0.5
-        # Channels last is how tiles lie in memory, and how they shall lie afterwards.
+        # Tiles are channels last in memory, and stay so.
         tiles = tiles.permute(0, 1, 3, 4, 2)
         tiles = torch.where(chosen[0], tiles.flip(3), tiles)
         tiles = torch.where(chosen[1], tiles.flip(2), tiles)
-        # A quarter turn is a transposition and a flip, and the flips are drawn already; only squares keep their shape.
+        # A quarter turn is a transposition and a flip, and the flips are already drawn; only squares keep their shape.
         if self.kind != "flips" and tiles.shape[2] == tiles.shape[3]:
-            # The result lies in memory as the first of the two does.
+            # The result has the memory layout of the first of the two.
             tiles = torch.where(~chosen[2], tiles, tiles.transpose(2, 3))
         return tiles.permute(0, 1, 4, 2, 3)
 
     def recolour(self, tiles: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Jitter the stains of float tiles in [0, 1]."""
+        """Jitter the stains of float tiles with values in [0, 1]."""
         if self.kind != "full" or self.stain_jitter == 0:
             return tiles
         if tiles.shape[2] != 3:
@@ -77,7 +77,7 @@ class TileAugmentation:
         draws = torch.rand((*tiles.shape[:2], 3, 1), device=tiles.device, generator=generator)
         factors = 1 + self.stain_jitter * (2 * draws - 1)
         mixing = torch.linalg.inv(_STAINS).to(tiles.device) @ (factors * stains)
-        # A view, then one small product a pixel.
+        # A view, then one small matrix product per pixel.
         density = tiles.permute(0, 1, 3, 4, 2).clamp(min=1 / 255).log()
         mixed = density.flatten(2, 3) @ mixing
         recoloured: Tensor = mixed.exp_().clamp_(0, 1).unflatten(2, tiles.shape[3:]).permute(0, 1, 4, 2, 3)

@@ -1,4 +1,4 @@
-"""A bag, and a batch of bags of different lengths."""
+"""Bags, and padded batches of bags of different lengths."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 class Bag(NamedTuple):
-    """One bag as the store holds it.
+    """One bag from a store.
 
     Attributes:
         tiles: `(tiles, height, width, channels)` uint8, or `(tiles, features)` float.
-        label: Number of the class.
+        label: Class index.
         bag_id: Name of the slide.
-        tile_labels: `(tiles,)` int64, -1 where unknown; None if no tile of the store has a label.
+        tile_labels: `(tiles,)` int64, -1 if unknown; `None` if no tile of the store has a label.
     """
 
     tiles: np.ndarray
@@ -25,18 +25,18 @@ class Bag(NamedTuple):
 
 
 class BagBatch(NamedTuple):
-    """Bags padded to one length.
+    """Bags padded to the same length.
 
     Attributes:
         tiles: `(bags, tiles, 3, height, width)` float in [0, 1] or `(bags, tiles, features)` on the device;
-            `(bags, tiles, height, width, channels)` uint8 on the way there. Padding is 0.
-        mask: `(bags, tiles)` bool, True where there is a tile.
+            `(bags, tiles, height, width, channels)` uint8 before. Padding is 0.
+        mask: `(bags, tiles)` bool, True for real tiles.
         labels: `(bags,)` int64.
-        tile_labels: `(bags, tiles)` int64, -1 where unknown and on padding.
-        bag_ids: One name a bag.
-        global_size: Number of bags that all processes together have in this step: the loss of the step is the sum over
-            the bags divided by it. A process has no bag (zero rows) where a batch has fewer bags than there are processes.
-        padded: Whether there is any padding; known on the host, where asking costs nothing.
+        tile_labels: `(bags, tiles)` int64, -1 if unknown and on padding.
+        bag_ids: Name of each bag.
+        global_size: Number of bags of all processes in this step: the loss of the step is the sum over bags divided by
+            it. A process has no bag (zero rows) if a batch has fewer bags than there are processes.
+        padded: Whether there is any padding; known on the host, so that no synchronisation is needed.
     """
 
     tiles: Tensor
@@ -49,7 +49,7 @@ class BagBatch(NamedTuple):
 
     @property
     def network_mask(self) -> Tensor | None:
-        """The mask for a network: None where all tiles are real, so that a GPU need not be asked and waited for.
+        """The mask for a network: `None` if all tiles are real, which avoids a synchronisation with the GPU.
 
         Example:
             >>> bags = [Bag(np.ones((2, 5), np.float32), label=0, bag_id=f"slide_{number}") for number in range(2)]
@@ -60,15 +60,15 @@ class BagBatch(NamedTuple):
 
 
 def collate_bags(bags: Sequence[Bag], global_size: int | None = None, pin_memory: bool = False) -> BagBatch:
-    """Pad bags to the longest of them.
+    """Pad bags to the length of the longest.
 
     Args:
-        bags: One or more.
-        global_size: Number of bags of the step over all processes; None means these are all.
-        pin_memory: Put the tiles where a GPU can fetch them while it computes.
+        bags: One or more bags.
+        global_size: Number of bags of the step over all processes; `None` means these bags only.
+        pin_memory: Use pinned memory for the tiles, for asynchronous transfer to a GPU.
 
     Returns:
-        The batch, tiles in the type of the store.
+        The batch, with tiles in the dtype of the store.
 
     Example:
         >>> short, long = (Bag(np.ones((n, 5), np.float32), label=n % 2, bag_id=f"slide_{n}") for n in (2, 3))
@@ -86,11 +86,11 @@ def collate_bags(bags: Sequence[Bag], global_size: int | None = None, pin_memory
 
 
 def as_batch(tiles: np.ndarray, bags: Sequence[Bag], lengths: Sequence[int], global_size: int) -> BagBatch:
-    """Return the batch of tiles that are padded already.
+    """Return the batch of tiles that are already padded.
 
     Args:
         tiles: `(bags, tiles, ...)`, 0 on padding.
-        bags: Their labels and names; their own tiles are not looked at.
+        bags: Their labels and names; the tiles of these objects are not used.
         lengths: Number of tiles of each bag.
         global_size: Number of bags of the step over all processes.
     """
@@ -110,11 +110,11 @@ def as_batch(tiles: np.ndarray, bags: Sequence[Bag], lengths: Sequence[int], glo
 
 
 def empty_batch(tile_shape: Sequence[int], dtype: np.dtype[Any], global_size: int) -> BagBatch:
-    """Return a batch without a bag, for a process that has none in a step.
+    """Return a batch without bags, for a process that has none in a step.
 
     Args:
         tile_shape: Shape of one tile in the store.
-        dtype: Type of the tiles in the store.
+        dtype: Dtype of the tiles in the store.
         global_size: Number of bags of the step over all processes.
 
     Example:
@@ -133,9 +133,9 @@ def empty_batch(tile_shape: Sequence[int], dtype: np.dtype[Any], global_size: in
 
 
 def fresh_buffer(shape: tuple[int, ...], dtype: np.dtype[Any], pin_memory: bool) -> np.ndarray:
-    """Return memory that nothing was written to yet."""
+    """Return uninitialised memory."""
     if pin_memory:
         buffer = torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, pin_memory=True)
         return np.asarray(buffer.numpy())
-    # Better than torch.empty on a CPU: numpy asks the system for huge pages, which halves the time of a fresh buffer.
+    # Faster than torch.empty on a CPU: numpy requests huge pages, which halves the time of a fresh buffer.
     return np.empty(shape, dtype)

@@ -13,12 +13,12 @@ from milpath.data.store.bag_store import BagStore
 
 
 class BagSplit:
-    """Some bags of a store with their labels.
+    """A subset of the bags of a store with their labels.
 
     Args:
         store: The store.
         indices: `(bags,)` positions in the store.
-        labels: `(bags,)` class of each of these bags.
+        labels: `(bags,)` class of each bag.
     """
 
     def __init__(self, store: BagStore, indices: np.ndarray, labels: np.ndarray) -> None:
@@ -30,10 +30,10 @@ class BagSplit:
 
     @classmethod
     def of(cls, store: BagStore, table: pd.DataFrame, split: str) -> Self:
-        """Return the bags of a split of a table with `index`, `label` and `split`.
+        """Return the bags of one split, from a table with `index`, `label` and `split`.
 
         Raises:
-            ValueError: If there are none.
+            ValueError: If the split is empty.
         """
         rows = table[table["split"] == split]
         if rows.empty:
@@ -46,21 +46,21 @@ class BagSplit:
         return len(self.indices)
 
     def __getitem__(self, position: int) -> Bag:
-        """Return a bag; its tiles are still in the memory map."""
+        """Return a bag; its tiles are a view of the memory map."""
         where = self._slice(position)
         tile_labels = None if self.store.tile_labels is None else self.store.tile_labels[where]
         return Bag(self.store.tiles[where], int(self.labels[position]), self.bag_ids[position], tile_labels)
 
     def gather(self, positions: Sequence[int] | np.ndarray, global_size: int, pin_memory: bool = False) -> BagBatch:
-        """Return some bags as a batch, their tiles in the type of the store.
+        """Return some bags as a batch, with tiles in the dtype of the store.
 
         Args:
-            positions: Which bags of the split; there may be none.
+            positions: Positions of the bags in the split; may be empty.
             global_size: Number of bags of the step over all processes.
-            pin_memory: Put the tiles where a GPU can fetch them while it computes.
+            pin_memory: Use pinned memory for the tiles, for asynchronous transfer to a GPU.
 
         Raises:
-            ValueError: If a feature is not finite, naming bag and tile.
+            ValueError: If a feature is not finite, with the bag and the tile.
         """
         store = self.store
         if len(positions) == 0:
@@ -82,5 +82,5 @@ class BagSplit:
         return collate_bags([bag._replace(tiles=row) for bag, row in zip(bags, rows, strict=True)], global_size)
 
     def _slice(self, position: int) -> slice:
-        """Return where the tiles of a bag lie in the store."""
+        """Return the slice of a bag's tiles in the store."""
         return self.store.tile_slice(int(self.indices[position]))

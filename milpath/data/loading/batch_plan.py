@@ -1,4 +1,4 @@
-"""Which bags make which batch, in every process alike."""
+"""Assignment of bags to batches, consistent across processes."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 import torch.distributed as dist
 
 SAMPLERS = ("shuffle", "balanced")
-# Bags are sorted by length within windows of this many batches: little padding, and batches still mix.
+# Bags are sorted by length within windows of this many batches: little padding, but batches are still mixed.
 _WINDOW = 50
 
 
@@ -15,9 +15,9 @@ class PlannedBatch(NamedTuple):
     """One step of one process.
 
     Attributes:
-        indices: Bags of this process, as positions in the split; none where a batch has fewer bags than processes.
+        indices: Bags of this process, as positions in the split; empty if a batch has fewer bags than processes.
         global_size: Number of bags of all processes in this step.
-        seed: Seed of whatever is random in this step and process.
+        seed: Seed of all randomness in this step and process.
     """
 
     indices: np.ndarray
@@ -26,13 +26,13 @@ class PlannedBatch(NamedTuple):
 
 
 def require_at_least(**options: tuple[int | None, int]) -> None:
-    """Refuse options below their least value.
+    """Refuse options below their minimum.
 
     Args:
-        options: Name of an option of `data` to its value and the least value; None passes.
+        options: Name of an option of `data` to its value and minimum; `None` passes.
 
     Raises:
-        ValueError: Naming the first that is too small.
+        ValueError: With the first option that is too small.
     """
     for name, (value, least) in options.items():
         if value is not None and value < least:
@@ -40,26 +40,26 @@ def require_at_least(**options: tuple[int | None, int]) -> None:
 
 
 def process_rank() -> tuple[int, int]:
-    """Return the number of this process and how many there are."""
+    """Return the rank of this process and the number of processes."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
 
 class TrainingPlan:
-    """Batches of an epoch: shuffled from (seed, epoch), the same on all processes, each taking its share of each batch.
+    """Batches of an epoch: shuffled from (seed, epoch), identical on all processes; each takes its share of each batch.
 
-    With `batch_size` b on n processes a step is b * n bags, the very bags that one process with batch size b * n has. An
-    epoch's bags are cut into batches of nearly equal size, none larger than that: the last one is no leftover of a bag or
-    two whose gradient would count like that of a full batch. Every process makes the same number of steps.
+    With `batch_size` b on n processes a step has b * n bags, exactly those of one process with batch size b * n. The
+    bags of an epoch are split into batches of nearly equal size, at most b * n: otherwise a last batch of one or two
+    bags would have the same weight as a full one. Every process makes the same number of steps.
 
     Args:
         labels: `(bags,)` class of each bag.
         lengths: `(bags,)` number of tiles of each bag.
-        batch_size: Bags of a process in a step.
+        batch_size: Bags per step and process.
         seed: Seed of the order.
-        sampler: "shuffle" takes every bag once; "balanced" takes as many bags of each class as of the others, those of
-            rare classes more than once, those of frequent classes not in every epoch.
+        sampler: "shuffle" takes every bag once; "balanced" takes equally many bags of each class: bags of rare classes
+            more than once, bags of frequent classes not in every epoch.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class TrainingPlan:
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next; Lightning calls it."""
+        """Set the epoch, which determines the order; called by Lightning."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Number of steps of an epoch."""
+        """Number of steps in an epoch."""
         return -(-len(self.labels) // (self.batch_size * process_rank()[1]))
 
     def __iter__(self) -> Iterator[PlannedBatch]:
@@ -95,7 +95,7 @@ class TrainingPlan:
             yield PlannedBatch(batch[rank::world_size], len(batch), int(seed >> np.uint64(1)))
 
     def _balanced(self, rng: np.random.Generator) -> np.ndarray:
-        """Return as many draws as there are bags, equally many of each class, as even over a class as can be."""
+        """Return as many draws as there are bags, equally many of each class, as evenly as possible within a class."""
         classes = np.unique(self.labels)
         quotas = [len(part) for part in np.array_split(np.arange(len(self.labels)), len(classes))]
         draws = []
@@ -106,7 +106,7 @@ class TrainingPlan:
         return rng.permutation(np.concatenate(draws))
 
     def _by_length(self, order: np.ndarray, rng: np.random.Generator, step_size: int) -> list[np.ndarray]:
-        """Cut an order into batches of bags of like length, in random order."""
+        """Split an order into batches of bags of similar length, in random order."""
         num_windows = -(-len(order) // (step_size * _WINDOW))
         batches: list[np.ndarray] = []
         sizes = [len(part) for part in np.array_split(order, len(self))]
@@ -120,12 +120,12 @@ class TrainingPlan:
 class EvaluationPlan:
     """Batches in a fixed order, every bag exactly once over all processes: process r has the bags r, r + n, r + 2n, ...
 
-    Processes make equally many steps, the last of them without a bag where there are fewer bags than processes: what they
-    do together in a step, such as sharing buffers, would wait for a process that has no such step.
+    All processes make the same number of steps, the last one without a bag if necessary: collective operations in a
+    step, such as broadcasting buffers, would otherwise wait for a process that has no such step.
 
     Args:
-        lengths: `(bags,)` number of tiles of each bag; bags of like length come together.
-        batch_size: Most bags of a process in a step.
+        lengths: `(bags,)` number of tiles of each bag; bags of similar length are batched together.
+        batch_size: Maximum number of bags per step and process.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""The last step before a network, on its device: bytes to numbers, augmentation, standardisation fitted on training bags."""
+"""Preparation of batches on the device: conversion to float, augmentation, and standardisation fitted on training bags."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class FeatureStatistics:
         return (features - mean) / std
 
     def as_pair(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation."""
+        """Return the mean and the standard deviation."""
         return self.mean, self.std
 
     def to_dict(self) -> dict[str, list[float]]:
@@ -46,25 +46,25 @@ class FeatureStatistics:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "FeatureStatistics":
-        """Return what `to_dict` wrote."""
+        """Return the statistics from the values of `to_dict`."""
         return cls(np.asarray(values["mean"], np.float64), np.asarray(values["std"], np.float64))
 
 
 def fit_statistics(store: BagStore, indices: Sequence[int] | np.ndarray) -> FeatureStatistics:
-    """Fit on some bags, with the memory of one of them.
+    """Fit statistics on some bags, with the memory of a single bag.
 
     Args:
         store: A store of features.
         indices: Bags of the training split.
 
     Raises:
-        ValueError: If the store holds images (networks normalise those themselves), or a feature is not finite.
+        ValueError: If the store contains images (networks normalise those themselves), or a feature is not finite.
     """
     if len(store.tile_shape) != 1:
         raise ValueError("data.standardize is for feature bags; encoders of tiles carry their own normalisation")
     count, mean, square = 0, np.zeros(store.tile_shape), np.zeros(store.tile_shape)
     for index in indices:
-        # Bag by bag (Chan, Golub and LeVeque 1983): no sum of squares that could cancel.
+        # Bag by bag (Chan, Golub and LeVeque 1983): no sum of squares that suffers from cancellation.
         rows = store.read(int(index)).astype(np.float64)
         require_finite_bags(rows[None], [len(rows)], [store.bags["bag_id"].iloc[index]], store.path)
         total = count + len(rows)
@@ -73,17 +73,17 @@ def fit_statistics(store: BagStore, indices: Sequence[int] | np.ndarray) -> Feat
         mean += delta * len(rows) / total
         count = total
     std = np.sqrt(square / max(count, 1))
-    # Rounding leaves a constant column a spread of about 1e-16 times its size.
+    # Rounding leaves a constant column with a standard deviation of about 1e-16 times its magnitude.
     constant = std <= 1e-12 * np.maximum(np.abs(mean), 1)
     return FeatureStatistics(mean, np.where(constant, 1.0, std))
 
 
 class Preparation:
-    """Turn tiles as they are stored into tiles as networks take them.
+    """Convert stored tiles to the input of a network.
 
     Args:
-        augmentation: What to do to image tiles; None for nothing.
-        statistics: How to standardise features; None leaves them as they are.
+        augmentation: Augmentation of image tiles; `None` for none.
+        statistics: Statistics for the standardisation of features; `None` for none.
     """
 
     def __init__(
@@ -99,10 +99,10 @@ class Preparation:
             tiles: `(bags, tiles, height, width, channels)` uint8 or `(bags, tiles, features)` float.
             mask: `(bags, tiles)` bool.
             seed: Seed of the augmentation of this batch.
-            padded: Whether the mask has a False; known on the host, where asking costs nothing.
+            padded: Whether the mask has a False; known on the host, so that no synchronisation is needed.
 
         Returns:
-            `(bags, tiles, channels, height, width)` float32 in [0, 1], lying channels last in memory, or
+            `(bags, tiles, channels, height, width)` float32 in [0, 1], channels last in memory, or
             `(bags, tiles, features)` float32; 0 on padding.
         """
         if tiles.ndim == 3:

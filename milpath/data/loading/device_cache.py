@@ -1,4 +1,4 @@
-"""All tiles of a store in the memory of the device, where they fit: batches then need no transfer at all."""
+"""Cache of all tiles of a store in device memory, so that batches need no transfer."""
 
 import logging
 from collections.abc import Iterable
@@ -18,11 +18,11 @@ _CHUNK_BYTES = 256 * 2**20
 
 
 class DeviceCache:
-    """Tiles of a store on a device, put there at the first batch.
+    """All tiles of a store on a device, copied at the first batch.
 
     Args:
         store: The store.
-        mode: "auto" caches on a GPU if the store takes at most 60 % of the memory that is free at the first batch;
+        mode: "auto" caches on a GPU if the store needs at most 60 % of the memory that is free at the first batch;
             "always" caches on any device; "never" does not.
     """
 
@@ -36,7 +36,7 @@ class DeviceCache:
         self._not_finite: set[int] = set()
 
     def prepare(self, device: torch.device) -> None:
-        """Fill the cache if there is to be one on this device."""
+        """Fill the cache if this device is to have one."""
         if self._decided_for == device:
             return
         self._decided_for = device
@@ -49,13 +49,13 @@ class DeviceCache:
         return taken
 
     def require_finite(self, positions: Iterable[int]) -> None:
-        """Refuse bags that had NaN or infinity when they were put on the device; others of the store may have them.
+        """Refuse bags that had NaN or infinity when they were copied; other bags of the store may have them.
 
         Args:
             positions: Positions of the bags in the store.
 
         Raises:
-            ValueError: Naming bag and tile.
+            ValueError: With the bag and the tile.
         """
         for index in self._not_finite.intersection(int(position) for position in positions):
             found = describe_non_finite(self.store.read(index))
@@ -75,7 +75,7 @@ class DeviceCache:
         return fits
 
     def _upload(self, device: torch.device) -> Tensor:
-        """Copy all tiles, a piece at a time."""
+        """Copy all tiles in chunks."""
         source = self.store.tiles
         dtype = torch.from_numpy(np.empty(0, source.dtype)).dtype
         cached = torch.empty(source.shape, dtype=dtype, device=device)

@@ -1,4 +1,4 @@
-"""From a plan of batches to batches: gathered ahead by threads, finished on the device."""
+"""Loader: batches of a plan, gathered in advance by threads and prepared on the device."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -15,9 +15,9 @@ from milpath.data.loading.threads import map_in_threads
 
 
 class LoadedBatch:
-    """A batch on the host; `to(device)` makes it what a network takes.
+    """A batch on the host; `to(device)` converts it to the input of a network.
 
-    Lightning calls `to` for every batch, with or without a data module; a loop of one's own does
+    Lightning calls `to` for every batch, with or without a data module; your own loop does
     `for batch in loader: batch = batch.to(device)`.
     """
 
@@ -28,7 +28,7 @@ class LoadedBatch:
         self.loader = loader
 
     def to(self, device: torch.device | str) -> BagBatch:
-        """Return the batch on a device: tiles float, augmented if the loader is for training."""
+        """Return the batch on a device: float tiles, augmented if the loader is for training."""
         device = torch.device(device)
         batch, loader = self.batch, self.loader
         loader.cache.prepare(device)
@@ -50,16 +50,16 @@ class LoadedBatch:
 class BagLoader:
     """Iterate over a split in batches.
 
-    A batch is one read for each bag, which runs near the speed of memory where the system has the file in its cache.
-    Threads do it ahead of time, so there are no worker processes to start, to copy between, or to seed. The position within
-    an epoch is part of a checkpoint.
+    A batch takes one read per bag, which runs near memory speed if the file is in the page cache. Threads read in
+    advance, so there are no worker processes to start, copy between or seed. The position within an epoch is part of a
+    checkpoint.
 
     Args:
         split: The bags.
-        plan: Which bags make which batch.
+        plan: Assignment of bags to batches.
         preparation: Last step, on the device.
-        cache: Tiles that are on the device already.
-        num_workers: Threads that gather ahead; 0 gathers when asked.
+        cache: Tiles that are already on the device.
+        num_workers: Threads that gather in advance; 0 gathers on demand.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class BagLoader:
         num_workers: int = 1,
     ) -> None:
         self.split = split
-        self.sampler = plan  # the name under which Lightning looks for `set_epoch`
-        self.batch_sampler = None  # Lightning asks wherever it finds a sampler
+        self.sampler = plan  # Lightning looks for `set_epoch` under this name
+        self.batch_sampler = None  # Lightning checks wherever it finds a sampler
         self.preparation = preparation
         self.cache = cache
         self.num_workers = num_workers
         self.position = 0
-        self._pin_memory = torch.cuda.is_available()  # asked once: it opens a library each time
+        self._pin_memory = torch.cuda.is_available()  # called once: it opens a library each time
         self._resume: tuple[int, int] | None = None
 
     def __len__(self) -> int:
@@ -92,22 +92,22 @@ class BagLoader:
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where in which epoch the loader is; Lightning keeps it in checkpoints."""
+        """Return the epoch and the position in it; Lightning saves them in checkpoints."""
         return {"epoch": getattr(self.sampler, "epoch", 0), "position": self.position}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on in the middle of an epoch: batches already trained on are not loaded again."""
+        """Continue in the middle of an epoch: batches already trained on are not loaded again."""
         self._resume = (int(state_dict["epoch"]), int(state_dict["position"]))
 
     def _start(self) -> int:
-        """Return how many batches of this epoch were done before a checkpoint was resumed."""
+        """Return how many batches of this epoch were done before the checkpoint that is resumed."""
         resume, self._resume = self._resume, None
         if resume is None or resume[0] != getattr(self.sampler, "epoch", 0):
             return 0
         return resume[1]
 
     def _load(self, planned: PlannedBatch) -> LoadedBatch:
-        """Gather one batch, or only where its tiles lie if they are on the device."""
+        """Gather one batch, or only the rows of its tiles if they are on the device."""
         if self.cache.tiles is None:
             batch = self.split.gather(planned.indices, planned.global_size, self._pin_memory)
             return LoadedBatch(batch, None, planned.seed, self)

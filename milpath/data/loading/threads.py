@@ -1,4 +1,4 @@
-"""Work ahead in threads and take the results in order."""
+"""Ordered map in threads that compute in advance."""
 
 import os
 from collections import deque
@@ -14,12 +14,12 @@ Result = TypeVar("Result")
 def map_in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], num_threads: int | None = None
 ) -> Iterator[Result]:
-    """Yield `function(item)` for each item in order, a few computed ahead, so that memory stays bounded.
+    """Yield `function(item)` for each item in order; only a few are computed in advance, so that memory is bounded.
 
     Args:
-        function: Spends its time outside the interpreter: decoding, copying, numpy.
-        items: Taken one by one.
-        num_threads: None is one for each core; 0 computes in the calling thread.
+        function: A function that releases the GIL most of the time: decoding, copying, numpy.
+        items: The items; consumed one by one.
+        num_threads: Number of threads; `None` means one per core, 0 computes in the calling thread.
 
     Example:
         >>> list(map_in_threads(abs, [-1, 2, -3], num_threads=2))

@@ -1,1 +1,1 @@
-"""Data sets: each describes itself and writes itself into a bag store, one file per data set."""
+"""Data sets, one file each: sources that describe themselves and write themselves into a bag store."""

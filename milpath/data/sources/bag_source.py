@@ -1,4 +1,4 @@
-"""What a data set is to the library: something that can describe itself and write itself into a bag store."""
+"""Protocols of data sets: a source describes itself and writes itself into a bag store."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,14 +8,14 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 
 
 class BagSource(Protocol):
-    """A data set before it is a bag store."""
+    """A data set that can be written into a bag store."""
 
     def describe(self) -> dict[str, Any]:
-        """Return plain values that differ whenever the bags would: parameters and a fingerprint of the files.
+        """Return plain values that identify the bags: parameters and a fingerprint of the files.
 
         Raises:
-            FileNotFoundError: If the data are not there; the message says how to get them.
-            ValueError: If they are not what they should be.
+            FileNotFoundError: If the data do not exist; the message says how to get them.
+            ValueError: If the data are invalid.
         """
         ...
 
@@ -26,8 +26,8 @@ class BagSource(Protocol):
 
 @runtime_checkable
 class LabelledSource(BagSource, Protocol):
-    """A data set whose labels are known before its bags are read, which may take an hour and gigabytes."""
+    """A data set whose labels are available before its bags are read, which may take an hour and gigabytes."""
 
     def label_table(self) -> pd.DataFrame:
-        """Return `bag_id` and the columns of the labels, a row a bag of the store."""
+        """Return `bag_id` and the label columns, one row per bag of the store."""
         ...

@@ -1,4 +1,4 @@
-"""MUSK1, MUSK2, Fox, Tiger, Elephant: the small feature bags on which the field compares methods."""
+"""Classic MIL benchmarks: MUSK1, MUSK2, Fox, Tiger and Elephant."""
 
 import zipfile
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.records.digests import sha256_of_file
 from milpath.records.error_text import reason_of
 
-# Names under which each set is published, tried in this order in a folder.
+# File names under which each set is published, tried in this order in a folder.
 _FILES = {
     "musk1": ("musk1.npz", "clean1.data", "musk1.data", "musk1norm.svm", "musk1norm_matlab.mat"),
     "musk2": ("musk2.npz", "clean2.data", "musk2.data", "musk2norm.svm", "musk2norm_matlab.mat"),
@@ -29,8 +29,8 @@ class Instances(NamedTuple):
 
     Attributes:
         features: `(instances, features)` float64.
-        bags: `(instances,)` name of the bag of each instance.
-        labels: `(instances,)` label of its bag, 0 or 1.
+        bags: `(instances,)` bag of each instance.
+        labels: `(instances,)` label of the bag of each instance, 0 or 1.
     """
 
     features: np.ndarray
@@ -42,7 +42,7 @@ def read_instances(path: Path) -> Instances:
     """Read a file by its suffix: `.npz`, `.data` (UCI), `.svm` or `.mat` (Andrews et al.).
 
     Raises:
-        ValueError: If the suffix is unknown or the content is not what the format has.
+        ValueError: If the suffix is unknown or the content does not have this format.
     """
     if path.suffix not in _READERS:
         raise ValueError(f"{path} has the suffix {path.suffix!r}; expected one of {', '.join(_READERS)}")
@@ -50,7 +50,7 @@ def read_instances(path: Path) -> Instances:
         return _READERS[path.suffix](path)
     except (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile) as error:
         text = f"no key {error}" if isinstance(error, KeyError) else reason_of(error)
-        raise ValueError(f"{path} cannot be read as {path.suffix[1:]} of a classic MIL set ({text})") from None
+        raise ValueError(f"{path} cannot be read as a classic MIL set in {path.suffix[1:]} format ({text})") from None
 
 
 def _read_npz(path: Path) -> Instances:
@@ -60,7 +60,7 @@ def _read_npz(path: Path) -> Instances:
     if labels.ndim != 1 or not np.array_equal(np.unique(bags), np.arange(len(labels))):
         wrong = sorted(set(range(len(labels))) ^ set(bags.tolist()))
         text = f"bag {wrong[0]} has no instance" if 0 <= wrong[0] < len(labels) else f"bag {wrong[0]} has no label"
-        raise ValueError(f"{text}; expected bags 0..{len(labels) - 1} with an instance and a label each")
+        raise ValueError(f"{text}; expected bags 0..{len(labels) - 1}, each with an instance and a label")
     return Instances(features.astype(np.float64), bags, labels[bags])
 
 
@@ -68,13 +68,13 @@ def _read_uci(path: Path) -> Instances:
     """Read lines `molecule,conformation,feature 1,...,feature n,class`; a molecule is a bag."""
     rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     features = np.array([[float(value) for value in row[2:-1]] for row in rows])
-    # The class is written with a point: `1.`.
+    # The class is written with a decimal point: `1.`.
     labels = np.array([float(row[-1]) for row in rows])
     return Instances(features, np.array([row[0] for row in rows]), (labels > 0).astype(np.int64))
 
 
 def _read_svm(path: Path) -> Instances:
-    """Read lines `instance:bag:label 1:value 2:value ...`; features that are 0 may be left out, `#` begins a comment."""
+    """Read lines `instance:bag:label 1:value 2:value ...`; features that are 0 may be omitted, `#` starts a comment."""
     rows, bags, labels = [], [], []
     for line in path.read_text(encoding="utf-8").splitlines():
         words = line.split("#")[0].split()
@@ -95,12 +95,12 @@ def _read_svm(path: Path) -> Instances:
 
 
 def _read_mat(path: Path) -> Instances:
-    """Read `features` (instances, features), `bag_ids` and `labels` (one an instance, above 0 for positive bags)."""
+    """Read `features` (instances, features), `bag_ids` and `labels` (one per instance, above 0 for positive bags)."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
     try:
-        # Only these three are read; a MATLAB file holds data, never code that would be run.
+        # Only these three are read; a MATLAB file contains only data, never code that would be executed.
         content = loadmat(path, variable_names=["features", "bag_ids", "labels"])
     except (MatReadError, NotImplementedError, TypeError) as error:
         raise ValueError(reason_of(error)) from None
@@ -123,10 +123,10 @@ _READERS: Mapping[str, Callable[[Path], Instances]] = {
 
 
 class ClassicMIL:
-    """One of the classic sets, from any of the files in which it is published.
+    """One of the classic MIL sets, read from any of its published file formats.
 
     Args:
-        path: The file, or a folder that holds it under one of its usual names.
+        path: The file, or a folder that contains it under one of its usual names.
         name: "musk1", "musk2", "fox", "tiger" or "elephant".
 
     References:
@@ -141,24 +141,21 @@ class ClassicMIL:
         self.name = name
 
     def describe(self) -> dict[str, Any]:
-        """Return the name and a hash of the file.
-
-        Raises:
-            FileNotFoundError: If there is none.
-        """
+        """Return the name and a hash of the file. Raises: FileNotFoundError: If the file does not exist."""
         return {"name": self.name, "sha256": sha256_of_file(self._file())}
 
     def write(self, writer: BagStoreWriter) -> None:
         """Write the bags in the order of the file.
 
         Raises:
-            ValueError: If the file is not of its format, a bag has labels that differ, or a feature is no number.
+            ValueError: If the file does not have the expected format, the labels within a bag differ, or a feature is
+                not finite.
         """
         path = self._file()
         instances = read_instances(path)
         if not len(instances.features) == len(instances.bags) == len(instances.labels) > 0:
             raise ValueError(f"{path} has {len(instances.features)} instances, but {len(instances.bags)} bag numbers")
-        with np.errstate(over="ignore"):  # what float32 cannot hold is named below
+        with np.errstate(over="ignore"):  # values beyond float32 are reported below
             features = instances.features.astype(np.float32)
         names, first = np.unique(instances.bags, return_index=True)
         for number, bag in enumerate(names[np.argsort(first)]):
@@ -177,9 +174,9 @@ class ClassicMIL:
         for folder in _FOLDERS:
             for file in _FILES[self.name]:
                 path = self.path / folder.format(name=self.name, title=self.name.title()) / file
-                # Andrews' files of three sets have one name: only the folder tells them apart.
+                # Andrews' files of three sets have the same name and differ only in the folder.
                 if path.is_file() and (file != "data_100x100.svm" or path.parent.name.lower() == self.name):
                     return path
         raise FileNotFoundError(
-            f"no {self.name} at {self.path}; give data.path=FILE_OR_FOLDER with one of {', '.join(_FILES[self.name])}"
+            f"no {self.name} at {self.path}; set data.path=FILE_OR_FOLDER with one of {', '.join(_FILES[self.name])}"
         )

@@ -1,4 +1,4 @@
-"""The colon images of Ilse et al. 2018: one patch round each nucleus, a bag an image."""
+"""The colon cancer images of Ilse et al. 2018: one bag per image, one patch per nucleus."""
 
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ _EPITHELIAL = "epithelial"
 
 
 class ColonCancer:
-    """Colon images with marked nuclei (Sirinukunwattana et al. 2016); a bag is positive if it holds epithelial nuclei.
+    """Colon images with marked nuclei (Sirinukunwattana et al. 2016); bags with epithelial nuclei are positive.
 
     Args:
         path: Folder with `images/{image_id}.jpg` (or `.png`, `.bmp`), `nuclei.csv` (image_id, type, x, y: centre of each
             nucleus in pixels) and `labels.csv` (image_id, label).
-        patch_size: Width and height of the patch round a nucleus in pixels; what lies beyond the border is white.
+        patch_size: Width and height in pixels of the patch around a nucleus; pixels beyond the border are white.
 
     References:
         Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, section 4.3.
@@ -37,7 +37,7 @@ class ColonCancer:
         """Return hashes of images and tables.
 
         Raises:
-            FileNotFoundError: If one of them is not there.
+            FileNotFoundError: If one of them does not exist.
         """
         table, _ = self._tables()
         files = [self._image_path(name) for name in sorted(table["bag_id"])]
@@ -49,7 +49,7 @@ class ColonCancer:
         """Cut the patches of every image into a store.
 
         Raises:
-            ValueError: If an image has no nucleus, or a nucleus lies outside of its image.
+            ValueError: If an image has no nucleus, or a nucleus is outside of its image.
         """
         table, nuclei = self._tables()
         by_image = dict(tuple(nuclei.groupby("bag_id", sort=False)))
@@ -68,14 +68,14 @@ class ColonCancer:
             writer.add(image_id, tiles, labels, rows)
 
     def _cut(self, image_id: str, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the patches round some points and their left and top edges."""
+        """Return the patches around some points and their left and top edges."""
         image = read_image(self._image_path(image_id))
         height, width = image.shape[:2]
         outside = ~((centres >= 0) & (centres <= [width, height])).all(1)
         if outside.any():
             x, y = centres[outside][0]
             raise ValueError(
-                f"nucleus at x={x:g}, y={y:g} lies outside of image {image_id!r} ({width} x {height}); check nuclei.csv"
+                f"nucleus at x={x:g}, y={y:g} is outside of image {image_id!r} ({width} x {height}); check nuclei.csv"
             )
         half = self.patch_size // 2
         left, top = (np.floor(centres).astype(np.int64) - half).T
@@ -86,10 +86,10 @@ class ColonCancer:
         return np.ascontiguousarray(np.moveaxis(patches, 1, -1)), left, top
 
     def _tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return labels and nuclei."""
+        """Return the tables of labels and nuclei."""
         if not self.path.is_dir():
             raise FileNotFoundError(
-                f"no colon images at {self.path}; give data.path=FOLDER with images/, nuclei.csv (image_id,type,x,y) "
+                f"no colon images at {self.path}; set data.path=FOLDER with images/, nuclei.csv (image_id,type,x,y) "
                 "and labels.csv (image_id,label)"
             )
         table = read_table(self.path / "labels.csv", ("label",), what="label table")
@@ -98,7 +98,7 @@ class ColonCancer:
         if empty:
             raise ValueError(
                 f"{len(empty)} of {len(table)} images in {self.path / 'labels.csv'} have no nucleus in nuclei.csv "
-                f"(first: {quote_first(empty, 1)}); a bag needs one instance or more"
+                f"(first: {quote_first(empty, 1)}); a bag needs at least one instance"
             )
         strangers = sorted(set(nuclei["bag_id"]) - set(table["bag_id"]))
         if strangers:

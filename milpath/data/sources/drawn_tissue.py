@@ -1,9 +1,9 @@
-"""Tissue that looks like prostate under haematoxylin and eosin, drawn with numpy.
+"""Synthetic tissue that resembles prostate stained with haematoxylin and eosin, drawn with numpy.
 
-Structures are those a pathologist grades by. Benign glands are large, with an open lumen, an epithelium of two layers and
-stroma around them; some benign tiles hold lymphocytes, small dark nuclei in numbers. Lesions follow Gleason's patterns:
-3 small round glands one beside the other, 4 fused glands with punched-out lumina, 5 sheets of cells without glands; their
-nuclei are larger and darker, with a nucleolus. All lengths are pixels at the resolution of PANDA's last level.
+The structures are those used for grading. Benign glands are large, with an open lumen, a two-layered epithelium and
+surrounding stroma; some benign tiles contain lymphocytes, many small dark nuclei. Lesions follow Gleason's patterns: 3
+is small round glands side by side, 4 is fused glands with punched-out lumina, 5 is sheets of cells without glands;
+their nuclei are larger and darker, with a nucleolus. All lengths are pixels at the resolution of PANDA's last level.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ STAINS = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]])
 
 
 class Nuclei(NamedTuple):
-    """Ellipses, one row a nucleus: tile, centre (y, x), half axes, angle, haematoxylin, whether it has a nucleolus."""
+    """Ellipses, one row per nucleus: tile, centre (y, x), half axes, angle, haematoxylin, presence of a nucleolus."""
 
     tile: np.ndarray
     centre: np.ndarray
@@ -27,7 +27,7 @@ class Nuclei(NamedTuple):
 
 
 class Glands(NamedTuple):
-    """Circles that a smooth warp makes irregular, one row a gland: tile, centre (y, x), radius."""
+    """Circles made irregular by a smooth warp, one row per gland: tile, centre (y, x), radius."""
 
     tile: np.ndarray
     centre: np.ndarray
@@ -38,12 +38,12 @@ def draw_stains(kinds: np.ndarray, size: int, rng: np.random.Generator) -> np.nd
     """Draw the amount of each stain.
 
     Args:
-        kinds: `(tiles,)`: 0 benign, 1 benign with lymphocytes, 3, 4 or 5 a lesion of this Gleason pattern.
+        kinds: `(tiles,)`: 0 benign, 1 benign with lymphocytes, 3, 4 or 5 for a lesion of this Gleason pattern.
         size: Width and height of a tile.
-        rng: Source of all randomness.
+        rng: Generator of all randomness.
 
     Returns:
-        `(tiles, 2, size, size)` float32: haematoxylin and eosin, 0 where there is no tissue.
+        `(tiles, 2, size, size)` float32: haematoxylin and eosin, 0 without tissue.
     """
     grid = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"), axis=-1).astype(np.float32)
     warp = np.stack([_noise(len(kinds), size, 22, rng), _noise(len(kinds), size, 22, rng)], axis=-1) * 3.0
@@ -75,7 +75,7 @@ def _noise(num: int, size: int, period: float, rng: np.random.Generator) -> np.n
 
 
 def _fibres(num: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the wavy streaks of stroma, about -1 to 1, in another direction on every tile."""
+    """Return the wavy streaks of stroma, about -1 to 1, in a random direction per tile."""
     angle = rng.uniform(0, np.pi, (num, 1, 1)).astype(np.float32)
     rows, columns = np.arange(size, dtype=np.float32)[:, None], np.arange(size, dtype=np.float32)[None, :]
     across = rows * np.cos(angle) + columns * np.sin(angle) + 5 * _noise(num, size, 34, rng)
@@ -84,7 +84,7 @@ def _fibres(num: int, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _place_glands(kinds: np.ndarray, size: int, rng: np.random.Generator) -> Glands:
-    """Place glands on a jittered lattice: large and apart, small and crowded, or only lumina in a sheet."""
+    """Place glands on a jittered lattice: large and separate, small and crowded, or only lumina in a sheet."""
     parts = []
     for chosen, pitch, radius, empty in (
         (np.isin(kinds, (BENIGN, INFLAMED)), 58.0, 25.0, 0.12),
@@ -94,7 +94,7 @@ def _place_glands(kinds: np.ndarray, size: int, rng: np.random.Generator) -> Gla
         tiles = np.flatnonzero(chosen)
         most = int(np.ceil(size / pitch) + 2)
         lattice = np.stack(np.meshgrid(np.arange(most), np.arange(most), indexing="ij"), axis=-1).reshape(-1, 2)
-        # Every second row is moved by half a pitch, or crowded glands would stand in rank and file.
+        # Every second row is shifted by half a pitch, so that crowded glands are not aligned.
         stagger = np.stack([np.zeros(len(lattice)), 0.5 * (lattice[:, 0] % 2)], axis=-1)
         jitter = rng.normal(0, 0.10, (len(tiles), len(lattice), 2)) - rng.uniform(0, 1, (len(tiles), 1, 2))
         taken = rng.random((len(tiles), len(lattice))) >= empty
@@ -106,12 +106,12 @@ def _place_glands(kinds: np.ndarray, size: int, rng: np.random.Generator) -> Gla
 
 
 def _depth(warp: np.ndarray, glands: Glands) -> np.ndarray:
-    """Return how deep each pixel lies in the gland it is deepest in, `(tiles, size, size)`; below 0 outside."""
+    """Return the depth of each pixel inside its deepest gland, `(tiles, size, size)`; negative outside of glands."""
     size = warp.shape[1]
     depth = np.full(warp.shape[:3], -99.0, np.float32)
     for small in (True, False):
         chosen = (glands.radius < 15) == small
-        # Only the window of a gland is looked at, with a margin for the warp around it.
+        # Only the window of a gland is computed, with a margin for the warp.
         half = 20 if small else 35
         owner, rows, columns = _windows(glands.centre[chosen], half, size)
         tile = glands.tile[chosen][owner]
@@ -124,7 +124,7 @@ def _depth(warp: np.ndarray, glands: Glands) -> np.ndarray:
 
 
 def _windows(centre: np.ndarray, half: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return every pixel of the square windows around some points that lies on the tile: point, row, column."""
+    """Return all pixels of the square windows around some points that are on the tile: point, row, column."""
     near = np.flatnonzero(((centre > -half) & (centre < size + half)).all(1))
     middle = np.round(centre[near]).astype(np.int64)
     step = np.arange(-half, half + 1)
@@ -184,14 +184,14 @@ def _nuclei(
 
 
 def _join(*parts: Nuclei) -> Nuclei:
-    """Put lists of nuclei one after the other."""
+    """Concatenate lists of nuclei."""
     return Nuclei(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def _stamp(
     haematoxylin: np.ndarray, eosin: np.ndarray, nuclei: Nuclei, lumen: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """Draw nuclei into the stain maps, none in a lumen."""
+    """Draw nuclei into the stain maps, except in a lumen."""
     size = haematoxylin.shape[-1]
     middle = np.round(nuclei.centre).astype(int)
     held = ((middle >= 0) & (middle < size)).all(1)
@@ -215,7 +215,7 @@ def _stamp(
 
 
 def _tissue_edge(grid: np.ndarray, num: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return 1 in tissue and 0 beyond its border, which about a third of the tiles hold."""
+    """Return 1 in tissue and 0 beyond its border, which is visible on about a third of the tiles."""
     angle = rng.uniform(0, 2 * np.pi, (num, 1, 1))
     side = (grid[..., 0] - size / 2) * np.sin(angle) + (grid[..., 1] - size / 2) * np.cos(angle)
     border = np.where(rng.random((num, 1, 1)) < 0.35, rng.uniform(-0.15, 0.45, (num, 1, 1)) * size, size)

@@ -1,4 +1,4 @@
-"""Bags of features that an encoder computed before, one file a slide."""
+"""Bags of precomputed features, one file per slide."""
 
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,17 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.records.digests import sha256_of_file, sha256_of_text
 from milpath.records.label_table import labelled_bags, read_table
 
-# CLAM writes h5_files (with coordinates) beside pt_files (without).
+# CLAM writes h5_files (with coordinates) next to pt_files (without).
 _FOLDERS = ("", "h5_files", "pt_files")
 _DTYPES = ("float16", "float32")
 
 
 class FeatureBags:
-    """Features of slides as TRIDENT and CLAM write them.
+    """Features of slides in the formats of TRIDENT and CLAM.
 
     Args:
-        path: Folder with `{slide_id}.h5` or `{slide_id}.pt`, or one with `h5_files` or `pt_files` in it; `.h5` goes first.
+        path: Folder with `{slide_id}.h5` or `{slide_id}.pt`, or a folder with `h5_files` or `pt_files` in it; `.h5` is
+            preferred.
         labels: CSV with `slide_id` (or `image_id`, `bag_id`) and the columns of the target.
         dtype: "float32" or "float16" (half the disk) in the bag store.
         on_mismatch: What to do about rows without a file and files without a row: "error" or "skip".
@@ -39,14 +40,14 @@ class FeatureBags:
         self.on_mismatch = check_on_mismatch(on_mismatch)
 
     def describe(self) -> dict[str, Any]:
-        """Return names, sizes and times of change of the files and a hash of the labels.
+        """Return names, sizes and modification times of the files and a hash of the labels.
 
         Raises:
             FileNotFoundError: If there are no features or no labels.
         """
         files = self._files()
         if not self.labels.is_file():
-            raise FileNotFoundError(f"no label table at {self.labels}; give data.labels=CSV with slide_id and label")
+            raise FileNotFoundError(f"no label table at {self.labels}; set data.labels=CSV with slide_id and label")
         rows = [(name, path.stat().st_size, path.stat().st_mtime_ns) for name, path in sorted(files.items())]
         return {
             "files": sha256_of_text(repr(rows)),
@@ -56,10 +57,10 @@ class FeatureBags:
         }
 
     def write(self, writer: BagStoreWriter) -> None:
-        """Write the features of every slide into a store, with the memory of a few of them.
+        """Write the features of every slide into a store, with the memory of a few slides.
 
         Raises:
-            ValueError: If a file is not what it should be, a value is no number, or slides differ in width.
+            ValueError: If a file is invalid, a value is not finite, or the widths of slides differ.
         """
         files = self._files()
         table = match_bags(
@@ -74,17 +75,17 @@ class FeatureBags:
             width = width or slide.features.shape[1]
             if slide.features.shape[1] != width:
                 raise ValueError(
-                    f"features of {bag_id!r} have {slide.features.shape[1]} columns, those of the slides before {width}; "
+                    f"features of {bag_id!r} have {slide.features.shape[1]} columns, those of the previous slides {width}; "
                     f"all slides in {self.path} must come from one encoder"
                 )
-            with np.errstate(over="ignore"):  # what the type cannot hold is named below
+            with np.errstate(over="ignore"):  # values beyond the dtype are reported below
                 features = slide.features.astype(self.dtype)
             require_finite(features, bag_id, files[bag_id])
-            # Coordinates are written if every slide has them: a table cannot know them of some.
+            # Coordinates are written only if every slide has them: a table cannot have them for some slides.
             with_coords = slide.coords is not None if with_coords is None else with_coords
             if with_coords and slide.coords is None:
                 raise ValueError(
-                    f"{files[bag_id]} has no dataset 'coords', but the slides before have; write it, or none"
+                    f"{files[bag_id]} has no dataset 'coords', but the previous slides have; write it for all slides or none"
                 )
             writer.add(bag_id, features, labels, _tile_rows(slide) if with_coords else None)
             if slide.tile_size is not None:
@@ -101,13 +102,13 @@ class FeatureBags:
                     found.setdefault(path.stem, path)
         if not found:
             raise FileNotFoundError(
-                f"no .h5 or .pt files at {self.path}; give data.path=FOLDER with one file of features a slide, "
-                "as TRIDENT or CLAM write them"
+                f"no .h5 or .pt files at {self.path}; set data.path=FOLDER with one file of features per slide, "
+                "as written by TRIDENT or CLAM"
             )
         return found
 
 
 def _tile_rows(slide: SlideFeatures) -> dict[str, np.ndarray]:
-    """Return the columns of tiles.csv."""
+    """Return the columns of `tiles.csv`."""
     assert slide.coords is not None
     return {"x": slide.coords[:, 0], "y": slide.coords[:, 1], "level": np.zeros(len(slide.coords), np.int64)}

@@ -1,4 +1,4 @@
-"""Features have to be finite numbers before anything is computed from them."""
+"""Checks that features are finite before anything is computed from them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ def require_finite(features: np.ndarray, bag_id: str, path: str | Path) -> None:
     Args:
         features: `(tiles, features)` float.
         bag_id: The bag.
-        path: Where it comes from.
+        path: The file.
 
     Raises:
-        ValueError: Naming bag, row and column of the first such value.
+        ValueError: With the bag, row and column of the first such value.
     """
     if not all_finite(features):
         row, column = np.argwhere(~np.isfinite(features))[0]
@@ -32,12 +32,12 @@ def require_finite_bags(
 
     Args:
         tiles: `(bags, tiles, ...)`; bytes are always finite and cost nothing.
-        lengths: Number of tiles of each bag; what lies behind is padding.
+        lengths: Number of tiles of each bag; the rest is padding.
         bag_ids: Names of the bags.
         path: The store.
 
     Raises:
-        ValueError: Naming bag, tile and value of the first bag that has one.
+        ValueError: With the bag, tile and value of the first bag that has one.
     """
     if all_finite(tiles):
         return
@@ -47,7 +47,7 @@ def require_finite_bags(
 
 
 def describe_non_finite(tiles: np.ndarray) -> str | None:
-    """Return which tile of a bag holds a value that is not finite; None where all are.
+    """Return a description of the first tile of a bag with a value that is not finite; `None` if all are.
 
     Example:
         >>> describe_non_finite(np.array([[0.0, 1.0], [2.0, np.nan]]))
@@ -65,7 +65,7 @@ def describe_non_finite(tiles: np.ndarray) -> str | None:
 
 
 def all_finite(values: np.ndarray) -> bool:
-    """Return whether no value is NaN or infinite, at the speed of memory.
+    """Return whether all values are finite, at memory speed.
 
     Example:
         >>> all_finite(np.array([65504, 1], np.float16)), all_finite(np.array([np.inf], np.float16))
@@ -74,7 +74,7 @@ def all_finite(values: np.ndarray) -> bool:
     if values.dtype.kind != "f":
         return True
     if values.dtype == np.float16 and values.dtype.isnative:
-        # numpy computes with float16 one by one; as integers their exponents are compared ten times as fast.
+        # numpy processes float16 values one by one; comparing their exponents as integers is ten times as fast.
         bits = np.ascontiguousarray(values).view(np.uint16) & np.uint16(0x7FFF)
         return bool(bits.max(initial=0) < 0x7C00)
     return bool(np.isfinite(values).all())

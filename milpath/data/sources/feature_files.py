@@ -1,4 +1,4 @@
-"""One file of features a slide, as TRIDENT and CLAM write them."""
+"""Readers of feature files, one per slide, as written by TRIDENT and CLAM."""
 
 import pickle
 from pathlib import Path
@@ -18,9 +18,9 @@ class SlideFeatures(NamedTuple):
     """Features of one slide.
 
     Attributes:
-        features: `(tiles, features)` in the type of the file.
-        coords: `(tiles, 2)` int64, left and top of each tile in pixels of level 0; None if unknown.
-        tile_size: Side of a tile in pixels of level 0; None if unknown.
+        features: `(tiles, features)` in the dtype of the file.
+        coords: `(tiles, 2)` int64, left and top edge of each tile in pixels of level 0; `None` if unknown.
+        tile_size: Side of a tile in pixels of level 0; `None` if unknown.
     """
 
     features: np.ndarray
@@ -31,8 +31,8 @@ class SlideFeatures(NamedTuple):
 def read_features(path: Path) -> SlideFeatures:
     """Read the features of a slide.
 
-    `.h5` files hold the datasets `features` `(tiles, features)`, or with a leading axis of 1, and `coords` `(tiles, 2)`;
-    `.pt` files hold the features as a tensor, or a dictionary of both.
+    `.h5` files contain the datasets `features` `(tiles, features)`, optionally with a leading axis of 1, and `coords`
+    `(tiles, 2)`; `.pt` files contain the features as a tensor, or a dictionary of both.
 
     Raises:
         ValueError: If the file is damaged, has no features, or features and coordinates do not match.
@@ -48,17 +48,17 @@ def read_features(path: Path) -> SlideFeatures:
         coords = coords[0] if coords.ndim == 3 and coords.shape[0] == 1 else coords
         if coords.shape != (len(features), 2):
             raise ValueError(
-                f"coords in {path} are {coords.shape}, expected ({len(features)}, 2) as there are features"
+                f"coords in {path} are {coords.shape}, expected ({len(features)}, 2) to match the features"
             )
         coords = _whole_coords(coords, path)
     return SlideFeatures(features, coords, tile_size)
 
 
 def _whole_coords(coords: np.ndarray, path: Path) -> np.ndarray:
-    """Return coordinates as int64, or say which of them is not a number of a pixel."""
+    """Return coordinates as int64; refuse values that are not pixel positions."""
     if coords.dtype.kind not in "fiu":
         raise ValueError(f"coords in {path} are {coords.dtype}, expected numbers (tiles, 2)")
-    # Not a number compares with nothing; no slide has so many pixels that float64 cannot count them.
+    # NaN compares False with everything; float64 represents all pixel positions of a slide exactly.
     sound = np.abs(coords.astype(np.float64)) < 2**53
     if not sound.all():
         row, column = np.argwhere(~sound)[0]
@@ -79,14 +79,14 @@ def _read_h5(path: Path) -> tuple[np.ndarray, np.ndarray | None, int | None]:
             values = np.asarray(features[()]), None if coords is None else np.asarray(coords[()])
             size = None if coords is None else _tile_size(coords, path)
     except (OSError, RuntimeError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not an HDF5 file, or a damaged one ({reason_of(error)})") from None
+        raise ValueError(f"{path} is not an HDF5 file, or is damaged ({reason_of(error)})") from None
     return *values, size
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
-    """Return a dataset that lies in the file itself, None if there is none: HDF5 can point to any file of the machine.
+    """Return a dataset stored in the file itself, `None` if it does not exist: HDF5 can link to other files.
 
-    The kind of link is looked at before it is followed: following it opens the other file.
+    The kind of link is checked before it is followed: following it opens the other file.
     """
     link = file.get(name, getlink=True)
     if link is None:
@@ -95,12 +95,12 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
     if isinstance(dataset, h5py.Group):
         raise ValueError(f"{path} has a group {name!r}, expected a dataset")
     if dataset is None or dataset.is_virtual or dataset.external:
-        raise ValueError(f"{path} refers to data outside of it; it is refused")
+        raise ValueError(f"{path} links to data outside of the file, which is refused")
     return dataset
 
 
 def _tile_size(coords: h5py.Dataset, path: Path) -> int | None:
-    """Return the side of a tile that is kept with the coordinates, None where it is not."""
+    """Return the side of a tile stored with the coordinates, `None` if it is not."""
     if "patch_size_level0" not in coords.attrs:
         return None
     value = np.asarray(coords.attrs["patch_size_level0"]).ravel()
@@ -114,14 +114,14 @@ def _read_pt(path: Path) -> tuple[np.ndarray, np.ndarray | None, int | None]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} holds no tensor, or code, or is damaged ({reason_of(error)})") from None
+        raise ValueError(f"{path} contains no tensor, contains code, or is damaged ({reason_of(error)})") from None
     coords = content.get("coords") if isinstance(content, dict) else None
     features = content.get("features") if isinstance(content, dict) else content
     if not isinstance(features, torch.Tensor):
         raise ValueError(
-            f"{path} holds {type(content).__name__} without 'features', expected a tensor (tiles, features)"
+            f"{path} contains a {type(content).__name__} without 'features', expected a tensor (tiles, features)"
         )
-    if features.dtype == torch.bfloat16:  # numpy has no such type
+    if features.dtype == torch.bfloat16:  # numpy has no bfloat16
         features = features.float()
     if not isinstance(coords, torch.Tensor):
         return features.numpy(), None, None

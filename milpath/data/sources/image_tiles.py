@@ -1,4 +1,4 @@
-"""Plain images (PNG, JPEG, TIFF) cut into tiles, one bag an image."""
+"""Plain images (PNG, JPEG, TIFF) cut into tiles, one bag per image."""
 
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ class ImageTiles:
 
     Args:
         path: Folder with the label table and the images.
-        images: Folder of the images in `path`: `{image_id}.png`, `.jpg`, `.jpeg`, `.tif` or `.tiff`.
+        images: Subfolder of `path` with the images: `{image_id}.png`, `.jpg`, `.jpeg`, `.tif` or `.tiff`.
         labels: Label table in `path`, with `image_id` and the columns of the target.
         rule: "darkest" keeps the `num_tiles` tiles with the lowest pixel sum, as PANDA's tile set does, and fills up
             with white; "grid" keeps every tile, row by row.
-        num_tiles: Tiles of a bag under "darkest".
+        num_tiles: Tiles per bag for "darkest".
         tile_size: Width and height of a tile in pixels. Images are padded with white to a multiple of it.
         on_mismatch: What to do about labels without an image and images without a label: "error" or "skip".
     """
@@ -56,7 +56,7 @@ class ImageTiles:
         """Return the parameters and hashes of images and labels.
 
         Raises:
-            FileNotFoundError: If the folder or an image is not there.
+            FileNotFoundError: If the folder or an image does not exist.
         """
         paths = self._image_paths()
         content = {name: sha256_of_file(path) for name, path in paths.items()}
@@ -72,7 +72,7 @@ class ImageTiles:
         """Cut every image into a store.
 
         Raises:
-            ValueError: If a file is no image.
+            ValueError: If a file is not an image.
         """
         paths = self._image_paths()
         table = read_table(self.path / self.labels).sort_values("bag_id", kind="stable")
@@ -94,7 +94,7 @@ class ImageTiles:
         return cut_darkest(image, self.tile_size, self.num_tiles)
 
     def _image_paths(self) -> dict[str, Path]:
-        """Return the file of each image that the table names."""
+        """Return the file of each image in the table."""
         folder = self.path / self.images
         if not folder.is_dir():
             raise FileNotFoundError(
@@ -115,7 +115,7 @@ def read_image(path: Path) -> np.ndarray:
     """Return an image as uint8 RGB.
 
     Raises:
-        ValueError: If it is no image, a damaged one, or so large that Pillow refuses it.
+        ValueError: If it is not an image, is damaged, or is so large that Pillow refuses it.
     """
     try:
         with Image.open(path) as image:

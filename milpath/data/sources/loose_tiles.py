@@ -1,4 +1,4 @@
-"""Tiles that were cut before, without a table of labels: what a person has who only wants predictions."""
+"""Tiles that were already cut, without a label table, as input for predictions."""
 
 import io
 from pathlib import Path
@@ -18,14 +18,15 @@ _LARGEST_FIRST = 64 * 2**20
 
 
 def holds_tiles(path: Path, tile_size: int | None = None) -> bool:
-    """Return whether a path is a zip, or a folder of nothing but square images `{slide}_{i}.png`, i counting from 0.
+    """Return whether a path is a zip archive, or a folder of only square images `{slide}_{i}.png`, i from 0.
 
-    Whole slides may bear such names as well; a folder of them has other formats, gaps, one image a name, or is not square.
-    Gaps and numbers that come twice do not make slides of pictures of the size of a tile: `build_tile_store` names them.
+    Whole slides may have such names as well, but a folder of slides has other formats, gaps, one image per name, or
+    images that are not square. Images of the size of a tile are tiles in spite of gaps and duplicate numbers, which
+    `build_tile_store` reports.
 
     Args:
         path: A file or a folder.
-        tile_size: Width and height of the network's tiles; None if not known.
+        tile_size: Width and height of the network's tiles; `None` if unknown.
     """
     if path.is_file():
         return path.suffix.lower() == ".zip"
@@ -47,7 +48,7 @@ def holds_tiles(path: Path, tile_size: int | None = None) -> bool:
 
 
 def build_tile_store(path: Path, output: Path, tile_size: int) -> dict[str, str]:
-    """Write the tiles of every slide into a bag store; bags are as long as a slide has tiles.
+    """Write the tiles of every slide into a bag store; a bag contains all tiles of its slide.
 
     Args:
         path: Folder or zip of `{slide}_{i}.png`.
@@ -55,7 +56,7 @@ def build_tile_store(path: Path, output: Path, tile_size: int) -> dict[str, str]
         tile_size: Width and height that all tiles must have.
 
     Returns:
-        Slides that are not in the store, and why.
+        Slides that are not in the store, with the reason.
 
     Raises:
         ValueError: If no slide can be read; the message gives the first reason.
@@ -82,10 +83,10 @@ def build_tile_store(path: Path, output: Path, tile_size: int) -> dict[str, str]
 
 
 def require_same_tiles(path: Path, store: BagStore) -> None:
-    """Refuse a store of loose tiles that was built from other files than lie at a path now.
+    """Refuse a store of loose tiles that was built from other files than the current ones.
 
     Raises:
-        FileExistsError: If they differ; a store of milpath 0.1.0 does not know its files and passes.
+        FileExistsError: If they differ; a store of milpath 0.1.0 does not record its files and passes.
     """
     built_from = store.description["source"].get("parameters", {}).get("content")
     if built_from is None:
@@ -93,13 +94,13 @@ def require_same_tiles(path: Path, store: BagStore) -> None:
     with open_tile_files(path) as files:
         if files.content_digest() != built_from:
             raise FileExistsError(
-                f"{store.path} was built from other tiles than lie at {path} now; give another output folder, or "
+                f"{store.path} was built from other tiles than the current ones at {path}; set another output, or "
                 "overwrite=true"
             )
 
 
 def _require_size(files: TileFiles, numbers: dict[int, str], tile_size: int, path: Path) -> None:
-    """Refuse all tiles where the first is of another size; a damaged one is a failure of its slide alone."""
+    """Refuse all tiles if the first one has another size; a damaged tile is a failure of only its slide."""
     name = numbers[min(numbers)]
     try:
         with Image.open(io.BytesIO(files.read(name, _LARGEST_FIRST))) as image:
@@ -108,13 +109,13 @@ def _require_size(files: TileFiles, numbers: dict[int, str], tile_size: int, pat
         return
     if (width, height) != (tile_size, tile_size):
         raise ValueError(
-            f"the checkpoint was trained on tiles of {tile_size} px, but {path} holds tiles of {width} x {height} px "
+            f"the checkpoint was trained on tiles of {tile_size} px, but {path} contains tiles of {width} x {height} px "
             f"({name}); give tiles of {tile_size} px, or the whole slides"
         )
 
 
 def _decode(files: TileFiles, numbers: dict[int, str], tile_size: int, path: Path, first: int) -> np.ndarray | str:
-    """Return the tiles of a slide by their numbers, or why there are none."""
+    """Return the tiles of a slide in the order of their numbers, or the reason why they cannot be read."""
     if (missing := missing_number(numbers, first)) is not None:
         return f"{path} has {len(numbers):,} tiles of this slide but none with the number {missing}; give all of them"
     largest = largest_file(tile_size)

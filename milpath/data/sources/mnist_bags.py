@@ -1,4 +1,4 @@
-"""MNIST-bags: a bag of digits is positive if one of them is a nine."""
+"""MNIST-bags: a bag of digits is positive if it contains a nine."""
 
 import gzip
 import hashlib
@@ -26,7 +26,7 @@ class Digits(NamedTuple):
     test_labels: np.ndarray
 
     def fingerprint(self) -> str:
-        """Return a hash of all of it."""
+        """Return a hash of all images and labels."""
         digest = hashlib.sha256()
         for array in self:
             digest.update(np.ascontiguousarray(array).data)
@@ -37,12 +37,13 @@ def read_digits(path: str | Path) -> Digits:
     """Read MNIST.
 
     Args:
-        path: `mnist.npz` (x_train, y_train, x_test, y_test), a folder that holds it, or a folder with the four idx files,
-            gzipped or not, as torchvision keeps them (`MNIST/raw`); torchvision downloads them there if they are missing.
+        path: `mnist.npz` (x_train, y_train, x_test, y_test), a folder that holds it, or a folder with the four idx
+            files, gzipped or not, as stored by torchvision (`MNIST/raw`), which downloads them there if they are
+            missing.
 
     Raises:
-        FileNotFoundError: If it is not there and cannot be downloaded.
-        ValueError: If a file is not what it should be.
+        FileNotFoundError: If it does not exist and cannot be downloaded.
+        ValueError: If a file is invalid.
     """
     path = Path(path)
     if path.suffix == ".npz" or (path / "mnist.npz").is_file():
@@ -56,22 +57,23 @@ def read_digits(path: str | Path) -> Digits:
 
 
 def _read_npz(path: Path) -> Digits:
-    """Read the four arrays of one file."""
+    """Read the four arrays from one file."""
     if not path.is_file():
-        raise FileNotFoundError(f"no MNIST at {path}; give data.path=FOLDER to download it there")
+        raise FileNotFoundError(f"no MNIST at {path}; set data.path=FOLDER to download it there")
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            missing = [key for key in _KEYS if key not in arrays]
-            if missing:
-                raise ValueError(f"{path} has no array {missing[0]!r}; it has {', '.join(arrays.files)}")
-            digits = Digits(*(arrays[key] for key in _KEYS))
+            found = arrays.files
+            missing = [key for key in _KEYS if key not in found]
+            digits = None if missing else Digits(*(arrays[key] for key in _KEYS))
     except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({reason_of(error)})") from None
+    if digits is None:
+        raise ValueError(f"{path} has no array {missing[0]!r}; it has {', '.join(found)}")
     return _checked(digits, path)
 
 
 def _idx_folder(path: Path) -> Path | None:
-    """Return the folder with all four idx files, if there is one."""
+    """Return the folder with all four idx files, `None` if there is none."""
     for folder in (path, path / "MNIST" / "raw", path / "raw"):
         if all((folder / name).is_file() or (folder / f"{name}.gz").is_file() for name in _FILES):
             return folder
@@ -89,12 +91,12 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
         if (zero, kind) != (0, 8) or values.size != np.prod(shape, dtype=np.int64):
             raise ValueError("wrong header")
     except (struct.error, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{plain} is no idx file of bytes ({error}); delete it to download it again") from None
+        raise ValueError(f"{plain} is not an idx file of bytes ({error}); delete it to download it again") from None
     return values.reshape(shape)
 
 
 def _download(path: Path) -> None:
-    """Let torchvision fetch the four files."""
+    """Download the four files with torchvision."""
     from torchvision.datasets import MNIST
 
     try:
@@ -109,27 +111,30 @@ def _checked(digits: Digits, path: Path) -> Digits:
     """Refuse arrays that are not digits."""
     for images, labels in ((digits.train_images, digits.train_labels), (digits.test_images, digits.test_labels)):
         if images.ndim != 3 or images.dtype != np.uint8 or len(images) != len(labels) or images.shape[1:] != (28, 28):
-            raise ValueError(f"{path} holds {images.dtype} {images.shape} images and {len(labels)} labels: no MNIST")
+            raise ValueError(
+                f"{path} has {images.dtype} {images.shape} images and {len(labels)} labels; this is not MNIST"
+            )
     return digits
 
 
 class MnistBags:
-    """Bags of handwritten digits with the generator of the paper.
+    """Bags of handwritten digits, generated as in the paper.
 
-    A bag's length is drawn from a normal distribution, cut to a whole number, 1 at least. Positive and negative bags take
-    turns, a positive one first: it holds digits drawn with replacement, at least one of them the target; a negative one
-    holds digits other than the target. Training and validation bags are made of MNIST's training digits, test bags of its
-    test digits, and the store says which is which. The label of each digit is kept: 1 for the target.
+    The length of a bag is drawn from a normal distribution, truncated to an integer of at least 1. Positive and
+    negative bags alternate, starting with a positive one: it contains digits drawn with replacement, at least one of
+    them the target; a negative one contains only other digits. Training and validation bags use MNIST's training
+    digits, test bags its test digits, and the store records the split. The label of each digit is kept: 1 for the
+    target.
 
     Args:
-        path: File or folder of MNIST (see `read_digits`); a folder without it is where it is downloaded.
+        path: File or folder of MNIST (see `read_digits`); it is downloaded to a folder without it.
         target_digit: The digit that makes a bag positive.
-        mean_bag_length: Mean of the length.
-        bag_length_std: Standard deviation of the length (the reference code calls it the variance).
+        mean_bag_length: Mean length of a bag.
+        bag_length_std: Standard deviation of the length (called variance in the reference code).
         num_train_bags: Number of training bags.
-        num_val_bags: Number of validation bags, drawn beside the training bags.
+        num_val_bags: Number of validation bags, drawn in addition to the training bags.
         num_test_bags: Number of test bags.
-        bag_seed: Seed of all draws. The test bags are the same whatever the number of training bags.
+        bag_seed: Seed of all draws. The test bags do not depend on the number of training bags.
 
     References:
         Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, section 4.2.
@@ -165,7 +170,7 @@ class MnistBags:
         """Return the parameters and a hash of the digits.
 
         Raises:
-            FileNotFoundError: If MNIST is not there and cannot be downloaded.
+            FileNotFoundError: If MNIST does not exist and cannot be downloaded.
         """
         parameters = {name: value for name, value in vars(self).items() if name not in ("path", "_digits")}
         return parameters | {"digits": self._digits.fingerprint()}

@@ -1,4 +1,4 @@
-"""PANDA as it is published in tiles: `{image_id}_{0..15}.png` in a folder or a zip archive, and `train.csv`."""
+"""The published tile set of PANDA: `{image_id}_{0..15}.png` in a folder or a zip archive, and `train.csv`."""
 
 import re
 from collections.abc import Iterable
@@ -20,22 +20,22 @@ from milpath.slides.tile_names import folded, require_no_twins
 _NAME = re.compile(r"(?P<image_id>.+)_(?P<number>\d{1,18})\.png", re.IGNORECASE)
 HOW_TO_GET_PANDA = (
     "get train.csv from https://www.kaggle.com/c/prostate-cancer-grade-assessment and the tiles from "
-    "https://www.kaggle.com/datasets/iafoss/panda-16x128x128-tiles-data, then give data.tiles=FOLDER_OR_ZIP "
+    "https://www.kaggle.com/datasets/iafoss/panda-16x128x128-tiles-data, then set data.tiles=FOLDER_OR_ZIP "
     "data.labels=train.csv; or try data=synthetic, which needs no download"
 )
 
 
 class PandaTiles:
-    """Bags of tiles that were cut before, one PNG file a tile.
+    """Bags of tiles that were already cut, one PNG file per tile.
 
     Args:
-        tiles: Folder or zip archive with `{image_id}_{i}.png`, in it or in its folder `train`. An archive is read where
-            it lies, without unpacking.
+        tiles: Folder or zip archive with `{image_id}_{i}.png`, directly or in its folder `train`. An archive is read in
+            place, without unpacking.
         labels: CSV with `image_id` and the columns of the target, such as Kaggle's `train.csv`.
-        num_tiles: Tiles of a slide, i from 0 to `num_tiles - 1`; tiles with higher numbers are not used.
+        num_tiles: Tiles per slide, i from 0 to `num_tiles - 1`; tiles with higher numbers are not used.
         tile_size: Width and height of a tile in pixels.
-        on_mismatch: What to do about slides without (all) tiles and tiles without a row in the table: "error", or "skip",
-            which counts and names them and goes on. The published tile set lacks 100 of the 10,616 slides.
+        on_mismatch: What to do about slides without (all) tiles and tiles without a row in the table: "error", or
+            "skip", which omits them with a warning. The published tile set lacks 100 of the 10,616 slides.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PandaTiles:
         """Return the parameters and fingerprints of both inputs.
 
         Raises:
-            FileNotFoundError: If one of them is not there; the message says how to get PANDA.
+            FileNotFoundError: If one of them does not exist; the message says how to get PANDA.
         """
         for path, what in ((self.tiles, "tiles"), (self.labels, "labels")):
             if not path.exists():
@@ -83,10 +83,10 @@ class PandaTiles:
             return self._match(tiles_by_slide(files.names(), self.tiles))
 
     def write(self, writer: BagStoreWriter) -> None:
-        """Decode every slide that the table names into a store.
+        """Decode every slide of the table into a store.
 
         Raises:
-            ValueError: If a file is damaged or of another size, or slides and table do not match.
+            ValueError: If a file is damaged or has another size, or slides and table do not match.
         """
         writer.extra["tiling"] = {"rule": "darkest", "tile_size": self.tile_size, "num_tiles": self.num_tiles}
         with open_tile_files(self.tiles) as files:
@@ -120,12 +120,12 @@ class PandaTiles:
 
 
 def tiles_by_slide(names: Iterable[str], path: Path) -> dict[str, dict[int, str]]:
-    """Return slide to tile number to file name.
+    """Return a mapping from slide to tile number to file name.
 
     Raises:
         FileNotFoundError: If there is no tile.
-        ValueError: If tiles lie in several folders, none of them called `train`, two of them have one number, or two slides
-            differ in case or in the form of Unicode alone.
+        ValueError: If tiles are in several folders of which none is called `train`, two tiles have the same number, or
+            two slide names differ only in case or Unicode normalisation.
     """
     tiles = numbered_tiles(names, path)
     require_no_twins((name for _, _, name in tiles), ((folded(slide), number) for slide, number, _ in tiles), str(path))
@@ -141,7 +141,7 @@ def numbered_tiles(names: Iterable[str], path: Path) -> list[tuple[str, int, str
 
     Raises:
         FileNotFoundError: If there is no tile.
-        ValueError: If tiles lie in several folders, none of them called `train`.
+        ValueError: If tiles are in several folders of which none is called `train`.
     """
     folders: dict[str, list[tuple[str, int, str]]] = {}
     for name in names:
@@ -152,11 +152,11 @@ def numbered_tiles(names: Iterable[str], path: Path) -> list[tuple[str, int, str
     if not folders:
         raise FileNotFoundError(f"no file {{image_id}}_{{i}}.png in {path}; {HOW_TO_GET_PANDA}")
     if len(folders) > 1:
-        # The published set has masks of the same names beside the tiles.
+        # The published set has masks with the same names next to the tiles.
         training = [folder for folder in folders if folder.rpartition("/")[2] == "train"]
         if len(training) != 1:
             raise ValueError(
-                f"{path} has tiles in {len(folders)} folders ({quote_first(sorted(folders))}); give one of them"
+                f"{path} has tiles in {len(folders)} folders ({quote_first(sorted(folders))}); give only one of them"
             )
         return folders[training[0]]
     return next(iter(folders.values()))

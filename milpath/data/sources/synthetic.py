@@ -1,4 +1,4 @@
-"""Synthetic slides in the layout of PANDA: the data set that is always there."""
+"""Synthetic slides in the layout of PANDA, available without a download."""
 
 from pathlib import Path
 from typing import Any
@@ -13,29 +13,29 @@ from milpath.data.sources.drawn_tissue import BENIGN, INFLAMED, STAINS, draw_sta
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.records.digests import sha256_of_text
 
-# Bump it when pictures or description change: stores are found by the description of what they hold.
+# Increase it when pictures or description change: stores are found by the description of their content.
 _VERSION = 6
 _GLEASON = {0: ("0+0",), 1: ("3+3",), 2: ("3+4",), 3: ("4+3",), 4: ("4+4", "3+5", "5+3"), 5: ("4+5", "5+4", "5+5")}
-# Share of the tiles of a slide that hold a lesion, by ISUP grade.
+# Share of the tiles of a slide that contain a lesion, by ISUP grade.
 _LESION_SHARE = (0.0, 0.20, 0.25, 0.30, 0.35, 0.40)
 _PROVIDERS = ("karolinska", "radboud")
-# How laboratories differ: factors on haematoxylin and eosin.
+# Differences between laboratories: factors for haematoxylin and eosin.
 _PROVIDER_STAINS = {"karolinska": (0.92, 1.10), "radboud": (1.10, 0.92)}
 
 
 class SyntheticBags:
-    """Drawn tissue, half of the slides with a planted lesion; it is synthetic and says nothing about real slides.
+    """Drawn tissue, half of the slides with a planted lesion; synthetic results say nothing about real slides.
 
     Columns and names are those of PANDA (`image_id, data_provider, isup_grade, gleason_score`), and the label of each
-    tile (1 with a lesion) is known. A slide of grade 0 has no lesion; higher grades have more of it, in the Gleason
-    patterns of the score. The mean amount of each stain on a tile is drawn whatever the tile shows, so mean colour gives
-    nothing away.
+    tile (1 with a lesion) is known. A slide of grade 0 has no lesion; higher grades have larger ones, in the Gleason
+    patterns of the score. The mean amount of each stain on a tile is independent of its content, so that the mean
+    colour is not informative.
 
     Args:
         num_slides: Number of slides; every second one is malignant, the five grades in turn.
-        num_tiles: Tiles of a slide, darkest first as in PANDA.
+        num_tiles: Tiles per slide, darkest first as in PANDA.
         tile_size: Width and height of a tile in pixels.
-        drawing_seed: Seed of the pictures. Slide n is the same whatever the number of slides.
+        drawing_seed: Seed of the pictures. Slide n does not depend on the number of slides.
     """
 
     def __init__(self, num_slides: int = 240, num_tiles: int = 16, tile_size: int = 128, drawing_seed: int = 0) -> None:
@@ -57,7 +57,7 @@ class SyntheticBags:
 
     def write(self, writer: BagStoreWriter) -> None:
         """Draw every slide into a store."""
-        # The layout is PANDA's: a network that learned on it cuts a slide as one that learned on PANDA does.
+        # The tiling is PANDA's: a network trained on it cuts slides like one trained on PANDA.
         writer.extra["tiling"] = {"rule": "darkest", "tile_size": self.tile_size, "num_tiles": self.num_tiles}
         writer.expected_bags = self.num_slides
         for labels, tiles, rows in map_in_threads(self.draw_slide, range(self.num_slides)):
@@ -67,8 +67,8 @@ class SyntheticBags:
         """Draw one slide.
 
         Returns:
-            Its row of the label table; tiles `(tiles, size, size, 3)` uint8; columns of `tiles.csv` with the place of
-            each tile in a square of tiles and `tile_label`, 1 where there is a lesion.
+            Its row of the label table; tiles `(tiles, size, size, 3)` uint8; columns of `tiles.csv` with the position
+            of each tile in a square of tiles and `tile_label`, 1 with a lesion.
         """
         rng = np.random.default_rng([self.drawing_seed, index])
         grade = 0 if index % 2 == 0 else 1 + (index // 2) % 5
@@ -77,7 +77,7 @@ class SyntheticBags:
         kinds = np.where(rng.random(self.num_tiles) < 0.3, INFLAMED, BENIGN)
         num_lesions = max(1, round(_LESION_SHARE[grade] * self.num_tiles)) if grade else 0
         lesions = rng.permutation(self.num_tiles)[:num_lesions]
-        # The first number of a score is the pattern that most of the lesion has.
+        # The first number of a score is the most frequent pattern of the lesion.
         first, second = int(score[0]), int(score[2])
         kinds[lesions] = np.where(np.arange(num_lesions) < 0.6 * num_lesions, first, second)
         tiles = _stain(draw_stains(kinds, self.tile_size, rng), provider, rng)
@@ -98,10 +98,10 @@ class SyntheticBags:
         return labels, tiles[order], rows
 
     def write_folder(self, folder: str | Path) -> Path:
-        """Write the slides as PANDA has them: `train/{image_id}_{i}.png` and `train.csv`.
+        """Write the slides in the layout of PANDA: `train/{image_id}_{i}.png` and `train.csv`.
 
         Args:
-            folder: Where to write; made if it is missing.
+            folder: Output folder; created if it does not exist.
 
         Returns:
             The folder.
@@ -118,8 +118,8 @@ class SyntheticBags:
 
 
 def _stain(amounts: np.ndarray, provider: str, rng: np.random.Generator) -> np.ndarray:
-    """Turn amounts of stain into colours as one laboratory and one slide have them."""
-    # The mean over a tile is drawn, not drawn upon: a tile full of nuclei is no darker than another.
+    """Convert amounts of stain to colours, with the variation of one laboratory and one slide."""
+    # The mean over a tile is random and independent of its content: a tile full of nuclei is not darker than another.
     tissue = np.maximum((amounts.sum(1) > 0).mean((1, 2)), 0.1)
     mean = amounts.mean((2, 3)) / tissue[:, None]
     wanted = np.array([0.30, 0.36]) * _PROVIDER_STAINS[provider] * rng.uniform(0.85, 1.15, 2)

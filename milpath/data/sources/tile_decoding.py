@@ -1,4 +1,4 @@
-"""From the bytes of an image file to pixels, with the size known and checked before anything is decoded."""
+"""Decoding of tile images, with the size checked before anything is decoded."""
 
 import io
 
@@ -10,7 +10,7 @@ from milpath.slides.readers.image_header import png_header
 
 
 def largest_file(tile_size: int) -> int:
-    """Return the most bytes that the file of a tile may have: twice its pixels with alpha, and room for metadata."""
+    """Return the maximum file size of a tile in bytes: twice its pixels with alpha, plus metadata."""
     return 8 * tile_size * tile_size + 2**16
 
 
@@ -18,21 +18,21 @@ def decode_tile(data: bytes, tile_size: int, name: str) -> np.ndarray:
     """Decode one tile.
 
     Args:
-        data: Content of a PNG file (another image format does, too, but takes longer).
+        data: Content of a PNG file (other image formats work too, but are slower).
         tile_size: Its width and height.
-        name: Names the file in an error.
+        name: Name of the file in error messages.
 
     Returns:
         `(tile_size, tile_size, 3)` uint8.
 
     Raises:
-        ValueError: If it is no image, a damaged one, or one of another size.
+        ValueError: If it is not an image, is damaged, or has another size.
     """
     if len(data) >= 33 and (header := png_header(data)) is not None:
         _require_size(header.width, header.height, tile_size, name)
         if (header.depth, header.colour) == (8, 2):
             try:
-                # 1.6 times as fast as Pillow, and it leaves the interpreter to other threads.
+                # 1.6 times as fast as Pillow, and it releases the GIL.
                 return np.asarray(imagecodecs.png_decode(data))
             except imagecodecs.PngError as error:
                 raise ValueError(f"{name} is a damaged PNG ({error}); copy or download it again") from None

@@ -1,1 +1,1 @@
-"""Which bag is for training, validation and testing; tables of labels and groups."""
+"""Training, validation and test splits, and the tables of labels and groups they depend on."""

@@ -1,4 +1,4 @@
-"""Which bag is for training, which for choosing, which for testing."""
+"""Assignment of bags to training, validation and test splits."""
 
 from collections.abc import Sequence
 
@@ -13,18 +13,18 @@ SPLITS = ("train", "val", "test")
 def assign_folds(
     strata: np.ndarray, groups: np.ndarray, shares: Sequence[float], rng: np.random.Generator
 ) -> np.ndarray:
-    """Return a fold for each bag: groups stay whole, and every fold gets its share of every stratum.
+    """Return a fold for each bag: groups stay together, and every fold gets its share of every stratum.
 
-    Groups are dealt in random order, large ones first while there is room to balance them. Each goes to the fold that is
-    emptiest, relative to its share, in the strata of the group; ties go to the fold with fewest bags, then to the first.
-    Without groups, folds of equal shares differ by at most one bag in each stratum.
+    Groups are assigned in random order, large ones first, which leaves room to balance them. Each group goes to the
+    fold that has the fewest bags of its strata relative to its share; ties go to the fold with the fewest bags, then to
+    the first. Without groups, folds of equal shares differ by at most one bag in each stratum.
 
     Args:
-        strata: `(bags, levels)` codes from 0; the first level (say label and provider together) is balanced before the
-            next (say the label alone).
-        groups: `(bags,)` codes from 0 of what must stay together.
+        strata: `(bags, levels)` codes from 0; the first level (such as label and provider together) is balanced before
+            the next (such as only the label).
+        groups: `(bags,)` codes from 0 of groups that must stay together.
         shares: Relative size of each fold.
-        rng: Where the random order comes from.
+        rng: Generator of the random order.
 
     Returns:
         `(bags,)` fold numbers.
@@ -47,7 +47,7 @@ def assign_folds(
     folds = np.empty(len(groups), dtype=np.int64)
     for group in order.tolist():
         bags = members[group]
-        # The fold that would be emptiest once the group is in it.
+        # The fold that would be the emptiest with the group in it.
         keys = [
             sum((counts[code] + 1) / weights for code in strata[bags, level].tolist())
             for level, counts in enumerate(filled)
@@ -74,26 +74,28 @@ def make_splits(
 ) -> np.ndarray:
     """Return the split of each bag in one fold of a cross-validation.
 
-    Fold `fold` is the test split. The validation split is the next fold, or a share of what is left. Bags are dealt from
-    their sorted names with a seed of their own, so the split depends on neither the order of files nor the seed of
-    training; the test folds are the same whatever `val_fraction` is.
+    Fold `fold` is the test split. The validation split is the next fold, or a share of the remaining bags. Bags are
+    assigned from their sorted names with a separate seed, so that the split depends neither on the order of files nor
+    on the seed of training; the test folds do not depend on `val_fraction`.
 
     Args:
-        bags: One row a bag: `bag_id` and the columns of `stratify_by`.
-        labels: `(bags,)` class numbers.
-        class_names: Names of the classes, for errors.
+        bags: One row per bag: `bag_id` and the columns of `stratify_by`.
+        labels: `(bags,)` class indices.
+        class_names: Names of the classes, for error messages.
         fold: The fold that is the test split, 0 to `num_folds - 1`.
         num_folds: Number of folds; 1 makes every bag a test bag.
-        val_fraction: None takes fold + 1 for validation; a number in (0, 1) takes that share of the rest; 0 takes none.
-        split_seed: Seed of the deal.
-        stratify_by: Columns that are balanced between the folds together with the label.
-        groups: `(bags,)` names of what must not be on two sides (patients, duplicates); None if every bag is its own.
+        val_fraction: `None` takes fold + 1 for validation; a number in (0, 1) takes that share of the rest; 0 takes
+            none.
+        split_seed: Seed of the assignment.
+        stratify_by: Columns that are balanced across the folds together with the label.
+        groups: `(bags,)` names of groups that must not be in two splits (patients, duplicates); `None` if all bags are
+            independent.
 
     Returns:
         `(bags,)` of "train", "val" and "test".
 
     Raises:
-        ValueError: If a number is out of range, or the folds cannot each have a bag of every class.
+        ValueError: If a number is out of range, or not every fold can have a bag of every class.
     """
     _check_numbers(fold, num_folds, val_fraction)
     if num_folds == 1:
@@ -130,13 +132,13 @@ def hold_out_validation(
     stratify_by: Sequence[str] = (),
     groups: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Take a validation split out of the training bags of a data set that brings its own test bags.
+    """Take a validation split from the training bags of a data set that has its own test bags.
 
     Args:
         bags: As in `make_splits`.
         labels: As in `make_splits`.
-        split: `(bags,)` of "train", "val" and "test", as the data set has it.
-        val_fraction: Share of the training bags; None or 0 takes none.
+        split: `(bags,)` of "train", "val" and "test", as in the data set.
+        val_fraction: Share of the training bags; `None` or 0 takes none.
         split_seed: As in `make_splits`.
         stratify_by: As in `make_splits`.
         groups: As in `make_splits`.
@@ -157,7 +159,7 @@ def hold_out_validation(
 
 
 def require_columns(bags: pd.DataFrame, stratify_by: Sequence[str]) -> None:
-    """Refuse to stratify by columns that are not there."""
+    """Refuse to stratify by columns that do not exist."""
     missing = [name for name in stratify_by if name not in bags.columns]
     if missing:
         raise ValueError(
@@ -167,7 +169,7 @@ def require_columns(bags: pd.DataFrame, stratify_by: Sequence[str]) -> None:
 
 
 def _strata(bags: pd.DataFrame, labels: np.ndarray, stratify_by: Sequence[str]) -> np.ndarray:
-    """Return codes `(bags, 2)`: label with the other columns, and the label alone."""
+    """Return codes `(bags, 2)`: the label combined with the other columns, and the label only."""
     require_columns(bags, stratify_by)
     names = pd.Series(labels).astype(str)
     for column in stratify_by:
@@ -178,12 +180,12 @@ def _strata(bags: pd.DataFrame, labels: np.ndarray, stratify_by: Sequence[str]) 
 
 
 def _first_codes(names: np.ndarray) -> np.ndarray:
-    """Return codes from 0 in sorted order of the names."""
+    """Return codes from 0 in the sorted order of the names."""
     return np.unique(names, return_inverse=True)[1].reshape(-1)
 
 
 def _check_numbers(fold: int, num_folds: int, val_fraction: float | None) -> None:
-    """Refuse numbers that make no split."""
+    """Refuse numbers from which no split can be made."""
     if num_folds < 1:
         raise ValueError(f"data.num_folds is {num_folds}; it must be 1 or more")
     if not 0 <= fold < num_folds:
@@ -192,7 +194,7 @@ def _check_numbers(fold: int, num_folds: int, val_fraction: float | None) -> Non
         raise ValueError(f"data.val_fraction is {val_fraction}; it must be in [0, 1), or null for the next fold")
     if num_folds == 2 and val_fraction is None:
         raise ValueError(
-            "data.num_folds=2 leaves no training split beside test and validation; set data.val_fraction=0.2"
+            "data.num_folds=2 leaves no training split besides test and validation; set data.val_fraction=0.2"
         )
 
 
@@ -210,7 +212,7 @@ def _check_counts(labels: np.ndarray, class_names: Sequence[str], num_folds: int
 def _check_groups(
     labels: np.ndarray, codes: np.ndarray, groups: np.ndarray, class_names: Sequence[str], num_folds: int
 ) -> None:
-    """Refuse groups that hold all bags of a class, or too many of them."""
+    """Refuse groups that contain all bags of a class, or too many of them."""
     if len(np.unique(codes)) < num_folds:
         raise ValueError(
             f"the bags are in {len(np.unique(codes))} groups, fewer than data.num_folds={num_folds}; use fewer folds"

@@ -1,4 +1,4 @@
-"""Tables that people keep beside a data set: bags to leave out, bags that belong together, the split of each bag."""
+"""Tables from users: lists of bags to exclude, groups of bags, and existing splits."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -15,7 +15,7 @@ _GROUP_COLUMNS = ("group", "group_id")
 
 
 def listed(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Return names as a tuple; one name alone, as people type it, is a list of one and not of its letters.
+    """Return names as a tuple; a single string is one name, not a sequence of characters.
 
     Example:
         >>> listed("suspicious.csv"), listed(["a.csv", "b.csv"])
@@ -25,15 +25,15 @@ def listed(names: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def excluded_bags(paths: Sequence[str | Path], bag_ids: Sequence[str]) -> set[str]:
-    """Return the bags that exclusion lists name, and say how many they are.
+    """Return the bags in exclusion lists, and log their number.
 
     Args:
-        paths: CSV files that name bags (`image_id` or `bag_id`); other columns do not matter.
+        paths: CSV files with a column of bags (`image_id` or `bag_id`); other columns are ignored.
         bag_ids: Names of the bags of the data.
 
     Raises:
         FileNotFoundError: If a list does not exist.
-        ValueError: If a list does not name bags, or all bags are excluded.
+        ValueError: If a list has no column of bags, or all bags are excluded.
     """
     known = set(bag_ids)
     excluded: set[str] = set()
@@ -44,30 +44,30 @@ def excluded_bags(paths: Sequence[str | Path], bag_ids: Sequence[str]) -> set[st
         _log.info("%s excludes %s bags", path, f"{len(names) - len(unknown):,}")
         if unknown:
             _log.warning(
-                "%s names %s bags that the data do not have (first: %s)",
+                "%s names %s bags that are not in the data (first: %s)",
                 path,
                 f"{len(unknown):,}",
                 quote_first(unknown, 1),
             )
     if known and excluded == known:
-        raise ValueError(f"data.exclude leaves none of {len(known):,} bags; check {', '.join(map(str, paths))}")
+        raise ValueError(f"data.exclude excludes all {len(known):,} bags; check {', '.join(map(str, paths))}")
     return excluded
 
 
 def bag_groups(bags: pd.DataFrame, group_column: str | None, groups_path: str | Path | None) -> np.ndarray | None:
-    """Return the group of each bag, or None if every bag is its own.
+    """Return the group of each bag, or `None` if there are no groups.
 
     Args:
-        bags: One row a bag.
-        group_column: Column of `bags` that names the group, such as the patient; an empty cell is a group of its own.
-        groups_path: CSV with the bag and its `group` or `group_id`; a bag that is not in it is a group of its own.
+        bags: One row per bag.
+        group_column: Column of `bags` with the group, such as the patient; a bag with an empty cell is its own group.
+        groups_path: CSV with the bag and its `group` or `group_id`; a bag that is not in it is its own group.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If both are given, or the column is missing.
     """
     if group_column and groups_path:
-        raise ValueError("data.group_column and data.groups exclude each other; give one of them")
+        raise ValueError("data.group_column and data.groups are mutually exclusive; set only one of them")
     if not group_column and not groups_path:
         return None
     if group_column:
@@ -83,7 +83,7 @@ def bag_groups(bags: pd.DataFrame, group_column: str | None, groups_path: str | 
         if column is None:
             raise ValueError(f"{path} has no column 'group'; it has {', '.join(table.columns)}")
         if table.empty:
-            raise ValueError(f"{path} has a header and no row; give bags and their groups, or set data.groups=null")
+            raise ValueError(f"{path} has a header but no rows; give bags and their groups, or set data.groups=null")
         known = table["bag_id"].isin(bags["bag_id"])
         if not known.any():
             raise ValueError(f"{path} names no bag of the data (first: {table['bag_id'].iloc[0]!r})")
@@ -95,23 +95,23 @@ def bag_groups(bags: pd.DataFrame, group_column: str | None, groups_path: str | 
 def group_of_each_bag(
     bags: pd.DataFrame, group_column: str | None, groups_path: str | Path | None
 ) -> dict[str, str] | None:
-    """Return bag to group, as `bag_groups` has it."""
+    """Return a mapping from bag to group, from the result of `bag_groups`."""
     groups = bag_groups(bags, group_column, groups_path)
     return None if groups is None else dict(zip(bags["bag_id"], groups, strict=True))
 
 
 def read_split(path: str | Path, bag_ids: np.ndarray, *, fold: int = 0, known: Collection[str] = ()) -> np.ndarray:
-    """Return the split of each bag as a file has it.
+    """Return the split of each bag from a file.
 
     Args:
-        path: CSV with the columns `id` (or `bag_id`, `image_id`, `slide_id`) and `split`; the `splits.csv` of a run is one.
-            With a column `fold`, the rows of one fold are taken.
+        path: CSV with the columns `id` (or `bag_id`, `image_id`, `slide_id`) and `split`; such as the `splits.csv` of a
+            run. With a column `fold`, only the rows of one fold are used.
         bag_ids: `(bags,)` names of the bags of the data.
-        fold: Which fold, where the file has several.
-        known: Names that the file may have although they are not in the data, such as excluded bags.
+        fold: Which fold, if the file has several.
+        known: Names that may be in the file although they are not in the data, such as excluded bags.
 
     Returns:
-        `(bags,)` of "train", "val", "test", or "" for a bag that the file does not name.
+        `(bags,)` of "train", "val", "test", or "" for a bag that is not in the file.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -125,10 +125,10 @@ def read_split(path: str | Path, bag_ids: np.ndarray, *, fold: int = 0, known: C
             raise ValueError(f"{path} has no rows of fold {fold}; it has the folds {', '.join(map(str, folds))}")
     if table["bag_id"].duplicated().any():
         twice = table.loc[table["bag_id"].duplicated(), "bag_id"].iloc[0]
-        raise ValueError(f"{path} names {twice!r} more than once; a file of several folds needs the column 'fold'")
+        raise ValueError(f"{path} names {twice!r} more than once; a file with several folds needs the column 'fold'")
     wrong = table.loc[~table["split"].isin(SPLITS), "split"]
     if len(wrong):
-        raise ValueError(f"{path} has the split {wrong.iloc[0]!r}; a split is one of {', '.join(SPLITS)}")
+        raise ValueError(f"{path} has the split {wrong.iloc[0]!r}; it must be one of {', '.join(SPLITS)}")
     strangers = table.loc[~table["bag_id"].isin([*bag_ids, *known]), "bag_id"].tolist()
     if strangers:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""One row a bag of a store: its label, and after the split, its split."""
+"""Table of the bags of a store with their labels and splits."""
 
 import logging
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How bags become splits; see `BagDataModule` for the meaning of each."""
+    """Options of the split; see `BagDataModule` for their meaning."""
 
     fold: int = 0
     num_folds: int = 5
@@ -36,7 +36,7 @@ class SplitOptions:
 def label_and_split(
     bags: pd.DataFrame, target: str, class_names: Sequence[str] | None, options: SplitOptions
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the bags that are used, with `index` (position in the store), `label` and `split`, and the class names.
+    """Return the table of the bags to use, with `index` (position in the store), `label`, `split`, and the class names.
 
     Args:
         bags: The table of a store.
@@ -45,7 +45,7 @@ def label_and_split(
         options: How to split.
 
     Raises:
-        ValueError: If labels, groups or splits are not what they should be.
+        ValueError: If labels, groups or splits are invalid.
     """
     all_ids = bags["bag_id"].tolist()
     excluded = excluded_bags(options.exclude, all_ids)
@@ -77,12 +77,12 @@ def label_and_split(
 
 
 def warn_of_one_class(table: pd.DataFrame, class_names: Sequence[str]) -> None:
-    """Say where AUROC will be undefined."""
+    """Warn about splits in which AUROC will be undefined."""
     for split in SPLITS:
         classes = table.loc[table["split"] == split, "label"].unique()
         if len(classes) == 1:
             _log.warning(
-                "split %r has bags of one class only (%r): %s/auroc is undefined there",
+                "split %r has bags of only one class (%r): %s/auroc is undefined there",
                 split,
                 class_names[classes[0]],
                 split,
@@ -90,27 +90,27 @@ def warn_of_one_class(table: pd.DataFrame, class_names: Sequence[str]) -> None:
 
 
 def require_two_classes(table: pd.DataFrame, class_names: Sequence[str]) -> None:
-    """Refuse to train on bags of one class.
+    """Refuse to train on bags of a single class.
 
     Raises:
-        ValueError: If the training split has one class only.
+        ValueError: If the training split has only one class.
     """
     classes = table.loc[table["split"] == "train", "label"].unique()
     if len(classes) < 2:
         raise ValueError(
-            f"the training split has bags of one class only ({class_names[classes[0]]!r}), and a network needs two; "
+            f"the training split has bags of only one class ({class_names[classes[0]]!r}), but training needs two; "
             "check data.labels, data.target and data.splits"
         )
 
 
 def hash_of_labels(table: pd.DataFrame) -> str:
-    """Return a hash of which bag has which label, whatever the order."""
+    """Return a hash of the labels of all bags, independent of their order."""
     pairs = sorted(zip(table["bag_id"].astype(str), table["label"].astype(int), strict=True))
     return sha256_of_text("\n".join(f"{name},{label}" for name, label in pairs))
 
 
 def _draw(table: pd.DataFrame, labels: np.ndarray, options: SplitOptions) -> np.ndarray:
-    """Return the positions of the bags that limits leave, drawn from sorted names with the seed of the split."""
+    """Return the positions of the bags within the limits, drawn from sorted names with the seed of the split."""
     order = np.argsort(table["bag_id"].to_numpy().astype(str), kind="stable")
     order = np.random.default_rng([options.split_seed, 1]).permutation(order)
     for limit, name in ((options.max_bags, "max_bags"), (options.max_bags_per_class, "max_bags_per_class")):
@@ -120,7 +120,7 @@ def _draw(table: pd.DataFrame, labels: np.ndarray, options: SplitOptions) -> np.
         limit = options.max_bags_per_class
         order = np.concatenate([order[labels[order] == number][:limit] for number in np.unique(labels)])
     if options.max_bags is not None and options.max_bags < len(order):
-        # One bag of each class in turn, frequent classes more often: the shares stay as they are.
+        # One bag of each class in turn, more often from frequent classes, so that the class shares stay the same.
         rank = np.empty(len(order))
         for number in np.unique(labels[order]):
             own = np.flatnonzero(labels[order] == number)
@@ -130,7 +130,7 @@ def _draw(table: pd.DataFrame, labels: np.ndarray, options: SplitOptions) -> np.
 
 
 def _own_split(table: pd.DataFrame) -> np.ndarray:
-    """Return the split that the data set brings along."""
+    """Return the split that is part of the data set."""
     split = table["split"].to_numpy(dtype=object)
     wrong = [name for name in split if name not in SPLITS]
     if wrong:
@@ -139,7 +139,7 @@ def _own_split(table: pd.DataFrame) -> np.ndarray:
 
 
 def _require_whole_groups(split: np.ndarray, groups: np.ndarray, origin: str) -> None:
-    """Refuse a split that puts a group on two sides."""
+    """Refuse a split that separates a group."""
     used = pd.DataFrame({"group": groups, "split": split})
     used = used[used["split"] != ""]
     sides = used.groupby("group")["split"].nunique()
@@ -149,10 +149,10 @@ def _require_whole_groups(split: np.ndarray, groups: np.ndarray, origin: str) ->
 
 
 def require_labels(source: BagSource, target: str, class_names: Sequence[str] | None, options: SplitOptions) -> None:
-    """Refuse a source whose labels or columns `label_and_split` would refuse; one without a label table is not looked at.
+    """Refuse a source whose labels or columns `label_and_split` would refuse; one without a label table passes.
 
     Raises:
-        ValueError: If labels are missing, no whole numbers or out of range, or a column is missing.
+        ValueError: If labels are missing, not whole numbers or out of range, or a column is missing.
     """
     if not isinstance(source, LabelledSource):
         return

@@ -1,4 +1,4 @@
-"""Labels on one side, files on the other: what has no counterpart is named, never dropped in silence."""
+"""Matching of labels with files; anything without a counterpart is reported, never dropped silently."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -13,7 +13,7 @@ ON_MISMATCH = ("error", "skip")
 
 
 def check_on_mismatch(on_mismatch: str) -> str:
-    """Return the option if it is one."""
+    """Return the option if it is valid."""
     if on_mismatch not in ON_MISMATCH:
         raise ValueError(f"data.on_mismatch is {on_mismatch!r}; it must be one of {', '.join(ON_MISMATCH)}")
     return on_mismatch
@@ -30,16 +30,16 @@ def match_bags(
     partial: Sequence[str] = (),
     partial_reason: str = "",
 ) -> pd.DataFrame:
-    """Return the rows of the bags whose data are whole, sorted by name.
+    """Return the rows of the bags with complete data, sorted by name.
 
     Args:
-        table: One row a bag.
+        table: One row per bag.
         found: Bags that have data.
-        labels: Where the table comes from.
-        data: Where the data lie.
-        what: What a bag's data are, such as "tiles".
-        on_mismatch: "error", or "skip" to leave out what does not match, counted and named in a warning.
-        partial: Bags whose data are incomplete.
+        labels: Path of the table.
+        data: Path of the data.
+        what: Kind of a bag's data, such as "tiles".
+        on_mismatch: "error", or "skip" to omit bags that do not match, with a warning.
+        partial: Bags with incomplete data.
         partial_reason: What they lack.
 
     Raises:
@@ -47,7 +47,7 @@ def match_bags(
         ValueError: If data have no label, the table has no row, or nothing matches at all.
     """
     if table.empty:
-        raise ValueError(f"{labels} has a header and no row; give a table with one row a bag")
+        raise ValueError(f"{labels} has a header but no rows; give a table with one row per bag")
     known = set(table["bag_id"])
     absent = [name for name in table["bag_id"] if name not in found]
     strangers = sorted(set(found) - known)
@@ -72,5 +72,5 @@ def match_bags(
         _log.warning("left out: %s", problem)
     kept = table[~table["bag_id"].isin({*absent, *partial})]
     if kept.empty:
-        raise ValueError(f"no bag in {data} is whole: {'; '.join(problems)}")
+        raise ValueError(f"no bag in {data} is complete: {'; '.join(problems)}")
     return kept.sort_values("bag_id", kind="stable")

@@ -1,1 +1,1 @@
-"""Bags at rest: the format, its reader, its writer, and stores built from a source or a frozen encoder."""
+"""Bag stores: the format, its reader and writer, and stores built from a source or a frozen encoder."""

@@ -1,9 +1,9 @@
-"""Bags at rest: a folder with one array of tiles that is mapped, not read.
+"""The bag store: a folder with one memory-mapped array of tiles.
 
-tiles.npy   uint8 [tiles, height, width, channels] or float [tiles, features], plain numpy format
-bags.csv    bag_id, start, num_tiles, then every column the source knows of a bag
-tiles.csv   bag_id, then x, y, level and tile_label where they are known; one row a tile, in the order of tiles.npy
-store.json  format_version, source, sha256 of tiles.npy, sizes and digests of all parts, what wrote it
+tiles.npy   uint8 [tiles, height, width, channels] or float [tiles, features], plain numpy format bags.csv    bag_id,
+start, num_tiles, then the columns of the source tiles.csv   bag_id, then x, y, level and tile_label if known; one row
+per tile, in the order of tiles.npy store.json  format_version, source, sha256 of tiles.npy, sizes and digests of all
+parts, version of the writer
 """
 
 import os
@@ -29,9 +29,9 @@ from milpath.records.error_text import reason_of
 from milpath.records.label_table import read_table
 
 FORMAT_VERSION = 1
-# What numpy raises for headers that are no headers; it takes them apart with the tokenizer of Python.
+# Exceptions that numpy raises for invalid headers, which it parses with Python's tokenizer.
 _BROKEN_ARRAY = (OSError, ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError, TokenError)
-# Of `store.json`: when, by what and from where a store was written.
+# Keys of `store.json` about when, by which version and from where a store was written.
 _NO_CONTENT = ("created", "created_by", "source", "digest")
 
 
@@ -41,7 +41,7 @@ class BagStore:
     Attributes:
         path: The folder.
         description: Content of `store.json`.
-        bags: One row a bag: `bag_id`, `start`, `num_tiles` and the columns of the source.
+        bags: One row per bag: `bag_id`, `start`, `num_tiles` and the columns of the source.
         tiles: Memory map of `tiles.npy`; reading a slice reads only these tiles from disk.
     """
 
@@ -58,19 +58,19 @@ class BagStore:
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool = True) -> "BagStore":
-        """Map a store.
+        """Open a store.
 
-        Sizes, counts and hashes of the tables are compared with `store.json` each time, the hash of `tiles.npy` once per
-        change of the file (see `milpath.data.store.verified_arrays`).
+        Sizes, counts and hashes of the tables are verified against `store.json` each time, the hash of `tiles.npy` once
+        per change of the file (see `milpath.data.store.verified_arrays`).
 
         Args:
             path: The folder.
-            verify: False leaves out the hash of `tiles.npy`, and nothing else.
+            verify: False skips the hash of `tiles.npy`, and nothing else.
 
         Raises:
             FileNotFoundError: If there is no store at the path.
-            ValueError: If a part was changed after it was written, the files disagree with one another, or they were
-                written in another format.
+            ValueError: If a part was changed after it was written, the files contradict each other, or the format is
+                not supported.
         """
         path = Path(path)
         if not (path / "store.json").is_file():
@@ -90,7 +90,7 @@ class BagStore:
 
     @staticmethod
     def map_tiles(path: Path) -> np.ndarray:
-        """Return the mapped array of a store.
+        """Return the memory-mapped array of a store.
 
         Raises:
             ValueError: If it cannot be mapped.
@@ -104,7 +104,7 @@ class BagStore:
         if not isinstance(tiles, np.ndarray) or not tiles.ndim:
             raise ValueError(f"{path / 'tiles.npy'} is not an array of tiles; delete {path} and build it again")
         if not tiles.flags.c_contiguous:
-            raise ValueError(f"{path / 'tiles.npy'} lies in column order; write it with numpy.ascontiguousarray")
+            raise ValueError(f"{path / 'tiles.npy'} is in column-major order; write it with numpy.ascontiguousarray")
         return tiles
 
     def __len__(self) -> int:
@@ -122,10 +122,10 @@ class BagStore:
 
     @cached_property
     def tiles_table(self) -> pd.DataFrame:
-        """One row a tile, in the order of `tiles`: `bag_id` and, where known, `x`, `y`, `level`, `tile_label`."""
+        """One row per tile, in the order of `tiles`: `bag_id` and, if known, `x`, `y`, `level`, `tile_label`."""
         table = read_table(self.path / "tiles.csv", required=("bag_id",), unique=False)
         require_same_bags(self.path, table["bag_id"], self.bags)
-        # An empty cell says that a tile lies nowhere; infinity lies nowhere either, and would be drawn.
+        # An empty cell means that a tile has no position; infinity is not a position either, but would be drawn.
         for name in {"x", "y", "level", "tile_label"} & set(table.columns):
             if (infinite := np.isinf(pd.to_numeric(table[name], errors="coerce"))).any():
                 row = int(infinite.to_numpy().argmax())
@@ -138,26 +138,26 @@ class BagStore:
 
     @cached_property
     def tile_labels(self) -> np.ndarray | None:
-        """Label of each tile, `(tiles,)` int64 with -1 where unknown; None if none is known."""
-        # The table is read only where it says something: ten million rows take seconds.
+        """Label of each tile, `(tiles,)` int64 with -1 if unknown; `None` if no label is known."""
+        # The table is read only if it has labels: ten million rows take seconds.
         if "tile_label" not in self.description["tile_columns"]:
             return None
         return self.tiles_table["tile_label"].fillna(-1).to_numpy(dtype=np.int64)
 
     def tile_slice(self, index: int) -> slice:
-        """Return where the tiles of a bag lie."""
+        """Return the slice of the tiles of a bag."""
         start = int(self._starts[index])
         return slice(start, start + int(self._lengths[index]))
 
     def read_into(self, index: int, out: np.ndarray) -> None:
-        """Read the tiles of a bag from the file into memory that is there already.
+        """Read the tiles of a bag from the file into existing memory.
 
-        Unlike a slice of the memory map this leaves no page of the file in the memory of the process, which stays flat
-        however large the store is, and asks the disk for the whole bag at once.
+        Unlike a slice of the memory map, this leaves no page of the file in the memory of the process, which stays
+        constant for any size of the store, and it requests the whole bag from the disk at once.
 
         Args:
             index: Position of the bag.
-            out: `(tiles of the bag, ...)`, contiguous, in the type of the store.
+            out: `(tiles of the bag, ...)`, contiguous, in the dtype of the store.
         """
         where = self.tile_slice(index)
         if not hasattr(os, "preadv"):  # Windows
@@ -174,7 +174,7 @@ class BagStore:
             view, position = view[count:], position + count
 
     def read(self, index: int) -> np.ndarray:
-        """Return the tiles of a bag in memory of their own."""
+        """Return a copy of the tiles of a bag in memory."""
         where = self.tile_slice(index)
         out = np.empty((where.stop - where.start, *self.tile_shape), self.tiles.dtype)
         self.read_into(index, out)
@@ -185,7 +185,7 @@ class BagStore:
 
         Args:
             indices: Positions of the bags.
-            out: `(bags, tiles of the longest or more, ...)`, contiguous, in the type of the store.
+            out: `(bags, at least the tiles of the longest, ...)`, contiguous, in the dtype of the store.
         """
         for row, index in enumerate(indices):
             length = int(self.num_tiles[index])
@@ -193,19 +193,19 @@ class BagStore:
             out[row, length:] = 0
 
     def record(self) -> dict[str, Any]:
-        """Return what the record of a run says of the store: plain values."""
+        """Return the description of the store for the provenance of a run; plain values."""
         description = self.description
         return {"store": str(self.path), "store_sha256": description["sha256"], "source": description["source"]}
 
     def content_digest(self) -> str:
-        """Return a hash of tiles, tables and what was said of them: the same wherever and whenever it was written."""
+        """Return a hash of tiles, tables and description, independent of where and when the store was written."""
         said = {name: value for name, value in self.description.items() if name not in _NO_CONTENT}
         if "parts" not in said:
             said["tables"] = [sha256_of_file(self.path / name) for name in TABLES]
         return sha256_of_values(said)
 
     def verify(self) -> None:
-        """Compare `tiles.npy` with the hash written beside it, whatever is remembered of it.
+        """Verify the hash of `tiles.npy`, even if it was verified before.
 
         Raises:
             ValueError: If they differ.
@@ -217,7 +217,7 @@ class BagStore:
 
 
 def require_counts(path: Path, bags: pd.DataFrame, num_tiles: int) -> None:
-    """Refuse a `bags.csv` whose bags do not lie one after the other over all tiles.
+    """Refuse a `bags.csv` whose bags are not consecutive and do not cover all tiles.
 
     Args:
         path: The store.
@@ -227,12 +227,12 @@ def require_counts(path: Path, bags: pd.DataFrame, num_tiles: int) -> None:
     for name in ("start", "num_tiles"):
         if not pd.api.types.is_integer_dtype(bags[name]):
             raise ValueError(
-                f"column {name!r} of {path / 'bags.csv'} holds something else than whole numbers; "
+                f"column {name!r} of {path / 'bags.csv'} contains values that are not whole numbers; "
                 "delete the folder and build it again"
             )
     starts = bags["num_tiles"].cumsum() - bags["num_tiles"]
     if num_tiles != bags["num_tiles"].sum() or (bags["num_tiles"] < 1).any() or not (starts == bags["start"]).all():
         raise ValueError(
-            f"{path} holds {num_tiles:,} tiles but bags.csv counts {bags['num_tiles'].sum():,}; "
+            f"{path} has {num_tiles:,} tiles but bags.csv counts {bags['num_tiles'].sum():,}; "
             "delete the folder and build it again"
         )

@@ -1,4 +1,4 @@
-"""Write a bag store, bag by bag; it appears under its name only when it is whole."""
+"""Writer of bag stores, which appear under their name only when they are complete."""
 
 import os
 import shutil
@@ -21,22 +21,22 @@ _RESERVED = {"bag_id", "start", "num_tiles"}
 
 
 class BagStoreWriter:
-    """Context manager that writes a bag store of any size with the memory of one bag.
+    """Context manager that writes a bag store of any size with the memory of a single bag.
 
-    The files lie in a temporary folder beside `path` until the block ends without an exception.
+    The files are in a temporary folder next to `path` until the block ends without an exception.
 
     Args:
         path: Folder of the new store; it must not exist.
-        source: `{"name": ..., "parameters": {...}}` of what the bags come from.
-        extra: More entries for `store.json`, such as `microns_per_pixel` or `tiling`.
+        source: `{"name": ..., "parameters": {...}}` of the source of the bags.
+        extra: Additional entries of `store.json`, such as `microns_per_pixel` or `tiling`.
 
     Attributes:
         num_bags: Bags written so far.
-        expected_bags: How many there will be, if the source says so.
+        expected_bags: Total number of bags, if the source sets it.
         on_bag: Called after each bag with these two.
 
     Raises:
-        FileExistsError: If there is something at the path.
+        FileExistsError: If the path exists.
 
     Example:
         >>> import tempfile
@@ -94,15 +94,18 @@ class BagStoreWriter:
 
         Args:
             bag_id: Its name.
-            tiles: `(tiles, height, width, channels)` uint8 or `(tiles, features)` float; one or more tiles, all bags alike.
+            tiles: `(tiles, height, width, channels)` uint8 or `(tiles, features)` float; at least one tile, with the
+                same shape in all bags.
             labels: Columns of `bags.csv`; the same names for every bag.
-            tile_rows: Columns of `tiles.csv`, one value a tile (`x`, `y`, `level`, `tile_label`); None if nothing is known.
+            tile_rows: Columns of `tiles.csv`, one value per tile (`x`, `y`, `level`, `tile_label`); `None` if nothing
+                is known.
 
         Raises:
-            ValueError: If the bag has no tile, other tiles than the bags before, or a name that is reserved.
+            ValueError: If the bag has no tiles, tiles of another shape or dtype than the bags before, or a reserved
+                column name.
         """
         if len(tiles) == 0:
-            raise ValueError(f"bag {bag_id!r} has no tile")
+            raise ValueError(f"bag {bag_id!r} has no tiles")
         if not self._rows:
             self._shape, self._dtype = tiles.shape[1:], tiles.dtype
             self._write_header()
@@ -114,13 +117,15 @@ class BagStoreWriter:
         if reserved := _RESERVED & set(labels):
             raise ValueError(f"column {min(reserved)!r} of bag {bag_id!r} has a reserved name")
         if bag_id in self._bag_ids:
-            raise ValueError(f"bag {bag_id!r} comes twice")
+            raise ValueError(f"bag {bag_id!r} was added twice")
         self._bag_ids.add(bag_id)
         self._file.write(np.ascontiguousarray(tiles).data)
         self._rows.append({"bag_id": bag_id, "start": self._num_tiles, "num_tiles": len(tiles), **labels})
         columns = {name: np.asarray(values) for name, values in (tile_rows or {}).items()}
         if any(len(values) != len(tiles) for values in columns.values()):
-            raise ValueError(f"bag {bag_id!r} has {len(tiles)} tiles, but another number of rows in a tile column")
+            raise ValueError(
+                f"bag {bag_id!r} has {len(tiles)} tiles, but a tile column with a different number of rows"
+            )
         self._tile_rows.append(columns)
         self._num_tiles += len(tiles)
         self.num_bags += 1
@@ -128,7 +133,7 @@ class BagStoreWriter:
             self.on_bag(self.num_bags, self.expected_bags)
 
     def _write_header(self) -> None:
-        """Write the header of the array; numpy leaves room in it for a longer first axis."""
+        """Write the header of the array; numpy reserves space in it for a longer first axis."""
         self._file.seek(0)
         header = {
             "descr": np.lib.format.dtype_to_descr(self._dtype),
@@ -138,7 +143,7 @@ class BagStoreWriter:
         np.lib.format.write_array_header_1_0(self._file, header)
 
     def _finish(self) -> None:
-        """Complete the files and give the folder its name."""
+        """Complete the files and rename the folder."""
         if not self._rows:
             raise ValueError(f"no bag was written to {self.path}: the source is empty")
         self._write_header()

@@ -1,4 +1,4 @@
-"""Tiles behind a frozen encoder: run once, kept as a bag store of features, found again by what they were made from."""
+"""Features of a frozen encoder, computed once and cached as a bag store."""
 
 import hashlib
 import inspect
@@ -20,27 +20,29 @@ from milpath.models.network_input import to_network_input
 from milpath.records.digests import sha256_of_file, sha256_of_text
 
 _log = logging.getLogger(__name__)
-# Tiles that are on the device at a time.
+# Tiles on the device at a time.
 _TILES_AT_A_TIME = 256
 
 
 def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path, *, verify: bool = True) -> BagStore:
-    """Return the features of every tile of a store, computed the first time and read from disk from then on.
+    """Return the features of every tile of a store, computed the first time and read from disk afterwards.
 
-    The folder is named by a hash of the tiles, the name of the encoder and every one of its weights (and the file of an
-    encoder of the user's own), so that other tiles, another encoder or other weights give other features.
+    The folder is named by a hash of the tiles, the name of the encoder and every one of its weights (and the source file of
+    the user's own encoder), so that different tiles, encoders or weights never share features.
 
     Args:
         store: A store of image tiles.
         encoder: A frozen encoder; its preprocessing is part of it.
-        stores_dir: Where stores are kept.
-        verify: False leaves out the hash of the array of features (see `BagStore.open`).
+        stores_dir: Folder of the stores.
+        verify: False skips the hash of the array of features (see `BagStore.open`).
 
     Raises:
-        ValueError: If the encoder learns: its features would be out of date after the first step.
+        ValueError: If the encoder is not frozen: its features would be outdated after the first step.
     """
     if not encoder.frozen:
-        raise ValueError(f"the encoder {encoder.name} learns; set model.encoder.frozen=true to keep its features")
+        raise ValueError(
+            f"the encoder {encoder.name} is not frozen; set model.encoder.frozen=true to cache its features"
+        )
     description = {
         "tiles_sha256": store.description["sha256"],
         "bags": store.bags["bag_id"].tolist(),
@@ -70,7 +72,7 @@ def _own_code(kind: type) -> str | None:
 
 
 def hash_of_weights(encoder: torch.nn.Module) -> str:
-    """Return a hash of every weight and of the preprocessing, which is part of the encoder."""
+    """Return a hash of all weights of an encoder, including its preprocessing."""
     digest = hashlib.sha256()
     for name, value in sorted([*encoder.named_parameters(), *encoder.named_buffers()]):
         digest.update(name.encode())

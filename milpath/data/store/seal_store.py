@@ -1,4 +1,4 @@
-"""Accept a correction in the tables of a store, on purpose and by name."""
+"""Explicit acceptance of manual corrections in the tables of a store."""
 
 import logging
 from pathlib import Path
@@ -18,21 +18,21 @@ _log = logging.getLogger(__name__)
 
 
 def seal_store(path: str | Path) -> list[str]:
-    """Write the digests of the tables as they are now into `store.json`, after a correction by hand.
+    """Update the digests of the tables in `store.json` after a manual correction.
 
-    What the tables say of where bags begin and end has to agree with each other and with the array, which must be as it was
-    written: names and boundaries cannot be changed this way, labels and other columns can. A store of milpath 0.1.0 gets
-    the digests it lacks.
+    The bag boundaries in the tables must agree with each other and with the array, which must be unchanged: names and
+    boundaries cannot be changed this way, labels and other columns can. A store of milpath 0.1.0 gets the digests that
+    it lacks.
 
     Args:
-        path: The store.
+        path: Folder of the store.
 
     Returns:
         The tables that were accepted.
 
     Raises:
         FileNotFoundError: If there is no store.
-        ValueError: If `store.json` or `tiles.npy` were changed, or the tables do not fit.
+        ValueError: If `store.json` or `tiles.npy` was changed, or the tables do not fit.
     """
     path = Path(path)
     if not (path / "store.json").is_file():

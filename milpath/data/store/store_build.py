@@ -1,4 +1,4 @@
-"""From a source to its bag store: built once, by one process, found again by what it was built from."""
+"""Building the bag store of a source once, and finding it again by its content."""
 
 import json
 import logging
@@ -25,20 +25,20 @@ _log = logging.getLogger(__name__)
 def open_or_build(
     source: BagSource, stores_dir: str | Path, check: Callable[[], None] | None = None, *, verify: bool = True
 ) -> BagStore:
-    """Return the bag store of a source, and build it first if this is the first time.
+    """Return the bag store of a source; build it first if it does not exist.
 
-    The folder is named by the source and a hash of its description, so other parameters or changed files give another
-    store. A file lock lets one process build while the others wait; a process that is killed leaves no half store.
+    The folder is named by the source and a hash of its description, so that other parameters or changed files give
+    another store. A file lock lets one process build while the others wait; a killed process leaves no partial store.
 
     Args:
-        source: What the bags come from; a `StoredBags` is opened where it lies.
-        stores_dir: Where stores are kept.
-        check: Called before a store is built: what would be wrong with it can be said before it takes its time.
-        verify: False leaves out the hash of a store's array (see `BagStore.open`).
+        source: Source of the bags; a `StoredBags` is opened in place.
+        stores_dir: Folder of the stores.
+        check: Called before a store is built, to report errors before the work starts.
+        verify: False skips the hash of a store's array (see `BagStore.open`).
 
     Raises:
-        FileNotFoundError: If the data are not there.
-        ValueError: If the data are not what they should be.
+        FileNotFoundError: If the data do not exist.
+        ValueError: If the data are invalid.
     """
     if isinstance(source, StoredBags):
         return BagStore.open(source.path, verify=verify)
@@ -48,7 +48,7 @@ def open_or_build(
     if not path.exists():
         stores_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(stores_dir / f".{path.name}.lock"):
-            # Another process may have built it while this one waited.
+            # Another process may have built it in the meantime.
             if not path.exists():
                 if check is not None:
                     check()
@@ -64,7 +64,7 @@ def _key(description: dict[str, Any], module: str) -> str:
 
 
 def _build(source: BagSource, path: Path, description: dict[str, Any]) -> None:
-    """Write the store and say in one line what it took."""
+    """Write the store and log a summary line."""
     for leftover in path.parent.glob(f"{path.name}.partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     name = type(source).__name__
@@ -79,7 +79,7 @@ def _build(source: BagSource, path: Path, description: dict[str, Any]) -> None:
 
 
 def _progress(writer: BagStoreWriter, name: str) -> AbstractContextManager[object]:
-    """Return a bar that follows the writer on a terminal, nothing elsewhere."""
+    """Return a progress bar of the writer on a terminal, a null context elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
         return nullcontext()
@@ -91,5 +91,5 @@ def _progress(writer: BagStoreWriter, name: str) -> AbstractContextManager[objec
 
 
 def _advance(progress: Progress, task: Any) -> Callable[[int, int | None], None]:
-    """Return what the writer calls after each bag."""
+    """Return the callback of the writer after each bag."""
     return lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,4 +1,4 @@
-"""Digests of the parts of a bag store: written into store.json, compared whenever the store is opened."""
+"""Digests of the parts of a bag store, written to store.json and verified whenever the store is opened."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from milpath.records.plain_values import parse_json
 
 TABLES = ("bags.csv", "tiles.csv")
 ARRAY = "tiles.npy"
-_AGAIN = "copy the store again from where it came from, or delete it and build it again"
+_AGAIN = "copy the store again from its source, or delete it and build it again"
 
 
 def sealed_description(description: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def sealed_description(description: Mapping[str, Any], folder: Path) -> dict[str
 
     Args:
         description: The other entries; `sha256` is that of `tiles.npy`.
-        folder: Where the finished `tiles.npy`, `bags.csv` and `tiles.csv` lie.
+        folder: Folder with the finished `tiles.npy`, `bags.csv` and `tiles.csv`.
     """
     array = np.load(folder / ARRAY, mmap_mode="r", allow_pickle=False)
     parts: dict[str, Any] = {
@@ -32,7 +32,7 @@ def sealed_description(description: Mapping[str, Any], folder: Path) -> dict[str
     for name in TABLES:
         parts[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256_of_file(folder / name)}
     content = {key: value for key, value in description.items() if key not in ("parts", "digest")} | {"parts": parts}
-    # As it will be read: JSON has neither tuples nor numbers as keys.
+    # As it will be read back: JSON has neither tuples nor numeric keys.
     content = dict(json.loads(json.dumps(content, allow_nan=False)))
     return content | {"digest": sha256_of_values(content)}
 
@@ -41,11 +41,11 @@ def read_description(path: Path) -> dict[str, Any]:
     """Return the content of the `store.json` of a store.
 
     Raises:
-        ValueError: If it is not the JSON of a store, or was changed after it was written.
+        ValueError: If it is not the description of a store, or was changed after it was written.
     """
     file = path / "store.json"
     try:
-        # Its tiling goes into the cards of checkpoints, which hold plain values alone.
+        # Its tiling is copied into the cards of checkpoints, which contain only plain values.
         description = parse_json(file.read_text(encoding="utf-8"), str(file))
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} cannot be read ({reason_of(error)}); {_AGAIN}") from None
@@ -57,13 +57,13 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def require_unchanged_description(path: Path, description: Mapping[str, Any]) -> None:
-    """Refuse a `store.json` that was edited or damaged; those of milpath 0.1.0 have no digest to compare."""
+    """Refuse a `store.json` that was edited or damaged; stores of milpath 0.1.0 have no digest to compare."""
     if "digest" in description or "parts" in description:
         content = {key: value for key, value in description.items() if key != "digest"}
         if description.get("digest") != sha256_of_values(content):
             raise ValueError(
-                f"{path / 'store.json'} was changed after it was written; undo the change (what it says belongs to the "
-                f"tiles as they were cut), {_AGAIN}"
+                f"{path / 'store.json'} was changed after it was written; undo the change (its content describes the "
+                f"tiles as they were cut), or {_AGAIN}"
             )
     elif not isinstance(description.get("sha256"), str) or "tile_columns" not in description:
         raise ValueError(f"{path / 'store.json'} lacks sha256 or tile_columns; {_AGAIN}")
@@ -72,31 +72,32 @@ def require_unchanged_description(path: Path, description: Mapping[str, Any]) ->
 def require_unchanged_parts(
     path: Path, description: Mapping[str, Any], bags: pd.DataFrame, tiles: np.ndarray, *, verify: bool
 ) -> None:
-    """Compare all parts of a store with what `store.json` says of them.
+    """Verify all parts of a store against `store.json`.
 
-    Sizes, counts and the hashes of both tables are compared each time, the hash of the array once per change of its file.
+    Sizes, counts and the hashes of both tables are verified each time, the hash of the array once per change of its
+    file.
 
     Args:
-        path: The store.
+        path: Folder of the store.
         description: Content of `store.json`, unchanged.
         bags: Content of `bags.csv`.
-        tiles: The mapped array.
-        verify: False leaves out the hash of the array.
+        tiles: The memory-mapped array.
+        verify: False skips the hash of the array.
 
     Raises:
         FileNotFoundError: If there is no `tiles.csv`.
-        ValueError: Naming the part that was changed, and what to do.
+        ValueError: With the part that was changed, and what to do.
     """
     if not (path / "tiles.csv").is_file():
         raise FileNotFoundError(f"{path} has no tiles.csv; {_AGAIN}")
     found = {"num_bags": len(bags), "num_tiles": len(tiles)}
     for key, count in found.items():
         if description.get(key, count) != count:
-            raise ValueError(f"{path} holds {count:,} of what store.json counts {description[key]} ({key}); {_AGAIN}")
+            raise ValueError(f"{path} has {key}={count:,}, but store.json says {description[key]}; {_AGAIN}")
     size = (path / ARRAY).stat().st_size
     if size != int(getattr(tiles, "offset", 0)) + tiles.nbytes:
         raise ValueError(
-            f"{path / ARRAY} has {size:,} bytes, its header says otherwise: it was changed after it was written; {_AGAIN}"
+            f"{path / ARRAY} has {size:,} bytes, which contradicts its header: it was changed after it was written; {_AGAIN}"
         )
     if "parts" in description:
         _compare_parts(path, description["parts"], tiles)
@@ -107,7 +108,7 @@ def require_unchanged_parts(
 
 
 def require_same_bags(path: Path, bag_ids: pd.Series, bags: pd.DataFrame) -> None:
-    """Refuse a `tiles.csv` whose rows do not follow the bags of `bags.csv`.
+    """Refuse a `tiles.csv` whose rows are not in the order of `bags.csv`.
 
     Args:
         path: The store.
@@ -129,7 +130,7 @@ def require_same_bags(path: Path, bag_ids: pd.Series, bags: pd.DataFrame) -> Non
 
 
 def _compare_parts(path: Path, parts: Mapping[str, Any], tiles: np.ndarray) -> None:
-    """Compare the header of the array and both tables with their digests."""
+    """Verify the header of the array and the digests of both tables."""
     array = {"bytes": (path / ARRAY).stat().st_size, "dtype": tiles.dtype.str, "shape": list(tiles.shape)}
     if array != parts[ARRAY]:
         differing = next(key for key in array if array[key] != parts[ARRAY].get(key))
@@ -141,13 +142,13 @@ def _compare_parts(path: Path, parts: Mapping[str, Any], tiles: np.ndarray) -> N
         file = path / name
         if file.stat().st_size != parts[name]["bytes"] or sha256_of_file(file) != parts[name]["sha256"]:
             raise ValueError(
-                f"{file} was changed after it was written; if you corrected it yourself, say so with "
+                f"{file} was changed after it was written; if you corrected it yourself, accept it with "
                 f'python -c "from milpath.data import seal_store; seal_store({str(path)!r})", otherwise {_AGAIN}'
             )
 
 
 def _require_old_tables(path: Path, bags: pd.DataFrame) -> None:
-    """Check what can be checked of a store without digests: that `tiles.csv` follows `bags.csv`."""
+    """Check that `tiles.csv` is in the order of `bags.csv`, for a store without digests."""
     state = f"follows bags.csv {sha256_of_file(path / 'bags.csv')}"
     if is_remembered(path / "tiles.csv", state):
         return
@@ -161,7 +162,7 @@ def _require_old_tables(path: Path, bags: pd.DataFrame) -> None:
 
 
 def _require_array(path: Path, sha256: str, size: int) -> None:
-    """Compare the hash of the array, unless it was compared since the file last changed."""
+    """Verify the hash of the array, unless it was verified since the file last changed."""
     if is_remembered(path / ARRAY, sha256):
         return
     announce(path / ARRAY, size)

@@ -1,4 +1,4 @@
-"""A bag store that exists already, such as the one `python -m milpath.tile` writes."""
+"""Data source for an existing bag store, such as one written by `python -m milpath.tile`."""
 
 from pathlib import Path
 from typing import Any

@@ -9,11 +9,11 @@ _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 class PNGHeader(NamedTuple):
-    """What a PNG file says of itself.
+    """The header of a PNG file.
 
     Attributes:
-        width: In pixels.
-        height: In pixels.
+        width: Width in pixels.
+        height: Height in pixels.
         depth: Bits per sample.
         colour: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGB with alpha.
     """
@@ -25,7 +25,7 @@ class PNGHeader(NamedTuple):
 
 
 def png_header(data: bytes) -> PNGHeader | None:
-    """Return the header of a PNG file, None if this is not one or it ends within its header.
+    """Return the header of a PNG file, `None` if it is not a PNG or its header is truncated.
 
     Args:
         data: The file, or at least its first 26 bytes.

@@ -24,8 +24,10 @@ def to_rgb(
         palette: `(3, colours)` uint16 table, if the samples are palette indices.
 
     Returns:
-        uint8 `(height, width, 3)`; transparent pixels are white. Raises: ValueError: If the samples are of another
-        kind.
+        uint8 `(height, width, 3)`; transparent pixels are white.
+
+    Raises:
+        ValueError: If the samples are of another kind.
 
     Example:
         >>> to_rgb(np.array([[[0, 255]]], np.uint16)).shape

@@ -112,7 +112,7 @@ def test_nothing_at_the_path_names_the_files_that_would_do(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         ClassicMIL(tmp_path, "musk1").describe()
     assert str(error.value) == (
-        f"no musk1 at {tmp_path}; give data.path=FILE_OR_FOLDER with one of "
+        f"no musk1 at {tmp_path}; set data.path=FILE_OR_FOLDER with one of "
         "musk1.npz, clean1.data, musk1.data, musk1norm.svm, musk1norm_matlab.mat"
     )
 
@@ -127,15 +127,23 @@ def test_an_unknown_set_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("clean1.data", b"MUSK-1,1_1,3,four,1.\n", "cannot be read as data of a classic MIL set (could not convert"),
-        ("musk1norm.svm", b"1:1 1:2\n", "cannot be read as svm of a classic MIL set (not enough values to unpack"),
+        (
+            "clean1.data",
+            b"MUSK-1,1_1,3,four,1.\n",
+            "cannot be read as a classic MIL set in data format (could not convert",
+        ),
+        (
+            "musk1norm.svm",
+            b"1:1 1:2\n",
+            "cannot be read as a classic MIL set in svm format (not enough values to unpack",
+        ),
         (
             "musk1norm.svm",
             b"1:1:1 99999999:2\n",
-            "cannot be read as svm of a classic MIL set (feature numbers go up to 99999999)",
+            "cannot be read as a classic MIL set in svm format (feature numbers go up to 99999999)",
         ),
-        ("musk1norm_matlab.mat", b"nonsense", "cannot be read as mat of a classic MIL set"),
-        ("musk1.npz", b"nonsense", "cannot be read as npz of a classic MIL set"),
+        ("musk1norm_matlab.mat", b"nonsense", "cannot be read as a classic MIL set in mat format"),
+        ("musk1.npz", b"nonsense", "cannot be read as a classic MIL set in npz format"),
     ],
 )
 def test_a_file_of_another_kind_is_one_line(tmp_path, file, content, message):
@@ -158,7 +166,7 @@ def test_a_value_that_is_no_number_is_named_with_bag_and_column(tmp_path, instan
 def test_pickled_arrays_are_never_loaded(tmp_path, instances):
     features, bags, labels = instances
     np.savez(tmp_path / "musk1.npz", X=features.astype(object), bag=bags, y=labels)
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(ValueError, match="it holds Python objects, which are never loaded"):
         open_or_build(ClassicMIL(tmp_path, "musk1"), tmp_path / "stores")
 
 

@@ -61,7 +61,8 @@ def edit(path, change):
 def test_an_image_without_a_nucleus_is_named(folder, tmp_path):
     edit(folder / "nuclei.csv", lambda text: text.replace("img2,others,0.5,499.5\n", ""))
     with pytest.raises(
-        ValueError, match=r"^1 of 3 images in .* have no nucleus in nuclei.csv \(first: 'img2'\); a bag needs one"
+        ValueError,
+        match=r"^1 of 3 images in .* have no nucleus in nuclei.csv \(first: 'img2'\); a bag needs at least one",
     ):
         open_or_build(ColonCancer(folder), tmp_path / "stores")
 
@@ -69,14 +70,14 @@ def test_an_image_without_a_nucleus_is_named(folder, tmp_path):
 def test_a_nucleus_outside_of_its_image_is_named(folder, tmp_path):
     edit(folder / "nuclei.csv", lambda text: text.replace("img2,others,0.5,499.5", "img2,others,612,10"))
     with pytest.raises(
-        ValueError, match=r"^nucleus at x=612, y=10 lies outside of image 'img2' \(500 x 500\); check nuclei.csv$"
+        ValueError, match=r"^nucleus at x=612, y=10 is outside of image 'img2' \(500 x 500\); check nuclei.csv$"
     ):
         open_or_build(ColonCancer(folder), tmp_path / "stores")
 
 
 def test_missing_files_are_named(folder, tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"^no colon images at .*; give data.path=FOLDER with images/, nuclei.csv"
+        FileNotFoundError, match=r"^no colon images at .*; set data.path=FOLDER with images/, nuclei.csv"
     ):
         open_or_build(ColonCancer(tmp_path / "nothing"), tmp_path / "stores")
     (folder / "images" / "img3.jpg").unlink()

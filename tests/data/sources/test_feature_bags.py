@@ -110,7 +110,7 @@ def test_slides_of_different_width_are_named(tmp_path, slides, labels):
         tmp_path,
         labels,
         ValueError,
-        r"^features of 'slide_5' have 9 columns, those of the slides before 8; all slides in",
+        r"^features of 'slide_5' have 9 columns, those of the previous slides 8; all slides in",
     )
 
 
@@ -138,7 +138,7 @@ def test_features_and_coordinates_must_match(tmp_path, slides, labels):
     for name, (features, coords) in slides.items():
         write_h5(tmp_path / "features" / f"{name}.h5", features, coords[:-1] if name == "slide_5" else coords)
     one_line(
-        tmp_path, labels, ValueError, r"^coords in .*slide_5.h5 are \(4, 2\), expected \(5, 2\) as there are features$"
+        tmp_path, labels, ValueError, r"^coords in .*slide_5.h5 are \(4, 2\), expected \(5, 2\) to match the features$"
     )
 
 
@@ -150,12 +150,12 @@ def test_missing_slides_and_labels_are_named(tmp_path, slides, labels):
         tmp_path, labels, FileNotFoundError, r"^1 of 3 bags in .* have no features in .* \(first: 'slide_1'\); add what"
     )
     assert len(build(tmp_path, labels, on_mismatch="skip")) == 2
-    one_line(tmp_path, tmp_path / "no.csv", FileNotFoundError, r"^no label table at .*no.csv; give data.labels=CSV")
+    one_line(tmp_path, tmp_path / "no.csv", FileNotFoundError, r"^no label table at .*no.csv; set data.labels=CSV")
 
 
 def test_no_features_say_what_to_put_there(tmp_path, labels):
     one_line(
-        tmp_path, labels, FileNotFoundError, r"^no .h5 or .pt files at .*features; give data.path=FOLDER with one file"
+        tmp_path, labels, FileNotFoundError, r"^no .h5 or .pt files at .*features; set data.path=FOLDER with one file"
     )
 
 
@@ -164,7 +164,7 @@ def test_a_damaged_file_is_named(tmp_path, slides, labels):
         write_h5(tmp_path / "features" / f"{name}.h5", features, coords)
     path = tmp_path / "features" / "slide_12.h5"
     path.write_bytes(path.read_bytes()[:300])
-    one_line(tmp_path, labels, ValueError, r"^.*slide_12.h5 is not an HDF5 file, or a damaged one")
+    one_line(tmp_path, labels, ValueError, r"^.*slide_12.h5 is not an HDF5 file, or is damaged")
 
 
 def test_code_in_a_tensor_file_is_never_run(tmp_path, slides, labels):
@@ -175,7 +175,7 @@ def test_code_in_a_tensor_file_is_never_run(tmp_path, slides, labels):
     (tmp_path / "features").mkdir()
     for name in slides:
         torch.save(Evil(), tmp_path / "features" / f"{name}.pt")
-    one_line(tmp_path, labels, ValueError, r"^.*\.pt holds no tensor, or code, or is damaged")
+    one_line(tmp_path, labels, ValueError, r"^.*\.pt contains no tensor, contains code, or is damaged")
     assert not (tmp_path / "executed").exists()
 
 
@@ -185,7 +185,7 @@ def test_a_link_to_another_file_is_refused(tmp_path, slides, labels):
     (tmp_path / "secret.bin").write_bytes(bytes(12 * 8 * 4))
     with h5py.File(tmp_path / "features" / "slide_12.h5", "w") as file:
         file.create_dataset("features", (12, 8), "f4", external=[(str(tmp_path / "secret.bin"), 0, 12 * 8 * 4)])
-    one_line(tmp_path, labels, ValueError, r"^.*slide_12.h5 refers to data outside of it; it is refused$")
+    one_line(tmp_path, labels, ValueError, r"^.*slide_12.h5 links to data outside of the file, which is refused$")
 
 
 def test_an_unknown_type_is_refused(tmp_path, labels):
@@ -234,7 +234,7 @@ def test_no_way_to_another_file_is_followed(tmp_path, slides, labels, write):
         write_h5(tmp_path / "features" / f"{name}.h5", features, coords)
     with h5py.File(tmp_path / "features" / "slide_12.h5", "w") as file:
         write(file, *slides["slide_12"], tmp_path)
-    one_line(tmp_path, labels, ValueError, r"^.*slide_12.h5 refers to data outside of it; it is refused$")
+    one_line(tmp_path, labels, ValueError, r"^.*slide_12.h5 links to data outside of the file, which is refused$")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])

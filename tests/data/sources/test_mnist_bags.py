@@ -55,7 +55,7 @@ def test_idx_files_are_read_where_torchvision_keeps_them(digits, tmp_path, place
 
 def test_a_missing_file_of_digits_is_named(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"^no MNIST at .*mnist.npz; give data.path=FOLDER to download it there$"
+        FileNotFoundError, match=r"^no MNIST at .*mnist.npz; set data.path=FOLDER to download it there$"
     ):
         read_digits(tmp_path / "mnist.npz")
 
@@ -83,7 +83,7 @@ def test_damaged_digits_are_refused(digits, tmp_path, damage):
     path = tmp_path / "raw" / "train-images-idx3-ubyte"
     data = path.read_bytes()
     path.write_bytes(data[:-5] if damage == "truncate" else b"\1" + data[1:])
-    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte is no idx file of bytes"):
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte is not an idx file of bytes"):
         read_digits(tmp_path)
 
 

@@ -174,7 +174,7 @@ def test_tiles_in_several_folders_must_be_chosen(folder, tmp_path):
     shutil.copytree(folder / "train", tmp_path / "both" / "one")
     shutil.copytree(folder / "train", tmp_path / "both" / "two")
     source = PandaTiles(tmp_path / "both", folder / "train.csv", num_tiles=4, tile_size=32)
-    with pytest.raises(ValueError, match=r"has tiles in 2 folders \('one', 'two'\); give one of them$"):
+    with pytest.raises(ValueError, match=r"has tiles in 2 folders \('one', 'two'\); give only one of them$"):
         open_or_build(source, tmp_path / "stores")
 
 

@@ -138,7 +138,7 @@ def test_a_split_of_the_data_set_keeps_its_test_bags():
         ({"fold": 5}, "data.fold is 5; with data.num_folds=5 it must be in 0..4"),
         ({"val_fraction": 1.0}, "data.val_fraction is 1.0; it must be in [0, 1), or null for the next fold"),
         ({"num_folds": 2},
-         "data.num_folds=2 leaves no training split beside test and validation; set data.val_fraction=0.2"),
+         "data.num_folds=2 leaves no training split besides test and validation; set data.val_fraction=0.2"),
         ({"num_folds": 8}, "class 'malignant' has 6 bags, fewer than data.num_folds=8; set data.num_folds=6 or less"),
         ({"stratify_by": ["hospital"]},
          "data.stratify_by names 'hospital', which the data do not have; they have bag_id; "

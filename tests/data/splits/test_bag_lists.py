@@ -24,12 +24,12 @@ def test_an_unknown_bag_is_reported_and_not_fatal(tmp_path, caplog):
     (tmp_path / "x.csv").write_text("bag_id\na\nz\n")
     with caplog.at_level(logging.WARNING):
         assert excluded_bags([tmp_path / "x.csv"], ["a", "b"]) == {"a"}
-    assert caplog.messages == [f"{tmp_path / 'x.csv'} names 1 bags that the data do not have (first: 'z')"]
+    assert caplog.messages == [f"{tmp_path / 'x.csv'} names 1 bags that are not in the data (first: 'z')"]
 
 
 def test_excluding_everything_is_an_error(tmp_path):
     (tmp_path / "x.csv").write_text("image_id\na\nb\n")
-    with pytest.raises(ValueError, match=r"^data.exclude leaves none of 2 bags; check"):
+    with pytest.raises(ValueError, match=r"^data.exclude excludes all 2 bags; check"):
         excluded_bags([tmp_path / "x.csv"], ["a", "b"])
 
 
@@ -58,7 +58,11 @@ def test_no_grouping_is_none():
 @pytest.mark.parametrize(
     ("column", "text", "message"),
     [
-        ("patient", "image_id,group\na,1\n", "data.group_column and data.groups exclude each other; give one of them"),
+        (
+            "patient",
+            "image_id,group\na,1\n",
+            "data.group_column and data.groups are mutually exclusive; set only one of them",
+        ),
         ("hospital", None, "data.group_column=hospital is not in the data; they have bag_id, patient"),
         (None, "image_id,cluster\na,1\n", "{path} has no column 'group'; it has bag_id, cluster"),
         (None, "image_id,group\nz,1\n", "{path} names no bag of the data (first: 'z')"),
@@ -76,7 +80,7 @@ def test_bad_groups_are_one_line(tmp_path, column, text, message):
 def test_a_group_file_without_rows_is_an_error(tmp_path):
     path = tmp_path / "groups.csv"
     path.write_text("image_id,group\n")
-    with pytest.raises(ValueError, match=re.escape("groups.csv has a header and no row")):
+    with pytest.raises(ValueError, match=re.escape("groups.csv has a header but no rows")):
         bag_groups(pd.DataFrame({"bag_id": ["a"]}), None, path)
 
 
@@ -116,8 +120,8 @@ def test_excluded_bags_may_be_in_the_file(tmp_path):
     [
         ("id,split\nx,train\ny,test\na,val\n",
          "2 of 3 bags in {path} are not in the data (first: 'x', ...); the file belongs to another data set"),
-        ("id,split\na,training\n", "{path} has the split 'training'; a split is one of train, val, test"),
-        ("id,split\na,train\na,test\n", "{path} names 'a' more than once; a file of several folds needs the column 'fold'"),
+        ("id,split\na,training\n", "{path} has the split 'training'; it must be one of train, val, test"),
+        ("id,split\na,train\na,test\n", "{path} names 'a' more than once; a file with several folds needs the column 'fold'"),
         ("id,part\na,train\n", "{path} has no column 'split'; it has id, part"),
     ],
 )  # fmt: skip

@@ -51,7 +51,7 @@ def test_nothing_left_is_an_error_whatever_was_asked():
         ValueError, match=re.escape("none of the 3 bags in labels.csv has features in data: the table names")
     ):
         match(["z"], "skip")
-    with pytest.raises(ValueError, match=r"^no bag in data is whole: 3 bags in data lack a tile$"):
+    with pytest.raises(ValueError, match=r"^no bag in data is complete: 3 bags in data lack a tile$"):
         match(["a", "b", "c"], "skip", partial=["a", "b", "c"], partial_reason="lack a tile")
 
 
@@ -62,5 +62,5 @@ def test_an_unknown_option_is_refused():
 
 def test_a_table_without_rows_is_an_error():
     table = pd.DataFrame({"bag_id": pd.Series([], dtype=str)})
-    with pytest.raises(ValueError, match=re.escape("labels.csv has a header and no row")):
+    with pytest.raises(ValueError, match=re.escape("labels.csv has a header but no rows")):
         match_bags(table, {"a"}, labels=Path("labels.csv"), data=Path("tiles"), what="tiles", on_mismatch="error")

@@ -74,7 +74,7 @@ def test_an_existing_store_is_not_overwritten(make_store, tmp_path):
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        (np.zeros((0, 4, 4, 3), np.uint8), "bag 'b' has no tile"),
+        (np.zeros((0, 4, 4, 3), np.uint8), "bag 'b' has no tiles"),
         (
             np.zeros((2, 5, 5, 3), np.uint8),
             "tiles of bag 'b' are uint8 (5, 5, 3), those of the bags before uint8 (4, 4, 3)",
@@ -92,7 +92,7 @@ def test_a_bag_that_does_not_fit_is_refused(tmp_path, second, message):
 
 
 def test_a_bag_cannot_come_twice(tmp_path):
-    with pytest.raises(ValueError, match=r"^bag 'a' comes twice$"), BagStoreWriter(tmp_path / "store") as writer:
+    with pytest.raises(ValueError, match=r"^bag 'a' was added twice$"), BagStoreWriter(tmp_path / "store") as writer:
         writer.add("a", np.zeros((2, 4), np.float32), {"label": 0})
         writer.add("a", np.zeros((2, 4), np.float32), {"label": 0})
 
@@ -134,7 +134,7 @@ def test_tables_and_array_must_agree(make_store):
     table = pd.read_csv(path / "bags.csv")
     table.loc[1, "num_tiles"] = 3
     table.to_csv(path / "bags.csv", index=False)
-    with pytest.raises(ValueError, match="holds 8 tiles but bags.csv counts 7"):
+    with pytest.raises(ValueError, match="has 8 tiles but bags.csv counts 7"):
         BagStore.open(path)
 
 
@@ -183,5 +183,5 @@ def test_opening_many_stores_leaves_no_file_open(make_store):
 def test_an_array_in_column_order_is_refused(make_store):
     path = make_store([2, 3], tile_shape=(4,))
     np.save(path / "tiles.npy", np.asfortranarray(np.load(path / "tiles.npy")))
-    with pytest.raises(ValueError, match="lies in column order; write it with numpy.ascontiguousarray"):
+    with pytest.raises(ValueError, match="is in column-major order; write it with numpy.ascontiguousarray"):
         BagStore.open(path)
