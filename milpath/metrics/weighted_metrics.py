@@ -238,5 +238,5 @@ def metric_function(name: str) -> Callable[..., Array]:
         1.0
     """
     if name not in METRICS and name not in _OWN:
-        raise ValueError(f"metric {name!r} is none of {', '.join((*METRICS, *_OWN))}")
+        raise ValueError(f"metric {name!r} is not one of {', '.join((*METRICS, *_OWN))}")
     return METRICS[name] if name in METRICS else _OWN[name]

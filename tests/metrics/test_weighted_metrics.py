@@ -144,5 +144,5 @@ def test_other_metrics_of_ones_own_take_the_place_of_the_first(own):
     own({"first": len})
     own({"second": len})
     assert own_metric_names() == ("second",)
-    with pytest.raises(ValueError, match="metric 'first' is none of auroc.*second"):
+    with pytest.raises(ValueError, match="metric 'first' is not one of auroc.*second"):
         metric_function("first")
