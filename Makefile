@@ -1,11 +1,11 @@
-# The words a newcomer types. Needs Python 3.11 to 3.13, make and a package index.
+# Common tasks. Needs Python 3.11 to 3.13, make and a package index.
 PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONWARNINGS ?= default
 
 .PHONY: setup demo test lint types imports docs pytest format bench lock clean
 
-# One environment, two depths: what running needs, and on top of it what developing needs. Versions come from the lock.
+# One environment in two stages: runtime dependencies, then development dependencies. Versions come from the lock file.
 .venv/.runtime: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip uv
@@ -33,7 +33,7 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports
 
-# The documentation, in site/. A broken link or an unknown name is an error; a test builds it the same way.
+# The documentation, in site/. Broken links and unknown names are errors; a test builds it the same way.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
@@ -52,7 +52,7 @@ bench: setup
 	$(BIN)/python scripts/benchmark.py start
 	$(BIN)/python scripts/benchmark.py scale
 
-# Resolve anew; keeps the versions already there unless pyproject.toml forbids them.
+# Update the lock file; keeps the locked versions that pyproject.toml still allows.
 lock: .venv/.runtime
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-emit-index-url --no-header --quiet -o requirements.lock
 

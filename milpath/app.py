@@ -3,6 +3,7 @@
 from omegaconf import DictConfig
 
 from milpath.config.command import command
+from milpath.config.own_parts import import_own_parts
 from milpath.models.devices import choose_device
 from milpath.serving.process_end import end_process
 from milpath.tiling.worker_pool import kill_workers
@@ -19,7 +20,7 @@ def run(config: DictConfig) -> None:
     """
     limits = Limits(config.max_upload_mb, config.max_tiles, config.max_seconds)
     serve(
-        Analyst(config.checkpoint, limits, choose_device(config.device)),
+        Analyst(config.checkpoint, limits, choose_device(config.device), import_own_parts(config.parts)),
         host=config.host,
         port=config.port,
         temporary_dir=config.temporary_dir,

@@ -54,9 +54,11 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     """Evaluate into a run folder that this process has locked."""
     from lightning.pytorch import seed_everything
 
+    from milpath.config.own_parts import import_own_parts
     from milpath.models import load_network
     from milpath.models.checkpoint import load_card
     from milpath.records.provenance import record_run
+    from milpath.runs.build import use_metrics_of
     from milpath.runs.earlier_run import IDENTITY_FILE
     from milpath.runs.evaluated_data import evaluated_data
     from milpath.runs.results import write_run
@@ -70,10 +72,14 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     if (run_dir / "metrics.json").exists() and not config.overwrite:
         raise FileExistsError(f"{run_dir} already holds results; give another run_name, or overwrite=true")
     seed_everything(config.seed, workers=True, verbose=False)
+    parts = import_own_parts(config.parts)
+    use_metrics_of(config)
     card = load_card(config.checkpoint)
+    network = load_network(config.checkpoint, parts.networks, parts.encoders)
     datamodule, note = evaluated_data(
-        config.checkpoint, card, config.data, config.splits, typed, stores_dir=str(config.paths.stores_dir)
-    )
+        config.checkpoint, card, config.data, config.splits, typed,
+        stores_dir=str(config.paths.stores_dir), sources=parts.sources,
+    )  # fmt: skip
     _require_same_task(card, datamodule, config.checkpoint)
     splits = [split for split in config.splits if split in datamodule.splits]
     if not splits:
@@ -81,11 +87,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
             f"splits={list(config.splits)} has none of the splits of the data: {', '.join(datamodule.splits)}"
         )
 
-    classifier = MILClassifier(
-        load_network(config.checkpoint),
-        class_names=card.class_names,
-        task=card.task,
-    )
+    classifier = MILClassifier(network, class_names=card.class_names, task=card.task)
     predictions = predict_splits(trainer, classifier, datamodule, splits)
     if not trainer.is_global_zero:
         return {}

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from milpath.config.command import command
+from milpath.config.own_parts import import_own_parts
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.bag_pictures import open_pictures
 from milpath.inference.open_input import open_input
@@ -39,7 +40,8 @@ def run(config: DictConfig) -> int:
         ValueError: If no slide could be predicted.
     """
     output = Path(config.output)
-    network, card = load_network(config.checkpoint), load_card(config.checkpoint)
+    parts = import_own_parts(config.parts)
+    network, card = load_network(config.checkpoint, parts.networks, parts.encoders), load_card(config.checkpoint)
     device = choose_device(config.device)
     if device.type == "cpu":
         pack_linears(network)

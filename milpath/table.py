@@ -1,6 +1,7 @@
 """Cross-validate methods: `python -m milpath.table experiment=NAME methods=[...] folds=10 repeats=5 output=DIR`."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markdown import Markdown
 
-from milpath.config.command import command
+from milpath.config.command import command, own_config_dirs
 from milpath.config.roots import TableConfig, TrainConfig
 from milpath.metrics.weighted_metrics import metric_function
 from milpath.records.provenance import describe_environment
@@ -18,18 +19,19 @@ from milpath.reports.method_table import MethodTable, compare_methods
 from milpath.reports.run_folder import read_fold
 from milpath.reports.table_page import write_table_report
 from milpath.reports.tables import as_markdown, write_table
-from milpath.runs.build import build_datamodule
+from milpath.runs.build import build_training_data, use_metrics_of
 from milpath.runs.monitor import require_validation
 from milpath.search.cross_validation import compose_training, plan_trainings, run_trainings, save_plan
 from milpath.search.nested_search import choose, write_choices
 
 
-def run(config: DictConfig, words: list[str]) -> MethodTable:
-    """Train every fold of every method that is not finished yet, and write the table.
+def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -> MethodTable:
+    """Train every fold of every method that is not done yet, and write the table.
 
     Args:
         config: The composed root of the `table` command.
-        words: The command-line overrides that every training gets.
+        words: The words of the command line that every training gets.
+        config_dirs: Folders with configuration of the user's own, as `file://` addresses.
 
     Returns:
         The table, also written to `table.md`, `table.csv`, `table.json` and `table.tex` in the output folder.
@@ -44,10 +46,11 @@ def run(config: DictConfig, words: list[str]) -> MethodTable:
         output,
         seed=config.seed,
         search=_plain(config.search),
+        config_dirs=config_dirs,
     )
     first = compose_training(trainings[0].overrides)
-    datamodule = build_datamodule(first.data)
-    datamodule.setup()  # fails on bad data before the first of many trainings, and builds the store once
+    datamodule = build_training_data(first)
+    datamodule.setup()  # bad data stop the table here, before the first of many trainings, and the store is built once
     if config.search:
         require_validation(first.monitor, datamodule)
     save_plan(trainings, output)
@@ -76,7 +79,8 @@ def run(config: DictConfig, words: list[str]) -> MethodTable:
 
 
 def _require_known(config: DictConfig) -> None:
-    """Refuse unknown names before the first training rather than after the last."""
+    """Refuse names that would be noticed after the last training only."""
+    use_metrics_of(config)
     if config.metric is not None:
         metric_function(config.metric)
     methods = [str(method) for method in config.methods]
@@ -94,7 +98,7 @@ def main(config: DictConfig) -> None:
     """Run the command; a table with failed trainings is written, but the exit status is 1."""
     own = {field.name for field in fields(TableConfig)} - {field.name for field in fields(TrainConfig)} | {"seed"}
     words = [word for word in HydraConfig.get().overrides.task if word.split("=")[0] not in own]
-    table = run(config, words)
+    table = run(config, words, own_config_dirs(HydraConfig.get()))
     if any(row.failed for row in table.rows) and config.on_error == "fail":
         sys.exit(1)
 

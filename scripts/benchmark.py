@@ -1,7 +1,7 @@
 """Measure speed: `python scripts/benchmark.py train|load|tile|predict|start|scale [--json FILE]`.
 
-Every row is the median of several runs, and stands beside the alternatives measured in the same process and run. Absolute
-times mean something on an idle machine alone; ratios are what to read.
+Every row is the median of several runs and is shown with alternatives measured in the same process. Read the ratios:
+absolute times are only meaningful on an idle machine.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> None:
     what = parser.parse_args(sys.argv[1:2]).what
     module = importlib.import_module(MODULES[what])
     parser = argparse.ArgumentParser(prog=f"benchmark.py {what}", description=module.__doc__)
-    parser.add_argument("--json", type=Path, help="write one record a row: name, value, unit, ratio, against")
+    parser.add_argument("--json", type=Path, help="write one record per row: name, value, unit, ratio, against")
     module.add_arguments(parser)
     options = parser.parse_args(sys.argv[2:])
     records = module.run(options)

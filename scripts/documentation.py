@@ -1,7 +1,7 @@
-"""The reference of the command line, made from the configuration itself while MkDocs builds the site.
+"""The command-line reference, generated from the configuration while MkDocs builds the site.
 
-One page for each command: its options with their types and defaults, explained by the comments of `configs/*.yaml`.
-One page for each group: every option of it with its keys. Nothing of it is typed by hand.
+One page per command: its options with types and defaults, explained by the comments of `configs/*.yaml`.
+One page per config group: its options with their keys.
 """
 
 import re
@@ -30,9 +30,9 @@ class Key:
     """One key of a configuration file.
 
     Attributes:
-        name: Its path from the root of the file, with dots.
-        value: As it is written in the file; empty where it holds other keys.
-        comment: What the file says of it.
+        name: Dotted path from the root of the file.
+        value: Value as written in the file; empty if it holds other keys.
+        comment: Its comment in the file.
     """
 
     name: str
@@ -52,7 +52,7 @@ def header_of(path: Path) -> str:
 
 
 def keys_of(path: Path) -> Iterator[Key]:
-    """Yield the keys of a configuration file with their comments, without `defaults` and what is Hydra's own."""
+    """Yield the keys of a configuration file with their comments, without `defaults` and Hydra's own keys."""
     parents: list[tuple[int, str]] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.lstrip().startswith("#") or (found := _LINE.match(line)) is None or line.lstrip().startswith("- "):
@@ -81,7 +81,7 @@ def defaults_of(path: Path) -> dict[str, str]:
 
 
 def groups() -> list[str]:
-    """Return the names of all groups that a user chooses from."""
+    """Return the names of all user-facing config groups."""
     folders = {path.parent.relative_to(CONFIG_DIR).as_posix() for path in CONFIG_DIR.rglob("*/*.yaml")}
     return sorted(folders - {"hydra"})
 
@@ -106,7 +106,7 @@ def command_page(name: str) -> str:
         "",
     ]
     if inherits:
-        lines += ["Every option of [milpath train](train.md) is an option of this command as well.", ""]
+        lines += ["Every option of [milpath train](train.md) also works with this command.", ""]
         for option in _schema("train_schema"):
             if option not in written:
                 schema.pop(option, None)
@@ -125,7 +125,12 @@ def command_page(name: str) -> str:
         rows = [
             [f"[`{group}`](../configuration/{_slug(group)}.md)", _value(option)] for group, option in linked.items()
         ]
-        lines += ["## Groups", "", "`group=option` chooses another option, `group.key=value` changes a key of it.", ""]
+        lines += [
+            "## Groups",
+            "",
+            "`group=option` selects another option, `group.key=value` changes one of its keys.",
+            "",
+        ]
         lines += [*_table(["group", "default"], rows), ""]
     return "\n".join(lines)
 
@@ -133,7 +138,7 @@ def command_page(name: str) -> str:
 def group_page(group: str) -> str:
     """Return the reference of a group: each option, its explanation and its keys."""
     key = f"{group.replace('/', '.')}.KEY=VALUE"
-    lines = [f"# {group}", "", f"`{group}=OPTION` chooses one of these; `{key}` changes a key of it.", ""]
+    lines = [f"# {group}", "", f"`{group}=OPTION` selects one of these; `{key}` changes one of its keys.", ""]
     for path in sorted((CONFIG_DIR / group).glob("*.yaml"), key=lambda path: (path.stem != "options", path.stem)):
         lines += [f"## {path.stem}", ""]
         if header := header_of(path):
@@ -157,7 +162,7 @@ def pages() -> dict[str, str]:
 
 
 class ExampleSections(griffe.Extension):
-    """Shows the section `Example:` of a docstring as the code that it is."""
+    """Render the section `Example:` of a docstring as code."""
 
     def on_instance(self, *, obj: griffe.Object, **_: typing.Any) -> None:
         if obj.docstring is not None:
@@ -172,7 +177,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def _schema(name: str) -> dict[str, tuple[str, str | None]]:
-    """Return the root keys of a command: type, and default where it is a plain value."""
+    """Return the root keys of a command: type, and default if it is a plain value."""
     node = ConfigStore.instance().load(f"{name}.yaml").node
     root = OmegaConf.get_type(node)
     hints = typing.get_type_hints(root)
@@ -187,7 +192,7 @@ def _schema(name: str) -> dict[str, tuple[str, str | None]]:
 
 
 def _default(node: DictConfig, name: str) -> str | None:
-    """Return a default as it is typed; None where there is none, or one of many parts."""
+    """Return a default as typed on the command line; None if there is none or it is nested."""
     if OmegaConf.is_missing(node, name) or OmegaConf.is_config(node[name]):
         return None
     value = node[name]
@@ -200,7 +205,7 @@ _NAMES = {str: "text", int: "whole number", float: "number", bool: "true or fals
 
 
 def _type(hint: typing.Any) -> str:
-    """Return how a person calls a type; empty where a key takes anything."""
+    """Return the name of a type; empty if a key accepts anything."""
     if isinstance(hint, types.UnionType):
         return " or ".join(map(_type, typing.get_args(hint)))
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -220,12 +225,12 @@ def _usage(path: Path) -> list[str]:
 
 
 def _typed(text: str) -> str:
-    """Return commands as they are typed where milpath is installed."""
+    """Return commands as typed with milpath installed."""
     return re.sub(r"python -m milpath\.([\w.]*\w)", lambda found: f"milpath {found[1].replace('.', ' ')}", text)
 
 
 def _parents(path: Path) -> list[str]:
-    """Return links to the options that an option builds on."""
+    """Return links to the options that an option extends."""
     group = path.parent.relative_to(CONFIG_DIR).as_posix()
     entries = OmegaConf.to_container(OmegaConf.load(path)) or {}
     names = [entry for entry in entries.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
@@ -245,7 +250,7 @@ def _value(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """Return plain text as Markdown that shows it as it is."""
+    """Return plain text escaped for Markdown."""
     return re.sub(r"([|<>*_\[\]])", r"\\\1", text)
 
 

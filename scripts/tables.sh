@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Every published table again, one command a table, folds and seeds fixed:
+# Reproduce every published table, one command per table, with fixed folds and seeds:
 #   scripts/tables.sh DATA_FOLDER [OUTPUT_FOLDER] [TABLE...]      e.g. scripts/tables.sh data tables musk1 ucsb
-# DATA_FOLDER holds mil_classic, ucsb_breast, colon_cancer and mnist; a set that is not there is named, and the script fails at
-# its end. Words that hold for every training go into WORDS, such as WORDS="jobs=4". Started again it goes on where it stopped.
+# DATA_FOLDER holds mil_classic, ucsb_breast, colon_cancer and mnist; a missing data set is reported, and the script fails at the
+# end. Overrides for every table go into WORDS, such as WORDS="jobs=4". Running it again continues an interrupted table.
 set -uo pipefail
 
 data=${1:?give the folder with mil_classic, ucsb_breast, colon_cancer, mnist}
@@ -11,7 +11,7 @@ wanted=" ${*:3} "
 python=${PYTHON:-$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/python}
 failed=()
 
-table() { # name, file or folder of the data, words of milpath.table
+table() { # name, file or folder of the data, overrides of milpath.table
     local name=$1 path=$2
     shift 2
     [[ $wanted == "  " || $wanted == *" $name "* ]] || return 0
@@ -22,7 +22,7 @@ table() { # name, file or folder of the data, words of milpath.table
 
 baselines=attention,gated_attention,instance_max,instance_mean,instance_lse,embedding_max,embedding_mean,embedding_lse
 
-# Published figures beside ours: Ilse et al. 2018, quoted from memory of the paper's tables.
+# Published values for comparison: Ilse et al. 2018, quoted from memory of the paper's tables.
 table musk1 "$data/mil_classic" experiment=musk1 "methods=[$baselines]" folds=10 repeats=5 \
     'published={attention: 0.892, gated_attention: 0.900}'
 table musk2 "$data/mil_classic" experiment=musk2 'methods=[attention,gated_attention]' folds=10 repeats=5 \
@@ -40,7 +40,7 @@ for grouping in tma_group null; do # the paper's folds are not grouped
 done
 table colon "$data/colon_cancer" experiment=colon_cancer 'methods=[attention,gated_attention]' folds=5 repeats=5 \
     'published={attention: 0.968, gated_attention: 0.968}'
-# The figures of MNIST-bags are those of the reference code, mean bag length 10, three seeds.
+# Published values of MNIST-bags: the reference code, mean bag length 10, three seeds.
 while read -r bags auc; do
     table "mnist_bags_$bags" "$data/mnist" experiment=mnist_bags 'methods=[attention,gated_attention]' folds=3 repeats=1 \
         data.num_train_bags="$bags" data.num_test_bags=1000 "published={attention: $auc, gated_attention: $auc}"
@@ -52,6 +52,6 @@ done <<<'50 0.867
 500 0.985'
 
 if ((${#failed[@]})); then
-    echo "not whole: ${failed[*]}" >&2
+    echo "incomplete: ${failed[*]}" >&2
     exit 1
 fi

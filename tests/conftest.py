@@ -1,7 +1,9 @@
 """What all tests share."""
 
 import os
+import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from tests.bag_stores import make_store, open_store, synthetic_folder
 from tests.commands import here
+from tests.drawn_data import draw_breast_images, draw_panda, draw_scan
 from tests.evaluated_runs import binary, binary_run, draw_outcomes, make_run, nominal, ordinal
+from tests.real_data import RealData
 
 # Fixtures of every folder: stores of bags, and runs that look like those of a network.
 __all__ = [
@@ -28,17 +32,54 @@ __all__ = [
 ]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# What a file imports in order to run commands, train, start processes or open a browser.
+STARTS = re.compile(
+    r"^\s*(?:from|import) (?:subprocess|multiprocessing|lightning|milpath\.train|tests\.commands|tests\.browser)\b",
+    re.M,
+)
+
+
+@cache
+def starts_a_command(path: Path) -> bool:
+    """Whether a test file runs commands, trains, starts processes or opens a browser: its imports say so."""
+    return path.suffix == ".py" and STARTS.search(path.read_text(encoding="utf-8")) is not None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `command` what `make test-fast` leaves out beside the slow tests."""
+    for item in items:
+        if "run_here" in getattr(item, "fixturenames", ()) or starts_a_command(item.path):
+            item.add_marker("command")
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of real data; a run without it must fail, or nobody would see that half the tests did not run."""
-    folder = Path(os.environ.get("MILPATH_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
-    if not (folder / "README.md").is_file():
-        pytest.fail(
-            f"no test data at {folder}; set MILPATH_SHARED_DATA to the folder with panda_pixels, ucsb_breast, ..."
-        )
-    return folder
+def shared_data() -> RealData:
+    """Real data: `shared_data / "mnist"` is the folder of one set, or the test is skipped; `tests/drawn_data.py` draws some."""
+    return RealData.of_the_environment()
+
+
+@pytest.fixture(scope="session", params=["drawn", "real"])
+def panda_folder(request, tmp_path_factory) -> Path:
+    """Two slides, one with a mask, and their labels: drawn, and the real ones of PANDA where they are at hand."""
+    if request.param == "real":
+        return request.getfixturevalue("shared_data") / "panda_pixels"
+    return draw_panda(tmp_path_factory.mktemp("panda") / "panda_pixels")
+
+
+@pytest.fixture(scope="session", params=["drawn", "real"])
+def breast_folder(request, tmp_path_factory) -> Path:
+    """Breast images with a label and the microarray of each: drawn, and the real ones where they are at hand."""
+    if request.param == "real":
+        return request.getfixturevalue("shared_data") / "ucsb_breast"
+    return draw_breast_images(tmp_path_factory.mktemp("breast") / "ucsb_breast")
+
+
+@pytest.fixture(scope="session", params=["drawn", "real"])
+def scan(request, tmp_path_factory) -> Path:
+    """A scan in Aperio's form: drawn, and a real one where it is at hand."""
+    if request.param == "real":
+        return request.getfixturevalue("shared_data") / "slides" / "CMU-1-Small-Region.svs"
+    return draw_scan(tmp_path_factory.mktemp("scan") / "drawn.svs")
 
 
 @pytest.fixture

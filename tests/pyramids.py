@@ -7,9 +7,9 @@ import tifffile
 from PIL import Image
 
 
-def level2(shared_data: Path, name: str = "0018ae58b01bdadc8e347995b69f99aa") -> np.ndarray:
-    """Return the last level of a real PANDA slide."""
-    return np.asarray(Image.open(shared_data / "panda_pixels" / "level2" / f"{name}.png").convert("RGB"))
+def level2(panda_folder: Path, name: str = "0018ae58b01bdadc8e347995b69f99aa") -> np.ndarray:
+    """Return the last level of a slide of `panda_pixels`, or of the drawn slides in its place."""
+    return np.asarray(Image.open(panda_folder / "level2" / f"{name}.png").convert("RGB"))
 
 
 def tissue(height: int, width: int, seed: int = 0) -> np.ndarray:

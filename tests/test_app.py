@@ -29,7 +29,7 @@ def test_a_port_that_is_in_use_is_said_in_one_line(checkpoint, run_here, tmp_pat
         status, message = run_here("milpath.app", f"checkpoint={checkpoint}", f"port={port}", cwd=tmp_path)
     assert status == 1
     assert message.startswith(f"ValueError: port {port} of 127.0.0.1 cannot be used (")
-    assert message.endswith("give another one with port=...\n")
+    assert message.endswith("choose another with port=...\n")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_port_that_is_in_use_is_said_in_one_line(checkpoint, run_here, tmp_pat
         (["checkpoint=nowhere.ckpt"], "FileNotFoundError: no checkpoint at nowhere.ckpt"),
         (["checkpoint=other.pt"], "not a milpath checkpoint"),
         ([], "checkpoint must be given: add checkpoint=..."),
-        (["checkpoint={}", "max_upload_mb=0"], "max_upload_mb=0 must be above 0"),
+        (["checkpoint={}", "max_upload_mb=0"], "max_upload_mb=0 must be greater than 0"),
         (["checkpoint={}", "temporary_dir=nowhere"], "temporary_dir=nowhere is no folder"),
         (["checkpoint={}", "host=no.such.host.invalid"], "of no.such.host.invalid cannot be used"),
         (["checkpoint={}", "share=true"], "share"),

@@ -90,7 +90,7 @@ def test_what_is_no_slide_is_named_and_leaves_no_file(kaggle, tmp_path):
     (kaggle / "train_images" / "b.tiff").write_text("<html>accept the rules first</html>")
     result = get(tmp_path / "panda", "--yes")
     assert result.returncode == 1
-    assert "failed: train_images/b.tiff: what came is no TIFF" in result.stderr
+    assert "failed: train_images/b.tiff: the download is not a TIFF" in result.stderr
     assert sorted(path.name for path in (tmp_path / "panda" / "train_images").iterdir()) == [
         "a.tiff",
         "c.tiff",
@@ -123,6 +123,6 @@ def test_an_account_that_may_not_is_said_in_one_line_before_ten_thousand_slides_
     result = get(tmp_path / "panda", "--yes")
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
-    assert re.search("train.csv could not be fetched: (Authentication required|403 Client Error)", result.stderr)
+    assert re.search("train.csv could not be downloaded: (Authentication required|403 Client Error)", result.stderr)
     assert "--help for account, rules and token" in result.stderr
     assert (tmp_path / "asked").read_text() == "x"

@@ -51,11 +51,11 @@ def _cpu_of_children():
 
 
 @pytest.fixture(scope="module")
-def executed(folder, shared_data):
-    """The outputs of the cells, and the seconds on the processor."""
+def executed(folder):
+    """The outputs of the cells, without a slide of one's own, and the seconds on the processor."""
     before = _cpu_of_children()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MILPATH_SLIDE", str(shared_data / "slides" / "CMU-1-Small-Region.svs"))
+        patch.delenv("MILPATH_SLIDE", raising=False)
         # Whoever tries to leave the machine gets no further than this port.
         for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
             patch.setenv(name, "http://127.0.0.1:9")
@@ -78,8 +78,8 @@ def test_it_takes_a_minute_of_two_cores(cpu_seconds):
     assert 5 < cpu_seconds < 2 * 60
 
 
-def test_a_real_slide_is_predicted_and_drawn(outputs):
-    probability = float(re.search(r"CMU-1-Small-Region.svs: malignant (\d\.\d+)", _text(outputs, "slide"))[1])
+def _check_slide(outputs, name):
+    probability = float(re.search(rf"{name}: malignant (\d\.\d+)", _text(outputs, "slide"))[1])
     assert 0 < probability < 1
     pictures = _pictures(outputs)
     assert set(pictures) == {"bag", "overlay", "dense"}
@@ -105,11 +105,17 @@ def test_the_report_of_the_trained_run_says_that_attention_finds_the_lesions(out
     assert sorted(path.name for path in folder.iterdir()) == ["runs", "stores"]
 
 
-def test_without_a_slide_one_is_drawn_and_a_second_run_trains_nothing_anew(outputs, folder, monkeypatch):
-    monkeypatch.delenv("MILPATH_SLIDE", raising=False)
+def test_without_a_slide_one_is_drawn(outputs):
+    assert "drawn.png: malignant" in _text(outputs, "slide")
+    assert set(_pictures(outputs)) == {"bag", "overlay", "dense"}
+
+
+def test_a_slide_of_ones_own_is_predicted_and_drawn_and_a_second_run_trains_nothing_anew(
+    outputs, folder, scan, monkeypatch
+):
+    monkeypatch.setenv("MILPATH_SLIDE", str(scan))
     again = _execute(folder)
-    assert "drawn.png: malignant" in _text(again, "slide")
-    assert set(_pictures(again)) == {"bag", "overlay", "dense"}
+    _check_slide(again, scan.name)
     assert again["train"] == []
 
 

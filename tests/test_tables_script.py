@@ -62,7 +62,7 @@ def test_a_table_that_fails_is_named_and_the_others_run(tmp_path):
         text=True,
     )
     assert result.returncode == 1
-    assert result.stderr == "not whole: fox\n"
+    assert result.stderr == "incomplete: fox\n"
     assert [line.split()[2] for line in (tmp_path / "seen").read_text().splitlines()] == [
         "experiment=fox",
         "experiment=tiger",

@@ -12,20 +12,22 @@ from milpath.data import BagDataModule, StoredBags
 from milpath.data.store.bag_store import BagStore
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_bags import build_slide_store
+from tests.drawn_data import draw_panda
 from tests.pyramids import level2, tissue, write_pyramid
 
 NAME = "0018ae58b01bdadc8e347995b69f99aa"
 
 
 @pytest.fixture(scope="module")
-def workplace(shared_data, tmp_path_factory):
+def workplace(tmp_path_factory):
     """A folder as Kaggle's archive has it."""
+    panda = draw_panda(tmp_path_factory.mktemp("drawn") / "panda")
     folder = tmp_path_factory.mktemp("tile") / 'Gewebe ü, [2020] it\'s=a "test"'
     for name in (NAME, "002a4db09dad406c85505a00fb6f6144"):
-        write_pyramid(folder / "train_images" / f"{name}.tiff", level2(shared_data, name), factors=(2, 1), tile=512)
-    mask = np.array(level2(shared_data, f"../masks_level2/{NAME}_mask"))
+        write_pyramid(folder / "train_images" / f"{name}.tiff", level2(panda, name), factors=(2, 1), tile=512)
+    mask = np.array(level2(panda, f"../masks_level2/{NAME}_mask"))
     write_pyramid(folder / "train_label_masks" / f"{NAME}_mask.tiff", mask, factors=(2, 1), tile=512, compression="lzw")
-    (folder / "train.csv").write_bytes((shared_data / "panda_pixels/labels.csv").read_bytes())
+    (folder / "train.csv").write_bytes((panda / "labels.csv").read_bytes())
     return folder
 
 

@@ -166,6 +166,13 @@ def quieten_frameworks() -> None:
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
 
 
+def own_config_dirs(hydra_config: Any) -> list[str]:
+    """Return the folders with configuration of the user's own (`--config-dir`, `hydra.searchpath`), as addresses."""
+    sources = hydra_config.runtime.config_sources
+    own = [source for source in sources if "command-line" in source.provider or "searchpath" in source.provider]
+    return [f"{source.schema}://{source.path}" for source in own if source.schema != "structured"]
+
+
 def is_sweep() -> bool:
     """Return whether this process runs a job of a Hydra multirun."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN

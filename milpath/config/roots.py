@@ -31,6 +31,8 @@ class TrainConfig:
     optimizer: Any = MISSING
     scheduler: Any = None
     auxiliary_loss: Any = None
+    target: Any = None
+    metrics: Any = field(default_factory=dict)
     trainer: Any = MISSING
     callbacks: Any = None
     logger: Any = None
@@ -56,6 +58,8 @@ class EvaluateConfig:
     checkpoint: str = MISSING
     data: Any = None
     splits: list[str] = field(default_factory=lambda: ["val", "test"])
+    parts: list[str] = field(default_factory=list)
+    metrics: Any = field(default_factory=dict)
     trainer: Any = MISSING
     paths: Any = MISSING
     run_name: str = MISSING
@@ -81,6 +85,7 @@ class PredictConfig:
     masks: str | None = None
     num_workers: int | None = None
     verify: bool = True
+    parts: list[str] = field(default_factory=list)
     on_error: str = "fail"
     overwrite: bool = False
 
@@ -90,6 +95,7 @@ class AppConfig:
     """Root keys of `python -m milpath.app`."""
 
     checkpoint: str = MISSING
+    parts: list[str] = field(default_factory=list)
     host: str = "127.0.0.1"
     port: int = 7860
     device: str = "auto"

@@ -28,6 +28,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoded_store import open_or_encode
 from milpath.data.store.store_build import open_or_build
 from milpath.models.encoders import TileEncoder
+from milpath.targets import Target, register_target
 from milpath.targets.label_columns import task_of
 
 
@@ -37,7 +38,8 @@ class BagDataModule(LightningDataModule):
     Args:
         source: Source of the bags.
         target: What is predicted: "label", "malignant" or "isup" (see `milpath.targets.label_columns`).
-        task: "binary", "nominal" or "ordinal"; `None` means binary for two classes and nominal for more.
+        task: "binary", "nominal", "ordinal" or your own `Target`, which is registered under its name; `None` means binary
+            for two classes and nominal for more.
         class_names: Names of the classes in the order of their labels; `None` uses the target's own.
         fold: The fold that is the test split.
         num_folds: Number of folds; 1 makes every bag a test bag.
@@ -79,7 +81,7 @@ class BagDataModule(LightningDataModule):
         source: BagSource,
         *,
         target: str = "label",
-        task: str | None = None,
+        task: str | Target | None = None,
         class_names: Sequence[str] | None = None,
         fold: int = 0,
         num_folds: int = 5,
@@ -119,7 +121,7 @@ class BagDataModule(LightningDataModule):
         self.standardize = standardize
         self.device_cache = device_cache
         self.statistics: FeatureStatistics | None = None
-        self._task = task
+        self._task = register_target(task).name if isinstance(task, Target) else task
         self._class_names = class_names
         self._split_options = SplitOptions(
             fold, num_folds, val_fraction, split_seed, splits, group_column, groups,

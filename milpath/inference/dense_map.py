@@ -49,13 +49,17 @@ class DenseMapper:
         device: Device of the network.
 
     Raises:
-        ValueError: If the overlap is not in [0, 1).
+        ValueError: If the overlap is not in [0, 1), or the network is not a `MILNetwork`.
     """
 
     def __init__(
         self, network: Module, options: TileOptions, overlap: float, device: str | torch.device = "cpu"
     ) -> None:
-        assert isinstance(network, MILNetwork), type(network)
+        if not isinstance(network, MILNetwork):
+            raise ValueError(
+                f"dense={overlap} needs a network that encodes tiles and then aggregates the bag; {type(network).__name__} "
+                "is not a milpath.models.network.MILNetwork; set dense=null"
+            )
         if not 0 <= overlap < 1:
             raise ValueError(
                 f"dense={overlap} must be at least 0 and below 1: the fraction of a tile that overlaps with its neighbour"

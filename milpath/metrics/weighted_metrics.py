@@ -4,6 +4,8 @@ Training computes the same metrics with torchmetrics; here they take weights, so
 resamples is one call. Tests compare both.
 """
 
+import logging
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -12,6 +14,10 @@ from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.ranking import auroc, average_precision
+from milpath.records.error_text import reason_of
+from milpath.records.plain_values import brief
+
+_log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 # Guo et al. 2017 use 15 bins of equal width; so does training.
@@ -155,6 +161,70 @@ METRICS: Mapping[str, Callable[..., Array]] = {
 """Metric name to function of outcomes and weights `(..., bags)`, which returns `(...)`, NaN if undefined."""
 
 
+_OWN: dict[str, Callable[..., Array]] = {}
+
+
+def use_own_metrics(functions: Mapping[str, Callable[[EvaluatedBags], float]]) -> None:
+    """Report metrics of your own beside those of every target, in this process and until the next call.
+
+    Args:
+        functions: Name to function of outcomes, which returns a number: NaN, a `ValueError` or a division by zero say that
+            it is not defined on these bags. A bootstrap calls it with bags repeated as they were drawn. An empty mapping
+            takes all of them away.
+
+    Raises:
+        ValueError: If a name is taken, or is not a word of letters, digits and underscores.
+
+    Example:
+        >>> use_own_metrics({"share_called_positive": lambda outcomes: (outcomes.predicted == 1).mean()})
+        >>> own_metric_names()
+        ('share_called_positive',)
+        >>> use_own_metrics({})
+    """
+    for name in functions:
+        if name in METRICS or name in ("loss", "attention_entropy"):
+            raise ValueError(f"metrics.{name} is the name of a metric of milpath; give yours another name")
+        if not name.isidentifier():
+            raise ValueError(f"metrics.{name} must be a word of letters, digits and underscores")
+    _OWN.clear()
+    _OWN.update({name: partial(_own, name, function) for name, function in functions.items()})
+
+
+def own_metric_names() -> tuple[str, ...]:
+    """Return the names of the metrics of the user's own."""
+    return tuple(_OWN)
+
+
+def _own(
+    name: str, function: Callable[[EvaluatedBags], float], outcomes: EvaluatedBags, weights: Array | None = None
+) -> Array:
+    """Return a metric of the user's own for each row of weights, which count how often each bag was drawn."""
+    if weights is None:
+        value, reason = _own_value(name, function, outcomes)
+        if reason:
+            _log.warning("metrics.%s is not defined on these %d bags: %s", name, outcomes.num_bags, reason)
+        return np.asarray(value)
+    rows = np.reshape(weights, (-1, outcomes.num_bags)).astype(np.int64)
+    drawn = (outcomes.part(np.repeat(np.arange(outcomes.num_bags), row)) for row in rows)
+    values = np.array([_own_value(name, function, each)[0] for each in drawn], dtype=np.float64)
+    return np.reshape(values, np.shape(weights)[:-1])
+
+
+def _own_value(name: str, function: Callable[[EvaluatedBags], float], outcomes: EvaluatedBags) -> tuple[float, str]:
+    """Return the number that a function of the user's own gives; NaN and the reason where it gives none."""
+    if not outcomes.num_bags:
+        return np.nan, "there is none"
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a resample without a class, a thousand times
+            value = function(outcomes)
+    except (ValueError, ArithmeticError) as error:
+        return np.nan, reason_of(error)
+    if np.ndim(value) or not isinstance(value, int | float | np.number):
+        raise ValueError(f"metrics.{name} returned {brief(value)}; a metric returns one number")
+    return float(value), "" if np.isfinite(value) else f"it is {float(value)}"
+
+
 def metric_function(name: str) -> Callable[..., Array]:
     """Return a metric by name.
 
@@ -167,6 +237,6 @@ def metric_function(name: str) -> Callable[..., Array]:
         >>> float(metric_function("auroc")(outcomes))
         1.0
     """
-    if name not in METRICS:
-        raise ValueError(f"metric {name!r} is not one of {', '.join(METRICS)}")
-    return METRICS[name]
+    if name not in METRICS and name not in _OWN:
+        raise ValueError(f"metric {name!r} is none of {', '.join((*METRICS, *_OWN))}")
+    return METRICS[name] if name in METRICS else _OWN[name]

@@ -10,8 +10,9 @@ class MILNetwork(nn.Module):
     """A network in two steps: `encode` each tile, then `aggregate` the bag; `forward` runs both.
 
     Args:
-        encoder: Name of an encoder, or a mapping of its name and arguments (see `milpath.models.encoders`).
-        num_outputs: Number of logits: 1 for two classes, K for K classes, K - 1 for K ordered classes.
+        encoder: Name of an encoder, or a mapping of its name (or an encoder class of your own) and arguments (see
+            `milpath.models.encoders`).
+        num_outputs: Number of logits: 1 for two classes, K for K classes, K - 1 for K ordered ones.
     """
 
     def __init__(self, encoder: EncoderSpec, num_outputs: int) -> None:
@@ -19,7 +20,7 @@ class MILNetwork(nn.Module):
         if num_outputs < 1:
             raise ValueError(f"num_outputs must be at least 1, not {num_outputs}")
         self.tile_encoder = TileEncoder(encoder)
-        self.encoder = encoder if isinstance(encoder, str) else dict(encoder)
+        self.encoder = self.tile_encoder.spec
         self.num_outputs = num_outputs
 
     def forward(self, tiles: Tensor, mask: Tensor | None = None) -> MILOutput:

@@ -1,12 +1,13 @@
 """Conversion of a network to a description of plain values and back."""
 
-from collections.abc import Mapping
-from inspect import signature
+from collections.abc import Iterable, Mapping
+from inspect import Parameter, signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from milpath.models.encoders.tile_encoder import BACKBONES, ENCODERS, require_own_name
 from milpath.models.network import MILNetwork
 from milpath.records.error_text import reason_of
 from milpath.records.plain_values import brief
@@ -16,7 +17,7 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
     """Return the name and arguments from which the network can be rebuilt.
 
     Raises:
-        ValueError: If an argument is not a plain value: the checkpoint could not be read again.
+        ValueError: If an argument is not a plain value or not kept under its name: a checkpoint could not be read again.
 
     Example:
         >>> from milpath.models import AttentionMIL
@@ -24,18 +25,32 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
         False
     """
     kind = type(network).__name__
-    names = signature(type(network)).parameters
+    parameters = signature(type(network)).parameters.values()
+    if open_ended := [
+        str(item) for item in parameters if item.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    ]:
+        raise ValueError(f"{kind} takes {open_ended[0]}; name each argument, so that a checkpoint can keep it")
+    names = [item.name for item in parameters]
+    if missing := [name for name in names if not hasattr(network, name)]:
+        raise ValueError(
+            f"{kind} does not keep its argument {missing[0]}: a checkpoint could not build it again; set "
+            f"self.{missing[0]} = {missing[0]} in its __init__"
+        )
     return {"name": kind, "arguments": {name: plain(getattr(network, name), f"{kind}.{name}") for name in names}}
 
 
 def plain(value: Any, where: str) -> Any:
-    """Return a value of only `None`, bool, int, float, str, list and dict; numpy numbers become Python numbers.
+    """Return a value made of None, bool, int, float, str, list and dict alone.
+
+    A number of numpy becomes one of Python, the class of an encoder its name.
 
     Raises:
         ValueError: If the value cannot be converted; the message says where it is.
     """
     if value is None or type(value) in (bool, int, float, str):
         return value
+    if isinstance(value, type) and issubclass(value, nn.Module):
+        return value.__name__  # an encoder of the user's own; where it lies is no business of a checkpoint
     if isinstance(value, Mapping):
         return {str(key): plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -47,34 +62,52 @@ def plain(value: Any, where: str) -> Any:
     )
 
 
-def build_described(description: Any, weights: Mapping[str, Tensor]) -> MILNetwork:
-    """Return a network from its description and weights; nothing is downloaded and no other file is read.
+def build_described(
+    description: Any,
+    weights: Mapping[str, Tensor],
+    networks: Iterable[type[nn.Module]] = (),
+    encoders: Iterable[type[nn.Module]] = (),
+) -> nn.Module:
+    """Return a network from its description with some weights; nothing is downloaded and no other file is read.
 
     A network on the meta device is compared with the weights before the real one is built, so that a description cannot
     allocate more memory than its weights take.
 
     Args:
-        description: `{"name": class in milpath.models, "arguments": {...}}`.
+        description: `{"name": class in milpath.models or of networks, "arguments": {...}}`.
         weights: Name to tensor, as in a state dict.
+        networks: Classes of the caller's own, known by their names beside those of this library.
+        encoders: Encoder classes of the caller's own, likewise.
 
     Raises:
-        ValueError: If the name is not a network of this library, or the arguments or the weights do not fit it.
+        ValueError: If the name is not one of these networks, the arguments do not fit it, or the weights do not.
     """
     if not isinstance(description, Mapping) or not isinstance(description.get("arguments", {}), Mapping):
         raise ValueError("a network must be described by a name and a mapping of arguments")
     name, arguments = description.get("name"), dict(description.get("arguments", {}))
-    networks = _networks()
-    if not isinstance(name, str) or name not in networks:
-        raise ValueError(f"unknown network {brief(name)}; this version of milpath has {', '.join(networks)}")
-    if isinstance(encoder := arguments.get("encoder"), Mapping):
-        # The weights come from the file: no download and no path of another machine is used.
+    known = _networks()
+    own = _own_by_name(networks, known, "network")
+    if not isinstance(name, str) or name not in known | own:
+        raise ValueError(
+            f"unknown network {brief(name)}; this milpath has {', '.join(known)}; for one of your own give its class: "
+            "load_network(path, networks=[MyNetwork]) in Python, parts=[my_parts.MyNetwork] in a command"
+        )
+    own_encoders = _own_by_name(encoders, (*ENCODERS, *BACKBONES), "encoder")
+    encoder = arguments.get("encoder")
+    if isinstance(encoder, str) and encoder in own_encoders:
+        encoder = {"name": encoder}
+    if isinstance(encoder, Mapping):
+        # The weights come from the file: neither a download nor a path of another machine may be asked for.
         without = {key: value for key, value in encoder.items() if key not in ("pretrained", "weights_path")}
+        if isinstance(encoder_name := without.get("name"), str) and encoder_name in own_encoders:
+            without["name"] = own_encoders[encoder_name]
         arguments["encoder"] = without
+    kind = (known | own)[name]
     try:
         with torch.device("meta"):
-            trial = networks[name](**arguments)
-        _require_fit(trial.state_dict(), weights)
-        network = networks[name](**arguments)
+            trial = kind(**arguments)
+        require_fit(trial.state_dict(), weights)
+        network = kind(**arguments)
         network.load_state_dict(dict(weights))
     except (TypeError, RuntimeError, AttributeError, ArithmeticError, LookupError, AssertionError) as error:
         # Arguments of a wrong type raise whatever the layers raise.
@@ -90,8 +123,29 @@ def _networks() -> dict[str, type[MILNetwork]]:
     return {name: item for name, item in found.items() if isinstance(item, type) and issubclass(item, MILNetwork)}
 
 
-def _require_fit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights that do not fit a network, naming the first that differs."""
+def _own_by_name(kinds: Iterable[type[nn.Module]], taken: Iterable[str], what: str) -> dict[str, type[nn.Module]]:
+    """Return classes of the caller's own by name; two of one name, or one of a name of this library, are an error."""
+    found: dict[str, type[nn.Module]] = {}
+    taken = tuple(taken)
+    for kind in kinds:
+        if not isinstance(kind, type) or not issubclass(kind, nn.Module):
+            raise ValueError(f"{brief(kind)} is not a {what}; give classes derived from torch.nn.Module")
+        require_own_name(kind, taken, what)
+        if found.setdefault(kind.__name__, kind) is not kind:
+            raise ValueError(f"two {what} classes are named {kind.__name__}; give one of them another name")
+    return found
+
+
+def require_fit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not those of a network, naming the first that differs.
+
+    Args:
+        expected: The state dict of the network.
+        weights: Name to tensor.
+
+    Raises:
+        ValueError: If a name is missing, is too many or has another shape.
+    """
     if missing := sorted(expected.keys() - weights.keys()):
         raise ValueError(f"the weights do not fit the network: {len(missing)} are missing, first {missing[0]!r}")
     if extra := sorted(weights.keys() - expected.keys()):

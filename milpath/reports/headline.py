@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval, metric_intervals
-from milpath.metrics.weighted_metrics import METRICS
+from milpath.metrics.weighted_metrics import METRICS, own_metric_names
 from milpath.reports.figures import SPLIT_NAMES
 from milpath.targets import Target
 
@@ -49,10 +49,23 @@ def metric_rows(
         num_resamples: Bootstrap resamples of each interval.
         seed: Seed of the resamples.
     """
-    names = [name for name in METRICS if name in target.metric_names]
+    names = [name for name in (*METRICS, *own_metric_names()) if name in target.reported_metrics]
     names.sort(key=lambda name: (name not in target.headline, _place(target.headline, name)))
     by_split = {split: metric_intervals(each, names, num_resamples, seed=seed) for split, each in outcomes.items()}
-    return [MetricRow(name, NAMES[name], {split: values[name] for split, values in by_split.items()}) for name in names]
+    return [
+        MetricRow(name, metric_title(name), {split: values[name] for split, values in by_split.items()})
+        for name in names
+    ]
+
+
+def metric_title(name: str) -> str:
+    """Return a metric as a person reads it.
+
+    Example:
+        >>> metric_title("auroc"), metric_title("mean_cost")
+        ('AUROC', 'Mean cost')
+    """
+    return NAMES.get(name) or name.replace("_", " ").capitalize()
 
 
 def in_words(

@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from milpath.records.atomic_files import write_text
-from milpath.reports.headline import NAMES
+from milpath.reports.headline import metric_title
 from milpath.reports.method_table import MethodTable
 from milpath.reports.plot_style import COLOURS, FAINT, Plot, new_figure, round_off
 from milpath.reports.rendering import render
@@ -37,7 +37,7 @@ def write_table_report(table: MethodTable, folder: Path, provenance: Mapping[str
         ("plots.js",),
         title=table.title or "Table of methods",
         table=table,
-        metric_title=NAMES[table.metric],
+        metric_title=metric_title(table.metric),
         rows=rows,
         has_published=any(row.published is not None for row in table.rows),
         provenance=dict(provenance or {}),
@@ -47,8 +47,8 @@ def write_table_report(table: MethodTable, folder: Path, provenance: Mapping[str
 
 
 def _methods_plot(table: MethodTable) -> Plot:
-    """Return a plot with folds as rings, the mean and its interval as a diamond, the published value as a cross."""
-    metric = NAMES[table.metric]
+    """Return every fold as a ring, the mean as a diamond on its interval, the published figure as a cross."""
+    metric = metric_title(table.metric)
     figure = new_figure(metric, "")
     names = [row.method for row in table.rows]
     folds = [(value, row.method) for row in table.rows for value in row.values.values()]

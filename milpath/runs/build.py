@@ -1,12 +1,10 @@
-"""Objects from a configuration; nothing else calls `hydra.utils.instantiate`."""
+"""Objects from a configuration: data, classifier and Trainer."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
@@ -17,11 +15,14 @@ import milpath.data
 from milpath.config.command import require_finite_numbers
 from milpath.data import SOURCES
 from milpath.data.datamodule import BagDataModule
-from milpath.models.encoders.linear import LinearEncoder
+from milpath.metrics.weighted_metrics import use_own_metrics
+from milpath.models.encoders import TileEncoder
 from milpath.models.network import MILNetwork
 from milpath.records.error_text import reason_of
 from milpath.records.plain_values import brief, require_plain
-from milpath.targets import target_named
+from milpath.runs.build_network import build_network
+from milpath.runs.instantiation import instantiate_entry, object_named
+from milpath.targets import Target
 from milpath.targets.target import require_class_names
 from milpath.training.checkpoint_files import AtomicCheckpointIO
 from milpath.training.classifier import AuxiliaryLoss, MILClassifier
@@ -30,6 +31,46 @@ from milpath.training.step_seed import StepSeed
 from milpath.training.stop_on_signal import StopOnSignal
 
 CLASS_WEIGHTS = ("none", "balanced")
+
+
+def build_training_data(config: DictConfig) -> BagDataModule:
+    """Return the data module of the root of a training; its target and metrics of the user's own become known first.
+
+    Raises:
+        ValueError: If the target is another one than `data.task` names, or the name of a target or metric is taken.
+    """
+    use_metrics_of(config)
+    target = instantiate_entry(config.get("target"))
+    if target is None:
+        return build_datamodule(config.data)
+    if not isinstance(target, Target):
+        raise ValueError(f"target: {config.target._target_} is not a milpath.targets.Target; derive the class from it")
+    if config.data.get("task") not in (None, target.name):
+        raise ValueError(f"data.task={config.data.task} is not the target {target.name}; leave data.task out")
+    return build_datamodule(config.data, task=target)
+
+
+def use_metrics_of(config: DictConfig) -> None:
+    """Make the metrics of the user's own that a root names those of this process; none, where it names none.
+
+    An entry names a function of `EvaluatedBags` or a class that is called with them; its other keys are further arguments.
+
+    Raises:
+        ValueError: If an entry does not lead to such a function, or its name is taken.
+    """
+    use_own_metrics({str(name): _metric(str(name), entry) for name, entry in (config.get("metrics") or {}).items()})
+
+
+def _metric(name: str, entry: Any) -> Any:
+    """Return the function of an entry of `metrics`."""
+    if not isinstance(entry, DictConfig) or "_target_" not in entry:
+        raise ValueError(f"metrics.{name} has no _target_; give metrics.{name}._target_=my_parts.my_metric")
+    is_class = isinstance(object_named(entry._target_, f"metrics.{name}"), type)
+    content = cast(dict[str, Any], OmegaConf.to_container(entry, resolve=True))
+    function = instantiate_entry(content | {"_partial_": not is_class})
+    if not callable(function):
+        raise ValueError(f"metrics.{name}: {entry._target_} has no __call__; give a function of outcomes")
+    return function
 
 
 def build_datamodule(config: DictConfig, **changes: Any) -> BagDataModule:
@@ -44,54 +85,40 @@ def build_datamodule(config: DictConfig, **changes: Any) -> BagDataModule:
     """
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)) | changes
     options = {name: content.pop(name) for name in _options() if name in content}
-    return BagDataModule(_instantiate(content), **options)
+    return BagDataModule(instantiate_entry(content), **options)
 
 
-def build_described_datamodule(data: Mapping[str, Any], **changes: Any) -> BagDataModule:
+def build_described_datamodule(data: Mapping[str, Any], sources: Iterable[type] = (), **changes: Any) -> BagDataModule:
     """Return the data module described by the card of a checkpoint.
 
-    A checkpoint is untrusted. Its data set is looked up by name in `milpath.data.SOURCES` and called with plain values.
-    Hydra, which would call whatever a nested `_target_` names, is not involved, and no interpolation is resolved.
+    A checkpoint is untrusted. Its data set is looked up by name in `milpath.data.SOURCES` and among the classes given by
+    the user, and called with plain values. Hydra, which would call whatever a nested `_target_` names, is not involved,
+    and no interpolation is resolved.
 
     Args:
         data: Field `data` of a card.
+        sources: The user's own data sets.
         **changes: Options of `BagDataModule` that depend on this machine, such as `stores_dir`, where stores are written.
 
     Raises:
-        ValueError: If the name is not a data set of milpath, a value is not plain, or the data set rejects the values.
+        ValueError: If the name is not one of these data sets, a value is not plain, or the data set rejects the values.
     """
     content = require_plain(dict(data), "data of the card", allowed=("_target_",)) | changes
     target = content.pop("_target_", None)
-    if not isinstance(target, str) or target not in {f"milpath.data.{name}" for name in SOURCES}:
-        raise ValueError(f"names no data set of milpath (found {brief(target)}); give data=NAME")
+    known = {f"{source.__module__}.{source.__qualname__}": source for source in sources}
+    known |= {f"milpath.data.{name}": getattr(milpath.data, name) for name in SOURCES if str(target).endswith(name)}
+    if not isinstance(target, str) or target not in known:
+        raise ValueError(
+            f"names no data set of milpath (found {brief(target)}); give data=NAME, with --config-dir DIR if it "
+            "is your own"
+        )
     options = {name: content.pop(name) for name in _options() if name in content}
     name = target.rpartition(".")[2]
     try:
-        return BagDataModule(getattr(milpath.data, name)(**content), **options)
+        return BagDataModule(known[target](**content), **options)
     except (TypeError, AttributeError, ArithmeticError, LookupError) as error:
         # Values of a wrong type can raise any of these.
         raise ValueError(f"describes data that {name} does not accept ({reason_of(error)}); give data=NAME") from None
-
-
-def build_network(config: DictConfig, datamodule: BagDataModule) -> MILNetwork:
-    """Return the network of a `model` configuration with the number of outputs the task needs.
-
-    A feature encoder takes its input width and the statistics of the training split from the data: the checkpoint then
-    holds its own standardization, and the data module leaves features unchanged. A tile encoder without a configured tile
-    size (as with a bag store) takes it from the data as well.
-    """
-    arguments: dict[str, Any] = {"num_outputs": target_named(datamodule.task).num_outputs(datamodule.num_classes)}
-    encoder = cast(dict[str, Any], OmegaConf.to_container(config.encoder, resolve=True))
-    if encoder["name"] == "linear":
-        encoder["num_features"] = encoder["num_features"] or datamodule.tile_shape[0]
-    elif encoder.get("tile_size", 0) is None:
-        encoder["tile_size"] = datamodule.tile_shape[0]
-    network: MILNetwork = _instantiate(config, encoder=encoder, **arguments)
-    if datamodule.statistics is not None:
-        mean, std = (torch.from_numpy(values) for values in datamodule.statistics.as_pair())
-        cast(LinearEncoder, network.tile_encoder.network).set_statistics(mean, std)
-        datamodule.statistics = None
-    return network.to(memory_format=torch.channels_last)
 
 
 def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassifier:
@@ -112,17 +139,25 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         weights = [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]
     require_class_names(datamodule.class_names)
     network = build_network(config.model, datamodule)
+    auxiliary_loss = _auxiliary_loss(config.auxiliary_loss, datamodule.task)
+    if auxiliary_loss is not None and not isinstance(network, MILNetwork):
+        raise ValueError(
+            f"auxiliary_loss needs a MILNetwork, and {type(network).__name__} is none; set auxiliary_loss=none"
+        )
     tiling, description = _tiling(datamodule), _describe_data(config.data)
-    encoder = network.tile_encoder
-    if encoder.frozen and encoder.takes == "tiles" and datamodule.augmentation.kind == "none":
+    if description and config.get("target"):
+        description["task"] = datamodule.task
+    encoder = getattr(network, "tile_encoder", None)  # a network of the user's own may have none
+    unchanged = datamodule.augmentation.kind == "none"
+    if isinstance(encoder, TileEncoder) and encoder.frozen and encoder.takes == "tiles" and unchanged:
         datamodule.encode_with(encoder)
     return MILClassifier(
         network,
         class_names=datamodule.class_names,
         task=datamodule.task,
         optimizer=_optimizer(config.optimizer),
-        scheduler=_instantiate(config.scheduler),
-        auxiliary_loss=_auxiliary_loss(config.auxiliary_loss, datamodule.task),
+        scheduler=instantiate_entry(config.scheduler),
+        auxiliary_loss=auxiliary_loss,
         class_weights=weights,
         tiling=tiling,
         data=description,
@@ -142,7 +177,7 @@ def _describe_data(config: DictConfig) -> dict[str, Any]:
 def _auxiliary_loss(config: DictConfig | None, task: str) -> AuxiliaryLoss | None:
     """Return the auxiliary loss; one with an argument `task` gets the task of the data."""
     known = {"task": task} if config is not None and "task" in config else {}
-    loss: AuxiliaryLoss | None = _instantiate(config, **known)
+    loss: AuxiliaryLoss | None = instantiate_entry(config, **known)
     return loss
 
 
@@ -159,12 +194,12 @@ def build_trainer(config: DictConfig) -> Trainer:
     if not loggers:
         # Lightning raises an error if this callback has no logger.
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
-    if trace := _instantiate(config.get("profiler")):
+    if trace := instantiate_entry(config.get("profiler")):
         callbacks.append(trace)
     callbacks += [StepSeed(config.seed), KeptMemory(), StopOnSignal()]
     trainer = cast(
         Trainer,
-        _instantiate(
+        instantiate_entry(
             config.trainer,
             callbacks=cast(list[Callback], callbacks),
             logger=cast(list[Logger], loggers) or False,
@@ -181,7 +216,7 @@ def build_trainer(config: DictConfig) -> Trainer:
 def _optimizer(config: DictConfig) -> Any:
     """Return the optimizer's factory after trying it on one parameter, so that bad values fail before training."""
     require_finite_numbers(OmegaConf.create({"optimizer": config}))
-    make = _instantiate(config)
+    make = instantiate_entry(config)
     try:
         make([torch.nn.Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:
@@ -198,20 +233,4 @@ def _options() -> list[str]:
 
 def _entries(config: DictConfig | None) -> list[Any]:
     """Return the objects of named entries; entries set to null are skipped."""
-    return [_instantiate(entry) for entry in (config or {}).values() if entry]
-
-
-def _instantiate(config: DictConfig | Mapping[str, Any] | None, **arguments: Any) -> Any:
-    """Instantiate, and raise the constructor's own error instead of Hydra's."""
-    if not config:
-        return None
-    if (target := config.get("_target_")) is None:
-        raise ValueError(f"a configuration entry has no _target_: {dict(config)}")
-    try:
-        return instantiate(config, **arguments, _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, TypeError):
-            raise ValueError(f"{target} does not accept its arguments: {error.__cause__}") from error.__cause__
-        if error.__cause__ is not None and not isinstance(error.__cause__, ImportError):
-            raise error.__cause__ from None
-        raise ValueError(f"{target}: {error}") from None
+    return [instantiate_entry(entry) for entry in (config or {}).values() if entry]

@@ -28,6 +28,7 @@ def evaluated_data(
     typed: Collection[str],
     *,
     stores_dir: str,
+    sources: Sequence[type] = (),
 ) -> tuple[BagDataModule, str]:
     """Return the data of an evaluation, after `setup`, and a note on which bags are tested.
 
@@ -36,8 +37,9 @@ def evaluated_data(
         card: Its card.
         data: The `data` configuration; empty for the data of the run that wrote the checkpoint.
         splits: Names of the splits that are tested.
-        typed: Keys given on the command line.
-        stores_dir: Folder on this machine for the bag stores of the checkpoint's data.
+        typed: Keys of the command line.
+        stores_dir: Where the bag stores of the checkpoint's data are kept on this machine.
+        sources: Data sets of the user's own that the checkpoint may describe.
 
     Returns:
         The data, and the note in one line (empty if there is nothing to say).
@@ -48,7 +50,7 @@ def evaluated_data(
     trained = identity_in_checkpoint(Path(checkpoint))
     if not data:
         try:
-            datamodule = build_described_datamodule(card.data, stores_dir=stores_dir)
+            datamodule = build_described_datamodule(card.data, sources, stores_dir=stores_dir)
         except ValueError as error:
             raise ValueError(f"{checkpoint} {error}") from None
         datamodule.setup("test")

@@ -24,7 +24,7 @@ def require_validation(monitor: str, datamodule: BagDataModule) -> None:
         ValueError: If the monitor is anything else, or the validation split is empty.
     """
     split, _, name = monitor.partition("/")
-    names = target_named(datamodule.task).metric_names
+    names = target_named(datamodule.task).reported_metrics
     if split != "val" or name not in names:
         known = ", ".join(f"val/{name}" for name in names)
         raise ValueError(f"monitor={monitor} cannot choose between trainings; give one of {known}")

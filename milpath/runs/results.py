@@ -11,8 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from milpath.data.datamodule import BagDataModule
-from milpath.models import load_network
-from milpath.models.checkpoint import Card, update_card
+from milpath.models.checkpoint import Card, load_weights, update_card
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
 from milpath.runs.result_files import Metrics, summary_table, write_results
@@ -39,7 +38,7 @@ def finish_run(
     """
     best = run_dir / "checkpoints" / "best.ckpt"
     if best.exists():
-        classifier.network.load_state_dict(load_network(best).state_dict())
+        load_weights(classifier.network, best)
     splits = [split for split in datamodule.splits if split != "test" or config.test]
     predictions = predict_splits(trainer, classifier, datamodule, splits)
     if not trainer.is_global_zero:

@@ -118,7 +118,7 @@ def settings_of(plain: Mapping[str, Any], num_processes: int | None = None) -> d
     data = content.get("data") or {}
     content["data"] = {key: value for key, value in data.items() if key in _data_options() and key not in _DATA}
     content["trainer"] = {key: value for key, value in (content.get("trainer") or {}).items() if key not in _TRAINER}
-    content["callbacks"] = dict(_callbacks(content.get("callbacks") or {}))
+    content["callbacks"] = dict(decisive_callbacks(content.get("callbacks") or {}))
     settings = dict(_flat(content))
     settings.pop("trainer", None)
     if num_processes is not None and "batch_size" in data:
@@ -135,7 +135,7 @@ def origin_of(plain: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(json.dumps(dict(_flat({"data": kept})), default=str)))
 
 
-def _callbacks(entries: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def decisive_callbacks(entries: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the callbacks that affect training, its end or the choice of the best epoch."""
     for name, entry in entries.items():
         kind = str((entry or {}).get("_target_", "")).rpartition(".")[2]

@@ -43,7 +43,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from lightning.pytorch import seed_everything
 
     from milpath.records.provenance import record_run
-    from milpath.runs.build import build_classifier, build_datamodule
+    from milpath.runs.build import build_classifier, build_training_data
     from milpath.runs.earlier_run import IDENTITY_FILE
     from milpath.runs.monitor import require_monitored
     from milpath.runs.results import finish_run
@@ -52,7 +52,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
 
     resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while
     seed_everything(config.seed, workers=True, verbose=False)
-    datamodule = build_datamodule(config.data)
+    datamodule = build_training_data(config)
     datamodule.setup("fit")
     require_monitored(config.callbacks, datamodule)
     identity = identity_of(config, datamodule, trainer.world_size)

@@ -1,1 +1,1 @@
-"""Training on SageMaker, and an endpoint at the end."""
+"""Amazon SageMaker: training jobs and endpoints."""

@@ -1,4 +1,4 @@
-"""Remove an endpoint with its configuration and its models: `python -m milpath.sagemaker.delete endpoint=NAME`."""
+"""Delete an endpoint with its configuration and models: `python -m milpath.sagemaker.delete endpoint=NAME`."""
 
 import sys
 
@@ -10,16 +10,16 @@ from milpath.sagemaker.jobs.job_configs import DELETE
 
 
 def run(config: DictConfig) -> list[str]:
-    """Delete what an endpoint is made of; objects in S3 stay.
+    """Delete an endpoint, its configuration and its models; objects in S3 are kept.
 
     Args:
         config: The composed root of the `sagemaker_delete` command.
 
     Returns:
-        What was deleted.
+        The deleted resources.
 
     Raises:
-        ValueError: If there is no such endpoint.
+        ValueError: If the endpoint does not exist.
     """
     client = open_account(config.region).client("sagemaker")
     with explained(f"find the endpoint {config.endpoint}"):

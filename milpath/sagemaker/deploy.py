@@ -1,4 +1,4 @@
-"""Make an endpoint: `python -m milpath.sagemaker.deploy archive=model.tar.gz role=... bucket=... [mode=serverless]`."""
+"""Create an endpoint: `python -m milpath.sagemaker.deploy archive=model.tar.gz role=... bucket=... [mode=serverless]`."""
 
 import json
 import sys
@@ -23,16 +23,16 @@ from milpath.sagemaker.jobs.job_configs import DEPLOY
 
 
 def run(config: DictConfig) -> dict[str, dict[str, Any]]:
-    """Upload the model where it lies here, and create model, configuration and endpoint.
+    """Upload a local model if needed, and create model, endpoint configuration and endpoint.
 
     Args:
         config: The composed root of the `sagemaker_deploy` command.
 
     Returns:
-        The requests that were sent, or with `dry_run` would be sent.
+        The requests that were sent, or would be sent without `dry_run`.
 
     Raises:
-        ValueError: If the account is not ready or the endpoint does not come up; nothing is left behind that costs money.
+        ValueError: If the account is not ready or the endpoint cannot be created.
     """
     settings = cast(DeployConfig, OmegaConf.to_object(config))
     role = require_role(settings.role, "role")
@@ -41,7 +41,7 @@ def run(config: DictConfig) -> dict[str, dict[str, Any]]:
     if settings.dry_run:
         region, account = settings.region, None
         if region is None:
-            raise ValueError("dry_run asks AWS nothing, so it needs region=eu-central-1 (or yours)")
+            raise ValueError("dry_run does not contact AWS, so it needs region=eu-central-1 (or yours)")
     else:
         account = open_account(settings.region)
         region = account.region_name
@@ -66,18 +66,18 @@ def run(config: DictConfig) -> dict[str, dict[str, Any]]:
 
 
 def _model_address(settings: DeployConfig, suffix: str) -> str:
-    """Return where the model lies in S3, or will lie."""
+    """Return the address of the model in S3."""
     if settings.archive.startswith("s3://"):
         return settings.archive
     if not Path(settings.archive).is_file():
         raise FileNotFoundError(f"archive={settings.archive} does not exist; run: python -m milpath.sagemaker.package")
     if not settings.bucket:
-        raise ValueError(f"archive={settings.archive} lies here and has to be uploaded: add bucket=NAME")
+        raise ValueError(f"archive={settings.archive} is a local file to upload: add bucket=NAME")
     return f"s3://{settings.bucket}/{settings.prefix}/models/{settings.endpoint}-{suffix}/model.tar.gz"
 
 
 def _create(client: Any, settings: DeployConfig, requests: dict[str, dict[str, Any]]) -> None:
-    """Create all three and wait; what was created before a failure is deleted."""
+    """Create all three resources and wait; if one fails, those already created are deleted."""
     from botocore.exceptions import WaiterError
 
     name = requests["create_model"]["ModelName"]
@@ -96,7 +96,7 @@ def _create(client: Any, settings: DeployConfig, requests: dict[str, dict[str, A
     sys.stdout.write(
         f"creating endpoint {settings.endpoint} ({settings.mode})\n"
         f"score:  python -m milpath.sagemaker.score endpoint={settings.endpoint} data=NAME\n"
-        f"delete: python -m milpath.sagemaker.delete endpoint={settings.endpoint}   (it costs money until then)\n"
+        f"delete: python -m milpath.sagemaker.delete endpoint={settings.endpoint}   (it is charged until then)\n"
     )
     if not settings.wait:
         return
@@ -105,7 +105,7 @@ def _create(client: Any, settings: DeployConfig, requests: dict[str, dict[str, A
     except WaiterError:
         found = client.describe_endpoint(EndpointName=settings.endpoint)
         raise ValueError(
-            f"endpoint {settings.endpoint} is {found['EndpointStatus']}: {found.get('FailureReason', 'no reason given')}; "
+            f"endpoint {settings.endpoint} is {found['EndpointStatus']}: {found.get('FailureReason', 'unknown reason')}; "
             f"run: python -m milpath.sagemaker.delete endpoint={settings.endpoint}"
         ) from None
     sys.stdout.write(f"endpoint {settings.endpoint} is in service\n")

@@ -1,7 +1,7 @@
-"""`code/inference.py` of `model.tar.gz`: the four functions under the names that SageMaker's toolkit looks for.
+"""The four functions that SageMaker's inference toolkit calls, for `code/inference.py` of `model.tar.gz`.
 
-The toolkit answers any exception with its stack trace, so a request that is refused goes on as a value and becomes a
-status and one line at the end.
+The toolkit responds to any exception with its traceback, so a refused request is passed on as a value and turned into a
+status and a one-line error at the end.
 """
 
 import json
@@ -19,7 +19,7 @@ Prediction = tuple[Endpoint, list[Answer]]
 
 
 def predict_fn(data: tuple[bytes, str], endpoint: Endpoint, context: Any = None) -> Prediction | BadRequestError:
-    """Read the body and ask the network, or say why not."""
+    """Read the body and run the network, or return why the request is refused."""
     try:
         return predict(data, endpoint)
     except BadRequestError as error:
@@ -27,7 +27,7 @@ def predict_fn(data: tuple[bytes, str], endpoint: Endpoint, context: Any = None)
 
 
 def output_fn(prediction: Prediction | BadRequestError, accept: str, context: Any = None) -> tuple[bytes, str]:
-    """Write the answers down as the client wishes, or the reason with its status."""
+    """Write the predictions in the requested format, or the error with its status."""
     try:
         if isinstance(prediction, BadRequestError):
             raise prediction

@@ -1,6 +1,6 @@
 """Train on SageMaker: `python -m milpath.sagemaker.launch experiment=NAME sagemaker.instance_type=ml.g5.xlarge`.
 
-Every word of `milpath.train` works; `sagemaker.KEY=VALUE` says where and on what, `dry_run=true` prints the request.
+All overrides of `milpath.train` work; `sagemaker.KEY=VALUE` sets the resources, `dry_run=true` prints the request.
 """
 
 import json
@@ -23,7 +23,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         config: The composed root of the `sagemaker_launch` command.
 
     Returns:
-        The request that was sent, or with `dry_run` would be sent.
+        The request that was sent, or would be sent without `dry_run`.
 
     Raises:
         ValueError: If the training cannot be composed or the account is not ready; the message says what to type.

@@ -1,4 +1,4 @@
-"""Write the archive that an endpoint is made of: `python -m milpath.sagemaker.package checkpoint=PATH`."""
+"""Write the model archive of an endpoint: `python -m milpath.sagemaker.package checkpoint=PATH`."""
 
 import sys
 from pathlib import Path
@@ -17,18 +17,18 @@ def run(config: DictConfig) -> Path:
         config: The composed root of the `sagemaker_package` command.
 
     Returns:
-        Where it was written.
+        The path of the archive.
 
     Raises:
         FileNotFoundError: If the checkpoint or the folder of the output does not exist.
-        ValueError: If the checkpoint is none of milpath.
+        ValueError: If it is not a milpath checkpoint.
     """
     path = Path(config.output)
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"output={path}: the folder {path.parent} does not exist; make it first")
+        raise FileNotFoundError(f"output={path}: the folder {path.parent} does not exist; create it first")
     write_model_archive(config.checkpoint, path)
     sys.stdout.write(
-        f"{path}: {path.stat().st_size / 1e6:.1f} MB; now: python -m milpath.sagemaker.deploy archive={path}\n"
+        f"{path}: {path.stat().st_size / 1e6:.1f} MB; next: python -m milpath.sagemaker.deploy archive={path}\n"
     )
     return path
 

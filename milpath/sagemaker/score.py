@@ -1,6 +1,6 @@
 """Score an endpoint on the test bags: `python -m milpath.sagemaker.score endpoint=NAME data=NAME`.
 
-Writes `metrics.json` and `predictions.csv` as `milpath.evaluate` does; with the same checkpoint both are the same.
+Writes `metrics.json` and `predictions.csv` as `milpath.evaluate` does; for the same checkpoint they are identical.
 """
 
 import io
@@ -26,7 +26,7 @@ from milpath.sagemaker.jobs.job_configs import SCORE
 
 
 def run(config: DictConfig) -> Metrics:
-    """Send every bag of some splits to an endpoint and compare its answers with the labels.
+    """Send every bag of some splits to an endpoint and evaluate its predictions.
 
     Args:
         config: The composed root of the `sagemaker_score` command.
@@ -35,18 +35,18 @@ def run(config: DictConfig) -> Metrics:
         Split to metric to value, as in `metrics.json`.
 
     Raises:
-        ValueError: If the endpoint refuses a bag or tells other classes apart than the data have.
-        FileExistsError: If the folder of the run holds results already.
+        ValueError: If the endpoint refuses a bag, or its classes are not those of the data.
+        FileExistsError: If the run folder already holds results.
     """
     run_dir = Path(config.paths.run_dir)
     if (run_dir / "metrics.json").exists():
-        raise FileExistsError(f"{run_dir} holds results already; give another run_name")
+        raise FileExistsError(f"{run_dir} already holds results; give another run_name")
     datamodule = build_datamodule(config.data)
     datamodule.setup("test")
     splits = [split for split in config.splits if split in datamodule.splits]
     if not splits:
         raise ValueError(
-            f"the data have the splits {', '.join(datamodule.splits)}; splits={list(config.splits)} has none"
+            f"splits={list(config.splits)} has none of the splits of the data: {', '.join(datamodule.splits)}"
         )
     asker = EndpointClient(
         open_account(config.region), config.endpoint, config.s3_prefix, config.asynchronous, config.timeout_seconds
@@ -68,7 +68,7 @@ def run(config: DictConfig) -> Metrics:
 
 
 def _ask(asker: EndpointClient, datamodule: BagDataModule, row: dict[str, Any]) -> dict[str, Any]:
-    """Return what the endpoint says of one bag, with its name."""
+    """Return the endpoint's prediction of one bag, with its name."""
     body = io.BytesIO()
     np.save(body, datamodule.store.tiles[datamodule.store.tile_slice(row["index"])], allow_pickle=False)
     answer = asker.ask(body.getvalue(), row["bag_id"])
@@ -77,11 +77,11 @@ def _ask(asker: EndpointClient, datamodule: BagDataModule, row: dict[str, Any]) 
 
 
 def _operating_point(answers: list[dict[str, Any]], datamodule: BagDataModule) -> float:
-    """Return the threshold of the endpoint, after a look at its classes."""
+    """Return the threshold of the endpoint after checking its classes."""
     names = answers[0]["class_names"]
     if names != list(datamodule.class_names):
         raise ValueError(
-            f"the endpoint tells {', '.join(names)} apart, but the data have {', '.join(datamodule.class_names)}; "
+            f"the endpoint has the classes {', '.join(names)}, but the data have {', '.join(datamodule.class_names)}; "
             "set data.target or data.class_names"
         )
     return 0.5 if answers[0]["threshold"] is None else float(answers[0]["threshold"])
@@ -90,7 +90,7 @@ def _operating_point(answers: list[dict[str, Any]], datamodule: BagDataModule) -
 def _predictions(
     answers: list[dict[str, Any]], datamodule: BagDataModule, splits: list[str], labels: np.ndarray
 ) -> Predictions:
-    """Return the answers in the form that every command writes."""
+    """Return the responses as predictions."""
     names = list(datamodule.class_names)
     return Predictions(
         bag_ids=[answer["bag_id"] for answer in answers],

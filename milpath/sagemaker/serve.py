@@ -1,10 +1,10 @@
-"""A server for a container of one's own: `python -m milpath.sagemaker.serve` answers /ping and /invocations on port 8080.
+"""A server for your own container: `python -m milpath.sagemaker.serve` serves /ping and /invocations on port 8080.
 
-Needs the extra `serve`. The network is read from /opt/ml/model, or from the folder that is an argument.
+Needs the extra `serve`. The network is read from /opt/ml/model, or from the folder given as an argument.
 
-A request that finds the queue full gets status 503 with `Retry-After`, as TorchServe says it too: 429 would blame a client
-for what others send, and CloudWatch would count it below `Invocation4XXErrors`, where no scaling policy looks. SageMaker
-hands either on as `ModelError` with this status as `OriginalStatusCode`, which boto3 does not send again by itself.
+If the queue is full, a request gets status 503 with `Retry-After`, as with TorchServe: 429 would blame a client for the
+load of others, and CloudWatch would count it under `Invocation4XXErrors`, which scaling policies ignore. SageMaker returns
+either as a `ModelError` with this status as `OriginalStatusCode`, which boto3 does not retry by itself.
 """
 
 import argparse
@@ -31,18 +31,18 @@ from milpath.serving.uvicorn_server import make_server, run_to_the_end
 from milpath.serving.work_queue import ClientLeftError, QueueFullError, WorkQueue
 
 MODEL_DIR = "/opt/ml/model"
-# Nobody reads it: the client has left.
+# Never read: the client has disconnected.
 _CLIENT_LEFT = 499
 _log = logging.getLogger("uvicorn.error")
 
 
 def create_app(model_dir: str | Path = MODEL_DIR, workers: int = 1, max_waiting: int = 32) -> FastAPI:
-    """Return the server; the network is loaded when it starts.
+    """Return the server application; the network is loaded at start-up.
 
     Args:
         model_dir: Folder of an unpacked `model.tar.gz`.
-        workers: Requests that are answered at a time; each uses as many threads as torch has.
-        max_waiting: Others that may wait for their turn; one more gets 503.
+        workers: Number of concurrent requests; each uses all threads of torch.
+        max_waiting: Number of requests that may wait; any more get 503.
     """
     loaded: dict[str, Endpoint] = {}
     queue: WorkQueue[tuple[bytes, str]] = WorkQueue(workers, max_waiting)
@@ -73,24 +73,24 @@ def create_app(model_dir: str | Path = MODEL_DIR, workers: int = 1, max_waiting:
             return JSONResponse({"error": str(error)}, error.status)
         except QueueFullError:
             seconds = queue.retry_after
-            return _busy(f"{max_waiting} requests wait already; ask again in {seconds} s", seconds)
+            return _busy(f"{max_waiting} requests are already waiting; retry in {seconds} s", seconds)
         except (ClientDisconnect, ClientLeftError):
             return Response(status_code=_CLIENT_LEFT)
         except asyncio.CancelledError:
-            # Uvicorn cancels what is not answered when the server has to end.
-            return _busy("the server ends; ask again", 1)
+            # Uvicorn cancels unanswered requests when the server shuts down.
+            return _busy("the server is shutting down; retry later", 1)
         return Response(answer, media_type=kind)
 
     return app
 
 
 def _busy(error: str, seconds: int) -> Response:
-    """Return that another try is worth while."""
+    """Return a 503 response that tells the client to retry."""
     return JSONResponse({"error": error}, 503, {"Retry-After": str(seconds)})
 
 
 async def _read(request: Request, limits: Limits) -> bytes:
-    """Return the body, and stop reading where it is longer than allowed."""
+    """Return the body; stop reading if it is longer than allowed."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
@@ -108,7 +108,7 @@ def main() -> None:
         if limits.max_connections < bounds.max_waiting + 8:
             raise ValueError(
                 f"MILPATH_MAX_CONNECTIONS={limits.max_connections} must be at least 8 more than "
-                f"MILPATH_MAX_WAITING={bounds.max_waiting}, so that /ping finds a place"
+                f"MILPATH_MAX_WAITING={bounds.max_waiting}, so that /ping is always answered"
             )
     except ValueError as error:
         sys.exit(f"ValueError: {error}")
@@ -121,10 +121,10 @@ def main() -> None:
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     """Read the command line: `[serve] [MODEL_DIR] [host=0.0.0.0] [port=8080]`.
 
-    A container has no configuration file of Hydra's, nor Hydra. SageMaker says in a variable on which port it asks.
+    The container has neither Hydra nor its configuration files. SageMaker sets the port in an environment variable.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m milpath.sagemaker.serve", description="Answer /ping and /invocations."
+        prog="python -m milpath.sagemaker.serve", description="Serve /ping and /invocations."
     )
     parser.add_argument("model_dir", nargs="?", default=MODEL_DIR, help=f"unpacked model.tar.gz (default: {MODEL_DIR})")
     parser.add_argument("--host", default="0.0.0.0", help="address to bind, also host=... (default: all)")  # noqa: S104
@@ -132,9 +132,9 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         "--port",
         type=int,
         default=os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"),
-        help="also port=... (default: that of the variable SAGEMAKER_BIND_TO_PORT, or 8080)",
+        help="also port=... (default: the variable SAGEMAKER_BIND_TO_PORT, or 8080)",
     )
-    # SageMaker starts the container with the word `serve`.
+    # SageMaker starts the container with the argument `serve`.
     return parser.parse_args([re.sub("^(?=(host|port)=)", "--", word) for word in words if word != "serve"])
 
 

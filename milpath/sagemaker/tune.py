@@ -1,6 +1,6 @@
-"""Let SageMaker search hyperparameters: `python -m milpath.sagemaker.tune 'tune.ranges={optimizer.lr: {...}}' ...`.
+"""Hyperparameter search on SageMaker: `python -m milpath.sagemaker.tune 'tune.ranges={optimizer.lr: {...}}' ...`.
 
-Every word of `milpath.sagemaker.launch` works too.
+All overrides of `milpath.sagemaker.launch` work as well.
 """
 
 import json
@@ -68,7 +68,7 @@ def run(config: DictConfig) -> str | None:
 
 
 def _require_keys(ranges: list[Range]) -> None:
-    """Compose the training with a value of each range, so that a typo costs nothing."""
+    """Compose the training with a value of each range, to catch mistyped keys before submission."""
     keys = {item.key for item in ranges}
     words = [word for word in job_overrides(command_line()) if override_key(word) not in keys]
     try:

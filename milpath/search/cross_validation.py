@@ -21,7 +21,7 @@ from milpath.config.command import one_line
 from milpath.config.roots import CONFIG_DIR
 from milpath.records.atomic_files import write_json, write_text
 from milpath.records.plain_values import parse_json
-from milpath.runs.build import build_datamodule
+from milpath.runs.build import build_training_data
 from milpath.runs.earlier_run import identity_in_folder, require_same_run
 from milpath.runs.run_identity import identity_of
 from milpath.runs.training_run import run
@@ -77,6 +77,7 @@ def plan_trainings(
     output: Path,
     seed: int = 0,
     search: Mapping[str, Sequence[Any]] | None = None,
+    config_dirs: Sequence[str] = (),
 ) -> list[Training]:
     """Return every training of a table, ordered by method, repeat and fold.
 
@@ -86,8 +87,9 @@ def plan_trainings(
         folds: Number of folds per repeat, at least 2.
         repeats: Number of repeats, at least 1.
         output: Folder of the table.
-        seed: First seed; repeats and folds use consecutive seeds.
-        search: Key to its candidates.
+        seed: The first of the seeds; repeats and folds count on from it.
+        search: Key to candidates.
+        config_dirs: Folders with configuration of the user's own, as `file://` addresses.
 
     Raises:
         ValueError: If a method is unknown or given twice, there are fewer than two folds or one repeat, or a searched key
@@ -101,6 +103,8 @@ def plan_trainings(
         raise ValueError(f"a table needs folds >= 2 and repeats >= 1, got folds={folds} repeats={repeats}")
     if search and not all(isinstance(values, Sequence) and values for values in search.values()):
         raise ValueError(f"search={dict(search)} must give each key a list, such as {{optimizer.lr: [1e-4, 5e-4]}}")
+    if config_dirs:
+        words = [f"hydra.searchpath=[{','.join(map(json.dumps, config_dirs))}]", *words]
     return list(_plan(words, methods, folds, repeats, output, seed, search or {}))
 
 
@@ -189,7 +193,7 @@ def _require_same_training(training: Training) -> None:
     """Refuse a finished training on other data, labels or settings, which the same command may refer to."""
     if (before := identity_in_folder(training.run_dir)) is not None:
         config = compose_training(training.overrides)
-        datamodule = build_datamodule(config.data)
+        datamodule = build_training_data(config)
         datamodule.setup()
         require_same_run(before, identity_of(config, datamodule), training.run_dir)
 

@@ -23,7 +23,7 @@ from milpath.config.command import USER_ERRORS, one_line, refuse_distributed_swe
 from milpath.records.atomic_files import write_json, write_text
 from milpath.records.digests import sha256_of_text
 from milpath.records.folder_lock import FolderLock
-from milpath.runs.build import build_datamodule
+from milpath.runs.build import build_training_data
 from milpath.runs.monitor import require_validation
 from milpath.search import optuna_sweeper
 from milpath.search.runnable_config import moved_command, run_command, runnable_config
@@ -86,8 +86,8 @@ class Search(Callback):
         trial = plan.compose_example(config_name)
         require_mandatory(trial)
         refuse_distributed_sweep(trial)
-        datamodule = build_datamodule(trial.data)
-        datamodule.setup()  # fails on bad data before the first trial, and builds the store once
+        datamodule = build_training_data(trial)
+        datamodule.setup()  # bad data stop the search here, and the store is built once
         require_validation(trial.monitor, datamodule)
         self.lock = FolderLock(search_dir)
         self.lock.acquire()

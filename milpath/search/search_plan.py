@@ -1,7 +1,7 @@
 """Plan of a search: its parameters, its fixed overrides, and the configuration of an example trial."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -91,9 +91,9 @@ def keep_plan(plan: SearchPlan, config_name: str, path: Path) -> DictConfig:
     if path.exists():
         kept = _read_plan(path)
         before = SearchPlan(kept["sweeper"], kept["parameters"], plan.fixed, tuple(kept["example"]))
-        difference = _difference(before, plan) or _changed_key(
-            kept["trial"], _plain(before.compose_example(config_name))
-        )
+        typed = [override.get_key_element().lstrip("+") for override in parse_words(plan.fixed)]
+        now = _plain(before.compose_example(config_name))
+        difference = _difference(before, plan) or _changed_key(_decisive(kept["trial"]), _decisive(now), typed)
         if difference:
             raise ValueError(
                 f"{path.parent} holds another search ({difference}); give another run_name, or the same overrides as before"
@@ -141,11 +141,24 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     return dict(json.loads(json.dumps(kept, default=str)))
 
 
-def _changed_key(before: Any, now: Any, key: str = "") -> str | None:
-    """Return the first key whose value differs, with its earlier value, or None."""
+def _decisive(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a trial without callbacks that only log, show progress or save checkpoints to resume from."""
+    from milpath.runs.run_identity import decisive_callbacks
+
+    return dict(trial) | {"callbacks": dict(decisive_callbacks(trial.get("callbacks") or {}))}
+
+
+def _changed_key(before: Any, now: Any, typed: Sequence[str], key: str = "") -> str | None:
+    """Return the first key whose value differs, with the value it had.
+
+    A key that is only there now was added by a later version of the library, unless it is typed.
+    """
     if isinstance(before, dict) and isinstance(now, dict):
         for name in sorted(before.keys() | now.keys()):
-            if found := _changed_key(before.get(name), now.get(name), f"{key}.{name}".strip(".")):
+            path = f"{key}.{name}".strip(".")
+            if name not in before and not any(word == path or word.startswith(f"{path}.") for word in typed):
+                continue
+            if found := _changed_key(before.get(name), now.get(name), typed, path):
                 return found
         return None
     return None if before == now else f"{key} was {before}"

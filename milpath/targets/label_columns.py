@@ -10,6 +10,7 @@ from milpath.targets.registry import target_named, target_names
 
 TARGETS = ("label", "malignant", "isup")
 NUM_ISUP_GRADES = 6
+_TASKS = ("binary", "nominal", "ordinal")
 
 
 def bag_labels(
@@ -68,8 +69,9 @@ def task_of(task: str | None, class_names: Sequence[str]) -> str:
         return suggested
     if task not in target_names():
         raise ValueError(f"data.task is {task!r}; it must be one of {', '.join(target_names())}, or null")
-    if target_named(task).has_threshold != (len(class_names) == 2):
+    if task in _TASKS and target_named(task).has_threshold != (len(class_names) == 2):
         raise ValueError(f"data.task={task} does not fit {len(class_names)} classes ({', '.join(class_names)})")
+    target_named(task).num_outputs(len(class_names))  # a target of the user's own says itself what it fits
     return task
 
 

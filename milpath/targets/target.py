@@ -11,7 +11,7 @@ from torch import Tensor
 
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval
-from milpath.metrics.weighted_metrics import METRICS
+from milpath.metrics.weighted_metrics import metric_function, own_metric_names
 
 Array = NDArray[np.float64]
 
@@ -44,6 +44,11 @@ class Target(ABC):
     def has_threshold(self) -> bool:
         """Whether bags are classified by a threshold on the probability of the positive class."""
         return self.positive_class is not None
+
+    @property
+    def reported_metrics(self) -> tuple[str, ...]:
+        """Names of all metrics that are reported: those of the target, then those of the user's own."""
+        return (*self.metric_names, *(name for name in own_metric_names() if name not in self.metric_names))
 
     @abstractmethod
     def num_outputs(self, num_classes: int) -> int:
@@ -105,8 +110,9 @@ class Target(ABC):
         """Return all metrics of a set of bags; `None` (never NaN or 0) if undefined on these labels."""
         missing = np.flatnonzero(np.bincount(outcomes.labels, minlength=outcomes.num_classes) == 0).tolist()
         undefined = self.undefined_metrics(missing)
-        values = {name: float(METRICS[name](outcomes)) for name in self.metric_names if name not in undefined}
-        return {name: values[name] if np.isfinite(values.get(name, np.nan)) else None for name in self.metric_names}
+        names = self.reported_metrics
+        values = {name: float(metric_function(name)(outcomes)) for name in names if name not in undefined}
+        return {name: values[name] if np.isfinite(values.get(name, np.nan)) else None for name in names}
 
     def wrongness(self, outcomes: EvaluatedBags) -> Array:
         """Return the distance of the probabilities from the truth, `(bags,)`; 0 is correct and certain."""

@@ -1,1 +1,1 @@
-"""One uploaded slide or bag of tiles: checked, answered, shown and forgotten."""
+"""The browser app: checks, predicts and shows one uploaded slide or bag of tiles, and then deletes it."""

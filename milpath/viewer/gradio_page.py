@@ -1,4 +1,4 @@
-"""The page: a field for files, a button, the answer, and how they look. Needs the extra `app`."""
+"""The Gradio page of the app. Needs the extra `app`."""
 
 import logging
 from typing import Any
@@ -42,13 +42,13 @@ footer.research { border-top: 1px solid #c8ced4; padding-top: 0.6rem; font-size:
 """
 
 
-# What a file of a stranger can bring about; anything else is a fault of ours and stands in the log.
+# Errors that an uploaded file can cause; anything else is a bug and is logged with its traceback.
 _FAULTS_OF_FILES = (ValueError, OSError)
 _log = logging.getLogger(__name__)
 
 
 def sober_theme() -> gr.themes.Base:
-    """Return a theme that fetches nothing."""
+    """Return a theme that loads nothing from other hosts."""
     return gr.themes.Base(
         primary_hue="slate", secondary_hue="slate", neutral_hue="slate", font=list(_SANS), font_mono=list(_MONO)
     )
@@ -57,12 +57,12 @@ def sober_theme() -> gr.themes.Base:
 def build_page(analyst: Analyst, uploads: Uploads, max_waiting: int) -> gr.Blocks:
     """Return the page.
 
-    One slide is answered at a time; others wait in a queue.
+    Slides are processed one at a time; others wait in a queue.
 
     Args:
-        analyst: Answers.
-        uploads: Where the files of the page come to lie.
-        max_waiting: Slides that may wait.
+        analyst: Predicts the slides.
+        uploads: Folder of the uploaded files.
+        max_waiting: Number of slides that may wait.
     """
 
     def answer(payload: Any) -> str:
@@ -72,7 +72,7 @@ def build_page(analyst: Analyst, uploads: Uploads, max_waiting: int) -> gr.Block
         except _FAULTS_OF_FILES as error:
             line = uploads.one_line(error)
             _log.info("refused: %s", line)
-            raise gr.Error(str(escape(line)), duration=None, title="No answer", print_exception=False) from None
+            raise gr.Error(str(escape(line)), duration=None, title="No result", print_exception=False) from None
 
     page: gr.Blocks
     with gr.Blocks(title=f"milpath · {RESEARCH_USE_ONLY.lower()}", analytics_enabled=False) as page:
@@ -86,30 +86,30 @@ def build_page(analyst: Analyst, uploads: Uploads, max_waiting: int) -> gr.Block
         )
         button = gr.Button("Analyse", variant="primary", elem_id="analyse")
         result = gr.HTML(elem_id="result", min_height=120)
-        gr.HTML(f'<footer class="research">{RESEARCH_USE_ONLY}. Files are deleted when they are answered.</footer>')
-        # The answer before must not stand beside the name of a new slide.
+        gr.HTML(f'<footer class="research">{RESEARCH_USE_ONLY}. Files are deleted once they are processed.</footer>')
+        # Clear the previous result, so that it is never shown next to a new slide.
         asked = button.click(str, outputs=result, queue=False, api_visibility="private", show_progress="hidden")
-        # Preprocessing would leave an empty file in the folder of uploads.
+        # Preprocessing would leave an empty file in the upload folder.
         answered = asked.then(
             answer, files, result, preprocess=False, api_visibility="private", concurrency_limit=1, trigger_mode="once"
         )
-        # They are gone: the page must not offer them again. After an error Gradio does not do what `then` says.
+        # The files are deleted, so clear the field. `then` alone does not run after an error.
         for afterwards in (answered.success, answered.failure):
             afterwards(lambda: None, outputs=files, queue=False, api_visibility="private", show_progress="hidden")
-    # Only then does Gradio itself look whether a file that a request names was uploaded.
+    # Gradio only checks that a file in a request was uploaded if this is set.
     page.has_launched = True
     page.queue(default_concurrency_limit=1, max_size=max_waiting)
     return page
 
 
 def _introduction(card: Card, max_upload_mb: int, reads_slides: bool) -> str:
-    """Return the head of the page."""
+    """Return the introduction of the page."""
     names = ", ".join(str(escape(name)) for name in card.class_names)
     slides = "a slide (TIFF, SVS, NDPI, PNG, JPEG and others), or " if reads_slides else ""
     size = int(card.tiling["tile_size"])
     return (
         f"<header><h1>milpath</h1><p class='research'>{RESEARCH_USE_ONLY}</p>"
-        f"<p>Give {slides}the tiles of one slide as PNG files or a zip of them ({size} px each); "
-        f"at most {max_upload_mb:,} MB. The network answers with the probability of each class ({names}) and shows "
-        "how much each tile counted.</p></header>"
+        f"<p>Upload {slides}the tiles of one slide as PNG files or a zip of them ({size} px each); "
+        f"at most {max_upload_mb:,} MB. The network predicts the probability of each class ({names}) and shows "
+        "how much each tile contributed.</p></header>"
     )

@@ -1,4 +1,4 @@
-"""What stands before the page: requests are bounded, name no file that was not uploaded, and pages fetch from here alone."""
+"""ASGI middleware in front of Gradio: limits requests, refuses paths that were not uploaded, sets security headers."""
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -12,7 +12,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# Gradio's page builds itself from inline scripts and styles; everything comes from this host alone.
+# Gradio's page needs inline scripts and styles; everything is loaded from this host only.
 _HEADERS = {
     "content-security-policy": (
         "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -24,19 +24,19 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 _UPLOAD = "/gradio_api/upload"
-# Room for the boundaries and headers of a multipart body.
+# Allowance for the boundaries and headers of a multipart body.
 _OVERHEAD = 1 << 20
 _MAX_JSON = 1 << 20
 
 
 class Guard:
-    """ASGI middleware round Gradio.
+    """ASGI middleware around Gradio.
 
     Args:
-        app: What answers.
-        max_bytes: Files of one upload together.
-        incoming: Where uploads lie. Gradio copies every file and fetches every address that a request names, and checks
-            neither in an app that was mounted; so no request passes that names anything else.
+        app: The wrapped application.
+        max_bytes: Maximum size of all files of an upload.
+        incoming: Folder of the uploads. A mounted Gradio app copies every file and fetches every URL named in a request
+            without checks, so requests that name anything outside this folder are refused.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Guard:
         self._incoming = incoming.resolve()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -67,13 +67,13 @@ class Guard:
             await self._pass_checked(scope, receive, with_headers)
 
     async def _pass_checked(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass a question on if it is JSON that names uploaded files alone."""
+        """Pass a request on if it is JSON that names only uploaded files."""
         body, more = b"", True
         while more and len(body) <= _MAX_JSON:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        refusal = "the question is too long" if more or len(body) > _MAX_JSON else self._why_not(body)
+        refusal = "the request is too long" if more or len(body) > _MAX_JSON else self._why_not(body)
         if refusal:
             await JSONResponse({"detail": refusal}, 400)(scope, receive, send)
             return
@@ -85,24 +85,24 @@ class Guard:
         await self._app(scope, again, send)
 
     def _why_not(self, body: bytes) -> str | None:
-        """Return why a question is not passed on."""
+        """Return why a request is refused, or None."""
         try:
             content = json.loads(body) if body else None
         except (ValueError, RecursionError):
-            return "the question is no JSON"
+            return "the request is not valid JSON"
         waiting = [content]
         while waiting:
             value = waiting.pop()
             if isinstance(value, dict):
                 if "path" in value and not self.holds(value["path"]):
-                    return "this is no uploaded file; give the file through the page"
+                    return "this is not an uploaded file; upload the file on the page"
                 waiting.extend(value.values())
             elif isinstance(value, list):
                 waiting.extend(value)
         return None
 
     def holds(self, path: object) -> bool:
-        """Return whether a path is that of a file that was uploaded."""
+        """Return whether a path is that of an uploaded file."""
         if not isinstance(path, str) or "\0" in path:
             return False
         place = Path(path).resolve()
@@ -110,11 +110,11 @@ class Guard:
 
 
 class _Bounded:
-    """The body of an upload; one that grows too long or breaks off ends with the exception after which Gradio deletes it.
+    """The body of an upload; if it is too long or interrupted, raise the exception after which Gradio deletes it.
 
     Args:
-        receive: Gives the parts.
-        max_bytes: Of all parts together.
+        receive: Receives the parts.
+        max_bytes: Maximum size of all parts.
     """
 
     def __init__(self, receive: Receive, max_bytes: int) -> None:
@@ -130,5 +130,5 @@ class _Bounded:
             if self._left < 0:
                 raise MultiPartException("The files exceed the maximum allowed size.")
         elif not self._whole:
-            raise MultiPartException("The upload was broken off.")
+            raise MultiPartException("The upload was interrupted.")
         return message

@@ -1,4 +1,4 @@
-"""An answer as HTML that holds its pictures: nothing to fetch, nothing on a disk, every name escaped."""
+"""A result as self-contained HTML: pictures are inlined, nothing is written to disk, and names are escaped."""
 
 import base64
 import math
@@ -16,14 +16,14 @@ _ROW = Markup(
 
 
 def render_answer(answer: Answer) -> str:
-    """Return the answer as a piece of HTML."""
+    """Return a result as an HTML fragment."""
     rows = Markup().join(
         _ROW.format(name, value, 100 * value)
         for name, value in zip(answer.class_names, answer.probabilities, strict=True)
     )
     parts = [
         Markup('<section class="answer" aria-label="Result"><h2>{}</h2>').format(answer.name),
-        Markup('<p class="call">Called <strong>{}</strong></p><p>{}</p>').format(answer.predicted, say_call(answer)),
+        Markup('<p class="call">Predicted <strong>{}</strong></p><p>{}</p>').format(answer.predicted, say_call(answer)),
         Markup('<p class="{}">{}</p>').format("refer" if answer.deferred else "keep", say_advice(answer)),
         Markup("<table><caption>Probability of each class</caption>{}</table>").format(rows),
         *_figures(answer),
@@ -33,10 +33,10 @@ def render_answer(answer: Answer) -> str:
 
 
 def say_call(answer: Answer) -> str:
-    """Say in plain words how the probabilities became a call."""
+    """Return a sentence on how the class was predicted from the probabilities."""
     tiles = "one tile" if answer.num_tiles == 1 else f"{answer.num_tiles:,} tiles"
     if answer.task == "ordinal":
-        return f"The middle of {len(answer.class_names)} ordered classes by their probabilities (median), from {tiles}."
+        return f"The median of {len(answer.class_names)} ordered classes by their probabilities, from {tiles}."
     if answer.threshold is None:
         return f"The most probable of {len(answer.class_names)} classes, from {tiles}."
     probability, name = answer.probabilities[1], answer.class_names[1]
@@ -46,46 +46,46 @@ def say_call(answer: Answer) -> str:
 
 
 def say_advice(answer: Answer) -> str:
-    """Say in plain words whether a person should look."""
+    """Return a sentence on whether to defer to a pathologist."""
     largest = max(answer.probabilities)
     certainty, bound = _apart(largest, answer.defer_below)
     if answer.defer_below == 0:
-        return "This network was given no bound below which it defers to a person; judge its certainty yourself."
+        return "This network has no deferral threshold; judge its confidence yourself."
     if answer.deferred:
         return (
-            f"Defer to a person: the network is unsure. Its largest probability, {certainty}, is below {bound}, "
-            "the bound that was set for this network."
+            f"Defer to a pathologist: the network is uncertain. Its highest probability, {certainty}, is below {bound}, "
+            "the deferral threshold of this network."
         )
     return (
-        f"No need to defer by the network's own rule: its largest probability, {certainty}, reaches {bound}, "
-        "the bound that was set for this network."
+        f"No deferral by the network's rule: its highest probability, {certainty}, reaches {bound}, "
+        "the deferral threshold of this network."
     )
 
 
 def _apart(first: float, second: float) -> tuple[str, str]:
-    """Return two numbers with as many digits as tell them apart, three at least."""
+    """Return two numbers with enough digits to distinguish them, at least three."""
     gap = abs(first - second)
     digits = 3 if gap == 0 else min(max(3, math.ceil(-math.log10(gap)) + 1), 9)
     return f"{first:.{digits}f}", f"{second:.{digits}f}"
 
 
 def _figures(answer: Answer) -> list[Markup]:
-    """Return the pictures with their words."""
+    """Return the pictures with their captions."""
     figures = []
     if answer.overlay is not None:
-        text = "Attention on the slide: how much each tile counted. Attention is no proof of disease."
+        text = "Attention on the slide: how much each tile contributed. Attention is not evidence of disease."
         figures.append(_figure(answer.overlay, f"Attention on the slide {answer.name}", text))
     else:
-        figures.append(Markup("<p>{}</p>").format("No overlay: tiles alone do not say where on the slide they lie."))
-    text = "The bag: its tiles with their weights, the greatest first. The weights of all tiles sum to 1."
+        figures.append(Markup("<p>{}</p>").format("No overlay: the positions of the tiles on the slide are unknown."))
+    text = "The bag: its tiles with their weights, highest first. The weights of all tiles sum to 1."
     figures.append(_figure(answer.montage, f"Tiles of {answer.name} with their weights", text))
-    text = "The tiles with the most and the least attention."
-    figures.append(_figure(answer.top_tiles, f"Tiles of {answer.name} with the most and the least attention", text))
+    text = "The tiles with the highest and the lowest attention."
+    figures.append(_figure(answer.top_tiles, f"Tiles of {answer.name} with the highest and the lowest attention", text))
     return figures
 
 
 def _figure(picture: Image.Image, alternative: str, caption: str) -> Markup:
-    """Return a picture that carries its own data."""
+    """Return a picture inlined as a data URI."""
     file = BytesIO()
     picture.save(file, "JPEG", quality=_QUALITY, subsampling=0)
     data = base64.b64encode(file.getvalue()).decode("ascii")

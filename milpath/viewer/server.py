@@ -1,4 +1,4 @@
-"""The server round the page: what it binds, what it forgets, how it ends."""
+"""The server of the app: binding, deletion of old uploads and shutdown."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from milpath.viewer.upload_folder import Uploads
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SECONDS_BETWEEN_SWEEPS = 30.0
-# A large slide may come over a poor line; a page that is open notices soon enough that the app has ended.
+# A large slide may be uploaded over a slow connection; open pages notice quickly that the app has stopped.
 _CONNECTIONS = ConnectionLimits(body_seconds=30.0, end_seconds=2)
 
 
@@ -29,28 +29,28 @@ def serve(
     max_waiting: int = 8,
     forget_after_minutes: float = 30.0,
 ) -> None:
-    """Serve the page until SIGINT or SIGTERM, which the caller handles; no file of it is left then.
+    """Serve the page until SIGINT or SIGTERM, which the caller handles; all files are then deleted.
 
     Args:
-        analyst: Answers.
-        host: Address to bind; anything but this machine's own is said to be open to others.
-        port: 0 takes one that is free.
-        temporary_dir: Where the folder of uploads is made; None for the system's.
-        max_waiting: Slides that may wait for their turn.
-        forget_after_minutes: Time after which an upload that nobody asked about is deleted.
+        analyst: Predicts the slides.
+        host: Address to bind; a warning is printed unless it is a loopback address.
+        port: Port to bind; 0 picks a free one.
+        temporary_dir: Parent of the upload folder; None for the system's temporary folder.
+        max_waiting: Number of slides that may wait.
+        forget_after_minutes: Age at which an upload without a request is deleted.
 
     Raises:
         ImportError: If the extra `app` is not installed.
-        ValueError: If the address cannot be bound, or there is no such folder.
+        ValueError: If the address cannot be bound, or the folder does not exist.
     """
     if find_spec("gradio") is None:
         raise ImportError("the app needs gradio; run: pip install 'milpath[app]'")
     if temporary_dir is not None and not Path(temporary_dir).is_dir():
-        raise ValueError(f"temporary_dir={temporary_dir} is no folder; make it first, or leave it out")
+        raise ValueError(f"temporary_dir={temporary_dir} is not a folder; create it first, or remove the option")
     listener = _bind(host, port)
     with listener, tempfile.TemporaryDirectory(prefix="milpath-app-", dir=temporary_dir) as folder:
         uploads = Uploads(Path(folder))
-        # Before Gradio is imported: it looks at these when it is.
+        # Set before importing Gradio, which reads these on import.
         os.environ["GRADIO_TEMP_DIR"] = str(uploads.incoming)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         os.environ["GRADIO_RUN_HISTORY"] = "False"
@@ -91,27 +91,27 @@ def _run(analyst: Analyst, uploads: Uploads, listener: socket.socket, max_waitin
     )
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    sys.stderr.write(f"milpath app at http://{shown}:{port} (Ctrl+C ends it)\n")
+    sys.stderr.write(f"milpath app at http://{shown}:{port} (Ctrl+C to stop)\n")
     if host not in _LOOPBACK:
-        sys.stderr.write("it has no password and everybody who reaches this address can use it\n")
+        sys.stderr.write("it has no password: everyone who can reach this address can use it\n")
     make_server(app, _CONNECTIONS, log_level="warning").run(sockets=[listener])
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Return a socket that listens, before any work is done."""
+    """Return a listening socket, so that an unavailable port fails early."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
-        raise ValueError(f"port {port} of {host} cannot be used ({error}); give another one with port=...") from None
+        raise ValueError(f"port {port} of {host} cannot be used ({error}); choose another with port=...") from None
 
 
 async def sweep(uploads: Uploads, forget_after: float) -> None:
-    """Delete what nobody asked about, for ever.
+    """Delete uploads without a request periodically, until cancelled.
 
     Args:
-        uploads: Where files lie.
-        forget_after: Their age in seconds.
+        uploads: The upload folder.
+        forget_after: Age in seconds at which they are deleted.
     """
     while True:
         await asyncio.sleep(min(_SECONDS_BETWEEN_SWEEPS, forget_after))

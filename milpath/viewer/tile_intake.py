@@ -1,4 +1,4 @@
-"""Uploaded tiles to a bag: read where they lie, never unpacked, each of them bounded."""
+"""Conversion of uploaded tiles to a bag store, without unpacking archives and with limits on every tile."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from milpath.slides.tile_files import TooLargeError, ZipFiles
 from milpath.slides.uploaded_tiles import UploadedTile, read_tiles, require_plain, upload_names
 from milpath.viewer.upload_check import MEBIBYTE, Limits
 
-# Enough to say of a picture that is too large for a tile how large it is.
+# Large enough to report the size of a picture that is too large for a tile.
 _MAX_FILE_BYTES = 64 * MEBIBYTE
 _MIN_TILES = 2
 _OF_A_SLIDE = re.compile(r"(.+)_\d+")
@@ -24,12 +24,12 @@ def write_tile_bag(files: Sequence[Path], output: Path, tile_size: int, limits: 
 
     Args:
         files: PNG tiles, or one zip of them.
-        output: Folder of the new store; its only bag bears the name of the slide.
-        tile_size: Width and height that all tiles must have.
-        limits: What is read at most.
+        output: Folder of the new store; its only bag has the name of the slide.
+        tile_size: Required width and height of the tiles.
+        limits: Limits of an upload.
 
     Raises:
-        ValueError: If the tiles are too many, of another size or type, damaged, or of more than one slide.
+        ValueError: If there are too many tiles, or they have another size or type, are damaged, or belong to several slides.
     """
     if files[0].suffix.lower() == ".zip":
         (archive,) = files
@@ -56,14 +56,14 @@ def _read_files(files: Sequence[Path], tile_size: int, limits: Limits) -> tuple[
     """Return the name of a slide and its tiles."""
     paths = {path.name: path for path in files}
     if len(paths) < len(files):
-        raise ValueError(f"{len(files) - len(paths)} of the tiles have the name of another one; rename them")
+        raise ValueError(f"{len(files) - len(paths)} of the tiles have duplicate names; rename them")
     names = upload_names(paths, "the upload", limits.max_tiles, _MIN_TILES)
 
     def read(name: str, largest: int) -> bytes:
         with paths[name].open("rb") as file:
             data = file.read(largest + 1)
         if len(data) > largest:
-            raise TooLargeError(f"{name} is larger than {largest:,} bytes: no tile")
+            raise TooLargeError(f"{name} is larger than {largest:,} bytes, which is too large for a tile")
         return data
 
     tiles = read_tiles(names, read, max_file_bytes=_MAX_FILE_BYTES, max_bytes=limits.max_bytes)
@@ -71,12 +71,12 @@ def _read_files(files: Sequence[Path], tile_size: int, limits: Limits) -> tuple[
 
 
 def _name_of(names: Sequence[str], otherwise: str) -> str:
-    """Return the slide that tiles `{slide}_{i}.png` are of."""
+    """Return the slide name of tiles `{slide}_{i}.png`."""
     found = [_OF_A_SLIDE.fullmatch(PurePosixPath(name).stem) for name in names]
     slides = sorted({match[1] for match in found if match})
     if len(slides) > 1:
         raise ValueError(
-            f"the tiles are of {len(slides):,} slides ({slides[0]!r}, {slides[1]!r}, ...); give one slide at a time"
+            f"the tiles belong to {len(slides):,} slides ({slides[0]!r}, {slides[1]!r}, ...); upload one slide at a time"
         )
     return slides[0] if slides and all(found) else otherwise
 
@@ -88,7 +88,7 @@ def _decode(files: Iterable[UploadedTile], tile_size: int) -> NDArray[np.uint8]:
         if (file.width, file.height) != (tile_size, tile_size):
             raise ValueError(
                 f"the network was trained on tiles of {tile_size} px, but {file.name} is {file.width} x {file.height} px; "
-                f"give tiles of {tile_size} px, or the whole slide"
+                f"upload tiles of {tile_size} px, or the whole slide"
             )
         tiles.append(decode_tile(file.data, tile_size, file.name))
     return np.stack(tiles)

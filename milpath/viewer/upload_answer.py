@@ -1,4 +1,4 @@
-"""From the files of one upload to what a network says of them."""
+"""Prediction of one upload."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from milpath.config.own_parts import OwnParts
 from milpath.data.store.bag_store import BagStore
 from milpath.drawing.montage import TileRow, draw_extremes
 from milpath.drawing.picture_frame import attention_limits
@@ -28,21 +29,21 @@ NUM_SHOWN = 4
 
 @dataclass(frozen=True)
 class Answer:
-    """What a network says of one slide; nothing of it lies on a disk.
+    """Prediction of one slide, kept only in memory.
 
     Attributes:
-        name: Of the slide, in its sender's own words: to be escaped wherever it is shown.
+        name: Name of the slide, chosen by the sender: must be escaped wherever it is shown.
         class_names: Names of the classes.
-        probabilities: Of each class; they sum to 1.
-        predicted: Name of the class that the slide is called.
+        probabilities: Probability of each class; they sum to 1.
+        predicted: Name of the predicted class.
         task: "binary", "nominal" or "ordinal".
-        threshold: Probability of the second class from which on it is called; None where there are more than two classes.
-        deferred: Whether the slide goes to a person.
-        defer_below: The largest class probability below which it does; 0 where the network has no such rule.
-        num_tiles: Tiles of the bag.
-        overlay: Attention on the slide; None where it is unknown where the tiles lie.
+        threshold: Probability of the second class at or above which it is predicted; None for more than two classes.
+        deferred: Whether the slide is deferred to a pathologist.
+        defer_below: A highest class probability below this is deferred; 0 if the network has no such rule.
+        num_tiles: Number of tiles in the bag.
+        overlay: Attention on the slide; None if the positions of the tiles are unknown.
         montage: The bag with its weights.
-        top_tiles: The tiles with the most and the least attention.
+        top_tiles: The tiles with the highest and the lowest attention.
     """
 
     name: str
@@ -60,32 +61,40 @@ class Answer:
 
 
 class Analyst:
-    """A network that answers uploads as `milpath.predict` would.
+    """A network that predicts uploads as `milpath.predict` does.
 
     Args:
         checkpoint: `best.ckpt` of a run, or an exported network.
         limits: What is read at most.
         device: Where the network runs.
+        parts: Classes of the user's own that the checkpoint may name.
 
     Attributes:
-        card: What the checkpoint says of its network.
-        tile_size: Side of the tiles it was trained on.
-        options: How it cuts slides; None where its training tiles were not cut by a rule that can be repeated.
+        card: Card of the checkpoint.
+        tile_size: Side of the tiles it was trained on, in pixels.
+        options: Tiling options for slides; None if the training tiles were not cut by a reproducible rule.
 
     Raises:
-        FileNotFoundError: If there is no checkpoint.
-        ValueError: If it is no checkpoint, or its network does not take its tiles.
+        FileNotFoundError: If the checkpoint does not exist.
+        ValueError: If it is not a checkpoint, or its network does not accept tiles of its size.
     """
 
-    def __init__(self, checkpoint: str | Path, limits: Limits, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        limits: Limits,
+        device: str | torch.device = "cpu",
+        parts: OwnParts | None = None,
+    ) -> None:
+        parts = parts or OwnParts()
         self.card = load_card(checkpoint)
         size = self.card.tiling.get("tile_size")
         if size is None:
-            raise ValueError(f"{checkpoint} was not trained on tiles of images, and the app shows images alone")
+            raise ValueError(f"{checkpoint} was not trained on image tiles, and the app only supports images")
         self.tile_size = int(size)
-        self.network = load_network(checkpoint)
+        self.network = load_network(checkpoint, parts.networks, parts.encoders)
         with torch.inference_mode():
-            # A network that takes something else says so now and not to the first who asks.
+            # Fail at start-up, not on the first request, if the network does not accept such tiles.
             self.network(torch.zeros(1, 1, 3, self.tile_size, self.tile_size))
         self.limits = limits
         self.device = device
@@ -93,17 +102,17 @@ class Analyst:
         try:
             self.options = TileOptions.from_tiling(self.card.tiling)
         except ValueError as error:
-            self._no_slides = f"this network reads tiles alone: {error}"
+            self._no_slides = f"this network only accepts tiles: {error}"
 
     def answer(self, files: Sequence[Path], folder: Path) -> Answer:
-        """Return what the network says of one slide.
+        """Return the prediction of one slide.
 
         Args:
             files: A slide, a zip of tiles, or tiles.
-            folder: An empty folder for what has to lie somewhere meanwhile; the caller deletes it.
+            folder: An empty folder for temporary files; the caller deletes it.
 
         Raises:
-            ValueError: With one line on what is wrong with the files.
+            ValueError: With a one-line message if the files cannot be used.
         """
         upload = sort_upload(files, self.limits, self.tile_size)
         bags = folder / "bags"
@@ -134,7 +143,7 @@ class Analyst:
         )
 
     def _cut(self, slide: Path, bags: Path) -> None:
-        """Cut a slide as the training slides were, in a process of its own that may crash or hang."""
+        """Tile a slide as in training, in a separate process that may crash or hang."""
         if self.options is None:
             raise ValueError(self._no_slides)
         summary = build_slide_store(
@@ -145,24 +154,24 @@ class Analyst:
 
 
 def draw_top_tiles(store: BagStore, bag: BagPrediction, num_shown: int = NUM_SHOWN) -> Image.Image:
-    """Draw two rows of tiles: the most and the least attention of a bag.
+    """Draw two rows of tiles: those with the highest and the lowest attention of a bag.
 
     Args:
-        store: Where the tiles are.
-        bag: What was predicted.
-        num_shown: Tiles of a row at most; no tile stands in both rows.
+        store: The tiles.
+        bag: The prediction.
+        num_shown: Maximum number of tiles per row; no tile is in both rows.
     """
     where = store.tile_slice(bag.position)
     positions = positions_of(store, where)
-    # White tiles that fill a bag up lie nowhere; that they are ignored is no news.
+    # White padding tiles have no position and are left out.
     real = np.arange(len(bag.attention)) if positions is None else np.flatnonzero(~np.isnan(positions[0]))
     ranked = real[np.argsort(-bag.attention[real], kind="stable")]
     top, bottom = ranked[:num_shown], ranked[num_shown:][-num_shown:]
     rows = []
-    for title, chosen in (("most attention", top), ("least attention", bottom)):
+    for title, chosen in (("highest attention", top), ("lowest attention", bottom)):
         if len(chosen):
             weights = bag.attention[chosen]
             tiles = np.stack([store.tiles[where.start + place] for place in chosen])
             rows.append(TileRow(title, tiles, weights, [f"{weight:.3f}" for weight in weights]))
-    # The colours mean what they mean in the other pictures of the bag.
+    # Use the same colour scale as the other pictures of the bag.
     return draw_extremes(rows, title=bag.bag_id, limits=attention_limits(bag.attention))

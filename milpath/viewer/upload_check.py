@@ -1,4 +1,4 @@
-"""What came: a slide or the tiles of one, told apart and bounded before anything is decoded."""
+"""Checks of an upload before decoding: type (a slide, or the tiles of one) and limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from milpath.slides.readers.open_slide import SLIDE_SUFFIXES
 MEBIBYTE = 2**20
 
 
-# A slide of these formats is a folder beside the file, which an upload cannot carry.
+# Slides of these formats need a folder next to the file, which an upload cannot contain.
 _OF_MANY_FILES = (".mrxs",)
 UPLOAD_SUFFIXES = (*(suffix for suffix in SLIDE_SUFFIXES if suffix not in _OF_MANY_FILES), ".zip")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one upload.
+    """Limits of one upload.
 
     Attributes:
-        max_upload_mb: Size of all files together, and of what a zip unpacks to, in MiB.
-        max_tiles: Tiles of a bag that comes as tiles.
-        max_seconds: Time that cutting a slide may take.
+        max_upload_mb: Size of all files together, and of the unpacked content of a zip, in MiB.
+        max_tiles: Number of tiles of a bag uploaded as tiles.
+        max_seconds: Time limit for cutting a slide.
 
     Raises:
-        ValueError: If one of them is not above 0.
+        ValueError: If a limit is not positive.
     """
 
     max_upload_mb: int = 2048
@@ -35,7 +35,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("max_upload_mb", "max_tiles", "max_seconds"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
+                raise ValueError(f"{name}={getattr(self, name)} must be greater than 0")
 
     @property
     def max_bytes(self) -> int:
@@ -45,11 +45,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Upload:
-    """Files of one question.
+    """Files of one upload.
 
     Attributes:
         slide: The slide, or None.
-        tiles: A zip of tiles, or the tiles; empty where a slide came.
+        tiles: A zip of tiles, or the tiles; empty for a slide.
     """
 
     slide: Path | None = None
@@ -57,27 +57,27 @@ class Upload:
 
 
 def sort_upload(files: Sequence[Path], limits: Limits, tile_size: int) -> Upload:
-    """Say what the files of an upload are.
+    """Return whether an upload is a slide or tiles, after checking type and size.
 
     Args:
-        files: As they came; the ending of a name says the type, the content is checked where it is read.
-        limits: What is read at most.
-        tile_size: Side of the tiles that the network was trained on: a single PNG of that size is a tile.
+        files: The uploaded files; the suffix gives the type, the content is checked when it is read.
+        limits: Limits of an upload.
+        tile_size: Side of the tiles the network was trained on: a single PNG of that size is a tile.
 
     Raises:
-        ValueError: If there is nothing, too much, or another type.
+        ValueError: If there is no file, or a file has another type or is too large.
     """
     if not files:
-        raise ValueError("there is no file; give a slide, or the PNG tiles of one slide")
+        raise ValueError("there is no file; upload a slide, or the PNG tiles of one slide")
     for path in files:
         if path.suffix.lower() not in UPLOAD_SUFFIXES:
             known = " ".join(UPLOAD_SUFFIXES)
-            raise ValueError(f"{path.name} is of the type {path.suffix or '(no ending)'}; these are read: {known}")
+            raise ValueError(f"{path.name} has the type {path.suffix or '(no suffix)'}; supported types: {known}")
         if path.stat().st_size == 0:
-            raise ValueError(f"{path.name} is empty (0 bytes); give the whole file")
+            raise ValueError(f"{path.name} is empty (0 bytes); upload the complete file")
     size = sum(path.stat().st_size for path in files)
     if size > limits.max_bytes:
-        raise ValueError(f"the upload has {size / MEBIBYTE:,.1f} MB; at most {limits.max_upload_mb:,} MB are read")
+        raise ValueError(f"the upload has {size / MEBIBYTE:,.1f} MB; at most {limits.max_upload_mb:,} MB are allowed")
     if len(files) > 1:
         return _several(files)
     (path,) = files
@@ -87,10 +87,12 @@ def sort_upload(files: Sequence[Path], limits: Limits, tile_size: int) -> Upload
 
 
 def _several(files: Sequence[Path]) -> Upload:
-    """Return several PNG tiles; everything else comes alone."""
+    """Return several PNG tiles; other types must be uploaded one at a time."""
     for path in files:
         if path.suffix.lower() != ".png":
-            raise ValueError(f"{path.name} came with {len(files) - 1} other files; give one slide or zip at a time")
+            raise ValueError(
+                f"{path.name} was uploaded with {len(files) - 1} other files; upload one slide or zip at a time"
+            )
     return Upload(tiles=tuple(files))
 
 

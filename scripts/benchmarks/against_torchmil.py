@@ -1,7 +1,7 @@
 """The same feature bags through torchmil (its ABMIL, its collate function, its Trainer) and through this library.
 
-Both train five epochs and validate after each, on the same bags with equal layers, batch size and optimizer; torchmil's
-lie in memory, this library reads its own from a store. torchmil is no dependency: without it there is no row.
+Both train five epochs and validate after each, on the same bags with equal layers, batch size and optimizer; torchmil has
+them in memory, this library reads them from a store. torchmil is not a dependency: without it these rows are left out.
 """
 
 import importlib.util
@@ -30,9 +30,9 @@ FEATURES, WIDTH, BATCH_SIZE, EPOCHS = 512, 512, 8, 5
 
 
 def against_torchmil(lengths: list[int], folder: Path, repeats: int, device: str) -> list[dict]:
-    """Return the rows of both, or say how to get them."""
+    """Return the rows of both, or print how to get them."""
     if importlib.util.find_spec("torchmil") is None:
-        print("no row of torchmil: it is not installed; pip install torchmil", file=sys.stderr)
+        print("torchmil is not installed, so its rows are left out; pip install torchmil", file=sys.stderr)
         return []
     store = write_store(lengths, folder / f"features-{len(lengths)}-{sum(lengths)}")
     times = turns({"torchmil": torchmil_run(store, device), "milpath": own_run(store, device)}, repeats)

@@ -1,4 +1,4 @@
-"""The article's network and loop as published: what every speed is measured against."""
+"""The network and training loop of the paper as published: the baseline of all speed measurements."""
 
 import io
 

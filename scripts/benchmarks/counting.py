@@ -1,4 +1,4 @@
-"""What a step of the network costs at least, counted from its operators."""
+"""Lower bound on the cost of a step, counted from the operators of the network."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 class ByteCounter(TorchDispatchMode):
-    """Bytes that operators read and write: each reads its arguments and writes its results once; a view costs nothing."""
+    """Count bytes read and written: each operator reads its arguments and writes its results once; views are free."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A callback that writes down when the first training step is done, and ends the process there."""
+"""A callback that records when the first training step is done, and then ends the process."""
 
 import os
 import time

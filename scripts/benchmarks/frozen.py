@@ -1,4 +1,4 @@
-"""Epochs behind a frozen backbone: tiles encoded in each of them, and features kept on disk from the second epoch on."""
+"""Epochs with a frozen backbone: tiles encoded in every epoch, and features kept on disk from the second epoch on."""
 
 import time
 from statistics import median
@@ -13,7 +13,7 @@ from milpath.training import MILClassifier
 
 
 def frozen(datamodule: BagDataModule, device: str, repeats: int, name: str = "resnet18") -> list[dict]:
-    """Return the rows of a frozen network of torchvision, with random weights: they cost what trained ones do."""
+    """Return the rows of a frozen torchvision network with random weights, which cost the same as trained ones."""
 
     network = AttentionMIL(encoder={"name": name, "frozen": True, "tile_micro_batch": 64})
     network.to(memory_format=torch.channels_last)

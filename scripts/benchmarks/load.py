@@ -1,4 +1,4 @@
-"""Bags a second of loading, shuffled: the bag store, a folder of PNG tiles, and the machine's copy rate."""
+"""Shuffled loading in bags per second: the bag store, a folder of PNG tiles, and the machine's copy rate."""
 
 import argparse
 import resource
@@ -17,7 +17,7 @@ DRAWN = 20
 
 
 class DrawnAgain(SyntheticBags):
-    """A few drawn slides again and again under new names: drawing takes far longer than loading."""
+    """A few synthetic slides, repeated under new names: drawing takes far longer than loading."""
 
     def draw_slide(self, index: int):
         if index >= DRAWN:

@@ -1,4 +1,4 @@
-"""Peak memory of a training step, each measured in a process of its own."""
+"""Peak memory of a training step, each measured in a separate process."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ import torch
 from benchmarks.timing import record
 from milpath.models import AttentionMIL
 
-# What a step of resnet50 on 128 tiles of 256 px may take beside what the libraries take.
+# Budget of a step of resnet50 on 128 tiles of 256 px, excluding the libraries.
 BUDGET = 2e9
 
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def memory(backbone_tiles: int) -> list[dict]:
-    """Return the rows of the article's network and of resnet50 with and without bounds."""
+    """Return the rows of the paper's network and of resnet50 with and without memory limits."""
     small, large = (peak("tile_cnn", 16, 128, num_bags=number) for number in (4, 8))
     bounded = {"activation_checkpointing": True, "tile_micro_batch": 4}
     few, more = (peak("resnet50", number, 256) for number in (2, 4))
@@ -38,7 +38,7 @@ def memory(backbone_tiles: int) -> list[dict]:
 
 
 def peak(name: str, num_tiles: int, size: int, num_bags: int = 1, **bounds: object) -> int:
-    """Return how much a process grows in a training step, bytes; on a GPU what the step allocates there."""
+    """Return the bytes by which a process grows in a training step; on a GPU, what the step allocates there."""
     case = {"name": name, "num_tiles": num_tiles, "size": size, "num_bags": num_bags, "bounds": bounds}
     call = [sys.executable, "-m", "benchmarks.memory", json.dumps(case)]
     result = subprocess.run(
@@ -53,7 +53,7 @@ def grow(case: dict) -> int:
     network = AttentionMIL(encoder={"name": case["name"], **case["bounds"]})
     network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
-    for _ in range(2):  # the optimizer makes its state in the first step
+    for _ in range(2):  # the optimizer allocates its state in the first step
         tiles = torch.rand(case["num_bags"], case["num_tiles"], 3, case["size"], case["size"], device=device)
         optimizer.zero_grad(set_to_none=True)
         network(tiles).logits.sum().backward()

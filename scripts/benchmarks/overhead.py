@@ -1,7 +1,6 @@
-"""Lightning's own time a step: its Trainer against a plain loop, around a network that costs next to nothing.
+"""Lightning's overhead per step: its Trainer against a plain loop, with a network of negligible cost.
 
-A step of the article's network takes so long that its noise hides what Lightning adds; the difference of two short steps
-shows it.
+The noise of a step of the paper's network is larger than the overhead; the difference of two short steps shows it.
 """
 
 from pathlib import Path
@@ -23,7 +22,7 @@ from milpath.training import MILClassifier
 
 
 def seconds_of_lightning(folder: Path, device: str, repeats: int, num_steps: int = 200, batch_size: int = 8) -> float:
-    """Return what Lightning adds to a training step, seconds; the start of its Trainer is spread over the steps."""
+    """Return the seconds Lightning adds to a training step, including its start-up divided by the number of steps."""
 
     store = write_store([4] * num_steps * batch_size, folder / "overhead")
     split = BagSplit(store, np.arange(len(store)), store.bags["label"].to_numpy())

@@ -1,8 +1,8 @@
-"""Bags a second of prediction: `milpath.predict`'s batches, a loop with one forward pass a bag, and training.
+"""Prediction in bags per second: `milpath.predict`'s batches, a loop with one forward pass per bag, and training.
 
-`article` is the article's network as published, PNG decoded with PIL, one forward pass a bag; `loop` is this library's
-network and store, one forward pass a bag. The network on tiles is the article's; attention on features beside it, five times
-as often, since a turn takes a tenth of a second.
+`article` is the paper's network as published, with PNG decoded by PIL and one forward pass per bag; `loop` is this library's
+network and store with one forward pass per bag. The network on tiles is the paper's. Attention on features is measured five
+times as often, since a turn takes a tenth of a second.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def rows(
         for loaded in datamodule.train_dataloader():
             train_step(network, optimizer, loaded.to(device), "32-true")
 
-    # Loops as a person writes them, with memory as the system hands it out; then what the command does.
+    # First plain loops with the system's memory allocation, then what the command does.
     loops = {"loop": one_by_one} | ({"article": article_loop(store, device)} if datamodule else {})
     seconds = turns(loops, repeats)
     with kept_memory():

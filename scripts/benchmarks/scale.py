@@ -1,6 +1,6 @@
-"""Bags of features of very different length, bags streamed from disk, and the memory of a step.
+"""Bags of features of very different lengths, bags streamed from disk, and the memory of a step.
 
-Padded batches by length stand against a loop over bags, against no sorting, and against torchmil where it is installed.
+Padded batches sorted by length are compared with a loop over bags, with no sorting, and with torchmil if it is installed.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> list[dict]:
 
 
 def of_lengths(lengths: np.ndarray, options: argparse.Namespace) -> list[dict]:
-    """Return the rows of one step after the other on bags of some lengths."""
+    """Return the rows of consecutive training steps on bags of some lengths."""
     rng = np.random.default_rng(0)
     bags = [
         Bag(rng.standard_normal((length, options.features), np.float32), number % 2, str(number))
@@ -82,6 +82,6 @@ def of_lengths(lengths: np.ndarray, options: argparse.Namespace) -> list[dict]:
 
 
 def real_share(lengths: np.ndarray, labels: np.ndarray, batch_size: int) -> float:
-    """Return how much of the padded batches is tiles."""
+    """Return the fraction of real tiles in the padded batches."""
     plan = [lengths[planned.indices] for planned in TrainingPlan(labels, lengths, batch_size)]
     return float(lengths.sum() / sum(part.max() * len(part) for part in plan))

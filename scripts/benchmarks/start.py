@@ -1,4 +1,4 @@
-"""How long a person waits: imports, `--help`, the first step of a run, one slide predicted."""
+"""Start-up times: imports, `--help`, the first step of a run, one slide predicted."""
 
 import argparse
 import os
@@ -64,7 +64,7 @@ def first_step(folder: Path, number: int) -> float:
 
 
 def make_slide(folder: Path) -> Path:
-    """Write a picture of tissue as large as level 2 of a PANDA slide, and a network for tiles of 128 px."""
+    """Write a picture of tissue of the size of level 2 of a PANDA slide, and a network for tiles of 128 px."""
     from PIL import Image
 
     from milpath.data import SyntheticBags
@@ -72,7 +72,7 @@ def make_slide(folder: Path) -> Path:
     from milpath.models import AttentionMIL, save_network
 
     store = open_or_build(SyntheticBags(num_slides=11, num_tiles=16, tile_size=128), folder / "tissue")
-    # 11 bags of 16 tiles make 16 rows of 11.
+    # 11 bags of 16 tiles give 16 rows of 11.
     rows = store.tiles[:176].reshape(16, 11, 128, 128, 3).transpose(0, 2, 1, 3, 4).reshape(2048, 1408, 3)
     (folder / "slides").mkdir()
     Image.fromarray(rows).save(folder / "slides" / "slide.png")

@@ -1,4 +1,4 @@
-"""Bags of features far larger than memory, read from disk: rate, and whether the memory of the process stays flat."""
+"""Streaming of feature bags far larger than memory from disk: rate and memory growth of the process."""
 
 import argparse
 import time
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def streaming(num_bags: int, num_tiles: int, num_features: int, folder: Path, epochs: int = 2) -> list[dict]:
-    """Return the rows of a store of float16 features that is written, then read shuffled, one bag a batch."""
+    """Return the rows of a store of float16 features that is written, then read shuffled, one bag per batch."""
     path = folder / f"stream-{num_bags}-{num_tiles}-{num_features}"
     block = np.random.default_rng(0).standard_normal((num_tiles, num_features), np.float32).astype(np.float16)
     with BagStoreWriter(path) as writer:
@@ -51,5 +51,5 @@ def streaming(num_bags: int, num_tiles: int, num_features: int, folder: Path, ep
 
 
 def resident() -> int:
-    """Return the bytes of memory that this process has now (Linux)."""
+    """Return the resident memory of this process in bytes (Linux)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

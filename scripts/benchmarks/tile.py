@@ -1,8 +1,9 @@
-"""Slides to tiles: one level against the published recipe, slides a second end to end, tissue search, peak memory.
+"""Tiling of slides: one level against the published recipe, slides per second end to end, tissue search, peak memory.
 
-The pyramids are generated: level 2 is a real one (`--slide PNG`) or drawn tissue of the usual size, levels 1 and 0 are the
-same enlarged 4 and 16 times, in JPEG tiles of 512 px as PANDA has them. The published tile set was made with scikit-image's
-`MultiImage(path)[-1]` and numpy; tifffile can read the page alone. The slides lie in the page cache: no disk is measured.
+The pyramids are generated: level 2 is a real one (`--slide PNG`) or synthetic tissue of the usual size, levels 1 and 0 are
+the same image enlarged 4 and 16 times, in JPEG tiles of 512 px as in PANDA. The published tile set was made with
+scikit-image's `MultiImage(path)[-1]` and numpy; tifffile can read only that page. The slides are in the page cache, so disk
+speed is not measured.
 """
 
 import argparse
@@ -34,7 +35,7 @@ HUGE_SHAPE = (80_000, 100_000)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--slide", type=Path, help="a level 2 as PNG (default: drawn tissue of 2048 x 1494 px)")
+    parser.add_argument("--slide", type=Path, help="a level 2 as PNG (default: synthetic tissue of 2048 x 1494 px)")
     parser.add_argument("--svs", type=Path, help="also cut this slide by tissue")
     parser.add_argument("--slides", type=int, default=300, help="slides of an end-to-end run")
     parser.add_argument("--repeats", type=int, default=3)
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> list[dict]:
 
 
 def against_recipe(slide: Path, repeats: int) -> list[dict]:
-    """Read level 2 and cut it by the rule of the published tile set, in turns with scikit-image and numpy."""
+    """Read level 2 and cut it with the rule of the published tile set, alternating with scikit-image and numpy."""
     from skimage.io import MultiImage
 
     def library() -> np.ndarray:
@@ -74,8 +75,8 @@ def against_recipe(slide: Path, repeats: int) -> list[dict]:
         return recipe(MultiImage(str(slide))[-1])
 
     if not np.array_equal(library(), page_alone()):
-        raise AssertionError("the two ways gave different tiles")
-    # Releases of scikit-image differ in what MultiImage holds of a pyramid: all levels, or the largest alone.
+        raise AssertionError("the two methods gave different tiles")
+    # Releases of scikit-image differ in what MultiImage holds of a pyramid: all levels, or only the largest.
     height, width = MultiImage(str(slide))[-1].shape[:2]
     times = seconds_each({"published": published, "page alone": page_alone, "library": library}, repeats)
     words = f"MultiImage(path)[-1] and numpy, which gives {width:,} x {height:,} px"
@@ -88,7 +89,7 @@ def against_recipe(slide: Path, repeats: int) -> list[dict]:
 
 
 def recipe(image: np.ndarray, size: int = 128, number: int = 16) -> np.ndarray:
-    """Return the darkest tiles as the article's data were made, written down from the rule."""
+    """Return the darkest tiles by the rule of the published tile set, implemented independently."""
     high, wide = -image.shape[0] % size, -image.shape[1] % size
     padding = ((high // 2, high - high // 2), (wide // 2, wide - wide // 2), (0, 0))
     image = np.pad(image, padding, constant_values=255)
@@ -98,7 +99,7 @@ def recipe(image: np.ndarray, size: int = 128, number: int = 16) -> np.ndarray:
 
 
 def end_to_end(slide: Path, folder: Path, number: int, repeats: int) -> list[dict]:
-    """Run the command on many slides into a store, with one and with two processes, and on one slide alone."""
+    """Run the command on many slides with one and with two processes, and on a single slide."""
     for index in range(1, number):
         os.link(slide, slide.with_name(f"slide_{index:04}.tiff"))
     alone = folder / "alone"
@@ -109,7 +110,7 @@ def end_to_end(slide: Path, folder: Path, number: int, repeats: int) -> list[dic
         runs["one slide"].append(tile(alone, folder / "store", "num_workers=1"))
         runs["1 process"].append(tile(slide.parent, folder / "store", "num_workers=1"))
         runs["2 processes"].append(tile(slide.parent, folder / "store", "num_workers=2"))
-    # The command's start (imports, configuration) is the same for one slide and for ten thousand.
+    # The start-up of the command (imports, configuration) does not depend on the number of slides.
     seconds = {name: statistics.median(result.seconds for result in results) for name, results in runs.items()}
     cpu = {name: statistics.median(result.cpu_seconds for result in results) for name, results in runs.items()}
     further = {name: (number - 1) / (seconds[name] - seconds["one slide"]) for name in ("1 process", "2 processes")}
@@ -123,11 +124,11 @@ def end_to_end(slide: Path, folder: Path, number: int, repeats: int) -> list[dic
         used = 1000 * (cpu[name] - cpu["one slide"]) / (number - 1)
         records.append(record(f"CPU time of each further slide, {name}", used, "ms"))
     memory = max(result.worker_mb for result in runs["2 processes"])
-    return [*records, record("peak memory of a worker, darkest", memory, "MB")]
+    return [*records, record("peak memory per worker, darkest", memory, "MB")]
 
 
 def tissue(folder: Path, level2: np.ndarray, options: argparse.Namespace) -> list[dict]:
-    """Cut by tissue: a small scan, and a pyramid whose level 0 nobody could read whole."""
+    """Cut by tissue: a small scan, and a pyramid whose level 0 is too large to read as a whole."""
     huge = folder / "huge" / "huge.tiff"
     write_huge(huge, level2)
     runs = {f"{HUGE_SHAPE[1]:,} x {HUGE_SHAPE[0]:,} px": huge.parent}
@@ -149,7 +150,7 @@ def tissue(folder: Path, level2: np.ndarray, options: argparse.Namespace) -> lis
 
 
 class Result(NamedTuple):
-    """One run of the command: wall and CPU time, tiles, memory of its largest worker."""
+    """One run of the command: wall time, CPU time, tiles, and memory of its largest worker."""
 
     seconds: float
     cpu_seconds: float
@@ -170,7 +171,7 @@ def tile(slides: Path, output: Path, *words: str) -> Result:
         seconds = time.perf_counter() - start
         log.seek(0)
         said = log.read().decode()
-    found = re.search(r"([\d,]+) MB peak memory of a worker", said)
+    found = re.search(r"([\d,]+) MB peak memory per worker", said)
     if process.returncode or found is None:
         raise RuntimeError(f"{' '.join(command)} failed: {said[-2000:]}")
     tiles = np.load(output / "tiles.npy", mmap_mode="r")
@@ -183,7 +184,7 @@ def real_level(path: Path) -> np.ndarray:
 
 
 def drawn_level() -> np.ndarray:
-    """Return drawn tissue on white of the usual size of a level 2."""
+    """Return synthetic tissue on white, of the usual size of a level 2."""
     source, picture = SyntheticBags(), np.full((*LEVEL2_SHAPE, 3), 255, np.uint8)
     for strip in range(2):
         tiles = np.concatenate([source.draw_slide(3 * strip + number)[1] for number in range(3)])
@@ -202,7 +203,7 @@ def write_pyramid(path: Path, level2: np.ndarray, factors: tuple[int, ...]) -> N
 
 
 def write_level(writer: tifffile.TiffWriter, tiles: Iterator[bytes], shape: tuple[int, ...], microns: float) -> None:
-    # Pages without a mark that they belong together, as in PANDA: MultiImage takes each for an image.
+    # As in PANDA, pages are not marked as levels of one pyramid: MultiImage treats each as an image.
     writer.write(
         tiles, shape=shape, dtype=np.uint8, tile=(JPEG_TILE, JPEG_TILE), photometric="rgb", compression="jpeg",
         metadata=None, resolution=(10_000 / microns,) * 2, resolutionunit="CENTIMETER",
@@ -210,7 +211,7 @@ def write_level(writer: tifffile.TiffWriter, tiles: Iterator[bytes], shape: tupl
 
 
 def encoded_tiles(level2: np.ndarray, factor: int) -> Iterator[bytes]:
-    """Yield the JPEG tiles of a level that is a picture enlarged."""
+    """Yield the JPEG tiles of a level that is an enlarged picture."""
     side = JPEG_TILE // factor
     for top in range(0, level2.shape[0], side):
         for left in range(0, level2.shape[1], side):
@@ -234,7 +235,7 @@ def write_huge(path: Path, level2: np.ndarray) -> None:
 
 
 def mosaic(inside: np.ndarray, pictures: list[np.ndarray], shape: tuple[int, ...], factor: int) -> Iterator[bytes]:
-    """Yield the JPEG tiles of a level made of small pictures; equal tiles are encoded once."""
+    """Yield the JPEG tiles of a level composed of small pictures; equal tiles are encoded once."""
     known: dict[bytes, bytes] = {}
     for row in range(-(-shape[0] // JPEG_TILE)):
         for column in range(-(-shape[1] // JPEG_TILE)):

@@ -1,4 +1,4 @@
-"""Median times, alternatives in turns so that a change of the machine's pace hits all alike."""
+"""Median times of alternatives, measured in turns so that changes of the machine's speed affect all of them equally."""
 
 import statistics
 import sys
@@ -9,7 +9,7 @@ import torch
 
 
 def turns(alternatives: Mapping[str, Callable[[], object]], repeats: int, clock=time.perf_counter) -> dict[str, list]:
-    """Return the times of each alternative, one a turn; the first turn warms up and does not count."""
+    """Return the times of each alternative, one per turn; the first turn is a warm-up and is dropped."""
     times: dict[str, list[float]] = {name: [] for name in alternatives}
     for turn in range(repeats + 1):
         for name, function in alternatives.items():
@@ -25,7 +25,7 @@ def turns(alternatives: Mapping[str, Callable[[], object]], repeats: int, clock=
 
 
 def speedup(slow: list[float], fast: list[float]) -> float:
-    """Return how many times faster, the median over turns, so that a turn on a busy machine changes little."""
+    """Return the speed-up as the median over turns, which is robust to a busy turn."""
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 

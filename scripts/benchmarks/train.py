@@ -1,9 +1,9 @@
-"""Bags a second of training: the article's loop, the same with one forward pass, torchmil, and this library.
+"""Training in bags per second: the paper's loop, the same with one forward pass, torchmil, and this library.
 
-`article`: one bag a step, NCHW float32, PNG decoded with PIL for each item, no workers, three forward passes a step (loss,
-error, prediction), convolution-ReLU-pool, Adam. `reference`: one forward pass. `plain loop`: this library's network and
-batches without Lightning. `milpath`: what `python -m milpath.train` runs. On a CPU `milpath` keeps the memory that a step
-frees; `all keep memory` gives every alternative that too, so that code is compared with code.
+`article`: one bag per step, NCHW float32, PNG decoded with PIL for each item, no workers, three forward passes per step
+(loss, error, prediction), convolution-ReLU-pool, Adam. `reference`: one forward pass. `plain loop`: this library's network
+and batches without Lightning. `milpath`: what `python -m milpath.train` runs. On a CPU `milpath` keeps memory freed by a
+step; with `all keep memory` every alternative does, so that only the code differs.
 """
 
 import argparse
@@ -32,7 +32,7 @@ PANDA_BAGS = 10_616
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bags", type=int, default=64, help="bags of an epoch; for loops of one bag a quarter of them")
+    parser.add_argument("--bags", type=int, default=64, help="bags per epoch; a quarter of them for loops of one bag")
     parser.add_argument("--repeats", type=int, default=3, help="timed epochs of each alternative")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> list[dict]:
 
 
 def steps(datamodule: BagDataModule, lightning: float, options: argparse.Namespace) -> list[dict]:
-    """Return the rows of the article's network and bags, given what Lightning adds to a step."""
+    """Return the rows of the paper's network and bags, given Lightning's overhead per step."""
     device = options.device
     split = datamodule.train_dataloader().split
     few = -(-len(split) // 4)
@@ -72,7 +72,7 @@ def steps(datamodule: BagDataModule, lightning: float, options: argparse.Namespa
         "milpath": lightning_epochs(datamodule, options, 1),
         "milpath, two epochs": lightning_epochs(datamodule, options, 2),
     }
-    # As the system hands memory out first: what is kept once also helps those who come later.
+    # First without keeping memory: once it is kept, later alternatives benefit as well.
     usual = kept = turns(epochs, options.repeats)
     if device == "cpu":
         with kept_memory():
@@ -92,8 +92,8 @@ def steps(datamodule: BagDataModule, lightning: float, options: argparse.Namespa
             records.append(record("milpath, all keep memory", rate, "bags/s", value, f"{name}, memory kept"))
         value = speedup(usual["article"], usual["milpath"])
         unkept = num_bags / median(usual["milpath"])
-        records.append(record("milpath, nobody keeps memory", unkept, "bags/s", value, "article"))
-    # A run starts once and has many epochs: its second is what the others are compared with from here on.
+        records.append(record("milpath, no memory kept", unkept, "bags/s", value, "article"))
+    # A run starts once and has many epochs: from here on its second epoch is compared with the others.
     later = [two - one for one, two in zip(own, kept["milpath, two epochs"], strict=True)]
     rate = num_bags / median(later)
     plain = kept["plain loop"]
@@ -109,11 +109,11 @@ def steps(datamodule: BagDataModule, lightning: float, options: argparse.Namespa
 
 
 def limits(rate: float, options: argparse.Namespace) -> list[dict]:
-    """Return what the machine could do at best, and this library's share of it."""
+    """Return the limit of the machine, and the fraction of it that this library reaches."""
     half = options.precision.startswith("bf16")
     dtype, size = (torch.bfloat16 if half else torch.float32), (8192 if options.device == "cuda" else 2048)
     flops, copied = matmul_rate(options.device, dtype, size), copy_rate(options.device)
-    # Read and written once each: a copy moves two bytes for each byte copied.
+    # A copy moves two bytes per byte copied: one read and one written.
     flop, num_bytes = cost_of_a_bag(options.batch_size, half)
     compute, memory = flops / flop, 2 * copied / num_bytes
     return [
@@ -127,7 +127,7 @@ def limits(rate: float, options: argparse.Namespace) -> list[dict]:
 
 
 def cost_of_a_bag(batch_size: int, half: bool) -> tuple[float, float]:
-    """Return FLOP and bytes of a bag of 16 tiles of 128 px in a training step of a batch, counted from the network."""
+    """Return FLOP and bytes per bag of 16 tiles of 128 px in a training step, counted from the network."""
     network = AttentionMIL().to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
     tiles = torch.rand(batch_size, 16, 3, 128, 128)
@@ -155,7 +155,7 @@ def plain_epoch(datamodule: BagDataModule, device: str, precision: str):
 
 
 def resident_epoch(datamodule: BagDataModule, options: argparse.Namespace) -> list[float]:
-    """Return the times of an epoch's steps without any loading: the same batch again and again."""
+    """Return the times of an epoch's steps without loading, repeating the same batch."""
     network = AttentionMIL().to(options.device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, weight_decay=5e-4, fused=True)
     loader = datamodule.train_dataloader()

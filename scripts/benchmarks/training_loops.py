@@ -1,4 +1,4 @@
-"""What the benchmarks of training share: the data, the Trainer and a plain step."""
+"""Data, Trainer and plain step shared by the training benchmarks."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def make_trainer(device: str, precision: str = "32-true", **options: object) -> 
 
 
 def make_datamodule(folder: Path, num_bags: int, batch_size: int, **options: object) -> BagDataModule:
-    """Return as many training bags as asked for, 16 tiles of 128 px, split 60/20/20."""
+    """Return data with the given number of training bags, 16 tiles of 128 px, split 60/20/20."""
     source = SyntheticBags(num_slides=round(num_bags / 0.6), tile_size=128, num_tiles=16)
     datamodule = BagDataModule(source, batch_size=batch_size, stores_dir=folder, target="malignant", **options)
     datamodule.setup("fit")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the tests on the packages of AWS's last image with the SMDDP library: PyTorch 2.5.1, Python 3.11, numpy 1.26.
-# usage: scripts/sagemaker/check_smddp_image.sh [folder for the environment] [words for pytest]
+# Runs the tests with the packages of AWS's last image with the SMDDP library: PyTorch 2.5.1, Python 3.11, numpy 1.26.
+# usage: scripts/sagemaker/check_smddp_image.sh [folder for the environment] [arguments for pytest]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 ENVIRONMENT=${1:-.venv/smddp-image}
@@ -15,7 +15,7 @@ if [ ! -x "$ENVIRONMENT/bin/python" ]; then
     "$ENVIRONMENT/bin/python" -m pip install --quiet --no-deps --editable .
 fi
 "$ENVIRONMENT/bin/python" -c "import torch, numpy, sys; print('torch', torch.__version__, 'numpy', numpy.__version__, 'python', sys.version.split()[0])"
-# What submits, searches or shows pages needs the SDK, Optuna, a notebook or a browser: a laptop's work, not the image's.
+# Submitting, searching and page tests need the SDK, Optuna, a notebook or a browser, which the image does not have.
 OMP_NUM_THREADS=1 "$ENVIRONMENT/bin/python" -m pytest -q -p no:cacheprovider \
     -W "ignore::DeprecationWarning" -W "ignore::FutureWarning" "${@:-tests}" \
     --ignore tests/sagemaker/test_launch.py --ignore tests/sagemaker/test_tune.py --ignore tests/sagemaker/test_deploy.py \

@@ -1,4 +1,4 @@
-"""What SageMaker's real toolkits do with a job of milpath. Started by check_toolkit.sh."""
+"""Checks milpath jobs with SageMaker's real toolkits. Started by check_toolkit.sh."""
 
 import base64
 import contextlib
@@ -50,13 +50,13 @@ def metrics(base):
 
 
 def logged(log, name):
-    """Return what SageMaker would read from the log."""
+    """Return the metrics SageMaker would parse from the log."""
     return [float(value) for value in re.findall(metric_definition(name)["Regex"], log)]
 
 
 @pytest.fixture(scope="module")
 def one(folder):
-    """One process, eight bags a step."""
+    """One process, eight bags per step."""
     base = folder / "one"
     lay_out(base, SMALL, processes_per_instance=1, hyperparameters={"data__batch_size": "8"})
     status, log = run(base, TOOLKIT)
@@ -92,7 +92,7 @@ def test_two_processes_train_as_one(folder, one):
     for split, values in metrics(one[0]).items():
         assert metrics(base)[split] == pytest.approx(values, abs=1e-5)
     assert logged(log, "train/loss") == pytest.approx(logged(one[1], "train/loss"), abs=1e-5)
-    assert "2 processes talk through gloo: the job was not submitted with the SMDDP launcher" in log
+    assert "2 processes communicate with gloo: the job was not submitted with the SMDDP launcher" in log
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_job_that_is_killed_while_it_trains_ends_as_if_it_had_not_been(folder,
     kills = []
     while True:
         process = start(base, TOOLKIT)
-        # The first line of an epoch says that it trains; then some moment of the seconds that follow, three times.
+        # The first line of an epoch shows that training runs; kill at a random moment after it, three times.
         last, log = "", []
         for line in process.stdout:
             log.append(line)
@@ -158,7 +158,7 @@ def test_a_job_that_is_killed_while_it_trains_ends_as_if_it_had_not_been(folder,
 
 
 def end_container(base):
-    """Kill every process of a job at once, as the end of its machine does."""
+    """Kill all processes of a job at once, as when its instance is terminated."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
@@ -172,7 +172,7 @@ def end_container(base):
 
 
 def test_the_testing_channel_is_an_independent_test_set(folder, tmp_path):
-    """Slides as PNG tiles in both channels; every bag of the second is tested."""
+    """PNG tiles of slides in both channels; every bag of the testing channel is tested."""
     for channel, seed in (("training", 0), ("testing", 1)):
         make_png_slides(tmp_path / channel, seed)
     base = folder / "testing"
@@ -193,7 +193,7 @@ def test_the_testing_channel_is_an_independent_test_set(folder, tmp_path):
 
 
 def make_png_slides(folder, seed):
-    """Write twelve slides of four tiles as PANDA's tile set has them."""
+    """Write twelve slides of four tiles in the layout of PANDA's tile set."""
     random_state = np.random.default_rng(seed)
     (folder / "tiles").mkdir(parents=True)
     rows = ["image_id,data_provider,isup_grade,gleason_score"]
@@ -217,7 +217,7 @@ BODIES = {
 
 
 def test_the_serving_toolkit_answers_as_the_endpoint_does(one, monkeypatch):
-    """SageMaker's own chain of handlers, on the network that the job left."""
+    """SageMaker's own chain of handlers, with the model of the job."""
     base = one[0]
     tiles = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     body = io.BytesIO()
@@ -265,7 +265,7 @@ def test_from_submission_to_score(folder, tmp_path, monkeypatch):
 
 
 def test_the_source_archive_needs_no_network_to_install(one):
-    """The toolkit has installed the pinned requirements: all of them were there already."""
+    """The pinned requirements that the toolkit installs are already satisfied."""
     with tarfile.open(one[0] / "source.tar.gz") as archive:
         requirements = archive.extractfile("requirements.txt").read().decode().split()
     assert len(requirements) > 10

@@ -1,4 +1,4 @@
-"""Compares what TorchServe answers with what the endpoint says. Started by check_torchserve.sh."""
+"""Compares the responses of TorchServe with those of the endpoint code. Started by check_torchserve.sh."""
 
 import io
 import json
@@ -64,7 +64,7 @@ def compare(endpoint: Endpoint) -> None:
     deadline = time.monotonic() + 60
     while True:
         status, answer = post(ADDRESS, npy, "application/x-npy")
-        # The server says it is there before its worker is.
+        # The server reports healthy before its worker is ready.
         if status == 200 or time.monotonic() > deadline:
             break
         time.sleep(1)

@@ -1,4 +1,4 @@
-"""Two machines in network namespaces, two processes each, under SageMaker's real toolkit. Started by check_two_hosts.sh."""
+"""Two hosts in network namespaces, two processes each, with SageMaker's real toolkit. Started by check_two_hosts.sh."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def sh(command):
 
 @pytest.fixture(scope="module")
 def network():
-    """Two namespaces with one cable between them."""
+    """Two namespaces connected by a veth pair."""
     assert not Path("/opt/ml").exists()
     for name in HOSTS:
         sh(f"ip netns add {name}; mkdir -p /etc/netns/{name}")
@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(folder):
-    """One process with the bags of all four in each step."""
+    """One process that takes the bags of all four processes in each step."""
     base = folder / "alone"
     words = [word for word in WORDS if "batch_size" not in word] + ["data.batch_size=8"]
     lay_out(base, words, processes_per_instance=1)
@@ -62,7 +62,7 @@ def alone(folder):
 
 
 def machine(folder, number, words, **settings):
-    """Lay out a machine and start it."""
+    """Set up a host and start it."""
     name = HOSTS[number]
     own = folder / name
     shutil.rmtree(own, ignore_errors=True)
@@ -72,11 +72,11 @@ def machine(folder, number, words, **settings):
         shutil.copy(file, own / "ssh")
         (own / "ssh" / file.name).chmod(0o600)
     (own / "ssh").chmod(0o700)
-    # The launcher preloads a library that looks for the machine's name there and nowhere else.
+    # The launcher preloads a library that looks for the host name only there.
     mount = Path("/opt/ml")
     words = [word for word in words if "batch_size" not in word] + ["data.batch_size=2"]
     lay_out(own / "ml", words, hosts=HOSTS, host=name, interface="eth0", processes_per_instance=2, **settings)
-    # The archive is found under the path that it has inside.
+    # Paths in the hyperparameters are those inside the namespace.
     hyperparameters = own / "ml/input/config/hyperparameters.json"
     hyperparameters.write_text(hyperparameters.read_text().replace(str(own / "ml"), str(mount)))
     variables = environment(
@@ -94,7 +94,7 @@ def machine(folder, number, words, **settings):
 
 @pytest.fixture(scope="module")
 def keys(folder):
-    """What lets the machines of one job in at each other."""
+    """SSH keys shared by the hosts of a job."""
     path = folder / "keys"
     path.mkdir()
     sh(f"ssh-keygen -q -t rsa -N '' -f {path}/id_rsa; cp {path}/id_rsa.pub {path}/authorized_keys")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Two machines in network namespaces train as one process: torchrun, then SMDDP with Open MPI and a stand-in for the backend.
+# Two hosts in network namespaces train like one process: torchrun, then SMDDP with Open MPI and a stand-in for the backend.
 # Needs root, the packages below and the environment of check_toolkit.sh.
 # usage: scripts/sagemaker/check_two_hosts.sh [folder of that environment]
 set -euo pipefail

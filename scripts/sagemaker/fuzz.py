@@ -1,8 +1,7 @@
-"""Send malformed bodies to a real server: no answer of 500 or above, every refusal one line, memory flat.
+"""Send malformed bodies to a real server: no status of 500 or above, every error in one line, constant memory.
 
 usage: python scripts/sagemaker/fuzz.py [--bodies 10000] [--seed 0]
-Half of the bodies are spoiled good ones, half come from hypothesis. scripts/sagemaker/fuzz_atheris.py looks for others by
-coverage.
+Half of the bodies are mutated valid ones, half come from hypothesis. scripts/sagemaker/fuzz_atheris.py uses coverage.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Look for bodies that crash the reading of requests, guided by coverage. Needs `pip install atheris`.
+"""Coverage-guided fuzzing of request parsing. Needs `pip install atheris`.
 
 usage: python scripts/sagemaker/fuzz_atheris.py -runs=10000 [options of libFuzzer]
 """

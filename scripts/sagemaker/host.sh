@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One machine of a job: own network, processes, name, keys and /etc/environment. Run inside a network namespace by unshare.
+# One host of a job: own network, processes, name, keys and /etc/environment. Run inside a network namespace by unshare.
 # usage: host.sh NAME FOLDER MOUNT COMMAND...    FOLDER has ssh/, environment and ml/; ml/ is mounted at MOUNT
 set -euo pipefail
 name=$1 folder=$2 mount=$3

@@ -1,4 +1,4 @@
-"""Keep a server busy for some minutes and say how it did: rate, latencies, errors, memory.
+"""Load test of a server: rate, latencies, errors and memory over some minutes.
 
 usage: python scripts/sagemaker/load.py [--minutes 10] [--clients 8]
 """
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def ask(address: str, body: bytes) -> str:
-    """Return the status, or what went wrong on the way."""
+    """Return the status, or the connection error."""
     request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/x-npy"})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:

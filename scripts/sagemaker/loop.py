@@ -1,4 +1,4 @@
-"""The article's loop with nothing but the account played: launch, train, deploy, score, delete."""
+"""The full SageMaker loop with only the account mocked: launch, train, deploy, score, delete."""
 
 import contextlib
 import json
@@ -21,13 +21,13 @@ REGION = "us-east-1"
 
 
 def loop(folder, slides, toolkit, monkeypatch):
-    """Return the metrics of the test split by way of the endpoint, and those that the job wrote itself.
+    """Return the test metrics computed through the endpoint, and those written by the job.
 
     Args:
-        folder: Scratch.
+        folder: Scratch folder.
         slides: Folder with `tiles` and `train.csv`.
         toolkit: Environment with SageMaker's toolkits.
-        monkeypatch: pytest's, for variables and command lines.
+        monkeypatch: The pytest fixture, for environment variables and command lines.
     """
     account = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     account.start()
@@ -36,44 +36,44 @@ def loop(folder, slides, toolkit, monkeypatch):
     variables |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    played = Account(boto3.Session(region_name=REGION))
+    mocked = Account(boto3.Session(region_name=REGION))
     try:
-        played.s3.create_bucket(Bucket="slides")
+        mocked.s3.create_bucket(Bucket="slides")
         for path in sorted(slides.rglob("*")):
             if path.is_file():
-                played.s3.upload_file(str(path), "slides", f"panda/{path.relative_to(slides)}")
+                mocked.s3.upload_file(str(path), "slides", f"panda/{path.relative_to(slides)}")
         data = [word for word in SMALL if word.startswith("data.") and "slides" not in word]
         data += ["data=panda_tiles", "data.tiles=${paths.data_dir}/tiles", "data.labels=${paths.data_dir}/train.csv"]
         training = [*data, *(word for word in SMALL if not word.startswith("data"))]
         given = ["sagemaker.bucket=slides", "sagemaker.training=s3://slides/panda", f"sagemaker.role={ROLE}"]
         command(monkeypatch, launch, *training, *given, "sagemaker.processes_per_instance=2")
         base = folder / "ml"
-        job = played.run_job(base, toolkit, variables | {"S3_ENDPOINT_URL": url})
+        job = mocked.run_job(base, toolkit, variables | {"S3_ENDPOINT_URL": url})
         expected = json.loads((base / "output/data/metrics.json").read_text())["test"]
 
         archive = f"archive={job['ModelArtifacts']['S3ModelArtifacts']}"
         command(monkeypatch, deploy, archive, "endpoint=slides", "bucket=slides", f"role={ROLE}")
-        with played.serve("slides", folder / "serving", toolkit) as address:
+        with mocked.serve("slides", folder / "serving", toolkit) as address:
             monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", address)
             folders = [f"paths.data_dir={slides}", f"paths.stores_dir={folder}/stores", f"paths.runs_dir={folder}/runs"]
             command(monkeypatch, score, "endpoint=slides", *data, *folders, "run_name=scored")
         found = json.loads((folder / "runs/scored/metrics.json").read_text())["test"]
         command(monkeypatch, delete, "endpoint=slides")
-        assert played.sagemaker.list_endpoints()["Endpoints"] == []
+        assert mocked.sagemaker.list_endpoints()["Endpoints"] == []
     finally:
         account.stop()
     return found, expected
 
 
 class Account:
-    """Does with jobs and endpoints what SageMaker does, on this machine."""
+    """Local stand-in for SageMaker's handling of jobs and endpoints."""
 
     def __init__(self, session):
         self.s3 = session.client("s3")
         self.sagemaker = session.client("sagemaker")
 
     def run_job(self, base, toolkit, variables):
-        """Run the newest job as it was recorded and upload what it leaves."""
+        """Run the newest recorded job and upload its outputs."""
         name = self.sagemaker.list_training_jobs()["TrainingJobSummaries"][0]["TrainingJobName"]
         job = self.sagemaker.describe_training_job(TrainingJobName=name)
         for part in ("input/config", "model", "output/data", "checkpoints", "code"):
@@ -132,7 +132,7 @@ class Account:
 
 
 def wait_for(address, server):
-    """Return the address when it answers."""
+    """Return the address once it responds."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and server.poll() is None:
         try:

@@ -1,4 +1,4 @@
-"""A callback for checks: each process says what its weights are when training ends."""
+"""A callback for checks: each process prints a digest of its weights when training ends."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""The server of milpath.sagemaker.serve in a process of its own, on loopback, for load and for malformed bodies."""
+"""The server of milpath.sagemaker.serve in a separate process on loopback, for load tests and fuzzing."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from milpath.sagemaker.jobs.model_archive import write_model_dir
 
 
 def write_network(folder: Path, tile_size: int = 128, embedding_dim: int = 512) -> None:
-    """Write an untrained network; what it says does not matter here."""
+    """Write an untrained network; its predictions do not matter here."""
     torch.manual_seed(0)
     encoder = {"name": "tile_cnn", "tile_size": tile_size, "embedding_dim": embedding_dim}
     tiling = {"method": "darkest", "num_tiles": 16, "tile_size": tile_size}
@@ -30,7 +30,7 @@ def write_network(folder: Path, tile_size: int = 128, embedding_dim: int = 512) 
 
 @contextlib.contextmanager
 def served(folder: Path, port: int = 18080, **variables: str):
-    """Serve a network; gives address and process id."""
+    """Serve a network; yields address and process id."""
     environment = os.environ | {"SAGEMAKER_BIND_TO_PORT": str(port)} | variables
     server = subprocess.Popen([sys.executable, "-m", "milpath.sagemaker.serve", str(folder)], env=environment)
     try:
@@ -41,7 +41,7 @@ def served(folder: Path, port: int = 18080, **variables: str):
 
 
 def wait_for(address: str, server: subprocess.Popen) -> str:
-    """Return the address when /ping says 200."""
+    """Return the address once /ping returns 200."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and server.poll() is None:
         try:

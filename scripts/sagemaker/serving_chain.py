@@ -1,6 +1,6 @@
-"""The handlers of sagemaker-pytorch-inference behind a plain HTTP server. Run by the Python that has the toolkit.
+"""The handlers of sagemaker-pytorch-inference behind a plain HTTP server. Run by the Python with the toolkit.
 
-usage: serving_chain.py FOLDER PORT    FOLDER is laid out like /opt/ml and is SAGEMAKER_BASE_DIR too
+usage: serving_chain.py FOLDER PORT    FOLDER is laid out like /opt/ml and is also SAGEMAKER_BASE_DIR
 """
 
 import sys
@@ -19,7 +19,7 @@ class Processor:
 
 
 class Context:
-    """What TorchServe hands to a handler: one object, with the request and its status in it."""
+    """The context that TorchServe passes to a handler: one object with the request and its status."""
 
     def __init__(self):
         self.system_properties = {"model_dir": str(BASE / "model")}

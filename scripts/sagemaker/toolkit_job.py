@@ -1,4 +1,4 @@
-"""A folder like /opt/ml, and SageMaker's training toolkit started in it as a container starts it."""
+"""A folder laid out like /opt/ml, and SageMaker's training toolkit started in it as in a container."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from milpath.sagemaker.jobs.source_archive import write_source
 from milpath.sagemaker.jobs.training_request import training_request
 
 INSTANCE_TYPE = "ml.p4d.24xlarge"
-# A run of seconds: few small slides, a narrow network without dropout.
+# A run of a few seconds: few small slides, a narrow network without dropout.
 SMALL = (
     "data=synthetic",
     "data.num_slides=25",
@@ -47,7 +47,7 @@ def lay_out(
     channels: Mapping[str, Path] | None = None,
     **settings: Any,
 ) -> None:
-    """Write what SageMaker writes into a container before it starts: configuration, channels, source."""
+    """Write the files SageMaker provides to a container: configuration, channels, source."""
     shutil.rmtree(base, ignore_errors=True)
     for name in ("input/config", "input/data", "model", "output/data", "checkpoints", "code"):
         (base / name).mkdir(parents=True)
@@ -76,7 +76,7 @@ def lay_out(
 def lay_out_config(
     base: Path, hyperparameters: Mapping[str, str], hosts: Sequence[str], host: str, interface: str
 ) -> None:
-    """Write hyperparameters, all texts as the service has them, and who the machines are."""
+    """Write hyperparameters, all as strings like the service does, and the hosts of the job."""
     write(base / "input/config/hyperparameters.json", dict(hyperparameters))
     group = "homogeneousCluster"
     resources = {
@@ -95,7 +95,7 @@ def write(path: Path, content: object) -> None:
 
 
 def environment(base: Path, toolkit: Path, job_name: str = "job-1", **more: str) -> dict[str, str]:
-    """Return the variables of a container."""
+    """Return the environment variables of a container."""
     return {
         "PATH": f"{toolkit}/bin:{Path(sys.executable).parent}:/usr/bin:/bin:/usr/sbin",
         "HOME": os.environ["HOME"],
@@ -111,7 +111,7 @@ def environment(base: Path, toolkit: Path, job_name: str = "job-1", **more: str)
 
 
 def start(base: Path, toolkit: Path, **more: str) -> subprocess.Popen[str]:
-    """Start the container's entry point, in a process group of its own."""
+    """Start the container's entry point in its own process group."""
     return subprocess.Popen(
         [str(toolkit / "bin" / "train")],
         env=environment(base, toolkit, **more),

@@ -11,6 +11,7 @@ import milpath.data
 from milpath.config.roots import CONFIG_DIR
 from milpath.data import SOURCES, BagDataModule
 from milpath.runs.build import build_datamodule
+from tests.drawn_data import draw_breast_images, draw_classic, draw_digits
 
 OPTIONS = {name: value for name, value in inspect.signature(BagDataModule).parameters.items() if name != "source"}
 NAMES = sorted(
@@ -43,6 +44,39 @@ def test_a_configuration_names_a_source_and_every_argument_of_it(name):
     assert set(config) == {"_target_"} | arguments | set(OPTIONS)
 
 
+SHAPES = {
+    "musk1": (166,), "fox": (230,), "tiger": (230,), "ucsb_breast": (3, 128, 128), "ucsb_breast_patches": (3, 32, 32),
+    "mnist_bags": (1, 28, 28),
+}  # fmt: skip
+FEW_DIGITS = ["data.num_train_bags=80", "data.num_test_bags=40"]
+
+
+def build(name, folder, bags, overrides, stores):
+    config = compose_data(name, f"data.path={folder}", f"paths.stores_dir={stores}", *overrides)
+    datamodule = build_datamodule(config)
+    datamodule.setup()
+    counts = [sum(datamodule.class_counts(split)[number] for split in datamodule.splits) for number in (1, 0)]
+    assert counts == bags
+    assert len(datamodule.class_names) == 2
+    batch = next(iter(datamodule.train_dataloader())).to("cpu")
+    assert batch.tiles.shape[2:] == SHAPES[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "draw", "bags", "overrides"),
+    [
+        ("musk1", draw_classic, [20, 20], []),
+        ("fox", draw_classic, [20, 20], []),
+        ("tiger", draw_classic, [20, 20], []),
+        ("ucsb_breast", draw_breast_images, [8, 8], []),
+        ("ucsb_breast_patches", draw_breast_images, [8, 8], []),
+        ("mnist_bags", draw_digits, [60, 60], FEW_DIGITS),
+    ],
+)
+def test_drawn_data_build_from_their_configuration(tmp_path, name, draw, bags, overrides):
+    build(name, draw(tmp_path / "data"), bags, overrides, tmp_path / "stores")
+
+
 @pytest.mark.parametrize(
     ("name", "folder", "bags", "overrides"),
     [
@@ -51,25 +85,15 @@ def test_a_configuration_names_a_source_and_every_argument_of_it(name):
         ("tiger", "mil_classic", [100, 100], []),
         ("ucsb_breast", "ucsb_breast", [26, 32], []),
         ("ucsb_breast_patches", "ucsb_breast", [26, 32], []),
-        ("mnist_bags", "mnist", [60, 60], ["data.num_train_bags=80", "data.num_test_bags=40"]),
+        ("mnist_bags", "mnist", [60, 60], FEW_DIGITS),
     ],
 )
 def test_real_data_build_from_their_configuration(shared_data, tmp_path, name, folder, bags, overrides):
-    config = compose_data(name, f"data.path={shared_data / folder}", f"paths.stores_dir={tmp_path}", *overrides)
-    datamodule = build_datamodule(config)
-    datamodule.setup()
-    counts = [sum(datamodule.class_counts(split)[number] for split in datamodule.splits) for number in (1, 0)]
-    assert counts == bags
-    assert len(datamodule.class_names) == 2
-    batch = next(iter(datamodule.train_dataloader())).to("cpu")
-    assert batch.tiles.shape[2:] == {
-        "musk1": (166,), "fox": (230,), "tiger": (230,), "ucsb_breast": (3, 128, 128), "ucsb_breast_patches": (3, 32, 32),
-        "mnist_bags": (1, 28, 28),
-    }[name]  # fmt: skip
+    build(name, shared_data / folder, bags, overrides, tmp_path)
 
 
-def test_breast_images_of_one_tissue_array_stay_together(shared_data, tmp_path):
-    config = compose_data("ucsb_breast", f"data.path={shared_data / 'ucsb_breast'}", f"paths.stores_dir={tmp_path}")
+def test_breast_images_of_one_tissue_array_stay_together(breast_folder, tmp_path):
+    config = compose_data("ucsb_breast", f"data.path={breast_folder}", f"paths.stores_dir={tmp_path}")
     for fold in range(config.num_folds):
         datamodule = build_datamodule(OmegaConf.merge(config, {"fold": fold}))
         datamodule.setup()

@@ -45,8 +45,8 @@ def test_the_colour_of_a_tile_lands_on_its_pixels_and_nowhere_else(scale):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_a_real_tile_lies_where_its_tissue_is_at_every_scale(shared_data, scale):
-    with Image.open(shared_data / "panda_pixels" / "level2" / f"{PANDA_SLIDE}.png") as file:
+def test_a_tile_lies_where_its_tissue_is_at_every_scale(panda_folder, scale):
+    with Image.open(panda_folder / "level2" / f"{PANDA_SLIDE}.png") as file:
         slide = np.asarray(file.convert("RGB"))
     tiles = cut_darkest(slide)
     size = round(slide.shape[1] * scale), round(slide.shape[0] * scale)
@@ -135,11 +135,10 @@ def test_outlines_are_seen_on_dark_tissue_and_on_bright(tissue):
     assert np.abs(picture.astype(int) - tissue).max() > 100
 
 
-def test_the_mask_of_a_real_slide_lies_on_its_tissue(shared_data):
-    folder = shared_data / "panda_pixels"
-    with Image.open(folder / "level2" / f"{PANDA_SLIDE}.png") as file:
+def test_the_mask_of_a_slide_lies_on_its_tissue(panda_folder):
+    with Image.open(panda_folder / "level2" / f"{PANDA_SLIDE}.png") as file:
         slide = np.asarray(file.convert("RGB"))
-    with Image.open(folder / "masks_level2" / f"{PANDA_SLIDE}_mask.png") as file:
+    with Image.open(panda_folder / "masks_level2" / f"{PANDA_SLIDE}_mask.png") as file:
         mask = np.asarray(file)
     half = np.asarray(Image.fromarray(slide).resize((slide.shape[1] // 2, slide.shape[0] // 2), Image.Resampling.BOX))
     picture = blend_mask(half, mask, {1: "stroma", 4: "Gleason 4"}, alpha=1.0)

@@ -1,4 +1,4 @@
-"""What a person sees of a prediction: real slides, from the file to the picture."""
+"""What a person sees of a prediction: slides, drawn and real, from the file to the picture."""
 
 import json
 from pathlib import Path
@@ -23,11 +23,10 @@ from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import thumbnail
 from milpath.train import run as train
 from tests.commands import SMALL_RUN
+from tests.drawn_data import KAROLINSKA, RADBOUD
 
 # Lightning and torch warn one of the other.
 pytestmark = pytest.mark.filterwarnings("ignore")
-RADBOUD, KAROLINSKA = "0018ae58b01bdadc8e347995b69f99aa", "002a4db09dad406c85505a00fb6f6144"
-CMU = "CMU-1-Small-Region"
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +45,17 @@ def _predict(checkpoint, slides, output, **words):
 
 
 @pytest.fixture(scope="module")
-def panda(checkpoint, shared_data, tmp_path_factory) -> Path:
-    output = tmp_path_factory.mktemp("panda") / "out"
-    folder = shared_data / "panda_pixels"
+def panda(checkpoint, panda_folder, tmp_path_factory) -> Path:
+    output, folder = tmp_path_factory.mktemp("panda") / "out", panda_folder
     masks, labels = str(folder / "masks_level2"), str(folder / "labels.csv")
     assert _predict(checkpoint, folder / "level2", output, masks=masks, labels=labels, dense=0.5) == 0
     return output
 
 
 @pytest.fixture(scope="module")
-def cmu(checkpoint, shared_data, tmp_path_factory) -> Path:
-    output = tmp_path_factory.mktemp("cmu") / "out"
-    assert _predict(checkpoint, shared_data / "slides" / f"{CMU}.svs", output, alpha=0.0) == 0
+def scanned(checkpoint, scan, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("scan") / "out"
+    assert _predict(checkpoint, scan, output, alpha=0.0) == 0
     return output
 
 
@@ -80,28 +78,28 @@ def _says_research_only(picture):
     return any(np.abs(found[y : y + height] - wanted).mean() < 4 for y in range(len(picture) - height))
 
 
-def test_a_prediction_has_every_picture_and_each_says_what_it_is_not_for(panda, cmu):
+def test_a_prediction_has_every_picture_and_each_says_what_it_is_not_for(panda, scanned, scan):
     names = {path.name for path in (panda / "pictures").iterdir()}
     kinds = ("montage", "overlay", "dense")
     assert names == {f"{slide}_{kind}.jpg" for slide in (RADBOUD, KAROLINSKA) for kind in kinds} | {"extremes.jpg"}
-    assert {path.name for path in (cmu / "pictures").iterdir()} == {
-        f"{CMU}_montage.jpg",
-        f"{CMU}_overlay.jpg",
+    assert {path.name for path in (scanned / "pictures").iterdir()} == {
+        f"{scan.stem}_montage.jpg",
+        f"{scan.stem}_overlay.jpg",
         "extremes.jpg",
     }
-    for path in [*(panda / "pictures").iterdir(), *(cmu / "pictures").iterdir()]:
+    for path in [*(panda / "pictures").iterdir(), *(scanned / "pictures").iterdir()]:
         picture = _open(path)
         assert 200 < min(picture.shape[:2]) <= max(picture.shape[:2]) < 1300, path
         assert _says_research_only(picture), path
     assert len(list((panda / "geojson").iterdir())) == 2
 
 
-def test_the_slide_under_the_attention_is_the_slide_pixel_on_pixel(cmu, shared_data):
-    with open_slide(shared_data / "slides" / f"{CMU}.svs") as slide:
+def test_the_slide_under_the_attention_is_the_slide_pixel_on_pixel(scanned, scan):
+    with open_slide(scan) as slide:
         pixels, downsample = thumbnail(slide, 1000)
         microns = slide.microns_per_pixel * downsample
-    left, top = content_origin(CMU)
-    picture = _open(cmu / "pictures" / f"{CMU}_overlay.jpg")
+    left, top = content_origin(scan.stem)
+    picture = _open(scanned / "pictures" / f"{scan.stem}_overlay.jpg")
     found = picture[top : top + pixels.shape[0], left : left + pixels.shape[1]]
     # Without opacity nothing differs but the outlines, which are a pixel wide.
     assert (np.abs(found - pixels).max(axis=2) < 40).mean() > 0.97
@@ -110,11 +108,11 @@ def test_the_slide_under_the_attention_is_the_slide_pixel_on_pixel(cmu, shared_d
     assert np.abs(_near(row[None], INK)[0].nonzero()[0][:length].max() - (length - 1)) <= 2
 
 
-def test_the_truth_of_a_real_mask_stands_beside_the_attention(panda, shared_data):
-    with Image.open(shared_data / "panda_pixels/masks_level2" / f"{RADBOUD}_mask.png") as file:
+def test_the_truth_of_a_mask_stands_beside_the_attention(panda, panda_folder):
+    with Image.open(panda_folder / "masks_level2" / f"{RADBOUD}_mask.png") as file:
         mask = np.asarray(file)
     picture = _open(panda / "pictures" / f"{RADBOUD}_overlay.jpg")
-    with open_slide(shared_data / "panda_pixels/level2" / f"{RADBOUD}.png") as slide:
+    with open_slide(panda_folder / "level2" / f"{RADBOUD}.png") as slide:
         pixels, _ = thumbnail(slide, 1000)
     height, width = pixels.shape[:2]
     left, top = content_origin("truth")
@@ -131,8 +129,8 @@ def test_the_truth_of_a_real_mask_stands_beside_the_attention(panda, shared_data
     assert overlay.shape[1] < 1000, "a slide without a mask has no truth beside it"
 
 
-def test_the_dense_map_covers_all_tissue_and_no_glass(panda, shared_data):
-    with open_slide(shared_data / "panda_pixels/level2" / f"{KAROLINSKA}.png") as slide:
+def test_the_dense_map_covers_all_tissue_and_no_glass(panda, panda_folder):
+    with open_slide(panda_folder / "level2" / f"{KAROLINSKA}.png") as slide:
         pixels, _ = thumbnail(slide, 1000)
     left, top = content_origin("dense")
     picture = _open(panda / "pictures" / f"{KAROLINSKA}_dense.jpg")
@@ -143,7 +141,7 @@ def test_the_dense_map_covers_all_tissue_and_no_glass(panda, shared_data):
     assert changed.mean() < 0.6
 
 
-def test_what_needs_a_slide_is_refused_of_tiles_before_any_work(checkpoint, shared_data, tmp_path):
+def test_what_needs_a_slide_is_refused_of_tiles_before_any_work(checkpoint, tmp_path):
     with pytest.raises(ValueError, match=r"dense=0.5 needs whole slides"):
         _predict(checkpoint, _store(tmp_path), tmp_path / "out", dense=0.5)
     for words, message in ({"alpha": 2.0}, "alpha=2.0"), ({"colour_map": "jet"}, "colour map 'jet'"):
@@ -182,11 +180,11 @@ def test_the_extremes_are_of_bags_called_positive_if_there_are_any(tmp_path):
     assert list(read_strongest(tmp_path, "benign", 6)) == ["c", "a", "b"]
 
 
-def test_the_dense_map_is_one_bag_whatever_the_parts_it_was_read_in(checkpoint, shared_data, monkeypatch):
+def test_the_dense_map_is_one_bag_whatever_the_parts_it_was_read_in(checkpoint, panda_folder, monkeypatch):
     from milpath.inference import dense_map
     from milpath.slides.tiling_options import TileOptions
 
-    path, network = shared_data / "panda_pixels/level2" / f"{RADBOUD}.png", load_network(checkpoint)
+    path, network = panda_folder / "level2" / f"{RADBOUD}.png", load_network(checkpoint)
     options = TileOptions(tile_size=32)
     whole = dense_map.DenseMapper(network, options, 0.5)(path)
     monkeypatch.setattr(dense_map, "TILES_AT_A_TIME", 7)

@@ -5,7 +5,14 @@ from sklearn import metrics as sk
 from torchmetrics import classification as tm
 
 from milpath.metrics.evaluated_bags import EvaluatedBags
-from milpath.metrics.weighted_metrics import METRICS, expected_calibration_error, metric_function
+from milpath.metrics.intervals import metric_intervals
+from milpath.metrics.weighted_metrics import (
+    METRICS,
+    expected_calibration_error,
+    metric_function,
+    own_metric_names,
+    use_own_metrics,
+)
 from milpath.targets import target_named
 from milpath.targets.evaluation import evaluate_bags
 
@@ -84,3 +91,58 @@ def test_calibration_error_of_honest_probabilities_is_small_and_of_boasting_larg
 def test_an_unknown_metric_is_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="metric 'auc' is not one of auroc, average_precision"):
         metric_function("auc")
+
+
+@pytest.fixture
+def own():
+    yield use_own_metrics
+    use_own_metrics({})
+
+
+def test_a_metric_of_ones_own_is_resampled_as_the_same_metric_of_milpath(own, binary):
+    own({"right": lambda outcomes: (outcomes.labels == outcomes.predicted).mean()})
+    found = metric_intervals(binary, ["accuracy", "right"], num_resamples=60)
+    assert vars(found["right"]) == pytest.approx(vars(found["accuracy"]))
+    assert target_named("binary").metrics(binary)["right"] == pytest.approx(found["accuracy"].value)
+
+
+def test_a_metric_of_ones_own_that_is_not_defined_is_none_and_the_reason_is_said(own, binary, caplog):
+    own(
+        {
+            "nothing": lambda outcomes: float("nan"),
+            "impossible": lambda outcomes: int("two"),
+            "by_zero": lambda o: 1 / 0,
+        }
+    )
+    metrics = target_named("binary").metrics(binary)
+    assert [metrics[name] for name in own_metric_names()] == [None, None, None]
+    assert "metrics.impossible is not defined on these 120 bags: invalid literal" in caplog.text.replace(
+        f"these {binary.num_bags} bags", "these 120 bags"
+    )
+    interval = metric_intervals(binary, ["nothing"], num_resamples=10)["nothing"]
+    assert (interval.value, interval.low, interval.num_undefined) == (None, None, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "error", "message"),
+    [
+        ("auroc", len, ValueError, "metrics.auroc is the name of a metric of milpath"),
+        ("loss", len, ValueError, "metrics.loss is the name"),
+        ("my metric", len, ValueError, "must be a word"),
+        ("pair", lambda outcomes: (1, 2), ValueError, r"metrics.pair returned \(1, 2\); a metric returns one number"),
+        ("array", lambda outcomes: np.ones(2), ValueError, "metrics.array returned"),
+        ("text", lambda outcomes: "good", ValueError, "metrics.text returned 'good'"),
+    ],
+)
+def test_a_metric_of_ones_own_with_a_taken_name_or_no_number_is_refused(own, binary, name, function, error, message):
+    with pytest.raises(error, match=message):
+        own({name: function})
+        target_named("binary").metrics(binary)
+
+
+def test_other_metrics_of_ones_own_take_the_place_of_the_first(own):
+    own({"first": len})
+    own({"second": len})
+    assert own_metric_names() == ("second",)
+    with pytest.raises(ValueError, match="metric 'first' is none of auroc.*second"):
+        metric_function("first")

@@ -9,6 +9,7 @@ from milpath.inference.overlays import NO_TILE, SlidePicture, draw_bag_overlay, 
 from milpath.inference.sharpest_bags import draw_run_extremes
 from milpath.records.prediction_table import Predictions
 from milpath.reports.pictures import draw_cases
+from tests.pyramids import tissue
 
 
 def _store(folder, tile_rows, channels=3, size=32):
@@ -29,9 +30,8 @@ def _predictions(count=3, num_tiles=4):
 PLACES = {"x": np.array([0, 32, 0, 320]), "y": np.array([0, 0, 32, 320]), "level": np.zeros(4, int)}
 
 
-def test_tiles_put_together_lie_where_they_were_cut(shared_data):
-    with Image.open(shared_data / "panda_pixels" / "level2" / "002a4db09dad406c85505a00fb6f6144.png") as file:
-        slide = np.asarray(file.convert("RGB"))[500:1012, 200:712]
+def test_tiles_put_together_lie_where_they_were_cut():
+    slide = tissue(512, 512)
     x, y = np.array([0, 128, 384.0, np.nan]), np.array([0, 256, 384.0, np.nan])
     cut = [slide[int(t) : int(t) + 128, int(left) : int(left) + 128] for left, t in zip(x[:3], y[:3], strict=True)]
     picture, left, top = put_together(np.stack([*cut, np.zeros_like(cut[0])]), x + 1000, y - 50)

@@ -128,7 +128,7 @@ def test_a_refused_endpoint_leaves_nothing_behind(account, command, archive):
     ("words", "message"),
     [
         (["archive=missing.tar.gz"], "archive=missing.tar.gz does not exist; run: python -m milpath.sagemaker.package"),
-        (["archive=s3://slides/none.tar.gz"], "nothing lies under s3://slides/none.tar.gz"),
+        (["archive=s3://slides/none.tar.gz"], "there is no object under s3://slides/none.tar.gz"),
         (["archive=s3://slides/panda", "role=null"], "no role was given; add role=arn"),
         (["archive=s3://slides/panda", "image_version=1"], "AWS has no PyTorch inference image 1"),
     ],

@@ -92,7 +92,7 @@ def test_configuration_of_the_user_is_checked_and_sent(account, command, tmp_pat
     [
         (["optimizer.lrr=0.1"], "optimizer.lrr"),
         (["trainer.max_epoch=3"], "trainer.max_epoch"),
-        (["+optimizer.learning_rate=0.1"], "optimizer.learning_rate is no argument of torch.optim.Adam"),
+        (["+optimizer.learning_rate=0.1"], "optimizer.learning_rate is not an argument of torch.optim.Adam"),
         (["model=resnet"], "resnet"),
         (["trainer.max_epochs=thirty"], "trainer.max_epochs=thirty must be a number"),
         (
@@ -104,7 +104,7 @@ def test_configuration_of_the_user_is_checked_and_sent(account, command, tmp_pat
         (["sagemaker.role=null"], "no role was given"),
         (["sagemaker.bucket=null"], "sagemaker.bucket must be given"),
         (["sagemaker.bucket=nowhere"], "bucket nowhere does not exist"),
-        (["sagemaker.training=s3://slides/empty"], "nothing lies under s3://slides/empty"),
+        (["sagemaker.training=s3://slides/empty"], "there is no object under s3://slides/empty"),
         (["sagemaker.image_version=1.0"], "AWS has no PyTorch training image 1.0 py313"),
         (["sagemaker.spoot=true"], "sagemaker.spoot"),
     ],
@@ -140,7 +140,7 @@ def test_dry_run_needs_no_account(command, monkeypatch):
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     status, _, errors = command(launch, *SMALL, *GIVEN, "dry_run=true")
     assert status == 1
-    assert "dry_run asks AWS nothing, so it needs sagemaker.region" in errors
+    assert "dry_run does not contact AWS, so it needs sagemaker.region" in errors
     status, shown, _ = command(launch, *SMALL, *GIVEN, "dry_run=true", f"sagemaker.region={REGION}")
     assert status == 0
     assert json.loads(shown)["RoleArn"] == ROLE

@@ -123,9 +123,9 @@ def test_an_endpoint_scores_as_its_checkpoint_is_evaluated(endpoint, checkpoint,
 
 def test_what_cannot_be_scored_is_one_line(endpoint, words, folder):
     scored(words, "run_name=twice")
-    with pytest.raises(FileExistsError, match="holds results already; give another run_name"):
+    with pytest.raises(FileExistsError, match="already holds results; give another run_name"):
         scored(words, "run_name=twice")
-    with pytest.raises(ValueError, match="the endpoint tells benign, malignant apart, but the data have "):
+    with pytest.raises(ValueError, match="the endpoint has the classes benign, malignant, but the data have "):
         scored(words, "run_name=other", "data.target=isup", "data.num_folds=2", "data.val_fraction=0.2")
     with pytest.raises(ValueError, match=r"bag '[0-9a-f]{32}': 400"):
         scored(words, "run_name=size", "data.tile_size=48")

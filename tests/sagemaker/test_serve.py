@@ -188,7 +188,7 @@ def test_ping_is_answered_while_the_queue_is_full_and_one_request_more_is_told_w
             urllib.request.urlopen(request, timeout=5)
         assert caught.value.code == 503
         assert int(caught.value.headers["retry-after"]) >= 1
-        assert json.loads(caught.value.read())["error"].startswith("2 requests wait already; ask again in ")
+        assert json.loads(caught.value.read())["error"].startswith("2 requests are already waiting; retry in ")
         assert ask(port, timeout=2) == (200, b"")
         held.go.set()
         assert [each.result(30)[0] for each in asked] == [200] * 3
@@ -223,7 +223,7 @@ def test_told_to_end_a_request_that_takes_too_long_is_told_to_ask_again(model_di
             time.sleep(0.3)
         for each in asked:
             status, body = each.result(10)
-            assert (status, json.loads(body)) == (503, {"error": "the server ends; ask again"})
+            assert (status, json.loads(body)) == (503, {"error": "the server is shutting down; retry later"})
 
 
 def _wait_for(port, process, errors):
@@ -264,8 +264,8 @@ def test_the_command_takes_host_and_port_and_ends_in_time_with_slow_bodies_in_ha
     [
         (["port=http"], {}, "argument --port: invalid int value: 'http'"),
         ([], {"SAGEMAKER_BIND_TO_PORT": "http"}, "argument --port: invalid int value: 'http'"),
-        ([], {"MILPATH_HEADER_SECONDS": "-1"}, "MILPATH_HEADER_SECONDS=-1 must be a number above 0"),
-        ([], {"MILPATH_MAX_WAITING": "1.5"}, "MILPATH_MAX_WAITING=1.5 must be a whole number above 0"),
+        ([], {"MILPATH_HEADER_SECONDS": "-1"}, "MILPATH_HEADER_SECONDS=-1 must be a positive number"),
+        ([], {"MILPATH_MAX_WAITING": "1.5"}, "MILPATH_MAX_WAITING=1.5 must be a positive integer"),
         ([], {"MILPATH_MAX_CONNECTIONS": "32"}, "MILPATH_MAX_CONNECTIONS=32 must be at least 8 more than MILPATH_MAX_WAITING=32"),
     ],
 )  # fmt: skip

@@ -9,10 +9,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
 
 from milpath.slides.cut_slide import cut_slide
 from milpath.slides.tiling_options import TileOptions
+from tests.drawn_data import draw_scan
+from tests.pyramids import tissue
 
 NUM_DAMAGES = 1000
 LONGEST_SECONDS = 20
@@ -53,23 +54,11 @@ def tag_spans(original):
     return [(tag.offset, 12) for tag in tags] + values
 
 
-def shrunk_svs(source, target):
-    """Write the upper left of a slide in its own format, with its own JPEG tiles: small, so that a thousand are cheap."""
-    with tifffile.TiffFile(source) as file, tifffile.TiffWriter(target) as writer:
-        page = file.pages[0]
-        pixels = page.asarray()[1200:1680, 720:1200]
-        writer.write(
-            pixels, tile=(240, 240), photometric="rgb", compression="jpeg", metadata=None, software=False,
-            description=page.description.replace("2220x2967", "480x480"),
-        )  # fmt: skip
-        writer.write(pixels[::4, ::4], photometric="rgb", compression="jpeg", metadata=None, rowsperstrip=120)
-
-
 @pytest.fixture(scope="module")
-def originals(shared_data, tmp_path_factory):
+def originals(tmp_path_factory):
+    """Small, so that a thousand are cheap."""
     folder = tmp_path_factory.mktemp("damaged")
-    level2 = shared_data / "panda_pixels" / "level2" / "0018ae58b01bdadc8e347995b69f99aa.png"
-    pixels = np.asarray(Image.open(level2).convert("RGB"))[500:884, :256]
+    pixels = tissue(384, 256)
     with tifffile.TiffWriter(folder / "pyramid.tiff") as writer:
         for factor in (16, 4, 1):
             level = pixels[:: 16 // factor, :: 16 // factor]
@@ -77,7 +66,7 @@ def originals(shared_data, tmp_path_factory):
                 level, tile=(128, 128), photometric="rgb", compression="jpeg", metadata=None,
                 resolution=(20_000 / (16 // factor),) * 2, resolutionunit="CENTIMETER", subfiletype=int(factor != 16),
             )  # fmt: skip
-    shrunk_svs(shared_data / "slides" / "CMU-1-Small-Region.svs", folder / "scan.svs")
+    draw_scan(folder / "scan.svs", 480, 480, thumbnail=True)
     return folder
 
 

@@ -21,13 +21,12 @@ def label(slide_path, mask_path, provider="radboud", options=None):
         return places, label_tiles(mask, view, places, options.tile_size, provider)
 
 
-def test_the_labels_of_a_real_slide_are_those_counted_by_hand(shared_data):
-    folder = shared_data / "panda_pixels"
-    mask_path = folder / "masks_level2" / f"{SLIDE}_mask.png"
-    _, labels = label(folder / "level2" / f"{SLIDE}.png", mask_path)
+def test_the_labels_of_a_slide_are_those_counted_by_hand(panda_folder):
+    mask_path = panda_folder / "masks_level2" / f"{SLIDE}_mask.png"
+    _, labels = label(panda_folder / "level2" / f"{SLIDE}.png", mask_path)
     mask = np.asarray(Image.open(mask_path).convert("RGB"))[:, :, 0]
     padded = np.pad(mask, ((40, 40), (8, 8)))
-    for number, where in enumerate(cut_darkest(level2(shared_data)).number):
+    for number, where in enumerate(cut_darkest(level2(panda_folder)).number):
         row, column = divmod(int(where), 3)
         values = padded[row * 128 : row * 128 + 128, column * 128 : column * 128 + 128]
         cancer = np.isin(values, (3, 4, 5)).sum()

@@ -22,9 +22,8 @@ def test_the_threshold_is_the_one_of_scikit_image(seed):
     assert otsu_threshold(values) == threshold_otsu(values)
 
 
-def test_every_chosen_tile_of_a_real_slide_has_tissue(shared_data):
-    path = shared_data / "slides" / "CMU-1-Small-Region.svs"
-    bag = cut_slide(path, TileOptions(method="tissue", num_tiles=None, min_tissue=0.5))
+def test_every_chosen_tile_of_a_slide_has_tissue(scan):
+    bag = cut_slide(scan, TileOptions(method="tissue", num_tiles=None, min_tissue=0.5))
     fraction = bag.places.tissue
     assert len(bag.pixels) > 100
     assert fraction.min() >= 0.5
@@ -35,8 +34,8 @@ def test_every_chosen_tile_of_a_real_slide_has_tissue(shared_data):
     assert np.corrcoef(colourful, fraction)[0, 1] > 0.5
 
 
-def test_bags_are_as_long_as_there_is_tissue_and_no_longer_than_asked(shared_data, tmp_path):
-    path = write_pyramid(tmp_path / "a.tiff", level2(shared_data), factors=(1,), tile=512)
+def test_bags_are_as_long_as_there_is_tissue_and_no_longer_than_asked(panda_folder, tmp_path):
+    path = write_pyramid(tmp_path / "a.tiff", level2(panda_folder), factors=(1,), tile=512)
     lengths = [len(cut_slide(path, TileOptions(method="tissue", num_tiles=num)).pixels) for num in (5, 9, 1000, None)]
     assert lengths[:2] == [5, 9]
     assert 9 < lengths[2] == lengths[3] < 39

@@ -487,10 +487,11 @@ def test_tiles_that_were_damaged_on_disk_are_noticed_and_cut_again(slides, label
 
 def test_the_real_slides_give_the_published_hashes_through_the_store(shared_data, tmp_path):
     folder = tmp_path / "train_images"
-    golden = json.loads((shared_data / "panda_pixels/golden_tiling.json").read_text())
+    panda = shared_data / "panda_pixels"
+    golden = json.loads((panda / "golden_tiling.json").read_text())
     for name in golden:
-        write_pyramid(folder / f"{name}.tiff", level2(shared_data, name), factors=(2, 1), tile=512)
-    build_slide_store(folder, tmp_path / "out", labels=shared_data / "panda_pixels/labels.csv", num_workers=1)
+        write_pyramid(folder / f"{name}.tiff", level2(panda, name), factors=(2, 1), tile=512)
+    build_slide_store(folder, tmp_path / "out", labels=panda / "labels.csv", num_workers=1)
     store = BagStore.open(tmp_path / "out")
     hashes = [hashlib.sha256(tile.tobytes()).hexdigest() for tile in np.asarray(store.tiles)]
     assert hashes == [value for name in sorted(golden) for value in golden[name]["tile_sha256"]]

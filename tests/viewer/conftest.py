@@ -68,10 +68,10 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
         "no slide": ([write("no slide.tiff", b"II*\0 and then nothing")], "no slide.tiff"),
         "half a slide": ([write("half.tiff", slide.read_bytes()[:3000])], "half.tiff"),
         "no picture": ([write("no picture.png", b"hello")], "is not a slide or image that can be read"),
-        "wrong type": ([write("run.exe", b"MZ")], "run.exe is of the type .exe; these are read: .tif"),
-        "no type": ([write("slide", b"II*\0")], "of the type (no ending)"),
+        "wrong type": ([write("run.exe", b"MZ")], "run.exe has the type .exe; supported types: .tif"),
+        "no type": ([write("slide", b"II*\0")], "has the type (no suffix)"),
         "empty": ([write("empty.svs", b"")], "empty.svs is empty (0 bytes)"),
-        "too large": ([write("large.tiff", bytes(3 * 2**20 + 1))], "has 3.0 MB; at most 3 MB are read"),
+        "too large": ([write("large.tiff", bytes(3 * 2**20 + 1))], "has 3.0 MB; at most 3 MB are allowed"),
         "picture bomb": ([write("huge.png", huge)], "huge.png is too large for a plain image"),
         "zip bomb": ([folder / "bomb.zip"], "a_0.png in bomb.zip is larger than 67,108,864 bytes"),
         "small bombs": (
@@ -91,7 +91,7 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
         ),
         "two slides in a zip": (
             [write_zip(folder / "two.zip", {"a_0.png": tile, "a_1.png": tile, "b_0.png": tile})],
-            "the tiles are of 2 slides ('a', 'b', ...); give one slide at a time",
+            "the tiles belong to 2 slides ('a', 'b', ...); upload one slide at a time",
         ),
         "one number twice": (
             [write_zip(folder / "twice.zip", {"c_1.png": tile, "c_01.png": tile})],
@@ -120,7 +120,7 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
         ),
         "one tile": ([write("a_2.png", tile)], "contains only one tile, but attention compares tiles with each other"),
         "one tile in a zip": ([write_zip(folder / "one.zip", {"a_0.png": tile})], "one.zip contains only one tile"),
-        "two slides": ([slide, folder / "a_0.png"], "good.tiff came with 1 other files; give one slide or zip at a time"),
+        "two slides": ([slide, folder / "a_0.png"], "good.tiff was uploaded with 1 other files; upload one slide or zip at a time"),
         "nothing": ([], "there is no file"),
     }  # fmt: skip
 

@@ -205,9 +205,9 @@ def test_a_slide_is_answered_and_nothing_of_it_stays_and_axe_finds_nothing(open_
     _ask(page, slide)
     page.wait_for_selector(".answer", timeout=60_000)
     text = page.inner_text("body")
-    assert re.search(r"Called (benign|malignant)", text)
+    assert re.search(r"Predicted (benign|malignant)", text)
     assert re.search(r"The probability of malignant, 0\.\d{3,}, (reaches|is below) the threshold of 0\.300", text)
-    assert "Defer to a person" in text
+    assert "Defer to a pathologist" in text
     assert text.count(RESEARCH_USE_ONLY) >= 2
     images = page.locator(".answer img")
     assert images.count() == 3
@@ -326,14 +326,14 @@ def test_an_upload_that_is_broken_off_leaves_nothing(app):
 def test_a_client_cannot_name_files_of_the_server_or_addresses(app, checkpoint):
     for path in (str(checkpoint), "/etc/passwd", "http://192.0.2.7/slide.png"):
         for payload in ([{"path": path} | FILE], {"root": [{"deep": [{"path": path, "url": path} | FILE]}]}):
-            assert "this is no uploaded file; give the file through the page" in app.ask(payload)
+            assert "this is not an uploaded file; upload the file on the page" in app.ask(payload)
     assert checkpoint.exists()
     assert "192.0.2.7" not in (app.outside.read_text() if app.outside.exists() else "")
     for path, kind in (("/gradio_api/queue/join", "text/plain"), ("/gradio_api/run/predict", "application/json")):
         assert app.post(path, b'{"data": [{"path": "/etc/passwd"}]}', kind)[0] == 400
     assert app.post("/gradio_api/queue/join", b"[" * 100_000, "application/json") == (
         400,
-        '{"detail":"the question is no JSON"}',
+        '{"detail":"the request is not valid JSON"}',
     )
     assert app.post("/gradio_api/queue/join", b" " * 2_000_000, "application/json")[0] == 400
     assert app.get(f"/gradio_api/file={checkpoint}").startswith('{"detail"')
@@ -344,7 +344,7 @@ def test_a_type_that_is_not_read_is_refused_also_without_the_page(app):
     status, text = app.post("/gradio_api/upload", *_multipart("run.exe", b"MZ"))
     assert status == 200
     (path,) = json.loads(text)
-    assert "run.exe is of the type .exe; these are read" in app.ask([{"path": path} | FILE])
+    assert "run.exe has the type .exe; supported types" in app.ask([{"path": path} | FILE])
     assert app.files() == []
 
 

@@ -128,7 +128,7 @@ def test_a_path_that_was_not_uploaded_is_neither_read_nor_deleted_nor_fetched(as
     ]
     for path in paths:
         for payload in ([{"path": path}], [{"path": path, "url": "http://192.0.2.1/slide.png"}], [path]):
-            with pytest.raises(ValueError, match="no uploaded file"), ask.uploads.take(payload):
+            with pytest.raises(ValueError, match="not an uploaded file"), ask.uploads.take(payload):
                 pass
     for payload in (None, [], {}, "x"):
         with pytest.raises(ValueError, match="there is no file"), ask.uploads.take(payload):
@@ -136,7 +136,7 @@ def test_a_path_that_was_not_uploaded_is_neither_read_nor_deleted_nor_fetched(as
     assert secret.exists()
     link = incoming / "link.png"
     link.symlink_to(secret)
-    with pytest.raises(ValueError, match="no uploaded file"), ask.uploads.take([{"path": str(link)}]):
+    with pytest.raises(ValueError, match="not an uploaded file"), ask.uploads.take([{"path": str(link)}]):
         pass
     link.unlink()
 
@@ -160,7 +160,7 @@ def test_an_upload_nobody_asked_about_is_forgotten_and_a_new_one_kept(tmp_path):
         "new",
         "new/slide.tiff",
     ]
-    with pytest.raises(ValueError, match=r"slide\.tiff is no longer here; give the file again"):
+    with pytest.raises(ValueError, match=r"slide\.tiff no longer exists; upload the file again"):
         with uploads.take([{"path": str(uploads.incoming / "old" / "slide.tiff")}]):
             pass
 
@@ -178,7 +178,7 @@ def test_a_network_that_reads_tiles_alone_says_so_of_a_slide(tmp_path, checkpoin
     save_network(load_network(checkpoint), tmp_path / "tiles.pt", card, tiling={"tile_size": TILE})
     slide = write_pyramid(tmp_path / "slide.tiff", tissue(80, 60), factors=(2, 1))
     (tmp_path / "work").mkdir()
-    with pytest.raises(ValueError, match="this network reads tiles alone"):
+    with pytest.raises(ValueError, match="this network only accepts tiles"):
         Analyst(tmp_path / "tiles.pt", LIMITS).answer([slide], tmp_path / "work")
 
 
@@ -193,5 +193,5 @@ def test_a_network_of_features_is_refused_at_the_start(tmp_path):
 
 
 def test_limits_must_let_something_through():
-    with pytest.raises(ValueError, match="max_tiles=0 must be above 0"):
+    with pytest.raises(ValueError, match="max_tiles=0 must be greater than 0"):
         Limits(max_tiles=0)

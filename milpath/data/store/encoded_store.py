@@ -1,6 +1,7 @@
 """Features of a frozen encoder, computed once and cached as a bag store."""
 
 import hashlib
+import inspect
 import json
 import logging
 import time
@@ -16,7 +17,7 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.models.devices import choose_device
 from milpath.models.encoders import TileEncoder
 from milpath.models.network_input import to_network_input
-from milpath.records.digests import sha256_of_text
+from milpath.records.digests import sha256_of_file, sha256_of_text
 
 _log = logging.getLogger(__name__)
 # Tiles on the device at a time.
@@ -26,8 +27,8 @@ _TILES_AT_A_TIME = 256
 def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path, *, verify: bool = True) -> BagStore:
     """Return the features of every tile of a store, computed the first time and read from disk afterwards.
 
-    The folder is named by a hash of the tiles, the name of the encoder and every one of its weights, so that different
-    tiles, encoders or weights never share features.
+    The folder is named by a hash of the tiles, the name of the encoder and every one of its weights (and the source file
+    of a user-defined encoder), so that different tiles, encoders or weights never share features.
 
     Args:
         store: A store of image tiles.
@@ -48,6 +49,8 @@ def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path
         "encoder": encoder.name,
         "weights_sha256": hash_of_weights(encoder),
     }
+    if (code := _own_code(type(encoder.network))) is not None:
+        description["code_sha256"] = code
     key = sha256_of_text(json.dumps(description))[:16]
     path = Path(stores_dir) / f"features-{encoder.name.replace('/', '-')}-{key}"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +59,16 @@ def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path
             del description["bags"]
             _encode(store, encoder, path, description)
     return BagStore.open(path, verify=verify)
+
+
+def _own_code(kind: type) -> str | None:
+    """Return a digest of the source file of a user-defined encoder, which may change; `None` for one of milpath."""
+    if kind.__module__.partition(".")[0] == "milpath":
+        return None
+    try:
+        return sha256_of_file(inspect.getfile(kind))
+    except (TypeError, OSError):
+        return f"{kind.__module__}.{kind.__qualname__}"  # defined interactively: there is no file
 
 
 def hash_of_weights(encoder: torch.nn.Module) -> str:

@@ -44,7 +44,7 @@ def open_or_build(
         return BagStore.open(source.path, verify=verify)
     stores_dir = Path(stores_dir)
     description = source.describe()
-    path = stores_dir / f"{type(source).__name__}-{_key(description)}"
+    path = stores_dir / f"{type(source).__name__}-{_key(description, type(source).__module__)}"
     if not path.exists():
         stores_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(stores_dir / f".{path.name}.lock"):
@@ -56,9 +56,10 @@ def open_or_build(
     return BagStore.open(path, verify=verify)
 
 
-def _key(description: dict[str, Any]) -> str:
-    """Return a short name for a description."""
-    text = json.dumps([FORMAT_VERSION, description], sort_keys=True, allow_nan=False)
+def _key(description: dict[str, Any], module: str) -> str:
+    """Return a short name for a description; two data sets of users may be classes of the same name in different files."""
+    own = [] if module.partition(".")[0] == "milpath" else [module]
+    text = json.dumps([FORMAT_VERSION, description, *own], sort_keys=True, allow_nan=False)
     return sha256_of_text(text)[:16]
 
 

@@ -1,6 +1,6 @@
 """Wrapper that runs any encoder on bags: it skips padding, bounds memory and freezes."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from milpath.models.encoders.linear import LinearEncoder
 from milpath.models.encoders.tile_cnn import TileCNN
 from milpath.models.pooling import full_mask
 
+# A name, or a mapping of `name` (or an encoder class in its place) and arguments.
 EncoderSpec = str | Mapping[str, Any]
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {"tile_cnn": TileCNN, "lenet5": LeNet5, "linear": LinearEncoder}
@@ -30,11 +31,22 @@ class TileEncoder(nn.Module):
     micro-batch, as it would from a smaller batch.
 
     Args:
-        spec: Name of an encoder, or a mapping of `name` and arguments: those of the encoder itself and `frozen` (always
-            in evaluation mode and without gradients), `activation_checkpointing`, `tile_micro_batch`.
+        spec: Name of an encoder, or a mapping of `name` and arguments: those of the encoder itself and
+            `frozen` (evaluation mode and no gradients, always), `activation_checkpointing`, `tile_micro_batch`. In the place
+            of the name, an encoder class of your own: a `torch.nn.Module` that turns `(tiles, channels, height, width)` in
+            [0, 1] or `(tiles, features)` into `(tiles, embedding_dim)` and says so:
+
+            - `takes`: "tiles" or "features".
+            - `embedding_dim`: width of the embedding.
+            - `tile_size`, `channels` (tiles) or `num_features` (features), where only that is taken. An argument
+              `tile_size` or `num_features` that is null in a configuration is that of the data.
+            - `set_statistics(mean, std)`: needed for `data.standardize=true`.
+
+    Attributes:
+        spec: The specification in plain values: an encoder class stands in it by its name.
 
     Raises:
-        ValueError: If the name or an argument is unknown.
+        ValueError: If the name or an argument is unknown, or an encoder class does not declare what it takes.
     """
 
     def __init__(self, spec: EncoderSpec) -> None:
@@ -42,17 +54,21 @@ class TileEncoder(nn.Module):
         if not isinstance(spec, str | Mapping):
             raise ValueError(f"encoder must be a name or a mapping of name and arguments, not {spec!r}")
         arguments: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
-        if not isinstance(arguments.get("name"), str):
+        kind = arguments.pop("name", None)
+        if isinstance(kind, type):
+            require_own_name(kind, (*ENCODERS, *BACKBONES), "encoder")
+        elif not isinstance(kind, str):
             raise ValueError(
                 f"an encoder needs a name: one of {', '.join((*ENCODERS, *BACKBONES))} or timm/<architecture>"
             )
-        self.name: str = arguments.pop("name")
+        self.name: str = kind.__name__ if isinstance(kind, type) else kind
+        self.spec: str | dict[str, Any] = spec if isinstance(spec, str) else {"name": self.name} | arguments
         self.frozen = bool(arguments.pop("frozen", False))
         self.activation_checkpointing = bool(arguments.pop("activation_checkpointing", False))
         self.tile_micro_batch: int | None = arguments.pop("tile_micro_batch", None)
         if self.tile_micro_batch is not None and self.tile_micro_batch < 1:
             raise ValueError(f"tile_micro_batch must be null or at least 1, not {self.tile_micro_batch}")
-        self.network = _build(self.name, arguments)
+        self.network = _build(kind, arguments)
         self.embedding_dim = cast(int, self.network.embedding_dim)
         self.takes = str(self.network.takes)
         if self.frozen:
@@ -144,16 +160,50 @@ def _statistics_kept(network: nn.Module) -> Iterator[None]:
             setattr(module, name, value)
 
 
-def _build(name: str, arguments: dict[str, Any]) -> nn.Module:
-    """Return the encoder with the given name."""
+def require_own_name(kind: type, taken: Iterable[str], what: str) -> None:
+    """Refuse a class of a user's own that has the name of one of this library: a checkpoint knows it by that name.
+
+    Args:
+        kind: The class.
+        taken: Names of this library.
+        what: What it is, for the message: "encoder".
+
+    Raises:
+        ValueError: If the name is taken.
+    """
+    if kind.__name__ in taken:
+        raise ValueError(f"milpath itself has the {what} {kind.__name__}; give your class another name")
+
+
+def _build(name: str | type, arguments: dict[str, Any]) -> nn.Module:
+    """Return the encoder of a name, or of a class of the user's own."""
+    if isinstance(name, type):
+        return _build_own(name, arguments)
     if name in BACKBONES or name.startswith("timm/"):
         constructor: Callable[..., nn.Module] = Backbone
         arguments = {"name": name} | arguments
     elif name in ENCODERS:
         constructor = ENCODERS[name]
     else:
-        raise ValueError(f"encoder {name!r} must be one of {', '.join((*ENCODERS, *BACKBONES))} or timm/<architecture>")
+        known = f"encoder {name!r} is none of {', '.join((*ENCODERS, *BACKBONES))}, timm/<architecture>"
+        own = "; for one of your own give its class: encoders=[MyEncoder] in Python, parts=[my_parts.MyEncoder] in a command"
+        raise ValueError(known + own)
     try:
         return constructor(**arguments)
     except TypeError as error:
         raise ValueError(f"encoder {name}: {error}") from None
+
+
+def _build_own(kind: type, arguments: dict[str, Any]) -> nn.Module:
+    """Return an encoder of a user's own class, which must say what it takes and gives."""
+    try:
+        network = kind(**arguments)
+    except TypeError as error:
+        raise ValueError(f"encoder {kind.__name__}: {error}") from None
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"encoder {kind.__name__} is not a torch.nn.Module; derive it from torch.nn.Module")
+    if getattr(network, "takes", None) not in ("tiles", "features"):
+        raise ValueError(f'encoder {kind.__name__} must declare takes = "tiles" or takes = "features"')
+    if type(getattr(network, "embedding_dim", None)) is not int:
+        raise ValueError(f"encoder {kind.__name__} must keep the width of its embedding as self.embedding_dim, an int")
+    return network

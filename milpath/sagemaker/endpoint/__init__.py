@@ -1,1 +1,1 @@
-"""The endpoint: from the body of a request to predictions."""
+"""The endpoint: request parsing, prediction and responses."""

@@ -1,4 +1,4 @@
-"""The endpoint: a network, and what SageMaker's toolkit calls to ask it. Needs torch, torchvision, numpy and Pillow."""
+"""The endpoint's network and SageMaker's handler functions. Needs torch, torchvision, numpy and Pillow."""
 
 from pathlib import Path
 from typing import Any
@@ -21,51 +21,51 @@ _TILES_AT_A_TIME = 64
 
 
 class Endpoint:
-    """A network that answers requests.
+    """A network that serves requests.
 
     Args:
         path: A checkpoint or an exported network.
-        limits: What is read at most.
+        limits: Limits of requests.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no network of milpath.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a milpath network.
     """
 
     def __init__(self, path: str | Path, limits: Limits | None = None) -> None:
         self.card: Card = load_card(path)
         self.device = choose_device()
         self.network = load_network(path).to(self.device)
-        # However many tiles a bag has, memory holds the activations of a few.
+        # Bounds the memory for activations, regardless of the number of tiles in a bag.
         self.network.tile_encoder.tile_micro_batch = _TILES_AT_A_TIME
         self.reader = BodyReader(InputSpec.of(self.network, self.card), self.card, limits or Limits())
 
     def answer(self, body: bytes, content_type: str, accept: str = "") -> tuple[bytes, str]:
-        """Return body and content type of the answer to a request.
+        """Return body and content type of the response to a request.
 
         Raises:
-            BadRequestError: With one line on what is wrong and the status that says so.
+            BadRequestError: With a one-line message and the status of the error.
         """
         kind = choose_writer(accept)
         return write_answers(self.predict(self.reader.read(body, content_type)), self.card, kind), kind
 
     @torch.inference_mode()
     def predict(self, bags: list[TileBag]) -> list[Answer]:
-        """Return what the network says of each bag."""
+        """Return the predictions of bags."""
         return [self._predict(bag) for bag in bags]
 
     def _predict(self, bag: TileBag) -> Answer:
-        """Return what the network says of one bag."""
+        """Return the prediction of one bag."""
         tiles = to_network_input(torch.from_numpy(np.array(bag.tiles)).to(self.device))
         try:
             output = self.network(tiles[None])
         except ValueError as error:
-            # The encoder looks at the shape itself where the card does not tell it.
+            # The encoder checks the shape itself if the card does not specify it.
             raise BadRequestError(str(error)) from None
-        # An infinite logit has the finite probability 1.
+        # Check logits, because an infinite logit has the finite probability 1.
         if not bool(finite_bags(output).all()):
             raise BadRequestError(
-                "the network has no finite answer to this bag; its numbers are far from what it knows"
+                "the network gives no finite output for this bag; its values are far outside the training data"
             )
         probabilities = target_named(self.card.task).probabilities(output.logits.float(), self.card.temperature)
         return Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag)
@@ -80,17 +80,17 @@ def model_fn(model_dir: str, context: Any = None) -> Endpoint:
 
 
 def input_fn(body: bytes | bytearray | str, content_type: str, context: Any = None) -> tuple[bytes, str]:
-    """Keep body and type together: reading it needs to know the network."""
+    """Return body and content type; parsing is deferred because it depends on the network."""
     return (body.encode() if isinstance(body, str) else bytes(body)), content_type
 
 
 def predict_fn(data: tuple[bytes, str], endpoint: Endpoint, context: Any = None) -> tuple[Endpoint, list[Answer]]:
-    """Read the body and ask the network."""
+    """Read the body and run the network."""
     return endpoint, endpoint.predict(endpoint.reader.read(*data))
 
 
 def output_fn(prediction: tuple[Endpoint, list[Answer]], accept: str, context: Any = None) -> tuple[bytes, str]:
-    """Write the answers down as the client wishes."""
+    """Write the predictions in the requested format."""
     endpoint, answers = prediction
     kind = choose_writer(accept)
     return write_answers(answers, endpoint.card, kind), kind

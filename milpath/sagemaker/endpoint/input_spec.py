@@ -1,4 +1,4 @@
-"""Which bags a network can read."""
+"""Input specification of a network: the shape of the bags it accepts."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ _MIN_TILE, _MAX_TILE = 16, 4096
 
 
 class TileBag(NamedTuple):
-    """Tiles, and what the answer should call them.
+    """Tiles of a bag, with their names and positions for the response.
 
     Attributes:
         tiles: uint8 or float `(tiles, height, width, channels)`, or float `(tiles, features)`.
-        names: Name of each tile, empty where they have none.
-        corners: Left and top edge of each tile in pixels of the slide image, empty where they are unknown.
+        names: Name of each tile; empty if they have none.
+        corners: Left and top edge of each tile in pixels of the slide image; empty if unknown.
     """
 
     tiles: NDArray[Any]
@@ -29,12 +29,12 @@ class TileBag(NamedTuple):
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Tiles of some size, or features of some width.
+    """Bags of tiles of some size, or of features of some width.
 
     Attributes:
-        channels: Of a tile: 3, or 1 for digits; 0 where bags are features.
-        tile_size: Side of a tile in pixels; None where the encoder takes any.
-        num_features: Width of the features; None where bags are tiles.
+        channels: Channels of a tile: 3, or 1 for digits; 0 for features.
+        tile_size: Side of a tile in pixels; None if the encoder accepts any.
+        num_features: Width of the features; None for tiles.
     """
 
     channels: int
@@ -47,9 +47,10 @@ class InputSpec:
         encoder: Any = network.tile_encoder
         if encoder.takes == "features":
             return cls(0, None, int(encoder.network.num_features))
-        first = next(module for module in encoder.network.modules() if isinstance(module, nn.Conv2d))
+        first = next((module for module in encoder.network.modules() if isinstance(module, nn.Conv2d)), None)
+        channels = getattr(encoder.network, "channels", None) or (3 if first is None else first.in_channels)
         tile_size = getattr(encoder.network, "tile_size", None) or card.tiling.get("tile_size")
-        return cls(first.in_channels, 28 if first.in_channels == 1 else tile_size, None)
+        return cls(channels, 28 if channels == 1 else tile_size, None)
 
     def __str__(self) -> str:
         if self.num_features is not None:
@@ -58,15 +59,15 @@ class InputSpec:
         return f"(tiles, {side}, {side}, {self.channels}) uint8, or float in [0, 1]"
 
     def bags(self, array: NDArray[Any], limits: Limits) -> list[TileBag]:
-        """Return the one bag or the many that an array holds.
+        """Return the bag or bags in an array.
 
         Raises:
-            BadRequestError: If the network cannot read them.
+            BadRequestError: If the network does not accept them.
         """
         one = 2 if self.num_features is not None else 4
         if array.ndim not in (one, one + 1):
             raise BadRequestError(
-                f"an array of shape {array.shape} came; expected one bag {self}, or many with bags first"
+                f"got an array of shape {array.shape}; expected one bag {self}, or several with a leading bag dimension"
             )
         bags = [TileBag(array)] if array.ndim == one else [TileBag(bag) for bag in array]
         for bag in bags:
@@ -75,41 +76,39 @@ class InputSpec:
         return bags
 
     def check(self, tiles: NDArray[Any]) -> None:
-        """Refuse a bag that the network cannot read.
+        """Refuse a bag that the network does not accept.
 
         Raises:
-            BadRequestError: With what was expected and what came.
+            BadRequestError: With what was expected and what was sent.
         """
         if 0 in tiles.shape:
             raise BadRequestError(f"a bag of shape {tiles.shape} is empty; send at least one tile")
         if not self._fits(tiles.shape[1:]):
-            raise BadRequestError(f"a bag of shape {tiles.shape} came; expected {self}")
+            raise BadRequestError(f"got a bag of shape {tiles.shape}; expected {self}")
         if tiles.dtype == np.uint8:
             return
         if not np.isfinite(tiles).all():
             raise BadRequestError("a bag holds NaN or infinity; send finite numbers")
         if self.num_features is None and (tiles.min() < 0 or tiles.max() > 1):
             raise BadRequestError(
-                f"float tiles must lie in [0, 1], but lie in [{tiles.min():.4g}, {tiles.max():.4g}]; "
+                f"float tiles must be in [0, 1], but are in [{tiles.min():.4g}, {tiles.max():.4g}]; "
                 "divide by 255, or send uint8"
             )
         if np.abs(tiles).max() > np.finfo(np.float32).max:
-            raise BadRequestError("a bag holds numbers beyond float32; send smaller ones")
+            raise BadRequestError("a bag holds numbers outside the range of float32; send smaller ones")
 
     def bound(self, bags: list[TileBag], limits: Limits) -> None:
-        """Refuse more tiles than are read in one request.
+        """Refuse more tiles than a request may have.
 
         Raises:
             BadRequestError: With status 413.
         """
         count = sum(len(bag.tiles) for bag in bags)
         if count > limits.max_tiles:
-            raise BadRequestError(f"{count} tiles came; at most {limits.max_tiles} are read in one request", 413)
+            raise BadRequestError(f"got {count} tiles; a request may have at most {limits.max_tiles}", 413)
         size = sum(bag.tiles.size for bag in bags)
         if size > limits.max_decoded_bytes:
-            raise BadRequestError(
-                f"{size} values came; at most {limits.max_decoded_bytes} are read in one request", 413
-            )
+            raise BadRequestError(f"got {size} values; a request may have at most {limits.max_decoded_bytes}", 413)
 
     def _fits(self, shape: tuple[int, ...]) -> bool:
         """Return whether a tile of this shape can be encoded."""

@@ -1,4 +1,4 @@
-"""Numpy's own format, read without numpy's reader: no pickle, no trust in the sizes that a header claims."""
+"""A reader of the npy format for untrusted data: no pickle, and sizes in the header are checked."""
 
 import re
 import struct
@@ -19,7 +19,7 @@ _ALLOWED = ("u1", "f2", "f4", "f8")
 
 
 def read_npy(data: bytes) -> NDArray[Any]:
-    """Return the array in a `.npy` file.
+    """Return the array of a `.npy` file.
 
     Args:
         data: The whole file; the header must account for every byte of it.
@@ -28,7 +28,7 @@ def read_npy(data: bytes) -> NDArray[Any]:
         An array of uint8, float16, float32 or float64, in the byte order of this machine.
 
     Raises:
-        BadRequestError: If this is no such file; with 413 if it announces more than it holds.
+        BadRequestError: If it is not such a file, or its size does not match its header.
 
     References:
         NumPy Enhancement Proposal 1, "A simple file format for NumPy arrays".
@@ -45,12 +45,12 @@ def read_npy(data: bytes) -> NDArray[Any]:
         )
     sizes = tuple(int(word) for word in shape[1].replace(" ", "").split(",") if word)
     if len(shape[1]) > 100 or any(size == 0 for size in sizes):
-        raise BadRequestError(f"the npy body has the empty or endless shape ({shape[1][:100]}); send at least one tile")
+        raise BadRequestError(f"the npy body has an invalid shape ({shape[1][:100]}); send at least one tile")
     kind = np.dtype(f"{dtype[1]}{dtype[2]}{dtype[3]}")
     expected = prod(sizes) * kind.itemsize
     if expected != len(data) - start:
         raise BadRequestError(
-            f"the npy body of shape {sizes} should hold {expected} bytes, but {len(data) - start} came"
+            f"the npy body of shape {sizes} should have {expected} bytes, but has {len(data) - start}"
         )
     flat = np.frombuffer(data, kind, offset=start)
     array = flat.reshape(sizes, order="F" if order[1] == "True" else "C")
@@ -58,9 +58,9 @@ def read_npy(data: bytes) -> NDArray[Any]:
 
 
 def _header(data: bytes) -> tuple[str, int]:
-    """Return the header and where the values begin."""
+    """Return the header and the offset of the values."""
     if not data.startswith(MAGIC):
-        raise BadRequestError("the body is no npy file; write it with numpy.save")
+        raise BadRequestError("the body is not an npy file; write it with numpy.save")
     if len(data) < 12:
         raise BadRequestError("the npy body is truncated")
     if data[6] == 1:
@@ -68,9 +68,9 @@ def _header(data: bytes) -> tuple[str, int]:
     elif data[6] in (2, 3):
         start, (length,) = 12, struct.unpack("<I", data[8:12])
     else:
-        raise BadRequestError(f"the npy body is of version {data[6]}; versions 1 to 3 are read")
+        raise BadRequestError(f"the npy body has version {data[6]}; versions 1 to 3 are supported")
     if length > _MAX_HEADER:
-        raise BadRequestError(f"the npy body has a header of {length} bytes; at most {_MAX_HEADER} are read")
+        raise BadRequestError(f"the npy body has a header of {length} bytes; at most {_MAX_HEADER} are allowed")
     if start + length > len(data):
         raise BadRequestError("the npy body is truncated")
     return data[start : start + length].decode("latin1").replace('"', "'"), start + length

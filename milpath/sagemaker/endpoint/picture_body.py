@@ -1,4 +1,4 @@
-"""Uploaded pictures as arrays: one PNG tile, a zip of them, or a slide image, cut as for training."""
+"""Decoding of uploaded images: one PNG tile, a zip of them, or a slide image tiled as in training."""
 
 import struct
 import zlib
@@ -19,7 +19,7 @@ from milpath.slides.uploaded_tiles import read_tiles, require_plain, upload_name
 MAX_TILE_PIXELS = 4096 * 4096
 TILE_FORMATS = ("PNG",)
 SLIDE_FORMATS = ("PNG", "JPEG", "TIFF")
-# What Pillow's decoders raise for broken files: they are old and many, and each has its own way of giving up.
+# Exceptions that Pillow's decoders raise for broken files.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -35,7 +35,7 @@ _DECODER_ERRORS = (
     zlib.error,
     Warning,
 )
-# Pillow has a bound of its own, which it looks at while it reads the header.
+# Pillow has its own limit, checked while it reads the header.
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _SOURCE = "the zip"
 
@@ -45,16 +45,16 @@ def read_picture(data: bytes, name: str, formats: tuple[str, ...], max_pixels: i
 
     Args:
         data: The whole file.
-        name: What to call it in a message.
-        formats: Formats of Pillow that are read; no other decoder is touched.
-        max_pixels: Bound on width times height, which the file's header tells.
+        name: Name of the picture, for error messages.
+        formats: Pillow formats to accept; no other decoder is used.
+        max_pixels: Limit on width times height, as given in the header of the file.
         channels: 3 for RGB, 1 for grey.
 
     Returns:
-        uint8 `(height, width, channels)`; an alpha channel is laid on white, as a slide's background is.
+        uint8 `(height, width, channels)`; an alpha channel is composited on white, like the background of a slide.
 
     Raises:
-        BadRequestError: If it is none of the formats, broken, or larger than allowed.
+        BadRequestError: If it is in none of the formats, damaged, or larger than allowed.
     """
     if not data:
         raise BadRequestError(f"{name} is empty")
@@ -62,7 +62,7 @@ def read_picture(data: bytes, name: str, formats: tuple[str, ...], max_pixels: i
         with Image.open(BytesIO(data), formats=formats) as picture:
             if picture.width * picture.height > max_pixels:
                 raise BadRequestError(
-                    f"{name} has {picture.width} x {picture.height} px; at most {max_pixels} px are read", 413
+                    f"{name} has {picture.width} x {picture.height} px; at most {max_pixels} px are allowed", 413
                 )
             return _as_array(picture, channels)
     except BadRequestError:
@@ -70,7 +70,7 @@ def read_picture(data: bytes, name: str, formats: tuple[str, ...], max_pixels: i
     except _BOMBS:
         raise BadRequestError(f"{name} has more than {max_pixels} px", 413) from None
     except _DECODER_ERRORS:
-        raise BadRequestError(f"{name} is no whole {' or '.join(formats)} picture") from None
+        raise BadRequestError(f"{name} is not a valid {' or '.join(formats)} picture") from None
 
 
 def read_tile(data: bytes, name: str, limits: Limits, channels: int = 3) -> NDArray[Any]:
@@ -79,9 +79,9 @@ def read_tile(data: bytes, name: str, limits: Limits, channels: int = 3) -> NDAr
 
 
 def _as_array(picture: Image.Image, channels: int) -> NDArray[Any]:
-    """Return the pixels, 8 bits a channel."""
+    """Return the pixels with 8 bits per channel."""
     if picture.mode in ("I", "F", "I;16", "I;16B", "I;16L"):
-        raise BadRequestError(f"a picture has the mode {picture.mode}; send 8 bits a channel")
+        raise BadRequestError(f"a picture has the mode {picture.mode}; send 8 bits per channel")
     if "A" in picture.getbands() or "transparency" in picture.info:
         ground = Image.new("RGBA", picture.size, "white")
         ground.alpha_composite(picture.convert("RGBA"))
@@ -91,20 +91,20 @@ def _as_array(picture: Image.Image, channels: int) -> NDArray[Any]:
 
 
 def read_slide(data: bytes, card: Card, limits: Limits) -> TileBag:
-    """Return the tiles of a slide image at the resolution that the network was trained at.
+    """Return the tiles of a slide image at the training resolution of the network.
 
     Args:
         data: A PNG, JPEG or TIFF picture.
-        card: Says how slides became tiles.
-        limits: Bounds on the picture.
+        card: The card, with the tiling options.
+        limits: Limits of the picture.
 
     Raises:
-        BadRequestError: If it is no such picture, or the network's rule needs more than a picture.
+        BadRequestError: If it is not such a picture, or the tiling rule needs more than a picture.
     """
-    # Ready-made tiles call it their rule.
+    # Data sets of ready-made tiles name it `rule`.
     method = card.tiling.get("method", card.tiling.get("rule"))
     if method != "darkest" or card.tiling.get("overlap") or not card.tiling.get("num_tiles"):
-        rule = f"the rule {method!r} {dict(card.tiling)}" if method else "no rule for slides"
+        rule = f"the rule {method!r} {dict(card.tiling)}" if method else "no tiling rule"
         raise BadRequestError(f"this network was trained with {rule}, which an endpoint cannot repeat; send tiles", 415)
     image = read_picture(data, "the slide", SLIDE_FORMATS, limits.max_pixels)
     tiles = cut_darkest(image, int(card.tiling["tile_size"]), int(card.tiling["num_tiles"]))
@@ -113,15 +113,15 @@ def read_slide(data: bytes, card: Card, limits: Limits) -> TileBag:
 
 
 def read_zip(data: bytes, limits: Limits, channels: int = 3) -> TileBag:
-    """Return the tiles of a zip in the order of their names, numbers as numbers: `a_2.png` before `a_10.png`.
+    """Return the tiles of a zip in natural order of their names: `a_2.png` before `a_10.png`.
 
     Args:
         data: The whole archive.
-        limits: Bounds on the number of tiles and on what they hold.
+        limits: Limits on the number and size of tiles.
         channels: 3 for RGB tiles, 1 for grey ones.
 
     Raises:
-        BadRequestError: If it is no zip of PNG tiles of one size, or holds more than it may.
+        BadRequestError: If it is not a zip of PNG tiles of one size, or exceeds a limit.
     """
     try:
         return _read_zip(ZipFiles(BytesIO(data), _SOURCE), limits, channels)

@@ -1,4 +1,4 @@
-"""From the body of a request to bags."""
+"""Parsing of request bodies into bags."""
 
 import base64
 import binascii
@@ -22,12 +22,12 @@ _JSON_KEYS = "npy, tiles, slide, s3_uri or bags"
 
 @dataclass(frozen=True)
 class BodyReader:
-    """Reads bodies for one network.
+    """Parse request bodies for one network.
 
     Args:
-        spec: Which bags the network reads.
-        card: Says how slides became tiles.
-        limits: What is read at most.
+        spec: The bags that the network accepts.
+        card: The card, with the tiling options.
+        limits: Limits of requests.
     """
 
     spec: InputSpec
@@ -38,15 +38,15 @@ class BodyReader:
         """Return the bags of a body.
 
         Args:
-            body: As it came.
-            content_type: One of `CONTENT_TYPES`; parameters behind `;` are ignored.
+            body: The body of the request.
+            content_type: One of `CONTENT_TYPES`; parameters after `;` are ignored.
 
         Raises:
-            BadRequestError: With one line on what is wrong and the status that says so.
+            BadRequestError: With a one-line message and the status of the error.
         """
         if len(body) > self.limits.max_body_bytes:
             raise BadRequestError(
-                f"the body has {len(body)} bytes; at most {self.limits.max_body_bytes} are read: send an s3_uri", 413
+                f"the body has {len(body)} bytes; at most {self.limits.max_body_bytes} are allowed: send an s3_uri", 413
             )
         return self._read(body, content_type, references=True)
 
@@ -55,7 +55,7 @@ class BodyReader:
         kind = content_type.partition(";")[0].strip().lower()
         if kind not in CONTENT_TYPES:
             raise BadRequestError(
-                f"the content type {kind[:80]!r} is not read; send {', '.join(CONTENT_TYPES)}", status=415
+                f"the content type {kind[:80]!r} is not supported; send {', '.join(CONTENT_TYPES)}", status=415
             )
         if not body:
             raise BadRequestError(f"the body is empty; send {kind}")
@@ -76,11 +76,11 @@ class BodyReader:
             if not isinstance(entries, list) or not entries:
                 raise BadRequestError("bags must be a list of at least one object with npy, tiles or slide")
             if any(isinstance(entry, dict) and ("bags" in entry or "s3_uri" in entry) for entry in entries):
-                raise BadRequestError("an entry of bags has npy, tiles or slide, nothing deeper")
+                raise BadRequestError("an entry of bags must have npy, tiles or slide, and cannot be nested")
             return [bag for entry in entries for bag in self._read_json(entry, references=False)]
         if "s3_uri" in content:
             if not references:
-                raise BadRequestError("a reference may not lead to another one")
+                raise BadRequestError("a reference must not refer to another one")
             body, kind = fetch(content["s3_uri"], self.limits)
             return self._read(body, str(content.get("content_type") or kind), references=False)
         if "npy" in content:
@@ -92,17 +92,19 @@ class BodyReader:
         raise BadRequestError(f"the JSON body has none of {_JSON_KEYS}")
 
     def _tiles(self, entries: object) -> TileBag:
-        """Return a bag of PNG tiles in base64."""
+        """Return a bag of base64-encoded PNG tiles."""
         limits = self._pictures()
         if not isinstance(entries, list) or not entries:
             raise BadRequestError("tiles must be a list of at least one PNG in base64")
         if len(entries) > limits.max_tiles:
-            raise BadRequestError(f"{len(entries)} tiles came; at most {limits.max_tiles} are read", 413)
+            raise BadRequestError(f"got {len(entries)} tiles; at most {limits.max_tiles} are allowed", 413)
         tiles: list[np.ndarray] = []
         for number, entry in enumerate(entries):
             tile = read_tile(_decode(entry), f"tile {number}", limits, self.spec.channels)
             if tiles and tile.shape != tiles[0].shape:
-                raise BadRequestError(f"tile {number} is {tile.shape}, the first is {tiles[0].shape}; send one size")
+                raise BadRequestError(
+                    f"tile {number} is {tile.shape}, the first is {tiles[0].shape}; send tiles of one size"
+                )
             tiles.append(tile)
             if len(tiles) * tile.nbytes > limits.max_decoded_bytes:
                 raise BadRequestError(f"the tiles hold more than {limits.max_decoded_bytes} bytes; send fewer", 413)
@@ -114,13 +116,13 @@ class BodyReader:
         return read_slide(data, self.card, self.limits)
 
     def _pictures(self) -> Limits:
-        """Refuse pictures where the network takes features."""
+        """Refuse pictures if the network takes features."""
         if self.spec.num_features is not None:
             raise BadRequestError(f"this network takes features, not pictures; send {NPY} of {self.spec}", 415)
         return self.limits
 
     def _checked(self, bags: list[TileBag]) -> list[TileBag]:
-        """Return the bags if the network can read them all."""
+        """Return the bags if the network accepts them all."""
         for bag in bags:
             self.spec.check(bag.tiles)
         self.spec.bound(bags, self.limits)
@@ -128,43 +130,45 @@ class BodyReader:
 
 
 def _parse(body: bytes) -> Any:
-    """Return the content of a JSON body; NaN and endless nesting are refused."""
+    """Return the content of a JSON body; NaN and excessive nesting are refused."""
     try:
         return json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        raise BadRequestError("the body is no JSON") from None
+        raise BadRequestError("the body is not valid JSON") from None
 
 
 def _no_constant(name: str) -> NoReturn:
-    """Refuse the words NaN and Infinity, which JSON does not have."""
+    """Refuse NaN and Infinity, which are not valid JSON."""
     raise ValueError(name)
 
 
 def _decode(text: object) -> bytes:
-    """Return the bytes of a base64 text."""
+    """Return the bytes of a base64 string."""
     if not isinstance(text, str):
-        raise BadRequestError("binary data in JSON must be a text in base64")
+        raise BadRequestError("binary data in JSON must be a base64 string")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise BadRequestError("a text in the JSON body is no base64") from None
+        raise BadRequestError("a string in the JSON body is not valid base64") from None
 
 
 def fetch(address: object, limits: Limits) -> tuple[bytes, str]:
-    """Return an object of S3 and its content type.
+    """Return an S3 object and its content type.
 
     Args:
-        address: `s3://bucket/key`, below one of the prefixes that the endpoint was started with.
-        limits: Prefixes and the largest object.
+        address: `s3://bucket/key`, under one of the endpoint's allowed prefixes.
+        limits: Allowed prefixes and maximum size of an object.
 
     Raises:
-        BadRequestError: If the address may not be followed, or nothing can be read there.
+        BadRequestError: If the address is not allowed or cannot be read.
     """
     prefixes = [prefix.strip() for prefix in limits.s3_prefixes.split(",") if prefix.strip()]
     if not prefixes:
-        raise BadRequestError("this endpoint follows no references; deploy it with s3_prefixes=s3://bucket/folder/")
+        raise BadRequestError(
+            "this endpoint does not accept references; deploy it with s3_prefixes=s3://bucket/folder/"
+        )
     if not isinstance(address, str) or not address.startswith(tuple(prefixes)) or ".." in address:
-        raise BadRequestError(f"s3_uri must lie under {' or '.join(prefixes)}", 403)
+        raise BadRequestError(f"s3_uri must be under {' or '.join(prefixes)}", 403)
     bucket, _, key = address.removeprefix("s3://").partition("/")
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
@@ -172,7 +176,7 @@ def fetch(address: object, limits: Limits) -> tuple[bytes, str]:
     try:
         answer = boto3.client("s3").get_object(Bucket=bucket, Key=key)
         if answer["ContentLength"] > limits.max_reference_bytes:
-            raise BadRequestError(f"{address} holds more than {limits.max_reference_bytes} bytes", 413)
+            raise BadRequestError(f"{address} has more than {limits.max_reference_bytes} bytes", 413)
         return answer["Body"].read(), answer.get("ContentType", "")
     except (ClientError, BotoCoreError) as error:
         code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__

@@ -1,4 +1,4 @@
-"""What an endpoint takes at most, so that no body can fill its memory, and how it refuses the rest."""
+"""Limits of requests, which bound the memory of an endpoint, and the error for requests that exceed them."""
 
 import os
 import re
@@ -17,11 +17,12 @@ _DECIMAL = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 
 
 class BadRequestError(ValueError):
-    """A request that cannot be answered, and whose fault that is.
+    """A request that is refused because of its content.
 
     Args:
-        message: One line: what was expected, what came, what to send.
-        status: 400 for a wrong body, 413 for a large one, 415 for a wrong type, 406 for a wrong wish.
+        message: One line: what was expected, what was sent, what to send instead.
+        status: 400 for an invalid body, 413 if it is too large, 415 for an unsupported content type, 406 for an
+            unsupported `Accept` header.
     """
 
     def __init__(self, message: str, status: int = 400) -> None:
@@ -31,16 +32,16 @@ class BadRequestError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of requests; a container sets them as environment variables, `MILPATH_MAX_TILES=1000`.
+    """Limits of requests, set as environment variables of the container such as `MILPATH_MAX_TILES=1000`.
 
     Attributes:
-        max_body_bytes: Of the body as it comes. SageMaker's real-time endpoints pass 6 MiB on, asynchronous ones 1 GiB.
-        max_decoded_bytes: Of all tiles of a request as arrays.
-        max_tiles: Tiles of a request.
+        max_body_bytes: Size of the body. SageMaker's real-time endpoints accept 6 MiB, asynchronous ones 1 GiB.
+        max_decoded_bytes: Size of all tiles of a request as arrays.
+        max_tiles: Number of tiles of a request.
         max_pixels: Pixels of one picture, tile or slide.
-        max_reference_bytes: Of an object in S3 that a body refers to.
-        max_waiting: Requests that wait for their turn; one more gets 503 at once.
-        s3_prefixes: Addresses below which references are followed, separated by commas; empty follows none.
+        max_reference_bytes: Size of an S3 object that a body refers to.
+        max_waiting: Number of requests that may wait; any more get 503 immediately.
+        s3_prefixes: Comma-separated S3 prefixes that references may be under; empty for none.
     """
 
     max_body_bytes: int = 6 * MEBIBYTE
@@ -53,21 +54,21 @@ class Limits:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
-        """Return the limits that the container was started with; see `read_environment`."""
+        """Return the limits set in the environment; see `read_environment`."""
         return read_environment(cls, environment)
 
 
 def read_environment(kind: type[Bounds], environment: Mapping[str, str] = os.environ) -> Bounds:
-    """Return the limits that the container was started with.
+    """Return the limits set in the environment.
 
-    An endpoint has no configuration file of Hydra's: variables are all that SageMaker hands to its container.
+    An endpoint has no Hydra configuration; SageMaker only passes environment variables to its container.
 
     Args:
-        kind: A dataclass of whole numbers, seconds and texts, all of which have defaults.
-        environment: `MILPATH_MAX_TILES=100` sets `max_tiles`.
+        kind: A dataclass with int, float and str fields, all with defaults.
+        environment: Environment variables; `MILPATH_MAX_TILES=100` sets `max_tiles`.
 
     Raises:
-        ValueError: If a limit is no number above 0, or no whole one where only such make sense.
+        ValueError: If a limit is not a positive number, or not an integer where one is required.
 
     Example:
         >>> read_environment(Limits, {"MILPATH_MAX_TILES": "100"}).max_tiles
@@ -85,5 +86,5 @@ def read_environment(kind: type[Bounds], environment: Mapping[str, str] = os.env
         elif item.type is int and value.isdecimal() and int(value) > 0:
             values[item.name] = int(value)
         else:
-            raise ValueError(f"{name}={value} must be a {'whole ' if item.type is int else ''}number above 0")
+            raise ValueError(f"{name}={value} must be a positive {'integer' if item.type is int else 'number'}")
     return kind(**values)

@@ -1,4 +1,4 @@
-"""What an endpoint says of a bag, and how it writes it down."""
+"""Responses of an endpoint: predictions as JSON or npz."""
 
 import json
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ JSON, NPZ = "application/json", "application/x-npz"
 
 
 class Answer(NamedTuple):
-    """What the network says of one bag.
+    """Prediction of one bag.
 
     Attributes:
         probabilities: `(classes,)` float32, sums to 1.
         attention: `(tiles,)` float32, sums to 1.
-        bag: The bag, for the names and places of its tiles.
+        bag: The bag, for the names and positions of its tiles.
     """
 
     probabilities: NDArray[np.float32]
@@ -32,10 +32,10 @@ class Answer(NamedTuple):
 
 
 def choose_writer(accept: str) -> str:
-    """Return the content type of the answer.
+    """Return the content type of the response.
 
     Args:
-        accept: What the client takes; empty and `*/*` mean JSON.
+        accept: The `Accept` header; empty and `*/*` mean JSON.
 
     Raises:
         BadRequestError: With status 406.
@@ -45,15 +45,15 @@ def choose_writer(accept: str) -> str:
         return JSON
     if NPZ in kinds:
         return NPZ
-    raise BadRequestError(f"the answer can be {JSON} or {NPZ}, not {accept[:80]!r}", 406)
+    raise BadRequestError(f"the response can be {JSON} or {NPZ}, not {accept[:80]!r}", 406)
 
 
 def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> bytes:
-    """Return the body of an answer.
+    """Return the body of a response.
 
     Args:
-        answers: One a bag.
-        card: Class names, operating point and the bound below which a person should look.
+        answers: One per bag.
+        card: Class names, operating point and deferral threshold.
         content_type: `application/json`, or `application/x-npz` with the arrays `probabilities (bags, classes)`,
             `attention (bags, tiles)` (0 on padding), `num_tiles`, `label`, `deferred`, `threshold` and `class_names`.
     """
@@ -64,17 +64,17 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
 
 
 def call(answers: Sequence[Answer], card: Card) -> Calls:
-    """Return what the bags are called and which of them go to a person, as every command of this library decides it."""
+    """Return the predicted classes and deferrals, by the same decision as every command of this library."""
     probabilities = np.stack([answer.probabilities for answer in answers])
     return decide(probabilities.astype(np.float64), card.task, Decision.of_card(card))
 
 
 def describe(answer: Answer, card: Card) -> dict[str, Any]:
-    """Return one answer in plain values.
+    """Return one prediction as plain values.
 
     Returns:
-        label, probabilities by class, threshold (binary tasks), deferred, attention; with the names of the tiles or their
-        corners in the slide image where these are known.
+        label, probabilities by class, threshold (binary tasks), deferred, attention; and the names of the tiles or their
+        corners in the slide image, if known.
     """
     calls = call([answer], card)
     content: dict[str, Any] = {
@@ -94,7 +94,7 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
 
 
 def _npz(answers: Sequence[Answer], card: Card) -> bytes:
-    """Return the answers as arrays."""
+    """Return the predictions as arrays."""
     calls = call(answers, card)
     lengths = [len(answer.attention) for answer in answers]
     attention = np.zeros((len(answers), max(lengths)), np.float32)
@@ -115,5 +115,5 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
 
 
 def _plain(value: np.float32) -> float:
-    """Return a float with the nine digits that a float32 has."""
+    """Return a float with nine significant digits, which represent a float32 exactly."""
     return float(f"{value:.9g}")

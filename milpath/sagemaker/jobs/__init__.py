@@ -1,1 +1,1 @@
-"""Training jobs: the account, requests, the source archive, and what runs inside a job."""
+"""Training jobs: AWS account, requests, source archive, and the code that runs inside a job."""

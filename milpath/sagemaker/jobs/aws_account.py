@@ -1,4 +1,4 @@
-"""The AWS account that jobs and endpoints run in: session, role, buckets, objects in S3, addresses of AWS's images."""
+"""The AWS account of jobs and endpoints: session, role, buckets, S3 objects, addresses of AWS images."""
 
 import importlib
 import os
@@ -37,21 +37,21 @@ def open_account(region: str | None) -> Any:
 
 
 def boto3_session(region: str | None) -> Any:
-    """Return a session with what the machine knows of the account."""
+    """Return a session with the credentials of this machine."""
     import boto3
 
     return boto3.Session(region_name=region)
 
 
 def open_sdk(account: Any, bucket: str) -> Any:
-    """Return a session of the SageMaker SDK that tells nobody but AWS's service what is done."""
-    # Parts of the SDK open clients of their own, in a region of their own where this variable is missing.
+    """Return a session of the SageMaker SDK with its telemetry turned off."""
+    # Parts of the SDK open their own clients, in another region if this variable is missing.
     os.environ.setdefault("AWS_DEFAULT_REGION", account.region_name)
     return sdk("sagemaker.core.helper.session_helper").Session(boto_session=account, default_bucket=bucket)
 
 
 def sdk(module: str) -> Any:
-    """Import a module of the SageMaker SDK, which takes seconds, without the warnings of its own code."""
+    """Import a module of the SageMaker SDK, which takes seconds, without its warnings."""
     require_extra()
     _prepare_sdk()
     with warnings.catch_warnings():
@@ -60,11 +60,11 @@ def sdk(module: str) -> Any:
 
 
 def _prepare_sdk() -> None:
-    """Set what the SDK reads from the environment while it is imported; what the user has set stays."""
+    """Set environment variables that the SDK reads on import; those set by the user are kept."""
     own = Path.home() / ".config" / "sagemaker" / "config.yaml"
     if not own.exists():
         os.environ.setdefault(_SDK_CONFIG, str(Path(__file__).with_name("telemetry_off.yaml")))
-    # The check needs a permission of its own (iam:SimulatePrincipalPolicy); the service checks the role anyway.
+    # The check needs an additional permission (iam:SimulatePrincipalPolicy); the service checks the role anyway.
     os.environ.setdefault("SAGEMAKER_VALIDATE_ROLE", "false")
 
 
@@ -81,11 +81,11 @@ def require_extra() -> None:
 
 
 def require_role(role: str | None, key: str = "sagemaker.role") -> str:
-    """Return the role if it is one.
+    """Return the role after checking that it is an ARN.
 
     Args:
-        role: ARN, or None where none was given.
-        key: What a user types to give it.
+        role: ARN, or None if none was given.
+        key: The key that sets it, for the error message.
 
     Raises:
         ValueError: If it is missing or not an ARN.
@@ -96,19 +96,19 @@ def require_role(role: str | None, key: str = "sagemaker.role") -> str:
             "(a role with AmazonSageMakerFullAccess that sagemaker.amazonaws.com may assume)"
         )
     if not _ROLE.fullmatch(role):
-        raise ValueError(f"{key}={role} is no ARN of the form arn:aws:iam::123456789012:role/NAME")
+        raise ValueError(f"{key}={role} is not an ARN of the form arn:aws:iam::123456789012:role/NAME")
     return role
 
 
 def require_bucket(account: Any, bucket: str) -> None:
-    """Check that a bucket exists, may be used and lies in the region of the job.
+    """Check that a bucket exists, is accessible and is in the region of the job.
 
     Raises:
-        ValueError: If not.
+        ValueError: If it is not.
     """
     from botocore.exceptions import ClientError
 
-    with explained("look at the bucket"):
+    with explained("access the bucket"):
         try:
             found = account.client("s3").head_bucket(Bucket=bucket)
         except ClientError as error:
@@ -119,32 +119,32 @@ def require_bucket(account: Any, bucket: str) -> None:
                 ) from None
             if code in ("403", "AccessDenied"):
                 raise ValueError(
-                    f"bucket {bucket} belongs to somebody else or may not be read with these credentials"
+                    f"bucket {bucket} belongs to another account or cannot be read with these credentials"
                 ) from None
             raise
     region = found.get("BucketRegion", account.region_name)
     if region != account.region_name:
         raise ValueError(
-            f"bucket {bucket} lies in {region} but the job would run in {account.region_name}; "
+            f"bucket {bucket} is in {region}, but the job would run in {account.region_name}; "
             f"add sagemaker.region={region}, or use another bucket"
         )
 
 
 def require_objects(account: Any, address: str) -> None:
-    """Check that something lies under an address in S3.
+    """Check that there is an object under an address in S3.
 
     Raises:
-        ValueError: If nothing does.
+        ValueError: If there is none.
     """
     bucket, key = split_address(address)
     with explained(f"list {address}"):
         found = account.client("s3").list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
     if not found.get("KeyCount"):
-        raise ValueError(f"nothing lies under {address}; run: aws s3 cp --recursive FOLDER {address}")
+        raise ValueError(f"there is no object under {address}; run: aws s3 cp --recursive FOLDER {address}")
 
 
 def upload(account: Any, path: Path, address: str) -> None:
-    """Copy a file to an address in S3, encrypted as the bucket says."""
+    """Upload a file to an address in S3, with the bucket's default encryption."""
     bucket, key = split_address(address)
     with explained(f"write {address}"):
         account.client("s3").upload_file(str(path), bucket, key)
@@ -159,16 +159,16 @@ def split_address(address: str) -> tuple[str, str]:
     """
     bucket, _, key = address.removeprefix("s3://").partition("/")
     if not address.startswith("s3://") or not bucket:
-        raise ValueError(f"{address} is no address of the form s3://bucket/key")
+        raise ValueError(f"{address} is not an address of the form s3://bucket/key")
     return bucket, key
 
 
 @contextmanager
 def explained(action: str) -> Iterator[None]:
-    """Turn what AWS answers into one line that says what was tried.
+    """Turn errors of AWS into one line that names the attempted action.
 
     Args:
-        action: What is tried inside, as words after "could not".
+        action: The action inside the block, to follow "could not".
     """
     from boto3.exceptions import S3UploadFailedError
     from botocore.exceptions import BotoCoreError, ClientError
@@ -183,17 +183,17 @@ def explained(action: str) -> Iterator[None]:
 
 
 def image_address(scope: str, *, region: str, version: str, python: str, instance_type: str) -> str:
-    """Return the address of AWS's PyTorch image.
+    """Return the address of an AWS PyTorch image.
 
     Args:
         scope: "training" or "inference".
         region: AWS region.
         version: PyTorch version, "2.10.0".
-        python: Python of the image, "py313".
-        instance_type: Says whether the image is the one for GPUs.
+        python: Python version of the image, "py313".
+        instance_type: Determines whether the image is the one for GPUs.
 
     Raises:
-        ValueError: If the SDK knows no such image.
+        ValueError: If the SDK does not know such an image.
     """
     try:
         address: str = sdk("sagemaker.core.image_uris").retrieve(
@@ -205,13 +205,13 @@ def image_address(scope: str, *, region: str, version: str, python: str, instanc
             image_scope=scope,
         )
     except (ValueError, KeyError) as error:
-        # The SDK lists every version since 0.4; the last few are of use.
+        # The SDK lists every version since 0.4; only show the last few.
         text = " ".join(str(error).split())
         known = text.split("version(s): ")
         if len(known) == 2:
             text = f"{known[0].split('. You may')[0]}; known: {', '.join(known[1].rstrip('.').split(', ')[-8:])}"
         raise ValueError(
             f"AWS has no PyTorch {scope} image {version} {python} for {instance_type} in {region} ({text[:300]}); set "
-            "image_version and image_python, or image=ADDRESS of an image of your own"
+            "image_version and image_python, or image=ADDRESS of your own image"
         ) from None
     return address

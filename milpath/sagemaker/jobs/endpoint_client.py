@@ -1,4 +1,4 @@
-"""Asking an endpoint: patient with a busy one, plain about a wrong request."""
+"""Client of an endpoint, with retries while it is busy."""
 
 import json
 import time
@@ -9,23 +9,23 @@ from milpath.sagemaker.endpoint.request_limits import MEBIBYTE
 from milpath.sagemaker.jobs.aws_account import split_address
 
 NPY, JSON = "application/x-npy", "application/json"
-# SageMaker passes no larger body to a real-time endpoint.
+# Limit of SageMaker for the body of a real-time request.
 MAX_BODY_BYTES = 6 * MEBIBYTE
 _NOT_READY = ("ModelNotReadyException", "ModelNotReady")
 
 
 class EndpointClient:
-    """Sends bags to one endpoint.
+    """Send bags to one endpoint.
 
-    Throttling and errors of the service are retried with growing pauses by botocore; a model that is not ready yet, as
-    after a serverless endpoint slept, is asked again until the time is up.
+    botocore retries throttling and service errors with exponential backoff; a model that is not ready yet, such as on the
+    cold start of a serverless endpoint, is retried until the timeout.
 
     Args:
         account: A boto3 session.
         endpoint: Name of the endpoint.
-        s3_prefix: `s3://bucket/folder/` for bodies that are too large, and for all bodies of an asynchronous endpoint.
-        asynchronous: Whether the endpoint answers into S3.
-        timeout_seconds: How long to wait for one answer.
+        s3_prefix: `s3://bucket/folder/` for bodies above the size limit, and for all bodies of an asynchronous endpoint.
+        asynchronous: Whether the endpoint writes its responses to S3.
+        timeout_seconds: Timeout of one response.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class EndpointClient:
         self.timeout_seconds = timeout_seconds
 
     def ask(self, body: bytes, name: str) -> dict[str, Any]:
-        """Return the answer to one bag.
+        """Return the response for one bag.
 
         Args:
             body: A `.npy` file.
-            name: What to call the bag in a message.
+            name: Name of the bag, for error messages.
 
         Raises:
             ValueError: If the endpoint refuses the bag, or does not exist.
-            TimeoutError: If no answer came in time.
+            TimeoutError: If there is no response in time.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -71,14 +71,14 @@ class EndpointClient:
         return answer
 
     def _ask_now(self, body: bytes) -> bytes:
-        """Send a body, by reference where it is too large, and return the answer."""
+        """Send a body, by reference if it is too large, and return the response."""
         from botocore.exceptions import ClientError
 
         kind = NPY
         if len(body) > MAX_BODY_BYTES:
             if self.s3_prefix is None:
                 raise ValueError(
-                    f"a bag of {len(body) / 1e6:.1f} MB is more than the 6 MiB an endpoint takes: add "
+                    f"a bag of {len(body) / 1e6:.1f} MB exceeds the 6 MiB that an endpoint accepts: add "
                     "s3_prefix=s3://bucket/folder/ and deploy with s3_prefixes=[s3://bucket/folder/]"
                 )
             body, kind = json.dumps({"s3_uri": self._put(body), "content_type": NPY}).encode(), JSON
@@ -96,7 +96,7 @@ class EndpointClient:
                 time.sleep(1)
 
     def _ask_later(self, body: bytes) -> bytes:
-        """Send the address of a body and wait for the answer or the failure to appear in S3."""
+        """Send the address of a body and wait for the response or the failure to appear in S3."""
         receipt = self.client.invoke_endpoint_async(
             EndpointName=self.endpoint, InputLocation=self._put(body), ContentType=NPY, Accept=JSON
         )
@@ -107,7 +107,7 @@ class EndpointClient:
             if failure := self._get(receipt.get("FailureLocation")):
                 raise ValueError(f"the endpoint failed: {failure.decode(errors='replace')[:300]}")
             time.sleep(0.5)
-        raise TimeoutError(f"no answer at {receipt['OutputLocation']} within {self.timeout_seconds:.0f} s")
+        raise TimeoutError(f"no response at {receipt['OutputLocation']} within {self.timeout_seconds:.0f} s")
 
     def _put(self, body: bytes) -> str:
         """Write a body below the prefix and return its address."""
@@ -117,7 +117,7 @@ class EndpointClient:
         return address
 
     def _get(self, address: str | None) -> bytes | None:
-        """Return an object, None while there is none."""
+        """Return an object, or None if it does not exist yet."""
         if address is None:
             return None
         bucket, key = split_address(address)

@@ -1,4 +1,4 @@
-"""The three requests that make an endpoint, as a pure function of its settings."""
+"""The three requests that create an endpoint, as a pure function of its settings."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,14 +44,14 @@ def endpoint_requests(
     """Return the bodies of `CreateModel`, `CreateEndpointConfig` and `CreateEndpoint`, in this order.
 
     Args:
-        settings: What the endpoint is asked for with.
-        role: ARN of the role that the endpoint takes.
+        settings: Settings of the endpoint.
+        role: ARN of the role that the endpoint assumes.
         image: Address of the serving image.
         model: Address of `model.tar.gz` in S3.
-        suffix: Sets the model and the configuration apart from those of earlier deployments.
+        suffix: Distinguishes model and configuration from those of earlier deployments.
 
     Raises:
-        ValueError: If the mode is unknown or lacks something.
+        ValueError: If the mode is unknown or a setting it needs is missing.
 
     References:
         Amazon SageMaker API Reference, CreateModel, CreateEndpointConfig, CreateEndpoint.
@@ -61,7 +61,7 @@ def endpoint_requests(
     if settings.mode == "serverless" and settings.memory_size_mb not in range(1024, 6145, 1024):
         raise ValueError(f"memory_size_mb={settings.memory_size_mb} must be 1024, 2048, 3072, 4096, 5120 or 6144")
     if settings.mode == "async" and not settings.bucket:
-        raise ValueError("mode=async writes its answers to S3: add bucket=NAME")
+        raise ValueError("mode=async writes its responses to S3: add bucket=NAME")
     name = f"{settings.endpoint}-{suffix}"
     variant: dict[str, Any] = {"VariantName": "AllTraffic", "ModelName": name}
     if settings.mode == "serverless":
@@ -103,9 +103,9 @@ def endpoint_requests(
 
 
 def _environment(settings: DeployConfig) -> dict[str, str]:
-    """Return what the container reads: where the code lies, and what it takes at most."""
+    """Return the environment variables of the container: location of the code and limits."""
     limit = Limits.max_reference_bytes if settings.mode == "async" else Limits.max_body_bytes
-    # TorchServe has a bound of its own, a little above SageMaker's.
+    # TorchServe has its own limit; set it slightly above SageMaker's.
     server_limit = str(limit + MEBIBYTE)
     environment = {
         "SAGEMAKER_PROGRAM": "inference.py",

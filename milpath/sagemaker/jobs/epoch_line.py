@@ -1,4 +1,4 @@
-"""One line an epoch, from which SageMaker reads the metrics of a job."""
+"""One line per epoch, from which SageMaker parses the metrics of a job."""
 
 import sys
 
@@ -8,14 +8,14 @@ from typing_extensions import override
 
 
 class EpochLine(ProgressBar):
-    """Print `epoch=3 train/loss=0.412 val/auroc=0.913` after each epoch, from the first process alone.
+    """Print `epoch=3 train/loss=0.412 val/auroc=0.913` after each epoch, on rank 0 only.
 
-    It stands where a progress bar would: a log has no line that can be written twice.
+    It replaces the progress bar, which cannot be redrawn in a log.
     """
 
     @override
     def disable(self) -> None:
-        # Called for every process but the first; these print nothing anyway.
+        # Called on all ranks but 0, which print nothing anyway.
         pass
 
     @override
@@ -24,7 +24,7 @@ class EpochLine(ProgressBar):
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # The mean loss of an epoch is logged after every callback's end of epoch: print when the next one starts.
+        # The mean loss of an epoch is logged after the callbacks' on_train_epoch_end: print when the next epoch starts.
         self._print(trainer)
         self._last_epoch = trainer.current_epoch
 
@@ -33,7 +33,7 @@ class EpochLine(ProgressBar):
         self._print(trainer)
 
     def _print(self, trainer: Trainer) -> None:
-        """Print the metrics of the epoch that is over."""
+        """Print the metrics of the finished epoch."""
         if self._last_epoch is None or not trainer.is_global_zero:
             return
         words = [f"{name}={float(value):.6g}" for name, value in sorted(trainer.callback_metrics.items())]

@@ -1,9 +1,9 @@
-"""The words that SageMaker puts behind the program become words of the command line of `milpath.train`.
+"""Conversion of SageMaker hyperparameters to command-line overrides of `milpath.train`.
 
-What a job runs is the source archive, which its owner wrote with `launch`: code, configuration files and command line
-belong together and are trusted together. Hyperparameters are sent along by whoever starts the job or tunes it: they set
-values of keys that the configuration has. They cannot name code (`_target_`), change how Hydra works (`hydra.*`) or read
-variables of the machine (`${oc.env:NAME}` is text); what needs these belongs on the command line of `launch`.
+A job runs the source archive that its owner wrote with `launch`: code, configuration files and command line are trusted
+together. Hyperparameters come from whoever starts or tunes the job: they may only set values of existing configuration
+keys. They cannot name code (`_target_`), change the configuration of Hydra (`hydra.*`) or read environment variables
+(`${oc.env:NAME}` is text); these have to be given on the command line of `launch`.
 """
 
 import re
@@ -16,10 +16,10 @@ from hydra.errors import HydraException
 
 from milpath.records.plain_values import brief
 
-# A hyperparameter's name has no dots: `optimizer__lr` is `optimizer.lr`.
+# Names of hyperparameters cannot contain dots: `optimizer__lr` is `optimizer.lr`.
 DOT = "__"
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*([.@/][A-Za-z0-9_]+)*")
-# `${paths.data_dir}` is another value of the same configuration; with a colon, or nested, it calls a resolver.
+# `${paths.data_dir}` refers to another value of the same configuration; with a colon, or nested, it calls a resolver.
 _RESOLVER = re.compile(r"\$\{[^{}]*(:|\$\{)")
 
 
@@ -29,10 +29,10 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
     SageMaker's tuner and its toolkit send `--optimizer__lr 0.001`; an empty value is null.
 
     Args:
-        arguments: The words behind the program.
+        arguments: Command-line arguments of the program.
 
     Raises:
-        ValueError: If a word is none of the three forms, or it names code or a key of Hydra.
+        ValueError: If an argument has none of the three forms, or names code or a key of Hydra.
 
     Example:
         >>> overrides_of(["--optimizer__lr", "0.001", "--model.gated=True", "seed=3", "--data__path", "a b, c"])
@@ -51,14 +51,14 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
             value = words.pop(0)
         key = key.replace(DOT, ".")
         if not _KEY.fullmatch(key):
-            raise ValueError(f"hyperparameter {key!r} is no configuration key such as optimizer__lr")
+            raise ValueError(f"hyperparameter {key!r} is not a configuration key such as optimizer__lr")
         _require_harmless(key)
         found.append(f"{key}={_quoted(key, value)}")
     return found
 
 
 def parameter_name(key: str) -> str:
-    """Return the name that a configuration key has as a hyperparameter.
+    """Return the hyperparameter name of a configuration key.
 
     Example:
         >>> parameter_name("optimizer.lr")
@@ -68,7 +68,7 @@ def parameter_name(key: str) -> str:
 
 
 def _require_harmless(key: str) -> None:
-    """Refuse a key that says how the configuration is used, not what it holds."""
+    """Refuse a key that names code or changes how the configuration is composed."""
     parts = re.split(r"[.@/]", key)
     if parts[0] == "hydra" or any(part.startswith("_") for part in parts):
         raise ValueError(
@@ -85,12 +85,12 @@ def _keys_of(value: Any) -> list[str]:
 
 
 def _text_of(key: Any) -> str:
-    """Return the text of a key, which may stand in quotes."""
+    """Return the text of a key, which may be quoted."""
     return str(key.text if isinstance(key, QuotedString) else key)
 
 
 def _quoted(key: str, value: str) -> str:
-    """Return a value as the override grammar writes it: as it is where that parses, else in quotes."""
+    """Return a value in the override grammar: unchanged if it parses, otherwise quoted."""
     if value == "":
         return "null"
     if not _RESOLVER.search(value):

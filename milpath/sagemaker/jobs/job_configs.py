@@ -1,4 +1,4 @@
-"""Root keys of the SageMaker commands, and what a training's command line becomes inside a job."""
+"""Root schemas of the SageMaker commands, and the command line of a training inside a job."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -14,14 +14,14 @@ from milpath.config.roots import TrainConfig
 from milpath.sagemaker.jobs.endpoint_request import DeployConfig
 from milpath.sagemaker.jobs.job_settings import JobSettings
 
-# What every job has unless its command line says otherwise.
+# Defaults of every job, unless overridden on the command line.
 JOB_DEFAULTS = {
     "trainer": "sagemaker",
     "paths": "sagemaker",
     "resume_from": "auto",
     "run_name": "${oc.env:TRAINING_JOB_NAME,local}",
 }
-# One line an epoch in place of a progress bar: SageMaker reads metrics from what a job prints.
+# One line per epoch instead of a progress bar: SageMaker parses metrics from the output of a job.
 _PROGRESS = "++callbacks.progress._target_=milpath.sagemaker.jobs.epoch_line.EpochLine"
 _LAUNCH_KEYS = ("sagemaker", "dry_run", "wait", "tune", "hydra")
 
@@ -90,7 +90,7 @@ def job_overrides(words: Sequence[str]) -> list[str]:
     """Return the command line of `milpath.train` inside a job.
 
     Args:
-        words: The command line of `launch`; what concerns SageMaker alone is left out.
+        words: Overrides of `launch`; those that only concern SageMaker are left out.
 
     Example:
         >>> job_overrides(["experiment=panda_attention", "trainer=sagemaker_smddp", "sagemaker.spot=true"])[-2:]
@@ -103,27 +103,27 @@ def job_overrides(words: Sequence[str]) -> list[str]:
 
 
 def compose_job() -> tuple[DictConfig, list[str]]:
-    """Compose the training as the job will, so that a typo costs nothing.
+    """Compose the training as the job will, to catch mistyped keys before submission.
 
     Returns:
-        The configuration of the training and the command line that gives it.
+        The configuration of the training, and the overrides that produce it.
     """
     overrides = job_overrides(command_line())
     return compose("train", overrides), overrides
 
 
 def command_line() -> list[str]:
-    """Return the words of the running command as they were typed: `${paths.data_dir}` is resolved inside the job."""
+    """Return the overrides of the running command as typed: `${paths.data_dir}` is resolved inside the job."""
     words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     return [str(word) for word in words]
 
 
 def own_config_dirs() -> list[Path]:
-    """Return the folders with configuration files that the user added on the command line."""
+    """Return the configuration folders that the user added on the command line."""
     sources = HydraConfig.get().runtime.config_sources
     return [Path(source.path) for source in sources if source.provider == "command-line" and source.schema == "file"]
 
 
 def override_key(word: str) -> str:
-    """Return the key of an override: `++a.b=1` is about `a.b`."""
+    """Return the key of an override: `a.b` for `++a.b=1`."""
     return word.lstrip("+~").partition("=")[0]

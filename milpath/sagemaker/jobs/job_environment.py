@@ -1,7 +1,7 @@
-"""Who this process is among the processes of a SageMaker job.
+"""Rank and world size of a process in a SageMaker job.
 
-These variables come from the launcher and differ for every process, so no configuration file can hold them: this module
-is the one that reads them.
+These environment variables are set by the launcher and differ between processes, so they cannot be in a configuration
+file; only this module reads them.
 """
 
 import json
@@ -15,10 +15,10 @@ _SMDDP_SWITCHES = ("sagemaker_distributed_dataparallel_enabled", "sagemaker_pyto
 
 
 class SageMakerEnvironment(ClusterEnvironment):
-    """Read ranks from torchrun (`RANK`, ...) or, where these are missing, from Open MPI (`OMPI_COMM_WORLD_RANK`, ...).
+    """Read ranks from torchrun (`RANK`, ...) or, if these are missing, from Open MPI (`OMPI_COMM_WORLD_RANK`, ...).
 
-    Lightning's own environments put every process of an SMDDP job on node 0, so that only the first host would have a
-    process of local rank 0 on node 0; here the node follows from the rank: `node_rank = rank // processes per host`.
+    Lightning's own environments place every process of an SMDDP job on node 0; here the node is derived from the rank:
+    `node_rank = rank // processes per host`.
 
     Example:
         >>> os.environ.update(RANK="3", LOCAL_RANK="1", WORLD_SIZE="4", LOCAL_WORLD_SIZE="2")
@@ -54,7 +54,7 @@ class SageMakerEnvironment(ClusterEnvironment):
 
     @override
     def set_world_size(self, size: int) -> None:
-        # The launcher has said it already.
+        # Set by the launcher.
         pass
 
     @override
@@ -63,7 +63,7 @@ class SageMakerEnvironment(ClusterEnvironment):
 
     @override
     def set_global_rank(self, rank: int) -> None:
-        # So for the rank.
+        # Set by the launcher.
         pass
 
     @override
@@ -76,18 +76,18 @@ class SageMakerEnvironment(ClusterEnvironment):
 
 
 def hosts() -> list[str]:
-    """Return the names of the job's machines, the one name of this machine outside of a job."""
+    """Return the names of the job's hosts; outside of a job, only localhost."""
     names: list[str] = json.loads(os.environ.get("SM_HOSTS", '["localhost"]'))
     return names
 
 
 def num_devices() -> int:
-    """Return the number of processes, one a device, on each machine."""
+    """Return the number of processes per host, one per device."""
     return int(_first("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE") or 1)
 
 
 def num_nodes() -> int:
-    """Return the number of machines."""
+    """Return the number of hosts."""
     return int(_first("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE") or 1) // num_devices()
 
 
@@ -98,7 +98,7 @@ def smddp_enabled() -> bool:
 
 
 def name_instance_type() -> None:
-    """Tell the SMDDP library the instance type, which SageMaker exports under that name on several hosts only."""
+    """Set the variable from which SMDDP reads the instance type, which SageMaker only sets with several hosts."""
     if instance_type := os.environ.get("SM_CURRENT_INSTANCE_TYPE"):
         os.environ.setdefault("SAGEMAKER_INSTANCE_TYPE", instance_type)
 
@@ -109,7 +109,7 @@ def _first(*names: str) -> str | None:
 
 
 def _number(*names: str) -> int:
-    """Return the first variable that is set as a number."""
+    """Return the value of the first variable that is set, as a number."""
     value = _first(*names)
     if value is None:
         raise ValueError(f"none of {', '.join(names)} is set; start the processes with torchrun or mpirun")

@@ -1,4 +1,4 @@
-"""Where and on what a SageMaker job runs: the keys of the `sagemaker` configuration group."""
+"""Resources of a SageMaker job: the keys of the `sagemaker` configuration group."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,39}")
 
 @dataclass(frozen=True)
 class JobSettings:
-    """What a training job is asked for with; each key is explained in `configs/sagemaker/default.yaml`.
+    """Settings of a training job; each key is explained in `configs/sagemaker/default.yaml`.
 
     Raises:
         ValueError: If a value is missing or SageMaker would refuse it; the message says what to type.
@@ -61,12 +61,12 @@ class JobSettings:
         for item in fields(self):
             value = getattr(self, item.name)
             if item.type in (int, int | None) and value is not None and type(value) is not int:
-                raise ValueError(f"sagemaker.{item.name}={value} must be a whole number")
+                raise ValueError(f"sagemaker.{item.name}={value} must be an integer")
             if item.type == dict[str, str] | None and value is not None and not isinstance(value, dict):
-                raise ValueError(f"sagemaker.{item.name}={value} must be names and values, {{NAME: VALUE}}")
+                raise ValueError(f"sagemaker.{item.name}={value} must be a mapping, {{NAME: VALUE}}")
         _require(
             _INSTANCE_TYPE.fullmatch(str(self.instance_type)) is not None,
-            f"sagemaker.instance_type={self.instance_type} is no instance type such as ml.g5.xlarge",
+            f"sagemaker.instance_type={self.instance_type} is not an instance type such as ml.g5.xlarge",
         )
         _require(bool(self.bucket), "sagemaker.bucket must be given: the S3 bucket for code, checkpoints and results")
         _require(
@@ -74,10 +74,12 @@ class JobSettings:
         )
         for name in ("training", "testing", "output", "checkpoints"):
             uri = getattr(self, name)
-            _require(uri is None or _is_s3(uri), f"sagemaker.{name}={uri} is no address of the form s3://bucket/folder")
+            _require(
+                uri is None or _is_s3(uri), f"sagemaker.{name}={uri} is not an address of the form s3://bucket/folder"
+            )
         _require(
             bool(_JOB_NAME.fullmatch(self.job_name)),
-            f"sagemaker.job_name={self.job_name} must be 1 to 40 letters, digits and hyphens; SageMaker adds the time",
+            f"sagemaker.job_name={self.job_name} must be 1 to 40 letters, digits and hyphens; a timestamp is appended",
         )
         _require_one_of("distribution", self.distribution, DISTRIBUTIONS)
         _require_one_of("input_mode", self.input_mode, INPUT_MODES)
@@ -91,25 +93,25 @@ class JobSettings:
             )
         _require(
             self.spot or self.max_wait_seconds is None,
-            "sagemaker.max_wait_seconds is for spot instances: add sagemaker.spot=true, or leave it out",
+            "sagemaker.max_wait_seconds is only for spot instances: add sagemaker.spot=true, or remove it",
         )
         _require(
             self.max_wait_seconds is None or self.max_wait_seconds >= self.max_run_seconds,
-            f"sagemaker.max_wait_seconds={self.max_wait_seconds} counts the waiting and the run: "
-            f"at least sagemaker.max_run_seconds={self.max_run_seconds}",
+            f"sagemaker.max_wait_seconds={self.max_wait_seconds} includes the run and must be at least "
+            f"sagemaker.max_run_seconds={self.max_run_seconds}",
         )
         _require(
             not (self.spot and self.keep_alive_seconds),
-            "sagemaker.keep_alive_seconds (a warm pool) and sagemaker.spot=true exclude each other: choose one",
+            "sagemaker.keep_alive_seconds (a warm pool) and sagemaker.spot=true are mutually exclusive: choose one",
         )
         _require(
             bool(self.subnets) == bool(self.security_group_ids),
-            "sagemaker.subnets and sagemaker.security_group_ids belong together: give both or none",
+            "sagemaker.subnets and sagemaker.security_group_ids must be given together: give both or neither",
         )
 
     @property
     def address(self) -> str:
-        """Return the folder of this library in the bucket."""
+        """The folder of this library in the bucket."""
         return f"s3://{self.bucket}/{self.prefix.strip('/')}"
 
     @classmethod
@@ -117,7 +119,7 @@ class JobSettings:
         """Return the settings of a configuration.
 
         Raises:
-            ValueError: If it has a key that is no setting.
+            ValueError: If it has an unknown key.
         """
         names = [item.name for item in fields(cls)]
         for key in content:
@@ -131,11 +133,11 @@ def _is_s3(uri: str) -> bool:
 
 
 def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Stop with the list of what is allowed."""
+    """Raise an error with the allowed values unless the value is one of them."""
     _require(value in allowed, f"sagemaker.{name}={value} must be one of {', '.join(allowed)}")
 
 
 def _require(condition: bool, message: str) -> None:
-    """Stop with this message unless the condition holds."""
+    """Raise an error with this message unless the condition holds."""
     if not condition:
         raise ValueError(message)

@@ -1,4 +1,4 @@
-"""What a trained network becomes: `model.tar.gz` with the network, its card to read, and the code that serves it."""
+"""The model archive, `model.tar.gz`: the network, its card in readable form, and the serving code."""
 
 import dataclasses
 import tempfile
@@ -10,7 +10,7 @@ from milpath.records.atomic_files import write_bytes, write_json
 from milpath.sagemaker.endpoint.handlers import NETWORK_FILE
 from milpath.sagemaker.jobs.source_archive import PACKAGE_DIR, archive, read_folder
 
-# All that an endpoint imports; a test imports it where lightning, hydra and pandas cannot be found.
+# Everything that an endpoint imports; a test imports it without lightning, hydra and pandas.
 _SERVING = (
     "__init__.py",
     "metrics",
@@ -33,15 +33,15 @@ __all__ = ["input_fn", "model_fn", "output_fn", "predict_fn"]
 
 
 def write_model_dir(checkpoint: str | Path, folder: Path) -> None:
-    """Write what `model.tar.gz` holds into a folder.
+    """Write the content of `model.tar.gz` into a folder.
 
     Args:
         checkpoint: A checkpoint or an exported network.
-        folder: `/opt/ml/model` in a job; made if it is missing.
+        folder: `/opt/ml/model` in a job; created if missing.
 
     Raises:
-        FileNotFoundError: If there is no checkpoint.
-        ValueError: If it is no checkpoint of milpath.
+        FileNotFoundError: If the checkpoint does not exist.
+        ValueError: If it is not a milpath checkpoint.
     """
     card = load_card(checkpoint)
     network = load_network(checkpoint)
@@ -55,7 +55,7 @@ def write_model_dir(checkpoint: str | Path, folder: Path) -> None:
 
 
 def write_model_archive(checkpoint: str | Path, path: Path) -> None:
-    """Write `model.tar.gz` from a checkpoint; it is there whole or not at all."""
+    """Write `model.tar.gz` from a checkpoint, atomically."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_model_dir(checkpoint, folder)

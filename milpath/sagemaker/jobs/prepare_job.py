@@ -1,4 +1,4 @@
-"""A training job before it is sent: composed, checked against the code it names, its source in S3, its request ready."""
+"""Preparation of a training job: compose and check the training, upload its source, build the request."""
 
 import inspect
 import tempfile
@@ -29,7 +29,7 @@ _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 @dataclass(frozen=True)
 class Job:
-    """A request for a training, and the account that sends it (None when nothing is to be sent)."""
+    """A request for a training job, and the account that sends it (None if it is not sent)."""
 
     request: dict[str, Any]
     region: str
@@ -37,17 +37,17 @@ class Job:
 
 
 def prepare_job(settings: JobSettings, *, offline: bool = False) -> Job:
-    """Check a training and upload its source; called inside a command, whose words are those of the training.
+    """Check a training and upload its source; called inside a command, whose overrides are those of the training.
 
     Args:
-        settings: Where and on what the job runs.
-        offline: Whether AWS is left alone: nothing is looked up or uploaded.
+        settings: Settings of the job.
+        offline: If true, AWS is not contacted: nothing is checked there or uploaded.
 
     Returns:
         The job.
 
     Raises:
-        ValueError: If the training or the account is not ready, before anything costs money.
+        ValueError: If the training or the account is not ready, before anything is charged.
     """
     training, overrides = compose_job()
     check_targets(training)
@@ -56,7 +56,7 @@ def prepare_job(settings: JobSettings, *, offline: bool = False) -> Job:
     account = None
     if offline:
         if settings.region is None:
-            raise ValueError("dry_run asks AWS nothing, so it needs sagemaker.region=eu-central-1 (or yours)")
+            raise ValueError("dry_run does not contact AWS, so it needs sagemaker.region=eu-central-1 (or yours)")
         region = settings.region
     else:
         account = open_account(settings.region)
@@ -83,7 +83,7 @@ def prepare_job(settings: JobSettings, *, offline: bool = False) -> Job:
 
 
 def _require_same_backend(words: str, settings: JobSettings) -> None:
-    """Refuse a trainer that the launcher of the job cannot serve."""
+    """Refuse a trainer that needs another launcher than that of the job."""
     if "trainer=sagemaker_smddp" in words and settings.distribution != "smddp":
         raise ValueError(
             f"trainer=sagemaker_smddp needs the SMDDP launcher, but sagemaker.distribution={settings.distribution}; "
@@ -92,9 +92,9 @@ def _require_same_backend(words: str, settings: JobSettings) -> None:
 
 
 def check_targets(config: DictConfig) -> None:
-    """Import everything that a configuration names and compare its keys with the signatures.
+    """Import every `_target_` of a configuration and compare its keys with the signature.
 
-    The keys of `data` belong to the source or to the data module, so either signature may have them.
+    The keys of `data` may belong to the source or to the data module.
 
     Args:
         config: Root of the `train` command.
@@ -127,19 +127,19 @@ def _check_entry(node: Any, path: str, data_options: set[str]) -> None:
     try:
         parameters = inspect.signature(found).parameters
     except ValueError:
-        # Some classes of C have no signature to look at.
+        # Some classes implemented in C have no signature.
         return
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     allowed = set(parameters) | (data_options if path == "data" else set())
     for key in node:
         if key not in allowed and key not in _HYDRA_KEYS:
-            raise ValueError(f"{path}.{key} is no argument of {target}; it has {', '.join(sorted(allowed))}")
+            raise ValueError(f"{path}.{key} is not an argument of {target}; it has {', '.join(sorted(allowed))}")
         if key in parameters and isinstance(node[key], str) and _is_number(parameters[key].annotation):
             raise ValueError(f"{path}.{key}={node[key]} must be a number")
 
 
 def _is_number(annotation: Any) -> bool:
-    """Return whether an argument takes numbers (or nothing) and no words."""
+    """Return whether an argument accepts numbers (or None) but no strings."""
     kinds = set(get_args(annotation)) or {annotation}
     return bool(kinds & {int, float}) and kinds <= {int, float, bool, NoneType}

@@ -1,4 +1,4 @@
-"""The source archive of a job: this library as it is installed, the job's configuration, and pinned requirements."""
+"""The source archive of a job: the installed version of this library, the job's configuration, pinned requirements."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ from milpath.records.digests import sha256_of_file
 
 PACKAGE_DIR = Path(milpath.__file__).resolve().parent
 JOB_FILE = "job.json"
-# What the library needs beside torch, torchvision and numpy, which belong to the image.
+# Dependencies other than torch, torchvision and numpy, which are part of the image.
 PINNED = (
     "lightning",
     "torchmetrics",
@@ -54,17 +54,17 @@ def write_source(
 ) -> str:
     """Write the archive that SageMaker's training toolkit unpacks and starts.
 
-    Equal content gives equal bytes, so an archive that was uploaded once is known by its hash.
+    Equal content gives equal bytes, so an archive is identified by its hash.
 
     Args:
-        path: Where to write, `.tar.gz`.
-        overrides: Words of the command line of `milpath.train`, applied again inside the job.
-        config_dirs: Folders with configuration files of the user's own (`--config-dir`).
-        requirements: Path of a file with pinned packages, "smddp" for those tested with AWS's last SMDDP image, None
-            for the versions that are installed here.
+        path: Output path, `.tar.gz`.
+        overrides: Overrides of `milpath.train`, applied inside the job.
+        config_dirs: Folders with the user's own configuration files (`--config-dir`).
+        requirements: Path of a file with pinned packages, "smddp" for those tested with AWS's last SMDDP image, or None
+            for the versions installed here.
 
     Returns:
-        The first 16 digits of the archive's SHA-256.
+        The first 16 hex digits of the archive's SHA-256.
 
     Raises:
         FileNotFoundError: If the requirements file does not exist.
@@ -75,7 +75,7 @@ def write_source(
         content |= {f"configs_{number}/{name}": data for name, data in read_folder(folder).items()}
     job = {"overrides": list(overrides), "config_dirs": [f"configs_{number}" for number in range(len(config_dirs))]}
     content[JOB_FILE] = (json.dumps(job, indent=2) + "\n").encode()
-    # So the library knows its own version inside the job, where it is not installed.
+    # Gives the library its version inside the job, where it is not installed.
     own = _installed("milpath")
     metadata = f"Metadata-Version: 2.1\nName: milpath\nVersion: {own}\n"
     content[f"milpath-{own}.dist-info/METADATA"] = metadata.encode()
@@ -86,7 +86,7 @@ def write_source(
 
 
 def archive(content: Mapping[str, bytes]) -> bytes:
-    """Return a `.tar.gz` of files in the order of their names, without times or owners."""
+    """Return a `.tar.gz` of files sorted by name, without times or owners."""
     tar = BytesIO()
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT) as file:
         for name in sorted(content):
@@ -101,8 +101,8 @@ def read_folder(folder: Path, suffixes: Iterable[str] = ()) -> dict[str, bytes]:
     """Return the files of a folder by relative name, without caches.
 
     Args:
-        folder: Where to look, at any depth.
-        suffixes: Which files to take; none for all.
+        folder: The folder, read recursively.
+        suffixes: Suffixes of the files to include; empty for all.
     """
     chosen = tuple(suffixes)
     return {
@@ -113,7 +113,7 @@ def read_folder(folder: Path, suffixes: Iterable[str] = ()) -> dict[str, bytes]:
 
 
 def _gzip(data: bytes) -> bytes:
-    """Compress without the time in the header."""
+    """Compress without a timestamp in the header."""
     return gzip.compress(data, mtime=0)
 
 
@@ -129,7 +129,7 @@ def _requirements(path: str | None) -> str:
 
 
 def _installed(name: str) -> str:
-    """Return the version that is installed here, without a local label such as +cpu."""
+    """Return the installed version, without a local label such as +cpu."""
     try:
         return version(name).split("+")[0]
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""How the processes of a SageMaker job average their gradients."""
+"""Distributed strategies of SageMaker jobs: SMDDP, or DDP with NCCL or gloo."""
 
 import importlib.util
 import logging
@@ -19,12 +19,12 @@ _LIBRARY = "smdistributed.dataparallel.torch.torch_smddp"
 class SMDDPStrategy(DDPStrategy):
     """Distributed data parallel training on SageMaker's `smddp` backend.
 
-    The backend allows no second process group and promises SUM alone, so means are sums that are divided. Import the
-    backend first: `import_smddp()`.
+    The backend does not support a second process group and only guarantees SUM, so means are computed as divided sums.
+    Import the backend first: `import_smddp()`.
 
     Args:
         backend: Name of the process group's backend.
-        arguments: As of Lightning's DDPStrategy.
+        arguments: Arguments of Lightning's DDPStrategy.
 
     References:
         Amazon SageMaker AI Developer Guide, "SageMaker AI distributed data parallelism library", supported collectives.
@@ -36,7 +36,7 @@ class SMDDPStrategy(DDPStrategy):
 
     @override
     def setup_distributed(self) -> None:
-        # As in the parent, less the `device_id`: with it torch may open further groups on its own.
+        # As in the parent, but without `device_id`, with which torch may create further process groups.
         self.set_world_ranks()
         assert self.cluster_environment is not None
         _init_dist_connection(self.cluster_environment, self._get_process_group_backend(), timeout=self._timeout)
@@ -50,16 +50,18 @@ class SMDDPStrategy(DDPStrategy):
 
 
 def choose_strategy(require_smddp: bool = False) -> Strategy | str:
-    """Return SMDDP where the job asked for it and it can be imported, else NCCL (gloo without GPUs) and say why.
+    """Return SMDDP if the job requested it and it can be imported, otherwise DDP with NCCL (gloo without GPUs).
+
+    The reason for a fallback is logged.
 
     Args:
         require_smddp: Whether anything but SMDDP is an error.
 
     Returns:
-        A strategy, or "auto" where no launcher started several processes.
+        A strategy, or "auto" if no launcher started several processes.
 
     Raises:
-        ValueError: If SMDDP is required and cannot be had.
+        ValueError: If SMDDP is required but not available.
     """
     reason = _why_not_smddp()
     if reason is None:
@@ -74,12 +76,12 @@ def choose_strategy(require_smddp: bool = False) -> Strategy | str:
         return "auto"
     backend = "NCCL" if torch.cuda.is_available() else "gloo"
     if environment.global_rank() == 0:
-        _log.info("%d processes talk through %s: %s", environment.world_size(), backend, reason)
+        _log.info("%d processes communicate with %s: %s", environment.world_size(), backend, reason)
     return DDPStrategy(cluster_environment=environment)
 
 
 def import_smddp() -> str | None:
-    """Import SageMaker's backend; return why it cannot be used, None if it can."""
+    """Import SageMaker's backend; return why it cannot be used, or None if it can."""
     try:
         if importlib.util.find_spec(_LIBRARY) is None:
             return "this image has no SMDDP library"
@@ -89,13 +91,13 @@ def import_smddp() -> str | None:
     try:
         importlib.import_module(_LIBRARY)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        # The library refuses instance types that it does not know while it is imported.
-        return f"the SMDDP library refuses this machine ({' '.join(str(error).split())[:200]})"
+        # The library refuses unknown instance types on import.
+        return f"the SMDDP library refuses this instance ({' '.join(str(error).split())[:200]})"
     return None
 
 
 def _why_not_smddp() -> str | None:
-    """Return why SMDDP cannot be used, None if it can."""
+    """Return why SMDDP cannot be used, or None if it can."""
     if not smddp_enabled():
         return "the job was not submitted with the SMDDP launcher"
     if not SageMakerEnvironment.detect():

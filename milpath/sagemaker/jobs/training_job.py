@@ -1,6 +1,6 @@
-"""Inside a SageMaker job: train as `milpath.train` does, go on where it was interrupted, leave what SageMaker collects.
+"""The program of a SageMaker job: train as `milpath.train` does, resume after interruptions, write the job's outputs.
 
-The toolkit starts `train.py` of the source archive, which calls `main`. The words behind it are hyperparameters.
+The toolkit starts `train.py` of the source archive, which calls `main`. Its arguments are the hyperparameters.
 """
 
 import json
@@ -28,22 +28,19 @@ from milpath.sagemaker.jobs.model_archive import write_model_dir
 from milpath.sagemaker.jobs.source_archive import JOB_FILE
 
 _MAX_FAILURE = 1024
-_log = logging.getLogger("milpath")
-
-
 _log = logging.getLogger(__name__)
 
 
 def run(arguments: Sequence[str], code_dir: Path) -> Metrics:
-    """Train, test, and fill the folders that SageMaker copies to S3.
+    """Train, test, and write the folders that SageMaker copies to S3.
 
     Args:
-        arguments: Hyperparameters as the toolkit writes them.
+        arguments: Hyperparameters as passed by the toolkit.
         code_dir: Folder of the unpacked source archive.
 
     Returns:
-        Split to metric to value; empty on every process but the first. With a `testing` channel the split "testing" is
-        the independent test set.
+        Split to metric to value; empty on all ranks but 0. With a `testing` channel, the split "testing" is the
+        independent test set.
     """
     overrides, search_path = job_words(arguments, code_dir)
     config = compose_words("train", [*overrides, *search_path])
@@ -53,7 +50,7 @@ def run(arguments: Sequence[str], code_dir: Path) -> Metrics:
         config.resume_from = None if checkpoint is None else str(checkpoint)
     metrics = train.run(config)
     if dist.is_available() and dist.is_initialized():
-        # What follows is done by the first process alone.
+        # Everything that follows runs on rank 0 only.
         dist.destroy_process_group()
     if not metrics:
         return {}
@@ -69,9 +66,9 @@ def run(arguments: Sequence[str], code_dir: Path) -> Metrics:
 
 
 def job_words(arguments: Sequence[str], code_dir: Path) -> tuple[list[str], list[str]]:
-    """Return the words of the training and those that find the user's own configuration files.
+    """Return the overrides of the training, and those that add the user's own configuration folders.
 
-    A hyperparameter takes the place of the word with the same key.
+    A hyperparameter replaces the override with the same key.
     """
     job = json.loads((code_dir / JOB_FILE).read_text(encoding="utf-8"))
     hyperparameters = overrides_of(arguments)
@@ -82,15 +79,15 @@ def job_words(arguments: Sequence[str], code_dir: Path) -> tuple[list[str], list
 
 
 def compose_words(name: str, words: list[str]) -> DictConfig:
-    """Compose a root configuration from words of a command line."""
+    """Compose a root configuration with some overrides."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return compose(name, words)
 
 
 def main(code_dir: Path) -> None:
-    """Run the job; what goes wrong is written where SageMaker shows it as the reason."""
+    """Run the job; an error is written to the file that SageMaker shows as the failure reason."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
-    with interruptible("the job goes on from its last checkpoint when it is started again"):
+    with interruptible("the job resumes from its last checkpoint when restarted"):
         try:
             run(sys.argv[1:], code_dir)
         except Exception as error:
@@ -103,7 +100,7 @@ def _best_checkpoint(run_dir: Path) -> Path:
     for name in ("best.ckpt", "last.ckpt"):
         if (path := run_dir / "checkpoints" / name).is_file():
             return path
-    raise FileNotFoundError(f"{run_dir}/checkpoints is empty, so there is no network to keep; use callbacks=default")
+    raise FileNotFoundError(f"{run_dir}/checkpoints is empty, so there is no network to save; use callbacks=default")
 
 
 def _testing_config(training: DictConfig, checkpoint: Path) -> DictConfig:
@@ -113,7 +110,7 @@ def _testing_config(training: DictConfig, checkpoint: Path) -> DictConfig:
     )
     config.data = cast(dict[str, Any], OmegaConf.to_container(training.data, resolve=True))
     config.paths.run_dir = f"{training.paths.run_dir}/testing"
-    # The variables of the launcher speak of processes that are gone.
+    # The launcher's environment variables refer to processes that have ended.
     environment = {"_target_": "lightning.pytorch.plugins.environments.LightningEnvironment"}
     OmegaConf.update(config, "trainer.plugins", environment, force_add=True)
     OmegaConf.update(config, "trainer.enable_progress_bar", False)
@@ -121,7 +118,7 @@ def _testing_config(training: DictConfig, checkpoint: Path) -> DictConfig:
 
 
 def _write_failure(error: Exception) -> None:
-    """Write the first error of the job's processes; SageMaker shows its first 1,024 characters."""
+    """Write the first error of the job's processes; SageMaker shows the first 1,024 characters."""
     text = one_line(error)[:_MAX_FAILURE]
     path = Path(OmegaConf.load(CONFIG_DIR / "paths" / "sagemaker.yaml").failure_path)
     try:
@@ -132,13 +129,13 @@ def _write_failure(error: Exception) -> None:
 
 
 def whole_checkpoint(folder: Path) -> Path | None:
-    """Return `last.ckpt` if it can be read to its end, else the newest checkpoint that can, None if there is none.
+    """Return `last.ckpt` if it is intact, otherwise the newest intact checkpoint, or None if there is none.
 
-    A machine may be lost while SageMaker copies a file: what is not whole is removed, so that the run can write it anew.
-    Every process of a job comes to the same answer, since nothing is written before all have looked.
+    An instance may be lost while SageMaker copies a file: incomplete checkpoints are removed, so that the run can write
+    them again. All processes of a job get the same result, since nothing is written before all have checked.
 
     Args:
-        folder: Where the run keeps its checkpoints.
+        folder: Folder of the run's checkpoints.
     """
     found = []
     for path in folder.glob("*.ckpt"):

@@ -1,4 +1,4 @@
-"""The request for a training job, and the objects of the SageMaker SDK that send it."""
+"""The request of a training job, and the SageMaker SDK objects that send it."""
 
 import re
 from typing import Any
@@ -17,18 +17,18 @@ def training_request(
     """Return the body of `CreateTrainingJob`.
 
     The image's own entry point, SageMaker's training toolkit, starts the job: it unpacks the source, installs the
-    requirements in it and runs `train.py` through torchrun or SMDDP, as the hyperparameters say.
+    requirements in it and runs `train.py` with torchrun or SMDDP, depending on the hyperparameters.
 
     Args:
-        settings: What the job is asked for with.
+        settings: Settings of the job.
         region: AWS region.
-        role: ARN of the role that the job takes.
+        role: ARN of the role that the job assumes.
         image: Address of the training image.
         source: Address of the source archive in S3.
-        run_id: Sets the checkpoints of this submission apart from those of others.
+        run_id: Distinguishes the checkpoints of this submission from those of others.
 
     Returns:
-        The request in the words of the API; `TrainingJobName` is the name before the SDK adds the time.
+        The request in the format of the API; `TrainingJobName` is the name before the SDK appends a timestamp.
 
     References:
         Amazon SageMaker API Reference, CreateTrainingJob.
@@ -82,7 +82,7 @@ def training_request(
 
 
 def channels(settings: JobSettings) -> list[dict[str, Any]]:
-    """Return the data channels of a job: `training`, and `testing` where it is given."""
+    """Return the data channels of a job: `training`, and `testing` if given."""
     addresses = {"training": settings.training, "testing": settings.testing}
     return [
         {
@@ -102,7 +102,7 @@ def channels(settings: JobSettings) -> list[dict[str, Any]]:
 
 
 def metric_definition(name: str) -> dict[str, str]:
-    """Return how SageMaker finds a metric in the lines that the job prints.
+    """Return the metric definition with which SageMaker parses a metric from the output of a job.
 
     Example:
         >>> import re
@@ -114,7 +114,7 @@ def metric_definition(name: str) -> dict[str, str]:
 
 
 def _hyperparameters(settings: JobSettings, region: str, source: str) -> dict[str, str]:
-    """Return what SageMaker's training toolkit reads; values are strings, as the API has them."""
+    """Return the hyperparameters read by SageMaker's training toolkit; values are strings, as the API requires."""
     parameters = {
         "sagemaker_program": PROGRAM,
         "sagemaker_submit_directory": source,
@@ -134,12 +134,12 @@ def _hyperparameters(settings: JobSettings, region: str, source: str) -> dict[st
 
 
 def model_trainer(request: dict[str, Any], session: Any) -> Any:
-    """Return the SDK's `ModelTrainer` that sends a request as it is.
+    """Return the SDK's `ModelTrainer` that sends a request unchanged.
 
-    No `source_code` is given to it: with one, the SDK replaces the image's entry point by one that knows no SMDDP.
+    It gets no `source_code`, because the SDK would then replace the image's entry point with one that lacks SMDDP support.
 
     Args:
-        request: What `training_request` returned.
+        request: Result of `training_request`.
         session: A session of the SDK.
     """
     configs = sdk("sagemaker.core.training.configs")
@@ -188,7 +188,7 @@ def model_trainer(request: dict[str, Any], session: Any) -> Any:
 
 
 def sdk_channels(request: dict[str, Any]) -> list[Any]:
-    """Return the data channels of a request as objects of the SDK."""
+    """Return the data channels of a request as SDK objects."""
     configs = sdk("sagemaker.core.training.configs")
     found = []
     for channel in request["InputDataConfig"]:

@@ -1,4 +1,4 @@
-"""Ranges of hyperparameters: read from a configuration, checked, and in the words of the SageMaker SDK."""
+"""Hyperparameter ranges: read from a configuration, checked, and converted for the SageMaker SDK."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ class Range:
 
     Attributes:
         key: The key, `optimizer.lr`.
-        choices: All values, or empty.
-        low: Smallest number, where there are no choices.
-        high: Largest number.
-        log: Whether the exponent is drawn evenly instead of the number.
+        choices: All values, or empty for a numeric range.
+        low: Lower bound.
+        high: Upper bound.
+        log: Whether to sample on a logarithmic scale.
     """
 
     key: str
@@ -30,7 +30,7 @@ class Range:
 
     @property
     def example(self) -> str:
-        """Return an override with one of the values."""
+        """An override with one of the values."""
         value = self.choices[0] if self.choices else self.low
         return f"{self.key}={str(value).lower() if isinstance(value, bool) else value}"
 
@@ -39,8 +39,8 @@ def read_ranges(content: Mapping[str, Any] | None) -> list[Range]:
     """Return the ranges of `tune.ranges`.
 
     Args:
-        content: Key of the configuration to a list of values, or to `{low: 1e-5, high: 1e-2, log: true}`. Two whole numbers
-            make a range of whole numbers.
+        content: Configuration key to a list of values, or to `{low: 1e-5, high: 1e-2, log: true}`. Integer bounds give an
+            integer range.
 
     Raises:
         ValueError: If an entry is neither, or empty.
@@ -58,7 +58,7 @@ def read_ranges(content: Mapping[str, Any] | None) -> list[Range]:
             ranges.append(Range(key, choices=tuple(entry)))
         elif isinstance(entry, Mapping) and {"low", "high"} <= set(entry) <= {"low", "high", "log"}:
             if not entry["low"] < entry["high"] or (entry.get("log") and entry["low"] <= 0):
-                raise ValueError(f"tune.ranges.{key}: low must lie below high, and above 0 where log is true")
+                raise ValueError(f"tune.ranges.{key}: low must be less than high, and greater than 0 if log is true")
             ranges.append(Range(key, low=entry["low"], high=entry["high"], log=bool(entry.get("log"))))
         else:
             raise ValueError(f"tune.ranges.{key} must be a list of values, or {{low: ..., high: ..., log: true}}")
@@ -66,7 +66,7 @@ def read_ranges(content: Mapping[str, Any] | None) -> list[Range]:
 
 
 def sdk_ranges(ranges: Sequence[Range]) -> dict[str, Any]:
-    """Return the ranges as objects of the SDK, by the name of the hyperparameter."""
+    """Return the ranges as SDK objects, by hyperparameter name."""
     parameter = sdk("sagemaker.core.parameter")
     found = {}
     for item in ranges:

@@ -26,13 +26,13 @@ def test_real_slides_are_cut_into_the_published_tiles(shared_data, tmp_path):
         assert rows["y"].tolist() == (chosen // columns * 128 - top).tolist()
 
 
-def test_real_breast_images_become_42_or_672_tiles(shared_data, tmp_path):
+def test_breast_images_become_42_or_672_tiles(breast_folder, tmp_path):
     folder = tmp_path / "few"
     (folder / "images").mkdir(parents=True)
-    lines = (shared_data / "ucsb_breast" / "labels.csv").read_text().splitlines()[:4]
+    lines = (breast_folder / "labels.csv").read_text().splitlines()[:4]
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     for line in lines[1:]:
-        shutil.copy(shared_data / "ucsb_breast" / "images" / f"{line.split(',')[0]}.jpg", folder / "images")
+        shutil.copy(breast_folder / "images" / f"{line.split(',')[0]}.jpg", folder / "images")
     for tile_size, count in ((128, 42), (32, 672)):
         store = open_or_build(ImageTiles(folder, rule="grid", tile_size=tile_size), tmp_path / "stores")
         assert store.num_tiles.tolist() == [count] * 3

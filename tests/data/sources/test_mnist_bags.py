@@ -8,11 +8,18 @@ import pytest
 
 from milpath.data.sources.mnist_bags import Digits, MnistBags, read_digits
 from milpath.data.store.store_build import open_or_build
+from tests.drawn_data import draw_digits
 
 
 @pytest.fixture(scope="module")
-def digits(shared_data):
-    return read_digits(shared_data / "mnist" / "mnist.npz")
+def folder(tmp_path_factory):
+    """Noise in place of digits, in the form of MNIST."""
+    return draw_digits(tmp_path_factory.mktemp("mnist"))
+
+
+@pytest.fixture(scope="module")
+def digits(folder):
+    return read_digits(folder / "mnist.npz")
 
 
 def write_idx(folder, digits, compress=False):
@@ -23,10 +30,11 @@ def write_idx(folder, digits, compress=False):
         (folder / (f"{name}.gz" if compress else name)).write_bytes(gzip.compress(data, 1) if compress else data)
 
 
-def test_the_digits_are_those_of_mnist(digits, shared_data, tmp_path):
+def test_the_digits_are_those_of_mnist(shared_data, tmp_path):
     """The idx files that they make have the published checksums."""
     import hashlib
 
+    digits = read_digits(shared_data / "mnist/mnist.npz")
     write_idx(tmp_path / "raw", digits)
     published = json.loads((shared_data / "mnist" / "idx_md5.json").read_text())
     for name, md5 in published.items():
@@ -36,10 +44,10 @@ def test_the_digits_are_those_of_mnist(digits, shared_data, tmp_path):
     assert digits.train_images.shape == (60000, 28, 28)
 
 
-@pytest.mark.parametrize(("folder", "compress"), [("MNIST/raw", False), ("", True)])
-def test_idx_files_are_read_where_torchvision_keeps_them(digits, tmp_path, folder, compress):
+@pytest.mark.parametrize(("place", "compress"), [("MNIST/raw", False), ("", True)])
+def test_idx_files_are_read_where_torchvision_keeps_them(digits, tmp_path, place, compress):
     few = Digits(*(array[:100] for array in digits))
-    write_idx(tmp_path / "root" / folder, few, compress)
+    write_idx(tmp_path / "root" / place, few, compress)
     again = read_digits(tmp_path / "root")
     for one, other in zip(few, again, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -80,8 +88,8 @@ def test_damaged_digits_are_refused(digits, tmp_path, damage):
 
 
 @pytest.fixture(scope="module")
-def store(shared_data, tmp_path_factory):
-    source = MnistBags(shared_data / "mnist", num_train_bags=60, num_val_bags=10, num_test_bags=300)
+def store(folder, tmp_path_factory):
+    source = MnistBags(folder, num_train_bags=60, num_val_bags=10, num_test_bags=300)
     return open_or_build(source, tmp_path_factory.mktemp("stores"))
 
 
@@ -116,20 +124,20 @@ def test_test_bags_are_made_of_test_digits_alone(store, digits):
     assert not hashes(store.tiles[:first]) & test_digits
 
 
-def test_test_bags_do_not_depend_on_the_number_of_training_bags(store, shared_data, tmp_path):
-    source = MnistBags(shared_data / "mnist", num_train_bags=4, num_test_bags=20)
+def test_test_bags_do_not_depend_on_the_number_of_training_bags(store, folder, tmp_path):
+    source = MnistBags(folder, num_train_bags=4, num_test_bags=20)
     other = open_or_build(source, tmp_path)
     first = int(store.bags.loc[store.bags["split"] == "test", "start"].min())
     start = int(other.bags.loc[other.bags["split"] == "test", "start"].min())
     np.testing.assert_array_equal(other.tiles[start:], store.tiles[first : first + len(other.tiles) - start])
 
 
-def test_long_and_short_bags_can_be_drawn(shared_data, tmp_path):
-    source = MnistBags(shared_data / "mnist", mean_bag_length=1, bag_length_std=5, num_train_bags=40, num_test_bags=2)
+def test_long_and_short_bags_can_be_drawn(folder, tmp_path):
+    source = MnistBags(folder, mean_bag_length=1, bag_length_std=5, num_train_bags=40, num_test_bags=2)
     assert open_or_build(source, tmp_path).num_tiles.min() == 1
 
 
-def test_one_npz_or_its_folder_are_the_same(shared_data, tmp_path):
-    shutil.copy(shared_data / "mnist" / "mnist.npz", tmp_path)
+def test_one_npz_or_its_folder_are_the_same(folder, tmp_path):
+    shutil.copy(folder / "mnist.npz", tmp_path)
     one, other = (MnistBags(path).describe() for path in (tmp_path, tmp_path / "mnist.npz"))
     assert one == other

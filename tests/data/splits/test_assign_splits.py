@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from milpath.data.splits.assign_splits import assign_folds, hold_out_validation, make_splits
+from tests.drawn_data import draw_panda_labels
 
 NAMES = ("benign", "malignant")
 
@@ -39,8 +40,18 @@ def test_every_bag_is_tested_once_and_folds_have_equal_shares(num_folds, seed, d
         assert counts.max() - counts.min() <= 1
 
 
-def test_real_labels_are_balanced_by_grade_and_provider(shared_data):
-    table = pd.read_csv(shared_data / "panda_meta" / "train.csv").rename(columns={"image_id": "bag_id"})
+@pytest.fixture(scope="module", params=["drawn", "real"])
+def panda_labels(request, tmp_path_factory):
+    """The label table of PANDA: drawn, and the real one where it is at hand."""
+    if request.param == "real":
+        path = request.getfixturevalue("shared_data") / "panda_meta/train.csv"
+    else:
+        path = draw_panda_labels(tmp_path_factory.mktemp("labels") / "train.csv")
+    return pd.read_csv(path).rename(columns={"image_id": "bag_id"})
+
+
+def test_labels_are_balanced_by_grade_and_provider(panda_labels):
+    table = panda_labels
     labels = (table["isup_grade"] >= 1).to_numpy(dtype=np.int64)
     folds = fold_of_each(table, labels, 5, stratify_by=["data_provider"])
     for _, part in table.assign(fold=folds, label=labels).groupby(["label", "data_provider"]):
@@ -62,6 +73,21 @@ def test_duplicates_of_the_real_data_are_never_on_two_sides(shared_data):
     shares = pd.Series(labels).groupby(split).mean()
     assert shares.max() - shares.min() < 0.005
     assert abs((split == "test").mean() - 0.2) < 0.002
+
+
+def test_groups_are_never_on_two_sides_and_classes_stay_balanced(tmp_path):
+    table = pd.read_csv(draw_panda_labels(tmp_path / "train.csv")).rename(columns={"image_id": "bag_id"})
+    # A third of the slides have a duplicate, some have several.
+    names = np.where(np.arange(len(table)) % 3 == 0, np.arange(len(table)) // 9, 10_000 + np.arange(len(table))).astype(
+        str
+    )
+    labels = (table["isup_grade"] >= 1).to_numpy(dtype=np.int64)
+    split = make_splits(table, labels, NAMES, groups=names, stratify_by=["data_provider"])
+    assert pd.Series(names).value_counts().max() == 3
+    assert pd.DataFrame({"group": names, "split": split}).groupby("group")["split"].nunique().max() == 1
+    shares = pd.Series(labels).groupby(split).mean()
+    assert shares.max() - shares.min() < 0.03
+    assert abs((split == "test").mean() - 0.2) < 0.02
 
 
 def test_the_split_depends_on_neither_the_order_of_bags_nor_global_seeds():

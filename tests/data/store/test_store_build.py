@@ -85,3 +85,20 @@ def test_stored_bags_are_opened_where_they_lie(make_store, tmp_path):
     path = make_store([2, 3])
     assert open_or_build(StoredBags(path), tmp_path / "stores").path == path
     assert not (tmp_path / "stores").exists()
+
+
+def test_two_data_sets_of_users_with_one_name_have_a_store_each(tmp_path):
+    def write_ones(self, writer):
+        writer.add("bag", np.ones((1, 2), np.float32), {"label": 0})
+
+    def write_twos(self, writer):
+        writer.add("bag", np.full((1, 2), 2, np.float32), {"label": 0})
+
+    kinds = [
+        type("MyBags", (), {"__module__": module, "describe": lambda self: {"version": 1}, "write": write})
+        for module, write in (("first", write_ones), ("second", write_twos))
+    ]
+    ones, twos, again = (open_or_build(kind(), tmp_path) for kind in (*kinds, kinds[0]))
+    assert ones.read(0).tolist() == [[1, 1]] == again.read(0).tolist()
+    assert twos.read(0).tolist() == [[2, 2]]
+    assert ones.path == again.path

@@ -123,7 +123,7 @@ def test_an_answer_that_is_no_number_is_refused(feature_path):
     endpoint = Endpoint(feature_path)
     for parameter in endpoint.network.parameters():
         parameter.data.mul_(1e3)
-    with pytest.raises(BadRequestError, match="no finite answer"):
+    with pytest.raises(BadRequestError, match="no finite output"):
         endpoint.answer(npy(np.full((3, 5), 3e38, np.float32)), NPY)
 
 

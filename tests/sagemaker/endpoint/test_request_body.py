@@ -106,7 +106,7 @@ TILE = np.zeros((TILE_SIZE, TILE_SIZE, 3), np.uint8)
 BAD = {
     "empty": (b"", NPY, 400, "the body is empty"),
     "no type": (b"x", "", 415, "content type ''"),
-    "wrong type": (b"x", "text/csv", 415, "content type 'text/csv' is not read"),
+    "wrong type": (b"x", "text/csv", 415, "content type 'text/csv' is not supported"),
     "npy of four dimensions too few": (npy(np.zeros((5, 5), np.float32)), NPY, 400, "shape (5, 5)"),
     "npy of another size": (npy(np.zeros((1, 31, 32, 3), np.uint8)), NPY, 400, "expected (tiles, 32, 32, 3)"),
     "npy with channels first": (npy(np.zeros((1, 3, 32, 32), np.uint8)), NPY, 400, "expected (tiles, 32, 32, 3)"),
@@ -116,7 +116,7 @@ BAD = {
     "zip truncated": (zipped({"a.png": png(TILE)})[:-30], ZIP, 400, "the zip is not a zip archive"),
     "zip empty": (zipped({}), ZIP, 400, "the zip contains no files"),
     "zip of text": (zipped({"a.txt": b"x"}), ZIP, 400, "contains 'a.txt'; give only PNG tiles"),
-    "zip of broken PNG": (zipped({"a.png": png(TILE)[:60]}), ZIP, 400, "tile 'a.png' is no whole PNG picture"),
+    "zip of broken PNG": (zipped({"a.png": png(TILE)[:60]}), ZIP, 400, "tile 'a.png' is not a valid PNG picture"),
     "zip of JPEG": (zipped({"a.png": png(TILE, "JPEG")}), ZIP, 400, "is not a PNG image"),
     "zip of two sizes": (zipped({"a.png": png(TILE), "b.png": png(TILE[:16])}), ZIP, 400, "send tiles of one size"),
     "path traversal": (zipped({"../../etc/a.png": png(TILE)}), ZIP, 400, "which points outside of the archive"),
@@ -147,25 +147,25 @@ BAD = {
         400,
         "none with the number 2",
     ),
-    "zip of bzip2": (zipped({"a.png": png(TILE)}, zipfile.ZIP_BZIP2), ZIP, 400, "packed in an unusual way"),
+    "zip of bzip2": (zipped({"a.png": png(TILE)}, zipfile.ZIP_BZIP2), ZIP, 400, "compressed in an unusual way"),
     "zip bomb": (zipped({"a.png": png(TILE) + b"\0" * 7_000_000}), ZIP, 413, "is larger than 6,291,456 bytes"),
     "PNG bomb": (zipped({"a.png": bomb_png(50_000)}), ZIP, 413, "px"),
     "slide bomb": (bomb_png(20_000), "image/png", 413, "px"),
-    "slide that is none": (b"no picture", "image/png", 400, "the slide is no whole PNG or JPEG or TIFF picture"),
-    "JSON that is none": (b"{", JSON, 400, "the body is no JSON"),
-    "JSON in bytes of no alphabet": (b"\xff\xfe\xfa", JSON, 400, "the body is no JSON"),
-    "JSON with NaN": (b'{"tiles": NaN}', JSON, 400, "the body is no JSON"),
-    "JSON without end": (b"[" * 100_000, JSON, 400, "the body is no JSON"),
+    "slide that is none": (b"no picture", "image/png", 400, "the slide is not a valid PNG or JPEG or TIFF picture"),
+    "JSON that is none": (b"{", JSON, 400, "the body is not valid JSON"),
+    "JSON in bytes of no alphabet": (b"\xff\xfe\xfa", JSON, 400, "the body is not valid JSON"),
+    "JSON with NaN": (b'{"tiles": NaN}', JSON, 400, "the body is not valid JSON"),
+    "JSON without end": (b"[" * 100_000, JSON, 400, "the body is not valid JSON"),
     "JSON of a list": (b"[1]", JSON, 400, "must be an object"),
     "JSON of nothing known": (b'{"instances": []}', JSON, 400, "none of npy, tiles, slide, s3_uri or bags"),
-    "JSON of no text": (b'{"tiles": [1]}', JSON, 400, "must be a text in base64"),
-    "JSON of no base64": (b'{"tiles": ["%%%"]}', JSON, 400, "no base64"),
+    "JSON of no text": (b'{"tiles": [1]}', JSON, 400, "must be a base64 string"),
+    "JSON of no base64": (b'{"tiles": ["%%%"]}', JSON, 400, "not valid base64"),
     "JSON of no tiles": (b'{"tiles": []}', JSON, 400, "at least one PNG"),
     "JSON of no bags": (b'{"bags": []}', JSON, 400, "at least one object"),
-    "JSON of bags in bags": (b'{"bags": [{"bags": []}]}', JSON, 400, "nothing deeper"),
-    "reference": (b'{"s3_uri": "s3://slides/a.npy"}', JSON, 400, "follows no references"),
-    "too long": (bytes(6 * 2**20 + 1), NPY, 413, "at most 6291456 are read"),
-    "50 MB": (bytes(50_000_000), ZIP, 413, "at most 6291456 are read"),
+    "JSON of bags in bags": (b'{"bags": [{"bags": []}]}', JSON, 400, "cannot be nested"),
+    "reference": (b'{"s3_uri": "s3://slides/a.npy"}', JSON, 400, "does not accept references"),
+    "too long": (bytes(6 * 2**20 + 1), NPY, 413, "at most 6291456 are allowed"),
+    "50 MB": (bytes(50_000_000), ZIP, 413, "at most 6291456 are allowed"),
 }
 
 
@@ -204,7 +204,7 @@ def test_features_are_read_where_the_network_takes_them(feature_path, tiles):
 def test_a_network_without_a_rule_for_slides_says_so(reader):
     overlapping = {"method": "darkest", "num_tiles": 4, "tile_size": TILE_SIZE, "overlap": 8}
     for tiling, words in (
-        ({}, "no rule for slides"),
+        ({}, "no tiling rule"),
         ({"method": "tissue"}, "the rule 'tissue'"),
         (overlapping, "the rule 'darkest'"),
     ):
@@ -243,12 +243,12 @@ def test_a_large_body_may_wait_in_s3(bucket, reader, tiles):
 @pytest.mark.parametrize(
     ("address", "status", "message"),
     [
-        ("s3://slides/secret.npy", 403, "must lie under s3://slides/in/ or s3://other/"),
-        ("s3://slides/in/../secret.npy", 403, "must lie under"),
-        (["s3://slides/in/a.npy"], 403, "must lie under"),
+        ("s3://slides/secret.npy", 403, "must be under s3://slides/in/ or s3://other/"),
+        ("s3://slides/in/../secret.npy", 403, "must be under"),
+        (["s3://slides/in/a.npy"], 403, "must be under"),
         ("s3://slides/in/missing.npy", 400, "cannot be read (NoSuchKey)"),
         ("s3://other/a.npy", 400, "cannot be read (NoSuchBucket)"),
-        ("s3://slides/in/c.json", 400, "may not lead to another"),
+        ("s3://slides/in/c.json", 400, "must not refer to another"),
     ],
 )
 def test_a_reference_is_followed_within_its_folder_and_once(bucket, reader, address, status, message):
@@ -259,7 +259,7 @@ def test_a_reference_is_followed_within_its_folder_and_once(bucket, reader, addr
 
 
 def test_an_object_that_is_too_large_is_not_read(bucket, reader):
-    with pytest.raises(BadRequestError, match="holds more than 100 bytes"):
+    with pytest.raises(BadRequestError, match="has more than 100 bytes"):
         small(reader, s3_prefixes="s3://slides/in/", max_reference_bytes=100).read(
             b'{"s3_uri": "s3://slides/in/a.npy"}', JSON
         )
@@ -268,5 +268,5 @@ def test_an_object_that_is_too_large_is_not_read(bucket, reader):
 def test_limits_come_from_the_environment():
     assert Limits.from_environment({"MILPATH_S3_PREFIXES": "s3://a/"}) == Limits(s3_prefixes="s3://a/")
     for value in ("many", "0", "-1", "1.5"):
-        with pytest.raises(ValueError, match=f"MILPATH_MAX_TILES={value} must be a whole number above 0"):
+        with pytest.raises(ValueError, match=f"MILPATH_MAX_TILES={value} must be a positive integer"):
             Limits.from_environment({"MILPATH_MAX_TILES": value})

@@ -36,7 +36,10 @@ def test_an_unknown_profile_is_named(no_account, monkeypatch):
 
 @pytest.mark.parametrize(
     ("role", "message"),
-    [(None, "no role was given; add sagemaker.role=arn"), ("Trainer", "sagemaker.role=Trainer is no ARN of the form")],
+    [
+        (None, "no role was given; add sagemaker.role=arn"),
+        ("Trainer", "sagemaker.role=Trainer is not an ARN of the form"),
+    ],
 )
 def test_a_role_is_given_in_full(role, message):
     with pytest.raises(ValueError, match=message):
@@ -59,7 +62,9 @@ def test_a_bucket_must_exist_in_the_region_of_the_job(account):
 def test_an_empty_folder_is_named(account):
     played = aws.open_account("eu-central-1")
     aws.require_objects(played, "s3://slides/panda")
-    with pytest.raises(ValueError, match=r"nothing lies under s3://slides/nothing; run: aws s3 cp --recursive FOLDER"):
+    with pytest.raises(
+        ValueError, match=r"there is no object under s3://slides/nothing; run: aws s3 cp --recursive FOLDER"
+    ):
         aws.require_objects(played, "s3://slides/nothing")
     with pytest.raises(ValueError, match="could not list s3://nowhere/a: NoSuchBucket"):
         aws.require_objects(played, "s3://nowhere/a")
@@ -117,5 +122,5 @@ def test_an_unknown_image_is_one_line_with_the_known_ones(change, words):
     with pytest.raises(ValueError) as caught:
         image_address("training", **place | change)
     assert words in str(caught.value)
-    assert "or image=ADDRESS of an image of your own" in str(caught.value)
+    assert "or image=ADDRESS of your own image" in str(caught.value)
     assert len(str(caught.value)) < 600

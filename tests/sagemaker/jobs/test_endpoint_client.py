@@ -92,7 +92,7 @@ LARGE = npy(np.zeros(MAX_BODY_BYTES + 1, np.uint8))
 
 def test_a_large_bag_goes_by_way_of_s3(runtime):
     runtime.answers = [(200, None, ANSWER)]
-    with pytest.raises(ValueError, match="more than the 6 MiB an endpoint takes: add s3_prefix"):
+    with pytest.raises(ValueError, match="exceeds the 6 MiB that an endpoint accepts: add s3_prefix"):
         asker().ask(LARGE, "slide_1")
     with mock_aws():
         s3 = boto3.client("s3", region_name="us-east-1")

@@ -72,7 +72,7 @@ def test_without_smddp_processes_fall_back_and_one_line_says_why(two_ranks, monk
     monkeypatch.setenv("SM_FRAMEWORK_PARAMS", ENABLED)
     assert type(strategy.choose_strategy()) is DDPStrategy
     asked, missing = caplog.messages
-    assert asked.startswith("2 processes talk through ")
+    assert asked.startswith("2 processes communicate with ")
     assert asked.endswith("the job was not submitted with the SMDDP launcher")
     assert missing.endswith("this image has no SMDDP library")
 
@@ -83,7 +83,7 @@ def test_an_instance_that_smddp_refuses_falls_back_too(two_ranks, monkeypatch, c
     monkeypatch.setenv("SM_FRAMEWORK_PARAMS", ENABLED)
     monkeypatch.setenv("SAGEMAKER_INSTANCE_TYPE", "ml.p5.48xlarge")
     assert type(strategy.choose_strategy()) is DDPStrategy
-    assert "refuses this machine (instance type ml.p5.48xlarge is not supported by SMDDP)" in caplog.text
+    assert "refuses this instance (instance type ml.p5.48xlarge is not supported by SMDDP)" in caplog.text
 
 
 def test_only_the_first_rank_says_why(two_ranks, monkeypatch, caplog):

@@ -15,8 +15,6 @@ from milpath.slides.slide_view import view_slide
 from milpath.slides.tiling_options import TileOptions
 from tests.pyramids import level2, tissue, write_pyramid
 
-SVS = "slides/CMU-1-Small-Region.svs"
-
 
 def whole(path, level=-1):
     with open_slide(path) as slide:
@@ -26,8 +24,9 @@ def whole(path, level=-1):
 
 @pytest.mark.parametrize("name", ["0018ae58b01bdadc8e347995b69f99aa", "002a4db09dad406c85505a00fb6f6144"])
 def test_the_last_level_of_a_real_pyramid_gives_the_published_tiles(shared_data, tmp_path, name):
-    golden = json.loads((shared_data / "panda_pixels/golden_tiling.json").read_text())[name]
-    path = write_pyramid(tmp_path / f"{name}.tiff", level2(shared_data, name), factors=(2, 1), tile=512)
+    panda = shared_data / "panda_pixels"
+    golden = json.loads((panda / "golden_tiling.json").read_text())[name]
+    path = write_pyramid(tmp_path / f"{name}.tiff", level2(panda, name), factors=(2, 1), tile=512)
     bag = cut_slide(path)
     assert [hashlib.sha256(tile.tobytes()).hexdigest() for tile in bag.pixels] == golden["tile_sha256"]
     assert bag.places.number.tolist() == golden["selected_index"]
@@ -35,8 +34,8 @@ def test_the_last_level_of_a_real_pyramid_gives_the_published_tiles(shared_data,
     assert bag.microns_per_pixel == pytest.approx(1.0)
 
 
-def test_an_svs_is_read_as_openslide_reads_it(shared_data):
-    with open_slide(shared_data / SVS) as slide, OpenSlideSlide(shared_data / SVS) as reference:
+def test_an_svs_is_read_as_openslide_reads_it(scan):
+    with open_slide(scan) as slide, OpenSlideSlide(scan) as reference:
         assert slide.level_sizes == reference.level_sizes == ((2220, 2967),)
         assert slide.microns_per_pixel == reference.microns_per_pixel == 0.499
         region = (0, 333, 501, 700, 600)
@@ -203,8 +202,8 @@ def png(pixels):
 
 
 @pytest.mark.parametrize("kept", [0.999, 0.7, 0.3, 0.01])
-def test_a_tiff_that_was_cut_off_is_refused(shared_data, tmp_path, kept):
-    data = (shared_data / SVS).read_bytes()
+def test_a_tiff_that_was_cut_off_is_refused(scan, tmp_path, kept):
+    data = scan.read_bytes()
     path = tmp_path / "cut.svs"
     path.write_bytes(data[: int(len(data) * kept)])
     refuse(path, "cut off|damaged|cannot be read")

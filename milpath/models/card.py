@@ -1,0 +1,105 @@
+"""The card of a checkpoint: plain values that describe its network, target and data."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from milpath.records.plain_values import brief, require_plain
+from milpath.targets import target_named, target_names
+from milpath.targets.target import require_class_names
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Card:
+    """The description of a network in its checkpoint; plain values only.
+
+    Attributes:
+        network: `{"name": class in milpath.models or of the user's own, "arguments": {...}}`.
+        class_names: Names of the classes in the order of their numbers.
+        task: Name of the target: "binary", "nominal", "ordinal" or one of the user's own.
+        threshold: Operating point of a binary task, chosen on validation.
+        temperature: Divides the logits of predictions, fitted on validation.
+        defer_below: A bag is referred to a person when its largest class probability lies below; 0 refers none.
+        tiling: How slides become tiles: method, num_tiles, tile_size, level, microns_per_pixel.
+        data: The configuration of the data of the run; of its keys, `_target_` alone begins with an underscore.
+    """
+
+    network: Mapping[str, Any]
+    class_names: tuple[str, ...]
+    task: str
+    threshold: float = 0.5
+    temperature: float = 1.0
+    defer_below: float = 0.0
+    tiling: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def card_to_dict(card: Card) -> dict[str, Any]:
+    """Return the card as stored in a file."""
+    return {"format_version": FORMAT_VERSION} | asdict(card) | {"class_names": list(card.class_names)}
+
+
+def card_from_dict(content: Mapping[str, Any]) -> Card:
+    """Return the card stored in a file.
+
+    Raises:
+        ValueError: If the format has another version, a field is missing or invalid, or a value is not plain: a card is
+            untrusted input, and none of its values may have a side effect.
+    """
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"the card has format {brief(version)}, this version of milpath reads {FORMAT_VERSION}; update milpath"
+        )
+    if missing := [name for name in ("network", "class_names", "task") if name not in content]:
+        raise ValueError(f"the card lacks {', '.join(missing)}")
+    known = {item.name for item in fields(Card)}
+    values = {name: _plain_field(name, value) for name, value in content.items() if name in known}
+    names = values["class_names"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names of the card must be a list of names, not {brief(names)}")
+    card = Card(**values | {"class_names": tuple(names)})
+    require_sound(card)
+    return card
+
+
+def _plain_field(name: str, value: Any) -> Any:
+    """Return a copy of a field; `_target_` names the data set, no other key may start with an underscore."""
+    return require_plain(value, f"{name} of the card", allowed=("_target_",) if name == "data" else ())
+
+
+def require_sound(card: Card) -> None:
+    """Refuse a card with invalid values."""
+    for name in ("network", "tiling", "data"):
+        if not isinstance(getattr(card, name), Mapping):
+            raise ValueError(f"{name} of the card must be a mapping, not {brief(getattr(card, name))}")
+        _plain_field(name, dict(getattr(card, name)))
+    if card.task not in target_names():
+        raise ValueError(
+            f"task {brief(card.task)} of the card is not one of {', '.join(target_names())}; register a target of your own "
+            "first: register_target(MyTarget()) in Python, parts=[my_parts.MyTarget] in a command"
+        )
+    for name, lowest, highest in (("threshold", 0, 1), ("temperature", 0, math.inf), ("defer_below", 0, 1)):
+        value = getattr(card, name)
+        if (
+            not isinstance(value, int | float)
+            or not (lowest <= value <= highest and math.isfinite(value))
+            or (name == "temperature" and not value)
+        ):
+            raise ValueError(f"{name} of the card must be a number in [{lowest}, {highest}], not {brief(value)}")
+    require_class_names(card.class_names)
+    arguments = card.network.get("arguments")
+    require_outputs(card, arguments.get("num_outputs") if isinstance(arguments, Mapping) else None)
+
+
+def require_outputs(card: Card, found: Any) -> None:
+    """Refuse a number of outputs that does not fit the classes; `None` means not known yet."""
+    needed = target_named(card.task).num_outputs(len(card.class_names))
+    if found is not None and found != needed:
+        raise ValueError(
+            f"the network has {brief(found)} outputs, but a {card.task} task of {len(card.class_names)} classes needs "
+            f"{needed}; give class_names and task"
+        )
