@@ -126,8 +126,8 @@ def test_a_metric_of_ones_own_that_is_not_defined_is_none_and_the_reason_is_said
 @pytest.mark.parametrize(
     ("name", "function", "error", "message"),
     [
-        ("auroc", len, ValueError, "metrics.auroc is the name of a metric of milpath"),
-        ("loss", len, ValueError, "metrics.loss is the name"),
+        ("auroc", len, ValueError, "metrics.auroc is already the name of a metric of milpath"),
+        ("loss", len, ValueError, "metrics.loss is already the name"),
         ("my metric", len, ValueError, "must be a word"),
         (
             "pair",

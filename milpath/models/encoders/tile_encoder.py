@@ -186,7 +186,7 @@ def _build(name: str | type, arguments: dict[str, Any]) -> nn.Module:
         constructor = ENCODERS[name]
     else:
         known = f"encoder {name!r} must be one of {', '.join((*ENCODERS, *BACKBONES))} or timm/<architecture>"
-        own = "; give the class of your own: encoders=[MyEncoder] in Python, parts=[my_parts.MyEncoder] in a command"
+        own = "; for your own give its class: encoders=[MyEncoder] in Python, parts=[my_parts.MyEncoder] in a command"
         raise ValueError(known + own)
     try:
         return constructor(**arguments)
