@@ -27,7 +27,7 @@ test: lint types imports pytest
 
 # For the edit loop: what needs neither a command nor a training nor a browser.
 test-fast: setup
-	$(BIN)/python -m pytest -q -n auto -m "not slow and not command"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not command"
 
 # The slow tests too: what continuous integration runs.
 test-all: lint types imports pytest-all
