@@ -15,6 +15,9 @@ from milpath.models import load_network
 from tests.commands import DDP, DETERMINED_RUN, here, milpath
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ddp")

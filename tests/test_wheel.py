@@ -11,6 +11,9 @@ from tests.commands import SMALL_RUN
 from tests.conftest import REPOSITORY
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
     """A folder that holds nothing but what the wheel installs; its dependencies come from this environment."""
