@@ -14,7 +14,6 @@ import torch
 from milpath.models import load_network
 from tests.commands import DDP, DETERMINED_RUN, here, milpath
 
-
 pytestmark = pytest.mark.slow
 
 

@@ -12,7 +12,6 @@ import pytest
 from milpath.models import load_network
 from tests.commands import DDP, DETERMINED_RUN, milpath
 
-
 pytestmark = pytest.mark.slow
 
 

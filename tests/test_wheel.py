@@ -10,7 +10,6 @@ import pytest
 from tests.commands import SMALL_RUN
 from tests.conftest import REPOSITORY
 
-
 pytestmark = pytest.mark.slow
 
 
