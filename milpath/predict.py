@@ -13,13 +13,13 @@ from milpath.data.store.bag_store import BagStore
 from milpath.inference.bag_pictures import open_pictures
 from milpath.inference.open_input import open_input
 from milpath.inference.overlays import resolution_of
+from milpath.inference.packed_linear import pack_linears
 from milpath.inference.predict_bags import predict_bags
 from milpath.inference.prediction_files import PredictionFiles
 from milpath.inference.prediction_folder import claim_folder, release_folder
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
 from milpath.models.devices import choose_device
-from milpath.models.packed_linear import pack_linears
 from milpath.records.digests import sha256_of_file
 from milpath.records.kept_memory import kept_memory
 from milpath.targets import target_named

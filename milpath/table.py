@@ -26,12 +26,12 @@ from milpath.search.nested_search import choose, write_choices
 
 
 def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -> MethodTable:
-    """Train every fold of every method that is not done yet, and write the table.
+    """Train every fold of every method that is not finished yet, and write the table.
 
     Args:
         config: The composed root of the `table` command.
-        words: The words of the command line that every training gets.
-        config_dirs: Folders with configuration of the user's own, as `file://` addresses.
+        words: The command-line overrides that every training gets.
+        config_dirs: The user's own configuration folders, as `file://` addresses.
 
     Returns:
         The table, also written to `table.md`, `table.csv`, `table.json` and `table.tex` in the output folder.
@@ -50,7 +50,7 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
     )
     first = compose_training(trainings[0].overrides)
     datamodule = build_training_data(first)
-    datamodule.setup()  # bad data stop the table here, before the first of many trainings, and the store is built once
+    datamodule.setup()  # fails on bad data before the first of many trainings, and builds the store once
     if config.search:
         require_validation(first.monitor, datamodule)
     save_plan(trainings, output)
@@ -79,7 +79,7 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
 
 
 def _require_known(config: DictConfig) -> None:
-    """Refuse names that would be noticed after the last training only."""
+    """Refuse unknown names before the first training rather than after the last."""
     use_metrics_of(config)
     if config.metric is not None:
         metric_function(config.metric)

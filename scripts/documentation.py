@@ -201,7 +201,7 @@ def _default(node: DictConfig, name: str) -> str | None:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
+_NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 
 
 def _type(hint: typing.Any) -> str:

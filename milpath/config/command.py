@@ -167,7 +167,7 @@ def quieten_frameworks() -> None:
 
 
 def own_config_dirs(hydra_config: Any) -> list[str]:
-    """Return the folders with configuration of the user's own (`--config-dir`, `hydra.searchpath`), as addresses."""
+    """Return the user's own configuration folders (`--config-dir`, `hydra.searchpath`), as addresses."""
     sources = hydra_config.runtime.config_sources
     own = [source for source in sources if "command-line" in source.provider or "searchpath" in source.provider]
     return [f"{source.schema}://{source.path}" for source in own if source.schema != "structured"]

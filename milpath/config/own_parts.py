@@ -1,7 +1,7 @@
-"""Classes of the user's own, named in a command: `parts=[my_parts.MyNetwork]`.
+"""The user's own classes, named in a command: `parts=[my_parts.MyNetwork]`.
 
-They come from the command line or the user's configuration and never from a checkpoint, which knows a class by its bare name
-and has no say in what is imported.
+They come from the command line or the user's configuration, never from a checkpoint: a checkpoint stores the bare name of a
+class and cannot cause an import.
 """
 
 import inspect
@@ -15,12 +15,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class OwnParts:
-    """Classes by what they are; targets are registered, and not listed.
+    """The user's own classes by kind; targets are registered instead.
 
     Attributes:
         networks: Network classes, for `load_network`.
-        encoders: Encoder classes, likewise: modules that declare what they take.
-        sources: Data sets, for the data that a checkpoint describes.
+        encoders: Encoder classes, for `load_network`: modules with an attribute `takes`.
+        sources: Data sets, for the data described by a checkpoint.
     """
 
     networks: tuple[type, ...] = ()
@@ -29,15 +29,15 @@ class OwnParts:
 
 
 def import_own_parts(names: Iterable[str]) -> OwnParts:
-    """Import the classes of the user's own that a command names, and register the targets among them.
+    """Import the user's own classes that a command names, and register the targets among them.
 
     Args:
-        names: Dotted: file without `.py`, class. Files are looked for in the working folder, after the installed packages.
+        names: Dotted names: file without `.py`, class. Files are searched in the working folder, after installed packages.
 
     Raises:
-        ValueError: If a name leads to nothing, or to something that is not a part.
+        ValueError: If a name does not exist, or is not a network, encoder, target or data set.
     """
-    from torch import nn  # commands that name no part wait for nothing
+    from torch import nn  # imported here, so that commands without parts start fast
 
     from milpath.targets import Target, register_target
 
@@ -48,7 +48,7 @@ def import_own_parts(names: Iterable[str]) -> OwnParts:
         kind = _import_class(str(name))
         if issubclass(kind, Target):
             if inspect.isabstract(kind):
-                raise ValueError(f"parts: {name} lacks {', '.join(sorted(kind.__abstractmethods__))} of a target")
+                raise ValueError(f"parts: target {name} must implement {', '.join(sorted(kind.__abstractmethods__))}")
             register_target(kind())
         elif issubclass(kind, nn.Module):
             (encoders if hasattr(kind, "takes") else networks).append(kind)
@@ -63,9 +63,9 @@ def import_own_parts(names: Iterable[str]) -> OwnParts:
 
 
 def look_in_working_folder() -> None:
-    """Let files of the working folder be imported, as `python -m milpath.NAME` does and the command `milpath` would not.
+    """Make files of the working folder importable with the command `milpath`, as with `python -m milpath.NAME`.
 
-    The folder comes last: no file in it takes the place of an installed package.
+    The folder is added last, so no file in it can shadow an installed package.
     """
     folder = str(Path.cwd())
     if folder not in sys.path and "" not in sys.path:
@@ -81,8 +81,8 @@ def _import_class(name: str) -> type:
     except (ImportError, AttributeError, ValueError) as error:
         where = f"({type(error).__name__}: {error})"
         raise ValueError(
-            f"parts: there is no {name!r} {where}; give file.Class, such as parts=[my_parts.MyNetwork] for the class "
-            "MyNetwork in my_parts.py of the folder you are in"
+            f"parts: cannot import {name!r} {where}; give file.Class, such as parts=[my_parts.MyNetwork] for the class "
+            "MyNetwork in my_parts.py in the working folder"
         ) from None
     if not isinstance(found, type):
         raise ValueError(f"parts: {name} is a {type(found).__name__}; give the name of a class")

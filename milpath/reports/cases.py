@@ -31,7 +31,7 @@ def case_table(
 
     Args:
         predictions: Predictions of all splits.
-        outcomes: EvaluatedBags of the same bags.
+        outcomes: The same bags, evaluated.
         target: The target of the run.
         defer_below: Confidence below which a bag is deferred.
         bags: Table with `bag_id` and further columns; None if there is none.

@@ -59,7 +59,7 @@ def metric_rows(
 
 
 def metric_title(name: str) -> str:
-    """Return a metric as a person reads it.
+    """Return the title of a metric.
 
     Example:
         >>> metric_title("auroc"), metric_title("mean_cost")
@@ -74,7 +74,7 @@ def in_words(
     """Return the headline in one sentence, counted in bags.
 
     Args:
-        outcomes: EvaluatedBags of one split.
+        outcomes: The evaluated bags of one split.
         target: The target of the run.
         split: Name of the split.
         class_names: Names of the classes.

@@ -23,7 +23,7 @@ class FoldResult:
         repeat: 0-based repeat of the cross-validation.
         fold: 0-based fold.
         bag_ids: Name of each bag of the test split.
-        outcomes: EvaluatedBags of these bags; None if the training failed.
+        outcomes: These bags, evaluated; None if the training failed.
         num_train: Number of bags in the training split.
         failure: Reason the training failed; None if it did not.
     """

@@ -34,7 +34,7 @@ class SecondReader:
         used: Operating point at the threshold of the run; None for more than two classes.
         wishes: Operating points for the target sensitivities; empty without validation or with more than two classes.
         temperature: Fitted on validation; None without validation.
-        calibrated: EvaluatedBags at that temperature; None without validation.
+        calibrated: The evaluated bags at that temperature; None without validation.
         deferral: Results when the least confident bags are deferred.
     """
 
@@ -55,8 +55,8 @@ def second_reader(
     """Choose thresholds and temperature on validation, and measure them on the reported split.
 
     Args:
-        outcomes: EvaluatedBags of the reported split.
-        validation: EvaluatedBags of the validation split; None if there is none or it is the reported split.
+        outcomes: The evaluated bags of the reported split.
+        validation: Those of the validation split; None if there is none or it is the reported split.
         target: The target of the run.
         threshold: Operating point of the run.
         wished: Target sensitivities to choose thresholds for.

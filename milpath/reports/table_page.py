@@ -47,7 +47,7 @@ def write_table_report(table: MethodTable, folder: Path, provenance: Mapping[str
 
 
 def _methods_plot(table: MethodTable) -> Plot:
-    """Return every fold as a ring, the mean as a diamond on its interval, the published figure as a cross."""
+    """Return a plot with folds as rings, the mean and its interval as a diamond, the published value as a cross."""
     metric = metric_title(table.metric)
     figure = new_figure(metric, "")
     names = [row.method for row in table.rows]

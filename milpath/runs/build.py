@@ -34,10 +34,10 @@ CLASS_WEIGHTS = ("none", "balanced")
 
 
 def build_training_data(config: DictConfig) -> BagDataModule:
-    """Return the data module of the root of a training; its target and metrics of the user's own become known first.
+    """Return the data module of a training configuration, after registering the user's own target and metrics.
 
     Raises:
-        ValueError: If the target is another one than `data.task` names, or the name of a target or metric is taken.
+        ValueError: If the target is not the one in `data.task`, or the name of a target or metric is taken.
     """
     use_metrics_of(config)
     target = instantiate_entry(config.get("target"))
@@ -46,23 +46,23 @@ def build_training_data(config: DictConfig) -> BagDataModule:
     if not isinstance(target, Target):
         raise ValueError(f"target: {config.target._target_} is not a milpath.targets.Target; derive the class from it")
     if config.data.get("task") not in (None, target.name):
-        raise ValueError(f"data.task={config.data.task} is not the target {target.name}; leave data.task out")
+        raise ValueError(f"data.task={config.data.task} differs from the target {target.name}; remove data.task")
     return build_datamodule(config.data, task=target)
 
 
 def use_metrics_of(config: DictConfig) -> None:
-    """Make the metrics of the user's own that a root names those of this process; none, where it names none.
+    """Use the user's own metrics of a root configuration in this process, or none if it has none.
 
-    An entry names a function of `EvaluatedBags` or a class that is called with them; its other keys are further arguments.
+    An entry names a function of `EvaluatedBags`, or a class whose instances are called with them; other keys are arguments.
 
     Raises:
-        ValueError: If an entry does not lead to such a function, or its name is taken.
+        ValueError: If an entry does not name such a function, or its name is taken.
     """
     use_own_metrics({str(name): _metric(str(name), entry) for name, entry in (config.get("metrics") or {}).items()})
 
 
 def _metric(name: str, entry: Any) -> Any:
-    """Return the function of an entry of `metrics`."""
+    """Return the function of an entry in `metrics`."""
     if not isinstance(entry, DictConfig) or "_target_" not in entry:
         raise ValueError(f"metrics.{name} has no _target_; give metrics.{name}._target_=my_parts.my_metric")
     is_class = isinstance(object_named(entry._target_, f"metrics.{name}"), type)
@@ -142,12 +142,12 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
     auxiliary_loss = _auxiliary_loss(config.auxiliary_loss, datamodule.task)
     if auxiliary_loss is not None and not isinstance(network, MILNetwork):
         raise ValueError(
-            f"auxiliary_loss needs a MILNetwork, and {type(network).__name__} is none; set auxiliary_loss=none"
+            f"auxiliary_loss needs a MILNetwork, but {type(network).__name__} is not one; set auxiliary_loss=none"
         )
     tiling, description = _tiling(datamodule), _describe_data(config.data)
     if description and config.get("target"):
         description["task"] = datamodule.task
-    encoder = getattr(network, "tile_encoder", None)  # a network of the user's own may have none
+    encoder = getattr(network, "tile_encoder", None)  # the user's own network may have none
     unchanged = datamodule.augmentation.kind == "none"
     if isinstance(encoder, TileEncoder) and encoder.frozen and encoder.takes == "tiles" and unchanged:
         datamodule.encode_with(encoder)

@@ -1,4 +1,4 @@
-"""From the configuration of a model to its network, fitted to the data."""
+"""The network of a `model` configuration, with sizes and statistics taken from the data."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -13,15 +13,15 @@ from milpath.targets import target_named
 
 
 def build_network(config: DictConfig, datamodule: BagDataModule) -> nn.Module:
-    """Return the network of a `model` configuration with as many outputs as the task has.
+    """Return the network of a `model` configuration with the number of outputs the task needs.
 
-    An encoder of features learns their width, and the statistics of the training split, from the data: the checkpoint then
-    carries its own preprocessing, and the data module leaves features as they are. An encoder of tiles whose size no
-    option says (a bag store) learns it from the data as well. The same holds for a network of the user's own without an
-    encoder. A `_target_` in the encoder becomes a class here; the network keeps its bare name.
+    A feature encoder takes its input width and the statistics of the training split from the data: the checkpoint then
+    holds its own standardization, and the data module leaves features unchanged. A tile encoder without a configured tile
+    size (as with a bag store) takes it from the data as well. The same holds for the user's own network without an
+    encoder. A `_target_` in the encoder is resolved to a class here; the network stores its bare name.
 
     Raises:
-        ValueError: If network or encoder do not take their arguments, or `data.standardize` asks for an encoder that keeps
+        ValueError: If network or encoder do not accept their arguments, or `data.standardize` needs an encoder that stores
             statistics and this one does not.
     """
     outputs = target_named(datamodule.task).num_outputs(datamodule.num_classes)
@@ -36,20 +36,22 @@ def build_network(config: DictConfig, datamodule: BagDataModule) -> nn.Module:
     try:
         network: nn.Module = make(**arguments)
     except TypeError as error:
-        raise ValueError(f"{content['_target_']} does not take its arguments: {error}") from error
+        raise ValueError(f"{content['_target_']} does not accept its arguments: {error}") from error
     if datamodule.statistics is not None:
         tile_encoder = getattr(network, "tile_encoder", None)
         keep = getattr(getattr(tile_encoder, "network", network), "set_statistics", None)
         if keep is None:
             name = getattr(tile_encoder, "name", type(network).__name__)
-            raise ValueError(f"data.standardize=true needs {name} to have set_statistics(mean, std); set it to false")
+            raise ValueError(
+                f"data.standardize=true needs set_statistics(mean, std), which {name} does not have; set it to false"
+            )
         keep(*(torch.from_numpy(values) for values in datamodule.statistics.as_pair()))
         datamodule.statistics = None
     return network.to(memory_format=torch.channels_last)
 
 
 def _known_from_data(options: Mapping[str, Any], datamodule: BagDataModule) -> dict[str, Any]:
-    """Return the sizes of the data for those options of a network or encoder that are null."""
+    """Return the sizes of the data for the options of a network or encoder that are null."""
     return {
         name: datamodule.tile_shape[0]
         for name in ("num_features", "tile_size")

@@ -37,9 +37,9 @@ def evaluated_data(
         card: Its card.
         data: The `data` configuration; empty for the data of the run that wrote the checkpoint.
         splits: Names of the splits that are tested.
-        typed: Keys of the command line.
-        stores_dir: Where the bag stores of the checkpoint's data are kept on this machine.
-        sources: Data sets of the user's own that the checkpoint may describe.
+        typed: Keys given on the command line.
+        stores_dir: Folder on this machine for the bag stores of the checkpoint's data.
+        sources: The user's own data sets that the checkpoint may describe.
 
     Returns:
         The data, and the note in one line (empty if there is nothing to say).

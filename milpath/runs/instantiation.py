@@ -1,4 +1,4 @@
-"""The only place that instantiates what a configuration names; the user's own files are found from here too."""
+"""Instantiation of configuration entries; nothing else calls `hydra.utils.instantiate`. Finds the user's own files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,28 +15,28 @@ def object_named(name: str, where: str) -> Any:
     """Return the class or function of a dotted name.
 
     Args:
-        name: The name, in a configuration of the user's.
-        where: Where it stands, for the message: "model.encoder".
+        name: Dotted name from the user's configuration.
+        where: Key of the name, for the error message: "model.encoder".
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If it does not exist.
     """
     look_in_working_folder()
     try:
         return get_object(name)
-    except Exception as error:  # Hydra has several ways of saying that it found nothing
+    except Exception as error:  # Hydra raises several kinds of exceptions if it finds nothing
         raise ValueError(f"{where}: {reason_of(error)}") from None
 
 
 def instantiate_entry(config: DictConfig | Mapping[str, Any] | None, **arguments: Any) -> Any:
-    """Return the object of an entry, None of an empty one; an error of its constructor speaks for itself.
+    """Return the object of an entry, or None for an empty one; errors of its constructor are raised instead of Hydra's.
 
     Args:
         config: A `_target_` and its arguments.
         **arguments: Further arguments.
 
     Raises:
-        ValueError: If there is no `_target_`, it is not found, or it does not take its arguments.
+        ValueError: If there is no `_target_`, it does not exist, or it does not accept its arguments.
     """
     if not config:
         return None
@@ -47,7 +47,7 @@ def instantiate_entry(config: DictConfig | Mapping[str, Any] | None, **arguments
         return instantiate(config, **arguments, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, TypeError):
-            raise ValueError(f"{target} does not take its arguments: {error.__cause__}") from error.__cause__
+            raise ValueError(f"{target} does not accept its arguments: {error.__cause__}") from error.__cause__
         if error.__cause__ is not None and not isinstance(error.__cause__, ImportError):
             raise error.__cause__ from None
         raise ValueError(f"{target}: {error}") from None

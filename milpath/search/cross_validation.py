@@ -87,9 +87,9 @@ def plan_trainings(
         folds: Number of folds per repeat, at least 2.
         repeats: Number of repeats, at least 1.
         output: Folder of the table.
-        seed: The first of the seeds; repeats and folds count on from it.
-        search: Key to candidates.
-        config_dirs: Folders with configuration of the user's own, as `file://` addresses.
+        seed: First seed; repeats and folds use consecutive seeds.
+        search: Key to its candidates.
+        config_dirs: The user's own configuration folders, as `file://` addresses.
 
     Raises:
         ValueError: If a method is unknown or given twice, there are fewer than two folds or one repeat, or a searched key

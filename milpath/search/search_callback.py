@@ -87,7 +87,7 @@ class Search(Callback):
         require_mandatory(trial)
         refuse_distributed_sweep(trial)
         datamodule = build_training_data(trial)
-        datamodule.setup()  # bad data stop the search here, and the store is built once
+        datamodule.setup()  # fails on bad data before the first trial, and builds the store once
         require_validation(trial.monitor, datamodule)
         self.lock = FolderLock(search_dir)
         self.lock.acquire()

@@ -149,9 +149,9 @@ def _decisive(trial: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changed_key(before: Any, now: Any, typed: Sequence[str], key: str = "") -> str | None:
-    """Return the first key whose value differs, with the value it had.
+    """Return the first key whose value differs, with its earlier value, or None.
 
-    A key that is only there now was added by a later version of the library, unless it is typed.
+    A key that only exists now was added by a later version of the library, unless it is on the command line.
     """
     if isinstance(before, dict) and isinstance(now, dict):
         for name in sorted(before.keys() | now.keys()):

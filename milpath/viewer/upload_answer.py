@@ -65,9 +65,9 @@ class Analyst:
 
     Args:
         checkpoint: `best.ckpt` of a run, or an exported network.
-        limits: What is read at most.
-        device: Where the network runs.
-        parts: Classes of the user's own that the checkpoint may name.
+        limits: Limits of an upload.
+        device: Device of the network.
+        parts: The user's own classes that the checkpoint may name.
 
     Attributes:
         card: Card of the checkpoint.

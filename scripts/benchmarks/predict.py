@@ -18,9 +18,9 @@ from benchmarks.article import ArticleNetwork, decode, encode
 from benchmarks.timing import record, speedup, turns
 from benchmarks.training_loops import make_datamodule, train_step
 from milpath.data.store.bag_store import BagStore
+from milpath.inference.packed_linear import pack_linears
 from milpath.inference.predict_bags import predict_bags
 from milpath.models import AttentionMIL
-from milpath.models.packed_linear import pack_linears
 from milpath.records.kept_memory import kept_memory
 
 

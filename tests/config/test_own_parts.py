@@ -60,13 +60,13 @@ def test_no_part_is_nothing_at_all():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("parts_of_a_user.Missing", "no 'parts_of_a_user.Missing' .*give file.Class"),
-        ("nowhere.Network", "no 'nowhere.Network' .*ModuleNotFoundError"),
-        ("Network", "no 'Network' .*give file.Class"),
-        ("", "no '' .*give file.Class"),
+        ("parts_of_a_user.Missing", "cannot import 'parts_of_a_user.Missing' .*give file.Class"),
+        ("nowhere.Network", "cannot import 'nowhere.Network' .*ModuleNotFoundError"),
+        ("Network", "cannot import 'Network' .*give file.Class"),
+        ("", "cannot import '' .*give file.Class"),
         ("parts_of_a_user.number", "parts_of_a_user.number is a int; give the name of a class"),
         ("parts_of_a_user.Nothing", "neither a network or encoder"),
-        ("parts_of_a_user.Unfinished", "lacks answer of a target"),
+        ("parts_of_a_user.Unfinished", "target parts_of_a_user.Unfinished must implement answer"),
         ("parts_of_a_user.Clashing", "the name 'binary' is taken by Binary"),
     ],
 )

@@ -62,12 +62,13 @@ def _read_npz(path: Path) -> Digits:
         raise FileNotFoundError(f"no MNIST at {path}; set data.path=FOLDER to download it there")
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            missing = [key for key in _KEYS if key not in arrays]
-            if missing:
-                raise ValueError(f"{path} has no array {missing[0]!r}; it has {', '.join(arrays.files)}")
-            digits = Digits(*(arrays[key] for key in _KEYS))
+            found = arrays.files
+            missing = [key for key in _KEYS if key not in found]
+            digits = None if missing else Digits(*(arrays[key] for key in _KEYS))
     except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({reason_of(error)})") from None
+    if digits is None:
+        raise ValueError(f"{path} has no array {missing[0]!r}; it has {', '.join(found)}")
     return _checked(digits, path)
 
 

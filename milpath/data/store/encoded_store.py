@@ -83,7 +83,7 @@ def hash_of_weights(encoder: torch.nn.Module) -> str:
 def _encode(store: BagStore, encoder: TileEncoder, path: Path, description: dict[str, str]) -> None:
     """Write the features of all tiles, bag by bag."""
     device = choose_device()
-    home = next(encoder.parameters()).device
+    home = next((value.device for value in encoder.state_dict().values()), torch.device("cpu"))
     started = time.perf_counter()
     encoder.to(device)
     columns = [name for name in store.bags.columns if name not in ("bag_id", "start", "num_tiles")]

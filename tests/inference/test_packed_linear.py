@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from milpath.inference.packed_linear import PackedLinear, pack_linears
 from milpath.models import AttentionMIL, TransMIL
-from milpath.models.packed_linear import PackedLinear, pack_linears
 
 FEATURES = {"name": "linear", "num_features": 512, "hidden_dims": [256]}
 
