@@ -82,7 +82,7 @@ def test_a_network_that_is_down_is_one_line(no_account, monkeypatch):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises(ValueError, match=r"could not look at the bucket: Could not connect to the endpoint URL"):
+    with pytest.raises(ValueError, match=r"could not access the bucket: Could not connect to the endpoint URL"):
         aws.require_bucket(aws.open_account("eu-central-1"), "slides")
 
 
