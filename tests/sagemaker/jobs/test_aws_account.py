@@ -55,7 +55,7 @@ def test_a_bucket_must_exist_in_the_region_of_the_job(account):
     ):
         aws.require_bucket(played, "nowhere")
     boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="elsewhere")
-    with pytest.raises(ValueError, match=r"bucket elsewhere lies in us-east-1 but the job would run in eu-central-1"):
+    with pytest.raises(ValueError, match=r"bucket elsewhere is in us-east-1, but the job would run in eu-central-1"):
         aws.require_bucket(played, "elsewhere")
 
 
