@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONWARNINGS ?= default
-# Without bytecode on disk every process that a test starts compiles torch and Lightning anew: 13 s in place of 4 s.
+# Without bytecode caches every process that a test starts recompiles torch and Lightning: 13 s instead of 4 s.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test test-fast test-all lint types imports docs pytest pytest-all format bench lock clean
@@ -25,11 +25,11 @@ demo: .venv/.runtime
 
 test: lint types imports pytest
 
-# For the edit loop: what needs neither a command nor a training nor a browser.
+# For the edit loop: tests that need no command, training or browser.
 test-fast: setup
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not command"
 
-# The slow tests too: what continuous integration runs.
+# Includes the slow tests, as in continuous integration.
 test-all: lint types imports pytest-all
 
 lint: setup
