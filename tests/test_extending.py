@@ -26,7 +26,13 @@ SMALL = {
     "evaluate": ["trainer.accelerator=cpu", "report=false"],
     "predict": ["device=cpu"],
 }  # fmt: skip
-SMALL["table"] = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "logger=csv", "data.val_fraction=0.3"]
+SMALL["table"] = [
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+    "logger=csv",
+    "data.val_fraction=0.3",
+    "data.num_slides=24",
+]
 SYNTHETIC = ["data.num_slides=12", "data.num_tiles=3", "data.tile_size=32"]
 slow = pytest.mark.slow
 
@@ -73,7 +79,8 @@ def run_commands(title: str, workplace: Path, run_here) -> None:
         _, name, *words = shlex.split(line)
         small = SYNTHETIC if name in ("train", "table") and title != "data" else []
         status, error = run_here(f"milpath.{name}", *words, *small, *SMALL[name], cwd=workplace)
-        assert status == 0, f"{line}\n{error}"
+        reasons = [path.read_text() for path in workplace.rglob("failure.txt")]
+        assert status == 0, f"{line}\n{error}{reasons}"
 
 
 def run_python(title: str, workplace: Path, monkeypatch) -> torch.nn.Module:

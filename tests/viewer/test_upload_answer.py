@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
-from milpath.models import AttentionMIL, save_network
+from milpath.config.own_parts import OwnParts
+from milpath.models import AttentionMIL, MILOutput, save_network
 from milpath.models.checkpoint import load_card, load_network
 from milpath.viewer.server import sweep
 from milpath.viewer.upload_answer import Analyst
@@ -195,3 +198,28 @@ def test_a_network_of_features_is_refused_at_the_start(tmp_path):
 def test_limits_must_let_something_through():
     with pytest.raises(ValueError, match="max_tiles=0 must be greater than 0"):
         Limits(max_tiles=0)
+
+
+class OwnNetwork(nn.Module):
+    """A network of the user's own, without an encoder of this library."""
+
+    def __init__(self, num_outputs: int = 1) -> None:
+        super().__init__()
+        self.num_outputs = num_outputs
+        self.layer = nn.Linear(3, num_outputs)
+
+    def forward(self, tiles, mask=None):
+        attention = torch.full(tiles.shape[:2], 1 / tiles.shape[1])
+        return MILOutput(self.layer(tiles.mean((1, 3, 4))), attention)
+
+
+def test_the_app_answers_with_a_network_of_the_users_own_if_it_is_given(tmp_path):
+    save_network(OwnNetwork(), tmp_path / "own.pt", tiling={"rule": "darkest", "tile_size": TILE, "num_tiles": 4})
+    analyst = Analyst(tmp_path / "own.pt", LIMITS, parts=OwnParts(networks=(OwnNetwork,)))
+    tiles = [tmp_path / f"tile_{number}.png" for number in range(2)]
+    for number, tile in enumerate(tiles):
+        tile.write_bytes(png(seed=number))
+    answer = analyst.answer(tiles, tmp_path)
+    assert sum(answer.probabilities) == pytest.approx(1)
+    with pytest.raises(ValueError, match="unknown network 'OwnNetwork'"):
+        Analyst(tmp_path / "own.pt", LIMITS)
