@@ -21,7 +21,7 @@ def chromium() -> Iterator:
     if executable is None:
         if os.environ.get("CI"):
             pytest.fail("no Chromium: install it (Debian: apt-get install chromium)")
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+        pytest.skip("left out: no Chromium or Chrome on this machine; install one (Debian: apt-get install chromium)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -39,7 +39,7 @@ def test_a_port_that_is_in_use_is_said_in_one_line(checkpoint, run_here, tmp_pat
         (["checkpoint=other.pt"], "not a milpath checkpoint"),
         ([], "checkpoint must be given: add checkpoint=..."),
         (["checkpoint={}", "max_upload_mb=0"], "max_upload_mb=0 must be greater than 0"),
-        (["checkpoint={}", "temporary_dir=nowhere"], "temporary_dir=nowhere is no folder"),
+        (["checkpoint={}", "temporary_dir=nowhere"], "temporary_dir=nowhere is not a folder"),
         (["checkpoint={}", "host=no.such.host.invalid"], "of no.such.host.invalid cannot be used"),
         (["checkpoint={}", "share=true"], "share"),
     ],

@@ -14,6 +14,8 @@ import torch
 from milpath.models import load_network
 from tests.commands import DDP, DETERMINED_RUN, here, milpath
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:

@@ -7,8 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from milpath.models import load_network
 from tests.commands import DDP, DETERMINED_RUN, milpath
+
+pytestmark = pytest.mark.slow
 
 
 def test_parameters_that_bags_of_some_labels_alone_train_keep_nobody_waiting(tmp_path):

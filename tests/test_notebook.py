@@ -73,6 +73,7 @@ def cpu_seconds(executed):
     return executed[1]
 
 
+@pytest.mark.slow
 def test_it_takes_a_minute_of_two_cores(cpu_seconds):
     # Time on the processor: a machine that is shared with others may keep it waiting.
     assert 5 < cpu_seconds < 2 * 60
@@ -90,6 +91,7 @@ def _check_slide(outputs, name):
     assert (pictures["overlay"][100:400] != pictures["dense"][100:400]).any()
 
 
+@pytest.mark.slow
 def test_attention_lies_on_the_planted_lesions_and_another_pooling_moves_it(outputs):
     share = ast.literal_eval(_text(outputs, "pooling"))
     weight = {name: row["weight on lesions"] for name, row in share.items()}
@@ -98,6 +100,7 @@ def test_attention_lies_on_the_planted_lesions_and_another_pooling_moves_it(outp
     assert weight["mean"] == pytest.approx(6 / 16, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_report_of_the_trained_run_says_that_attention_finds_the_lesions(outputs, folder):
     report = (folder / "runs/tour/report.html").read_text(encoding="utf-8")
     for name in ("Tile AUROC, mean over bags", "Tile AUROC, all tiles pooled"):
@@ -105,11 +108,13 @@ def test_the_report_of_the_trained_run_says_that_attention_finds_the_lesions(out
     assert sorted(path.name for path in folder.iterdir()) == ["runs", "stores"]
 
 
+@pytest.mark.slow
 def test_without_a_slide_one_is_drawn(outputs):
     assert "drawn.png: malignant" in _text(outputs, "slide")
     assert set(_pictures(outputs)) == {"bag", "overlay", "dense"}
 
 
+@pytest.mark.slow
 def test_a_slide_of_ones_own_is_predicted_and_drawn_and_a_second_run_trains_nothing_anew(
     outputs, folder, scan, monkeypatch
 ):

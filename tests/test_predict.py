@@ -181,7 +181,7 @@ def test_a_folder_of_tiles_of_another_size_is_refused_before_anything_is_built(t
     status, message = run_here("milpath.predict", *words, cwd=tmp_path)
     assert status == 1
     assert "trained on tiles of 128 px, but" in message
-    assert "holds tiles of 32 x 32 px" in message
+    assert "contains tiles of 32 x 32 px" in message
     assert not (tmp_path / "out/bags").exists()
 
 
@@ -263,8 +263,8 @@ def test_a_folder_of_something_else_is_left_as_it_is(there, workplace, tmp_path,
     words = [f"checkpoint={workplace}/network.pt", f"slides={workplace}/store", "output=out", "device=cpu"]
     status, message = run_here("milpath.predict", *words, cwd=tmp_path)
     assert status == 1
-    assert message.startswith("FileExistsError: out holds ")
-    assert message.endswith("give another output folder, or overwrite=true\n")
+    assert message.startswith("FileExistsError: out contains ")
+    assert message.endswith("set another output, or overwrite=true\n")
     assert sorted((tmp_path / "out").rglob("*")) == before
     assert (tmp_path / "out" / there).read_text() == "{}"
     (tmp_path / "file").write_text("mine")

@@ -92,7 +92,7 @@ def test_slides_that_moved_are_predicted_on_and_replaced_ones_are_refused(kind, 
     KINDS[kind](tmp_path / "in", seed=7)
     for path in (tmp_path / "in").rglob("*"):
         os.utime(path, ns=(times[path.name].st_atime_ns, times[path.name].st_mtime_ns))
-    with pytest.raises(FileExistsError, match="give another output folder, or overwrite=true") as caught:
+    with pytest.raises(FileExistsError, match="set another output, or overwrite=true") as caught:
         run(tmp_path, tmp_path / "in")
     assert "\n" not in str(caught.value)
     assert (tmp_path / "out/.predictions.csv.partial").read_text() == before

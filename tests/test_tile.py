@@ -94,7 +94,7 @@ def test_a_failed_slide_ends_the_command_with_status_1_unless_it_is_skipped(tmp_
     status, said = run_here("milpath.tile", *call, cwd=tmp_path)
     assert status == 1
     assert "1 slides failed" in said
-    assert "the store leaves them out: mend them, add overwrite=true, or add on_error=skip" in said
+    assert "the store leaves them out: fix them and add overwrite=true, or add on_error=skip" in said
 
 
 def test_an_interrupt_says_that_nothing_is_lost(tmp_path, run_here, monkeypatch):

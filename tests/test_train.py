@@ -89,6 +89,7 @@ def test_another_seed_gives_other_weights(run_dir, workplace, run_here):
     assert not torch.equal(other, weights(run_dir / "checkpoints/last.ckpt")[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timed", [False, True], ids=["at_the_end_of_an_epoch", "in_mid_epoch"])
 def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_weights_of_the_uninterrupted_one(workplace, timed):
     name = f"killed_{timed}"

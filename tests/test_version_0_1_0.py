@@ -55,7 +55,10 @@ def assert_equal_runs(first: Path, again: Path, splits: list[str], tolerance: fl
     """Compare metrics and predictions of two runs."""
     for split in splits:
         expected = metrics(first)[split]
-        assert {name: metrics(again)[split][name] for name in expected} == pytest.approx(expected, abs=tolerance)
+        found = {name: metrics(again)[split][name] for name in expected}
+        # Version 0.1.0 summed the calibration error in float32, in which a bag beside the edge of a bin may change sides.
+        assert found.pop("ece") == pytest.approx(expected.pop("ece"), abs=1e-4)
+        assert found == pytest.approx(expected, abs=tolerance)
     tables = [pd.read_csv(run / "predictions.csv", dtype={"id": str}).set_index("id") for run in (first, again)]
     before, now = (table[table["split"].isin(splits)] for table in tables)
     assert len(before) > 0

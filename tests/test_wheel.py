@@ -10,6 +10,8 @@ import pytest
 from tests.commands import SMALL_RUN
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:

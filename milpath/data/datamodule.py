@@ -38,8 +38,8 @@ class BagDataModule(LightningDataModule):
     Args:
         source: Source of the bags.
         target: What is predicted: "label", "malignant" or "isup" (see `milpath.targets.label_columns`).
-        task: "binary", "nominal", "ordinal" or your own `Target`, which is registered by its name; `None` means binary for
-            two classes and nominal for more.
+        task: "binary", "nominal", "ordinal" or your own `Target`, which is registered under its name; `None` means binary
+            for two classes and nominal for more.
         class_names: Names of the classes in the order of their labels; `None` uses the target's own.
         fold: The fold that is the test split.
         num_folds: Number of folds; 1 makes every bag a test bag.

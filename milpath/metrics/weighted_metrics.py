@@ -165,15 +165,15 @@ _OWN: dict[str, Callable[..., Array]] = {}
 
 
 def use_own_metrics(functions: Mapping[str, Callable[[EvaluatedBags], float]]) -> None:
-    """Report metrics of your own beside those of every target, in this process and until the next call.
+    """Report your own metrics in addition to those of every target, in this process and until the next call.
 
     Args:
-        functions: Name to function of outcomes, which returns a number: NaN, a `ValueError` or a division by zero say that
-            it is not defined on these bags. A bootstrap calls it with bags repeated as they were drawn. An empty mapping
-            takes all of them away.
+        functions: Name to function of outcomes that returns a number; NaN, a `ValueError` or a division by zero mean
+            that it is undefined on these bags. A bootstrap calls it with bags repeated as often as they were drawn. An
+            empty mapping removes all of them.
 
     Raises:
-        ValueError: If a name is taken, or is not a word of letters, digits and underscores.
+        ValueError: If a name is taken, or is not a valid identifier.
 
     Example:
         >>> use_own_metrics({"share_called_positive": lambda outcomes: (outcomes.predicted == 1).mean()})
@@ -183,7 +183,7 @@ def use_own_metrics(functions: Mapping[str, Callable[[EvaluatedBags], float]]) -
     """
     for name in functions:
         if name in METRICS or name in ("loss", "attention_entropy"):
-            raise ValueError(f"metrics.{name} is the name of a metric of milpath; give yours another name")
+            raise ValueError(f"metrics.{name} is already the name of a metric of milpath; give yours another name")
         if not name.isidentifier():
             raise ValueError(f"metrics.{name} must be a word of letters, digits and underscores")
     _OWN.clear()
@@ -191,18 +191,18 @@ def use_own_metrics(functions: Mapping[str, Callable[[EvaluatedBags], float]]) -
 
 
 def own_metric_names() -> tuple[str, ...]:
-    """Return the names of the metrics of the user's own."""
+    """Return the names of the user-defined metrics."""
     return tuple(_OWN)
 
 
 def _own(
     name: str, function: Callable[[EvaluatedBags], float], outcomes: EvaluatedBags, weights: Array | None = None
 ) -> Array:
-    """Return a metric of the user's own for each row of weights, which count how often each bag was drawn."""
+    """Return a user-defined metric for each row of weights, which count how often each bag was drawn."""
     if weights is None:
         value, reason = _own_value(name, function, outcomes)
         if reason:
-            _log.warning("metrics.%s is not defined on these %d bags: %s", name, outcomes.num_bags, reason)
+            _log.warning("metrics.%s is undefined on these %d bags: %s", name, outcomes.num_bags, reason)
         return np.asarray(value)
     rows = np.reshape(weights, (-1, outcomes.num_bags)).astype(np.int64)
     drawn = (outcomes.part(np.repeat(np.arange(outcomes.num_bags), row)) for row in rows)
@@ -211,17 +211,17 @@ def _own(
 
 
 def _own_value(name: str, function: Callable[[EvaluatedBags], float], outcomes: EvaluatedBags) -> tuple[float, str]:
-    """Return the number that a function of the user's own gives; NaN and the reason where it gives none."""
+    """Return the value of a user-defined function, or NaN and the reason if it is undefined."""
     if not outcomes.num_bags:
         return np.nan, "there is none"
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a resample without a class, a thousand times
+            warnings.simplefilter("ignore")  # resamples without a class would warn a thousand times
             value = function(outcomes)
     except (ValueError, ArithmeticError) as error:
         return np.nan, reason_of(error)
     if np.ndim(value) or not isinstance(value, int | float | np.number):
-        raise ValueError(f"metrics.{name} returned {brief(value)}; a metric returns one number")
+        raise ValueError(f"metrics.{name} returned {brief(value)}; a metric must return one number")
     return float(value), "" if np.isfinite(value) else f"it is {float(value)}"
 
 

@@ -17,14 +17,14 @@ class Card:
     """The description of a network in its checkpoint; plain values only.
 
     Attributes:
-        network: `{"name": class in milpath.models or of the user's own, "arguments": {...}}`.
-        class_names: Names of the classes in the order of their numbers.
-        task: Name of the target: "binary", "nominal", "ordinal" or one of the user's own.
-        threshold: Operating point of a binary task, chosen on validation.
-        temperature: Divides the logits of predictions, fitted on validation.
-        defer_below: A bag is referred to a person when its largest class probability lies below; 0 refers none.
-        tiling: How slides become tiles: method, num_tiles, tile_size, level, microns_per_pixel.
-        data: The configuration of the data of the run; of its keys, `_target_` alone begins with an underscore.
+        network: `{"name": class in milpath.models or a user-defined class, "arguments": {...}}`.
+        class_names: Names of the classes in the order of their indices.
+        task: Name of the target: "binary", "nominal", "ordinal" or a user-defined one.
+        threshold: Operating point of a binary task, chosen on the validation split.
+        temperature: Divides the logits of predictions; fitted on the validation split.
+        defer_below: A bag is deferred to a person if its largest class probability is below this; 0 defers none.
+        tiling: How slides are cut into tiles: method, num_tiles, tile_size, level, microns_per_pixel.
+        data: The data configuration of the run; `_target_` is its only key that starts with an underscore.
     """
 
     network: Mapping[str, Any]
@@ -79,7 +79,7 @@ def require_sound(card: Card) -> None:
         _plain_field(name, dict(getattr(card, name)))
     if card.task not in target_names():
         raise ValueError(
-            f"task {brief(card.task)} of the card is not one of {', '.join(target_names())}; register a target of your own "
+            f"task {brief(card.task)} of the card is not one of {', '.join(target_names())}; register your own target "
             "first: register_target(MyTarget()) in Python, parts=[my_parts.MyTarget] in a command"
         )
     for name, lowest, highest in (("threshold", 0, 1), ("temperature", 0, math.inf), ("defer_below", 0, 1)):

@@ -91,18 +91,18 @@ def load_network(
 ) -> nn.Module:
     """Return the network of a checkpoint in evaluation mode, on the CPU.
 
-    Nothing in the file is executed, imported or downloaded: tensors and plain values are read, and the class is looked up by
-    its name among the networks of this library and the classes that the caller gives.
+    Nothing in the file is executed, imported or downloaded: tensors and plain values are read, and the class is looked
+    up by its name among the networks of this library and the given classes.
 
     Args:
         path: `best.ckpt` or `last.ckpt` of a run, or a file written by `save_network`.
-        networks: Network classes of your own: `load_network(path, networks=[MyNetwork])`.
-        encoders: Encoder classes of your own.
+        networks: Your own network classes: `load_network(path, networks=[MyNetwork])`.
+        encoders: Your own encoder classes.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a checkpoint of milpath, names a class that is neither known nor given, or its weights or
-            classes do not fit it or are not finite; or if a given class has the name of one of this library.
+        ValueError: If it is not a milpath checkpoint, names a class that is neither known nor given, or its weights or
+            classes do not fit that class or are not finite; or if a given class has the name of one of this library.
     """
     content = read_checkpoint(path)
     card = _card_of(content, path)
@@ -116,7 +116,7 @@ def load_network(
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Give the weights of a checkpoint to a network alike the one it was written of, or refuse those that do not fit."""
+    """Load the weights of a checkpoint into a network of the same architecture; refuse weights that do not fit."""
     content = read_checkpoint(path)
     try:
         weights = _network_weights(content)
@@ -127,7 +127,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
 
 def _network_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the weights of the network in a checkpoint, refused where one is not finite."""
+    """Return the weights of the network in a checkpoint; refuse weights that are not finite."""
     weights = {
         name.removeprefix(_PREFIX): value for name, value in content["state_dict"].items() if name.startswith(_PREFIX)
     }

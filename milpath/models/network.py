@@ -10,9 +10,9 @@ class MILNetwork(nn.Module):
     """A network in two steps: `encode` each tile, then `aggregate` the bag; `forward` runs both.
 
     Args:
-        encoder: Name of an encoder, or a mapping of its name (or an encoder class of your own) and arguments (see
+        encoder: Name of an encoder, or a mapping of its name (or your own encoder class) and arguments (see
             `milpath.models.encoders`).
-        num_outputs: Number of logits: 1 for two classes, K for K classes, K - 1 for K ordered ones.
+        num_outputs: Number of logits: 1 for two classes, K for K classes, K - 1 for K ordered classes.
     """
 
     def __init__(self, encoder: EncoderSpec, num_outputs: int) -> None:

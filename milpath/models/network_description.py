@@ -17,7 +17,8 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
     """Return the name and arguments from which the network can be rebuilt.
 
     Raises:
-        ValueError: If an argument is not a plain value or not kept under its name: a checkpoint could not be read again.
+        ValueError: If an argument is not a plain value or not stored under its name: the checkpoint could not be read
+            again.
 
     Example:
         >>> from milpath.models import AttentionMIL
@@ -29,20 +30,20 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
     if open_ended := [
         str(item) for item in parameters if item.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     ]:
-        raise ValueError(f"{kind} takes {open_ended[0]}; name each argument, so that a checkpoint can keep it")
+        raise ValueError(f"{kind} takes {open_ended[0]}; name each argument, so that a checkpoint can store it")
     names = [item.name for item in parameters]
     if missing := [name for name in names if not hasattr(network, name)]:
         raise ValueError(
-            f"{kind} does not keep its argument {missing[0]}: a checkpoint could not build it again; set "
+            f"{kind} does not store its argument {missing[0]}, so a checkpoint could not rebuild it; set "
             f"self.{missing[0]} = {missing[0]} in its __init__"
         )
     return {"name": kind, "arguments": {name: plain(getattr(network, name), f"{kind}.{name}") for name in names}}
 
 
 def plain(value: Any, where: str) -> Any:
-    """Return a value made of None, bool, int, float, str, list and dict alone.
+    """Return a value of only `None`, bool, int, float, str, list and dict.
 
-    A number of numpy becomes one of Python, the class of an encoder its name.
+    A numpy number becomes a Python number, an encoder class its name.
 
     Raises:
         ValueError: If the value cannot be converted; the message says where it is.
@@ -50,7 +51,7 @@ def plain(value: Any, where: str) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, type) and issubclass(value, nn.Module):
-        return value.__name__  # an encoder of the user's own; where it lies is no business of a checkpoint
+        return value.__name__  # a user-defined encoder; a checkpoint does not record its module
     if isinstance(value, Mapping):
         return {str(key): plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -68,7 +69,7 @@ def build_described(
     networks: Iterable[type[nn.Module]] = (),
     encoders: Iterable[type[nn.Module]] = (),
 ) -> nn.Module:
-    """Return a network from its description with some weights; nothing is downloaded and no other file is read.
+    """Return a network from its description and weights; nothing is downloaded and no other file is read.
 
     A network on the meta device is compared with the weights before the real one is built, so that a description cannot
     allocate more memory than its weights take.
@@ -76,11 +77,11 @@ def build_described(
     Args:
         description: `{"name": class in milpath.models or of networks, "arguments": {...}}`.
         weights: Name to tensor, as in a state dict.
-        networks: Classes of the caller's own, known by their names beside those of this library.
-        encoders: Encoder classes of the caller's own, likewise.
+        networks: User-defined network classes, identified by name like those of this library.
+        encoders: User-defined encoder classes, likewise.
 
     Raises:
-        ValueError: If the name is not one of these networks, the arguments do not fit it, or the weights do not.
+        ValueError: If the name is not one of these networks, or the arguments or the weights do not fit it.
     """
     if not isinstance(description, Mapping) or not isinstance(description.get("arguments", {}), Mapping):
         raise ValueError("a network must be described by a name and a mapping of arguments")
@@ -89,15 +90,15 @@ def build_described(
     own = _own_by_name(networks, known, "network")
     if not isinstance(name, str) or name not in known | own:
         raise ValueError(
-            f"unknown network {brief(name)}; this milpath has {', '.join(known)}; for one of your own give its class: "
-            "load_network(path, networks=[MyNetwork]) in Python, parts=[my_parts.MyNetwork] in a command"
+            f"unknown network {brief(name)}; this version of milpath has {', '.join(known)}; for your own network "
+            "give its class: load_network(path, networks=[MyNetwork]) in Python, parts=[my_parts.MyNetwork] in a command"
         )
     own_encoders = _own_by_name(encoders, (*ENCODERS, *BACKBONES), "encoder")
     encoder = arguments.get("encoder")
     if isinstance(encoder, str) and encoder in own_encoders:
         encoder = {"name": encoder}
     if isinstance(encoder, Mapping):
-        # The weights come from the file: neither a download nor a path of another machine may be asked for.
+        # The weights come from the file: no download and no path of another machine is used.
         without = {key: value for key, value in encoder.items() if key not in ("pretrained", "weights_path")}
         if isinstance(encoder_name := without.get("name"), str) and encoder_name in own_encoders:
             without["name"] = own_encoders[encoder_name]
@@ -124,7 +125,7 @@ def _networks() -> dict[str, type[MILNetwork]]:
 
 
 def _own_by_name(kinds: Iterable[type[nn.Module]], taken: Iterable[str], what: str) -> dict[str, type[nn.Module]]:
-    """Return classes of the caller's own by name; two of one name, or one of a name of this library, are an error."""
+    """Return user-defined classes by name; refuse duplicate names and names of this library."""
     found: dict[str, type[nn.Module]] = {}
     taken = tuple(taken)
     for kind in kinds:
@@ -137,14 +138,14 @@ def _own_by_name(kinds: Iterable[type[nn.Module]], taken: Iterable[str], what: s
 
 
 def require_fit(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not those of a network, naming the first that differs.
+    """Refuse weights that do not fit a network, naming the first that differs.
 
     Args:
         expected: The state dict of the network.
         weights: Name to tensor.
 
     Raises:
-        ValueError: If a name is missing, is too many or has another shape.
+        ValueError: If a weight is missing, unexpected or has another shape.
     """
     if missing := sorted(expected.keys() - weights.keys()):
         raise ValueError(f"the weights do not fit the network: {len(missing)} are missing, first {missing[0]!r}")

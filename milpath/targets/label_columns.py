@@ -71,7 +71,7 @@ def task_of(task: str | None, class_names: Sequence[str]) -> str:
         raise ValueError(f"data.task is {task!r}; it must be one of {', '.join(target_names())}, or null")
     if task in _TASKS and target_named(task).has_threshold != (len(class_names) == 2):
         raise ValueError(f"data.task={task} does not fit {len(class_names)} classes ({', '.join(class_names)})")
-    target_named(task).num_outputs(len(class_names))  # a target of the user's own says itself what it fits
+    target_named(task).num_outputs(len(class_names))  # a user-defined target checks this itself
     return task
 
 

@@ -47,7 +47,7 @@ class Target(ABC):
 
     @property
     def reported_metrics(self) -> tuple[str, ...]:
-        """Names of all metrics that are reported: those of the target, then those of the user's own."""
+        """Names of all reported metrics: those of the target, then user-defined ones."""
         return (*self.metric_names, *(name for name in own_metric_names() if name not in self.metric_names))
 
     @abstractmethod

@@ -116,7 +116,7 @@ def test_a_metric_of_ones_own_that_is_not_defined_is_none_and_the_reason_is_said
     )
     metrics = target_named("binary").metrics(binary)
     assert [metrics[name] for name in own_metric_names()] == [None, None, None]
-    assert "metrics.impossible is not defined on these 120 bags: invalid literal" in caplog.text.replace(
+    assert "metrics.impossible is undefined on these 120 bags: invalid literal" in caplog.text.replace(
         f"these {binary.num_bags} bags", "these 120 bags"
     )
     interval = metric_intervals(binary, ["nothing"], num_resamples=10)["nothing"]
@@ -126,10 +126,15 @@ def test_a_metric_of_ones_own_that_is_not_defined_is_none_and_the_reason_is_said
 @pytest.mark.parametrize(
     ("name", "function", "error", "message"),
     [
-        ("auroc", len, ValueError, "metrics.auroc is the name of a metric of milpath"),
-        ("loss", len, ValueError, "metrics.loss is the name"),
+        ("auroc", len, ValueError, "metrics.auroc is already the name of a metric of milpath"),
+        ("loss", len, ValueError, "metrics.loss is already the name"),
         ("my metric", len, ValueError, "must be a word"),
-        ("pair", lambda outcomes: (1, 2), ValueError, r"metrics.pair returned \(1, 2\); a metric returns one number"),
+        (
+            "pair",
+            lambda outcomes: (1, 2),
+            ValueError,
+            r"metrics.pair returned \(1, 2\); a metric must return one number",
+        ),
         ("array", lambda outcomes: np.ones(2), ValueError, "metrics.array returned"),
         ("text", lambda outcomes: "good", ValueError, "metrics.text returned 'good'"),
     ],

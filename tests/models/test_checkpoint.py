@@ -155,7 +155,7 @@ def test_weights_that_repeat_one_stored_number_are_refused(path):
         ({"task": ["binary"]}, "task .* of the card is not one of"),
         ({"temperature": 0}, "temperature of the card must be a number"),
         ({"threshold": "a"}, r"threshold of the card must be a number in \[0, 1\], not 'a'"),
-        ({"defer_below": float("nan")}, "defer_below of the card must be a number"),
+        ({"defer_below": float("nan")}, "defer_below of the card must be a finite number"),
         ({"tiling": 3}, "tiling of the card must be a mapping"),
     ],
 )

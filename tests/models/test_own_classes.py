@@ -66,7 +66,7 @@ def test_an_encoder_of_ones_own_works_in_a_network_of_milpath_and_is_loaded_agai
         (Mean(5), r"unknown network 'Mean'.*networks=\[MyNetwork\].*parts=\[my_parts.MyNetwork\]"),
         (
             AttentionMIL(encoder={"name": Brightness}),
-            r"encoder 'Brightness' is none of tile_cnn.*encoders=\[MyEncoder\]",
+            r"encoder 'Brightness' must be one of tile_cnn.*encoders=\[MyEncoder\]",
         ),
     ],
 )
@@ -80,8 +80,8 @@ def test_a_class_that_is_not_given_is_asked_for_in_one_line(network, message, tm
 @pytest.mark.parametrize(
     ("networks", "encoders", "message"),
     [
-        ([named("AttentionMIL")], [], "milpath itself has the network AttentionMIL; give your class another name"),
-        ([], [named("tile_cnn")], "milpath itself has the encoder tile_cnn"),
+        ([named("AttentionMIL")], [], "milpath already has the network AttentionMIL; give your class another name"),
+        ([], [named("tile_cnn")], "milpath already has the encoder tile_cnn"),
         ([Mean, named("Mean")], [], "two network classes are named Mean"),
         ([Mean(3)], [], "is not a network; give classes"),
         ([int], [], "is not a network; give classes"),
@@ -126,7 +126,7 @@ class OpenEnded(Mean):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Forgetful, "Forgetful does not keep its argument width.*self.width = width"),
+        (Forgetful, "Forgetful does not store its argument width.*self.width = width"),
         (OpenEnded, r"OpenEnded takes \*\*options: int; name each argument"),
     ],
 )
@@ -140,9 +140,9 @@ def test_a_network_that_could_not_be_built_again_is_not_written(kind, message, t
     ("kind", "message"),
     [
         (named("Silent"), 'encoder Silent must declare takes = "tiles" or takes = "features"'),
-        (type("NoWidth", (nn.Module,), {"takes": "tiles"}), "encoder NoWidth must keep the width.*self.embedding_dim"),
+        (type("NoWidth", (nn.Module,), {"takes": "tiles"}), "encoder NoWidth must store the width.*self.embedding_dim"),
         (type("NoModule", (), {"takes": "tiles"}), "encoder NoModule is not a torch.nn.Module"),
-        (named("resnet18", Brightness), "milpath itself has the encoder resnet18"),
+        (named("resnet18", Brightness), "milpath already has the encoder resnet18"),
     ],
 )
 def test_an_encoder_class_that_does_not_declare_itself_is_refused(kind, message):

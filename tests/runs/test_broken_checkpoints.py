@@ -47,7 +47,7 @@ def test_a_broken_last_gives_way_to_the_newest_whole_one_and_both_are_named(tmp_
     last.write_bytes(BROKEN[how](last.read_bytes()))
     assert newest_whole(tmp_path) == best
     (record,) = caplog.records
-    assert "last.ckpt is not a checkpoint of milpath" in record.message
+    assert "last.ckpt is not a milpath checkpoint" in record.message
     assert record.message.endswith("resuming from best.ckpt instead")
     assert last.exists()
 

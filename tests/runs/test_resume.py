@@ -256,6 +256,7 @@ def test_a_finished_trial_of_a_search_is_no_result_of_other_data(workplace, run_
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.slow
 def test_pure_noise_is_never_predicted_from_a_fold_that_was_trained_on(tmp_path, run_here):
     labels = np.random.default_rng(1).permutation([0, 1] * 60).tolist()
     write_features(tmp_path / "in", labels)

@@ -96,6 +96,7 @@ def test_the_files_are_those_that_the_store_writer_writes(reference, tmp_path):
     assert set(written) - set(json.loads((reference / "store.json").read_text())) <= {"created"}
 
 
+@pytest.mark.slow
 def test_processes_and_shards_do_not_change_a_byte(slides, labels, reference, tmp_path):
     summary = build_slide_store(slides, tmp_path / "two", OPTIONS, labels=labels, num_workers=2)
     assert 20 << 20 < summary.peak_memory < 400 << 20
@@ -139,6 +140,7 @@ class StoppedError(BaseException):
     """Stands for the end of the process."""
 
 
+@pytest.mark.slow
 def test_a_run_stopped_at_any_step_goes_on_to_the_same_bytes(slides, labels, reference, tmp_path, monkeypatch):
     """Before each file that is renamed, deleted, synchronised or made in putting the store together."""
     monkeypatch.setattr(slide_append, "_BATCH_BYTES", 3 * 4 * 32 * 32 * 3)
@@ -404,6 +406,7 @@ def tiny_disk(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_costs_no_finished_slide(slides, tmp_path, tiny_disk):
     folder, make_room = tiny_disk
     options = TileOptions(method="grid", tile_size=32)
@@ -472,6 +475,7 @@ def test_a_disk_that_fills_up_while_the_store_is_put_together_costs_nothing(
     assert content(tmp_path / "out") == content(reference)
 
 
+@pytest.mark.slow
 def test_tiles_that_were_damaged_on_disk_are_noticed_and_cut_again(slides, labels, reference, tmp_path):
     build_slide_store(slides, tmp_path / "out", OPTIONS, labels=labels, shard="1/2")
     part = next((tmp_path / "out/parts").glob("*.npy"))

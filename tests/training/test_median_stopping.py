@@ -72,5 +72,5 @@ def test_a_trial_that_goes_on_after_a_stop_remembers_its_best_value(trials_dir):
 
 
 def test_a_rule_without_trials_to_compare_with_is_refused():
-    with pytest.raises(ValueError, match="num_trials of median stopping is 0"):
+    with pytest.raises(ValueError, match="num_trials of median stopping must be at least 1, got 0"):
         MedianStopping("val/auroc", "max", "own", "trials", num_trials=0)

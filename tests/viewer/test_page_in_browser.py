@@ -389,7 +389,7 @@ def test_two_hundred_slow_clients_keep_nobody_out(app):
             status, text = app.post("/gradio_api/upload", *_multipart("run.exe", b"MZ"))
             assert status == 200
             (path,) = json.loads(text)
-            assert "run.exe is of the type .exe" in app.ask([{"path": path} | FILE])
+            assert "run.exe has the type .exe" in app.ask([{"path": path} | FILE])
     deadline = time.monotonic() + 20
     while app.files() and time.monotonic() < deadline:
         time.sleep(0.05)

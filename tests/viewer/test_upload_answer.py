@@ -188,7 +188,7 @@ def test_a_network_that_reads_tiles_alone_says_so_of_a_slide(tmp_path, checkpoin
 def test_a_network_of_features_is_refused_at_the_start(tmp_path):
     network = AttentionMIL(encoder={"name": "linear", "num_features": 4})
     save_network(network, tmp_path / "features.pt")
-    with pytest.raises(ValueError, match="was not trained on tiles of images"):
+    with pytest.raises(ValueError, match="was not trained on image tiles"):
         Analyst(tmp_path / "features.pt", LIMITS)
     save_network(network, tmp_path / "encoded.pt", tiling={"tile_size": TILE})
     with pytest.raises(ValueError, match="features"):

@@ -27,8 +27,8 @@ _TILES_AT_A_TIME = 256
 def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path, *, verify: bool = True) -> BagStore:
     """Return the features of every tile of a store, computed the first time and read from disk afterwards.
 
-    The folder is named by a hash of the tiles, the name of the encoder and every one of its weights (and the source file of
-    the user's own encoder), so that different tiles, encoders or weights never share features.
+    The folder is named by a hash of the tiles, the name of the encoder and every one of its weights (and the source file
+    of a user-defined encoder), so that different tiles, encoders or weights never share features.
 
     Args:
         store: A store of image tiles.
@@ -62,13 +62,13 @@ def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path
 
 
 def _own_code(kind: type) -> str | None:
-    """Return a digest of the file of an encoder class of the user's own, which may change; None for one of milpath."""
+    """Return a digest of the source file of a user-defined encoder, which may change; `None` for one of milpath."""
     if kind.__module__.partition(".")[0] == "milpath":
         return None
     try:
         return sha256_of_file(inspect.getfile(kind))
     except (TypeError, OSError):
-        return f"{kind.__module__}.{kind.__qualname__}"  # typed into an interpreter: there is no file
+        return f"{kind.__module__}.{kind.__qualname__}"  # defined interactively: there is no file
 
 
 def hash_of_weights(encoder: torch.nn.Module) -> str:

@@ -57,7 +57,7 @@ def open_or_build(
 
 
 def _key(description: dict[str, Any], module: str) -> str:
-    """Return a short name for a description; two data sets of users may be classes of the same name in different files."""
+    """Return a short name for a description; user-defined data sets in different modules may have the same class name."""
     own = [] if module.partition(".")[0] == "milpath" else [module]
     text = json.dumps([FORMAT_VERSION, description, *own], sort_keys=True, allow_nan=False)
     return sha256_of_text(text)[:16]

@@ -14,7 +14,7 @@ from milpath.models.encoders.linear import LinearEncoder
 from milpath.models.encoders.tile_cnn import TileCNN
 from milpath.models.pooling import full_mask
 
-# A name, or a mapping of `name` (or an encoder class in its place) and arguments.
+# A name, or a mapping of `name` (or an encoder class instead) and arguments.
 EncoderSpec = str | Mapping[str, Any]
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {"tile_cnn": TileCNN, "lenet5": LeNet5, "linear": LinearEncoder}
@@ -31,19 +31,19 @@ class TileEncoder(nn.Module):
     micro-batch, as it would from a smaller batch.
 
     Args:
-        spec: Name of an encoder, or a mapping of `name` and arguments: those of the encoder itself and
-            `frozen` (evaluation mode and no gradients, always), `activation_checkpointing`, `tile_micro_batch`. In the place
-            of the name, an encoder class of your own: a `torch.nn.Module` that turns `(tiles, channels, height, width)` in
-            [0, 1] or `(tiles, features)` into `(tiles, embedding_dim)` and says so:
+        spec: Name of an encoder, or a mapping of `name` and arguments: those of the encoder itself and `frozen` (always
+            in evaluation mode and without gradients), `activation_checkpointing`, `tile_micro_batch`. The name can also
+            be your own encoder class: a `torch.nn.Module` that maps `(tiles, channels, height, width)` in [0, 1] or
+            `(tiles, features)` to `(tiles, embedding_dim)` and declares:
 
             - `takes`: "tiles" or "features".
             - `embedding_dim`: width of the embedding.
-            - `tile_size`, `channels` (tiles) or `num_features` (features), where only that is taken. An argument
-              `tile_size` or `num_features` that is null in a configuration is that of the data.
+            - `tile_size`, `channels` (tiles) or `num_features` (features), if it takes only this value. An argument
+              `tile_size` or `num_features` that is null in a configuration is set from the data.
             - `set_statistics(mean, std)`: needed for `data.standardize=true`.
 
     Attributes:
-        spec: The specification in plain values: an encoder class stands in it by its name.
+        spec: The specification in plain values, with the name of an encoder class instead of the class.
 
     Raises:
         ValueError: If the name or an argument is unknown, or an encoder class does not declare what it takes.
@@ -161,22 +161,22 @@ def _statistics_kept(network: nn.Module) -> Iterator[None]:
 
 
 def require_own_name(kind: type, taken: Iterable[str], what: str) -> None:
-    """Refuse a class of a user's own that has the name of one of this library: a checkpoint knows it by that name.
+    """Refuse a user-defined class with the name of one of this library, since checkpoints identify it by name.
 
     Args:
         kind: The class.
         taken: Names of this library.
-        what: What it is, for the message: "encoder".
+        what: Kind of the class in error messages: "encoder".
 
     Raises:
         ValueError: If the name is taken.
     """
     if kind.__name__ in taken:
-        raise ValueError(f"milpath itself has the {what} {kind.__name__}; give your class another name")
+        raise ValueError(f"milpath already has the {what} {kind.__name__}; give your class another name")
 
 
 def _build(name: str | type, arguments: dict[str, Any]) -> nn.Module:
-    """Return the encoder of a name, or of a class of the user's own."""
+    """Return the encoder with the given name, or of a user-defined class."""
     if isinstance(name, type):
         return _build_own(name, arguments)
     if name in BACKBONES or name.startswith("timm/"):
@@ -185,8 +185,8 @@ def _build(name: str | type, arguments: dict[str, Any]) -> nn.Module:
     elif name in ENCODERS:
         constructor = ENCODERS[name]
     else:
-        known = f"encoder {name!r} is none of {', '.join((*ENCODERS, *BACKBONES))}, timm/<architecture>"
-        own = "; for one of your own give its class: encoders=[MyEncoder] in Python, parts=[my_parts.MyEncoder] in a command"
+        known = f"encoder {name!r} must be one of {', '.join((*ENCODERS, *BACKBONES))} or timm/<architecture>"
+        own = "; for your own give its class: encoders=[MyEncoder] in Python, parts=[my_parts.MyEncoder] in a command"
         raise ValueError(known + own)
     try:
         return constructor(**arguments)
@@ -195,7 +195,7 @@ def _build(name: str | type, arguments: dict[str, Any]) -> nn.Module:
 
 
 def _build_own(kind: type, arguments: dict[str, Any]) -> nn.Module:
-    """Return an encoder of a user's own class, which must say what it takes and gives."""
+    """Return an encoder of a user-defined class, which must declare its input and output."""
     try:
         network = kind(**arguments)
     except TypeError as error:
@@ -205,5 +205,5 @@ def _build_own(kind: type, arguments: dict[str, Any]) -> nn.Module:
     if getattr(network, "takes", None) not in ("tiles", "features"):
         raise ValueError(f'encoder {kind.__name__} must declare takes = "tiles" or takes = "features"')
     if type(getattr(network, "embedding_dim", None)) is not int:
-        raise ValueError(f"encoder {kind.__name__} must keep the width of its embedding as self.embedding_dim, an int")
+        raise ValueError(f"encoder {kind.__name__} must store the width of its embedding as self.embedding_dim, an int")
     return network

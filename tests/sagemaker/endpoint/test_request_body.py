@@ -147,7 +147,7 @@ BAD = {
         400,
         "none with the number 2",
     ),
-    "zip of bzip2": (zipped({"a.png": png(TILE)}, zipfile.ZIP_BZIP2), ZIP, 400, "packed in an unusual way"),
+    "zip of bzip2": (zipped({"a.png": png(TILE)}, zipfile.ZIP_BZIP2), ZIP, 400, "compressed in an unusual way"),
     "zip bomb": (zipped({"a.png": png(TILE) + b"\0" * 7_000_000}), ZIP, 413, "is larger than 6,291,456 bytes"),
     "PNG bomb": (zipped({"a.png": bomb_png(50_000)}), ZIP, 413, "px"),
     "slide bomb": (bomb_png(20_000), "image/png", 413, "px"),

@@ -55,7 +55,7 @@ def test_a_bucket_must_exist_in_the_region_of_the_job(account):
     ):
         aws.require_bucket(played, "nowhere")
     boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="elsewhere")
-    with pytest.raises(ValueError, match=r"bucket elsewhere lies in us-east-1 but the job would run in eu-central-1"):
+    with pytest.raises(ValueError, match=r"bucket elsewhere is in us-east-1, but the job would run in eu-central-1"):
         aws.require_bucket(played, "elsewhere")
 
 
@@ -82,7 +82,7 @@ def test_a_network_that_is_down_is_one_line(no_account, monkeypatch):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises(ValueError, match=r"could not look at the bucket: Could not connect to the endpoint URL"):
+    with pytest.raises(ValueError, match=r"could not access the bucket: Could not connect to the endpoint URL"):
         aws.require_bucket(aws.open_account("eu-central-1"), "slides")
 
 

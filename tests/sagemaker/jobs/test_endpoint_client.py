@@ -130,7 +130,7 @@ def test_an_asynchronous_endpoint_answers_into_s3(monkeypatch):
             found.ask(b"bag", "slide_1")
         s3.delete_object(Bucket="slides", Key="failures/1")
         found.timeout_seconds = 0.01
-        with pytest.raises(TimeoutError, match="no answer at s3://slides/out/1"):
+        with pytest.raises(TimeoutError, match="no response at s3://slides/out/1"):
             found.ask(b"bag", "slide_1")
 
 

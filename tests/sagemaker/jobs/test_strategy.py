@@ -41,6 +41,7 @@ def start_job(num_processes, **variables):
     return found
 
 
+@pytest.mark.slow
 def test_two_processes_on_smddp_train_as_one():
     alone = start_job(1)[0]
     pair = start_job(2, SM_FRAMEWORK_PARAMS=ENABLED, SM_CURRENT_INSTANCE_TYPE="ml.p4d.24xlarge")
