@@ -91,7 +91,7 @@ def test_a_class_without_an_instance_classifier_is_said_with_the_way_out(batch):
     network = CLAMSB(encoder=LINEAR, num_outputs=2)
     embeddings = network.encode(tiles, mask)
     output = network.aggregate(embeddings, mask)
-    with pytest.raises(ValueError, match=r"class 2 has no instance classifier, .* set model\.num_instance_classes"):
+    with pytest.raises(ValueError, match=r"class 2 has no instance classifier: .* set model\.num_instance_classes"):
         clustering_loss(network, embeddings, mask, output, labels + 1)
     ordinal = CLAMSB(encoder=LINEAR, num_outputs=2, num_instance_classes=3)
     embeddings = ordinal.encode(tiles, mask)
