@@ -85,7 +85,7 @@ def test_two_tables_are_not_mixed_in_one_folder(workplace, run_here):
     ("word", "message"),
     [
         ("metric=accurancy", "metric 'accurancy' is not one of auroc"),
-        ("published={gated:0.9}", "published has gated, which methods=[attention,embedding_mean] has not"),
+        ("published={gated:0.9}", "published has gated, which is not in methods=[attention,embedding_mean]"),
     ],
 )
 def test_names_that_only_the_table_needs_are_looked_at_before_any_training(word, message, tmp_path, run_here):
