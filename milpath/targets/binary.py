@@ -68,5 +68,5 @@ class Binary(Target):
         return (
             f"{where}, {positive:,} are {class_names[1]}: the network finds {found:,} of them"
             f"{share_in_words(intervals['sensitivity'])}. "
-            f"It calls {alarms:,} of {negative:,} {class_names[0]} bags {class_names[1]}."
+            f"{alarms:,} of {negative:,} {class_names[0]} bags are predicted {class_names[1]}."
         )

@@ -58,4 +58,4 @@ class Nominal(Target):
 def correct_in_words(outcomes: EvaluatedBags, where: str, intervals: Mapping[str, Interval]) -> str:
     """Return a clause with the number of correctly predicted bags."""
     right = int(outcomes.correct.sum())
-    return f"{where}, {right:,} are called what they are{share_in_words(intervals['accuracy'])}"
+    return f"{where}, {right:,} are classified correctly{share_in_words(intervals['accuracy'])}"

@@ -65,4 +65,4 @@ class Ordinal(Target):
         self, outcomes: EvaluatedBags, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
     ) -> str:
         near = int((abs(outcomes.predicted - outcomes.labels) <= 1).sum())
-        return f"{correct_in_words(outcomes, where, intervals)}, and {near:,} at most one class beside it."
+        return f"{correct_in_words(outcomes, where, intervals)}, and {near:,} at most one class off."

@@ -12,7 +12,7 @@ def test_the_sentence_counts_what_was_found_and_what_was_called_in_vain():
     rows = {row.name: row.intervals["test"] for row in metric_rows({"test": outcomes}, target_named("binary"))}
     sentence = in_words(outcomes, target_named("binary"), "test", ["benign", "malignant"], rows)
     assert sentence.startswith("Of 30 test bags, 10 are malignant: the network finds 8 of them (80%, 95% interval ")
-    assert sentence.endswith("It calls 3 of 20 benign bags malignant.")
+    assert sentence.endswith("3 of 20 benign bags are predicted malignant.")
 
 
 def test_grades_count_those_beside_the_truth(ordinal):
@@ -21,8 +21,8 @@ def test_grades_count_those_beside_the_truth(ordinal):
         for row in metric_rows({"val": ordinal}, target_named("ordinal"), num_resamples=50)
     }
     sentence = in_words(ordinal, target_named("ordinal"), "val", list("012345"), rows)
-    assert f"Of 400 validation bags, {ordinal.correct.sum()} are called what they are (" in sentence
-    assert f"{(abs(ordinal.labels - ordinal.predicted) <= 1).sum()} at most one class beside it." in sentence
+    assert f"Of 400 validation bags, {ordinal.correct.sum()} are classified correctly (" in sentence
+    assert f"{(abs(ordinal.labels - ordinal.predicted) <= 1).sum()} at most one class off." in sentence
 
 
 def test_every_metric_of_the_task_is_there_the_headline_first(binary, ordinal):
