@@ -10,7 +10,10 @@ GIVEN = {"bucket": "slides", "training": "s3://slides/panda"}
     [
         ({"bucket": None}, "sagemaker.bucket must be given"),
         ({"training": None}, "sagemaker.training must be given"),
-        ({"training": "panda/train"}, "sagemaker.training=panda/train is not an address of the form s3://bucket/folder"),
+        (
+            {"training": "panda/train"},
+            "sagemaker.training=panda/train is not an address of the form s3://bucket/folder",
+        ),
         ({"testing": "https://x/y"}, "sagemaker.testing=https://x/y is not an address"),
         ({"job_name": "my_job"}, "sagemaker.job_name=my_job must be 1 to 40 letters, digits and hyphens"),
         ({"job_name": "j" * 41}, "1 to 40 letters"),
