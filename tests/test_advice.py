@@ -62,7 +62,7 @@ def test_files_of_torch(code, tmp_path):
     torch.save(code, path)
     said = r"it holds code \((io\.)?open\), which is never run"  # where open lives depends on the Python
     assert re.search(said, refused(read_features, path))
-    assert re.search(said, refused(require_trainer_state, path))
+    assert "contains code, which is never run" in refused(require_trainer_state, path)
 
 
 def test_encoder_weights(code, tmp_path):

@@ -196,7 +196,7 @@ def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
     with atomic_path(path) as temporary:
         try:
             with temporary.open("wb") as file:
-                torch.save(sealed(content), file)
+                torch.save(sealed(content) if "milpath" in content else dict(content), file)
         except RuntimeError as error:
             # On a full disk torch reports unexpected positions; the reason is in the exception's context.
             if isinstance(error.__context__, OSError):

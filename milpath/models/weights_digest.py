@@ -8,7 +8,7 @@ import hashlib
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 CARD = "milpath"
 DIGESTS = "digests"
 _BLOCK = 4 << 20
+_MAX_VALUES = 5_000_000
 _AGAIN = "get another copy of the file, or train again"
 
 
@@ -67,7 +68,7 @@ def require_sealed(content: Mapping[str, Any], path: str | Path, parts: Iterable
     for name in digests if parts is None else [name for name in parts if name in digests and name in content]:
         try:
             found = digest_of(_without_digests(name, content[name]))
-        except RecursionError:
+        except (RecursionError, ValueError):
             found = ""
         if found != digests[name]:
             what = {CARD: "card", "state_dict": "weights"}.get(str(name), f"part {name!r}")
@@ -79,9 +80,12 @@ def digest_of(value: Any) -> str:
     """Return the SHA-256 of arbitrarily nested tensors and plain values; the order of keys does not matter.
 
     A tensor counts with its dtype, shape and bytes, regardless of its device and memory layout.
+
+    Raises:
+        ValueError: If there are more than five million values: a list that contains itself many times over has no end.
     """
     digest = hashlib.sha256()
-    _feed(digest, value)
+    _feed(digest, value, iter(range(_MAX_VALUES)))
     return digest.hexdigest()
 
 
@@ -115,19 +119,21 @@ def _without_digests(name: str, value: Any) -> Any:
     return {key: item for key, item in value.items() if key != DIGESTS} if name == CARD else value
 
 
-def _feed(digest: Any, value: Any) -> None:
+def _feed(digest: Any, value: Any, budget: Iterator[int]) -> None:
     """Add a value with its type, so that different values never give the same bytes."""
+    if next(budget, None) is None:
+        raise ValueError(f"a checkpoint has more than {_MAX_VALUES:,} values")
     if isinstance(value, Tensor):
         _feed_tensor(digest, value)
     elif isinstance(value, Mapping):
         digest.update(b"mapping %d;" % len(value))
         for key in sorted(value, key=lambda key: (type(key).__name__, str(key))):
-            _feed(digest, key)
-            _feed(digest, value[key])
+            _feed(digest, key, budget)
+            _feed(digest, value[key], budget)
     elif isinstance(value, list | tuple):
         digest.update(b"list %d;" % len(value))
         for item in value:
-            _feed(digest, item)
+            _feed(digest, item, budget)
     elif isinstance(value, float):
         digest.update(b"float;" + struct.pack("<d", value))
     elif isinstance(value, bytes | bytearray):
