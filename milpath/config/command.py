@@ -184,7 +184,7 @@ def _is_plain_sweep() -> bool:
     return (
         hydra_config.launcher._target_.endswith(".BasicLauncher")
         and hydra_config.sweeper._target_.endswith(".BasicSweeper")
-        and not hydra_config.callbacks
+        and all(str(entry.get("_target_", "")).endswith(".RunFolder") for entry in hydra_config.callbacks.values())
     )
 
 
