@@ -105,7 +105,7 @@ def test_the_report_of_the_trained_run_says_that_attention_finds_the_lesions(out
     report = (folder / "runs/tour/report.html").read_text(encoding="utf-8")
     for name in ("Tile AUROC, mean over bags", "Tile AUROC, all tiles pooled"):
         assert float(re.search(rf'{name}</dt><dd class="value">([\d.]+)<', report)[1]) >= 0.95
-    assert sorted(path.name for path in folder.iterdir()) == ["runs", "stores"]
+    assert {path.name for path in folder.iterdir()} - {"drawn.png"} == {"runs", "stores"}
 
 
 @pytest.mark.slow

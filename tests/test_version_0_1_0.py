@@ -193,9 +193,11 @@ def test_a_training_goes_on_as_it_went_on_then(name, workplace, run_here):
     words = [*words, epochs, f"run_name={name}_resumed", f"resume_from=runs/{name}/checkpoints/{file}"]
     status, message = run_here("milpath.train", *words, cwd=workplace)
     assert status == 0, message
-    # What is computed, not stored: another processor may round otherwise, and steps add that up.
+    # What is computed, not stored: another processor may round otherwise, and steps add that up. The temperature of `tiles`
+    # is fitted again, to the logits; version 0.1.0 recovered them from rounded probabilities.
+    tolerance = 5e-4 if name == "tiles" else 1e-5
     assert_equal_runs(
-        workplace / f"runs/{name}_longer", workplace / f"runs/{name}_resumed", ["train", "val", "test"], 5e-5
+        workplace / f"runs/{name}_longer", workplace / f"runs/{name}_resumed", ["train", "val", "test"], tolerance
     )
     assert {path.name for path in (workplace / "stores").iterdir() if path.is_dir()} == stores
 

@@ -31,7 +31,7 @@ def test_every_chosen_tile_of_a_slide_has_tissue(scan):
     # The same tiles, looked at in full resolution.
     colourful = np.array([(saturation(tile) > 15).mean() for tile in bag.pixels])
     assert colourful.min() > 0.3
-    if fraction.std() > 0:  # drawn tissue fills its tiles
+    if min(fraction.std(), colourful.std()) > 0:  # drawn tissue fills its tiles
         assert np.corrcoef(colourful, fraction)[0, 1] > 0.5
 
 
