@@ -46,7 +46,7 @@ def write_slide_bag(job: SlideJob) -> SlideRecord:
         with writing():
             record = SlideRecord(
                 job.bag_id, status.st_size, status.st_mtime_ns, len(places.number), crc32_of(tiles),
-                view.level, view.downsample, view.microns_per_pixel, job.mask is not None, fingerprint,
+                view.level, view.downsample, view.microns_per_pixel, job.mask is not None, fingerprint, *slide.bounds_offset,
             )  # fmt: skip
             record.write(rest, rows, picture)
             if job.png_dir is not None:

@@ -67,6 +67,8 @@ class SlideRecord:
         microns_per_pixel: Resolution of the tiles; `None` if unknown.
         has_mask: Whether there was a mask.
         fingerprint: Sampled hash of its file; empty in unfinished work of milpath 0.1.0.
+        bounds_x0: Left edge of the scanned area in pixels of level 0; `None` in unfinished work of milpath 0.1.0.
+        bounds_y0: Top edge likewise.
     """
 
     bag_id: str
@@ -79,6 +81,8 @@ class SlideRecord:
     microns_per_pixel: float | None
     has_mask: bool
     fingerprint: str = ""
+    bounds_x0: int | None = None
+    bounds_y0: int | None = None
 
     def write(self, path: Path, rows: str, picture: bytes) -> None:
         """Write the record with the slide's rows of `tiles.csv` and its thumbnail."""

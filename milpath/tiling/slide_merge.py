@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.store.bag_store import FORMAT_VERSION
+from milpath.data.store.level0_positions import BOUNDS_COLUMNS
 from milpath.data.store.store_digests import sealed_description
 from milpath.drawing import overview
 from milpath.records.atomic_files import atomic_path, sync_folder, write_json, write_text
@@ -19,7 +20,7 @@ from milpath.tiling.slide_append import merge_tiles
 from milpath.tiling.slide_job import PICTURE, RECORD_SUFFIX, ROWS, SlideRecord, read_beside
 from milpath.tiling.slide_parts import SlideParts, in_order
 from milpath.tiling.slide_plan import SlidePlan
-from milpath.tiling.tile_rows import tile_columns
+from milpath.tiling.tile_rows import add_level0, tile_columns
 
 FOLDER = "overview"
 
@@ -47,7 +48,7 @@ def merge_store(
     names = {
         name: str(path.relative_to(plan.root)) if path != plan.root else path.name for name, path in plan.files.items()
     }
-    write_tables(parts, records, plan.labels, names, columns)
+    write_tables(parts, records, plan.labels, names, columns, options.tile_size)
     publish(parts, output, describe_store(records, {"name": "slides", "parameters": dict(source)}, columns, sha256))
 
 
@@ -57,6 +58,7 @@ def write_tables(
     labels: Mapping[str, Mapping[str, str]],
     files: Mapping[str, str],
     columns: Sequence[str],
+    tile_size: int,
 ) -> None:
     """Write `bags.csv` and `tiles.csv`.
 
@@ -66,6 +68,7 @@ def write_tables(
         labels: Name of a slide to the cells of its row; empty without a label table.
         files: Name of a slide to its file, as shown to the user.
         columns: Columns of `tiles.csv` after `bag_id`.
+        tile_size: Side of a tile in pixels.
     """
     counts = [record.num_tiles for record in records]
     bags = pd.DataFrame(
@@ -82,11 +85,14 @@ def write_tables(
     bags["slide_fingerprint"] = [record.fingerprint for record in records]
     for name in ("level", "downsample", "microns_per_pixel"):
         bags[name] = [getattr(record, name) for record in records]
+    for name in BOUNDS_COLUMNS:
+        bags[name] = pd.array([getattr(record, name) for record in records], "Int64")
     write_text(parts.store_dir / "bags.csv", bags.to_csv(index=False, lineterminator="\n"))
     with atomic_path(parts.store_dir / ROWS) as temporary, temporary.open("wb") as file:
         file.write((",".join(["bag_id", *columns]) + "\n").encode())
         for record in records:
-            file.write(read_beside(parts.part(record.bag_id, RECORD_SUFFIX), ROWS))
+            rows = read_beside(parts.part(record.bag_id, RECORD_SUFFIX), ROWS)
+            file.write(rows if record.bounds_x0 is not None else add_level0(rows, tile_size, record.downsample))
 
 
 def describe_store(

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from milpath.data.store.level0_positions import BOUNDS_COLUMNS
 from milpath.records.label_table import ID_COLUMNS, quote_first, read_table
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.slide_files import find_masks, find_slides
 
 # Columns that the store writes itself.
-SLIDE_COLUMNS = ("slide_file", "level", "downsample", "microns_per_pixel")
+SLIDE_COLUMNS = ("slide_file", "level", "downsample", "microns_per_pixel", *BOUNDS_COLUMNS)
 _RESERVED = ("start", "num_tiles", *SLIDE_COLUMNS)
 
 
