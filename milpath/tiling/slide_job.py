@@ -1,10 +1,14 @@
 """The job of a worker for one slide, and the record of its result."""
 
+import io
 import json
+import math
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
+
+import numpy as np
 
 from milpath.slides.tiling_options import TileOptions
 
@@ -13,6 +17,35 @@ TILES_SUFFIX, RECORD_SUFFIX = ".npy", ".zip"
 RECORD, ROWS, PICTURE = "record.json", "tiles.csv", "overview.jpg"
 # What a worker process prints before its first answer.
 READY = b"ready\n"
+
+
+class TileForm(NamedTuple):
+    """What a store holds of each tile: its pixels or its features.
+
+    Attributes:
+        shape: `(tile_size, tile_size, 3)` or `(features,)`.
+        descr: Type of the values in numpy's notation: "|u1", "<f2" or "<f4".
+    """
+
+    shape: tuple[int, ...]
+    descr: str = "|u1"
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of one tile."""
+        return math.prod(self.shape) * np.dtype(self.descr).itemsize
+
+    def header(self, num_tiles: int) -> bytes:
+        """Return the header of a file in numpy's format; its length is the same for any number of tiles."""
+        buffer = io.BytesIO()
+        content = {"descr": self.descr, "fortran_order": False, "shape": (num_tiles, *self.shape)}
+        np.lib.format.write_array_header_1_0(buffer, content)
+        return buffer.getvalue()
+
+
+def pixels_of(tile_size: int) -> TileForm:
+    """Return the form of square RGB tiles."""
+    return TileForm((tile_size, tile_size, 3))
 
 
 class OutputError(Exception):
