@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from milpath.data.store.level0_positions import LEVEL0_COLUMNS
 from milpath.inference.prediction_folder import claim_folder
 from milpath.records.atomic_files import atomic_path, drop_open_line
 from milpath.records.prediction_table import require_finite_prediction
 
-ATTENTION_COLUMNS = ("id", "tile", "x", "y", "level", "microns", "weight")
+_PLACE = ("x", "y", "level", *LEVEL0_COLUMNS)
+ATTENTION_COLUMNS = ("id", "tile", *_PLACE, "microns", "weight")
 
 
 class PredictionFiles:
@@ -81,7 +83,7 @@ class PredictionFiles:
             probabilities: `(classes,)`.
             predicted: Name of the predicted class.
             defer: Whether to defer the slide to a person.
-            tiles: Rows of the store's tile table; x, y and level if known.
+            tiles: Rows of the store's tile table; x, y, level, x0, y0 and size0 if known.
             microns_per_pixel: Resolution of the tiles; `None` if unknown.
             weights: `(tiles,)` attention.
 
@@ -90,9 +92,9 @@ class PredictionFiles:
         """
         require_finite_prediction(bag_id, np.asarray(probabilities), np.asarray(weights))
         unknown = [""] * len(weights)
-        x, y, level = (_cells(tiles[name]) if name in tiles else unknown for name in ("x", "y", "level"))
+        places = [_cells(tiles[name]) if name in tiles else unknown for name in _PLACE]
         shares = (f"{weight:.9g}" for weight in weights.tolist())
-        rows = zip(x, y, level, shares, strict=True)
+        rows = zip(*places, shares, strict=True)
         microns = microns_per_pixel or ""
         csv.writer(self._attention).writerows(
             [bag_id, number, *place, microns, share] for number, (*place, share) in enumerate(rows)
@@ -109,8 +111,13 @@ class PredictionFiles:
         path = self.output / ".predictions.csv.partial"
         if not path.exists():
             return set()
-        done = _keep_rows(path, len(self.columns))
         attention = self.output / ".attention.csv.partial"
+        if attention.exists() and _header(attention) not in ((), ATTENTION_COLUMNS):
+            # Written by another version: its rows cannot be continued, and a slide without them is not complete.
+            path.unlink()
+            attention.unlink()
+            return set()
+        done = _keep_rows(path, len(self.columns))
         if attention.exists():
             _keep_rows(attention, len(ATTENTION_COLUMNS), done)
         return done
@@ -119,6 +126,12 @@ class PredictionFiles:
 def _cells(column: pd.Series) -> list[object]:
     """Return the cells of a column; a tile without a position has empty ones."""
     return column.astype(object).where(column.notna(), "").tolist()
+
+
+def _header(path: Path) -> tuple[str, ...]:
+    """Return the names of the columns of a table; empty if none were written."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple(next(csv.reader(file), ()))
 
 
 def _append(path: Path, columns: Sequence[str]) -> TextIO:
