@@ -3,14 +3,14 @@
 Every network has the signature `forward(tiles, mask=None) -> MILOutput(logits, attention)`.
 """
 
-from milpath.models.attention_mil import AttentionMIL
 from milpath.models.checkpoint import load_card, load_network, save_network
-from milpath.models.clam_sb import CLAMSB
-from milpath.models.dsmil import DSMIL
-from milpath.models.embedding_pool_mil import EmbeddingPoolMIL
-from milpath.models.instance_pool_mil import InstancePoolMIL
+from milpath.models.networks.attention_mil import AttentionMIL
+from milpath.models.networks.clam_sb import CLAMSB
+from milpath.models.networks.dsmil import DSMIL
+from milpath.models.networks.embedding_pool_mil import EmbeddingPoolMIL
+from milpath.models.networks.instance_pool_mil import InstancePoolMIL
+from milpath.models.networks.trans_mil import TransMIL
 from milpath.models.output import MILOutput
-from milpath.models.trans_mil import TransMIL
 
 __all__ = [
     "CLAMSB",

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from milpath.models import CLAMSB, DSMIL, AttentionMIL, EmbeddingPoolMIL, InstancePoolMIL, TransMIL
-from milpath.models.trans_mil import NystromAttention, pseudo_inverse
+from milpath.models.networks.trans_mil import NystromAttention, pseudo_inverse
 
 LINEAR = {"name": "linear", "num_features": 5, "hidden_dims": [6]}
 RNG = np.random.default_rng(3)
