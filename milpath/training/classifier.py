@@ -108,8 +108,10 @@ class MILClassifier(LightningModule):
     def setup(self, stage: str) -> None:
         strategy = self.trainer.strategy
         if isinstance(strategy, DDPStrategy):
-            # Instance classifiers only get gradients from bags with some labels; DDP must not wait for the others.
-            strategy._ddp_kwargs.setdefault("find_unused_parameters", hasattr(self.network, "instance_layers"))
+            # Parts that only an auxiliary loss trains get no gradient without it, or only from bags with some labels; DDP
+            # must not wait for them.
+            partial = hasattr(self.network, "instance_layers") or bool(getattr(self.network, "auxiliary_parts", ()))
+            strategy._ddp_kwargs.setdefault("find_unused_parameters", partial)
 
     def training_step(self, batch: BagBatch, batch_idx: int) -> Tensor:
         losses = self._bag_losses(batch)
