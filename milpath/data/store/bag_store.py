@@ -1,9 +1,9 @@
 """The bag store: a folder with one memory-mapped array of tiles.
 
 tiles.npy   uint8 [tiles, height, width, channels] or float [tiles, features], plain numpy format bags.csv    bag_id,
-start, num_tiles, then the columns of the source tiles.csv   bag_id, then x, y, level and tile_label if known; one row
-per tile, in the order of tiles.npy store.json  format_version, source, sha256 of tiles.npy, sizes and digests of all
-parts, version of the writer
+start, num_tiles, then the columns of the source tiles.csv   bag_id, then x, y, level, x0, y0, size0 and tile_label if
+known; one row per tile, in the order of tiles.npy store.json  format_version, source, sha256 of tiles.npy, sizes and
+digests of all parts, version of the writer
 """
 
 import os
@@ -31,6 +31,8 @@ from milpath.records.label_table import read_table
 FORMAT_VERSION = 1
 # Exceptions that numpy raises for invalid headers, which it parses with Python's tokenizer.
 _BROKEN_ARRAY = (OSError, ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError, TokenError)
+# Columns of `tiles.csv` that are drawn or counted.
+_NUMBERS = {"x", "y", "level", "x0", "y0", "size0", "tile_label"}
 # Keys of `store.json` about when, by which version and from where a store was written.
 _NO_CONTENT = ("created", "created_by", "source", "digest")
 
@@ -126,7 +128,7 @@ class BagStore:
         table = read_table(self.path / "tiles.csv", required=("bag_id",), unique=False)
         require_same_bags(self.path, table["bag_id"], self.bags)
         # An empty cell means that a tile has no position; infinity is not a position either, but would be drawn.
-        for name in {"x", "y", "level", "tile_label"} & set(table.columns):
+        for name in _NUMBERS & set(table.columns):
             if (infinite := np.isinf(pd.to_numeric(table[name], errors="coerce"))).any():
                 row = int(infinite.to_numpy().argmax())
                 tile = row - int(self._starts[np.searchsorted(self._starts, row, side="right") - 1])
