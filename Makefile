@@ -7,15 +7,22 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test test-fast test-all lint types imports docs pytest pytest-all format bench lock clean
 
-# One environment in two stages: runtime dependencies, then development dependencies. Versions come from the lock file.
-.venv/.runtime: requirements.lock pyproject.toml
+# One environment in two stages: runtime dependencies, then development dependencies. Every package comes from a lock file in
+# requirements/ and must have one of its hashes: what is installed, the installer itself, and what builds source packages.
+SYNC = $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --build-constraints requirements/build.lock \
+	--require-build-hashes requirements/build.lock
+PROJECT = $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation
+
+.venv/.runtime: requirements/build.lock requirements/runtime.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable .
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/build.lock
+	$(SYNC) requirements/runtime.lock
+	$(PROJECT) --editable .
 	touch $@
 
-.venv/.development: .venv/.runtime
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable ".[dev]"
+.venv/.development: .venv/.runtime requirements/development.lock
+	$(SYNC) requirements/development.lock
+	$(PROJECT) --editable .
 	touch $@
 
 setup: .venv/.development
@@ -64,9 +71,13 @@ bench: setup
 	$(BIN)/python scripts/benchmark.py start
 	$(BIN)/python scripts/benchmark.py scale
 
-# Update the lock file; keeps the locked versions that pyproject.toml still allows.
+# Update the lock files; keeps the locked versions that pyproject.toml still allows. All of them hold one version of a package.
+LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 lock: .venv/.runtime
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-emit-index-url --no-header --quiet -o requirements.lock
+	$(LOCK) pyproject.toml --all-extras --group pyproject.toml:build --output-file requirements/development.lock
+	$(LOCK) pyproject.toml --constraint requirements/development.lock --output-file requirements/runtime.lock
+	$(LOCK) --group pyproject.toml:image --constraint requirements/development.lock --output-file requirements/image.lock
+	$(LOCK) --group pyproject.toml:build --constraint requirements/development.lock --output-file requirements/build.lock
 
 clean:
 	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache
