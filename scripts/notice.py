@@ -8,9 +8,10 @@ import importlib.metadata
 import re
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
-from license_expression import get_spdx_licensing
+from license_expression import Licensing, get_spdx_licensing
 from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -24,8 +25,8 @@ SECTIONS = {
 # Licences that ask for no more than their text and the names of the authors, and MPL-2.0, whose duties end with its own files.
 ALLOWED = {
     "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD", "BSD-1-Clause", "BSD-2-Clause", "BSD-3-Clause",
-    "BSD-4.3TAHOE", "blessing", "BSL-1.0", "CC0-1.0", "HPND", "IJG", "ISC", "libpng-2.0", "libtiff", "LicenseRef-Public-Domain",
-    "MIT", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Python-2.0", "Unlicense", "Zlib",
+    "BSD-4.3TAHOE", "blessing", "BSL-1.0", "CC0-1.0", "HPND", "IJG", "ISC", "libpng-2.0", "libtiff",
+    "LicenseRef-Public-Domain", "MIT", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Python-2.0", "Unlicense", "Zlib",
 }  # fmt: skip
 # Licences that are accepted for the packages named, and what follows from them.
 EXCEPTIONS = {
@@ -63,8 +64,8 @@ passes it on in an image passes on its licence and the offer of its source code.
 The wheels of numpy, scipy, scikit-learn and imagecodecs hold runtime libraries of GCC: libgomp and libgfortran are under the
 GPL 3 with the GCC Runtime Library Exception, libquadmath is under the LGPL 2.1.
 
-The packages nvidia-* are not free software: NVIDIA's licence permits their redistribution as part of an application. Builds of
-torch for CPUs do not need them.
+The packages nvidia-* are not free software: NVIDIA's licence permits their redistribution as part of an application. Builds
+of torch for CPUs do not need them.
 
 The base image python:3.12-slim adds CPython (PSF-2.0) and packages of Debian, some under the GPL, whose licences are in
 /usr/share/doc/*/copyright of the image.
@@ -157,6 +158,11 @@ def identifiers(expression: str) -> set[str]:
     return {part for part in re.split(r"\s+(?:AND|OR)\s+|[()]", expression.strip()) if part.strip()}
 
 
+@cache
+def spdx() -> Licensing:
+    return get_spdx_licensing()
+
+
 def accepted(package: str, expression: str) -> str:
     """Return the licence of a package if it may be passed on.
 
@@ -166,7 +172,7 @@ def accepted(package: str, expression: str) -> str:
     fine = ALLOWED | {name for name, packages in EXCEPTIONS.items() if package.startswith(packages)}
     if package in WITHOUT_FILES:
         fine |= {WITHOUT_FILES[package]}
-    licensing = get_spdx_licensing()
+    licensing = spdx()
     parsed = licensing.parse(expression)
     left = parsed.subs({symbol: licensing.TRUE for symbol in parsed.symbols if symbol.render() in fine}, simplify=True)
     if left != licensing.TRUE:

@@ -85,7 +85,9 @@ def test_a_licence_is_read_from_the_metadata_of_a_package(tmp_path, monkeypatch,
     assert notice.licence_of("somebody") == expected
 
 
-@pytest.mark.parametrize("fields", ["", "License: GPL v3", "Classifier: License :: OSI Approved :: GNU General Public License"])
+@pytest.mark.parametrize(
+    "fields", ["", "License: GPL v3", "Classifier: License :: OSI Approved :: GNU General Public License"]
+)
 def test_a_package_without_a_known_licence_is_refused(tmp_path, monkeypatch, fields):
     install(tmp_path, fields)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -77,7 +77,9 @@ def test_the_locked_versions_are_in_the_ranges_of_the_project(name):
 @pytest.mark.parametrize("name", ["runtime", "image", "build"])
 def test_what_runs_is_what_is_tested(name):
     tested = versions("development")
-    assert {package: found for package, found in versions(name).items() if not found <= tested.get(package, set())} == {}
+    assert {
+        package: found for package, found in versions(name).items() if not found <= tested.get(package, set())
+    } == {}
 
 
 def recipe(*targets: str) -> list[str]:
@@ -125,7 +127,12 @@ def test_a_package_with_another_hash_is_refused(tmp_path, right):
     subprocess.run([bin_dir / "uv", "venv", "--quiet", "--python", sys.executable, tmp_path / ".venv"], check=True)
     (line,) = (line for line in recipe(".venv/.runtime") if "uv pip sync" in line)
     words = line.replace(".venv/bin/uv", str(bin_dir / "uv")).split()
-    environment = {**os.environ, "UV_FIND_LINKS": str(tmp_path), "UV_NO_INDEX": "1", "UV_CACHE_DIR": str(tmp_path / "cache")}
+    environment = {
+        **os.environ,
+        "UV_FIND_LINKS": str(tmp_path),
+        "UV_NO_INDEX": "1",
+        "UV_CACHE_DIR": str(tmp_path / "cache"),
+    }
     result = subprocess.run(words, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
     assert (result.returncode == 0) == right, result.stderr
     assert bool(list(tmp_path.glob(".venv/lib/*/site-packages/tiny.py"))) == right
