@@ -55,7 +55,7 @@ def find_store(path: Path, stem: str, description: Mapping[str, Any], bag_ids: C
 
 
 def labelled_as(
-    store: BagStore, source: FileSource, description: Mapping[str, Any], table: pd.DataFrame
+    store: BagStore, source: FileSource, description: Mapping[str, Any], table: pd.DataFrame, *, just_built: bool = False
 ) -> BagStore:
     """Return the bags of a label table in a store that has them, with the labels of the table.
 
@@ -67,6 +67,7 @@ def labelled_as(
         source: Source of the bags.
         description: What identifies the tiles.
         table: Rows of the bags, sorted by name.
+        just_built: Whether the bags that could not be read have just been named.
 
     Raises:
         ValueError: If the store was written without some of the bags because they could not be read, and the source does
@@ -77,7 +78,8 @@ def labelled_as(
         said = describe_failures(missing, len(table), store.path)
         if getattr(source, "on_error", "skip") == "fail":
             raise ValueError(said + way_out())
-        _log.warning("left out: %s", said)
+        if not just_built:
+            _log.warning("left out: %s", said)
         table = table[~table["bag_id"].isin(missing)]
     stored = store.bags.set_index("bag_id", drop=False)
     rows = stored.loc[table["bag_id"]].reset_index(drop=True)

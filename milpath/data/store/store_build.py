@@ -89,7 +89,7 @@ def open_or_build_labelled(
     path = stores_dir / f"{name}-{_key(description | bags, module)}"
     # A store of somebody else's class of the same name is recognised by its key only.
     stem = name if module.partition(".")[0] == "milpath" else ""
-    found = find_store(path, stem, description, table["bag_id"])
+    built, found = False, find_store(path, stem, description, table["bag_id"])
     if found is None:
         stores_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(stores_dir / f".{path.name}.lock"):
@@ -99,8 +99,9 @@ def open_or_build_labelled(
                     check(table)
                 parameters = parameters_of(source, description)
                 _build(source, path, parameters, lambda writer: source.write_bags(writer, table))
+                built = True
         found = path
-    return labelled_as(BagStore.open(found, verify=verify), source, description, table)
+    return labelled_as(BagStore.open(found, verify=verify), source, description, table, just_built=built)
 
 
 def _key(description: dict[str, Any], module: str) -> str:
