@@ -52,7 +52,8 @@ def run(config: DictConfig) -> int:
     try:
         store, failures = open_input(
             Path(config.slides), card.tiling, output, config.num_workers,
-            overwrite=config.overwrite, labels=config.labels, masks=config.masks, verify=config.verify,
+            overwrite=config.overwrite, labels=config.labels, masks=config.masks, id_column=config.id_column,
+            verify=config.verify,
         )  # fmt: skip
         _require_same_tiles(store, card, config.slides)
         files = PredictionFiles(output, card.class_names, threshold, source | {"slides": store.content_digest()})

@@ -38,15 +38,20 @@ class BagDataModule(LightningDataModule):
     Args:
         source: Source of the bags.
         target: What is predicted: "label", "malignant" or "isup" (see `milpath.targets.label_columns`).
+        label_column: Column of the labels; `None` means `label`, or `isup_grade` for "malignant" and "isup".
         task: "binary", "nominal", "ordinal" or your own `Target`, which is registered under its name; `None` means binary
             for two classes and nominal for more.
-        class_names: Names of the classes in the order of their labels; `None` uses the target's own.
+        class_names: Names of the classes in the order of their labels; `None` uses the target's own, and the sorted words
+            of a column of words.
+        on_missing_label: What to do about bags without a label: "error", or "skip", which leaves them out with a warning.
         fold: The fold that is the test split.
         num_folds: Number of folds; 1 makes every bag a test bag.
         val_fraction: Validation split: `None` uses fold + 1, a number in (0, 1) that share of the bags outside the test
             split, 0 none.
         split_seed: Seed of the split; independent of the seed of training.
         splits: CSV `id,split[,fold]` with an existing split; `None` makes one. A source with its own split keeps it.
+        split_column: Column of the labels with an existing split (train, val, test); `None` uses the one that the source
+            declares in its attribute `split_column`, and no other column, whatever its name.
         group_column: Column of groups that must not be in two splits, such as the patient.
         groups: CSV `image_id,group` for the same purpose.
         stratify_by: Columns that are balanced across the splits together with the label.
@@ -81,13 +86,16 @@ class BagDataModule(LightningDataModule):
         source: BagSource,
         *,
         target: str = "label",
+        label_column: str | None = None,
         task: str | Target | None = None,
         class_names: Sequence[str] | None = None,
+        on_missing_label: str = "error",
         fold: int = 0,
         num_folds: int = 5,
         val_fraction: float | None = None,
         split_seed: int = 0,
         splits: str | None = None,
+        split_column: str | None = None,
         group_column: str | None = None,
         groups: str | None = None,
         stratify_by: Sequence[str] = (),
@@ -123,9 +131,12 @@ class BagDataModule(LightningDataModule):
         self.statistics: FeatureStatistics | None = None
         self._task = register_target(task).name if isinstance(task, Target) else task
         self._class_names = class_names
+        # Classes of a trained network, which order the words of other data; set before `setup`.
+        self.trained_names: Sequence[str] | None = None
         self._split_options = SplitOptions(
             fold, num_folds, val_fraction, split_seed, splits, group_column, groups,
             listed(stratify_by), listed(exclude), max_bags, max_bags_per_class,
+            split_column or getattr(source, "split_column", None), label_column, on_missing_label,
         )  # fmt: skip
         self._store: BagStore | None = None
 
@@ -133,10 +144,12 @@ class BagDataModule(LightningDataModule):
         """Build the store if necessary, and split; a second call does nothing."""
         if self._store is not None:
             return
-        check = partial(require_labels, self.source, self.target, self._class_names, self._split_options)
+        check = partial(
+            require_labels, self.source, self.target, self._class_names, self._split_options, self.trained_names
+        )
         store = open_or_build(self.source, self.stores_dir, check, verify=self.verify)
         self.label_frame, self.class_names = label_and_split(
-            store.bags, self.target, self._class_names, self._split_options
+            store.bags, self.target, self._class_names, self._split_options, self.trained_names
         )
         self.task = task_of(self._task, self.class_names)
         if len(store.tile_shape) == 1 and self.augmentation.kind != "none":
@@ -190,6 +203,11 @@ class BagDataModule(LightningDataModule):
     def groups(self) -> dict[str, str] | None:
         """Each bag to its group, which is kept in one split; `None` without groups."""
         return group_of_each_bag(self.tile_store.bags, self._split_options.group_column, self._split_options.groups)
+
+    @property
+    def split_column(self) -> str | None:
+        """Column of the data with their own split; `None` if a split is made or read from a file."""
+        return None if self._split_options.splits else self._split_options.split_column
 
     @property
     def tiling(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def open_input(
     overwrite: bool = False,
     labels: str | None = None,
     masks: str | None = None,
+    id_column: str | None = None,
     verify: bool = True,
 ) -> tuple[BagStore, dict[str, str]]:
     """Return the bags at a path, and the slides that could not be read with the reasons.
@@ -31,8 +32,9 @@ def open_input(
         output: If a store has to be built, it is `output/bags`; failures are written to `output/failures.csv`.
         num_workers: Processes that cut slides; `None` uses all cores.
         overwrite: Build the store again.
-        labels: CSV with one row per slide, only for whole slides; its columns are copied into the store.
+        labels: Table with one row per slide, only for whole slides; its columns are copied into the store.
         masks: Folder of the masks of whole slides, from which the tile labels in the store are computed.
+        id_column: Column of the table that names the slides.
         verify: False skips the hash of a store's array (see `BagStore.open`).
 
     Raises:
@@ -55,7 +57,7 @@ def open_input(
             failures = build_tile_store(path, bags, _tile_size(tiling, path))
             write_failures(failures, failed)
     else:
-        _cut(path, tiling, bags, failed, num_workers, overwrite, labels, masks)
+        _cut(path, tiling, bags, failed, num_workers, overwrite, labels, masks, id_column)
     return BagStore.open(bags, verify=verify), read_failures(failed)
 
 
@@ -76,12 +78,14 @@ def _cut(
     overwrite: bool,
     labels: str | None,
     masks: str | None,
+    id_column: str | None,
 ) -> None:
     """Cut slides like the training slides."""
     options = TileOptions.from_tiling(tiling)
     summary = build_slide_store(
-        path, bags, options, labels=labels, masks=masks, num_workers=num_workers, on_error="skip", overwrite=overwrite
-    )
+        path, bags, options, labels=labels, masks=masks, id_column=id_column,
+        num_workers=num_workers, on_error="skip", overwrite=overwrite,
+    )  # fmt: skip
     write_failures(dict(summary.failures), failed)
     if not summary.has_store:
         slide, reason = next(iter(summary.failures.items()))

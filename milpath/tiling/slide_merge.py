@@ -14,6 +14,7 @@ from milpath.data.store.bag_store import FORMAT_VERSION
 from milpath.data.store.store_digests import sealed_description
 from milpath.drawing import overview
 from milpath.records.atomic_files import atomic_path, sync_folder, write_json, write_text
+from milpath.records.label_table import own_columns
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_append import merge_tiles
 from milpath.tiling.slide_job import PICTURE, RECORD_SUFFIX, ROWS, SlideRecord, read_beside
@@ -22,6 +23,10 @@ from milpath.tiling.slide_plan import SlidePlan
 from milpath.tiling.tile_rows import tile_columns
 
 FOLDER = "overview"
+# Columns of bags.csv that the store writes itself.
+STORE_COLUMNS = (
+    "bag_id", "start", "num_tiles", "slide_file", "slide_fingerprint", "level", "downsample", "microns_per_pixel",
+)  # fmt: skip
 
 
 def merge_store(
@@ -76,7 +81,7 @@ def write_tables(
         }
     )
     if labels:
-        rows = pd.DataFrame([labels[record.bag_id] for record in records])
+        rows = pd.DataFrame([own_columns(labels[record.bag_id], STORE_COLUMNS) for record in records])
         bags = pd.concat([bags, rows], axis=1)
     bags["slide_file"] = [files[record.bag_id] for record in records]
     bags["slide_fingerprint"] = [record.fingerprint for record in records]

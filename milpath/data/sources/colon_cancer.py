@@ -45,6 +45,10 @@ class ColonCancer:
         hashes = [(path.name, sha256_of_file(path)) for path in files]
         return {"files": sha256_of_text(repr(hashes)), "patch_size": self.patch_size}
 
+    def label_table(self) -> pd.DataFrame:
+        """Return the rows of all images; no image is opened."""
+        return self._tables()[0].sort_values("bag_id", kind="stable")
+
     def write(self, writer: BagStoreWriter) -> None:
         """Cut the patches of every image into a store.
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from milpath.data.loading.threads import map_in_threads
 from milpath.data.sources.feature_check import require_finite
@@ -24,13 +25,19 @@ class FeatureBags:
     Args:
         path: Folder with `{slide_id}.h5` or `{slide_id}.pt`, or a folder with `h5_files` or `pt_files` in it; `.h5` is
             preferred.
-        labels: CSV with `slide_id` (or `image_id`, `bag_id`) and the columns of the target.
+        labels: Table (CSV, `.xlsx` or `.parquet`) with `slide_id` (or `image_id`, `bag_id`) and the columns of the target.
         dtype: "float32" or "float16" (half the disk) in the bag store.
         on_mismatch: What to do about rows without a file and files without a row: "error" or "skip".
+        id_column: Column of the table that names the slides; `None` takes `slide_id` or one of its other names.
     """
 
     def __init__(
-        self, path: str | Path, labels: str | Path, dtype: str = "float32", on_mismatch: str = "error"
+        self,
+        path: str | Path,
+        labels: str | Path,
+        dtype: str = "float32",
+        on_mismatch: str = "error",
+        id_column: str | None = None,
     ) -> None:
         if dtype not in _DTYPES:
             raise ValueError(f"data.dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}")
@@ -38,6 +45,7 @@ class FeatureBags:
         self.labels = Path(labels)
         self.dtype = dtype
         self.on_mismatch = check_on_mismatch(on_mismatch)
+        self.id_column = id_column
 
     def describe(self) -> dict[str, Any]:
         """Return names, sizes and modification times of the files and a hash of the labels.
@@ -54,7 +62,12 @@ class FeatureBags:
             "labels": sha256_of_file(self.labels),
             "dtype": self.dtype,
             "on_mismatch": self.on_mismatch,
+            **({"id_column": self.id_column} if self.id_column else {}),
         }
+
+    def label_table(self) -> pd.DataFrame:
+        """Return the rows of the slides that have features; no file of features is opened."""
+        return self._match(self._files())
 
     def write(self, writer: BagStoreWriter) -> None:
         """Write the features of every slide into a store, with the memory of a few slides.
@@ -63,10 +76,7 @@ class FeatureBags:
             ValueError: If a file is invalid, a value is not finite, or the widths of slides differ.
         """
         files = self._files()
-        table = match_bags(
-            read_table(self.labels, what="label table"), files,
-            labels=self.labels, data=self.path, what="features", on_mismatch=self.on_mismatch,
-        )  # fmt: skip
+        table = self._match(files)
         writer.expected_bags = len(table)
         slides = map_in_threads(read_features, [files[bag_id] for bag_id in table["bag_id"]])
         width = 0
@@ -90,6 +100,13 @@ class FeatureBags:
             writer.add(bag_id, features, labels, _tile_rows(slide) if with_coords else None)
             if slide.tile_size is not None:
                 writer.extra.setdefault("tiling", {"rule": "features", "tile_size_level0": slide.tile_size})
+
+    def _match(self, files: dict[str, Path]) -> pd.DataFrame:
+        """Return the rows of the slides that have features."""
+        return match_bags(
+            read_table(self.labels, what="label table", id_column=self.id_column, id_option="data.id_column"), files,
+            labels=self.labels, data=self.path, what="features", on_mismatch=self.on_mismatch,
+        )  # fmt: skip
 
     def _files(self) -> dict[str, Path]:
         """Return the file of each slide."""

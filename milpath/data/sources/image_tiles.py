@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from milpath.data.loading.threads import map_in_threads
@@ -24,12 +25,13 @@ class ImageTiles:
     Args:
         path: Folder with the label table and the images.
         images: Subfolder of `path` with the images: `{image_id}.png`, `.jpg`, `.jpeg`, `.tif` or `.tiff`.
-        labels: Label table in `path`, with `image_id` and the columns of the target.
+        labels: Label table (CSV, `.xlsx` or `.parquet`) in `path`, or its full path, with `image_id` and the columns of the target.
         rule: "darkest" keeps the `num_tiles` tiles with the lowest pixel sum, as PANDA's tile set does, and fills up
             with white; "grid" keeps every tile, row by row.
         num_tiles: Tiles per bag for "darkest".
         tile_size: Width and height of a tile in pixels. Images are padded with white to a multiple of it.
         on_mismatch: What to do about labels without an image and images without a label: "error" or "skip".
+        id_column: Column of the table that names the images; `None` takes `image_id` or one of its other names.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class ImageTiles:
         num_tiles: int = 16,
         tile_size: int = 128,
         on_mismatch: str = "error",
+        id_column: str | None = None,
     ) -> None:
         if rule not in RULES:
             raise ValueError(f"data.rule is {rule!r}; it must be one of {', '.join(RULES)}")
@@ -51,6 +54,7 @@ class ImageTiles:
         self.num_tiles = num_tiles
         self.tile_size = tile_size
         self.on_mismatch = check_on_mismatch(on_mismatch)
+        self.id_column = id_column
 
     def describe(self) -> dict[str, Any]:
         """Return the parameters and hashes of images and labels.
@@ -58,7 +62,7 @@ class ImageTiles:
         Raises:
             FileNotFoundError: If the folder or an image does not exist.
         """
-        paths = self._image_paths()
+        _, paths = self._match()
         content = {name: sha256_of_file(path) for name, path in paths.items()}
         return {
             "images": sha256_of_text(repr(sorted(content.items()))),
@@ -66,7 +70,12 @@ class ImageTiles:
             "rule": self.rule,
             "num_tiles": self.num_tiles if self.rule == "darkest" else None,
             "tile_size": self.tile_size,
+            **({"id_column": self.id_column} if self.id_column else {}),
         }
+
+    def label_table(self) -> pd.DataFrame:
+        """Return the rows of the images that exist; no image is opened."""
+        return self._match()[0]
 
     def write(self, writer: BagStoreWriter) -> None:
         """Cut every image into a store.
@@ -74,9 +83,7 @@ class ImageTiles:
         Raises:
             ValueError: If a file is not an image.
         """
-        paths = self._image_paths()
-        table = read_table(self.path / self.labels).sort_values("bag_id", kind="stable")
-        table = table[table["bag_id"].isin(paths)]
+        table, paths = self._match()
         writer.expected_bags = len(table)
         writer.extra["tiling"] = {"rule": self.rule, "tile_size": self.tile_size} | (
             {"num_tiles": self.num_tiles} if self.rule == "darkest" else {}
@@ -93,22 +100,24 @@ class ImageTiles:
             return cut_grid(image, self.tile_size)
         return cut_darkest(image, self.tile_size, self.num_tiles)
 
-    def _image_paths(self) -> dict[str, Path]:
-        """Return the file of each image in the table."""
+    def _match(self) -> tuple[pd.DataFrame, dict[str, Path]]:
+        """Return the rows of the images that exist, sorted by name, and the file of each."""
         folder = self.path / self.images
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"no images at {folder}; data.path={self.path} must hold {self.images}/ and {self.labels} with the "
                 "columns image_id and label"
             )
-        table = read_table(self.path / self.labels, what="label table")
+        table = read_table(
+            self.path / self.labels, what="label table", id_column=self.id_column, id_option="data.id_column"
+        )
         paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES]
         require_no_twins([path.name for path in paths], [folded(path.stem) for path in paths], str(folder))
         found = {path.stem: path for path in paths}
-        match_bags(
+        table = match_bags(
             table, found, labels=self.path / self.labels, data=folder, what="image", on_mismatch=self.on_mismatch
         )
-        return {name: found[name] for name in table["bag_id"] if name in found}
+        return table, {name: found[name] for name in table["bag_id"]}
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from milpath.data.loading.threads import map_in_threads
 from milpath.data.sources.tile_decoding import decode_tile, largest_file
-from milpath.data.splits.label_matching import check_on_mismatch, match_bags
+from milpath.data.splits.label_matching import check_on_mismatch, match_bags, named_like_data
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.records.digests import sha256_of_file
 from milpath.records.label_table import labelled_bags, quote_first, read_table
@@ -31,11 +31,12 @@ class PandaTiles:
     Args:
         tiles: Folder or zip archive with `{image_id}_{i}.png`, directly or in its folder `train`. An archive is read in
             place, without unpacking.
-        labels: CSV with `image_id` and the columns of the target, such as Kaggle's `train.csv`.
+        labels: Table (CSV, `.xlsx` or `.parquet`) with `image_id` and the columns of the target, such as Kaggle's `train.csv`.
         num_tiles: Tiles per slide, i from 0 to `num_tiles - 1`; tiles with higher numbers are not used.
         tile_size: Width and height of a tile in pixels.
         on_mismatch: What to do about slides without (all) tiles and tiles without a row in the table: "error", or
             "skip", which omits them with a warning. The published tile set lacks 100 of the 10,616 slides.
+        id_column: Column of the table that names the slides; `None` takes `image_id` or one of its other names.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class PandaTiles:
         num_tiles: int = 16,
         tile_size: int = 128,
         on_mismatch: str = "error",
+        id_column: str | None = None,
     ) -> None:
         if num_tiles < 1:
             raise ValueError(f"data.num_tiles is {num_tiles}; it must be 1 or more")
@@ -53,6 +55,7 @@ class PandaTiles:
         self.num_tiles = num_tiles
         self.tile_size = tile_size
         self.on_mismatch = check_on_mismatch(on_mismatch)
+        self.id_column = id_column
 
     def describe(self) -> dict[str, Any]:
         """Return the parameters and fingerprints of both inputs.
@@ -75,6 +78,7 @@ class PandaTiles:
             "num_tiles": self.num_tiles,
             "tile_size": self.tile_size,
             "on_mismatch": self.on_mismatch,
+            **({"id_column": self.id_column} if self.id_column else {}),
         }
 
     def label_table(self) -> pd.DataFrame:
@@ -109,7 +113,8 @@ class PandaTiles:
 
     def _match(self, found: dict[str, dict[int, str]]) -> pd.DataFrame:
         """Return the rows of the slides that have all their tiles."""
-        table = read_table(self.labels, what="label table")
+        table = read_table(self.labels, what="label table", id_column=self.id_column, id_option="data.id_column")
+        table = named_like_data(table, found, self.labels)
         wanted = set(range(self.num_tiles))
         partial = [name for name in table["bag_id"] if name in found and not wanted <= set(found[name])]
         gaps = [f"'{name}_{min(wanted - set(found[name]))}.png'" for name in partial[:1]]
