@@ -62,7 +62,9 @@ def read_table(
     table = pd.DataFrame(
         {
             # A column of another purpose must not be taken for the names of the bags.
-            OWN_PREFIX + name if name == "bag_id" != named else name: values if as_text or name == named else _typed(values)
+            OWN_PREFIX + name if name == "bag_id" != named else name: values
+            if as_text or name == named
+            else _typed(values)
             for name, values in zip(cells.header, _columns(cells), strict=True)
         },
         index=pd.Index(cells.numbers, name=ROW, dtype=np.int64),
@@ -91,17 +93,18 @@ def find_column(columns: Sequence[str] | pd.Index, name: str) -> str | None:
     return similar[0] if len(similar) == 1 else None
 
 
-def require_column(columns: Sequence[str] | pd.Index, name: str, needed_by: str) -> str:
+def require_column(columns: Sequence[str] | pd.Index, name: str, needed_by: str, option: str = "") -> str:
     """Return the column that a user calls by a name.
 
     Raises:
-        ValueError: If there is none; the message begins with `needed_by` and names the most similar column.
+        ValueError: If there is none; the message begins with `needed_by` and names the most similar column or the option to type.
     """
     if (found := find_column(columns, name)) is not None:
         return found
     names = [str(column).removeprefix(OWN_PREFIX) for column in columns]
     close = difflib.get_close_matches(plain_name(name), {plain_name(column): column for column in names}, n=1)
     hint = "".join(f"; did you mean {column!r}?" for column in names if plain_name(column) in close)
+    hint = hint or (f"; choose one with {option}=NAME" if option else "")
     raise ValueError(f"{needed_by} needs the column {name!r}; the data have {', '.join(names)}{hint}")
 
 
@@ -125,7 +128,10 @@ def rows_of(table: pd.DataFrame, chosen: np.ndarray, limit: int = 3) -> str:
     """
     found = table[chosen].iloc[:limit]
     known = table.index.name == ROW
-    names = [f"{name!r} in row {row}" if known else repr(name) for row, name in zip(found.index, found["bag_id"], strict=True)]
+    names = [
+        f"{name!r} in row {row}" if known else repr(name)
+        for row, name in zip(found.index, found["bag_id"], strict=True)
+    ]
     return ", ".join(names) + (", ..." if int(chosen.sum()) > limit else "")
 
 

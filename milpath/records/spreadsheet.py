@@ -45,7 +45,9 @@ def read_workbook(path: Path, content: bytes) -> list[list[str]]:
                     cells.pop()
                 num_cells += len(cells)
                 if num_cells > MAX_CELLS:
-                    raise ValueError(f"{path} has more than {MAX_CELLS:,} cells; save the columns you need as CSV UTF-8")
+                    raise ValueError(
+                        f"{path} has more than {MAX_CELLS:,} cells; save the columns you need as CSV UTF-8"
+                    )
                 rows.append(cells)
             book.close()
     except ValueError:

@@ -116,18 +116,20 @@ def _decode(path: Path, content: bytes) -> str:
             encodings = ["utf-16-le"]
         elif content[0] == content[2] == 0 and content[1] and content[3]:
             encodings = ["utf-16-be"]
+    tried = []
     for encoding in encodings:
+        tried.append(encoding)
         try:
             text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
         if control := _CONTROL.search(text):
-            encodings = [*encodings, f"which gives the control character {visible(control[0])!r}"]
+            tried.append(f"which gives the control character {visible(control[0])}")
             break
         if encoding == "cp1252":
             _log.info("%s is not UTF-8; it is read as Windows-1252 (Latin-1)", path)
         return text
-    raise ValueError(f"{path} is not a CSV table: its bytes are no text (tried {', '.join(encodings)}); {_EXPECTED}")
+    raise ValueError(f"{path} is not a CSV table: its bytes are no text (tried {', '.join(tried)}); {_EXPECTED}")
 
 
 def _separator(text: str, expected: Sequence[str]) -> str:
@@ -173,7 +175,9 @@ def _complete(path: Path, lines: Sequence[Sequence[str]], numbers: Sequence[int]
                 )
     names = [header[column] for column in used]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{path} has {names.count(twice[0])} columns called {twice[0]!r}; rename or delete one of them")
+        raise ValueError(
+            f"{path} has {names.count(twice[0])} columns called {twice[0]!r}; rename or delete one of them"
+        )
     columns = [_plain_decimals([row[column] for row in rows]) for column in used]
     return TableCells(names, [list(row) for row in zip(*columns, strict=True)], [number for _, number in kept[1:]])
 

@@ -98,7 +98,9 @@ def explain_numbers(values: np.ndarray, column: str, num_names: int | None) -> s
         num_names: Number of names in `data.class_names`; `None` without names.
     """
     found = np.unique(values).tolist()
-    as_named = f"data.class_names=[{','.join(map(str, found))}]" if len(found) <= _MAX_RARE_WORDS else "data.class_names"
+    as_named = (
+        f"data.class_names=[{','.join(map(str, found))}]" if len(found) <= _MAX_RARE_WORDS else "data.class_names"
+    )
     lowest, highest = found[0], found[-1]
     shown = quote_numbers(found)
     if lowest == 1 and (highest == num_names if num_names else len(found) > 1):
@@ -106,7 +108,7 @@ def explain_numbers(values: np.ndarray, column: str, num_names: int | None) -> s
             f"labels start at 1 (column {column!r} has {shown}); classes count from 0: subtract 1 in the table, or name the "
             f"classes as the table does with {as_named}"
         )
-    if num_names or lowest == highest:
+    if num_names or lowest == highest == 1:
         return ""
     if lowest < 0:
         return (

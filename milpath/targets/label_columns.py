@@ -51,7 +51,9 @@ def bag_labels(
     names = tuple(map(str, class_names or ()))
     if len(set(names)) < len(names):
         raise ValueError(f"data.class_names has a name twice: {', '.join(names)}; give each class its own name")
-    column = require_column(bags.columns, column or default_column(target), f"data.target={target}")
+    column = require_column(
+        bags.columns, column or default_column(target), f"data.target={target}", "data.label_column"
+    )
     _require_labels(bags, column)
     if target == "label":
         return _classes(bags, column, names, tuple(trained_names or ()))
@@ -76,7 +78,11 @@ def _require_labels(bags: pd.DataFrame, column: str) -> None:
     """Refuse bags without a label, by name."""
     if (missing := missing_labels(bags, column)).any():
         count = int(missing.sum())
-        have = "1 slide has no label: its cell" if count == 1 else f"{count:,} of {len(bags):,} slides have no label: the cell"
+        have = (
+            "1 slide has no label: its cell"
+            if count == 1
+            else f"{count:,} of {len(bags):,} slides have no label: the cell"
+        )
         raise ValueError(
             f"{have} in column {column!r} is empty ({rows_of(bags, missing)}); fill it in, or leave such slides out with "
             "data.on_missing_label=skip"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from milpath.records.id_matching import match_ids, why_unlike
-from milpath.records.label_table import labelled_bags, quote_first, read_table, require_column, rows_of
+from milpath.records.label_table import find_column, labelled_bags, quote_first, read_table, require_column, rows_of
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.slide_files import find_masks, find_slides
 

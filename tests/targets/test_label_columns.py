@@ -43,7 +43,8 @@ def test_names_can_be_given():
         ({"label": [0, "yes"]}, "label", None,
          "label 'yes' of slide 'slide_1' is not a whole number; column 'label' of the labels must hold 0, 1, ..., or the words in data.class_names=[...]"),
         ({"label": [0, 1]}, "malignant", None,
-         "data.target=malignant needs the column 'isup_grade'; the data have bag_id, label"),
+         "data.target=malignant needs the column 'isup_grade'; the data have bag_id, label; choose one with "
+         "data.label_column=NAME"),
         ({"label": [0, 1]}, "grade", None, "data.target is 'grade'; it must be one of label, malignant, isup"),
         ({"isup_grade": [0, 1]}, "isup", ["low", "high"],
          "data.target=isup has 6 classes, but data.class_names has 2 names: 'low', 'high'"),

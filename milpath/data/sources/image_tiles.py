@@ -22,6 +22,9 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 class ImageTiles:
     """Images of a folder, cut into tiles.
 
+    Attributes:
+        hashes_images: Whether `describe` reads every image; labels are checked before it is called.
+
     Args:
         path: Folder with the label table and the images.
         images: Subfolder of `path` with the images: `{image_id}.png`, `.jpg`, `.jpeg`, `.tif` or `.tiff`.
@@ -33,6 +36,8 @@ class ImageTiles:
         on_mismatch: What to do about labels without an image and images without a label: "error" or "skip".
         id_column: Column of the table that names the images; `None` takes `image_id` or one of its other names.
     """
+
+    hashes_images = True
 
     def __init__(
         self,

@@ -1,14 +1,15 @@
 """Table of the bags of a store with their labels and splits."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from milpath.data.sources.bag_source import BagSource, LabelledSource
-from milpath.data.splits.assign_splits import SPLITS, hold_out_validation, make_splits, require_columns
+from milpath.data.splits.assign_splits import SPLITS, hold_out_validation, make_splits
 from milpath.data.splits.bag_lists import bag_groups, excluded_bags, read_split
 from milpath.data.splits.label_matching import ON_MISMATCH
 from milpath.records.digests import sha256_of_text
@@ -205,14 +206,23 @@ def require_labels(
     """Refuse a source whose labels or columns `label_and_split` would refuse; one without a label table passes.
 
     Raises:
-        ValueError: If labels are missing, not whole numbers or out of range, or a column is missing.
+        ValueError: If labels, groups or splits are invalid.
     """
     if not isinstance(source, LabelledSource):
         return
-    bags = source.label_table()
-    table = bags.iloc[_usable(bags, target, options)]
-    bag_labels(table, target, class_names, column=options.label_column, trained_names=trained_names)
-    require_columns(table, options.stratify_by)
-    bag_groups(table, options.group_column, options.groups)
-    if options.split_column and not options.splits:
-        _own_split(table, options.split_column)
+    with _unheard():
+        label_and_split(source.label_table(), target, class_names, options, trained_names)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep back warnings and notes that follow again when the store has been built."""
+    loggers = [logging.getLogger(f"milpath.{name}") for name in ("data", "records", "targets")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

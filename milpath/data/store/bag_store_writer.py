@@ -120,7 +120,9 @@ class BagStoreWriter:
             raise ValueError(f"bag {bag_id!r} was added twice")
         self._bag_ids.add(bag_id)
         self._file.write(np.ascontiguousarray(tiles).data)
-        self._rows.append({"bag_id": bag_id, "start": self._num_tiles, "num_tiles": len(tiles), **own_columns(labels, _RESERVED)})
+        self._rows.append(
+            {"bag_id": bag_id, "start": self._num_tiles, "num_tiles": len(tiles), **own_columns(labels, _RESERVED)}
+        )
         columns = {name: np.asarray(values) for name, values in (tile_rows or {}).items()}
         if any(len(values) != len(tiles) for values in columns.values()):
             raise ValueError(

@@ -43,6 +43,9 @@ def open_or_build(
     if isinstance(source, StoredBags):
         return BagStore.open(source.path, verify=verify)
     stores_dir = Path(stores_dir)
+    if check is not None and getattr(source, "hashes_images", False):
+        check()  # a wrong table is reported before gigabytes are read
+        check = None
     description = source.describe()
     path = stores_dir / f"{type(source).__name__}-{_key(description, type(source).__module__)}"
     if not path.exists():
