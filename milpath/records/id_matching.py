@@ -5,10 +5,11 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-_SUFFIXES = frozenset(
-    ".svs .ndpi .mrxs .scn .vms .vmu .bif .svslide .tif .tiff .btf .ome .qptiff .dcm .czi .isyntax .zvi .lif "
-    ".png .jpg .jpeg .bmp .h5 .hdf5 .pt .npy .npz .zarr .zip".split()
-)
+_SUFFIXES = frozenset((
+    ".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".tif", ".tiff", ".btf", ".ome",
+    ".qptiff", ".dcm", ".czi", ".isyntax", ".zvi", ".lif", ".png", ".jpg", ".jpeg", ".bmp", ".h5", ".hdf5",
+    ".pt", ".npy", ".npz", ".zarr", ".zip",
+))  # fmt: skip
 
 
 def match_ids(ids: Sequence[str], found: Collection[str]) -> dict[str, str]:

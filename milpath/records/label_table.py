@@ -97,7 +97,8 @@ def require_column(columns: Sequence[str] | pd.Index, name: str, needed_by: str,
     """Return the column that a user calls by a name.
 
     Raises:
-        ValueError: If there is none; the message begins with `needed_by` and names the most similar column or the option to type.
+        ValueError: If there is none; the message begins with `needed_by` and names the most similar column or
+            the option to type.
     """
     if (found := find_column(columns, name)) is not None:
         return found
@@ -157,10 +158,10 @@ def _columns(cells: TableCells) -> list[list[str]]:
     return [list(column) for column in zip(*cells.rows, strict=True)] if cells.rows else [[] for _ in cells.header]
 
 
-def _typed(values: list[str]) -> pd.Series | list[object]:
+def _typed(values: list[str]) -> np.ndarray | list[object]:
     """Return numbers if every cell of a column is one, text otherwise; NaN for an empty cell."""
     if all(_NUMBER.fullmatch(value) for value in values if value) and any(values):
-        return pd.to_numeric(pd.Series([value or None for value in values])).to_numpy()
+        return np.asarray(pd.to_numeric(pd.Series([value or None for value in values])))
     return [value or np.nan for value in values]
 
 
@@ -188,7 +189,7 @@ def _id_column(path: Path, cells: TableCells, id_column: str | None, option: str
 def _require_names(path: Path, names: pd.Series, named: str, *, unique: bool) -> None:
     """Refuse rows without a name, with a name that Excel has rounded, or with the name of another row."""
     if (empty := (names == "").to_numpy()).any():
-        raise ValueError(f"{path} has no {named} in row {names.index[empty.argmax()]}")
+        raise ValueError(f"{path} has no {named} in row {names.index[int(empty.argmax())]}")
     if (rounded := names.map(lambda name: bool(_ROUNDED.fullmatch(name))).to_numpy(dtype=bool)).any():
         row = int(rounded.argmax())
         raise ValueError(

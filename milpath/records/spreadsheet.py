@@ -66,7 +66,8 @@ def _require_workbook(path: Path, content: bytes) -> None:
             raise ValueError(f"{path} is {kind}, not an Excel workbook; save the table as .xlsx or CSV UTF-8")
         if (size := sum(item.file_size for item in archive.infolist())) > MAX_UNPACKED:
             raise ValueError(
-                f"{path} unpacks to {size / 1e6:,.0f} MB, more than {MAX_UNPACKED / 1e6:,.0f} MB; save the table as CSV UTF-8"
+                f"{path} unpacks to {size / 1e6:,.0f} MB, more than {MAX_UNPACKED / 1e6:,.0f} MB; save the table as "
+                "CSV UTF-8"
             )
         for name in names:
             if name.endswith((".xml", ".rels")):

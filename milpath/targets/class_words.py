@@ -77,8 +77,8 @@ def sorted_words(bags: pd.DataFrame, column: str) -> tuple[str, ...]:
         )
     if len(words) > _MAX_RARE_WORDS and 2 * len(words) > len(texts):
         raise ValueError(
-            f"column {column!r} has {len(words):,} different words for {len(texts):,} slides ({quote_first(words)}), too many "
-            "for classes; choose the column with data.label_column=NAME"
+            f"column {column!r} has {len(words):,} different words for {len(texts):,} slides ({quote_first(words)}), too "
+            "many for classes; choose the column with data.label_column=NAME"
         )
     for first, second in zip(folded := sorted(words, key=str.casefold), folded[1:], strict=False):
         if first.casefold() == second.casefold():
@@ -118,8 +118,8 @@ def explain_numbers(values: np.ndarray, column: str, num_names: int | None) -> s
     if len(found) <= highest:
         missing = next(number for number in range(highest) if number not in found)
         return (
-            f"column {column!r} has the labels {shown}, but no slide has label {missing}; classes count from 0 without a gap: "
-            f"name the classes as the table does with {as_named}, or all of them in their order"
+            f"column {column!r} has the labels {shown}, but no slide has label {missing}; classes count from 0 without a "
+            f"gap: name the classes as the table does with {as_named}, or all of them in their order"
         )
     return ""
 

@@ -43,7 +43,8 @@ def bag_labels(
     Example:
         >>> bag_labels(pd.DataFrame({"bag_id": ["a", "b"], "isup_grade": [0, 4]}), "malignant")
         (array([0, 1]), ('benign', 'malignant'))
-        >>> bag_labels(pd.DataFrame({"bag_id": ["a", "b"], "MSI": ["MSS", "MSI-H"]}), "label", ["MSS", "MSI-H"], column="MSI")
+        >>> bags = pd.DataFrame({"bag_id": ["a", "b"], "MSI": ["MSS", "MSI-H"]})
+        >>> bag_labels(bags, "label", ["MSS", "MSI-H"], column="MSI")
         (array([0, 1]), ('MSS', 'MSI-H'))
     """
     if target not in TARGETS:

@@ -70,8 +70,8 @@ def plan_slides(
         strangers = [name for name in rows if name not in files | found.broken]
         hint = why_unlike(strangers, lacking) if lacking and strangers else ""
         also = f" ({hint})" if hint else ""
-        refused |= {name: f"no row in {labels}{also}" for name in lacking}
-        refused |= {name: f"in {labels}, but no slide in {slides}" for name in strangers}
+        refused |= dict.fromkeys(lacking, f"no row in {labels}{also}")
+        refused |= dict.fromkeys(strangers, f"in {labels}, but no slide in {slides}")
     files = {name: path for name, path in files.items() if name not in refused}
     if not files:
         reason = f" ({len(refused):,} refused, first: {_first(refused)})" if refused else ""
@@ -139,8 +139,8 @@ def _match_masks(
     """Return the masks of the slides."""
     if labels is not None:
         for name in files:  # the column in other capitals
-            found = find_column(list(rows[name]), "data_provider")
-            rows[name] |= {"data_provider": rows[name].pop(found)} if found else {}
+            column = find_column(list(rows[name]), "data_provider")
+            rows[name] |= {"data_provider": rows[name].pop(column)} if column else {}
     if labels is None or any("data_provider" not in rows[name] for name in files):
         raise ValueError(
             f"masks need labels=CSV with the column data_provider ({' or '.join(MASK_LABELS)}), which defines the values"

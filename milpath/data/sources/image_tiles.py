@@ -28,7 +28,8 @@ class ImageTiles:
     Args:
         path: Folder with the label table and the images.
         images: Subfolder of `path` with the images: `{image_id}.png`, `.jpg`, `.jpeg`, `.tif` or `.tiff`.
-        labels: Label table (CSV, `.xlsx` or `.parquet`) in `path`, or its full path, with `image_id` and the columns of the target.
+        labels: Label table (CSV, `.xlsx` or `.parquet`) in `path`, or its absolute path, with `image_id` and the columns
+            of the target.
         rule: "darkest" keeps the `num_tiles` tiles with the lowest pixel sum, as PANDA's tile set does, and fills up
             with white; "grid" keeps every tile, row by row.
         num_tiles: Tiles per bag for "darkest".

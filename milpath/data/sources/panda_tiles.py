@@ -31,7 +31,8 @@ class PandaTiles:
     Args:
         tiles: Folder or zip archive with `{image_id}_{i}.png`, directly or in its folder `train`. An archive is read in
             place, without unpacking.
-        labels: Table (CSV, `.xlsx` or `.parquet`) with `image_id` and the columns of the target, such as Kaggle's `train.csv`.
+        labels: Table (CSV, `.xlsx` or `.parquet`) with `image_id` and the columns of the target, such as Kaggle's
+            `train.csv`.
         num_tiles: Tiles per slide, i from 0 to `num_tiles - 1`; tiles with higher numbers are not used.
         tile_size: Width and height of a tile in pixels.
         on_mismatch: What to do about slides without (all) tiles and tiles without a row in the table: "error", or
