@@ -102,7 +102,11 @@ def require_column(columns: Sequence[str] | pd.Index, name: str, needed_by: str,
     """
     if (found := find_column(columns, name)) is not None:
         return found
-    names = [str(column).removeprefix(OWN_PREFIX) for column in columns]
+    stored = [str(column) for column in columns][1:3] == [
+        "start",
+        "num_tiles",
+    ]  # columns of a bag store, not of the user
+    names = [str(column).removeprefix(OWN_PREFIX) for column in [*columns[:1], *columns[3 if stored else 1 :]]]
     close = difflib.get_close_matches(plain_name(name), {plain_name(column): column for column in names}, n=1)
     hint = "".join(f"; did you mean {column!r}?" for column in names if plain_name(column) in close)
     hint = hint or (f"; choose one with {option}=NAME" if option else "")

@@ -1,7 +1,7 @@
 """Table of the bags of a store with their labels and splits."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -50,6 +50,7 @@ def label_and_split(
     target: str,
     class_names: Sequence[str] | None,
     options: SplitOptions,
+    left_out: Collection[str] | None = None,
     trained_names: Sequence[str] | None = None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the table of the bags to use, with `index` (position in the store), `label`, `split`, and the class names.
@@ -59,13 +60,15 @@ def label_and_split(
         target: As in `bag_labels`.
         class_names: As in `bag_labels`.
         options: How to split.
+        left_out: The excluded bags if they are not in the store; `None` if they are.
         trained_names: As in `bag_labels`.
 
     Raises:
         ValueError: If labels, groups or splits are invalid.
     """
     all_ids = bags["bag_id"].tolist()
-    positions = _usable(bags, target, options)
+    excluded = excluded_bags(options.exclude, all_ids) if left_out is None else set(left_out)
+    positions = _usable(bags, excluded, target, options)
     labels, names = bag_labels(
         bags.iloc[positions], target, class_names, column=options.label_column, trained_names=trained_names
     )
@@ -75,7 +78,7 @@ def label_and_split(
     table = bags.iloc[positions].reset_index(drop=True)
     groups = bag_groups(table, options.group_column, options.groups)
     if options.splits:
-        known = set(all_ids) - set(table["bag_id"])
+        known = ({*all_ids} | excluded) - set(table["bag_id"])
         split = read_split(options.splits, table["bag_id"].to_numpy(), fold=options.fold, known=known)
     elif options.split_column:
         split = hold_out_validation(
@@ -149,9 +152,9 @@ def _draw(table: pd.DataFrame, labels: np.ndarray, options: SplitOptions) -> np.
     return order
 
 
-def _usable(bags: pd.DataFrame, target: str, options: SplitOptions) -> np.ndarray:
+def _usable(bags: pd.DataFrame, excluded: Collection[str], target: str, options: SplitOptions) -> np.ndarray:
     """Return the positions of the bags that are not excluded and, if asked, have a label."""
-    used = ~bags["bag_id"].isin(excluded_bags(options.exclude, bags["bag_id"].tolist())).to_numpy(dtype=bool)
+    used = ~bags["bag_id"].isin(set(excluded)).to_numpy(dtype=bool)
     column = find_column(bags.columns, options.label_column or default_column(target))
     if options.on_missing_label == "skip" and column is not None:
         missing = missing_labels(bags, column) & used
@@ -210,8 +213,24 @@ def require_labels(
     """
     if not isinstance(source, LabelledSource):
         return
+    require_labels_of(source.label_table(), target, class_names, options, trained_names=trained_names)
+
+
+def require_labels_of(
+    table: pd.DataFrame,
+    target: str,
+    class_names: Sequence[str] | None,
+    options: SplitOptions,
+    left_out: Collection[str] | None = None,
+    trained_names: Sequence[str] | None = None,
+) -> None:
+    """Refuse a label table that `label_and_split` would refuse.
+
+    Raises:
+        ValueError: If labels, groups or splits are invalid.
+    """
     with _unheard():
-        label_and_split(source.label_table(), target, class_names, options, trained_names)
+        label_and_split(table, target, class_names, options, left_out, trained_names)
 
 
 @contextmanager

@@ -21,13 +21,14 @@ def check_on_mismatch(on_mismatch: str) -> str:
     return on_mismatch
 
 
-def named_like_data(table: pd.DataFrame, found: Collection[str], labels: Path) -> pd.DataFrame:
-    """Return a table whose bags have the names of their data, such as `S1` instead of `S1.svs`; says so if they differed.
+def named_like_data(table: pd.DataFrame, found: Collection[str], labels: Path, *, say: bool = False) -> pd.DataFrame:
+    """Return a table whose bags have the names of their data, such as `S1` instead of `S1.svs`.
 
     Args:
         table: One row per bag.
         found: Bags that have data.
         labels: Path of the table.
+        say: Log how many names differed.
 
     Raises:
         ValueError: If two rows are of one bag.
@@ -36,7 +37,7 @@ def named_like_data(table: pd.DataFrame, found: Collection[str], labels: Path) -
         names = match_ids(table["bag_id"].tolist(), found)
     except ValueError as error:
         raise ValueError(f"{labels}: {error}") from None
-    if changed := [(before, now) for before, now in names.items() if before != now]:
+    if say and (changed := [(before, now) for before, now in names.items() if before != now]):
         _log.info(
             "%s of %s names in %s were matched without folder, suffix or capitals (first: %r is %r)",
             f"{len(changed):,}", f"{len(table):,}", labels, *changed[0],
@@ -54,6 +55,7 @@ def match_bags(
     on_mismatch: str,
     partial: Sequence[str] = (),
     partial_reason: str = "",
+    left_out: Collection[str] = (),
 ) -> pd.DataFrame:
     """Return the rows of the bags with complete data, sorted by name.
 
@@ -66,6 +68,7 @@ def match_bags(
         on_mismatch: "error", or "skip" to omit bags that do not match, with a warning.
         partial: Bags with incomplete data.
         partial_reason: What they lack.
+        left_out: Bags that are neither used nor reported, with or without data.
 
     Raises:
         FileNotFoundError: If data are missing.
@@ -73,7 +76,12 @@ def match_bags(
     """
     if table.empty:
         raise ValueError(f"{labels} has a header but no rows; give a table with one row per bag")
-    table = named_like_data(table, found, labels)
+    table = named_like_data(table, found, labels, say=True)
+    if left_out := set(left_out):
+        table = table[~table["bag_id"].isin(left_out)]
+        found, partial = set(found) - left_out, [name for name in partial if name not in left_out]
+        if table.empty:
+            raise ValueError(f"data.exclude excludes all bags in {labels}")
     known = set(table["bag_id"])
     absent = [name for name in table["bag_id"] if name not in found]
     strangers = sorted(set(found) - known)
