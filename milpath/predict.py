@@ -54,8 +54,8 @@ def run(config: DictConfig) -> int:
     try:
         store, failures = open_input(
             Path(config.slides), card.tiling, output, config.num_workers,
-            overwrite=config.overwrite, labels=config.labels, masks=config.masks, verify=config.verify,
-            takes=_takes(network), dtype=str(card.data.get("dtype", "float32")),
+            overwrite=config.overwrite, labels=config.labels, masks=config.masks, id_column=config.id_column,
+            takes=_takes(network), dtype=str(card.data.get("dtype", "float32")), verify=config.verify,
         )  # fmt: skip
         require_same_encoder(card, network, store, config.slides, config.checkpoint)
         _require_same_tiles(store, card, config.slides)

@@ -23,6 +23,7 @@ def open_input(
     overwrite: bool = False,
     labels: str | None = None,
     masks: str | None = None,
+    id_column: str | None = None,
     takes: str | None = None,
     dtype: str = "float32",
     verify: bool = True,
@@ -36,8 +37,9 @@ def open_input(
         output: If a store has to be built, it is `output/bags`; failures are written to `output/failures.csv`.
         num_workers: Processes that cut slides; `None` uses all cores.
         overwrite: Build the store again.
-        labels: CSV with one row per slide, for whole slides and features; its columns are copied into the store.
+        labels: Table with one row per slide, for whole slides and features; its columns are copied into the store.
         masks: Folder of the masks of whole slides, from which the tile labels in the store are computed.
+        id_column: Column of the table that names the slides.
         takes: What the network takes, "tiles" or "features"; `None` if unknown.
         dtype: "float32" or "float16" for the store of features.
         verify: False skips the hash of a store's array (see `BagStore.open`).
@@ -59,7 +61,7 @@ def open_input(
         if bags.exists():
             require_same_features(path, BagStore.open(bags, verify=False))
         else:
-            write_failures(build_feature_store(path, bags, labels, dtype), failed)
+            write_failures(build_feature_store(path, bags, labels, dtype, id_column), failed)
     elif holds_tiles(path, tiling.get("tile_size")):
         if overwrite:
             shutil.rmtree(bags, ignore_errors=True)
@@ -75,7 +77,7 @@ def open_input(
                 "bag store of features"
             )
         try:
-            _cut(path, tiling, bags, failed, num_workers, overwrite, labels, masks)
+            _cut(path, tiling, bags, failed, num_workers, overwrite, labels, masks, id_column)
         except FileNotFoundError as error:
             if holds_features(path):
                 raise ValueError(f"{path} holds features, but the network takes tiles; give slides or tiles") from error
@@ -100,12 +102,14 @@ def _cut(
     overwrite: bool,
     labels: str | None,
     masks: str | None,
+    id_column: str | None,
 ) -> None:
     """Cut slides like the training slides."""
     options = TileOptions.from_tiling(tiling)
     summary = build_slide_store(
-        path, bags, options, labels=labels, masks=masks, num_workers=num_workers, on_error="skip", overwrite=overwrite
-    )
+        path, bags, options, labels=labels, masks=masks, id_column=id_column,
+        num_workers=num_workers, on_error="skip", overwrite=overwrite,
+    )  # fmt: skip
     write_failures(dict(summary.failures), failed)
     if not summary.has_store:
         slide, reason = next(iter(summary.failures.items()))

@@ -6,12 +6,15 @@ import pandas as pd
 
 from milpath.data.sources.feature_bags import fingerprint_of, write_features
 from milpath.data.sources.feature_folder import find_feature_files
+from milpath.data.splits.label_matching import named_like_data
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.records.label_table import read_table
 
 
-def build_feature_store(path: Path, output: Path, labels: str | None = None, dtype: str = "float32") -> dict[str, str]:
+def build_feature_store(
+    path: Path, output: Path, labels: str | None = None, dtype: str = "float32", id_column: str | None = None
+) -> dict[str, str]:
     """Write the features of every slide into a bag store.
 
     Args:
@@ -19,6 +22,7 @@ def build_feature_store(path: Path, output: Path, labels: str | None = None, dty
         output: Folder of the new store.
         labels: Table with one row per slide, whose columns are copied into the store; `None` if there is none.
         dtype: "float32" or "float16", as in the store that the network was trained on.
+        id_column: Column of the table that names the slides.
 
     Returns:
         Slides that are not in the store, with the reason: the file cannot be read, or only one of file and row exists.
@@ -31,7 +35,8 @@ def build_feature_store(path: Path, output: Path, labels: str | None = None, dty
     table = pd.DataFrame({"bag_id": list(files)})
     failures: dict[str, str] = {}
     if labels is not None:
-        rows = read_table(labels, what="label table")
+        rows = read_table(labels, what="label table", id_column=id_column, id_option="id_column")
+        rows = named_like_data(rows, files, Path(labels))
         failures |= {name: f"{labels} has no row of this slide" for name in files if name not in set(rows["bag_id"])}
         failures |= {name: f"no features of this slide in {path}" for name in rows["bag_id"] if name not in files}
         table = rows[rows["bag_id"].isin(files)].sort_values("bag_id", kind="stable")
