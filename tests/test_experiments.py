@@ -42,7 +42,10 @@ def words(tmp_path_factory) -> dict[str, list[str]]:
         "mnist_bags": [f"data.path={draw_digits(folder / 'mnist')}", *DIGITS],
         **dict.fromkeys(("musk1", "musk2", "fox", "tiger", "elephant"), classic),
         "colon_cancer": [f"data.path={draw_colon(folder / 'colon')}"],
-        "features": [f"data.path={draw_features(folder / 'features')}", f"data.labels={folder / 'features/labels.csv'}"],
+        "features": [
+            f"data.path={draw_features(folder / 'features')}",
+            f"data.labels={folder / 'features/labels.csv'}",
+        ],
     }
 
 

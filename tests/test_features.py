@@ -64,8 +64,9 @@ def attention_of(folder: Path) -> pd.DataFrame:
 
 
 def test_features_train_without_another_word(workplace):
-    network, card = load_network(workplace / "runs/a/checkpoints/best.ckpt"), load_card(
-        workplace / "runs/a/checkpoints/best.ckpt"
+    network, card = (
+        load_network(workplace / "runs/a/checkpoints/best.ckpt"),
+        load_card(workplace / "runs/a/checkpoints/best.ckpt"),
     )
     assert (network.tile_encoder.name, network.tile_encoder.network.num_features) == ("linear", 16)
     wanted = {"name": "uni_v2", "embedding_dim": 16, "tile_size": 256, "microns_per_pixel": 0.5}
@@ -170,7 +171,12 @@ def test_features_of_another_kind_are_refused_with_both_cards(case, command, wor
     if command == "predict":
         assert predict(workplace, tmp_path / "feats", tmp_path / "out") == 1
     else:
-        words = ["data=features", f"data.path={tmp_path}/feats", "data.labels=in/labels.csv", f"run_name={tmp_path.name}"]
+        words = [
+            "data=features",
+            f"data.path={tmp_path}/feats",
+            "data.labels=in/labels.csv",
+            f"run_name={tmp_path.name}",
+        ]
         assert here("milpath.evaluate", CHECKPOINT, *words, "trainer.accelerator=cpu", cwd=workplace) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "ValueError" in line]
     trained = "uni_v2 (16 values, tiles of 256 px, 0.5 microns per pixel)"
@@ -181,7 +187,9 @@ def test_features_of_another_kind_are_refused_with_both_cards(case, command, wor
 def test_the_same_encoder_under_the_name_of_another_program_fits(workplace, predicted, tmp_path):
     for name, (features, coords) in slides().items():
         # As STAMP would write tiles of this size and resolution.
-        write_stamp(tmp_path / f"feats/{name}.h5", features, coords / 2, extractor="uni2", tile_size_um=128.0, tile_size_px=256)
+        write_stamp(
+            tmp_path / f"feats/{name}.h5", features, coords / 2, extractor="uni2", tile_size_um=128.0, tile_size_px=256
+        )
     assert predict(workplace, tmp_path / "feats", tmp_path / "out") == 0
     found = predictions_of(tmp_path / "out")
     np.testing.assert_allclose(found["probability_1"], predicted["probability_1"], atol=1e-3)
@@ -237,5 +245,8 @@ def test_each_kind_of_network_says_what_it_needs(workplace, tmp_path, capsys):
 def test_an_encoder_of_tiles_is_refused_before_a_store_is_built(workplace, tmp_path, capsys):
     words = [*DATA, *SMALL, "model/encoder=resnet18", "run_name=b", f"paths.stores_dir={tmp_path}/stores"]
     assert here("milpath.train", *words, cwd=workplace) == 1
-    assert "the data are features, but the encoder resnet18 takes tiles; add model/encoder=linear" in capsys.readouterr().err
+    assert (
+        "the data are features, but the encoder resnet18 takes tiles; add model/encoder=linear"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "stores").exists()

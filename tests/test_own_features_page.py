@@ -54,7 +54,9 @@ def test_every_block_of_the_page_runs_as_written(inputs, monkeypatch, capsys):
         for words in commands_in(block.text):
             name, rest = split_command(words)
             importlib.import_module(f"milpath.{name}")
-            few = {"train": FEW, "evaluate": ["trainer.accelerator=cpu", "report=false"], "predict": ["device=cpu"]}[name]
+            few = {"train": FEW, "evaluate": ["trainer.accelerator=cpu", "report=false"], "predict": ["device=cpu"]}[
+                name
+            ]
             assert here(f"milpath.{name}", *rest, *few, cwd=inputs) == 0, (words, capsys.readouterr().err)
     assert len(pd.read_csv(inputs / "predictions/predictions.csv")) == 16
     again, labelled = (pd.read_csv(inputs / name / "predictions.csv") for name in ("runs/again", "labelled"))

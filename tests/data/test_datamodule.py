@@ -178,7 +178,7 @@ def test_bad_labels_are_found_before_a_tile_is_decoded(synthetic_folder, tmp_pat
     data = BagDataModule(source, stores_dir=str(tmp_path / "stores"), **({"target": "malignant"} | options))
     with pytest.raises(ValueError, match=message):
         data.setup()
-    assert not [path for path in (tmp_path / "stores").iterdir() if path.is_dir()]
+    assert not [path for path in (tmp_path / "stores").glob("*") if path.is_dir()]
 
 
 def test_one_class_in_a_split_is_said(datamodule, tmp_path, caplog):
@@ -340,8 +340,9 @@ def test_a_column_called_split_is_not_the_split_unless_it_is_named(datamodule, c
     data = datamodule(columns=own)
     assert data.label_frame["split"].value_counts().to_dict() == {"train": 24, "val": 8, "test": 8}
     assert data.label_frame["index"].tolist() == list(range(40))
-    assert "column 'split' of the labels is not used as the split: a new one is made; data.split_column=split uses it" in (
-        caplog.messages
+    assert (
+        "column 'split' of the labels is not used as the split: a new one is made; data.split_column=split uses it"
+        in (caplog.messages)
     )
 
 

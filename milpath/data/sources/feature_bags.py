@@ -13,9 +13,9 @@ from milpath.data.sources.feature_check import require_finite
 from milpath.data.sources.feature_files import SlideFeatures, read_features, read_origin
 from milpath.data.sources.feature_folder import find_feature_files
 from milpath.data.sources.feature_origin import FeatureOrigin, require_one_origin
-from milpath.data.store.readable_bags import check_on_error, readable_bags
 from milpath.data.splits.label_matching import check_on_mismatch, match_bags, named_like_data
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.data.store.readable_bags import check_on_error, readable_bags
 from milpath.records.digests import sha256_of_file, sha256_of_text
 from milpath.records.label_table import read_table
 

@@ -56,7 +56,7 @@ def _files(path: Path) -> Iterator[PurePosixPath]:
     """Yield the paths of feature files relative to a folder; a linked folder is entered once."""
     seen = set()
     for folder, folders, names in os.walk(path, followlinks=True):
-        status = os.stat(folder)
+        status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue

@@ -45,7 +45,8 @@ def build_feature_store(
     source = {"name": "loose features", "parameters": {"files": fingerprint_of(files), "labels": labels is not None}}
     with BagStoreWriter(output, source) as writer:
         write_features(writer, files, table, path, dtype, "skip")
-    return failures | writer.extra.get("failures", {})
+    unread: dict[str, str] = writer.extra.get("failures", {})
+    return failures | unread
 
 
 def require_same_features(path: Path, store: BagStore) -> None:

@@ -51,13 +51,16 @@ def require_same_encoder(card: Card, network: Module, store: BagStore, where: st
         return
     tiling = store.description.get("tiling")
     wanted = _facts({"embedding_dim": width} | dict(card.encoder), card.tiling)
-    found = _facts(encoder_of(store) | {"embedding_dim": store.tile_shape[0]}, tiling if isinstance(tiling, Mapping) else {})
+    found = _facts(
+        encoder_of(store) | {"embedding_dim": store.tile_shape[0]}, tiling if isinstance(tiling, Mapping) else {}
+    )
     differing = [key for key in _COMPARED if key in wanted and key in found and not _same(key, wanted[key], found[key])]
     if differing:
         raise ValueError(
             one_line_of(
-                f"{where} has features of {_describe(found)}, but {checkpoint} was trained on features of {_describe(wanted)}; "
-                f"they differ in {', '.join(differing)}: give features of the same encoder, tile size and resolution"
+                f"{where} has features of {_describe(found)}, but {checkpoint} was trained on features of "
+                f"{_describe(wanted)}; they differ in {', '.join(differing)}: give features of the same encoder, tile size "
+                "and resolution"
             )
         )
     if unknown := [key for key in ("name", "tile_size", "microns_per_pixel") if key not in wanted or key not in found]:

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.sources.bag_source import FileSource
-from milpath.data.store.readable_bags import describe_failures, way_out
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.readable_bags import describe_failures, way_out
 from milpath.data.store.store_digests import read_description
 from milpath.data.store.verified_arrays import recall, remember
 from milpath.records.digests import sha256_of_text

@@ -100,7 +100,9 @@ def one_line(tmp_path, labels, kind, pattern, **arguments):
 
 def bad_file(tmp_path, labels, bag_id, reason):
     """One file of three cannot be read: it is named with the reason, and the message says what to type."""
-    way_out = r"; repair them, or leave them out with data.on_error=skip or data.exclude=\[.*failures.csv\], which lists "
+    way_out = (
+        r"; repair them, or leave them out with data.on_error=skip or data.exclude=\[.*failures.csv\], which lists "
+    )
     pattern = rf"^1 of 3 bags in .*features cannot be read: '{bag_id}' \({reason}\){way_out}them all$"
     one_line(tmp_path, labels, ValueError, pattern)
 
@@ -251,7 +253,9 @@ def test_coordinates_that_are_no_numbers_of_pixels_are_named(tmp_path, slides, l
             (tmp_path / "features").mkdir(exist_ok=True)
             content = {"features": torch.from_numpy(features), "coords": torch.from_numpy(coords)}
             torch.save(content, tmp_path / "features" / f"{name}.pt")
-    bad_file(tmp_path, labels, "slide_12", rf"coords in .*slide_12.{suffix} have {re.escape(str(value))} as y of tile 3.*")
+    bad_file(
+        tmp_path, labels, "slide_12", rf"coords in .*slide_12.{suffix} have {re.escape(str(value))} as y of tile 3.*"
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, 0, -1, "large"])
@@ -303,14 +307,19 @@ def test_files_of_early_versions_of_stamp_have_no_known_positions(tmp_path, slid
 
 def test_features_of_a_whole_slide_are_no_tiles(tmp_path, slides, labels):
     for name, (features, coords) in slides.items():
-        write_stamp(tmp_path / f"features/{name}.h5", features, coords, feat_type="slide" if name == "slide_5" else "tile")
+        write_stamp(
+            tmp_path / f"features/{name}.h5", features, coords, feat_type="slide" if name == "slide_5" else "tile"
+        )
     bad_file(tmp_path, labels, "slide_5", r".*slide_5.h5 has features of a whole slide, expected one row per tile .*")
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"encoder": "conch_v1"}, r"'slide_1' has encoder uni_v2 \(2 slides\), 'slide_5' has encoder conch_v1 \(1 slide\)"),
+        (
+            {"encoder": "conch_v1"},
+            r"'slide_1' has encoder uni_v2 \(2 slides\), 'slide_5' has encoder conch_v1 \(1 slide\)",
+        ),
         ({"patch_size": 512}, r"'slide_1' has tiles of 256 px \(2 slides\), 'slide_5' has tiles of 512 px \(1 slide\)"),
         ({"target_magnification": 10}, r"'slide_1' has 0.5 microns .* \(2 slides\), 'slide_5' has 1 microns per pixel"),
     ],
@@ -336,7 +345,9 @@ def test_slides_scanned_at_different_magnifications_belong_together(tmp_path, sl
 def test_unequal_sizes_at_level_0_without_their_magnification_are_refused(tmp_path, slides, labels):
     for name, (features, coords) in slides.items():
         write_h5(tmp_path / f"features/{name}.h5", features, coords, 256 if name == "slide_5" else 512)
-    words = r"'slide_1' has tiles of 512 px at level 0 \(2 slides\), 'slide_5' has tiles of 256 px at level 0 \(1 slide\)"
+    words = (
+        r"'slide_1' has tiles of 512 px at level 0 \(2 slides\), 'slide_5' has tiles of 256 px at level 0 \(1 slide\)"
+    )
     one_line(tmp_path, labels, ValueError, rf"^features in .* come from more than one extraction: {words}")
 
 
@@ -350,7 +361,9 @@ def test_more_slides_than_open_files_are_allowed(tmp_path):
             (tmp_path / "features").mkdir(exist_ok=True)
             content = {"features": torch.full((1, 4), float(number)), "coords": torch.zeros(1, 2, dtype=torch.int64)}
             torch.save(content, tmp_path / f"features/{name}.pt")
-    (tmp_path / "labels.csv").write_text("slide_id,label\n" + "".join(f"{name},{n % 2}\n" for n, name in enumerate(names)))
+    (tmp_path / "labels.csv").write_text(
+        "slide_id,label\n" + "".join(f"{name},{n % 2}\n" for n, name in enumerate(names))
+    )
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 128), hard))
         store = build(tmp_path, tmp_path / "labels.csv")
@@ -364,4 +377,6 @@ def test_a_dataset_of_a_size_that_no_slide_has_is_refused(tmp_path, slides, labe
         write_h5(tmp_path / "features" / f"{name}.h5", features, coords)
     with h5py.File(tmp_path / "features/slide_12.h5", "w") as file:
         file.create_dataset("features", (2**22, 2**11), "f4", chunks=(1, 2**11))  # 32 GB that take no room on disk
-    bad_file(tmp_path, labels, "slide_12", r"features in .*slide_12.h5 are \(4194304, 2048\), more than a slide can have")
+    bad_file(
+        tmp_path, labels, "slide_12", r"features in .*slide_12.h5 are \(4194304, 2048\), more than a slide can have"
+    )
