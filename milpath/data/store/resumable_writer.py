@@ -119,7 +119,8 @@ class ResumableStoreWriter(BagStoreWriter):
 
     def _rows_of(self, number: int) -> dict[str, np.ndarray]:
         """Return the tile rows of a bag."""
-        with np.load(self._partial / f"rows_{number}.npz", allow_pickle=False) as rows:
+        # numpy leaves a file open that is not a whole archive.
+        with (self._partial / f"rows_{number}.npz").open("rb") as file, np.load(file, allow_pickle=False) as rows:
             return dict(rows)
 
     def _recover(self) -> list[dict[str, Any]]:
