@@ -82,8 +82,8 @@ def run(config: DictConfig) -> int:
             raise ValueError(
                 f"none of the {len(store):,} bags has a finite prediction; first: {next(iter(not_finite.values()))}"
             )
-    if config.pictures:
-        pictures.draw_extremes(card.class_names[0])
+        if config.pictures:
+            pictures.draw_extremes(card.class_names[0])
     if failures:
         name, reason = next(iter(sorted(failures.items())))
         line = f"{len(failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"

@@ -16,6 +16,7 @@ from milpath.inference.prediction_folder import claim_folder
 from milpath.records.atomic_files import atomic_path, drop_open_line
 from milpath.records.prediction_table import require_finite_prediction
 
+PREDICTIONS, ATTENTION = "predictions.csv", "attention.csv"
 ATTENTION_COLUMNS = ("id", "tile", "x", "y", "level", "microns", "weight")
 
 
@@ -23,6 +24,7 @@ class PredictionFiles:
     """Write `predictions.csv` and `attention.csv` under temporary names until all slides are done.
 
     The tiles of a slide are written before its row: a slide with a row is complete, one without is predicted again.
+    `predictions.csv` gets its name last: if it exists, the prediction is complete.
 
     Args:
         output: Output folder; created if it does not exist.
@@ -51,8 +53,8 @@ class PredictionFiles:
         self.done = self._recover()
 
     def __enter__(self) -> Self:
-        self._predictions = _append(self.output / ".predictions.csv.partial", self.columns)
-        self._attention = _append(self.output / ".attention.csv.partial", ATTENTION_COLUMNS)
+        self._predictions = _append(_unfinished(self.output, PREDICTIONS), self.columns)
+        self._attention = _append(_unfinished(self.output, ATTENTION), ATTENTION_COLUMNS)
         return self
 
     def __exit__(
@@ -61,8 +63,8 @@ class PredictionFiles:
         self._predictions.close()
         self._attention.close()
         if kind is None:
-            for name in ("predictions.csv", "attention.csv"):
-                (self.output / f".{name}.partial").replace(self.output / name)
+            for name in (ATTENTION, PREDICTIONS):
+                _unfinished(self.output, name).replace(self.output / name)
 
     def add(
         self,
@@ -98,6 +100,7 @@ class PredictionFiles:
             [bag_id, number, *place, microns, share] for number, (*place, share) in enumerate(rows)
         )
         self._attention.flush()
+        os.fsync(self._attention.fileno())
         words = [f"{value:.9g}" for value in probabilities]
         threshold = "" if self.threshold is None else f"{self.threshold:.9g}"
         csv.writer(self._predictions).writerow([bag_id, *words, predicted, threshold, int(defer)])
@@ -106,14 +109,31 @@ class PredictionFiles:
 
     def _recover(self) -> set[str]:
         """Return the slides that an interrupted run finished, and drop partial rows."""
-        path = self.output / ".predictions.csv.partial"
+        path = _unfinished(self.output, PREDICTIONS)
         if not path.exists():
             return set()
         done = _keep_rows(path, len(self.columns))
-        attention = self.output / ".attention.csv.partial"
+        attention = _unfinished(self.output, ATTENTION)
+        if (self.output / ATTENTION).exists():  # killed between the two renames
+            (self.output / ATTENTION).replace(attention)
         if attention.exists():
             _keep_rows(attention, len(ATTENTION_COLUMNS), done)
         return done
+
+
+def table_path(output: Path, name: str) -> Path:
+    """Return the path of a table of a prediction, under its temporary name while the prediction is not complete.
+
+    Args:
+        output: Output folder.
+        name: `PREDICTIONS` or `ATTENTION`.
+    """
+    unfinished = _unfinished(output, name)
+    return unfinished if unfinished.exists() else output / name
+
+
+def _unfinished(output: Path, name: str) -> Path:
+    return output / f".{name}.partial"
 
 
 def _cells(column: pd.Series) -> list[object]:
