@@ -1,9 +1,9 @@
 """Kill a command again and again, let it go on, and compare its results with those of a run that was left alone.
 
-    python scripts/kills.py train|tile|predict [--kills 20] [--seed 0] [--folder DIR]
+    python -m scripts.kills train|tile|predict [--kills 20] [--seed 0] [--folder DIR]
 
-The process gets SIGKILL at a random moment, mostly while it writes its results; what it started is left to end by itself while
-the same command runs again. Prints the number of kills and every file whose content differs.
+The process gets SIGKILL at a random moment, mostly while it writes its results; what it started is left to end by itself
+while the same command runs again. Prints the number of kills and every file whose content differs.
 """
 
 import argparse
@@ -15,13 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from milpath.models import AttentionMIL, save_network
-from milpath.records.digests import sha256_of_file
 from tests.pyramids import tissue, write_pyramid
 
 NUM_SLIDES = 40
@@ -35,10 +35,13 @@ TRAIN = [
 COMMANDS = {
     "train": ("runs/run", ["train", *TRAIN]),
     "tile": ("tiles", ["tile", "slides=../slides", "output=tiles", "tile_size=32", "num_workers=2"]),
-    "predict": ("predicted", ["predict", "checkpoint=../network.pt", "slides=../slides", "output=predicted", "num_workers=2"]),
+    "predict": (
+        "predicted",
+        ["predict", "checkpoint=../network.pt", "slides=../slides", "output=predicted", "num_workers=2"],
+    ),
 }
-# What holds times, or is measured: compared by nothing but its presence.
-TIMED = ("report.html", "train.log", "run.json", "logs/csv/metrics.csv")
+# They contain the time of the run, so only their presence is compared.
+TIMED = ("provenance.json", "report.html", "train.log")
 
 
 def main() -> None:
@@ -69,8 +72,8 @@ def kill_and_compare(command: str, folder: Path, kills: int, seed: int) -> tuple
     began = time.monotonic()
     end_of(start(words, folder / "whole"))
     seconds = time.monotonic() - began
-    whole = contents(folder / "whole" / results)
-    source, hits, rounds, different = random.Random(seed), 0, 0, set()  # noqa: S311
+    whole = contents(folder / "whole", results)
+    source, hits, rounds, different = random.Random(seed), 0, 0, set()
     while hits < kills or rounds == 0:
         cwd = folder / f"killed_{rounds}"
         cwd.mkdir()
@@ -82,7 +85,7 @@ def kill_and_compare(command: str, folder: Path, kills: int, seed: int) -> tuple
             hits += 1
         else:
             end_of(start(words, cwd))
-        different |= differences(whole, contents(cwd / results))
+        different |= differences(whole, contents(cwd, results))
         rounds += 1
     return hits, rounds, sorted(different)
 
@@ -156,16 +159,19 @@ def newest(folder: Path) -> int:
     return latest
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """Return a digest of every file; of a checkpoint, one of its weights."""
+def contents(cwd: Path, results: str) -> dict[str, str]:
+    """Return a digest of every result of a run; of a checkpoint, one of its weights."""
     found = {}
+    folder = cwd / results
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         if path.suffix == ".ckpt":
             weights = torch.load(path, weights_only=True)["state_dict"]
             found[name] = str(hash(tuple((key, value.numpy().tobytes()) for key, value in sorted(weights.items()))))
         else:
-            found[name] = "" if name in TIMED else sha256_of_file(path)
+            # The folder of the run stands in its configuration.
+            content = path.read_bytes().replace(str(cwd).encode(), b".")
+            found[name] = "" if name in TIMED else sha256(content).hexdigest()
     return found
 
 

@@ -37,7 +37,9 @@ def installed(tmp_path_factory) -> Path:
 
 def test_the_wheel_holds_its_configurations_licence_notice_and_types(installed):
     there = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "configs").rglob("*.yaml")}
-    assert {path.relative_to(installed / "milpath").as_posix() for path in installed.glob("milpath/configs/**/*.yaml")} == there
+    assert {
+        path.relative_to(installed / "milpath").as_posix() for path in installed.glob("milpath/configs/**/*.yaml")
+    } == there
     assert (installed / "milpath" / "py.typed").is_file()
     (about,) = installed.glob("milpath-*.dist-info")
     for name in ("LICENSE", "NOTICE"):
