@@ -70,7 +70,7 @@ def kill_and_compare(command: str, folder: Path, kills: int, seed: int) -> tuple
     results, words = COMMANDS[command]
     (folder / "whole").mkdir()
     began = time.monotonic()
-    end_of(start(words, folder / "whole"))
+    end_of(start(words, folder / "whole"), folder / "whole")
     seconds = time.monotonic() - began
     whole = contents(folder / "whole", results)
     source, hits, rounds, different = random.Random(seed), 0, 0, set()
@@ -79,12 +79,11 @@ def kill_and_compare(command: str, folder: Path, kills: int, seed: int) -> tuple
         cwd.mkdir()
         while hits < kills:
             process = start(words, cwd)
-            hit = kill(process, cwd / results, source, seconds)
-            if not hit:
+            if not kill(process, cwd, results, source, seconds):
                 break
             hits += 1
         else:
-            end_of(start(words, cwd))
+            end_of(start(words, cwd), cwd)
         different |= differences(whole, contents(cwd, results))
         rounds += 1
     return hits, rounds, sorted(different)
@@ -111,32 +110,34 @@ def start(words: Sequence[str], cwd: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def end_of(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the success of a command.
+def end_of(process: subprocess.Popen[bytes], cwd: Path) -> None:
+    """Wait for the success of a command that runs in a folder.
 
     Raises:
         RuntimeError: If it fails.
     """
     if (status := process.wait(600)) != 0:
-        raise RuntimeError(f"{process.args!r} failed with status {status}; see said.txt")
+        said = (cwd / "said.txt").read_text(errors="replace")
+        raise RuntimeError(f"{process.args!r} failed with status {status}: {said[-2000:]}")
 
 
-def kill(process: subprocess.Popen[bytes], results: Path, source: random.Random, seconds: float) -> bool:
+def kill(process: subprocess.Popen[bytes], cwd: Path, results: str, source: random.Random, seconds: float) -> bool:
     """Kill a command at a random moment; return False if it had come to its end by itself.
 
     One in five is killed at any time, the others within a second of the first change in their results.
 
     Args:
         process: The command.
-        results: Folder of its results.
+        cwd: Its folder.
+        results: Folder of its results, in `cwd`.
         source: Of the moment.
         seconds: That a run takes which is left alone.
     """
     if source.random() < 0.2:
         wait = source.uniform(0, seconds)
     else:
-        before, wait = newest(results), source.uniform(0, 1) ** 2
-        while newest(results) == before and process.poll() is None:
+        before, wait = newest(cwd / results), source.uniform(0, 1) ** 2
+        while newest(cwd / results) == before and process.poll() is None:
             time.sleep(0.005)
     try:
         process.wait(wait)
@@ -144,7 +145,7 @@ def kill(process: subprocess.Popen[bytes], results: Path, source: random.Random,
         process.send_signal(signal.SIGKILL)
         if process.wait() == -signal.SIGKILL:
             return True
-    end_of(process)
+    end_of(process, cwd)
     return False
 
 

@@ -98,9 +98,7 @@ def one_line(tmp_path, labels, kind, pattern, **arguments):
 
 def bad_file(tmp_path, labels, bag_id, reason):
     """One file of three cannot be read: it is named with the reason, and the message says what to type."""
-    way_out = (
-        r"; repair them, or leave them out with data.on_error=skip or data.exclude=\[.*failures.csv\], which lists "
-    )
+    way_out = r"; repair them, or leave them out with data.on_error=skip or data.exclude=\[.*failures.csv\], which lists "
     pattern = rf"^1 of 3 bags in .*features cannot be read: '{bag_id}' \({reason}\){way_out}them all$"
     one_line(tmp_path, labels, ValueError, pattern)
 
@@ -251,9 +249,7 @@ def test_coordinates_that_are_no_numbers_of_pixels_are_named(tmp_path, slides, l
             (tmp_path / "features").mkdir(exist_ok=True)
             content = {"features": torch.from_numpy(features), "coords": torch.from_numpy(coords)}
             torch.save(content, tmp_path / "features" / f"{name}.pt")
-    bad_file(
-        tmp_path, labels, "slide_12", rf"coords in .*slide_12.{suffix} have {re.escape(str(value))} as y of tile 3.*"
-    )
+    bad_file(tmp_path, labels, "slide_12", rf"coords in .*slide_12.{suffix} have {re.escape(str(value))} as y of tile 3.*")
 
 
 @pytest.mark.parametrize("value", [np.nan, 0, -1, "large"])
