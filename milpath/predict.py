@@ -10,9 +10,9 @@ from rich.progress import track
 from milpath.config.command import command
 from milpath.config.own_parts import import_own_parts
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.level0_positions import resolution_of
 from milpath.inference.bag_pictures import open_pictures
 from milpath.inference.open_input import open_input
-from milpath.inference.overlays import resolution_of
 from milpath.inference.packed_linear import pack_linears
 from milpath.inference.predict_bags import predict_bags
 from milpath.inference.prediction_files import PredictionFiles

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.level0_positions import level0_positions, resolution_of
 from milpath.drawing.heatmap import draw_beside_truth, draw_overlay, label_map, tile_span
 from milpath.slides.readers.slide import Slide
 
@@ -26,7 +27,7 @@ class SlidePicture:
 
     Attributes:
         pixels: uint8 `(height, width, 3)`.
-        scale: Thumbnail pixels per pixel of the level from which the tiles were read.
+        scale: Thumbnail pixels per pixel of level 0.
         microns_per_pixel: Resolution of the thumbnail; `None` if unknown.
     """
 
@@ -111,17 +112,21 @@ def draw_bag_overlay(
         is given.
     """
     chosen = store.tile_slice(chosen) if isinstance(chosen, int) else chosen
-    positions = positions_of(store, chosen)
-    if positions is None or (picture is None and len(store.tile_shape) != 3):
-        return None
-    x, y = positions
-    size = store.tile_shape[0]
+    size: float
     if picture is None:
+        positions = positions_of(store, chosen)
+        if positions is None or len(store.tile_shape) != 3:
+            return None
+        (x, y), size = positions, store.tile_shape[0]
         picture, left, top = put_together(np.asarray(store.tiles[chosen]), x, y)
         x, y = x - left, y - top
         resolution = resolution_of(store, chosen)[0]
         microns = None if resolution is None else resolution / picture.scale
     else:
+        places = level0_positions(store, chosen)
+        if places is None:
+            return None
+        x, y, size = places
         microns = picture.microns_per_pixel
     overlay = draw_overlay(
         picture.pixels, weights, x, y, size, picture.scale,
@@ -154,18 +159,6 @@ def positions_of(store: BagStore, chosen: slice) -> tuple[NDArray[np.float64], N
     if np.isnan(x).all() or ("level" in rows and rows["level"].nunique() > 1):
         return None
     return x, y
-
-
-def resolution_of(store: BagStore, chosen: slice) -> tuple[float | None, float]:
-    """Return the microns per pixel of the tiles of a bag (`None` if unknown) and their downsample from level 0."""
-    index = int(np.searchsorted(store.bags["start"].to_numpy(), chosen.start, side="right")) - 1
-    found: list[float | None] = []
-    for name in ("microns_per_pixel", "downsample"):
-        # Slides of one store may differ; values shared by all slides are in the description.
-        value = store.bags[name].iloc[index] if name in store.bags else store.description.get(name)
-        number = float(value) if isinstance(value, int | float | np.number) else 0.0
-        found.append(number if np.isfinite(number) and number > 0 else None)
-    return found[0], found[1] or 1.0
 
 
 def read_mask(mask: Slide, width: int, height: int) -> NDArray[np.uint8]:

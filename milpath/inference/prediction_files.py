@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from milpath.data.store.level0_positions import LEVEL0_COLUMNS
 from milpath.inference.prediction_folder import claim_folder
 from milpath.records.atomic_files import atomic_path, drop_open_line
 from milpath.records.prediction_table import require_finite_prediction
 
-ATTENTION_COLUMNS = ("id", "tile", "x", "y", "level", "microns", "weight")
+_PLACE = ("x", "y", "level", *LEVEL0_COLUMNS)
+ATTENTION_COLUMNS = ("id", "tile", *_PLACE, "microns", "weight")
 
 
 class PredictionFiles:
@@ -85,7 +87,7 @@ class PredictionFiles:
             probabilities: `(classes,)`.
             predicted: Name of the predicted class.
             defer: Whether to defer the slide to a person.
-            tiles: Rows of the store's tile table; x, y and level if known.
+            tiles: Rows of the store's tile table; x, y, level, x0, y0 and size0 if known.
             microns_per_pixel: Resolution of the tiles; `None` if unknown.
             weights: `(tiles,)` attention.
             maps: Name to `(tiles,)` of further columns of `attention.csv`, the same for all slides.
@@ -96,11 +98,11 @@ class PredictionFiles:
         maps = maps or {}
         require_finite_prediction(bag_id, np.asarray(probabilities), np.asarray(weights), maps)
         unknown = [""] * len(weights)
-        x, y, level = (_cells(tiles[name]) if name in tiles else unknown for name in ("x", "y", "level"))
+        places = [_cells(tiles[name]) if name in tiles else unknown for name in _PLACE]
         shares = zip(
             *([f"{value:.9g}" for value in values.tolist()] for values in (weights, *maps.values())), strict=True
         )
-        rows = zip(x, y, level, shares, strict=True)
+        rows = zip(*places, shares, strict=True)
         microns = microns_per_pixel or ""
         writer, columns = csv.writer(self._attention), [*ATTENTION_COLUMNS, *maps]
         if not self._columns:
@@ -124,18 +126,28 @@ class PredictionFiles:
         path = self.output / ".predictions.csv.partial"
         if not path.exists():
             return set()
-        done = _keep_rows(path)
         attention = self.output / ".attention.csv.partial"
+        if attention.exists() and _header(attention)[: len(ATTENTION_COLUMNS)] not in ((), ATTENTION_COLUMNS):
+            # Written by another version: its rows cannot be continued, and a slide without them is not complete.
+            path.unlink()
+            attention.unlink()
+            return set()
+        done = _keep_rows(path)
         if attention.exists():
             _keep_rows(attention, done)
-            with attention.open(newline="", encoding="utf-8") as file:
-                self._columns = next(csv.reader(file), [])
+            self._columns = list(_header(attention))
         return done
 
 
 def _cells(column: pd.Series) -> list[object]:
     """Return the cells of a column; a tile without a position has empty ones."""
     return column.astype(object).where(column.notna(), "").tolist()
+
+
+def _header(path: Path) -> tuple[str, ...]:
+    """Return the names of the columns of a table; empty if none were written."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple(next(csv.reader(file), ()))
 
 
 def _append(path: Path, columns: Sequence[str] = ()) -> TextIO:
