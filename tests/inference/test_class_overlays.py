@@ -16,7 +16,7 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.drawing.heatmap import draw_overlay
 from milpath.drawing.picture_frame import content_origin
 from milpath.inference.class_overlays import draw_class_overlays, map_limits
-from milpath.inference.prediction_files import PredictionFiles
+from milpath.inference.prediction_files import ATTENTION_COLUMNS, PredictionFiles
 from milpath.models import CLAMMB, AdditiveMIL, load_network, save_network
 from milpath.models.network_input import to_network_input
 from milpath.predict import run
@@ -53,7 +53,7 @@ def test_the_table_has_a_column_for_each_class_with_the_numbers_of_the_network(p
     quantity, checkpoint, output = predicted
     table = pd.read_csv(output / "attention.csv")
     columns = [f"{quantity}_{name}" for name in CLASSES]
-    assert list(table.columns) == ["id", "tile", "x", "y", "level", "microns", "weight", *columns]
+    assert list(table.columns) == [*ATTENTION_COLUMNS, *columns]
     opened = BagStore.open(store)
     network = load_network(checkpoint)
     for number, name in enumerate(opened.bags["bag_id"]):
