@@ -19,7 +19,7 @@ OUTPUTS = ("class_token", "class_and_mean", "pooled")
 INTERPOLATIONS = ("bilinear", "bicubic")
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 OTHER_TILE_SIZES = ("refuse", "resize", "any")
-LAYOUTS = ("timm", "transformers_vit", "transformers_dinov2", "dinov2", "conch", "ctranspath", "in_order")
+LAYOUTS = ("timm", "transformers", "conch", "conch_v1_5", "ctranspath", "in_order")
 
 # Arguments of an architecture that a card may set. Anything else could name a file or an address to load.
 _LARGEST = {
@@ -155,7 +155,7 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         return tuple(_typed(name, item, typing.get_args(hint)[0]) for item in value)
     if typing.get_origin(hint) is Mapping and isinstance(value, dict):
         return value
-    if not isinstance(hint, type) or type(value) is not hint or (hint is str and len(value) > _MAX_TEXT):
+    if type(value) is not hint or (isinstance(value, str) and len(value) > _MAX_TEXT):
         raise ValueError(f"{name} of an encoder cannot be {brief(value)}")
     return value
 

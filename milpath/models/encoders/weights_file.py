@@ -84,16 +84,10 @@ def fitting(
     return {name: weights[name] for name in own}
 
 
-def in_order(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Return weights with other names but in the same order under the names of the network; every shape is checked."""
-    if [value.shape for value in own.values()] != [value.shape for value in weights.values()]:
-        raise ValueError(f"{source} has weights of another architecture")
-    return dict(zip(own, weights.values(), strict=True))
-
-
 def classification_layers(network: nn.Module) -> tuple[str, ...]:
     """Return the names of the classification layers of a timm network, which it may have lost."""
-    names: str | tuple[str, ...] = network.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr,operator,assignment]
+    cfg: Any = getattr(network, "pretrained_cfg", None) or {}
+    names = cfg.get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)
 
 
