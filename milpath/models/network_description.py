@@ -104,6 +104,8 @@ def build_described(
         if isinstance(encoder_name := without.get("name"), str) and encoder_name in own_encoders:
             without["name"] = own_encoders[encoder_name]
         arguments["encoder"] = without
+    if name in known:
+        arguments.pop("weights_path", None)  # likewise for a pretrained head
     kind = (known | own)[name]
     try:
         with torch.device("meta"):

@@ -1,16 +1,21 @@
 """Plan of a tiling run: slide files matched with label rows and masks before any work."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from milpath.data.loading.threads import map_in_threads
+from milpath.data.store.level0_positions import BOUNDS_COLUMNS
+from milpath.records.digests import sampled_sha256_of_file
 from milpath.records.label_table import ID_COLUMNS, quote_first, read_table
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.slide_files import find_masks, find_slides
+from milpath.tiling.slide_job import SlideRecord
 
 # Columns that the store writes itself.
-SLIDE_COLUMNS = ("slide_file", "level", "downsample", "microns_per_pixel")
+SLIDE_COLUMNS = ("slide_file", "level", "downsample", "microns_per_pixel", *BOUNDS_COLUMNS)
 _RESERVED = ("start", "num_tiles", *SLIDE_COLUMNS)
 
 
@@ -33,6 +38,37 @@ class SlidePlan:
     masks: dict[str, Path] | None
     refused: dict[str, str]
     notes: tuple[str, ...]
+
+    def bags(self, records: Sequence[SlideRecord]) -> pd.DataFrame:
+        """Return the columns of `bags.csv` that say what the slides are: their labels and files."""
+        root = self.root if self.root.is_dir() else self.root.parent
+        columns: dict[str, list[object]] = {
+            "slide_file": [str(self.files[record.bag_id].relative_to(root)) for record in records],
+            "slide_fingerprint": [record.fingerprint for record in records],
+            **{
+                name: [getattr(record, name) for record in records]
+                for name in ("level", "downsample", "microns_per_pixel")
+            },
+        }
+        bags = pd.DataFrame(columns)
+        for name in BOUNDS_COLUMNS:
+            bags[name] = pd.array([getattr(record, name) for record in records], "Int64")
+        if not self.labels:
+            return bags
+        return pd.concat([pd.DataFrame([self.labels[record.bag_id] for record in records]), bags], axis=1)
+
+    def changed(self, bags: pd.DataFrame) -> list[str]:
+        """Return the slides of a store whose files were replaced since; milpath 0.1.0 does not record them.
+
+        Args:
+            bags: The table of the bags of the store.
+        """
+        if "slide_fingerprint" not in bags:
+            return []
+        known = bags[bags["slide_fingerprint"].notna()]
+        cut_from = dict(zip(known["bag_id"], known["slide_fingerprint"].astype(str), strict=True))
+        found = map_in_threads(lambda name: sampled_sha256_of_file(self.files[name]), list(cut_from))
+        return [name for name, digest in zip(cut_from, found, strict=True) if digest != cut_from[name]]
 
     def provider(self, name: str) -> str | None:
         """Return the provider of the mask of a slide; `None` if masks are not used."""

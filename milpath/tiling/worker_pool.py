@@ -41,13 +41,16 @@ class Answer(NamedTuple):
 class Worker:
     """One process that cuts slides.
 
+    Args:
+        module: The program that it runs.
+
     Attributes:
         job: The current slide; `None` if it is idle.
         alive: Whether it can take another slide.
         answers: Becomes readable when the slide is done or the process has ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "milpath.tiling.worker") -> None:
         self.job: SlideJob | None = None
         self.alive = True
         self._begun = False
@@ -59,8 +62,8 @@ class Worker:
             "PYTHONPATH": os.pathsep.join(paths), "PYTHONFAULTHANDLER": "1",
             "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
         }  # fmt: skip
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "milpath.tiling.worker"],
+        self._process = subprocess.Popen(  # noqa: S603  # a module of this package
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment,
             bufsize=0,  # a selector does not see buffered data
         )  # fmt: skip

@@ -88,7 +88,9 @@ def test_the_files_are_those_that_the_store_writer_writes(reference, tmp_path):
     with BagStoreWriter(tmp_path / "other") as writer:
         for index, row in enumerate(store.bags.to_dict("records")):
             where = store.tile_slice(index)
-            columns = {name: store.tiles_table[name].to_numpy()[where] for name in ("x", "y", "level")}
+            columns = {
+                name: store.tiles_table[name].to_numpy()[where] for name in ("x", "y", "level", "x0", "y0", "size0")
+            }
             writer.add(row["bag_id"], store.tiles[where], {}, columns)
     for name in ("tiles.npy", "tiles.csv"):
         assert (reference / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
