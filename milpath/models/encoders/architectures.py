@@ -27,6 +27,10 @@ def build_architecture(card: EncoderCard) -> nn.Module:
         trunk = _of_timm(_CONCH[card.architecture], card)
         pool = AttentionalPool if card.architecture == "conch_v1" else BiaslessAttentionalPool
         return ConchTower(trunk, pool(card.embedding_dim, int(trunk.num_features)), card.embedding_dim)
+    if card.library != "timm":
+        raise ValueError(
+            f"the encoder {card.name} is {card.library}: it computes features and cannot be part of a network"
+        )
     network = _of_timm(card.architecture, card)
     width = int(network.num_features) * (2 if card.output == "class_and_mean" else 1)
     if width != card.embedding_dim:
@@ -80,7 +84,9 @@ class ConvStem(nn.Module):
     ) -> None:
         super().__init__()
         if patch_size != 4 or embed_dim % 8:
-            raise ValueError(f"ConvStem takes patch_size=4 and a multiple of 8 as embed_dim, not {patch_size}, {embed_dim}")
+            raise ValueError(
+                f"ConvStem takes patch_size=4 and a multiple of 8 as embed_dim, not {patch_size}, {embed_dim}"
+            )
         layers: list[nn.Module] = []
         for out_chans in (embed_dim // 8, embed_dim // 4):
             convolution = nn.Conv2d(in_chans, out_chans, 3, stride=2, padding=1, bias=False)

@@ -6,6 +6,7 @@ were trained on them. Such files may come from other people, so every value is c
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -41,6 +42,7 @@ _NAMES = {
     "embed_layer": ("ConvStem",),
 }
 _MAX_TEXT = 500
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)  # becomes part of a path
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,9 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
 
 def _require_sound(card: EncoderCard) -> None:
     """Refuse a card with values out of their range."""
+    for name in ("name", "repository"):
+        if (value := getattr(card, name)) is not None and not _NAME.fullmatch(value):
+            raise ValueError(f"{name} of the encoder must be letters, digits and ._-, not {brief(value)}")
     for name, known in (
         ("library", LIBRARIES), ("output", OUTPUTS), ("interpolation", INTERPOLATIONS), ("precision", PRECISIONS),
         ("other_tile_sizes", OTHER_TILE_SIZES), ("layout", LAYOUTS),
@@ -182,8 +187,9 @@ def _require_sound(card: EncoderCard) -> None:
         )
     if not all(0 < value <= 1 and math.isfinite(value) for value in card.std):
         raise ValueError(f"std of the encoder must be greater than 0 and at most 1, not {list(card.std)}")
-    for name, value in card.arguments.items():
-        _require_argument(name, value)
+    if card.library != "own":  # the arguments of a user's class are checked by the class
+        for name, value in card.arguments.items():
+            _require_argument(name, value)
 
 
 def _require_argument(name: str, value: Any) -> None:

@@ -27,6 +27,8 @@ class PretrainedEncoder(nn.Module):
         weights_path: File of the weights.
         weights_dir: Folder of weights of several encoders.
         download: Allow the Hugging Face hub.
+        network: The network with its weights, for a user's class or an ONNX file.
+        digest: Digest of the weights of `network`.
 
     Attributes:
         card: The card, with the digest of the weights if they were loaded here.
@@ -47,6 +49,8 @@ class PretrainedEncoder(nn.Module):
         weights_path: str | None = None,
         weights_dir: str | None = None,
         download: bool = False,
+        network: nn.Module | None = None,
+        digest: str | None = None,
     ) -> None:
         super().__init__()
         self.card = card if isinstance(card, EncoderCard) else EncoderCard.from_dict(card)
@@ -54,18 +58,18 @@ class PretrainedEncoder(nn.Module):
         if self.card.other_tile_sizes == "refuse":
             self.tile_size = self.card.tile_size
         self.normalise = Normalisation(self.card.mean, self.card.std)
-        self._first_batch = False
-        if pretrained or weights_path is not None:
-            self.network, digest = _loaded_network(self.card, weights_path, weights_dir, download)
+        loaded = network is not None or pretrained or weights_path is not None
+        if network is None and loaded:
+            network, digest = _loaded_network(self.card, weights_path, weights_dir, download)
+        self.network = build_architecture(self.card) if network is None else network
+        if digest is not None:
             if self.card.weights_sha256 not in (None, digest):
                 raise ValueError(
-                    f"the weights of {self.card.name} on this machine ({digest[:12]}) are not those that were asked for "
-                    f"({self.card.weights_sha256[:12] if self.card.weights_sha256 else ''}); give weights_path=FILE"
+                    f"other weights of {self.card.name} were asked for ({str(self.card.weights_sha256)[:12]}) than were "
+                    f"found ({digest[:12]}); give weights_path=FILE"
                 )
             self.card = dataclasses.replace(self.card, weights_sha256=digest)
-            self._first_batch = True
-        else:
-            self.network = build_architecture(self.card)
+        self._first_batch = loaded
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Return features `(tiles, embedding_dim)` of tiles `(tiles, 3, height, width)` in [0, 1]."""

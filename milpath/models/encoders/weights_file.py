@@ -30,6 +30,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"weights_path={path} does not exist")
+    if path.suffix == ".pt2":
+        raise ValueError(
+            f"{path}: a file of torch.export can run code when it is read; export the network to ONNX instead"
+        )
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     weights = next((content[key] for key in _NESTED if key in content), content) if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):

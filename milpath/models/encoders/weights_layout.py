@@ -35,9 +35,16 @@ _DINOV2 = (
     (r"^(blocks\.\d+\.mlp)\.w12\.", r"\1.fc1."),
     (r"^(blocks\.\d+\.mlp)\.w3\.", r"\1.fc2."),
 )
-# The mask token exists for pretraining, a pooler for next-sentence-like heads; neither is part of the features.
+# The mask token serves pretraining and the pooler a classification; neither is part of the features.
 _UNUSED_OF_TRANSFORMERS = ("embeddings.mask_token", "mask_token", "pooler.dense.weight", "pooler.dense.bias")
-_UNUSED_OF_CONCH = ("text.", "text_decoder.", "logit_scale", "visual.attn_pool_caption.", "visual.ln_caption.", "visual.proj_contrast")  # fmt: skip
+_UNUSED_OF_CONCH = (
+    "text.",
+    "text_decoder.",
+    "logit_scale",
+    "visual.attn_pool_caption.",
+    "visual.ln_caption.",
+    "visual.proj_contrast",
+)
 _QUERY = re.compile(r"^encoder\.layer\.(\d+)\.attention\.attention\.query\.(weight|bias)$")
 
 
@@ -128,9 +135,7 @@ def _resampled(patches: Tensor, wanted: int, offset: float = 0.0) -> Tensor:
 def _conch(weights: Weights, own: Weights, source: str) -> dict[str, Tensor]:
     """The image tower of CONCH without the projection to the space of texts; the tower for texts is left out."""
     return {
-        name.removeprefix("visual."): value
-        for name, value in weights.items()
-        if not name.startswith(_UNUSED_OF_CONCH)
+        name.removeprefix("visual."): value for name, value in weights.items() if not name.startswith(_UNUSED_OF_CONCH)
     }
 
 
