@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,11 @@ def facts_of_timm(name: str) -> dict[str, Any]:
     timm = import_extra("timm")
     architecture = name.removeprefix("timm/")
     base = architecture.partition(".")[0]
-    if ":" in architecture or not timm.is_model(base) or (cfg := timm.get_pretrained_cfg(architecture)) is None:
+    cfg = None
+    if ":" not in architecture and timm.is_model(base):
+        with suppress(RuntimeError):  # an unknown tag
+            cfg = timm.get_pretrained_cfg(architecture)
+    if cfg is None:
         raise ValueError(f"timm {timm.__version__} has no architecture {architecture!r}; timm.list_models() lists them")
     with torch.device("meta"):
         network = timm.create_model(base, pretrained=False, num_classes=0)
