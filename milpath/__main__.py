@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "test a checkpoint, on its own or on other data",
     "predict": "predict slides: tables, overlays and outlines for QuPath",
     "app": "predict uploaded slides in a browser",
+    "encoders": "list pretrained encoders, or check one",
     "table": "cross-validate methods and compare them",
     "sagemaker.launch": "train on Amazon SageMaker",
     "sagemaker.tune": "search hyperparameters on SageMaker",

@@ -129,6 +129,16 @@ class TileConfig:
 
 
 @dataclass
+class EncodersConfig:
+    """Root keys of `python -m milpath.encoders`."""
+
+    encoder: Any = None
+    paths: Any = MISSING
+    device: str = "auto"
+    parts: list[str] = field(default_factory=list)
+
+
+@dataclass
 class TableConfig(TrainConfig):
     """Root keys of `python -m milpath.table`: those of training, and which trainings to run."""
 
@@ -149,6 +159,7 @@ _store.store(name="evaluate_schema", node=EvaluateConfig)
 _store.store(name="predict_schema", node=PredictConfig)
 _store.store(name="app_schema", node=AppConfig)
 _store.store(name="tile_schema", node=TileConfig)
+_store.store(name="encoders_schema", node=EncodersConfig)
 _store.store(name="table_schema", node=TableConfig)
 
 # Without the extra `sweep` this option does not exist and Hydra would not say what to install; the search does.
@@ -158,7 +169,7 @@ if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_optuna_s
 # Every encoder is also an option of model/encoder: the same facts, with what training adds. One with a file of its own there
 # keeps it.
 for _path in sorted((CONFIG_DIR / "encoder").glob("*.yaml")):
-    if _path.stem != "options" and not (CONFIG_DIR / "model" / "encoder" / _path.name).exists():
+    if _path.stem not in ("options", "timm", "onnx") and not (CONFIG_DIR / "model" / "encoder" / _path.name).exists():
         _store.store(
             group="model/encoder",
             name=_path.stem,

@@ -54,9 +54,7 @@ def find_store(path: Path, stem: str, description: Mapping[str, Any], bag_ids: C
     return min(candidates)[1] if candidates else None
 
 
-def labelled_as(
-    store: BagStore, source: FileSource, description: Mapping[str, Any], table: pd.DataFrame
-) -> BagStore:
+def labelled_as(store: BagStore, source: FileSource, description: Mapping[str, Any], table: pd.DataFrame) -> BagStore:
     """Return the bags of a label table in a store that has them, with the labels of the table.
 
     The columns in the store are used if the label table has not changed since it was written: they may have been corrected
@@ -72,7 +70,9 @@ def labelled_as(
         ValueError: If the store was written without some of the bags because they could not be read, and the source does
             not skip such bags.
     """
-    missing = {name: str(why) for name, why in store.description.get("failures", {}).items() if name in set(table["bag_id"])}
+    missing = {
+        name: str(why) for name, why in store.description.get("failures", {}).items() if name in set(table["bag_id"])
+    }
     if missing:
         said = describe_failures(missing, len(table), store.path)
         if getattr(source, "on_error", "skip") == "fail":
