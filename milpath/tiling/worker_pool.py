@@ -102,12 +102,16 @@ class Worker:
         assert job is not None
         line = self.answers.readline(_MAX_ANSWER)
         if not line.endswith(b"\n"):
-            self.alive = False
-            return Answer(job, f"reading it ended the process ({self._last_words()})")
+            return Answer(job, self.end_reason())
         values: dict[str, Any] = json.loads(line)
         if "stop" in values:
             raise OutputError(values["stop"])
         return Answer(job, values.get("error"), values.get("num_tiles", 0), values.get("peak_memory", 0))
+
+    def end_reason(self) -> str:
+        """Return how the process ended while it read a slide."""
+        self.alive = False
+        return f"reading it ended the process ({self._last_words()})"
 
     def give_up(self, max_seconds: float) -> Answer:
         """Kill a process that takes too long."""
