@@ -64,7 +64,7 @@ def run(config: DictConfig) -> int:
     not_finite: dict[str, str] = {}
     predictions = predict_bags(
         network, store, card.task, temperature=card.temperature, indices=waiting,
-        batch_size=config.batch_size, device=device, on_failure=not_finite.__setitem__,
+        batch_size=config.batch_size, device=device, class_names=card.class_names, on_failure=not_finite.__setitem__,
     )  # fmt: skip
     with files, kept_memory():
         for bag in track(predictions, description="slides", total=len(waiting)):
@@ -74,7 +74,9 @@ def run(config: DictConfig) -> int:
                 pictures.draw(bag)
             microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]
             predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
-            files.add(bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention)
+            files.add(
+                bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention, bag.maps
+            )
         if not_finite:
             failures = failures | not_finite
             write_failures(failures, output / "failures.csv")

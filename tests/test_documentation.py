@@ -24,6 +24,9 @@ from milpath.models import AttentionMIL, save_network
 from tests.conftest import REPOSITORY
 from tests.pyramids import tissue, write_pyramid
 
+# Composes every command of the pages and trains with their Python.
+pytestmark = pytest.mark.command
+
 CONFIGS = REPOSITORY / "configs"
 # Every block of this page is run by test_extending.py, in the folder that the page makes.
 EXTENDING = REPOSITORY / "docs/extending.md"

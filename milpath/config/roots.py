@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-_PACKAGE_DIR = Path(__file__).resolve().parents[1]
-# A wheel has the files inside the package, a checkout has them beside it.
-CONFIG_DIR = next(path for path in (_PACKAGE_DIR / "configs", _PACKAGE_DIR.parent / "configs") if path.is_dir())
+from milpath.records.config_dir import CONFIG_DIR as CONFIG_DIR
 
 
 @dataclass
@@ -157,3 +154,19 @@ _store.store(name="table_schema", node=TableConfig)
 # Without the extra `sweep` this option does not exist and Hydra would not say what to install; the search does.
 if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
     _store.store(group="hydra/sweeper", name="optuna", node={"_target_": "milpath[sweep]"})
+
+# Every encoder is also an option of model/encoder: the same facts, with what training adds. One with a file of its own there
+# keeps it.
+for _path in sorted((CONFIG_DIR / "encoder").glob("*.yaml")):
+    if _path.stem != "options" and not (CONFIG_DIR / "model" / "encoder" / _path.name).exists():
+        _store.store(
+            group="model/encoder",
+            name=_path.stem,
+            node={
+                "defaults": [{"/encoder@_here_": _path.stem}, "_self_"],
+                "pretrained": True,
+                "frozen": True,
+                "activation_checkpointing": False,
+                "tile_micro_batch": 64,
+            },
+        )

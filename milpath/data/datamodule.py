@@ -13,20 +13,21 @@ from milpath.data.loading.batch_plan import EvaluationPlan, TrainingPlan, requir
 from milpath.data.loading.batch_preparation import FeatureStatistics, Preparation, fit_statistics
 from milpath.data.loading.device_cache import DeviceCache
 from milpath.data.loading.loader import BagLoader
-from milpath.data.sources.bag_source import BagSource
+from milpath.data.sources.bag_source import BagSource, FileSource
 from milpath.data.splits.assign_splits import SPLITS
-from milpath.data.splits.bag_lists import group_of_each_bag, listed
+from milpath.data.splits.bag_lists import excluded_bags, group_of_each_bag, listed
 from milpath.data.splits.bag_table import (
     SplitOptions,
     hash_of_labels,
     label_and_split,
     require_labels,
+    require_labels_of,
     require_two_classes,
     warn_of_one_class,
 )
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoded_store import open_or_encode
-from milpath.data.store.store_build import open_or_build
+from milpath.data.store.store_build import open_or_build, open_or_build_labelled
 from milpath.models.encoders import TileEncoder
 from milpath.targets import Target, register_target
 from milpath.targets.label_columns import task_of
@@ -127,16 +128,17 @@ class BagDataModule(LightningDataModule):
             fold, num_folds, val_fraction, split_seed, splits, group_column, groups,
             listed(stratify_by), listed(exclude), max_bags, max_bags_per_class,
         )  # fmt: skip
+        # Excluded bags that are not in the store; None if they are in it.
+        self.left_out: set[str] | None = None
         self._store: BagStore | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Build the store if necessary, and split; a second call does nothing."""
         if self._store is not None:
             return
-        check = partial(require_labels, self.source, self.target, self._class_names, self._split_options)
-        store = open_or_build(self.source, self.stores_dir, check, verify=self.verify)
+        store = self._open_store()
         self.label_frame, self.class_names = label_and_split(
-            store.bags, self.target, self._class_names, self._split_options
+            store.bags, self.target, self._class_names, self._split_options, self.left_out
         )
         self.task = task_of(self._task, self.class_names)
         if len(store.tile_shape) == 1 and self.augmentation.kind != "none":
@@ -147,6 +149,18 @@ class BagDataModule(LightningDataModule):
             training = self.label_frame.loc[self.label_frame["split"] == "train", "index"].to_numpy()
             self.statistics = fit_statistics(store, training)
         self._store = self.tile_store = store
+
+    def _open_store(self) -> BagStore:
+        """Return the store; files of excluded bags are not opened to build it."""
+        options = self._split_options
+        if not isinstance(self.source, FileSource):
+            require = partial(require_labels, self.source, self.target, self._class_names, options)
+            return open_or_build(self.source, self.stores_dir, require, verify=self.verify)
+        self.left_out = excluded_bags(options.exclude, sorted(self.source.bag_names())) if options.exclude else set()
+        check = partial(
+            require_labels_of, target=self.target, class_names=self._class_names, stratify_by=options.stratify_by
+        )
+        return open_or_build_labelled(self.source, self.stores_dir, self.left_out, check, verify=self.verify)
 
     def encode_with(self, encoder: TileEncoder) -> None:
         """Load the features of a frozen encoder instead of tiles from now on; they are computed once and kept on disk.

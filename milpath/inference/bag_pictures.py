@@ -15,6 +15,7 @@ from milpath.data.store.level0_positions import bounds_offset, level0_positions,
 from milpath.drawing.heatmap import draw_overlay
 from milpath.drawing.montage import draw_montage
 from milpath.drawing.picture_frame import colour_table
+from milpath.inference.class_overlays import draw_class_overlays
 from milpath.inference.dense_map import DenseMapper
 from milpath.inference.geojson import tiles_to_geojson, write_geojson
 from milpath.inference.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask
@@ -38,10 +39,11 @@ class BagPictures:
     """Write pictures of the attention of a network, slide by slide.
 
     `pictures/<slide>_montage.jpg` shows the bag with its weights, `_overlay.jpg` attention on the slide (or on the
-    assembled tiles if the slide is not available) next to the ground truth if known, `_dense.jpg` attention on all
-    tissue, `pictures/extremes.jpg` the tiles of the run with the most and the least attention;
-    `geojson/<slide>.geojson` contains outlines for QuPath. Pictures that cannot be drawn are omitted: features have no
-    images, tiles without positions no overlay.
+    assembled tiles if the slide is not available) next to the ground truth if known, `_overlay_attention_<class>.jpg` and
+    `_overlay_contribution_<class>.jpg` the maps of a network that has one per class, `_dense.jpg` attention on all tissue,
+    `pictures/extremes.jpg` the tiles of the run with the most and the least attention; `geojson/<slide>.geojson` contains
+    outlines for QuPath. Pictures that cannot be drawn are omitted: features have no images, tiles without positions no
+    overlay.
 
     Args:
         store: Store of the tiles.
@@ -83,9 +85,12 @@ class BagPictures:
         if len(self.store.tile_shape) != 3:
             return
         self._save(self.montage(bag), f"{file_name(bag.bag_id)}_montage")
-        overlay = self.overlay(bag)
+        picture = self.slide_picture(bag)
+        overlay = self.overlay(bag, picture)
         if overlay is not None:
             self._save(overlay, f"{file_name(bag.bag_id)}_overlay")
+        for name, of_class in self.class_overlays(bag, picture).items():
+            self._save(of_class, f"{file_name(bag.bag_id)}_overlay_{file_name(name)}")
         if self.mapper is not None and bag.bag_id in self.slides:
             self._save(self._dense(bag, self.mapper), f"{file_name(bag.bag_id)}_dense")
         self._write_outlines(bag)
@@ -96,12 +101,23 @@ class BagPictures:
         labels, tiles = known_labels(self.store, where), self.store.tiles[where]
         return draw_montage(tiles, bag.attention, title=bag.bag_id, tile_labels=labels, colour_map=self.colour_map)
 
-    def overlay(self, bag: BagPrediction) -> Image.Image | None:
-        """Return the attention overlay of a slide; `None` if the positions of the tiles are unknown."""
-        picture = self._slide_picture(bag)
+    def overlay(self, bag: BagPrediction, picture: SlidePicture | None) -> Image.Image | None:
+        """Return the attention overlay of a slide; `None` if the positions of the tiles are unknown.
+
+        Args:
+            bag: The prediction.
+            picture: Result of `slide_picture`.
+        """
         return draw_bag_overlay(
             self.store, self.store.tile_slice(bag.position), bag.attention, bag.bag_id, picture,
             truth=None if picture is None else self._truth(bag, picture), alpha=self.alpha, colour_map=self.colour_map,
+        )  # fmt: skip
+
+    def class_overlays(self, bag: BagPrediction, picture: SlidePicture | None) -> dict[str, Image.Image]:
+        """Return an overlay for each map of a network with maps per class, by name."""
+        return draw_class_overlays(
+            self.store, self.store.tile_slice(bag.position), bag.maps, bag.bag_id, picture,
+            alpha=self.alpha, colour_map=self.colour_map,
         )  # fmt: skip
 
     def draw_extremes(self, first_class: str) -> None:
@@ -119,7 +135,7 @@ class BagPictures:
 
     def _dense(self, bag: BagPrediction, mapper: DenseMapper) -> Image.Image:
         """Return a picture of the attention on all tissue of a slide."""
-        picture, found = self._slide_picture(bag), mapper(self.slides[bag.bag_id])
+        picture, found = self.slide_picture(bag), mapper(self.slides[bag.bag_id])
         assert picture is not None
         title = f"{bag.bag_id} · all tissue, {len(found.attention):,} tiles"
         return draw_overlay(
@@ -127,7 +143,7 @@ class BagPictures:
             microns_per_pixel=picture.microns_per_pixel, alpha=self.alpha, colour_map=self.colour_map, outlines=False,
         )  # fmt: skip
 
-    def _slide_picture(self, bag: BagPrediction) -> SlidePicture | None:
+    def slide_picture(self, bag: BagPrediction) -> SlidePicture | None:
         """Return the thumbnail of a slide; `None` if there is no slide."""
         if bag.bag_id not in self.slides:
             return None
@@ -155,7 +171,9 @@ class BagPictures:
         folder = self.output / "geojson"
         folder.mkdir(exist_ok=True)
         left, top = bounds_offset(self.store, where)
-        collection = tiles_to_geojson(bag.attention, places.x0 - left, places.y0 - top, places.size0)
+        collection = tiles_to_geojson(
+            bag.attention, places.x0 - left, places.y0 - top, places.size0, measurements=bag.maps
+        )
         write_geojson(collection, folder / f"{file_name(bag.bag_id)}.geojson")
 
     def _save(self, picture: Image.Image, name: str) -> None:

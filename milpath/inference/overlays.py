@@ -88,6 +88,9 @@ def draw_bag_overlay(
     truth: Truth | None = None,
     alpha: float = 0.6,
     colour_map: str = "viridis",
+    limits: tuple[float, float] | None = None,
+    signed: bool = False,
+    beside_truth: bool = True,
 ) -> Image.Image | None:
     """Draw attention on the tissue of a bag, next to the ground truth if a mask or tile labels are known.
 
@@ -100,6 +103,9 @@ def draw_bag_overlay(
         truth: Annotation of the slide; `None` shows the tile labels, if there are any.
         alpha: Opacity of the colours at the high end, in [0, 1].
         colour_map: One of `picture_frame.COLOUR_MAPS`.
+        limits: Values at the ends of the colour bar; `None` means those of the weights.
+        signed: Whether the weights are contributions of any sign; needs limits.
+        beside_truth: Whether to draw the ground truth if it is known.
 
     Returns:
         The picture; `None` if the positions of the tiles are unknown, or the store contains features and no `picture`
@@ -124,8 +130,10 @@ def draw_bag_overlay(
         microns = picture.microns_per_pixel
     overlay = draw_overlay(
         picture.pixels, weights, x, y, size, picture.scale,
-        title=title, microns_per_pixel=microns, alpha=alpha, colour_map=colour_map,
+        title=title, microns_per_pixel=microns, alpha=alpha, colour_map=colour_map, limits=limits, signed=signed,
     )  # fmt: skip
+    if not beside_truth:
+        return overlay
     if truth is not None:
         return draw_beside_truth(overlay, picture.pixels, truth.mask, truth.values)
     labels = known_labels(store, chosen)

@@ -3,7 +3,6 @@
 import csv
 import os
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
@@ -50,17 +49,21 @@ class PredictionFiles:
         probabilities = [f"probability_{name}" for name in class_names]
         self.columns = ("id", *probabilities, "predicted", "threshold", "defer")
         claim_folder(output, source, overwrite)
+        self._columns: list[str] = []
         self.done = self._recover()
 
     def __enter__(self) -> Self:
         self._predictions = _append(self.output / ".predictions.csv.partial", self.columns)
-        self._attention = _append(self.output / ".attention.csv.partial", ATTENTION_COLUMNS)
+        # The columns are known with the first slide: a network may have maps per class.
+        self._attention = _append(self.output / ".attention.csv.partial")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._predictions.close()
+        if kind is None and not self._columns:
+            csv.writer(self._attention).writerow(ATTENTION_COLUMNS)
         self._attention.close()
         if kind is None:
             for name in ("predictions.csv", "attention.csv"):
@@ -75,6 +78,7 @@ class PredictionFiles:
         tiles: pd.DataFrame,
         microns_per_pixel: float | None,
         weights: NDArray[np.floating],
+        maps: Mapping[str, NDArray[np.floating]] | None = None,
     ) -> None:
         """Write one slide.
 
@@ -86,19 +90,30 @@ class PredictionFiles:
             tiles: Rows of the store's tile table; x, y, level, x0, y0 and size0 if known.
             microns_per_pixel: Resolution of the tiles; `None` if unknown.
             weights: `(tiles,)` attention.
+            maps: Name to `(tiles,)` of further columns of `attention.csv`, the same for all slides.
 
         Raises:
-            ValueError: If a probability or a weight is not finite.
+            ValueError: If a probability, a weight or a value of a map is not finite.
         """
-        require_finite_prediction(bag_id, np.asarray(probabilities), np.asarray(weights))
+        maps = maps or {}
+        require_finite_prediction(bag_id, np.asarray(probabilities), np.asarray(weights), maps)
         unknown = [""] * len(weights)
         places = [_cells(tiles[name]) if name in tiles else unknown for name in _PLACE]
-        shares = (f"{weight:.9g}" for weight in weights.tolist())
+        shares = zip(
+            *([f"{value:.9g}" for value in values.tolist()] for values in (weights, *maps.values())), strict=True
+        )
         rows = zip(*places, shares, strict=True)
         microns = microns_per_pixel or ""
-        csv.writer(self._attention).writerows(
-            [bag_id, number, *place, microns, share] for number, (*place, share) in enumerate(rows)
-        )
+        writer, columns = csv.writer(self._attention), [*ATTENTION_COLUMNS, *maps]
+        if not self._columns:
+            writer.writerow(columns)
+            self._columns = columns
+        if self._columns != columns:
+            raise ValueError(
+                f"attention.csv in {self.output} was begun with the columns {', '.join(self._columns)}, not "
+                f"{', '.join(columns)}; set another output, or overwrite=true"
+            )
+        writer.writerows([bag_id, number, *place, microns, *values] for number, (*place, values) in enumerate(rows))
         self._attention.flush()
         words = [f"{value:.9g}" for value in probabilities]
         threshold = "" if self.threshold is None else f"{self.threshold:.9g}"
@@ -112,14 +127,15 @@ class PredictionFiles:
         if not path.exists():
             return set()
         attention = self.output / ".attention.csv.partial"
-        if attention.exists() and _header(attention) not in ((), ATTENTION_COLUMNS):
+        if attention.exists() and _header(attention)[: len(ATTENTION_COLUMNS)] not in ((), ATTENTION_COLUMNS):
             # Written by another version: its rows cannot be continued, and a slide without them is not complete.
             path.unlink()
             attention.unlink()
             return set()
-        done = _keep_rows(path, len(self.columns))
+        done = _keep_rows(path)
         if attention.exists():
-            _keep_rows(attention, len(ATTENTION_COLUMNS), done)
+            _keep_rows(attention, done)
+            self._columns = list(_header(attention))
         return done
 
 
@@ -134,22 +150,21 @@ def _header(path: Path) -> tuple[str, ...]:
         return tuple(next(csv.reader(file), ()))
 
 
-def _append(path: Path, columns: Sequence[str]) -> TextIO:
-    """Open a table for appending, with a header if it is new."""
+def _append(path: Path, columns: Sequence[str] = ()) -> TextIO:
+    """Open a table for appending; a new one gets a header if there are columns."""
     # A killed run may have created the file without writing anything.
     new = not path.exists() or path.stat().st_size == 0
     file = path.open("a", newline="", encoding="utf-8")
-    if new:
+    if new and columns:
         csv.writer(file).writerow(columns)
     return file
 
 
-def _keep_rows(path: Path, width: int, wanted: set[str] | None = None) -> set[str]:
+def _keep_rows(path: Path, wanted: set[str] | None = None) -> set[str]:
     """Rewrite a table without the partial rows of an interrupted run, atomically and row by row.
 
     Args:
-        path: The table.
-        width: Number of its columns; a shorter row is partial.
+        path: The table; a row with fewer cells than its header is partial.
         wanted: Names whose rows are kept; `None` for all.
 
     Returns:
@@ -164,9 +179,10 @@ def _keep_rows(path: Path, width: int, wanted: set[str] | None = None) -> set[st
     ):
         # Not line by line, which would split the rows of slides whose names contain a newline.
         rows, kept = csv.reader(source), csv.writer(target)
-        kept.writerows(islice(rows, 1))
+        header = next(rows, [])
+        kept.writerows([header] if header else [])
         for row in rows:
-            if len(row) == width and (wanted is None or row[0] in wanted):
+            if len(row) == len(header) and (wanted is None or row[0] in wanted):
                 kept.writerow(row)
                 names.add(row[0])
     return names

@@ -1,6 +1,7 @@
 """Objects from a configuration: data, classifier and Trainer."""
 
 import inspect
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -31,6 +32,8 @@ from milpath.training.step_seed import StepSeed
 from milpath.training.stop_on_signal import StopOnSignal
 
 CLASS_WEIGHTS = ("none", "balanced")
+# Loggers talk to the server that the user names, and to nobody else; a variable that the user has set stays.
+_WITHOUT_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
 
 
 def build_training_data(config: DictConfig) -> BagDataModule:
@@ -190,6 +193,8 @@ def _tiling(datamodule: BagDataModule) -> dict[str, Any]:
 def build_trainer(config: DictConfig) -> Trainer:
     """Return the Trainer of a configuration with its callbacks and loggers."""
     callbacks = _entries(config.get("callbacks"))
+    for name, value in _WITHOUT_TELEMETRY.items():
+        os.environ.setdefault(name, value)
     loggers = _entries(config.get("logger"))
     if not loggers:
         # Lightning raises an error if this callback has no logger.

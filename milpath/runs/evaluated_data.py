@@ -7,6 +7,8 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.data.datamodule import BagDataModule
+from milpath.data.sources.bag_source import FileSource
+from milpath.data.splits.bag_lists import excluded_bags, listed
 from milpath.models.checkpoint import Card
 from milpath.runs.build import build_datamodule, build_described_datamodule
 from milpath.runs.earlier_run import identity_in_checkpoint
@@ -62,12 +64,27 @@ def evaluated_data(
         return datamodule, _note(datamodule, given, splits, trained)
     changes: dict[str, Any] = {"num_folds": 1, "fold": 0}
     datamodule = _set_up(data, changes)
-    if trained is None or trained.contents.get("tiles_sha256") != datamodule.tile_store.description["sha256"]:
+    if trained is None or not _holds_training_tiles(trained, datamodule, data, card):
         return datamodule, _note(datamodule, given | changes, splits, trained)
     changes = {name: card.data[name] for name in _SPLIT_OF_RUN if name in card.data}
     datamodule = _set_up(data, changes)
     _require_split_of_run(trained, datamodule, checkpoint)
     return datamodule, _note(datamodule, given | changes, splits, trained)
+
+
+def _holds_training_tiles(trained: RunIdentity, datamodule: BagDataModule, data: DictConfig, card: Card) -> bool:
+    """Return whether data have the tiles that a network was trained on, possibly among bags its run excluded."""
+    wanted = trained.contents.get("tiles_sha256")
+    if wanted == datamodule.tile_store.description["sha256"]:
+        return True
+    excluded = card.data.get("exclude")
+    if datamodule.left_out is None or not excluded or not all(Path(str(path)).is_file() for path in listed(excluded)):
+        return False
+    names = datamodule.source.bag_names() if isinstance(datamodule.source, FileSource) else set()
+    if not excluded_bags(listed(excluded), sorted(names)):
+        return False
+    same_bags = _set_up(data, {"num_folds": 1, "fold": 0, "exclude": excluded})
+    return bool(wanted == same_bags.tile_store.description["sha256"])
 
 
 def _set_up(data: DictConfig, changes: Mapping[str, Any] | None = None) -> BagDataModule:
@@ -114,7 +131,7 @@ def untested_bags(datamodule: BagDataModule, data: Mapping[str, Any], splits: Se
         data: Their configuration.
         splits: Names of the splits that are tested.
     """
-    num_bags = len(datamodule.tile_store.bags)
+    num_bags = len(datamodule.tile_store.bags) + len(datamodule.left_out or ())
     num_tested = int(datamodule.split_frame()["split"].isin(list(splits)).sum())
     if num_tested == num_bags:
         return ""
@@ -135,7 +152,7 @@ def _reasons(datamodule: BagDataModule, data: Mapping[str, Any], splits: Sequenc
         for name, count in frame["split"].value_counts().items()
         if name not in list(splits)
     ]
-    if left_out := len(datamodule.tile_store.bags) - len(frame):
+    if left_out := len(datamodule.tile_store.bags) + len(datamodule.left_out or ()) - len(frame):
         options = [f"data.{name}" for name in ("splits", "exclude", "max_bags", "max_bags_per_class") if data.get(name)]
         reasons.append(f"{left_out} are left out ({', '.join(options) or 'no label'})")
     return reasons

@@ -110,7 +110,8 @@ def test_what_cannot_be_answered_is_refused_in_one_line_and_deleted(kind, ask, b
 
 
 def test_a_slide_that_takes_too_long_is_given_up(checkpoint, tmp_path):
-    slide = write_pyramid(tmp_path / "slide.tiff", tissue(80, 60), factors=(2, 1))
+    # Large enough to take far longer than the limit, also where this process has to wait for its core.
+    slide = write_pyramid(tmp_path / "slide.tiff", tissue(3000, 2000), factors=(1,))
     (tmp_path / "work").mkdir()
     with pytest.raises(ValueError, match=r"0\.01 s"):
         Analyst(checkpoint, Limits(max_seconds=0.01)).answer([slide], tmp_path / "work")

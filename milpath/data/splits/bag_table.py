@@ -1,7 +1,7 @@
 """Table of the bags of a store with their labels and splits."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,11 @@ class SplitOptions:
 
 
 def label_and_split(
-    bags: pd.DataFrame, target: str, class_names: Sequence[str] | None, options: SplitOptions
+    bags: pd.DataFrame,
+    target: str,
+    class_names: Sequence[str] | None,
+    options: SplitOptions,
+    left_out: Collection[str] | None = None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the table of the bags to use, with `index` (position in the store), `label`, `split`, and the class names.
 
@@ -43,12 +47,13 @@ def label_and_split(
         target: As in `bag_labels`.
         class_names: As in `bag_labels`.
         options: How to split.
+        left_out: The excluded bags if they are not in the store; `None` if they are.
 
     Raises:
         ValueError: If labels, groups or splits are invalid.
     """
     all_ids = bags["bag_id"].tolist()
-    excluded = excluded_bags(options.exclude, all_ids)
+    excluded = excluded_bags(options.exclude, all_ids) if left_out is None else set(left_out)
     table = bags.assign(index=np.arange(len(bags)))
     table = table[~table["bag_id"].isin(excluded)].reset_index(drop=True)
     labels, names = bag_labels(table, target, class_names)
@@ -56,7 +61,7 @@ def label_and_split(
     table, labels = table.iloc[kept].reset_index(drop=True), labels[kept]
     groups = bag_groups(table, options.group_column, options.groups)
     if options.splits:
-        known = set(all_ids) - set(table["bag_id"])
+        known = ({*all_ids} | excluded) - set(table["bag_id"])
         split = read_split(options.splits, table["bag_id"].to_numpy(), fold=options.fold, known=known)
     elif "split" in table.columns:
         split = hold_out_validation(
@@ -158,5 +163,16 @@ def require_labels(source: BagSource, target: str, class_names: Sequence[str] | 
         return
     bags = source.label_table()
     table = bags[~bags["bag_id"].isin(excluded_bags(options.exclude, bags["bag_id"].tolist()))]
+    require_labels_of(table, target, class_names, options.stratify_by)
+
+
+def require_labels_of(
+    table: pd.DataFrame, target: str, class_names: Sequence[str] | None, stratify_by: Sequence[str]
+) -> None:
+    """Refuse a label table whose labels or columns `label_and_split` would refuse.
+
+    Raises:
+        ValueError: If labels are missing, not whole numbers or out of range, or a column is missing.
+    """
     bag_labels(table.reset_index(drop=True), target, class_names)
-    require_columns(table, options.stratify_by)
+    require_columns(table, stratify_by)

@@ -29,6 +29,7 @@ def match_bags(
     on_mismatch: str,
     partial: Sequence[str] = (),
     partial_reason: str = "",
+    left_out: Collection[str] = (),
 ) -> pd.DataFrame:
     """Return the rows of the bags with complete data, sorted by name.
 
@@ -41,6 +42,7 @@ def match_bags(
         on_mismatch: "error", or "skip" to omit bags that do not match, with a warning.
         partial: Bags with incomplete data.
         partial_reason: What they lack.
+        left_out: Bags that are neither used nor reported, with or without data.
 
     Raises:
         FileNotFoundError: If data are missing.
@@ -48,6 +50,11 @@ def match_bags(
     """
     if table.empty:
         raise ValueError(f"{labels} has a header but no rows; give a table with one row per bag")
+    if left_out := set(left_out):
+        table = table[~table["bag_id"].isin(left_out)]
+        found, partial = set(found) - left_out, [name for name in partial if name not in left_out]
+        if table.empty:
+            raise ValueError(f"data.exclude excludes all bags in {labels}")
     known = set(table["bag_id"])
     absent = [name for name in table["bag_id"] if name not in found]
     strangers = sorted(set(found) - known)
