@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from milpath.data.sources.feature_check import all_finite
 from milpath.encoding.batch_encoder import BatchEncoder
 from milpath.encoding.tile_events import BagBegun, BagEnded, BagTiles, TileEvent
+from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.bag_files import BagFiles
 from milpath.tiling.slide_job import SlideJob, TileForm
 from milpath.tiling.slide_parts import SlideParts
 from milpath.tiling.slide_progress import SlideProgress
-from milpath.slides.tiling_options import TileOptions
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ import numpy as np
 
 from milpath.encoding.tile_events import BagBegun, BagEnded, BagTiles, TileEvent
 from milpath.tiling.slide_job import SlideJob, SlideRecord
-from milpath.tiling.worker_pool import Worker
+from milpath.tiling.worker_pool import MAX_START_SECONDS, Worker
 
 _MAX_LINE = 1 << 16
 # Messages that wait for the encoder, of all workers together: 64 tiles.
@@ -130,7 +130,10 @@ class _Reader(threading.Thread):
         worker = self._worker
         assert worker is not None
         worker.give(job)
+        # The start of a process is not the time of its slide.
+        self._waits_since = time.monotonic() + MAX_START_SECONDS
         worker.begins()
+        self._waits_since = None
         size = job.options.tile_size
         while True:
             line = self._line()
