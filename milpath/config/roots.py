@@ -139,6 +139,35 @@ class EncodersConfig:
 
 
 @dataclass
+class ExtractConfig:
+    """Root keys of `python -m milpath.extract`."""
+
+    slides: str = MISSING
+    output: str = MISSING
+    encoder: Any = MISSING
+    paths: Any = MISSING
+    labels: str | None = None
+    method: str = "tissue"
+    num_tiles: int | None = None
+    tile_size: int | None = None
+    microns_per_pixel: float | None = None
+    level: int | None = None
+    overlap: int = 0
+    min_tissue: float = 0.1
+    slide_microns_per_pixel: float | None = None
+    format: list[str] = field(default_factory=lambda: ["store"])
+    precision: str | None = None
+    dtype: str = "float16"
+    device: str = "auto"
+    batch_size: Any = "auto"
+    num_workers: int | None = None
+    on_error: str = "fail"
+    overwrite: bool = False
+    shard: str | None = None
+    max_seconds: float | None = 3600.0
+
+
+@dataclass
 class TableConfig(TrainConfig):
     """Root keys of `python -m milpath.table`: those of training, and which trainings to run."""
 
@@ -158,6 +187,7 @@ _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="evaluate_schema", node=EvaluateConfig)
 _store.store(name="predict_schema", node=PredictConfig)
 _store.store(name="app_schema", node=AppConfig)
+_store.store(name="extract_schema", node=ExtractConfig)
 _store.store(name="tile_schema", node=TileConfig)
 _store.store(name="encoders_schema", node=EncodersConfig)
 _store.store(name="table_schema", node=TableConfig)
