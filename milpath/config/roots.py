@@ -79,6 +79,7 @@ class PredictConfig:
     colour_map: str = "viridis"
     dense: float | None = None
     labels: str | None = None
+    id_column: str | None = None
     masks: str | None = None
     num_workers: int | None = None
     verify: bool = True
@@ -111,6 +112,8 @@ class TileConfig:
     slides: str = MISSING
     output: str = MISSING
     labels: str | None = None
+    id_column: str | None = None
+    label_column: str | None = None
     masks: str | None = None
     method: str = "darkest"
     num_tiles: int | None = 16
