@@ -10,7 +10,7 @@ from milpath.config.roots import CONFIG_DIR
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_bags import TilingSummary, build_slide_store
 
-PATHS = ("slides", "output", "labels", "masks")
+PATHS = ("slides", "output", "labels", "masks", "id_column", "label_column")
 
 
 def run(config: DictConfig) -> TilingSummary:
