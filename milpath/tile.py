@@ -11,7 +11,7 @@ from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.tiling.slide_run import TilingSummary, describe_failures, require_complete_store
 
-PATHS = ("slides", "output", "labels", "masks")
+PATHS = ("slides", "output", "labels", "masks", "id_column", "label_column")
 
 
 def run(config: DictConfig) -> TilingSummary:
