@@ -5,12 +5,9 @@ import sys
 from omegaconf import DictConfig
 
 from milpath.config.command import command
-from milpath.config.command_line import quote_paths
 from milpath.config.roots import CONFIG_DIR
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_bags import TilingSummary, build_slide_store
-
-PATHS = ("slides", "output", "labels", "masks")
 
 
 def run(config: DictConfig) -> TilingSummary:
@@ -72,11 +69,10 @@ def help_text() -> str:
 
 
 def main() -> None:
-    """Run the command; paths on the command line are taken literally."""
+    """Run the command."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         sys.stdout.write(help_text())
         return
-    sys.argv[1:] = quote_paths(sys.argv[1:], PATHS)
     tile()
 
 

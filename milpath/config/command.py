@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from milpath.config.command_line import literal_overrides
 from milpath.config.interruption import interruptible
 from milpath.config.kept_configuration import check_command_line
 from milpath.config.roots import CONFIG_DIR
@@ -61,10 +62,12 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         failed: list[str] = []  # failed jobs of a plain sweep, which continues with the others
+        typed: list[str] = []
 
         @wraps(function)
         def run(config: DictConfig) -> Any:
             quieten_frameworks()
+            sys.argv[1:] = typed  # what the record of a run shows, and what Lightning starts its other processes with
             try:
                 require_mandatory(config)
                 require_finite_numbers(config)
@@ -89,13 +92,18 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
         @wraps(function)
         def main() -> None:
             failed.clear()
+            typed[:] = sys.argv[1:]
             try:
                 check_command_line()
             except ValueError as error:
                 sys.stderr.write(one_line(error) + "\n")
                 sys.exit(1)
-            with interruptible(after_stop):
-                composed()
+            sys.argv[1:] = literal_overrides(typed)
+            try:
+                with interruptible(after_stop):
+                    composed()
+            finally:
+                sys.argv[1:] = typed
             if failed:
                 sys.stderr.write(f"failed runs in this sweep: {len(failed)}; first: {failed[0]}\n")
                 sys.exit(1)

@@ -1,7 +1,6 @@
 """Repeated cross-validation: every method on the same folds, each training in its own folder."""
 
 import itertools
-import json
 import logging
 import multiprocessing
 import os
@@ -18,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from rich.progress import track
 
 from milpath.config.command import one_line
+from milpath.config.command_line import override, quoted
 from milpath.config.roots import CONFIG_DIR
 from milpath.records.atomic_files import write_json, write_text
 from milpath.records.plain_values import parse_json
@@ -104,7 +104,7 @@ def plan_trainings(
     if search and not all(isinstance(values, Sequence) and values for values in search.values()):
         raise ValueError(f"search={dict(search)} must give each key a list, such as {{optimizer.lr: [1e-4, 5e-4]}}")
     if config_dirs:
-        words = [f"hydra.searchpath=[{','.join(map(json.dumps, config_dirs))}]", *words]
+        words = [f"hydra.searchpath=[{','.join(map(quoted, config_dirs))}]", *words]
     return list(_plan(words, methods, folds, repeats, output, seed, search or {}))
 
 
@@ -118,7 +118,7 @@ def _plan(
     search: Mapping[str, Sequence[Any]],
 ) -> Iterator[Training]:
     candidates = [
-        tuple(f"{key}={value}" for key, value in zip(search, values, strict=True))
+        tuple(override(key, value) for key, value in zip(search, values, strict=True))
         for values in itertools.product(*search.values())
     ]
     for method, repeat, fold in itertools.product(methods, range(repeats), range(folds)):
@@ -133,7 +133,7 @@ def _plan(
                 f"data.fold={fold}",
                 f"data.split_seed={seed + repeat}",
                 f"seed={seed + repeat * folds + fold}",
-                f"paths.runs_dir={json.dumps(str(runs_dir))}",
+                f"paths.runs_dir={quoted(str(runs_dir))}",
                 f"run_name={name}",
                 "report=false",
             )

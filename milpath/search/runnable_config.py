@@ -73,7 +73,7 @@ def run_command(job: DictConfig, folder: str, name: str) -> str:
     """
     words = ["--config-dir", folder, "--config-name", name]
     folders = [f"file://{own}" for own in _own_folders(job) if not _holds_kept(own, str(job.hydra.job.config_name))]
-    own = [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
+    own = [override("hydra.searchpath", folders)] if folders else []
     overrides = parse_words(job.hydra.overrides.task)
     rest = [
         str(override.input_line)
