@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 # The last part of a key that holds a path, besides `path`, `*_path`, `*_dir` and `dirpath`.
 _PATH_NAMES = frozenset(
-    ["archive", "checkpoint", "exclude", "folder", "groups", "images", "labels", "masks", "output", "requirements"]
-    + ["resume_from", "run_name", "slides", "tiles"]
+    [
+        *("archive", "checkpoint", "exclude", "folder", "groups", "images", "labels", "masks", "output"),
+        *("requirements", "resume_from", "run_name", "slides", "tiles"),
+    ]
 )
 _PATH_KEYS = frozenset(["data.splits"])  # `splits` of a root configuration is a list of names
 _LIST_NAMES = frozenset(["exclude", "searchpath"])  # each also takes [path,path]
@@ -61,11 +63,11 @@ def is_path(key: str) -> bool:
 
 
 def override(key: str, value: object) -> str:
-    """Return an override that sets a key to a value; a string or a path is taken literally.
+    r"""Return an override that sets a key to a value; a string or a path is taken literally.
 
     Example:
         >>> print(override("data.path", 'a "b", ${c}'))
-        data.path="a \\"b\\", \\${c}"
+        data.path="a \"b\", \${c}"
         >>> override("model", "dsmil"), override("seed", 3)
         ('model=dsmil', 'seed=3')
     """
