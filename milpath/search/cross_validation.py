@@ -14,13 +14,13 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from rich.progress import track
 
 from milpath.config.command import one_line
 from milpath.config.command_line import override, quoted
 from milpath.config.roots import CONFIG_DIR
 from milpath.records.atomic_files import write_json, write_text
 from milpath.records.plain_values import parse_json
+from milpath.records.progress import track
 from milpath.runs.build import build_training_data
 from milpath.runs.earlier_run import identity_in_folder, require_same_run
 from milpath.runs.run_identity import identity_of
@@ -158,7 +158,7 @@ def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training
         if training not in waiting:
             _require_same_training(training)
     if jobs == 1:
-        for training in track(waiting, description="trainings"):
+        for training in track(waiting, "trainings", len(waiting)):
             _run_training(training)
     else:
         # Forked processes inherit locks held by threads that do not exist in them.
@@ -166,7 +166,7 @@ def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training
         with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
             futures = [pool.submit(_run_training, training) for training in waiting]
             try:
-                for future in track(as_completed(futures), description="trainings", total=len(futures)):
+                for future in track(as_completed(futures), "trainings", len(futures)):
                     future.result()
             except BaseException:  # including an interrupt: start nothing new; what runs now is resumed later
                 pool.shutdown(wait=False, cancel_futures=True)
