@@ -5,7 +5,6 @@ import sys
 from omegaconf import DictConfig
 
 from milpath.config.command import command
-from milpath.config.roots import CONFIG_DIR
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_bags import TilingSummary, build_slide_store
 
@@ -46,7 +45,7 @@ def describe_failures(summary: TilingSummary, output: str) -> str:
 
 
 @command("tile", after_stop="finished slides are kept; run the same command to continue")
-def tile(config: DictConfig) -> None:
+def main(config: DictConfig) -> None:
     """Run the command."""
     summary = run(config)
     sys.stdout.write(describe(summary, config.output))
@@ -59,21 +58,6 @@ def tile(config: DictConfig) -> None:
         )
         failures = describe_failures(summary, config.output)
         raise ValueError(f"{failures}; {way_out}, or add on_error=skip to leave them out")
-
-
-def help_text() -> str:
-    """Return the usage and the options of the command: its configuration with the comments."""
-    usage, _, rest = (CONFIG_DIR / "tile.yaml").read_text(encoding="utf-8").partition("defaults:")
-    options = rest[rest.index("slides:") : rest.index("hydra:\n")]
-    return "\n".join([*(line.removeprefix("# ") for line in usage.splitlines()), "", options.strip(), ""])
-
-
-def main() -> None:
-    """Run the command."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        sys.stdout.write(help_text())
-        return
-    tile()
 
 
 if __name__ == "__main__":

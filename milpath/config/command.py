@@ -22,7 +22,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from milpath.config.command_help import help_text
 from milpath.config.command_line import literal_overrides
+from milpath.config.composition_errors import errors_raised, explain
 from milpath.config.interruption import interruptible
 from milpath.config.kept_configuration import check_command_line
 from milpath.config.roots import CONFIG_DIR
@@ -59,6 +61,7 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
         A decorator. The decorated function takes no arguments, reads the command line and exits with status 1 on an error,
         130 on SIGINT and 143 on SIGTERM. `HYDRA_FULL_ERROR=1` shows the traceback.
     """
+    name = config_name.replace("_", ".", 1)  # sagemaker.launch
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         failed: list[str] = []  # failed jobs of a plain sweep, which continues with the others
@@ -93,6 +96,9 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
         def main() -> None:
             failed.clear()
             typed[:] = sys.argv[1:]
+            if {"-h", "--help"} & set(typed):
+                sys.stdout.write(help_text(name))
+                return
             try:
                 check_command_line()
             except ValueError as error:
@@ -100,8 +106,14 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
                 sys.exit(1)
             sys.argv[1:] = literal_overrides(typed)
             try:
-                with interruptible(after_stop):
+                with interruptible(after_stop), errors_raised():
                     composed()
+            except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+                # The function of the command has handled its own errors: what arrives here is of the command line.
+                if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                    raise
+                sys.stderr.write(explain(error, name, literal_overrides(typed)) + "\n")
+                sys.exit(1)
             finally:
                 sys.argv[1:] = typed
             if failed:
