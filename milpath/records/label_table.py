@@ -85,7 +85,7 @@ def find_column(columns: Sequence[str] | pd.Index, name: str) -> str | None:
         >>> find_column(["bag_id", "MSI Status"], "msi_status")
         'MSI Status'
     """
-    names = [str(column) for column in columns]
+    names, name = [str(column) for column in columns], str(name)
     for exact in (OWN_PREFIX + name, name):
         if exact in names:
             return exact

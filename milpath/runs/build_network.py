@@ -48,6 +48,10 @@ def build_network(config: DictConfig, datamodule: BagDataModule) -> nn.Module:
             raise ValueError(
                 f"data.standardize=true needs set_statistics(mean, std), which {name} does not have; set it to false"
             )
+        if getattr(network, "weights_path", None) is not None:
+            raise ValueError(
+                f"the weights in {network.weights_path} were trained on features as they are; set data.standardize=false"
+            )
         keep(*(torch.from_numpy(values) for values in datamodule.statistics.as_pair()))
         datamodule.statistics = None
     return network.to(memory_format=torch.channels_last)
