@@ -93,7 +93,9 @@ def finish(path):
     return kept
 
 
-@pytest.mark.parametrize("damage", ["none", "half a bag", "flipped bit", "half a line", "no rows", "half the rows", "no tiles"])
+@pytest.mark.parametrize(
+    "damage", ["none", "half a bag", "flipped bit", "half a line", "no rows", "half the rows", "no tiles"]
+)
 def test_only_whole_bags_are_kept(damage, tmp_path):
     path, unfinished = half_written(tmp_path)
     tiles, journal = unfinished / "tiles.npy", unfinished / "finished.jsonl"
