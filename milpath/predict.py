@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 from rich.progress import track
+from torch.nn import Module
 
 from milpath.config.command import command
 from milpath.config.own_parts import import_own_parts
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.encoder_match import require_same_encoder
 from milpath.data.store.level0_positions import resolution_of
 from milpath.inference.bag_pictures import open_pictures
 from milpath.inference.open_input import open_input
@@ -52,8 +54,10 @@ def run(config: DictConfig) -> int:
     try:
         store, failures = open_input(
             Path(config.slides), card.tiling, output, config.num_workers,
-            overwrite=config.overwrite, labels=config.labels, masks=config.masks, verify=config.verify,
+            overwrite=config.overwrite, labels=config.labels, masks=config.masks, id_column=config.id_column,
+            takes=_takes(network), dtype=str(card.data.get("dtype", "float32")), verify=config.verify,
         )  # fmt: skip
+        require_same_encoder(card, network, store, config.slides, config.checkpoint)
         _require_same_tiles(store, card, config.slides)
         files = PredictionFiles(output, card.class_names, threshold, source | {"slides": store.content_digest()})
         pictures = open_pictures(config, store, network, card.tiling, device)
@@ -91,6 +95,11 @@ def run(config: DictConfig) -> int:
         line = f"{len(failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
         sys.stderr.write(f"{line}\n")
     return len(failures)
+
+
+def _takes(network: Module) -> str | None:
+    """Return whether a network takes "tiles" or "features"; `None` if the user's own does not say it."""
+    return getattr(getattr(network, "tile_encoder", network), "takes", None)
 
 
 def _require_same_tiles(store: BagStore, card: Card, slides: str) -> None:

@@ -16,6 +16,7 @@ import milpath.data
 from milpath.config.command import require_finite_numbers
 from milpath.data import SOURCES
 from milpath.data.datamodule import BagDataModule
+from milpath.data.store.encoder_match import encoder_of
 from milpath.metrics.weighted_metrics import use_own_metrics
 from milpath.models.encoders import TileEncoder
 from milpath.models.network import MILNetwork
@@ -163,6 +164,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         auxiliary_loss=auxiliary_loss,
         class_weights=weights,
         tiling=tiling,
+        encoder=encoder_of(datamodule.tile_store),
         data=description,
     )
 

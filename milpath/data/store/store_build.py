@@ -75,32 +75,36 @@ def open_or_build_labelled(
         source: Source of the bags.
         stores_dir: Folder of the stores.
         left_out: Bags whose files are not opened.
-        check: Called with the label table before a store is built, to report errors before the work starts.
+        check: Called with the label table before a store is opened or built, to report errors before the work starts.
         verify: False skips the hash of a store's array (see `BagStore.open`).
 
     Raises:
         FileNotFoundError: If the data do not exist.
         ValueError: If the data are invalid; bags that cannot be read are all named.
     """
-    stores_dir, description = Path(stores_dir), source.describe()
+    # A source that reads every image to describe itself does so when its labels are known to be right.
+    stores_dir, first = Path(stores_dir), getattr(source, "hashes_images", False)
+    description = {} if first else source.describe()
     table = source.label_table(left_out)
+    if check is not None:
+        check(table)
+    description = source.describe() if first else description
     name, module = type(source).__name__, type(source).__module__
     bags = {"bags": sha256_of_text("\n".join(table["bag_id"]))}
     path = stores_dir / f"{name}-{_key(description | bags, module)}"
     # A store of somebody else's class of the same name is recognised by its key only.
     stem = name if module.partition(".")[0] == "milpath" else ""
-    found = find_store(path, stem, description, table["bag_id"])
+    built, found = False, find_store(path, stem, description, table["bag_id"])
     if found is None:
         stores_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(stores_dir / f".{path.name}.lock"):
             # Another process may have built it in the meantime.
             if not path.exists():
-                if check is not None:
-                    check(table)
                 parameters = parameters_of(source, description)
                 _build(source, path, parameters, lambda writer: source.write_bags(writer, table))
+                built = True
         found = path
-    return labelled_as(BagStore.open(found, verify=verify), source, description, table)
+    return labelled_as(BagStore.open(found, verify=verify), source, description, table, just_built=built)
 
 
 def _key(description: dict[str, Any], module: str) -> str:
