@@ -37,6 +37,11 @@ def main() -> None:
 
         sys.stdout.write(f"milpath {version('milpath')}\n")
         return
+    if words[0] == "examples":
+        from milpath.config.examples import EXAMPLES
+
+        sys.stdout.write(EXAMPLES)
+        return
     if words[0] in _COMPLETION:
         _complete(words)
         return
@@ -61,6 +66,8 @@ def help_text() -> str:
             *lines,
             "",
             "milpath COMMAND --help     show the options of a command",
+            "milpath COMMAND --cfg job  show the composed configuration",
+            "milpath examples           show ready commands",
             "milpath --version          show the version",
             'eval "$(milpath -sc install=bash)"    complete commands, options and values in this shell',
             "",

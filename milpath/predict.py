@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
-from rich.progress import track
 from torch.nn import Module
 
 from milpath.config.command import command
@@ -19,11 +18,13 @@ from milpath.inference.packed_linear import pack_linears
 from milpath.inference.predict_bags import predict_bags
 from milpath.inference.prediction_files import PredictionFiles
 from milpath.inference.prediction_folder import claim_folder, release_folder
+from milpath.inference.prediction_summary import prediction_summary
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
 from milpath.models.devices import choose_device
 from milpath.records.digests import sha256_of_file
 from milpath.records.kept_memory import kept_memory
+from milpath.records.progress import track
 from milpath.targets import target_named
 from milpath.targets.decision import Decision, decide
 from milpath.tiling.slide_output import write_failures
@@ -71,7 +72,7 @@ def run(config: DictConfig) -> int:
         batch_size=config.batch_size, device=device, class_names=card.class_names, on_failure=not_finite.__setitem__,
     )  # fmt: skip
     with files, kept_memory():
-        for bag in track(predictions, description="slides", total=len(waiting)):
+        for bag in track(predictions, "slides", len(waiting)):
             calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
             tiles = store.tiles_table.iloc[store.tile_slice(bag.position)]
             if config.pictures:
@@ -90,6 +91,7 @@ def run(config: DictConfig) -> int:
             )
         if config.pictures:
             pictures.draw_extremes(card.class_names[0])
+    sys.stdout.write(prediction_summary(output))
     if failures:
         name, reason = next(iter(sorted(failures.items())))
         line = f"{len(failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"

@@ -110,13 +110,13 @@ def test_every_block_has_a_language_and_a_reason_if_it_is_left_out():
 @pytest.mark.parametrize(("words", "block"), COMMAND_LINES)
 def test_every_command_line_composes(words, block):
     name, rest = split_command(words)
-    if name.startswith("-"):
-        assert name in ("--help", "--version", "-sc"), block.where
+    if name.startswith("-") or name == "examples":
+        assert name in ("--help", "--version", "-sc", "examples"), block.where
         return
     assert name in COMMANDS, block.where
     overrides = [word for word in rest if "=" in word and not word.startswith("--")]
     flags = [word for word in rest if word not in overrides]
-    assert set(flags) <= {"-m", "--cfg", "job", "..."}, block.where
+    assert set(flags) <= {"-m", "--cfg", "--help", "job", "..."}, block.where
     missing = composed(name, overrides)
     assert missing == [] or "..." in rest, f"{block.where}: {missing}"
 

@@ -1,6 +1,6 @@
 """Folder of the configuration and the root schema of each command."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -131,6 +131,14 @@ class TileConfig:
     max_seconds: float | None = 3600.0
 
 
+# A schema that is merged over `train` must have no defaults that would win over those of train.yaml.
+TrainOverrides = make_dataclass(
+    "TrainOverrides",
+    [(item.name, item.type, field(default=MISSING)) for item in fields(TrainConfig)],
+    bases=(TrainConfig,),
+)
+
+
 @dataclass
 class EncodersConfig:
     """Root keys of `python -m milpath.encoders`."""
@@ -171,7 +179,7 @@ class ExtractConfig:
 
 
 @dataclass
-class TableConfig(TrainConfig):
+class TableConfig(TrainOverrides):  # type: ignore[misc,valid-type]
     """Root keys of `python -m milpath.table`: those of training, and which trainings to run."""
 
     output: str = MISSING

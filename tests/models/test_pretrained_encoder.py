@@ -204,7 +204,9 @@ def test_tiles_of_another_size_are_resized_where_the_card_allows_it_and_refused_
     with torch.no_grad():
         torch.testing.assert_close(resizes(tiles), resizes(small))
     refuses = PretrainedEncoder(shallow("prov_gigapath"))
-    with pytest.raises(ValueError, match="prov_gigapath takes tiles of 224 px, not 256 px; cut the slides with tile_size=224"):
+    with pytest.raises(
+        ValueError, match="prov_gigapath takes tiles of 224 px, not 256 px; cut the slides with tile_size=224"
+    ):
         refuses(tiles)
     assert PretrainedEncoder(encoder_card("efficientnet_lite0")).eval()(tiles[:, :, :64, :64]).shape == (2, 1280)
 

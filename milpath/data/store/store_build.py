@@ -20,6 +20,7 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.data.store.relabelled_store import find_store, labelled_as, parameters_of
 from milpath.data.store.stored_bags import StoredBags
 from milpath.records.digests import sha256_of_text
+from milpath.records.progress import ProgressLines
 
 _log = logging.getLogger(__name__)
 
@@ -132,9 +133,10 @@ def _build(
 
 
 def _progress(writer: BagStoreWriter, name: str) -> AbstractContextManager[object]:
-    """Return a progress bar of the writer on a terminal, a null context elsewhere."""
+    """Show the progress of the writer: a bar on a terminal, a line now and then elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
+        writer.on_bag = ProgressLines(f"bag store of {name}, bags").show
         return nullcontext()
     columns = (TextColumn(f"Building the bag store of {name}"), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=console, transient=True)
