@@ -16,8 +16,8 @@ from rich.console import Console
 
 from milpath.config.command import command
 from milpath.data.datamodule import BagDataModule
+from milpath.models.tile_maps import is_tile_map
 from milpath.records.prediction_table import Predictions
-from milpath.records.tile_map_names import is_tile_map
 from milpath.runs.build import build_datamodule
 from milpath.runs.evaluated_data import untested_bags
 from milpath.runs.result_files import Metrics, summary_table, write_results
