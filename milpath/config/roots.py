@@ -1,6 +1,6 @@
 """Folder of the configuration and the root schema of each command."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -131,8 +131,55 @@ class TileConfig:
     max_seconds: float | None = 3600.0
 
 
+# A schema that is merged over `train` must have no defaults that would win over those of train.yaml.
+TrainOverrides = make_dataclass(
+    "TrainOverrides",
+    [(item.name, item.type, field(default=MISSING)) for item in fields(TrainConfig)],
+    bases=(TrainConfig,),
+)
+
+
 @dataclass
-class TableConfig(TrainConfig):
+class EncodersConfig:
+    """Root keys of `python -m milpath.encoders`."""
+
+    encoder: Any = None
+    paths: Any = MISSING
+    device: str = "auto"
+    parts: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ExtractConfig:
+    """Root keys of `python -m milpath.extract`."""
+
+    slides: str = MISSING
+    output: str = MISSING
+    encoder: Any = MISSING
+    paths: Any = MISSING
+    labels: str | None = None
+    method: str = "tissue"
+    num_tiles: int | None = None
+    tile_size: int | None = None
+    microns_per_pixel: float | None = None
+    level: int | None = None
+    overlap: int = 0
+    min_tissue: float = 0.1
+    slide_microns_per_pixel: float | None = None
+    format: list[str] = field(default_factory=lambda: ["store"])
+    precision: str | None = None
+    dtype: str = "float16"
+    device: str = "auto"
+    batch_size: Any = "auto"
+    num_workers: int | None = None
+    on_error: str = "fail"
+    overwrite: bool = False
+    shard: str | None = None
+    max_seconds: float | None = 3600.0
+
+
+@dataclass
+class TableConfig(TrainOverrides):  # type: ignore[misc,valid-type]
     """Root keys of `python -m milpath.table`: those of training, and which trainings to run."""
 
     output: str = MISSING
@@ -151,7 +198,9 @@ _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="evaluate_schema", node=EvaluateConfig)
 _store.store(name="predict_schema", node=PredictConfig)
 _store.store(name="app_schema", node=AppConfig)
+_store.store(name="extract_schema", node=ExtractConfig)
 _store.store(name="tile_schema", node=TileConfig)
+_store.store(name="encoders_schema", node=EncodersConfig)
 _store.store(name="table_schema", node=TableConfig)
 
 # Without the extra `sweep` this option does not exist and Hydra would not say what to install; the search does.
@@ -161,7 +210,7 @@ if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_optuna_s
 # Every encoder is also an option of model/encoder: the same facts, with what training adds. One with a file of its own there
 # keeps it.
 for _path in sorted((CONFIG_DIR / "encoder").glob("*.yaml")):
-    if _path.stem != "options" and not (CONFIG_DIR / "model" / "encoder" / _path.name).exists():
+    if _path.stem not in ("options", "timm", "onnx") and not (CONFIG_DIR / "model" / "encoder" / _path.name).exists():
         _store.store(
             group="model/encoder",
             name=_path.stem,

@@ -340,8 +340,9 @@ def test_a_column_called_split_is_not_the_split_unless_it_is_named(datamodule, c
     data = datamodule(columns=own)
     assert data.label_frame["split"].value_counts().to_dict() == {"train": 24, "val": 8, "test": 8}
     assert data.label_frame["index"].tolist() == list(range(40))
-    assert "column 'split' of the labels is not used as the split: a new one is made; data.split_column=split uses it" in (
-        caplog.messages
+    assert (
+        "column 'split' of the labels is not used as the split: a new one is made; data.split_column=split uses it"
+        in (caplog.messages)
     )
 
 

@@ -1,5 +1,6 @@
 import csv
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,31 @@ def test_a_run_killed_before_its_first_row_reached_the_disk_goes_on_with_the_nam
     assert list(pd.read_csv(output / "attention.csv")["id"]) == ["slide", "slide"]
 
 
+def test_a_run_killed_between_the_names_of_its_two_tables_goes_on_to_the_same_tables(tmp_path, monkeypatch):
+    def predict(output):
+        with open_files(output) as files:
+            for name in {"a", "b"} - files.done:
+                add(files, name)
+
+    predict(tmp_path / "whole")
+    rename = Path.replace
+
+    def rename_one(path, target):
+        rename(path, target)
+        if target.name in ("attention.csv", "predictions.csv"):
+            raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Path, "replace", rename_one)
+        predict(tmp_path / "killed")
+    # Whoever finds predictions.csv finds a complete prediction.
+    assert not (tmp_path / "killed/predictions.csv").exists()
+    predict(tmp_path / "killed")
+    for name in ("predictions.csv", "attention.csv", "prediction.json"):
+        whole, killed = (sorted((tmp_path / run / name).read_bytes().splitlines()) for run in ("whole", "killed"))
+        assert whole == killed
+
+
 def test_going_on_after_many_slides_needs_no_memory_for_their_tiles(tmp_path):
     path = tmp_path / ".attention.csv.partial"
     row = "slide," + "1," * (len(ATTENTION_COLUMNS) - 2) + "0." + "1" * 100 + "\r\n"
@@ -87,3 +113,18 @@ def test_rows_of_another_version_are_predicted_again(tmp_path):
     assert partial.read_text().splitlines()[1] == "first,0,0,1,0,0,4,512,,1"
     partial.write_text("id,tile,x,y,level,microns,weight\nfirst,0,0,1,0,,1\n")
     assert PredictionFiles(tmp_path, ("a", "b"), 0.5, source).done == set()
+
+
+def test_a_run_killed_before_it_had_written_its_record_goes_on(tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    partial = output / ".prediction.json.4711.0badcafe.partial"
+    partial.write_text("{")
+    with open_files(output) as files:
+        add(files, "slide")
+    assert not partial.exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / ".thesis.txt.4711.0badcafe.partial").touch()
+    with pytest.raises(FileExistsError, match="was not written by a prediction"):
+        open_files(other)

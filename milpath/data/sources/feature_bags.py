@@ -13,9 +13,9 @@ from milpath.data.sources.feature_check import require_finite
 from milpath.data.sources.feature_files import SlideFeatures, read_features, read_origin
 from milpath.data.sources.feature_folder import find_feature_files
 from milpath.data.sources.feature_origin import FeatureOrigin, require_one_origin
-from milpath.data.sources.readable_bags import check_on_error, readable_bags
 from milpath.data.splits.label_matching import check_on_mismatch, match_bags, named_like_data
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.data.store.readable_bags import check_on_error, readable_bags
 from milpath.records.digests import sha256_of_file, sha256_of_text
 from milpath.records.label_table import read_table
 
@@ -136,7 +136,7 @@ def write_features(
     said = zip(bag_ids, map_in_threads(read_origin, [files[bag_id] for bag_id in bag_ids]), strict=True)
     origins = {bag_id: found for bag_id, found in said if found is not None}
     origin = require_one_origin(origins.items(), str(where))
-    sized = any(found.tile_size_level0 is not None for found in origins.values())
+    sized = all(bag_id in origins and origins[bag_id].tile_size_level0 is not None for bag_id in bag_ids)
 
     def read(bag_id: str) -> SlideFeatures:
         slide = read_features(files[bag_id])
@@ -173,15 +173,14 @@ def _require_like_first(
 
 
 def _tile_rows(slide: SlideFeatures, sized: bool) -> dict[str, np.ndarray] | None:
-    """Return the columns of `tiles.csv`; `size0` is the side of a tile in pixels of level 0, if any slide has it."""
+    """Return the columns of `tiles.csv`; with the places in pixels of level 0 if all slides say the size of their tiles."""
     if slide.coords is None:
         return None
     rows = {"x": slide.coords[:, 0], "y": slide.coords[:, 1]}
     if slide.at_level0:
         rows["level"] = np.zeros(len(slide.coords), np.int64)
         if sized:
-            size = slide.origin.tile_size_level0
-            rows["size0"] = np.full(len(slide.coords), np.nan if size is None else size)
+            rows |= {"x0": rows["x"], "y0": rows["y"], "size0": np.full(len(rows["x"]), slide.origin.tile_size_level0)}
     return rows
 
 

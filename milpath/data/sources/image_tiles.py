@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from milpath.data.sources.readable_bags import check_on_error, readable_bags
 from milpath.data.splits.label_matching import check_on_mismatch, match_bags, named_like_data
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.data.store.readable_bags import check_on_error, readable_bags
 from milpath.records.digests import sha256_of_file, sha256_of_text
 from milpath.records.label_table import read_table
 from milpath.slides.tile_names import folded, require_no_twins

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from milpath.data.sources.readable_bags import check_on_error, readable_bags
 from milpath.data.sources.tile_decoding import decode_tile, largest_file
 from milpath.data.splits.label_matching import check_on_mismatch, match_bags, named_like_data
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.data.store.readable_bags import check_on_error, readable_bags
 from milpath.records.digests import sha256_of_file
 from milpath.records.label_table import quote_first, read_table
 from milpath.slides.tile_files import TileFiles, open_tile_files

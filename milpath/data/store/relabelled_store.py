@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.sources.bag_source import FileSource
-from milpath.data.sources.readable_bags import describe_failures, way_out
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.readable_bags import describe_failures, way_out
 from milpath.data.store.store_digests import read_description
 from milpath.data.store.verified_arrays import recall, remember
 from milpath.records.digests import sha256_of_text
@@ -55,7 +55,14 @@ def find_store(path: Path, stem: str, description: Mapping[str, Any], bag_ids: C
     return min(candidates)[1] if candidates else None
 
 
-def labelled_as(store: BagStore, source: FileSource, description: Mapping[str, Any], table: pd.DataFrame) -> BagStore:
+def labelled_as(
+    store: BagStore,
+    source: FileSource,
+    description: Mapping[str, Any],
+    table: pd.DataFrame,
+    *,
+    just_built: bool = False,
+) -> BagStore:
     """Return the bags of a label table in a store that has them, with the labels of the table.
 
     The columns in the store are used if the label table has not changed since it was written: they may have been corrected
@@ -66,6 +73,7 @@ def labelled_as(store: BagStore, source: FileSource, description: Mapping[str, A
         source: Source of the bags.
         description: What identifies the tiles.
         table: Rows of the bags, sorted by name.
+        just_built: Whether the bags that could not be read have just been named.
 
     Raises:
         ValueError: If the store was written without some of the bags because they could not be read, and the source does
@@ -78,12 +86,13 @@ def labelled_as(store: BagStore, source: FileSource, description: Mapping[str, A
         said = describe_failures(missing, len(table), store.path)
         if getattr(source, "on_error", "skip") == "fail":
             raise ValueError(said + way_out())
-        _log.warning("left out: %s", said)
+        if not just_built:
+            _log.warning("left out: %s", said)
         table = table[~table["bag_id"].isin(missing)]
     stored = store.bags.set_index("bag_id", drop=False)
     rows = stored.loc[table["bag_id"]].reset_index(drop=True)
     parameters = store.description["source"].get("parameters", {})
-    if any(parameters.get(name) != value for name, value in source.describe_labels().items()):
+    if {name: value for name, value in parameters.items() if name not in description} != source.describe_labels():
         rows = _with_labels(rows, table, store)
     changed = {"source": store.description["source"] | {"parameters": parameters_of(source, description)}}
     if len(rows) < len(store):
