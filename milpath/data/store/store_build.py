@@ -18,6 +18,7 @@ from milpath.data.sources.bag_source import BagSource, FileSource
 from milpath.data.store.bag_store import FORMAT_VERSION, BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.data.store.relabelled_store import find_store, labelled_as, parameters_of
+from milpath.data.store.resumable_writer import ResumableStoreWriter
 from milpath.data.store.stored_bags import StoredBags
 from milpath.records.digests import sha256_of_text
 from milpath.records.progress import ProgressLines
@@ -111,7 +112,7 @@ def open_or_build_labelled(
                 if check is not None:
                     check(table, and_split=True)
                 parameters = parameters_of(source, description)
-                _build(source, path, parameters, lambda writer: source.write_bags(writer, table))
+                _build(source, path, parameters, table)
                 built = True
         found = path
     return labelled_as(BagStore.open(found, verify=verify), source, description, table, just_built=built)
@@ -125,15 +126,20 @@ def _key(description: dict[str, Any], module: str) -> str:
 
 
 def _build(
-    source: BagSource, path: Path, description: dict[str, Any], write: Callable[[BagStoreWriter], None] | None = None
+    source: BagSource | FileSource, path: Path, description: dict[str, Any], table: pd.DataFrame | None = None
 ) -> None:
-    """Write the store, by `write` instead of the source's own if it is given, and log a summary line."""
+    """Write the store, of the bags of a table if one is given, and log a summary line."""
     for leftover in path.parent.glob(f"{path.name}.partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     name = type(source).__name__
     started = time.perf_counter()
-    with BagStoreWriter(path, {"name": name, "parameters": description}) as writer, _progress(writer, name):
-        (write or source.write)(writer)
+    recorded = {"name": name, "parameters": description}
+    if table is not None and isinstance(source, FileSource):
+        with ResumableStoreWriter(path, recorded) as writer, _progress(writer, name):
+            source.write_bags(writer, table)
+    else:
+        with BagStoreWriter(path, recorded) as writer, _progress(writer, name):
+            source.write(writer)
     size = (path / "tiles.npy").stat().st_size
     _log.info(
         "%s: %s bags (%s MB) written to %s in %.1f s; later runs read them there",
