@@ -5,17 +5,23 @@ export PYTHONWARNINGS ?= default
 # Without bytecode caches every process that a test starts recompiles torch and Lightning: 13 s instead of 4 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-fast test-all lint types imports docs pytest pytest-all format bench lock clean
+.PHONY: setup demo test test-fast test-all lint types imports docs pytest pytest-all format bench lock notice sbom clean
 
-# One environment in two stages: runtime dependencies, then development dependencies. Versions come from the lock file.
-.venv/.runtime: requirements.lock pyproject.toml
+# One environment in two stages: runtime dependencies, then development dependencies. Every package comes from a lock file in
+# requirements/ and must have one of its hashes: what is installed, the installer itself, and what builds source packages.
+SYNC = $(BIN)/uv pip sync --quiet --require-hashes --build-constraints requirements/build.lock --require-build-hashes
+PROJECT = $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation
+
+.venv/.runtime: requirements/build.lock requirements/runtime.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable .
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/build.lock
+	$(SYNC) --python $(BIN)/python requirements/build.lock requirements/runtime.lock
+	$(PROJECT) --editable .
 	touch $@
 
-.venv/.development: .venv/.runtime
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable ".[dev]"
+.venv/.development: .venv/.runtime requirements/development.lock
+	$(SYNC) --python $(BIN)/python requirements/development.lock
+	$(PROJECT) --editable .
 	touch $@
 
 setup: .venv/.development
@@ -64,9 +70,27 @@ bench: setup
 	$(BIN)/python scripts/benchmark.py start
 	$(BIN)/python scripts/benchmark.py scale
 
-# Update the lock file; keeps the locked versions that pyproject.toml still allows.
+# Update the lock files; keeps the locked versions that pyproject.toml still allows. All of them hold one version of a package.
+LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 lock: .venv/.runtime
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-emit-index-url --no-header --quiet -o requirements.lock
+	$(LOCK) pyproject.toml --all-extras --group pyproject.toml:build --output-file requirements/development.lock
+	$(LOCK) pyproject.toml --constraint requirements/development.lock --output-file requirements/runtime.lock
+	$(LOCK) --group pyproject.toml:image --constraint requirements/development.lock --output-file requirements/image.lock
+	$(LOCK) --group pyproject.toml:build --constraint requirements/development.lock --output-file requirements/build.lock
+
+# The licences of what an installation and the serving image hold, in NOTICE. Needs Linux, whose packages are listed.
+notice: setup
+	$(BIN)/python scripts/notice.py
+
+# A CycloneDX bill of materials of the runtime dependencies, from an environment that holds nothing else.
+SBOM ?= build/sbom.json
+sbom: setup
+	mkdir -p $(dir $(SBOM))
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(SBOM).venv
+	$(SYNC) --python $(SBOM).venv/bin/python requirements/runtime.lock
+	PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible --output-format JSON \
+		--output-file $(SBOM) $(SBOM).venv/bin/python
+	rm -rf $(SBOM).venv
 
 clean:
 	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache

@@ -9,10 +9,12 @@ from importlib import import_module
 # The help lines are kept here because importing a command may load torch.
 COMMANDS = {
     "tile": "cut whole slides into tiles",
+    "extract": "encode slides as features of a pretrained network",
     "train": "train and test a network, and write its report",
     "evaluate": "test a checkpoint, on its own or on other data",
     "predict": "predict slides: tables, overlays and outlines for QuPath",
     "app": "predict uploaded slides in a browser",
+    "encoders": "list pretrained encoders, or check one",
     "table": "cross-validate methods and compare them",
     "sagemaker.launch": "train on Amazon SageMaker",
     "sagemaker.tune": "search hyperparameters on SageMaker",

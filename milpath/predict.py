@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
+from torch.nn import Module
 
 from milpath.config.command import command
 from milpath.config.own_parts import import_own_parts
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.encoder_match import require_same_encoder
+from milpath.data.store.level0_positions import resolution_of
 from milpath.inference.bag_pictures import open_pictures
 from milpath.inference.open_input import open_input
-from milpath.inference.overlays import resolution_of
 from milpath.inference.packed_linear import pack_linears
 from milpath.inference.predict_bags import predict_bags
 from milpath.inference.prediction_files import PredictionFiles
@@ -53,8 +55,10 @@ def run(config: DictConfig) -> int:
     try:
         store, failures = open_input(
             Path(config.slides), card.tiling, output, config.num_workers,
-            overwrite=config.overwrite, labels=config.labels, masks=config.masks, verify=config.verify,
+            overwrite=config.overwrite, labels=config.labels, masks=config.masks, id_column=config.id_column,
+            takes=_takes(network), dtype=str(card.data.get("dtype", "float32")), verify=config.verify,
         )  # fmt: skip
+        require_same_encoder(card, network, store, config.slides, config.checkpoint)
         _require_same_tiles(store, card, config.slides)
         files = PredictionFiles(output, card.class_names, threshold, source | {"slides": store.content_digest()})
         pictures = open_pictures(config, store, network, card.tiling, device)
@@ -65,7 +69,7 @@ def run(config: DictConfig) -> int:
     not_finite: dict[str, str] = {}
     predictions = predict_bags(
         network, store, card.task, temperature=card.temperature, indices=waiting,
-        batch_size=config.batch_size, device=device, on_failure=not_finite.__setitem__,
+        batch_size=config.batch_size, device=device, class_names=card.class_names, on_failure=not_finite.__setitem__,
     )  # fmt: skip
     with files, kept_memory():
         for bag in track(predictions, "slides", len(waiting)):
@@ -75,7 +79,9 @@ def run(config: DictConfig) -> int:
                 pictures.draw(bag)
             microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]
             predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
-            files.add(bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention)
+            files.add(
+                bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention, bag.maps
+            )
         if not_finite:
             failures = failures | not_finite
             write_failures(failures, output / "failures.csv")
@@ -83,14 +89,19 @@ def run(config: DictConfig) -> int:
             raise ValueError(
                 f"none of the {len(store):,} bags has a finite prediction; first: {next(iter(not_finite.values()))}"
             )
-    if config.pictures:
-        pictures.draw_extremes(card.class_names[0])
+        if config.pictures:
+            pictures.draw_extremes(card.class_names[0])
     sys.stdout.write(prediction_summary(output))
     if failures:
         name, reason = next(iter(sorted(failures.items())))
         line = f"{len(failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
         sys.stderr.write(f"{line}\n")
     return len(failures)
+
+
+def _takes(network: Module) -> str | None:
+    """Return whether a network takes "tiles" or "features"; `None` if the user's own does not say it."""
+    return getattr(getattr(network, "tile_encoder", network), "takes", None)
 
 
 def _require_same_tiles(store: BagStore, card: Card, slides: str) -> None:

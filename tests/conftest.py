@@ -34,7 +34,7 @@ __all__ = [
 REPOSITORY = Path(__file__).resolve().parent.parent
 # What a file imports in order to run commands, train, start processes, ask a mocked AWS or open a browser.
 STARTS = re.compile(
-    r"^\s*(?:from|import) (?:subprocess|multiprocessing|lightning|moto|nbclient|milpath\.train|tests\.commands|tests\.browser)\b",
+    r"^\s*(?:from|import) (?:subprocess|multiprocessing|lightning|moto|nbclient|milpath\.train|tests\.commands|tests\.browser|tests\.sagemaker\.conftest)\b",
     re.M,
 )
 

@@ -24,6 +24,9 @@ from milpath.models import AttentionMIL, save_network
 from tests.conftest import REPOSITORY
 from tests.pyramids import tissue, write_pyramid
 
+# Composes every command of the pages and trains with their Python.
+pytestmark = pytest.mark.command
+
 CONFIGS = REPOSITORY / "configs"
 # Every block of this page is run by test_extending.py, in the folder that the page makes.
 EXTENDING = REPOSITORY / "docs/extending.md"
@@ -120,13 +123,13 @@ def test_every_command_line_composes(words, block):
 
 # Commands that the overrides in tables and sentences of a page are for, and what the sentence adds to some of them.
 ABOUT = {
-    "own-slides": ("train", "tile"), "own-features": ("train",), "panda": ("train", "tile"), "cluster": ("train", "tile"),
+    "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "panda": ("train", "tile"), "cluster": ("train", "tile"),
     "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",),
     "sagemaker": ("sagemaker.launch", "sagemaker.deploy"), "splits": ("train",), "targets": ("train",),
     "calibration": ("train",), "run-folder": ("train",),
 }  # fmt: skip
 NEEDS = {
-    "data.dtype": ["data=features"], "data.on_mismatch": ["data=features"],
+    "data.dtype": ["data=features"], "data.on_mismatch": ["data=features"], "data.on_error": ["data=features"],
     "model.encoder.hidden_dims": ["model/encoder=linear"], "data.tiles": ["data=panda_tiles"],
 }  # fmt: skip
 OVERRIDE = re.compile(r"^[a-z_][\w./@]*=\S")

@@ -83,6 +83,14 @@ def run_commands(title: str, workplace: Path, run_here) -> None:
         assert status == 0, f"{line}\n{error}{reasons}"
 
 
+def train(title: str, workplace: Path, run_here) -> Path:
+    """Run the commands of a part once for all tests of this file; returns the checkpoint."""
+    checkpoint = workplace / f"runs/{title}/checkpoints/best.ckpt"
+    if not checkpoint.exists():
+        run_commands(title, workplace, run_here)
+    return checkpoint
+
+
 def run_python(title: str, workplace: Path, monkeypatch) -> torch.nn.Module:
     """Run the Python of a block, and return the network that it loads."""
     monkeypatch.chdir(workplace)
@@ -107,11 +115,10 @@ def metrics(workplace: Path, run: str) -> dict:
     ],
 )
 def test_a_part_is_trained_evaluated_predicted_and_loaded_again(title, part, workplace, run_here, monkeypatch):
-    run_commands(title, workplace, run_here)
+    checkpoint = train(title, workplace, run_here)
     trained, tested = metrics(workplace, title), metrics(workplace, f"{title}_test")
     assert tested["test"] == pytest.approx(trained["test"], abs=1e-6)
     network = run_python(title, workplace, monkeypatch)
-    checkpoint = workplace / f"runs/{title}/checkpoints/best.ckpt"
     weights = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert {f"network.{name}" for name in network.state_dict()} == set(weights)
     predicted = pd.read_csv(workplace / f"{title}_slides/predictions.csv")
@@ -139,9 +146,8 @@ def test_a_part_is_trained_evaluated_predicted_and_loaded_again(title, part, wor
 @pytest.mark.slow
 def test_a_checkpoint_with_an_own_part_names_what_to_give(workplace, run_here):
     for title in ("network", "encoder", "target", "data"):
-        checkpoint = f"runs/{title}/checkpoints/best.ckpt"
-        if not (workplace / checkpoint).exists():
-            pytest.skip("the trainings of this module were not run")
+        checkpoint = train(title, workplace, run_here).relative_to(workplace)
+        sys.modules.pop("my_parts", None)
         registry._TARGETS.pop("focal", None)
         status, error = run_here(
             "milpath.evaluate", f"checkpoint={checkpoint}", f"run_name={title}_without", cwd=workplace

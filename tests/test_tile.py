@@ -46,7 +46,7 @@ def test_the_command_makes_a_store_that_trains(workplace, run_here, capfd):
     assert len(list((workplace / "out/png").iterdir())) == 32
     assert (workplace / "out/overview/sheet_0001.jpg").is_file()
     assert list(pd.read_csv(workplace / "out/tiles.csv")) == [
-        "bag_id", "x", "y", "level", "tile_label", "cancer_fraction", "gleason_pattern",
+        "bag_id", "x", "y", "level", "x0", "y0", "size0", "tile_label", "cancer_fraction", "gleason_pattern",
     ]  # fmt: skip
     assert not {path.name for path in workplace.iterdir()} - {"train_images", "train_label_masks", "train.csv", "out"}
     datamodule = BagDataModule(StoredBags(workplace / "out"), target="malignant", num_folds=1, num_workers=0)

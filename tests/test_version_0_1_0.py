@@ -287,10 +287,11 @@ def test_a_stopped_prediction_knew_its_slides_by_path_only_and_is_not_continued(
 def test_slides_are_cut_as_they_were_and_a_store_of_them_is_found_finished(workplace, run_here):
     words = ["slides=slides", "labels=slides.csv", *EXPECTED["cut"]]
     assert run_here("milpath.tile", *words, "output=bags_again", cwd=workplace)[0] == 0
-    for name in ("tiles.npy", "tiles.csv"):
-        assert (workplace / "bags_again" / name).read_bytes() == (WRITTEN / "bags" / name).read_bytes()
+    assert (workplace / "bags_again/tiles.npy").read_bytes() == (WRITTEN / "bags/tiles.npy").read_bytes()
+    tiles, tiles_before = (pd.read_csv(folder / "tiles.csv") for folder in (workplace / "bags_again", WRITTEN / "bags"))
+    pd.testing.assert_frame_equal(tiles.drop(columns=["x0", "y0", "size0"]), tiles_before)
     bags, bags_before = (pd.read_csv(folder / "bags.csv") for folder in (workplace / "bags_again", WRITTEN / "bags"))
-    pd.testing.assert_frame_equal(bags.drop(columns="slide_fingerprint"), bags_before)
+    pd.testing.assert_frame_equal(bags.drop(columns=["slide_fingerprint", "bounds_x0", "bounds_y0"]), bags_before)
     before = (workplace / "bags/tiles.npy").stat().st_mtime_ns
     assert run_here("milpath.tile", *words, "output=bags", cwd=workplace)[0] == 0
     assert (workplace / "bags/tiles.npy").stat().st_mtime_ns == before
@@ -309,3 +310,8 @@ def test_a_stopped_tiling_goes_on_after_the_slides_it_had(workplace, run_here):
     assert store.bags["bag_id"].tolist() == ["slide 0", "slide 1", "slide 2"]
     for index in range(3):
         np.testing.assert_array_equal(store.read(index), whole.read(index))
+    # Rows written without places on level 0 get them; the slides are pictures of a single level.
+    places = store.tiles_table[["x", "y", "x0", "y0", "size0"]].dropna()
+    assert (places["x"] == places["x0"]).all()
+    assert (places["y"] == places["y0"]).all()
+    assert (places["size0"] == store.tile_shape[0]).all()

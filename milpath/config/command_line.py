@@ -8,6 +8,7 @@ from collections.abc import Sequence
 _PATH_NAMES = frozenset(
     [
         *("archive", "checkpoint", "exclude", "folder", "groups", "images", "labels", "masks", "output"),
+        *("id_column", "label_column", "split_column"),
         *("requirements", "resume_from", "run_name", "slides", "tiles"),
     ]
 )
@@ -52,7 +53,7 @@ def literal_overrides(words: Sequence[str]) -> list[str]:
 
 
 def is_path(key: str) -> bool:
-    """Return whether a key of the configuration holds a path, or the name of a folder.
+    """Return whether a key of the configuration holds a path, or the name of a folder or column.
 
     Example:
         >>> [is_path(key) for key in ("data.path", "data.stores_dir", "checkpoint", "splits", "data.splits")]

@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass, field, fields, make_dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-_PACKAGE_DIR = Path(__file__).resolve().parents[1]
-# A wheel has the files inside the package, a checkout has them beside it.
-CONFIG_DIR = next(path for path in (_PACKAGE_DIR / "configs", _PACKAGE_DIR.parent / "configs") if path.is_dir())
+from milpath.records.config_dir import CONFIG_DIR as CONFIG_DIR
 
 
 @dataclass
@@ -82,6 +79,7 @@ class PredictConfig:
     colour_map: str = "viridis"
     dense: float | None = None
     labels: str | None = None
+    id_column: str | None = None
     masks: str | None = None
     num_workers: int | None = None
     verify: bool = True
@@ -114,6 +112,8 @@ class TileConfig:
     slides: str = MISSING
     output: str = MISSING
     labels: str | None = None
+    id_column: str | None = None
+    label_column: str | None = None
     masks: str | None = None
     method: str = "darkest"
     num_tiles: int | None = 16
@@ -140,6 +140,45 @@ TrainOverrides = make_dataclass(
 
 
 @dataclass
+class EncodersConfig:
+    """Root keys of `python -m milpath.encoders`."""
+
+    encoder: Any = None
+    paths: Any = MISSING
+    device: str = "auto"
+    parts: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ExtractConfig:
+    """Root keys of `python -m milpath.extract`."""
+
+    slides: str = MISSING
+    output: str = MISSING
+    encoder: Any = MISSING
+    paths: Any = MISSING
+    labels: str | None = None
+    method: str = "tissue"
+    num_tiles: int | None = None
+    tile_size: int | None = None
+    microns_per_pixel: float | None = None
+    level: int | None = None
+    overlap: int = 0
+    min_tissue: float = 0.1
+    slide_microns_per_pixel: float | None = None
+    format: list[str] = field(default_factory=lambda: ["store"])
+    precision: str | None = None
+    dtype: str = "float16"
+    device: str = "auto"
+    batch_size: Any = "auto"
+    num_workers: int | None = None
+    on_error: str = "fail"
+    overwrite: bool = False
+    shard: str | None = None
+    max_seconds: float | None = 3600.0
+
+
+@dataclass
 class TableConfig(TrainOverrides):  # type: ignore[misc,valid-type]
     """Root keys of `python -m milpath.table`: those of training, and which trainings to run."""
 
@@ -159,9 +198,27 @@ _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="evaluate_schema", node=EvaluateConfig)
 _store.store(name="predict_schema", node=PredictConfig)
 _store.store(name="app_schema", node=AppConfig)
+_store.store(name="extract_schema", node=ExtractConfig)
 _store.store(name="tile_schema", node=TileConfig)
+_store.store(name="encoders_schema", node=EncodersConfig)
 _store.store(name="table_schema", node=TableConfig)
 
 # Without the extra `sweep` this option does not exist and Hydra would not say what to install; the search does.
 if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
     _store.store(group="hydra/sweeper", name="optuna", node={"_target_": "milpath[sweep]"})
+
+# Every encoder is also an option of model/encoder: the same facts, with what training adds. One with a file of its own there
+# keeps it.
+for _path in sorted((CONFIG_DIR / "encoder").glob("*.yaml")):
+    if _path.stem not in ("options", "timm", "onnx") and not (CONFIG_DIR / "model" / "encoder" / _path.name).exists():
+        _store.store(
+            group="model/encoder",
+            name=_path.stem,
+            node={
+                "defaults": [{"/encoder@_here_": _path.stem}, "_self_"],
+                "pretrained": True,
+                "frozen": True,
+                "activation_checkpointing": False,
+                "tile_micro_batch": 64,
+            },
+        )

@@ -6,7 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from milpath.drawing.picture_frame import ColourBar, attention_limits, colours_of, frame, require_finite_attention
+from milpath.drawing.picture_frame import (
+    SIGNED_MAP,
+    ColourBar,
+    attention_limits,
+    colours_of,
+    frame,
+    require_finite_attention,
+)
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.floating]
@@ -80,6 +87,8 @@ def attention_map(
 def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour_map: str, alpha: float) -> Pixels:
     """Blend colours into a thumbnail where values exist, (1 - a) thumbnail + a colour; a increases with the value.
 
+    With `SIGNED_MAP` a increases with the distance from the middle of the limits, where it is 0.
+
     Args:
         thumbnail: uint8 `(height, width, 3)`.
         values: `(height, width)`, NaN where the thumbnail stays unchanged.
@@ -95,7 +104,8 @@ def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour
     low, high = limits
     known = ~np.isnan(values)
     share = np.clip((values[known] - low) / (high - low), 0, 1) if high > low else np.full(known.sum(), 0.5)
-    opacity = (alpha * (LOW_OPACITY + (1 - LOW_OPACITY) * share))[:, None].astype(np.float32)
+    strength = np.abs(2 * share - 1) if colour_map == SIGNED_MAP else LOW_OPACITY + (1 - LOW_OPACITY) * share
+    opacity = (alpha * strength)[:, None].astype(np.float32)
     result = thumbnail.copy()
     mixed = (1 - opacity) * thumbnail[known] + opacity * colours_of(values[known], limits, colour_map)
     result[known] = np.round(mixed).astype(np.uint8)
@@ -137,6 +147,7 @@ def draw_overlay(
     colour_map: str = "viridis",
     outlines: bool = True,
     limits: tuple[float, float] | None = None,
+    signed: bool = False,
 ) -> Image.Image:
     """Draw attention over the thumbnail of a slide, with colour bar, scale bar and outlines of the selected tiles.
 
@@ -155,7 +166,12 @@ def draw_overlay(
         colour_map: One of `picture_frame.COLOUR_MAPS`.
         outlines: Whether to outline tiles.
         limits: Weights at the ends of the colour bar; `None` uses `attention_limits`.
+        signed: Whether the values are contributions of any sign instead of attention, drawn in blue below 0 and red above;
+            `limits` must then be given, as far below 0 as above.
     """
+    if signed and (limits is None or limits[0] != -limits[1]):
+        raise ValueError(f"contributions need limits as far below 0 as above, got {limits}")
+    colour_map = SIGNED_MAP if signed else colour_map
     values = attention_map(weights, x, y, tile_size, scale, (thumbnail.shape[0], thumbnail.shape[1]))
     # Overlapping tiles are averaged, so the colour bar must end at the largest mean, not at the largest weight.
     shown = float(np.max(values, initial=0.0, where=~np.isnan(values)))
@@ -164,7 +180,8 @@ def draw_overlay(
     if outlines:
         picture = outline_tiles(picture, x, y, tile_size, scale)
     on_white = blend(np.full((1, 256, 3), 255, np.uint8), np.linspace(0, 1, 256)[None], (0, 1), colour_map, alpha)[0]
-    bar = ColourBar(limits, on_white, "attention", (1 / max(len(weights), 1), "equal share"))
+    marked = (0.0, "0") if signed else (1 / max(len(weights), 1), "equal share")
+    bar = ColourBar(limits, on_white, "contribution" if signed else "attention", marked)
     return frame(picture, title, bar, microns_per_pixel)
 
 

@@ -22,6 +22,8 @@ BAR_WIDTH = 12
 BAR_HEIGHT = 220
 # Perceptually uniform and readable with red-green colour blindness.
 COLOUR_MAPS = ("viridis", "cividis", "magma", "inferno", "plasma")
+# For quantities with a sign: blue below 0, red above, readable with colour blindness as well.
+SIGNED_MAP = "bwr"
 
 
 @cache
@@ -31,7 +33,7 @@ def colour_table(name: str) -> NDArray[np.uint8]:
     Raises:
         ValueError: If the map is not one of those that are readable with colour blindness.
     """
-    if name not in COLOUR_MAPS:
+    if name not in (*COLOUR_MAPS, SIGNED_MAP):
         raise ValueError(
             f"colour map {name!r} must be one of {', '.join(COLOUR_MAPS)} (readable with colour blindness)"
         )

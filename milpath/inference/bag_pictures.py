@@ -5,19 +5,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pandas as pd
 import torch
 from omegaconf import DictConfig
 from PIL import Image
 from torch.nn import Module
 
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.level0_positions import bounds_offset, level0_positions, resolution_of
 from milpath.drawing.heatmap import draw_overlay
 from milpath.drawing.montage import draw_montage
 from milpath.drawing.picture_frame import colour_table
+from milpath.inference.class_overlays import draw_class_overlays
 from milpath.inference.dense_map import DenseMapper
 from milpath.inference.geojson import tiles_to_geojson, write_geojson
-from milpath.inference.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask, resolution_of
+from milpath.inference.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask
 from milpath.inference.predict_bags import BagPrediction
 from milpath.inference.sharpest_bags import draw_run_extremes, read_strongest
 from milpath.records.atomic_files import atomic_path
@@ -38,10 +39,11 @@ class BagPictures:
     """Write pictures of the attention of a network, slide by slide.
 
     `pictures/<slide>_montage.jpg` shows the bag with its weights, `_overlay.jpg` attention on the slide (or on the
-    assembled tiles if the slide is not available) next to the ground truth if known, `_dense.jpg` attention on all
-    tissue, `pictures/extremes.jpg` the tiles of the run with the most and the least attention;
-    `geojson/<slide>.geojson` contains outlines for QuPath. Pictures that cannot be drawn are omitted: features have no
-    images, tiles without positions no overlay.
+    assembled tiles if the slide is not available) next to the ground truth if known, `_overlay_attention_<class>.jpg` and
+    `_overlay_contribution_<class>.jpg` the maps of a network that has one per class, `_dense.jpg` attention on all tissue,
+    `pictures/extremes.jpg` the tiles of the run with the most and the least attention; `geojson/<slide>.geojson` contains
+    outlines for QuPath. Pictures that cannot be drawn are omitted: features have no images, tiles without positions no
+    overlay.
 
     Args:
         store: Store of the tiles.
@@ -81,14 +83,18 @@ class BagPictures:
     def draw(self, bag: BagPrediction) -> None:
         """Write montage, overlay, dense map and outlines of a bag."""
         if len(self.store.tile_shape) != 3:
+            self._write_outlines(bag)
             return
         self._save(self.montage(bag), f"{file_name(bag.bag_id)}_montage")
-        overlay = self.overlay(bag)
+        picture = self.slide_picture(bag)
+        overlay = self.overlay(bag, picture)
         if overlay is not None:
             self._save(overlay, f"{file_name(bag.bag_id)}_overlay")
+        for name, of_class in self.class_overlays(bag, picture).items():
+            self._save(of_class, f"{file_name(bag.bag_id)}_overlay_{file_name(name)}")
         if self.mapper is not None and bag.bag_id in self.slides:
             self._save(self._dense(bag, self.mapper), f"{file_name(bag.bag_id)}_dense")
-        self._write_outlines(bag, self.store.tiles_table.iloc[self.store.tile_slice(bag.position)])
+        self._write_outlines(bag)
 
     def montage(self, bag: BagPrediction) -> Image.Image:
         """Return the tiles of a bag with their weights."""
@@ -96,12 +102,23 @@ class BagPictures:
         labels, tiles = known_labels(self.store, where), self.store.tiles[where]
         return draw_montage(tiles, bag.attention, title=bag.bag_id, tile_labels=labels, colour_map=self.colour_map)
 
-    def overlay(self, bag: BagPrediction) -> Image.Image | None:
-        """Return the attention overlay of a slide; `None` if the positions of the tiles are unknown."""
-        picture = self._slide_picture(bag)
+    def overlay(self, bag: BagPrediction, picture: SlidePicture | None) -> Image.Image | None:
+        """Return the attention overlay of a slide; `None` if the positions of the tiles are unknown.
+
+        Args:
+            bag: The prediction.
+            picture: Result of `slide_picture`.
+        """
         return draw_bag_overlay(
             self.store, self.store.tile_slice(bag.position), bag.attention, bag.bag_id, picture,
             truth=None if picture is None else self._truth(bag, picture), alpha=self.alpha, colour_map=self.colour_map,
+        )  # fmt: skip
+
+    def class_overlays(self, bag: BagPrediction, picture: SlidePicture | None) -> dict[str, Image.Image]:
+        """Return an overlay for each map of a network with maps per class, by name."""
+        return draw_class_overlays(
+            self.store, self.store.tile_slice(bag.position), bag.maps, bag.bag_id, picture,
+            alpha=self.alpha, colour_map=self.colour_map,
         )  # fmt: skip
 
     def draw_extremes(self, first_class: str) -> None:
@@ -119,24 +136,22 @@ class BagPictures:
 
     def _dense(self, bag: BagPrediction, mapper: DenseMapper) -> Image.Image:
         """Return a picture of the attention on all tissue of a slide."""
-        picture, found = self._slide_picture(bag), mapper(self.slides[bag.bag_id])
+        picture, found = self.slide_picture(bag), mapper(self.slides[bag.bag_id])
         assert picture is not None
-        scale = picture.scale * found.downsample / resolution_of(self.store, self.store.tile_slice(bag.position))[1]
         title = f"{bag.bag_id} · all tissue, {len(found.attention):,} tiles"
         return draw_overlay(
-            picture.pixels, found.attention, found.x, found.y, found.tile_size, scale, title=title,
+            picture.pixels, found.attention, found.x0, found.y0, found.size0, picture.scale, title=title,
             microns_per_pixel=picture.microns_per_pixel, alpha=self.alpha, colour_map=self.colour_map, outlines=False,
         )  # fmt: skip
 
-    def _slide_picture(self, bag: BagPrediction) -> SlidePicture | None:
+    def slide_picture(self, bag: BagPrediction) -> SlidePicture | None:
         """Return the thumbnail of a slide; `None` if there is no slide."""
         if bag.bag_id not in self.slides:
             return None
         microns, downsample = resolution_of(self.store, self.store.tile_slice(bag.position))
         with open_slide(self.slides[bag.bag_id]) as slide:
             pixels, small = thumbnail(slide, LONGEST_SIDE)
-        scale = downsample / small
-        return SlidePicture(pixels, scale, None if microns is None else microns / scale)
+        return SlidePicture(pixels, 1 / small, None if microns is None else microns / downsample * small)
 
     def _truth(self, bag: BagPrediction, picture: SlidePicture) -> Truth | None:
         """Return the annotation of a slide; `None` if there is no mask."""
@@ -149,14 +164,17 @@ class BagPictures:
         present = {value: name for value, name in names.items() if (values == value).any()}
         return Truth(values, present or {max(names): names[max(names)]})
 
-    def _write_outlines(self, bag: BagPrediction, tiles: pd.DataFrame) -> None:
-        if not {"x", "y"} <= set(tiles.columns):
+    def _write_outlines(self, bag: BagPrediction) -> None:
+        """Write the outlines of the tiles where QuPath shows them: it crops a slide to its scanned area."""
+        where = self.store.tile_slice(bag.position)
+        if (places := level0_positions(self.store, where)) is None:
             return
         folder = self.output / "geojson"
         folder.mkdir(exist_ok=True)
-        downsample = resolution_of(self.store, self.store.tile_slice(bag.position))[1]
-        x, y = tiles["x"].to_numpy(float), tiles["y"].to_numpy(float)
-        collection = tiles_to_geojson(bag.attention, x, y, self.store.tile_shape[0], downsample)
+        left, top = bounds_offset(self.store, where)
+        collection = tiles_to_geojson(
+            bag.attention, places.x0 - left, places.y0 - top, places.size0, measurements=bag.maps
+        )
         write_geojson(collection, folder / f"{file_name(bag.bag_id)}.geojson")
 
     def _save(self, picture: Image.Image, name: str) -> None:

@@ -24,17 +24,15 @@ class DenseMap:
 
     Attributes:
         attention: `(tiles,)`, sums to 1.
-        x: `(tiles,)` left edges in pixels at the resolution of the tiles.
-        y: `(tiles,)` top edges.
-        tile_size: Side of a tile in the same pixels.
-        downsample: Pixels of level 0 per such pixel.
+        x0: `(tiles,)` left edges in pixels of level 0.
+        y0: `(tiles,)` top edges.
+        size0: Side of a tile in the same pixels.
     """
 
     attention: NDArray[np.float32]
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    tile_size: int
-    downsample: float
+    x0: NDArray[np.float64]
+    y0: NDArray[np.float64]
+    size0: float
 
 
 class DenseMapper:
@@ -89,5 +87,5 @@ class DenseMapper:
                         embeddings = encoded.new_empty(len(places.x), encoded.shape[1])
                     embeddings[torch.from_numpy(positions[part]).to(embeddings.device)] = encoded
             attention = network.aggregate(embeddings[None]).attention[0].float().cpu().numpy()
-        x, y = places.x.astype(np.float64), places.y.astype(np.float64)
-        return DenseMap(attention, x, y, self.options.tile_size, view.downsample)
+        x0, y0 = (edges.astype(np.float64) for edges in view.to_level0(places.x, places.y))
+        return DenseMap(attention, x0, y0, self.options.tile_size * view.downsample)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.level0_positions import level0_positions, resolution_of
 from milpath.drawing.heatmap import draw_beside_truth, draw_overlay, label_map, tile_span
 from milpath.slides.readers.slide import Slide
 
@@ -26,7 +27,7 @@ class SlidePicture:
 
     Attributes:
         pixels: uint8 `(height, width, 3)`.
-        scale: Thumbnail pixels per pixel of the level from which the tiles were read.
+        scale: Thumbnail pixels per pixel of level 0.
         microns_per_pixel: Resolution of the thumbnail; `None` if unknown.
     """
 
@@ -87,6 +88,9 @@ def draw_bag_overlay(
     truth: Truth | None = None,
     alpha: float = 0.6,
     colour_map: str = "viridis",
+    limits: tuple[float, float] | None = None,
+    signed: bool = False,
+    beside_truth: bool = True,
 ) -> Image.Image | None:
     """Draw attention on the tissue of a bag, next to the ground truth if a mask or tile labels are known.
 
@@ -99,28 +103,37 @@ def draw_bag_overlay(
         truth: Annotation of the slide; `None` shows the tile labels, if there are any.
         alpha: Opacity of the colours at the high end, in [0, 1].
         colour_map: One of `picture_frame.COLOUR_MAPS`.
+        limits: Values at the ends of the colour bar; `None` means those of the weights.
+        signed: Whether the weights are contributions of any sign; needs limits.
+        beside_truth: Whether to draw the ground truth if it is known.
 
     Returns:
         The picture; `None` if the positions of the tiles are unknown, or the store contains features and no `picture`
         is given.
     """
     chosen = store.tile_slice(chosen) if isinstance(chosen, int) else chosen
-    positions = positions_of(store, chosen)
-    if positions is None or (picture is None and len(store.tile_shape) != 3):
-        return None
-    x, y = positions
-    size = store.tile_shape[0]
+    size: float
     if picture is None:
+        positions = positions_of(store, chosen)
+        if positions is None or len(store.tile_shape) != 3:
+            return None
+        (x, y), size = positions, store.tile_shape[0]
         picture, left, top = put_together(np.asarray(store.tiles[chosen]), x, y)
         x, y = x - left, y - top
         resolution = resolution_of(store, chosen)[0]
         microns = None if resolution is None else resolution / picture.scale
     else:
+        places = level0_positions(store, chosen)
+        if places is None:
+            return None
+        x, y, size = places
         microns = picture.microns_per_pixel
     overlay = draw_overlay(
         picture.pixels, weights, x, y, size, picture.scale,
-        title=title, microns_per_pixel=microns, alpha=alpha, colour_map=colour_map,
+        title=title, microns_per_pixel=microns, alpha=alpha, colour_map=colour_map, limits=limits, signed=signed,
     )  # fmt: skip
+    if not beside_truth:
+        return overlay
     if truth is not None:
         return draw_beside_truth(overlay, picture.pixels, truth.mask, truth.values)
     labels = known_labels(store, chosen)
@@ -146,18 +159,6 @@ def positions_of(store: BagStore, chosen: slice) -> tuple[NDArray[np.float64], N
     if np.isnan(x).all() or ("level" in rows and rows["level"].nunique() > 1):
         return None
     return x, y
-
-
-def resolution_of(store: BagStore, chosen: slice) -> tuple[float | None, float]:
-    """Return the microns per pixel of the tiles of a bag (`None` if unknown) and their downsample from level 0."""
-    index = int(np.searchsorted(store.bags["start"].to_numpy(), chosen.start, side="right")) - 1
-    found: list[float | None] = []
-    for name in ("microns_per_pixel", "downsample"):
-        # Slides of one store may differ; values shared by all slides are in the description.
-        value = store.bags[name].iloc[index] if name in store.bags else store.description.get(name)
-        number = float(value) if isinstance(value, int | float | np.number) else 0.0
-        found.append(number if np.isfinite(number) and number > 0 else None)
-    return found[0], found[1] or 1.0
 
 
 def read_mask(mask: Slide, width: int, height: int) -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
 """Prediction of the bags of a store, batch by batch."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from milpath.data.sources.feature_check import describe_non_finite
 from milpath.data.store.bag_store import BagStore
 from milpath.models.finite import explain_non_finite_answer, finite_bags
 from milpath.models.network_input import to_network_input
+from milpath.models.tile_maps import tile_maps
 from milpath.targets import target_named
 
 # Bytes of a batch as float32: enough to keep a processor busy, small enough for its caches and for long bags.
@@ -29,12 +31,15 @@ class BagPrediction(NamedTuple):
         bag_id: Name of the bag.
         probabilities: `(classes,)`, sums to 1.
         attention: `(tiles,)`, sums to 1.
+        maps: Name to `(tiles,)` of the maps of a network with attention or contributions per class; see
+            `milpath.models.tile_maps`.
     """
 
     position: int
     bag_id: str
     probabilities: NDArray[np.float32]
     attention: NDArray[np.float32]
+    maps: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
 
 
 def predict_bags(
@@ -46,6 +51,7 @@ def predict_bags(
     indices: Iterable[int] | None = None,
     batch_size: int | None = None,
     device: str | torch.device = "cpu",
+    class_names: Sequence[str] = (),
     on_failure: Callable[[str, str], None] | None = None,
 ) -> Iterator[BagPrediction]:
     """Predict bags batch by batch; memory holds one batch, for any size of the store.
@@ -58,6 +64,7 @@ def predict_bags(
         indices: Bags to predict; `None` for all.
         batch_size: Bags per batch; `None` limits a batch to 32 MB of tiles.
         device: Device of the network.
+        class_names: Names of the classes, to name the maps of a network that has them; without names there are no maps.
         on_failure: Called with the name of a bag and the reason instead of a prediction if a feature or the output is
             not finite; `None` raises.
 
@@ -82,6 +89,8 @@ def predict_bags(
             output = network(tiles, None if mask.all() else mask.to(device))
             probabilities = target.probabilities(output.logits.float(), temperature).cpu().numpy()
             attention = output.attention.float().cpu().numpy()
+            named = tile_maps(output, class_names) if class_names else {}
+            maps = {name: values.cpu().numpy() for name, values in named.items()}
             finite = finite_bags(output).tolist()
         for row, index in enumerate(chosen):
             if row not in failed and not finite[row]:
@@ -89,7 +98,9 @@ def predict_bags(
             if row in failed:
                 fail(ids[index], failed[row])
                 continue
-            yield BagPrediction(index, ids[index], probabilities[row], attention[row, : store.num_tiles[index]])
+            length = store.num_tiles[index]
+            own_maps = {name: values[row, :length] for name, values in maps.items()}
+            yield BagPrediction(index, ids[index], probabilities[row], attention[row, :length], own_maps)
 
 
 def _refuse(bag_id: str, reason: str) -> None:

@@ -3,7 +3,6 @@
 import csv
 import os
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
@@ -12,17 +11,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from milpath.data.store.level0_positions import LEVEL0_COLUMNS
 from milpath.inference.prediction_folder import claim_folder
 from milpath.records.atomic_files import atomic_path, drop_open_line
 from milpath.records.prediction_table import require_finite_prediction
 
-ATTENTION_COLUMNS = ("id", "tile", "x", "y", "level", "microns", "weight")
+PREDICTIONS, ATTENTION = "predictions.csv", "attention.csv"
+_PLACE = ("x", "y", "level", *LEVEL0_COLUMNS)
+ATTENTION_COLUMNS = ("id", "tile", *_PLACE, "microns", "weight")
 
 
 class PredictionFiles:
     """Write `predictions.csv` and `attention.csv` under temporary names until all slides are done.
 
     The tiles of a slide are written before its row: a slide with a row is complete, one without is predicted again.
+    `predictions.csv` gets its name last: if it exists, the prediction is complete.
 
     Args:
         output: Output folder; created if it does not exist.
@@ -48,21 +51,25 @@ class PredictionFiles:
         probabilities = [f"probability_{name}" for name in class_names]
         self.columns = ("id", *probabilities, "predicted", "threshold", "defer")
         claim_folder(output, source, overwrite)
+        self._columns: list[str] = []
         self.done = self._recover()
 
     def __enter__(self) -> Self:
-        self._predictions = _append(self.output / ".predictions.csv.partial", self.columns)
-        self._attention = _append(self.output / ".attention.csv.partial", ATTENTION_COLUMNS)
+        self._predictions = _append(_unfinished(self.output, PREDICTIONS), self.columns)
+        # The columns are known with the first slide: a network may have maps per class.
+        self._attention = _append(_unfinished(self.output, ATTENTION))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._predictions.close()
+        if kind is None and not self._columns:
+            csv.writer(self._attention).writerow(ATTENTION_COLUMNS)
         self._attention.close()
         if kind is None:
-            for name in ("predictions.csv", "attention.csv"):
-                (self.output / f".{name}.partial").replace(self.output / name)
+            for name in (ATTENTION, PREDICTIONS):
+                _unfinished(self.output, name).replace(self.output / name)
 
     def add(
         self,
@@ -73,6 +80,7 @@ class PredictionFiles:
         tiles: pd.DataFrame,
         microns_per_pixel: float | None,
         weights: NDArray[np.floating],
+        maps: Mapping[str, NDArray[np.floating]] | None = None,
     ) -> None:
         """Write one slide.
 
@@ -81,23 +89,35 @@ class PredictionFiles:
             probabilities: `(classes,)`.
             predicted: Name of the predicted class.
             defer: Whether to defer the slide to a person.
-            tiles: Rows of the store's tile table; x, y and level if known.
+            tiles: Rows of the store's tile table; x, y, level, x0, y0 and size0 if known.
             microns_per_pixel: Resolution of the tiles; `None` if unknown.
             weights: `(tiles,)` attention.
+            maps: Name to `(tiles,)` of further columns of `attention.csv`, the same for all slides.
 
         Raises:
-            ValueError: If a probability or a weight is not finite.
+            ValueError: If a probability, a weight or a value of a map is not finite.
         """
-        require_finite_prediction(bag_id, np.asarray(probabilities), np.asarray(weights))
+        maps = maps or {}
+        require_finite_prediction(bag_id, np.asarray(probabilities), np.asarray(weights), maps)
         unknown = [""] * len(weights)
-        x, y, level = (_cells(tiles[name]) if name in tiles else unknown for name in ("x", "y", "level"))
-        shares = (f"{weight:.9g}" for weight in weights.tolist())
-        rows = zip(x, y, level, shares, strict=True)
-        microns = microns_per_pixel or ""
-        csv.writer(self._attention).writerows(
-            [bag_id, number, *place, microns, share] for number, (*place, share) in enumerate(rows)
+        places = [_cells(tiles[name]) if name in tiles else unknown for name in _PLACE]
+        shares = zip(
+            *([f"{value:.9g}" for value in values.tolist()] for values in (weights, *maps.values())), strict=True
         )
+        rows = zip(*places, shares, strict=True)
+        microns = microns_per_pixel or ""
+        writer, columns = csv.writer(self._attention), [*ATTENTION_COLUMNS, *maps]
+        if not self._columns:
+            writer.writerow(columns)
+            self._columns = columns
+        if self._columns != columns:
+            raise ValueError(
+                f"attention.csv in {self.output} was begun with the columns {', '.join(self._columns)}, not "
+                f"{', '.join(columns)}; set another output, or overwrite=true"
+            )
+        writer.writerows([bag_id, number, *place, microns, *values] for number, (*place, values) in enumerate(rows))
         self._attention.flush()
+        os.fsync(self._attention.fileno())
         words = [f"{value:.9g}" for value in probabilities]
         threshold = "" if self.threshold is None else f"{self.threshold:.9g}"
         csv.writer(self._predictions).writerow([bag_id, *words, predicted, threshold, int(defer)])
@@ -106,14 +126,37 @@ class PredictionFiles:
 
     def _recover(self) -> set[str]:
         """Return the slides that an interrupted run finished, and drop partial rows."""
-        path = self.output / ".predictions.csv.partial"
+        path = _unfinished(self.output, PREDICTIONS)
         if not path.exists():
             return set()
-        done = _keep_rows(path, len(self.columns))
-        attention = self.output / ".attention.csv.partial"
+        attention = _unfinished(self.output, ATTENTION)
+        if (self.output / ATTENTION).exists():  # killed between the two renames
+            (self.output / ATTENTION).replace(attention)
+        if attention.exists() and _header(attention)[: len(ATTENTION_COLUMNS)] not in ((), ATTENTION_COLUMNS):
+            # Written by another version: its rows cannot be continued, and a slide without them is not complete.
+            path.unlink()
+            attention.unlink()
+            return set()
+        done = _keep_rows(path)
         if attention.exists():
-            _keep_rows(attention, len(ATTENTION_COLUMNS), done)
+            _keep_rows(attention, done)
+            self._columns = list(_header(attention))
         return done
+
+
+def table_path(output: Path, name: str) -> Path:
+    """Return the path of a table of a prediction, under its temporary name while the prediction is not complete.
+
+    Args:
+        output: Output folder.
+        name: `PREDICTIONS` or `ATTENTION`.
+    """
+    unfinished = _unfinished(output, name)
+    return unfinished if unfinished.exists() else output / name
+
+
+def _unfinished(output: Path, name: str) -> Path:
+    return output / f".{name}.partial"
 
 
 def _cells(column: pd.Series) -> list[object]:
@@ -121,22 +164,27 @@ def _cells(column: pd.Series) -> list[object]:
     return column.astype(object).where(column.notna(), "").tolist()
 
 
-def _append(path: Path, columns: Sequence[str]) -> TextIO:
-    """Open a table for appending, with a header if it is new."""
+def _header(path: Path) -> tuple[str, ...]:
+    """Return the names of the columns of a table; empty if none were written."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple(next(csv.reader(file), ()))
+
+
+def _append(path: Path, columns: Sequence[str] = ()) -> TextIO:
+    """Open a table for appending; a new one gets a header if there are columns."""
     # A killed run may have created the file without writing anything.
     new = not path.exists() or path.stat().st_size == 0
     file = path.open("a", newline="", encoding="utf-8")
-    if new:
+    if new and columns:
         csv.writer(file).writerow(columns)
     return file
 
 
-def _keep_rows(path: Path, width: int, wanted: set[str] | None = None) -> set[str]:
+def _keep_rows(path: Path, wanted: set[str] | None = None) -> set[str]:
     """Rewrite a table without the partial rows of an interrupted run, atomically and row by row.
 
     Args:
-        path: The table.
-        width: Number of its columns; a shorter row is partial.
+        path: The table; a row with fewer cells than its header is partial.
         wanted: Names whose rows are kept; `None` for all.
 
     Returns:
@@ -151,9 +199,10 @@ def _keep_rows(path: Path, width: int, wanted: set[str] | None = None) -> set[st
     ):
         # Not line by line, which would split the rows of slides whose names contain a newline.
         rows, kept = csv.reader(source), csv.writer(target)
-        kept.writerows(islice(rows, 1))
+        header = next(rows, [])
+        kept.writerows([header] if header else [])
         for row in rows:
-            if len(row) == width and (wanted is None or row[0] in wanted):
+            if len(row) == len(header) and (wanted is None or row[0] in wanted):
                 kept.writerow(row)
                 names.add(row[0])
     return names

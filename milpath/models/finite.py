@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from milpath.models.output import MILOutput
+from milpath.models.output import DetailedMILOutput, MILOutput
 
 
 def require_finite_weights(weights: Mapping[str, Tensor]) -> None:
@@ -44,7 +44,12 @@ def finite_bags(output: MILOutput) -> Tensor:
         >>> finite_bags(MILOutput(torch.tensor([[0.0], [float("inf")]]), torch.ones(2, 1)))
         tensor([ True, False])
     """
-    return torch.isfinite(output.logits).all(1) & torch.isfinite(output.attention).all(1)
+    finite = torch.isfinite(output.logits).all(1) & torch.isfinite(output.attention).all(1)
+    if isinstance(output, DetailedMILOutput):
+        for maps in (output.class_attention, output.contributions):
+            if maps is not None:
+                finite = finite & torch.isfinite(maps).flatten(1).all(1)
+    return finite
 
 
 def require_finite_answers(finite: Iterable[bool], bag_ids: Sequence[str], network: nn.Module) -> None:

@@ -13,7 +13,12 @@ class MILNetwork(nn.Module):
         encoder: Name of an encoder, or a mapping of its name (or your own encoder class) and arguments (see
             `milpath.models.encoders`).
         num_outputs: Number of logits: 1 for two classes, K for K classes, K - 1 for K ordered classes.
+
+    Attributes:
+        auxiliary_parts: Names of layers that the logits do not depend on and that only an auxiliary loss trains.
     """
+
+    auxiliary_parts: tuple[str, ...] = ()
 
     def __init__(self, encoder: EncoderSpec, num_outputs: int) -> None:
         super().__init__()

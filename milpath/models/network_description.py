@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from milpath.models.encoders.encoder_files import LOADING_KEYS, encoder_names
 from milpath.models.encoders.tile_encoder import BACKBONES, ENCODERS, require_own_name
 from milpath.models.network import MILNetwork
 from milpath.records.error_text import reason_of
@@ -93,16 +94,18 @@ def build_described(
             f"unknown network {brief(name)}; this version of milpath has {', '.join(known)}; for your own network "
             "give its class: load_network(path, networks=[MyNetwork]) in Python, parts=[my_parts.MyNetwork] in a command"
         )
-    own_encoders = _own_by_name(encoders, (*ENCODERS, *BACKBONES), "encoder")
+    own_encoders = _own_by_name(encoders, (*ENCODERS, *BACKBONES, *encoder_names()), "encoder")
     encoder = arguments.get("encoder")
     if isinstance(encoder, str) and encoder in own_encoders:
         encoder = {"name": encoder}
     if isinstance(encoder, Mapping):
         # The weights come from the file: no download and no path of another machine is used.
-        without = {key: value for key, value in encoder.items() if key not in ("pretrained", "weights_path")}
+        without = {key: value for key, value in encoder.items() if key not in LOADING_KEYS}
         if isinstance(encoder_name := without.get("name"), str) and encoder_name in own_encoders:
             without["name"] = own_encoders[encoder_name]
         arguments["encoder"] = without
+    if name in known:
+        arguments.pop("weights_path", None)  # likewise for a pretrained head
     kind = (known | own)[name]
     try:
         with torch.device("meta"):

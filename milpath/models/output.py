@@ -1,6 +1,6 @@
 """The output type of all networks."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from torch import Tensor
 
@@ -15,3 +15,48 @@ class MILOutput(NamedTuple):
 
     logits: Tensor
     attention: Tensor
+
+
+class DetailedMILOutput(MILOutput):
+    """An output with more about each tile than one weight; it unpacks to logits and attention like any other.
+
+    Args:
+        logits: `(bags, num_outputs)`.
+        attention: `(bags, tiles)`.
+        class_attention: `(bags, classes, tiles)`, one normalised weight per class: >= 0, 0 on padding, sums to 1 over the
+            tiles.
+        contributions: `(bags, num_outputs, tiles)`, what each tile adds to each logit: any sign, 0 on padding, sums to the
+            logits over the tiles.
+        branch_logits: `(bags, branches, num_outputs)` of the parts of a network that an auxiliary loss trains with the label
+            of the bag: attention branches or pseudo-bags.
+        branch_attention: `(bags, branches, tiles)`, the weights of each branch, which sum to 1 over the tiles; a branch
+            without tiles has weights of 0.
+
+    Example:
+        >>> import torch
+        >>> output = DetailedMILOutput(torch.zeros(1, 2), torch.ones(1, 1), class_attention=torch.ones(1, 2, 1))
+        >>> logits, attention = output
+        >>> output.class_attention.shape, output.contributions
+        (torch.Size([1, 2, 1]), None)
+    """
+
+    class_attention: Tensor | None
+    contributions: Tensor | None
+    branch_logits: Tensor | None
+    branch_attention: Tensor | None
+
+    def __new__(
+        cls,
+        logits: Tensor,
+        attention: Tensor,
+        class_attention: Tensor | None = None,
+        contributions: Tensor | None = None,
+        branch_logits: Tensor | None = None,
+        branch_attention: Tensor | None = None,
+    ) -> Self:
+        output = super().__new__(cls, logits, attention)
+        output.class_attention = class_attention
+        output.contributions = contributions
+        output.branch_logits = branch_logits
+        output.branch_attention = branch_attention
+        return output

@@ -103,27 +103,39 @@ class AttentionPooling(nn.Module):
         embedding_dim: Width of the embeddings.
         attention_dim: Width of the hidden layer.
         gated: Whether to add the sigmoid gate.
+        num_scores: Scores per tile, each with its own w on the shared hidden layer; `None` for one without a dimension
+            of its own.
+        dropout: Probability of dropout on the hidden layer and on the gate, in [0, 1).
 
     References:
         Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, eq. 8 (plain), eq. 9 (gated).
     """
 
-    def __init__(self, embedding_dim: int, attention_dim: int, gated: bool) -> None:
+    def __init__(
+        self,
+        embedding_dim: int,
+        attention_dim: int,
+        gated: bool,
+        num_scores: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim
         self.attention_dim = attention_dim
         self.gated = gated
+        self.num_scores = num_scores
         self.tanh_layer = nn.Linear(embedding_dim, attention_dim)
         self.gate_layer = nn.Linear(embedding_dim, attention_dim) if gated else None
-        self.score_layer = nn.Linear(attention_dim, 1)
+        self.score_layer = nn.Linear(attention_dim, num_scores or 1)
+        self.drop = nn.Dropout(dropout)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Return scores `(bags, tiles)` of embeddings `(bags, tiles, embedding_dim)`."""
-        hidden = torch.tanh(self.tanh_layer(embeddings))
+        """Return scores `(bags, tiles)` or `(bags, num_scores, tiles)` of embeddings `(bags, tiles, embedding_dim)`."""
+        hidden = self.drop(torch.tanh(self.tanh_layer(embeddings)))
         if self.gate_layer is not None:
-            hidden = hidden * torch.sigmoid(self.gate_layer(embeddings))
-        scores: Tensor = self.score_layer(hidden).squeeze(-1)
-        return scores
+            hidden = hidden * self.drop(torch.sigmoid(self.gate_layer(embeddings)))
+        scores: Tensor = self.score_layer(hidden)
+        return scores.squeeze(-1) if self.num_scores is None else scores.transpose(1, 2)
 
 
 POOLINGS = ("mean", "max", "log_sum_exp")

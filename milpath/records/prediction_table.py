@@ -2,8 +2,8 @@
 
 import csv
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ import pandas as pd
 
 from milpath.records.atomic_files import atomic_path
 from milpath.records.error_text import reason_of
-from milpath.records.label_table import read_table
+from milpath.records.tile_map_names import is_tile_map
+from milpath.records.written_table import read_written_table
 
 _PREFIX = "probability_"
 _COLUMNS = ("id", "split", "label", "predicted")
@@ -31,9 +32,11 @@ class Predictions:
         predicted: `(bags,)` class indices; `None` takes the most probable class.
         logits: `(bags, outputs)` of the network, from which probabilities at any temperature can be computed; `None` if
             unknown.
+        maps: Name (`attention_<class>`, `contribution_<class>`) to the value of each tile of each bag, for networks with
+            more than one value per tile.
 
     Raises:
-        ValueError: If a probability or a weight is not finite, with the name of the bag.
+        ValueError: If a probability, a weight or a value of a map is not finite, with the name of the bag.
     """
 
     bag_ids: Sequence[str]
@@ -44,10 +47,11 @@ class Predictions:
     class_names: Sequence[str]
     predicted: np.ndarray | None = None
     logits: np.ndarray | None = None
+    maps: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for bag_id, probabilities, attention in zip(self.bag_ids, self.probabilities, self.attention, strict=True):
-            require_finite_prediction(bag_id, probabilities, attention)
+        for row, (bag_id, attention) in enumerate(zip(self.bag_ids, self.attention, strict=True)):
+            require_finite_prediction(bag_id, self.probabilities[row], attention, self.maps_of(row))
 
     def __len__(self) -> int:
         return len(self.bag_ids)
@@ -56,6 +60,10 @@ class Predictions:
     def predicted_labels(self) -> np.ndarray:
         """Class indices `(bags,)`."""
         return self.probabilities.argmax(1) if self.predicted is None else self.predicted
+
+    def maps_of(self, row: int) -> dict[str, np.ndarray]:
+        """Return the maps of a bag, each `(tiles,)`."""
+        return {name: values[row] for name, values in self.maps.items()}
 
     def of_split(self, split: str) -> "Predictions":
         """Return the predictions of one split."""
@@ -69,39 +77,43 @@ class Predictions:
             class_names=self.class_names,
             predicted=None if self.predicted is None else self.predicted[chosen],
             logits=None if self.logits is None else self.logits[chosen],
+            maps={name: [values[row] for row in chosen] for name, values in self.maps.items()},
         )
 
     def write_csv(self, path: str | Path) -> None:
         """Write `id,split,label,predicted,probability_<class>...,attention`; float32 needs 9 digits per number.
 
-        Label and prediction are class indices, an unknown label is an empty cell, attention is a JSON list.
+        Label and prediction are class indices, an unknown label is an empty cell, attention and each map are JSON lists.
         """
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*_COLUMNS, *(_PREFIX + name for name in self.class_names), "attention"])
+            writer.writerow([*_COLUMNS, *(_PREFIX + name for name in self.class_names), "attention", *self.maps])
             rows = zip(
-                self.bag_ids, self.splits, self.labels, self.predicted_labels, self.probabilities, self.attention,
-                strict=True,
+                self.bag_ids, self.splits, self.labels, self.predicted_labels, self.probabilities,
+                zip(self.attention, *self.maps.values(), strict=True), strict=True,
             )  # fmt: skip
-            for bag_id, split, label, predicted, probabilities, attention in rows:
+            for bag_id, split, label, predicted, probabilities, of_tiles in rows:
                 known = int(label) if label >= 0 else ""
                 numbers = [f"{value:.9g}" for value in probabilities]
-                weights = "[" + ", ".join(f"{value:.9g}" for value in attention) + "]"
-                writer.writerow([bag_id, split, known, int(predicted), *numbers, weights])
+                lists = ["[" + ", ".join(f"{value:.9g}" for value in values) + "]" for values in of_tiles]
+                writer.writerow([bag_id, split, known, int(predicted), *numbers, *lists])
 
 
-def require_finite_prediction(bag_id: str, probabilities: np.ndarray, attention: np.ndarray) -> None:
+def require_finite_prediction(
+    bag_id: str, probabilities: np.ndarray, attention: np.ndarray, maps: Mapping[str, np.ndarray] | None = None
+) -> None:
     """Refuse a prediction that is not finite.
 
     Raises:
-        ValueError: If a probability or a weight is NaN or infinite, with the name of the bag and the tile of the
-            weight.
+        ValueError: If a probability, a weight or a value of a map is NaN or infinite, with the name of the bag and the
+            tile.
     """
     if not np.isfinite(probabilities).all():
         raise ValueError(f"bag {bag_id!r} has the probabilities {probabilities.tolist()}; they must be finite")
-    if not (finite := np.isfinite(attention)).all():
-        tile = int(finite.argmin())
-        raise ValueError(f"bag {bag_id!r} has attention {attention[tile]} on tile {tile}; it must be finite")
+    for name, values in {"attention": attention, **(maps or {})}.items():
+        if not (finite := np.isfinite(values)).all():
+            tile = int(finite.argmin())
+            raise ValueError(f"bag {bag_id!r} has {name} {values[tile]} on tile {tile}; it must be finite")
 
 
 def read_predictions(path: str | Path) -> Predictions:
@@ -111,12 +123,13 @@ def read_predictions(path: str | Path) -> Predictions:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not such a table, or a number in it is not finite.
     """
-    table = read_table(path, required=(*_COLUMNS[1:], "attention"), unique=False, what="predictions")
+    table = read_written_table(path, required=(*_COLUMNS[1:], "attention"), unique=False)
     names = [name for name in table.columns if name.startswith(_PREFIX)]
     if not names:
         raise ValueError(f"{path} has no column {_PREFIX}<class>; it has {', '.join(table.columns)}")
     try:
-        attention = [np.asarray(json.loads(text), dtype=np.float64) for text in table["attention"]]
+        attention = _lists(table["attention"])
+        maps = {str(name): _lists(table[name]) for name in table.columns if is_tile_map(str(name))}
         probabilities = table[names].to_numpy(dtype=np.float64)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} contains values that are not numbers ({reason_of(error)})") from None
@@ -128,4 +141,10 @@ def read_predictions(path: str | Path) -> Predictions:
         attention=attention,
         class_names=[name.removeprefix(_PREFIX) for name in names],
         predicted=table["predicted"].to_numpy(dtype=np.int64),
+        maps=maps,
     )
+
+
+def _lists(column: pd.Series) -> list[np.ndarray]:
+    """Return the JSON lists of a column as arrays."""
+    return [np.asarray(json.loads(text), dtype=np.float64) for text in column]

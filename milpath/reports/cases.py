@@ -56,6 +56,7 @@ def case_table(
         "top": top,
         "montage": [None if file is None else file.montage for file in files],
         "overlay": [None if file is None else file.overlay for file in files],
+        "classOverlays": [[] if file is None else [list(each) for each in file.class_overlays] for file in files],
         "details": _details(predictions.bag_ids, bags),
     }
 

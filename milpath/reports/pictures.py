@@ -11,6 +11,7 @@ from PIL import Image
 
 from milpath.data.store.bag_store import BagStore
 from milpath.drawing.montage import draw_montage
+from milpath.inference.class_overlays import draw_class_overlays, map_in_words
 from milpath.inference.overlays import SlidePicture, draw_bag_overlay, known_labels
 from milpath.inference.sharpest_bags import tiles_of_bag
 from milpath.records.digests import sha256_of_text
@@ -26,10 +27,12 @@ class CasePictures:
     Attributes:
         montage: Montage of the tiles.
         overlay: Attention on tissue; None if the positions of the tiles are unknown.
+        class_overlays: Words and file of the map of each class, for networks that have them.
     """
 
     montage: str
     overlay: str | None
+    class_overlays: tuple[tuple[str, str], ...] = ()
 
 
 def draw_cases(
@@ -67,8 +70,13 @@ def draw_cases(
             stem = sha256_of_text(bag_id)[:16]
             labels = known_labels(store, chosen)
             montage = draw_montage(np.asarray(store.tiles[chosen]), weights, title=bag_id, tile_labels=labels)
-            overlay = draw_bag_overlay(store, chosen, weights, bag_id, slide_picture(bag_id) if slide_picture else None)
-            drawn[bag_id] = CasePictures(f"{stem}_montage.jpg", f"{stem}_overlay.jpg" if overlay else None)
+            picture = slide_picture(bag_id) if slide_picture else None
+            overlay = draw_bag_overlay(store, chosen, weights, bag_id, picture)
+            of_classes = draw_class_overlays(store, chosen, predictions.maps_of(row), bag_id, picture)
+            files = tuple((map_in_words(name), f"{stem}_map_{number}.jpg") for number, name in enumerate(of_classes))
+            for (_, file), of_class in zip(files, of_classes.values(), strict=True):
+                _save(of_class, partial / file)
+            drawn[bag_id] = CasePictures(f"{stem}_montage.jpg", f"{stem}_overlay.jpg" if overlay else None, files)
             _save(montage, partial / f"{stem}_montage.jpg")
             if overlay is not None:
                 _save(overlay, partial / f"{stem}_overlay.jpg")

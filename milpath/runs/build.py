@@ -1,6 +1,7 @@
 """Objects from a configuration: data, classifier and Trainer."""
 
 import inspect
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ import milpath.data
 from milpath.config.command import quieten_frameworks, require_finite_numbers
 from milpath.data import SOURCES
 from milpath.data.datamodule import BagDataModule
+from milpath.data.store.encoder_match import encoder_of
 from milpath.metrics.weighted_metrics import use_own_metrics
 from milpath.models.encoders import TileEncoder
 from milpath.models.network import MILNetwork
@@ -32,6 +34,8 @@ from milpath.training.step_seed import StepSeed
 from milpath.training.stop_on_signal import StopOnSignal
 
 CLASS_WEIGHTS = ("none", "balanced")
+# Loggers talk to the server that the user names, and to nobody else; a variable that the user has set stays.
+_WITHOUT_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
 
 
 def build_training_data(config: DictConfig) -> BagDataModule:
@@ -161,6 +165,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         auxiliary_loss=auxiliary_loss,
         class_weights=weights,
         tiling=tiling,
+        encoder=encoder_of(datamodule.tile_store),
         data=description,
     )
 
@@ -192,6 +197,8 @@ def build_trainer(config: DictConfig) -> Trainer:
     """Return the Trainer of a configuration with its callbacks and loggers."""
     quieten_frameworks()
     callbacks = _entries(config.get("callbacks"))
+    for name, value in _WITHOUT_TELEMETRY.items():
+        os.environ.setdefault(name, value)
     loggers = _entries(config.get("logger"))
     if not loggers:
         # Lightning raises an error if this callback has no logger.

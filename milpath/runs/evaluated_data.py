@@ -7,13 +7,15 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.data.datamodule import BagDataModule
+from milpath.data.sources.bag_source import FileSource
+from milpath.data.splits.bag_lists import excluded_bags, listed
 from milpath.models.checkpoint import Card
 from milpath.runs.build import build_datamodule, build_described_datamodule
 from milpath.runs.earlier_run import identity_in_checkpoint
 from milpath.runs.run_identity import RunIdentity, bags_of, digest_of_splits
 
 # Options that define a split; if one is on the command line, that split is used.
-_SPLIT = ("fold", "num_folds", "val_fraction", "split_seed", "splits")
+_SPLIT = ("fold", "num_folds", "val_fraction", "split_seed", "splits", "split_column")
 # Options needed to reproduce the split of a run.
 _SPLIT_OF_RUN = (
     *_SPLIT, "group_column", "groups", "stratify_by", "exclude", "max_bags", "max_bags_per_class",
@@ -53,26 +55,43 @@ def evaluated_data(
             datamodule = build_described_datamodule(card.data, sources, stores_dir=stores_dir)
         except ValueError as error:
             raise ValueError(f"{checkpoint} {error}") from None
+        datamodule.trained_names = card.class_names
         datamodule.setup("test")
         _require_split_of_run(trained, datamodule, checkpoint)
         return datamodule, ""
     given = cast(dict[str, Any], OmegaConf.to_container(data, resolve=True))
     if given.get("splits") or any(f"data.{name}" in typed for name in _SPLIT):
-        datamodule = _set_up(data)
+        datamodule = _set_up(data, card)
         return datamodule, _note(datamodule, given, splits, trained)
     changes: dict[str, Any] = {"num_folds": 1, "fold": 0}
-    datamodule = _set_up(data, changes)
-    if trained is None or trained.contents.get("tiles_sha256") != datamodule.tile_store.description["sha256"]:
+    datamodule = _set_up(data, card, changes)
+    if trained is None or not _holds_training_tiles(trained, datamodule, data, card):
         return datamodule, _note(datamodule, given | changes, splits, trained)
     changes = {name: card.data[name] for name in _SPLIT_OF_RUN if name in card.data}
-    datamodule = _set_up(data, changes)
+    datamodule = _set_up(data, card, changes)
     _require_split_of_run(trained, datamodule, checkpoint)
     return datamodule, _note(datamodule, given | changes, splits, trained)
 
 
-def _set_up(data: DictConfig, changes: Mapping[str, Any] | None = None) -> BagDataModule:
+def _holds_training_tiles(trained: RunIdentity, datamodule: BagDataModule, data: DictConfig, card: Card) -> bool:
+    """Return whether data have the tiles that a network was trained on, possibly among bags its run excluded."""
+    wanted = trained.contents.get("tiles_sha256")
+    if wanted == datamodule.tile_store.description["sha256"]:
+        return True
+    excluded = card.data.get("exclude")
+    if datamodule.left_out is None or not excluded or not all(Path(str(path)).is_file() for path in listed(excluded)):
+        return False
+    names = datamodule.source.bag_names() if isinstance(datamodule.source, FileSource) else set()
+    if not excluded_bags(listed(excluded), sorted(names)):
+        return False
+    same_bags = _set_up(data, card, {"num_folds": 1, "fold": 0, "exclude": excluded})
+    return bool(wanted == same_bags.tile_store.description["sha256"])
+
+
+def _set_up(data: DictConfig, card: Card, changes: Mapping[str, Any] | None = None) -> BagDataModule:
     """Return the data module of a configuration with some options replaced, after `setup`."""
     datamodule = build_datamodule(data, **(changes or {}))
+    datamodule.trained_names = card.class_names
     datamodule.setup("test")
     return datamodule
 
@@ -114,7 +133,7 @@ def untested_bags(datamodule: BagDataModule, data: Mapping[str, Any], splits: Se
         data: Their configuration.
         splits: Names of the splits that are tested.
     """
-    num_bags = len(datamodule.tile_store.bags)
+    num_bags = len(datamodule.tile_store.bags) + len(datamodule.left_out or ())
     num_tested = int(datamodule.split_frame()["split"].isin(list(splits)).sum())
     if num_tested == num_bags:
         return ""
@@ -126,8 +145,8 @@ def _reasons(datamodule: BagDataModule, data: Mapping[str, Any], splits: Sequenc
     frame = datamodule.split_frame()
     if data.get("splits"):
         made_by = f"data.splits={data['splits']}"
-    elif "split" in datamodule.tile_store.bags.columns:
-        made_by = "the data define their own split"
+    elif datamodule.split_column:
+        made_by = f"column {datamodule.split_column!r} of the data"
     else:
         made_by = f"data.num_folds={data.get('num_folds', 5)} data.fold={data.get('fold', 0)}"
     reasons = [
@@ -135,7 +154,7 @@ def _reasons(datamodule: BagDataModule, data: Mapping[str, Any], splits: Sequenc
         for name, count in frame["split"].value_counts().items()
         if name not in list(splits)
     ]
-    if left_out := len(datamodule.tile_store.bags) - len(frame):
+    if left_out := len(datamodule.tile_store.bags) + len(datamodule.left_out or ()) - len(frame):
         options = [f"data.{name}" for name in ("splits", "exclude", "max_bags", "max_bags_per_class") if data.get(name)]
         reasons.append(f"{left_out} are left out ({', '.join(options) or 'no label'})")
     return reasons

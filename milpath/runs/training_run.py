@@ -45,6 +45,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.records.provenance import record_run
     from milpath.runs.build import build_classifier, build_training_data
     from milpath.runs.earlier_run import IDENTITY_FILE
+    from milpath.runs.encoder_choice import let_encoder_follow, refuse_unfit_encoder
     from milpath.runs.monitor import require_monitored
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
@@ -52,8 +53,10 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
 
     resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while
     seed_everything(config.seed, workers=True, verbose=False)
+    refuse_unfit_encoder(config)
     datamodule = build_training_data(config)
     datamodule.setup("fit")
+    let_encoder_follow(config.model, datamodule.tile_shape)
     require_monitored(config.callbacks, datamodule)
     identity = identity_of(config, datamodule, trainer.world_size)
     if (metrics := finished_trial(run_dir, identity)) is not None:

@@ -39,7 +39,13 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "embedding_lse": ("model=embedding_pool_mil", "model.pooling=log_sum_exp"),
     "dsmil": ("model=dsmil", "auxiliary_loss=dsmil_max_instance"),
     "clam_sb": ("model=clam_sb", "auxiliary_loss=clam_clustering"),
+    "clam_mb": ("model=clam_mb", "auxiliary_loss=clam_clustering"),
     "trans_mil": ("model=trans_mil",),
+    "multi_head_attention": ("model=multi_head_attention_mil",),
+    "acmil": ("model=acmil", "auxiliary_loss=acmil_branches"),
+    "dtfd_mil": ("model=dtfd_mil", "auxiliary_loss=dtfd_pseudo_bags"),
+    "ilra_mil": ("model=ilra_mil",),
+    "additive_mil": ("model=additive_mil",),
 }
 
 

@@ -55,6 +55,12 @@ class SlideView:
                 self._resample(inside, left, top)
         return canvas
 
+    def to_level0(self, x: NDArray[np.int64], y: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return positions of the view in pixels of level 0, rounded; the sides of a level may be scaled differently."""
+        base, source = self.slide.level_sizes[0], self.slide.level_sizes[self.level]
+        across, down = base.width / source.width * self.scale, base.height / source.height * self.scale
+        return np.rint(x * across).astype(np.int64), np.rint(y * down).astype(np.int64)
+
     def _resample(self, target: NDArray[np.uint8], x: int, y: int) -> None:
         """Fill a region inside the view in chunks whose source fits into memory."""
         step = max(1, int(_MAX_SOURCE_SIDE / self.scale))

@@ -1,11 +1,13 @@
 """Writing the finished bag of one slide atomically."""
 
-import io
 import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 import imagecodecs
 import numpy as np
@@ -18,9 +20,55 @@ from milpath.slides.cut_slide import choose_places, cut_places
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import SlideView, view_slide
 from milpath.slides.tile_positions import TilePositions
-from milpath.slides.tiling_options import TileOptions
-from milpath.tiling.slide_job import RECORD_SUFFIX, TILES_SUFFIX, OutputError, SlideJob, SlideRecord
+from milpath.tiling.slide_job import (
+    RECORD_SUFFIX,
+    TILES_SUFFIX,
+    OutputError,
+    SlideJob,
+    SlideRecord,
+    TileForm,
+    pixels_of,
+)
 from milpath.tiling.tile_rows import read_labels, tile_rows
+
+
+class CutBag(NamedTuple):
+    """A slide whose tiles are chosen but not read.
+
+    Attributes:
+        view: The slide at the resolution of the tiles.
+        places: Positions of the tiles.
+        rows: The lines of the slide in `tiles.csv`.
+        picture: Thumbnail with the tiles outlined, as JPEG.
+        record: Its record, without the checksum of its tiles.
+    """
+
+    view: SlideView
+    places: TilePositions
+    rows: str
+    picture: bytes
+    record: SlideRecord
+
+
+@contextmanager
+def open_bag(job: SlideJob) -> Iterator[CutBag]:
+    """Open a slide and choose its tiles; they are read while the block runs.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        ValueError: If the slide or its mask cannot be read.
+    """
+    status, fingerprint = Path(job.path).stat(), _fingerprint(Path(job.path))
+    with open_slide(job.path) as slide:
+        view = view_slide(slide, job.options)
+        places = choose_places(view, job.options)
+        rows = tile_rows(job, view, places, read_labels(job, view, places))
+        picture = encode_picture(draw_choice(view, places, job.options.tile_size))
+        record = SlideRecord(
+            job.bag_id, status.st_size, status.st_mtime_ns, len(places.number), 0, view.level, view.downsample,
+            view.microns_per_pixel, job.mask is not None, fingerprint, *slide.bounds_offset,
+        )  # fmt: skip
+        yield CutBag(view, places, rows, picture, record)
 
 
 def write_slide_bag(job: SlideJob) -> SlideRecord:
@@ -31,33 +79,73 @@ def write_slide_bag(job: SlideJob) -> SlideRecord:
         ValueError: If the slide or its mask cannot be read, or the slide is blank.
         OutputError: If the results cannot be written.
     """
-    status, name = Path(job.path).stat(), Path(job.part).name
-    fingerprint = _fingerprint(Path(job.path))
-    # Machines that share the disk may write parts at the same time.
-    partial = Path(job.part).with_name(f".{name}.{uuid.uuid4().hex[:12]}")
-    tiles, rest = partial.with_name(partial.name + TILES_SUFFIX), partial.with_name(partial.name + RECORD_SUFFIX)
-    try:
-        with open_slide(job.path) as slide:
-            view = view_slide(slide, job.options)
-            places = choose_places(view, job.options)
-            _write_tiles(tiles, view, places, job.options)
-            rows = tile_rows(job, view, places, read_labels(job, view, places))
-            picture = encode_picture(draw_choice(view, places, job.options.tile_size))
+    with open_bag(job) as bag, BagFiles(job, pixels_of(job.options.tile_size), bag.record.num_tiles) as files:
+        for positions, tiles in cut_places(bag.view, bag.places, job.options):
+            files.write(positions, tiles)
         with writing():
-            record = SlideRecord(
-                job.bag_id, status.st_size, status.st_mtime_ns, len(places.number), crc32_of(tiles),
-                view.level, view.downsample, view.microns_per_pixel, job.mask is not None, fingerprint,
-            )  # fmt: skip
-            record.write(rest, rows, picture)
             if job.png_dir is not None:
-                _write_png(tiles, Path(job.png_dir), job.bag_id)
-            for path in (tiles, rest):
-                path.replace(job.part + path.suffix)
-    finally:
-        for path in (tiles, rest):
+                _write_png(files.tiles, Path(job.png_dir), job.bag_id)
+            return files.finish(bag.record, bag.rows, bag.picture)
+
+
+class BagFiles:
+    """Context manager that writes the two files of a slide, which appear under their names only when they are complete.
+
+    Args:
+        job: The slide.
+        form: What is written of each tile.
+        num_tiles: Number of its tiles.
+
+    Attributes:
+        tiles: The unfinished file of tiles.
+    """
+
+    def __init__(self, job: SlideJob, form: TileForm, num_tiles: int) -> None:
+        self._part = job.part
+        # Machines that share the disk may write parts at the same time.
+        partial = Path(job.part).with_name(f".{Path(job.part).name}.{uuid.uuid4().hex[:12]}")
+        self.tiles, self._rest = (partial.with_name(partial.name + suffix) for suffix in (TILES_SUFFIX, RECORD_SUFFIX))
+        header = form.header(num_tiles)
+        self._start, self._form = len(header), form
+        # The file is not memory-mapped for writing: a full disk would kill the process instead of raising an error.
+        with writing():
+            self.tiles.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.tiles.open("wb", buffering=0)
+            self._write_at(0, header)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        for path in (self.tiles, self._rest):
             with suppress(OSError):
                 path.unlink()
-    return record
+
+    def write(self, positions: NDArray[np.int64], tiles: NDArray[Any]) -> None:
+        """Write tiles at their positions in the bag."""
+        with writing():
+            for position, tile in zip(positions, tiles, strict=True):
+                self._write_at(self._start + int(position) * self._form.num_bytes, tile.tobytes())
+
+    def finish(self, record: SlideRecord, rows: str, picture: bytes) -> SlideRecord:
+        """Move the files to their names; the record, which marks the slide as finished, comes last."""
+        with writing():
+            self._file.close()
+            record = replace(record, crc32=crc32_of(self.tiles))
+            record.write(self._rest, rows, picture)
+            for path in (self.tiles, self._rest):
+                path.replace(self._part + path.suffix)
+        return record
+
+    def _write_at(self, position: int, content: bytes) -> None:
+        """Write bytes at a position; an unbuffered file may write fewer than requested."""
+        data = memoryview(content)
+        self._file.seek(position)
+        while data:
+            data = data[self._file.write(data) :]
 
 
 def _fingerprint(path: Path) -> str:
@@ -81,31 +169,6 @@ def writing() -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(str(error)) from error
-
-
-def _write_tiles(path: Path, view: SlideView, places: TilePositions, options: TileOptions) -> None:
-    """Write the tiles as they are read, each at its position in the file."""
-    shape = (len(places.number), options.tile_size, options.tile_size, 3)
-    # The file is not memory-mapped for writing: a full disk would kill the process instead of raising an error.
-    with writing():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("wb", buffering=0)
-    with file:
-        with writing():
-            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            start = file.tell()
-        for positions, tiles in cut_places(view, places, options):
-            with writing():
-                _write_at(file, start, positions, tiles)
-
-
-def _write_at(file: io.FileIO, start: int, positions: NDArray[np.int64], tiles: NDArray[np.uint8]) -> None:
-    """Write tiles at their positions; an unbuffered file may write fewer bytes than requested."""
-    for position, tile in zip(positions, tiles, strict=True):
-        data = memoryview(tile.tobytes())
-        file.seek(start + int(position) * len(data))
-        while data:
-            data = data[file.write(data) :]
 
 
 def _write_png(tiles: Path, png_dir: Path, bag_id: str) -> None:

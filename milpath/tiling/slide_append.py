@@ -1,8 +1,6 @@
 """Concatenation of the tiles of finished slides into one array, without needing twice the disk space."""
 
 import hashlib
-import io
-import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -11,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from milpath.tiling.slide_job import TILES_SUFFIX, SlideRecord
+from milpath.tiling.slide_job import TILES_SUFFIX, SlideRecord, TileForm
 from milpath.tiling.slide_parts import SlideParts
 
 # Finished tiles are deleted once they are in the store: this bounds the disk space that is needed twice.
@@ -19,7 +17,7 @@ _BATCH_BYTES = 256 << 20
 _BLOCK = 4 << 20
 
 
-def merge_tiles(parts: SlideParts, records: Sequence[SlideRecord], tile_size: int, target: Path) -> str:
+def merge_tiles(parts: SlideParts, records: Sequence[SlideRecord], form: TileForm, target: Path) -> str:
     """Append the tiles of every slide to one array and delete their files.
 
     An interrupted merge continues after its last complete batch. If the array is already complete and at its final
@@ -28,7 +26,7 @@ def merge_tiles(parts: SlideParts, records: Sequence[SlideRecord], tile_size: in
     Args:
         parts: The finished slides.
         records: Their records, in the order of the store.
-        tile_size: Side of a tile in pixels.
+        form: What the store holds of each tile.
         target: Final path of the array.
 
     Returns:
@@ -39,15 +37,15 @@ def merge_tiles(parts: SlideParts, records: Sequence[SlideRecord], tile_size: in
     """
     partial = parts.store_dir / target.name
     counts = [record.num_tiles for record in records]
-    header = _header((sum(counts), tile_size, tile_size, 3))
-    ends = len(header) + np.cumsum([0, *counts]) * tile_size**2 * 3
+    header = form.header(sum(counts))
+    ends = len(header) + np.cumsum([0, *counts]) * form.num_bytes
     done = len(parts.merged(records))
     if done == len(records) and not partial.exists():
         partial = target
     with partial.open("r+b" if done else "w+b") as file:
         digest = hashlib.sha256()
         if done:
-            _digest(file, header, records[:done], tile_size, digest)
+            _digest(file, header, records[:done], form, digest)
         else:
             file.write(header)
             digest.update(header)
@@ -67,21 +65,14 @@ def merge_tiles(parts: SlideParts, records: Sequence[SlideRecord], tile_size: in
     return digest.hexdigest()
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return buffer.getvalue()
-
-
-def _digest(file: BinaryIO, header: bytes, records: Sequence[SlideRecord], tile_size: int, digest: Any) -> None:
+def _digest(file: BinaryIO, header: bytes, records: Sequence[SlideRecord], form: TileForm, digest: Any) -> None:
     """Hash the tiles that an earlier run appended, and compare them with the checksum of each slide."""
     file.seek(0)
     if file.read(len(header)) != header:
         raise ValueError("the unfinished store has an unexpected header; delete its folder and cut the slides again")
     digest.update(header)
     for record in records:
-        shape = (record.num_tiles, tile_size, tile_size, 3)
-        checksum, length = zlib.crc32(_header(shape)), math.prod(shape)
+        checksum, length = zlib.crc32(form.header(record.num_tiles)), record.num_tiles * form.num_bytes
         while length > 0:
             block = file.read(min(length, _BLOCK))
             if not block:

@@ -1,10 +1,14 @@
 """The job of a worker for one slide, and the record of its result."""
 
+import io
 import json
+import math
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
+
+import numpy as np
 
 from milpath.slides.tiling_options import TileOptions
 
@@ -13,6 +17,35 @@ TILES_SUFFIX, RECORD_SUFFIX = ".npy", ".zip"
 RECORD, ROWS, PICTURE = "record.json", "tiles.csv", "overview.jpg"
 # What a worker process prints before its first answer.
 READY = b"ready\n"
+
+
+class TileForm(NamedTuple):
+    """What a store holds of each tile: its pixels or its features.
+
+    Attributes:
+        shape: `(tile_size, tile_size, 3)` or `(features,)`.
+        descr: Type of the values in numpy's notation: "|u1", "<f2" or "<f4".
+    """
+
+    shape: tuple[int, ...]
+    descr: str = "|u1"
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of one tile."""
+        return math.prod(self.shape) * np.dtype(self.descr).itemsize
+
+    def header(self, num_tiles: int) -> bytes:
+        """Return the header of a file in numpy's format; its length is the same for any number of tiles."""
+        buffer = io.BytesIO()
+        content = {"descr": self.descr, "fortran_order": False, "shape": (num_tiles, *self.shape)}
+        np.lib.format.write_array_header_1_0(buffer, content)
+        return buffer.getvalue()
+
+
+def pixels_of(tile_size: int) -> TileForm:
+    """Return the form of square RGB tiles."""
+    return TileForm((tile_size, tile_size, 3))
 
 
 class OutputError(Exception):
@@ -67,6 +100,8 @@ class SlideRecord:
         microns_per_pixel: Resolution of the tiles; `None` if unknown.
         has_mask: Whether there was a mask.
         fingerprint: Sampled hash of its file; empty in unfinished work of milpath 0.1.0.
+        bounds_x0: Left edge of the scanned area in pixels of level 0; `None` in unfinished work of milpath 0.1.0.
+        bounds_y0: Top edge likewise.
     """
 
     bag_id: str
@@ -79,6 +114,8 @@ class SlideRecord:
     microns_per_pixel: float | None
     has_mask: bool
     fingerprint: str = ""
+    bounds_x0: int | None = None
+    bounds_y0: int | None = None
 
     def write(self, path: Path, rows: str, picture: bytes) -> None:
         """Write the record with the slide's rows of `tiles.csv` and its thumbnail."""

@@ -3,70 +3,99 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from milpath.data.store.bag_store import FORMAT_VERSION
+from milpath.data.store.level0_positions import LEVEL0_COLUMNS
 from milpath.data.store.store_digests import sealed_description
 from milpath.drawing import overview
 from milpath.records.atomic_files import atomic_path, sync_folder, write_json, write_text
-from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_append import merge_tiles
-from milpath.tiling.slide_job import PICTURE, RECORD_SUFFIX, ROWS, SlideRecord, read_beside
+from milpath.tiling.slide_job import PICTURE, RECORD_SUFFIX, ROWS, SlideRecord, TileForm, read_beside
 from milpath.tiling.slide_parts import SlideParts, in_order
-from milpath.tiling.slide_plan import SlidePlan
-from milpath.tiling.tile_rows import tile_columns
+from milpath.tiling.tile_rows import add_level0
 
 FOLDER = "overview"
 
 
-def merge_store(
-    parts: SlideParts, plan: SlidePlan, output: Path, options: TileOptions, source: Mapping[str, Any]
-) -> None:
+class StorePlan(Protocol):
+    """The slides of a store, before any work.
+
+    Attributes:
+        files: Name to file, sorted by name.
+        labels: Name to the cells of its row, as in the table.
+        refused: Name of each slide that cannot be done to the reason.
+        notes: Warnings for the user, one line each.
+    """
+
+    @property
+    def files(self) -> dict[str, Path]: ...  # noqa: D102
+    @property
+    def labels(self) -> dict[str, dict[str, str]]: ...  # noqa: D102
+    @property
+    def refused(self) -> dict[str, str]: ...  # noqa: D102
+    @property
+    def notes(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def bags(self, records: Sequence[SlideRecord]) -> pd.DataFrame:
+        """Return the columns of `bags.csv` after `bag_id`, `start` and `num_tiles`."""
+        ...
+
+    def changed(self, bags: pd.DataFrame) -> list[str]:
+        """Return the slides of a finished store whose files were replaced since."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoreContent:
+    """What a store holds, and from what it is made.
+
+    Attributes:
+        form: What it holds of each tile.
+        columns: Columns of `tiles.csv` after `bag_id`.
+        description: What it depends on besides the slides; `tiling` says how they are cut.
+        extra: Further entries of `store.json`.
+        sheets: Whether to draw contact sheets.
+        source: Name of the source in `store.json`.
+    """
+
+    form: TileForm
+    columns: tuple[str, ...]
+    description: Mapping[str, Any]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    sheets: bool = True
+    source: str = "slides"
+
+
+def merge_store(parts: SlideParts, plan: StorePlan, output: Path, content: StoreContent) -> None:
     """Merge the finished slides into the store.
 
     Args:
         parts: The finished slides.
         plan: Labels and files of the slides.
         output: Folder of the store.
-        options: How they were cut.
-        source: What the store depends on besides the slides.
+        content: What the store holds.
     """
     records = in_order(parts.finished(plan.files).values())
-    columns = tile_columns(options.method, masks=plan.masks is not None)
     parts.store_dir.mkdir(exist_ok=True)
     with ThreadPoolExecutor(1) as pool:
         # Drawing uses the CPU while the main thread waits for the disk.
-        sheets = pool.submit(write_sheets, parts, records, plan.labels)
-        sha256 = merge_tiles(parts, records, options.tile_size, output / "tiles.npy")
-        sheets.result()
-    names = {
-        name: str(path.relative_to(plan.root)) if path != plan.root else path.name for name, path in plan.files.items()
-    }
-    write_tables(parts, records, plan.labels, names, columns)
-    publish(parts, output, describe_store(records, {"name": "slides", "parameters": dict(source)}, columns, sha256))
+        sheets = pool.submit(write_sheets, parts, records, plan.labels) if content.sheets else None
+        sha256 = merge_tiles(parts, records, content.form, output / "tiles.npy")
+        if sheets is not None:
+            sheets.result()
+    _write_tables(parts, records, plan, content)
+    publish(parts, output, describe_store(records, content, sha256))
 
 
-def write_tables(
-    parts: SlideParts,
-    records: Sequence[SlideRecord],
-    labels: Mapping[str, Mapping[str, str]],
-    files: Mapping[str, str],
-    columns: Sequence[str],
-) -> None:
-    """Write `bags.csv` and `tiles.csv`.
-
-    Args:
-        parts: The finished slides.
-        records: Their records, in the order of the store.
-        labels: Name of a slide to the cells of its row; empty without a label table.
-        files: Name of a slide to its file, as shown to the user.
-        columns: Columns of `tiles.csv` after `bag_id`.
-    """
+def _write_tables(parts: SlideParts, records: Sequence[SlideRecord], plan: StorePlan, content: StoreContent) -> None:
+    """Write `bags.csv` and `tiles.csv`."""
     counts = [record.num_tiles for record in records]
     bags = pd.DataFrame(
         {
@@ -75,35 +104,31 @@ def write_tables(
             "num_tiles": counts,
         }
     )
-    if labels:
-        rows = pd.DataFrame([labels[record.bag_id] for record in records])
-        bags = pd.concat([bags, rows], axis=1)
-    bags["slide_file"] = [files[record.bag_id] for record in records]
-    bags["slide_fingerprint"] = [record.fingerprint for record in records]
-    for name in ("level", "downsample", "microns_per_pixel"):
-        bags[name] = [getattr(record, name) for record in records]
+    bags = pd.concat([bags, plan.bags(records)], axis=1)
     write_text(parts.store_dir / "bags.csv", bags.to_csv(index=False, lineterminator="\n"))
     with atomic_path(parts.store_dir / ROWS) as temporary, temporary.open("wb") as file:
-        file.write((",".join(["bag_id", *columns]) + "\n").encode())
+        file.write((",".join(["bag_id", *content.columns]) + "\n").encode())
         for record in records:
-            file.write(read_beside(parts.part(record.bag_id, RECORD_SUFFIX), ROWS))
+            rows = read_beside(parts.part(record.bag_id, RECORD_SUFFIX), ROWS)
+            if record.bounds_x0 is None and LEVEL0_COLUMNS[0] in content.columns:
+                rows = add_level0(rows, content.description["tiling"]["tile_size"], record.downsample)
+            file.write(rows)
 
 
-def describe_store(
-    records: Sequence[SlideRecord], source: Mapping[str, Any], columns: Sequence[str], sha256: str
-) -> dict[str, Any]:
+def describe_store(records: Sequence[SlideRecord], content: StoreContent, sha256: str) -> dict[str, Any]:
     """Return the content of `store.json`, without date or machine, so that equal stores have equal files."""
     return {
         "format_version": FORMAT_VERSION,
-        "source": dict(source),
+        "source": {"name": content.source, "parameters": dict(content.description)},
         "num_bags": len(records),
         "num_tiles": sum(record.num_tiles for record in records),
-        "tile_columns": list(columns),
+        "tile_columns": list(content.columns),
         "sha256": sha256,
         "created_by": f"milpath {version('milpath')}",
-        "tiling": source["parameters"]["tiling"],
+        "tiling": content.description["tiling"],
         **_common(records, "microns_per_pixel"),
         **_common(records, "downsample"),
+        **content.extra,
     }
 
 

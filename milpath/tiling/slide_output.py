@@ -12,23 +12,23 @@ from typing import Any
 
 import pandas as pd
 
-from milpath.data.loading.threads import map_in_threads
 from milpath.data.store.verified_arrays import MEMORY
 from milpath.records.atomic_files import atomic_path
-from milpath.records.digests import sampled_sha256_of_file
-from milpath.records.label_table import read_table
+from milpath.records.written_table import read_written_table
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_job import OutputError
+from milpath.tiling.slide_merge import StorePlan
 from milpath.tiling.slide_parts import SlideParts
-from milpath.tiling.slide_plan import SlidePlan
 
 _FILES = ("store.json", "tiles.npy", "bags.csv", "tiles.csv", "failures.csv", MEMORY)
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+# One file of features per slide, in the formats of other programs.
+FEATURE_FOLDERS = ("h5", "stamp")
 _PNG = re.compile(r".+_\d+\.png", re.DOTALL)
 
 
-def open_output(output: Path, plan: SlidePlan, description: dict[str, Any], *, overwrite: bool) -> bool:
+def open_output(output: Path, plan: StorePlan, description: dict[str, Any], *, overwrite: bool) -> bool:
     """Prepare the output folder, and return whether the store is already complete.
 
     Args:
@@ -50,7 +50,7 @@ def open_output(output: Path, plan: SlidePlan, description: dict[str, Any], *, o
     path = output / "store.json"
     if path.exists():
         source = json.loads(path.read_text(encoding="utf-8")).get("source", {})
-        table = read_table(output / "bags.csv")
+        table = read_written_table(output / "bags.csv")
         bags = set(table["bag_id"])
         if source.get("parameters") == description and bags <= set(plan.files):
             left = set(plan.files) - bags - set(read_failures(output / "failures.csv"))
@@ -70,15 +70,9 @@ def open_output(output: Path, plan: SlidePlan, description: dict[str, Any], *, o
     return False
 
 
-def _require_same_slides(output: Path, bags: pd.DataFrame, plan: SlidePlan) -> None:
-    """Refuse a store if files of its slides were replaced since; a store of milpath 0.1.0 does not record them."""
-    if "slide_fingerprint" not in bags:
-        return
-    known = bags[bags["slide_fingerprint"].notna()]
-    cut_from = dict(zip(known["bag_id"], known["slide_fingerprint"].astype(str), strict=True))
-    found = map_in_threads(lambda name: sampled_sha256_of_file(plan.files[name]), list(cut_from))
-    changed = [name for name, digest in zip(cut_from, found, strict=True) if digest != cut_from[name]]
-    if changed:
+def _require_same_slides(output: Path, bags: pd.DataFrame, plan: StorePlan) -> None:
+    """Refuse a store if files of its slides were replaced since."""
+    if changed := plan.changed(bags):
         raise FileExistsError(
             f"{output} was cut from another {plan.files[changed[0]].name} than the current file ({len(changed):,} of "
             f"{len(bags):,} slides were replaced); set another output, or overwrite=true"
@@ -97,7 +91,7 @@ def _clear(output: Path) -> None:
     """Delete a store and the files that belong to it, and nothing else."""
     for name in _FILES:
         (output / name).unlink(missing_ok=True)
-    for name in ("parts", "overview"):
+    for name in ("parts", "overview", *FEATURE_FOLDERS):
         shutil.rmtree(output / name, ignore_errors=True)
     if (output / "png").is_dir():
         for path in (output / "png").iterdir():

@@ -10,8 +10,9 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from milpath.tiling.bag_files import write_slide_bag
 from milpath.tiling.slide_job import READY, OutputError, SlideJob
@@ -21,7 +22,16 @@ _MAX_ADDRESS_SPACE = 8 << 30
 
 
 def main() -> None:
-    """Process jobs until there are no more."""
+    """Cut slides until there are no more."""
+    serve(lambda job, _: {"num_tiles": write_slide_bag(job).num_tiles})
+
+
+def serve(work: Callable[[SlideJob, BinaryIO], dict[str, Any]]) -> None:
+    """Process jobs until there are no more.
+
+    Args:
+        work: Does a job and returns what is known about the finished slide; it may send bytes before.
+    """
     answers = _take_stdout()
     # The parent handles interrupts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -29,22 +39,22 @@ def main() -> None:
     if soft == resource.RLIM_INFINITY:
         resource.setrlimit(resource.RLIMIT_AS, (_MAX_ADDRESS_SPACE, hard))
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    answers.write(READY.decode())
+    answers.write(READY)
     answers.flush()
     for line in sys.stdin:
-        answers.write(json.dumps(answer(SlideJob.from_json(line))) + "\n")
+        answers.write(json.dumps(_answer(SlideJob.from_json(line), answers, work)).encode() + b"\n")
         answers.flush()
 
 
-def answer(job: SlideJob) -> dict[str, Any]:
-    """Run a job.
+def _answer(job: SlideJob, answers: BinaryIO, work: Callable[[SlideJob, BinaryIO], dict[str, Any]]) -> dict[str, Any]:
+    """Do a job.
 
     Returns:
-        `num_tiles` and `peak_memory` (bytes) of a finished slide, `error` of a slide that cannot be cut, or `stop` if
-        no output can be written.
+        What is known about a finished slide and `peak_memory` (bytes), `error` of a slide that cannot be cut, or `stop`
+        if no output can be written.
     """
     try:
-        record = write_slide_bag(job)
+        found = work(job, answers)
     except OutputError as error:
         return {"stop": str(error)}
     except MemoryError:
@@ -52,7 +62,7 @@ def answer(job: SlideJob) -> dict[str, Any]:
     except Exception as error:  # One slide of ten thousand must not stop the others; it is reported.
         known = isinstance(error, ValueError | OSError)
         return {"error": str(error) if known else f"{type(error).__name__}: {error}"}
-    return {"num_tiles": record.num_tiles, "peak_memory": peak_memory()}
+    return found | {"peak_memory": peak_memory()}
 
 
 def peak_memory() -> int:
@@ -64,9 +74,9 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _take_stdout() -> TextIO:
+def _take_stdout() -> BinaryIO:
     """Return a file only for answers; anything that libraries print goes to stderr."""
-    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return answers
 

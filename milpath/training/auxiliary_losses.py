@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from milpath.models import CLAMSB, DSMIL, InstancePoolMIL, MILOutput
+from milpath.models import CLAMSB, DSMIL, DetailedMILOutput, InstancePoolMIL, MILOutput
 from milpath.targets import target_named
 
 
@@ -51,7 +51,8 @@ def clustering_loss(
     For each bag, the instance classifier of its class gets the `num_sampled` tiles with the highest attention as positives
     and as many with the lowest attention as negatives; a smaller bag gives half of its tiles to each side. With
     `out_of_class`, the classifiers of the other classes get the tiles with the highest attention as negatives, and the loss
-    is the mean over classes. The paper weights bag and instance loss 0.7 to 0.3; here the weight of the bag loss is 1.
+    is the mean over classes. A network with attention per class (CLAM-MB) ranks the tiles for each classifier by the
+    attention of its class. The paper weights bag and instance loss 0.7 to 0.3; here the weight of the bag loss is 1.
 
     Args:
         network: A CLAM network.
@@ -70,18 +71,32 @@ def clustering_loss(
         Lu et al. Data-efficient and weakly supervised computational pathology on whole-slide images. Nature Biomedical
         Engineering 2021, methods, instance-level clustering.
     """
+    if len(labels) == 0:
+        return embeddings.sum()  # of no bag: 0 with a gradient of 0, for which other processes wait
     losses = []
     for bag, label in enumerate(labels.tolist()):
         tiles = embeddings[bag, mask[bag]]
-        order = output.attention[bag, mask[bag]].detach().argsort(descending=True, stable=True)
+        order = _ranked(output, bag, label, mask[bag])
         count = min(num_sampled, max(1, len(order) // 2))
         members, strangers = order[:count], order[count:][-count:]
         of_classes = [_side_loss(network, tiles[torch.cat([members, strangers])], label, len(members))]
         if out_of_class:
             others = [number for number in range(len(network.instance_layers)) if number != label]
-            of_classes += [_side_loss(network, tiles[members], number, 0) for number in others]
+            of_classes += [
+                _side_loss(network, tiles[_ranked(output, bag, number, mask[bag])[:count]], number, 0)
+                for number in others
+            ]
         losses.append(torch.stack(of_classes).mean())
     return weight * torch.stack(losses).mean()
+
+
+def _ranked(output: MILOutput, bag: int, label: int, real: Tensor) -> Tensor:
+    """Return the indices of the real tiles of a bag, highest attention (of a class, if it has its own) first."""
+    weights = output.attention[bag]
+    if isinstance(output, DetailedMILOutput) and (of_classes := output.class_attention) is not None:
+        # A label without a branch is refused with the way out by `instance_logits`.
+        weights = of_classes[bag, min(label, of_classes.shape[1] - 1)]
+    return weights[real].detach().argsort(descending=True, stable=True)
 
 
 def _side_loss(network: CLAMSB, tiles: Tensor, label: int, num_members: int) -> Tensor:

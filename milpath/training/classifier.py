@@ -17,6 +17,7 @@ from milpath.models.checkpoint import Card, card_to_dict, describe_network
 from milpath.models.finite import describe_non_finite_weights, finite_bags, require_finite_answers
 from milpath.models.network import MILNetwork
 from milpath.models.output import MILOutput
+from milpath.models.tile_maps import tile_maps
 from milpath.models.weights_digest import require_sealed, sealed
 from milpath.targets import target_named
 from milpath.training.split_metrics import SplitMetrics
@@ -33,13 +34,14 @@ AuxiliaryLoss = Callable[[Module, Tensor, Tensor, MILOutput, Tensor], Tensor]
 
 
 class BagPredictions(TypedDict):
-    """Predictions of a batch: on the CPU, one entry per bag, attention without padding."""
+    """Predictions of a batch: on the CPU, one entry per bag, attention and maps (see `tile_maps`) without padding."""
 
     bag_ids: list[str]
     labels: Tensor
     logits: Tensor
     probabilities: Tensor
     attention: list[Tensor]
+    maps: dict[str, list[Tensor]]
 
 
 class MILClassifier(LightningModule):
@@ -60,6 +62,7 @@ class MILClassifier(LightningModule):
             constant learning rate.
         auxiliary_loss: An additional loss `(network, embeddings, mask, output, labels) -> scalar`, or None.
         class_weights: Weight of the loss of each class; None for equal weights.
+        encoder: Card of the encoder that made the features, stored likewise.
         tiling: Tiling options, stored in the checkpoint so that slides are tiled for prediction as for training.
         data: The configuration of the data, stored in the checkpoint so that `evaluate` finds them.
     """
@@ -78,6 +81,7 @@ class MILClassifier(LightningModule):
         class_weights: Sequence[float] | None = None,
         threshold: float = 0.5,
         tiling: dict[str, Any] | None = None,
+        encoder: dict[str, Any] | None = None,
         data: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -89,6 +93,7 @@ class MILClassifier(LightningModule):
         self.make_scheduler = scheduler
         self.auxiliary_loss = auxiliary_loss
         self.tiling = tiling or {}
+        self.encoder = encoder or {}
         self.data = data or {}
         weights = torch.tensor(list(class_weights) if class_weights is not None else [1.0] * len(self.class_names))
         if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
@@ -108,8 +113,10 @@ class MILClassifier(LightningModule):
     def setup(self, stage: str) -> None:
         strategy = self.trainer.strategy
         if isinstance(strategy, DDPStrategy):
-            # Instance classifiers only get gradients from bags with some labels; DDP must not wait for the others.
-            strategy._ddp_kwargs.setdefault("find_unused_parameters", hasattr(self.network, "instance_layers"))
+            # Parts that only an auxiliary loss trains get no gradient without it, or only from bags with some labels; DDP
+            # must not wait for them.
+            partial = hasattr(self.network, "instance_layers") or bool(getattr(self.network, "auxiliary_parts", ()))
+            strategy._ddp_kwargs.setdefault("find_unused_parameters", partial)
 
     def training_step(self, batch: BagBatch, batch_idx: int) -> Tensor:
         losses = self._bag_losses(batch)
@@ -142,13 +149,17 @@ class MILClassifier(LightningModule):
         require_finite_answers(finite_bags(output).tolist(), batch.bag_ids, self.network)
         probabilities = self.target.probabilities(output.logits.float()).cpu()
         lengths = batch.mask.sum(1).tolist()
-        attention = output.attention.float().cpu()
+
+        def unpadded(values: Tensor) -> list[Tensor]:
+            return [row[:length].clone() for row, length in zip(values.float().cpu(), lengths, strict=True)]
+
         return BagPredictions(
             bag_ids=list(batch.bag_ids),
             labels=batch.labels.cpu(),
             logits=output.logits.float().cpu(),
             probabilities=probabilities,
-            attention=[weights[:length].clone() for weights, length in zip(attention, lengths, strict=True)],
+            attention=unpadded(output.attention),
+            maps={name: unpadded(values) for name, values in tile_maps(output, self.class_names).items()},
         )
 
     def on_train_epoch_end(self) -> None:
@@ -180,6 +191,7 @@ class MILClassifier(LightningModule):
             class_names=self.class_names,
             task=self.task,
             tiling=self.tiling,
+            encoder=self.encoder,
             data=self.data,
         )
 

@@ -11,8 +11,8 @@ from milpath.data.datamodule import BagDataModule
 from milpath.records.prediction_table import Predictions
 from milpath.training.classifier import BagPredictions, MILClassifier
 
-# Name, label, probabilities, attention and logits of a bag.
-Row = tuple[str, int, np.ndarray, np.ndarray, np.ndarray]
+# Name, label, probabilities, attention, logits and maps of a bag.
+Row = tuple[str, int, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
 
 def predict_splits(
@@ -44,22 +44,23 @@ def predict_splits(
         attention=[weights for part in parts for weights in part.attention],
         class_names=list(classifier.class_names),
         logits=np.concatenate([cast(np.ndarray, part.logits) for part in parts]),
+        maps={name: [values for part in parts for values in part.maps[name]] for name in parts[0].maps},
     )
 
 
 def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: str) -> Predictions:
     """Gather the predictions of all processes, in the order of the split."""
     rows = [
-        (bag_id, int(label), probability.numpy(), weights.numpy(), logits.numpy())
-        for output in outputs
-        for bag_id, label, probability, weights, logits in zip(
-            output["bag_ids"],
-            output["labels"],
-            output["probabilities"],
-            output["attention"],
-            output["logits"],
-            strict=True,
+        (
+            bag_id,
+            int(output["labels"][row]),
+            output["probabilities"][row].numpy(),
+            output["attention"][row].numpy(),
+            output["logits"][row].numpy(),
+            {name: values[row].numpy() for name, values in output["maps"].items()},
         )
+        for output in outputs
+        for row, bag_id in enumerate(output["bag_ids"])
     ]
     if dist.is_available() and dist.is_initialized():
         gathered: list[list[Row]] = [[] for _ in range(dist.get_world_size())]
@@ -80,4 +81,5 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
         attention=[row[3] for row in ordered],
         class_names=list(datamodule.class_names),
         logits=np.stack([row[4] for row in ordered]),
+        maps={name: [row[5][name] for row in ordered] for name in ordered[0][5]},
     )

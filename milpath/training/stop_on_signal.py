@@ -49,7 +49,8 @@ class StopOnSignal(Callback):
         if not trainer.is_last_batch and self._is_asked(trainer):
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint) and callback.filename == "last" and callback.dirpath:
-                    trainer.save_checkpoint(Path(callback.dirpath) / "last.ckpt")
+                    # All of the training's state; left unset, Lightning prints advice about it.
+                    trainer.save_checkpoint(Path(callback.dirpath) / "last.ckpt", weights_only=False)
                     break
             raise SIGTERMException(_STATUS)
 

@@ -77,6 +77,9 @@ def _figures(answer: Answer) -> list[Markup]:
         figures.append(_figure(answer.overlay, f"Attention on the slide {answer.name}", text))
     else:
         figures.append(Markup("<p>{}</p>").format("No overlay: the positions of the tiles on the slide are unknown."))
+    for words, picture in answer.class_overlays:
+        text = f"{words[0].upper()}{words[1:]}, on one scale for all classes."
+        figures.append(_figure(picture, f"{words} on the slide {answer.name}", text))
     text = "The bag: its tiles with their weights, highest first. The weights of all tiles sum to 1."
     figures.append(_figure(answer.montage, f"Tiles of {answer.name} with their weights", text))
     text = "The tiles with the highest and the lowest attention."

@@ -13,6 +13,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.drawing.montage import TileRow, draw_extremes
 from milpath.drawing.picture_frame import attention_limits
 from milpath.inference.bag_pictures import BagPictures, slide_paths
+from milpath.inference.class_overlays import map_in_words
 from milpath.inference.overlays import positions_of
 from milpath.inference.predict_bags import BagPrediction, predict_bags
 from milpath.models import load_network
@@ -42,6 +43,7 @@ class Answer:
         defer_below: A highest class probability below this is deferred; 0 if the network has no such rule.
         num_tiles: Number of tiles in the bag.
         overlay: Attention on the slide; None if the positions of the tiles are unknown.
+        class_overlays: Words and picture of the map of each class; empty for a network without maps per class.
         montage: The bag with its weights.
         top_tiles: The tiles with the highest and the lowest attention.
     """
@@ -56,6 +58,7 @@ class Answer:
     defer_below: float
     num_tiles: int
     overlay: Image.Image | None
+    class_overlays: tuple[tuple[str, Image.Image], ...]
     montage: Image.Image
     top_tiles: Image.Image
 
@@ -122,11 +125,14 @@ class Analyst:
             write_tile_bag(upload.tiles, bags, self.tile_size, self.limits)
         store = BagStore.open(bags)
         (bag,) = predict_bags(
-            self.network, store, self.card.task, temperature=self.card.temperature, device=self.device
-        )
+            self.network, store, self.card.task,
+            temperature=self.card.temperature, device=self.device, class_names=self.card.class_names,
+        )  # fmt: skip
         decision = Decision.of_card(self.card)
         calls = decide(bag.probabilities[None].astype(np.float64), self.card.task, decision)
         pictures = BagPictures(store, folder, {} if upload.slide is None else slide_paths(store, upload.slide))
+        picture = pictures.slide_picture(bag)
+        of_classes = pictures.class_overlays(bag, picture)
         return Answer(
             name=bag.bag_id,
             class_names=self.card.class_names,
@@ -137,7 +143,8 @@ class Analyst:
             deferred=bool(calls.deferred[0]),
             defer_below=self.card.defer_below,
             num_tiles=len(bag.attention),
-            overlay=pictures.overlay(bag),
+            overlay=pictures.overlay(bag, picture),
+            class_overlays=tuple((map_in_words(name), drawn) for name, drawn in of_classes.items()),
             montage=pictures.montage(bag),
             top_tiles=draw_top_tiles(store, bag),
         )

@@ -61,7 +61,7 @@ def test_no_part_is_nothing_at_all():
     ("name", "message"),
     [
         ("parts_of_a_user.Missing", "cannot import 'parts_of_a_user.Missing' .*give file.Class"),
-        ("nowhere.Network", "cannot import 'nowhere.Network' .*ModuleNotFoundError"),
+        ("no_such_file_of_a_user.Network", "cannot import 'no_such_file_of_a_user.Network' .*ModuleNotFoundError"),
         ("Network", "cannot import 'Network' .*give file.Class"),
         ("", "cannot import '' .*give file.Class"),
         ("parts_of_a_user.number", "parts_of_a_user.number is a int; give the name of a class"),

@@ -13,6 +13,9 @@ from milpath.data import SOURCES, BagDataModule
 from milpath.runs.build import build_datamodule
 from tests.drawn_data import draw_breast_images, draw_classic, draw_digits
 
+# Builds whole data sets.
+pytestmark = pytest.mark.command
+
 OPTIONS = {name: value for name, value in inspect.signature(BagDataModule).parameters.items() if name != "source"}
 NAMES = sorted(
     path.stem for path in (CONFIG_DIR / "data").glob("*.yaml") if path.stem not in ("options", "from_checkpoint")

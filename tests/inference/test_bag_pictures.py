@@ -191,7 +191,7 @@ def test_the_dense_map_is_one_bag_whatever_the_parts_it_was_read_in(checkpoint, 
     parts = dense_map.DenseMapper(network, options, 0.5)(path)
     np.testing.assert_allclose(parts.attention, whole.attention, atol=1e-6)
     assert whole.attention.sum() == pytest.approx(1, abs=1e-4)
-    assert np.isin(np.diff(np.unique(whole.x)), (16, 32, 48)).all()
+    assert np.isin(np.diff(np.unique(whole.x0)), (16, 32, 48)).all()
     assert len(whole.attention) > 2 * len(dense_map.DenseMapper(network, options, 0.0)(path).attention)
     with pytest.raises(ValueError, match=r"dense=1.0 must be at least 0 and below 1"):
         dense_map.DenseMapper(network, options, 1.0)

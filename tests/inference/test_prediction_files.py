@@ -1,5 +1,6 @@
 import csv
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -64,13 +65,51 @@ def test_a_run_killed_before_its_first_row_reached_the_disk_goes_on_with_the_nam
     assert list(pd.read_csv(output / "attention.csv")["id"]) == ["slide", "slide"]
 
 
+def test_a_run_killed_between_the_names_of_its_two_tables_goes_on_to_the_same_tables(tmp_path, monkeypatch):
+    def predict(output):
+        with open_files(output) as files:
+            for name in {"a", "b"} - files.done:
+                add(files, name)
+
+    predict(tmp_path / "whole")
+    rename = Path.replace
+
+    def rename_one(path, target):
+        rename(path, target)
+        if target.name in ("attention.csv", "predictions.csv"):
+            raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Path, "replace", rename_one)
+        predict(tmp_path / "killed")
+    # Whoever finds predictions.csv finds a complete prediction.
+    assert not (tmp_path / "killed/predictions.csv").exists()
+    predict(tmp_path / "killed")
+    for name in ("predictions.csv", "attention.csv", "prediction.json"):
+        whole, killed = (sorted((tmp_path / run / name).read_bytes().splitlines()) for run in ("whole", "killed"))
+        assert whole == killed
+
+
 def test_going_on_after_many_slides_needs_no_memory_for_their_tiles(tmp_path):
     path = tmp_path / ".attention.csv.partial"
-    row = "slide," + "1," * 5 + "0." + "1" * 100 + "\r\n"
+    row = "slide," + "1," * (len(ATTENTION_COLUMNS) - 2) + "0." + "1" * 100 + "\r\n"
     path.write_text(",".join(ATTENTION_COLUMNS) + "\r\n" + row * 100_000 + "slide,1,1,1", newline="")
     tracemalloc.start()
-    assert _keep_rows(path, len(ATTENTION_COLUMNS)) == {"slide"}
+    assert _keep_rows(path) == {"slide"}
     largest = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert largest < 1e6
     assert path.stat().st_size == len(",".join(ATTENTION_COLUMNS)) + 2 + 100_000 * len(row)
+
+
+def test_rows_of_another_version_are_predicted_again(tmp_path):
+    """An unfinished `attention.csv` without the places on level 0 cannot be continued."""
+    tiles = pd.DataFrame({"x": [0], "y": [1], "level": [0], "x0": [0], "y0": [4], "size0": [512]})
+    source = {"checkpoint": "1", "slides": "2"}
+    with pytest.raises(KeyboardInterrupt), PredictionFiles(tmp_path, ("a", "b"), 0.5, source) as files:
+        files.add("first", np.array([0.2, 0.8]), "b", False, tiles, None, np.array([1.0]))
+        raise KeyboardInterrupt
+    partial = tmp_path / ".attention.csv.partial"
+    assert partial.read_text().splitlines()[1] == "first,0,0,1,0,0,4,512,,1"
+    partial.write_text("id,tile,x,y,level,microns,weight\nfirst,0,0,1,0,,1\n")
+    assert PredictionFiles(tmp_path, ("a", "b"), 0.5, source).done == set()

@@ -23,6 +23,13 @@ NETWORKS = {
     "DSMIL": {},
     "CLAMSB": {"hidden_dim": 16, "attention_dim": 8},
     "TransMIL": {"hidden_dim": 32, "num_landmarks": 16},
+    "MultiHeadAttentionMIL": {"hidden_dim": 16, "num_heads": 4, "attention_dim": 8},
+    "CLAMMB": {"hidden_dim": 16, "attention_dim": 8},
+    "ACMIL": {"hidden_dim": 16, "attention_dim": 8, "num_branches": 3, "num_masked": 4},
+    "DTFDMIL": {"hidden_dim": 16, "attention_dim": 8, "num_pseudo_bags": 3},
+    "ILRAMIL": {"hidden_dim": 16, "num_heads": 4, "rank": 2},
+    "AdditiveMIL": {"hidden_dim": 8},
+    "FeatherMIL": {"attention_dim": 8},
 }
 ENCODERS = {
     "tile_cnn": ({"name": "tile_cnn", "tile_size": 24, "embedding_dim": 16}, (3, 24, 24)),
@@ -50,7 +57,10 @@ def bags() -> torch.Tensor:
 
 
 def test_every_network_of_the_library_is_tested_here():
-    networks = {name for name in models.__all__ if inspect.isclass(getattr(models, name))} - {"MILOutput"}
+    networks = {name for name in models.__all__ if inspect.isclass(getattr(models, name))} - {
+        "MILOutput",
+        "DetailedMILOutput",
+    }
     assert networks == {case.split()[0] for case in NETWORKS}
 
 
@@ -72,6 +82,20 @@ def test_the_order_of_tiles_changes_nothing(case, bags):
     straight, turned = network(bags), network(bags[:, order])
     torch.testing.assert_close(turned.logits, straight.logits, atol=1e-6, rtol=0)
     torch.testing.assert_close(turned.attention, straight.attention[:, order], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("case", [case for case in NETWORKS if case != "TransMIL"])
+def test_neither_order_nor_padding_changes_the_answer_for_a_slide_of_many_tiles(case):
+    # Among thousands of tiles many have nearly equal scores: a choice by rank would hang on rounding errors.
+    generator = torch.Generator().manual_seed(2)
+    network, bag = make(case, 2).eval(), torch.randn(1, 6000, 12, generator=generator)
+    order = torch.randperm(6000, generator=generator)
+    straight = network(bag)
+    others = torch.randn(2, 7000, 12, generator=generator)
+    others[1, :6000] = bag[0, order]
+    turned = network(others, torch.arange(7000) < torch.tensor([[7000], [6000]]))
+    torch.testing.assert_close(turned.logits[1], straight.logits[0], atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(turned.attention[1, :6000], straight.attention[0, order], atol=1e-6, rtol=0)
 
 
 def test_padding_changes_nothing_and_gets_no_attention(case, bags):
@@ -102,6 +126,8 @@ def test_the_gradient_reaches_every_parameter(case, bags):
     loss = output.logits.square().sum() + (output.attention * torch.arange(7.0)).sum()
     for label in range(len(getattr(network, "instance_layers", []))):
         loss = loss + network.instance_logits(embeddings[0], label).square().sum()
+    if (branch_logits := getattr(output, "branch_logits", None)) is not None:
+        loss = loss + branch_logits.square().sum()
     loss.backward()
     without = [
         name for name, value in network.named_parameters() if value.grad is None or not torch.isfinite(value.grad).all()
@@ -114,6 +140,49 @@ def test_a_bag_of_one_tile_and_one_of_a_thousand_are_bags(case, length):
     output = make(case).eval()(torch.randn(1, length, 12))
     assert torch.isfinite(output.logits).all()
     assert output.attention.sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_weights_per_class_keep_the_contract_of_attention(case, bags):
+    network = make(case, 3).eval()
+    padded = torch.cat([bags, torch.full((3, 5, 12), 1e4)], 1)
+    order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
+    plain, output, turned = network(bags), network(padded, torch.arange(12).expand(3, 12) < 7), network(bags[:, order])
+    logits, attention = output
+    assert (logits, attention) == (output.logits, output.attention)
+    weights = getattr(output, "class_attention", None)
+    assert (weights is not None) == (case in ("CLAMMB", "DSMIL"))
+    if weights is not None:
+        assert weights.shape == (3, 3, 12)
+        assert (weights >= 0).all()
+        assert (weights[..., 7:] == 0).all()
+        torch.testing.assert_close(weights.sum(2), torch.ones(3, 3))
+        torch.testing.assert_close(turned.class_attention, plain.class_attention[..., order], atol=1e-6, rtol=0)
+    amounts = getattr(output, "contributions", None)
+    assert (amounts is not None) == (case == "AdditiveMIL")
+    if amounts is not None:
+        assert (amounts[..., 7:] == 0).all()
+        torch.testing.assert_close(amounts.sum(2), output.logits, atol=1e-6, rtol=0)
+        torch.testing.assert_close(turned.contributions, plain.contributions[..., order], atol=1e-6, rtol=0)
+
+
+def test_evaluation_draws_no_random_numbers(case, bags):
+    network = make(case).eval()
+    torch.manual_seed(5)
+    first = network(bags)
+    state = torch.get_rng_state()
+    torch.manual_seed(6)
+    assert torch.equal(network(bags).logits, first.logits)
+    torch.manual_seed(5)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_training_is_equal_for_equal_seeds(case, bags):
+    network = make(case).train()
+    outputs = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        outputs.append(network(bags))
+    assert torch.equal(outputs[0].logits, outputs[1].logits)
 
 
 def test_an_empty_bag_is_refused_by_number(case, bags):
@@ -133,10 +202,10 @@ def test_a_batch_without_a_bag_gives_an_output_without_a_bag_and_gradients_of_no
     assert output.logits.shape == (0, 2)
     assert output.attention.shape == (0, 1)
     output.logits.sum().backward()
-    # The instance classifiers of CLAM learn from an auxiliary loss alone.
-    alone = "instance_layers" if case == "CLAMSB" else "none"
     for name, value in network.named_parameters():
-        assert name.startswith(alone) or (value.grad is not None and not value.grad.any()), name
+        only_auxiliary = name.startswith(network.auxiliary_parts)
+        assert only_auxiliary == (value.grad is None), name
+        assert only_auxiliary or not value.grad.any(), name
 
 
 def test_a_mask_that_does_not_fit_is_refused(case, bags):

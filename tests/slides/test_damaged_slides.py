@@ -15,6 +15,9 @@ from milpath.slides.tiling_options import TileOptions
 from tests.drawn_data import draw_scan
 from tests.pyramids import tissue
 
+# Reads thousands of slides.
+pytestmark = pytest.mark.command
+
 NUM_DAMAGES = 1000
 LONGEST_SECONDS = 20
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from milpath.models import CLAMSB, DSMIL
+from milpath.models import CLAMMB, CLAMSB, DSMIL
 from milpath.training.auxiliary_losses import clustering_loss, max_instance_loss, smooth_svm_loss
 
 LINEAR = {"name": "linear", "num_features": 6, "hidden_dims": [8]}
@@ -96,3 +96,51 @@ def test_a_class_without_an_instance_classifier_is_said_with_the_way_out(batch):
     ordinal = CLAMSB(encoder=LINEAR, num_outputs=2, num_instance_classes=3)
     embeddings = ordinal.encode(tiles, mask)
     assert clustering_loss(ordinal, embeddings, mask, ordinal.aggregate(embeddings, mask), labels + 1).item() > 0
+
+
+@pytest.mark.parametrize("out_of_class", [False, True])
+def test_with_attention_per_class_each_classifier_gets_the_tiles_of_its_class(batch, out_of_class):
+    tiles, mask, labels = batch
+    network = CLAMMB(encoder=LINEAR, hidden_dim=8, attention_dim=4, num_outputs=3).eval()
+    embeddings = network.encode(tiles, mask)
+    output = network.aggregate(embeddings, mask)
+    expected = []
+    for bag, count in enumerate((3, 1, 1)):
+        of_classes = []
+        for number in range(3) if out_of_class else [int(labels[bag])]:
+            weights = output.class_attention[bag, number]
+            ranked = sorted((k for k in range(9) if mask[bag, k]), key=lambda k: -weights[k].item())
+            chosen = [(tile, number == int(labels[bag])) for tile in ranked[:count]]
+            if number == int(labels[bag]):
+                chosen += [(tile, False) for tile in ranked[count:][-count:]]
+            losses = []
+            for tile, inside in chosen:
+                out, member = network.instance_logits(embeddings[bag, tile], number).tolist()
+                losses.append(math.log(1 + math.exp(1 + (out - member if inside else member - out))))
+            of_classes.append(sum(losses) / len(losses))
+        expected.append(sum(of_classes) / len(of_classes))
+    loss = clustering_loss(
+        network, embeddings, mask, output, labels, num_sampled=3, weight=1.0, out_of_class=out_of_class
+    )
+    assert loss.item() == pytest.approx(sum(expected) / 3, abs=1e-5)
+
+
+def test_a_label_without_a_branch_names_the_option_of_the_network(batch):
+    tiles, mask, labels = batch
+    network = CLAMMB(encoder=LINEAR, num_outputs=2)
+    embeddings = network.encode(tiles, mask)
+    with pytest.raises(ValueError, match=r"class 2 has no instance classifier: .* set model\.num_classes"):
+        clustering_loss(network, embeddings, mask, network.aggregate(embeddings, mask), labels + 1)
+
+
+@pytest.mark.parametrize(
+    ("network", "loss"), [(CLAMSB(encoder=LINEAR), clustering_loss), (DSMIL(encoder=LINEAR), max_instance_loss)]
+)
+def test_a_process_without_a_bag_in_a_step_has_a_loss_and_gradients_of_nothing(batch, network, loss):
+    tiles, mask, labels = (part[:0] for part in batch)
+    embeddings = network.encode(tiles, mask)
+    output = network.aggregate(embeddings, mask)
+    extra = loss(network, embeddings, mask, output, labels)
+    # As in a training step: the loss of each bag and the extra, over no bags.
+    (output.logits.sum(1) + extra).sum().backward()
+    assert not any(value.grad.any() for value in network.parameters() if value.grad is not None)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import pairwise
@@ -52,23 +53,31 @@ class App:
         address: Of its page.
         folder: Where it may write.
         outside: File with every other host that it wanted to reach.
+
+    Args:
+        checkpoint: Of the network.
+        folder: For everything that is written.
+        before: Words before the command line, of a program that runs it.
+        variables: Of the environment.
     """
 
-    def __init__(self, checkpoint: Path, folder: Path) -> None:
+    def __init__(
+        self, checkpoint: Path, folder: Path, before: Sequence[str] = (), variables: Mapping[str, str] = os.environ
+    ) -> None:
         self.folder, self.outside = folder / "temporary", folder / "outside.txt"
         (folder / "watch").mkdir()
         self.folder.mkdir()
         self.cwd = folder / "cwd"
         self.cwd.mkdir()
         (folder / "watch" / "sitecustomize.py").write_text(WATCH)
-        environment = os.environ | {
-            "PYTHONPATH": f"{folder / 'watch'}{os.pathsep}{REPOSITORY}", "OUTSIDE": str(self.outside), "OMP_NUM_THREADS": "1",
+        environment = {
+            **variables, "PYTHONPATH": f"{folder / 'watch'}{os.pathsep}{REPOSITORY}", "OUTSIDE": str(self.outside), "OMP_NUM_THREADS": "1",
             "HOME": str(self.cwd), "TMPDIR": str(self.folder), "MPLCONFIGDIR": str(folder),
         }  # fmt: skip
         words = [f"checkpoint={checkpoint}", "port=0", "max_upload_mb=3", "max_tiles=40", "device=cpu"]
         self._errors = (folder / "errors.txt").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "milpath.app", *words], cwd=self.cwd, env=environment, stderr=self._errors
+            [*before, sys.executable, "-m", "milpath.app", *words], cwd=self.cwd, env=environment, stderr=self._errors
         )
         self.address = self._wait()
         self.port = int(self.address.rpartition(":")[2])

@@ -1,5 +1,6 @@
 """Protocols of data sets: a source describes itself and writes itself into a bag store."""
 
+from collections.abc import Collection
 from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
@@ -30,4 +31,33 @@ class LabelledSource(BagSource, Protocol):
 
     def label_table(self) -> pd.DataFrame:
         """Return `bag_id` and the label columns, one row per bag of the store."""
+        ...
+
+
+@runtime_checkable
+class FileSource(BagSource, Protocol):
+    """A data set with files for each bag and labels in a separate table, which is read at each start.
+
+    `describe` says what identifies the tiles, without labels: a store is built again only if the tiles change. The files of
+    a bag that is left out are never opened.
+    """
+
+    def describe_labels(self) -> dict[str, Any]:
+        """Return plain values that identify the label table; kept in the store, not part of its identity."""
+        ...
+
+    def bag_names(self) -> set[str]:
+        """Return the names of all bags that have files or a row in the label table."""
+        ...
+
+    def label_table(self, left_out: Collection[str] = ()) -> pd.DataFrame:
+        """Return `bag_id` and the label columns, one row per bag, sorted by name.
+
+        Args:
+            left_out: Bags that are neither used nor reported as missing.
+        """
+        ...
+
+    def write_bags(self, writer: BagStoreWriter, table: pd.DataFrame) -> None:
+        """Add the bags of a label table to a store."""
         ...

@@ -134,6 +134,8 @@ class ClassicMIL:
         elephant).
     """
 
+    gives = "features"
+
     def __init__(self, path: str | Path, name: str) -> None:
         if name not in _FILES:
             raise ValueError(f"data.name is {name!r}; it must be one of {', '.join(_FILES)}")

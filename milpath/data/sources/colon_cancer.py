@@ -1,5 +1,6 @@
 """The colon cancer images of Ilse et al. 2018: one bag per image, one patch per nucleus."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ _EPITHELIAL = "epithelial"
 class ColonCancer:
     """Colon images with marked nuclei (Sirinukunwattana et al. 2016); bags with epithelial nuclei are positive.
 
+    Attributes:
+        hashes_images: Whether `describe` reads every image; labels are checked before it is called.
+
     Args:
         path: Folder with `images/{image_id}.jpg` (or `.png`, `.bmp`), `nuclei.csv` (image_id, type, x, y: centre of each
             nucleus in pixels) and `labels.csv` (image_id, label).
@@ -27,6 +31,8 @@ class ColonCancer:
         Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, section 4.3.
     """
 
+    hashes_images = True
+
     def __init__(self, path: str | Path, patch_size: int = 27) -> None:
         if patch_size < 1:
             raise ValueError(f"data.patch_size is {patch_size}; it must be 1 or more")
@@ -34,28 +40,44 @@ class ColonCancer:
         self.patch_size = patch_size
 
     def describe(self) -> dict[str, Any]:
-        """Return hashes of images and tables.
+        """Return hashes of images and nuclei.
 
         Raises:
             FileNotFoundError: If one of them does not exist.
         """
         table, _ = self._tables()
-        files = [self._image_path(name) for name in sorted(table["bag_id"])]
-        files += [self.path / "nuclei.csv", self.path / "labels.csv"]
+        files = [self._image_path(name) for name in sorted(table["bag_id"])] + [self.path / "nuclei.csv"]
         hashes = [(path.name, sha256_of_file(path)) for path in files]
-        return {"files": sha256_of_text(repr(hashes)), "patch_size": self.patch_size}
+        return {"images_and_nuclei": sha256_of_text(repr(hashes)), "patch_size": self.patch_size}
+
+    def describe_labels(self) -> dict[str, Any]:
+        """Return a hash of the label table."""
+        return {"labels": sha256_of_file(self.path / "labels.csv")}
+
+    def bag_names(self) -> set[str]:
+        """Return the names of the images."""
+        return set(self._tables()[0]["bag_id"])
+
+    def label_table(self, left_out: Collection[str] = ()) -> pd.DataFrame:
+        """Return the rows of the images."""
+        table, _ = self._tables()
+        return table[~table["bag_id"].isin(set(left_out))].sort_values("bag_id", kind="stable")
 
     def write(self, writer: BagStoreWriter) -> None:
-        """Cut the patches of every image into a store.
+        """Cut the patches of every image into a store."""
+        self.write_bags(writer, self.label_table())
+
+    def write_bags(self, writer: BagStoreWriter, table: pd.DataFrame) -> None:
+        """Cut the patches of some images into a store.
 
         Raises:
             ValueError: If an image has no nucleus, or a nucleus is outside of its image.
         """
-        table, nuclei = self._tables()
+        _, nuclei = self._tables()
         by_image = dict(tuple(nuclei.groupby("bag_id", sort=False)))
         writer.expected_bags = len(table)
         writer.extra["tiling"] = {"rule": "nuclei", "tile_size": self.patch_size}
-        for image_id, labels in labelled_bags(table.sort_values("bag_id", kind="stable")):
+        for image_id, labels in labelled_bags(table):
             own = by_image[image_id]
             tiles, left, top = self._cut(image_id, own[["x", "y"]].to_numpy(dtype=np.float64))
             rows = {

@@ -1,6 +1,8 @@
-"""Readers of feature files, one per slide, as written by TRIDENT and CLAM."""
+"""Readers of feature files, one per slide, as written by TRIDENT, CLAM and STAMP."""
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,10 +10,14 @@ import h5py
 import numpy as np
 import torch
 
+from milpath.data.sources.feature_origin import FeatureOrigin, kind_of_features, origin_of, tile_size_in_microns
 from milpath.records.error_text import reason_of
 from milpath.records.label_table import quote_first
 
-SUFFIXES = (".h5", ".hdf5", ".pt")
+# TRIDENT and CLAM, then STAMP.
+_FEATURES = ("features", "feats")
+# Far more than a slide has (100,000 tiles of 2,560 features are 256 million); a damaged file may claim any number.
+_MOST_VALUES = 2**31
 
 
 class SlideFeatures(NamedTuple):
@@ -19,25 +25,29 @@ class SlideFeatures(NamedTuple):
 
     Attributes:
         features: `(tiles, features)` in the dtype of the file.
-        coords: `(tiles, 2)` int64, left and top edge of each tile in pixels of level 0; `None` if unknown.
-        tile_size: Side of a tile in pixels of level 0; `None` if unknown.
+        coords: `(tiles, 2)`, left and top edge of each tile: int64 pixels of level 0, or float64 pixels of the tile for
+            the files of STAMP, which do not know level 0; `None` if unknown.
+        origin: What the file says about encoder and tiles.
+        at_level0: Whether the coordinates are pixels of level 0.
     """
 
     features: np.ndarray
     coords: np.ndarray | None
-    tile_size: int | None
+    origin: FeatureOrigin
+    at_level0: bool = True
 
 
 def read_features(path: Path) -> SlideFeatures:
     """Read the features of a slide.
 
-    `.h5` files contain the datasets `features` `(tiles, features)`, optionally with a leading axis of 1, and `coords`
-    `(tiles, 2)`; `.pt` files contain the features as a tensor, or a dictionary of both.
+    `.h5` files contain the datasets `features` (or `feats`) `(tiles, features)`, optionally with a leading axis of 1, and
+    `coords` `(tiles, 2)`; `.pt` files contain the features as a tensor, or a dictionary of both.
 
     Raises:
-        ValueError: If the file is damaged, has no features, or features and coordinates do not match.
+        ValueError: If the file is damaged, has no features of tiles, or features and coordinates do not match.
     """
-    features, coords, tile_size = _read_pt(path) if path.suffix == ".pt" else _read_h5(path)
+    slide = _read_pt(path) if path.suffix == ".pt" else _read_h5(path)
+    features, coords = slide.features, slide.coords
     if features.ndim == 3 and features.shape[0] == 1:
         features = features[0]
     if features.ndim != 2 or 0 in features.shape or features.dtype.kind not in "fiu":
@@ -50,12 +60,25 @@ def read_features(path: Path) -> SlideFeatures:
             raise ValueError(
                 f"coords in {path} are {coords.shape}, expected ({len(features)}, 2) to match the features"
             )
-        coords = _whole_coords(coords, path)
-    return SlideFeatures(features, coords, tile_size)
+        coords = _sound_coords(coords, path)
+        coords = coords.astype(np.int64) if slide.at_level0 else coords
+    origin = slide.origin._replace(embedding_dim=features.shape[1])
+    return slide._replace(features=features, coords=coords, origin=origin)
 
 
-def _whole_coords(coords: np.ndarray, path: Path) -> np.ndarray:
-    """Return coordinates as int64; refuse values that are not pixel positions."""
+def read_origin(path: Path) -> FeatureOrigin | None:
+    """Return what an HDF5 file says about its features without reading them; `None` if it cannot be read or is `.pt`."""
+    if path.suffix == ".pt":
+        return None
+    try:
+        with _open_h5(path) as (file, features, coords):
+            return origin_of(file, features, coords)
+    except ValueError:
+        return None  # reported by `read_features`, together with all others
+
+
+def _sound_coords(coords: np.ndarray, path: Path) -> np.ndarray:
+    """Return coordinates; refuse values that are not positions."""
     if coords.dtype.kind not in "fiu":
         raise ValueError(f"coords in {path} are {coords.dtype}, expected numbers (tiles, 2)")
     # NaN compares False with everything; float64 represents all pixel positions of a slide exactly.
@@ -66,21 +89,36 @@ def _whole_coords(coords: np.ndarray, path: Path) -> np.ndarray:
             f"coords in {path} have {coords[row, column]} as {'xy'[column]} of tile {row}; coordinates must be finite "
             "pixels of level 0: write them again"
         )
-    return coords.astype(np.int64)
+    return coords
 
 
-def _read_h5(path: Path) -> tuple[np.ndarray, np.ndarray | None, int | None]:
-    """Read both datasets of an HDF5 file."""
+@contextmanager
+def _open_h5(path: Path) -> Iterator[tuple[h5py.File, h5py.Dataset, h5py.Dataset | None]]:
+    """Open an HDF5 file of features, and find its datasets."""
     try:
         with h5py.File(path, "r") as file:
-            features, coords = _dataset(file, "features", path), _dataset(file, "coords", path)
-            if features is None:
-                raise ValueError(f"{path} has no dataset 'features'; it has {quote_first(sorted(file)) or 'none'}")
-            values = np.asarray(features[()]), None if coords is None else np.asarray(coords[()])
-            size = None if coords is None else _tile_size(coords, path)
-    except (OSError, RuntimeError, TypeError, UnicodeDecodeError) as error:
+            found = [dataset for name in _FEATURES if (dataset := _dataset(file, name, path)) is not None]
+            if not found:
+                raise ValueError(f"{path} has no dataset 'features'; it has {quote_first(sorted(file), 12) or 'none'}")
+            if (kind := kind_of_features(file)) not in (None, "tile"):
+                raise ValueError(f"{path} has features of a whole {kind}, expected one row per tile (feat_type=tile)")
+            if found[0].size is None or found[0].size > _MOST_VALUES:
+                raise ValueError(f"features in {path} are {found[0].shape}, more than a slide can have")
+            yield file, found[0], _dataset(file, "coords", path)
+    except (OSError, RuntimeError, TypeError, UnicodeDecodeError, MemoryError) as error:
         raise ValueError(f"{path} is not an HDF5 file, or is damaged ({reason_of(error)})") from None
-    return *values, size
+
+
+def _read_h5(path: Path) -> SlideFeatures:
+    """Read both datasets of an HDF5 file; the coordinates of STAMP, in microns, become pixels of the tile."""
+    with _open_h5(path) as (file, features, coords):
+        origin = origin_of(file, features, coords)
+        places = None if coords is None else np.asarray(coords[()])
+        at_level0 = tile_size_in_microns(file) is None and not features.name.endswith("feats")
+        if places is not None and not at_level0:
+            # Early versions of STAMP do not say the unit: these positions are unknown.
+            places = places / origin.microns_per_pixel if origin.microns_per_pixel else None
+        return SlideFeatures(np.asarray(features[()]), places, origin, at_level0)
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
@@ -99,24 +137,14 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
     return dataset
 
 
-def _tile_size(coords: h5py.Dataset, path: Path) -> int | None:
-    """Return the side of a tile stored with the coordinates, `None` if it is not."""
-    if "patch_size_level0" not in coords.attrs:
-        return None
-    value = np.asarray(coords.attrs["patch_size_level0"]).ravel()
-    if value.dtype.kind not in "fiu" or len(value) == 0 or not 0 < value[0] < 2**31:
-        raise ValueError(f"patch_size_level0 of coords in {path} is {value.tolist()}, expected pixels of level 0")
-    return int(value[0])
-
-
-def _read_pt(path: Path) -> tuple[np.ndarray, np.ndarray | None, int | None]:
+def _read_pt(path: Path) -> SlideFeatures:
     """Read a tensor or a dictionary of tensors, never code."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} contains no tensor, contains code, or is damaged ({reason_of(error)})") from None
     coords = content.get("coords") if isinstance(content, dict) else None
-    features = content.get("features") if isinstance(content, dict) else content
+    features = content.get("features", content.get("feats")) if isinstance(content, dict) else content
     if not isinstance(features, torch.Tensor):
         raise ValueError(
             f"{path} contains a {type(content).__name__} without 'features', expected a tensor (tiles, features)"
@@ -124,5 +152,6 @@ def _read_pt(path: Path) -> tuple[np.ndarray, np.ndarray | None, int | None]:
     if features.dtype == torch.bfloat16:  # numpy has no bfloat16
         features = features.float()
     if not isinstance(coords, torch.Tensor):
-        return features.numpy(), None, None
-    return features.numpy(), (coords.double() if coords.is_floating_point() else coords).numpy(), None
+        return SlideFeatures(features.numpy(), None, FeatureOrigin())
+    places = (coords.double() if coords.is_floating_point() else coords).numpy()
+    return SlideFeatures(features.numpy(), places, FeatureOrigin())

@@ -1,9 +1,9 @@
 """The bag store: a folder with one memory-mapped array of tiles.
 
 tiles.npy   uint8 [tiles, height, width, channels] or float [tiles, features], plain numpy format bags.csv    bag_id,
-start, num_tiles, then the columns of the source tiles.csv   bag_id, then x, y, level and tile_label if known; one row
-per tile, in the order of tiles.npy store.json  format_version, source, sha256 of tiles.npy, sizes and digests of all
-parts, version of the writer
+start, num_tiles, then the columns of the source tiles.csv   bag_id, then x, y, level, x0, y0, size0 and tile_label if
+known; one row per tile, in the order of tiles.npy store.json  format_version, source, sha256 of tiles.npy, sizes and
+digests of all parts, version of the writer
 """
 
 import os
@@ -26,11 +26,13 @@ from milpath.data.store.store_digests import (
 )
 from milpath.records.digests import sha256_of_file, sha256_of_values
 from milpath.records.error_text import reason_of
-from milpath.records.label_table import read_table
+from milpath.records.written_table import read_written_table
 
 FORMAT_VERSION = 1
 # Exceptions that numpy raises for invalid headers, which it parses with Python's tokenizer.
 _BROKEN_ARRAY = (OSError, ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError, TokenError)
+# Columns of `tiles.csv` that are drawn or counted.
+_NUMBERS = {"x", "y", "level", "x0", "y0", "size0", "tile_label"}
 # Keys of `store.json` about when, by which version and from where a store was written.
 _NO_CONTENT = ("created", "created_by", "source", "digest")
 
@@ -48,8 +50,10 @@ class BagStore:
     def __init__(self, path: Path, description: dict[str, Any], bags: pd.DataFrame, tiles: np.ndarray) -> None:
         self.path = path
         self.description = description
+        self._array_sha256 = description["sha256"]
         self.bags = bags
         self.tiles = tiles
+        self._stored_bags = bags
         self._starts = bags["start"].to_numpy()
         self._lengths = bags["num_tiles"].to_numpy()
         self._file = os.open(path / "tiles.npy", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
@@ -82,11 +86,23 @@ class BagStore:
                 f"{FORMAT_VERSION}; delete the folder and build it again"
             )
         require_unchanged_description(path, description)
-        bags = read_table(path / "bags.csv", required=("bag_id", "start", "num_tiles"))
+        bags = read_written_table(path / "bags.csv", required=("bag_id", "start", "num_tiles"))
         tiles = cls.map_tiles(path)
         require_counts(path, bags, len(tiles))
         require_unchanged_parts(path, description, bags, tiles, verify=verify)
         return cls(path, description, bags, tiles)
+
+    def view(self, bags: pd.DataFrame, description: dict[str, Any]) -> "BagStore":
+        """Return some bags of this store, with other columns.
+
+        Args:
+            bags: Rows of `bags` with the index 0, 1, ...; `bag_id`, `start` and `num_tiles` unchanged.
+            description: The description of these bags.
+        """
+        view = BagStore(self.path, description, bags, self.tiles)
+        view._stored_bags = self._stored_bags
+        view._array_sha256 = self._array_sha256
+        return view
 
     @staticmethod
     def map_tiles(path: Path) -> np.ndarray:
@@ -123,13 +139,14 @@ class BagStore:
     @cached_property
     def tiles_table(self) -> pd.DataFrame:
         """One row per tile, in the order of `tiles`: `bag_id` and, if known, `x`, `y`, `level`, `tile_label`."""
-        table = read_table(self.path / "tiles.csv", required=("bag_id",), unique=False)
-        require_same_bags(self.path, table["bag_id"], self.bags)
+        table = read_written_table(self.path / "tiles.csv", required=("bag_id",), unique=False)
+        require_same_bags(self.path, table["bag_id"], self._stored_bags)
         # An empty cell means that a tile has no position; infinity is not a position either, but would be drawn.
-        for name in {"x", "y", "level", "tile_label"} & set(table.columns):
+        for name in _NUMBERS & set(table.columns):
             if (infinite := np.isinf(pd.to_numeric(table[name], errors="coerce"))).any():
                 row = int(infinite.to_numpy().argmax())
-                tile = row - int(self._starts[np.searchsorted(self._starts, row, side="right") - 1])
+                starts = self._stored_bags["start"].to_numpy()
+                tile = row - int(starts[np.searchsorted(starts, row, side="right") - 1])
                 raise ValueError(
                     f"{self.path / 'tiles.csv'} has {name}={table[name].iloc[row]} for tile {tile} of bag "
                     f"{table['bag_id'].iloc[row]!r}; give a finite number, or leave the cell empty"
@@ -210,7 +227,7 @@ class BagStore:
         Raises:
             ValueError: If they differ.
         """
-        if sha256_of_file(self.path / "tiles.npy") != self.description["sha256"]:
+        if sha256_of_file(self.path / "tiles.npy") != self._array_sha256:
             raise ValueError(
                 f"{self.path / 'tiles.npy'} was changed after it was written; delete it and build it again"
             )

@@ -4,18 +4,20 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from filelock import FileLock
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from milpath.data.sources.bag_source import BagSource
+from milpath.data.sources.bag_source import BagSource, FileSource
 from milpath.data.store.bag_store import FORMAT_VERSION, BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.data.store.relabelled_store import find_store, labelled_as, parameters_of
 from milpath.data.store.stored_bags import StoredBags
 from milpath.records.digests import sha256_of_text
 from milpath.records.progress import ProgressLines
@@ -43,6 +45,9 @@ def open_or_build(
     """
     if isinstance(source, StoredBags):
         return BagStore.open(source.path, verify=verify)
+    if isinstance(source, FileSource):
+        before = None if check is None else lambda table: check()
+        return open_or_build_labelled(source, stores_dir, check=before, verify=verify)
     stores_dir = Path(stores_dir)
     description = source.describe()
     path = stores_dir / f"{type(source).__name__}-{_key(description, type(source).__module__)}"
@@ -57,6 +62,52 @@ def open_or_build(
     return BagStore.open(path, verify=verify)
 
 
+def open_or_build_labelled(
+    source: FileSource,
+    stores_dir: str | Path,
+    left_out: Collection[str] = (),
+    check: Callable[[pd.DataFrame], None] | None = None,
+    *,
+    verify: bool = True,
+) -> BagStore:
+    """Return the bags of a label table, with its labels; a store is built only if none has their tiles.
+
+    Args:
+        source: Source of the bags.
+        stores_dir: Folder of the stores.
+        left_out: Bags whose files are not opened.
+        check: Called with the label table before a store is opened or built, to report errors before the work starts.
+        verify: False skips the hash of a store's array (see `BagStore.open`).
+
+    Raises:
+        FileNotFoundError: If the data do not exist.
+        ValueError: If the data are invalid; bags that cannot be read are all named.
+    """
+    # A source that reads every image to describe itself does so when its labels are known to be right.
+    stores_dir, first = Path(stores_dir), getattr(source, "hashes_images", False)
+    description = {} if first else source.describe()
+    table = source.label_table(left_out)
+    if check is not None:
+        check(table)
+    description = source.describe() if first else description
+    name, module = type(source).__name__, type(source).__module__
+    bags = {"bags": sha256_of_text("\n".join(table["bag_id"]))}
+    path = stores_dir / f"{name}-{_key(description | bags, module)}"
+    # A store of somebody else's class of the same name is recognised by its key only.
+    stem = name if module.partition(".")[0] == "milpath" else ""
+    built, found = False, find_store(path, stem, description, table["bag_id"])
+    if found is None:
+        stores_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(stores_dir / f".{path.name}.lock"):
+            # Another process may have built it in the meantime.
+            if not path.exists():
+                parameters = parameters_of(source, description)
+                _build(source, path, parameters, lambda writer: source.write_bags(writer, table))
+                built = True
+        found = path
+    return labelled_as(BagStore.open(found, verify=verify), source, description, table, just_built=built)
+
+
 def _key(description: dict[str, Any], module: str) -> str:
     """Return a short name for a description; user-defined data sets in different modules may have the same class name."""
     own = [] if module.partition(".")[0] == "milpath" else [module]
@@ -64,14 +115,16 @@ def _key(description: dict[str, Any], module: str) -> str:
     return sha256_of_text(text)[:16]
 
 
-def _build(source: BagSource, path: Path, description: dict[str, Any]) -> None:
-    """Write the store and log a summary line."""
+def _build(
+    source: BagSource, path: Path, description: dict[str, Any], write: Callable[[BagStoreWriter], None] | None = None
+) -> None:
+    """Write the store, by `write` instead of the source's own if it is given, and log a summary line."""
     for leftover in path.parent.glob(f"{path.name}.partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     name = type(source).__name__
     started = time.perf_counter()
     with BagStoreWriter(path, {"name": name, "parameters": description}) as writer, _progress(writer, name):
-        source.write(writer)
+        (write or source.write)(writer)
     size = (path / "tiles.npy").stat().st_size
     _log.info(
         "%s: %s bags (%s MB) written to %s in %.1f s; later runs read them there",

@@ -28,20 +28,28 @@ def is_remembered(file: Path, value: str) -> bool:
     return _here.get(str(file.absolute())) == entry or _read(file.parent).get(file.name) == entry
 
 
-def remember(file: Path, value: str, before: os.stat_result) -> None:
+def recall(file: Path, name: str) -> str | None:
+    """Return the value remembered under a name for a file that has not changed since; `None` if there is none."""
+    entry = _here.get(f"{file.absolute()} {name}") or _read(file.parent).get(f"{file.name} {name}")
+    value = entry.get("found") if isinstance(entry, dict) else None
+    return value if isinstance(value, str) and entry == _entry(file.stat(), value) else None
+
+
+def remember(file: Path, value: str, before: os.stat_result, name: str = "") -> None:
     """Remember the value of a file.
 
     Args:
         file: The file.
         value: The value, such as its hash.
         before: Its status before it was read; a file that changed meanwhile or just before is not remembered.
+        name: Name of the value, if it is not the hash of the whole file.
     """
     entry = _entry(before, value)
     if entry != _entry(file.stat(), value) or time.time_ns() - max(before.st_mtime_ns, before.st_ctime_ns) < _TICK_NS:
         return
-    _here[str(file.absolute())] = entry
+    _here[f"{file.absolute()} {name}".rstrip()] = entry
     try:
-        write_json(file.parent / MEMORY, _read(file.parent) | {file.name: entry})
+        write_json(file.parent / MEMORY, _read(file.parent) | {f"{file.name} {name}".rstrip(): entry})
     except OSError as error:
         if before.st_size >= _LARGE_BYTES:
             _log.info(

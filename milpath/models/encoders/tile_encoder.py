@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from milpath.models.encoders.backbone import LITE0, TORCHVISION_BACKBONES, Backbone
+from milpath.models.encoders.encoder_files import encoder_names
 from milpath.models.encoders.lenet5 import LeNet5
 from milpath.models.encoders.linear import LinearEncoder
+from milpath.models.encoders.open_encoder import from_spec
+from milpath.models.encoders.pretrained_encoder import PretrainedEncoder
 from milpath.models.encoders.tile_cnn import TileCNN
 from milpath.models.pooling import full_mask
 
@@ -19,6 +22,7 @@ EncoderSpec = str | Mapping[str, Any]
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {"tile_cnn": TileCNN, "lenet5": LeNet5, "linear": LinearEncoder}
 BACKBONES = (*TORCHVISION_BACKBONES, LITE0)
+_OF_EVERY_ENCODER = ("frozen", "activation_checkpointing", "tile_micro_batch")
 
 
 class TileEncoder(nn.Module):
@@ -56,7 +60,7 @@ class TileEncoder(nn.Module):
         arguments: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
         kind = arguments.pop("name", None)
         if isinstance(kind, type):
-            require_own_name(kind, (*ENCODERS, *BACKBONES), "encoder")
+            require_own_name(kind, (*ENCODERS, *BACKBONES, *encoder_names()), "encoder")
         elif not isinstance(kind, str):
             raise ValueError(
                 f"an encoder needs a name: one of {', '.join((*ENCODERS, *BACKBONES))} or timm/<architecture>"
@@ -69,6 +73,13 @@ class TileEncoder(nn.Module):
         if self.tile_micro_batch is not None and self.tile_micro_batch < 1:
             raise ValueError(f"tile_micro_batch must be null or at least 1, not {self.tile_micro_batch}")
         self.network = _build(kind, arguments)
+        if isinstance(self.network, PretrainedEncoder):
+            # With all facts, so that a checkpoint needs no other file to rebuild it.
+            self.spec = self.network.card.to_dict() | {
+                key: value
+                for key, value in dict(self.spec if isinstance(self.spec, dict) else {}).items()
+                if key in _OF_EVERY_ENCODER
+            }
         self.embedding_dim = cast(int, self.network.embedding_dim)
         self.takes = str(self.network.takes)
         if self.frozen:
@@ -179,13 +190,16 @@ def _build(name: str | type, arguments: dict[str, Any]) -> nn.Module:
     """Return the encoder with the given name, or of a user-defined class."""
     if isinstance(name, type):
         return _build_own(name, arguments)
+    if "architecture" in arguments or (name in encoder_names() and name not in BACKBONES):
+        return from_spec({"name": name} | arguments)
     if name in BACKBONES or name.startswith("timm/"):
         constructor: Callable[..., nn.Module] = Backbone
         arguments = {"name": name} | arguments
     elif name in ENCODERS:
         constructor = ENCODERS[name]
     else:
-        known = f"encoder {name!r} must be one of {', '.join((*ENCODERS, *BACKBONES))} or timm/<architecture>"
+        names = ", ".join(dict.fromkeys((*ENCODERS, *BACKBONES, *encoder_names())))
+        known = f"encoder {name!r} must be one of {names} or timm/<architecture>"
         own = "; for your own give its class: encoders=[MyEncoder] in Python, parts=[my_parts.MyEncoder] in a command"
         raise ValueError(known + own)
     try:

@@ -146,6 +146,7 @@
       ]),
     );
     if (data.overlay[row]) pictures.append(picture(data.overlay[row], "Attention at the positions of the tiles. Research use only, not for diagnosis."));
+    data.classOverlays[row].forEach(([words, file]) => pictures.append(picture(file, `${words[0].toUpperCase()}${words.slice(1)}, on one scale for all classes. Research use only, not for diagnosis.`)));
     if (data.montage[row]) pictures.append(picture(data.montage[row], "Tiles of the bag, highest attention first. Research use only, not for diagnosis."));
     else pictures.append(element("p", "This case has no picture: only the cases with the largest errors have pictures.", "note"));
     get("case-body").replaceChildren(words, pictures);

@@ -10,6 +10,7 @@ from milpath.models.checkpoint import Card, load_card, load_network
 from milpath.models.devices import choose_device
 from milpath.models.finite import finite_bags
 from milpath.models.network_input import to_network_input
+from milpath.models.tile_maps import tile_maps
 from milpath.sagemaker.endpoint.input_spec import InputSpec, TileBag
 from milpath.sagemaker.endpoint.request_body import BodyReader
 from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits
@@ -68,7 +69,8 @@ class Endpoint:
                 "the network gives no finite output for this bag; its values are far outside the training data"
             )
         probabilities = target_named(self.card.task).probabilities(output.logits.float(), self.card.temperature)
-        return Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag)
+        maps = {name: rows[0].cpu().numpy() for name, rows in tile_maps(output, self.card.class_names).items()}
+        return Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag, maps)
 
 
 def model_fn(model_dir: str, context: Any = None) -> Endpoint:

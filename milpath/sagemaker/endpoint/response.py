@@ -1,8 +1,9 @@
 """Responses of an endpoint: predictions as JSON or npz."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,11 +25,13 @@ class Answer(NamedTuple):
         probabilities: `(classes,)` float32, sums to 1.
         attention: `(tiles,)` float32, sums to 1.
         bag: The bag, for the names and positions of its tiles.
+        maps: Name (`attention_<class>`, `contribution_<class>`) to `(tiles,)`, for a network with maps per class.
     """
 
     probabilities: NDArray[np.float32]
     attention: NDArray[np.float32]
     bag: TileBag
+    maps: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
 
 
 def choose_writer(accept: str) -> str:
@@ -55,7 +58,8 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
         answers: One per bag.
         card: Class names, operating point and deferral threshold.
         content_type: `application/json`, or `application/x-npz` with the arrays `probabilities (bags, classes)`,
-            `attention (bags, tiles)` (0 on padding), `num_tiles`, `label`, `deferred`, `threshold` and `class_names`.
+            `attention (bags, tiles)` (0 on padding), likewise each map of a network with maps per class, `num_tiles`,
+            `label`, `deferred`, `threshold` and `class_names`.
     """
     if content_type == NPZ:
         return _npz(answers, card)
@@ -73,7 +77,8 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
     """Return one prediction as plain values.
 
     Returns:
-        label, probabilities by class, threshold (binary tasks), deferred, attention; and the names of the tiles or their
+        label, probabilities by class, threshold (binary tasks), deferred, attention; the maps of a network that has them
+        per class, each a list like attention; and the names of the tiles or their
         corners in the slide image, if known.
     """
     calls = call([answer], card)
@@ -86,6 +91,7 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
         "deferred": bool(calls.deferred[0]),
         "attention": [_plain(weight) for weight in answer.attention],
     }
+    content |= {name: [_plain(value) for value in values] for name, values in answer.maps.items()}
     if answer.bag.names:
         content["tiles"] = list(answer.bag.names)
     if answer.bag.corners:
@@ -97,19 +103,22 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
     """Return the predictions as arrays."""
     calls = call(answers, card)
     lengths = [len(answer.attention) for answer in answers]
-    attention = np.zeros((len(answers), max(lengths)), np.float32)
-    for row, answer in enumerate(answers):
-        attention[row, : lengths[row]] = answer.attention
+    of_tiles = {"attention": [answer.attention for answer in answers]}
+    of_tiles |= {name: [answer.maps[name] for answer in answers] for name in answers[0].maps}
+    padded: dict[str, Any] = {name: np.zeros((len(answers), max(lengths)), np.float32) for name in of_tiles}
+    for name, rows in of_tiles.items():
+        for row, values in enumerate(rows):
+            padded[name][row, : lengths[row]] = values
     body = BytesIO()
     np.savez_compressed(
         body,
         probabilities=np.stack([answer.probabilities for answer in answers]),
-        attention=attention,
         num_tiles=np.array(lengths),
         label=calls.predicted,
         deferred=calls.deferred,
         threshold=np.array(card.threshold),
         class_names=np.array(card.class_names),
+        **padded,
     )
     return body.getvalue()
 

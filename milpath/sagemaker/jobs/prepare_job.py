@@ -11,6 +11,7 @@ from typing import Any, get_args
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from milpath.runs.encoder_choice import refuse_unfit_encoder
 from milpath.sagemaker.jobs.aws_account import (
     image_address,
     open_account,
@@ -51,6 +52,7 @@ def prepare_job(settings: JobSettings, *, offline: bool = False) -> Job:
     """
     training, overrides = compose_job()
     check_targets(training)
+    refuse_unfit_encoder(training)
     _require_same_backend(str(overrides), settings)
     role = require_role(settings.role)
     account = None

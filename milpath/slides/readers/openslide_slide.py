@@ -31,6 +31,10 @@ class OpenSlideSlide(Slide):
             raise ValueError(f"{path.name} is a damaged slide ({error}); copy or download it again") from None
         self.level_sizes = tuple(Size(*size) for size in self._slide.level_dimensions)
         self.microns_per_pixel = _number(self._slide.properties.get(openslide.PROPERTY_NAME_MPP_X))
+        self.bounds_offset = (
+            _pixels(self._slide.properties.get(openslide.PROPERTY_NAME_BOUNDS_X)),
+            _pixels(self._slide.properties.get(openslide.PROPERTY_NAME_BOUNDS_Y)),
+        )
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Return a region inside a level; OpenSlide expects its corner in pixels of level 0."""
@@ -45,6 +49,11 @@ class OpenSlideSlide(Slide):
     def close(self) -> None:
         """Close the file."""
         self._slide.close()
+
+
+def _pixels(text: str | None) -> int:
+    """Return a position in pixels, 0 if it is not stated."""
+    return int(text) if text and text.isdecimal() else 0
 
 
 def _number(text: str | None) -> float | None:

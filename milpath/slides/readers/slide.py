@@ -28,11 +28,14 @@ class Slide(ABC):
         path: The file.
         level_sizes: Width and height of each level in pixels.
         microns_per_pixel: Resolution of level 0; `None` if the file does not state it.
+        bounds_offset: Left and top edge of the scanned area in pixels of level 0 (MRXS and SCN: OpenSlide's plane is
+            larger than the area, to which QuPath crops); (0, 0) for other formats.
     """
 
     path: Path
     level_sizes: tuple[Size, ...]
     microns_per_pixel: float | None
+    bounds_offset: tuple[int, int] = (0, 0)
 
     def __init__(self) -> None:
         self._kept: tuple[int, NDArray[np.uint8]] | None = None

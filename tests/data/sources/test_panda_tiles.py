@@ -153,7 +153,7 @@ def test_a_table_of_another_data_set_is_refused_even_when_skipping(folder, tmp_p
 def test_a_damaged_tile_is_named_and_no_store_is_left(folder, tmp_path, content, message):
     path = folder / "train" / f"{names_of(folder)[5]}_3.png"
     path.write_bytes(path.read_bytes()[:-300] if content is None else content)
-    with pytest.raises(ValueError, match=f"^{re.escape(str(path))} {message}"):
+    with pytest.raises(ValueError, match=rf"^1 of 10 bags in .*\({re.escape(str(path))} {message}"):
         build(folder, tmp_path)
     assert [path for path in (tmp_path / "stores").iterdir() if path.is_dir()] == []
 
@@ -178,12 +178,16 @@ def test_tiles_in_several_folders_must_be_chosen(folder, tmp_path):
         open_or_build(source, tmp_path / "stores")
 
 
-def test_new_labels_give_a_new_store(folder, tmp_path):
+def test_new_labels_are_those_of_the_same_store(folder, tmp_path):
     one = build(folder, tmp_path)
     table = pd.read_csv(folder / "train.csv")
     table.loc[0, "isup_grade"] = 3
     table.to_csv(folder / "train.csv", index=False)
-    assert build(folder, tmp_path).path != one.path
+    again = build(folder, tmp_path)
+    assert again.path == one.path
+    changed = again.bags.set_index("bag_id")["isup_grade"] != one.bags.set_index("bag_id")["isup_grade"]
+    assert changed.sum() == 1
+    assert again.bags.set_index("bag_id").loc[table.loc[0, "image_id"], "isup_grade"] == 3
 
 
 def test_a_folder_in_the_place_of_the_labels_is_an_error(folder, tmp_path):

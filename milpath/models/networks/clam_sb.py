@@ -28,6 +28,9 @@ class CLAMSB(MILNetwork):
         whole-slide images. Nature Biomedical Engineering 2021, eq. 1-4.
     """
 
+    auxiliary_parts = ("instance_layers",)
+    option_of_classes = "num_instance_classes"
+
     def __init__(
         self,
         encoder: EncoderSpec = "tile_cnn",
@@ -64,7 +67,7 @@ class CLAMSB(MILNetwork):
         if not 0 <= label < len(self.instance_layers):
             raise ValueError(
                 f"class {label} has no instance classifier: the network has {len(self.instance_layers)}; "
-                "set model.num_instance_classes to the number of classes"
+                f"set model.{self.option_of_classes} to the number of classes"
             )
         logits: Tensor = self.instance_layers[label](embeddings)
         return logits

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from milpath.models.encoders import EncoderSpec
 from milpath.models.network import MILNetwork
-from milpath.models.output import MILOutput
+from milpath.models.output import DetailedMILOutput, MILOutput
 from milpath.models.pooling import full_mask, masked_softmax
 
 
@@ -15,7 +15,7 @@ class DSMIL(MILNetwork):
     First stream: a score `W_0 h_k` for each tile and class; the tile with the highest score is the critical tile m.
     Second stream: with queries `q_k` and values `v_k`, the weight `U_k = softmax_k(<q_k, q_m> / sqrt(d))`, the bag
     embedding `b = sum_k U_k v_k` and the score `W_b b`. The bag's logits are the mean of both streams. Attention is U,
-    averaged over classes.
+    averaged over classes; with several logits, `class_attention` is U of each.
 
     Args:
         encoder: Name of an encoder, or a mapping of its name and arguments.
@@ -58,4 +58,7 @@ class DSMIL(MILNetwork):
         weights = masked_softmax(similarity, mask[:, None].expand_as(similarity), dim=2)
         bag_embeddings = weights.to(embeddings.dtype) @ self.value_layers(embeddings)
         logits = (best + self.bag_layer(bag_embeddings)[..., 0]) / 2
-        return MILOutput(logits, weights.mean(1))
+        attention = weights.mean(1)
+        if self.num_outputs == 1:
+            return MILOutput(logits, attention)
+        return DetailedMILOutput(logits, attention, class_attention=weights)

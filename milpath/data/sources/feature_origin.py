@@ -1,0 +1,155 @@
+"""Where features come from, as far as their file says: encoder, tile size and resolution; one origin per data set."""
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+_LONGEST_NAME = 200
+# Pixels at 10x are nominally 1 micron wide.
+_MICRONS_AT_1X = 10.0
+
+
+class FeatureOrigin(NamedTuple):
+    """What a feature file says about its features; `None` for what it does not say.
+
+    Attributes:
+        embedding_dim: Columns of the features.
+        encoder: Name of the encoder.
+        tile_size: Side of a tile in pixels, as the encoder saw it.
+        microns_per_pixel: Resolution of these pixels.
+        tile_size_level0: Side of a tile in pixels of level 0.
+    """
+
+    embedding_dim: int | None = None
+    encoder: str | None = None
+    tile_size: int | None = None
+    microns_per_pixel: float | None = None
+    tile_size_level0: int | None = None
+
+    def as_card(self) -> dict[str, Any]:
+        """Return what is known about the encoder and its tiles, as the entry `encoder` of `store.json`."""
+        named = {
+            "name": self.encoder, "embedding_dim": self.embedding_dim, "tile_size": self.tile_size,
+            "microns_per_pixel": self.microns_per_pixel,
+        }  # fmt: skip
+        return {name: value for name, value in named.items() if value is not None}
+
+
+_WORDS = {
+    "embedding_dim": "{} columns", "encoder": "encoder {}", "tile_size": "tiles of {} px",
+    "microns_per_pixel": "{:g} microns per pixel", "tile_size_level0": "tiles of {} px at level 0",
+}  # fmt: skip
+
+
+def require_one_origin(origins: Iterable[tuple[str, FeatureOrigin]], where: str) -> FeatureOrigin:
+    """Return the common origin of all slides.
+
+    Tiles may have different sizes at level 0 if their files say the size and the resolution at which the encoder saw them:
+    slides are scanned at different magnifications.
+
+    Args:
+        origins: Slide and origin.
+        where: The data, for the message.
+
+    Raises:
+        ValueError: With a slide of each kind if they differ.
+    """
+    seen: dict[str, dict[Any, list[str]]] = {name: {} for name in FeatureOrigin._fields}
+    for bag_id, origin in origins:
+        for name, value in origin._asdict().items():
+            if value is not None:
+                known = next((key for key in seen[name] if _agree(key, value)), value)
+                seen[name].setdefault(known, []).append(bag_id)
+    scanned_differently = len(seen["tile_size"]) == len(seen["microns_per_pixel"]) == 1
+    for name, kinds in seen.items():
+        if len(kinds) < 2 or (name == "tile_size_level0" and scanned_differently):
+            continue
+        said = sorted(
+            ((_WORDS[name].format(value), bags) for value, bags in kinds.items()), key=lambda kind: len(kind[1])
+        )
+        words = ", ".join(f"{bags[0]!r} has {word} ({_slides(bags)})" for word, bags in reversed(said))
+        raise ValueError(
+            f"features in {where} come from more than one extraction: {words}; all slides must come from one encoder, on "
+            "tiles of one size and resolution: give only the files of one"
+        )
+    return FeatureOrigin(**{name: next(iter(kinds)) if len(kinds) == 1 else None for name, kinds in seen.items()})
+
+
+def _agree(one: Any, other: Any) -> bool:
+    """Return whether two values are the same; a resolution may be rounded."""
+    return math.isclose(one, other, rel_tol=0.01) if isinstance(one, float) else bool(one == other)
+
+
+def _slides(bags: list[str]) -> str:
+    return f"{len(bags):,} slide{'s' * (len(bags) > 1)}"
+
+
+def origin_of(file: h5py.File, features: h5py.Dataset, coords: h5py.Dataset | None) -> FeatureOrigin:
+    """Return what an HDF5 file of TRIDENT, CLAM or STAMP says about its features.
+
+    TRIDENT names the encoder on the features and writes `patch_size`, `patch_size_level0` and `target_magnification` on
+    the coordinates; STAMP writes `extractor`, `tile_size_um` and `tile_size_px` on the file.
+
+    Raises:
+        ValueError: If a size is not a positive number of pixels.
+    """
+    attributes = {} if coords is None else coords.attrs
+    where = f"of coords in {file.filename}"
+    tile_size = _pixels(attributes, "patch_size", where)
+    magnification = _positive(attributes, "target_magnification")
+    microns = None if magnification is None else _MICRONS_AT_1X / magnification
+    width, tile_microns = _pixels(file.attrs, "tile_size_px", f"of {file.filename}"), tile_size_in_microns(file)
+    if width and tile_microns:
+        tile_size, microns = width, tile_microns / width
+    return FeatureOrigin(
+        features.shape[-1] if features.ndim else None,
+        _text(features.attrs, "encoder") or _text(file.attrs, "extractor"),
+        tile_size,
+        microns,
+        _pixels(attributes, "patch_size_level0", where),
+    )
+
+
+def tile_size_in_microns(file: h5py.File) -> float | None:
+    """Return the side of a tile in an HDF5 file of STAMP, whose coordinates are in microns; `None` for other files."""
+    if (size := _positive(file.attrs, "tile_size_um")) is not None:
+        return size
+    return _positive(file.attrs, "tile_size") if _text(file.attrs, "unit") == "um" else None
+
+
+def kind_of_features(file: h5py.File) -> str | None:
+    """Return what each row of an HDF5 file of STAMP stands for: "tile", "slide" or "patient"; `None` for other files."""
+    return _text(file.attrs, "feat_type")
+
+
+def _pixels(attributes: Any, name: str, where: str) -> int | None:
+    """Return a size in pixels; `None` if there is none."""
+    if name not in attributes:
+        return None
+    value = np.asarray(attributes[name]).ravel()
+    if value.dtype.kind not in "fiu" or len(value) == 0 or not 0 < value[0] < 2**31:
+        unit = "pixels of level 0" if name.endswith("level0") else "pixels"
+        raise ValueError(f"{name} {where} is {value.tolist()}, expected {unit}")
+    return int(value[0])
+
+
+def _positive(attributes: Any, name: str) -> float | None:
+    """Return a positive number; `None` if there is none (TRIDENT writes the text None for what it does not know)."""
+    if name not in attributes:
+        return None
+    value = np.asarray(attributes[name]).ravel()
+    if value.dtype.kind not in "fiu" or len(value) == 0 or not 0 < value[0] < 1e6:
+        return None
+    return float(value[0])
+
+
+def _text(attributes: Any, name: str) -> str | None:
+    """Return a short text; `None` if there is none."""
+    value = attributes.get(name)
+    value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    if not isinstance(value, str) or not value or value == "None":
+        return None
+    return value[:_LONGEST_NAME]

@@ -1,0 +1,76 @@
+"""Places of the tiles of a bag on its slide, in pixels of level 0."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milpath.data.store.bag_store import BagStore
+
+LEVEL0_COLUMNS = ("x0", "y0", "size0")
+# The corner of the scanned area, to which QuPath crops a slide; columns of `bags.csv`.
+BOUNDS_COLUMNS = ("bounds_x0", "bounds_y0")
+
+
+class Level0Positions(NamedTuple):
+    """Where the tiles of a bag lie on its slide.
+
+    Attributes:
+        x0: `(tiles,)` left edges in pixels of level 0 of the whole plane, as OpenSlide counts them; NaN for a tile
+            without a position.
+        y0: `(tiles,)` top edges likewise.
+        size0: Side of a tile in pixels of level 0.
+    """
+
+    x0: NDArray[np.float64]
+    y0: NDArray[np.float64]
+    size0: float
+
+
+def level0_positions(store: BagStore, chosen: slice) -> Level0Positions | None:
+    """Return the places of the tiles of a bag; `None` if they are unknown.
+
+    A store without the columns `x0`, `y0` and `size0` (from ready-made tiles, or milpath 0.1.0) has `x` and `y` in
+    pixels at the resolution of the tiles, from which they are computed.
+
+    Args:
+        store: The store.
+        chosen: The slice of the tiles (`store.tile_slice`).
+    """
+    names = set(store.description["tile_columns"])
+    if not ({"x", "y"} <= names or set(LEVEL0_COLUMNS) <= names):
+        return None
+    rows = store.tiles_table.iloc[chosen]
+    if set(LEVEL0_COLUMNS) <= names:
+        x0, y0, sizes = (rows[name].to_numpy(np.float64) for name in LEVEL0_COLUMNS)
+        return None if np.isnan(x0).all() else Level0Positions(x0, y0, float(np.nanmax(sizes)))
+    x, y = rows["x"].to_numpy(np.float64), rows["y"].to_numpy(np.float64)
+    if np.isnan(x).all() or ("level" in rows and rows["level"].nunique() > 1):
+        return None
+    downsample = resolution_of(store, chosen)[1]
+    tiling = store.description.get("tiling") or {}
+    size = store.tile_shape[0] if len(store.tile_shape) == 3 else tiling.get("tile_size_level0")
+    if not isinstance(size, int | float) or size <= 0:
+        return None  # features whose tiles have an unknown size
+    return Level0Positions(x * downsample, y * downsample, float(size) * downsample)
+
+
+def resolution_of(store: BagStore, chosen: slice) -> tuple[float | None, float]:
+    """Return the microns per pixel of the tiles of a bag (`None` if unknown) and their downsample from level 0."""
+    microns, downsample = (_value_of(store, chosen, name) for name in ("microns_per_pixel", "downsample"))
+    return microns or None, downsample or 1.0
+
+
+def bounds_offset(store: BagStore, chosen: slice) -> tuple[float, float]:
+    """Return the corner of the scanned area of a bag's slide in pixels of level 0; (0, 0) if none is known."""
+    left, top = (_value_of(store, chosen, name) for name in BOUNDS_COLUMNS)
+    return left, top
+
+
+def _value_of(store: BagStore, chosen: slice, name: str) -> float:
+    """Return a positive number that is stored for the slide or for all slides, 0 if it is unknown."""
+    # Slides of one store may differ; values shared by all slides are in the description.
+    index = int(np.searchsorted(store.bags["start"].to_numpy(), chosen.start, side="right")) - 1
+    value = store.bags[name].iloc[index] if name in store.bags else store.description.get(name)
+    number = float(value) if isinstance(value, int | float | np.number) else 0.0
+    return number if np.isfinite(number) and number > 0 else 0.0

@@ -1,0 +1,152 @@
+"""One run over many slides into one store: what is finished is kept, and the last run merges it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from milpath.slides.slide_files import parse_shard
+from milpath.tiling.slide_merge import StoreContent, StorePlan, merge_store
+from milpath.tiling.slide_output import disk_errors, open_output, read_failures, write_failures
+from milpath.tiling.slide_parts import SlideParts
+from milpath.tiling.slide_progress import SlideProgress
+
+ON_ERROR = ("fail", "skip")
+
+
+@dataclass(frozen=True)
+class TilingSummary:
+    """Result of a run.
+
+    Attributes:
+        num_slides: Slides in the whole store.
+        num_cut: Slides done by this run.
+        num_before: Slides finished by earlier runs.
+        num_unfinished: Slides left for other shards.
+        failures: Name of each slide that is not in the store to the reason.
+        has_store: Whether the store is complete.
+        rate: Slides per second of this run.
+        peak_memory: Largest memory of a worker in bytes.
+        notes: Warnings, one line each.
+    """
+
+    num_slides: int
+    num_cut: int
+    num_before: int
+    num_unfinished: int
+    failures: Mapping[str, str]
+    has_store: bool
+    rate: float
+    peak_memory: int
+    notes: tuple[str, ...]
+
+
+def run_slides(
+    plan: StorePlan,
+    output: Path,
+    content: StoreContent,
+    work: Callable[[list[str], SlideParts], SlideProgress],
+    *,
+    on_error: str = "fail",
+    overwrite: bool = False,
+    shard: str | None = None,
+) -> TilingSummary:
+    """Do the slides of a plan that are not finished, and merge the store once all are.
+
+    Args:
+        plan: The slides.
+        output: Folder of the store.
+        content: What the store holds.
+        work: Does the slides with the given names and saves the result of each in the folder of parts.
+        on_error: "fail" writes no store if a slide failed, "skip" omits the slide.
+        overwrite: Delete a store or unfinished work in `output` first.
+        shard: `i/n` does every n-th slide.
+
+    Raises:
+        FileExistsError: If the output contains another store.
+        ValueError: If it contains unfinished work with other options, or the disk is full.
+    """
+    with disk_errors(output):
+        if open_output(output, plan, dict(content.description), overwrite=overwrite):
+            failures = read_failures(output / "failures.csv")
+            num_before = len(plan.files.keys() - failures.keys())
+            return TilingSummary(len(plan.files), 0, num_before, 0, failures, True, 0.0, 0, plan.notes)
+        parts = SlideParts(output)
+        done = parts.finished(plan.files)
+        progress = work([name for name in _shard_of(list(plan.files), shard) if name not in done], parts)
+        failures, num_unfinished = _put_together(plan, parts, output, content, skip=on_error == "skip")
+    return TilingSummary(
+        len(plan.files), progress.num_done - progress.num_failed, len(done), num_unfinished, failures,
+        (output / "store.json").exists(), progress.rate, progress.peak_memory, plan.notes,
+    )  # fmt: skip
+
+
+def _put_together(
+    plan: StorePlan, parts: SlideParts, output: Path, content: StoreContent, *, skip: bool
+) -> tuple[dict[str, str], int]:
+    """Write the store if all slides are done; return the failures and the number of unfinished slides.
+
+    Several shards may finish last at the same time. One of them merges the store and deletes the parts, including the
+    lock; the others recognise this by the finished store.
+    """
+    store = output / "store.json"
+    try:
+        with FileLock(parts.path / "merge.lock"):
+            if not store.exists():
+                records = parts.finished(plan.files)
+                failures = plan.refused | parts.failures(name for name in plan.files if name not in records)
+                num_unfinished = len(plan.files.keys() - records.keys() - failures.keys())
+                write_failures(failures, output / "failures.csv")
+                if num_unfinished or not records or (failures and not skip):
+                    return failures, num_unfinished
+                merge_store(parts, plan, output, content)
+    except FileNotFoundError:
+        if not store.exists():
+            raise
+    parts.remove()
+    return read_failures(output / "failures.csv"), 0
+
+
+def require_sensible(on_error: str, num_workers: int | None, overwrite: bool, shard: str | None) -> None:
+    """Refuse options of a run that contradict each other or are unknown."""
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error={on_error} is unknown; it must be one of {', '.join(ON_ERROR)}")
+    if num_workers is not None and num_workers < 1:
+        raise ValueError(f"num_workers={num_workers} must be at least 1, or null for one per core")
+    if overwrite and shard is not None:
+        raise ValueError(
+            "overwrite=true with shard=... would delete the work of the other shards; delete the folder first"
+        )
+
+
+def _shard_of(names: list[str], shard: str | None) -> list[str]:
+    """Return every n-th slide, starting with the i-th."""
+    if shard is None:
+        return names
+    index, count = parse_shard(shard)
+    return [name for position, name in enumerate(names, 1) if position % count == index]
+
+
+def describe_failures(summary: TilingSummary, output: str) -> str:
+    """Return how many slides failed and the first of them."""
+    name, reason = next(iter(sorted(summary.failures.items())))
+    return f"{len(summary.failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
+
+
+def require_complete_store(summary: TilingSummary, output: str, on_error: str) -> None:
+    """Refuse a run with failed slides, unless they were to be left out.
+
+    Raises:
+        ValueError: With the number of failed slides, the first reason and what to do.
+    """
+    if not summary.failures or (on_error == "skip" and (summary.has_store or summary.num_unfinished)):
+        return
+    way_out = (
+        "the store leaves them out: fix them and add overwrite=true"
+        if summary.has_store
+        else "no store was written: fix them"
+    )
+    failures = describe_failures(summary, output)
+    # Raised rather than sys.exit: in a sweep over shards the remaining shards still run.
+    raise ValueError(f"{failures}; {way_out}, or add on_error=skip to leave them out")
