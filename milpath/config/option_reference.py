@@ -104,9 +104,9 @@ def schema_of(root: str) -> dict[str, tuple[str, str | None]]:
         root: Name of its root configuration, such as `sagemaker_launch`.
     """
     node = ConfigStore.instance().load(f"{root}_schema.yaml").node
-    kind = OmegaConf.get_type(node)
+    kind: typing.Any = OmegaConf.get_type(node)
     hints = typing.get_type_hints(kind)
-    result = {}
+    result: dict[str, tuple[str, str | None]] = {}
     for item in fields(kind):
         if is_dataclass(hints[item.name]) and not OmegaConf.is_missing(node, item.name):
             inner = typing.get_type_hints(hints[item.name])
