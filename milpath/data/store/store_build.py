@@ -20,8 +20,8 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.data.store.relabelled_store import find_store, labelled_as, parameters_of
 from milpath.data.store.resumable_writer import ResumableStoreWriter
 from milpath.data.store.stored_bags import StoredBags
+from milpath.drawing.progress import ProgressLines
 from milpath.records.digests import sha256_of_text
-from milpath.records.progress import ProgressLines
 
 _log = logging.getLogger(__name__)
 
