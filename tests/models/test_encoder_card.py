@@ -50,7 +50,10 @@ def test_a_card_says_where_its_weights_and_its_paper_are(name):
         ({"licence": "x" * 501}, "licence of an encoder cannot be"),
         ({"arguments": {"depth": 10**6}}, r"arguments.depth of the encoder cannot be 1000000"),
         ({"arguments": {"checkpoint_path": "/etc/passwd"}}, "arguments of the encoder cannot have 'checkpoint_path'"),
-        ({"arguments": {"pretrained_cfg": {"url": "http://x"}}}, "arguments of the encoder cannot have 'pretrained_cfg'"),
+        (
+            {"arguments": {"pretrained_cfg": {"url": "http://x"}}},
+            "arguments of the encoder cannot have 'pretrained_cfg'",
+        ),
         ({"arguments": {"mlp_layer": "os.system"}}, "arguments.mlp_layer of the encoder cannot be 'os.system'"),
         ({"arguments": {"_target_": "os.system"}}, "keys that begin with an underscore can name code"),
         ({"colour": "red"}, "unknown field 'colour'"),
@@ -76,7 +79,9 @@ def test_an_unknown_name_suggests_the_closest():
         encoder_card("uni2h")
 
 
-@pytest.mark.parametrize("architecture", ["hf-hub:evil/model", "local-dir:/tmp/model", "vit_large_patch16_224.dino", "no_such"])
+@pytest.mark.parametrize(
+    "architecture", ["hf-hub:evil/model", "local-dir:/tmp/model", "vit_large_patch16_224.dino", "no_such"]
+)
 def test_a_card_names_an_architecture_of_timm_and_no_place_to_load_from(architecture):
     pytest.importorskip("timm", reason="comes with the extra backbones")
     card = dataclasses.replace(encoder_card("uni"), architecture=architecture)

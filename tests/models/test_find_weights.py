@@ -33,7 +33,7 @@ def server(monkeypatch):
             self.send_header("X-Repo-Commit", "a" * 40)
             self.end_headers()
 
-        do_GET = do_HEAD
+        do_GET = do_HEAD  # noqa: N815
 
         def log_message(self, *arguments):
             pass
@@ -73,7 +73,9 @@ def test_the_file_of_the_user_comes_first_then_the_folder_then_the_cache(tmp_pat
     assert find_weights(card, str(mine), str(folder)) == mine
 
 
-@pytest.mark.parametrize("name", ["uni.safetensors", "uni.bin", "uni/model.safetensors", "uni/pytorch_model.bin", "uni/uni.pth"])
+@pytest.mark.parametrize(
+    "name", ["uni.safetensors", "uni.bin", "uni/model.safetensors", "uni/pytorch_model.bin", "uni/uni.pth"]
+)
 def test_a_folder_of_weights_holds_files_by_name_or_as_published(name, tmp_path):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(b"")

@@ -47,7 +47,12 @@ def test_any_architecture_of_timm_opens_with_what_timm_says_of_it(tmp_path):
     torch.save(network.state_dict(), tmp_path / "resnet10t.pth")
     encoder = open_encoder("timm/resnet10t", weights_path=str(tmp_path / "resnet10t.pth"))
     card = encoder.card
-    assert (card.tile_size, card.mean, card.interpolation, card.embedding_dim) == (176, (0.485, 0.456, 0.406), "bicubic", 512)
+    assert (card.tile_size, card.mean, card.interpolation, card.embedding_dim) == (
+        176,
+        (0.485, 0.456, 0.406),
+        "bicubic",
+        512,
+    )
     assert card.repository == "timm/resnet10t.c3_in1k"
     tiles = torch.rand(2, 3, 64, 64)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (card.mean, card.std))

@@ -50,7 +50,9 @@ def vit_model(width: int, layers: int, patch: int, size: int) -> dict[str, torch
     for number in range(layers):
         prefix = f"encoder.layer.{number}"
         found |= attention(prefix, width)
-        found |= layer(f"{prefix}.intermediate.dense", width, 4 * width) | layer(f"{prefix}.output.dense", 4 * width, width)
+        found |= layer(f"{prefix}.intermediate.dense", width, 4 * width) | layer(
+            f"{prefix}.output.dense", 4 * width, width
+        )
         found |= norm(f"{prefix}.layernorm_before", width) | norm(f"{prefix}.layernorm_after", width)
     return found | norm("layernorm", width) | layer("pooler.dense", width, width)
 
@@ -114,7 +116,9 @@ def test_hibou_fits_the_names_of_the_code_of_its_authors_too():
     fits("hibou_b", published)
 
 
-def vit_of_timm(prefix: str, width: int, layers: int, positions: int, patch: int, scaled: bool) -> dict[str, torch.Tensor]:
+def vit_of_timm(
+    prefix: str, width: int, layers: int, positions: int, patch: int, scaled: bool
+) -> dict[str, torch.Tensor]:
     found = {
         f"{prefix}cls_token": empty(1, 1, width),
         f"{prefix}pos_embed": empty(1, positions, width),
@@ -139,12 +143,21 @@ def test_conch_takes_the_image_tower_of_its_file():
     published = vit_of_timm("visual.trunk.", 768, 12, 785, 16, scaled=False)
     for kind, width in (("contrast", 512), ("caption", 768)):
         pool = f"visual.attn_pool_{kind}"
-        published |= {f"{pool}.query": empty(1 if kind == "contrast" else 256, width), f"{pool}.attn.in_proj_bias": empty(3 * width)}
+        published |= {
+            f"{pool}.query": empty(1 if kind == "contrast" else 256, width),
+            f"{pool}.attn.in_proj_bias": empty(3 * width),
+        }
         published |= {f"{pool}.attn.q_proj_weight": empty(width, width)}
         published |= {f"{pool}.attn.{part}_proj_weight": empty(width, 768) for part in ("k", "v")}
-        published |= layer(f"{pool}.attn.out_proj", width, width) | norm(f"{pool}.ln_q", width) | norm(f"{pool}.ln_k", 768)
+        published |= (
+            layer(f"{pool}.attn.out_proj", width, width) | norm(f"{pool}.ln_q", width) | norm(f"{pool}.ln_k", 768)
+        )
         published |= norm(f"visual.ln_{kind}", width)
-    published |= {"visual.proj_contrast": empty(512, 512), "logit_scale": empty(), "text.token_embedding.weight": empty(9, 768)}
+    published |= {
+        "visual.proj_contrast": empty(512, 512),
+        "logit_scale": empty(),
+        "text.token_embedding.weight": empty(9, 768),
+    }
     fits("conch", published)
 
 
@@ -223,7 +236,10 @@ def test_the_attentional_pool_equals_softmax_attention_written_out(biasless):
         for parameter in pool.parameters():
             parameter.copy_(torch.randn_like(parameter))
     tokens = torch.randn(2, 5, 48)
-    keys, query = F.layer_norm(tokens, (48,), pool.ln_k.weight, pool.ln_k.bias), F.layer_norm(pool.query, (32,), pool.ln_q.weight, pool.ln_q.bias)
+    keys, query = (
+        F.layer_norm(tokens, (48,), pool.ln_k.weight, pool.ln_k.bias),
+        F.layer_norm(pool.query, (32,), pool.ln_q.weight, pool.ln_q.bias),
+    )
     if biasless:
         q, k, v = query @ pool.to_q.weight.T, keys @ pool.to_kv.weight[:32].T, keys @ pool.to_kv.weight[32:].T
     else:

@@ -76,7 +76,8 @@ def from_spec(spec: Mapping[str, Any], encoders: Iterable[type[nn.Module]] = ())
         network, facts = onnx_module(facts, path)
         return _around(network, facts, sha256_of_file(str(path)))
     if "architecture" not in facts:
-        known = facts_of_timm(name) if str(name).startswith("timm/") else encoder_card(str(name)).to_dict()
+        name = str(name)
+        known = facts_of_timm(name) if name.startswith("timm/") else encoder_card(name).to_dict()
         facts = known | facts
     return PretrainedEncoder(EncoderCard.from_dict(facts), **loading)
 
