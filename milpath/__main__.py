@@ -9,6 +9,7 @@ from importlib import import_module
 # The help lines are kept here because importing a command may load torch.
 COMMANDS = {
     "tile": "cut whole slides into tiles",
+    "extract": "encode slides as features of a pretrained network",
     "train": "train and test a network, and write its report",
     "evaluate": "test a checkpoint, on its own or on other data",
     "predict": "predict slides: tables, overlays and outlines for QuPath",
@@ -36,6 +37,11 @@ def main() -> None:
 
         sys.stdout.write(f"milpath {version('milpath')}\n")
         return
+    if words[0] == "examples":
+        from milpath.config.examples import EXAMPLES
+
+        sys.stdout.write(EXAMPLES)
+        return
     if words[0] in _COMPLETION:
         _complete(words)
         return
@@ -60,6 +66,8 @@ def help_text() -> str:
             *lines,
             "",
             "milpath COMMAND --help     show the options of a command",
+            "milpath COMMAND --cfg job  show the composed configuration",
+            "milpath examples           show ready commands",
             "milpath --version          show the version",
             'eval "$(milpath -sc install=bash)"    complete commands, options and values in this shell',
             "",

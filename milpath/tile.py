@@ -5,12 +5,9 @@ import sys
 from omegaconf import DictConfig
 
 from milpath.config.command import command
-from milpath.config.command_line import quote_paths
-from milpath.config.roots import CONFIG_DIR
 from milpath.slides.tiling_options import TileOptions
-from milpath.tiling.slide_bags import TilingSummary, build_slide_store
-
-PATHS = ("slides", "output", "labels", "masks")
+from milpath.tiling.slide_bags import build_slide_store
+from milpath.tiling.slide_run import TilingSummary, describe_failures, require_complete_store
 
 
 def run(config: DictConfig) -> TilingSummary:
@@ -42,42 +39,12 @@ def describe(summary: TilingSummary, output: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def describe_failures(summary: TilingSummary, output: str) -> str:
-    """Return how many slides failed and the first of them."""
-    name, reason = next(iter(sorted(summary.failures.items())))
-    return f"{len(summary.failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
-
-
 @command("tile", after_stop="finished slides are kept; run the same command to continue")
-def tile(config: DictConfig) -> None:
+def main(config: DictConfig) -> None:
     """Run the command."""
     summary = run(config)
     sys.stdout.write(describe(summary, config.output))
-    if summary.failures and (config.on_error != "skip" or not (summary.has_store or summary.num_unfinished)):
-        # Raised rather than sys.exit: in a sweep over shards the remaining shards still run.
-        way_out = (
-            "the store leaves them out: fix them and add overwrite=true"
-            if summary.has_store
-            else "no store was written: fix them"
-        )
-        failures = describe_failures(summary, config.output)
-        raise ValueError(f"{failures}; {way_out}, or add on_error=skip to leave them out")
-
-
-def help_text() -> str:
-    """Return the usage and the options of the command: its configuration with the comments."""
-    usage, _, rest = (CONFIG_DIR / "tile.yaml").read_text(encoding="utf-8").partition("defaults:")
-    options = rest[rest.index("slides:") : rest.index("hydra:\n")]
-    return "\n".join([*(line.removeprefix("# ") for line in usage.splitlines()), "", options.strip(), ""])
-
-
-def main() -> None:
-    """Run the command; paths on the command line are taken literally."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        sys.stdout.write(help_text())
-        return
-    sys.argv[1:] = quote_paths(sys.argv[1:], PATHS)
-    tile()
+    require_complete_store(summary, config.output, config.on_error)
 
 
 if __name__ == "__main__":

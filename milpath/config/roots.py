@@ -1,6 +1,6 @@
 """Folder of the configuration and the root schema of each command."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -79,6 +79,7 @@ class PredictConfig:
     colour_map: str = "viridis"
     dense: float | None = None
     labels: str | None = None
+    id_column: str | None = None
     masks: str | None = None
     num_workers: int | None = None
     verify: bool = True
@@ -111,6 +112,8 @@ class TileConfig:
     slides: str = MISSING
     output: str = MISSING
     labels: str | None = None
+    id_column: str | None = None
+    label_column: str | None = None
     masks: str | None = None
     method: str = "darkest"
     num_tiles: int | None = 16
@@ -128,6 +131,14 @@ class TileConfig:
     max_seconds: float | None = 3600.0
 
 
+# A schema that is merged over `train` must have no defaults that would win over those of train.yaml.
+TrainOverrides = make_dataclass(
+    "TrainOverrides",
+    [(item.name, item.type, field(default=MISSING)) for item in fields(TrainConfig)],
+    bases=(TrainConfig,),
+)
+
+
 @dataclass
 class EncodersConfig:
     """Root keys of `python -m milpath.encoders`."""
@@ -139,7 +150,36 @@ class EncodersConfig:
 
 
 @dataclass
-class TableConfig(TrainConfig):
+class ExtractConfig:
+    """Root keys of `python -m milpath.extract`."""
+
+    slides: str = MISSING
+    output: str = MISSING
+    encoder: Any = MISSING
+    paths: Any = MISSING
+    labels: str | None = None
+    method: str = "tissue"
+    num_tiles: int | None = None
+    tile_size: int | None = None
+    microns_per_pixel: float | None = None
+    level: int | None = None
+    overlap: int = 0
+    min_tissue: float = 0.1
+    slide_microns_per_pixel: float | None = None
+    format: list[str] = field(default_factory=lambda: ["store"])
+    precision: str | None = None
+    dtype: str = "float16"
+    device: str = "auto"
+    batch_size: Any = "auto"
+    num_workers: int | None = None
+    on_error: str = "fail"
+    overwrite: bool = False
+    shard: str | None = None
+    max_seconds: float | None = 3600.0
+
+
+@dataclass
+class TableConfig(TrainOverrides):  # type: ignore[misc,valid-type]
     """Root keys of `python -m milpath.table`: those of training, and which trainings to run."""
 
     output: str = MISSING
@@ -158,6 +198,7 @@ _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="evaluate_schema", node=EvaluateConfig)
 _store.store(name="predict_schema", node=PredictConfig)
 _store.store(name="app_schema", node=AppConfig)
+_store.store(name="extract_schema", node=ExtractConfig)
 _store.store(name="tile_schema", node=TileConfig)
 _store.store(name="encoders_schema", node=EncodersConfig)
 _store.store(name="table_schema", node=TableConfig)

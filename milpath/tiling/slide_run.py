@@ -126,3 +126,27 @@ def _shard_of(names: list[str], shard: str | None) -> list[str]:
         return names
     index, count = parse_shard(shard)
     return [name for position, name in enumerate(names, 1) if position % count == index]
+
+
+def describe_failures(summary: TilingSummary, output: str) -> str:
+    """Return how many slides failed and the first of them."""
+    name, reason = next(iter(sorted(summary.failures.items())))
+    return f"{len(summary.failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
+
+
+def require_complete_store(summary: TilingSummary, output: str, on_error: str) -> None:
+    """Refuse a run with failed slides, unless they were to be left out.
+
+    Raises:
+        ValueError: With the number of failed slides, the first reason and what to do.
+    """
+    if not summary.failures or (on_error == "skip" and (summary.has_store or summary.num_unfinished)):
+        return
+    way_out = (
+        "the store leaves them out: fix them and add overwrite=true"
+        if summary.has_store
+        else "no store was written: fix them"
+    )
+    failures = describe_failures(summary, output)
+    # Raised rather than sys.exit: in a sweep over shards the remaining shards still run.
+    raise ValueError(f"{failures}; {way_out}, or add on_error=skip to leave them out")

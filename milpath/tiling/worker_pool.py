@@ -19,7 +19,7 @@ from milpath.tiling.slide_job import READY, OutputError, SlideJob
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 _MAX_ANSWER = 1 << 16
 # A process loads its libraries after it has received its first slide, which may take long on a busy disk.
-_MAX_START_SECONDS = 120.0
+MAX_START_SECONDS = 120.0
 
 
 class Answer(NamedTuple):
@@ -75,7 +75,7 @@ class Worker:
     @property
     def seconds(self) -> float:
         """Seconds since it started its slide."""
-        return time.monotonic() - self._since - (0 if self._begun else _MAX_START_SECONDS)
+        return time.monotonic() - self._since - (0 if self._begun else MAX_START_SECONDS)
 
     def begins(self) -> bool:
         """Read the message that the process has started, if it is one; the time of its first slide counts from then."""
@@ -102,12 +102,16 @@ class Worker:
         assert job is not None
         line = self.answers.readline(_MAX_ANSWER)
         if not line.endswith(b"\n"):
-            self.alive = False
-            return Answer(job, f"reading it ended the process ({self._last_words()})")
+            return Answer(job, self.end_reason())
         values: dict[str, Any] = json.loads(line)
         if "stop" in values:
             raise OutputError(values["stop"])
         return Answer(job, values.get("error"), values.get("num_tiles", 0), values.get("peak_memory", 0))
+
+    def end_reason(self) -> str:
+        """Return how the process ended while it read a slide."""
+        self.alive = False
+        return f"reading it ended the process ({self._last_words()})"
 
     def give_up(self, max_seconds: float) -> Answer:
         """Kill a process that takes too long."""

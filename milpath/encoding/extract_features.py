@@ -1,0 +1,246 @@
+"""Features of slides or tiles into a feature store, in parallel and resumable."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from milpath.data.sources.loose_tiles import holds_tiles
+from milpath.data.store.bag_store import BagStore
+from milpath.encoding.batch_encoder import BatchEncoder, describe_encoder
+from milpath.encoding.feature_layouts import LAYOUTS, write_layouts
+from milpath.encoding.feature_parts import FeatureParts
+from milpath.encoding.slide_stream import SlideStream
+from milpath.encoding.stored_tiles import StoredTiles, TileImages
+from milpath.encoding.tile_events import TileEvent
+from milpath.models.devices import choose_device
+from milpath.records.digests import sha256_of_file
+from milpath.slides.tile_files import open_tile_files
+from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.slide_bags import MAX_SECONDS, num_cores
+from milpath.tiling.slide_job import SlideJob, TileForm
+from milpath.tiling.slide_merge import StoreContent, StorePlan
+from milpath.tiling.slide_output import disk_errors
+from milpath.tiling.slide_parts import SlideParts
+from milpath.tiling.slide_plan import SlidePlan, plan_slides, require_complete
+from milpath.tiling.slide_progress import SlideProgress
+from milpath.tiling.slide_run import TilingSummary, require_sensible, run_slides
+from milpath.tiling.tile_rows import tile_columns
+
+Stream = Callable[[Sequence[str], SlideParts], Iterator[TileEvent]]
+# Beyond this factor between the resolution of tiles and that of an encoder's training, a note says so.
+_SAME_RESOLUTION = 1.25
+
+
+def extract_features(
+    slides: str | Path,
+    output: str | Path,
+    encoder: nn.Module,
+    card: Mapping[str, Any],
+    options: TileOptions | None = None,
+    *,
+    labels: str | Path | None = None,
+    formats: Sequence[str] = ("store",),
+    precision: str | None = None,
+    dtype: str = "float16",
+    device: str = "auto",
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    on_error: str = "fail",
+    overwrite: bool = False,
+    shard: str | None = None,
+    max_seconds: float | None = MAX_SECONDS,
+) -> TilingSummary:
+    """Encode the tiles of slides, which are cut on the way and never written, or tiles that exist.
+
+    Memory holds a few batches, for any size and number of slides. Each finished slide is saved: an interrupted run
+    continues and ends with the same bytes on the same machine, and several processes may each do a shard in the same
+    output folder; the one that finishes the last slide merges the store.
+
+    Args:
+        slides: A slide or a folder of slides; a bag store of tiles; a folder or zip of tiles `{slide}_{i}.png`.
+        output: Folder of the store.
+        encoder: Maps tiles `(tiles, 3, height, width)` in [0, 1] to `(tiles, embedding_dim)`; in evaluation mode. Its
+            preprocessing is part of it.
+        card: Its card, in plain values: at least `name` and `embedding_dim`; `weights_sha256` tells its weights from
+            others.
+        options: How slides are cut; `None` takes all tiles with tissue, with size and resolution of the card.
+        labels: CSV with one row per slide; its columns are copied into `bags.csv`. Only for slides.
+        formats: "store", and "h5" (TRIDENT, CLAM) or "stamp" for one more file per slide.
+        precision: "32-true", "16-mixed" or "bf16-mixed"; `None` takes that of the card on a GPU and 32-true on a CPU.
+        dtype: Type of the features in the store: "float16" or "float32".
+        device: "auto", "cpu", "cuda", "cuda:1", ...
+        batch_size: Tiles of a batch; `None` is 16 on a CPU and 256 on a GPU.
+        num_workers: Processes that read slides; `None` for one on a CPU, whose cores the encoder needs, and one per core
+            beside a GPU.
+        on_error: "fail" writes no store if a slide failed, "skip" omits the slide.
+        overwrite: Delete a store or unfinished work in `output` first.
+        shard: `i/n` does every n-th slide.
+        max_seconds: A slide that gives no tile for this long fails; `None` is no limit.
+
+    Raises:
+        FileNotFoundError: If the slides or the table do not exist.
+        FileExistsError: If the output contains another store.
+        ValueError: If options, slides and encoder do not fit together, or the disk is full.
+    """
+    slides, output = Path(slides), Path(output)
+    require_sensible(on_error, num_workers, overwrite, shard)
+    _require_formats(formats)
+    chosen = choose_device(device)
+    precision = precision or (str(card.get("precision", "32-true")) if chosen.type != "cpu" else "32-true")
+    with _tiles_of(slides, output, options, card, labels, num_workers, chosen.type, max_seconds) as (
+        plan,
+        kind,
+        stream,
+    ):
+        if on_error == "fail":
+            require_complete(plan)
+        _require_tile_size(card, kind.tile_size)
+        form = TileForm((int(card["embedding_dim"]),), "<f2" if dtype == "float16" else "<f4")
+        described = describe_encoder(card, precision)
+        content = StoreContent(
+            form, kind.columns, kind.description | {"encoder": described, "dtype": dtype},
+            {"encoder": described}, sheets=kind.sheets, source="extracted features",
+        )  # fmt: skip
+
+        def work(names: list[str], parts: SlideParts) -> SlideProgress:
+            with SlideProgress(len(names)) as progress:
+                if names:
+                    batches = BatchEncoder(encoder, kind.tile_size, chosen, precision, batch_size, dtype)
+                    FeatureParts(batches, form, parts, progress).write(stream(names, parts))
+            return progress
+
+        summary = run_slides(plan, output, content, work, on_error=on_error, overwrite=overwrite, shard=shard)
+    if summary.has_store:
+        with disk_errors(output):
+            write_layouts(BagStore.open(output, verify=False), output, formats)
+    return summary
+
+
+def tile_options(card: Mapping[str, Any], **words: Any) -> TileOptions:
+    """Return how slides are cut for an encoder: size and resolution are those it was trained with, unless given.
+
+    Args:
+        card: The card of the encoder.
+        words: Options of `TileOptions`; `None` for those of the encoder. `level` is `None` unless a level is wanted.
+
+    Raises:
+        ValueError: If neither the card nor the options say a resolution.
+    """
+    given = {name: value for name, value in words.items() if value is not None}
+    given = {"method": "tissue", "num_tiles": words.get("num_tiles"), "tile_size": card.get("tile_size")} | given
+    if given["tile_size"] is None:
+        raise ValueError(f"the encoder {card['name']} does not say its tile size; set tile_size=PIXELS")
+    if "level" not in given and "microns_per_pixel" not in given:
+        if card.get("microns_per_pixel") is None:
+            raise ValueError(
+                f"the encoder {card['name']} was not trained on slides and has no resolution of its own; set "
+                "microns_per_pixel=NUMBER (0.5 is common), or level=INDEX"
+            )
+        given["microns_per_pixel"] = card["microns_per_pixel"]
+    return TileOptions(**given)
+
+
+def holds_cut_tiles(slides: Path, tile_size: int | None) -> bool:
+    """Return whether a path holds tiles that were already cut: a bag store, or a folder or zip of tiles.
+
+    Args:
+        slides: A file or a folder.
+        tile_size: Size of the encoder's tiles: images of this size are tiles even if some are missing.
+    """
+    return slides.exists() and ((slides / "store.json").is_file() or holds_tiles(slides, tile_size))
+
+
+class _Kind:
+    """What the tiles are and how they were cut."""
+
+    def __init__(self, tile_size: int, columns: tuple[str, ...], description: dict[str, Any], *, sheets: bool) -> None:
+        self.tile_size = tile_size
+        self.columns = columns
+        self.description = description
+        self.sheets = sheets
+
+
+@contextmanager
+def _tiles_of(
+    slides: Path,
+    output: Path,
+    options: TileOptions | None,
+    card: Mapping[str, Any],
+    labels: str | Path | None,
+    num_workers: int | None,
+    device: str,
+    max_seconds: float | None,
+) -> Iterator[tuple[StorePlan, _Kind, Stream]]:
+    """Open slides or tiles; yield the bags, what the tiles are, and the function that streams them."""
+    with ExitStack() as opened:
+        tiles: StoredTiles | TileImages
+        if (slides / "store.json").is_file():
+            tiles = StoredTiles(BagStore.open(slides))
+        elif holds_cut_tiles(slides, card.get("tile_size")):
+            tiles = TileImages(opened.enter_context(open_tile_files(slides)), slides)
+        else:
+            plan = plan_slides(slides, None if labels is None else Path(labels), None, output)
+            options = options or tile_options(card)
+            digest = None if labels is None else sha256_of_file(Path(labels))
+            kind = _Kind(
+                options.tile_size, tile_columns(options.method, masks=False),
+                {"tiling": options.to_tiling(), "labels": digest}, sheets=True,
+            )  # fmt: skip
+            workers = num_workers or (1 if device == "cpu" else num_cores())
+            yield plan, kind, lambda names, parts: _cut(plan, options, names, parts, workers, max_seconds)
+            return
+        if labels is not None:
+            raise ValueError(f"labels={labels} is only for whole slides; the labels of {slides} are those it has")
+        kind = _Kind(tiles.tile_size, tiles.columns, {"tiling": tiles.tiling, **tiles.identity}, sheets=False)
+        yield tiles, kind, lambda names, _: tiles.stream(names)
+
+
+def _cut(
+    plan: SlidePlan,
+    options: TileOptions,
+    names: Sequence[str],
+    parts: SlideParts,
+    num_workers: int,
+    max_seconds: float | None,
+) -> Iterator[TileEvent]:
+    """Yield the tiles of slides, cut by worker processes."""
+    jobs = (SlideJob(name, str(plan.files[name]), str(parts.part(name)), None, None, None, options) for name in names)
+    with SlideStream(jobs, min(num_workers, len(names)), max_seconds) as stream:
+        yield from stream
+
+
+def resolution_note(card: Mapping[str, Any], microns_per_pixel: float | None) -> str | None:
+    """Return a line if tiles have another resolution than the encoder was trained at; `None` if they fit.
+
+    Example:
+        >>> resolution_note({"name": "uni2_h", "microns_per_pixel": 0.5}, 2.0)
+        'the tiles have 2 microns per pixel; the encoder uni2_h was trained at 0.5'
+    """
+    trained = card.get("microns_per_pixel")
+    if trained is None or microns_per_pixel is None:
+        return None
+    if max(trained, microns_per_pixel) <= _SAME_RESOLUTION * min(trained, microns_per_pixel):
+        return None
+    return (
+        f"the tiles have {microns_per_pixel:g} microns per pixel; the encoder {card['name']} was trained at {trained:g}"
+    )
+
+
+def _require_tile_size(card: Mapping[str, Any], tile_size: int) -> None:
+    """Refuse tiles that the encoder does not take, before any work."""
+    wanted = card.get("tile_size")
+    if card.get("other_tile_sizes") == "refuse" and wanted is not None and wanted != tile_size:
+        raise ValueError(
+            f"the encoder {card['name']} takes tiles of {wanted} px, not {tile_size} px; set tile_size={wanted}"
+        )
+
+
+def _require_formats(formats: Sequence[str]) -> None:
+    known = ("store", *LAYOUTS)
+    if unknown := [name for name in formats if name not in known]:
+        raise ValueError(f"format={unknown[0]} is unknown; it must be some of {', '.join(known)}")
+    if "store" not in formats:
+        raise ValueError(f"format={','.join(formats)} lacks store, which the other formats are written from; add store")

@@ -1,0 +1,74 @@
+"""Features of slides: `python -m milpath.extract slides=DIR output=DIR encoder=NAME [encoder.weights_path=FILE] ...`."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from milpath.config.command import command
+from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.slide_run import TilingSummary, describe_failures, require_complete_store
+
+_CUTTING = tuple(TileOptions.__dataclass_fields__)
+
+
+def run(config: DictConfig) -> TilingSummary:
+    """Encode every slide that has not been encoded yet, and write the store once all have been.
+
+    Args:
+        config: The composed root of the `extract` command.
+    """
+    from milpath.encoding.extract_features import extract_features, holds_cut_tiles, tile_options
+    from milpath.models.encoders import open_encoder
+
+    # Options are checked before weights are read.
+    spec: Mapping[str, Any] = OmegaConf.to_container(config.encoder, resolve=True)  # type: ignore[assignment]
+    words = {name: config[name] for name in _CUTTING}
+    options = None if holds_cut_tiles(Path(config.slides), spec.get("tile_size")) else tile_options(spec, **words)
+    encoder = open_encoder(spec)
+    return extract_features(
+        config.slides, config.output, encoder, encoder.card.to_dict(), options,
+        labels=config.labels, formats=list(config.format), precision=config.precision, dtype=config.dtype,
+        device=config.device, batch_size=_batch_size(config.batch_size), num_workers=config.num_workers,
+        on_error=config.on_error, overwrite=config.overwrite, shard=config.shard, max_seconds=config.max_seconds,
+    )  # fmt: skip
+
+
+def _batch_size(value: Any) -> int | None:
+    """Return the number of tiles of a batch, `None` for auto."""
+    if value in (None, "auto"):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"batch_size={value} must be auto or a whole number")
+    return value
+
+
+def describe(summary: TilingSummary, output: str) -> str:
+    """Return a summary of a run in a few lines."""
+    lines = list(summary.notes)
+    if summary.num_before:
+        lines.append(f"{summary.num_before:,} of {summary.num_slides:,} slides were already finished")
+    if summary.num_cut:
+        lines.append(f"{summary.num_cut:,} slides encoded, {60 * summary.rate:,.1f} slides/min")
+    if summary.has_store:
+        if summary.failures:
+            lines.append(f"left out: {describe_failures(summary, output)}")
+        lines.append(f"the feature store is complete: {output}")
+    elif summary.num_unfinished:
+        left = f"{summary.num_unfinished:,} slides are left for other shards"
+        lines.append(f"{left}; the last shard to finish writes the store")
+    return "".join(f"{line}\n" for line in lines)
+
+
+@command("extract", after_stop="finished slides are kept; run the same command to continue")
+def main(config: DictConfig) -> None:
+    """Run the command."""
+    summary = run(config)
+    sys.stdout.write(describe(summary, config.output))
+    require_complete_store(summary, config.output, config.on_error)
+
+
+if __name__ == "__main__":
+    main()
