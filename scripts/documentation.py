@@ -28,6 +28,7 @@ from milpath.config.option_reference import (
     schema_of,
 )
 from milpath.config.roots import CONFIG_DIR
+from milpath.models.encoders import encoder_card, encoder_names
 
 
 def header_of(path: Path) -> str:
@@ -87,6 +88,12 @@ def group_page(group: str) -> str:
     """Return the reference of a group: each option, its explanation and its keys."""
     key = f"{group.replace('/', '.')}.KEY=VALUE"
     lines = [f"# {group}", "", f"`{group}=OPTION` selects one of these; `{key}` changes one of its keys.", ""]
+    if group == "model/encoder":
+        lines += [
+            "Every [pretrained encoder](encoder.md) is an option here too, with `pretrained: true`, `frozen: true` and "
+            "`tile_micro_batch: 64`; `model.encoder.frozen=false` trains it with the network.",
+            "",
+        ]
     for path in sorted((CONFIG_DIR / group).glob("*.yaml"), key=lambda path: (path.stem != "options", path.stem)):
         lines += [f"## {path.stem}", ""]
         if header := header_of(path):
@@ -103,9 +110,35 @@ def group_page(group: str) -> str:
     return "\n".join(lines)
 
 
+def encoders_page() -> str:
+    """Return the table of pretrained encoders, from the files of the group `encoder`."""
+    rows = []
+    for name in encoder_names():
+        card = encoder_card(name)
+        microns = "" if card.microns_per_pixel is None else f"{card.microns_per_pixel:g}"
+        access = f"[{'on request' if card.gated else 'open'}]({card.access})"
+        rows.append([
+            f"[`{name}`](configuration/encoder.md#{name})", f"{card.embedding_dim:,}", f"{card.tile_size} px", microns,
+            f"{card.num_parameters / 1e6:,.0f} M", card.output.replace("_", " "), card.licence, access,
+            f"[paper]({card.paper})",
+        ])  # fmt: skip
+    head = ["name", "features", "tile", "µm/px", "parameters", "output", "licence", "weights", "paper"]
+    return "\n".join([
+        "# Pretrained encoders",
+        "",
+        "`encoder=NAME` makes features with one, `model/encoder=NAME` trains a network on top of one or with it. The "
+        "resolution is that of the tiles it was trained on; none is stated for encoders of natural images.",
+        "[Pretrained encoders](../how-to/encoders.md) says where weights belong and how to use your own.",
+        "",
+        *_table(head, rows),
+        "",
+    ])  # fmt: skip
+
+
 def pages() -> dict[str, str]:
     """Return the generated pages by their path below `docs`."""
     found = {f"reference/commands/{name.replace('.', '-')}.md": command_page(name) for name in COMMANDS}
+    found["reference/encoders.md"] = encoders_page()
     return found | {f"reference/configuration/{_slug(group)}.md": group_page(group) for group in groups()}
 
 
