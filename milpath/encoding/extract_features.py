@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,11 @@ def extract_features(
 
         summary = run_slides(plan, output, content, work, on_error=on_error, overwrite=overwrite, shard=shard)
     if summary.has_store:
+        store = BagStore.open(output, verify=False)
         with disk_errors(output):
-            write_layouts(BagStore.open(output, verify=False), output, formats)
+            write_layouts(store, output, formats)
+        if (note := resolution_note(card, store.description.get("microns_per_pixel"))) is not None:
+            summary = replace(summary, notes=(*summary.notes, note))
     return summary
 
 
