@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "test a checkpoint, on its own or on other data",
     "predict": "predict slides: tables, overlays and outlines for QuPath",
     "app": "predict uploaded slides in a browser",
+    "encoders": "list pretrained encoders, or check one",
     "table": "cross-validate methods and compare them",
     "sagemaker.launch": "train on Amazon SageMaker",
     "sagemaker.tune": "search hyperparameters on SageMaker",
@@ -35,6 +36,11 @@ def main() -> None:
         from importlib.metadata import version
 
         sys.stdout.write(f"milpath {version('milpath')}\n")
+        return
+    if words[0] == "examples":
+        from milpath.config.examples import EXAMPLES
+
+        sys.stdout.write(EXAMPLES)
         return
     if words[0] in _COMPLETION:
         _complete(words)
@@ -60,6 +66,8 @@ def help_text() -> str:
             *lines,
             "",
             "milpath COMMAND --help     show the options of a command",
+            "milpath COMMAND --cfg job  show the composed configuration",
+            "milpath examples           show ready commands",
             "milpath --version          show the version",
             'eval "$(milpath -sc install=bash)"    complete commands, options and values in this shell',
             "",

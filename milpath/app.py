@@ -1,15 +1,10 @@
 """Predict uploaded slides in a browser: `python -m milpath.app checkpoint=PATH`."""
 
+import sys
+
 from omegaconf import DictConfig
 
 from milpath.config.command import command
-from milpath.config.own_parts import import_own_parts
-from milpath.models.devices import choose_device
-from milpath.serving.process_end import end_process
-from milpath.tiling.worker_pool import kill_workers
-from milpath.viewer.server import serve
-from milpath.viewer.upload_answer import Analyst
-from milpath.viewer.upload_check import Limits
 
 
 def run(config: DictConfig) -> None:
@@ -18,6 +13,15 @@ def run(config: DictConfig) -> None:
     Args:
         config: The composed root of the `app` command.
     """
+    sys.stdout.write(f"loading the network {config.checkpoint} ...\n")
+    sys.stdout.flush()
+    # Imported here so that the line above is printed at once: torch takes seconds to load.
+    from milpath.config.own_parts import import_own_parts
+    from milpath.models.devices import choose_device
+    from milpath.viewer.server import serve
+    from milpath.viewer.upload_answer import Analyst
+    from milpath.viewer.upload_check import Limits
+
     limits = Limits(config.max_upload_mb, config.max_tiles, config.max_seconds)
     serve(
         Analyst(config.checkpoint, limits, choose_device(config.device), import_own_parts(config.parts)),
@@ -32,6 +36,9 @@ def run(config: DictConfig) -> None:
 @command("app")
 def main(config: DictConfig) -> None:
     """Run the command."""
+    from milpath.serving.process_end import end_process
+    from milpath.tiling.worker_pool import kill_workers
+
     run(config)
     # A worker that is still cutting a slide would keep the process alive for minutes.
     kill_workers()

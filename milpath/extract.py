@@ -8,12 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.config.command import command
-from milpath.config.command_line import quote_paths
 from milpath.slides.tiling_options import TileOptions
-from milpath.tile import help_text
 from milpath.tiling.slide_run import TilingSummary, describe_failures, require_complete_store
 
-PATHS = ("slides", "output", "labels", "encoder.weights_path", "encoder.weights_dir")
 _CUTTING = tuple(TileOptions.__dataclass_fields__)
 
 
@@ -66,20 +63,11 @@ def describe(summary: TilingSummary, output: str) -> str:
 
 
 @command("extract", after_stop="finished slides are kept; run the same command to continue")
-def extract(config: DictConfig) -> None:
+def main(config: DictConfig) -> None:
     """Run the command."""
     summary = run(config)
     sys.stdout.write(describe(summary, config.output))
     require_complete_store(summary, config.output, config.on_error)
-
-
-def main() -> None:
-    """Run the command; paths on the command line are taken literally."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        sys.stdout.write(help_text("extract"))
-        return
-    sys.argv[1:] = quote_paths(sys.argv[1:], PATHS)
-    extract()
 
 
 if __name__ == "__main__":

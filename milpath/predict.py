@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
-from rich.progress import track
+from torch.nn import Module
 
 from milpath.config.command import command
 from milpath.config.own_parts import import_own_parts
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.encoder_match import require_same_encoder
 from milpath.data.store.level0_positions import resolution_of
 from milpath.inference.bag_pictures import open_pictures
 from milpath.inference.open_input import open_input
@@ -17,11 +18,13 @@ from milpath.inference.packed_linear import pack_linears
 from milpath.inference.predict_bags import predict_bags
 from milpath.inference.prediction_files import PredictionFiles
 from milpath.inference.prediction_folder import claim_folder, release_folder
+from milpath.inference.prediction_summary import prediction_summary
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
 from milpath.models.devices import choose_device
 from milpath.records.digests import sha256_of_file
 from milpath.records.kept_memory import kept_memory
+from milpath.records.progress import track
 from milpath.targets import target_named
 from milpath.targets.decision import Decision, decide
 from milpath.tiling.slide_output import write_failures
@@ -52,8 +55,10 @@ def run(config: DictConfig) -> int:
     try:
         store, failures = open_input(
             Path(config.slides), card.tiling, output, config.num_workers,
-            overwrite=config.overwrite, labels=config.labels, masks=config.masks, verify=config.verify,
+            overwrite=config.overwrite, labels=config.labels, masks=config.masks, id_column=config.id_column,
+            takes=_takes(network), dtype=str(card.data.get("dtype", "float32")), verify=config.verify,
         )  # fmt: skip
+        require_same_encoder(card, network, store, config.slides, config.checkpoint)
         _require_same_tiles(store, card, config.slides)
         files = PredictionFiles(output, card.class_names, threshold, source | {"slides": store.content_digest()})
         pictures = open_pictures(config, store, network, card.tiling, device)
@@ -67,7 +72,7 @@ def run(config: DictConfig) -> int:
         batch_size=config.batch_size, device=device, class_names=card.class_names, on_failure=not_finite.__setitem__,
     )  # fmt: skip
     with files, kept_memory():
-        for bag in track(predictions, description="slides", total=len(waiting)):
+        for bag in track(predictions, "slides", len(waiting)):
             calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
             tiles = store.tiles_table.iloc[store.tile_slice(bag.position)]
             if config.pictures:
@@ -84,13 +89,19 @@ def run(config: DictConfig) -> int:
             raise ValueError(
                 f"none of the {len(store):,} bags has a finite prediction; first: {next(iter(not_finite.values()))}"
             )
-    if config.pictures:
-        pictures.draw_extremes(card.class_names[0])
+        if config.pictures:
+            pictures.draw_extremes(card.class_names[0])
+    sys.stdout.write(prediction_summary(output))
     if failures:
         name, reason = next(iter(sorted(failures.items())))
         line = f"{len(failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
         sys.stderr.write(f"{line}\n")
     return len(failures)
+
+
+def _takes(network: Module) -> str | None:
+    """Return whether a network takes "tiles" or "features"; `None` if the user's own does not say it."""
+    return getattr(getattr(network, "tile_encoder", network), "takes", None)
 
 
 def _require_same_tiles(store: BagStore, card: Card, slides: str) -> None:

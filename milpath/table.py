@@ -59,7 +59,7 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
     monitored = first.monitor.removeprefix("val/")
     chosen = choose(trainings, first.monitor, first.monitor_mode)
     if config.search and (num_failed := write_choices(trainings, chosen, first.monitor, output / "choices.csv")):
-        Console().print(f"{num_failed} of {len(trainings)} candidates failed, see {output / 'choices.csv'}")
+        sys.stdout.write(f"{num_failed} of {len(trainings)} candidates failed, see {output / 'choices.csv'}\n")
     groups = datamodule.groups
     folds = [
         read_fold(training.run_dir, training.method, training.repeat, training.fold, datamodule.task, groups=groups)

@@ -5,13 +5,9 @@ import sys
 from omegaconf import DictConfig
 
 from milpath.config.command import command
-from milpath.config.command_line import quote_paths
-from milpath.config.roots import CONFIG_DIR
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.tiling.slide_run import TilingSummary, describe_failures, require_complete_store
-
-PATHS = ("slides", "output", "labels", "masks")
 
 
 def run(config: DictConfig) -> TilingSummary:
@@ -44,27 +40,11 @@ def describe(summary: TilingSummary, output: str) -> str:
 
 
 @command("tile", after_stop="finished slides are kept; run the same command to continue")
-def tile(config: DictConfig) -> None:
+def main(config: DictConfig) -> None:
     """Run the command."""
     summary = run(config)
     sys.stdout.write(describe(summary, config.output))
     require_complete_store(summary, config.output, config.on_error)
-
-
-def help_text(name: str = "tile") -> str:
-    """Return the usage and the options of a command: its configuration with the comments."""
-    usage, _, rest = (CONFIG_DIR / f"{name}.yaml").read_text(encoding="utf-8").partition("defaults:")
-    options = rest[rest.index("slides:") : rest.index("hydra:\n")]
-    return "\n".join([*(line.removeprefix("# ") for line in usage.splitlines()), "", options.strip(), ""])
-
-
-def main() -> None:
-    """Run the command; paths on the command line are taken literally."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        sys.stdout.write(help_text())
-        return
-    sys.argv[1:] = quote_paths(sys.argv[1:], PATHS)
-    tile()
 
 
 if __name__ == "__main__":

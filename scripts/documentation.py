@@ -5,96 +5,43 @@ One page per config group: its options with their keys.
 """
 
 import re
-import types
 import typing
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 
 import griffe
-from hydra.core.config_store import ConfigStore
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from omegaconf import DictConfig, OmegaConf
 
 import milpath.sagemaker.jobs.job_configs  # noqa: F401  (registers the roots of the SageMaker commands)
 from milpath.__main__ import COMMANDS
+from milpath.config.option_reference import (
+    Key,
+    as_typed,
+    defaults_of,
+    extends_train,
+    groups,
+    header_lines,
+    keys_of,
+    parents_of,
+    root_path,
+    schema_of,
+)
 from milpath.config.roots import CONFIG_DIR
-
-_LINE = re.compile(r"^(?P<indent> *)(?:- )?(?P<key>[A-Za-z_][\w.]*):(?P<rest>.*)$")
-_COMMENT = re.compile(r"(?:^|\s)#\s?(?P<text>.*)$")
-
-
-@dataclass(frozen=True)
-class Key:
-    """One key of a configuration file.
-
-    Attributes:
-        name: Dotted path from the root of the file.
-        value: Value as written in the file; empty if it holds other keys.
-        comment: Its comment in the file.
-    """
-
-    name: str
-    value: str
-    comment: str
 
 
 def header_of(path: Path) -> str:
-    """Return the comment at the top of a configuration file as Markdown, without Hydra's directive."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        if "@package" not in line:
-            lines.append(line.removeprefix("#").strip())
-    return " ".join(lines)
-
-
-def keys_of(path: Path) -> Iterator[Key]:
-    """Yield the keys of a configuration file with their comments, without `defaults` and Hydra's own keys."""
-    parents: list[tuple[int, str]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.lstrip().startswith("#") or (found := _LINE.match(line)) is None or line.lstrip().startswith("- "):
-            continue
-        indent = len(found["indent"])
-        parents = [parent for parent in parents if parent[0] < indent]
-        name = ".".join([*(parent[1] for parent in parents), found["key"]])
-        parents.append((indent, found["key"]))
-        if name.split(".")[0] in ("defaults", "hydra"):
-            continue
-        comment = _COMMENT.search(found["rest"])
-        value = found["rest"][: comment.start()] if comment else found["rest"]
-        yield Key(name, value.strip(), comment["text"].strip() if comment else "")
-
-
-def defaults_of(path: Path) -> dict[str, str]:
-    """Return the groups that a configuration composes and the option of each."""
-    chosen: dict[str, str] = {}
-    for entry in OmegaConf.to_container(OmegaConf.load(path)).get("defaults", []):
-        if isinstance(entry, dict):
-            ((group, option),) = entry.items()
-            if not group.startswith("override hydra") and group != "hydra":
-                name = group.removeprefix("override ").lstrip("/")
-                chosen[name] = ", ".join(option) if isinstance(option, list) else str(option or "none")
-    return chosen
-
-
-def groups() -> list[str]:
-    """Return the names of all user-facing config groups."""
-    folders = {path.parent.relative_to(CONFIG_DIR).as_posix() for path in CONFIG_DIR.rglob("*/*.yaml")}
-    return sorted(folders - {"hydra"})
+    """Return the comment at the top of a configuration file as Markdown."""
+    return " ".join(line.strip() for line in header_lines(path))
 
 
 def command_page(name: str) -> str:
     """Return the reference of a command."""
-    root = name.replace(".", "_")
-    path = CONFIG_DIR / f"{root}.yaml"
+    path = root_path(name)
     typed = f"milpath {name.replace('.', ' ')}"
-    schema = _schema(f"{root}_schema")
+    schema = schema_of(path.stem)
     written = {key.name: key for key in keys_of(path)}
     chosen = defaults_of(path)
-    inherits = "train" in path.read_text(encoding="utf-8").partition("_self_")[0].split()
+    inherits = extends_train(path)
     lines = [
         f"# {typed}",
         "",
@@ -107,7 +54,7 @@ def command_page(name: str) -> str:
     ]
     if inherits:
         lines += ["Every option of [milpath train](train.md) also works with this command.", ""]
-        for option in _schema("train_schema"):
+        for option in schema_of("train"):
             if option not in written:
                 schema.pop(option, None)
     rows = []
@@ -142,7 +89,7 @@ def group_page(group: str) -> str:
     for path in sorted((CONFIG_DIR / group).glob("*.yaml"), key=lambda path: (path.stem != "options", path.stem)):
         lines += [f"## {path.stem}", ""]
         if header := header_of(path):
-            lines += [_typed(_escape(header)), ""]
+            lines += [as_typed(_escape(header)), ""]
         keys = {key.name: key for key in keys_of(path)}
         if target := keys.pop("_target_", None):
             lines += [f"Makes `{target.value}`.", ""]
@@ -176,65 +123,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def _schema(name: str) -> dict[str, tuple[str, str | None]]:
-    """Return the root keys of a command: type, and default if it is a plain value."""
-    node = ConfigStore.instance().load(f"{name}.yaml").node
-    root = OmegaConf.get_type(node)
-    hints = typing.get_type_hints(root)
-    result = {}
-    for item in fields(root):
-        if is_dataclass(hints[item.name]) and not OmegaConf.is_missing(node, item.name):
-            inner = typing.get_type_hints(hints[item.name])
-            result |= {f"{item.name}.{key}": (_type(inner[key]), _default(node[item.name], key)) for key in inner}
-        else:
-            result[item.name] = (_type(hints[item.name]), _default(node, item.name))
-    return result
-
-
-def _default(node: DictConfig, name: str) -> str | None:
-    """Return a default as typed on the command line; None if there is none or it is nested."""
-    if OmegaConf.is_missing(node, name) or OmegaConf.is_config(node[name]):
-        return None
-    value = node[name]
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-_NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
-
-
-def _type(hint: typing.Any) -> str:
-    """Return the name of a type; empty if a key accepts anything."""
-    if isinstance(hint, types.UnionType):
-        return " or ".join(map(_type, typing.get_args(hint)))
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is list:
-        return f"list of {_type(arguments[0])}"
-    return "mapping" if origin is dict else _NAMES.get(hint, "")
-
-
 def _usage(path: Path) -> list[str]:
     """Return the command lines in the header of a root configuration."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(_typed(line.removeprefix("#").strip()))
-    return lines
-
-
-def _typed(text: str) -> str:
-    """Return commands as typed with milpath installed."""
-    return re.sub(r"python -m milpath\.([\w.]*\w)", lambda found: f"milpath {found[1].replace('.', ' ')}", text)
+    return [as_typed(line.strip()) for line in header_lines(path)]
 
 
 def _parents(path: Path) -> list[str]:
     """Return links to the options that an option extends."""
     group = path.parent.relative_to(CONFIG_DIR).as_posix()
-    entries = OmegaConf.to_container(OmegaConf.load(path)) or {}
-    names = [entry for entry in entries.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
-    links = [f"[{name}](#{name.replace('/', '')})" for name in names if (path.parent / f"{name}.yaml").is_file()]
+    links = [f"[{name}](#{name.replace('/', '')})" for name in parents_of(path)]
     for other, option in defaults_of(path).items():
         folder = other if (CONFIG_DIR / other).is_dir() else f"{group}/{other}"
         links.append(f"[{folder}={option}]({_slug(folder)}.md)")

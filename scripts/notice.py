@@ -22,7 +22,7 @@ SECTIONS = {
     "runtime": "In an installation of milpath without extras, for example in a training image",
 }
 
-# Licences that ask for no more than their text and the names of the authors, and MPL-2.0, whose duties end with its own files.
+# Licences that ask for no more than their text and the names of the authors; and MPL-2.0, which covers only its own files.
 ALLOWED = {
     "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD", "BSD-1-Clause", "BSD-2-Clause", "BSD-3-Clause",
     "BSD-4.3TAHOE", "blessing", "BSL-1.0", "CC0-1.0", "HPND", "IJG", "ISC", "libpng-2.0", "libtiff",

@@ -7,6 +7,8 @@ import pandas as pd
 import tifffile
 from PIL import Image
 
+from tests.feature_files import write_trident
+
 RADBOUD, KAROLINSKA = "0018ae58b01bdadc8e347995b69f99aa", "002a4db09dad406c85505a00fb6f6144"
 APERIO = (
     "Aperio Image Library v11.2.1\r\n{width}x{height} [0,0 {width}x{height}] (240x240) JPEG/RGB Q=70"
@@ -102,6 +104,18 @@ def draw_colon(folder: Path) -> Path:
     pd.DataFrame(nuclei).to_csv(folder / "nuclei.csv", index=False)
     labels = pd.DataFrame({"image_id": [str(n) for n in range(12)], "label": [n % 2 for n in range(12)]})
     labels.to_csv(folder / "labels.csv", index=False)
+    return folder
+
+
+def draw_features(folder: Path) -> Path:
+    """Write features of random numbers for 20 slides, as TRIDENT writes them, and their labels."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(20):
+        features, coords = rng.normal(number % 2, 1, (5, 12)).astype(np.float32), rng.integers(0, 90_000, (5, 2))
+        write_trident(folder / f"case_{number:02d}.h5", features, coords)
+        rows.append({"slide_id": f"case_{number:02d}", "label": number % 2})
+    pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
     return folder
 
 

@@ -36,6 +36,7 @@ NEEDS = {
     ("experiment", "panda_article"): ["data=synthetic", "data.augmentation=flips"],
     ("data", "bag_store"): ["data.path=nowhere"],
     ("data", "features"): ["data.path=nowhere", "data.labels=labels.csv"],
+    ("experiment", "features"): ["data.path=nowhere", "data.labels=labels.csv"],
     ("auxiliary_loss", "clam_clustering"): ["model=clam_sb"],
     ("auxiliary_loss", "dsmil_max_instance"): ["model=dsmil"],
 }

@@ -110,26 +110,26 @@ def test_every_block_has_a_language_and_a_reason_if_it_is_left_out():
 @pytest.mark.parametrize(("words", "block"), COMMAND_LINES)
 def test_every_command_line_composes(words, block):
     name, rest = split_command(words)
-    if name.startswith("-"):
-        assert name in ("--help", "--version", "-sc"), block.where
+    if name.startswith("-") or name == "examples":
+        assert name in ("--help", "--version", "-sc", "examples"), block.where
         return
     assert name in COMMANDS, block.where
     overrides = [word for word in rest if "=" in word and not word.startswith("--")]
     flags = [word for word in rest if word not in overrides]
-    assert set(flags) <= {"-m", "--cfg", "job", "..."}, block.where
+    assert set(flags) <= {"-m", "--cfg", "--help", "job", "..."}, block.where
     missing = composed(name, overrides)
     assert missing == [] or "..." in rest, f"{block.where}: {missing}"
 
 
 # Commands that the overrides in tables and sentences of a page are for, and what the sentence adds to some of them.
 ABOUT = {
-    "own-slides": ("train", "tile"), "own-features": ("train",), "panda": ("train", "tile"), "cluster": ("train", "tile"),
+    "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "panda": ("train", "tile"), "cluster": ("train", "tile"),
     "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",),
     "sagemaker": ("sagemaker.launch", "sagemaker.deploy"), "splits": ("train",), "targets": ("train",),
     "calibration": ("train",), "run-folder": ("train",),
 }  # fmt: skip
 NEEDS = {
-    "data.dtype": ["data=features"], "data.on_mismatch": ["data=features"],
+    "data.dtype": ["data=features"], "data.on_mismatch": ["data=features"], "data.on_error": ["data=features"],
     "model.encoder.hidden_dims": ["model/encoder=linear"], "data.tiles": ["data=panda_tiles"],
 }  # fmt: skip
 OVERRIDE = re.compile(r"^[a-z_][\w./@]*=\S")

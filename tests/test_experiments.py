@@ -8,7 +8,7 @@ import pytest
 from milpath.config.roots import CONFIG_DIR
 from milpath.search.cross_validation import compose_training
 from milpath.train import run
-from tests.drawn_data import draw_breast_images, draw_classic, draw_colon, draw_digits
+from tests.drawn_data import draw_breast_images, draw_classic, draw_colon, draw_digits, draw_features
 
 SYNTHETIC = [
     "data=synthetic",
@@ -42,6 +42,10 @@ def words(tmp_path_factory) -> dict[str, list[str]]:
         "mnist_bags": [f"data.path={draw_digits(folder / 'mnist')}", *DIGITS],
         **dict.fromkeys(("musk1", "musk2", "fox", "tiger", "elephant"), classic),
         "colon_cancer": [f"data.path={draw_colon(folder / 'colon')}"],
+        "features": [
+            f"data.path={draw_features(folder / 'features')}",
+            f"data.labels={folder / 'features/labels.csv'}",
+        ],
     }
 
 

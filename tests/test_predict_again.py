@@ -142,3 +142,19 @@ def test_tiles_may_count_from_one(checkpoint, tmp_path):
         (tmp_path / f"in/{slide}_0.png").rename(tmp_path / f"in/{slide}_3.png")
     assert run(tmp_path, tmp_path / "in") == 0
     assert pd.read_csv(tmp_path / "out/predictions.csv")["id"].tolist() == ["a", "b"]
+
+
+def test_a_run_killed_before_its_last_picture_draws_it_when_it_goes_on(checkpoint, tmp_path, monkeypatch):
+    write_slides(tmp_path / "in", 0)
+
+    def stop(*_):
+        raise StoppedError
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr("milpath.inference.bag_pictures.BagPictures.draw_extremes", stop)
+        run(tmp_path, tmp_path / "in", pictures=True)
+    assert not (tmp_path / "out/predictions.csv").exists()
+    run(tmp_path, tmp_path / "in", pictures=True)
+    run(tmp_path, tmp_path / "in", pictures=True, output=str(tmp_path / "whole"))
+    for name in ("pictures/extremes.jpg", "predictions.csv", "attention.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -73,9 +73,9 @@ def test_help_explains_every_option(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["tile", "--help"])
     door.main()
     said = capsys.readouterr().out
-    assert said.startswith("python -m milpath.tile slides=DIR output=DIR")
+    assert said.startswith("milpath tile slides=DIR output=DIR")
     for name in TileConfig.__dataclass_fields__:
-        assert re.search(rf"^{name}: .+ # .{{5,}}", said, re.MULTILINE), name
+        assert re.search(rf"^  {name}: .+ # .{{5,}}", said, re.MULTILINE), name
 
 
 def test_a_failed_slide_ends_the_command_with_status_1_unless_it_is_skipped(tmp_path, run_here, capfd):

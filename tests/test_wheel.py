@@ -35,6 +35,21 @@ def installed(tmp_path_factory) -> Path:
     return folder / "site"
 
 
+def test_the_wheel_holds_its_configurations_licence_notice_and_types(installed):
+    there = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "configs").rglob("*.yaml")}
+    assert {
+        path.relative_to(installed / "milpath").as_posix() for path in installed.glob("milpath/configs/**/*.yaml")
+    } == there
+    assert (installed / "milpath" / "py.typed").is_file()
+    (about,) = installed.glob("milpath-*.dist-info")
+    for name in ("LICENSE", "NOTICE"):
+        assert (about / "licenses" / name).read_bytes() == (REPOSITORY / name).read_bytes()
+    metadata = (about / "METADATA").read_text()
+    assert "License-Expression: Apache-2.0\nLicense-File: LICENSE\nLicense-File: NOTICE\n" in metadata
+    tops = {path.name for path in installed.iterdir()} - {"bin", about.name}
+    assert tops == {"milpath"}  # no tests, scripts or lock files
+
+
 def test_the_wheel_trains_from_an_empty_folder(installed, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     where = subprocess.run(
@@ -48,5 +63,4 @@ def test_the_wheel_trains_from_an_empty_folder(installed, tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / "runs/wheel/metrics.json").is_file()
     assert (tmp_path / "runs/wheel/report.html").is_file()
-    assert (installed / "milpath" / "py.typed").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "stores"]

@@ -22,6 +22,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from milpath.config.command_help import help_text
+from milpath.config.command_line import literal_overrides
+from milpath.config.composition_errors import errors_raised, explain
 from milpath.config.interruption import interruptible
 from milpath.config.kept_configuration import check_command_line
 from milpath.config.roots import CONFIG_DIR
@@ -58,13 +61,16 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
         A decorator. The decorated function takes no arguments, reads the command line and exits with status 1 on an error,
         130 on SIGINT and 143 on SIGTERM. `HYDRA_FULL_ERROR=1` shows the traceback.
     """
+    name = config_name.replace("_", ".", 1)  # sagemaker.launch
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         failed: list[str] = []  # failed jobs of a plain sweep, which continues with the others
+        typed: list[str] = []
 
         @wraps(function)
         def run(config: DictConfig) -> Any:
             quieten_frameworks()
+            sys.argv[1:] = typed  # what the record of a run shows, and what Lightning starts its other processes with
             try:
                 require_mandatory(config)
                 require_finite_numbers(config)
@@ -89,13 +95,27 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
         @wraps(function)
         def main() -> None:
             failed.clear()
+            typed[:] = sys.argv[1:]
+            if {"-h", "--help"} & set(typed):
+                sys.stdout.write(help_text(name))
+                return
             try:
                 check_command_line()
             except ValueError as error:
                 sys.stderr.write(one_line(error) + "\n")
                 sys.exit(1)
-            with interruptible(after_stop):
-                composed()
+            sys.argv[1:] = literal_overrides(typed)
+            try:
+                with interruptible(after_stop), errors_raised():
+                    composed()
+            except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+                # The function of the command has handled its own errors: what arrives here is of the command line.
+                if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                    raise
+                sys.stderr.write(explain(error, name, literal_overrides(typed)) + "\n")
+                sys.exit(1)
+            finally:
+                sys.argv[1:] = typed
             if failed:
                 sys.stderr.write(f"failed runs in this sweep: {len(failed)}; first: {failed[0]}\n")
                 sys.exit(1)

@@ -1,32 +1,133 @@
-"""Quoting of paths in command-line overrides: a path may contain characters that are special in Hydra's grammar."""
+"""Paths and text on the command line, taken literally: Hydra's grammar reads commas, brackets and `${` as syntax."""
 
+import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-_QUOTES = ("'", '"')
+# The last part of a key that holds a path, besides `path`, `*_path`, `*_dir` and `dirpath`.
+_PATH_NAMES = frozenset(
+    [
+        *("archive", "checkpoint", "exclude", "folder", "groups", "images", "labels", "masks", "output"),
+        *("id_column", "label_column", "split_column"),
+        *("requirements", "resume_from", "run_name", "slides", "tiles"),
+    ]
+)
+_PATH_KEYS = frozenset(["data.splits"])  # `splits` of a root configuration is a list of names
+_LIST_NAMES = frozenset(["exclude", "searchpath"])  # each also takes [path,path]
+_KEPT = ("", "null", "???")
+_QUOTED = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+_QUOTED_VALUE = re.compile(rf"{_QUOTED}(?:\s*,\s*{_QUOTED})*", re.DOTALL)
+_ITEM = re.compile(rf"\s*({_QUOTED}|[^,]*)\s*(?:,|\Z)", re.DOTALL)
+# A folder of the configuration stays a reference: `data.path='${paths.data_dir}/slides'`.
+_REFERENCE = re.compile(r"\$\{(?:paths\.\w+|run_name)\}")
+# Quoted strings, references and syntax pass; what remains is text.
+_PIECE = re.compile(rf"""({_QUOTED}|\$\{{[^}}]*\}}|[\[\]{{}}(),:=])|([^\[\]{{}}(),:="'$]+|.)""", re.DOTALL)
+# Hydra reads these as the same text without quotes. They stay as they are: the plan of a table keeps what was typed.
+_PLAIN = re.compile(
+    r"(?!(?:true|false|null|nan|inf)\Z)(?:[A-Za-z/]|\.\.?/)(?:[A-Za-z0-9_/.+\-@%:]| (?! |\Z))*", re.IGNORECASE
+)
+_UNREADABLE = re.compile(r"[^A-Za-z0-9_/\-\\+.$%*@?|:,=()\[\]{} \t\"']")
 
 
-def quote_paths(words: Sequence[str], keys: Collection[str]) -> list[str]:
-    """Quote the values of some keys, so that spaces, commas, brackets and non-ASCII letters are taken literally.
+def literal_overrides(words: Sequence[str]) -> list[str]:
+    """Quote command-line overrides, so that paths and text with any character reach the configuration as typed.
+
+    The value of a key that holds a path (`is_path`) is text as a whole: commas, brackets, `=` and `${` included, also in a
+    sweep (`-m`), where `'data.path="a","b"'` in quotes sweeps over two paths. Values that are already quoted, empty or
+    `null` are unchanged, and `${paths.NAME}` and `${run_name}` stay references. In the values of other keys, words with
+    characters that Hydra cannot read are quoted.
 
     Args:
         words: Command-line arguments.
-        keys: Keys whose values are paths.
 
     Returns:
-        The arguments; values that are already quoted, empty or `null` are unchanged.
+        The arguments in Hydra's grammar.
 
     Example:
-        >>> quote_paths(["slides=/data/Präparate, 2024", "level=-1", "labels=null"], ["slides", "labels"])
+        >>> literal_overrides(["slides=/data/Präparate, 2024", "level=-1", "labels=null"])
         ['slides="/data/Präparate, 2024"', 'level=-1', 'labels=null']
+        >>> literal_overrides(["data.class_names=[gutartig,bösartig]", "optimizer.lr=1e-3,1e-4"])
+        ['data.class_names=[gutartig,"bösartig"]', 'optimizer.lr=1e-3,1e-4']
     """
-    return [_quote(word, keys) for word in words]
+    return [_literal(word) for word in words]
 
 
-def _quote(word: str, keys: Collection[str]) -> str:
-    key, equals, value = word.partition("=")
-    if not equals or key not in keys or value in ("", "null", "???") or value.startswith(_QUOTES):
+def is_path(key: str) -> bool:
+    """Return whether a key of the configuration holds a path, or the name of a folder or column.
+
+    Example:
+        >>> [is_path(key) for key in ("data.path", "data.stores_dir", "checkpoint", "splits", "data.splits")]
+        [True, True, True, False, True]
+    """
+    name = key.rpartition(".")[2]
+    return key in _PATH_KEYS or name in _PATH_NAMES or name.endswith(("_path", "_dir")) or name in ("path", "dirpath")
+
+
+def override(key: str, value: object) -> str:
+    r"""Return an override that sets a key to a value; a string or a path is taken literally.
+
+    Example:
+        >>> print(override("data.path", 'a "b", ${c}'))
+        data.path="a \"b\", \${c}"
+        >>> override("model", "dsmil"), override("seed", 3)
+        ('model=dsmil', 'seed=3')
+    """
+    return f"{key}={_value(value)}"
+
+
+def quoted(text: str) -> str:
+    """Return text as a quoted string of Hydra's grammar, in which `${` is text, too."""
+    # OmegaConf reads a backslash as an escape only before ${, Hydra only before a quote.
+    text = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", text)
+    escaped = re.sub(r'(\\*)("|\Z)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text)
+    return f'"{escaped}"'
+
+
+def _value(value: object) -> str:
+    """Return a value in Hydra's grammar."""
+    if isinstance(value, str | os.PathLike):
+        text = os.fspath(value)
+        return text if _PLAIN.fullmatch(text) else quoted(text)
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_value(item)}" for key, item in value.items()) + "}"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _literal(word: str) -> str:
+    """Return one argument in Hydra's grammar."""
+    typed, equals, value = word.partition("=")
+    key = typed.lstrip("+")
+    if not equals or typed.startswith(("-", "~")):
         return word
-    # In Hydra's grammar a backslash is an escape only before a quote.
-    escaped = re.sub(r'(\\*)("|\Z)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), value)
-    return f'{key}="{escaped}"'
+    if key == "hydra.run.dir" and "LOCAL_RANK" in os.environ and re.fullmatch('".+"', value, re.DOTALL):
+        return f"{typed}={quoted(value[1:-1])}"  # Lightning starts its other processes with the folder in plain quotes
+    if key.rpartition(".")[2] in _LIST_NAMES and value[:1] == "[" and value[-1:] == "]":
+        return f"{typed}=[{','.join(_path(item) for item in _ITEM.findall(value[1:-1]) if item)}]"
+    if is_path(key):
+        return f"{typed}={_path(value)}"
+    return f"{typed}={_text(value)}" if _UNREADABLE.search(value) else word
+
+
+def _path(value: str) -> str:
+    """Return a path as a quoted string, with references to other folders of the configuration."""
+    if value in _KEPT or _QUOTED_VALUE.fullmatch(value) or _PLAIN.fullmatch(_REFERENCE.sub("/", value)):
+        return value
+    # No path holds the null character: it stands for the references while the text around them is quoted.
+    text = re.sub(r"(\\*)\0", lambda found: found[1] * 2 + "\0", quoted(_REFERENCE.sub("\0", value)))
+    references = iter(_REFERENCE.findall(value))
+    return re.sub("\0", lambda _: next(references), text)
+
+
+def _text(value: str) -> str:
+    """Return a value of any other key with the words quoted that Hydra cannot read."""
+    return "".join(
+        syntax or (_word(text) if _UNREADABLE.search(text) else text) for syntax, text in _PIECE.findall(value)
+    )
+
+
+def _word(text: str) -> str:
+    """Return a word in quotes, without the blanks around it."""
+    inner = text.strip()
+    return text.replace(inner, quoted(inner))

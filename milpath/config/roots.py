@@ -1,6 +1,6 @@
 """Folder of the configuration and the root schema of each command."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -79,6 +79,7 @@ class PredictConfig:
     colour_map: str = "viridis"
     dense: float | None = None
     labels: str | None = None
+    id_column: str | None = None
     masks: str | None = None
     num_workers: int | None = None
     verify: bool = True
@@ -111,6 +112,8 @@ class TileConfig:
     slides: str = MISSING
     output: str = MISSING
     labels: str | None = None
+    id_column: str | None = None
+    label_column: str | None = None
     masks: str | None = None
     method: str = "darkest"
     num_tiles: int | None = 16
@@ -126,6 +129,24 @@ class TileConfig:
     overwrite: bool = False
     shard: str | None = None
     max_seconds: float | None = 3600.0
+
+
+# A schema that is merged over `train` must have no defaults that would win over those of train.yaml.
+TrainOverrides = make_dataclass(
+    "TrainOverrides",
+    [(item.name, item.type, field(default=MISSING)) for item in fields(TrainConfig)],
+    bases=(TrainConfig,),
+)
+
+
+@dataclass
+class EncodersConfig:
+    """Root keys of `python -m milpath.encoders`."""
+
+    encoder: Any = None
+    paths: Any = MISSING
+    device: str = "auto"
+    parts: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -158,7 +179,7 @@ class ExtractConfig:
 
 
 @dataclass
-class TableConfig(TrainConfig):
+class TableConfig(TrainOverrides):  # type: ignore[misc,valid-type]
     """Root keys of `python -m milpath.table`: those of training, and which trainings to run."""
 
     output: str = MISSING
@@ -179,6 +200,7 @@ _store.store(name="predict_schema", node=PredictConfig)
 _store.store(name="app_schema", node=AppConfig)
 _store.store(name="extract_schema", node=ExtractConfig)
 _store.store(name="tile_schema", node=TileConfig)
+_store.store(name="encoders_schema", node=EncodersConfig)
 _store.store(name="table_schema", node=TableConfig)
 
 # Without the extra `sweep` this option does not exist and Hydra would not say what to install; the search does.
@@ -188,7 +210,7 @@ if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_optuna_s
 # Every encoder is also an option of model/encoder: the same facts, with what training adds. One with a file of its own there
 # keeps it.
 for _path in sorted((CONFIG_DIR / "encoder").glob("*.yaml")):
-    if _path.stem != "options" and not (CONFIG_DIR / "model" / "encoder" / _path.name).exists():
+    if _path.stem not in ("options", "timm", "onnx") and not (CONFIG_DIR / "model" / "encoder" / _path.name).exists():
         _store.store(
             group="model/encoder",
             name=_path.stem,

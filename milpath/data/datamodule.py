@@ -39,15 +39,20 @@ class BagDataModule(LightningDataModule):
     Args:
         source: Source of the bags.
         target: What is predicted: "label", "malignant" or "isup" (see `milpath.targets.label_columns`).
+        label_column: Column of the labels; `None` means `label`, or `isup_grade` for "malignant" and "isup".
         task: "binary", "nominal", "ordinal" or your own `Target`, which is registered under its name; `None` means binary
             for two classes and nominal for more.
-        class_names: Names of the classes in the order of their labels; `None` uses the target's own.
+        class_names: Names of the classes in the order of their labels; `None` uses the target's own, and the sorted words
+            of a column of words.
+        on_missing_label: What to do about bags without a label: "error", or "skip", which leaves them out with a warning.
         fold: The fold that is the test split.
         num_folds: Number of folds; 1 makes every bag a test bag.
         val_fraction: Validation split: `None` uses fold + 1, a number in (0, 1) that share of the bags outside the test
             split, 0 none.
         split_seed: Seed of the split; independent of the seed of training.
         splits: CSV `id,split[,fold]` with an existing split; `None` makes one. A source with its own split keeps it.
+        split_column: Column of the labels with an existing split (train, val, test); `None` uses the one that the source
+            declares in its attribute `split_column`, and no other column, whatever its name.
         group_column: Column of groups that must not be in two splits, such as the patient.
         groups: CSV `image_id,group` for the same purpose.
         stratify_by: Columns that are balanced across the splits together with the label.
@@ -82,13 +87,16 @@ class BagDataModule(LightningDataModule):
         source: BagSource,
         *,
         target: str = "label",
+        label_column: str | None = None,
         task: str | Target | None = None,
         class_names: Sequence[str] | None = None,
+        on_missing_label: str = "error",
         fold: int = 0,
         num_folds: int = 5,
         val_fraction: float | None = None,
         split_seed: int = 0,
         splits: str | None = None,
+        split_column: str | None = None,
         group_column: str | None = None,
         groups: str | None = None,
         stratify_by: Sequence[str] = (),
@@ -124,9 +132,12 @@ class BagDataModule(LightningDataModule):
         self.statistics: FeatureStatistics | None = None
         self._task = register_target(task).name if isinstance(task, Target) else task
         self._class_names = class_names
+        # Classes of a trained network, which order the words of other data; set before `setup`.
+        self.trained_names: Sequence[str] | None = None
         self._split_options = SplitOptions(
             fold, num_folds, val_fraction, split_seed, splits, group_column, groups,
             listed(stratify_by), listed(exclude), max_bags, max_bags_per_class,
+            split_column or getattr(source, "split_column", None), label_column, on_missing_label,
         )  # fmt: skip
         # Excluded bags that are not in the store; None if they are in it.
         self.left_out: set[str] | None = None
@@ -138,7 +149,7 @@ class BagDataModule(LightningDataModule):
             return
         store = self._open_store()
         self.label_frame, self.class_names = label_and_split(
-            store.bags, self.target, self._class_names, self._split_options, self.left_out
+            store.bags, self.target, self._class_names, self._split_options, self.left_out, self.trained_names
         )
         self.task = task_of(self._task, self.class_names)
         if len(store.tile_shape) == 1 and self.augmentation.kind != "none":
@@ -153,13 +164,13 @@ class BagDataModule(LightningDataModule):
     def _open_store(self) -> BagStore:
         """Return the store; files of excluded bags are not opened to build it."""
         options = self._split_options
+        names = {"class_names": self._class_names, "trained_names": self.trained_names}
+        labels: dict[str, Any] = {"target": self.target, **names}
         if not isinstance(self.source, FileSource):
-            require = partial(require_labels, self.source, self.target, self._class_names, options)
+            require = partial(require_labels, self.source, options=options, **labels)
             return open_or_build(self.source, self.stores_dir, require, verify=self.verify)
         self.left_out = excluded_bags(options.exclude, sorted(self.source.bag_names())) if options.exclude else set()
-        check = partial(
-            require_labels_of, target=self.target, class_names=self._class_names, stratify_by=options.stratify_by
-        )
+        check = partial(require_labels_of, options=options, left_out=self.left_out, **labels)
         return open_or_build_labelled(self.source, self.stores_dir, self.left_out, check, verify=self.verify)
 
     def encode_with(self, encoder: TileEncoder) -> None:
@@ -204,6 +215,11 @@ class BagDataModule(LightningDataModule):
     def groups(self) -> dict[str, str] | None:
         """Each bag to its group, which is kept in one split; `None` without groups."""
         return group_of_each_bag(self.tile_store.bags, self._split_options.group_column, self._split_options.groups)
+
+    @property
+    def split_column(self) -> str | None:
+        """Column of the data with their own split; `None` if a split is made or read from a file."""
+        return None if self._split_options.splits else self._split_options.split_column
 
     @property
     def tiling(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ BAR_HEIGHT = 220
 # Perceptually uniform and readable with red-green colour blindness.
 COLOUR_MAPS = ("viridis", "cividis", "magma", "inferno", "plasma")
 # For quantities with a sign: blue below 0, red above, readable with colour blindness as well.
-SIGNED_MAP = "RdBu_r"
+SIGNED_MAP = "bwr"
 
 
 @cache

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from milpath.data.sources.feature_folder import holds_features
+from milpath.data.sources.loose_features import build_feature_store, require_same_features
 from milpath.data.sources.loose_tiles import build_tile_store, holds_tiles, require_same_tiles
 from milpath.data.store.bag_store import BagStore
 from milpath.slides.tiling_options import TileOptions
@@ -21,18 +23,25 @@ def open_input(
     overwrite: bool = False,
     labels: str | None = None,
     masks: str | None = None,
+    id_column: str | None = None,
+    takes: str | None = None,
+    dtype: str = "float32",
     verify: bool = True,
 ) -> tuple[BagStore, dict[str, str]]:
     """Return the bags at a path, and the slides that could not be read with the reasons.
 
     Args:
-        path: A bag store; a folder or zip of tiles `{slide}_{i}.png`; a slide or a folder of slides.
+        path: A bag store; a folder or zip of tiles `{slide}_{i}.png`; a slide or a folder of slides; for a network of
+            features a feature file or a folder of them.
         tiling: How the network's training slides were cut; slides are cut in the same way.
         output: If a store has to be built, it is `output/bags`; failures are written to `output/failures.csv`.
         num_workers: Processes that cut slides; `None` uses all cores.
         overwrite: Build the store again.
-        labels: CSV with one row per slide, only for whole slides; its columns are copied into the store.
+        labels: Table with one row per slide, for whole slides and features; its columns are copied into the store.
         masks: Folder of the masks of whole slides, from which the tile labels in the store are computed.
+        id_column: Column of the table that names the slides.
+        takes: What the network takes, "tiles" or "features"; `None` if unknown.
+        dtype: "float32" or "float16" for the store of features.
         verify: False skips the hash of a store's array (see `BagStore.open`).
 
     Raises:
@@ -41,12 +50,19 @@ def open_input(
     """
     if not path.exists():
         raise FileNotFoundError(
-            f"slides={path} does not exist; give a slide, a folder of slides or tiles, or a bag store"
+            f"slides={path} does not exist; give a slide, a folder of slides, tiles or features, or a bag store"
         )
     if (path / "store.json").is_file():
         return BagStore.open(path, verify=verify), {}
     bags, failed = output / "bags", output / "failures.csv"
-    if holds_tiles(path, tiling.get("tile_size")):
+    if takes != "tiles" and holds_features(path):
+        if overwrite:
+            shutil.rmtree(bags, ignore_errors=True)
+        if bags.exists():
+            require_same_features(path, BagStore.open(bags, verify=False))
+        else:
+            write_failures(build_feature_store(path, bags, labels, dtype, id_column), failed)
+    elif holds_tiles(path, tiling.get("tile_size")):
         if overwrite:
             shutil.rmtree(bags, ignore_errors=True)
         if bags.exists():
@@ -55,7 +71,17 @@ def open_input(
             failures = build_tile_store(path, bags, _tile_size(tiling, path))
             write_failures(failures, failed)
     else:
-        _cut(path, tiling, bags, failed, num_workers, overwrite, labels, masks)
+        if takes == "features":
+            raise ValueError(
+                f"the network takes features, but {path} holds none; give a folder of .h5 or .pt files, one per slide, or a "
+                "bag store of features"
+            )
+        try:
+            _cut(path, tiling, bags, failed, num_workers, overwrite, labels, masks, id_column)
+        except FileNotFoundError as error:
+            if holds_features(path):
+                raise ValueError(f"{path} holds features, but the network takes tiles; give slides or tiles") from error
+            raise
     return BagStore.open(bags, verify=verify), read_failures(failed)
 
 
@@ -76,12 +102,14 @@ def _cut(
     overwrite: bool,
     labels: str | None,
     masks: str | None,
+    id_column: str | None,
 ) -> None:
     """Cut slides like the training slides."""
     options = TileOptions.from_tiling(tiling)
     summary = build_slide_store(
-        path, bags, options, labels=labels, masks=masks, num_workers=num_workers, on_error="skip", overwrite=overwrite
-    )
+        path, bags, options, labels=labels, masks=masks, id_column=id_column,
+        num_workers=num_workers, on_error="skip", overwrite=overwrite,
+    )  # fmt: skip
     write_failures(dict(summary.failures), failed)
     if not summary.has_store:
         slide, reason = next(iter(summary.failures.items()))

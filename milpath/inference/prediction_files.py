@@ -16,6 +16,7 @@ from milpath.inference.prediction_folder import claim_folder
 from milpath.records.atomic_files import atomic_path, drop_open_line
 from milpath.records.prediction_table import require_finite_prediction
 
+PREDICTIONS, ATTENTION = "predictions.csv", "attention.csv"
 _PLACE = ("x", "y", "level", *LEVEL0_COLUMNS)
 ATTENTION_COLUMNS = ("id", "tile", *_PLACE, "microns", "weight")
 
@@ -24,6 +25,7 @@ class PredictionFiles:
     """Write `predictions.csv` and `attention.csv` under temporary names until all slides are done.
 
     The tiles of a slide are written before its row: a slide with a row is complete, one without is predicted again.
+    `predictions.csv` gets its name last: if it exists, the prediction is complete.
 
     Args:
         output: Output folder; created if it does not exist.
@@ -53,9 +55,9 @@ class PredictionFiles:
         self.done = self._recover()
 
     def __enter__(self) -> Self:
-        self._predictions = _append(self.output / ".predictions.csv.partial", self.columns)
+        self._predictions = _append(_unfinished(self.output, PREDICTIONS), self.columns)
         # The columns are known with the first slide: a network may have maps per class.
-        self._attention = _append(self.output / ".attention.csv.partial")
+        self._attention = _append(_unfinished(self.output, ATTENTION))
         return self
 
     def __exit__(
@@ -66,8 +68,8 @@ class PredictionFiles:
             csv.writer(self._attention).writerow(ATTENTION_COLUMNS)
         self._attention.close()
         if kind is None:
-            for name in ("predictions.csv", "attention.csv"):
-                (self.output / f".{name}.partial").replace(self.output / name)
+            for name in (ATTENTION, PREDICTIONS):
+                _unfinished(self.output, name).replace(self.output / name)
 
     def add(
         self,
@@ -115,6 +117,7 @@ class PredictionFiles:
             )
         writer.writerows([bag_id, number, *place, microns, *values] for number, (*place, values) in enumerate(rows))
         self._attention.flush()
+        os.fsync(self._attention.fileno())
         words = [f"{value:.9g}" for value in probabilities]
         threshold = "" if self.threshold is None else f"{self.threshold:.9g}"
         csv.writer(self._predictions).writerow([bag_id, *words, predicted, threshold, int(defer)])
@@ -123,10 +126,12 @@ class PredictionFiles:
 
     def _recover(self) -> set[str]:
         """Return the slides that an interrupted run finished, and drop partial rows."""
-        path = self.output / ".predictions.csv.partial"
+        path = _unfinished(self.output, PREDICTIONS)
         if not path.exists():
             return set()
-        attention = self.output / ".attention.csv.partial"
+        attention = _unfinished(self.output, ATTENTION)
+        if (self.output / ATTENTION).exists():  # killed between the two renames
+            (self.output / ATTENTION).replace(attention)
         if attention.exists() and _header(attention)[: len(ATTENTION_COLUMNS)] not in ((), ATTENTION_COLUMNS):
             # Written by another version: its rows cannot be continued, and a slide without them is not complete.
             path.unlink()
@@ -137,6 +142,21 @@ class PredictionFiles:
             _keep_rows(attention, done)
             self._columns = list(_header(attention))
         return done
+
+
+def table_path(output: Path, name: str) -> Path:
+    """Return the path of a table of a prediction, under its temporary name while the prediction is not complete.
+
+    Args:
+        output: Output folder.
+        name: `PREDICTIONS` or `ATTENTION`.
+    """
+    unfinished = _unfinished(output, name)
+    return unfinished if unfinished.exists() else output / name
+
+
+def _unfinished(output: Path, name: str) -> Path:
+    return output / f".{name}.partial"
 
 
 def _cells(column: pd.Series) -> list[object]:

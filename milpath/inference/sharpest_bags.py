@@ -14,6 +14,7 @@ from PIL import Image
 from milpath.data.store.bag_store import BagStore
 from milpath.drawing.montage import TileRow, draw_extremes
 from milpath.inference.overlays import positions_of
+from milpath.inference.prediction_files import ATTENTION, PREDICTIONS, table_path
 
 
 def read_strongest(output: Path, first_class: str, count: int) -> dict[str, NDArray[np.float64]]:
@@ -22,11 +23,11 @@ def read_strongest(output: Path, first_class: str, count: int) -> dict[str, NDAr
     The tables are streamed: memory does not grow with the number of slides.
 
     Args:
-        output: Folder with `predictions.csv` and `attention.csv`.
+        output: Folder of a prediction, complete or with all slides done.
         first_class: Only bags predicted as another class are used; if there are none, all bags.
         count: Maximum number of bags.
     """
-    table = pd.read_csv(output / "predictions.csv", usecols=["id", "predicted"], dtype=str, keep_default_na=False)
+    table = pd.read_csv(table_path(output, PREDICTIONS), usecols=["id", "predicted"], dtype=str, keep_default_na=False)
     called = set(table["id"][table["predicted"] != first_class]) or set(table["id"])
     bags = ((weights.max() * len(weights), name, weights) for name, weights in _bags(output) if name in called)
     return {name: weights for _, name, weights in heapq.nlargest(count, bags, key=lambda bag: float(bag[0]))}
@@ -34,7 +35,7 @@ def read_strongest(output: Path, first_class: str, count: int) -> dict[str, NDAr
 
 def _bags(output: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Yield the name and weights of each bag; the rows of a bag are contiguous."""
-    with (output / "attention.csv").open(newline="", encoding="utf-8") as file:
+    with table_path(output, ATTENTION).open(newline="", encoding="utf-8") as file:
         for name, rows in groupby(csv.DictReader(file), key=lambda row: row["id"]):
             yield name, np.array([float(row["weight"]) for row in rows])
 

@@ -24,6 +24,8 @@ class Card:
         temperature: Divides the logits of predictions; fitted on the validation split.
         defer_below: A bag is deferred to a person if its largest class probability is below this; 0 defers none.
         tiling: How slides are cut into tiles: method, num_tiles, tile_size, level, microns_per_pixel.
+        encoder: For a network trained on features, the card of the encoder that made them, as far as it is known: name,
+            weights_sha256, embedding_dim, output, tile_size, microns_per_pixel; empty for a network of tiles.
         data: The data configuration of the run; `_target_` is its only key that starts with an underscore.
     """
 
@@ -35,6 +37,7 @@ class Card:
     defer_below: float = 0.0
     tiling: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    encoder: Mapping[str, Any] = field(default_factory=dict)
 
 
 def card_to_dict(card: Card) -> dict[str, Any]:
@@ -73,7 +76,7 @@ def _plain_field(name: str, value: Any) -> Any:
 
 def require_sound(card: Card) -> None:
     """Refuse a card with invalid values."""
-    for name in ("network", "tiling", "data"):
+    for name in ("network", "tiling", "data", "encoder"):
         if not isinstance(getattr(card, name), Mapping):
             raise ValueError(f"{name} of the card must be a mapping, not {brief(getattr(card, name))}")
         _plain_field(name, dict(getattr(card, name)))

@@ -11,8 +11,8 @@ import pandas as pd
 
 from milpath.records.atomic_files import atomic_path
 from milpath.records.error_text import reason_of
-from milpath.records.label_table import read_table
 from milpath.records.tile_map_names import is_tile_map
+from milpath.records.written_table import read_written_table
 
 _PREFIX = "probability_"
 _COLUMNS = ("id", "split", "label", "predicted")
@@ -123,7 +123,7 @@ def read_predictions(path: str | Path) -> Predictions:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not such a table, or a number in it is not finite.
     """
-    table = read_table(path, required=(*_COLUMNS[1:], "attention"), unique=False, what="predictions")
+    table = read_written_table(path, required=(*_COLUMNS[1:], "attention"), unique=False)
     names = [name for name in table.columns if name.startswith(_PREFIX)]
     if not names:
         raise ValueError(f"{path} has no column {_PREFIX}<class>; it has {', '.join(table.columns)}")

@@ -7,15 +7,16 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
 import milpath.data
-from milpath.config.command import require_finite_numbers
+from milpath.config.command import quieten_frameworks, require_finite_numbers
 from milpath.data import SOURCES
 from milpath.data.datamodule import BagDataModule
+from milpath.data.store.encoder_match import encoder_of
 from milpath.metrics.weighted_metrics import use_own_metrics
 from milpath.models.encoders import TileEncoder
 from milpath.models.network import MILNetwork
@@ -27,6 +28,7 @@ from milpath.targets import Target
 from milpath.targets.target import require_class_names
 from milpath.training.checkpoint_files import AtomicCheckpointIO
 from milpath.training.classifier import AuxiliaryLoss, MILClassifier
+from milpath.training.epoch_progress import epoch_progress
 from milpath.training.memory_callback import KeptMemory
 from milpath.training.step_seed import StepSeed
 from milpath.training.stop_on_signal import StopOnSignal
@@ -163,6 +165,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         auxiliary_loss=auxiliary_loss,
         class_weights=weights,
         tiling=tiling,
+        encoder=encoder_of(datamodule.tile_store),
         data=description,
     )
 
@@ -192,6 +195,7 @@ def _tiling(datamodule: BagDataModule) -> dict[str, Any]:
 
 def build_trainer(config: DictConfig) -> Trainer:
     """Return the Trainer of a configuration with its callbacks and loggers."""
+    quieten_frameworks()
     callbacks = _entries(config.get("callbacks"))
     for name, value in _WITHOUT_TELEMETRY.items():
         os.environ.setdefault(name, value)
@@ -202,11 +206,13 @@ def build_trainer(config: DictConfig) -> Trainer:
     if trace := instantiate_entry(config.get("profiler")):
         callbacks.append(trace)
     callbacks += [StepSeed(config.seed), KeptMemory(), StopOnSignal()]
+    callbacks, shown = _with_progress(callbacks, config)
     trainer = cast(
         Trainer,
         instantiate_entry(
             config.trainer,
             callbacks=cast(list[Callback], callbacks),
+            enable_progress_bar=shown,
             logger=cast(list[Logger], loggers) or False,
             # BagDataModule distributes the bags itself, because Lightning's sampler repeats some of them.
             use_distributed_sampler=False,
@@ -216,6 +222,19 @@ def build_trainer(config: DictConfig) -> Trainer:
         # For every strategy, including one given as an object.
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     return trainer
+
+
+def _with_progress(callbacks: list[Callback], config: DictConfig) -> tuple[list[Callback], bool]:
+    """Return the callbacks with at most one that shows progress, and whether there is one.
+
+    Lightning would draw its own bar, also in a log, and refuses a callback together with `enable_progress_bar=false`.
+    """
+    wanted = bool(config.trainer.get("enable_progress_bar", True))
+    if not wanted:
+        return [callback for callback in callbacks if not isinstance(callback, ProgressBar)], False
+    if "callbacks" not in config:  # a command that only predicts
+        callbacks = [*callbacks, epoch_progress()]
+    return callbacks, any(isinstance(callback, ProgressBar) for callback in callbacks)
 
 
 def _optimizer(config: DictConfig) -> Any:

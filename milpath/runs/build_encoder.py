@@ -1,18 +1,30 @@
 """The pretrained encoder of an `encoder` configuration."""
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from milpath.models.encoders import PretrainedEncoder, open_encoder
+from milpath.runs.instantiation import object_named
 
 
-def build_encoder(config: DictConfig) -> PretrainedEncoder:
+def build_encoder(config: DictConfig, encoders: Iterable[type[nn.Module]] = ()) -> PretrainedEncoder:
     """Return the encoder of an `encoder` configuration with its weights, frozen and in evaluation mode, on the CPU.
+
+    A `_target_` is the user's own class; it is resolved here, and the card holds its bare name.
+
+    Args:
+        config: An entry of the group `encoder`.
+        encoders: The user's own classes, for an entry that is a card.
 
     Raises:
         FileNotFoundError: If the weights are not on this machine; the message says where to put them.
-        ImportError: If a package of the extra `backbones` is missing.
+        ImportError: If a package of the extra `backbones` or `onnx` is missing.
         ValueError: If a value is unknown, or the weights do not fit the encoder.
     """
-    return open_encoder(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
+    spec = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    if (target := spec.pop("_target_", None)) is not None:
+        spec["name"] = object_named(target, "encoder")
+    return open_encoder(spec, encoders=encoders)

@@ -16,10 +16,11 @@ from milpath.targets import target_named
 def build_network(config: DictConfig, datamodule: BagDataModule) -> nn.Module:
     """Return the network of a `model` configuration with the number of outputs the task needs.
 
-    Features get a feature encoder unless one is chosen (see `let_encoder_follow`). A feature encoder takes its input width and the statistics of the training split from the data: the checkpoint then
-    holds its own standardization, and the data module leaves features unchanged. A tile encoder without a configured tile
-    size (as with a bag store) takes it from the data as well. The same holds for the user's own network without an
-    encoder. A `_target_` in the encoder is resolved to a class here; the network stores its bare name.
+    Features get a feature encoder unless one is chosen (see `let_encoder_follow`). A feature encoder takes its input
+    width and the statistics of the training split from the data: the checkpoint then holds its own standardization,
+    and the data module leaves features unchanged. A tile encoder without a configured tile size (as with a bag store)
+    takes it from the data as well. The same holds for the user's own network without an encoder. A `_target_` in the
+    encoder is resolved to a class here; the network stores its bare name.
 
     Raises:
         ValueError: If network or encoder do not accept their arguments, or `data.standardize` needs an encoder that stores
@@ -46,6 +47,10 @@ def build_network(config: DictConfig, datamodule: BagDataModule) -> nn.Module:
             name = getattr(tile_encoder, "name", type(network).__name__)
             raise ValueError(
                 f"data.standardize=true needs set_statistics(mean, std), which {name} does not have; set it to false"
+            )
+        if getattr(network, "weights_path", None) is not None:
+            raise ValueError(
+                f"the weights in {network.weights_path} were trained on features as they are; set data.standardize=false"
             )
         keep(*(torch.from_numpy(values) for values in datamodule.statistics.as_pair()))
         datamodule.statistics = None

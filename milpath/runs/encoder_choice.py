@@ -1,7 +1,7 @@
 """The encoder follows the data: tiles need an encoder of tiles, features a feature encoder."""
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 from hydra.errors import HydraException
 from hydra.utils import get_object
@@ -48,11 +48,10 @@ def let_encoder_follow(config: DictConfig, tile_shape: tuple[int, ...]) -> None:
     encoder = config.get("encoder")
     if not _check(encoder, "features" if len(tile_shape) == 1 else "tiles"):
         return
-    chosen = OmegaConf.load(CONFIG_DIR / "model" / "encoder" / f"{_OF_FEATURES}.yaml")
-    for name, value in encoder.items():
-        if name != "name" and name in chosen:
-            same = name in _OF_ANY or name not in _defaults()
-            chosen[name] = value if same else chosen[name]
+    chosen, defaults = _options(_OF_FEATURES), _options(_DEFAULT)
+    # Options that any encoder has, and those of the feature encoder that only it has.
+    kept = [name for name in chosen if name in encoder and (name in _OF_ANY or name not in defaults)]
+    chosen |= {name: encoder[name] for name in kept if name != "name"}
     with open_dict(config):
         config.encoder = chosen
     _log.info("the data are features of %d values: the encoder is %s", tile_shape[0], _OF_FEATURES)
@@ -69,7 +68,7 @@ def _check(encoder: Any, kind: str) -> bool:
     way_out = f"add model/encoder={_OF_FEATURES} (or leave model/encoder out)"
     if name != _DEFAULT:
         raise ValueError(f"the data are features, but the encoder {name} takes tiles; {way_out}")
-    defaults = _defaults()
+    defaults = _options(_DEFAULT)
     if changed := [key for key in defaults if key not in _OF_ANY and encoder.get(key) != defaults[key]]:
         raise ValueError(
             f"the data are features, but model.encoder.{changed[0]}={encoder.get(changed[0])} is an option of {_DEFAULT}, "
@@ -78,10 +77,10 @@ def _check(encoder: Any, kind: str) -> bool:
     return True
 
 
-def _defaults() -> dict[str, Any]:
-    """Return the options of the default encoder."""
-    content = OmegaConf.load(CONFIG_DIR / "model" / "encoder" / f"{_DEFAULT}.yaml")
-    return {str(key): content[key] for key in content if key != "tile_size"}
+def _options(name: str) -> dict[str, Any]:
+    """Return the options of an encoder of this library as they are unless changed; none is resolved."""
+    content = OmegaConf.load(CONFIG_DIR / "model" / "encoder" / f"{name}.yaml")
+    return cast(dict[str, Any], OmegaConf.to_container(content, resolve=False))
 
 
 def _takes(encoder: Any) -> str | None:

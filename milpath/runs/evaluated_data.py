@@ -15,7 +15,7 @@ from milpath.runs.earlier_run import identity_in_checkpoint
 from milpath.runs.run_identity import RunIdentity, bags_of, digest_of_splits
 
 # Options that define a split; if one is on the command line, that split is used.
-_SPLIT = ("fold", "num_folds", "val_fraction", "split_seed", "splits")
+_SPLIT = ("fold", "num_folds", "val_fraction", "split_seed", "splits", "split_column")
 # Options needed to reproduce the split of a run.
 _SPLIT_OF_RUN = (
     *_SPLIT, "group_column", "groups", "stratify_by", "exclude", "max_bags", "max_bags_per_class",
@@ -55,19 +55,20 @@ def evaluated_data(
             datamodule = build_described_datamodule(card.data, sources, stores_dir=stores_dir)
         except ValueError as error:
             raise ValueError(f"{checkpoint} {error}") from None
+        datamodule.trained_names = card.class_names
         datamodule.setup("test")
         _require_split_of_run(trained, datamodule, checkpoint)
         return datamodule, ""
     given = cast(dict[str, Any], OmegaConf.to_container(data, resolve=True))
     if given.get("splits") or any(f"data.{name}" in typed for name in _SPLIT):
-        datamodule = _set_up(data)
+        datamodule = _set_up(data, card)
         return datamodule, _note(datamodule, given, splits, trained)
     changes: dict[str, Any] = {"num_folds": 1, "fold": 0}
-    datamodule = _set_up(data, changes)
+    datamodule = _set_up(data, card, changes)
     if trained is None or not _holds_training_tiles(trained, datamodule, data, card):
         return datamodule, _note(datamodule, given | changes, splits, trained)
     changes = {name: card.data[name] for name in _SPLIT_OF_RUN if name in card.data}
-    datamodule = _set_up(data, changes)
+    datamodule = _set_up(data, card, changes)
     _require_split_of_run(trained, datamodule, checkpoint)
     return datamodule, _note(datamodule, given | changes, splits, trained)
 
@@ -83,13 +84,14 @@ def _holds_training_tiles(trained: RunIdentity, datamodule: BagDataModule, data:
     names = datamodule.source.bag_names() if isinstance(datamodule.source, FileSource) else set()
     if not excluded_bags(listed(excluded), sorted(names)):
         return False
-    same_bags = _set_up(data, {"num_folds": 1, "fold": 0, "exclude": excluded})
+    same_bags = _set_up(data, card, {"num_folds": 1, "fold": 0, "exclude": excluded})
     return bool(wanted == same_bags.tile_store.description["sha256"])
 
 
-def _set_up(data: DictConfig, changes: Mapping[str, Any] | None = None) -> BagDataModule:
+def _set_up(data: DictConfig, card: Card, changes: Mapping[str, Any] | None = None) -> BagDataModule:
     """Return the data module of a configuration with some options replaced, after `setup`."""
     datamodule = build_datamodule(data, **(changes or {}))
+    datamodule.trained_names = card.class_names
     datamodule.setup("test")
     return datamodule
 
@@ -143,8 +145,8 @@ def _reasons(datamodule: BagDataModule, data: Mapping[str, Any], splits: Sequenc
     frame = datamodule.split_frame()
     if data.get("splits"):
         made_by = f"data.splits={data['splits']}"
-    elif "split" in datamodule.tile_store.bags.columns:
-        made_by = "the data define their own split"
+    elif datamodule.split_column:
+        made_by = f"column {datamodule.split_column!r} of the data"
     else:
         made_by = f"data.num_folds={data.get('num_folds', 5)} data.fold={data.get('fold', 0)}"
     reasons = [

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from milpath.records.atomic_files import write_json
 from milpath.records.prediction_table import Predictions
@@ -37,7 +38,7 @@ def summary_table(metrics: Mapping[str, Mapping[str, float | None]], title: str 
         metrics: Split to metric to value, as in `metrics.json`; None if a metric is undefined on the split.
         title: Printed above, usually the run folder.
     """
-    table = Table(title=title)
+    table = Table(title=Text(title))  # in a string, rich would read [b] as markup
     table.add_column("metric")
     for split in metrics:
         table.add_column(split, justify="right")

@@ -88,7 +88,7 @@ def write_run(
             store=datamodule.tile_store,
             groups=datamodule.groups,
         )
-        Console().print(f"report: {page}")
+        Console().print(f"report: {page}", soft_wrap=True, markup=False, highlight=False)
     Console().print(summary_table(metrics, title=str(run_dir)))
     if note:
         Console().print(note, soft_wrap=True, markup=False, highlight=False)

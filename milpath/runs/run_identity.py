@@ -43,7 +43,7 @@ _TRAINER = {
 # Callbacks that do not affect training. Callbacks unknown to this library are part of the identity.
 _ONLOOKERS = {
     "LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "ModelSummary", "RichModelSummary", "DeviceStatsMonitor",
-    "Timer", "AttentionMontages", "EpochLine", "StayStopped",
+    "Timer", "AttentionMontages", "epoch_progress", "EpochLines", "EpochLine", "StayStopped",
 }  # fmt: skip
 _CHECKPOINTS = {"ModelCheckpoint", "TimedCheckpoint"}
 _CALLBACK_PATHS = {"dirpath", "run_dir", "trials_dir"}

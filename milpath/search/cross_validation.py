@@ -1,7 +1,6 @@
 """Repeated cross-validation: every method on the same folds, each training in its own folder."""
 
 import itertools
-import json
 import logging
 import multiprocessing
 import os
@@ -15,12 +14,13 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from rich.progress import track
 
 from milpath.config.command import one_line
+from milpath.config.command_line import override, quoted
 from milpath.config.roots import CONFIG_DIR
 from milpath.records.atomic_files import write_json, write_text
 from milpath.records.plain_values import parse_json
+from milpath.records.progress import track
 from milpath.runs.build import build_training_data
 from milpath.runs.earlier_run import identity_in_folder, require_same_run
 from milpath.runs.run_identity import identity_of
@@ -110,7 +110,7 @@ def plan_trainings(
     if search and not all(isinstance(values, Sequence) and values for values in search.values()):
         raise ValueError(f"search={dict(search)} must give each key a list, such as {{optimizer.lr: [1e-4, 5e-4]}}")
     if config_dirs:
-        words = [f"hydra.searchpath=[{','.join(map(json.dumps, config_dirs))}]", *words]
+        words = [f"hydra.searchpath=[{','.join(map(quoted, config_dirs))}]", *words]
     return list(_plan(words, methods, folds, repeats, output, seed, search or {}))
 
 
@@ -124,7 +124,7 @@ def _plan(
     search: Mapping[str, Sequence[Any]],
 ) -> Iterator[Training]:
     candidates = [
-        tuple(f"{key}={value}" for key, value in zip(search, values, strict=True))
+        tuple(override(key, value) for key, value in zip(search, values, strict=True))
         for values in itertools.product(*search.values())
     ]
     for method, repeat, fold in itertools.product(methods, range(repeats), range(folds)):
@@ -139,7 +139,7 @@ def _plan(
                 f"data.fold={fold}",
                 f"data.split_seed={seed + repeat}",
                 f"seed={seed + repeat * folds + fold}",
-                f"paths.runs_dir={json.dumps(str(runs_dir))}",
+                f"paths.runs_dir={quoted(str(runs_dir))}",
                 f"run_name={name}",
                 "report=false",
             )
@@ -164,7 +164,7 @@ def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training
         if training not in waiting:
             _require_same_training(training)
     if jobs == 1:
-        for training in track(waiting, description="trainings"):
+        for training in track(waiting, "trainings", len(waiting)):
             _run_training(training)
     else:
         # Forked processes inherit locks held by threads that do not exist in them.
@@ -172,7 +172,7 @@ def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training
         with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
             futures = [pool.submit(_run_training, training) for training in waiting]
             try:
-                for future in track(as_completed(futures), description="trainings", total=len(futures)):
+                for future in track(as_completed(futures), "trainings", len(futures)):
                     future.result()
             except BaseException:  # including an interrupt: start nothing new; what runs now is resumed later
                 pool.shutdown(wait=False, cancel_futures=True)

@@ -7,6 +7,7 @@ from typing import Any, cast
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from milpath.config.command_line import override as override_of
 from milpath.config.kept_configuration import KEPT_NAMES, is_group_of_library, is_kept
 from milpath.search.search_plan import parse_words
 
@@ -73,7 +74,7 @@ def run_command(job: DictConfig, folder: str, name: str) -> str:
     """
     words = ["--config-dir", folder, "--config-name", name]
     folders = [f"file://{own}" for own in _own_folders(job) if not _holds_kept(own, str(job.hydra.job.config_name))]
-    own = [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
+    own = [override_of("hydra.searchpath", folders)] if folders else []
     overrides = parse_words(job.hydra.overrides.task)
     rest = [
         str(override.input_line)

@@ -6,7 +6,9 @@ seeded sampler makes the same choices after an interruption as without one.
 """
 
 import logging
+import shlex
 import sys
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -23,6 +25,7 @@ from milpath.config.command import USER_ERRORS, one_line, refuse_distributed_swe
 from milpath.records.atomic_files import write_json, write_text
 from milpath.records.digests import sha256_of_text
 from milpath.records.folder_lock import FolderLock
+from milpath.records.progress import duration
 from milpath.runs.build import build_training_data
 from milpath.runs.monitor import require_validation
 from milpath.search import optuna_sweeper
@@ -68,6 +71,8 @@ class Search(Callback):
 
     def __init__(self) -> None:
         self.num_ended = 0
+        self.num_trials: int | None = None
+        self.started = time.monotonic()
         self.lock: FolderLock | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -83,6 +88,7 @@ class Search(Callback):
         if sweeper.get("_target_") == optuna_sweeper.NAME:
             optuna_sweeper.take_samplers()
         plan = plan_search(sweeper, config.hydra.overrides.task)
+        self.num_trials = plan.num_combinations if plan.is_grid else sweeper.get("n_trials")
         trial = plan.compose_example(config_name)
         require_mandatory(trial)
         refuse_distributed_sweep(trial)
@@ -112,19 +118,33 @@ class Search(Callback):
     @_or_stop
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Record why a trial failed, let the search continue, and update the table."""
-        try:
-            failure = None if job_return.return_value is not None else f"{config.monitor} is undefined on these labels"
-        except Exception as error:  # the failure of a trial must not end the search
-            failure = one_line(error)
+        # The property `return_value` of a failed job would print all of its overrides.
+        value, failure = job_return._return_value, None
+        if job_return.status is JobStatus.FAILED:  # the failure of a trial must not end the search
+            failure = one_line(value)
             job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+        elif value is None:
+            failure = f"{config.monitor} is undefined on these labels"
         folder = Path(config.hydra.runtime.output_dir)
         if failure:
             write_text(folder / FAILURE, failure + "\n")
             logger.warning("%s failed: %s", folder.name, failure)
         trials, _, _ = self._report(config)
         self.num_ended += 1
+        self._say_how_far(folder.name, value, config)
         if self.num_ended == config.hydra.sweeper.get("n_trials") and all(trial.value is None for trial in trials):
             _give_up(trials)  # Optuna has no best trial and would fail with a traceback
+
+    def _say_how_far(self, name: str, value: Any, config: DictConfig) -> None:
+        """Write a line after each trial: a search may take days, and its trials print nothing."""
+        spent = time.monotonic() - self.started
+        count, left = f"{self.num_ended}", ""
+        if self.num_trials is not None:
+            rest = max(0, self.num_trials - self.num_ended)
+            count = f"{count} of {self.num_trials}"
+            left = f", about {duration(spent / self.num_ended * rest)} left" if rest else ""
+        result = "failed" if isinstance(value, Exception) or value is None else f"{config.monitor} {value:.4f}"
+        sys.stderr.write(f"trial {count} ({name}): {result}; {duration(spent)}{left}\n")
 
     @_or_stop
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -147,9 +167,8 @@ class Search(Callback):
             return trials, write_trials(search_dir, trials, monitor, mode), []
         lines = (best.folder / "trial.yaml").read_text(encoding="utf-8").split("\n", 1)
         train = moved_command(lines[0].removeprefix("# "), config.hydra.sweep.dir, "best")
-        test = (
-            f"python -m milpath.evaluate checkpoint={config.hydra.sweep.dir}/{best.folder.name}/checkpoints/best.ckpt"
-        )
+        checkpoint = f"checkpoint={config.hydra.sweep.dir}/{best.folder.name}/checkpoints/best.ckpt"
+        test = shlex.join(["python", "-m", "milpath.evaluate", checkpoint])
         note = f"# The best of {len(trials)} trials: {monitor} {best.value:.4f} on the validation split."
         write_text(search_dir / "best.yaml", f"# {train}\n{note}\n{lines[1]}")
         commands = [

@@ -1,6 +1,7 @@
 """Plan of a search: its parameters, its fixed overrides, and the configuration of an example trial."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,12 @@ class SearchPlan:
     def is_grid(self) -> bool:
         """Whether every combination is tried, so that adding candidates does not change the existing trials."""
         return self.sweeper.endswith(".BasicSweeper")
+
+    @property
+    def num_combinations(self) -> int:
+        """Number of trials of a grid."""
+        words = parse_words([f"{key}={candidates}" for key, candidates in self.parameters.items()])
+        return math.prod(sum(1 for _ in word.sweep_string_iterator()) for word in words)
 
     def compose_example(self, config_name: str) -> DictConfig:
         """Return the configuration of one trial; a key that does not exist is an error here, before any training."""

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from milpath.records.label_table import quote_first
+from milpath.records.label_table import quote_first, require_column, rows_of
+from milpath.targets.class_words import classes_of_words, explain_numbers, label_text, sorted_words
 from milpath.targets.registry import target_named, target_names
 
 TARGETS = ("label", "malignant", "isup")
@@ -14,44 +15,98 @@ _TASKS = ("binary", "nominal", "ordinal")
 
 
 def bag_labels(
-    bags: pd.DataFrame, target: str, class_names: Sequence[str] | None = None
+    bags: pd.DataFrame,
+    target: str,
+    class_names: Sequence[str] | None = None,
+    *,
+    column: str | None = None,
+    trained_names: Sequence[str] | None = None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the label of each bag and the names of the classes.
 
     Args:
         bags: One row per bag: `bag_id` and the column that the target needs.
-        target: "label" (column `label`, integers from 0), "malignant" (`isup_grade` of 1 or more against 0) or "isup"
-            (the six grades of `isup_grade`).
-        class_names: Names in the order of the labels; `None` uses `benign, malignant`, `isup_0 ...` or the numbers.
+        target: "label" (column `label`, words or integers from 0), "malignant" (`isup_grade` of 1 or more against 0) or
+            "isup" (the six grades of `isup_grade`).
+        class_names: Names in the order of the labels; `None` uses `benign, malignant`, `isup_0 ...`, the sorted words or
+            the numbers. If all cells are names of classes, they are the labels, even if they are numbers.
+        column: Column of the labels instead of `label` or `isup_grade`.
+        trained_names: Names of the classes of a trained network, used for words if `class_names` is `None`.
 
     Returns:
         Labels `(bags,)` int64 and the class names.
 
     Raises:
-        ValueError: If the target is unknown, its column is missing, or a label is missing, not an integer or out of
-            range.
+        ValueError: If the target is unknown, its column is missing, or a label is missing, unknown, not an integer or out
+            of range.
 
     Example:
         >>> bag_labels(pd.DataFrame({"bag_id": ["a", "b"], "isup_grade": [0, 4]}), "malignant")
         (array([0, 1]), ('benign', 'malignant'))
+        >>> bags = pd.DataFrame({"bag_id": ["a", "b"], "MSI": ["MSS", "MSI-H"]})
+        >>> bag_labels(bags, "label", ["MSS", "MSI-H"], column="MSI")
+        (array([0, 1]), ('MSS', 'MSI-H'))
     """
     if target not in TARGETS:
         raise ValueError(f"data.target is {target!r}; it must be one of {', '.join(TARGETS)}")
-    if class_names and len(set(class_names)) < len(class_names):
-        raise ValueError(f"data.class_names has a name twice: {', '.join(class_names)}; give each class its own name")
-    column = "label" if target == "label" else "isup_grade"
-    if column not in bags.columns:
-        raise ValueError(f"data.target={target} needs the column {column!r}; the data have {', '.join(bags.columns)}")
+    names = tuple(map(str, class_names or ()))
+    if len(set(names)) < len(names):
+        raise ValueError(f"data.class_names has a name twice: {', '.join(names)}; give each class its own name")
+    column = require_column(
+        bags.columns, column or default_column(target), f"data.target={target}", "data.label_column"
+    )
+    _require_labels(bags, column)
     if target == "label":
-        names = tuple(class_names) if class_names else None
-        values = _whole_numbers(bags, column, len(names) if names else None, "data.class_names")
-        return values, names or tuple(str(number) for number in range(max(2, int(values.max()) + 1)))
+        return _classes(bags, column, names, tuple(trained_names or ()))
     grades = _whole_numbers(bags, column, NUM_ISUP_GRADES, "an ISUP grade")
     if target == "malignant":
-        names = tuple(class_names) if class_names else ("benign", "malignant")
-        return (grades >= 1).astype(np.int64), _require_length(names, 2, target)
-    names = tuple(class_names) if class_names else tuple(f"isup_{grade}" for grade in range(NUM_ISUP_GRADES))
+        return (grades >= 1).astype(np.int64), _require_length(names or ("benign", "malignant"), 2, target)
+    names = names or tuple(f"isup_{grade}" for grade in range(NUM_ISUP_GRADES))
     return grades, _require_length(names, NUM_ISUP_GRADES, target)
+
+
+def default_column(target: str) -> str:
+    """Return the column of a target's labels, unless another one is given."""
+    return "label" if target == "label" else "isup_grade"
+
+
+def missing_labels(bags: pd.DataFrame, column: str) -> np.ndarray:
+    """Return which bags have no label, bool `(bags,)`."""
+    return np.asarray([pd.isna(value) or not str(value).strip() for value in bags[column]], dtype=bool)
+
+
+def _require_labels(bags: pd.DataFrame, column: str) -> None:
+    """Refuse bags without a label, by name."""
+    if (missing := missing_labels(bags, column)).any():
+        count = int(missing.sum())
+        have = (
+            "1 slide has no label: its cell"
+            if count == 1
+            else f"{count:,} of {len(bags):,} slides have no label: the cell"
+        )
+        raise ValueError(
+            f"{have} in column {column!r} is empty ({rows_of(bags, missing)}); fill it in, or leave such slides out with "
+            "data.on_missing_label=skip"
+        )
+
+
+def _classes(
+    bags: pd.DataFrame, column: str, names: tuple[str, ...], trained_names: tuple[str, ...]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the labels and names of classes that are words or numbers."""
+    texts = {label_text(value) for value in bags[column]}
+    for known, origin in ((names, "data.class_names"), (() if names else trained_names, "the classes of the network")):
+        if known and texts <= set(known):
+            return classes_of_words(bags, column, known, origin), known
+    is_number = pd.to_numeric(pd.Series(sorted(texts)), errors="coerce").notna()
+    if not is_number.any() or ((names or trained_names) and not is_number.all()):
+        origin = "data.class_names" if names else "the classes of the network" if trained_names else "sorted"
+        names = names or trained_names or sorted_words(bags, column)
+        return classes_of_words(bags, column, names, origin), names
+    values = _whole_numbers(bags, column, len(names) or None, "data.class_names")
+    if not names and (reason := explain_numbers(values, column, None)):
+        raise ValueError(reason)
+    return values, names or tuple(str(number) for number in range(max(2, int(values.max()) + 1)))
 
 
 def task_of(task: str | None, class_names: Sequence[str]) -> str:
@@ -81,15 +136,14 @@ def _whole_numbers(bags: pd.DataFrame, column: str, num_classes: int | None, wha
     bad = values.isna() | (values % 1 != 0)
     if bad.any():
         row = int(bad.to_numpy().argmax())
-        value = bags[column].iloc[row]
-        if pd.isna(value):
-            raise ValueError(f"slide {bags['bag_id'].iloc[row]!r} has no label: its cell in column {column!r} is empty")
         raise ValueError(
-            f"label {str(value)!r} of slide {bags['bag_id'].iloc[row]!r} is not a whole number; "
-            f"column {column!r} of the labels must hold 0, 1, ..."
+            f"label {str(bags[column].iloc[row])!r} of slide {bags['bag_id'].iloc[row]!r} is not a whole number; "
+            f"column {column!r} of the labels must hold 0, 1, ..., or the words in data.class_names=[...]"
         )
     out = (values < 0) | (values >= num_classes) if num_classes else values < 0
     if out.any():
+        if what.startswith("data.") and (reason := explain_numbers(values.to_numpy(np.int64), column, num_classes)):
+            raise ValueError(reason)
         row = int(out.to_numpy().argmax())
         limit = f"0..{num_classes - 1}" if num_classes else "0, 1, ..."
         has = f"{what} has {num_classes} names" if what.startswith("data.") else f"{what} is 0 to 5"

@@ -27,6 +27,8 @@ def build_slide_store(
     *,
     labels: str | Path | None = None,
     masks: str | Path | None = None,
+    id_column: str | None = None,
+    label_column: str | None = None,
     num_workers: int | None = None,
     write_png: bool = False,
     on_error: str = "fail",
@@ -43,8 +45,10 @@ def build_slide_store(
         slides: Folder of slides, or one slide.
         output: Folder of the store.
         options: How slides are cut into tiles; `None` uses the rule of the PANDA tile set.
-        labels: CSV with one row per slide; its columns are copied into `bags.csv`.
+        labels: Table with one row per slide (CSV, `.xlsx` or `.parquet`); its columns are copied into `bags.csv`.
         masks: Folder of PANDA masks; the tile labels derived from them are written to `tiles.csv`.
+        id_column: Column of the table that names the slides; `None` takes `slide_id` or one of its other names.
+        label_column: Column of the table in which every slide must have a cell; `None` checks none.
         num_workers: Number of processes; `None` for one per core.
         write_png: Also write `png/{slide}_{i}.png`, the layout of the published tile set.
         on_error: "fail" writes no store if a slide failed, "skip" omits the slide.
@@ -59,7 +63,9 @@ def build_slide_store(
     """
     options, output = options or TileOptions(), Path(output)
     require_sensible(on_error, num_workers, overwrite, shard)
-    plan = plan_slides(Path(slides), _path(labels), _path(masks), output)
+    plan = plan_slides(
+        Path(slides), _path(labels), _path(masks), output, id_column=id_column, label_column=label_column
+    )
     if on_error == "fail":
         require_complete(plan)
     content = StoreContent(
@@ -70,6 +76,7 @@ def build_slide_store(
             "masks": masks is not None,
             "labels": None if labels is None else sha256_of_file(Path(labels)),
             "write_png": write_png,
+            **({"id_column": id_column} if id_column else {}),
         },
     )
 

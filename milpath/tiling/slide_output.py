@@ -14,7 +14,7 @@ import pandas as pd
 
 from milpath.data.store.verified_arrays import MEMORY
 from milpath.records.atomic_files import atomic_path
-from milpath.records.label_table import read_table
+from milpath.records.written_table import read_written_table
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_job import OutputError
 from milpath.tiling.slide_merge import StorePlan
@@ -50,7 +50,7 @@ def open_output(output: Path, plan: StorePlan, description: dict[str, Any], *, o
     path = output / "store.json"
     if path.exists():
         source = json.loads(path.read_text(encoding="utf-8")).get("source", {})
-        table = read_table(output / "bags.csv")
+        table = read_written_table(output / "bags.csv")
         bags = set(table["bag_id"])
         if source.get("parameters") == description and bags <= set(plan.files):
             left = set(plan.files) - bags - set(read_failures(output / "failures.csv"))

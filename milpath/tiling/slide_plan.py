@@ -9,14 +9,23 @@ import pandas as pd
 from milpath.data.loading.threads import map_in_threads
 from milpath.data.store.level0_positions import BOUNDS_COLUMNS
 from milpath.records.digests import sampled_sha256_of_file
-from milpath.records.label_table import ID_COLUMNS, quote_first, read_table
+from milpath.records.id_matching import match_ids, why_unlike
+from milpath.records.label_table import (
+    find_column,
+    labelled_bags,
+    own_columns,
+    quote_first,
+    read_table,
+    require_column,
+    rows_of,
+)  # fmt: skip
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.slide_files import find_masks, find_slides
 from milpath.tiling.slide_job import SlideRecord
 
 # Columns that the store writes itself.
 SLIDE_COLUMNS = ("slide_file", "level", "downsample", "microns_per_pixel", *BOUNDS_COLUMNS)
-_RESERVED = ("start", "num_tiles", *SLIDE_COLUMNS)
+_RESERVED = ("bag_id", "start", "num_tiles", "slide_fingerprint", *SLIDE_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,8 @@ class SlidePlan:
             bags[name] = pd.array([getattr(record, name) for record in records], "Int64")
         if not self.labels:
             return bags
-        return pd.concat([pd.DataFrame([self.labels[record.bag_id] for record in records]), bags], axis=1)
+        labels = pd.DataFrame([own_columns(self.labels[record.bag_id], _RESERVED) for record in records])
+        return pd.concat([labels, bags], axis=1)
 
     def changed(self, bags: pd.DataFrame) -> list[str]:
         """Return the slides of a store whose files were replaced since; milpath 0.1.0 does not record them.
@@ -75,14 +85,24 @@ class SlidePlan:
         return None if self.masks is None else self.labels[name]["data_provider"].strip().lower()
 
 
-def plan_slides(slides: Path, labels: Path | None, masks: Path | None, output: Path) -> SlidePlan:
+def plan_slides(
+    slides: Path,
+    labels: Path | None,
+    masks: Path | None,
+    output: Path,
+    *,
+    id_column: str | None = None,
+    label_column: str | None = None,
+) -> SlidePlan:
     """Match slide files with label rows and masks.
 
     Args:
         slides: Folder of the slides, or one slide.
-        labels: CSV with one row per slide.
+        labels: Table with one row per slide: CSV, `.xlsx` or `.parquet`.
         masks: Folder of the masks.
         output: Output folder; not searched for slides.
+        id_column: Column of the table that names the slides; `None` takes `slide_id` or one of its other names.
+        label_column: Column of the table in which every slide must have a cell; `None` checks none.
 
     Raises:
         FileNotFoundError: If one of them does not exist, or there is no slide.
@@ -95,9 +115,13 @@ def plan_slides(slides: Path, labels: Path | None, masks: Path | None, output: P
         notes.append(f"{len(found.ignored):,} files in {slides} do not have the suffix of a slide: {names}")
     rows: dict[str, dict[str, str]] = {}
     if labels is not None:
-        rows = _read_labels(labels)
-        refused |= {name: f"no row in {labels}" for name in files if name not in rows}
-        refused |= {name: f"in {labels}, but no slide in {slides}" for name in rows if name not in files | found.broken}
+        rows = _read_labels(labels, [*files, *found.broken], id_column, label_column)
+        lacking = [name for name in files if name not in rows]
+        strangers = [name for name in rows if name not in files | found.broken]
+        hint = why_unlike(strangers, lacking) if lacking and strangers else ""
+        also = f" ({hint})" if hint else ""
+        refused |= dict.fromkeys(lacking, f"no row in {labels}{also}")
+        refused |= dict.fromkeys(strangers, f"in {labels}, but no slide in {slides}")
     files = {name: path for name, path in files.items() if name not in refused}
     if not files:
         reason = f" ({len(refused):,} refused, first: {_first(refused)})" if refused else ""
@@ -128,21 +152,45 @@ def _first(refused: dict[str, str]) -> str:
     return f"{name!r}: {reason}"
 
 
-def _read_labels(path: Path) -> dict[str, dict[str, str]]:
-    """Return the rows of the table with the original text of each cell."""
-    names = read_table(path, what="label table")["bag_id"]
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    named = next(column for column in ID_COLUMNS if column in table.columns)
-    table = table.drop(columns=named)
-    if reserved := [column for column in table.columns if column in (*_RESERVED, "bag_id")]:
-        raise ValueError(f"column {reserved[0]!r} of {path} has a name that is reserved for the bag store; rename it")
-    return dict(zip(names, table.to_dict("records"), strict=True))
+def _read_labels(
+    path: Path, names: Sequence[str], id_column: str | None, label_column: str | None
+) -> dict[str, dict[str, str]]:
+    """Return the rows of the table with the text of each cell; a row is named like its slide.
+
+    Args:
+        path: The table.
+        names: Names of the slides.
+        id_column: As in `plan_slides`.
+        label_column: As in `plan_slides`.
+    """
+    table = read_table(path, what="label table", id_column=id_column, id_option="id_column", as_text=True)
+    if table.empty:
+        raise ValueError(f"{path} has a header but no rows; give a table with one row per slide")
+    if label_column is not None:
+        try:
+            column = require_column(table.columns, label_column, f"label_column={label_column}")
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        if (missing := (table[column] == "").to_numpy()).any():
+            raise ValueError(
+                f"{path} has no {column!r} for {int(missing.sum()):,} of {len(table):,} slides ({rows_of(table, missing)}); "
+                "fill the cells in, or delete these rows"
+            )
+    try:
+        matched = match_ids(table["bag_id"].tolist(), names)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return {matched.get(name, name): row for name, row in labelled_bags(table)}
 
 
 def _match_masks(
     masks: Path, labels: Path | None, files: dict[str, Path], rows: dict[str, dict[str, str]]
 ) -> dict[str, Path]:
     """Return the masks of the slides."""
+    if labels is not None:
+        for name in files:  # the column in other capitals
+            column = find_column(list(rows[name]), "data_provider")
+            rows[name] |= {"data_provider": rows[name].pop(column)} if column else {}
     if labels is None or any("data_provider" not in rows[name] for name in files):
         raise ValueError(
             f"masks need labels=CSV with the column data_provider ({' or '.join(MASK_LABELS)}), which defines the values"

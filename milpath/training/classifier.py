@@ -62,6 +62,7 @@ class MILClassifier(LightningModule):
             constant learning rate.
         auxiliary_loss: An additional loss `(network, embeddings, mask, output, labels) -> scalar`, or None.
         class_weights: Weight of the loss of each class; None for equal weights.
+        encoder: Card of the encoder that made the features, stored likewise.
         tiling: Tiling options, stored in the checkpoint so that slides are tiled for prediction as for training.
         data: The configuration of the data, stored in the checkpoint so that `evaluate` finds them.
     """
@@ -80,6 +81,7 @@ class MILClassifier(LightningModule):
         class_weights: Sequence[float] | None = None,
         threshold: float = 0.5,
         tiling: dict[str, Any] | None = None,
+        encoder: dict[str, Any] | None = None,
         data: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -91,6 +93,7 @@ class MILClassifier(LightningModule):
         self.make_scheduler = scheduler
         self.auxiliary_loss = auxiliary_loss
         self.tiling = tiling or {}
+        self.encoder = encoder or {}
         self.data = data or {}
         weights = torch.tensor(list(class_weights) if class_weights is not None else [1.0] * len(self.class_names))
         if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
@@ -188,6 +191,7 @@ class MILClassifier(LightningModule):
             class_names=self.class_names,
             task=self.task,
             tiling=self.tiling,
+            encoder=self.encoder,
             data=self.data,
         )
 

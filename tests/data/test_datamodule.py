@@ -99,11 +99,11 @@ def test_a_split_file_that_parts_a_group_is_refused(datamodule, tmp_path):
 
 def test_a_data_set_with_a_split_of_its_own_keeps_it(datamodule):
     own = ["train"] * 30 + ["test"] * 10
-    data = datamodule(columns={"split": own})
+    data = datamodule(columns={"split": own}, split_column="split")
     assert data.splits == ["train", "test"]
     assert data.bag_ids("test") == [f"bag_{number:03d}" for number in range(30, 40)]
     assert data.val_dataloader() == []
-    validated = BagDataModule(data.source, val_fraction=0.2)
+    validated = BagDataModule(data.source, split_column="split", val_fraction=0.2)
     validated.setup()
     assert validated.bag_ids("test") == data.bag_ids("test")
     assert len(validated.bag_ids("val")) == 6
@@ -178,7 +178,7 @@ def test_bad_labels_are_found_before_a_tile_is_decoded(synthetic_folder, tmp_pat
     data = BagDataModule(source, stores_dir=str(tmp_path / "stores"), **({"target": "malignant"} | options))
     with pytest.raises(ValueError, match=message):
         data.setup()
-    assert not [path for path in (tmp_path / "stores").iterdir() if path.is_dir()]
+    assert not (tmp_path / "stores").exists()
 
 
 def test_one_class_in_a_split_is_said(datamodule, tmp_path, caplog):
@@ -332,7 +332,18 @@ def test_a_table_of_bags_keeps_every_column(datamodule):
 def test_a_split_of_the_data_that_parts_a_group_is_refused(datamodule):
     columns = {"patient": ["a", "b"] * 20, "split": ["train"] * 21 + ["test"] * 19}
     with pytest.raises(ValueError, match=r"column 'split' of the data puts 2 group\(s\) in more than one split"):
-        datamodule(columns=columns, group_column="patient")
+        datamodule(columns=columns, group_column="patient", split_column="split")
+
+
+def test_a_column_called_split_is_not_the_split_unless_it_is_named(datamodule, caplog):
+    own = {"split": ["train"] * 30 + ["test"] * 10, "index": [7] * 40, "fold": [0] * 40}
+    data = datamodule(columns=own)
+    assert data.label_frame["split"].value_counts().to_dict() == {"train": 24, "val": 8, "test": 8}
+    assert data.label_frame["index"].tolist() == list(range(40))
+    assert (
+        "column 'split' of the labels is not used as the split: a new one is made; data.split_column=split uses it"
+        in (caplog.messages)
+    )
 
 
 def test_groups_of_a_file_are_those_of_every_bag_also_of_bags_that_are_not_drawn(datamodule, tmp_path):

@@ -1,5 +1,6 @@
 import csv
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -62,6 +63,31 @@ def test_a_run_killed_before_its_first_row_reached_the_disk_goes_on_with_the_nam
         add(files, "slide")
     assert list(pd.read_csv(output / "predictions.csv")["id"]) == ["slide"]
     assert list(pd.read_csv(output / "attention.csv")["id"]) == ["slide", "slide"]
+
+
+def test_a_run_killed_between_the_names_of_its_two_tables_goes_on_to_the_same_tables(tmp_path, monkeypatch):
+    def predict(output):
+        with open_files(output) as files:
+            for name in {"a", "b"} - files.done:
+                add(files, name)
+
+    predict(tmp_path / "whole")
+    rename = Path.replace
+
+    def rename_one(path, target):
+        rename(path, target)
+        if target.name in ("attention.csv", "predictions.csv"):
+            raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Path, "replace", rename_one)
+        predict(tmp_path / "killed")
+    # Whoever finds predictions.csv finds a complete prediction.
+    assert not (tmp_path / "killed/predictions.csv").exists()
+    predict(tmp_path / "killed")
+    for name in ("predictions.csv", "attention.csv", "prediction.json"):
+        whole, killed = (sorted((tmp_path / run / name).read_bytes().splitlines()) for run in ("whole", "killed"))
+        assert whole == killed
 
 
 def test_going_on_after_many_slides_needs_no_memory_for_their_tiles(tmp_path):

@@ -82,3 +82,30 @@ def test_another_table_is_refused(tmp_path, text, message):
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(ValueError, match=re.escape(message)):
         read_predictions(tmp_path / "p.csv")
+
+
+def test_maps_per_class_survive_writing_splitting_and_reading(tmp_path):
+    rng = np.random.default_rng(0)
+    lengths = (3, 1, 4)
+    maps = {name: [rng.normal(size=length) for length in lengths] for name in ("attention_a", "contribution_b, c")}
+    table = Predictions(
+        ["x", "y", "z"], ["train", "test", "test"], np.array([0, 1, 1]), np.full((3, 2), 0.5),
+        [np.full(length, 1 / length) for length in lengths], ["a", "b, c"], maps=maps,
+    )  # fmt: skip
+    table.write_csv(tmp_path / "predictions.csv")
+    again = read_predictions(tmp_path / "predictions.csv")
+    assert list(again.maps) == list(maps)
+    for name, values in maps.items():
+        for found, expected in zip(again.maps[name], values, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-8)
+        for found, expected in zip(again.of_split("test").maps[name], values[1:], strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-8)
+    assert again.maps_of(1).keys() == maps.keys()
+
+
+def test_a_map_that_is_not_finite_is_refused_by_bag_tile_and_name():
+    with pytest.raises(ValueError, match="bag 'x' has attention_a nan on tile 1; it must be finite"):
+        Predictions(
+            ["x"], ["test"], np.array([0]), np.full((1, 2), 0.5), [np.array([0.5, 0.5])], ["a", "b"],
+            maps={"attention_a": [np.array([1.0, np.nan])]},
+        )  # fmt: skip

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -124,3 +126,17 @@ def test_white_tiles_that_fill_a_bag_up_are_no_extremes(tmp_path):
 def test_grey_tiles_can_be_drawn(tmp_path):
     store = _store(tmp_path, PLACES, channels=1, size=28)
     assert draw_cases(_predictions(), [0], store, tmp_path / "files")["slide_0"].overlay is not None
+
+
+def test_a_network_with_maps_per_class_gets_a_picture_for_each(tmp_path):
+    store, plain = _store(tmp_path, PLACES), _predictions()
+    maps = {f"attention_{name}": [np.roll(weights, 1) for weights in plain.attention] for name in plain.class_names}
+    drawn = draw_cases(replace(plain, maps=maps), [1], store, tmp_path / "report_files")
+    assert [words for words, _ in drawn["slide_1"].class_overlays] == [
+        "attention for benign",
+        "attention for malignant",
+    ]
+    files = {file for _, file in drawn["slide_1"].class_overlays}
+    assert len(files) == 2
+    assert files <= {path.name for path in (tmp_path / "report_files").iterdir()}
+    assert draw_cases(plain, [1], store, tmp_path / "plain")["slide_1"].class_overlays == ()

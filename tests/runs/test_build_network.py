@@ -3,6 +3,7 @@
 import importlib
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -151,3 +152,22 @@ def test_kept_features_of_an_encoder_class_are_computed_anew_when_its_file_chang
     second = encoded()
     assert second[1] == pytest.approx(0.4)
     assert second[0] != first[0]
+
+
+def test_pretrained_weights_of_a_head_and_standardised_features_are_refused_together(tmp_path):
+    path = tmp_path / "weights.bin"
+    names = ("patch_embed.0", "global_attn.attention_a.0", "global_attn.attention_b.0", "global_attn.attention_c")
+    shapes = ((8, 3), (4, 8), (4, 8), (1, 4))
+    weights = {f"model.{name}.weight": torch.ones(shape) for name, shape in zip(names, shapes, strict=True)}
+    weights |= {f"model.{name}.bias": torch.ones(shape[0]) for name, shape in zip(names, shapes, strict=True)}
+    torch.save(weights, path)
+    config = {"_target_": "milpath.models.FeatherMIL", "attention_dim": 4, "weights_path": str(path)}
+    config["encoder"] = {"name": "linear", "num_features": None, "hidden_dims": [8]}
+    data = SimpleNamespace(task="binary", num_classes=2, tile_shape=(3,), statistics=None)
+    network = build_network(OmegaConf.create(config), data)
+    assert torch.equal(network.attention_pooling.score_layer.weight, torch.ones(1, 4))
+    data.statistics = SimpleNamespace(as_pair=lambda: (np.zeros(3, np.float32), np.ones(3, np.float32)))
+    with pytest.raises(
+        ValueError, match=r"weights\.bin were trained on features as they are; set data\.standardize=false"
+    ):
+        build_network(OmegaConf.create(config), data)

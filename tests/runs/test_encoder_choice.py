@@ -53,7 +53,9 @@ def test_an_encoder_of_tiles_is_refused_before_data_are_read(words, message):
 
 
 def test_a_feature_encoder_is_refused_for_tiles():
-    with pytest.raises(ValueError, match="^the data are tiles, but the encoder linear takes features; leave out model/enc"):
+    with pytest.raises(
+        ValueError, match="^the data are tiles, but the encoder linear takes features; leave out model/enc"
+    ):
         encoder_for(["data=synthetic", "model/encoder=linear"], (32, 32, 3))
 
 

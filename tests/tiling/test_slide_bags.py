@@ -14,6 +14,7 @@ from PIL import Image
 
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.records.label_table import find_column
 from milpath.slides.cut_slide import cut_slide
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling import slide_append, slide_bags, slide_output
@@ -318,13 +319,49 @@ def test_slides_and_rows_that_do_not_match_stop_before_any_work(slides, labels, 
     [
         ("image_id,isup_grade\na,1\na,2\n", "in more than one row"),
         ("name,isup_grade\na,1\n", "no column that identifies the bags"),
-        ("image_id,num_tiles\nslide a,1\n", "'num_tiles' of .* has a name that is reserved for the bag store"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused(slides, tmp_path, text, message):
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         build_slide_store(slides, tmp_path / "out", OPTIONS, labels=tmp_path / "labels.csv")
+
+
+def test_a_table_as_a_clinic_sends_it_is_read(slides, labels, reference, tmp_path):
+    rows = "".join(f"{name}.SVS;{number};2020;7\r\n" for number, name in enumerate(NAMES))
+    text = f"Präparat;ISUP Grade;start;level\r\n{rows}"
+    (tmp_path / "clinic.csv").write_bytes(text.encode("utf-16"))
+    summary = build_slide_store(
+        slides,
+        tmp_path / "out",
+        OPTIONS,
+        labels=tmp_path / "clinic.csv",
+        id_column="präparat",
+        label_column="isup_grade",
+    )
+    assert summary.has_store
+    store = BagStore.open(tmp_path / "out")
+    np.testing.assert_array_equal(store.tiles, np.load(reference / "tiles.npy"))
+    assert store.bags["ISUP Grade"].tolist() == [NAMES.index(name) for name in sorted(NAMES)]
+    for name, expected in (("start", 2020), ("level", 7)):
+        assert set(store.bags[find_column(store.bags.columns, name)]) == {expected}
+    assert set(store.bags["level"]) == {2}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"label_column": "grade"}, r"needs the column 'grade'; the data have bag_id, label"),
+        ({"label_column": "label"}, r"has no 'label' for 1 of 6 slides \('slide d' in row 4\)"),
+        ({"id_column": "slide"}, r"has no column 'slide' \(id_column\); it has id, label"),
+    ],
+)
+def test_a_wrong_table_is_refused_before_the_first_slide_is_cut(slides, tmp_path, words, message):
+    rows = [f"{name},{'' if name == 'slide d' else number}" for number, name in enumerate(NAMES)]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,label", *rows]))
+    with pytest.raises(ValueError, match=message):
+        build_slide_store(slides, tmp_path / "out", OPTIONS, labels=tmp_path / "labels.csv", **words)
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_slides_no_table_and_no_masks_are_said(slides, labels, tmp_path):

@@ -11,8 +11,9 @@ from PIL import Image
 from torch import nn
 
 from milpath.config.own_parts import OwnParts
-from milpath.models import AttentionMIL, MILOutput, save_network
+from milpath.models import CLAMMB, AttentionMIL, MILOutput, save_network
 from milpath.models.checkpoint import load_card, load_network
+from milpath.viewer.result_page import render_answer
 from milpath.viewer.server import sweep
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_check import Limits
@@ -224,3 +225,17 @@ def test_the_app_answers_with_a_network_of_the_users_own_if_it_is_given(tmp_path
     assert sum(answer.probabilities) == pytest.approx(1)
     with pytest.raises(ValueError, match="unknown network 'OwnNetwork'"):
         Analyst(tmp_path / "own.pt", LIMITS)
+
+
+def test_a_network_with_attention_per_class_shows_a_map_for_each(tmp_path):
+    torch.manual_seed(0)
+    network = CLAMMB(encoder={"name": "tile_cnn", "tile_size": TILE, "embedding_dim": 8}, hidden_dim=8)
+    tiling = {"method": "darkest", "tile_size": TILE, "num_tiles": 6, "level": -1}
+    save_network(network, tmp_path / "network.pt", class_names=("benign", "malignant"), tiling=tiling)
+    slide = write_pyramid(tmp_path / "slide.tiff", tissue(80, 60, seed=3), factors=(2, 1))
+    (tmp_path / "work").mkdir()
+    answer = Analyst(tmp_path / "network.pt", LIMITS).answer([slide], tmp_path / "work")
+    assert [words for words, _ in answer.class_overlays] == ["attention for benign", "attention for malignant"]
+    page = render_answer(answer)
+    assert page.count("<img ") == 5
+    assert "Attention for malignant, on one scale for all classes." in page

@@ -19,6 +19,9 @@ _EPITHELIAL = "epithelial"
 class ColonCancer:
     """Colon images with marked nuclei (Sirinukunwattana et al. 2016); bags with epithelial nuclei are positive.
 
+    Attributes:
+        hashes_images: Whether `describe` reads every image; labels are checked before it is called.
+
     Args:
         path: Folder with `images/{image_id}.jpg` (or `.png`, `.bmp`), `nuclei.csv` (image_id, type, x, y: centre of each
             nucleus in pixels) and `labels.csv` (image_id, label).
@@ -27,6 +30,8 @@ class ColonCancer:
     References:
         Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, section 4.3.
     """
+
+    hashes_images = True
 
     def __init__(self, path: str | Path, patch_size: int = 27) -> None:
         if patch_size < 1:

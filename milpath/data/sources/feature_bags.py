@@ -13,9 +13,9 @@ from milpath.data.sources.feature_check import require_finite
 from milpath.data.sources.feature_files import SlideFeatures, read_features, read_origin
 from milpath.data.sources.feature_folder import find_feature_files
 from milpath.data.sources.feature_origin import FeatureOrigin, require_one_origin
-from milpath.data.sources.readable_bags import check_on_error, readable_bags
-from milpath.data.splits.label_matching import check_on_mismatch, match_bags
+from milpath.data.splits.label_matching import check_on_mismatch, match_bags, named_like_data
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.data.store.readable_bags import check_on_error, readable_bags
 from milpath.records.digests import sha256_of_file, sha256_of_text
 from milpath.records.label_table import read_table
 
@@ -28,12 +28,13 @@ class FeatureBags:
     Args:
         path: Folder with `{slide_id}.h5` or `{slide_id}.pt`, also in subfolders; `.h5` is preferred. Features of several
             encoders are in several folders: give one of them.
-        labels: CSV with `slide_id` (or `image_id`, `bag_id`) and the columns of the target. It is read at each start: a
-            corrected label does not copy the features again.
+        labels: Table (CSV, `.xlsx` or `.parquet`) with `slide_id` (or `image_id`, `bag_id`) and the columns of the target.
+            It is read at each start: a corrected label does not copy the features again.
         dtype: "float32" or "float16" (half the disk) in the bag store.
         on_mismatch: What to do about rows without a file and files without a row: "error" or "skip". The files of skipped
             slides are not opened.
         on_error: What to do about files that cannot be read: "fail", which lists them all, or "skip".
+        id_column: Column of the table that names the slides; `None` takes `slide_id` or one of its other names.
     """
 
     gives = "features"
@@ -45,6 +46,7 @@ class FeatureBags:
         dtype: str = "float32",
         on_mismatch: str = "error",
         on_error: str = "fail",
+        id_column: str | None = None,
     ) -> None:
         if dtype not in _DTYPES:
             raise ValueError(f"data.dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}")
@@ -53,6 +55,7 @@ class FeatureBags:
         self.dtype = dtype
         self.on_mismatch = check_on_mismatch(on_mismatch)
         self.on_error = check_on_error(on_error)
+        self.id_column = id_column
 
     def describe(self) -> dict[str, Any]:
         """Return a hash of the names, sizes and modification times of the files.
@@ -68,7 +71,8 @@ class FeatureBags:
 
     def describe_labels(self) -> dict[str, Any]:
         """Return a hash of the label table and how it is matched."""
-        return {"labels": sha256_of_file(self.labels), "on_mismatch": self.on_mismatch}
+        named = {"id_column": self.id_column} if self.id_column else {}
+        return {"labels": sha256_of_file(self.labels), "on_mismatch": self.on_mismatch, **named}
 
     def bag_names(self) -> set[str]:
         """Return the slides that have a file or a row."""
@@ -77,7 +81,7 @@ class FeatureBags:
     def label_table(self, left_out: Collection[str] = ()) -> pd.DataFrame:
         """Return the rows of the slides that have a file; no file is opened."""
         return match_bags(
-            self._table(), self._files, labels=self.labels, data=self.path, what="features",
+            self._table(say=True), self._files, labels=self.labels, data=self.path, what="features",
             on_mismatch=self.on_mismatch, left_out=left_out,
         )  # fmt: skip
 
@@ -99,8 +103,10 @@ class FeatureBags:
         """The file of each slide."""
         return find_feature_files(self.path)
 
-    def _table(self) -> pd.DataFrame:
-        return read_table(self.labels, what="label table")
+    def _table(self, say: bool = False) -> pd.DataFrame:
+        """Return the label table, its slides named like their files."""
+        table = read_table(self.labels, what="label table", id_column=self.id_column, id_option="data.id_column")
+        return named_like_data(table, self._files, self.labels, say=say)
 
 
 def fingerprint_of(files: Mapping[str, Path]) -> str:
@@ -130,7 +136,7 @@ def write_features(
     said = zip(bag_ids, map_in_threads(read_origin, [files[bag_id] for bag_id in bag_ids]), strict=True)
     origins = {bag_id: found for bag_id, found in said if found is not None}
     origin = require_one_origin(origins.items(), str(where))
-    sized = any(found.tile_size_level0 is not None for found in origins.values())
+    sized = all(bag_id in origins and origins[bag_id].tile_size_level0 is not None for bag_id in bag_ids)
 
     def read(bag_id: str) -> SlideFeatures:
         slide = read_features(files[bag_id])
@@ -167,15 +173,14 @@ def _require_like_first(
 
 
 def _tile_rows(slide: SlideFeatures, sized: bool) -> dict[str, np.ndarray] | None:
-    """Return the columns of `tiles.csv`; `size0` is the side of a tile in pixels of level 0, if any slide has it."""
+    """Return the columns of `tiles.csv`; with the places in pixels of level 0 if all slides say the size of their tiles."""
     if slide.coords is None:
         return None
     rows = {"x": slide.coords[:, 0], "y": slide.coords[:, 1]}
     if slide.at_level0:
         rows["level"] = np.zeros(len(slide.coords), np.int64)
         if sized:
-            size = slide.origin.tile_size_level0
-            rows["size0"] = np.full(len(slide.coords), np.nan if size is None else size)
+            rows |= {"x0": rows["x"], "y0": rows["y"], "size0": np.full(len(rows["x"]), slide.origin.tile_size_level0)}
     return rows
 
 

@@ -1,7 +1,7 @@
 """Feature files in the folders of TRIDENT, CLAM and STAMP: which file belongs to which slide."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from milpath.records.label_table import quote_first
@@ -56,7 +56,7 @@ def _files(path: Path) -> Iterator[PurePosixPath]:
     """Yield the paths of feature files relative to a folder; a linked folder is entered once."""
     seen = set()
     for folder, folders, names in os.walk(path, followlinks=True):
-        status = os.stat(folder)
+        status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue
@@ -82,13 +82,22 @@ def _preference(file: PurePosixPath) -> tuple[int, int]:
     return _FORMATS.index(name) if name in _FORMATS else 0, SUFFIXES.index(file.suffix)
 
 
+def _branches(groups: Iterable[str]) -> set[str]:
+    """Return the folders in which paths begin to differ."""
+    parts = [PurePosixPath(group).parts for group in groups]
+    shared = 0
+    while len({path[: shared + 1] for path in parts}) == 1:
+        shared += 1
+    return {str(PurePosixPath(*path[: shared + 1])) for path in parts}
+
+
 def _require_one_folder(path: Path, found: dict[str, dict[str, list[PurePosixPath]]]) -> None:
     """Refuse features of one slide in several folders."""
     several = {name: groups for name, groups in found.items() if len(groups) > 1}
     if not several:
         return
     name = min(several)
-    folders = sorted({group for groups in several.values() for group in groups})
+    folders = sorted({folder for groups in several.values() for folder in _branches(groups)})
     raise ValueError(
         f"{path} has features of {len(several):,} slide(s) in more than one folder (first: {name!r}; folders: "
         f"{quote_first(folders, 12)}); give only one of these folders, such as {path / folders[-1]}"

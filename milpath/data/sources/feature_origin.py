@@ -67,7 +67,9 @@ def require_one_origin(origins: Iterable[tuple[str, FeatureOrigin]], where: str)
     for name, kinds in seen.items():
         if len(kinds) < 2 or (name == "tile_size_level0" and scanned_differently):
             continue
-        said = sorted(((_WORDS[name].format(value), bags) for value, bags in kinds.items()), key=lambda kind: len(kind[1]))
+        said = sorted(
+            ((_WORDS[name].format(value), bags) for value, bags in kinds.items()), key=lambda kind: len(kind[1])
+        )
         words = ", ".join(f"{bags[0]!r} has {word} ({_slides(bags)})" for word, bags in reversed(said))
         raise ValueError(
             f"features in {where} come from more than one extraction: {words}; all slides must come from one encoder, on "

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from milpath.data.sources.readable_bags import check_on_error, readable_bags
-from milpath.data.splits.label_matching import check_on_mismatch, match_bags
+from milpath.data.splits.label_matching import check_on_mismatch, match_bags, named_like_data
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.data.store.readable_bags import check_on_error, readable_bags
 from milpath.records.digests import sha256_of_file, sha256_of_text
 from milpath.records.label_table import read_table
 from milpath.slides.tile_names import folded, require_no_twins
@@ -23,17 +23,24 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 class ImageTiles:
     """Images of a folder, cut into tiles.
 
+    Attributes:
+        hashes_images: Whether `describe` reads every image; labels are checked before it is called.
+
     Args:
         path: Folder with the label table and the images.
         images: Subfolder of `path` with the images: `{image_id}.png`, `.jpg`, `.jpeg`, `.tif` or `.tiff`.
-        labels: Label table in `path`, with `image_id` and the columns of the target.
+        labels: Label table (CSV, `.xlsx` or `.parquet`) in `path`, or its absolute path, with `image_id` and the columns
+            of the target.
         rule: "darkest" keeps the `num_tiles` tiles with the lowest pixel sum, as PANDA's tile set does, and fills up
             with white; "grid" keeps every tile, row by row.
         num_tiles: Tiles per bag for "darkest".
         tile_size: Width and height of a tile in pixels. Images are padded with white to a multiple of it.
         on_mismatch: What to do about labels without an image and images without a label: "error" or "skip".
         on_error: What to do about images that cannot be read: "fail", which names them all, or "skip".
+        id_column: Column of the table that names the images; `None` takes `image_id` or one of its other names.
     """
+
+    hashes_images = True
 
     def __init__(
         self,
@@ -45,6 +52,7 @@ class ImageTiles:
         tile_size: int = 128,
         on_mismatch: str = "error",
         on_error: str = "fail",
+        id_column: str | None = None,
     ) -> None:
         if rule not in RULES:
             raise ValueError(f"data.rule is {rule!r}; it must be one of {', '.join(RULES)}")
@@ -56,6 +64,7 @@ class ImageTiles:
         self.tile_size = tile_size
         self.on_mismatch = check_on_mismatch(on_mismatch)
         self.on_error = check_on_error(on_error)
+        self.id_column = id_column
 
     def describe(self) -> dict[str, Any]:
         """Return the parameters and hashes of the images.
@@ -74,7 +83,8 @@ class ImageTiles:
 
     def describe_labels(self) -> dict[str, Any]:
         """Return a hash of the label table."""
-        return {"labels": sha256_of_file(self.path / self.labels)}
+        named = {"id_column": self.id_column} if self.id_column else {}
+        return {"labels": sha256_of_file(self.path / self.labels), **named}
 
     def bag_names(self) -> set[str]:
         """Return the images that have a file or a row."""
@@ -87,8 +97,8 @@ class ImageTiles:
             FileNotFoundError: If an image does not exist.
         """
         return match_bags(
-            self._table(), self._images(), labels=self.path / self.labels, data=self.path / self.images, what="image",
-            on_mismatch=self.on_mismatch, left_out=left_out,
+            self._table(say=True), self._images(), labels=self.path / self.labels, data=self.path / self.images,
+            what="image", on_mismatch=self.on_mismatch, left_out=left_out,
         )  # fmt: skip
 
     def write(self, writer: BagStoreWriter) -> None:
@@ -120,8 +130,11 @@ class ImageTiles:
             return cut_grid(image, self.tile_size)
         return cut_darkest(image, self.tile_size, self.num_tiles)
 
-    def _table(self) -> pd.DataFrame:
-        return read_table(self.path / self.labels, what="label table")
+    def _table(self, say: bool = False) -> pd.DataFrame:
+        """Return the label table, its images named like their files."""
+        path, images = self.path / self.labels, self._images()
+        table = read_table(path, what="label table", id_column=self.id_column, id_option="data.id_column")
+        return named_like_data(table, images, path, say=say)
 
     def _images(self) -> dict[str, Path]:
         """Return the file of each image."""

@@ -126,6 +126,9 @@ class MnistBags:
     digits, test bags its test digits, and the store records the split. The label of each digit is kept: 1 for the
     target.
 
+    Attributes:
+        split_column: The column with the split, which `BagDataModule` keeps.
+
     Args:
         path: File or folder of MNIST (see `read_digits`); it is downloaded to a folder without it.
         target_digit: The digit that makes a bag positive.
@@ -139,6 +142,8 @@ class MnistBags:
     References:
         Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, section 4.2.
     """
+
+    split_column = "split"
 
     def __init__(
         self,

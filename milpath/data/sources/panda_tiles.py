@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from milpath.data.sources.readable_bags import check_on_error, readable_bags
 from milpath.data.sources.tile_decoding import decode_tile, largest_file
-from milpath.data.splits.label_matching import check_on_mismatch, match_bags
+from milpath.data.splits.label_matching import check_on_mismatch, match_bags, named_like_data
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.data.store.readable_bags import check_on_error, readable_bags
 from milpath.records.digests import sha256_of_file
 from milpath.records.label_table import quote_first, read_table
 from milpath.slides.tile_files import TileFiles, open_tile_files
@@ -31,12 +31,14 @@ class PandaTiles:
     Args:
         tiles: Folder or zip archive with `{image_id}_{i}.png`, directly or in its folder `train`. An archive is read in
             place, without unpacking.
-        labels: CSV with `image_id` and the columns of the target, such as Kaggle's `train.csv`.
+        labels: Table (CSV, `.xlsx` or `.parquet`) with `image_id` and the columns of the target, such as Kaggle's
+            `train.csv`.
         num_tiles: Tiles per slide, i from 0 to `num_tiles - 1`; tiles with higher numbers are not used.
         tile_size: Width and height of a tile in pixels.
         on_mismatch: What to do about slides without (all) tiles and tiles without a row in the table: "error", or
             "skip", which omits them with a warning. The published tile set lacks 100 of the 10,616 slides.
         on_error: What to do about slides with a damaged tile: "fail", which names them all, or "skip".
+        id_column: Column of the table that names the slides; `None` takes `image_id` or one of its other names.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class PandaTiles:
         tile_size: int = 128,
         on_mismatch: str = "error",
         on_error: str = "fail",
+        id_column: str | None = None,
     ) -> None:
         if num_tiles < 1:
             raise ValueError(f"data.num_tiles is {num_tiles}; it must be 1 or more")
@@ -56,6 +59,7 @@ class PandaTiles:
         self.tile_size = tile_size
         self.on_mismatch = check_on_mismatch(on_mismatch)
         self.on_error = check_on_error(on_error)
+        self.id_column = id_column
 
     def describe(self) -> dict[str, Any]:
         """Return the parameters and fingerprints of both inputs.
@@ -76,13 +80,14 @@ class PandaTiles:
 
     def describe_labels(self) -> dict[str, Any]:
         """Return a hash of the label table and how it is matched."""
-        return {"labels": sha256_of_file(self.labels), "on_mismatch": self.on_mismatch}
+        named = {"id_column": self.id_column} if self.id_column else {}
+        return {"labels": sha256_of_file(self.labels), "on_mismatch": self.on_mismatch, **named}
 
     def bag_names(self) -> set[str]:
         """Return the slides that have tiles or a row."""
         with open_tile_files(self.tiles) as files:
             found = tiles_by_slide(files.names(), self.tiles)
-        return {*found, *read_table(self.labels, what="label table")["bag_id"]}
+        return {*found, *self._table(found)["bag_id"]}
 
     def label_table(self, left_out: Collection[str] = ()) -> pd.DataFrame:
         """Return the rows of the slides that have all their tiles; no tile is decoded."""
@@ -119,9 +124,14 @@ class PandaTiles:
             ]
         )
 
+    def _table(self, found: Collection[str], say: bool = False) -> pd.DataFrame:
+        """Return the label table, its slides named like their tiles."""
+        table = read_table(self.labels, what="label table", id_column=self.id_column, id_option="data.id_column")
+        return named_like_data(table, found, self.labels, say=say)
+
     def _match(self, found: dict[str, dict[int, str]], left_out: Collection[str]) -> pd.DataFrame:
         """Return the rows of the slides that have all their tiles."""
-        table = read_table(self.labels, what="label table")
+        table = self._table(found, say=True)
         wanted = set(range(self.num_tiles))
         present = [name for name in table["bag_id"] if name in found and name not in left_out]
         partial = [name for name in present if not wanted <= set(found[name])]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from milpath.records.label_table import quote_first
+from milpath.records.label_table import find_column, quote_first
 
 SPLITS = ("train", "val", "test")
 
@@ -160,7 +160,7 @@ def hold_out_validation(
 
 def require_columns(bags: pd.DataFrame, stratify_by: Sequence[str]) -> None:
     """Refuse to stratify by columns that do not exist."""
-    missing = [name for name in stratify_by if name not in bags.columns]
+    missing = [name for name in stratify_by if find_column(bags.columns, name) is None]
     if missing:
         raise ValueError(
             f"data.stratify_by names {missing[0]!r}, which the data do not have; they have {', '.join(bags.columns)}; "
@@ -172,7 +172,8 @@ def _strata(bags: pd.DataFrame, labels: np.ndarray, stratify_by: Sequence[str]) 
     """Return codes `(bags, 2)`: the label combined with the other columns, and the label only."""
     require_columns(bags, stratify_by)
     names = pd.Series(labels).astype(str)
-    for column in stratify_by:
+    for name in stratify_by:
+        column = find_column(bags.columns, name)
         # An empty cell is a stratum like any other.
         values = bags[column].astype(object).where(bags[column].notna(), "")
         names = names + "\t" + values.astype(str).reset_index(drop=True)

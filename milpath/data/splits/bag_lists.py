@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.splits.assign_splits import SPLITS
-from milpath.records.label_table import quote_first, read_table
+from milpath.data.splits.label_matching import named_like_data
+from milpath.records.label_table import find_column, quote_first, read_table
 
 _log = logging.getLogger(__name__)
 _GROUP_COLUMNS = ("group", "group_id")
@@ -38,7 +39,8 @@ def excluded_bags(paths: Sequence[str | Path], bag_ids: Sequence[str]) -> set[st
     known = set(bag_ids)
     excluded: set[str] = set()
     for path in paths:
-        names = read_table(path, unique=False, what="exclusion list")["bag_id"].drop_duplicates().tolist()
+        listed_bags = read_table(path, unique=False, what="exclusion list").drop_duplicates("bag_id")
+        names = named_like_data(listed_bags, known, Path(path))["bag_id"].tolist()
         unknown = [name for name in names if name not in known]
         excluded.update(known & set(names))
         _log.info("%s excludes %s bags", path, f"{len(names) - len(unknown):,}")
@@ -71,19 +73,21 @@ def bag_groups(bags: pd.DataFrame, group_column: str | None, groups_path: str | 
     if not group_column and not groups_path:
         return None
     if group_column:
-        if group_column not in bags.columns:
+        if (column := find_column(bags.columns, group_column)) is None:
             raise ValueError(
                 f"data.group_column={group_column} is not in the data; they have {', '.join(bags.columns)}"
             )
-        names = bags[group_column]
+        names = bags[column]
     else:
         path = Path(str(groups_path))
         table = read_table(path, what="group file")
-        column = next((name for name in _GROUP_COLUMNS if name in table.columns), None)
+        columns = (find_column(table.columns, name) for name in _GROUP_COLUMNS)
+        column = next((name for name in columns if name is not None), None)
         if column is None:
             raise ValueError(f"{path} has no column 'group'; it has {', '.join(table.columns)}")
         if table.empty:
             raise ValueError(f"{path} has a header but no rows; give bags and their groups, or set data.groups=null")
+        table = named_like_data(table, bags["bag_id"].tolist(), path)
         known = table["bag_id"].isin(bags["bag_id"])
         if not known.any():
             raise ValueError(f"{path} names no bag of the data (first: {table['bag_id'].iloc[0]!r})")
@@ -126,6 +130,7 @@ def read_split(path: str | Path, bag_ids: np.ndarray, *, fold: int = 0, known: C
     if table["bag_id"].duplicated().any():
         twice = table.loc[table["bag_id"].duplicated(), "bag_id"].iloc[0]
         raise ValueError(f"{path} names {twice!r} more than once; a file with several folds needs the column 'fold'")
+    table = named_like_data(table, [*bag_ids, *known], Path(path))
     wrong = table.loc[~table["split"].isin(SPLITS), "split"]
     if len(wrong):
         raise ValueError(f"{path} has the split {wrong.iloc[0]!r}; it must be one of {', '.join(SPLITS)}")

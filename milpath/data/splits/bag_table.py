@@ -1,17 +1,20 @@
 """Table of the bags of a store with their labels and splits."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from milpath.data.sources.bag_source import BagSource, LabelledSource
-from milpath.data.splits.assign_splits import SPLITS, hold_out_validation, make_splits, require_columns
+from milpath.data.splits.assign_splits import SPLITS, hold_out_validation, make_splits
 from milpath.data.splits.bag_lists import bag_groups, excluded_bags, read_split
+from milpath.data.splits.label_matching import ON_MISMATCH
 from milpath.records.digests import sha256_of_text
-from milpath.targets.label_columns import bag_labels
+from milpath.records.label_table import find_column, require_column, rows_of
+from milpath.targets.label_columns import bag_labels, default_column, missing_labels
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +34,15 @@ class SplitOptions:
     exclude: Sequence[str] = ()
     max_bags: int | None = None
     max_bags_per_class: int | None = None
+    split_column: str | None = None
+    label_column: str | None = None
+    on_missing_label: str = "error"
+
+    def __post_init__(self) -> None:
+        if self.on_missing_label not in ON_MISMATCH:
+            raise ValueError(
+                f"data.on_missing_label is {self.on_missing_label!r}; it must be one of {', '.join(ON_MISMATCH)}"
+            )
 
 
 def label_and_split(
@@ -39,6 +51,7 @@ def label_and_split(
     class_names: Sequence[str] | None,
     options: SplitOptions,
     left_out: Collection[str] | None = None,
+    trained_names: Sequence[str] | None = None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the table of the bags to use, with `index` (position in the store), `label`, `split`, and the class names.
 
@@ -48,36 +61,41 @@ def label_and_split(
         class_names: As in `bag_labels`.
         options: How to split.
         left_out: The excluded bags if they are not in the store; `None` if they are.
+        trained_names: As in `bag_labels`.
 
     Raises:
         ValueError: If labels, groups or splits are invalid.
     """
     all_ids = bags["bag_id"].tolist()
     excluded = excluded_bags(options.exclude, all_ids) if left_out is None else set(left_out)
-    table = bags.assign(index=np.arange(len(bags)))
-    table = table[~table["bag_id"].isin(excluded)].reset_index(drop=True)
-    labels, names = bag_labels(table, target, class_names)
-    kept = np.sort(_draw(table, labels, options))
-    table, labels = table.iloc[kept].reset_index(drop=True), labels[kept]
+    positions = _usable(bags, excluded, target, options)
+    labels, names = bag_labels(
+        bags.iloc[positions], target, class_names, column=options.label_column, trained_names=trained_names
+    )
+    kept = np.sort(_draw(bags.iloc[positions], labels, options))
+    positions, labels = positions[kept], labels[kept]
+    # The columns of the user stay as they are until the split is made: one may be called index, label or split.
+    table = bags.iloc[positions].reset_index(drop=True)
     groups = bag_groups(table, options.group_column, options.groups)
     if options.splits:
         known = ({*all_ids} | excluded) - set(table["bag_id"])
         split = read_split(options.splits, table["bag_id"].to_numpy(), fold=options.fold, known=known)
-    elif "split" in table.columns:
+    elif options.split_column:
         split = hold_out_validation(
-            table, labels, _own_split(table),
+            table, labels, _own_split(table, options.split_column),
             val_fraction=options.val_fraction, split_seed=options.split_seed,
             stratify_by=options.stratify_by, groups=groups,
         )  # fmt: skip
     else:
+        _say_unused_split(table)
         split = make_splits(
             table, labels, names,
             fold=options.fold, num_folds=options.num_folds, val_fraction=options.val_fraction,
             split_seed=options.split_seed, stratify_by=options.stratify_by, groups=groups,
         )  # fmt: skip
     if groups is not None:
-        _require_whole_groups(split, groups, options.splits or "column 'split' of the data")
-    table = table.assign(label=labels, split=split)
+        _require_whole_groups(split, groups, options.splits or f"column {options.split_column!r} of the data")
+    table = table.assign(index=positions, label=labels, split=split)
     return table[table["split"] != ""].reset_index(drop=True), names
 
 
@@ -134,13 +152,41 @@ def _draw(table: pd.DataFrame, labels: np.ndarray, options: SplitOptions) -> np.
     return order
 
 
-def _own_split(table: pd.DataFrame) -> np.ndarray:
+def _usable(bags: pd.DataFrame, excluded: Collection[str], target: str, options: SplitOptions) -> np.ndarray:
+    """Return the positions of the bags that are not excluded and, if asked, have a label."""
+    used = ~bags["bag_id"].isin(set(excluded)).to_numpy(dtype=bool)
+    column = find_column(bags.columns, options.label_column or default_column(target))
+    if options.on_missing_label == "skip" and column is not None:
+        missing = missing_labels(bags, column) & used
+        if missing.any():
+            _log.warning(
+                "left out: %s of %s bags have no label in column %r (%s)",
+                f"{int(missing.sum()):,}", f"{len(bags):,}", column, rows_of(bags, missing),
+            )  # fmt: skip
+        used &= ~missing
+        if not used.any():
+            raise ValueError(f"no bag has a label in column {column!r}; choose another with data.label_column=NAME")
+    return np.flatnonzero(used)
+
+
+def _own_split(table: pd.DataFrame, column: str) -> np.ndarray:
     """Return the split that is part of the data set."""
-    split = table["split"].to_numpy(dtype=object)
+    split = table[require_column(table.columns, column, f"data.split_column={column}")].to_numpy(dtype=object)
     wrong = [name for name in split if name not in SPLITS]
     if wrong:
-        raise ValueError(f"column 'split' of the data has {wrong[0]!r}; it must be one of {', '.join(SPLITS)}")
+        found = "an empty cell" if pd.isna(wrong[0]) else repr(wrong[0])
+        raise ValueError(f"column {column!r} of the data has {found}; it must be one of {', '.join(SPLITS)}")
     return split
+
+
+def _say_unused_split(table: pd.DataFrame) -> None:
+    """Say that a column of the labels looks like a split but is not used."""
+    column = find_column(table.columns, "split")
+    if column is not None and table[column].isin(SPLITS).all():
+        _log.warning(
+            "column %r of the labels is not used as the split: a new one is made; data.split_column=%s uses it",
+            column, column,
+        )  # fmt: skip
 
 
 def _require_whole_groups(split: np.ndarray, groups: np.ndarray, origin: str) -> None:
@@ -153,26 +199,49 @@ def _require_whole_groups(split: np.ndarray, groups: np.ndarray, origin: str) ->
         raise ValueError(f"{origin} puts {int((sides > 1).sum())} group(s) in more than one split (first: {first!r})")
 
 
-def require_labels(source: BagSource, target: str, class_names: Sequence[str] | None, options: SplitOptions) -> None:
+def require_labels(
+    source: BagSource,
+    target: str,
+    class_names: Sequence[str] | None,
+    options: SplitOptions,
+    trained_names: Sequence[str] | None = None,
+) -> None:
     """Refuse a source whose labels or columns `label_and_split` would refuse; one without a label table passes.
 
     Raises:
-        ValueError: If labels are missing, not whole numbers or out of range, or a column is missing.
+        ValueError: If labels, groups or splits are invalid.
     """
     if not isinstance(source, LabelledSource):
         return
-    bags = source.label_table()
-    table = bags[~bags["bag_id"].isin(excluded_bags(options.exclude, bags["bag_id"].tolist()))]
-    require_labels_of(table, target, class_names, options.stratify_by)
+    require_labels_of(source.label_table(), target, class_names, options, trained_names=trained_names)
 
 
 def require_labels_of(
-    table: pd.DataFrame, target: str, class_names: Sequence[str] | None, stratify_by: Sequence[str]
+    table: pd.DataFrame,
+    target: str,
+    class_names: Sequence[str] | None,
+    options: SplitOptions,
+    left_out: Collection[str] | None = None,
+    trained_names: Sequence[str] | None = None,
 ) -> None:
-    """Refuse a label table whose labels or columns `label_and_split` would refuse.
+    """Refuse a label table that `label_and_split` would refuse.
 
     Raises:
-        ValueError: If labels are missing, not whole numbers or out of range, or a column is missing.
+        ValueError: If labels, groups or splits are invalid.
     """
-    bag_labels(table.reset_index(drop=True), target, class_names)
-    require_columns(table, stratify_by)
+    with _unheard():
+        label_and_split(table, target, class_names, options, left_out, trained_names)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep back warnings and notes that follow again when the store has been built."""
+    loggers = [logging.getLogger(f"milpath.{name}") for name in ("data", "records", "targets")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

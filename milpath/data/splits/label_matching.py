@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
+from milpath.records.id_matching import match_ids, why_unlike
 from milpath.records.label_table import quote_first
 
 _log = logging.getLogger(__name__)
@@ -17,6 +19,30 @@ def check_on_mismatch(on_mismatch: str) -> str:
     if on_mismatch not in ON_MISMATCH:
         raise ValueError(f"data.on_mismatch is {on_mismatch!r}; it must be one of {', '.join(ON_MISMATCH)}")
     return on_mismatch
+
+
+def named_like_data(table: pd.DataFrame, found: Collection[str], labels: Path, *, say: bool = False) -> pd.DataFrame:
+    """Return a table whose bags have the names of their data, such as `S1` instead of `S1.svs`.
+
+    Args:
+        table: One row per bag.
+        found: Bags that have data.
+        labels: Path of the table.
+        say: Log how many names differed.
+
+    Raises:
+        ValueError: If two rows are of one bag.
+    """
+    try:
+        names = match_ids(table["bag_id"].tolist(), found)
+    except ValueError as error:
+        raise ValueError(f"{labels}: {error}") from None
+    if say and (changed := [(before, now) for before, now in names.items() if before != now]):
+        _log.info(
+            "%s of %s names in %s were matched without folder, suffix or capitals (first: %r is %r)",
+            f"{len(changed):,}", f"{len(table):,}", labels, *changed[0],
+        )  # fmt: skip
+    return table.assign(bag_id=[names.get(name, name) for name in table["bag_id"]])
 
 
 def match_bags(
@@ -50,6 +76,7 @@ def match_bags(
     """
     if table.empty:
         raise ValueError(f"{labels} has a header but no rows; give a table with one row per bag")
+    table = named_like_data(table, found, labels, say=True)
     if left_out := set(left_out):
         table = table[~table["bag_id"].isin(left_out)]
         found, partial = set(found) - left_out, [name for name in partial if name not in left_out]
@@ -58,10 +85,12 @@ def match_bags(
     known = set(table["bag_id"])
     absent = [name for name in table["bag_id"] if name not in found]
     strangers = sorted(set(found) - known)
+    hint = _hint(table, absent, strangers) if absent and strangers else ""
     if len(absent) == len(table):
+        way_out = hint or "give a table and data that belong together"
         raise ValueError(
             f"none of the {len(table):,} bags in {labels} has {what} in {data}: the table names "
-            f"{table['bag_id'].iloc[0]!r}, the data {quote_first(strangers, 1)}; give a table and data that belong together"
+            f"{table['bag_id'].iloc[0]!r}, the data {quote_first(strangers, 1)}; {way_out}"
         )
     problems = []
     if absent:
@@ -73,6 +102,7 @@ def match_bags(
     if strangers:
         problems.append(f"{len(strangers):,} bags in {data} have no row in {labels} (first: {strangers[0]!r})")
     if problems and on_mismatch == "error":
+        problems += [hint] if hint else []
         message = "; ".join(problems) + "; add what is missing, or leave these bags out with data.on_mismatch=skip"
         raise FileNotFoundError(message) if absent or partial else ValueError(message)
     for problem in problems:
@@ -81,3 +111,13 @@ def match_bags(
     if kept.empty:
         raise ValueError(f"no bag in {data} is complete: {'; '.join(problems)}")
     return kept.sort_values("bag_id", kind="stable")
+
+
+def _hint(table: pd.DataFrame, absent: Sequence[str], strangers: Sequence[str]) -> str:
+    """Return why names do not match: another column has the names of the data, or they are written differently."""
+    for column in table.columns.drop("bag_id"):
+        cells = table[column].dropna().astype(str).tolist()
+        with suppress(ValueError):  # two cells that name one slide: not a column of names
+            if len(match_ids(cells, strangers)) == len(cells) > 0:
+                return f"the column {column!r} has the names of the data: data.id_column={column}"
+    return why_unlike(absent, strangers)

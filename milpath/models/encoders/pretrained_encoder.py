@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -10,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from milpath.models.encoders.architectures import build_architecture
 from milpath.models.encoders.encoder_card import EncoderCard
 from milpath.models.encoders.find_weights import find_weights
 from milpath.models.encoders.normalisation import Normalisation
-from milpath.models.encoders.weights_file import classification_layers, fitting, import_extra, read_weights
+from milpath.models.encoders.weights_file import classification_layers, fitting, read_weights
 from milpath.models.encoders.weights_layout import to_own_names
 from milpath.models.weights_digest import digest_of
-from milpath.records.error_text import reason_of
 
 
 class PretrainedEncoder(nn.Module):
@@ -28,6 +27,8 @@ class PretrainedEncoder(nn.Module):
         weights_path: File of the weights.
         weights_dir: Folder of weights of several encoders.
         download: Allow the Hugging Face hub.
+        network: The network with its weights, for a user's class or an ONNX file.
+        digest: Digest of the weights of `network`.
 
     Attributes:
         card: The card, with the digest of the weights if they were loaded here.
@@ -48,6 +49,8 @@ class PretrainedEncoder(nn.Module):
         weights_path: str | None = None,
         weights_dir: str | None = None,
         download: bool = False,
+        network: nn.Module | None = None,
+        digest: str | None = None,
     ) -> None:
         super().__init__()
         self.card = card if isinstance(card, EncoderCard) else EncoderCard.from_dict(card)
@@ -55,30 +58,31 @@ class PretrainedEncoder(nn.Module):
         if self.card.other_tile_sizes == "refuse":
             self.tile_size = self.card.tile_size
         self.normalise = Normalisation(self.card.mean, self.card.std)
-        self._first_batch = False
-        if pretrained or weights_path is not None:
-            self.network, digest = _loaded_network(self.card, weights_path, weights_dir, download)
+        loaded = network is not None or pretrained or weights_path is not None
+        if network is None and loaded:
+            network, digest = _loaded_network(self.card, weights_path, weights_dir, download)
+        self.network = build_architecture(self.card) if network is None else network
+        if digest is not None:
             if self.card.weights_sha256 not in (None, digest):
                 raise ValueError(
-                    f"the weights of {self.card.name} on this machine ({digest[:12]}) are not those that were asked for "
-                    f"({self.card.weights_sha256[:12] if self.card.weights_sha256 else ''}); give weights_path=FILE"
+                    f"other weights of {self.card.name} were asked for ({str(self.card.weights_sha256)[:12]}) than were "
+                    f"found ({digest[:12]}); give weights_path=FILE"
                 )
             self.card = dataclasses.replace(self.card, weights_sha256=digest)
-            self._first_batch = True
-        else:
-            self.network = build_architecture(self.card)
+        self._first_batch = loaded
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Return features `(tiles, embedding_dim)` of tiles `(tiles, 3, height, width)` in [0, 1]."""
+        network: Any = self.network
         normalised = self.normalise(self._in_size(tiles))
         if self.card.output == "pooled":
-            features = self.network(normalised).flatten(1)
+            features: Tensor = network(normalised).flatten(1)
         else:
-            tokens = self.network.forward_features(normalised)
+            tokens = network.forward_features(normalised)
             features = tokens[:, 0]
             if self.card.output == "class_and_mean":
                 # Registers stand between the class token and those of the patches.
-                features = torch.cat([features, tokens[:, self.network.num_prefix_tokens :].mean(1)], dim=1)
+                features = torch.cat([features, tokens[:, network.num_prefix_tokens :].mean(1)], dim=1)
         if self._first_batch:
             self._first_batch = False
             require_sound_features(features.detach(), tiles, self.card.name)
@@ -97,37 +101,6 @@ class PretrainedEncoder(nn.Module):
         mode = self.card.interpolation
         resized = F.interpolate(tiles, size=(size, size), mode=mode, align_corners=False, antialias=True)
         return resized.clamp(0, 1)  # bicubic interpolation overshoots at edges
-
-
-def build_architecture(card: EncoderCard) -> nn.Module:
-    """Return the network of a card with random weights, on the default device; nothing is read or fetched.
-
-    Raises:
-        ImportError: If timm is missing.
-        ValueError: If timm has no such architecture, or it has another width than the card says.
-    """
-    timm = import_extra("timm")
-    if not timm.is_model(card.architecture) or "." in card.architecture:
-        raise ValueError(f"timm {timm.__version__} has no architecture {card.architecture!r}, which {card.name} needs")
-    arguments = dict(card.arguments)
-    if "mlp_layer" in arguments:
-        arguments["mlp_layer"] = getattr(timm.layers, arguments["mlp_layer"])
-    if "act_layer" in arguments:
-        arguments["act_layer"] = getattr(nn, arguments["act_layer"])
-    if "norm_eps" in arguments:
-        arguments["norm_layer"] = partial(nn.LayerNorm, eps=arguments.pop("norm_eps"))
-    try:
-        network: nn.Module = timm.create_model(card.architecture, pretrained=False, num_classes=0, **arguments)
-    except (TypeError, RuntimeError, ValueError, AssertionError, ArithmeticError) as error:
-        raise ValueError(f"{card.name}: timm's {card.architecture} cannot be built ({reason_of(error)})") from None
-    width = int(getattr(network, "num_features", 0)) * (2 if card.output == "class_and_mean" else 1)
-    if width != card.embedding_dim:
-        raise ValueError(
-            f"{card.name} gives {width} features with output={card.output}, its card says {card.embedding_dim}"
-        )
-    if card.output != "pooled" and not hasattr(network, "num_prefix_tokens"):
-        raise ValueError(f"{card.name} has no class token; its output must be pooled")
-    return network
 
 
 def require_sound_features(features: Tensor, tiles: Tensor, name: str) -> None:

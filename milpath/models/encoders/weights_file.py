@@ -30,6 +30,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"weights_path={path} does not exist")
+    if path.suffix == ".pt2":
+        raise ValueError(
+            f"{path}: a file of torch.export can run code when it is read; export the network to ONNX instead"
+        )
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     weights = next((content[key] for key in _NESTED if key in content), content) if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
@@ -84,16 +88,10 @@ def fitting(
     return {name: weights[name] for name in own}
 
 
-def in_order(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Return weights with other names but in the same order under the names of the network; every shape is checked."""
-    if [value.shape for value in own.values()] != [value.shape for value in weights.values()]:
-        raise ValueError(f"{source} has weights of another architecture")
-    return dict(zip(own, weights.values(), strict=True))
-
-
 def classification_layers(network: nn.Module) -> tuple[str, ...]:
     """Return the names of the classification layers of a timm network, which it may have lost."""
-    names: str | tuple[str, ...] = network.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr,operator,assignment]
+    cfg: Any = getattr(network, "pretrained_cfg", None) or {}
+    names = cfg.get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)
 
 

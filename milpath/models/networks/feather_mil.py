@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from milpath.models.encoders import EncoderSpec
-from milpath.models.encoders.weights_file import read_weights
 from milpath.models.encoders.linear import LinearEncoder
+from milpath.models.encoders.weights_file import read_weights
 from milpath.models.networks.attention_mil import AttentionMIL
 from milpath.models.pooling import AttentionPooling
 

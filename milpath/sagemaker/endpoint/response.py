@@ -105,7 +105,7 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
     lengths = [len(answer.attention) for answer in answers]
     of_tiles = {"attention": [answer.attention for answer in answers]}
     of_tiles |= {name: [answer.maps[name] for answer in answers] for name in answers[0].maps}
-    padded = {name: np.zeros((len(answers), max(lengths)), np.float32) for name in of_tiles}
+    padded: dict[str, Any] = {name: np.zeros((len(answers), max(lengths)), np.float32) for name in of_tiles}
     for name, rows in of_tiles.items():
         for row, values in enumerate(rows):
             padded[name][row, : lengths[row]] = values

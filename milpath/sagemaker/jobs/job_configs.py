@@ -1,7 +1,7 @@
 """Root schemas of the SageMaker commands, and the command line of a training inside a job."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from milpath.config.roots import TrainConfig
+from milpath.config.roots import TrainOverrides
 from milpath.sagemaker.jobs.endpoint_request import DeployConfig
 from milpath.sagemaker.jobs.job_settings import JobSettings
 
@@ -29,12 +29,10 @@ _LAUNCH_KEYS = ("sagemaker", "dry_run", "wait", "tune", "hydra")
 LAUNCH, TUNE, PACKAGE = "sagemaker_launch", "sagemaker_tune", "sagemaker_package"
 DEPLOY, DELETE, SCORE = "sagemaker_deploy", "sagemaker_delete", "sagemaker_score"
 
-# The schema is merged over `train`, so its keys must not have defaults that would win over those of train.yaml.
 LaunchConfig = make_dataclass(
     "LaunchConfig",
-    [(item.name, item.type, field(default=MISSING)) for item in fields(TrainConfig)]
-    + [("dry_run", bool, field(default=False)), ("wait", bool, field(default=False))],
-    bases=(TrainConfig,),
+    [("dry_run", bool, field(default=False)), ("wait", bool, field(default=False))],
+    bases=(TrainOverrides,),
 )
 TuneConfig = make_dataclass("TuneConfig", [("tune", Any, field(default=MISSING))], bases=(LaunchConfig,))
 

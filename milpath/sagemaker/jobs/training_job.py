@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from milpath import evaluate, train
 from milpath.config.command import one_line
+from milpath.config.command_line import override
 from milpath.config.interruption import interruptible
 from milpath.config.roots import CONFIG_DIR
 from milpath.records.folder_lock import HOLDER_FILE, LOCK_FILE
@@ -57,7 +58,7 @@ def run(arguments: Sequence[str], code_dir: Path) -> Metrics:
     checkpoint = _best_checkpoint(Path(paths.run_dir))
     write_model_dir(checkpoint, Path(paths.model_dir))
     if paths.testing_dir is not None:
-        words = [*overrides, f"paths.data_dir={paths.testing_dir}", "data.num_folds=1", *search_path]
+        words = [*overrides, override("paths.data_dir", paths.testing_dir), "data.num_folds=1", *search_path]
         found = evaluate.run(_testing_config(compose_words("train", words), checkpoint))
         metrics = metrics | {"testing": found["test"]}
     ignored = shutil.ignore_patterns("checkpoints", LOCK_FILE, HOLDER_FILE)
@@ -74,8 +75,8 @@ def job_words(arguments: Sequence[str], code_dir: Path) -> tuple[list[str], list
     hyperparameters = overrides_of(arguments)
     replaced = {override_key(word) for word in hyperparameters}
     words = [word for word in job["overrides"] if override_key(word) not in replaced]
-    folders = ",".join(f"file://{code_dir / name}" for name in job["config_dirs"])
-    return [*words, *hyperparameters], [f"hydra.searchpath=[{folders}]"] if folders else []
+    folders = [f"file://{code_dir / name}" for name in job["config_dirs"]]
+    return [*words, *hyperparameters], [override("hydra.searchpath", folders)] if folders else []
 
 
 def compose_words(name: str, words: list[str]) -> DictConfig:
@@ -106,7 +107,7 @@ def _best_checkpoint(run_dir: Path) -> Path:
 def _testing_config(training: DictConfig, checkpoint: Path) -> DictConfig:
     """Return the configuration that tests a checkpoint on every bag of the testing channel."""
     config = compose_words(
-        "evaluate", [f"checkpoint='{checkpoint}'", "run_name=testing", "splits=[test]", "overwrite=true"]
+        "evaluate", [override("checkpoint", checkpoint), "run_name=testing", "splits=[test]", "overwrite=true"]
     )
     config.data = cast(dict[str, Any], OmegaConf.to_container(training.data, resolve=True))
     config.paths.run_dir = f"{training.paths.run_dir}/testing"

@@ -1,4 +1,5 @@
 import re
+import resource
 
 import h5py
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 
 from milpath.data.sources.feature_bags import FeatureBags
 from milpath.data.store.store_build import open_or_build
+from tests.feature_files import write_stamp, write_trident
 
 
 def write_h5(path, features, coords=None, patch_size=None):
@@ -98,7 +100,9 @@ def one_line(tmp_path, labels, kind, pattern, **arguments):
 
 def bad_file(tmp_path, labels, bag_id, reason):
     """One file of three cannot be read: it is named with the reason, and the message says what to type."""
-    way_out = r"; repair them, or leave them out with data.on_error=skip or data.exclude=\[.*failures.csv\], which lists "
+    way_out = (
+        r"; repair them, or leave them out with data.on_error=skip or data.exclude=\[.*failures.csv\], which lists "
+    )
     pattern = rf"^1 of 3 bags in .*features cannot be read: '{bag_id}' \({reason}\){way_out}them all$"
     one_line(tmp_path, labels, ValueError, pattern)
 
@@ -249,7 +253,9 @@ def test_coordinates_that_are_no_numbers_of_pixels_are_named(tmp_path, slides, l
             (tmp_path / "features").mkdir(exist_ok=True)
             content = {"features": torch.from_numpy(features), "coords": torch.from_numpy(coords)}
             torch.save(content, tmp_path / "features" / f"{name}.pt")
-    bad_file(tmp_path, labels, "slide_12", rf"coords in .*slide_12.{suffix} have {re.escape(str(value))} as y of tile 3.*")
+    bad_file(
+        tmp_path, labels, "slide_12", rf"coords in .*slide_12.{suffix} have {re.escape(str(value))} as y of tile 3.*"
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, 0, -1, "large"])
@@ -258,3 +264,119 @@ def test_a_tile_size_that_is_no_number_of_pixels_is_named(tmp_path, slides, labe
         write_h5(tmp_path / "features" / f"{name}.h5", features, coords, value)
     reason = r"patch_size_level0 of coords in .*\.h5 is .*, expected pixels of level 0"
     one_line(tmp_path, labels, ValueError, rf"^3 of 3 bags in .* cannot be read: 'slide_1' \({reason}\)")
+
+
+def test_what_trident_says_about_encoder_and_tiles_is_kept(tmp_path, slides, labels):
+    for name, (features, coords) in slides.items():
+        write_trident(tmp_path / f"features/features_uni_v2/{name}.h5", features, coords)
+        write_h5(tmp_path / f"features/patches/{name}_patches.h5", None, coords)
+    store = build(tmp_path, labels)
+    check(store, slides)
+    wanted = {"name": "uni_v2", "embedding_dim": 8, "tile_size": 256, "microns_per_pixel": 0.5}
+    assert store.description["encoder"] == wanted
+    assert store.description["tiling"] == {"rule": "features", "tile_size_level0": 512}
+    rows = store.tiles_table
+    assert rows["x0"].equals(rows["x"])
+    assert set(rows["size0"]) == {512}
+
+
+def test_stamp_writes_other_names_and_microns(tmp_path, slides, labels):
+    for name, (features, coords) in slides.items():
+        write_stamp(tmp_path / f"features/uni2-0a1b2c3d/cohort/{name}.h5", features, coords)
+    store = build(tmp_path, labels)
+    microns = 256 / 224
+    wanted = {"name": "uni2", "embedding_dim": 8, "tile_size": 224, "microns_per_pixel": microns}
+    assert store.description["encoder"] == wanted
+    for index, name in enumerate(store.bags["bag_id"]):
+        where = store.tile_slice(index)
+        np.testing.assert_array_equal(store.tiles[where], slides[name][0].astype(np.float16))
+        # Pixels of the tiles; level 0 of the slide is not known.
+        np.testing.assert_allclose(store.tiles_table[where][["x", "y"]], slides[name][1] / microns, rtol=1e-6)
+    assert not {"level", "x0", "y0", "size0"} & set(store.tiles_table.columns)
+    assert store.description["microns_per_pixel"] == microns
+
+
+def test_files_of_early_versions_of_stamp_have_no_known_positions(tmp_path, slides, labels):
+    nothing = dict.fromkeys(("stamp_version", "extractor", "unit", "tile_size_um", "tile_size_px", "feat_type"))
+    for name, (features, coords) in slides.items():
+        write_stamp(tmp_path / f"features/{name}.h5", features, coords, **nothing)
+    store = build(tmp_path, labels)
+    assert store.tiles_table.columns.tolist() == ["bag_id"]
+    assert store.description["encoder"] == {"embedding_dim": 8}
+
+
+def test_features_of_a_whole_slide_are_no_tiles(tmp_path, slides, labels):
+    for name, (features, coords) in slides.items():
+        write_stamp(
+            tmp_path / f"features/{name}.h5", features, coords, feat_type="slide" if name == "slide_5" else "tile"
+        )
+    bad_file(tmp_path, labels, "slide_5", r".*slide_5.h5 has features of a whole slide, expected one row per tile .*")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"encoder": "conch_v1"},
+            r"'slide_1' has encoder uni_v2 \(2 slides\), 'slide_5' has encoder conch_v1 \(1 slide\)",
+        ),
+        ({"patch_size": 512}, r"'slide_1' has tiles of 256 px \(2 slides\), 'slide_5' has tiles of 512 px \(1 slide\)"),
+        ({"target_magnification": 10}, r"'slide_1' has 0.5 microns .* \(2 slides\), 'slide_5' has 1 microns per pixel"),
+    ],
+)
+def test_features_of_two_extractions_are_refused_with_both(tmp_path, slides, labels, change, words):
+    for name, (features, coords) in slides.items():
+        write_trident(tmp_path / f"features/{name}.h5", features, coords, **(change if name == "slide_5" else {}))
+    one_line(tmp_path, labels, ValueError, rf"^features in .*features come from more than one extraction: {words}")
+    # Neither is a damaged file, which could be skipped.
+    one_line(tmp_path, labels, ValueError, words, on_error="skip")
+    assert [path for path in (tmp_path / "stores").iterdir() if path.is_dir()] == []
+
+
+def test_slides_scanned_at_different_magnifications_belong_together(tmp_path, slides, labels):
+    for name, (features, coords) in slides.items():
+        scan = {"level0_magnification": 20 if name == "slide_5" else 40}
+        write_trident(tmp_path / f"features/{name}.h5", features, coords, **scan)
+    store = build(tmp_path, labels)
+    sizes = store.tiles_table.groupby("bag_id")["size0"].first().to_dict()
+    assert sizes == {"slide_1": 512, "slide_12": 512, "slide_5": 256}
+
+
+def test_unequal_sizes_at_level_0_without_their_magnification_are_refused(tmp_path, slides, labels):
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / f"features/{name}.h5", features, coords, 256 if name == "slide_5" else 512)
+    words = (
+        r"'slide_1' has tiles of 512 px at level 0 \(2 slides\), 'slide_5' has tiles of 256 px at level 0 \(1 slide\)"
+    )
+    one_line(tmp_path, labels, ValueError, rf"^features in .* come from more than one extraction: {words}")
+
+
+def test_more_slides_than_open_files_are_allowed(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    names = [f"s{number:03d}" for number in range(300)]
+    for number, name in enumerate(names):
+        if number % 3:
+            write_h5(tmp_path / f"features/{name}.h5", np.full((1, 4), number, np.float32), np.zeros((1, 2), int))
+        else:
+            (tmp_path / "features").mkdir(exist_ok=True)
+            content = {"features": torch.full((1, 4), float(number)), "coords": torch.zeros(1, 2, dtype=torch.int64)}
+            torch.save(content, tmp_path / f"features/{name}.pt")
+    (tmp_path / "labels.csv").write_text(
+        "slide_id,label\n" + "".join(f"{name},{n % 2}\n" for n, name in enumerate(names))
+    )
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 128), hard))
+        store = build(tmp_path, tmp_path / "labels.csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    np.testing.assert_array_equal(store.tiles[:, 0], np.arange(300))
+
+
+def test_a_dataset_of_a_size_that_no_slide_has_is_refused(tmp_path, slides, labels):
+    for name, (features, coords) in slides.items():
+        write_h5(tmp_path / "features" / f"{name}.h5", features, coords)
+    with h5py.File(tmp_path / "features/slide_12.h5", "w") as file:
+        file.create_dataset("features", (2**22, 2**11), "f4", chunks=(1, 2**11))  # 32 GB that take no room on disk
+    bad_file(
+        tmp_path, labels, "slide_12", r"features in .*slide_12.h5 are \(4194304, 2048\), more than a slide can have"
+    )

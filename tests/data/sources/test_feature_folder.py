@@ -1,4 +1,3 @@
-import os
 import re
 
 import pytest
@@ -41,6 +40,17 @@ def test_a_folder_for_each_encoder_is_refused_with_the_folders(tmp_path):
     assert found(tmp_path / "features_uni_v2") == {"a": "a.h5", "b": "b.h5"}
 
 
+def test_a_folder_for_each_slide_below_a_folder_for_each_encoder_is_summed_up(tmp_path):
+    touch(tmp_path, *(f"out/{encoder}/case_{n}/{n}.h5" for encoder in ("uni", "conch") for n in range(30)), "out/31.h5")
+    with pytest.raises(
+        ValueError, match=re.escape("30 slide(s) in more than one folder (first: '0'; folders: 'out/conch', 'out/uni')")
+    ):
+        find_feature_files(tmp_path)
+    touch(tmp_path / "x", "a.h5", "below/a.h5")
+    with pytest.raises(ValueError, match=re.escape("folders: '.', 'below')")):
+        find_feature_files(tmp_path / "x")
+
+
 def test_coordinates_of_trident_are_no_features(tmp_path):
     touch(tmp_path, "features_uni_v2/a.h5", "patches/a_patches.h5")
     assert found(tmp_path) == {"a": "features_uni_v2/a.h5"}
@@ -53,7 +63,7 @@ def test_a_single_file_is_one_slide(tmp_path):
 
 def test_a_folder_that_is_linked_into_itself_is_searched_once(tmp_path):
     touch(tmp_path, "x/a.h5")
-    os.symlink(tmp_path, tmp_path / "x/again")
+    (tmp_path / "x/again").symlink_to(tmp_path)
     assert found(tmp_path) == {"a": "x/a.h5"}
 
 

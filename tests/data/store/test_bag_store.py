@@ -10,6 +10,7 @@ import pytest
 
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.records.label_table import find_column
 
 
 def test_what_is_written_is_read_again(tmp_path):
@@ -103,9 +104,12 @@ def test_a_store_without_a_bag_is_refused(tmp_path):
 
 
 def test_a_column_cannot_hide_one_of_the_store(tmp_path):
-    message = "'start' of bag 'a' has a reserved name"
-    with pytest.raises(ValueError, match=message), BagStoreWriter(tmp_path / "store") as writer:
-        writer.add("a", np.zeros((2, 4), np.float32), {"start": 0})
+    with BagStoreWriter(tmp_path / "store") as writer:
+        writer.add("a", np.zeros((2, 4), np.float32), {"start": 2020, "num_tiles": 7, "label": 1})
+    bags = BagStore.open(tmp_path / "store").bags
+    assert bags[["start", "num_tiles", "label"]].iloc[0].tolist() == [0, 2, 1]
+    assert bags[find_column(bags.columns, "start")].tolist() == [2020]
+    assert bags[find_column(bags.columns, "num_tiles")].tolist() == [7]
 
 
 def test_no_store_at_the_path_says_so(tmp_path):

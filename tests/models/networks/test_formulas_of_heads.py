@@ -8,7 +8,7 @@ import torch
 
 from milpath.models import ACMIL, CLAMMB, DTFDMIL, ILRAMIL, AdditiveMIL, AttentionMIL, MultiHeadAttentionMIL
 from milpath.models.networks.acmil import hide_strongest
-from milpath.models.networks.dtfd_mil import deal
+from milpath.models.networks.dtfd_mil import deal, deal_alike
 from tests.models.formulas import BAGS, LINEAR, apply, batch, check, sigmoid, softmax, weights
 
 
@@ -136,25 +136,43 @@ def test_a_bag_of_one_tile_keeps_it():
     assert not hide_strongest(scores, real, 10, 0.99).any()
 
 
-def pseudo_bags(scores: np.ndarray, count: int) -> list[list[int]]:
-    ranked = sorted(range(len(scores)), key=lambda k: -scores[k])
-    return [ranked[number::count] for number in range(count)]
+def pseudo_bags(scores: np.ndarray, count: int) -> np.ndarray:
+    """The part of each tile in each pseudo-bag that has tiles."""
+    group_of = {tile: rank % count for rank, tile in enumerate(sorted(range(len(scores)), key=lambda k: -scores[k]))}
+    parts = np.zeros((count, len(scores)))
+    for k, j in np.ndindex(len(scores), len(scores)):
+        parts[group_of[j], k] += max(0.0, 1 - abs(scores[k] - scores[j]) / 0.1)
+    parts /= parts.sum(0)
+    return parts[parts.sum(1) > 0]
 
 
-def test_dtfd_in_evaluation():
+@pytest.mark.parametrize("sharpness", [1.0, 20.0], ids=["similar scores", "scores apart"])
+def test_dtfd_in_evaluation(sharpness):
     def formula(network, hidden):
         hidden = relu(apply(network.hidden_layers[0], hidden))
         scores = gated_scores(network.attention_pooling, hidden)[:, 0]
-        groups = [group for group in pseudo_bags(scores, 3) if group]
-        first = [softmax(scores[group]) for group in groups]
-        pooled = np.array([weight @ hidden[group] for weight, group in zip(first, groups, strict=True)])
+        parts = pseudo_bags(scores, 3)
+        first = [part * np.exp(scores) / (part @ np.exp(scores)) for part in parts]
+        pooled = np.array([weight @ hidden for weight in first])
         second = softmax(gated_scores(network.bag_pooling, pooled)[:, 0])
-        attention = np.zeros(len(hidden))
-        for share, weight, group in zip(second, first, groups, strict=True):
-            attention[group] = share * weight
+        attention = sum(share * weight for share, weight in zip(second, first, strict=True))
         return apply(network.classification_layer, second @ pooled), attention
 
-    check(DTFDMIL(encoder=LINEAR, num_outputs=2, hidden_dim=8, attention_dim=3, num_pseudo_bags=3), formula)
+    network = DTFDMIL(encoder=LINEAR, num_outputs=2, hidden_dim=8, attention_dim=3, num_pseudo_bags=3)
+    torch.nn.init.normal_(network.attention_pooling.score_layer.weight, std=sharpness)
+    check(network, formula)
+
+
+def test_dealing_by_scores_that_are_apart_is_dealing_by_rank():
+    scores, mask = torch.tensor([[0.3, 9.0, 0.1, 2.2]]), torch.tensor([[True, False, True, True]])
+    assert torch.equal(deal_alike(scores, mask, 2), deal(scores, mask, 2).float())
+
+
+def test_dealing_is_continuous_where_two_scores_cross():
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    before, after = (deal_alike(torch.tensor([[1.0, 1.0 + step, 0.0]]), mask, 2) for step in (-1e-6, 1e-6))
+    torch.testing.assert_close(before, after, atol=1e-4, rtol=0)
+    assert before[0, 0].tolist() == pytest.approx([0.5, 0.5, 1.0], abs=1e-4)
 
 
 def test_dtfd_deals_at_random_in_training_and_every_tile_once():

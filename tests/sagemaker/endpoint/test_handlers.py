@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from milpath.models import load_network
+from milpath.models import CLAMMB, load_network, save_network
 from milpath.sagemaker import inference
 from milpath.sagemaker.endpoint import handlers as serve
 from milpath.sagemaker.endpoint.handlers import Endpoint
@@ -139,3 +139,18 @@ def test_the_four_functions_of_the_toolkit_do_the_same(network_path, endpoint, t
 def test_a_folder_without_a_network_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"network.pt is missing; write model.tar.gz with: python -m"):
         inference.model_fn(str(tmp_path))
+
+
+def test_a_network_with_attention_per_class_answers_it_in_json_and_npz(tiles, tmp_path):
+    torch.manual_seed(0)
+    size = tiles.shape[1]
+    network = CLAMMB(encoder={"name": "tile_cnn", "tile_size": size, "embedding_dim": 8}, hidden_dim=8).eval()
+    save_network(network, tmp_path / "network.pt", class_names=("benign", "malignant"), tiling={"tile_size": size})
+    endpoint = Endpoint(tmp_path / "network.pt")
+    with torch.no_grad():
+        output = network(torch.from_numpy(tiles).permute(0, 3, 1, 2)[None] / 255)
+    (prediction,) = json.loads(endpoint.answer(npy(tiles), NPY)[0])["predictions"]
+    arrays = np.load(io.BytesIO(endpoint.answer(npy(tiles), NPY, "application/x-npz")[0]), allow_pickle=False)
+    for number, name in enumerate(("attention_benign", "attention_malignant")):
+        assert prediction[name] == pytest.approx(output.class_attention[0, number].tolist(), abs=1e-6)
+        assert arrays[name][0].tolist() == pytest.approx(prediction[name])

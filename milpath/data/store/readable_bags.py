@@ -62,6 +62,8 @@ def readable_bags(
     if failures:
         said = describe_failures(failures, len(table), where)
         if on_error == "fail" or len(failures) == len(table):
+            if on_error == "skip":
+                raise ValueError(said)
             listed = writer.path.with_name(f"{writer.path.name}.failures.csv")
             write_exclusion_list(failures, listed)
             raise ValueError(said + way_out(listed))

@@ -1,0 +1,77 @@
+"""The text of `milpath COMMAND --help`: every option with its default and the comment of the configuration."""
+
+from collections.abc import Iterator
+
+from milpath.config.option_reference import (
+    Key,
+    as_typed,
+    defaults_of,
+    extends_train,
+    groups,
+    header_lines,
+    keys_of,
+    parents_of,
+    root_path,
+)
+from milpath.config.roots import CONFIG_DIR
+
+_WIDEST = 44  # a longer option takes more room, and its comment follows
+
+
+def help_text(command: str) -> str:
+    """Return usage, options and groups of a command.
+
+    Args:
+        command: Its name, such as `train` or `sagemaker.launch`.
+    """
+    path, typed = root_path(command), f"milpath {command.replace('.', ' ')}"
+    chosen = {group: option for group, option in defaults_of(path).items() if group in groups()}
+    lines = [as_typed(line) for line in header_lines(path)]
+    options = [key for key in keys_of(path) if key.value or key.comment]
+    lines += ["", "Options, key=value (??? must be given):", *map(_line, options)]
+    if extends_train(path):
+        lines += ["", "Every option of milpath train also works: milpath train --help"]
+    if chosen:
+        lines += ["", "Groups, group=OPTION; below each group the keys of its default, group.key=value:"]
+        for group, option in chosen.items():
+            lines += ["", *_group(group, option)]
+    lines += ["", f"{typed} ... --cfg job    print the composed configuration and stop"]
+    if chosen or extends_train(path):
+        lines.append(f"{typed} ... --info defaults-tree    print which files it is composed of")
+    return "\n".join([*lines, ""])
+
+
+def _group(group: str, option: str) -> Iterator[str]:
+    """Yield the lines of a group: its choices, then the keys of the chosen options."""
+    choices = sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml") if path.stem != "options")
+    # The choice of no option may have a file of its own or none.
+    yield _line(Key(group, option, " | ".join(choices)), indent="")
+    for name in option.split(", "):
+        if not (CONFIG_DIR / group / f"{name}.yaml").is_file():
+            continue
+        for key in _keys(group, name).values():
+            if key.name.rpartition(".")[2] != "_target_" and (key.value or key.comment):
+                yield _line(Key(f"{group.replace('/', '.')}.{key.name}", key.value, key.comment))
+        for inner, chosen in defaults_of(CONFIG_DIR / group / f"{name}.yaml").items():
+            yield ""
+            yield from _group(inner if (CONFIG_DIR / inner).is_dir() else f"{group}/{inner}", chosen)
+
+
+def _keys(group: str, option: str) -> dict[str, Key]:
+    """Return the keys of an option with those of the options that it extends."""
+    path = CONFIG_DIR / group / f"{option}.yaml"
+    keys: dict[str, Key] = {}
+    for parent in parents_of(path):
+        keys |= _keys(group, parent)
+    for key in keys_of(path):
+        # A value that replaces one of `options` is explained there.
+        keys[key.name] = (
+            key if key.comment or key.name not in keys else Key(key.name, key.value, keys[key.name].comment)
+        )
+    return keys
+
+
+def _line(key: Key, indent: str = "  ") -> str:
+    """Return the line of an option."""
+    text = f"{indent}{key.name}: {key.value}".rstrip()
+    return f"{text:<{_WIDEST}}  # {key.comment}" if key.comment else text

@@ -1,0 +1,130 @@
+"""Errors of a mistyped command line in one line, with the nearest name: Hydra's own take several and name its grammar."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import hydra._internal.utils
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from milpath.config.option_reference import groups
+from milpath.config.roots import CONFIG_DIR
+from milpath.records.error_text import one_line_of
+
+_MOST_OPTIONS = 20
+
+
+@contextmanager
+def errors_raised() -> Iterator[None]:
+    """Let Hydra raise the errors of a composition, or of a callback, instead of printing them and exiting."""
+    before = hydra._internal.utils.run_and_report
+    hydra._internal.utils.run_and_report = lambda function: function()
+    try:
+        yield
+    finally:
+        hydra._internal.utils.run_and_report = before
+
+
+def explain(error: Exception, command: str, words: Sequence[str]) -> str:
+    """Return what is wrong with a command line, in one line that says what to type.
+
+    Args:
+        error: The error of Hydra or OmegaConf.
+        command: The command, such as `train` or `sagemaker.launch`.
+        words: Its overrides, in Hydra's grammar.
+    """
+    text, typed = str(error), f"milpath {command.replace('.', ' ')}"
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    if found := re.match(r"Could not (?:override|delete from config\.) '([^']+)'", text):
+        return _unknown_option(found[1], command, overrides)
+    if isinstance(error, MissingConfigException) and (found := re.search(r"Could not find '(.+)/([^'/]*)'", text)):
+        return _unknown_choice(found[1], found[2], error.options or [])
+    if "group override must be a string" in text:
+        for key, value in (word.lstrip("+").split("=", 1) for word in overrides):
+            if key in groups() and value == "null":
+                return _no_choice(key, command, overrides)
+    if isinstance(error, OverrideParseException):
+        word = str(error.override)
+        if "=" not in word:
+            return f"{typed}: {word!r} is not an option; give key=value, or a flag such as --help"
+        return f"""{typed}: cannot read {word!r}; put a value with special characters in quotes: 'key="value"'"""
+    if text.startswith("Ambiguous value"):
+        word = text.split("'")[1]
+        return f"{typed}: {word!r} has several values; add -m for a sweep over them, or give a list, key=[a,b]"
+    if text.startswith("Error merging override") and error.__cause__ is not None:
+        reason = str(error.__cause__).split("\n    full_key")[0]
+        return one_line_of(f"{typed}: {text.removeprefix('Error merging override ')}: {reason}")
+    return one_line_of(f"{typed}: {text.split(chr(10) + '    full_key')[0]}".replace("\n", " ").replace("\t", " "))
+
+
+def _unknown_option(key: str, command: str, words: Sequence[str]) -> str:
+    """Return the message for a key that does not exist."""
+    names = _options(command, [word for word in words if word.lstrip("+~").partition("=")[0] != key])
+    nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.6)
+    if not nearest:  # lr for optimizer.lr
+        last = {name.rpartition(".")[2]: name for name in reversed(names)}
+        nearest = [last[name] for name in difflib.get_close_matches(key.rpartition(".")[2], last, n=1, cutoff=0.7)]
+    return _line(key, command, nearest)
+
+
+def _no_choice(group: str, command: str, words: Sequence[str]) -> str:
+    """Return the message for `group=null`."""
+    typed = f"milpath {command.replace('.', ' ')}"
+    if group not in _options(command, [word for word in words if word.partition("=")[0] != group]):
+        return _line(group, command, [])
+    return f"{typed}: {group}=null is not a choice; give {group}=none"
+
+
+def _line(key: str, command: str, nearest: Sequence[str]) -> str:
+    """Return the message for an unknown option."""
+    typed = f"milpath {command.replace('.', ' ')}"
+    meant = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"{typed}: unknown option {key!r}; {meant}{typed} --help lists the options"
+
+
+def _unknown_choice(group: str, name: str, choices: Sequence[str]) -> str:
+    """Return the message for an option that a group does not have."""
+    choices = [choice for choice in choices if choice != "options"]
+    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    meant = f"did you mean {group}={nearest[0]}? " if nearest else ""
+    shown = ", ".join(choices[:_MOST_OPTIONS]) + (", ..." if len(choices) > _MOST_OPTIONS else "")
+    return f"unknown option {group}={name}; {meant}{group} is one of {shown}"
+
+
+def _options(command: str, words: Sequence[str]) -> list[str]:
+    """Return every key of the composed configuration of a command, as far as the other overrides can be read."""
+    root = command.replace(".", "_")
+    GlobalHydra.instance().clear()
+    config: Any = None
+    for known in (_readable(words), []):
+        with suppress(HydraException, OmegaConfBaseException, ValueError):
+            with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+                config = compose(root, known)
+            break
+    return list(_names(OmegaConf.to_container(config, resolve=False), "")) if isinstance(config, DictConfig) else []
+
+
+def _readable(words: Sequence[str]) -> list[str]:
+    """Return the overrides of one run: neither sweeps nor those of Hydra."""
+    kept = []
+    for word in words:
+        with suppress(HydraException):
+            if not OverridesParser.create().parse_override(word).is_sweep_override() and not word.startswith("hydra"):
+                kept.append(word)
+    return kept
+
+
+def _names(content: Any, key: str) -> Iterator[str]:
+    """Yield the dotted names of all keys."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            path = f"{key}.{name}".strip(".")
+            yield path
+            yield from _names(value, path)

@@ -1,0 +1,76 @@
+"""Ready commands, printed by `milpath examples`: a shell script with a comment above each command."""
+
+EXAMPLES = r"""# Ready commands; milpath COMMAND --help explains their options.
+
+# == Try it, without data
+
+# train on drawn tissue, a minute on a CPU
+milpath train trainer=demo run_name=demo
+
+# see the configuration and stop
+milpath train trainer=demo --cfg job
+
+# == From slides to a report
+
+# cut the slides into tiles
+milpath tile slides=slides labels=labels.csv output=store
+
+# at a resolution, the tiles with most tissue
+milpath tile slides=slides labels=labels.csv output=store microns_per_pixel=1 method=tissue num_tiles=64
+
+# train and test
+milpath train data=bag_store data.path=store run_name=first
+
+# no patient in two splits
+milpath train data=bag_store data.path=store data.group_column=patient_id run_name=grouped
+
+# continue after a stop
+milpath train data=bag_store data.path=store run_name=first resume_from=auto
+
+# test the checkpoint
+milpath evaluate checkpoint=runs/first/checkpoints/best.ckpt run_name=first_test
+
+# test it on another cohort
+milpath evaluate checkpoint=runs/first/checkpoints/best.ckpt data=bag_store data.path=other_store
+
+# predict new slides
+milpath predict checkpoint=runs/first/checkpoints/best.ckpt slides=new_slides output=predictions
+
+# predict in a browser
+milpath app checkpoint=runs/first/checkpoints/best.ckpt
+
+# == From features of TRIDENT or CLAM
+
+# train on features
+milpath train data=features data.path=features data.labels=labels.csv model/encoder=linear
+
+# another network
+milpath train data=features data.path=features data.labels=labels.csv model=trans_mil model/encoder=linear
+
+# == Compare and search
+
+# cross-validate methods
+milpath table data=bag_store data.path=store methods=[attention,gated_attention,dsmil] folds=5 repeats=1 \
+    output=table
+
+# a sweep of four runs
+milpath train -m data=bag_store data.path=store model.gated=true,false seed=1,2
+
+# a search on the validation split
+milpath train -m hparams_search=attention_grid data=bag_store data.path=store
+
+# == On a GPU, a cluster, SageMaker
+
+# one GPU, half precision
+milpath train trainer=gpu data=bag_store data.path=store
+
+# four GPUs
+milpath train trainer=ddp trainer.devices=4 data=bag_store data.path=store
+
+# print the request of a SageMaker job
+milpath sagemaker launch data=bag_store data.path='${paths.data_dir}' sagemaker.bucket=BUCKET dry_run=true
+
+# == Paths are taken literally: only the quotes of the shell are needed
+
+milpath tile 'slides=/data/Präparate (2024), A&B' output=store
+"""

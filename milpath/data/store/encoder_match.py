@@ -1,0 +1,102 @@
+"""Whether the features of a store are those that a network was trained on: same encoder, tile size and resolution."""
+
+import logging
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.nn import Module
+
+from milpath.data.store.bag_store import BagStore
+from milpath.models.card import Card
+from milpath.records.error_text import one_line_of
+from milpath.records.plain_values import brief
+
+_log = logging.getLogger(__name__)
+# What makes features comparable, in the order of a message.
+_COMPARED = ("name", "weights_sha256", "embedding_dim", "output", "tile_size", "microns_per_pixel")
+# Names that TRIDENT and STAMP give to an encoder, without separators, to the name used here.
+_OTHER_NAMES = {
+    "univ1": "uni", "univ2": "uni2h", "uni2": "uni2h", "conchv1": "conch", "conchv15": "conch15", "gigapath": "provgigapath",
+    "hoptimus": "hoptimus0", "hibouvitl": "hiboul",
+}  # fmt: skip
+
+
+def encoder_of(store: BagStore) -> dict[str, Any]:
+    """Return what a store says about the encoder of its features; empty for tiles, or if nothing is known."""
+    content = store.description.get("encoder")
+    return dict(content) if isinstance(content, Mapping) and len(store.tile_shape) == 1 else {}
+
+
+def require_same_encoder(card: Card, network: Module, store: BagStore, where: str | Path, checkpoint: str) -> None:
+    """Refuse features of another encoder, width, tile size or resolution than a network was trained on.
+
+    What one of both does not say is not compared, and said in a log line.
+
+    Args:
+        card: The card of the network.
+        network: The network, which knows the width of its features.
+        store: A store; one of tiles is not compared.
+        where: The features, for the message.
+        checkpoint: The checkpoint, for the message.
+
+    Raises:
+        ValueError: With both descriptions.
+    """
+    encoder = getattr(getattr(network, "tile_encoder", network), "network", network)
+    width = getattr(encoder, "num_features", None)
+    if len(store.tile_shape) != 1 or (width is None and not card.encoder):
+        return
+    tiling = store.description.get("tiling")
+    wanted = _facts({"embedding_dim": width} | dict(card.encoder), card.tiling)
+    found = _facts(
+        encoder_of(store) | {"embedding_dim": store.tile_shape[0]}, tiling if isinstance(tiling, Mapping) else {}
+    )
+    differing = [key for key in _COMPARED if key in wanted and key in found and not _same(key, wanted[key], found[key])]
+    if differing:
+        raise ValueError(
+            one_line_of(
+                f"{where} has features of {_describe(found)}, but {checkpoint} was trained on features of "
+                f"{_describe(wanted)}; they differ in {', '.join(differing)}: give features of the same encoder, tile size "
+                "and resolution"
+            )
+        )
+    if unknown := [key for key in ("name", "tile_size", "microns_per_pixel") if key not in wanted or key not in found]:
+        _log.info(
+            "%s: %s of the features cannot be compared with those that %s was trained on, one of both does not say it",
+            where, ", ".join(unknown), checkpoint,
+        )  # fmt: skip
+
+
+def _facts(encoder: Mapping[str, Any], tiling: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known; the tiles as they were cut rather than as the authors of the encoder advise."""
+    known = {key: encoder.get(key) for key in _COMPARED}
+    known |= {key: tiling[key] for key in ("tile_size", "microns_per_pixel") if tiling.get(key) is not None}
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _same(key: str, one: Any, other: Any) -> bool:
+    """Return whether two values mean the same; a resolution may be rounded."""
+    if key == "name":
+        return _folded(one) == _folded(other)
+    numbers = isinstance(one, int | float) and isinstance(other, int | float)
+    return math.isclose(one, other, rel_tol=0.02) if numbers and key == "microns_per_pixel" else bool(one == other)
+
+
+def _folded(name: Any) -> str:
+    """Return the name of an encoder as everybody writes it."""
+    plain = re.sub(r"[^a-z0-9]", "", str(name).lower())
+    return _OTHER_NAMES.get(plain, plain)
+
+
+def _describe(facts: Mapping[str, Any]) -> str:
+    """Return an encoder and its tiles in a few words."""
+    words = [f"{facts['embedding_dim']} values"] if "embedding_dim" in facts else []
+    words += [f"tiles of {facts['tile_size']} px"] if "tile_size" in facts else []
+    words += [f"{facts['microns_per_pixel']:g} microns per pixel"] if "microns_per_pixel" in facts else []
+    words += [f"weights {str(facts['weights_sha256'])[:12]}"] if "weights_sha256" in facts else []
+    words += [f"output {brief(facts['output'])}"] if "output" in facts else []
+    name = brief(facts["name"])[1:-1] if "name" in facts else "an encoder without a name"
+    return f"{name} ({', '.join(words)})" if words else name

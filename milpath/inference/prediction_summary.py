@@ -1,0 +1,37 @@
+"""What `milpath predict` prints at its end: the first calls, how many there are of each class, and where the files are."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from milpath.records.error_text import one_line_of
+
+NUM_SHOWN = 10
+
+
+def prediction_summary(output: Path) -> str:
+    """Return the calls in `predictions.csv` of a finished prediction as text.
+
+    Args:
+        output: The folder of the prediction.
+
+    Returns:
+        A table of the first slides, the counts of all, and the path of the file; lines end with a newline.
+    """
+    table = pd.read_csv(output / "predictions.csv", dtype={"id": str, "predicted": str}, keep_default_na=False)
+    columns = [name for name in table.columns if name.startswith("probability_")]
+    certain = table[columns].astype(float).max(axis=1)
+    rows = [["slide", "predicted", "highest probability", ""]]
+    for position, row in enumerate(table.head(NUM_SHOWN).to_dict("records")):
+        refer = "refer to a person" if int(row["defer"]) else ""
+        rows.append([one_line_of(row["id"]), one_line_of(row["predicted"]), f"{certain.iloc[position]:.3f}", refer])
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if len(table) > NUM_SHOWN:
+        lines.append(f"... and {len(table) - NUM_SHOWN:,} more")
+    names = [name.removeprefix("probability_") for name in columns]
+    counts = ", ".join(f"{int((table['predicted'] == name).sum()):,} {one_line_of(name)}" for name in names)
+    num_deferred = int(table["defer"].astype(int).sum())
+    lines.append(f"{len(table):,} slides: {counts}; {num_deferred:,} to refer to a person")
+    lines.append(f"predictions: {output / 'predictions.csv'}")
+    return "".join(f"{line}\n" for line in lines)

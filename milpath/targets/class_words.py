@@ -1,0 +1,137 @@
+"""Classes from the cells of a label column: words in a given or sorted order, or whole numbers from 0."""
+
+import difflib
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from milpath.records.label_table import quote_first, rows_of
+
+_log = logging.getLogger(__name__)
+# A column with more words than this, most of which occur once, has names or remarks, not classes.
+_MAX_RARE_WORDS = 10
+
+
+def label_text(value: object) -> str:
+    """Return the text of a cell: 1 for 1.0.
+
+    Example:
+        >>> label_text(1.0), label_text(True), label_text(" MSI-H ")
+        ('1', 'True', 'MSI-H')
+    """
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def classes_of_words(
+    bags: pd.DataFrame, column: str, class_names: Sequence[str], origin: str = "data.class_names"
+) -> np.ndarray:
+    """Return the class of each bag by the name in its cell; capitals are ignored if no two names differ only in them.
+
+    Args:
+        bags: One row per bag, without empty cells in the column.
+        column: Column of the labels.
+        class_names: Names of the classes in the order of their indices.
+        origin: Where the names come from, for the message.
+
+    Returns:
+        `(bags,)` int64.
+
+    Raises:
+        ValueError: If a cell has another word, which the message names.
+    """
+    index = {name: number for number, name in enumerate(class_names)}
+    loose = {name.casefold(): number for name, number in index.items()}
+    if len(loose) < len(index):
+        loose = {}
+    texts = [label_text(value) for value in bags[column]]
+    found = [index.get(text, loose.get(text.casefold())) for text in texts]
+    unknown = np.array([number is None for number in found], dtype=bool)
+    if unknown.any():
+        words = sorted({text for text, bad in zip(texts, unknown, strict=True) if bad})
+        close = difflib.get_close_matches(words[0], list(class_names), n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(
+            f"column {column!r} has {quote_first(words)}, not one of {origin} ({', '.join(class_names)}): slide "
+            f"{rows_of(bags, unknown)}; {hint}Correct the table, or list these slides in data.exclude"
+        )
+    _say(column, class_names, origin)
+    return np.array(found, dtype=np.int64)
+
+
+def sorted_words(bags: pd.DataFrame, column: str) -> tuple[str, ...]:
+    """Return the different words of a column in sorted order, as names of classes.
+
+    Raises:
+        ValueError: If there is only one, two differ only in capitals, or most occur only once.
+    """
+    texts = [label_text(value) for value in bags[column]]
+    words = sorted(set(texts))
+    if len(words) == 1:
+        raise ValueError(
+            f"all {len(texts):,} slides have the label {words[0]!r} in column {column!r}; name all classes in their order, "
+            f"such as data.class_names=[{words[0]},OTHER], or choose another column with data.label_column=NAME"
+        )
+    if len(words) > _MAX_RARE_WORDS and 2 * len(words) > len(texts):
+        raise ValueError(
+            f"column {column!r} has {len(words):,} different words for {len(texts):,} slides ({quote_first(words)}), too "
+            "many for classes; choose the column with data.label_column=NAME"
+        )
+    for first, second in zip(folded := sorted(words, key=str.casefold), folded[1:], strict=False):
+        if first.casefold() == second.casefold():
+            raise ValueError(
+                f"column {column!r} has {first!r} and {second!r}, which differ only in capitals; write them alike, or give "
+                "the classes in their order with data.class_names=[...]"
+            )
+    return tuple(words)
+
+
+def explain_numbers(values: np.ndarray, column: str, num_names: int | None) -> str:
+    """Return why whole numbers are not classes that count from 0 without a gap; empty if they are.
+
+    Args:
+        values: `(bags,)` whole numbers.
+        column: Their column.
+        num_names: Number of names in `data.class_names`; `None` without names.
+    """
+    found = np.unique(values).tolist()
+    as_named = (
+        f"data.class_names=[{','.join(map(str, found))}]" if len(found) <= _MAX_RARE_WORDS else "data.class_names"
+    )
+    lowest, highest = found[0], found[-1]
+    shown = quote_numbers(found)
+    if lowest == 1 and (highest == num_names if num_names else len(found) > 1):
+        return (
+            f"labels start at 1 (column {column!r} has {shown}); classes count from 0: subtract 1 in the table, or name the "
+            f"classes as the table does with {as_named}"
+        )
+    if num_names or lowest == highest == 1:
+        return ""
+    if lowest < 0:
+        return (
+            f"column {column!r} has the labels {shown}; classes count from 0: name the classes as the table does with "
+            f"{as_named}"
+        )
+    if len(found) <= highest:
+        missing = next(number for number in range(highest) if number not in found)
+        return (
+            f"column {column!r} has the labels {shown}, but no slide has label {missing}; classes count from 0 without a "
+            f"gap: name the classes as the table does with {as_named}, or all of them in their order"
+        )
+    return ""
+
+
+def quote_numbers(numbers: Sequence[int], limit: int = 6) -> str:
+    """Return the first numbers of a list for a message."""
+    return ", ".join(map(str, numbers[:limit])) + (", ..." if len(numbers) > limit else "")
+
+
+def _say(column: str, class_names: Sequence[str], origin: str) -> None:
+    """Log which word became which class."""
+    pairs = ", ".join(f"{number} = {name}" for number, name in enumerate(class_names))
+    positive = f"; the class to detect is {class_names[1]}" if len(class_names) == 2 else ""
+    order = "sorted; another order: data.class_names=[...]" if origin == "sorted" else f"order of {origin}"
+    _log.info("classes of column %r: %s%s (%s)", column, pairs, positive, order)

@@ -1,0 +1,84 @@
+"""What a mistyped command line is told, and what --help prints."""
+
+import re
+
+import pytest
+
+from milpath.__main__ import COMMANDS
+from milpath.config.command_help import help_text
+from milpath.config.option_reference import groups, keys_of, root_path
+from milpath.config.roots import CONFIG_DIR
+from tests.commands import here
+
+WRONG = {
+    ("train", "sed=1"): "milpath train: unknown option 'sed'; did you mean 'seed'? milpath train --help lists the options",
+    ("train", "data.tile_sizes=1"): "unknown option 'data.tile_sizes'; did you mean 'data.tile_size'?",
+    ("train", "lr=1"): "unknown option 'lr'; did you mean 'optimizer.lr'?",
+    ("train", "max_epochs=1"): "unknown option 'max_epochs'; did you mean 'trainer.max_epochs'?",
+    ("train", "optimiser=adam"): "unknown option 'optimiser'; did you mean 'optimizer'?",
+    ("train", "optimizer=adma"): "unknown option optimizer=adma; did you mean optimizer=adam? optimizer is one of adam, adamw, sgd",
+    ("train", "experiment=msuk1"): "did you mean experiment=musk1?",
+    ("train", "model/encoder=resnet81"): "did you mean model/encoder=resnet18?",
+    ("train", "xyzzy=1"): "milpath train: unknown option 'xyzzy'; milpath train --help lists the options",
+    ("train", "seed=abc"): "milpath train: seed=abc: Value 'abc' of type 'str' could not be converted to Integer",
+    ("train", "sed"): "'sed' is not an option; give key=value",
+    ("train", "seed=[1"): """cannot read 'seed=[1'; put a value with special characters in quotes""",
+    ("train", "seed=1,2"): "'seed=1,2' has several values; add -m for a sweep over them",
+    ("train", "logger=null"): "logger=null is not a choice; give logger=none",
+    ("evaluate", "logger=null"): "milpath evaluate: unknown option 'logger'; milpath evaluate --help lists the options",
+    ("evaluate", "chekpoint=x"): "unknown option 'chekpoint'; did you mean 'checkpoint'?",
+    ("predict", "slide=x"): "unknown option 'slide'; did you mean 'slides'?",
+    ("tile", "tilesize=x"): "unknown option 'tilesize'; did you mean 'tile_size'?",
+    ("app", "prot=1"): "unknown option 'prot'; did you mean 'port'?",
+    ("table", "fold=1"): "unknown option 'fold'; did you mean 'folds'?",
+    ("sagemaker.launch", "sagemaker.spto=true"): "milpath sagemaker launch: unknown option 'sagemaker.spto'; did you mean 'sagemaker.spot'?",
+    ("sagemaker.package", "chekpoint=x"): "did you mean 'checkpoint'?",
+    ("sagemaker.deploy", "mod=x"): "did you mean 'mode'?",
+    ("sagemaker.score", "data=nothing"): "unknown option data=nothing; data is one of bag_store,",
+    ("sagemaker.score", "endpoint=x"): "data",
+    ("sagemaker.delete", "endpont=x"): "did you mean 'endpoint'?",
+    ("sagemaker.tune", "tune.max_job=x"): "did you mean 'tune.max_jobs'?",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "word"), WRONG, ids=str)
+def test_a_mistyped_option_is_one_line_with_the_nearest_name(command, word, tmp_path, capfd):
+    assert here(f"milpath.{command}", word, cwd=tmp_path) == 1
+    said = capfd.readouterr().err
+    assert WRONG[command, word] in said
+    assert said.count("\n") == 1
+    assert "hydra" not in said.lower()
+
+
+def test_a_mistyped_option_of_a_sweep_is_one_line(tmp_path, capfd):
+    for words in (["-m", "seed=1,2", "sed=1"], ["-m", "hparams_search=attention_grid", "sed=1"]):
+        assert here("milpath.train", *words, cwd=tmp_path) == 1
+        said = capfd.readouterr().err
+        assert "unknown option 'sed'; did you mean 'seed'?" in said
+        assert said.count("\n") == 1, said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_every_option_and_group_with_its_comment(command, tmp_path, capsys):
+    assert here(f"milpath.{command}", "--help", cwd=tmp_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"milpath {command.replace('.', ' ')} ")
+    for key in keys_of(root_path(command)):
+        if key.value:
+            (line,) = [line for line in lines if line.startswith(f"  {key.name}: ")]
+            assert key.comment
+            assert re.search(rf"^  {re.escape(key.name)}: {re.escape(key.value)} +# {re.escape(key.comment)}$", line)
+    assert any("--cfg job" in line for line in lines)
+    assert all(line.count("\n") == 0 for line in lines)
+
+
+def test_help_of_training_has_every_group_with_its_choices_and_the_keys_of_the_default():
+    lines = help_text("train").splitlines()
+    for group in set(groups()) - {"sagemaker"}:
+        (line,) = [line for line in lines if line.startswith(f"{group}: ")]
+        names = {path.stem for path in (CONFIG_DIR / group).glob("*.yaml")} - {"options"}
+        assert set(line.split("# ")[1].split(" | ")) == names
+    said = "\n".join(lines)
+    assert re.search(r"^  data\.target: malignant +# label \| malignant \| isup$", said, re.MULTILINE)
+    assert re.search(r"^  model\.encoder\.frozen: false +# always in evaluation mode", said, re.MULTILINE)
+    assert "python -m" not in said

@@ -1,0 +1,115 @@
+import datetime
+import re
+import sys
+import zipfile
+
+import pytest
+
+from milpath.records import spreadsheet
+from milpath.records.label_table import read_table
+
+openpyxl = pytest.importorskip("openpyxl")
+pyarrow = pytest.importorskip("pyarrow")
+ROWS = [
+    ("Slide ID", "label", "seen", "age", None),
+    ("007", "high", True, 50.5, None),
+    (8, "low", False, 60.0, None),
+    (None, None, None, None, None),
+    ("S 9 ", None, None, datetime.datetime(2024, 5, 1), None),
+]
+
+
+def write_book(path, rows=ROWS):
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.create_sheet("second").append(["id", "label"])
+    book.save(path)
+    return path
+
+
+def test_the_first_sheet_of_a_workbook_is_a_table(tmp_path):
+    table = read_table(write_book(tmp_path / "labels.xlsx"))
+    assert table["bag_id"].tolist() == ["007", "8", "S 9"]
+    assert table["label"].tolist()[:2] == ["high", "low"]
+    assert table["label"].isna().tolist() == [False, False, True]
+    assert table["age"].tolist() == ["50.5", "60", "2024-05-01"]
+    assert table["seen"].tolist()[:2] == ["True", "False"]
+    assert table.index.tolist() == [2, 3, 5]
+
+
+def test_a_workbook_is_recognised_whatever_its_name(tmp_path):
+    assert len(read_table(write_book(tmp_path / "labels.xlsx").rename(tmp_path / "labels.csv"))) == 3
+
+
+def test_a_formula_has_the_value_that_excel_computed(tmp_path):
+    path = write_book(tmp_path / "t.xlsx", [("id", "label"), ("a", "=1+1"), ("b", "#N/A")])
+    assert read_table(path)["label"].isna().all()  # never computed: no value, rather than the text of the formula
+
+
+def test_a_parquet_file_is_a_table(tmp_path):
+    import pyarrow.parquet
+
+    columns = {"slide_id": ["007", "8"], "label": [0.0, 1.0], "word": ["a", None], "__index_level_0__": [4, 5]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert list(table.columns) == ["bag_id", "label", "word"]
+    assert table["bag_id"].tolist() == ["007", "8"]
+    assert table["label"].tolist() == [0, 1]
+    assert table["word"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("package", "name"), [("openpyxl", "t.xlsx"), ("pyarrow", "t.parquet")])
+def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatch, package, name):
+    path = tmp_path / name
+    if package == "pyarrow":
+        path.write_bytes(b"PAR1")
+    else:
+        write_book(path)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        ModuleNotFoundError, match=re.escape(f"needs {package}; install it with pip install 'milpath[tables]'")
+    ):
+        read_table(path)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    path = write_book(tmp_path / "t.xlsx")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/media/large.bin", bytes(20 << 20))
+    assert path.stat().st_size < 1 << 16
+    monkeypatch.setattr(spreadsheet, "MAX_UNPACKED", 10 << 20)
+    with pytest.raises(ValueError, match=r"unpacks to 21 MB, more than 10 MB"):
+        read_table(path)
+    monkeypatch.setattr(spreadsheet, "MAX_CELLS", 7)
+    with pytest.raises(ValueError, match=r"has more than 7 cells"):
+        read_table(write_book(tmp_path / "many.xlsx"))
+
+
+def test_entities_in_a_workbook_are_refused(tmp_path):
+    path = write_book(tmp_path / "t.xlsx")
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    entities = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;">]>'
+    members["xl/worksheets/sheet1.xml"] = entities + members["xl/worksheets/sheet1.xml"]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match=r"declares XML entities in xl/worksheets/sheet1.xml"):
+        read_table(path)
+
+
+def test_damaged_files_are_one_line(tmp_path):
+    path = write_book(tmp_path / "t.xlsx")
+    content = path.read_bytes()
+    for size in range(8, len(content), 400):
+        path.write_bytes(content[:size])
+        with pytest.raises(ValueError, match=r"^.*t\.xlsx .*$"):
+            read_table(path)
+    (tmp_path / "t.parquet").write_bytes(b"PAR1" + bytes(40) + b"PAR1")
+    with pytest.raises(ValueError, match="is a damaged Parquet file"):
+        read_table(tmp_path / "t.parquet")
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("labels.csv", "id,label\na,0\n")
+    with pytest.raises(ValueError, match="is a zip archive, not an Excel workbook"):
+        read_table(tmp_path / "t.zip")

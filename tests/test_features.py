@@ -1,0 +1,252 @@
+"""Features that somebody else made: trained on, evaluated and predicted as a data set like any other."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from milpath.models import AttentionMIL, load_card, load_network, save_network
+from tests.commands import here
+from tests.feature_files import write_stamp, write_trident
+
+SMALL = ["trainer.accelerator=cpu", "trainer.max_epochs=2", "logger=csv", "callbacks.progress=null", "report=false"]
+DATA = ["data=features", "data.path=in/feats", "data.labels=in/labels.csv"]
+CHECKPOINT = "checkpoint=runs/a/checkpoints/best.ckpt"
+
+
+def slides(num: int = 24, width: int = 16) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    drawn = {}
+    for number in range(num):
+        features = rng.normal(size=(5 + number % 4, width)).astype(np.float32)
+        features[:2, :4] += 3 * (number % 2)
+        drawn[f"S{number:03d}"] = features, 512 * rng.integers(0, 90, (len(features), 2))
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A run of the shortest command for features, trained on files of TRIDENT."""
+    folder = tmp_path_factory.mktemp("features")
+    for name, (features, coords) in slides().items():
+        write_trident(folder / f"in/feats/{name}.h5", features, coords)
+        (folder / "in/feats" / f"._{name}.h5").write_bytes(b"\0\5\x16\7")  # what macOS leaves on other disks
+    rows = [(name, number % 2) for number, name in enumerate(slides())]
+    pd.DataFrame(rows, columns=["slide_id", "label"]).to_csv(folder / "in/labels.csv", index=False)
+    assert here("milpath.train", *DATA, *SMALL, "run_name=a", cwd=folder) == 0
+    return folder
+
+
+def predict(workplace, source, output, *words):
+    words = [CHECKPOINT, f"slides={source}", f"output={output}", "device=cpu", *words]
+    return here("milpath.predict", *words, cwd=workplace)
+
+
+@pytest.fixture(scope="module")
+def predicted(workplace) -> pd.DataFrame:
+    """What the network says about the store that it was trained on."""
+    (store,) = (path for path in (workplace / "stores").iterdir() if path.is_dir())
+    assert predict(workplace, store, "out/store") == 0
+    return predictions_of(workplace / "out/store")
+
+
+def predictions_of(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "predictions.csv").set_index("id").sort_index()
+
+
+def attention_of(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "attention.csv").sort_values(["id", "tile"], ignore_index=True)
+
+
+def test_features_train_without_another_word(workplace):
+    network, card = (
+        load_network(workplace / "runs/a/checkpoints/best.ckpt"),
+        load_card(workplace / "runs/a/checkpoints/best.ckpt"),
+    )
+    assert (network.tile_encoder.name, network.tile_encoder.network.num_features) == ("linear", 16)
+    wanted = {"name": "uni_v2", "embedding_dim": 16, "tile_size": 256, "microns_per_pixel": 0.5}
+    assert card.encoder == wanted
+
+
+def test_a_folder_of_features_is_predicted_like_its_store(workplace, predicted):
+    assert predict(workplace, "in/feats", "out/h5") == 0
+    pd.testing.assert_frame_equal(predictions_of(workplace / "out/h5"), predicted, atol=1e-6, rtol=0)
+    pd.testing.assert_frame_equal(attention_of(workplace / "out/h5"), attention_of(workplace / "out/store"), atol=1e-6)
+
+
+def test_attention_has_its_place_on_the_slide(workplace, predicted):
+    attention = attention_of(workplace / "out/store")
+    features, coords = slides()["S003"]
+    own = attention[attention["id"] == "S003"]
+    np.testing.assert_array_equal(own[["x0", "y0"]], coords)
+    assert set(own["size0"]) == {512}
+    assert own["weight"].sum() == pytest.approx(1, abs=1e-6)
+    outlines = json.loads((workplace / "out/store/geojson/S003.geojson").read_text())["features"]
+    assert len(outlines) == len(features)
+    corners = np.array(outlines[2]["geometry"]["coordinates"][0])
+    assert corners.min(axis=0).tolist() == coords[2].tolist()
+    assert (corners.max(axis=0) - corners.min(axis=0)).tolist() == [512, 512]
+
+
+@pytest.mark.parametrize("layout", ["nested", "half", "tensors", "one file"])
+def test_other_layouts_give_the_same_predictions(layout, workplace, predicted, tmp_path):
+    for number, (name, (features, coords)) in enumerate(slides().items()):
+        if layout == "nested":
+            write_trident(tmp_path / f"in/cohort_{number % 3}/{name}/{name}.h5", features[None], coords[None])
+        elif layout == "half":
+            write_trident(tmp_path / f"in/{name}.h5", features.astype(np.float16), coords)
+        elif layout == "tensors":
+            (tmp_path / "in/pt_files").mkdir(parents=True, exist_ok=True)
+            torch.save(torch.from_numpy(features), tmp_path / f"in/pt_files/{name}.pt")
+        elif name == "S003":
+            write_trident(tmp_path / "in.h5", features, coords)
+            (tmp_path / "in.h5").rename(tmp_path / "S003.h5")
+    source = tmp_path / ("S003.h5" if layout == "one file" else "in")
+    assert predict(workplace, source, tmp_path / "out", "pictures=false") == 0
+    found = predictions_of(tmp_path / "out")
+    wanted = predicted.loc[found.index]
+    assert len(found) == (1 if layout == "one file" else 24)
+    numbers = [name for name in found.columns if name.startswith("probability")]
+    np.testing.assert_allclose(found[numbers], wanted[numbers], atol=1e-3 if layout == "half" else 1e-6)
+
+
+def test_labels_are_copied_and_slides_without_a_row_are_named(workplace, tmp_path, capsys):
+    (tmp_path / "some.csv").write_text("slide_id,site\nS001,Aachen\nS002,Bonn\nX,Celle\n")
+    assert predict(workplace, "in/feats", tmp_path / "out", f"labels={tmp_path}/some.csv", "on_error=skip") == 0
+    assert predictions_of(tmp_path / "out").index.tolist() == ["S001", "S002"]
+    assert pd.read_csv(tmp_path / "out/bags/bags.csv")["site"].tolist() == ["Aachen", "Bonn"]
+    failures = pd.read_csv(tmp_path / "out/failures.csv").set_index("slide")["reason"]
+    assert len(failures) == 23
+    assert failures["X"].startswith("no features of this slide in in/feats")
+    assert failures["S000"].endswith("some.csv has no row of this slide")
+    assert "23 slides failed" in capsys.readouterr().err
+
+
+def test_bad_files_are_listed_and_the_others_predicted(workplace, predicted, tmp_path, capsys):
+    shutil.copytree(workplace / "in/feats", tmp_path / "feats")
+    (tmp_path / "feats/S004.h5").write_bytes(b"damaged")
+    write_trident(tmp_path / "feats/S007.h5", np.full((3, 16), np.nan, np.float32), np.zeros((3, 2)))
+    words = [tmp_path / "feats", tmp_path / "out", "pictures=false"]
+    assert predict(workplace, *words) == 1
+    assert "2 slides failed" in capsys.readouterr().err
+    assert pd.read_csv(tmp_path / "out/failures.csv")["slide"].tolist() == ["S004", "S007"]
+    pd.testing.assert_frame_equal(predictions_of(tmp_path / "out"), predicted.drop(["S004", "S007"]), atol=1e-6)
+
+
+def test_a_stopped_prediction_goes_on_with_the_same_features_only(workplace, tmp_path, capsys):
+    shutil.copytree(workplace / "in/feats", tmp_path / "feats")
+    words = [tmp_path / "feats", tmp_path / "out", "pictures=false"]
+    assert predict(workplace, *words) == 0
+    for name in ("predictions.csv", "attention.csv"):
+        (tmp_path / "out" / name).rename(tmp_path / f"out/.{name}.partial")
+    assert predict(workplace, *words) == 0
+    for name in ("predictions.csv", "attention.csv"):
+        (tmp_path / "out" / name).rename(tmp_path / f"out/.{name}.partial")
+    write_trident(tmp_path / "feats/S003.h5", *slides()["S004"])
+    assert predict(workplace, *words) == 1
+    assert "was built from other features than the current ones" in capsys.readouterr().err
+
+
+UNFIT = {
+    "another encoder": ({"encoder": "conch_v1"}, "conch_v1 (16 values, tiles of 256 px, 0.5 microns per pixel)", "name"),
+    "another tile size": ({"patch_size": 512}, "uni_v2 (16 values, tiles of 512 px, 0.5 microns per pixel)", "tile_size"),
+    "another resolution": (
+        {"target_magnification": 10}, "uni_v2 (16 values, tiles of 256 px, 1 microns per pixel)", "microns_per_pixel"
+    ),
+    "another width": ({}, "uni_v2 (12 values, tiles of 256 px, 0.5 microns per pixel)", "embedding_dim"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNFIT)
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_features_of_another_kind_are_refused_with_both_cards(case, command, workplace, tmp_path, capsys):
+    changes, found, differing = UNFIT[case]
+    for name, (features, coords) in slides(width=12 if case == "another width" else 16).items():
+        write_trident(tmp_path / f"feats/{name}.h5", features, coords, **changes)
+    if command == "predict":
+        assert predict(workplace, tmp_path / "feats", tmp_path / "out") == 1
+    else:
+        words = [
+            "data=features",
+            f"data.path={tmp_path}/feats",
+            "data.labels=in/labels.csv",
+            f"run_name={tmp_path.name}",
+        ]
+        assert here("milpath.evaluate", CHECKPOINT, *words, "trainer.accelerator=cpu", cwd=workplace) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "ValueError" in line]
+    trained = "uni_v2 (16 values, tiles of 256 px, 0.5 microns per pixel)"
+    assert f"has features of {found}, but runs/a/checkpoints/best.ckpt was trained on features of {trained}" in line
+    assert f"they differ in {differing}: give features of the same encoder" in line
+
+
+def test_the_same_encoder_under_the_name_of_another_program_fits(workplace, predicted, tmp_path):
+    for name, (features, coords) in slides().items():
+        # As STAMP would write tiles of this size and resolution.
+        write_stamp(
+            tmp_path / f"feats/{name}.h5", features, coords / 2, extractor="uni2", tile_size_um=128.0, tile_size_px=256
+        )
+    assert predict(workplace, tmp_path / "feats", tmp_path / "out") == 0
+    found = predictions_of(tmp_path / "out")
+    np.testing.assert_allclose(found["probability_1"], predicted["probability_1"], atol=1e-3)
+    attention = attention_of(tmp_path / "out")
+    assert set(attention["microns"]) == {0.5}
+    np.testing.assert_allclose(attention.loc[attention["id"] == "S003", ["x", "y"]], slides()["S003"][1], rtol=1e-5)
+    # Level 0 is not known: no outlines at a wrong place.
+    assert not (tmp_path / "out/geojson").exists()
+
+
+def test_what_is_unknown_is_said_and_not_refused(workplace, predicted, tmp_path, caplog):
+    for name, (features, _) in slides().items():
+        (tmp_path / "feats").mkdir(exist_ok=True)
+        torch.save(torch.from_numpy(features), tmp_path / f"feats/{name}.pt")
+    with caplog.at_level(logging.INFO, logger="milpath"):
+        assert predict(workplace, tmp_path / "feats", tmp_path / "out") == 0
+    assert "name, tile_size, microns_per_pixel of the features cannot be compared" in caplog.text
+    pd.testing.assert_frame_equal(predictions_of(tmp_path / "out"), predicted, atol=1e-6)
+
+
+def test_evaluation_of_the_folder_gives_the_numbers_of_the_run(workplace):
+    words = [CHECKPOINT, *DATA, "trainer.accelerator=cpu", "report=false", "run_name=again", "splits=[train,val,test]"]
+    assert here("milpath.evaluate", *words, cwd=workplace) == 0
+    one, other = (json.loads((workplace / f"runs/{name}/metrics.json").read_text()) for name in ("a", "again"))
+    assert other["test"] == pytest.approx(one["test"], abs=1e-6)
+
+
+def test_data_with_excluded_bags_are_still_those_of_the_training(tmp_path):
+    """Bags that a run excluded are in the folder that is evaluated: the split of the run is used, not every bag."""
+    for name, (features, coords) in slides().items():
+        write_trident(tmp_path / f"in/feats/{name}.h5", features, coords)
+    rows = [(name, number % 2) for number, name in enumerate(slides())]
+    pd.DataFrame(rows, columns=["slide_id", "label"]).to_csv(tmp_path / "in/labels.csv", index=False)
+    (tmp_path / "in/bad.csv").write_text("slide_id\nS005\n")
+    assert here("milpath.train", *DATA, *SMALL, "data.exclude=[in/bad.csv]", "run_name=a", cwd=tmp_path) == 0
+    words = [CHECKPOINT, *DATA, "trainer.accelerator=cpu", "report=false", "run_name=again", "splits=[test]"]
+    assert here("milpath.evaluate", *words, cwd=tmp_path) == 0
+    one, other = (pd.read_csv(tmp_path / f"runs/{name}/predictions.csv") for name in ("a", "again"))
+    assert other["id"].tolist() == one.loc[one["split"] == "test", "id"].tolist()
+
+
+def test_each_kind_of_network_says_what_it_needs(workplace, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert predict(workplace, tmp_path / "empty", tmp_path / "out") == 1
+    assert "the network takes features, but" in capsys.readouterr().err
+    tiles = AttentionMIL(encoder={"name": "tile_cnn", "tile_size": 32, "embedding_dim": 8})
+    save_network(tiles, tmp_path / "tiles.pt", tiling={"method": "darkest", "tile_size": 32, "num_tiles": 4})
+    words = [f"checkpoint={tmp_path}/tiles.pt", "slides=in/feats", f"output={tmp_path}/other", "device=cpu"]
+    assert here("milpath.predict", *words, cwd=workplace) == 1
+    assert "in/feats holds features, but the network takes tiles; give slides or tiles" in capsys.readouterr().err
+
+
+def test_an_encoder_of_tiles_is_refused_before_a_store_is_built(workplace, tmp_path, capsys):
+    words = [*DATA, *SMALL, "model/encoder=resnet18", "run_name=b", f"paths.stores_dir={tmp_path}/stores"]
+    assert here("milpath.train", *words, cwd=workplace) == 1
+    assert (
+        "the data are features, but the encoder resnet18 takes tiles; add model/encoder=linear"
+        in capsys.readouterr().err
+    )
+    assert not (tmp_path / "stores").exists()
