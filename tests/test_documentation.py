@@ -123,7 +123,7 @@ def test_every_command_line_composes(words, block):
 
 # Commands that the overrides in tables and sentences of a page are for, and what the sentence adds to some of them.
 ABOUT = {
-    "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "panda": ("train", "tile"), "cluster": ("train", "tile"),
+    "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "extract-features": ("extract",), "panda": ("train", "tile"), "cluster": ("train", "tile"),
     "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",),
     "sagemaker": ("sagemaker.launch", "sagemaker.deploy"), "splits": ("train",), "targets": ("train",),
     "calibration": ("train",), "run-folder": ("train",),
@@ -131,6 +131,7 @@ ABOUT = {
 NEEDS = {
     "data.dtype": ["data=features"], "data.on_mismatch": ["data=features"], "data.on_error": ["data=features"],
     "model.encoder.hidden_dims": ["model/encoder=linear"], "data.tiles": ["data=panda_tiles"],
+    "encoder.weights_path": ["encoder=uni2_h"], "encoder.download": ["encoder=uni2_h"],
 }  # fmt: skip
 OVERRIDE = re.compile(r"^[a-z_][\w./@]*=\S")
 
