@@ -175,3 +175,17 @@ def until(condition, seconds=120):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_partial_files_of_a_killed_run_are_gone_when_the_store_is_complete(tmp_path):
+    write_pyramid(tmp_path / "in/a.tiff", tissue(80, 80))
+    (tmp_path / "out").mkdir()
+
+    def leave():
+        partial = tmp_path / "out/.failures.csv.4711.0badcafe.partial"
+        partial.touch()
+        build_slide_store(tmp_path / "in", tmp_path / "out", TileOptions(tile_size=32), num_workers=1)
+        return not partial.exists()
+
+    assert leave()
+    assert leave()  # the store was complete before

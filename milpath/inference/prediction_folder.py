@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from milpath.records.atomic_files import remove_partial_files, write_json
+from milpath.records.atomic_files import is_partial_file, remove_partial_files, write_json
 
 _RECORD = "prediction.json"
 _FOLDERS = ("bags", "pictures", "geojson")
@@ -47,7 +47,7 @@ def claim_folder(
         raise FileExistsError(
             f"{output} contains an unfinished prediction of {other}; set another output, or overwrite=true"
         )
-    elif not record.exists() and output.exists() and (found := sorted(path.name for path in output.iterdir())):
+    elif not record.exists() and output.exists() and (found := sorted(_of_others(output))):
         raise FileExistsError(
             f"{output} contains {found[0]!r}, which was not written by a prediction; set another output, or overwrite=true"
         )
@@ -55,6 +55,11 @@ def claim_folder(
     for folder in (output, output / "pictures", output / "geojson"):
         remove_partial_files(folder)
     write_json(record, (before or {}) | dict(source))
+
+
+def _of_others(output: Path) -> list[str]:
+    """Return the names in a folder, except for a record that a killed prediction did not finish."""
+    return [path.name for path in output.iterdir() if not is_partial_file(path, _RECORD)]
 
 
 def _read_record(output: Path) -> dict[str, str] | None:

@@ -70,6 +70,11 @@ def remove_partial_files(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def is_partial_file(path: Path, name: str) -> bool:
+    """Return whether a path is a partial file of `atomic_path` for a file called `name` in the same folder."""
+    return _PARTIAL.fullmatch(path.name) is not None and path.name.startswith(f".{name}.")
+
+
 def drop_open_line(path: Path) -> None:
     """Remove an incomplete last line, left by an interrupted write."""
     with path.open("rb+") as file:

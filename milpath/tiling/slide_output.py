@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from milpath.data.store.verified_arrays import MEMORY
-from milpath.records.atomic_files import atomic_path
+from milpath.records.atomic_files import atomic_path, remove_partial_files
 from milpath.records.written_table import read_written_table
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_job import OutputError
@@ -58,6 +58,7 @@ def open_output(output: Path, plan: StorePlan, description: dict[str, Any], *, o
                 _require_same_slides(output, table, plan)
                 # A run that was interrupted before its last step.
                 SlideParts(output).remove()
+                remove_leftovers(output)
                 return True
         raise FileExistsError(
             f"{output} contains a bag store of other slides or options; set another output, or overwrite=true to replace it"
@@ -68,6 +69,12 @@ def open_output(output: Path, plan: StorePlan, description: dict[str, Any], *, o
         )
     SlideParts(output).begin(description)
     return False
+
+
+def remove_leftovers(output: Path) -> None:
+    """Delete the partial files of killed runs next to a finished store, which no tiling run writes to any more."""
+    for folder in (output, output / "overview"):
+        remove_partial_files(folder)
 
 
 def _require_same_slides(output: Path, bags: pd.DataFrame, plan: StorePlan) -> None:

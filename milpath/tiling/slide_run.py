@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from milpath.slides.slide_files import parse_shard
 from milpath.tiling.slide_merge import StoreContent, StorePlan, merge_store
-from milpath.tiling.slide_output import disk_errors, open_output, read_failures, write_failures
+from milpath.tiling.slide_output import disk_errors, open_output, read_failures, remove_leftovers, write_failures
 from milpath.tiling.slide_parts import SlideParts
 from milpath.tiling.slide_progress import SlideProgress
 
@@ -101,6 +101,7 @@ def _put_together(
                 if num_unfinished or not records or (failures and not skip):
                     return failures, num_unfinished
                 merge_store(parts, plan, output, content)
+                remove_leftovers(output)
     except FileNotFoundError:
         if not store.exists():
             raise

@@ -113,3 +113,18 @@ def test_rows_of_another_version_are_predicted_again(tmp_path):
     assert partial.read_text().splitlines()[1] == "first,0,0,1,0,0,4,512,,1"
     partial.write_text("id,tile,x,y,level,microns,weight\nfirst,0,0,1,0,,1\n")
     assert PredictionFiles(tmp_path, ("a", "b"), 0.5, source).done == set()
+
+
+def test_a_run_killed_before_it_had_written_its_record_goes_on(tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    partial = output / ".prediction.json.4711.0badcafe.partial"
+    partial.write_text("{")
+    with open_files(output) as files:
+        add(files, "slide")
+    assert not partial.exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / ".thesis.txt.4711.0badcafe.partial").touch()
+    with pytest.raises(FileExistsError, match="was not written by a prediction"):
+        open_files(other)
