@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 from filelock import FileLock
@@ -20,10 +20,16 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.data.store.relabelled_store import find_store, labelled_as, parameters_of
 from milpath.data.store.resumable_writer import ResumableStoreWriter
 from milpath.data.store.stored_bags import StoredBags
+from milpath.drawing.progress import ProgressLines
 from milpath.records.digests import sha256_of_text
-from milpath.records.progress import ProgressLines
 
 _log = logging.getLogger(__name__)
+
+
+class TableCheck(Protocol):
+    """A check of a label table, which raises a ValueError."""
+
+    def __call__(self, table: pd.DataFrame, *, and_split: bool) -> None: ...  # noqa: D102
 
 
 def open_or_build(
@@ -47,7 +53,7 @@ def open_or_build(
     if isinstance(source, StoredBags):
         return BagStore.open(source.path, verify=verify)
     if isinstance(source, FileSource):
-        before = None if check is None else lambda table: check()
+        before = None if check is None else lambda table, and_split: check()
         return open_or_build_labelled(source, stores_dir, check=before, verify=verify)
     stores_dir = Path(stores_dir)
     description = source.describe()
@@ -67,7 +73,7 @@ def open_or_build_labelled(
     source: FileSource,
     stores_dir: str | Path,
     left_out: Collection[str] = (),
-    check: Callable[[pd.DataFrame], None] | None = None,
+    check: TableCheck | None = None,
     *,
     verify: bool = True,
 ) -> BagStore:
@@ -77,7 +83,8 @@ def open_or_build_labelled(
         source: Source of the bags.
         stores_dir: Folder of the stores.
         left_out: Bags whose files are not opened.
-        check: Called with the label table before a store is opened or built, to report errors before the work starts.
+        check: Called with the label table before a store is opened, and with `and_split=True` before one is built, to
+            report errors before the work starts.
         verify: False skips the hash of a store's array (see `BagStore.open`).
 
     Raises:
@@ -89,7 +96,7 @@ def open_or_build_labelled(
     description = {} if first else source.describe()
     table = source.label_table(left_out)
     if check is not None:
-        check(table)
+        check(table, and_split=False)
     description = source.describe() if first else description
     name, module = type(source).__name__, type(source).__module__
     bags = {"bags": sha256_of_text("\n".join(table["bag_id"]))}
@@ -102,6 +109,8 @@ def open_or_build_labelled(
         with FileLock(stores_dir / f".{path.name}.lock"):
             # Another process may have built it in the meantime.
             if not path.exists():
+                if check is not None:
+                    check(table, and_split=True)
                 parameters = parameters_of(source, description)
                 _build(source, path, parameters, table)
                 built = True
