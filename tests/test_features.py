@@ -14,6 +14,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoder_match import encoder_of
 from milpath.encoding.extract_features import extract_features
 from milpath.models import AttentionMIL, load_card, load_network, save_network
+from milpath.records.digests import sha256_of_values
 from milpath.slides.tiling_options import TileOptions
 from tests.commands import here
 from tests.feature_files import write_stamp, write_trident
@@ -302,3 +303,21 @@ class MeanColour(torch.nn.Module):
 
     def forward(self, tiles):
         return tiles.mean((2, 3))
+
+
+def test_a_run_of_an_earlier_version_with_excluded_bags_goes_on(workplace, tmp_path):
+    """Its store held the excluded bags, and its identity those of the whole store."""
+    shutil.copytree(workplace / "in", tmp_path / "in")
+    (tmp_path / "in/bad.csv").write_text("slide_id\nS005\n")
+    words = [*DATA, *SMALL, "data.exclude=[in/bad.csv]", "test=false", "run_name=a"]
+    assert here("milpath.train", *DATA, *SMALL, "test=false", "run_name=whole", cwd=tmp_path) == 0
+    assert here("milpath.train", *words, cwd=tmp_path) == 0
+    whole, own = (json.loads((tmp_path / f"runs/{name}/identity.json").read_text()) for name in ("whole", "a"))
+    assert own["contents"]["tiles_sha256"] != whole["contents"]["tiles_sha256"]
+    own["contents"] |= {name: whole["contents"][name] for name in ("tiles_sha256", "bags_sha256")}
+    record = {name: own[name] for name in ("format_version", "settings", "contents")}
+    own["digest"] = sha256_of_values(record)
+    (tmp_path / "runs/a/identity.json").write_text(json.dumps(own))
+    assert here("milpath.train", *words, "trainer.max_epochs=3", "resume_from=auto", cwd=tmp_path) == 0
+    words = [word for word in words if "exclude" not in word]
+    assert here("milpath.train", *words, "trainer.max_epochs=4", "resume_from=auto", cwd=tmp_path) == 1
