@@ -11,8 +11,8 @@ import pandas as pd
 
 from milpath.records.atomic_files import atomic_path
 from milpath.records.error_text import reason_of
+from milpath.records.label_table import read_written_table
 from milpath.records.tile_map_names import is_tile_map
-from milpath.records.written_table import read_written_table
 
 _PREFIX = "probability_"
 _COLUMNS = ("id", "split", "label", "predicted")
