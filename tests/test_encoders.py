@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from milpath import encoders
 from milpath.config.roots import CONFIG_DIR
 from milpath.models.encoders import encoder_card, encoder_names
-from milpath.runs.build_encoder import build_encoder
+from milpath.runs.build_encoder import build_encoder, encoder_facts
 from milpath.search.cross_validation import compose_training
 
 pytest.importorskip("timm", reason="comes with the extra backbones")
@@ -91,6 +91,19 @@ def test_a_class_of_the_user_is_named_by_its_target(tmp_path, monkeypatch):
     tiles = torch.rand(2, 3, 16, 16)
     assert torch.equal(encoder(tiles), tiles.mean((2, 3)))
     assert encoder.card.architecture == "Mean"
+
+
+def test_facts_are_known_before_weights_are_read(tmp_path, monkeypatch):
+    known = encoder_card("uni2_h").to_dict()
+    assert encoder_facts(composed("check", "uni2_h").encoder) == {
+        name: value for name, value in known.items() if name != "weights_sha256"
+    }
+    facts = encoder_facts(composed("check", "timm", "encoder.name=timm/resnet10t").encoder)
+    assert (facts["tile_size"], facts["embedding_dim"], facts["microns_per_pixel"]) == (176, 512, None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_facts_parts.py").write_text("class Own:\n    pass\n")
+    own = encoder_facts(OmegaConf.create({"_target_": "own_facts_parts.Own", "tile_size": 16}))
+    assert own == {"name": "Own", "tile_size": 16}
 
 
 @pytest.mark.parametrize("name", encoder_names())

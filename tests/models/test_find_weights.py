@@ -1,6 +1,7 @@
 """Where weights are looked for, and what is said when they are not there."""
 
 import http.server
+import sys
 import threading
 
 import pytest
@@ -131,3 +132,13 @@ def test_only_the_named_files_are_asked_for(server):
 
 def test_weights_of_a_package_need_no_download():
     assert present_weights(encoder_card("efficientnet_lite0")).is_file()
+
+
+def test_a_missing_package_says_how_to_install_it(tmp_path, monkeypatch):
+    (tmp_path / "uni.pth").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ImportError, match=r"needs the package timm: pip install 'milpath\[backbones\]'"):
+        open_encoder("uni", weights_path=str(tmp_path / "uni.pth"))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match=r"needs the package onnxruntime: pip install 'milpath\[onnx\]'"):
+        open_encoder({"name": "a", "library": "onnx", "tile_size": 8}, weights_path=str(tmp_path / "uni.pth"))

@@ -139,6 +139,25 @@ def test_uni_fits_the_names_and_shapes_of_its_file():
     fits("uni", vit_of_timm("", 1024, 24, 197, 16, scaled=True))
 
 
+def with_registers(published: dict[str, torch.Tensor], positions: int, width: int) -> dict[str, torch.Tensor]:
+    """Names of the code of DINOv2."""
+    own = {
+        "register_tokens": empty(1, 4, width),
+        "mask_token": empty(1, width),
+        "pos_embed": empty(1, positions, width),
+    }
+    return published | own
+
+
+def test_an_encoder_of_dinov2_takes_the_names_of_its_code_and_of_timm():
+    plain = vit_of_timm("", 1024, 24, 1370, 14, scaled=True)
+    fits("dinov2_large", plain)
+    fits("dinov2_large", plain | {"mask_token": empty(1, 1024)})
+    fits("dinov2_large", dinov2_model(1024, 24, 14, 518, 0, None))
+    fits("kaiko_vitl14", with_registers(plain, 1370, 1024))
+    fits("kaiko_vitl14", plain | {"reg_token": empty(1, 4, 1024), "pos_embed": empty(1, 1369, 1024)})
+
+
 def test_conch_takes_the_image_tower_of_its_file():
     published = vit_of_timm("visual.trunk.", 768, 12, 785, 16, scaled=False)
     for kind, width in (("contrast", 512), ("caption", 768)):
