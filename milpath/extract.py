@@ -29,7 +29,8 @@ def run(config: DictConfig) -> TilingSummary:
     encoder = build_encoder(config.encoder)
     return extract_features(
         config.slides, config.output, encoder, encoder.card.to_dict(), options,
-        labels=config.labels, formats=list(config.format), precision=config.precision, dtype=config.dtype,
+        labels=config.labels, id_column=config.id_column, label_column=config.label_column,
+        formats=list(config.format), precision=config.precision, dtype=config.dtype,
         device=config.device, batch_size=_batch_size(config.batch_size), num_workers=config.num_workers,
         on_error=config.on_error, overwrite=config.overwrite, shard=config.shard, max_seconds=config.max_seconds,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from milpath.config.option_reference import (
     extends_train,
     groups,
     header_lines,
+    inner_groups,
     keys_of,
     parents_of,
     root_path,
@@ -163,12 +164,8 @@ def _usage(path: Path) -> list[str]:
 
 def _parents(path: Path) -> list[str]:
     """Return links to the options that an option extends."""
-    group = path.parent.relative_to(CONFIG_DIR).as_posix()
     links = [f"[{name}](#{name.replace('/', '')})" for name in parents_of(path)]
-    for other, option in defaults_of(path).items():
-        folder = other if (CONFIG_DIR / other).is_dir() else f"{group}/{other}"
-        links.append(f"[{folder}={option}]({_slug(folder)}.md)")
-    return links
+    return links + [f"[{group}={option}]({_slug(group)}.md)" for group, option in inner_groups(path).items()]
 
 
 def _slug(group: str) -> str:

@@ -126,7 +126,8 @@ def test_every_command_line_composes(words, block):
 
 # Commands that the overrides in tables and sentences of a page are for, and what the sentence adds to some of them.
 ABOUT = {
-    "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "panda": ("train", "tile"), "cluster": ("train", "tile"),
+    "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "extract-features": ("extract",),
+    "panda": ("train", "tile"), "cluster": ("train", "tile"),
     "encoders": ("encoders", "train"), "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",),
     "sagemaker": ("sagemaker.launch", "sagemaker.deploy"), "splits": ("train",), "targets": ("train",),
     "calibration": ("train",), "run-folder": ("train",),

@@ -158,6 +158,8 @@ class ExtractConfig:
     encoder: Any = MISSING
     paths: Any = MISSING
     labels: str | None = None
+    id_column: str | None = None
+    label_column: str | None = None
     method: str = "tissue"
     num_tiles: int | None = None
     tile_size: int | None = None
