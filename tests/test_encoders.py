@@ -1,5 +1,6 @@
 """`milpath encoders`: the list of pretrained encoders, and the check of one."""
 
+import importlib
 import sys
 
 import pytest
@@ -12,6 +13,7 @@ from milpath.config.roots import CONFIG_DIR
 from milpath.models.encoders import encoder_card, encoder_names
 from milpath.runs.build_encoder import build_encoder, encoder_facts
 from milpath.search.cross_validation import compose_training
+from tests.conftest import REPOSITORY
 
 pytest.importorskip("timm", reason="comes with the extra backbones")
 
@@ -125,3 +127,15 @@ def test_drawn_tiles_are_the_same_everywhere_and_differ_from_each_other():
     assert tiles.min() >= 0
     assert tiles.max() <= 1
     assert float(abs(tiles[0] - tiles[1]).max()) > 0.3
+
+
+def test_the_table_of_the_documentation_has_a_row_for_every_encoder(monkeypatch):
+    pytest.importorskip("mkdocs")
+    monkeypatch.syspath_prepend(str(REPOSITORY / "scripts"))
+    page = importlib.import_module("documentation").pages()["reference/encoders.md"]
+    for name in encoder_names():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| [`{name}`]")]
+        card = encoder_card(name)
+        assert f"| {card.embedding_dim:,} | {card.tile_size} px |" in row
+        assert card.licence in row
+        assert f"[{'on request' if card.gated else 'open'}]({card.access})" in row
