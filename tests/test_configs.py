@@ -15,7 +15,6 @@ from milpath.search.cross_validation import compose_training
 GROUPS = (
     "data",
     "model",
-    "encoder",
     "model/encoder",
     "optimizer",
     "scheduler",
