@@ -8,10 +8,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.config.command import command
-from milpath.slides.tiling_options import TileOptions
+from milpath.slides.tiling_options import OPTION_NAMES
 from milpath.tiling.slide_run import TilingSummary, describe_failures, require_complete_store
-
-_CUTTING = tuple(TileOptions.__dataclass_fields__)
 
 
 def run(config: DictConfig) -> TilingSummary:
@@ -25,7 +23,7 @@ def run(config: DictConfig) -> TilingSummary:
 
     # Options are checked before weights are read.
     spec: Mapping[str, Any] = OmegaConf.to_container(config.encoder, resolve=True)  # type: ignore[assignment]
-    words = {name: config[name] for name in _CUTTING}
+    words = {name: config[name] for name in OPTION_NAMES}
     options = None if holds_cut_tiles(Path(config.slides), spec.get("tile_size")) else tile_options(spec, **words)
     encoder = open_encoder(spec)
     return extract_features(
@@ -33,6 +31,7 @@ def run(config: DictConfig) -> TilingSummary:
         labels=config.labels, formats=list(config.format), precision=config.precision, dtype=config.dtype,
         device=config.device, batch_size=_batch_size(config.batch_size), num_workers=config.num_workers,
         on_error=config.on_error, overwrite=config.overwrite, shard=config.shard, max_seconds=config.max_seconds,
+        resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
     )  # fmt: skip
 
 

@@ -52,6 +52,8 @@ def extract_features(
     overwrite: bool = False,
     shard: str | None = None,
     max_seconds: float | None = MAX_SECONDS,
+    resolutions: str | Path | None = None,
+    mixed_resolution: str = "error",
 ) -> TilingSummary:
     """Encode the tiles of slides, which are cut on the way and never written, or tiles that exist.
 
@@ -79,6 +81,8 @@ def extract_features(
         overwrite: Delete a store or unfinished work in `output` first.
         shard: `i/n` does every n-th slide.
         max_seconds: A slide that gives no tile for this long fails; `None` is no limit.
+        resolutions: Table of slides with the column `microns_per_pixel` of level 0 (see `build_slide_store`).
+        mixed_resolution: "error" refuses tiles that differ in resolution by more than a factor of 1.25, "allow" does not.
 
     Raises:
         FileNotFoundError: If the slides or the table do not exist.
@@ -90,7 +94,7 @@ def extract_features(
     _require_formats(formats)
     chosen = choose_device(device)
     precision = precision or (str(card.get("precision", "32-true")) if chosen.type != "cpu" else "32-true")
-    with _tiles_of(slides, output, options, card, labels, num_workers, chosen.type, max_seconds) as (
+    with _tiles_of(slides, output, options, card, labels, resolutions, num_workers, chosen.type, max_seconds) as (
         plan,
         kind,
         stream,
@@ -112,7 +116,10 @@ def extract_features(
                     FeatureParts(batches, form, parts, progress).write(stream(names, parts))
             return progress
 
-        summary = run_slides(plan, output, content, work, on_error=on_error, overwrite=overwrite, shard=shard)
+        summary = run_slides(
+            plan, output, content, work,
+            on_error=on_error, overwrite=overwrite, shard=shard, mixed_resolution=mixed_resolution,
+        )  # fmt: skip
     if summary.has_store:
         with disk_errors(output):
             write_layouts(BagStore.open(output, verify=False), output, formats)
@@ -170,6 +177,7 @@ def _tiles_of(
     options: TileOptions | None,
     card: Mapping[str, Any],
     labels: str | Path | None,
+    resolutions: str | Path | None,
     num_workers: int | None,
     device: str,
     max_seconds: float | None,
@@ -182,18 +190,24 @@ def _tiles_of(
         elif holds_cut_tiles(slides, card.get("tile_size")):
             tiles = TileImages(opened.enter_context(open_tile_files(slides)), slides)
         else:
-            plan = plan_slides(slides, None if labels is None else Path(labels), None, output)
+            table = None if resolutions is None else Path(resolutions)
+            plan = plan_slides(slides, None if labels is None else Path(labels), None, output, resolutions=table)
             options = options or tile_options(card)
             digest = None if labels is None else sha256_of_file(Path(labels))
             kind = _Kind(
                 options.tile_size, tile_columns(options.method, masks=False),
-                {"tiling": options.to_tiling(), "labels": digest}, sheets=True,
+                {
+                    "tiling": options.to_tiling(), "labels": digest,
+                    **({} if table is None else {"resolutions": sha256_of_file(table)}),
+                }, sheets=True,
             )  # fmt: skip
             workers = num_workers or (1 if device == "cpu" else num_cores())
             yield plan, kind, lambda names, parts: _cut(plan, options, names, parts, workers, max_seconds)
             return
         if labels is not None:
             raise ValueError(f"labels={labels} is only for whole slides; the labels of {slides} are those it has")
+        if resolutions is not None:
+            raise ValueError(f"resolutions={resolutions} is only for whole slides; {slides} holds tiles")
         kind = _Kind(tiles.tile_size, tiles.columns, {"tiling": tiles.tiling, **tiles.identity}, sheets=False)
         yield tiles, kind, lambda names, _: tiles.stream(names)
 
@@ -207,7 +221,12 @@ def _cut(
     max_seconds: float | None,
 ) -> Iterator[TileEvent]:
     """Yield the tiles of slides, cut by worker processes."""
-    jobs = (SlideJob(name, str(plan.files[name]), str(parts.part(name)), None, None, None, options) for name in names)
+    jobs = (
+        SlideJob(
+            name, str(plan.files[name]), str(parts.part(name)), None, None, None, plan.options_of(name, options)
+        )
+        for name in names
+    )  # fmt: skip
     with SlideStream(jobs, min(num_workers, len(names)), max_seconds) as stream:
         yield from stream
 

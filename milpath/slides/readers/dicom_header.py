@@ -68,9 +68,8 @@ def _read_elements(file: BinaryIO) -> dict[tuple[int, int], str]:
             return found
         if tag in (_ITEM, _ITEM_END, _SEQUENCE_END):
             (length,) = struct.unpack("<I", _exactly(file, 4))
-            kind = b"SQ"
         else:
-            kind, length = _kind_and_length(file, implicit=group != 2 and syntax == _IMPLICIT)
+            length = _length_of(file, implicit=group != 2 and syntax == _IMPLICIT)
         if tag == _SEQUENCE_END:
             depth = max(0, depth - 1)
         elif length == _UNDEFINED:
@@ -85,17 +84,14 @@ def _read_elements(file: BinaryIO) -> dict[tuple[int, int], str]:
     return found
 
 
-def _kind_and_length(file: BinaryIO, *, implicit: bool) -> tuple[bytes, int]:
-    """Return the type of a value, empty if it is implicit, and its length."""
+def _length_of(file: BinaryIO, *, implicit: bool) -> int:
+    """Return the length of a value, whose type precedes it unless it is implicit."""
     if implicit:
-        (length,) = struct.unpack("<I", _exactly(file, 4))
-        return b"", length
-    kind = _exactly(file, 2)
-    if kind in _LONG:
-        (length,) = struct.unpack("<2xI", _exactly(file, 6))
+        form = "<I"
     else:
-        (length,) = struct.unpack("<H", _exactly(file, 2))
-    return kind, length
+        form = "<2xI" if _exactly(file, 2) in _LONG else "<H"
+    (length,) = struct.unpack(form, _exactly(file, struct.calcsize(form)))
+    return int(length)
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:

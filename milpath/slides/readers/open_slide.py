@@ -7,7 +7,6 @@ from milpath.slides.readers.dicom_header import is_dicom
 from milpath.slides.readers.picture_slide import PictureSlide
 from milpath.slides.readers.slide import Slide
 from milpath.slides.readers.slide_formats import MIRAX_SUFFIX, VENDOR_SUFFIXES, why_not_read
-from milpath.slides.readers.slide_formats import SLIDE_SUFFIXES as SLIDE_SUFFIXES
 from milpath.slides.readers.tiff_slide import TiffSlide, VendorTiffError
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

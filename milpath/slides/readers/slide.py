@@ -59,7 +59,9 @@ class Slide(ABC):
         self.stated_microns = (across, down)
         one, other = plausible_microns(across), plausible_microns(down)
         # A file may state one side only.
-        self.microns_per_pixel = None if (one is None) != (other is None) and None not in (across, down) else one or other
+        self.microns_per_pixel = (
+            None if (one is None) != (other is None) and None not in (across, down) else one or other
+        )
 
     @property
     def has_square_pixels(self) -> bool:
@@ -70,6 +72,9 @@ class Slide(ABC):
     @abstractmethod
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Return a region inside a level, uint8 RGB `(height, width, 3)`; transparent pixels are white."""
+
+    def prepare(self, level: int) -> None:  # noqa: B027
+        """Check a level before it is read, and note what is missing in it."""
 
     @abstractmethod
     def close(self) -> None:

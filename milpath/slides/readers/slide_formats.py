@@ -15,12 +15,11 @@ _BIO_FORMATS = "convert it to an OME-TIFF pyramid: bioformats2raw and raw2ometif
 OTHER_FORMATS = {
     ".czi": ("Zeiss CZI", _BIO_FORMATS),
     ".vsi": ("Olympus VSI", _BIO_FORMATS),
-    ".ets": ("part of an Olympus VSI", _BIO_FORMATS),
     ".lif": ("Leica LIF", _BIO_FORMATS),
     ".nd2": ("Nikon ND2", _BIO_FORMATS),
     ".zvi": ("Zeiss ZVI", _BIO_FORMATS),
     ".zarr": ("OME-Zarr", "convert it to an OME-TIFF pyramid: raw2ometiff --rgb"),
-    ".isyntax": ("Philips iSyntax", "convert it to an OME-TIFF pyramid: isyntax-to-tiff of libisyntax, or the export of Philips"),
+    ".isyntax": ("Philips iSyntax", "convert it to TIFF: isyntax-to-tiff of libisyntax, or the export of Philips"),
     ".i2syntax": ("Philips iSyntax 2", "convert it to DICOM or TIFF with the export of Philips"),
     ".kfb": ("KFBio KFB", "convert it to SVS with the converter of KFBio"),
     ".sdpc": ("Sqray SDPC", "convert it to SVS with the converter of Sqray"),

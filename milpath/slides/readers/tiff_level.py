@@ -47,7 +47,9 @@ class TiffLevel:
         self._piece_width = int(page.tilewidth) if tiled else self.width
         self._piece_height = int(page.tilelength) if tiled else min(int(page.rowsperstrip), self.height)
         if page.imagedepth != 1:
-            raise ValueError(f"it is a volume of {page.imagedepth} planes, and a slide is one; convert that plane to a TIFF")
+            raise ValueError(
+                f"it is a volume of {page.imagedepth} planes, and a slide is one; convert that plane to a TIFF"
+            )
         if self._piece_width < 1 or self._piece_height < 1:
             raise ValueError("its segments have no size")
         self._columns = math.ceil(self.width / self._piece_width)

@@ -122,7 +122,9 @@ def _planes(image: OmeImage, pages: Sequence[tifffile.TiffPage]) -> Level:
     else:
         numbers = numbers[: image.num_channels]
     if missing := [number for number in numbers if number >= len(pages)]:
-        raise ValueError(f"its OME-XML lists page {missing[0]}, but it has {len(pages)} pages; copy or download it again")
+        raise ValueError(
+            f"its OME-XML lists page {missing[0]}, but it has {len(pages)} pages; copy or download it again"
+        )
     planes = tuple(pages[number] for number in numbers)
     sizes = {(page.imagewidth, page.imagelength, page.samplesperpixel, page.dtype) for page in planes}
     if len(planes) > 1 and (len(sizes) > 1 or planes[0].samplesperpixel != 1):
@@ -165,7 +167,8 @@ def _refuse_rivals(first: tifffile.TiffPage, rest: Sequence[tifffile.TiffPage]) 
     size = f"{first.imagewidth} x {first.imagelength}"
     if same:
         raise ValueError(
-            f"it holds {same + 1} images of {size} px (channels, focal planes or time points), and a slide is one; {_CONVERT}"
+            f"it holds {same + 1} images of {size} px (channels, focal planes or time points), and a slide is one; "
+            f"{_CONVERT}"
         )
     rivals = [
         page

@@ -56,25 +56,28 @@ class TiffSlide(Slide):
         self.state_resolution(*pyramid.microns)
         self._levels: dict[int, list[TiffLevel]] = {}
 
+    def prepare(self, level: int) -> None:
+        """Check a level, and note segments that the scanner lost; others may be damaged without harm."""
+        if level in self._levels:
+            return
+        try:
+            self._levels[level] = [TiffLevel(self._file, page) for page in self.levels[level]]
+        except DAMAGE as error:
+            raise ValueError(f"{self.path.name} cannot be read at level {level}: {_reason(error)}") from None
+        missing = sum(len(plane.missing) for plane in self._levels[level])
+        if missing:
+            total = sum(plane.num_segments for plane in self._levels[level])
+            self.note(f"{missing:,} of {total:,} pieces of level {level} have no data in the file and are white")
+
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Return a region inside a level, decoding only the segments it touches."""
+        self.prepare(level)
         try:
-            # A level is validated when it is first read.
-            if level not in self._levels:
-                self._levels[level] = [TiffLevel(self._file, page) for page in self.levels[level]]
-                self._note_missing(level)
             planes = [plane.read(x, y, width, height) for plane in self._levels[level]]
         except DAMAGE as error:
             raise ValueError(f"{self.path.name} cannot be read at level {level}: {_reason(error)}") from None
         self.highest_sample = max([self.highest_sample, *(plane.highest_sample for plane in self._levels[level])])
         return planes[0] if len(planes) == 1 else np.dstack([plane[:, :, 0] for plane in planes])
-
-    def _note_missing(self, level: int) -> None:
-        """Note segments that the scanner lost."""
-        missing = sum(len(plane.missing) for plane in self._levels[level])
-        if missing:
-            total = sum(plane.num_segments for plane in self._levels[level])
-            self.note(f"{missing:,} of {total:,} pieces of level {level} have no data in the file and are white")
 
     def close(self) -> None:
         """Close the file."""

@@ -76,7 +76,9 @@ def test_three_channels_of_fluorescence_are_refused_with_their_names(tmp_path, n
 )
 def test_stacks_of_an_ome_tiff_are_refused_by_what_they_are(tmp_path, axes, shape, reason):
     path = tmp_path / "a.ome.tif"
-    pixels = np.broadcast_to(RGB[..., :1].reshape((1,) * (len(shape) - 2) + (256, 512)), shape) if shape[-1] != 3 else None
+    pixels = (
+        np.broadcast_to(RGB[..., :1].reshape((1,) * (len(shape) - 2) + (256, 512)), shape) if shape[-1] != 3 else None
+    )
     pixels = np.stack([RGB] * shape[0]) if pixels is None else np.ascontiguousarray(pixels)
     photometric = "rgb" if shape[-1] == 3 else "minisblack"
     tifffile.imwrite(path, pixels, ome=True, photometric=photometric, metadata={"axes": axes}, **TILES)
@@ -91,10 +93,14 @@ def test_stacks_without_ome_are_refused_by_their_number_of_images(tmp_path):
         with tifffile.TiffWriter(tmp_path / name) as writer:
             for plane in pixels:
                 writer.write(plane, metadata=None, **words, **TILES)
-        refuse(tmp_path / name, rf"holds {len(pixels)} images of 512 x 256 px \(channels, focal planes or time points\)")
+        refuse(
+            tmp_path / name, rf"holds {len(pixels)} images of 512 x 256 px \(channels, focal planes or time points\)"
+        )
 
 
-@pytest.mark.parametrize(("axes", "reason"), [("CYX", "3 channels"), ("ZYX", "3 focal planes"), ("TYX", "3 time points")])
+@pytest.mark.parametrize(
+    ("axes", "reason"), [("CYX", "3 channels"), ("ZYX", "3 focal planes"), ("TYX", "3 time points")]
+)
 def test_a_stack_of_imagej_is_refused_even_where_it_has_one_page(tmp_path, axes, reason):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PLANES, imagej=True, photometric="minisblack", metadata={"axes": axes})
@@ -106,7 +112,9 @@ def test_channels_within_a_pixel_are_refused_unless_they_are_a_colour(tmp_path):
         pixels = np.repeat(RGB[..., :1], samples, axis=2)
         path = tmp_path / f"{samples}.tif"
         extra = ["unspecified"] * (samples - 1)
-        tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig", extrasamples=extra, metadata=None)
+        tifffile.imwrite(
+            path, pixels, photometric="minisblack", planarconfig="contig", extrasamples=extra, metadata=None
+        )
         refuse(path, f"{samples} (channels|samples) per pixel")
 
 
