@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from milpath.data.loading.threads import map_in_threads
-from milpath.data.store.level0_positions import BOUNDS_COLUMNS
 from milpath.records.digests import sampled_sha256_of_file
 from milpath.records.id_matching import match_ids, why_unlike
 from milpath.records.label_table import (
@@ -21,6 +20,7 @@ from milpath.records.label_table import (
 )  # fmt: skip
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.slide_files import find_masks, find_slides
+from milpath.slides.tile_positions import BOUNDS_COLUMNS
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_job import SlideRecord
 from milpath.tiling.slide_resolutions import stated_resolutions

@@ -86,10 +86,7 @@ def _read_elements(file: BinaryIO) -> dict[tuple[int, int], str]:
 
 def _length_of(file: BinaryIO, *, implicit: bool) -> int:
     """Return the length of a value, whose type precedes it unless it is implicit."""
-    if implicit:
-        form = "<I"
-    else:
-        form = "<2xI" if _exactly(file, 2) in _LONG else "<H"
+    form = "<I" if implicit else "<2xI" if _exactly(file, 2) in _LONG else "<H"
     (length,) = struct.unpack(form, _exactly(file, struct.calcsize(form)))
     return int(length)
 
