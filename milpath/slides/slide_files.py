@@ -25,11 +25,13 @@ class SlideFiles:
         broken: Name to the reason why there is no single file to read: two files with the same name, a broken link, or a
             format that has to be converted.
         ignored: Files whose suffix is not that of a slide.
+        notes: What to say about files that are left out, one line each.
     """
 
     found: dict[str, Path] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     ignored: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def find_slides(root: Path, leave_out: Path | None = None) -> SlideFiles:
@@ -74,8 +76,13 @@ def find_slides(root: Path, leave_out: Path | None = None) -> SlideFiles:
             files.broken[_printable(name)] = reason
         else:
             files.found[name] = same[0]
-    # A slide that was converted beside its original is read.
-    files.broken |= {_printable(name): reason for name, reason in sorted(unread.items()) if name not in by_name}
+    for name, reason in sorted(unread.items()):
+        if by_name.get(name):  # converted beside its original
+            files.notes.append(
+                f"{_printable(reason)}; slide {_printable(name)!r} is taken from {by_name[name][0].name}"
+            )
+        else:
+            files.broken[_printable(name)] = _printable(reason)
     return files
 
 

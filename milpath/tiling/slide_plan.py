@@ -120,7 +120,7 @@ def plan_slides(
         ValueError: If the table or the masks cannot be used.
     """
     found = find_slides(slides, output)
-    notes, refused, files = [], dict(found.broken), found.found
+    notes, refused, files = [*found.notes], dict(found.broken), found.found
     if found.ignored:
         names = quote_first([path.name for path in found.ignored])
         notes.append(f"{len(found.ignored):,} files in {slides} do not have the suffix of a slide: {names}")

@@ -118,7 +118,9 @@ def test_a_damaged_header_is_refused_by_name_and_hides_nothing(tmp_path):
             open_slide(files.found[name])
 
 
-@pytest.mark.parametrize("name", ["multi_frame_jpeg2000_camelyon_challenge_image", "multi_frame_jpeg_camelyon_challenge_image"])
+@pytest.mark.parametrize(
+    "name", ["multi_frame_jpeg2000_camelyon_challenge_image", "multi_frame_jpeg_camelyon_challenge_image"]
+)
 def test_real_dicom_slides_are_read(shared_data, tmp_path, name):
     shutil.copy(shared_data / "wsi_fixtures" / "dicom" / f"{name}.dcm", tmp_path)
     (path,) = find_slides(tmp_path).found.values()
@@ -134,5 +136,8 @@ def test_real_dicom_slides_are_read(shared_data, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["sm_image_grayscale", "sm_image_jpegls"])
 def test_real_dicom_that_openslide_does_not_read_is_refused_by_name(shared_data, name):
-    with pytest.raises(ValueError, match=rf"{name}\.dcm is of a kind that OpenSlide does not read \(.*(BitsAllocated|transfer syntax).*; convert it"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{name}\.dcm is of a kind that OpenSlide does not read \(.*(BitsAllocated|transfer syntax).*; convert it",
+    ):
         open_slide(shared_data / "wsi_fixtures" / "dicom" / f"{name}.dcm")
