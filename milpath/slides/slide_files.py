@@ -69,7 +69,7 @@ def find_slides(root: Path, leave_out: Path | None = None) -> SlideFiles:
         for folder, found in instances.items():
             _add_dicom(folder, found, by_name, files)
     for name, same in sorted(by_name.items()):
-        if not same:
+        if not same or _printable(name) in files.broken:
             continue
         reason = _why_broken(name, same)
         if reason:
@@ -186,12 +186,14 @@ def _add_dicom(folder: Path, paths: list[Path], by_name: dict[str, list[Path]], 
     series: dict[str, list[tuple[Path, DicomHeader]]] = defaultdict(list)
     for path in paths:
         header = _header_of(path)
-        if header is None:
-            by_name[_name_of(path)].append(path)  # refused by its name when it is read
-        else:
+        if header is not None:
             series[header.series].append((path, header))
     slides = [found for found in series.values() if any(header.is_level for _, header in found)]
+    damaged = [path for path in paths if path not in {path for found in series.values() for path, _ in found}]
     files.ignored += [path for found in series.values() if found not in slides for path, _ in found]
+    if not any(len(found) > 1 for found in slides):
+        for path in damaged:
+            by_name[_name_of(path)].append(path)  # refused by its name when it is read
     for found in slides:
         stems = [path.stem for path, _ in found]
         if len(found) == 1:
@@ -201,7 +203,13 @@ def _add_dicom(folder: Path, paths: list[Path], by_name: dict[str, list[Path]], 
         else:
             # Of names, not of folders.
             name = os.path.commonprefix(stems).rstrip(" _-.") or found[0][1].series  # noqa: RUF071
-        by_name[unicodedata.normalize("NFC", name)].append(next(path for path, header in found if header.is_level))
+        name = unicodedata.normalize("NFC", name)
+        by_name[name].append(next(path for path, header in found if header.is_level))
+        if damaged and len(found) > 1:
+            # It may be the largest level of this slide, which would be read without it at another resolution.
+            files.broken[_printable(name)] = (
+                f"{damaged[0].name} in its folder is not a readable instance; copy the folder again, or take the file away"
+            )
 
 
 def _header_of(path: Path) -> DicomHeader | None:

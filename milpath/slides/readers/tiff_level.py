@@ -141,7 +141,9 @@ class TiffLevel:
         extra = int(page.samplesperpixel) - 1
         alpha = bool(page.extrasamples) and int(page.extrasamples[-1]) in _ALPHA
         grey = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
-        if grey and extra not in (0, 2) and not (alpha and extra in (1, 3)):
+        # White is 0 only in grey; a page of three samples that are not called RGB is taken for RGB.
+        colour = page.photometric == _BLACK_IS_ZERO and (extra == 2 or (alpha and extra == 3))
+        if grey and not (extra == 0 or (alpha and extra == 1) or colour):
             raise ValueError(
                 f"it has {page.samplesperpixel} channels per pixel instead of grey or RGB; write those to use as RGB"
             )

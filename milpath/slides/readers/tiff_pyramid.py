@@ -209,7 +209,7 @@ def _require_whole_list(tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPa
     (count,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
     file.seek(pages[-1].offset + form.tagnosize + count * form.tagsize)
     if any(file.read(form.offsetsize)):
-        raise ValueError("it is truncated: pages are missing at its end")
+        raise ValueError("it is truncated: pages are missing at its end; copy or download it again")
 
 
 def _is_next_level(first: tifffile.TiffPage, last: tifffile.TiffPage, page: tifffile.TiffPage) -> bool:

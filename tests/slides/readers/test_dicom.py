@@ -118,6 +118,15 @@ def test_a_damaged_header_is_refused_by_name_and_hides_nothing(tmp_path):
             open_slide(files.found[name])
 
 
+def test_a_slide_with_a_damaged_instance_is_not_read_from_its_other_levels(tmp_path):
+    folder = write_dicom_slide(tmp_path / "case_7", PICTURE)
+    data = (folder / "level_0.dcm").read_bytes()
+    (folder / "level_0.dcm").write_bytes(data[:200])
+    files = find_slides(tmp_path)
+    assert not files.found
+    assert "level_0.dcm in its folder is not a readable instance" in files.broken["case_7"]
+
+
 @pytest.mark.parametrize(
     "name", ["multi_frame_jpeg2000_camelyon_challenge_image", "multi_frame_jpeg_camelyon_challenge_image"]
 )
