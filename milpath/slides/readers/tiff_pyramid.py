@@ -162,6 +162,9 @@ def _refuse_hyperstack(description: str) -> None:
 
 def _refuse_rivals(first: tifffile.TiffPage, rest: Sequence[tifffile.TiffPage]) -> None:
     """Refuse a file with further images that may be the slide: planes, channels, or other pieces of tissue."""
+    if first.is_svs:
+        # Its thumbnail, label and macro are in strips; the thumbnail of a small slide may be as large as the slide.
+        rest = [page for page in rest if page.is_tiled]
     sizes = [(page.imagewidth, page.imagelength) for page in rest if not _is_associated(page)]
     same = sum(size == (first.imagewidth, first.imagelength) for size in sizes)
     size = f"{first.imagewidth} x {first.imagelength}"
