@@ -11,10 +11,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from milpath.data.store.bag_store import BagStore
 from milpath.encoding.batch_encoder import BatchEncoder
+from milpath.models import AttentionMIL, load_network
+from milpath.models.checkpoint import save_network
 from milpath.models.encoders import open_encoder
 from tests.pyramids import tissue, write_pyramid
 
@@ -87,6 +91,57 @@ def test_features_do_not_depend_on_the_other_tiles_of_a_batch():
 def test_the_reader_of_slides_needs_no_torch():
     code = "import sys, milpath.encoding.tile_worker; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _predicted(folder):
+    table = pd.read_csv(folder / "predictions.csv", index_col="id").sort_index()
+    attention = pd.read_csv(folder / "attention.csv").sort_values(["id", "tile"])
+    return table[["probability_a", "probability_b"]].to_numpy(), attention
+
+
+@pytest.fixture(scope="module")
+def checkpoint(workplace, reference):
+    """A network of features, whose card holds the card of the encoder."""
+    torch.manual_seed(0)
+    network = AttentionMIL(encoder={"name": "linear", "num_features": 1280, "hidden_dims": [16]}).eval()
+    description = BagStore.open(reference).description
+    words = {"tiling": description["tiling"], "encoder": description["encoder"]}
+    save_network(network, workplace / "network.pt", class_names=("a", "b"), **words)
+    return workplace / "network.pt"
+
+
+def test_slides_stores_and_files_of_features_give_the_same_predictions(workplace, reference, checkpoint, run_here):
+    words = [f"checkpoint={checkpoint}", "device=cpu"]
+    found = {}
+    for name, slides in (("slides", "slides"), ("store", "reference"), ("files", "reference/h5")):
+        status, message = run_here("milpath.predict", *words, f"slides={slides}", f"output=from_{name}", cwd=workplace)
+        assert (status, message) == (0, ""), message
+        found[name] = _predicted(workplace / f"from_{name}")
+    for name in ("slides", "files"):
+        np.testing.assert_allclose(found[name][0], found["store"][0], atol=1e-4)
+        np.testing.assert_allclose(found[name][1]["weight"], found["store"][1]["weight"], atol=1e-4)
+    # Only whole slides have a thumbnail; places on level 0 are known either way.
+    assert len(list((workplace / "from_slides/pictures").iterdir())) == 5
+    for name in ("slides", "store"):
+        assert found[name][1]["x0"].notna().all()
+        outlines = json.loads((workplace / f"from_{name}/geojson/slide 0.geojson").read_text())["features"]
+        assert len(outlines) == (found[name][1]["id"] == "slide 0").sum()
+
+
+def test_an_encoder_with_other_weights_is_refused(workplace, checkpoint, run_here):
+    content = torch.load(checkpoint, weights_only=True)
+    network = load_network(checkpoint)
+    encoder = content["milpath"]["encoder"] | {"weights_sha256": "0" * 64}
+    card = {"class_names": ("a", "b"), "tiling": content["milpath"]["tiling"]}
+    save_network(network, workplace / "other.pt", encoder=encoder, **card)
+    words = ["slides=slides", "output=refused", "device=cpu"]
+    status, message = run_here("milpath.predict", "checkpoint=other.pt", *words, cwd=workplace)
+    assert status == 1
+    assert "other weights of efficientnet_lite0 were asked for (000000000000) than were found" in message
+    save_network(network, workplace / "short.pt", encoder={"name": "uni_v1"}, **card)
+    status, message = run_here("milpath.predict", "checkpoint=short.pt", *words, cwd=workplace)
+    assert status == 1
+    assert "the network takes features of uni_v1, but slides holds none" in message
 
 
 @pytest.mark.slow

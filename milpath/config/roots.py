@@ -81,6 +81,8 @@ class PredictConfig:
     labels: str | None = None
     id_column: str | None = None
     masks: str | None = None
+    encoder_weights_path: str | None = None
+    paths: Any = field(default_factory=lambda: {"weights_dir": None})
     num_workers: int | None = None
     verify: bool = True
     parts: list[str] = field(default_factory=list)

@@ -63,7 +63,7 @@ class StoredTiles:
         ]
         self._bags = tables[0].drop(columns=["bag_id", "start", "num_tiles"])
         self._tiles = tables[1]
-        self.columns = tuple(name for name in self._tiles if name != "bag_id")
+        self.columns = tuple(str(name) for name in self._tiles if name != "bag_id")
         placed = level0_positions(store, store.tile_slice(0)) is not None
         if placed and LEVEL0_COLUMNS[0] not in self._tiles:
             self.columns = (*self.columns, *LEVEL0_COLUMNS)

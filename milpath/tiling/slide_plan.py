@@ -22,6 +22,7 @@ from milpath.records.label_table import (
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.slide_files import find_masks, find_slides
 from milpath.tiling.slide_job import SlideRecord
+from milpath.tiling.slide_merge import StorePlan
 
 # Columns that the store writes itself.
 SLIDE_COLUMNS = ("slide_file", "level", "downsample", "microns_per_pixel", *BOUNDS_COLUMNS)
@@ -134,7 +135,7 @@ def plan_slides(
     return SlidePlan(slides, files, rows, found_masks, dict(sorted(refused.items())), tuple(notes))
 
 
-def require_complete(plan: SlidePlan) -> None:
+def require_complete(plan: StorePlan) -> None:
     """Refuse to start if some slides cannot be cut.
 
     Raises:
