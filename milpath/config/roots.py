@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from milpath.records.config_dir import CONFIG_DIR as CONFIG_DIR
+from milpath.records import CONFIG_DIR as CONFIG_DIR
 
 
 @dataclass

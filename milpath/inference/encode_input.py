@@ -53,7 +53,7 @@ def _card_of_encoder(path: Path, content: Mapping[str, Any]) -> EncoderCard:
     if "architecture" not in content:
         name = content.get("name", "an encoder that its card does not name")
         raise ValueError(
-            f"the network takes features of {name}, but {path} holds none; give a folder of .h5 or .pt files, one per slide, or "
-            "a bag store of features (whole slides need a network trained on features of milpath extract)"
+            f"the network takes features of {name}, but {path} holds none; give a folder of .h5 or .pt files, one per "
+            "slide, or a bag store of features (whole slides need a network trained on features of milpath extract)"
         )
     return EncoderCard.from_dict(content)
