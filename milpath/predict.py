@@ -13,6 +13,7 @@ from milpath.config.own_parts import import_own_parts
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoder_match import require_same_encoder
 from milpath.data.store.level0_positions import resolution_of
+from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.progress import track
 from milpath.inference.bag_pictures import open_pictures
 from milpath.inference.open_input import open_input
@@ -60,9 +61,12 @@ def run(config: DictConfig) -> int:
             overwrite=config.overwrite, labels=config.labels, masks=config.masks, id_column=config.id_column,
             takes=_takes(network), encode=partial(_encode, config, card), verify=config.verify,
             dtype=str(card.data.get("dtype", "float32")),
+            resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
         )  # fmt: skip
         require_same_encoder(card, network, store, config.slides, config.checkpoint)
         _require_same_tiles(store, card, config.slides)
+        if note := compare_resolution(card.tiling, store, config.mixed_resolution):
+            sys.stderr.write(f"{note}\n")
         files = PredictionFiles(output, card.class_names, threshold, source | {"slides": store.content_digest()})
         pictures = open_pictures(config, store, network, card.tiling, device)
     except (ValueError, OSError):

@@ -134,10 +134,9 @@ ABOUT = {
 }  # fmt: skip
 NEEDS = {
     "data.dtype": ["data=features"], "data.on_mismatch": ["data=features"], "data.on_error": ["data=features"],
-    "encoder.weights_path": ["encoder=uni"], "encoder.download": ["encoder=uni"],
     "model.encoder.hidden_dims": ["model/encoder=linear"], "data.tiles": ["data=panda_tiles"],
 }  # fmt: skip
-ALWAYS = {"extract": ["encoder=efficientnet_lite0"]}  # a group without a default
+ALWAYS = {"extract": ["encoder=efficientnet_lite0"], "encoders": ["encoder=uni"]}  # a group without a default
 OVERRIDE = re.compile(r"^[a-z_][\w./@]*=\S")
 
 

@@ -1,6 +1,7 @@
 """Opening the input of a prediction, a bag store, tiles or slides, as a bag store."""
 
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def open_input(
     encode: Callable[[Path, Path], TilingSummary] | None = None,
     dtype: str = "float32",
     verify: bool = True,
+    resolutions: str | None = None,
+    mixed_resolution: str = "error",
 ) -> tuple[BagStore, dict[str, str]]:
     """Return the bags at a path, and the slides that could not be read with the reasons.
 
@@ -46,6 +49,8 @@ def open_input(
         encode: Writes the store of the features of slides or tiles; needed if the network takes features.
         dtype: "float32" or "float16" for the store of features.
         verify: False skips the hash of a store's array (see `BagStore.open`).
+        resolutions: Table with the microns per pixel of whole slides, instead of what their files state.
+        mixed_resolution: "allow" accepts slides whose tiles differ in resolution.
 
     Raises:
         FileNotFoundError: If the path does not exist.
@@ -77,7 +82,10 @@ def open_input(
             write_failures(failures, failed)
     else:
         try:
-            _cut(path, tiling, bags, failed, num_workers, overwrite, labels, masks, id_column)
+            _cut(
+                path, tiling, bags, failed, num_workers, overwrite,
+                labels=labels, masks=masks, id_column=id_column, resolutions=resolutions, mixed_resolution=mixed_resolution,
+            )  # fmt: skip
         except FileNotFoundError as error:
             if holds_features(path):
                 raise ValueError(f"{path} holds features, but the network takes tiles; give slides or tiles") from error
@@ -100,16 +108,14 @@ def _cut(
     failed: Path,
     num_workers: int | None,
     overwrite: bool,
-    labels: str | None,
-    masks: str | None,
-    id_column: str | None,
+    **words: Any,
 ) -> None:
     """Cut slides like the training slides."""
     options = TileOptions.from_tiling(tiling)
     summary = build_slide_store(
-        path, bags, options, labels=labels, masks=masks, id_column=id_column,
-        num_workers=num_workers, on_error="skip", overwrite=overwrite,
-    )  # fmt: skip
+        path, bags, options, num_workers=num_workers, on_error="skip", overwrite=overwrite, **words
+    )
+    sys.stderr.write("".join(f"{line}\n" for line in summary.notes))
     _write_outcome(summary, path, failed)
 
 

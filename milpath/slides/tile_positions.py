@@ -12,6 +12,10 @@ from milpath.slides.tile_grid import BLOCK_SIZE, Grid, read_blocks
 from milpath.slides.tile_selection import tile_sums
 
 _TILES_AT_A_TIME = 64
+# Columns of `tiles.csv`: the corner and the side of a tile in pixels of level 0.
+LEVEL0_COLUMNS = ("x0", "y0", "size0")
+# The corner of the scanned area, to which QuPath crops a slide; columns of `bags.csv`.
+BOUNDS_COLUMNS = ("bounds_x0", "bounds_y0")
 
 
 class TilePositions(NamedTuple):
