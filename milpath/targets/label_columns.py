@@ -85,7 +85,9 @@ def _require_labels(bags: pd.DataFrame, column: str, class_names: Sequence[str])
             else f"{count:,} of {len(bags):,} slides have no label: the cell"
         )
         words = sorted({label_text(value) for value in bags[column][missing].dropna()} - {""})
-        holds = " or ".join([*(["empty"] if missing_labels(bags[missing], column, words).any() else []), *map(repr, words)])
+        holds = " or ".join(
+            [*(["empty"] if missing_labels(bags[missing], column, words).any() else []), *map(repr, words)]
+        )
         as_class = f"; if {words[0]} is a class, name all classes in data.class_names=[...]" if words else ""
         raise ValueError(
             f"{have} in column {column!r} is {holds} ({rows_of(bags, missing)}); fill it in, or leave such slides out with "
