@@ -1,6 +1,7 @@
 """Predict slides: `python -m milpath.predict checkpoint=PATH slides=DIR_OR_FILE output=DIR`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from milpath.records.kept_memory import kept_memory
 from milpath.targets import target_named
 from milpath.targets.decision import Decision, decide
 from milpath.tiling.slide_output import write_failures
+from milpath.tiling.slide_run import TilingSummary
 
 
 def run(config: DictConfig) -> int:
@@ -58,7 +60,8 @@ def run(config: DictConfig) -> int:
         store, failures = open_input(
             Path(config.slides), card.tiling, output, config.num_workers,
             overwrite=config.overwrite, labels=config.labels, masks=config.masks, id_column=config.id_column,
-            takes=_takes(network), dtype=str(card.data.get("dtype", "float32")), verify=config.verify,
+            takes=_takes(network), encode=partial(_encode, config, card), verify=config.verify,
+            dtype=str(card.data.get("dtype", "float32")),
             resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
         )  # fmt: skip
         require_same_encoder(card, network, store, config.slides, config.checkpoint)
@@ -102,6 +105,17 @@ def run(config: DictConfig) -> int:
         line = f"{counted(len(failures), 'slide')} failed, see {output}/failures.csv (first: {name!r}: {reason})"
         sys.stderr.write(f"{line}\n")
     return len(failures)
+
+
+def _encode(config: DictConfig, card: Card, path: Path, bags: Path) -> TilingSummary:
+    """Write the features of slides for a network that was trained on features."""
+    from milpath.inference.encode_input import encode_input
+
+    return encode_input(
+        path, bags, card, weights_path=config.encoder_weights_path, weights_dir=config.paths.weights_dir,
+        device=config.device, labels=config.labels, id_column=config.id_column, num_workers=config.num_workers,
+        overwrite=config.overwrite,
+    )  # fmt: skip
 
 
 def _takes(network: Module) -> str | None:

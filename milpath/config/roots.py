@@ -83,6 +83,8 @@ class PredictConfig:
     resolutions: str | None = None
     mixed_resolution: str = "error"
     masks: str | None = None
+    encoder_weights_path: str | None = None
+    paths: Any = field(default_factory=lambda: {"weights_dir": None})
     num_workers: int | None = None
     verify: bool = True
     parts: list[str] = field(default_factory=list)

@@ -82,10 +82,8 @@ class BagPictures:
 
     def draw(self, bag: BagPrediction) -> None:
         """Write montage, overlay, dense map and outlines of a bag."""
-        if len(self.store.tile_shape) != 3:
-            self._write_outlines(bag)
-            return
-        self._save(self.montage(bag), f"{file_name(bag.bag_id)}_montage")
+        if len(self.store.tile_shape) == 3:
+            self._save(self.montage(bag), f"{file_name(bag.bag_id)}_montage")
         picture = self.slide_picture(bag)
         overlay = self.overlay(bag, picture)
         if overlay is not None:

@@ -24,6 +24,7 @@ from milpath.slides.slide_files import find_masks, find_slides
 from milpath.slides.tile_positions import BOUNDS_COLUMNS
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_job import SlideRecord
+from milpath.tiling.slide_merge import StorePlan
 from milpath.tiling.slide_resolutions import stated_resolutions
 
 # Columns that the store writes itself.
@@ -147,7 +148,7 @@ def plan_slides(
     return SlidePlan(slides, files, rows, found_masks, dict(sorted(refused.items())), tuple(notes), stated)
 
 
-def require_complete(plan: SlidePlan) -> None:
+def require_complete(plan: StorePlan) -> None:
     """Refuse to start if some slides cannot be cut.
 
     Raises:
