@@ -6,6 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from milpath.records.error_text import counted
 from milpath.slides.slide_files import parse_shard
 from milpath.tiling.slide_merge import StoreContent, StorePlan, merge_store
 from milpath.tiling.slide_output import disk_errors, open_output, read_failures, remove_leftovers, write_failures
@@ -141,7 +142,7 @@ def _shard_of(names: list[str], shard: str | None) -> list[str]:
 def describe_failures(summary: TilingSummary, output: str) -> str:
     """Return how many slides failed and the first of them."""
     name, reason = next(iter(sorted(summary.failures.items())))
-    return f"{len(summary.failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
+    return f"{counted(len(summary.failures), 'slide')} failed, see {output}/failures.csv (first: {name!r}: {reason})"
 
 
 def require_complete_store(summary: TilingSummary, output: str, on_error: str) -> None:
