@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import EvaluatedBags
+from milpath.metrics.number_metrics import NUMBER_METRICS, metric_of_quantity
 from milpath.metrics.ranking import auroc, average_precision
 from milpath.records.error_text import reason_of
 from milpath.records.plain_values import brief
@@ -182,7 +183,7 @@ def use_own_metrics(functions: Mapping[str, Callable[[EvaluatedBags], float]]) -
         >>> use_own_metrics({})
     """
     for name in functions:
-        if name in METRICS or name in ("loss", "attention_entropy"):
+        if name in METRICS or name in NUMBER_METRICS or name in ("loss", "attention_entropy"):
             raise ValueError(f"metrics.{name} is already the name of a metric of milpath; give yours another name")
         if not name.isidentifier():
             raise ValueError(f"metrics.{name} must be a word of letters, digits and underscores")
@@ -237,6 +238,7 @@ def metric_function(name: str) -> Callable[..., Array]:
         >>> float(metric_function("auroc")(outcomes))
         1.0
     """
-    if name not in METRICS and name not in _OWN:
-        raise ValueError(f"metric {name!r} is not one of {', '.join((*METRICS, *_OWN))}")
-    return METRICS[name] if name in METRICS else _OWN[name]
+    function = METRICS.get(name) or NUMBER_METRICS.get(name) or _OWN.get(name) or metric_of_quantity(name)
+    if function is None:
+        raise ValueError(f"metric {name!r} is not one of {', '.join((*METRICS, *NUMBER_METRICS, *_OWN))}")
+    return function

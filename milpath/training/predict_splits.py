@@ -11,8 +11,8 @@ from milpath.data.datamodule import BagDataModule
 from milpath.records.prediction_table import Predictions
 from milpath.training.classifier import BagPredictions, MILClassifier
 
-# Name, label, probabilities, attention, logits and maps of a bag.
-Row = tuple[str, int, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
+# Name, predictions, attention, logits and maps of a bag.
+Row = tuple[str, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
 
 def predict_splits(
@@ -53,7 +53,6 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
     rows = [
         (
             bag_id,
-            int(output["labels"][row]),
             output["probabilities"][row].numpy(),
             output["attention"][row].numpy(),
             output["logits"][row].numpy(),
@@ -76,10 +75,10 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
     return Predictions(
         bag_ids=list(expected),
         splits=[split] * len(ordered),
-        labels=np.array([row[1] for row in ordered], dtype=np.int64),
-        probabilities=np.stack([row[2] for row in ordered]),
-        attention=[row[3] for row in ordered],
+        labels=datamodule.labels(split),
+        probabilities=np.stack([row[1] for row in ordered]),
+        attention=[row[2] for row in ordered],
         class_names=list(datamodule.class_names),
-        logits=np.stack([row[4] for row in ordered]),
-        maps={name: [row[5][name] for row in ordered] for name in ordered[0][5]},
+        logits=np.stack([row[3] for row in ordered]),
+        maps={name: [row[4][name] for row in ordered] for name in ordered[0][4]},
     )
