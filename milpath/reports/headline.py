@@ -25,6 +25,10 @@ NAMES = {
     "r2": "R²",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
+    "c_index": "Concordance index (Harrell)",
+    "uno_c_index": "Concordance index (Uno)",
+    "time_auc": "Time-dependent AUROC, mean",
+    "integrated_brier": "Integrated Brier score",
 }
 
 

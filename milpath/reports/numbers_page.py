@@ -10,6 +10,7 @@ import pandas as pd
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.overlays import SlidePicture
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
+from milpath.metrics.evaluated_times import EvaluatedTimes
 from milpath.records.atomic_files import write_text
 from milpath.reports.figures import SPLIT_NAMES, training_plots
 from milpath.reports.headline import NAMES, in_words, metric_rows
@@ -19,7 +20,8 @@ from milpath.reports.plot_style import Plot
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of
 from milpath.reports.run_parts import attention_of, subgroups_of
-from milpath.targets import NumericTarget
+from milpath.reports.survival_figures import survival_plots
+from milpath.targets import NumericTarget, Survival
 
 # The page is static; predictions.csv has all bags.
 MAX_CASES = 200
@@ -79,7 +81,7 @@ def write_numbers_report(
         metrics=rows,
         headlines=[row for row in rows if row.name in target.headline],
         # The bar of a headline shows a number from 0 to 1.
-        without_bar=tuple(row.name for row in rows if row.name.startswith(("mae", "rmse"))),
+        without_bar=tuple(row.name for row in rows if row.name.startswith(("mae", "rmse", "calibration"))),
         sentence=in_words(
             outcomes[reported], target, reported, target.names, {row.name: row.intervals[reported] for row in rows}
         ),
@@ -101,6 +103,8 @@ def target_plots(outcomes: Mapping[str, Any], reported: str, target: NumericTarg
     main = outcomes[reported]
     if isinstance(main, EvaluatedNumbers):
         return number_plots(main, target.units)
+    if isinstance(main, EvaluatedTimes) and isinstance(target, Survival):
+        return survival_plots(main, target.risk_cut, target.unit)
     return []
 
 

@@ -13,13 +13,13 @@ from rich.console import Console
 
 from milpath.data.datamodule import BagDataModule
 from milpath.models.checkpoint import Card, load_weights, update_card
-from milpath.records.prediction_table import LABEL_PREFIX, Predictions
+from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
 from milpath.runs.result_files import Metrics, summary_table, write_results
 from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.decision import Decision, choose_decision, decide
 from milpath.training.classifier import MILClassifier
-from milpath.training.predict_splits import predict_splits
+from milpath.training.predict_splits import columns_of, predict_splits
 
 
 def finish_run(
@@ -116,12 +116,7 @@ def _answered(predictions: Predictions, target: NumericTarget) -> Predictions:
     answers = predictions.probabilities
     if predictions.logits is not None:
         answers = target.answers(torch.from_numpy(predictions.logits)).numpy()
-    return replace(
-        predictions,
-        probabilities=answers,
-        label_columns=tuple(f"{LABEL_PREFIX}{name}" for name in target.label_columns),
-        answer_columns=target.answer_columns,
-    )
+    return replace(predictions, probabilities=answers, **columns_of(target))
 
 
 def _of_training(predictions: Predictions) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -6,9 +6,12 @@ from milpath.targets.binary import Binary
 from milpath.targets.nominal import Nominal
 from milpath.targets.ordinal import Ordinal
 from milpath.targets.regression import Regression
+from milpath.targets.survival import Survival
 from milpath.targets.target import ClassTarget, Target
 
-_TARGETS: dict[str, Target] = {target.name: target for target in (Binary(), Nominal(), Ordinal(), Regression())}
+_TARGETS: dict[str, Target] = {
+    target.name: target for target in (Binary(), Nominal(), Ordinal(), Regression(), Survival())
+}
 
 
 class CardOfTarget(Protocol):

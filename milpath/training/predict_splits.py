@@ -8,7 +8,8 @@ import torch.distributed as dist
 from lightning.pytorch import Trainer
 
 from milpath.data.datamodule import BagDataModule
-from milpath.records.prediction_table import Predictions
+from milpath.records.prediction_table import LABEL_PREFIX, Predictions
+from milpath.targets import NumericTarget, Target
 from milpath.training.classifier import BagPredictions, MILClassifier
 
 # Name, predictions, attention, logits and maps of a bag.
@@ -35,7 +36,7 @@ def predict_splits(
     parts = []
     for split in splits:
         outputs = trainer.predict(classifier, dataloaders=datamodule.dataloader(split))
-        parts.append(_collect(cast(list[BagPredictions], outputs or []), datamodule, split))
+        parts.append(_collect(cast(list[BagPredictions], outputs or []), datamodule, split, classifier.target))
     return Predictions(
         bag_ids=[bag_id for part in parts for bag_id in part.bag_ids],
         splits=[split for part in parts for split in part.splits],
@@ -45,10 +46,21 @@ def predict_splits(
         class_names=list(classifier.class_names),
         logits=np.concatenate([cast(np.ndarray, part.logits) for part in parts]),
         maps={name: [values for part in parts for values in part.maps[name]] for name in parts[0].maps},
+        **columns_of(classifier.target),
     )
 
 
-def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: str) -> Predictions:
+def columns_of(target: Target) -> dict[str, tuple[str, ...]]:
+    """Return the columns of labels and predicted numbers as arguments of `Predictions`; none with classes."""
+    if not isinstance(target, NumericTarget):
+        return {}
+    labels = tuple(f"{LABEL_PREFIX}{name}" for name in target.label_columns)
+    return {"label_columns": labels, "answer_columns": target.answer_columns}
+
+
+def _collect(
+    outputs: list[BagPredictions], datamodule: BagDataModule, split: str, target: Target
+) -> Predictions:
     """Gather the predictions of all processes, in the order of the split."""
     rows = [
         (
@@ -81,4 +93,5 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
         class_names=list(datamodule.class_names),
         logits=np.stack([row[3] for row in ordered]),
         maps={name: [row[4][name] for row in ordered] for name in ordered[0][4]},
+        **columns_of(target),
     )
