@@ -22,10 +22,8 @@ from milpath.data.splits.bag_table import (
     label_and_split,
     require_labels,
     require_labels_of,
-    require_two_classes,
-    warn_of_one_class,
 )
-from milpath.data.splits.chosen_target import fitted_numbers, numeric_target
+from milpath.data.splits.chosen_target import fitted_numbers, numeric_target, require_learnable, say_undefined_metrics
 from milpath.data.splits.label_cells import hash_of_labels, label_array, text_of_label
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoded_store import open_or_encode
@@ -163,8 +161,7 @@ class BagDataModule(LightningDataModule):
             self.class_names = self.fitted_target.names
         if len(store.tile_shape) == 1 and self.augmentation.kind != "none":
             raise ValueError(f"data.augmentation={self.augmentation.kind} is for images; these are features")
-        if self.fitted_target.has_classes:
-            warn_of_one_class(self.label_frame, self.class_names)
+        say_undefined_metrics(self.fitted_target, self.label_frame, self.class_names)
         self._cache = DeviceCache(store, self.device_cache)
         if self.standardize and self.statistics is None:
             training = self.label_frame.loc[self.label_frame["split"] == "train", "index"].to_numpy()
@@ -175,7 +172,11 @@ class BagDataModule(LightningDataModule):
         """Return the store; files of excluded bags are not opened to build it."""
         options = self._split_options
         names = {"class_names": self._class_names, "trained_names": self.trained_names}
-        labels: dict[str, Any] = {"target": self.target, "numbers": numeric_target(self._task, self.trained_target), **names}
+        labels: dict[str, Any] = {
+            "target": self.target,
+            "numbers": numeric_target(self._task, self.trained_target),
+            **names,
+        }
         if not isinstance(self.source, FileSource):
             require = partial(require_labels, self.source, options=options, **labels)
             return open_or_build(self.source, self.stores_dir, require, verify=self.verify)
@@ -241,8 +242,7 @@ class BagDataModule(LightningDataModule):
         """Description of the data for the provenance of a run; plain values."""
         names = {"class_names": list(self.class_names), "labels_sha256": hash_of_labels(self.label_frame)}
         if not self.fitted_target.has_classes:
-            counts = self.label_frame["split"].value_counts()
-            return self.store.record() | names | {"bags": {name: int(counts[name]) for name in self.splits}}
+            return self.store.record() | names | {"bags": {name: len(self.bag_ids(name)) for name in self.splits}}
         return self.store.record() | names | {"bags_per_class": {name: self.class_counts(name) for name in self.splits}}
 
     def bag_ids(self, split: str) -> list[str]:
@@ -276,10 +276,7 @@ class BagDataModule(LightningDataModule):
     def train_dataloader(self) -> BagLoader:
         """Return the training loader: reshuffled each epoch, augmented; a single class is an error."""
         bags = self._bags("train")
-        if self.fitted_target.has_classes:
-            require_two_classes(self.label_frame, self.class_names)
-        elif self.sampler == "balanced":
-            raise ValueError(f"data.sampler=balanced draws classes equally, but a {self.task} task has none; use shuffle")
+        require_learnable(self.fitted_target, self.label_frame, self.class_names, self.sampler)
         plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler)
         return self._loader(bags, plan, True)
 

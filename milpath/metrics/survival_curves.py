@@ -14,16 +14,16 @@ class Curve:
 
     Attributes:
         times: `(steps,)`, ascending.
-        values: `(..., steps)`, the value from each time on.
+        levels: `(..., steps)`, the value from each time on.
     """
 
     times: Array
-    values: Array
+    levels: Array
 
     def at(self, times: Array | float) -> Array:
         """Return the values at some times, `(..., times)`, steps included."""
         place = np.searchsorted(self.times, np.atleast_1d(np.asarray(times, dtype=np.float64)), side="right")
-        padded = np.concatenate([np.ones((*self.values.shape[:-1], 1)), self.values], axis=-1)
+        padded = np.concatenate([np.ones((*self.levels.shape[:-1], 1)), self.levels], axis=-1)
         return np.asarray(padded[..., place])
 
 

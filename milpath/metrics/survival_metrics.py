@@ -58,7 +58,9 @@ def time_auc(outcomes: EvaluatedTimes, weights: Array | None = None, *, time: fl
     case = (outcomes.time <= time) & outcomes.event
     control = outcomes.time > time
     inverse = _inverse(outcomes.censoring.at(outcomes.time))
-    return _pairs(outcomes.risk, case, lambda rows: np.broadcast_to(control, (len(rows), len(control))), inverse, weights)
+    return _pairs(
+        outcomes.risk, case, lambda rows: np.broadcast_to(control, (len(rows), len(control))), inverse, weights
+    )
 
 
 def brier_at(outcomes: EvaluatedTimes, weights: Array | None = None, *, time: float) -> Array:
@@ -174,7 +176,7 @@ def _pairs(
         own = counts[..., rows]
         won = won + ((counts @ (pairs * score).T) * own).sum(axis=-1)
         total = total + ((counts @ pairs.T) * own).sum(axis=-1)
-    return np.divide(won, total, out=np.full(np.shape(won), np.nan), where=total > 0)
+    return np.asarray(np.divide(won, total, out=np.full(np.shape(won), np.nan), where=total > 0))
 
 
 def _survival_at(outcomes: EvaluatedTimes, time: float) -> Array | None:
@@ -194,7 +196,7 @@ def _mean(values: Array, weights: Array | None) -> Array:
     if weights is None:
         return np.asarray(values.mean()) if len(values) else np.asarray(np.nan)
     total = weights.sum(axis=-1)
-    return np.divide(weights @ values, total, out=np.full(total.shape, np.nan), where=total > 0)
+    return np.asarray(np.divide(weights @ values, total, out=np.full(total.shape, np.nan), where=total > 0))
 
 
 def _undefined(weights: Array | None) -> Array:

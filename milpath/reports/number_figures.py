@@ -46,9 +46,7 @@ def _residuals(place: int, name: str, unit: str, truth: np.ndarray, predicted: n
     return Plot(f"residuals-{place}", f"Residuals of {name}", words, figure)
 
 
-def _agreement(
-    place: int, name: str, unit: str, truth: np.ndarray, predicted: np.ndarray, shown: np.ndarray
-) -> Plot:
+def _agreement(place: int, name: str, unit: str, truth: np.ndarray, predicted: np.ndarray, shown: np.ndarray) -> Plot:
     """Return differences against means with the limits of agreement of all bags."""
     bias, low, high = limits_of_agreement(truth, predicted)
     figure = new_figure(f"mean of predicted and true {name}{unit}", f"predicted minus true{unit}")

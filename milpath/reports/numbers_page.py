@@ -132,7 +132,9 @@ def _cases(
             "id": run.predictions.bag_ids[row],
             "split": SPLIT_NAMES.get(run.predictions.splits[row], run.predictions.splits[row]),
             "labels": [f"{value:.5g}" for value in run.predictions.labels[row]],
-            "answers": ["not reached" if np.isnan(each) else f"{each:.4g}" for each in run.predictions.probabilities[row]],
+            "answers": [
+                "not reached" if np.isnan(each) else f"{each:.4g}" for each in run.predictions.probabilities[row]
+            ],
             "wrongness": float(wrongness[row]),
             "pictures": pictures.get(run.predictions.bag_ids[row]),
         }

@@ -38,6 +38,7 @@ from milpath.reports.second_reader import second_reader
 from milpath.targets import ClassTarget, NumericTarget, Target, target_named
 from milpath.targets.evaluation import evaluate_bags
 
+
 def write_report(
     run_dir: Path,
     *,

@@ -40,7 +40,8 @@ def comparison_in_words(found: GroupComparison) -> str:
     p_value = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
     if found.hazard_ratio is None:
         return f"log-rank test {p_value}; no hazard ratio, because one group has no event"
-    return f"log-rank test {p_value}; hazard ratio {found.hazard_ratio:.2f} (95% interval {found.low:.2f} to {found.high:.2f})"
+    interval = f"95% interval {found.low:.2f} to {found.high:.2f}"
+    return f"log-rank test {p_value}; hazard ratio {found.hazard_ratio:.2f} ({interval})"
 
 
 def _kaplan_meier_plot(outcomes: EvaluatedTimes, risk_cut: float, unit: str) -> Plot:
@@ -55,7 +56,7 @@ def _kaplan_meier_plot(outcomes: EvaluatedTimes, risk_cut: float, unit: str) -> 
             continue
         time, event = outcomes.time[group], outcomes.event[group]
         curve = kaplan_meier(time, event)
-        x, y = np.r_[0.0, curve.times], np.r_[1.0, curve.values]
+        x, y = np.r_[0.0, curve.times], np.r_[1.0, curve.levels]
         line = {"color": COLOURS[number], "dash": DASHES[number], "width": 2, "shape": "hv"}
         figure.add_trace(go.Scatter(x=round_off(x), y=round_off(y), name=name, mode="lines", line=line))
         censored = np.unique(time[~event])

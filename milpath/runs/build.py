@@ -140,7 +140,9 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         raise ValueError(f"class_weights is {config.class_weights!r}; it must be one of {', '.join(CLASS_WEIGHTS)}")
     weights = None
     if config.class_weights == "balanced" and not datamodule.fitted_target.has_classes:
-        raise ValueError(f"class_weights=balanced needs classes, which a {datamodule.task} task does not have; set none")
+        raise ValueError(
+            f"class_weights=balanced needs classes, which a {datamodule.task} task does not have; set none"
+        )
     if config.class_weights == "balanced":
         counts = datamodule.class_counts("train")
         weights = [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]

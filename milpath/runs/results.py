@@ -77,10 +77,7 @@ def write_run(
         note: Printed below the table.
     """
     target = target_of(card)
-    if isinstance(target, NumericTarget):
-        predictions = _answered(predictions, target)
-    else:
-        predictions = _decided(predictions, card)
+    predictions = _answered(predictions, target) if isinstance(target, NumericTarget) else _decided(predictions, card)
     metrics = write_results(run_dir, predictions, target, card.threshold)
     if report:
         page = write_report(
@@ -167,5 +164,7 @@ def _decide_on_validation(config: DictConfig, predictions: Predictions, task: st
 
 def at_temperature(logits: NDArray[np.float32], task: str, temperature: float) -> NDArray[np.float32]:
     """Return the class probabilities, `(bags, classes)`, of logits divided by a temperature."""
-    probabilities: NDArray[np.float32] = class_target_named(task).probabilities(torch.from_numpy(logits), temperature).numpy()
+    probabilities: NDArray[np.float32] = (
+        class_target_named(task).probabilities(torch.from_numpy(logits), temperature).numpy()
+    )
     return probabilities

@@ -69,4 +69,3 @@ def compute_metrics(
     """
     target = target_named(task)
     return target.metrics(target.evaluate(labels, np.asarray(probabilities, dtype=np.float64), threshold))
-

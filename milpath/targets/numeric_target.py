@@ -102,6 +102,11 @@ class NumericTarget(Target):
             labels: `(bags, label columns)` of the split.
         """
 
+    def undefined_metrics(self, labels: Array) -> str:
+        """Return a clause on the metrics that labels of a split do not define; empty if all are defined."""
+        missing = [name for name in self.metric_names if name not in self.defined_metrics(labels)]
+        return "" if not missing else f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'}"
+
     @abstractmethod
     def say(self, answers: Array) -> list[tuple[str, str]]:
         """Return the prediction of one bag as pairs of title and text with its unit, for people."""

@@ -151,7 +151,9 @@ class Regression(NumericTarget):
             raise ValueError(f"target_state of the card lacks {', '.join(missing)}, which a regression task needs")
         for name in ("columns", "units"):
             if not isinstance(state[name], list | tuple) or not all(isinstance(each, str) for each in state[name]):
-                raise ValueError(f"{name} in target_state of the card must be a list of names, not {brief(state[name])}")
+                raise ValueError(
+                    f"{name} in target_state of the card must be a list of names, not {brief(state[name])}"
+                )
         count = len(state["columns"])
         mean = numbers_of_state(state, "mean", count)
         scale = numbers_of_state(state, "scale", count, positive=True)
@@ -159,7 +161,9 @@ class Regression(NumericTarget):
 
     def num_outputs(self, num_classes: int) -> int:
         if num_classes != len(self.names):
-            raise ValueError(f"a regression of {', '.join(self.names)} has {len(self.names)} numbers, not {num_classes}")
+            raise ValueError(
+                f"a regression of {', '.join(self.names)} has {len(self.names)} numbers, not {num_classes}"
+            )
         return num_classes
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -191,7 +195,9 @@ class Regression(NumericTarget):
         for place, name in enumerate(self.names):
             low, high = np.quantile(errors[:, place], [0.5, 0.9])
             unit = f" {self.units[place]}" if self.units[place] else ""
-            parts.append(f"half have a predicted {name} within {low:.3g}{unit} of the truth, and 90% within {high:.3g}{unit}")
+            parts.append(
+                f"half have a predicted {name} within {low:.3g}{unit} of the truth, and 90% within {high:.3g}{unit}"
+            )
         return f"{where}, {'; '.join(parts)}."
 
     def defined_metrics(self, labels: Array) -> tuple[str, ...]:
@@ -207,5 +213,7 @@ class Regression(NumericTarget):
         if self.mean is None or self.scale is None:
             raise RuntimeError("call fitted_on with the labels of the training split first")
         device = like.device
-        mean, scale = (torch.tensor(list(values), dtype=torch.float64, device=device) for values in (self.mean, self.scale))
+        mean, scale = (
+            torch.tensor(list(values), dtype=torch.float64, device=device) for values in (self.mean, self.scale)
+        )
         return mean, scale

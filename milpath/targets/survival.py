@@ -67,7 +67,9 @@ class Survival(NumericTarget):
         if loss not in LOSSES:
             raise ValueError(f"target.loss is {brief(loss)}; it must be one of {', '.join(LOSSES)}")
         if isinstance(num_intervals, bool) or not isinstance(num_intervals, int) or not 2 <= num_intervals <= 1000:
-            raise ValueError(f"target.num_intervals is {brief(num_intervals)}; it must be a whole number from 2 to 1000")
+            raise ValueError(
+                f"target.num_intervals is {brief(num_intervals)}; it must be a whole number from 2 to 1000"
+            )
         if times is not None and not is_ascending(times):
             raise ValueError(f"target.times is {brief(times)}; it must be a list of ascending positive numbers")
 
@@ -157,7 +159,7 @@ class Survival(NumericTarget):
         of_events = time[event & (time > 0)] if (event & (time > 0)).any() else time[event] + 1.0
         times = np.unique(np.quantile(of_events, [0.25, 0.5, 0.75])) if self.wished_times is None else self.wished_times
         censoring = censoring_curve(time, event)
-        fitted = {"times": times, "censoring_times": censoring.times, "censoring_values": censoring.values}
+        fitted = {"times": times, "censoring_times": censoring.times, "censoring_values": censoring.levels}
         if self.loss == "hazard":
             quantiles = np.linspace(0, 1, self.num_intervals + 1)[1:]
             fitted["cuts"] = np.unique(np.quantile(of_events, quantiles).astype(np.float32).astype(np.float64))
@@ -227,7 +229,9 @@ class Survival(NumericTarget):
     ) -> EvaluatedTimes:
         labels, answers = np.asarray(labels, dtype=np.float64), np.asarray(answers, dtype=np.float64)
         if labels.ndim != 2 or labels.shape[1] != 2 or answers.ndim != 2 or len(labels) != len(answers):
-            raise ValueError(f"expected labels (bags, 2) and predictions (bags, columns), got {labels.shape}, {answers.shape}")
+            raise ValueError(
+                f"expected labels (bags, 2) and predictions (bags, columns), got {labels.shape}, {answers.shape}"
+            )
         count = len(self.times)
         if not np.isfinite(labels).all() or not np.isfinite(answers[:, : 1 + count]).all():
             raise ValueError("times, events, risks and survival must be finite")
@@ -292,4 +296,3 @@ class Survival(NumericTarget):
         return type(self)(
             self.time_column, self.event_column, self.loss, self.num_intervals, self.wished_times, self.unit, fitted
         )
-

@@ -1,6 +1,7 @@
 """State of a survival target in the card of a checkpoint, which is untrusted."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,9 @@ def options_of_state(state: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{first} and {second} in target_state of the card must have the same length")
     if not is_ascending(fitted["times"]) or ("cuts" in fitted and not is_ascending(fitted["cuts"])):
         raise ValueError("times and cuts in target_state of the card must be ascending positive numbers")
-    if any(np.any(np.diff(fitted.get(name, [])) < 0) for name in ("censoring_times", "baseline_times", "baseline_hazard")):
+    if any(
+        np.any(np.diff(fitted.get(name, [])) < 0) for name in ("censoring_times", "baseline_times", "baseline_hazard")
+    ):
         raise ValueError("times and baseline hazard in target_state of the card must not descend")
     if state["loss"] == "hazard" and "cuts" not in fitted:
         raise ValueError("target_state of the card lacks cuts, which loss=hazard needs")
@@ -47,4 +50,4 @@ def is_ascending(values: Any) -> bool:
         return False
     if not values or not all(isinstance(value, int | float) and 0 < value < np.inf for value in values):
         return False
-    return all(first < second for first, second in zip(values[:-1], values[1:], strict=True))
+    return all(first < second for first, second in pairwise(values))

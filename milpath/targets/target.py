@@ -107,9 +107,7 @@ class Target(ABC):
         """Return the distance of the prediction from the truth, `(bags,)`; 0 is correct."""
 
     @abstractmethod
-    def sentence(
-        self, outcomes: Any, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
-    ) -> str:
+    def sentence(self, outcomes: Any, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]) -> str:
         """Return the headline result as a sentence, in numbers of bags.
 
         Args:

@@ -83,7 +83,7 @@ def _said(bag: BagPrediction, label: Any, datamodule: BagDataModule) -> str:
     """Return label and prediction of a bag as text."""
     target = datamodule.fitted_target
     if isinstance(target, NumericTarget):
-        predicted = ", ".join(f"{name} {text}" for name, text in target.say(bag.probabilities))
+        predicted = ", ".join(f"{name} {text}" for name, text in target.say(bag.probabilities.astype(np.float64)))
         return f"{text_of_label(label)}, predicted {predicted}"
     return f"{datamodule.class_names[label]} {bag.probabilities[label]:.2f}"
 

@@ -48,10 +48,9 @@ class BagPredictions(TypedDict):
 class MILClassifier(LightningModule):
     """Train a multiple-instance network with the loss and the metrics of its task.
 
-    Binary tasks use binary cross-entropy on one logit, nominal tasks cross-entropy, ordinal tasks cross-entropy on
-    cumulative logits, and tasks without classes the loss of their target; all are computed from logits in float32, regardless of the precision of the network. The loss of a
-    step is the mean over the bags of all processes, so n processes with batch size b train as one process with batch size
-    n*b, also when the last batches are uneven.
+    The loss is that of the target (`milpath.targets`), computed from logits in float32, regardless of the precision of the
+    network. The loss of a step is the mean over the bags of all processes, so n processes with batch size b train as one
+    process with batch size n*b, also when the last batches are uneven.
 
     Args:
         network: A network of `milpath.models`.
@@ -153,7 +152,7 @@ class MILClassifier(LightningModule):
         output = self(batch.tiles, batch.network_mask)
         require_finite_answers(finite_bags(output).tolist(), batch.bag_ids, self.network)
         probabilities = self.target.answers(output.logits.float()).cpu()
-        lengths = batch.mask.sum(1).tolist()
+        lengths, names = batch.mask.sum(1).tolist(), self.target.map_names(self.class_names)
 
         def unpadded(values: Tensor) -> list[Tensor]:
             return [row[:length].clone() for row, length in zip(values.float().cpu(), lengths, strict=True)]
@@ -164,7 +163,7 @@ class MILClassifier(LightningModule):
             logits=output.logits.float().cpu(),
             probabilities=probabilities,
             attention=unpadded(output.attention),
-            maps={name: unpadded(values) for name, values in tile_maps(output, self.target.map_names(self.class_names)).items()},
+            maps={name: unpadded(values) for name, values in tile_maps(output, names).items()},
         )
 
     def on_train_epoch_end(self) -> None:

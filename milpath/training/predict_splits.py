@@ -1,7 +1,7 @@
 """Prediction of whole splits with a trained classifier, each bag exactly once."""
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch.distributed as dist
@@ -50,7 +50,7 @@ def predict_splits(
     )
 
 
-def columns_of(target: Target) -> dict[str, tuple[str, ...]]:
+def columns_of(target: Target) -> dict[str, Any]:
     """Return the columns of labels and predicted numbers as arguments of `Predictions`; none with classes."""
     if not isinstance(target, NumericTarget):
         return {}
@@ -58,9 +58,7 @@ def columns_of(target: Target) -> dict[str, tuple[str, ...]]:
     return {"label_columns": labels, "answer_columns": target.answer_columns}
 
 
-def _collect(
-    outputs: list[BagPredictions], datamodule: BagDataModule, split: str, target: Target
-) -> Predictions:
+def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: str, target: Target) -> Predictions:
     """Gather the predictions of all processes, in the order of the split."""
     rows = [
         (

@@ -32,7 +32,7 @@ class SplitMetrics:
             labels: int64 `(bags,)`, or float `(bags, columns)` of a target without classes.
             logits: `(bags, outputs)` of a target whose loss depends on the other bags; it is computed over the split.
         """
-        parts = [answers, labels.reshape(len(labels), -1)]
+        parts = [answers, labels[:, None] if labels.ndim == 1 else labels]
         if self.target.over_batch and logits is not None:
             parts.append(logits)
         self._widths = [part.shape[1] for part in parts]

@@ -148,4 +148,5 @@ def test_intervals_draw_patients_as_a_whole():
 def test_a_metric_at_a_time_is_found_by_its_name():
     assert name_at("brier", 12.5) == "brier_at_12.5"
     assert metric_at_time("brier_at_12.5").keywords == {"time": 12.5}
-    assert metric_at_time("brier_at_noon") is None and metric_at_time("auroc_at_12") is None
+    assert metric_at_time("brier_at_noon") is None
+    assert metric_at_time("auroc_at_12") is None

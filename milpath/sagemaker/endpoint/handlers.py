@@ -70,7 +70,10 @@ class Endpoint:
                 "the network gives no finite output for this bag; its values are far outside the training data"
             )
         probabilities = self.target.answers(output.logits.float(), self.card.temperature)
-        maps = {name: rows[0].cpu().numpy() for name, rows in tile_maps(output, self.target.map_names(self.card.class_names)).items()}
+        maps = {
+            name: rows[0].cpu().numpy()
+            for name, rows in tile_maps(output, self.target.map_names(self.card.class_names)).items()
+        }
         return Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag, maps)
 
 
