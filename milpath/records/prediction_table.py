@@ -11,7 +11,7 @@ import pandas as pd
 
 from milpath.records.atomic_files import atomic_path
 from milpath.records.error_text import reason_of
-from milpath.records.written_table import read_written_table
+from milpath.records.label_table import read_written_table
 
 _PREFIX = "probability_"
 _COLUMNS = ("id", "split", "label", "predicted")

@@ -6,6 +6,8 @@ from typing import Any
 
 METHODS = ("darkest", "tissue", "grid")
 _MAX_TILE_SIZE = 4096
+# Above any resolution of a microscope.
+MAX_MICRONS = 1000
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,9 @@ class TileOptions:
         microns_per_pixel: Resolution of the tiles instead of a level; the slide is resampled to it.
         overlap: Overlap of neighbouring tiles in pixels, less than `tile_size`.
         min_tissue: "tissue" keeps tiles with at least this fraction of tissue, in (0, 1].
-        slide_microns_per_pixel: Resolution of level 0, for slides that do not state it.
+        slide_microns_per_pixel: Resolution of level 0 of every slide, instead of what its file states.
+        assumed_microns_per_pixel: Resolution of level 0 of slides whose files do not state it. Set for a checkpoint: what
+            was stated for the slides of the training says nothing about files that state their own.
 
     Example:
         >>> TileOptions(method="tissue", num_tiles=None, microns_per_pixel=2.0).tile_size
@@ -37,6 +41,7 @@ class TileOptions:
     overlap: int = 0
     min_tissue: float = 0.1
     slide_microns_per_pixel: float | None = None
+    assumed_microns_per_pixel: float | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -48,16 +53,16 @@ class TileOptions:
             _require_whole("num_tiles", self.num_tiles, 1)
         if not 0 < self.min_tissue <= 1:
             raise ValueError(f"min_tissue={self.min_tissue} must be above 0 and at most 1")
-        for name in ("microns_per_pixel", "slide_microns_per_pixel"):
+        for name in ("microns_per_pixel", "slide_microns_per_pixel", "assumed_microns_per_pixel"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < 1000:
+            if value is not None and not 0 < value < MAX_MICRONS:
                 raise ValueError(f"{name}={value} must be above 0 and below 1000 (typical: 0.25 to 16)")
         if self.microns_per_pixel is not None and self.level != -1:
             raise ValueError(f"give level={self.level} or microns_per_pixel={self.microns_per_pixel}, not both")
 
     @classmethod
     def from_tiling(cls, tiling: Mapping[str, Any]) -> "TileOptions":
-        """Return the options that a store or a checkpoint keeps under `tiling`.
+        """Return the options that a store or a checkpoint keeps under `tiling`, for other slides than its own.
 
         Raises:
             ValueError: If the tiles were not cut from slides by one of the methods of this module.
@@ -70,7 +75,9 @@ class TileOptions:
                 f"python -m milpath.tile (method={'|'.join(METHODS)})"
             )
         names = cls.__dataclass_fields__
-        return cls(**{name: value for name, value in tiling.items() if name in names} | {"method": method})
+        values = {name: value for name, value in tiling.items() if name in names} | {"method": method}
+        stated = values.pop("slide_microns_per_pixel", None)
+        return cls(**values | ({"assumed_microns_per_pixel": stated} if stated else {}))
 
     def to_tiling(self) -> dict[str, Any]:
         """Return the options as plain values for `store.json` and checkpoints."""
@@ -79,7 +86,13 @@ class TileOptions:
             values["num_tiles"] = None
         if self.method != "tissue":
             del values["min_tissue"]
+        if self.assumed_microns_per_pixel is None:
+            del values["assumed_microns_per_pixel"]
         return values
+
+
+# Those that a user sets.
+OPTION_NAMES = tuple(name for name in TileOptions.__dataclass_fields__ if name != "assumed_microns_per_pixel")
 
 
 def _require_whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:

@@ -74,6 +74,11 @@ class NumericTarget(Target):
     def strata(self, labels: Array) -> NDArray[np.int64]:
         """Return the stratum of each bag, `(bags,)` from 0, by which splits are balanced."""
 
+    @property
+    @abstractmethod
+    def strata_names(self) -> tuple[str, ...]:
+        """Name of each stratum, for messages."""
+
     @abstractmethod
     def require_trainable(self, labels: Array) -> None:
         """Refuse the labels of a training split from which nothing can be learnt.

@@ -123,6 +123,10 @@ class Regression(NumericTarget):
         ranks = pd.Series(labels[:, 0]).rank(method="first").to_numpy() - 1
         return np.asarray(ranks * NUM_STRATA // max(len(ranks), 1), dtype=np.int64)
 
+    @property
+    def strata_names(self) -> tuple[str, ...]:
+        return tuple(f"quarter {number + 1} of {self.names[0]}" for number in range(NUM_STRATA))
+
     def require_trainable(self, labels: Array) -> None:
         for name, values in zip(self.names, labels.T, strict=True):
             if len(values) and np.ptp(values) <= 1e-12 * np.abs(values).max():

@@ -144,6 +144,10 @@ class Survival(NumericTarget):
         """Return whether each bag has an event, so that events are spread evenly over the splits."""
         return labels[:, 1].astype(np.int64)
 
+    @property
+    def strata_names(self) -> tuple[str, ...]:
+        return ("censored", "with an event")
+
     def require_trainable(self, labels: Array) -> None:
         if not (events := labels[:, 1] == 1).any():
             raise ValueError(

@@ -61,12 +61,13 @@ def open_bag(job: SlideJob) -> Iterator[CutBag]:
     status, fingerprint = Path(job.path).stat(), _fingerprint(Path(job.path))
     with open_slide(job.path) as slide:
         view = view_slide(slide, job.options)
+        slide.prepare(view.level)
         places = choose_places(view, job.options)
         rows = tile_rows(job, view, places, read_labels(job, view, places))
         picture = encode_picture(draw_choice(view, places, job.options.tile_size))
         record = SlideRecord(
             job.bag_id, status.st_size, status.st_mtime_ns, len(places.number), 0, view.level, view.downsample,
-            view.microns_per_pixel, job.mask is not None, fingerprint, *slide.bounds_offset,
+            view.microns_per_pixel, job.mask is not None, fingerprint, *slide.bounds_offset, tuple(slide.notes),
         )  # fmt: skip
         yield CutBag(view, places, rows, picture, record)
 

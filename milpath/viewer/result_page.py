@@ -20,6 +20,9 @@ def render_answer(answer: Answer) -> str:
     parts = [
         Markup('<section class="answer" aria-label="Result"><h2>{}</h2>').format(answer.name),
         *(_numbers(answer) if answer.numbers else _classes(answer)),
+        Markup("<p>{}</p>").format(f"{answer.resolution[:1].upper()}{answer.resolution[1:]}.")
+        if answer.resolution
+        else "",
         *_figures(answer),
         Markup("</section>"),
     ]

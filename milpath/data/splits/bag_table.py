@@ -70,7 +70,8 @@ def label_and_split(
     """
     all_ids = bags["bag_id"].tolist()
     excluded = excluded_bags(options.exclude, all_ids) if left_out is None else set(left_out)
-    positions = _usable(bags, excluded, target, options, numbers)
+    known_names = class_names or trained_names or ()
+    positions = _usable(bags, excluded, target, options, known_names, numbers)
     values: np.ndarray | None = None
     if numbers is None:
         labels, names = bag_labels(
@@ -81,8 +82,7 @@ def label_and_split(
         values, names = bag_numbers(
             bags.iloc[positions], numbers, options.label_column or default_column(target), class_names
         )
-        labels = numbers.strata(values)
-        strata_names = [f"stratum {number + 1} of the labels" for number in range(int(labels.max(initial=0)) + 1)]
+        labels, strata_names = numbers.strata(values), numbers.strata_names
     kept = np.sort(_draw(bags.iloc[positions], labels, options))
     positions, labels = positions[kept], labels[kept]
     # The columns of the user stay as they are until the split is made: one may be called index, label or split.
@@ -163,6 +163,7 @@ def _usable(
     excluded: Collection[str],
     target: str,
     options: SplitOptions,
+    class_names: Sequence[str],
     numbers: NumericTarget | None = None,
 ) -> np.ndarray:
     """Return the positions of the bags that are not excluded and, if asked, have a label."""
@@ -172,7 +173,7 @@ def _usable(
     for column in filter(None, (find_column(bags.columns, name) for name in wanted)):
         if options.on_missing_label != "skip":
             break
-        missing = missing_labels(bags, column) & used
+        missing = missing_labels(bags, column, [str(name) for name in class_names]) & used
         if missing.any():
             _log.warning(
                 "left out: %s of %s bags have no label in column %r (%s)",
@@ -263,7 +264,7 @@ def require_labels_of(
             label_and_split(table, target, class_names, options, left_out, trained_names, numbers)
             return
         excluded = excluded_bags(options.exclude, table["bag_id"].tolist()) if left_out is None else left_out
-        used = table.iloc[_usable(table, excluded, target, options, numbers)]
+        used = table.iloc[_usable(table, excluded, target, options, class_names or trained_names or (), numbers)]
         if numbers is not None:
             bag_numbers(used, numbers, options.label_column or default_column(target), class_names)
             return

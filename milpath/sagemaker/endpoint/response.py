@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.models.checkpoint import Card
+from milpath.records.tile_resolution import trained_range
 from milpath.sagemaker.endpoint.input_spec import TileBag
 from milpath.sagemaker.endpoint.request_limits import BadRequestError
 from milpath.targets import NumericTarget, target_of
@@ -67,6 +68,8 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
     content = {"class_names": list(card.class_names), "predictions": [describe(answer, card) for answer in answers]}
     if isinstance(target := target_of(card), NumericTarget):
         content["units"] = dict(zip(target.answer_columns, target.units, strict=True))
+    if (trained := trained_range(card.tiling)) is not None:
+        content["trained_microns_per_pixel"] = list(trained)
     return json.dumps(content, allow_nan=False).encode()
 
 
@@ -81,13 +84,16 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
 
     Returns:
         label, probabilities by class, threshold (binary tasks), deferred, or the predicted numbers of a target without
-        classes (null if not defined); attention; the maps of a network that has them
+        classes (null if not defined); attention; the resolution that the request stated (None: not compared with that of
+        the training) if the card states its own; the maps of a network that has them
         per class, each a list like attention; and the names of the tiles or their
         corners in the slide image, if known.
     """
     content = _called(answer, card)
     content["attention"] = [_plain(weight) for weight in answer.attention]
     content |= {name: [_plain(value) for value in values] for name, values in answer.maps.items()}
+    if trained_range(card.tiling) is not None:
+        content["microns_per_pixel"] = answer.bag.microns_per_pixel
     if answer.bag.names:
         content["tiles"] = list(answer.bag.names)
     if answer.bag.corners:
