@@ -61,6 +61,14 @@ class SlideView:
         across, down = base.width / source.width * self.scale, base.height / source.height * self.scale
         return np.rint(x * across).astype(np.int64), np.rint(y * down).astype(np.int64)
 
+    def from_level0(self, x: float, y: float) -> tuple[int, int]:
+        """Return a position of level 0 in pixels of the view: the inverse of `to_level0`."""
+        base, source = self.slide.level_sizes[0], self.slide.level_sizes[self.level]
+        return (
+            round(x * source.width / (base.width * self.scale)),
+            round(y * source.height / (base.height * self.scale)),
+        )
+
     def _resample(self, target: NDArray[np.uint8], x: int, y: int) -> None:
         """Fill a region inside the view in chunks whose source fits into memory."""
         step = max(1, int(_MAX_SOURCE_SIDE / self.scale))

@@ -27,9 +27,14 @@ _OTHER_NAMES = {
 
 
 def encoder_of(store: BagStore) -> dict[str, Any]:
-    """Return what a store says about the encoder of its features; empty for tiles, or if nothing is known."""
+    """Return what a store says about the encoder of its features; empty for tiles, or if nothing is known.
+
+    A card with which the encoder can be opened also gets the type of the features, `dtype`: slides are encoded into it.
+    """
     content = store.description.get("encoder")
-    return dict(content) if isinstance(content, Mapping) and len(store.tile_shape) == 1 else {}
+    if not isinstance(content, Mapping) or len(store.tile_shape) != 1:
+        return {}
+    return dict(content) | ({"dtype": store.tiles.dtype.name} if "architecture" in content else {})
 
 
 def require_same_encoder(card: Card, network: Module, store: BagStore, where: str | Path, checkpoint: str) -> None:
