@@ -55,7 +55,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from lightning.pytorch import seed_everything
 
     from milpath.config.own_parts import import_own_parts
-    from milpath.data.store.encoder_match import require_same_encoder
+    from milpath.data.store.encoder_match import require_features, require_same_encoder
     from milpath.models import load_network
     from milpath.models.checkpoint import load_card
     from milpath.records.provenance import record_run
@@ -83,6 +83,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
         stores_dir=str(config.paths.stores_dir), sources=parts.sources,
     )  # fmt: skip
     _require_same_task(card, datamodule, config.checkpoint)
+    require_features(card, network, datamodule.tile_store, datamodule.tile_store.path, config.checkpoint)
     require_same_encoder(card, network, datamodule.tile_store, datamodule.tile_store.path, config.checkpoint)
     splits = [split for split in config.splits if split in datamodule.splits]
     if not splits:

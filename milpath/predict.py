@@ -26,6 +26,7 @@ from milpath.inference.prediction_summary import prediction_summary
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
 from milpath.models.devices import choose_device
+from milpath.models.encoders.trained_encoder import open_trained_encoder
 from milpath.models.network_input import takes
 from milpath.records.digests import sha256_of_file
 from milpath.records.error_text import counted
@@ -118,10 +119,14 @@ def _encode(
     config: DictConfig, card: Card, encoders: Iterable[type[Module]], path: Path, bags: Path
 ) -> TilingSummary:
     """Write the features of slides for a network that was trained on features."""
-    from milpath.inference.encode_input import encode_input, open_trained_encoder
+    from milpath.inference.encode_input import encode_input, require_described_encoder
 
+    require_described_encoder(card, path)
     encoder = open_trained_encoder(
-        card, path, weights_path=config.encoder_weights_path, weights_dir=config.paths.weights_dir, encoders=encoders
+        card.encoder,
+        weights_path=config.encoder_weights_path,
+        weights_dir=config.paths.weights_dir,
+        encoders=encoders,
     )
     return encode_input(
         path, bags, card, encoder, device=config.device, labels=config.labels, id_column=config.id_column,

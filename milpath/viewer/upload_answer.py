@@ -15,12 +15,13 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.resolution_match import compare_resolution
 from milpath.inference.bag_pictures import BagPictures
 from milpath.inference.class_overlays import map_in_words
-from milpath.inference.encode_input import encode_input, open_trained_encoder
+from milpath.inference.encode_input import encode_input
 from milpath.inference.predict_bags import predict_bags
 from milpath.inference.tile_pixels import slide_paths
 from milpath.inference.top_tiles import draw_top_tiles
 from milpath.models import load_network
 from milpath.models.checkpoint import load_card
+from milpath.models.encoders.trained_encoder import describes_encoder, open_trained_encoder
 from milpath.models.network_input import takes
 from milpath.slides.tiling_options import TileOptions
 from milpath.targets import NumericTarget, target_of
@@ -107,13 +108,16 @@ class Analyst:
         self.network = load_network(checkpoint, parts.networks, parts.encoders)
         self.encoder: nn.Module | None = None
         if takes(self.network) == "features":
-            if "architecture" not in self.card.encoder:
+            if not describes_encoder(self.card.encoder):
                 raise ValueError(
                     f"{checkpoint} was not trained on image tiles but on features whose encoder its card does not "
                     "describe; the app needs a network trained on tiles, or on features of milpath extract"
                 )
             self.encoder = open_trained_encoder(
-                self.card, "an upload", weights_path=encoder_weights_path, weights_dir=weights_dir, encoders=parts.encoders
+                self.card.encoder,
+                weights_path=encoder_weights_path,
+                weights_dir=weights_dir,
+                encoders=parts.encoders,
             )
         size = self.card.tiling.get("tile_size")
         if size is None:
