@@ -122,6 +122,9 @@ class TileConfig:
     microns_per_pixel: float | None = None
     overlap: int = 0
     min_tissue: float = 0.1
+    tissue_threshold: Any = None
+    background: str = "white"
+    min_inside: float = 0.0
     slide_microns_per_pixel: float | None = None
     num_workers: int | None = None
     write_png: bool = False
@@ -165,6 +168,9 @@ class ExtractConfig:
     level: int | None = None
     overlap: int = 0
     min_tissue: float = 0.1
+    tissue_threshold: Any = None
+    background: str = "white"
+    min_inside: float = 0.0
     slide_microns_per_pixel: float | None = None
     format: list[str] = field(default_factory=lambda: ["store"])
     precision: str | None = None

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from milpath.slides.detection.tissue_map import TissueMap
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import SlideView, view_slide
 from milpath.slides.tile_grid import grid_over
 from milpath.slides.tile_positions import TilePositions, place_all, place_darkest, read_places
 from milpath.slides.tiling_options import TileOptions
-from milpath.slides.tissue import place_tissue
+from milpath.slides.tissue import find_tissue, place_tissue, require_tissue
 
 # Tissue always varies more than this; an empty slide varies only by the noise of the scanner.
 _BLANK_RANGE = 32
@@ -59,16 +60,35 @@ def cut_slide(path: str | Path, options: TileOptions | None = None) -> SlideBag:
         return SlideBag(pixels, places, view.level, view.downsample, view.microns_per_pixel)
 
 
-def choose_places(view: SlideView, options: TileOptions) -> TilePositions:
+def needs_map(options: TileOptions) -> bool:
+    """Return whether the choice of the tiles depends on where the tissue is."""
+    return options.method == "tissue" or options.background == "mask"
+
+
+def choose_places(view: SlideView, options: TileOptions, tissue: TissueMap | None = None) -> TilePositions:
     """Return the positions of the tiles that the method selects.
+
+    Args:
+        view: The slide at the resolution of the tiles.
+        options: How it is cut.
+        tissue: Map of the slide from `find_tissue`; `None` makes it if the choice depends on it.
 
     Raises:
         ValueError: If the method needs tissue and there is none.
     """
+    if needs_map(options) and tissue is None:
+        tissue = find_tissue(view, options.tile_size, options.tissue_threshold)
     if options.method == "tissue":
-        return place_tissue(view, options.tile_size, options.overlap, options.num_tiles, options.min_tissue)
+        assert tissue is not None
+        return place_tissue(view, options, tissue)
     grid = grid_over(*view.size, options.tile_size, options.overlap)
-    return place_all(grid) if options.method == "grid" else place_darkest(view, grid, options.num_tiles)
+    if options.method == "grid":
+        return place_all(view, grid, options.min_inside)
+    if options.background == "white":
+        return place_darkest(view, grid, options.num_tiles, options.min_inside)
+    assert tissue is not None
+    require_tissue(view, tissue)
+    return place_darkest(view, grid, options.num_tiles, options.min_inside, tissue, options.min_tissue)
 
 
 def cut_places(
@@ -91,6 +111,11 @@ def cut_places(
                 low, high = min(low, int(inside.min())), max(high, int(inside.max()))
         yield positions, tiles
     if high - low <= _BLANK_RANGE:
+        if options.method == "darkest" and options.background == "white" and high <= _BLANK_RANGE:
+            raise ValueError(
+                f"the darkest tiles of {view.slide.path.name} are black padding, not tissue (values from {low} to {high}); "
+                "add background=mask, or use method=tissue"
+            )
         raise ValueError(
             f"{view.slide.path.name} is blank: all its tiles have one colour (values from {low} to {high})"
         )

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from milpath.slides.detection.tissue_map import OTSU
+
+BACKGROUNDS = ("white", "mask")
 METHODS = ("darkest", "tissue", "grid")
 _MAX_TILE_SIZE = 4096
 
@@ -23,6 +26,11 @@ class TileOptions:
         overlap: Overlap of neighbouring tiles in pixels, less than `tile_size`.
         min_tissue: "tissue" keeps tiles with at least this fraction of tissue, in (0, 1].
         slide_microns_per_pixel: Resolution of level 0, for slides that do not state it.
+        tissue_threshold: Tissue has a larger saturation than this, from 0 to 255, after the tint of the glass was removed;
+            `None` chooses it from the noise of the glass (8 to 20), "otsu" is the detection of milpath 0.1.0.
+        background: "white" lets "darkest" count all pixels, as the published rule does; "mask" counts everything that is
+            not tissue, such as ink and black padding, as white, and leaves out tiles with less than `min_tissue`.
+        min_inside: Minimum fraction of a tile that lies on the slide, in [0, 1]; the rest is white.
 
     Example:
         >>> TileOptions(method="tissue", num_tiles=None, microns_per_pixel=2.0).tile_size
@@ -37,6 +45,9 @@ class TileOptions:
     overlap: int = 0
     min_tissue: float = 0.1
     slide_microns_per_pixel: float | None = None
+    tissue_threshold: float | str | None = None
+    background: str = "white"
+    min_inside: float = 0.0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -48,6 +59,14 @@ class TileOptions:
             _require_whole("num_tiles", self.num_tiles, 1)
         if not 0 < self.min_tissue <= 1:
             raise ValueError(f"min_tissue={self.min_tissue} must be above 0 and at most 1")
+        if self.tissue_threshold != OTSU and self.tissue_threshold is not None:
+            _require_threshold(self.tissue_threshold)
+        if self.background not in BACKGROUNDS:
+            raise ValueError(f"background={self.background} is unknown; it must be one of {', '.join(BACKGROUNDS)}")
+        if self.background != "white" and self.method != "darkest":
+            raise ValueError(f"background={self.background} is for method=darkest, not method={self.method}")
+        if isinstance(self.min_inside, bool) or not 0 <= self.min_inside <= 1:
+            raise ValueError(f"min_inside={self.min_inside} must be from 0 to 1")
         for name in ("microns_per_pixel", "slide_microns_per_pixel"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1000:
@@ -69,6 +88,9 @@ class TileOptions:
                 f"the tiles of the network were made by {method!r}, which cannot cut slides; train on tiles of "
                 f"python -m milpath.tile (method={'|'.join(METHODS)})"
             )
+        if method == "tissue" and "tissue_threshold" not in tiling:
+            # Written by milpath 0.1.0: the same tiles are found again.
+            tiling = {**tiling, "tissue_threshold": OTSU}
         names = cls.__dataclass_fields__
         return cls(**{name: value for name, value in tiling.items() if name in names} | {"method": method})
 
@@ -77,9 +99,21 @@ class TileOptions:
         values = asdict(self)
         if self.method == "grid":
             values["num_tiles"] = None
-        if self.method != "tissue":
-            del values["min_tissue"]
+        if self.method != "tissue" and self.background == "white":
+            del values["min_tissue"], values["tissue_threshold"]
+        # Stores of earlier versions, which lack these options, are still recognised as finished.
+        for name in ("background", "min_inside"):
+            if values[name] == self.__dataclass_fields__[name].default:
+                del values[name]
         return values
+
+
+def _require_threshold(value: Any) -> None:
+    """Refuse a threshold that is not a saturation."""
+    if isinstance(value, bool | str) or not 0 < value < 255:
+        raise ValueError(
+            f"tissue_threshold={value} must be a saturation above 0 and below 255, {OTSU} (as in milpath 0.1.0), or null"
+        )
 
 
 def _require_whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:
