@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from milpath.config.command import command
@@ -98,7 +99,7 @@ def _check(encoder: PretrainedEncoder, device: torch.device) -> list[str]:
     ]
 
 
-def drawn_tiles(num_tiles: int, size: int) -> np.ndarray:
+def drawn_tiles(num_tiles: int, size: int) -> NDArray[np.float32]:
     """Return tiles that look like stained tissue from afar, float32 `(num_tiles, 3, size, size)` in [0, 1].
 
     The same on every machine, so that the printed numbers can be compared.
@@ -107,7 +108,8 @@ def drawn_tiles(num_tiles: int, size: int) -> np.ndarray:
     number = np.arange(1, num_tiles + 1)[:, None, None]
     nuclei = (np.sin(9 * number * x) * np.cos(7 * number * y) > 0.6)[:, None]
     pink, violet = np.array([[0.92, 0.70, 0.82], [0.45, 0.25, 0.55]])[:, None, :, None, None]
-    return np.where(nuclei, violet, pink).astype(np.float32)
+    tiles: NDArray[np.float32] = np.where(nuclei, violet, pink).astype(np.float32)
+    return tiles
 
 
 def overrides(words: Sequence[str]) -> list[str]:

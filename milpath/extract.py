@@ -1,11 +1,10 @@
 """Features of slides: `python -m milpath.extract slides=DIR output=DIR encoder=NAME [encoder.weights_path=FILE] ...`."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from milpath.config.command import command
 from milpath.slides.tiling_options import TileOptions
@@ -21,16 +20,17 @@ def run(config: DictConfig) -> TilingSummary:
         config: The composed root of the `extract` command.
     """
     from milpath.encoding.extract_features import extract_features, holds_cut_tiles, tile_options
-    from milpath.models.encoders import open_encoder
+    from milpath.runs.build_encoder import build_encoder, encoder_facts
 
     # Options are checked before weights are read.
-    spec: Mapping[str, Any] = OmegaConf.to_container(config.encoder, resolve=True)  # type: ignore[assignment]
+    facts = encoder_facts(config.encoder)
     words = {name: config[name] for name in _CUTTING}
-    options = None if holds_cut_tiles(Path(config.slides), spec.get("tile_size")) else tile_options(spec, **words)
-    encoder = open_encoder(spec)
+    options = None if holds_cut_tiles(Path(config.slides), facts.get("tile_size")) else tile_options(facts, **words)
+    encoder = build_encoder(config.encoder)
     return extract_features(
         config.slides, config.output, encoder, encoder.card.to_dict(), options,
-        labels=config.labels, formats=list(config.format), precision=config.precision, dtype=config.dtype,
+        labels=config.labels, id_column=config.id_column, label_column=config.label_column,
+        formats=list(config.format), precision=config.precision, dtype=config.dtype,
         device=config.device, batch_size=_batch_size(config.batch_size), num_workers=config.num_workers,
         on_error=config.on_error, overwrite=config.overwrite, shard=config.shard, max_seconds=config.max_seconds,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from milpath.config.own_parts import import_own_parts
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoder_match import require_same_encoder
 from milpath.data.store.level0_positions import resolution_of
+from milpath.drawing.progress import track
 from milpath.inference.bag_pictures import open_pictures
 from milpath.inference.open_input import open_input
 from milpath.inference.packed_linear import pack_linears
@@ -24,7 +25,6 @@ from milpath.models.checkpoint import Card, load_card
 from milpath.models.devices import choose_device
 from milpath.records.digests import sha256_of_file
 from milpath.records.kept_memory import kept_memory
-from milpath.records.progress import track
 from milpath.targets import target_named
 from milpath.targets.decision import Decision, decide
 from milpath.tiling.slide_output import write_failures

@@ -21,12 +21,14 @@ from milpath.config.option_reference import (
     extends_train,
     groups,
     header_lines,
+    inner_groups,
     keys_of,
     parents_of,
     root_path,
     schema_of,
 )
 from milpath.config.roots import CONFIG_DIR
+from milpath.models.encoders import encoder_card, encoder_names
 
 
 def header_of(path: Path) -> str:
@@ -86,6 +88,12 @@ def group_page(group: str) -> str:
     """Return the reference of a group: each option, its explanation and its keys."""
     key = f"{group.replace('/', '.')}.KEY=VALUE"
     lines = [f"# {group}", "", f"`{group}=OPTION` selects one of these; `{key}` changes one of its keys.", ""]
+    if group == "model/encoder":
+        lines += [
+            "Every [pretrained encoder](encoder.md) is an option here too, with `pretrained: true`, `frozen: true` and "
+            "`tile_micro_batch: 64`; `model.encoder.frozen=false` trains it with the network.",
+            "",
+        ]
     for path in sorted((CONFIG_DIR / group).glob("*.yaml"), key=lambda path: (path.stem != "options", path.stem)):
         lines += [f"## {path.stem}", ""]
         if header := header_of(path):
@@ -102,9 +110,35 @@ def group_page(group: str) -> str:
     return "\n".join(lines)
 
 
+def encoders_page() -> str:
+    """Return the table of pretrained encoders, from the files of the group `encoder`."""
+    rows = []
+    for name in encoder_names():
+        card = encoder_card(name)
+        microns = "" if card.microns_per_pixel is None else f"{card.microns_per_pixel:g}"
+        access = f"[{'on request' if card.gated else 'open'}]({card.access})"
+        rows.append([
+            f"[`{name}`](configuration/encoder.md#{name})", f"{card.embedding_dim:,}", f"{card.tile_size} px", microns,
+            f"{card.num_parameters / 1e6:,.0f} M", card.output.replace("_", " "), card.licence, access,
+            f"[paper]({card.paper})",
+        ])  # fmt: skip
+    head = ["name", "features", "tile", "µm/px", "parameters", "output", "licence", "weights", "paper"]
+    return "\n".join([
+        "# Pretrained encoders",
+        "",
+        "`encoder=NAME` makes features with one, `model/encoder=NAME` trains a network on top of one or with it. The "
+        "resolution is that of the tiles it was trained on; none is stated for encoders of natural images.",
+        "[Pretrained encoders](../how-to/encoders.md) says where weights belong and how to use your own.",
+        "",
+        *_table(head, rows),
+        "",
+    ])  # fmt: skip
+
+
 def pages() -> dict[str, str]:
     """Return the generated pages by their path below `docs`."""
     found = {f"reference/commands/{name.replace('.', '-')}.md": command_page(name) for name in COMMANDS}
+    found["reference/encoders.md"] = encoders_page()
     return found | {f"reference/configuration/{_slug(group)}.md": group_page(group) for group in groups()}
 
 
@@ -130,12 +164,8 @@ def _usage(path: Path) -> list[str]:
 
 def _parents(path: Path) -> list[str]:
     """Return links to the options that an option extends."""
-    group = path.parent.relative_to(CONFIG_DIR).as_posix()
     links = [f"[{name}](#{name.replace('/', '')})" for name in parents_of(path)]
-    for other, option in defaults_of(path).items():
-        folder = other if (CONFIG_DIR / other).is_dir() else f"{group}/{other}"
-        links.append(f"[{folder}={option}]({_slug(folder)}.md)")
-    return links
+    return links + [f"[{group}={option}]({_slug(group)}.md)" for group, option in inner_groups(path).items()]
 
 
 def _slug(group: str) -> str:

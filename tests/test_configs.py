@@ -15,6 +15,7 @@ from milpath.search.cross_validation import compose_training
 GROUPS = (
     "data",
     "model",
+    "encoder",
     "model/encoder",
     "optimizer",
     "scheduler",

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
+from milpath import encoders
 from milpath.__main__ import COMMANDS, split_command
 from milpath.models import AttentionMIL, save_network
 from tests.conftest import REPOSITORY
@@ -114,6 +115,8 @@ def test_every_command_line_composes(words, block):
         assert name in ("--help", "--version", "-sc", "examples"), block.where
         return
     assert name in COMMANDS, block.where
+    if name == "encoders":  # `check NAME` is `encoder=NAME`
+        rest = encoders.overrides(rest)
     overrides = [word for word in rest if "=" in word and not word.startswith("--")]
     flags = [word for word in rest if word not in overrides]
     assert set(flags) <= {"-m", "--cfg", "--help", "job", "..."}, block.where
@@ -123,13 +126,15 @@ def test_every_command_line_composes(words, block):
 
 # Commands that the overrides in tables and sentences of a page are for, and what the sentence adds to some of them.
 ABOUT = {
-    "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "panda": ("train", "tile"), "cluster": ("train", "tile"),
-    "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",),
+    "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "extract-features": ("extract",),
+    "panda": ("train", "tile"), "cluster": ("train", "tile"),
+    "encoders": ("encoders", "train"), "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",),
     "sagemaker": ("sagemaker.launch", "sagemaker.deploy"), "splits": ("train",), "targets": ("train",),
     "calibration": ("train",), "run-folder": ("train",),
 }  # fmt: skip
 NEEDS = {
     "data.dtype": ["data=features"], "data.on_mismatch": ["data=features"], "data.on_error": ["data=features"],
+    "encoder.weights_path": ["encoder=uni"], "encoder.download": ["encoder=uni"],
     "model.encoder.hidden_dims": ["model/encoder=linear"], "data.tiles": ["data=panda_tiles"],
 }  # fmt: skip
 OVERRIDE = re.compile(r"^[a-z_][\w./@]*=\S")
@@ -324,7 +329,7 @@ def test_every_option_of_every_command_is_explained(reference):
 
 def test_the_navigation_names_every_generated_page(reference):
     text = (REPOSITORY / "mkdocs.yml").read_text()
-    named = set(re.findall(r"(reference/(?:commands|configuration)/\S+\.md)", text))
+    named = set(re.findall(r"(reference/(?:(?:commands|configuration)/\S+|encoders)\.md)", text))
     assert named == set(reference)
 
 

@@ -9,6 +9,7 @@ from milpath.config.option_reference import (
     extends_train,
     groups,
     header_lines,
+    inner_groups,
     keys_of,
     parents_of,
     root_path,
@@ -52,9 +53,9 @@ def _group(group: str, option: str) -> Iterator[str]:
         for key in _keys(group, name).values():
             if key.name.rpartition(".")[2] != "_target_" and (key.value or key.comment):
                 yield _line(Key(f"{group.replace('/', '.')}.{key.name}", key.value, key.comment))
-        for inner, chosen in defaults_of(CONFIG_DIR / group / f"{name}.yaml").items():
+        for inner, chosen in inner_groups(CONFIG_DIR / group / f"{name}.yaml").items():
             yield ""
-            yield from _group(inner if (CONFIG_DIR / inner).is_dir() else f"{group}/{inner}", chosen)
+            yield from _group(inner, chosen)
 
 
 def _keys(group: str, option: str) -> dict[str, Key]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 _PATH_NAMES = frozenset(
     [
         *("archive", "checkpoint", "exclude", "folder", "groups", "images", "labels", "masks", "output"),
-        *("id_column", "label_column", "split_column"),
+        *("group_column", "id_column", "label_column", "split_column"),
         *("requirements", "resume_from", "run_name", "slides", "tiles"),
     ]
 )

@@ -24,12 +24,13 @@ _MOST_OPTIONS = 20
 @contextmanager
 def errors_raised() -> Iterator[None]:
     """Let Hydra raise the errors of a composition, or of a callback, instead of printing them and exiting."""
-    before = hydra._internal.utils.run_and_report
-    hydra._internal.utils.run_and_report = lambda function: function()
+    internal: Any = hydra._internal.utils
+    before = internal.run_and_report
+    internal.run_and_report = lambda function: function()
     try:
         yield
     finally:
-        hydra._internal.utils.run_and_report = before
+        internal.run_and_report = before
 
 
 def explain(error: Exception, command: str, words: Sequence[str]) -> str:

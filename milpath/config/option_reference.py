@@ -75,6 +75,16 @@ def defaults_of(path: Path) -> dict[str, str]:
     return chosen
 
 
+def inner_groups(path: Path) -> dict[str, str]:
+    """Return the groups that an option composes below its own, such as `model/encoder`, and the option of each."""
+    group = path.parent.relative_to(CONFIG_DIR).as_posix()
+    # A name in a defaults list is relative to the group of the file.
+    return {
+        f"{group}/{name}" if (path.parent / name).is_dir() else name: option
+        for name, option in defaults_of(path).items()
+    }
+
+
 def parents_of(path: Path) -> list[str]:
     """Return the options of the same group that an option extends."""
     names = [entry for entry in _defaults_list(path) if isinstance(entry, str) and entry != "_self_"]
@@ -104,9 +114,9 @@ def schema_of(root: str) -> dict[str, tuple[str, str | None]]:
         root: Name of its root configuration, such as `sagemaker_launch`.
     """
     node = ConfigStore.instance().load(f"{root}_schema.yaml").node
-    kind = OmegaConf.get_type(node)
+    kind: typing.Any = OmegaConf.get_type(node)
     hints = typing.get_type_hints(kind)
-    result = {}
+    result: dict[str, tuple[str, str | None]] = {}
     for item in fields(kind):
         if is_dataclass(hints[item.name]) and not OmegaConf.is_missing(node, item.name):
             inner = typing.get_type_hints(hints[item.name])

@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from milpath.records.config_dir import CONFIG_DIR as CONFIG_DIR
+from milpath.records import CONFIG_DIR as CONFIG_DIR
 
 
 @dataclass
@@ -161,6 +161,8 @@ class ExtractConfig:
     encoder: Any = MISSING
     paths: Any = MISSING
     labels: str | None = None
+    id_column: str | None = None
+    label_column: str | None = None
     method: str = "tissue"
     num_tiles: int | None = None
     tile_size: int | None = None

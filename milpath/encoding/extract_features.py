@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def extract_features(
     options: TileOptions | None = None,
     *,
     labels: str | Path | None = None,
+    id_column: str | None = None,
+    label_column: str | None = None,
     formats: Sequence[str] = ("store",),
     precision: str | None = None,
     dtype: str = "float16",
@@ -67,7 +70,9 @@ def extract_features(
         card: Its card, in plain values: at least `name` and `embedding_dim`; `weights_sha256` tells its weights from
             others.
         options: How slides are cut; `None` takes all tiles with tissue, with size and resolution of the card.
-        labels: CSV with one row per slide; its columns are copied into `bags.csv`. Only for slides.
+        labels: Table with one row per slide; its columns are copied into `bags.csv`. Only for slides.
+        id_column: Column of the table that names the slides; `None` takes `slide_id` or one of its other names.
+        label_column: Column of the table in which every slide must have a cell; `None` checks none.
         formats: "store", and "h5" (TRIDENT, CLAM) or "stamp" for one more file per slide.
         precision: "32-true", "16-mixed" or "bf16-mixed"; `None` takes that of the card on a GPU and 32-true on a CPU.
         dtype: Type of the features in the store: "float16" or "float32".
@@ -90,11 +95,13 @@ def extract_features(
     _require_formats(formats)
     chosen = choose_device(device)
     precision = precision or (str(card.get("precision", "32-true")) if chosen.type != "cpu" else "32-true")
-    with _tiles_of(slides, output, options, card, labels, num_workers, chosen.type, max_seconds) as (
-        plan,
-        kind,
-        stream,
-    ):
+    workers = num_workers or (1 if chosen.type == "cpu" else num_cores())
+
+    def plan_of_slides() -> SlidePlan:
+        table = None if labels is None else Path(labels)
+        return plan_slides(slides, table, None, output, id_column=id_column, label_column=label_column)
+
+    with _tiles_of(slides, options, card, labels, plan_of_slides, workers, max_seconds) as (plan, kind, stream):
         if on_error == "fail":
             require_complete(plan)
         _require_tile_size(card, kind.tile_size)
@@ -114,8 +121,11 @@ def extract_features(
 
         summary = run_slides(plan, output, content, work, on_error=on_error, overwrite=overwrite, shard=shard)
     if summary.has_store:
+        store = BagStore.open(output, verify=False)
         with disk_errors(output):
-            write_layouts(BagStore.open(output, verify=False), output, formats)
+            write_layouts(store, output, formats)
+        if (note := resolution_note(card, store.description.get("microns_per_pixel"))) is not None:
+            summary = replace(summary, notes=(*summary.notes, note))
     return summary
 
 
@@ -166,12 +176,11 @@ class _Kind:
 @contextmanager
 def _tiles_of(
     slides: Path,
-    output: Path,
     options: TileOptions | None,
     card: Mapping[str, Any],
     labels: str | Path | None,
-    num_workers: int | None,
-    device: str,
+    plan_of_slides: Callable[[], SlidePlan],
+    num_workers: int,
     max_seconds: float | None,
 ) -> Iterator[tuple[StorePlan, _Kind, Stream]]:
     """Open slides or tiles; yield the bags, what the tiles are, and the function that streams them."""
@@ -182,15 +191,14 @@ def _tiles_of(
         elif holds_cut_tiles(slides, card.get("tile_size")):
             tiles = TileImages(opened.enter_context(open_tile_files(slides)), slides)
         else:
-            plan = plan_slides(slides, None if labels is None else Path(labels), None, output)
+            plan = plan_of_slides()
             options = options or tile_options(card)
             digest = None if labels is None else sha256_of_file(Path(labels))
             kind = _Kind(
                 options.tile_size, tile_columns(options.method, masks=False),
                 {"tiling": options.to_tiling(), "labels": digest}, sheets=True,
             )  # fmt: skip
-            workers = num_workers or (1 if device == "cpu" else num_cores())
-            yield plan, kind, lambda names, parts: _cut(plan, options, names, parts, workers, max_seconds)
+            yield plan, kind, lambda names, parts: _cut(plan, options, names, parts, num_workers, max_seconds)
             return
         if labels is not None:
             raise ValueError(f"labels={labels} is only for whole slides; the labels of {slides} are those it has")

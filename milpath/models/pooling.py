@@ -47,18 +47,18 @@ def masked_mean(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def masked_max(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the maximum of each dimension `(bags, dim)` and the share of dimensions in which each tile attains it.
+    """Return the maximum of each dimension `(bags, dim)` and the weight of each tile in it, `(bags, tiles, dim)`.
 
-    Tied tiles share a dimension, so that the order of tiles does not matter.
+    The weight is 1 for the tile that attains the maximum; tied tiles share it, so that the order of tiles does not matter.
     """
     hidden = values.masked_fill(~mask[..., None], -torch.inf)
     largest = hidden.amax(1)
     won = (hidden == largest[:, None]).to(at_least_float32(values).dtype)
-    return largest, (won / won.sum(1, keepdim=True)).mean(2)
+    return largest, won / won.sum(1, keepdim=True)
 
 
 def masked_log_sum_exp(values: Tensor, mask: Tensor, sharpness: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Return the smooth maximum `log(mean_k exp(r h_k)) / r` of each dimension and its gradient, averaged over dimensions.
+    """Return the smooth maximum `log(mean_k exp(r h_k)) / r` of each dimension and its gradient, `(bags, tiles, dim)`.
 
     The gradient with respect to tile k is `softmax_k(r h_k)`: the contribution of the tile to the result.
 
@@ -68,7 +68,7 @@ def masked_log_sum_exp(values: Tensor, mask: Tensor, sharpness: float = 1.0) -> 
     """
     hidden = (sharpness * at_least_float32(values)).masked_fill(~mask[..., None], -torch.inf)
     pooled = (hidden.logsumexp(1) - mask.sum(1, keepdim=True).to(hidden.dtype).log()) / sharpness
-    return pooled.to(values.dtype), hidden.softmax(1).mean(2)
+    return pooled.to(values.dtype), hidden.softmax(1)
 
 
 def masked_mean_probability(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from milpath.models.output import DetailedMILOutput, MILOutput
-from milpath.records.tile_map_names import ATTENTION, CONTRIBUTION
+
+ATTENTION = "attention_"
+CONTRIBUTION = "contribution_"
 
 
 def tile_maps(output: MILOutput, class_names: Sequence[str]) -> dict[str, Tensor]:
@@ -47,3 +49,24 @@ def _row_names(num_rows: int, class_names: Sequence[str]) -> list[str]:
     raise ValueError(
         f"the network gives {num_rows} maps of its tiles for {len(class_names)} classes; give one per class or per logit"
     )
+
+
+def is_tile_map(name: str) -> bool:
+    """Whether a name is that of a map."""
+    return name.startswith((ATTENTION, CONTRIBUTION))
+
+
+def is_signed(name: str) -> bool:
+    """Whether the values of a map may be below 0."""
+    return name.startswith(CONTRIBUTION)
+
+
+def split_map_name(name: str) -> tuple[str, str]:
+    """Return quantity and class of a map.
+
+    Example:
+        >>> split_map_name("contribution_grade_2")
+        ('contribution', 'grade_2')
+    """
+    quantity, _, of_class = name.partition("_")
+    return quantity, of_class

@@ -4,12 +4,15 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
 
 _SUFFIXES = frozenset((
     ".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".tif", ".tiff", ".btf", ".ome",
     ".qptiff", ".dcm", ".czi", ".isyntax", ".zvi", ".lif", ".png", ".jpg", ".jpeg", ".bmp", ".h5", ".hdf5",
     ".pt", ".npy", ".npz", ".zarr", ".zip",
 ))  # fmt: skip
+# Names that are compared with all others to explain why they do not match.
+_EXPLAINED = 20
 
 
 def match_ids(ids: Sequence[str], found: Collection[str]) -> dict[str, str]:
@@ -71,7 +74,9 @@ def why_unlike(ids: Iterable[str], found: Iterable[str]) -> str:
     """
     names = sorted(found)
     by_number = _by_key([name for name in names if name.isdecimal()], lambda name: name.lstrip("0"))
-    for name in ids:
+    stems = [(name, stem_of(name)) for name in names]
+    for name in islice(ids, _EXPLAINED):
+        stem = stem_of(name)
         number = re.sub(r"\.0*$", "", name)
         if number.isdecimal() and (same := by_number.get(number.lstrip("0"))):
             cause = "add decimals" if number != name else "remove leading zeros"
@@ -79,8 +84,8 @@ def why_unlike(ids: Iterable[str], found: Iterable[str]) -> str:
                 f"{name!r} may be {same[0]!r}: spreadsheet programs {cause}; format the column as text and enter the names "
                 "again"
             )
-        longer = [other for other in names if _extends(stem_of(other), stem_of(name))]
-        shorter = [other for other in names if _extends(stem_of(name), stem_of(other))]
+        longer = [other for other, of_other in stems if _extends(of_other, stem)]
+        shorter = [other for other, of_other in stems if _extends(stem, of_other)]
         if longer or shorter:
             both = "several names of the data begin with it" if len(longer) > 1 else "write both names alike"
             return f"{name!r} may be {(longer or shorter)[0]!r}, which has another ending: {both}"

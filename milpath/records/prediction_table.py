@@ -11,8 +11,7 @@ import pandas as pd
 
 from milpath.records.atomic_files import atomic_path
 from milpath.records.error_text import reason_of
-from milpath.records.tile_map_names import is_tile_map
-from milpath.records.written_table import read_written_table
+from milpath.records.label_table import read_written_table
 
 _PREFIX = "probability_"
 _COLUMNS = ("id", "split", "label", "predicted")
@@ -129,7 +128,7 @@ def read_predictions(path: str | Path) -> Predictions:
         raise ValueError(f"{path} has no column {_PREFIX}<class>; it has {', '.join(table.columns)}")
     try:
         attention = _lists(table["attention"])
-        maps = {str(name): _lists(table[name]) for name in table.columns if is_tile_map(str(name))}
+        maps = {name: _lists(table[name]) for name in _map_columns(table)}
         probabilities = table[names].to_numpy(dtype=np.float64)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} contains values that are not numbers ({reason_of(error)})") from None
@@ -143,6 +142,12 @@ def read_predictions(path: str | Path) -> Predictions:
         predicted=table["predicted"].to_numpy(dtype=np.int64),
         maps=maps,
     )
+
+
+def _map_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns after attention that hold lists as well; a column that somebody added is none."""
+    after = list(table.columns)[list(table.columns).index("attention") + 1 :]
+    return [str(name) for name in after if table[name].astype(str).str.startswith("[").all()]
 
 
 def _lists(column: pd.Series) -> list[np.ndarray]:

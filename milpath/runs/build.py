@@ -211,7 +211,7 @@ def build_trainer(config: DictConfig) -> Trainer:
         Trainer,
         instantiate_entry(
             config.trainer,
-            callbacks=cast(list[Callback], callbacks),
+            callbacks=callbacks,
             enable_progress_bar=shown,
             logger=cast(list[Logger], loggers) or False,
             # BagDataModule distributes the bags itself, because Lightning's sampler repeats some of them.

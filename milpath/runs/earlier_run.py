@@ -86,18 +86,21 @@ def identity_in_checkpoint(path: Path) -> RunIdentity | None:
     return RunIdentity(settings_of({"data": known}), {}, origin_of({"data": known}), complete=False)
 
 
-def require_same_run(before: RunIdentity, now: RunIdentity, where: Path) -> str | None:
+def require_same_run(
+    before: RunIdentity, now: RunIdentity, where: Path, done: Mapping[str, int] | None = None
+) -> str | None:
     """Refuse to resume a run with settings or data other than it was started with.
 
     A run may be continued with more epochs or steps (`trainer.max_epochs`, `trainer.max_steps`) or without early stopping:
-    the result is that of a run which had these limits from the start. This holds only if the learning rate does not depend
-    on the number of epochs. A cosine schedule that has reached its minimum would rise again, so a scheduler that depends on
-    the length of the run is refused.
+    the result is that of a run which had these limits from the start. So is that of fewer epochs or steps, as long as no
+    more are done. This holds only if the learning rate does not depend on the number of epochs. A cosine schedule that has
+    reached its minimum would rise again, so a scheduler that depends on the length of the run is refused.
 
     Args:
         before: The run that was started.
         now: The run that is requested.
         where: Folder or checkpoint of the run that was started.
+        done: Epochs and steps done so far, `trainer.max_epochs` and `trainer.max_steps`; None refuses lower limits.
 
     Returns:
         How the run is continued, for the log; None if all settings are equal.
@@ -106,31 +109,39 @@ def require_same_run(before: RunIdentity, now: RunIdentity, where: Path) -> str 
         ValueError: With the first keys that differ, their values, and what to type.
     """
     changed = dict(_changes(before, now))
-    longer = {key: values for key, values in changed.items() if _is_continuation(key, values, now)}
+    longer = {key: values for key, values in changed.items() if _is_continuation(key, values, now, done or {})}
     limits = [key for key in longer if not key.startswith(_EARLY_STOPPING)]
     scheduler = str(now.settings.get("scheduler") or "").rpartition(".")[2]
     if limits and scheduler and scheduler not in _OPEN_ENDED and before.settings.get("scheduler"):
         was, wished = longer[limits[0]]
+        change = "fall faster" if -1 < wished < was else "rise again"
         raise ValueError(
             f"{where} was trained with {limits[0]}={was} (now {wished}) and a {scheduler}, which depends on the length of "
-            "the run: the learning rate would rise again; give another run_name to train from the start (a run with "
+            f"the run: the learning rate would {change}; give another run_name to train from the start (a run with "
             "scheduler=none or step can be continued)"
         )
     if other := {key: values for key, values in changed.items() if key not in longer}:
-        raise ValueError(_refusal(other, where))
+        raise ValueError(_refusal(other, where) + _already_done(other, done or {}))
     if not longer:
         return None
     return ", ".join(f"{key} was {was}, is now {wished}" for key, (was, wished) in longer.items())
 
 
-def _is_continuation(key: str, values: tuple[Any, Any], now: RunIdentity) -> bool:
-    """Return whether a difference only makes the run longer."""
+def _already_done(changed: Mapping[str, tuple[Any, Any]], done: Mapping[str, int]) -> str:
+    """Return what to add to a refusal of lower limits."""
+    return "".join(
+        f"; {done[key]:,} {key.removeprefix('trainer.max_')} are already done" for key in changed if key in done
+    )
+
+
+def _is_continuation(key: str, values: tuple[Any, Any], now: RunIdentity, done: Mapping[str, int]) -> bool:
+    """Return whether a difference only moves the end of the run to a point that it has not passed."""
     if key == _EARLY_STOPPING:
         return key not in now.settings
     was, wished = values
     if key not in ("trainer.max_epochs", "trainer.max_steps") or not isinstance(was, int) or was < 0:
         return False
-    return isinstance(wished, int) and (wished > was or wished == -1)
+    return isinstance(wished, int) and (wished > was or wished == -1 or wished >= done.get(key, was))
 
 
 def _changes(before: RunIdentity, now: RunIdentity) -> Iterator[tuple[str, tuple[Any, Any]]]:

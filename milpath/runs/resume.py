@@ -32,21 +32,30 @@ def checkpoint_to_resume(resume_from: str | None, run_dir: Path, identity: RunId
         ValueError: If the folder or the checkpoint holds another run, or training cannot resume from the checkpoint.
     """
     checkpoint = resume_path(resume_from, run_dir)
-    before = identity_in_folder(run_dir)
-    continued = None if before is None else require_same_run(before, identity, run_dir)
+    if checkpoint is not None and resume_from != "auto":  # `newest_whole` has already checked these
+        require_trainer_state(checkpoint)
+    before, done = identity_in_folder(run_dir), _done(checkpoint)
+    continued = None if before is None else require_same_run(before, identity, run_dir, done)
     if checkpoint is not None:
-        if resume_from != "auto":  # `newest_whole` has already checked these
-            require_trainer_state(checkpoint)
         trained = identity_in_checkpoint(checkpoint)
         if trained is None:
             _log.warning("%s has no record of its data and settings; they are not compared", checkpoint)
         else:
-            continued = require_same_run(trained, identity, checkpoint) or continued
+            continued = require_same_run(trained, identity, checkpoint, done) or continued
             if not trained.contents:
                 _log.warning("%s has no record of its tiles and labels; they are not compared", checkpoint)
     if continued:
         _log.info("%s is continued: %s", run_dir, continued)
     return checkpoint
+
+
+def _done(checkpoint: Path | None) -> dict[str, int]:
+    """Return the epochs and steps that a run has done, the last ones perhaps in part."""
+    if checkpoint is None:
+        return {"trainer.max_epochs": 0, "trainer.max_steps": 0}
+    content = read_archive(checkpoint)
+    epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["started"]
+    return {"trainer.max_epochs": int(epochs), "trainer.max_steps": int(content["global_step"])}
 
 
 def resume_path(resume_from: str | None, run_dir: Path) -> Path | None:

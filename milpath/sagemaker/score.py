@@ -16,6 +16,7 @@ from rich.console import Console
 
 from milpath.config.command import command
 from milpath.data.datamodule import BagDataModule
+from milpath.models.tile_maps import is_tile_map
 from milpath.records.prediction_table import Predictions
 from milpath.runs.build import build_datamodule
 from milpath.runs.evaluated_data import untested_bags
@@ -92,6 +93,7 @@ def _predictions(
 ) -> Predictions:
     """Return the responses as predictions."""
     names = list(datamodule.class_names)
+    maps = [name for name in answers[0] if is_tile_map(name)]
     return Predictions(
         bag_ids=[answer["bag_id"] for answer in answers],
         splits=splits,
@@ -100,6 +102,7 @@ def _predictions(
         attention=[np.array(answer["attention"], np.float32) for answer in answers],
         class_names=names,
         predicted=np.array([names.index(answer["label"]) for answer in answers], np.int64),
+        maps={name: [np.array(answer[name], np.float32) for answer in answers] for name in maps},
     )
 
 

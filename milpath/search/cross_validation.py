@@ -18,9 +18,9 @@ from hydra.core.global_hydra import GlobalHydra
 from milpath.config.command import one_line
 from milpath.config.command_line import override, quoted
 from milpath.config.roots import CONFIG_DIR
+from milpath.drawing.progress import track
 from milpath.records.atomic_files import write_json, write_text
 from milpath.records.plain_values import parse_json
-from milpath.records.progress import track
 from milpath.runs.build import build_training_data
 from milpath.runs.earlier_run import identity_in_folder, require_same_run
 from milpath.runs.run_identity import identity_of

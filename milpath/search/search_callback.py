@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from milpath.config.command import USER_ERRORS, one_line, refuse_distributed_sweep, require_mandatory
+from milpath.drawing.progress import duration
 from milpath.records.atomic_files import write_json, write_text
 from milpath.records.digests import sha256_of_text
 from milpath.records.folder_lock import FolderLock
-from milpath.records.progress import duration
 from milpath.runs.build import build_training_data
 from milpath.runs.monitor import require_validation
 from milpath.search import optuna_sweeper

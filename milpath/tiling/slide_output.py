@@ -14,7 +14,7 @@ import pandas as pd
 
 from milpath.data.store.verified_arrays import MEMORY
 from milpath.records.atomic_files import atomic_path, remove_partial_files
-from milpath.records.written_table import read_written_table
+from milpath.records.label_table import read_written_table
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.quality_table import QUALITY_FILE
 from milpath.tiling.slide_job import OutputError

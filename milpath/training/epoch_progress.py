@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from rich.console import Console
 from typing_extensions import override
 
-from milpath.records.progress import ProgressLines, duration
+from milpath.drawing.progress import ProgressLines, duration
 
 
 class EpochLines(ProgressBar):

@@ -42,6 +42,8 @@ ODD = [
 ]
 PATHS = {
     "tile": ["slides", "output", "labels", "masks"],
+    "extract": ["slides", "output", "labels"],
+    "encoders": ["paths.weights_dir"],
     "train": [
         "data.stores_dir",
         "data.splits",
@@ -66,6 +68,7 @@ ALSO = {
     "sagemaker.score": ["data=bag_store", "endpoint=x"],
     "sagemaker.delete": ["endpoint=x"],
     "tile": ["level=-1"],
+    "extract": ["encoder=resnet50"],
 }
 KEPT = ("null", "???")  # no value, and a value that is required: `./null` is the file of this name
 parser = OverridesParser.create()

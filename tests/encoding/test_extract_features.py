@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from torch import nn
 
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions
-from milpath.encoding import slide_stream
 from milpath.encoding.extract_features import extract_features, resolution_note, tile_options
 from milpath.slides.cut_slide import cut_slide
 from milpath.slides.tiling_options import TileOptions
@@ -235,11 +235,18 @@ def test_a_worker_waits_for_the_encoder_and_memory_holds_few_tiles(slides):
     jobs = [SlideJob(name, str(slides / f"{name}.tiff"), "", None, None, None, big) for name in NAMES]
     with SlideStream(jobs, 1) as stream:
         events = iter(stream)
-        begun = next(events)
-        assert begun.record.num_tiles > 200
-        next(events)
-        assert stream._queue.maxsize == slide_stream._WAITING
+        whole = next(events).record.num_tiles * 256 * 256 * 3
+        assert whole > 80e6
+        assert len(next(events).pixels) == 16
+        time.sleep(2)
+        assert _bytes_written(stream._readers[0]._worker._process.pid) < 30e6
     assert not any(reader.is_alive() for reader in stream._readers)
+
+
+def _bytes_written(process: int) -> int:
+    """Return how many bytes a process has written to pipes and files."""
+    lines = Path(f"/proc/{process}/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("wchar:"))
 
 
 def test_other_options_of_unfinished_work_are_refused(slides, encoder, tmp_path):

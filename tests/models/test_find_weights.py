@@ -33,7 +33,7 @@ def server(monkeypatch):
             self.send_header("X-Repo-Commit", "a" * 40)
             self.end_headers()
 
-        do_GET = do_HEAD
+        do_GET = do_HEAD  # noqa: N815
 
         def log_message(self, *arguments):
             pass

@@ -197,12 +197,14 @@ def test_features_that_are_not_finite_or_constant_are_refused():
         require_sound_features(torch.ones(2, 16), tiles, "uni")
 
 
-def test_tiles_of_another_size_are_resized_where_the_card_allows_it_and_refused_where_not():
+def test_tiles_of_another_size_are_resized_where_the_card_allows_it_and_refused_where_not(caplog):
     tiles = torch.rand(2, 3, 256, 256)
     resizes = PretrainedEncoder(shallow("uni")).eval()
     small = F.interpolate(tiles, size=(224, 224), mode="bilinear", antialias=True)
     with torch.no_grad():
         torch.testing.assert_close(resizes(tiles), resizes(small))
+        resizes(tiles)
+    assert [record.message for record in caplog.records] == ["uni resizes tiles of 256 px to the 224 px that it takes"]
     refuses = PretrainedEncoder(shallow("prov_gigapath"))
     with pytest.raises(
         ValueError, match="prov_gigapath takes tiles of 224 px, not 256 px; cut the slides with tile_size=224"

@@ -1,6 +1,7 @@
 """The report in a real browser."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,21 @@ def test_a_row_opens_its_montage_and_its_overlay_and_fetches_them_only_then(open
             assert Path(binary_run.path / "report_files").as_uri() in image.evaluate("image => image.src")
         page.click("#case-close")
         assert not page.locator("#case").is_visible()
+
+
+def test_a_case_of_a_network_with_maps_per_class_shows_each_with_its_class(open_page, make_run):
+    run = make_run(num_bags=20, name="maps")
+    maps = {f"attention_{name}": run.predictions.attention for name in run.predictions.class_names}
+    replace(run.predictions, maps=maps).write_csv(run.path / "predictions.csv")
+    page = open_page(write_report(run.path, task="binary", store=run.store, num_resamples=10), DESKTOP)
+    page.click("#case-table tbody tr:first-child td:last-child")
+    words = page.locator("#case-body figcaption").all_text_contents()
+    assert len(words) == 4
+    assert words[1].startswith("Attention for benign, on one scale for all classes.")
+    assert words[2].startswith("Attention for malignant, on one scale for all classes.")
+    for image in page.locator("#case-body img").all():
+        image.scroll_into_view_if_needed()
+        page.wait_for_function("image => image.complete && image.naturalWidth > 100", arg=image.element_handle())
 
 
 def test_the_keyboard_reaches_and_does_everything(open_page, report):

@@ -191,6 +191,17 @@ def test_a_run_that_is_continued_for_more_epochs_equals_one_that_had_them_from_t
         torch.testing.assert_close(continued.state_dict(), long.state_dict(), atol=0, rtol=0)
     status, error = run_here(TRAIN, *SHORT, "resume_from=auto", cwd=workplace)
     assert (status, "trainer.max_epochs=5 (now 2)" in error) == (1, True)
+    assert "; 5 epochs are already done" in error
+    # Planned for nine epochs and stopped before the first one ended: fewer are fine.
+    assert (
+        run_here(
+            TRAIN, *SHORT, "trainer.max_epochs=9", "trainer.max_time=00:00:00:00", "run_name=planned", cwd=workplace
+        )[0]
+        == 0
+    )
+    assert (
+        run_here(TRAIN, *SHORT, "trainer.max_epochs=4", "run_name=planned", "resume_from=auto", cwd=workplace)[0] == 0
+    )
 
 
 def test_a_record_that_was_edited_is_not_believed(workplace, run_here):

@@ -98,6 +98,18 @@ def test_more_epochs_are_a_continuation_where_the_rate_does_not_know_how_many_th
     assert continued == "trainer.max_epochs was 30, is now 40"
 
 
+def test_fewer_epochs_are_a_continuation_unless_more_are_done():
+    before, now = identity(), identity("trainer.max_epochs=10")
+    assert require_same_run(before, now, WHERE, {"trainer.max_epochs": 10}) == "trainer.max_epochs was 30, is now 10"
+    with pytest.raises(ValueError, match=r"max_epochs=30 \(now 10\); give .*; 11 epochs are already done"):
+        require_same_run(before, now, WHERE, {"trainer.max_epochs": 11})
+    with pytest.raises(ValueError, match=r"max_epochs=30 \(now 10\)"):
+        require_same_run(before, now, WHERE)
+    before, now = identity("scheduler=cosine"), identity("scheduler=cosine", "trainer.max_epochs=10")
+    with pytest.raises(ValueError, match="the learning rate would fall faster"):
+        require_same_run(before, now, WHERE, {"trainer.max_epochs": 3})
+
+
 @pytest.mark.parametrize("fixed", [[], ["scheduler.T_max=30"]], ids=["of the run", "typed"])
 def test_a_cosine_does_not_climb_again(fixed):
     before, now = (identity("scheduler=cosine", *fixed, *words) for words in ([], ["trainer.max_epochs=40"]))

@@ -2,6 +2,7 @@ import json
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -132,3 +133,13 @@ def test_what_cannot_be_scored_is_one_line(endpoint, words, folder):
     with pytest.raises(ValueError, match=r"splits=\['train2'\] has none"):
         scored(words, "run_name=none", "splits=[train2]")
     assert not (folder / "runs" / "other").exists()
+
+
+def test_maps_per_class_in_the_responses_are_in_the_table():
+    answer = {"bag_id": "a", "probabilities": {"x": 0.25, "y": 0.75}, "attention": [0.5, 0.5], "label": "y"}
+    answers = [answer | {"attention_x": [1.0, 0.0], "attention_y": [0.0, 1.0]}]
+    table = score._predictions(answers, SimpleNamespace(class_names=["x", "y"]), ["test"], np.array([1]))
+    assert {name: values[0].tolist() for name, values in table.maps.items()} == {
+        "attention_x": [1.0, 0.0],
+        "attention_y": [0.0, 1.0],
+    }

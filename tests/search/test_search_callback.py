@@ -1,7 +1,9 @@
 """Searches over hyperparameters: a grid and Optuna under Hydra's multirun."""
 
+import contextlib
 import importlib
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -41,13 +43,26 @@ def times(folder: Path) -> dict[Path, int]:
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("search")
-    assert train(*GRID, cwd=folder) == 0
+    with (folder / "stderr.txt").open("w") as file, contextlib.redirect_stderr(file):
+        assert train(*GRID, cwd=folder) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def grid(workplace) -> Path:
     return workplace / "runs/attention_grid"
+
+
+def test_a_search_says_how_far_it_is_and_a_failed_trial_is_one_line(workplace):
+    said = (workplace / "stderr.txt").read_text()
+    lines = re.findall(
+        r"^trial (\d) of 3 \(trial_\w{10}\): (failed|val/auroc \d\.\d{4}); \d+ s(, about \d+ s left)?$", said, re.M
+    )
+    assert [number for number, _, _ in lines] == ["1", "2", "3"]
+    assert [bool(left) for *_, left in lines] == [True, True, False]
+    assert sum(result == "failed" for _, result, _ in lines) == 1
+    assert "Error executing job" not in said
+    assert "Traceback" not in said
 
 
 def test_every_combination_is_a_trial_ranked_by_the_validation_split_and_a_failed_one_is_named(grid):

@@ -1,4 +1,8 @@
+import subprocess
+import sys
+
 import pandas as pd
+import pytest
 
 from milpath.training.csv_log import CSVLog
 
@@ -25,3 +29,42 @@ def test_a_metric_that_is_new_after_the_resume_gets_its_column(tmp_path):
     table = pd.read_csv(tmp_path / "logs/csv/metrics.csv")
     assert table["val/loss"].tolist() == [0.5, 0.4]
     assert table["val/auroc"].isna().tolist() == [True, False]
+
+
+# Writes rows and columns in processes that are killed; after each, all rows that it had saved must be there.
+KILLED = """
+import io, os, signal, sys, time
+import pandas as pd
+from milpath.training.csv_log import CSVLog
+
+folder, first = sys.argv[1], 0
+for number in range(20):
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        logger = CSVLog(folder, name="logs", version="csv")
+        for step in range(first, 10**6):
+            logger.log_metrics({"epoch": step, f"metric_{step % 40}": 0.5}, step=step)
+            logger.save()
+            os.write(writer, b"%d\\n" % step)
+    os.close(writer)
+    said = os.read(reader, 100)
+    time.sleep(0.01 * (number % 7))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    while part := os.read(reader, 1 << 16):
+        said += part
+    last = int(said.split()[-1])
+    text = open(f"{folder}/logs/csv/metrics.csv").read()
+    steps = pd.read_csv(io.StringIO(text[: text.rfind("\\n") + 1]))["step"].tolist()
+    assert steps == list(range(len(steps))) and len(steps) > last, (number, last, steps)
+    first = len(steps)
+print(first)
+"""
+
+
+@pytest.mark.slow
+def test_no_kill_loses_a_row_or_leaves_half_a_file(tmp_path):
+    result = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert int(result.stdout) > 40

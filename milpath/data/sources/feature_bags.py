@@ -145,7 +145,9 @@ def write_features(
         require_finite(features, bag_id, files[bag_id])
         return slide._replace(features=features)
 
-    first: tuple[str, SlideFeatures] | None = None
+    # Slides of an earlier process are not read again, but the others have to be like them.
+    known = next(iter(writer.finished), None)
+    first = None if known is None else (known, read(known))
     for bag_id, labels, slide in readable_bags(read, table, writer, where, on_error):
         first = first or (bag_id, slide)
         _require_like_first(bag_id, slide, *first, files)

@@ -19,7 +19,8 @@ class FeatureOrigin(NamedTuple):
         embedding_dim: Columns of the features.
         encoder: Name of the encoder.
         tile_size: Side of a tile in pixels, as the encoder saw it.
-        microns_per_pixel: Resolution of these pixels.
+        microns_per_pixel: Resolution of these pixels; nominal if only the magnification is known.
+        magnification: The nominal magnification, if the resolution is derived from it.
         tile_size_level0: Side of a tile in pixels of level 0.
     """
 
@@ -27,20 +28,22 @@ class FeatureOrigin(NamedTuple):
     encoder: str | None = None
     tile_size: int | None = None
     microns_per_pixel: float | None = None
+    magnification: float | None = None
     tile_size_level0: int | None = None
 
     def as_card(self) -> dict[str, Any]:
         """Return what is known about the encoder and its tiles, as the entry `encoder` of `store.json`."""
         named = {
             "name": self.encoder, "embedding_dim": self.embedding_dim, "tile_size": self.tile_size,
-            "microns_per_pixel": self.microns_per_pixel,
+            "microns_per_pixel": self.microns_per_pixel, "magnification": self.magnification,
         }  # fmt: skip
         return {name: value for name, value in named.items() if value is not None}
 
 
 _WORDS = {
     "embedding_dim": "{} columns", "encoder": "encoder {}", "tile_size": "tiles of {} px",
-    "microns_per_pixel": "{:g} microns per pixel", "tile_size_level0": "tiles of {} px at level 0",
+    "microns_per_pixel": "{:g} microns per pixel", "magnification": "a magnification of {:g}",
+    "tile_size_level0": "tiles of {} px at level 0",
 }  # fmt: skip
 
 
@@ -79,8 +82,8 @@ def require_one_origin(origins: Iterable[tuple[str, FeatureOrigin]], where: str)
 
 
 def _agree(one: Any, other: Any) -> bool:
-    """Return whether two values are the same; a resolution may be rounded."""
-    return math.isclose(one, other, rel_tol=0.01) if isinstance(one, float) else bool(one == other)
+    """Return whether two values are the same; scanners of one magnification differ in their resolution."""
+    return math.isclose(one, other, rel_tol=0.2) if isinstance(one, float) else bool(one == other)
 
 
 def _slides(bags: list[str]) -> str:
@@ -91,7 +94,8 @@ def origin_of(file: h5py.File, features: h5py.Dataset, coords: h5py.Dataset | No
     """Return what an HDF5 file of TRIDENT, CLAM or STAMP says about its features.
 
     TRIDENT names the encoder on the features and writes `patch_size`, `patch_size_level0` and `target_magnification` on
-    the coordinates; STAMP writes `extractor`, `tile_size_um` and `tile_size_px` on the file.
+    the coordinates, milpath also `microns_per_pixel`; STAMP writes `extractor`, `tile_size_um` and `tile_size_px` on the
+    file.
 
     Raises:
         ValueError: If a size is not a positive number of pixels.
@@ -99,16 +103,18 @@ def origin_of(file: h5py.File, features: h5py.Dataset, coords: h5py.Dataset | No
     attributes = {} if coords is None else coords.attrs
     where = f"of coords in {file.filename}"
     tile_size = _pixels(attributes, "patch_size", where)
-    magnification = _positive(attributes, "target_magnification")
-    microns = None if magnification is None else _MICRONS_AT_1X / magnification
+    microns, magnification = _positive(attributes, "microns_per_pixel"), None
+    if microns is None and (magnification := _positive(attributes, "target_magnification")) is not None:
+        microns = _MICRONS_AT_1X / magnification
     width, tile_microns = _pixels(file.attrs, "tile_size_px", f"of {file.filename}"), tile_size_in_microns(file)
     if width and tile_microns:
-        tile_size, microns = width, tile_microns / width
+        tile_size, microns, magnification = width, tile_microns / width, None
     return FeatureOrigin(
         features.shape[-1] if features.ndim else None,
         _text(features.attrs, "encoder") or _text(file.attrs, "extractor"),
         tile_size,
         microns,
+        magnification,
         _pixels(attributes, "patch_size_level0", where),
     )
 

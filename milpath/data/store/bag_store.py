@@ -26,7 +26,7 @@ from milpath.data.store.store_digests import (
 )
 from milpath.records.digests import sha256_of_file, sha256_of_values
 from milpath.records.error_text import reason_of
-from milpath.records.written_table import read_written_table
+from milpath.records.label_table import read_written_table
 
 FORMAT_VERSION = 1
 # Exceptions that numpy raises for invalid headers, which it parses with Python's tokenizer.

@@ -34,6 +34,7 @@ class BagStoreWriter:
 
     Attributes:
         num_bags: Bags written so far.
+        finished: Bags that an earlier process wrote; always empty here (see `ResumableStoreWriter`).
         expected_bags: Total number of bags, if the source sets it.
         on_bag: Called after each bag with these two.
 
@@ -58,6 +59,7 @@ class BagStoreWriter:
             raise FileExistsError(f"{self.path} exists; delete it or give another path")
         self.extra = dict(extra or {})
         self.num_bags = 0
+        self.finished: Mapping[str, int] = {}
         self.expected_bags: int | None = None
         self.on_bag: Callable[[int, int | None], None] | None = None
         self._source = dict(source or {})
@@ -116,20 +118,30 @@ class BagStoreWriter:
                 f"tiles of bag {bag_id!r} are {tiles.dtype} {tiles.shape[1:]}, those of the bags before "
                 f"{self._dtype} {self._shape}"
             )
-        if bag_id in self._bag_ids:
-            raise ValueError(f"bag {bag_id!r} was added twice")
-        self._bag_ids.add(bag_id)
-        self._file.write(np.ascontiguousarray(tiles).data)
-        self._rows.append(
-            {"bag_id": bag_id, "start": self._num_tiles, "num_tiles": len(tiles), **own_columns(labels, _RESERVED)}
-        )
         columns = {name: np.asarray(values) for name, values in (tile_rows or {}).items()}
         if any(len(values) != len(tiles) for values in columns.values()):
             raise ValueError(
                 f"bag {bag_id!r} has {len(tiles)} tiles, but a tile column with a different number of rows"
             )
-        self._tile_rows.append(columns)
-        self._num_tiles += len(tiles)
+        if bag_id in self._bag_ids:
+            raise ValueError(f"bag {bag_id!r} was added twice")
+        self._file.write(np.ascontiguousarray(tiles).data)
+        self._register(bag_id, len(tiles), labels, columns)
+
+    def keep(self, bag_id: str, labels: Mapping[str, Any]) -> None:
+        """Add one of the `finished` bags."""
+        raise ValueError(f"bag {bag_id!r} was not written by an earlier process")
+
+    def _register(
+        self, bag_id: str, num_tiles: int, labels: Mapping[str, Any], columns: Mapping[str, np.ndarray]
+    ) -> None:
+        """Append the rows of a bag whose tiles are in the file."""
+        self._bag_ids.add(bag_id)
+        self._rows.append(
+            {"bag_id": bag_id, "start": self._num_tiles, "num_tiles": num_tiles, **own_columns(labels, _RESERVED)}
+        )
+        self._tile_rows.append(dict(columns))
+        self._num_tiles += num_tiles
         self.num_bags += 1
         if self.on_bag is not None:
             self.on_bag(self.num_bags, self.expected_bags)

@@ -14,11 +14,11 @@ from filelock import FileLock
 from milpath.data.sources.feature_check import require_finite_bags
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.drawing.progress import track
 from milpath.models.devices import choose_device
 from milpath.models.encoders import TileEncoder
 from milpath.models.network_input import to_network_input
 from milpath.records.digests import sha256_of_file, sha256_of_text
-from milpath.records.progress import track
 
 _log = logging.getLogger(__name__)
 # Tiles on the device at a time.

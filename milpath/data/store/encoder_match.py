@@ -17,10 +17,12 @@ from milpath.records.plain_values import brief
 _log = logging.getLogger(__name__)
 # What makes features comparable, in the order of a message.
 _COMPARED = ("name", "weights_sha256", "embedding_dim", "output", "tile_size", "microns_per_pixel")
+# Relative differences between two resolutions that count as equal.
+_MEASURED, _NOMINAL = 0.02, 0.2
 # Names that TRIDENT and STAMP give to an encoder, without separators, to the name used here.
 _OTHER_NAMES = {
-    "univ1": "uni", "univ2": "uni2h", "uni2": "uni2h", "conchv1": "conch", "conchv15": "conch15", "gigapath": "provgigapath",
-    "hoptimus": "hoptimus0", "hibouvitl": "hiboul",
+    "univ1": "uni", "univ2": "uni2h", "uni2": "uni2h", "conchv1": "conch", "conch15": "conchv15", "gigapath": "provgigapath",
+    "virchowfull": "virchow", "midnight12k": "midnight",
 }  # fmt: skip
 
 
@@ -54,7 +56,11 @@ def require_same_encoder(card: Card, network: Module, store: BagStore, where: st
     found = _facts(
         encoder_of(store) | {"embedding_dim": store.tile_shape[0]}, tiling if isinstance(tiling, Mapping) else {}
     )
-    differing = [key for key in _COMPARED if key in wanted and key in found and not _same(key, wanted[key], found[key])]
+    # A magnification of 20 stands for 0.44 to 0.52 microns per pixel, as scanners differ.
+    nominal = any("magnification" in encoder_card for encoder_card in (card.encoder, encoder_of(store)))
+    rounded = _NOMINAL if nominal else _MEASURED
+    both = [key for key in _COMPARED if key in wanted and key in found]
+    differing = [key for key in both if not _same(key, wanted[key], found[key], rounded)]
     if differing:
         raise ValueError(
             one_line_of(
@@ -73,16 +79,16 @@ def require_same_encoder(card: Card, network: Module, store: BagStore, where: st
 def _facts(encoder: Mapping[str, Any], tiling: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is known; the tiles as they were cut rather than as the authors of the encoder advise."""
     known = {key: encoder.get(key) for key in _COMPARED}
-    known |= {key: tiling[key] for key in ("tile_size", "microns_per_pixel") if tiling.get(key) is not None}
+    known |= {key: tiling[key] for key in ("tile_size", "microns_per_pixel") if key in tiling}
     return {key: value for key, value in known.items() if value is not None}
 
 
-def _same(key: str, one: Any, other: Any) -> bool:
-    """Return whether two values mean the same; a resolution may be rounded."""
+def _same(key: str, one: Any, other: Any, rounded: float) -> bool:
+    """Return whether two values mean the same; resolutions may differ by a small factor."""
     if key == "name":
         return _folded(one) == _folded(other)
     numbers = isinstance(one, int | float) and isinstance(other, int | float)
-    return math.isclose(one, other, rel_tol=0.02) if numbers and key == "microns_per_pixel" else bool(one == other)
+    return math.isclose(one, other, rel_tol=rounded) if numbers and key == "microns_per_pixel" else bool(one == other)
 
 
 def _folded(name: Any) -> str:

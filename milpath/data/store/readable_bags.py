@@ -31,8 +31,8 @@ def readable_bags(
 ) -> Iterator[tuple[str, dict[str, Any], Content]]:
     """Yield name, labels and content of every bag that can be read, in the order of the table.
 
-    All bags are read before the failures are reported; after the first failure nothing more is written, unless bags that
-    cannot be read are skipped.
+    Bags that an earlier process wrote are neither read nor yielded. All bags are read before the failures are reported;
+    after the first failure nothing more is written, unless bags that cannot be read are skipped.
 
     Args:
         read: Returns the content of a bag; raises ValueError or OSError with the reason if it cannot be read.
@@ -45,7 +45,9 @@ def readable_bags(
         ValueError: With the name and the reason of every bag that cannot be read.
     """
 
-    def attempt(bag_id: str) -> Content | _Failure:
+    def attempt(bag_id: str) -> Content | _Failure | None:
+        if bag_id in writer.finished:
+            return None
         try:
             return read(bag_id)
         except (ValueError, OSError) as error:
@@ -55,7 +57,9 @@ def readable_bags(
     failures: dict[str, str] = {}
     contents = map_in_threads(attempt, table["bag_id"])
     for (bag_id, labels), content in zip(labelled_bags(table), contents, strict=True):
-        if isinstance(content, _Failure):
+        if content is None:
+            writer.keep(bag_id, labels)
+        elif isinstance(content, _Failure):
             failures[bag_id] = content.reason
         elif not failures or on_error == "skip":
             yield bag_id, labels, content

@@ -16,8 +16,7 @@ from milpath.data.store.readable_bags import describe_failures, way_out
 from milpath.data.store.store_digests import read_description
 from milpath.data.store.verified_arrays import recall, remember
 from milpath.records.digests import sha256_of_text
-from milpath.records.label_table import OWN_PREFIX, quote_first
-from milpath.records.written_table import read_written_table
+from milpath.records.label_table import OWN_PREFIX, quote_first, read_written_table
 
 _log = logging.getLogger(__name__)
 _OWN_COLUMNS = ("bag_id", "start", "num_tiles")

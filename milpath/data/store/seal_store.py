@@ -12,7 +12,7 @@ from milpath.data.store.store_digests import (
     sealed_description,
 )
 from milpath.records.atomic_files import write_json
-from milpath.records.written_table import read_written_table
+from milpath.records.label_table import read_written_table
 
 _log = logging.getLogger(__name__)
 

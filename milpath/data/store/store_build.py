@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 from filelock import FileLock
@@ -18,11 +18,18 @@ from milpath.data.sources.bag_source import BagSource, FileSource
 from milpath.data.store.bag_store import FORMAT_VERSION, BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.data.store.relabelled_store import find_store, labelled_as, parameters_of
+from milpath.data.store.resumable_writer import ResumableStoreWriter
 from milpath.data.store.stored_bags import StoredBags
+from milpath.drawing.progress import ProgressLines
 from milpath.records.digests import sha256_of_text
-from milpath.records.progress import ProgressLines
 
 _log = logging.getLogger(__name__)
+
+
+class TableCheck(Protocol):
+    """A check of a label table, which raises a ValueError."""
+
+    def __call__(self, table: pd.DataFrame, *, and_split: bool) -> None: ...  # noqa: D102
 
 
 def open_or_build(
@@ -46,7 +53,7 @@ def open_or_build(
     if isinstance(source, StoredBags):
         return BagStore.open(source.path, verify=verify)
     if isinstance(source, FileSource):
-        before = None if check is None else lambda table: check()
+        before = None if check is None else lambda table, and_split: check()
         return open_or_build_labelled(source, stores_dir, check=before, verify=verify)
     stores_dir = Path(stores_dir)
     description = source.describe()
@@ -66,7 +73,7 @@ def open_or_build_labelled(
     source: FileSource,
     stores_dir: str | Path,
     left_out: Collection[str] = (),
-    check: Callable[[pd.DataFrame], None] | None = None,
+    check: TableCheck | None = None,
     *,
     verify: bool = True,
 ) -> BagStore:
@@ -76,7 +83,8 @@ def open_or_build_labelled(
         source: Source of the bags.
         stores_dir: Folder of the stores.
         left_out: Bags whose files are not opened.
-        check: Called with the label table before a store is opened or built, to report errors before the work starts.
+        check: Called with the label table before a store is opened, and with `and_split=True` before one is built, to
+            report errors before the work starts.
         verify: False skips the hash of a store's array (see `BagStore.open`).
 
     Raises:
@@ -88,7 +96,7 @@ def open_or_build_labelled(
     description = {} if first else source.describe()
     table = source.label_table(left_out)
     if check is not None:
-        check(table)
+        check(table, and_split=False)
     description = source.describe() if first else description
     name, module = type(source).__name__, type(source).__module__
     bags = {"bags": sha256_of_text("\n".join(table["bag_id"]))}
@@ -101,8 +109,10 @@ def open_or_build_labelled(
         with FileLock(stores_dir / f".{path.name}.lock"):
             # Another process may have built it in the meantime.
             if not path.exists():
+                if check is not None:
+                    check(table, and_split=True)
                 parameters = parameters_of(source, description)
-                _build(source, path, parameters, lambda writer: source.write_bags(writer, table))
+                _build(source, path, parameters, table)
                 built = True
         found = path
     return labelled_as(BagStore.open(found, verify=verify), source, description, table, just_built=built)
@@ -116,15 +126,20 @@ def _key(description: dict[str, Any], module: str) -> str:
 
 
 def _build(
-    source: BagSource, path: Path, description: dict[str, Any], write: Callable[[BagStoreWriter], None] | None = None
+    source: BagSource | FileSource, path: Path, description: dict[str, Any], table: pd.DataFrame | None = None
 ) -> None:
-    """Write the store, by `write` instead of the source's own if it is given, and log a summary line."""
+    """Write the store, of the bags of a table if one is given, and log a summary line."""
     for leftover in path.parent.glob(f"{path.name}.partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     name = type(source).__name__
     started = time.perf_counter()
-    with BagStoreWriter(path, {"name": name, "parameters": description}) as writer, _progress(writer, name):
-        (write or source.write)(writer)
+    recorded = {"name": name, "parameters": description}
+    if table is not None and isinstance(source, FileSource):
+        with ResumableStoreWriter(path, recorded) as writer, _progress(writer, name):
+            source.write_bags(writer, table)
+    else:
+        with BagStoreWriter(path, recorded) as writer, _progress(writer, name):
+            source.write(writer)
     size = (path / "tiles.npy").stat().st_size
     _log.info(
         "%s: %s bags (%s MB) written to %s in %.1f s; later runs read them there",

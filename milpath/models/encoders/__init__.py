@@ -9,7 +9,7 @@ from milpath.models.encoders.encoder_card import EncoderCard
 from milpath.models.encoders.encoder_files import encoder_card, encoder_names
 from milpath.models.encoders.lenet5 import LeNet5
 from milpath.models.encoders.linear import LinearEncoder
-from milpath.models.encoders.open_encoder import open_encoder
+from milpath.models.encoders.open_encoder import facts_of, open_encoder
 from milpath.models.encoders.pretrained_encoder import PretrainedEncoder
 from milpath.models.encoders.tile_cnn import TileCNN
 from milpath.models.encoders.tile_encoder import ENCODERS, EncoderSpec, TileEncoder
@@ -27,5 +27,6 @@ __all__ = [
     "TileEncoder",
     "encoder_card",
     "encoder_names",
+    "facts_of",
     "open_encoder",
 ]

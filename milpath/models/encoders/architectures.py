@@ -1,7 +1,7 @@
 """Networks of pretrained encoders, built from the card: timm's architectures, and what the field adds to them."""
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,8 @@ def build_architecture(card: EncoderCard) -> nn.Module:
         raise ValueError(
             f"the encoder {card.name} is {card.library}: it computes features and cannot be part of a network"
         )
-    network = _of_timm(card.architecture, card)
-    width = int(network.num_features) * (2 if card.output == "class_and_mean" else 1)
+    network: nn.Module = _of_timm(card.architecture, card)
+    width = cast(int, network.num_features) * (2 if card.output == "class_and_mean" else 1)
     if width != card.embedding_dim:
         raise ValueError(
             f"{card.name} gives {width} features with output={card.output}, its card says {card.embedding_dim}"

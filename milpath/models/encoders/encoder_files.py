@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from milpath.models.encoders.encoder_card import EncoderCard
-from milpath.records.config_dir import CONFIG_DIR
+from milpath.records import CONFIG_DIR
 
 # Keys of a configuration that say how weights are found, not what the encoder is.
 LOADING_KEYS = ("pretrained", "weights_path", "weights_dir", "download")

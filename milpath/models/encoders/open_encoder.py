@@ -54,6 +54,27 @@ def open_encoder(
     return from_spec(spec | {"pretrained": True}, encoders).eval().requires_grad_(False)
 
 
+def facts_of(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of the encoder of a flat mapping before its weights are read.
+
+    Args:
+        spec: The values of a card, or only the name of an encoder, and where weights are looked for.
+
+    Returns:
+        The values of its card without those that only the opened encoder knows: the digest of its weights and, for the
+        user's own class or an ONNX file, the number of features.
+
+    Raises:
+        ImportError: If the name is an architecture of timm and timm is missing.
+        ValueError: If the name is unknown.
+    """
+    facts = {key: value for key, value in spec.items() if key not in LOADING_KEYS}
+    name = facts.get("name")
+    if "architecture" in facts or "library" in facts or not isinstance(name, str):
+        return facts
+    return (facts_of_timm(name) if name.startswith("timm/") else encoder_card(name).to_dict()) | facts
+
+
 def from_spec(spec: Mapping[str, Any], encoders: Iterable[type[nn.Module]] = ()) -> PretrainedEncoder:
     """Return the encoder of a flat mapping: the values of a card, or only its name, and where weights are looked for.
 
@@ -61,23 +82,18 @@ def from_spec(spec: Mapping[str, Any], encoders: Iterable[type[nn.Module]] = ())
         ValueError: If a value is unknown, missing or out of its range.
     """
     loading = {key: value for key, value in spec.items() if key in LOADING_KEYS}
-    facts = {key: value for key, value in spec.items() if key not in LOADING_KEYS}
-    name, path = facts.get("name"), loading.get("weights_path")
+    facts, path = facts_of(spec), loading.get("weights_path")
+    kind = facts.get("name")
     if facts.get("library") == "own":
+        kind = find_own(EncoderCard.from_dict(facts), encoders)
         facts = {key: value for key, value in facts.items() if key not in ("embedding_dim", "num_parameters")}
-        name = find_own(
-            EncoderCard.from_dict({key: value for key, value in spec.items() if key not in LOADING_KEYS}), encoders
-        )
-    if isinstance(name, type):
-        facts.pop("name", None)
-        network, facts = own_module(name, facts, path)
+    if isinstance(kind, type):
+        del facts["name"]
+        network, facts = own_module(kind, facts, path)
         return _around(network, facts, digest_of(network.state_dict()))
     if facts.get("library") == "onnx":
         network, facts = onnx_module(facts, path)
         return _around(network, facts, sha256_of_file(str(path)))
-    if "architecture" not in facts:
-        known = facts_of_timm(name) if str(name).startswith("timm/") else encoder_card(str(name)).to_dict()
-        facts = known | facts
     return PretrainedEncoder(EncoderCard.from_dict(facts), **loading)
 
 

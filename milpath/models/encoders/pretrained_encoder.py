@@ -1,6 +1,7 @@
 """A pretrained encoder of tiles, built from its card: architecture, normalisation and output rule."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any
@@ -16,6 +17,8 @@ from milpath.models.encoders.normalisation import Normalisation
 from milpath.models.encoders.weights_file import classification_layers, fitting, read_weights
 from milpath.models.encoders.weights_layout import to_own_names
 from milpath.models.weights_digest import digest_of
+
+_log = logging.getLogger(__name__)
 
 
 class PretrainedEncoder(nn.Module):
@@ -70,6 +73,7 @@ class PretrainedEncoder(nn.Module):
                 )
             self.card = dataclasses.replace(self.card, weights_sha256=digest)
         self._first_batch = loaded
+        self._resizes = False  # whether the user was told
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Return features `(tiles, embedding_dim)` of tiles `(tiles, 3, height, width)` in [0, 1]."""
@@ -98,6 +102,9 @@ class PretrainedEncoder(nn.Module):
                 f"the encoder {self.card.name} takes tiles of {size} px, not {tiles.shape[-1]} px; "
                 f"cut the slides with tile_size={size}"
             )
+        if not self._resizes:
+            self._resizes = True
+            _log.warning("%s resizes tiles of %d px to the %d px that it takes", self.card.name, tiles.shape[-1], size)
         mode = self.card.interpolation
         resized = F.interpolate(tiles, size=(size, size), mode=mode, align_corners=False, antialias=True)
         return resized.clamp(0, 1)  # bicubic interpolation overshoots at edges

@@ -39,7 +39,9 @@ class EmbeddingPoolMIL(MILNetwork):
         if self.pooling == "mean":
             pooled, attention = masked_mean(embeddings, mask)
         elif self.pooling == "max":
-            pooled, attention = masked_max(embeddings, mask)
+            pooled, weights = masked_max(embeddings, mask)
+            attention = weights.mean(2)
         else:
-            pooled, attention = masked_log_sum_exp(embeddings, mask, self.sharpness)
+            pooled, weights = masked_log_sum_exp(embeddings, mask, self.sharpness)
+            attention = weights.mean(2)
         return MILOutput(self.classification_layer(pooled), attention)

@@ -32,7 +32,7 @@ class FeatherMIL(AttentionMIL):
     under CC BY-NC-ND 4.0 (no commercial use).
 
     Args:
-        encoder: The encoder `linear` with one layer.
+        encoder: Name of an encoder, or a mapping of its name and arguments; with weights, `linear` with one layer.
         num_outputs: Number of logits.
         attention_dim: Width of the hidden layer of the attention.
         dropout: Probability of dropout inside the attention, in [0, 1).
@@ -40,7 +40,7 @@ class FeatherMIL(AttentionMIL):
 
     Raises:
         FileNotFoundError: If there is no file of weights.
-        ValueError: If the encoder is another one, or the weights do not fit.
+        ValueError: If there are weights for another encoder than `linear` with one layer, or they do not fit.
 
     References:
         Shao, Chen, Song, Runevic, Lu, Ding, Mahmood. Do multiple instance learning models transfer? ICML 2025.
@@ -56,7 +56,7 @@ class FeatherMIL(AttentionMIL):
     ) -> None:
         super().__init__(encoder, True, num_outputs, attention_dim)
         inner = self.tile_encoder.network
-        if not isinstance(inner, LinearEncoder) or len(inner.hidden_dims) != 1:
+        if weights_path is not None and not (isinstance(inner, LinearEncoder) and len(inner.hidden_dims) == 1):
             raise ValueError(
                 "FEATHER takes features through one linear layer; set model/encoder=linear model.encoder.hidden_dims=[512]"
             )

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from milpath.models.encoders import EncoderSpec
 from milpath.models.network import MILNetwork
-from milpath.models.output import MILOutput
+from milpath.models.output import DetailedMILOutput, MILOutput
 from milpath.models.pooling import check_pooling, full_mask, masked_log_sum_exp, masked_max, masked_mean_probability
 
 
@@ -14,7 +14,8 @@ class InstancePoolMIL(MILNetwork):
     "mean" averages the probabilities of the tiles and returns the log-odds of that mean; "max" takes the highest tile,
     which is the same for logits and probabilities; "log_sum_exp" is a smooth maximum of the logits. Several outputs are
     pooled separately. Attention is `1/K` for the mean, 1 for the highest tile for the maximum (shared by ties) and
-    `softmax_k(r s_k)` for log-sum-exp, averaged over outputs.
+    `softmax_k(r s_k)` for log-sum-exp, averaged over outputs; with several of them, the latter two give
+    `class_attention` as well.
 
     Args:
         encoder: Name of an encoder, or a mapping of its name and arguments.
@@ -45,9 +46,12 @@ class InstancePoolMIL(MILNetwork):
         mask = full_mask(embeddings, mask)
         scores = self.instance_logits(embeddings)
         if self.pooling == "mean":
-            logits, attention = masked_mean_probability(scores, mask)
-        elif self.pooling == "max":
-            logits, attention = masked_max(scores, mask)
+            return MILOutput(*masked_mean_probability(scores, mask))
+        if self.pooling == "max":
+            logits, weights = masked_max(scores, mask)
         else:
-            logits, attention = masked_log_sum_exp(scores, mask, self.sharpness)
-        return MILOutput(logits, attention)
+            logits, weights = masked_log_sum_exp(scores, mask, self.sharpness)
+        attention = weights.mean(2)
+        if self.num_outputs == 1:
+            return MILOutput(logits, attention)
+        return DetailedMILOutput(logits, attention, class_attention=weights.transpose(1, 2))

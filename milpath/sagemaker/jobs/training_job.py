@@ -8,6 +8,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from milpath.config.interruption import interruptible
 from milpath.config.roots import CONFIG_DIR
 from milpath.records.folder_lock import HOLDER_FILE, LOCK_FILE
 from milpath.runs.result_files import Metrics
-from milpath.runs.resume import require_trainer_state
+from milpath.runs.resume import newest_whole
 from milpath.sagemaker.jobs.hyperparameters import overrides_of
 from milpath.sagemaker.jobs.job_configs import override_key
 from milpath.sagemaker.jobs.model_archive import write_model_dir
@@ -132,18 +133,17 @@ def _write_failure(error: Exception) -> None:
 def whole_checkpoint(folder: Path) -> Path | None:
     """Return `last.ckpt` if it is intact, otherwise the newest intact checkpoint, or None if there is none.
 
-    An instance may be lost while SageMaker copies a file: incomplete checkpoints are removed, so that the run can write
-    them again. All processes of a job get the same result, since nothing is written before all have checked.
+    An instance may be lost while SageMaker copies a file, and nobody is there to give another run name: without an intact
+    checkpoint the run starts over. Damaged files are never deleted; if they are in the way, they are renamed.
 
     Args:
         folder: Folder of the run's checkpoints.
     """
-    found = []
+    try:
+        return newest_whole(folder)
+    except (ValueError, FileNotFoundError) as error:  # another process of the job may have renamed them just now
+        _log.warning("%s; the run starts over, the files are kept as *.damaged", str(error).rpartition(";")[0])
     for path in folder.glob("*.ckpt"):
-        try:
-            require_trainer_state(path)
-            found.append((path.name == "last.ckpt", path.stat().st_mtime, path))
-        except ValueError as error:
-            _log.warning("%s; it is removed", error)
-            path.unlink(missing_ok=True)
-    return max(found)[2] if found else None
+        with suppress(FileNotFoundError):
+            path.replace(path.with_name(f"{path.name}.damaged"))
+    return None

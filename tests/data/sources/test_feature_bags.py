@@ -273,7 +273,7 @@ def test_what_trident_says_about_encoder_and_tiles_is_kept(tmp_path, slides, lab
     store = build(tmp_path, labels)
     check(store, slides)
     wanted = {"name": "uni_v2", "embedding_dim": 8, "tile_size": 256, "microns_per_pixel": 0.5}
-    assert store.description["encoder"] == wanted
+    assert store.description["encoder"] == wanted | {"magnification": 20}
     assert store.description["tiling"] == {"rule": "features", "tile_size_level0": 512}
     rows = store.tiles_table
     assert rows["x0"].equals(rows["x"])

@@ -107,7 +107,7 @@ def test_another_network_and_no_file_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.bin"):
         FeatherMIL(linear(768), weights_path=str(tmp_path / "none.bin"))
     with pytest.raises(ValueError, match="set model/encoder=linear"):
-        FeatherMIL({"name": "tile_cnn", "tile_size": 24, "embedding_dim": 16})
+        FeatherMIL({"name": "tile_cnn", "tile_size": 24, "embedding_dim": 16}, weights_path=str(tmp_path / "other.bin"))
 
 
 def test_a_checkpoint_is_loaded_without_the_file_of_the_pretrained_weights(tmp_path):

@@ -37,11 +37,15 @@ def test_a_half_file_gives_way_to_the_last_whole_one(tmp_path, write, caplog):
     best = write("best.ckpt", age=60)
     last = write("last.ckpt", age=0, whole=False)
     assert whole_checkpoint(tmp_path) == best
-    assert not last.exists()
+    assert last.exists()
     assert "last.ckpt is not a milpath checkpoint" in caplog.text
+    assert "resuming from best.ckpt instead" in caplog.text
 
 
-def test_without_any_whole_one_a_run_starts_anew(tmp_path, write):
-    write("last.ckpt", age=0, whole=False)
+def test_without_any_whole_one_a_run_starts_anew_and_the_damaged_ones_are_kept(tmp_path, write, caplog):
+    content = write("last.ckpt", age=0, whole=False).read_bytes()
     assert whole_checkpoint(tmp_path) is None
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt.damaged"]
+    assert (tmp_path / "last.ckpt.damaged").read_bytes() == content
+    assert "the run starts over, the files are kept as *.damaged" in caplog.text
+    assert whole_checkpoint(tmp_path) is None

@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from milpath.records import progress
-from milpath.records.progress import ProgressLines, track
+from milpath.drawing import progress
+from milpath.drawing.progress import ProgressLines, track
 
 
 class Clock:
