@@ -125,6 +125,7 @@ class TileConfig:
     tissue_threshold: Any = None
     background: str = "white"
     min_inside: float = 0.0
+    tissue_model: str | None = None
     slide_microns_per_pixel: float | None = None
     num_workers: int | None = None
     write_png: bool = False
@@ -173,6 +174,7 @@ class ExtractConfig:
     tissue_threshold: Any = None
     background: str = "white"
     min_inside: float = 0.0
+    tissue_model: str | None = None
     slide_microns_per_pixel: float | None = None
     format: list[str] = field(default_factory=lambda: ["store"])
     precision: str | None = None

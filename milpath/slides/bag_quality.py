@@ -17,8 +17,8 @@ from milpath.slides.tile_positions import TilePositions
 LEAST_TISSUE_IN_BAG = 0.2
 LEAST_TISSUE_OF_TILE = 0.1
 MOST_INK = 0.1
-# A tile blurred by a Gaussian of about 3 pixels.
-MOST_BLUR = 0.65
+# A tile blurred by a Gaussian of two to three pixels.
+MOST_BLUR = 0.6
 # Sharpness is measured on the tiles with the most tissue.
 _TILES_READ = 6
 _LEAST_FOR_BLUR = 0.5

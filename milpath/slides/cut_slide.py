@@ -60,11 +60,6 @@ def cut_slide(path: str | Path, options: TileOptions | None = None) -> SlideBag:
         return SlideBag(pixels, places, view.level, view.downsample, view.microns_per_pixel)
 
 
-def needs_map(options: TileOptions) -> bool:
-    """Return whether the choice of the tiles depends on where the tissue is."""
-    return options.method == "tissue" or options.background == "mask"
-
-
 def choose_places(view: SlideView, options: TileOptions, tissue: TissueMap | None = None) -> TilePositions:
     """Return the positions of the tiles that the method selects.
 
@@ -76,8 +71,8 @@ def choose_places(view: SlideView, options: TileOptions, tissue: TissueMap | Non
     Raises:
         ValueError: If the method needs tissue and there is none.
     """
-    if needs_map(options) and tissue is None:
-        tissue = find_tissue(view, options.tile_size, options.tissue_threshold)
+    if options.needs_map and tissue is None:
+        tissue = find_tissue(view, options)
     if options.method == "tissue":
         assert tissue is not None
         return place_tissue(view, options, tissue)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from milpath.records.digests import sha256_of_file
 from milpath.slides.detection.tissue_map import OTSU
 
 BACKGROUNDS = ("white", "mask")
@@ -31,6 +32,8 @@ class TileOptions:
         background: "white" lets "darkest" count all pixels, as the published rule does; "mask" counts everything that is
             not tissue, such as ink and black padding, as white, and leaves out tiles with less than `min_tissue`.
         min_inside: Minimum fraction of a tile that lies on the slide, in [0, 1]; the rest is white.
+        tissue_model: ONNX file of a segmentation network that decides where tissue is, for "tissue" and for the background
+            "mask"; `None` decides it by colour.
 
     Example:
         >>> TileOptions(method="tissue", num_tiles=None, microns_per_pixel=2.0).tile_size
@@ -48,6 +51,7 @@ class TileOptions:
     tissue_threshold: float | str | None = None
     background: str = "white"
     min_inside: float = 0.0
+    tissue_model: str | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -67,6 +71,10 @@ class TileOptions:
             raise ValueError(f"background={self.background} is for method=darkest, not method={self.method}")
         if isinstance(self.min_inside, bool) or not 0 <= self.min_inside <= 1:
             raise ValueError(f"min_inside={self.min_inside} must be from 0 to 1")
+        if self.tissue_model is not None and (not self.needs_map or self.tissue_threshold == OTSU):
+            raise ValueError(
+                f"tissue_model is for method=tissue, or method=darkest background=mask, without tissue_threshold={OTSU}"
+            )
         for name in ("microns_per_pixel", "slide_microns_per_pixel"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1000:
@@ -74,12 +82,17 @@ class TileOptions:
         if self.microns_per_pixel is not None and self.level != -1:
             raise ValueError(f"give level={self.level} or microns_per_pixel={self.microns_per_pixel}, not both")
 
+    @property
+    def needs_map(self) -> bool:
+        """Whether the choice of the tiles depends on where the tissue is."""
+        return self.method == "tissue" or self.background == "mask"
+
     @classmethod
     def from_tiling(cls, tiling: Mapping[str, Any]) -> "TileOptions":
         """Return the options that a store or a checkpoint keeps under `tiling`.
 
         Raises:
-            ValueError: If the tiles were not cut from slides by one of the methods of this module.
+            ValueError: If the tiles were not cut from slides by one of the methods of this module, or with a tissue model.
         """
         # Sources of ready-made tiles store it as "rule".
         method = tiling.get("method", tiling.get("rule"))
@@ -87,6 +100,11 @@ class TileOptions:
             raise ValueError(
                 f"the tiles of the network were made by {method!r}, which cannot cut slides; train on tiles of "
                 f"python -m milpath.tile (method={'|'.join(METHODS)})"
+            )
+        if "tissue_model_sha256" in tiling:
+            raise ValueError(
+                "the tiles of the network were chosen with a tissue model, which checkpoints and stores do not hold; cut the "
+                "slides with python -m milpath.tile ... tissue_model=FILE and give the store instead"
             )
         if method == "tissue" and "tissue_threshold" not in tiling:
             # Written by milpath 0.1.0: the same tiles are found again.
@@ -99,7 +117,10 @@ class TileOptions:
         values = asdict(self)
         if self.method == "grid":
             values["num_tiles"] = None
-        if self.method != "tissue" and self.background == "white":
+        del values["tissue_model"]
+        if self.tissue_model is not None:
+            values["tissue_model_sha256"] = sha256_of_file(self.tissue_model)
+        if not self.needs_map:
             del values["min_tissue"], values["tissue_threshold"]
         # Stores of earlier versions, which lack these options, are still recognised as finished.
         for name in ("background", "min_inside"):

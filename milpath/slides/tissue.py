@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from milpath.slides.deep_tissue import load_tissue_model, refine_tissue
 from milpath.slides.detection.tissue_map import TissueMap, map_tissue
 from milpath.slides.slide_view import SlideView, view_at
 from milpath.slides.tile_grid import Grid, grid_over, inside_fraction
@@ -14,20 +15,25 @@ STEPS = 8
 _ROWS_AT_ONCE = 512
 
 
-def find_tissue(view: SlideView, tile_size: int, threshold: float | str | None = None) -> TissueMap:
-    """Return the map of a slide with eight pixels per side of a tile; see `map_tissue`.
+def find_tissue(view: SlideView, options: TileOptions) -> TissueMap:
+    """Return the map of a slide with eight pixels per side of a tile; see `map_tissue` and `refine_tissue`.
 
     Args:
         view: The slide at the resolution of the tiles.
-        tile_size: Side of a tile in pixels of the view.
-        threshold: As in `map_tissue`.
+        options: `tile_size`, `tissue_threshold` and `tissue_model` are used.
+
+    Raises:
+        ValueError: If the tissue model cannot be used for this slide.
     """
-    step = max(1, tile_size // STEPS)
+    step = max(1, options.tile_size // STEPS)
     small = view_at(view.slide, view.downsample * step)
     width, height = -(-view.size.width // step), -(-view.size.height // step)
     rows = range(0, height, _ROWS_AT_ONCE)
     pixels = np.concatenate([small.read(0, top, width, min(_ROWS_AT_ONCE, height - top)) for top in rows])
-    return map_tissue(pixels, threshold, (step, step))
+    found = map_tissue(pixels, options.tissue_threshold, (step, step))
+    if options.tissue_model is None:
+        return found
+    return refine_tissue(view, found, pixels, load_tissue_model(options.tissue_model))
 
 
 def require_tissue(view: SlideView, tissue: TissueMap) -> None:

@@ -17,7 +17,7 @@ from milpath.drawing.overview import CELL_SIZE, draw_choice, encode_picture
 from milpath.records.atomic_files import atomic_path
 from milpath.records.digests import sampled_sha256_of_file
 from milpath.slides.bag_quality import measure_bag
-from milpath.slides.cut_slide import choose_places, cut_places, needs_map
+from milpath.slides.cut_slide import choose_places, cut_places
 from milpath.slides.detection.tissue_map import map_tissue
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import SlideView, thumbnail, view_slide
@@ -65,8 +65,8 @@ def open_bag(job: SlideJob) -> Iterator[CutBag]:
     with open_slide(job.path) as slide:
         view = view_slide(slide, job.options)
         small = thumbnail(slide, CELL_SIZE)
-        if needs_map(job.options):
-            tissue = find_tissue(view, job.options.tile_size, job.options.tissue_threshold)
+        if job.options.needs_map:
+            tissue = find_tissue(view, job.options)
         else:
             # Read anyway for the picture: the check of the tiles costs no second pass over the slide.
             tissue = map_tissue(small[0], None, view.steps_of(small[0]))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from milpath.records.atomic_files import write_text
-from milpath.records.written_table import read_written_table
+from milpath.records.label_table import read_written_table
 from milpath.slides.bag_quality import BagQuality
 from milpath.tiling.slide_job import SlideRecord
 

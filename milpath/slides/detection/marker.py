@@ -42,8 +42,8 @@ _DARK, _DARK_SATURATION = 64, 110
 # The edge of ink, where it is mixed with glass, has at least this saturation and the hue of the ink up to this many degrees;
 # out of focus it is at most this wide, in pixels of the thumbnail.
 _EDGE_SATURATION, _EDGE_HUE, _EDGE_WIDTH = 8, 15, 6
-# Ink whose colour most of the slide has is a stain, such as a light green or alcian blue, unless it is stronger than stains.
-_STAIN_SHARE, _STRONGER = 0.6, 160
+# A hue that most of the coloured area has is a stain, such as a light green or alcian blue, unless it is stronger than stains.
+_STAIN_SHARE, _STRONGER = 0.8, 160
 
 
 def find_black(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -79,8 +79,9 @@ def find_marker(
     num_coloured = max(1, int(coloured.sum()))
     for item in _INKS:
         along = (hue - item.first) % 360
-        core = (along <= (item.last - item.first) % 360) & (value >= item.least_value) & (strength >= item.core)
-        if core.sum() > _STAIN_SHARE * num_coloured:
+        of_hue = along <= (item.last - item.first) % 360
+        core = of_hue & (value >= item.least_value) & (strength >= item.core)
+        if of_hue.sum() > _STAIN_SHARE * num_coloured:
             core &= strength >= _STRONGER
         if core.any():
             away = (along - np.median(along[core]) + 180) % 360 - 180
