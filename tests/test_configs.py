@@ -4,6 +4,8 @@ import inspect
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
@@ -15,7 +17,6 @@ from milpath.search.cross_validation import compose_training
 GROUPS = (
     "data",
     "model",
-    "encoder",
     "model/encoder",
     "optimizer",
     "scheduler",
@@ -64,6 +65,14 @@ def test_every_option_of_every_group_composes(group, option, tmp_path, monkeypat
     word = f"{group}=[{option}]" if group == "logger" else f"{group}={option}"
     config = compose_training([word, *NEEDS.get((group, option), [])])
     assert config.seed == 0
+
+
+@pytest.mark.parametrize("option", sorted(path.stem for path in (CONFIG_DIR / "encoder").glob("*.yaml")))
+def test_every_encoder_composes_for_an_extraction(option):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = compose("extract", overrides=["slides=slides", "output=output", f"encoder={option}"])
+    assert config.encoder.weights_path is None or option == "onnx"
 
 
 @pytest.mark.parametrize(

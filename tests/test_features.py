@@ -10,9 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.encoder_match import encoder_of
+from milpath.encoding.extract_features import extract_features
 from milpath.models import AttentionMIL, load_card, load_network, save_network
+from milpath.records.digests import sha256_of_values
+from milpath.slides.tiling_options import TileOptions
 from tests.commands import here
 from tests.feature_files import write_stamp, write_trident
+from tests.pyramids import tissue, write_pyramid
 
 SMALL = ["trainer.accelerator=cpu", "trainer.max_epochs=2", "logger=csv", "callbacks.progress=null", "report=false"]
 DATA = ["data=features", "data.path=in/feats", "data.labels=in/labels.csv"]
@@ -250,3 +256,68 @@ def test_an_encoder_of_tiles_is_refused_before_a_store_is_built(workplace, tmp_p
         in capsys.readouterr().err
     )
     assert not (tmp_path / "stores").exists()
+
+
+def test_a_store_its_h5_files_and_those_of_stamp_are_predicted_alike(tmp_path):
+    """The road back: what an extraction wrote in three forms gives one prediction, at one place of the slide."""
+    for seed, name in enumerate("abc"):
+        write_pyramid(tmp_path / f"slides/{name}.tiff", tissue(100 + 10 * seed, 90, seed))
+    options = TileOptions(method="tissue", num_tiles=None, tile_size=32, microns_per_pixel=1.0)
+    card = {"name": "mean", "embedding_dim": 3, "tile_size": 32, "microns_per_pixel": 1.0, "weights_sha256": "0" * 64}
+    extracted = tmp_path / "extracted"
+    words = {"formats": ("store", "h5", "stamp"), "device": "cpu"}
+    extract_features(tmp_path / "slides", extracted, MeanColour(), card, options, **words)
+    store = BagStore.open(extracted)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = AttentionMIL(encoder={"name": "linear", "num_features": 3, "hidden_dims": [8]})
+    trained = {"encoder": encoder_of(store), "tiling": store.description["tiling"]}
+    save_network(network, tmp_path / "net.pt", **trained)
+    for form in ("", "h5", "stamp"):
+        words = ["checkpoint=net.pt", f"slides=extracted/{form}", f"output=out_{form}", "device=cpu"]
+        assert here("milpath.predict", *words, cwd=tmp_path) == 0
+    of_store, of_h5, of_stamp = (predictions_of(tmp_path / f"out_{form}") for form in ("", "h5", "stamp"))
+    pd.testing.assert_frame_equal(of_h5, of_store, atol=1e-6)
+    pd.testing.assert_frame_equal(of_stamp, of_store, atol=1e-6)
+    places = ["id", "tile", "x0", "y0", "size0", "weight"]
+    attention, again = (attention_of(tmp_path / f"out_{form}")[places] for form in ("", "h5"))
+    assert len(attention) > 20
+    pd.testing.assert_frame_equal(
+        again, attention, atol=1.0, check_dtype=False
+    )  # coordinates of TRIDENT are whole pixels
+    for name in "abc":
+        outlines = [json.loads((tmp_path / f"out_{form}/geojson/{name}.geojson").read_text()) for form in ("", "h5")]
+        ours, theirs = (np.array([tile["geometry"]["coordinates"] for tile in one["features"]]) for one in outlines)
+        np.testing.assert_allclose(theirs, ours, atol=1.0)
+    # The same features of other weights, as an extraction into a store says them.
+    save_network(
+        network, tmp_path / "other.pt", **trained | {"encoder": encoder_of(store) | {"weights_sha256": "1" * 64}}
+    )
+    words = ["checkpoint=other.pt", "slides=extracted", "output=out_other", "device=cpu"]
+    assert here("milpath.predict", *words, cwd=tmp_path) == 1
+    assert not (tmp_path / "out_other").exists()
+
+
+class MeanColour(torch.nn.Module):
+    """The simplest encoder."""
+
+    def forward(self, tiles):
+        return tiles.mean((2, 3))
+
+
+def test_a_run_of_an_earlier_version_with_excluded_bags_goes_on(workplace, tmp_path):
+    """Its store held the excluded bags, and its identity those of the whole store."""
+    shutil.copytree(workplace / "in", tmp_path / "in")
+    (tmp_path / "in/bad.csv").write_text("slide_id\nS005\n")
+    words = [*DATA, *SMALL, "data.exclude=[in/bad.csv]", "test=false", "run_name=a"]
+    assert here("milpath.train", *DATA, *SMALL, "test=false", "run_name=whole", cwd=tmp_path) == 0
+    assert here("milpath.train", *words, cwd=tmp_path) == 0
+    whole, own = (json.loads((tmp_path / f"runs/{name}/identity.json").read_text()) for name in ("whole", "a"))
+    assert own["contents"]["tiles_sha256"] != whole["contents"]["tiles_sha256"]
+    own["contents"] |= {name: whole["contents"][name] for name in ("tiles_sha256", "bags_sha256")}
+    record = {name: own[name] for name in ("format_version", "settings", "contents")}
+    own["digest"] = sha256_of_values(record)
+    (tmp_path / "runs/a/identity.json").write_text(json.dumps(own))
+    assert here("milpath.train", *words, "trainer.max_epochs=3", "resume_from=auto", cwd=tmp_path) == 0
+    words = [word for word in words if "exclude" not in word]
+    assert here("milpath.train", *words, "trainer.max_epochs=4", "resume_from=auto", cwd=tmp_path) == 1

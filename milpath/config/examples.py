@@ -39,13 +39,22 @@ milpath predict checkpoint=runs/first/checkpoints/best.ckpt slides=new_slides ou
 # predict in a browser
 milpath app checkpoint=runs/first/checkpoints/best.ckpt
 
-# == From features of TRIDENT or CLAM
+# == From features of a pretrained encoder
 
-# train on features
-milpath train data=features data.path=features data.labels=labels.csv model/encoder=linear
+# list the encoders, and which of them are on this machine
+milpath encoders
+
+# encode slides
+milpath extract slides=slides labels=labels.csv output=extracted encoder=uni2_h
+
+# train on them
+milpath train data=bag_store data.path=extracted run_name=features
+
+# train on features of TRIDENT, CLAM or STAMP
+milpath train data=features data.path=features data.labels=labels.csv
 
 # another network
-milpath train data=features data.path=features data.labels=labels.csv model=trans_mil model/encoder=linear
+milpath train data=features data.path=features data.labels=labels.csv model=trans_mil
 
 # == Compare and search
 

@@ -159,7 +159,9 @@ def _changes(before: RunIdentity, now: RunIdentity) -> Iterator[tuple[str, tuple
             differing.append(key)
             yield key, (was, wished)
     for name, said in _CONTENT_NAMES.items():
-        if name in before.contents and name in now.contents and before.contents[name] != now.contents[name]:
+        if name not in before.contents or name not in now.contents:
+            continue
+        if before.contents[name] not in (now.contents[name], now.contents_with_excluded.get(name)):
             # Changed options of the data already explain changed bags, labels and splits.
             if name == "tiles_sha256" or not any(key.startswith("data.") for key in differing):
                 yield said, _evidence(name, before, now)

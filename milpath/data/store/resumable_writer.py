@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -73,15 +74,19 @@ class ResumableStoreWriter(BagStoreWriter):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._journal.close()
-        if kind is None or issubclass(kind, Exception):
+        with suppress(OSError):  # a full disk has been reported, and its journal is not needed
+            self._journal.close()
+        try:
             if kind is None:
-                for name in self._partial.glob("rows_*.npz"):
-                    name.unlink()
-                (self._partial / _JOURNAL).unlink()
-            super().__exit__(kind, error, trace)
-            return
-        self._file.close()  # stopped: the same command continues
+                self._finish()
+        except Exception as failure:
+            kind = type(failure)
+            raise
+        finally:
+            self._file.close()
+            # An error would be there again; after a stop, the same command continues.
+            if kind is not None and issubclass(kind, Exception):
+                shutil.rmtree(self._partial, ignore_errors=True)
 
     def add(
         self,
@@ -116,6 +121,11 @@ class ResumableStoreWriter(BagStoreWriter):
         self._shape, self._dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
         self._register(bag_id, entry["num_tiles"], labels, columns)
         self._kept += 1
+
+    def _remove_work_files(self) -> None:
+        """Remove tile rows and journal."""
+        for path in [*self._partial.glob("rows_*.npz"), self._partial / _JOURNAL]:
+            path.unlink()
 
     def _rows_of(self, number: int) -> dict[str, np.ndarray]:
         """Return the tile rows of a bag."""

@@ -135,15 +135,17 @@ def _build(
     started = time.perf_counter()
     recorded = {"name": name, "parameters": description}
     if table is not None and isinstance(source, FileSource):
-        with ResumableStoreWriter(path, recorded) as writer, _progress(writer, name):
-            source.write_bags(writer, table)
+        with ResumableStoreWriter(path, recorded) as resumable, _progress(resumable, name):
+            source.write_bags(resumable, table)
+        num_bags = resumable.num_bags
     else:
         with BagStoreWriter(path, recorded) as writer, _progress(writer, name):
             source.write(writer)
+        num_bags = writer.num_bags
     size = (path / "tiles.npy").stat().st_size
     _log.info(
         "%s: %s bags (%s MB) written to %s in %.1f s; later runs read them there",
-        name, f"{writer.num_bags:,}", f"{size / 1e6:,.0f}", path, time.perf_counter() - started,
+        name, f"{num_bags:,}", f"{size / 1e6:,.0f}", path, time.perf_counter() - started,
     )  # fmt: skip
 
 

@@ -121,6 +121,21 @@ def test_only_whole_bags_are_kept(damage, tmp_path):
     assert not unfinished.exists()
 
 
+def test_a_kill_while_the_store_is_completed_loses_nothing(tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    path, _ = half_written(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("milpath.data.store.bag_store_writer.sha256_of_file", stop)
+        with pytest.raises(KeyboardInterrupt):
+            finish(path)
+    assert not path.exists()
+    assert finish(path) == ["0", "1", "2", "3"]
+    finish(tmp_path / "fresh")
+    assert bytes_of(path) == bytes_of(tmp_path / "fresh")
+
+
 def test_an_error_leaves_nothing(tmp_path):
     path, unfinished = half_written(tmp_path, ZeroDivisionError)
     assert not path.exists()
