@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from milpath.slides.detection.tissue_map import TissueMap
 from milpath.slides.readers.open_slide import open_slide
-from milpath.slides.slide_view import SlideView, view_slide
+from milpath.slides.slide_view import SlideView, thumbnail, view_slide
 from milpath.slides.tile_grid import grid_over
 from milpath.slides.tile_positions import TilePositions, place_all, place_darkest, read_places
 from milpath.slides.tiling_options import TileOptions
@@ -17,6 +17,7 @@ from milpath.slides.tissue import find_tissue, place_tissue, require_tissue
 
 # Tissue always varies more than this; an empty slide varies only by the noise of the scanner.
 _BLANK_RANGE = 32
+_SMALL = 256
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ def cut_places(
                 low, high = min(low, int(inside.min())), max(high, int(inside.max()))
         yield positions, tiles
     if high - low <= _BLANK_RANGE:
-        if options.method == "darkest" and options.background == "white" and high <= _BLANK_RANGE:
+        by_darkness = options.method == "darkest" and options.background == "white"
+        if by_darkness and high <= _BLANK_RANGE and thumbnail(view.slide, _SMALL)[0].max() > 2 * _BLANK_RANGE:
             raise ValueError(
                 f"the darkest tiles of {view.slide.path.name} are black padding, not tissue (values from {low} to {high}); "
                 "add background=mask, or use method=tissue"

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.slides.deep_tissue import load_tissue_model, refine_tissue
-from milpath.slides.detection.tissue_map import TissueMap, map_tissue
+from milpath.slides.detection.tissue_map import OTSU, TissueMap, map_tissue
 from milpath.slides.slide_view import SlideView, view_at
 from milpath.slides.tile_grid import Grid, grid_over, inside_fraction
 from milpath.slides.tile_positions import TilePositions
@@ -55,8 +55,8 @@ def place_tissue(view: SlideView, options: TileOptions, tissue: TissueMap) -> Ti
     """Return the tiles with the most tissue, on the grid offset that captures the most.
 
     For each offset of the grid (8 x 8 offsets without overlap), tiles with at least `min_tissue` are summed, at most
-    `num_tiles` of them; the offset with the largest sum of tissue fractions wins, the first of ties. Tiles are sorted by
-    descending tissue, then by descending saturation, then in grid order.
+    `num_tiles` of them; the offset with the largest sum of tissue fractions wins, of ties the one with the strongest
+    colour. Tiles are sorted by descending tissue, then by descending saturation, then in grid order.
 
     Args:
         view: The slide.
@@ -78,14 +78,20 @@ def place_tissue(view: SlideView, options: TileOptions, tissue: TissueMap) -> Ti
             fraction[inside_fraction(*corners, tile_size, view.size) < options.min_inside] = 0
         return fraction
 
-    best, best_score = None, 0.0
+    # In milpath 0.1.0 the first of ties won.
+    break_ties = options.tissue_threshold != OTSU
+    best, best_score = None, (0.0, 0.0)
     for down, right in np.ndindex(*[max(1, (tile_size - overlap) // step)] * 2):
         grid = _shift(grid_over(*view.size, tile_size, overlap), right * step, down * step)
         fraction = tissue_of(grid)
-        enough = fraction[fraction >= least]
-        score = float(np.sort(enough)[::-1][: options.num_tiles].sum())
-        if score > best_score:
-            best, best_score = grid, score
+        enough = np.flatnonzero(fraction >= least)
+        order = np.argsort(-fraction[enough], kind="stable")[: options.num_tiles]
+        amount_caught = float(fraction[enough][order].sum())
+        if amount_caught < best_score[0]:
+            continue
+        strength = float(_means(stain, grid, step)[enough][order].sum()) if break_ties else 0.0
+        if (amount_caught, strength) > best_score:
+            best, best_score = grid, (amount_caught, strength)
     if best is None:
         raise ValueError(
             f"{view.slide.path.name} has no tile of {tile_size} px with at least {least:.0%} tissue; "

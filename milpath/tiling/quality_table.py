@@ -60,8 +60,8 @@ def quality_notes(output: Path) -> tuple[str, ...]:
     if not path.is_file():
         return ()
     counts: Counter[str] = Counter()
-    for cell in read_written_table(path)["warnings"].fillna(""):
-        counts.update(filter(None, str(cell).split(_SEPARATOR)))
+    for cell in read_written_table(path)["warnings"].dropna():
+        counts.update(str(cell).split(_SEPARATOR))
     return tuple(
         f"{count:,} slide{'s' * (count != 1)}: {warning}, see {QUALITY_FILE}" for warning, count in counts.most_common()
     )

@@ -149,7 +149,7 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_bytes(slides, labels, ref
     monkeypatch.setattr(slide_append, "_BATCH_BYTES", 3 * 4 * 32 * 32 * 3)
     output, begun = tmp_path / "out", tmp_path / "begun"
     with monkeypatch.context() as patch:
-        patch.setattr("milpath.tiling.slide_bags.merge_store", lambda *_: (_ for _ in ()).throw(StoppedError))
+        patch.setattr("milpath.tiling.slide_run.merge_store", lambda *_: (_ for _ in ()).throw(StoppedError))
         with pytest.raises(StoppedError):
             build_slide_store(slides, begun, OPTIONS, labels=labels, num_workers=2)
     steps = 0

@@ -20,6 +20,8 @@ _LEAST, _LARGEST = 8, 20
 _DEVIATIONS = 4
 # Pixels whose channels are at most this much darker than the glass are taken for glass when its noise is measured.
 _NEAR_GLASS = 10
+# With less of the slide than this, the noise is not measured.
+_LEAST_GLASS = 0.005
 # Without a larger saturation anywhere there is no tissue, in milpath 0.1.0.
 _LEAST_OTSU = 15
 _FOLDED = 1.8
@@ -104,8 +106,11 @@ def automatic_threshold(white: NDArray[np.uint8], colour: NDArray[np.uint8]) -> 
         white: Picture with white glass, uint8 `(height, width, 3)`.
         colour: Its saturation from 0 to 255.
     """
-    glass = colour[(white.min(axis=2) >= WHITE - _NEAR_GLASS) & (white.min(axis=2) < WHITE)]
-    if not glass.size:
+    low = white.min(axis=2)
+    bright = low >= WHITE - _NEAR_GLASS
+    # Surrounded by glass: the soft edge of tissue is not noise. Exact white was not scanned.
+    glass = colour[(count_neighbours(bright) == 9) & (low < WHITE)]
+    if glass.size < _LEAST_GLASS * colour.size:
         return float(_LEAST)
     middle = float(np.median(glass))
     spread = 1.4826 * float(np.median(np.abs(glass - middle)))
