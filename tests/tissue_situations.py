@@ -39,7 +39,9 @@ def stroke(colour, box, width=26, blur=3.0, strength=1.0):
     """Return a hollow ellipse drawn with a pen: its colour and its opacity `(height, width, 1)`."""
     layer = Image.new("L", (WIDTH, HEIGHT), 0)
     ImageDraw.Draw(layer).ellipse(box, outline=255, width=width)
-    return np.array(colour, float), np.asarray(layer.filter(ImageFilter.GaussianBlur(blur)), float)[..., None] / 255 * strength
+    return np.array(colour, float), np.asarray(layer.filter(ImageFilter.GaussianBlur(blur)), float)[
+        ..., None
+    ] / 255 * strength
 
 
 def with_pen(picture, colour, box=(60, 60, 560, 600), **words):
@@ -97,7 +99,7 @@ def _fat(rng):
 
 
 def _fold(rng):
-    picture, region = _plain(rng)
+    _, region = _plain(rng)
     density = stained(rng) * region[..., None]
     density[:, 300:330] *= 2.6
     return scan(density, rng), region

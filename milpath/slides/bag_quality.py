@@ -19,8 +19,8 @@ LEAST_TISSUE_OF_TILE = 0.1
 MOST_INK = 0.1
 # A tile blurred by a Gaussian of two to three pixels.
 MOST_BLUR = 0.6
-# Sharpness is measured on the tiles with the most tissue.
-_TILES_READ = 6
+# Sharpness is measured in the middle of the tiles with the most tissue, which are read once more.
+_TILES_READ, _SIDE_READ = 4, 128
 _LEAST_FOR_BLUR = 0.5
 
 NO_TISSUE = "no tissue was found"
@@ -47,7 +47,7 @@ class BagQuality:
         num_without_tissue: Tiles of which less than 10 % is tissue.
         num_partly_outside: Tiles that lie partly beyond the edge of the slide, where they are white.
         num_filler: White filler tiles.
-        blur: Median of `blur_of` over the six tiles with the most tissue, 0 (sharp) to 1; `None` without tissue.
+        blur: Median of `blur_of` over the four tiles with the most tissue, 0 (sharp) to 1; `None` without tissue.
     """
 
     num_tiles: int
@@ -87,9 +87,7 @@ class BagQuality:
 
     def to_record(self) -> dict[str, Any]:
         """Return plain values, rounded to four digits."""
-        return {
-            name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()
-        }
+        return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_record(cls, values: dict[str, Any]) -> Self:
@@ -116,7 +114,9 @@ def measure_bag(view: SlideView, places: TilePositions, tile_size: int, tissue: 
     in_bag = (covered(tissue.tissue.shape, x, y, tile_size, tissue.step) * tissue.tissue).sum()
     best = np.argsort(-of_tiles["tissue"], kind="stable")[:_TILES_READ]
     best = best[of_tiles["tissue"][best] >= _LEAST_FOR_BLUR]
-    blurs = [blur_of(view.read(int(x[index]), int(y[index]), tile_size, tile_size)) for index in best]
+    side = min(tile_size, _SIDE_READ)
+    margin = (tile_size - side) // 2
+    blurs = [blur_of(view.read(int(x[index]) + margin, int(y[index]) + margin, side, side)) for index in best]
     blurs = [value for value in blurs if not math.isnan(value)]
     return BagQuality(
         num_tiles=len(x),

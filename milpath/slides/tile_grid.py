@@ -58,9 +58,7 @@ def grid_over(width: int, height: int, tile_size: int, overlap: int = 0) -> Grid
     return Grid(left, top, rows, columns, tile_size, stride)
 
 
-def inside_fraction(
-    x: NDArray[np.int64], y: NDArray[np.int64], tile_size: int, size: Size
-) -> NDArray[np.float64]:
+def inside_fraction(x: NDArray[np.int64], y: NDArray[np.int64], tile_size: int, size: Size) -> NDArray[np.float64]:
     """Return the fraction of each tile that lies on the slide, `(tiles,)` in [0, 1]; the rest is white.
 
     Args:
@@ -74,7 +72,8 @@ def inside_fraction(
         [0.5, 1.0]
     """
     width, height = (
-        np.clip(corner + tile_size, 0, limit) - np.clip(corner, 0, limit) for corner, limit in zip((x, y), size, strict=True)
+        np.clip(corner + tile_size, 0, limit) - np.clip(corner, 0, limit)
+        for corner, limit in zip((x, y), size, strict=True)
     )
     return np.asarray(width * height / tile_size**2)
 

@@ -103,8 +103,8 @@ class TileOptions:
             )
         if "tissue_model_sha256" in tiling:
             raise ValueError(
-                "the tiles of the network were chosen with a tissue model, which checkpoints and stores do not hold; cut the "
-                "slides with python -m milpath.tile ... tissue_model=FILE and give the store instead"
+                "the tiles of the network were chosen with a tissue model, which checkpoints and stores do not hold; cut "
+                "the slides with python -m milpath.tile ... tissue_model=FILE and give the store instead"
             )
         if method == "tissue" and "tissue_threshold" not in tiling:
             # Written by milpath 0.1.0: the same tiles are found again.

@@ -45,7 +45,9 @@ def require_tissue(view: SlideView, tissue: TissueMap) -> None:
     if tissue.tissue.any():
         return
     found = [
-        f"{mask.mean():.0%} of it is {what}" for mask, what in ((tissue.marker, "ink"), (tissue.black, "black")) if mask.any()
+        f"{mask.mean():.0%} of it is {what}"
+        for mask, what in ((tissue.marker, "ink"), (tissue.black, "black"))
+        if mask.any()
     ]
     why = "; ".join(found) or "it has no colour anywhere"
     raise ValueError(f"{view.slide.path.name} shows no tissue: {why} (for grey slides use method=darkest or grid)")

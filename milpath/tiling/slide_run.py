@@ -72,7 +72,9 @@ def run_slides(
         if open_output(output, plan, dict(content.description), overwrite=overwrite):
             failures = read_failures(output / "failures.csv")
             num_before = len(plan.files.keys() - failures.keys())
-            return TilingSummary(len(plan.files), 0, num_before, 0, failures, True, 0.0, 0, (*plan.notes, *quality_notes(output)))
+            return TilingSummary(
+                len(plan.files), 0, num_before, 0, failures, True, 0.0, 0, (*plan.notes, *quality_notes(output))
+            )
         parts = SlideParts(output)
         done = parts.finished(plan.files)
         progress = work([name for name in _shard_of(list(plan.files), shard) if name not in done], parts)

@@ -13,7 +13,10 @@ from milpath.slides.tiling_options import TileOptions
         ({"tile_size": 12.5}, "tile_size=12.5 must be a whole number"),
         ({"overlap": 128}, "overlap=128 must be at most 127"),
         ({"min_tissue": 0}, "min_tissue=0 must be above 0"),
-        ({"tissue_threshold": "high"}, "tissue_threshold=high must be a saturation above 0 and below 255, otsu .*or null"),
+        (
+            {"tissue_threshold": "high"},
+            "tissue_threshold=high must be a saturation above 0 and below 255, otsu .*or null",
+        ),
         ({"tissue_threshold": 300}, "tissue_threshold=300 must be a saturation above 0 and below 255"),
         ({"background": "black"}, "background=black is unknown; it must be one of white, mask"),
         ({"background": "mask", "method": "grid"}, "background=mask is for method=darkest, not method=grid"),

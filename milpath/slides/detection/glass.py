@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.slides.detection.saturation import hue_of, saturation
+from milpath.slides.detection.saturation import extremes, hue_of, saturation
 from milpath.slides.readers.rgb import WHITE
 
 # Glass under any lamp is at least this bright and has at most this saturation (both from 0 to 255).
@@ -28,14 +28,15 @@ def glass_colour(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     Args:
         pixels: Thumbnail, uint8 `(height, width, 3)`.
     """
-    bright = (pixels.max(axis=2) >= _LEAST_BRIGHTNESS) & (pixels.min(axis=2) < WHITE)
+    high, low = extremes(pixels)
+    bright = (high >= _LEAST_BRIGHTNESS) & (low < WHITE)
     colours = pixels[bright & _smooth(pixels)]
     strength, hue = saturation(colours[None])[0], hue_of(colours)
     like_stain = (hue >= _STAINS[0]) & (hue <= _STAINS[1])
     colours = colours[strength <= np.where(like_stain, _LARGEST_IN_STAINS, _LARGEST_SATURATION)]
     if len(colours) < _LEAST_SHARE * bright.size:
         return np.full(3, float(WHITE))
-    level = colours.mean(axis=1)
+    level = colours @ np.full(3, 1 / 3, np.float32)
     counts = np.convolve(np.bincount(level.astype(np.int64), minlength=256), np.ones(5), mode="same")
     # A peak is not smaller than its neighbourhood; the slope below a brighter peak is not one.
     around = np.stack([np.roll(counts, shift) for shift in range(-_NEAR, _NEAR + 1)]).max(axis=0)

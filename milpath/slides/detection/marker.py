@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.slides.detection.neighbours import dilate
-from milpath.slides.detection.saturation import hue_of
+from milpath.slides.detection.saturation import extremes, hue_of
 
 # Scanners fill what they did not scan with exact black; compression leaves it nearly black.
 _DIGITAL_BLACK = 10
@@ -42,7 +42,7 @@ _DARK, _DARK_SATURATION = 64, 110
 # The edge of ink, where it is mixed with glass, has at least this saturation and the hue of the ink up to this many degrees;
 # out of focus it is at most this wide, in pixels of the thumbnail.
 _EDGE_SATURATION, _EDGE_HUE, _EDGE_WIDTH = 8, 15, 6
-# A hue that most of the coloured area has is a stain, such as a light green or alcian blue, unless it is stronger than stains.
+# A hue that most of the coloured area has is a stain, such as light green or alcian blue, unless it is stronger than stains.
 _STAIN_SHARE, _STRONGER = 0.8, 160
 
 
@@ -52,7 +52,7 @@ def find_black(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     Args:
         pixels: uint8 `(height, width, 3)`.
     """
-    high, low = pixels.max(axis=2), pixels.min(axis=2)
+    high, low = extremes(pixels)
     black = high <= _DIGITAL_BLACK
     # Between black and glass lie greys of any brightness.
     return np.asarray(black | (dilate(black) & (high - low <= _GREY)))
@@ -71,8 +71,8 @@ def find_marker(
         saturation: Its HSV saturation from 0 to 255.
         coloured: Where it is not glass.
     """
-    high = pixels.max(axis=2)
-    ink = (high < _DARK) & (saturation < _DARK_SATURATION) & (high > _DIGITAL_BLACK)
+    high, _ = extremes(pixels)
+    ink = np.asarray((high < _DARK) & (saturation < _DARK_SATURATION) & (high > _DIGITAL_BLACK))
     candidates = np.flatnonzero(saturation >= _EDGE_SATURATION)
     hue = hue_of(pixels.reshape(-1, 3)[candidates])
     strength, value = saturation.ravel()[candidates], high.ravel()[candidates]

@@ -14,9 +14,16 @@ def saturation(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         >>> saturation(np.array([[[200, 100, 150], [240, 240, 240], [9, 0, 9]]], np.uint8)).tolist()
         [[127, 0, 0]]
     """
-    high, low = pixels.max(axis=2).astype(np.uint16), pixels.min(axis=2).astype(np.uint16)
-    value = (high - low) * 255 // np.maximum(high, 1)
-    return np.where(high < _LEAST_BRIGHTNESS, 0, value).astype(np.uint8)
+    high, low = extremes(pixels)
+    value = (high - low).astype(np.uint16) * 255 // np.maximum(high, 1)
+    value[high < _LEAST_BRIGHTNESS] = 0
+    return np.asarray(value.astype(np.uint8))
+
+
+def extremes(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the largest and the smallest channel of each pixel, `(height, width)`; faster than along an axis of three."""
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    return np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
 
 
 def hue_of(colours: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -20,7 +20,9 @@ def tile_fractions(
     np.cumsum(np.cumsum(mask, axis=0, dtype=np.float64), axis=1, out=table[1:, 1:])
     left, right = x / step[0], (x + tile_size) / step[0]
     top, bottom = y / step[1], (y + tile_size) / step[1]
-    inside = _read(table, bottom, right) - _read(table, top, right) - _read(table, bottom, left) + _read(table, top, left)
+    inside = (
+        _read(table, bottom, right) - _read(table, top, right) - _read(table, bottom, left) + _read(table, top, left)
+    )
     return np.asarray((inside * step[0] * step[1] / tile_size**2).clip(0, 1))
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from milpath.slides.detection.glass import glass_colour, whiten_glass
 from milpath.slides.detection.marker import find_black, find_marker
 from milpath.slides.detection.neighbours import count_neighbours
-from milpath.slides.detection.saturation import otsu_threshold, saturation
+from milpath.slides.detection.saturation import extremes, otsu_threshold, saturation
 from milpath.slides.readers.rgb import WHITE
 
 # The detection of milpath 0.1.0, for stores and networks that were made with it.
@@ -92,7 +92,7 @@ def find_dense(white: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> NDArray[n
     """
     found = np.zeros(tissue.shape, bool)
     if tissue.any():
-        density = np.log((WHITE + 1) / (white[tissue].mean(axis=1) + 1))
+        density = np.log((WHITE + 1) / (white[tissue] @ np.full(3, 1 / 3, np.float32) + 1))
         found[tissue] = density >= _FOLDED * np.median(density)
     return found
 
@@ -106,7 +106,7 @@ def automatic_threshold(white: NDArray[np.uint8], colour: NDArray[np.uint8]) -> 
         white: Picture with white glass, uint8 `(height, width, 3)`.
         colour: Its saturation from 0 to 255.
     """
-    low = white.min(axis=2)
+    _, low = extremes(white)
     bright = low >= WHITE - _NEAR_GLASS
     # Surrounded by glass: the soft edge of tissue is not noise. Exact white was not scanned.
     glass = colour[(count_neighbours(bright) == 9) & (low < WHITE)]

@@ -114,8 +114,8 @@ class TissueModel:
             self.spec = known or TissueModelSpec.from_metadata(self._session.get_modelmeta().custom_metadata_map)
         except ValueError as error:
             raise ValueError(
-                f"tissue_model={path}: {error}; write microns_per_pixel (such as 1.0) and tissue_channels (such as 0,1) into "
-                "the metadata_props of the file"
+                f"tissue_model={path}: {error}; write microns_per_pixel (such as 1.0) and tissue_channels (such as 0,1) "
+                "into the metadata_props of the file"
             ) from None
         self._input = self._session.get_inputs()[0].name
 
@@ -131,11 +131,11 @@ class TissueModel:
         """
         if self.spec.input == "stains":
             assert stains is not None
-            values = stains.amounts(pixels)
-            low, high = values.min(axis=(0, 1)), values.max(axis=(0, 1))
-            values = (values - low) / np.maximum(high - low, 1e-8)
+            amounts = stains.amounts(pixels)
+            low, high = amounts.min(axis=(0, 1)), amounts.max(axis=(0, 1))
+            values = ((amounts - low) / np.maximum(high - low, 1e-8)).astype(np.float32)
         else:
-            values = pixels.astype(np.float32) / 255
+            values = pixels.astype(np.float32) / np.float32(255)
         try:
             output = self._session.run(None, {self._input: np.ascontiguousarray(values.transpose(2, 0, 1))[None]})[0]
         except Exception as error:

@@ -11,7 +11,9 @@ from tests.tissue_situations import draw_situation
 @pytest.mark.parametrize("radius", [0, 1, 2, 4])
 def test_blur_is_close_to_that_of_scikit_image(radius):
     """Its gradients are averaged over three rows (Sobel), ours are the differences of the paper."""
-    tile = Image.fromarray(draw_situation("tissue to every edge")[0][:200, :240]).filter(ImageFilter.GaussianBlur(radius))
+    tile = Image.fromarray(draw_situation("tissue to every edge")[0][:200, :240]).filter(
+        ImageFilter.GaussianBlur(radius)
+    )
     assert blur_of(np.asarray(tile)) == pytest.approx(blur_effect(np.asarray(tile), channel_axis=2), abs=0.12)
 
 

@@ -18,7 +18,9 @@ def drawn():
 
 def test_fractions_are_those_of_counted_pixels(drawn):
     mask, large, x, y = drawn
-    counted = [large[MARGIN + b : MARGIN + b + SIZE, MARGIN + a : MARGIN + a + SIZE].mean() for a, b in zip(x, y, strict=True)]
+    counted = [
+        large[MARGIN + b : MARGIN + b + SIZE, MARGIN + a : MARGIN + a + SIZE].mean() for a, b in zip(x, y, strict=True)
+    ]
     np.testing.assert_allclose(tile_fractions(mask, x, y, SIZE, (ACROSS, DOWN)), counted, atol=1e-12)
 
 

@@ -113,7 +113,9 @@ def test_a_slide_without_or_with_too_low_a_resolution_is_refused_with_the_way_ou
     options = {"method": "tissue", "tile_size": 32, "level": 0, "tissue_model": str(model_path)}
     with pytest.raises(ValueError, match=r"plain\.png, which it does not state; set slide_microns_per_pixel=NUMBER"):
         cut_slide(tmp_path / "plain.png", TileOptions(**options))
-    with pytest.raises(ValueError, match=r"has 4 microns per pixel, but tissue_model=.* needs 1; leave tissue_model out"):
+    with pytest.raises(
+        ValueError, match=r"has 4 microns per pixel, but tissue_model=.* needs 1; leave tissue_model out"
+    ):
         cut_slide(tmp_path / "plain.png", TileOptions(**options, slide_microns_per_pixel=4.0))
 
 
@@ -128,7 +130,9 @@ def test_the_published_network_marks_the_epithelium_of_real_prostate(shared_data
     table = pd.read_csv(folder / "labels.csv").query("augmented == 0")
     shares = {}
     for label in range(4):  # stroma or benign, Gleason 3, 4 and 5, which is a sheet of epithelium
-        tiles = [np.asarray(Image.open(folder / name).convert("RGB")) for name in table[table["label"] == label]["image"][:4]]
+        tiles = [
+            np.asarray(Image.open(folder / name).convert("RGB")) for name in table[table["label"] == label]["image"][:4]
+        ]
         picture = np.concatenate([np.concatenate(tiles[:2], axis=1), np.concatenate(tiles[2:], axis=1)])
         stains = StainRange.of(picture, map_tissue(picture).tissue)
         shares[label] = float((model.probability(picture, stains) > 0.5).mean())
