@@ -102,7 +102,11 @@ def _unknown(name: str) -> str:
 
 def _run(name: str, words: Sequence[str]) -> None:
     """Run a command; `sys.argv[0]` is kept, so that the provenance of a run records what was typed."""
-    module = import_module(f"milpath.{name}")
+    try:
+        module = import_module(f"milpath.{name}")
+    except KeyboardInterrupt:  # the seconds before a command handles signals itself
+        sys.stderr.write("stopped\n")
+        sys.exit(130)
     sys.argv[1:] = words
     # Lightning relaunches this process for each additional device by the spec of the main module.
     sys.modules["__main__"].__spec__ = module.__spec__

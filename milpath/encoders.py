@@ -72,9 +72,10 @@ def _facts(encoder: PretrainedEncoder, seconds: float) -> list[str]:
     """Return what an encoder is."""
     card = encoder.card
     size = sum(tensor.nbytes for tensor in encoder.network.state_dict().values()) / 1e6
+    parameters = "" if card.num_parameters is None else f", {card.num_parameters:,} parameters"
     return [
         f"encoder   {card.describe()}",
-        f"network   {card.library} {card.architecture}, output {card.output}, {card.num_parameters:,} parameters",
+        f"network   {card.library} {card.architecture}, output {card.output}{parameters}",
         f"input     mean {list(card.mean)}, std {list(card.std)}, tiles of another size: {card.other_tile_sizes}",
         f"licence   {card.licence}{', gated' if card.gated else ''}; paper: {card.paper or 'not stated'}",
         f"weights   loaded in {seconds:.1f} s, {size:,.0f} MB in float32, sha256 {card.weights_sha256}",

@@ -7,10 +7,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from milpath.config.command import command
-from milpath.slides.tiling_options import TileOptions
+from milpath.slides.tiling_options import OPTION_NAMES
 from milpath.tiling.slide_run import TilingSummary, describe_failures, require_complete_store
-
-_CUTTING = tuple(TileOptions.__dataclass_fields__)
 
 
 def run(config: DictConfig) -> TilingSummary:
@@ -24,7 +22,7 @@ def run(config: DictConfig) -> TilingSummary:
 
     # Options are checked before weights are read.
     facts = encoder_facts(config.encoder)
-    words = {name: config[name] for name in _CUTTING}
+    words = {name: config[name] for name in OPTION_NAMES}
     options = None if holds_cut_tiles(Path(config.slides), facts.get("tile_size")) else tile_options(facts, **words)
     encoder = build_encoder(config.encoder)
     return extract_features(
@@ -33,6 +31,7 @@ def run(config: DictConfig) -> TilingSummary:
         formats=list(config.format), precision=config.precision, dtype=config.dtype,
         device=config.device, batch_size=_batch_size(config.batch_size), num_workers=config.num_workers,
         on_error=config.on_error, overwrite=config.overwrite, shard=config.shard, max_seconds=config.max_seconds,
+        resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
     )  # fmt: skip
 
 

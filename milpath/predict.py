@@ -1,6 +1,7 @@
 """Predict slides: `python -m milpath.predict checkpoint=PATH slides=DIR_OR_FILE output=DIR`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from milpath.config.own_parts import import_own_parts
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoder_match import require_same_encoder
 from milpath.data.store.level0_positions import resolution_of
+from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.progress import track
 from milpath.inference.bag_pictures import open_pictures
 from milpath.inference.open_input import open_input
@@ -28,6 +30,7 @@ from milpath.records.kept_memory import kept_memory
 from milpath.targets import target_named
 from milpath.targets.decision import Decision, decide
 from milpath.tiling.slide_output import write_failures
+from milpath.tiling.slide_run import TilingSummary
 
 
 def run(config: DictConfig) -> int:
@@ -56,10 +59,14 @@ def run(config: DictConfig) -> int:
         store, failures = open_input(
             Path(config.slides), card.tiling, output, config.num_workers,
             overwrite=config.overwrite, labels=config.labels, masks=config.masks, id_column=config.id_column,
-            takes=_takes(network), dtype=str(card.data.get("dtype", "float32")), verify=config.verify,
+            takes=_takes(network), encode=partial(_encode, config, card), verify=config.verify,
+            dtype=str(card.data.get("dtype", "float32")),
+            resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
         )  # fmt: skip
         require_same_encoder(card, network, store, config.slides, config.checkpoint)
         _require_same_tiles(store, card, config.slides)
+        if note := compare_resolution(card.tiling, store, config.mixed_resolution):
+            sys.stderr.write(f"{note}\n")
         files = PredictionFiles(output, card.class_names, threshold, source | {"slides": store.content_digest()})
         pictures = open_pictures(config, store, network, card.tiling, device)
     except (ValueError, OSError):
@@ -97,6 +104,17 @@ def run(config: DictConfig) -> int:
         line = f"{len(failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
         sys.stderr.write(f"{line}\n")
     return len(failures)
+
+
+def _encode(config: DictConfig, card: Card, path: Path, bags: Path) -> TilingSummary:
+    """Write the features of slides for a network that was trained on features."""
+    from milpath.inference.encode_input import encode_input
+
+    return encode_input(
+        path, bags, card, weights_path=config.encoder_weights_path, weights_dir=config.paths.weights_dir,
+        device=config.device, labels=config.labels, id_column=config.id_column, num_workers=config.num_workers,
+        overwrite=config.overwrite,
+    )  # fmt: skip
 
 
 def _takes(network: Module) -> str | None:

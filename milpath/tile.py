@@ -5,7 +5,7 @@ import sys
 from omegaconf import DictConfig
 
 from milpath.config.command import command
-from milpath.slides.tiling_options import TileOptions
+from milpath.slides.tiling_options import OPTION_NAMES, TileOptions
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.tiling.slide_run import TilingSummary, describe_failures, require_complete_store
 
@@ -17,7 +17,7 @@ def run(config: DictConfig) -> TilingSummary:
         config: The composed root of the `tile` command.
     """
     words = {str(key): value for key, value in config.items()}
-    options = TileOptions(**{name: words.pop(name) for name in TileOptions.__dataclass_fields__})
+    options = TileOptions(**{name: words.pop(name) for name in OPTION_NAMES})
     return build_slide_store(words.pop("slides"), words.pop("output"), options, **words)
 
 

@@ -119,7 +119,7 @@ def encoders_page() -> str:
         access = f"[{'on request' if card.gated else 'open'}]({card.access})"
         rows.append([
             f"[`{name}`](configuration/encoder.md#{name})", f"{card.embedding_dim:,}", f"{card.tile_size} px", microns,
-            f"{card.num_parameters / 1e6:,.0f} M", card.output.replace("_", " "), card.licence, access,
+            f"{(card.num_parameters or 0) / 1e6:,.0f} M", card.output.replace("_", " "), card.licence, access,
             f"[paper]({card.paper})",
         ])  # fmt: skip
     head = ["name", "features", "tile", "µm/px", "parameters", "output", "licence", "weights", "paper"]

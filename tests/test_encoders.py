@@ -1,5 +1,6 @@
 """`milpath encoders`: the list of pretrained encoders, and the check of one."""
 
+import importlib
 import sys
 
 import pytest
@@ -10,8 +11,9 @@ from omegaconf import OmegaConf
 from milpath import encoders
 from milpath.config.roots import CONFIG_DIR
 from milpath.models.encoders import encoder_card, encoder_names
-from milpath.runs.build_encoder import build_encoder
+from milpath.runs.build_encoder import build_encoder, encoder_facts
 from milpath.search.cross_validation import compose_training
+from tests.conftest import REPOSITORY
 
 pytest.importorskip("timm", reason="comes with the extra backbones")
 
@@ -93,6 +95,19 @@ def test_a_class_of_the_user_is_named_by_its_target(tmp_path, monkeypatch):
     assert encoder.card.architecture == "Mean"
 
 
+def test_facts_are_known_before_weights_are_read(tmp_path, monkeypatch):
+    known = encoder_card("uni2_h").to_dict()
+    assert encoder_facts(composed("check", "uni2_h").encoder) == {
+        name: value for name, value in known.items() if name != "weights_sha256"
+    }
+    facts = encoder_facts(composed("check", "timm", "encoder.name=timm/resnet10t").encoder)
+    assert (facts["tile_size"], facts["embedding_dim"], facts["microns_per_pixel"]) == (176, 512, None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_facts_parts.py").write_text("class Own:\n    pass\n")
+    own = encoder_facts(OmegaConf.create({"_target_": "own_facts_parts.Own", "tile_size": 16}))
+    assert own == {"name": "Own", "tile_size": 16}
+
+
 @pytest.mark.parametrize("name", encoder_names())
 def test_every_encoder_is_an_option_of_training_too(name):
     config = compose_training([f"model/encoder={name}"]).model.encoder
@@ -112,3 +127,15 @@ def test_drawn_tiles_are_the_same_everywhere_and_differ_from_each_other():
     assert tiles.min() >= 0
     assert tiles.max() <= 1
     assert float(abs(tiles[0] - tiles[1]).max()) > 0.3
+
+
+def test_the_table_of_the_documentation_has_a_row_for_every_encoder(monkeypatch):
+    pytest.importorskip("mkdocs")
+    monkeypatch.syspath_prepend(str(REPOSITORY / "scripts"))
+    page = importlib.import_module("documentation").pages()["reference/encoders.md"]
+    for name in encoder_names():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| [`{name}`]")]
+        card = encoder_card(name)
+        assert f"| {card.embedding_dim:,} | {card.tile_size} px |" in row
+        assert card.licence in row
+        assert f"[{'on request' if card.gated else 'open'}]({card.access})" in row

@@ -25,6 +25,7 @@ def test_slides_become_a_store_a_network_and_predictions(run_here, tmp_path):
     checkpoint = tmp_path / "runs/whole/checkpoints/best.ckpt"
     tiling = load_card(checkpoint).tiling
     assert (tiling["method"], tiling["tile_size"], tiling["num_tiles"], tiling["level"]) == ("darkest", 16, 4, -1)
+    assert tiling["trained_microns_per_pixel"] == [1.0, 1.0]
 
     predict = [f"checkpoint={checkpoint}", "slides=slides", "output=predictions", "device=cpu", "num_workers=1"]
     status, message = run_here("milpath.predict", *predict, cwd=tmp_path)
@@ -32,6 +33,19 @@ def test_slides_become_a_store_a_network_and_predictions(run_here, tmp_path):
     predictions = pd.read_csv(tmp_path / "predictions/predictions.csv")
     assert sorted(predictions["id"]) == sorted(names)
     assert predictions["probability_malignant"].between(0, 1).all()
+    # Slides of another resolution are refused, or only if that is wanted.
+    write_pyramid(tmp_path / "coarse/a.tiff", tissue(80, 60), factors=(8, 1))
+    status, message = run_here(
+        "milpath.predict", predict[0], "slides=coarse", "output=refused", "device=cpu", "num_workers=1", cwd=tmp_path
+    )
+    assert status != 0
+    assert "another resolution than the network was trained at (1 microns per pixel; first: 'a' with 4)" in message
+    assert not (tmp_path / "refused/predictions.csv").exists()
+    (tmp_path / "stated.csv").write_text("slide_id,microns_per_pixel\na,0.125\n")
+    for number, word in enumerate(("mixed_resolution=allow", f"resolutions={tmp_path / 'stated.csv'}")):
+        words = [predict[0], "slides=coarse", f"output=taken_{number}", "device=cpu", "num_workers=1", word]
+        status, message = run_here("milpath.predict", *words, cwd=tmp_path)
+        assert status == 0, message
     # What was cut again for the prediction is what the network was trained on.
     stored = pd.read_csv(tmp_path / "runs/whole/predictions.csv").set_index("id")["probability_malignant"]
     again = predictions.set_index("id")["probability_malignant"]

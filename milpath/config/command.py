@@ -23,8 +23,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from milpath.config.command_help import help_text
-from milpath.config.command_line import literal_overrides
+from milpath.config.command_line import flags_first, literal_overrides
 from milpath.config.composition_errors import errors_raised, explain
+from milpath.config.folder_names import check_run_folder, check_working_folder
 from milpath.config.interruption import interruptible
 from milpath.config.kept_configuration import check_command_line
 from milpath.config.roots import CONFIG_DIR
@@ -100,11 +101,13 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
                 sys.stdout.write(help_text(name))
                 return
             try:
+                words = literal_overrides(flags_first(typed))
                 check_command_line()
+                check_working_folder(typed)
             except ValueError as error:
                 sys.stderr.write(one_line(error) + "\n")
                 sys.exit(1)
-            sys.argv[1:] = literal_overrides(typed)
+            sys.argv[1:] = words
             try:
                 with interruptible(after_stop), errors_raised():
                     composed()
@@ -112,7 +115,7 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
                 # The function of the command has handled its own errors: what arrives here is of the command line.
                 if os.environ.get("HYDRA_FULL_ERROR") == "1":
                     raise
-                sys.stderr.write(explain(error, name, literal_overrides(typed)) + "\n")
+                sys.stderr.write(explain(error, name, words) + "\n")
                 sys.exit(1)
             finally:
                 sys.argv[1:] = typed
@@ -145,19 +148,21 @@ class RunFolder(hydra.experimental.callback.Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Create the folder of a run."""
-        self._make(Path(config.hydra.run.dir))
+        self._make(config, Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Create the folder of a sweep."""
-        self._make(Path(config.hydra.sweep.dir))
+        self._make(config, Path(config.hydra.sweep.dir))
 
-    def _make(self, folder: Path) -> None:
+    def _make(self, config: DictConfig, folder: Path) -> None:
         try:
+            check_run_folder(config, folder)
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(prefix=".", dir=folder):  # an existing folder may be read-only
                 pass
-        except OSError as error:
-            error.filename = error.filename and str(folder)  # instead of the name of the temporary file
+        except (ValueError, OSError) as error:
+            if isinstance(error, OSError):
+                error.filename = error.filename and str(folder)  # instead of the name of the temporary file
             sys.stderr.write(one_line(error) + "\n")
             sys.exit(1)
 

@@ -2,7 +2,10 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
+
+from hydra._internal.utils import get_args_parser
 
 # The last part of a key that holds a path, besides `path`, `*_path`, `*_dir` and `dirpath`.
 _PATH_NAMES = frozenset(
@@ -50,6 +53,37 @@ def literal_overrides(words: Sequence[str]) -> list[str]:
         ['data.class_names=[gutartig,"bösartig"]', 'optimizer.lr=1e-3,1e-4']
     """
     return [_literal(word) for word in words]
+
+
+def flags_first(words: Sequence[str]) -> list[str]:
+    """Return a command line with its overrides together at the end, as Hydra's parser requires.
+
+    Args:
+        words: Command-line arguments.
+
+    Raises:
+        ValueError: If there is a flag that no command has.
+
+    Example:
+        >>> flags_first(["data=features", "-m", "seed=1,2"])
+        ['-m', 'data=features', 'seed=1,2']
+    """
+    known, unread = get_args_parser().parse_known_args(list(words))
+    if wrong := next((word for word in unread if word.startswith("-")), None):
+        key, _, value = wrong.lstrip("-").partition("=")
+        raise ValueError(
+            f"unknown flag {wrong!r}; options are given as key=value, without hyphens: {key.replace('-', '_')}="
+            f"{value or '...'}"
+        )
+    overrides = [*known.overrides, *unread]
+    rest = Counter(overrides)
+    flags = []
+    for word in words:
+        if rest[word] > 0:
+            rest[word] -= 1
+        else:
+            flags.append(word)
+    return [*flags, *overrides]
 
 
 def is_path(key: str) -> bool:

@@ -80,7 +80,11 @@ class PredictConfig:
     dense: float | None = None
     labels: str | None = None
     id_column: str | None = None
+    resolutions: str | None = None
+    mixed_resolution: str = "error"
     masks: str | None = None
+    encoder_weights_path: str | None = None
+    paths: Any = field(default_factory=lambda: {"weights_dir": None})
     num_workers: int | None = None
     verify: bool = True
     parts: list[str] = field(default_factory=list)
@@ -127,6 +131,8 @@ class TileConfig:
     min_inside: float = 0.0
     tissue_model: str | None = None
     slide_microns_per_pixel: float | None = None
+    resolutions: str | None = None
+    mixed_resolution: str = "error"
     num_workers: int | None = None
     write_png: bool = False
     on_error: str = "fail"
@@ -176,6 +182,8 @@ class ExtractConfig:
     min_inside: float = 0.0
     tissue_model: str | None = None
     slide_microns_per_pixel: float | None = None
+    resolutions: str | None = None
+    mixed_resolution: str = "error"
     format: list[str] = field(default_factory=lambda: ["store"])
     precision: str | None = None
     dtype: str = "float16"

@@ -55,6 +55,8 @@ def extract_features(
     overwrite: bool = False,
     shard: str | None = None,
     max_seconds: float | None = MAX_SECONDS,
+    resolutions: str | Path | None = None,
+    mixed_resolution: str = "error",
 ) -> TilingSummary:
     """Encode the tiles of slides, which are cut on the way and never written, or tiles that exist.
 
@@ -84,6 +86,8 @@ def extract_features(
         overwrite: Delete a store or unfinished work in `output` first.
         shard: `i/n` does every n-th slide.
         max_seconds: A slide that gives no tile for this long fails; `None` is no limit.
+        resolutions: Table of slides with the column `microns_per_pixel` of level 0 (see `build_slide_store`).
+        mixed_resolution: "error" refuses tiles that differ in resolution by more than a factor of 1.25, "allow" does not.
 
     Raises:
         FileNotFoundError: If the slides or the table do not exist.
@@ -98,10 +102,16 @@ def extract_features(
     workers = num_workers or (1 if chosen.type == "cpu" else num_cores())
 
     def plan_of_slides() -> SlidePlan:
-        table = None if labels is None else Path(labels)
-        return plan_slides(slides, table, None, output, id_column=id_column, label_column=label_column)
+        table, of_resolutions = (None if path is None else Path(path) for path in (labels, resolutions))
+        return plan_slides(
+            slides, table, None, output, id_column=id_column, label_column=label_column, resolutions=of_resolutions
+        )
 
-    with _tiles_of(slides, options, card, labels, plan_of_slides, workers, max_seconds) as (plan, kind, stream):
+    with _tiles_of(slides, options, card, labels, resolutions, plan_of_slides, workers, max_seconds) as (
+        plan,
+        kind,
+        stream,
+    ):
         if on_error == "fail":
             require_complete(plan)
         _require_tile_size(card, kind.tile_size)
@@ -119,7 +129,10 @@ def extract_features(
                     FeatureParts(batches, form, parts, progress).write(stream(names, parts))
             return progress
 
-        summary = run_slides(plan, output, content, work, on_error=on_error, overwrite=overwrite, shard=shard)
+        summary = run_slides(
+            plan, output, content, work,
+            on_error=on_error, overwrite=overwrite, shard=shard, mixed_resolution=mixed_resolution,
+        )  # fmt: skip
     if summary.has_store:
         store = BagStore.open(output, verify=False)
         with disk_errors(output):
@@ -179,6 +192,7 @@ def _tiles_of(
     options: TileOptions | None,
     card: Mapping[str, Any],
     labels: str | Path | None,
+    resolutions: str | Path | None,
     plan_of_slides: Callable[[], SlidePlan],
     num_workers: int,
     max_seconds: float | None,
@@ -196,12 +210,17 @@ def _tiles_of(
             digest = None if labels is None else sha256_of_file(Path(labels))
             kind = _Kind(
                 options.tile_size, tile_columns(options.method, masks=False),
-                {"tiling": options.to_tiling(), "labels": digest}, sheets=True,
+                {
+                    "tiling": options.to_tiling(), "labels": digest,
+                    **({} if resolutions is None else {"resolutions": sha256_of_file(Path(resolutions))}),
+                }, sheets=True,
             )  # fmt: skip
             yield plan, kind, lambda names, parts: _cut(plan, options, names, parts, num_workers, max_seconds)
             return
         if labels is not None:
             raise ValueError(f"labels={labels} is only for whole slides; the labels of {slides} are those it has")
+        if resolutions is not None:
+            raise ValueError(f"resolutions={resolutions} is only for whole slides; {slides} holds tiles")
         kind = _Kind(tiles.tile_size, tiles.columns, {"tiling": tiles.tiling, **tiles.identity}, sheets=False)
         yield tiles, kind, lambda names, _: tiles.stream(names)
 
@@ -215,7 +234,12 @@ def _cut(
     max_seconds: float | None,
 ) -> Iterator[TileEvent]:
     """Yield the tiles of slides, cut by worker processes."""
-    jobs = (SlideJob(name, str(plan.files[name]), str(parts.part(name)), None, None, None, options) for name in names)
+    jobs = (
+        SlideJob(
+            name, str(plan.files[name]), str(parts.part(name)), None, None, None, plan.options_of(name, options)
+        )
+        for name in names
+    )  # fmt: skip
     with SlideStream(jobs, min(num_workers, len(names)), max_seconds) as stream:
         yield from stream
 

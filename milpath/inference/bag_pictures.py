@@ -82,10 +82,8 @@ class BagPictures:
 
     def draw(self, bag: BagPrediction) -> None:
         """Write montage, overlay, dense map and outlines of a bag."""
-        if len(self.store.tile_shape) != 3:
-            self._write_outlines(bag)
-            return
-        self._save(self.montage(bag), f"{file_name(bag.bag_id)}_montage")
+        if len(self.store.tile_shape) == 3:
+            self._save(self.montage(bag), f"{file_name(bag.bag_id)}_montage")
         picture = self.slide_picture(bag)
         overlay = self.overlay(bag, picture)
         if overlay is not None:
@@ -136,7 +134,9 @@ class BagPictures:
 
     def _dense(self, bag: BagPrediction, mapper: DenseMapper) -> Image.Image:
         """Return a picture of the attention on all tissue of a slide."""
-        picture, found = self.slide_picture(bag), mapper(self.slides[bag.bag_id])
+        microns, downsample = resolution_of(self.store, self.store.tile_slice(bag.position))
+        of_slide = None if microns is None else microns / downsample
+        picture, found = self.slide_picture(bag), mapper(self.slides[bag.bag_id], of_slide)
         assert picture is not None
         title = f"{bag.bag_id} · all tissue, {len(found.attention):,} tiles"
         return draw_overlay(

@@ -67,15 +67,20 @@ class DenseMapper:
         self.options = replace(options, method="tissue", num_tiles=None, overlap=pixels)
         self.device = device
 
-    def __call__(self, path: Path) -> DenseMap:
+    def __call__(self, path: Path, slide_microns_per_pixel: float | None = None) -> DenseMap:
         """Return the dense map of a slide.
+
+        Args:
+            path: Its file.
+            slide_microns_per_pixel: Resolution of its level 0 at which its tiles were cut; `None` takes that of the file.
 
         Raises:
             ValueError: If it cannot be read or shows no tissue.
         """
         network = self.network.to(self.device)
         with open_slide(path) as slide, torch.inference_mode():
-            view = view_slide(slide, self.options)
+            options = replace(self.options, slide_microns_per_pixel=slide_microns_per_pixel)
+            view = view_slide(slide, options)
             places = choose_places(view, self.options)
             embeddings = torch.empty(0)
             for positions, tiles in cut_places(view, places, self.options):

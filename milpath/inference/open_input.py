@@ -1,7 +1,8 @@
 """Opening the input of a prediction, a bag store, tiles or slides, as a bag store."""
 
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.tiling.slide_output import read_failures, write_failures
+from milpath.tiling.slide_run import TilingSummary
 
 
 def open_input(
@@ -25,8 +27,11 @@ def open_input(
     masks: str | None = None,
     id_column: str | None = None,
     takes: str | None = None,
+    encode: Callable[[Path, Path], TilingSummary] | None = None,
     dtype: str = "float32",
     verify: bool = True,
+    resolutions: str | None = None,
+    mixed_resolution: str = "error",
 ) -> tuple[BagStore, dict[str, str]]:
     """Return the bags at a path, and the slides that could not be read with the reasons.
 
@@ -41,8 +46,11 @@ def open_input(
         masks: Folder of the masks of whole slides, from which the tile labels in the store are computed.
         id_column: Column of the table that names the slides.
         takes: What the network takes, "tiles" or "features"; `None` if unknown.
+        encode: Writes the store of the features of slides or tiles; needed if the network takes features.
         dtype: "float32" or "float16" for the store of features.
         verify: False skips the hash of a store's array (see `BagStore.open`).
+        resolutions: Table with the microns per pixel of whole slides, instead of what their files state.
+        mixed_resolution: "allow" accepts slides whose tiles differ in resolution.
 
     Raises:
         FileNotFoundError: If the path does not exist.
@@ -62,6 +70,8 @@ def open_input(
             require_same_features(path, BagStore.open(bags, verify=False))
         else:
             write_failures(build_feature_store(path, bags, labels, dtype, id_column), failed)
+    elif takes == "features" and encode is not None:
+        _write_outcome(encode(path, bags), path, failed)
     elif holds_tiles(path, tiling.get("tile_size")):
         if overwrite:
             shutil.rmtree(bags, ignore_errors=True)
@@ -71,13 +81,11 @@ def open_input(
             failures = build_tile_store(path, bags, _tile_size(tiling, path))
             write_failures(failures, failed)
     else:
-        if takes == "features":
-            raise ValueError(
-                f"the network takes features, but {path} holds none; give a folder of .h5 or .pt files, one per slide, or a "
-                "bag store of features"
-            )
         try:
-            _cut(path, tiling, bags, failed, num_workers, overwrite, labels, masks, id_column)
+            _cut(
+                path, tiling, bags, failed, num_workers, overwrite,
+                labels=labels, masks=masks, id_column=id_column, resolutions=resolutions, mixed_resolution=mixed_resolution,
+            )  # fmt: skip
         except FileNotFoundError as error:
             if holds_features(path):
                 raise ValueError(f"{path} holds features, but the network takes tiles; give slides or tiles") from error
@@ -100,16 +108,19 @@ def _cut(
     failed: Path,
     num_workers: int | None,
     overwrite: bool,
-    labels: str | None,
-    masks: str | None,
-    id_column: str | None,
+    **words: Any,
 ) -> None:
     """Cut slides like the training slides."""
     options = TileOptions.from_tiling(tiling)
     summary = build_slide_store(
-        path, bags, options, labels=labels, masks=masks, id_column=id_column,
-        num_workers=num_workers, on_error="skip", overwrite=overwrite,
-    )  # fmt: skip
+        path, bags, options, num_workers=num_workers, on_error="skip", overwrite=overwrite, **words
+    )
+    sys.stderr.write("".join(f"{line}\n" for line in summary.notes))
+    _write_outcome(summary, path, failed)
+
+
+def _write_outcome(summary: TilingSummary, path: Path, failed: Path) -> None:
+    """Write the slides that could not be read; refuse a run without any other."""
     write_failures(dict(summary.failures), failed)
     if not summary.has_store:
         slide, reason = next(iter(summary.failures.items()))

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milpath.data.store.level0_positions import LEVEL0_COLUMNS
 from milpath.inference.prediction_folder import claim_folder
 from milpath.records.atomic_files import atomic_path, drop_open_line
 from milpath.records.prediction_table import require_finite_prediction
+from milpath.slides.tile_positions import LEVEL0_COLUMNS
 
 PREDICTIONS, ATTENTION = "predictions.csv", "attention.csv"
 _PLACE = ("x", "y", "level", *LEVEL0_COLUMNS)

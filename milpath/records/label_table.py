@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from milpath.records.table_cells import TableCells, plain_name, read_cells
+from milpath.records.table_cells import TableCells, plain_decimals, plain_name, read_cells
 
 ID_COLUMNS = ("bag_id", "image_id", "slide_id", "id")
 # Name of the index of a table that was read from a file: the row in which a spreadsheet program shows it.
@@ -63,8 +63,10 @@ def read_table(
         {
             # A column of another purpose must not be taken for the names of the bags.
             OWN_PREFIX + name if name == "bag_id" != named else name: values
-            if as_text or name == named
-            else _typed(values)
+            if name == named
+            else plain_decimals(values)
+            if as_text
+            else _typed(plain_decimals(values))
             for name, values in zip(cells.header, _columns(cells), strict=True)
         },
         index=pd.Index(cells.numbers, name=ROW, dtype=np.int64),

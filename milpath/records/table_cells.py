@@ -34,6 +34,8 @@ _INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"
 # Cells that Excel writes for a formula without a value.
 _EXCEL_ERRORS = frozenset({"#N/A", "#NV", "#REF!", "#DIV/0!", "#VALUE!", "#NAME?", "#NULL!", "#NUM!"})
 _COMMA_NUMBER = re.compile(r"[+-]?\d+(,\d+)?")
+# Rows among which the header is looked for if the first is a title.
+_TITLE_ROWS = 20
 # Rows that decide which separator a file has.
 _SAMPLE = 200
 
@@ -77,8 +79,8 @@ def read_cells(path: Path, expected: Sequence[str] = ()) -> TableCells:
     elif content.startswith(b"PAR1"):
         lines, start = read_parquet(path, content), 1
     else:
-        return _complete(path, *_read_text(path, content, expected))
-    return _complete(path, lines, list(range(start, start + len(lines))))
+        return _complete(path, *_read_text(path, content, expected), expected)
+    return _complete(path, lines, list(range(start, start + len(lines))), expected)
 
 
 def _read_text(path: Path, content: bytes, expected: Sequence[str]) -> tuple[list[list[str]], list[int]]:
@@ -155,17 +157,23 @@ def _separator(text: str, expected: Sequence[str]) -> str:
     return best
 
 
-def _complete(path: Path, lines: Sequence[Sequence[str]], numbers: Sequence[int]) -> TableCells:
+def _complete(
+    path: Path, lines: Sequence[Sequence[str]], numbers: Sequence[int], expected: Sequence[str]
+) -> TableCells:
     """Return the table below the header, without empty rows and columns."""
     cleaned = [[_clean(cell) for cell in line] for line in lines]
     kept = [(row, number) for row, number in zip(cleaned, numbers, strict=True) if any(row)]
     if not kept:
         raise ValueError(f"{path} is not a CSV table (No columns to parse from file): it is empty; {_EXPECTED}")
     header, rows = kept[0][0], [row for row, _ in kept[1:]]
+    _require_header_first(path, kept[:_TITLE_ROWS], expected)
     width = max(map(len, (header, *rows)))
     for row in (header, *rows):
         row.extend([""] * (width - len(row)))
     used = [column for column in range(width) if header[column]]
+    if used and rows and not header[0] and _are_row_numbers([row[0] for row in rows]):
+        _log.info("%s has row numbers in its first column, which has no name; they are not used", path)
+        rows = [["", *row[1:]] for row in rows]
     for column in sorted(set(range(width)) - set(used)):
         for row, (_, number) in zip(rows, kept[1:], strict=True):
             if row[column]:
@@ -178,8 +186,7 @@ def _complete(path: Path, lines: Sequence[Sequence[str]], numbers: Sequence[int]
         raise ValueError(
             f"{path} has {names.count(twice[0])} columns called {twice[0]!r}; rename or delete one of them"
         )
-    columns = [_plain_decimals([row[column] for row in rows]) for column in used]
-    return TableCells(names, [list(row) for row in zip(*columns, strict=True)], [number for _, number in kept[1:]])
+    return TableCells(names, [[row[column] for column in used] for row in rows], [number for _, number in kept[1:]])
 
 
 def plain_name(name: str) -> str:
@@ -198,7 +205,26 @@ def _clean(cell: str) -> str:
     return "" if text in _EXCEL_ERRORS else text
 
 
-def _plain_decimals(cells: list[str]) -> list[str]:
+def _require_header_first(path: Path, rows: Sequence[tuple[list[str], int]], expected: Sequence[str]) -> None:
+    """Refuse a table with a title or comments above its header."""
+    for (row, number), above in zip(rows, range(len(rows)), strict=True):
+        # A title has no separators, and its table is then read as a single column.
+        named = [name for cell in row for name in re.split(r"[,;\t|]", cell) if plain_name(name.strip('"')) in expected]
+        if named and above:
+            raise ValueError(
+                f"{path} has {named[0]!r} in row {number}, which seems to be the header: delete the rows above it (row "
+                f"{rows[0][1]}: {', '.join(filter(None, rows[0][0]))})"
+            )
+        if named:
+            return
+
+
+def _are_row_numbers(cells: Sequence[str]) -> bool:
+    """Return whether cells are the row names that R and pandas write: different whole numbers."""
+    return all(cell.isascii() and cell.isdecimal() for cell in cells) and len(set(cells)) == len(cells)
+
+
+def plain_decimals(cells: list[str]) -> list[str]:
     """Return a column with decimal points if all its numbers are written with decimal commas (0,5)."""
     if any("," in cell for cell in cells) and all(not cell or _COMMA_NUMBER.fullmatch(cell) for cell in cells):
         return [cell.replace(",", ".") for cell in cells]

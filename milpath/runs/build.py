@@ -17,6 +17,7 @@ from milpath.config.command import quieten_frameworks, require_finite_numbers
 from milpath.data import SOURCES
 from milpath.data.datamodule import BagDataModule
 from milpath.data.store.encoder_match import encoder_of
+from milpath.data.store.resolution_match import trained_resolution
 from milpath.metrics.weighted_metrics import use_own_metrics
 from milpath.models.encoders import TileEncoder
 from milpath.models.network import MILNetwork
@@ -190,7 +191,8 @@ def _auxiliary_loss(config: DictConfig | None, task: str) -> AuxiliaryLoss | Non
 def _tiling(datamodule: BagDataModule) -> dict[str, Any]:
     """Return how slides were tiled; for data sets of ready-made tiles, only the tile size."""
     image = len(datamodule.tile_shape) == 3
-    return ({"tile_size": datamodule.tile_shape[0]} if image else {}) | datamodule.tiling
+    tile_size = {"tile_size": datamodule.tile_shape[0]} if image else {}
+    return tile_size | datamodule.tiling | trained_resolution(datamodule.store)
 
 
 def build_trainer(config: DictConfig) -> Trainer:

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from milpath.slides.readers.open_slide import SLIDE_SUFFIXES
+from milpath.slides.readers.dicom_header import DicomHeader, is_dicom, read_dicom_header
+from milpath.slides.readers.slide_formats import DICOM_SUFFIX, INDEX_SUFFIXES, SLIDE_SUFFIXES, why_not_read
 
 _MASK_ENDING = "_mask"
+# An index file is a page of text.
+_MAX_INDEX = 1 << 20
 
 
 @dataclass
@@ -17,14 +20,18 @@ class SlideFiles:
     """Slides found in a folder and its subfolders.
 
     Attributes:
-        found: Name of a slide (its file name without the suffix) to its file, sorted by name.
-        broken: Name to the reason why there is no single file to read: two files with the same name, or a broken link.
+        found: Name of a slide (its file name without the suffix) to its file, sorted by name. A DICOM slide of several
+            instances has the name of its folder and one of its files.
+        broken: Name to the reason why there is no single file to read: two files with the same name, a broken link, or a
+            format that has to be converted.
         ignored: Files whose suffix is not that of a slide.
+        notes: What to say about files that are left out, one line each.
     """
 
     found: dict[str, Path] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     ignored: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def find_slides(root: Path, leave_out: Path | None = None) -> SlideFiles:
@@ -41,19 +48,41 @@ def find_slides(root: Path, leave_out: Path | None = None) -> SlideFiles:
     """
     if not root.exists():
         raise FileNotFoundError(f"no slides at {root}; give the folder of the slides, or one slide")
-    paths = [root] if root.is_file() else sorted(_walk(root, leave_out))
-    files, by_name = SlideFiles(), defaultdict(list)
-    for path in paths:
-        if path.suffix.lower() in SLIDE_SUFFIXES or path == root:
-            by_name[unicodedata.normalize("NFC", path.stem)].append(path)
-        else:
-            files.ignored.append(path)
+    files, by_name, unread = SlideFiles(), defaultdict(list), {}
+    if root.is_file() or why_not_read(root.name):
+        by_name[_name_of(root)].append(root)
+    else:
+        instances: dict[Path, list[Path]] = defaultdict(list)
+        parts: set[Path] = set()
+        for path in sorted(_walk(root, leave_out)):
+            if _may_be_dicom(path):
+                instances[path.parent].append(path)
+            elif path.suffix.lower() in SLIDE_SUFFIXES:
+                by_name[_name_of(path)].append(path)
+                parts |= _parts_of(path)
+            elif reason := why_not_read(path.name):
+                unread[_name_of(path)] = reason
+            else:
+                files.ignored.append(path)
+        for paths in by_name.values():
+            paths[:] = [path for path in paths if path not in parts]
+        for folder, found in instances.items():
+            _add_dicom(folder, found, by_name, files)
     for name, same in sorted(by_name.items()):
+        if not same or _printable(name) in files.broken:
+            continue
         reason = _why_broken(name, same)
         if reason:
             files.broken[_printable(name)] = reason
         else:
             files.found[name] = same[0]
+    for name, reason in sorted(unread.items()):
+        if by_name.get(name):  # converted beside its original
+            files.notes.append(
+                f"{_printable(reason)}; slide {_printable(name)!r} is taken from {by_name[name][0].name}"
+            )
+        else:
+            files.broken[_printable(name)] = _printable(reason)
     return files
 
 
@@ -93,19 +122,101 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
-    """Yield every file below a folder, except hidden ones."""
+    """Yield every file below a folder, except hidden ones; a folder that is one slide is yielded itself, or left out.
+
+    Raises:
+        OSError: If a folder cannot be read: its slides would be missing without a word.
+    """
     entered: set[tuple[int, int]] = set()
     unwanted = leave_out.resolve() if leave_out else None
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=refuse_folder):
         here = Path(parent)
         status = here.stat()
         if (status.st_dev, status.st_ino) in entered or here.resolve() == unwanted:
             folders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
+        # The folder of an MRXS slide holds its data.
+        data_of = {Path(name).stem for name in names if name.lower().endswith(".mrxs")}
+        yield from (here / name for name in folders if why_not_read(name))
         # In a fixed order, so that every machine takes the same of two paths to one folder.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(
+            name for name in folders if not (name.startswith(".") or name in data_of or why_not_read(name))
+        )
         yield from (here / name for name in names if not name.startswith("."))
+
+
+def refuse_folder(error: OSError) -> None:
+    """Raise the error of a folder that cannot be listed, which `os.walk` would pass over.
+
+    Raises:
+        OSError: With the folder and what to do.
+    """
+    raise OSError(
+        f"the folder {error.filename} cannot be read ({error.strerror}), and its files would be left out; allow reading "
+        "it, or give a folder without it"
+    ) from error
+
+
+def _name_of(path: Path) -> str:
+    """Return the name of a slide."""
+    return unicodedata.normalize("NFC", path.stem)
+
+
+def _may_be_dicom(path: Path) -> bool:
+    """Return whether a file is an instance of DICOM, which need not have a suffix."""
+    if path.suffix.lower() == DICOM_SUFFIX:
+        return True
+    try:
+        return not path.suffix and path.is_file() and is_dicom(path)
+    except OSError:
+        return False
+
+
+def _parts_of(path: Path) -> set[Path]:
+    """Return the images that the index file of a Hamamatsu VMS slide names: they are parts of it, not slides."""
+    if path.suffix.lower() not in INDEX_SUFFIXES or not path.is_file():
+        return set()
+    lines = path.read_text(encoding="utf-8", errors="replace")[:_MAX_INDEX].splitlines()
+    return {path.parent / value.strip() for _, equals, value in (line.partition("=") for line in lines) if equals}
+
+
+def _add_dicom(folder: Path, paths: list[Path], by_name: dict[str, list[Path]], files: SlideFiles) -> None:
+    """Add the slides of a folder of DICOM instances: the instances of one series are one slide."""
+    series: dict[str, list[tuple[Path, DicomHeader]]] = defaultdict(list)
+    for path in paths:
+        header = _header_of(path)
+        if header is not None:
+            series[header.series].append((path, header))
+    slides = [found for found in series.values() if any(header.is_level for _, header in found)]
+    damaged = [path for path in paths if path not in {path for found in series.values() for path, _ in found}]
+    files.ignored += [path for found in series.values() if found not in slides for path, _ in found]
+    if not any(len(found) > 1 for found in slides):
+        for path in damaged:
+            by_name[_name_of(path)].append(path)  # refused by its name when it is read
+    for found in slides:
+        stems = [path.stem for path, _ in found]
+        if len(found) == 1:
+            name = stems[0]
+        elif len(slides) == 1:
+            name = folder.resolve().name
+        else:
+            # Of names, not of folders.
+            name = os.path.commonprefix(stems).rstrip(" _-.") or found[0][1].series  # noqa: RUF071
+        name = unicodedata.normalize("NFC", name)
+        by_name[name].append(next(path for path, header in found if header.is_level))
+        if damaged and len(found) > 1:
+            # It may be the largest level of this slide, which would be read without it at another resolution.
+            files.broken[_printable(name)] = (
+                f"{damaged[0].name} in its folder is not a readable instance; copy the folder again, or take the file away"
+            )
+
+
+def _header_of(path: Path) -> DicomHeader | None:
+    try:
+        return read_dicom_header(path)
+    except OSError:
+        return None  # a broken link, which is named
 
 
 def _why_broken(name: str, paths: list[Path]) -> str | None:

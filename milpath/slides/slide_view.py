@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from milpath.slides.readers.rgb import WHITE
-from milpath.slides.readers.slide import Size, Slide
+from milpath.slides.readers.slide import PLAUSIBLE_MICRONS, Size, Slide
 from milpath.slides.tiling_options import TileOptions
 
 # Resolutions that differ by less than 1% count as equal: resampling would blur and gain nothing.
@@ -96,14 +96,14 @@ def view_slide(slide: Slide, options: TileOptions) -> SlideView:
     Raises:
         ValueError: If the slide has no such level, or its resolution is unknown or too low.
     """
-    if slide.microns_per_pixel is None:
-        slide.microns_per_pixel = options.slide_microns_per_pixel
+    _take_resolution(slide, options)
     if options.microns_per_pixel is None:
         return SlideView(slide, _level_index(slide, options.level))
     if slide.microns_per_pixel is None:
         raise ValueError(
-            f"{slide.path.name} does not state its microns per pixel; set slide_microns_per_pixel=NUMBER (of its largest "
-            "level), or choose a level with level=INDEX microns_per_pixel=null"
+            f"{slide.path.name} does not state its microns per pixel{_implausible(slide)}; set "
+            "slide_microns_per_pixel=NUMBER (of its largest level), or choose a level with level=INDEX "
+            "microns_per_pixel=null"
         )
     wanted = options.microns_per_pixel / slide.microns_per_pixel
     if wanted < 1 - _SAME:
@@ -112,6 +112,38 @@ def view_slide(slide: Slide, options: TileOptions) -> SlideView:
             f"microns_per_pixel={options.microns_per_pixel:g} needs a higher resolution than that"
         )
     return view_at(slide, wanted, _SAME)
+
+
+def _take_resolution(slide: Slide, options: TileOptions) -> None:
+    """Give a slide the resolution that the user states, or that the file states, or that was set for others.
+
+    Raises:
+        ValueError: If the pixels are not square.
+    """
+    stated = options.slide_microns_per_pixel
+    if stated is None:
+        if not slide.has_square_pixels:
+            across, down = slide.stated_microns
+            raise ValueError(
+                f"{slide.path.name} has pixels of {across:.4g} x {down:.4g} microns, which are not square; resample it "
+                "(vips resize --vscale), or set slide_microns_per_pixel=NUMBER to take them for square"
+            )
+        if slide.microns_per_pixel is None:
+            slide.microns_per_pixel = options.assumed_microns_per_pixel
+        return
+    file_says = slide.stated_microns[0] or slide.stated_microns[1]
+    if file_says is not None and abs(file_says - stated) > _SAME * stated:
+        slide.note(f"the stated {stated:g} microns per pixel are used instead of the {file_says:.4g} in the file")
+    slide.microns_per_pixel = stated
+
+
+def _implausible(slide: Slide) -> str:
+    """Return why what the file states does not count, for a message."""
+    stated = [side for side in slide.stated_microns if side is not None]
+    if not stated:
+        return ""
+    low, high = PLAUSIBLE_MICRONS
+    return f" ({stated[0]:.4g} in the file is not that of a microscope: {low:g} to {high:g})"
 
 
 def view_at(slide: Slide, downsample: float, tolerance: float = 1e-6) -> SlideView:

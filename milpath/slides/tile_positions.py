@@ -13,6 +13,12 @@ from milpath.slides.slide_view import SlideView
 from milpath.slides.tile_grid import BLOCK_SIZE, Block, Grid, inside_fraction, read_blocks
 from milpath.slides.tile_selection import tile_sums
 
+# Columns of `tiles.csv`: the corner and the side of a tile in pixels of level 0.
+LEVEL0_COLUMNS = ("x0", "y0", "size0")
+# The corner of the scanned area, to which QuPath crops a slide; columns of `bags.csv`.
+BOUNDS_COLUMNS = ("bounds_x0", "bounds_y0")
+_TILES_AT_A_TIME = 64
+
 
 class TilePositions(NamedTuple):
     """Positions of the tiles of a view, in the order of their bag.
@@ -136,5 +142,8 @@ def read_places(
             x, y = places.x[group], places.y[group]
             left, top = int(x.min()), int(y.min())
             region = view.read(left, top, int(x.max()) - left + tile_size, int(y.max()) - top + tile_size)
-            corners = zip(x - left, y - top, strict=True)
-            yield group, np.stack([region[b : b + tile_size, a : a + tile_size] for a, b in corners])
+            # Overlapping tiles of one region may have many times its pixels.
+            for start in range(0, len(group), _TILES_AT_A_TIME):
+                part = slice(start, start + _TILES_AT_A_TIME)
+                corners = zip(x[part] - left, y[part] - top, strict=True)
+                yield group[part], np.stack([region[b : b + tile_size, a : a + tile_size] for a, b in corners])

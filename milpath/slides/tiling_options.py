@@ -10,6 +10,8 @@ from milpath.slides.detection.tissue_map import OTSU
 BACKGROUNDS = ("white", "mask")
 METHODS = ("darkest", "tissue", "grid")
 _MAX_TILE_SIZE = 4096
+# Above any resolution of a microscope.
+MAX_MICRONS = 1000
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class TileOptions:
         microns_per_pixel: Resolution of the tiles instead of a level; the slide is resampled to it.
         overlap: Overlap of neighbouring tiles in pixels, less than `tile_size`.
         min_tissue: "tissue" keeps tiles with at least this fraction of tissue, in (0, 1].
-        slide_microns_per_pixel: Resolution of level 0, for slides that do not state it.
+        slide_microns_per_pixel: Resolution of level 0 of every slide, instead of what its file states.
+        assumed_microns_per_pixel: Resolution of level 0 of slides whose files do not state it. Set for a checkpoint: what
+            was stated for the slides of the training says nothing about files that state their own.
         tissue_threshold: Tissue has a larger saturation than this, from 0 to 255, after the tint of the glass was removed;
             `None` chooses it from the noise of the glass (8 to 20), "otsu" is the detection of milpath 0.1.0.
         background: "white" lets "darkest" count all pixels, as the published rule does; "mask" counts everything that is
@@ -52,6 +56,7 @@ class TileOptions:
     background: str = "white"
     min_inside: float = 0.0
     tissue_model: str | None = None
+    assumed_microns_per_pixel: float | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -75,9 +80,9 @@ class TileOptions:
             raise ValueError(
                 f"tissue_model is for method=tissue, or method=darkest background=mask, without tissue_threshold={OTSU}"
             )
-        for name in ("microns_per_pixel", "slide_microns_per_pixel"):
+        for name in ("microns_per_pixel", "slide_microns_per_pixel", "assumed_microns_per_pixel"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < 1000:
+            if value is not None and not 0 < value < MAX_MICRONS:
                 raise ValueError(f"{name}={value} must be above 0 and below 1000 (typical: 0.25 to 16)")
         if self.microns_per_pixel is not None and self.level != -1:
             raise ValueError(f"give level={self.level} or microns_per_pixel={self.microns_per_pixel}, not both")
@@ -89,7 +94,7 @@ class TileOptions:
 
     @classmethod
     def from_tiling(cls, tiling: Mapping[str, Any]) -> "TileOptions":
-        """Return the options that a store or a checkpoint keeps under `tiling`.
+        """Return the options that a store or a checkpoint keeps under `tiling`, for other slides than its own.
 
         Raises:
             ValueError: If the tiles were not cut from slides by one of the methods of this module, or with a tissue model.
@@ -110,7 +115,9 @@ class TileOptions:
             # Written by milpath 0.1.0: the same tiles are found again.
             tiling = {**tiling, "tissue_threshold": OTSU}
         names = cls.__dataclass_fields__
-        return cls(**{name: value for name, value in tiling.items() if name in names} | {"method": method})
+        values = {name: value for name, value in tiling.items() if name in names} | {"method": method}
+        stated = values.pop("slide_microns_per_pixel", None)
+        return cls(**values | ({"assumed_microns_per_pixel": stated} if stated else {}))
 
     def to_tiling(self) -> dict[str, Any]:
         """Return the options as plain values for `store.json` and checkpoints."""
@@ -122,6 +129,8 @@ class TileOptions:
             values["tissue_model_sha256"] = sha256_of_file(self.tissue_model)
         if not self.needs_map:
             del values["min_tissue"], values["tissue_threshold"]
+        if self.assumed_microns_per_pixel is None:
+            del values["assumed_microns_per_pixel"]
         # Stores of earlier versions, which lack these options, are still recognised as finished.
         for name in ("background", "min_inside"):
             if values[name] == self.__dataclass_fields__[name].default:
@@ -135,6 +144,10 @@ def _require_threshold(value: Any) -> None:
         raise ValueError(
             f"tissue_threshold={value} must be a saturation above 0 and below 255, {OTSU} (as in milpath 0.1.0), or null"
         )
+
+
+# Those that a user sets.
+OPTION_NAMES = tuple(name for name in TileOptions.__dataclass_fields__ if name != "assumed_microns_per_pixel")
 
 
 def _require_whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:

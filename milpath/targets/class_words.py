@@ -2,6 +2,8 @@
 
 import difflib
 import logging
+import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +14,34 @@ from milpath.records.label_table import quote_first, rows_of
 _log = logging.getLogger(__name__)
 # A column with more words than this, most of which occur once, has names or remarks, not classes.
 _MAX_RARE_WORDS = 10
+# What programs and people write into the cell of a slide without a label; R writes NA.
+_MISSING_WORDS = frozenset(
+    ["?", "missing", "n.a.", "n/a", "na", "nan", "none", "not available", "null", "unknown", "<na>"]
+)
+_DASHES = re.compile("[\u00ad\u2010-\u2015\u2212]")
+
+
+def is_missing(value: object, class_names: Sequence[str] = ()) -> bool:
+    """Return whether a cell holds no label: empty, or a word for a missing value that is not the name of a class.
+
+    Example:
+        >>> is_missing(" "), is_missing("NA"), is_missing("NA", ["NA", "MSI"])
+        (True, True, False)
+    """
+    if pd.isna(value):  # type: ignore[call-overload]
+        return True
+    text = folded(str(value))
+    return not text or (text in _MISSING_WORDS and text not in map(folded, class_names))
+
+
+def folded(word: str) -> str:
+    """Return a word without what looks alike on a screen: capitals, double blanks, kinds of dashes.
+
+    Example:
+        >>> folded("MSI\u2013H ") == folded("msi-h")
+        True
+    """
+    return " ".join(_DASHES.sub("-", unicodedata.normalize("NFKC", word)).split()).casefold()
 
 
 def label_text(value: object) -> str:
@@ -29,7 +59,9 @@ def label_text(value: object) -> str:
 def classes_of_words(
     bags: pd.DataFrame, column: str, class_names: Sequence[str], origin: str = "data.class_names"
 ) -> np.ndarray:
-    """Return the class of each bag by the name in its cell; capitals are ignored if no two names differ only in them.
+    """Return the class of each bag by the name in its cell.
+
+    Capitals, blanks and kinds of dashes are ignored if no two names differ only in them.
 
     Args:
         bags: One row per bag, without empty cells in the column.
@@ -44,11 +76,11 @@ def classes_of_words(
         ValueError: If a cell has another word, which the message names.
     """
     index = {name: number for number, name in enumerate(class_names)}
-    loose = {name.casefold(): number for name, number in index.items()}
+    loose = {folded(name): number for name, number in index.items()}
     if len(loose) < len(index):
         loose = {}
     texts = [label_text(value) for value in bags[column]]
-    found = [index.get(text, loose.get(text.casefold())) for text in texts]
+    found = [index.get(text, loose.get(folded(text))) for text in texts]
     unknown = np.array([number is None for number in found], dtype=bool)
     if unknown.any():
         words = sorted({text for text, bad in zip(texts, unknown, strict=True) if bad})
@@ -66,7 +98,7 @@ def sorted_words(bags: pd.DataFrame, column: str) -> tuple[str, ...]:
     """Return the different words of a column in sorted order, as names of classes.
 
     Raises:
-        ValueError: If there is only one, two differ only in capitals, or most occur only once.
+        ValueError: If there is only one, two look alike (`folded`), or most occur only once.
     """
     texts = [label_text(value) for value in bags[column]]
     words = sorted(set(texts))
@@ -80,10 +112,11 @@ def sorted_words(bags: pd.DataFrame, column: str) -> tuple[str, ...]:
             f"column {column!r} has {len(words):,} different words for {len(texts):,} slides ({quote_first(words)}), too "
             "many for classes; choose the column with data.label_column=NAME"
         )
-    for first, second in zip(folded := sorted(words, key=str.casefold), folded[1:], strict=False):
-        if first.casefold() == second.casefold():
+    for first, second in zip(alike := sorted(words, key=folded), alike[1:], strict=False):
+        if folded(first) == folded(second):
+            only = "capitals" if first.casefold() == second.casefold() else "capitals, blanks or dashes"
             raise ValueError(
-                f"column {column!r} has {first!r} and {second!r}, which differ only in capitals; write them alike, or give "
+                f"column {column!r} has {first!a} and {second!a}, which differ only in {only}; write them alike, or give "
                 "the classes in their order with data.class_names=[...]"
             )
     return tuple(words)

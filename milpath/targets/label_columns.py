@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from milpath.records.label_table import quote_first, require_column, rows_of
-from milpath.targets.class_words import classes_of_words, explain_numbers, label_text, sorted_words
+from milpath.targets.class_words import classes_of_words, explain_numbers, is_missing, label_text, sorted_words
 from milpath.targets.registry import target_named, target_names
 
 TARGETS = ("label", "malignant", "isup")
@@ -55,7 +55,7 @@ def bag_labels(
     column = require_column(
         bags.columns, column or default_column(target), f"data.target={target}", "data.label_column"
     )
-    _require_labels(bags, column)
+    _require_labels(bags, column, names or tuple(trained_names or ()))
     if target == "label":
         return _classes(bags, column, names, tuple(trained_names or ()))
     grades = _whole_numbers(bags, column, NUM_ISUP_GRADES, "an ISUP grade")
@@ -70,23 +70,28 @@ def default_column(target: str) -> str:
     return "label" if target == "label" else "isup_grade"
 
 
-def missing_labels(bags: pd.DataFrame, column: str) -> np.ndarray:
-    """Return which bags have no label, bool `(bags,)`."""
-    return np.asarray([pd.isna(value) or not str(value).strip() for value in bags[column]], dtype=bool)
+def missing_labels(bags: pd.DataFrame, column: str, class_names: Sequence[str] = ()) -> np.ndarray:
+    """Return which bags have no label (`is_missing`), bool `(bags,)`."""
+    return np.asarray([is_missing(value, class_names) for value in bags[column]], dtype=bool)
 
 
-def _require_labels(bags: pd.DataFrame, column: str) -> None:
+def _require_labels(bags: pd.DataFrame, column: str, class_names: Sequence[str]) -> None:
     """Refuse bags without a label, by name."""
-    if (missing := missing_labels(bags, column)).any():
+    if (missing := missing_labels(bags, column, class_names)).any():
         count = int(missing.sum())
         have = (
             "1 slide has no label: its cell"
             if count == 1
             else f"{count:,} of {len(bags):,} slides have no label: the cell"
         )
+        words = sorted({label_text(value) for value in bags[column][missing].dropna()} - {""})
+        holds = " or ".join(
+            [*(["empty"] if missing_labels(bags[missing], column, words).any() else []), *map(repr, words)]
+        )
+        as_class = f"; if {words[0]} is a class, name all classes in data.class_names=[...]" if words else ""
         raise ValueError(
-            f"{have} in column {column!r} is empty ({rows_of(bags, missing)}); fill it in, or leave such slides out with "
-            "data.on_missing_label=skip"
+            f"{have} in column {column!r} is {holds} ({rows_of(bags, missing)}); fill it in, or leave such slides out with "
+            f"data.on_missing_label=skip{as_class}"
         )
 
 

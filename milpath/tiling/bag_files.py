@@ -64,6 +64,7 @@ def open_bag(job: SlideJob) -> Iterator[CutBag]:
     status, fingerprint = Path(job.path).stat(), _fingerprint(Path(job.path))
     with open_slide(job.path) as slide:
         view = view_slide(slide, job.options)
+        slide.prepare(view.level)
         small = thumbnail(slide, CELL_SIZE)
         if job.options.needs_map:
             tissue = find_tissue(view, job.options)
@@ -76,8 +77,8 @@ def open_bag(job: SlideJob) -> Iterator[CutBag]:
         quality = measure_bag(view, places, job.options.tile_size, tissue)
         record = SlideRecord(
             job.bag_id, status.st_size, status.st_mtime_ns, len(places.number), 0, view.level, view.downsample,
-            view.microns_per_pixel, job.mask is not None, fingerprint, *slide.bounds_offset,
-            quality=quality.to_record(),
+            view.microns_per_pixel, job.mask is not None, fingerprint, *slide.bounds_offset, tuple(slide.notes),
+            quality.to_record(),
         )  # fmt: skip
         yield CutBag(view, places, rows, picture, record)
 

@@ -36,6 +36,8 @@ def build_slide_store(
     overwrite: bool = False,
     shard: str | None = None,
     max_seconds: float | None = MAX_SECONDS,
+    resolutions: str | Path | None = None,
+    mixed_resolution: str = "error",
 ) -> TilingSummary:
     """Cut slides into a bag store.
 
@@ -56,6 +58,10 @@ def build_slide_store(
         overwrite: Delete a store or unfinished work in `output` first.
         shard: `i/n` does every n-th slide.
         max_seconds: A slide that takes longer fails; `None` is no limit.
+        resolutions: Table of slides with the column `microns_per_pixel` of level 0, which counts instead of that of the
+            file; `None` takes this column of `labels`, if it has one.
+        mixed_resolution: "error" writes no store of tiles that differ in resolution by more than a factor of 1.25, "allow"
+            does.
 
     Raises:
         FileNotFoundError: If the slides, the table or the masks do not exist.
@@ -67,8 +73,9 @@ def build_slide_store(
     if options.tissue_model is not None:
         TissueModel(options.tissue_model)  # a file that cannot be used is refused before the first slide
     plan = plan_slides(
-        Path(slides), _path(labels), _path(masks), output, id_column=id_column, label_column=label_column
-    )
+        Path(slides), _path(labels), _path(masks), output,
+        id_column=id_column, label_column=label_column, resolutions=_path(resolutions),
+    )  # fmt: skip
     if on_error == "fail":
         require_complete(plan)
     content = StoreContent(
@@ -80,6 +87,7 @@ def build_slide_store(
             "labels": None if labels is None else sha256_of_file(Path(labels)),
             "write_png": write_png,
             **({"id_column": id_column} if id_column else {}),
+            **({"resolutions": sha256_of_file(Path(resolutions))} if resolutions else {}),
         },
     )
 
@@ -87,7 +95,10 @@ def build_slide_store(
         require_room(output, options, len(names))
         return _cut(plan, parts, output, options, names, num_workers or num_cores(), write_png, max_seconds)
 
-    return run_slides(plan, output, content, work, on_error=on_error, overwrite=overwrite, shard=shard)
+    return run_slides(
+        plan, output, content, work,
+        on_error=on_error, overwrite=overwrite, shard=shard, mixed_resolution=mixed_resolution,
+    )  # fmt: skip
 
 
 def _cut(
@@ -107,7 +118,8 @@ def _cut(
     jobs = (
         SlideJob(
             name, str(plan.files[name]), str(parts.part(name)), str(png_dir) if write_png else None,
-            str(plan.masks[name]) if plan.masks and name in plan.masks else None, plan.provider(name), options,
+            str(plan.masks[name]) if plan.masks and name in plan.masks else None, plan.provider(name),
+            plan.options_of(name, options),
         )
         for name in names
     )  # fmt: skip

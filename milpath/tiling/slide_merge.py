@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.store.bag_store import FORMAT_VERSION
-from milpath.data.store.level0_positions import LEVEL0_COLUMNS
 from milpath.data.store.store_digests import sealed_description
 from milpath.drawing import overview
 from milpath.records.atomic_files import atomic_path, sync_folder, write_json, write_text
+from milpath.slides.tile_positions import LEVEL0_COLUMNS
 from milpath.tiling.quality_table import QUALITY_FILE, suspicious_first, warnings_of, write_quality
 from milpath.tiling.slide_append import merge_tiles
 from milpath.tiling.slide_job import PICTURE, RECORD_SUFFIX, ROWS, SlideRecord, TileForm, read_beside

@@ -1,13 +1,12 @@
 """Plan of a tiling run: slide files matched with label rows and masks before any work."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from milpath.data.loading.threads import map_in_threads
-from milpath.data.store.level0_positions import BOUNDS_COLUMNS
 from milpath.records.digests import sampled_sha256_of_file
 from milpath.records.id_matching import match_ids, why_unlike
 from milpath.records.label_table import (
@@ -21,7 +20,11 @@ from milpath.records.label_table import (
 )  # fmt: skip
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.slide_files import find_masks, find_slides
+from milpath.slides.tile_positions import BOUNDS_COLUMNS
+from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_job import SlideRecord
+from milpath.tiling.slide_merge import StorePlan
+from milpath.tiling.slide_resolutions import stated_resolutions
 
 # Columns that the store writes itself.
 SLIDE_COLUMNS = ("slide_file", "level", "downsample", "microns_per_pixel", *BOUNDS_COLUMNS)
@@ -39,6 +42,7 @@ class SlidePlan:
         masks: Name to mask, for slides that have one; `None` if masks are not used.
         refused: Name of each slide that cannot be cut to the reason, known before any work.
         notes: Warnings for the user, one line each.
+        resolutions: Name to the microns per pixel of level 0, for slides of which the user states it.
     """
 
     root: Path
@@ -47,6 +51,12 @@ class SlidePlan:
     masks: dict[str, Path] | None
     refused: dict[str, str]
     notes: tuple[str, ...]
+    resolutions: dict[str, float] = field(default_factory=dict)
+
+    def options_of(self, name: str, options: TileOptions) -> TileOptions:
+        """Return how a slide is cut: at the resolution that the user states for it, if any."""
+        stated = self.resolutions.get(name)
+        return options if stated is None else replace(options, slide_microns_per_pixel=stated)
 
     def bags(self, records: Sequence[SlideRecord]) -> pd.DataFrame:
         """Return the columns of `bags.csv` that say what the slides are: their labels and files."""
@@ -93,6 +103,7 @@ def plan_slides(
     *,
     id_column: str | None = None,
     label_column: str | None = None,
+    resolutions: Path | None = None,
 ) -> SlidePlan:
     """Match slide files with label rows and masks.
 
@@ -103,13 +114,14 @@ def plan_slides(
         output: Output folder; not searched for slides.
         id_column: Column of the table that names the slides; `None` takes `slide_id` or one of its other names.
         label_column: Column of the table in which every slide must have a cell; `None` checks none.
+        resolutions: Table of the slides with the column `microns_per_pixel`, of level 0.
 
     Raises:
         FileNotFoundError: If one of them does not exist, or there is no slide.
         ValueError: If the table or the masks cannot be used.
     """
     found = find_slides(slides, output)
-    notes, refused, files = [], dict(found.broken), found.found
+    notes, refused, files = [*found.notes], dict(found.broken), found.found
     if found.ignored:
         names = quote_first([path.name for path in found.ignored])
         notes.append(f"{len(found.ignored):,} files in {slides} do not have the suffix of a slide: {names}")
@@ -131,10 +143,11 @@ def plan_slides(
         found_masks = _match_masks(masks, labels, files, rows)
         if lacking := [name for name in files if name not in found_masks]:
             notes.append(f"{len(lacking):,} of {len(files):,} slides have no mask: {quote_first(lacking)}")
-    return SlidePlan(slides, files, rows, found_masks, dict(sorted(refused.items())), tuple(notes))
+    stated = stated_resolutions(list(files), labels, rows, resolutions, id_column)
+    return SlidePlan(slides, files, rows, found_masks, dict(sorted(refused.items())), tuple(notes), stated)
 
 
-def require_complete(plan: SlidePlan) -> None:
+def require_complete(plan: StorePlan) -> None:
     """Refuse to start if some slides cannot be cut.
 
     Raises:

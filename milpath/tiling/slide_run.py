@@ -12,6 +12,7 @@ from milpath.tiling.slide_merge import StoreContent, StorePlan, merge_store
 from milpath.tiling.slide_output import disk_errors, open_output, read_failures, remove_leftovers, write_failures
 from milpath.tiling.slide_parts import SlideParts
 from milpath.tiling.slide_progress import SlideProgress
+from milpath.tiling.slide_resolutions import require_known_choice, require_one_resolution, resolution_notes
 
 ON_ERROR = ("fail", "skip")
 
@@ -52,6 +53,7 @@ def run_slides(
     on_error: str = "fail",
     overwrite: bool = False,
     shard: str | None = None,
+    mixed_resolution: str = "error",
 ) -> TilingSummary:
     """Do the slides of a plan that are not finished, and merge the store once all are.
 
@@ -63,11 +65,13 @@ def run_slides(
         on_error: "fail" writes no store if a slide failed, "skip" omits the slide.
         overwrite: Delete a store or unfinished work in `output` first.
         shard: `i/n` does every n-th slide.
+        mixed_resolution: "error" refuses tiles that differ in resolution by more than a factor of 1.25, "allow" does not.
 
     Raises:
         FileExistsError: If the output contains another store.
-        ValueError: If it contains unfinished work with other options, or the disk is full.
+        ValueError: If it contains unfinished work with other options, the tiles differ in resolution, or the disk is full.
     """
+    require_known_choice(mixed_resolution)
     with disk_errors(output):
         if open_output(output, plan, dict(content.description), overwrite=overwrite):
             failures = read_failures(output / "failures.csv")
@@ -78,23 +82,26 @@ def run_slides(
         parts = SlideParts(output)
         done = parts.finished(plan.files)
         progress = work([name for name in _shard_of(list(plan.files), shard) if name not in done], parts)
-        failures, num_unfinished = _put_together(plan, parts, output, content, skip=on_error == "skip")
+        failures, num_unfinished, notes = _put_together(
+            plan, parts, output, content, skip=on_error == "skip", mixed_resolution=mixed_resolution
+        )
     return TilingSummary(
         len(plan.files), progress.num_done - progress.num_failed, len(done), num_unfinished, failures,
         (output / "store.json").exists(), progress.rate, progress.peak_memory,
-        (*plan.notes, *quality_notes(output)),
+        (*plan.notes, *notes, *quality_notes(output)),
     )  # fmt: skip
 
 
 def _put_together(
-    plan: StorePlan, parts: SlideParts, output: Path, content: StoreContent, *, skip: bool
-) -> tuple[dict[str, str], int]:
-    """Write the store if all slides are done; return the failures and the number of unfinished slides.
+    plan: StorePlan, parts: SlideParts, output: Path, content: StoreContent, *, skip: bool, mixed_resolution: str
+) -> tuple[dict[str, str], int, list[str]]:
+    """Write the store if all slides are done; return the failures, the number of unfinished slides, and notes.
 
     Several shards may finish last at the same time. One of them merges the store and deletes the parts, including the
     lock; the others recognise this by the finished store.
     """
     store = output / "store.json"
+    notes: list[str] = []
     try:
         with FileLock(parts.path / "merge.lock"):
             if not store.exists():
@@ -103,14 +110,16 @@ def _put_together(
                 num_unfinished = len(plan.files.keys() - records.keys() - failures.keys())
                 write_failures(failures, output / "failures.csv")
                 if num_unfinished or not records or (failures and not skip):
-                    return failures, num_unfinished
+                    return failures, num_unfinished, resolution_notes(list(records.values()))
+                require_one_resolution(list(records.values()), mixed_resolution)
+                notes = resolution_notes(list(records.values()))
                 merge_store(parts, plan, output, content)
                 remove_leftovers(output)
     except FileNotFoundError:
         if not store.exists():
             raise
     parts.remove()
-    return read_failures(output / "failures.csv"), 0
+    return read_failures(output / "failures.csv"), 0, notes
 
 
 def require_sensible(on_error: str, num_workers: int | None, overwrite: bool, shard: str | None) -> None:

@@ -6,11 +6,10 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.data.store.level0_positions import LEVEL0_COLUMNS
 from milpath.slides.mask import TileLabels, label_tiles
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import SlideView
-from milpath.slides.tile_positions import TilePositions
+from milpath.slides.tile_positions import LEVEL0_COLUMNS, TilePositions
 from milpath.tiling.slide_job import SlideJob
 
 

@@ -26,6 +26,9 @@ def render_answer(answer: Answer) -> str:
         Markup('<p class="call">Predicted <strong>{}</strong></p><p>{}</p>').format(answer.predicted, say_call(answer)),
         Markup('<p class="{}">{}</p>').format("refer" if answer.deferred else "keep", say_advice(answer)),
         Markup("<table><caption>Probability of each class</caption>{}</table>").format(rows),
+        Markup("<p>{}</p>").format(f"{answer.resolution[:1].upper()}{answer.resolution[1:]}.")
+        if answer.resolution
+        else "",
         *_figures(answer),
         Markup("</section>"),
     ]

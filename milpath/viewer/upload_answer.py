@@ -10,6 +10,7 @@ from PIL import Image
 
 from milpath.config.own_parts import OwnParts
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.montage import TileRow, draw_extremes
 from milpath.drawing.picture_frame import attention_limits
 from milpath.inference.bag_pictures import BagPictures, slide_paths
@@ -42,6 +43,7 @@ class Answer:
         deferred: Whether the slide is deferred to a pathologist.
         defer_below: A highest class probability below this is deferred; 0 if the network has no such rule.
         num_tiles: Number of tiles in the bag.
+        resolution: What to know about the resolution of the tiles, if it is unknown; empty otherwise.
         overlay: Attention on the slide; None if the positions of the tiles are unknown.
         class_overlays: Words and picture of the map of each class; empty for a network without maps per class.
         montage: The bag with its weights.
@@ -57,6 +59,7 @@ class Answer:
     deferred: bool
     defer_below: float
     num_tiles: int
+    resolution: str
     overlay: Image.Image | None
     class_overlays: tuple[tuple[str, Image.Image], ...]
     montage: Image.Image
@@ -124,6 +127,7 @@ class Analyst:
         else:
             write_tile_bag(upload.tiles, bags, self.tile_size, self.limits)
         store = BagStore.open(bags)
+        resolution = compare_resolution(self.card.tiling, store)
         (bag,) = predict_bags(
             self.network, store, self.card.task,
             temperature=self.card.temperature, device=self.device, class_names=self.card.class_names,
@@ -143,6 +147,7 @@ class Analyst:
             deferred=bool(calls.deferred[0]),
             defer_below=self.card.defer_below,
             num_tiles=len(bag.attention),
+            resolution=resolution or "",
             overlay=pictures.overlay(bag, picture),
             class_overlays=tuple((map_in_words(name), drawn) for name, drawn in of_classes.items()),
             montage=pictures.montage(bag),

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from milpath.slides.readers.image_header import png_header
-from milpath.slides.readers.open_slide import SLIDE_SUFFIXES
+from milpath.slides.readers.slide_formats import SEVERAL_FILES, SLIDE_SUFFIXES
 
 MEBIBYTE = 2**20
 
 
-# Slides of these formats need a folder next to the file, which an upload cannot contain.
-_OF_MANY_FILES = (".mrxs",)
-UPLOAD_SUFFIXES = (*(suffix for suffix in SLIDE_SUFFIXES if suffix not in _OF_MANY_FILES), ".zip")
+# Slides of several files need a folder, which an upload cannot contain.
+UPLOAD_SUFFIXES = (*(suffix for suffix in SLIDE_SUFFIXES if suffix not in SEVERAL_FILES), ".zip")
 
 
 @dataclass(frozen=True)

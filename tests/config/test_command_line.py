@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from milpath.__main__ import COMMANDS
-from milpath.config.command_line import is_path, literal_overrides, override, quoted
+from milpath.config.command_line import flags_first, is_path, literal_overrides, override, quoted
 from milpath.config.roots import CONFIG_DIR
 from milpath.data.datamodule import BagDataModule
 from milpath.models.encoders import TileEncoder
@@ -42,7 +42,7 @@ ODD = [
 ]
 PATHS = {
     "tile": ["slides", "output", "labels", "masks"],
-    "extract": ["slides", "output", "labels"],
+    "extract": ["slides", "output", "labels", "encoder.weights_path", "encoder.weights_dir"],
     "encoders": ["paths.weights_dir"],
     "train": [
         "data.stores_dir",
@@ -215,3 +215,23 @@ def test_the_record_of_a_run_shows_what_was_typed(tmp_path, monkeypatch):
     monkeypatch.setattr("milpath.sagemaker.package.run", lambda config: seen.append((sys.argv[1:], config.checkpoint)))
     here("milpath.sagemaker.package", "checkpoint=a, b", "output=ä.tar.gz", cwd=tmp_path)
     assert seen == [(["checkpoint=a, b", "output=ä.tar.gz"], "a, b")]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["a=1", "-m", "b=1,2"], ["-m", "a=1", "b=1,2"]),
+        (["a=1", "--cfg", "job", "b=x", "--resolve", "c=-1"], ["--cfg", "job", "--resolve", "a=1", "b=x", "c=-1"]),
+        (["-m", "a=1"], ["-m", "a=1"]),
+        (["a=-x", "~b"], ["a=-x", "~b"]),
+        (["a=1", "-cd", "conf", "-cn", "best", "b=2"], ["-cd", "conf", "-cn", "best", "a=1", "b=2"]),
+    ],
+)
+def test_flags_may_stand_anywhere(words, expected):
+    assert flags_first(words) == expected
+
+
+def test_an_option_written_as_a_flag_is_one_line(tmp_path, run_here):
+    status, error = run_here("milpath.train", "data=features", "--run-name", "first", cwd=tmp_path)
+    assert (status, error.count("\n")) == (1, 1)
+    assert "unknown flag '--run-name'; options are given as key=value, without hyphens: run_name=..." in error

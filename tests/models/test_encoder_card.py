@@ -44,6 +44,7 @@ def test_a_card_says_where_its_weights_and_its_paper_are(name):
         ({"output": "eval"}, "output of the encoder must be one of class_token"),
         ({"library": "hf-hub"}, "library of the encoder must be one of timm"),
         ({"layout": "pickle"}, "layout of the encoder must be one of timm"),
+        ({"num_parameters": -1}, "num_parameters of the encoder must be at most"),
         ({"gated": "no"}, "gated of an encoder cannot be 'no'"),
         ({"name": "../../etc/passwd"}, "name of the encoder must be letters"),
         ({"repository": "file:///etc"}, "repository of the encoder must be letters"),

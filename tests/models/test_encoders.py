@@ -93,6 +93,16 @@ def test_lite0_gives_the_features_of_the_package_that_ships_its_weights():
     assert features.norm().item() == pytest.approx(65.56908, abs=1e-3)
 
 
+def test_weights_with_layer_scale_are_not_read_into_a_network_without(tmp_path):
+    timm = pytest.importorskip("timm", reason="comes with the extra backbones")
+    weights = timm.create_model("vit_tiny_patch16_224", pretrained=False, init_values=0.5).state_dict()
+    torch.save(weights, tmp_path / "vit.pth")
+    with pytest.raises(
+        ValueError, match=r"vit\.pth has 24 weights that the network lacks, first 'blocks\.0\.ls1\.gamma'"
+    ):
+        Backbone("timm/vit_tiny_patch16_224", weights_path=str(tmp_path / "vit.pth"))
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_weights_come_from_a_local_file_of_any_backbone(tmp_path, wrapped):
     torch.manual_seed(1)

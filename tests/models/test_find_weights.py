@@ -1,6 +1,7 @@
 """Where weights are looked for, and what is said when they are not there."""
 
 import http.server
+import sys
 import threading
 
 import pytest
@@ -101,6 +102,10 @@ def test_missing_weights_say_in_one_line_where_to_put_them_and_who_grants_access
     assert "\n" not in message
     with pytest.raises(FileNotFoundError, match=r"give download=true, or get model.safetensors .* \(MIT\) and put"):
         open_encoder("midnight")
+    with pytest.raises(
+        FileNotFoundError, match=r"machine: get ctranspath.pth from https://github.com/Xiyue-Wang/TransPath"
+    ):
+        open_encoder("ctranspath", download=True)
     assert server == []  # nothing is asked of the hub unless it is allowed
 
 
@@ -131,3 +136,16 @@ def test_only_the_named_files_are_asked_for(server):
 
 def test_weights_of_a_package_need_no_download():
     assert present_weights(encoder_card("efficientnet_lite0")).is_file()
+
+
+def test_a_missing_package_says_how_to_install_it(tmp_path, monkeypatch):
+    (tmp_path / "uni.pth").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert present_weights(encoder_card("uni"), str(tmp_path)) == tmp_path / "uni.pth"
+    assert present_weights(encoder_card("phikon"), str(tmp_path)) is None  # the list of encoders needs no package
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ImportError, match=r"needs the package timm: pip install 'milpath\[backbones\]'"):
+        open_encoder("uni", weights_path=str(tmp_path / "uni.pth"))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match=r"needs the package onnxruntime: pip install 'milpath\[onnx\]'"):
+        open_encoder({"name": "a", "library": "onnx", "tile_size": 8}, weights_path=str(tmp_path / "uni.pth"))

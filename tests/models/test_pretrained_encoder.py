@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 from milpath.models import AttentionMIL, load_network, save_network
 from milpath.models.encoders import (
+    Backbone,
     EncoderCard,
     PretrainedEncoder,
     TileEncoder,
@@ -211,6 +213,18 @@ def test_tiles_of_another_size_are_resized_where_the_card_allows_it_and_refused_
     ):
         refuses(tiles)
     assert PretrainedEncoder(encoder_card("efficientnet_lite0")).eval()(tiles[:, :, :64, :64]).shape == (2, 1280)
+
+
+def test_resnet50_and_lite0_are_those_of_training(tmp_path):
+    torch.manual_seed(0)
+    tiles = torch.rand(2, 3, 64, 64)
+    torch.save(torchvision.models.get_model("resnet50", weights=None).state_dict(), tmp_path / "resnet50.pth")
+    ours = open_encoder("resnet50", weights_path=str(tmp_path / "resnet50.pth"))
+    theirs = Backbone("resnet50", weights_path=str(tmp_path / "resnet50.pth")).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(tiles), theirs(tiles), atol=1e-5, rtol=1e-5)
+        lite0 = Backbone("efficientnet_lite0", pretrained=True).eval()
+        torch.testing.assert_close(open_encoder("efficientnet_lite0")(tiles), lite0(tiles), atol=1e-5, rtol=1e-5)
 
 
 def test_an_encoder_travels_in_the_checkpoint_of_a_network(uni, tmp_path):

@@ -1,10 +1,12 @@
 """Published names of tensors, written down here from the code that published them, fit the networks that are built."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from milpath.models.encoders import encoder_card
+from milpath.models.encoders import PretrainedEncoder, encoder_card
 from milpath.models.encoders.architectures import AttentionalPool, BiaslessAttentionalPool, build_architecture
 from milpath.models.encoders.weights_file import fitting
 from milpath.models.encoders.weights_layout import to_own_names
@@ -137,6 +139,104 @@ def vit_of_timm(
 
 def test_uni_fits_the_names_and_shapes_of_its_file():
     fits("uni", vit_of_timm("", 1024, 24, 197, 16, scaled=True))
+
+
+def written_out(weights: dict[str, torch.Tensor], tiles: torch.Tensor, patch: int, eps: float) -> torch.Tensor:
+    """All tokens of a vision transformer, computed step by step from tensors under the names of transformers."""
+
+    def linear(name: str, values: torch.Tensor) -> torch.Tensor:
+        return values @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def normed(name: str, values: torch.Tensor) -> torch.Tensor:
+        centred = values - values.mean(-1, keepdim=True)
+        scaled = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+        return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    projection = "embeddings.patch_embeddings.projection"
+    maps = F.conv2d(tiles, weights[f"{projection}.weight"], weights[f"{projection}.bias"], stride=patch)
+    positions = weights["embeddings.position_embeddings"]
+    old = round((positions.shape[1] - 1) ** 0.5)
+    grid = positions[:, 1:].reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=maps.shape[-2:], mode="bicubic", align_corners=False)
+    tokens = (maps + grid).flatten(2).transpose(1, 2)
+    first = (weights["embeddings.cls_token"] + positions[:, :1]).expand(len(tiles), -1, -1)
+    registers = weights.get("embeddings.register_tokens", first[:1, :0])
+    tokens = torch.cat([first, registers.expand(len(tiles), -1, -1), tokens], dim=1)
+    number = 0
+    while f"encoder.layer.{number}.attention.output.dense.weight" in weights:
+        prefix = f"encoder.layer.{number}"
+        scaled = f"{prefix}.layer_scale1.lambda1" in weights
+        before, after = (
+            (f"{prefix}.norm1", f"{prefix}.norm2")
+            if scaled
+            else (f"{prefix}.layernorm_before", f"{prefix}.layernorm_after")
+        )
+        inputs = normed(before, tokens)
+        query, key, value = (
+            linear(f"{prefix}.attention.attention.{part}", inputs).unflatten(2, (-1, 64)).transpose(1, 2)
+            for part in ("query", "key", "value")
+        )
+        mixed = torch.softmax(query @ key.transpose(2, 3) / 8, dim=-1) @ value
+        mixed = linear(f"{prefix}.attention.output.dense", mixed.transpose(1, 2).flatten(2))
+        tokens = tokens + mixed * (weights[f"{prefix}.layer_scale1.lambda1"] if scaled else 1)
+        inputs = normed(after, tokens)
+        if f"{prefix}.mlp.weights_in.weight" in weights:
+            gate, values = linear(f"{prefix}.mlp.weights_in", inputs).chunk(2, dim=-1)
+            hidden = linear(f"{prefix}.mlp.weights_out", gate * torch.sigmoid(gate) * values)
+        else:
+            one, two = ("mlp.fc1", "mlp.fc2") if scaled else ("intermediate.dense", "output.dense")
+            hidden = linear(f"{prefix}.{two}", F.gelu(linear(f"{prefix}.{one}", inputs)))
+        tokens = tokens + hidden * (weights[f"{prefix}.layer_scale2.lambda1"] if scaled else 1)
+        number += 1
+    return normed("layernorm", tokens)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("phikon", 224), ("phikon_v2", 224), ("midnight", 224), ("midnight", 518), ("hibou_b", 224), ("hibou_l", 224)],
+)
+def test_an_encoder_published_for_transformers_equals_its_network_written_out(name, size):
+    if name == "phikon":
+        patch, shapes = 16, vit_model(768, 2, 16, size)
+    else:
+        width, _, patch, _, registers, hidden = DINOV2[name]
+        shapes = dinov2_model(width, 2, patch, size, registers, hidden)
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        key: torch.randn(value.shape, generator=generator) * (0.3 if value.ndim < 2 else 0.05)
+        for key, value in shapes.items()
+    }
+    weights |= {key: value + 1 for key, value in weights.items() if "norm" in key and key.endswith(".weight")}
+    card = encoder_card(name)
+    encoder = PretrainedEncoder(dataclasses.replace(card, arguments=dict(card.arguments) | {"depth": 2})).eval()
+    own = encoder.network.state_dict()
+    encoder.network.load_state_dict(fitting(own, to_own_names(weights, own, card.layout, name), name, ()))
+    tiles = torch.rand(2, 3, 224, 224, generator=generator)
+    with torch.no_grad():
+        tokens = written_out(weights, encoder.normalise(tiles), patch, 1e-12 if name == "phikon" else 1e-6)
+        expected = tokens[:, 0]
+        if name == "midnight":
+            expected = torch.cat([expected, tokens[:, 1:].mean(1)], dim=1)
+        torch.testing.assert_close(encoder(tiles), expected, atol=2e-4, rtol=1e-3)
+
+
+def with_registers(published: dict[str, torch.Tensor], positions: int, width: int) -> dict[str, torch.Tensor]:
+    """Names of the code of DINOv2."""
+    own = {
+        "register_tokens": empty(1, 4, width),
+        "mask_token": empty(1, width),
+        "pos_embed": empty(1, positions, width),
+    }
+    return published | own
+
+
+def test_an_encoder_of_dinov2_takes_the_names_of_its_code_and_of_timm():
+    plain = vit_of_timm("", 1024, 24, 1370, 14, scaled=True)
+    fits("dinov2_large", plain)
+    fits("dinov2_large", plain | {"mask_token": empty(1, 1024)})
+    fits("dinov2_large", dinov2_model(1024, 24, 14, 518, 0, None))
+    fits("kaiko_vitl14", with_registers(plain, 1370, 1024))
+    fits("kaiko_vitl14", plain | {"reg_token": empty(1, 4, 1024), "pos_embed": empty(1, 1369, 1024)})
 
 
 def test_conch_takes_the_image_tower_of_its_file():

@@ -108,3 +108,33 @@ def test_a_file_too_large_for_a_table_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(table_cells, "MAX_BYTES", 1000)
     with pytest.raises(ValueError, match=r"has 0 MB; a table may have"):
         read_cells(write(tmp_path / "t.csv", "id,label\n" + "S1,0\n" * 300))
+
+
+@pytest.mark.parametrize("first", ["0", "1", "7"])
+def test_row_numbers_that_r_and_pandas_write_are_not_a_column(tmp_path, caplog, first):
+    with caplog.at_level(logging.INFO):
+        cells = read_cells(write(tmp_path / "t.csv", f'"","slide_id","label"\n"{first}","S1","x"\n"12","S2","y"\n'))
+    assert [cells.header, *cells.rows] == [["slide_id", "label"], ["S1", "x"], ["S2", "y"]]
+    assert "row numbers in its first column, which has no name" in caplog.text
+
+
+@pytest.mark.parametrize("cells", [("a", "b"), ("1", "1"), ("1.5", "2"), ("1", "")])
+def test_any_other_column_without_a_name_is_refused(tmp_path, cells):
+    with pytest.raises(ValueError, match="which has no name in the header"):
+        read_cells(write(tmp_path / "t.csv", f",slide_id,label\n{cells[0]},S1,x\n{cells[1]},S2,y\n"))
+
+
+@pytest.mark.parametrize("title", ["Export of 2024", "# exported, by us", '"Cases; all"', "Cases\n\n# of 2024"])
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_title_above_the_header_is_named(tmp_path, title, separator):
+    text = f"{title}\n\nSlide ID{separator}label\nS1{separator}0\n"
+    with pytest.raises(
+        ValueError, match=r"'Slide ID' in row [35], which seems to be the header: delete the rows above"
+    ):
+        read_table(write(tmp_path / "t.csv", text))
+
+
+def test_names_of_slides_keep_their_commas(tmp_path):
+    table = read_table(write(tmp_path / "t.csv", "slide_id;age\n12,1;50,5\n12,2;60\n"))
+    assert table["bag_id"].tolist() == ["12,1", "12,2"]
+    assert table["age"].tolist() == [50.5, 60.0]

@@ -40,6 +40,12 @@ def test_words_keep_the_order_of_a_trained_network_and_unknown_ones_are_named():
         bag_labels(table(["low", "high"]), "label", ["low", "mid"])
 
 
+def test_a_word_for_a_missing_value_can_be_the_name_of_a_class():
+    values = ["NA", "MSS", "none"]
+    assert bag_labels(table(values), "label", ["MSS", "NA", "None"])[0].tolist() == [1, 0, 2]
+    assert bag_labels(table(["MSI\u2011H", "mss"]), "label", ["MSS", "MSI-H"])[0].tolist() == [1, 0]
+
+
 def test_numbers_can_be_names_of_classes():
     for values in ([1, 2, 1], [1.0, 2.0, 1.0], ["1", "2", "1"]):
         labels, names = bag_labels(table(values), "label", [1, 2])
@@ -73,6 +79,13 @@ def test_numbers_that_are_not_names_are_positions():
         ([f"name {number}" for number in range(20)], None, "has 20 different words for 20 slides"),
         (["a", None, "  ", "b"], None, "2 of 4 slides have no label: the cell in column 'label' is empty ('S1' in row 3, "
                                        "'S2' in row 4)"),
+        (["MSS", "NA", "MSI", None], None, "2 of 4 slides have no label: the cell in column 'label' is empty or 'NA' ('S1' in "
+                                           "row 3, 'S3' in row 5); fill it in, or leave such slides out with "
+                                           "data.on_missing_label=skip; if NA is a class, name all classes"),
+        (["0", "1", "NA"], None, "1 slide has no label: its cell in column 'label' is 'NA' ('S2' in row 4)"),
+        (["pos", "neg", "Unknown", "?"], ["neg", "pos"], "is '?' or 'Unknown' ('S2' in row 4, 'S3' in row 5)"),
+        (["MSI-H", "MSI\u2013H", "MSS"], None, "'MSI-H' and 'MSI\\u2013H', which differ only in capitals, blanks or dashes"),
+        (["MSI high", "MSI  high", "MSS"], None, "'MSI  high' and 'MSI high', which differ only in capitals, blanks or dashes"),
         (["0", "0.5"], None, "label '0.5' of slide 'S1' is not a whole number"),
     ],
 )  # fmt: skip

@@ -239,3 +239,20 @@ def test_a_network_with_attention_per_class_shows_a_map_for_each(tmp_path):
     page = render_answer(answer)
     assert page.count("<img ") == 5
     assert "Attention for malignant, on one scale for all classes." in page
+
+
+def test_an_upload_of_another_resolution_is_refused_and_an_unknown_one_is_said(checkpoint, tmp_path):
+    network, card = load_network(checkpoint), load_card(checkpoint)
+    trained = tmp_path / "trained.pt"
+    tiling = {**card.tiling, "trained_microns_per_pixel": [1.0, 1.0]}
+    save_network(network, trained, class_names=card.class_names, threshold=card.threshold, tiling=tiling)
+    analyst = Analyst(trained, LIMITS)
+    slide = write_pyramid(tmp_path / "a.tiff", tissue(80, 60), factors=(2, 1))  # its smallest level has 1 micron
+    assert analyst.answer([slide], tmp_path / "first").resolution == ""
+    coarse = write_pyramid(tmp_path / "b.tiff", tissue(80, 60), factors=(8, 1))
+    with pytest.raises(ValueError, match=r"another resolution than the network was trained at \(1 microns per pixel"):
+        analyst.answer([coarse], tmp_path / "second")
+    Image.fromarray(tissue(80, 60)).save(tmp_path / "c.png")
+    answer = analyst.answer([tmp_path / "c.png"], tmp_path / "third")
+    assert "the network was trained at 1 microns per pixel" in answer.resolution
+    assert "<p>The resolution of 1 of 1 bags is unknown" in render_answer(answer)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from milpath.records.label_table import quote_first
+from milpath.slides.slide_files import refuse_folder
 from milpath.slides.tile_names import folded, require_no_twins
 
 SUFFIXES = (".h5", ".hdf5", ".pt")
@@ -55,7 +56,7 @@ def holds_features(path: Path) -> bool:
 def _files(path: Path) -> Iterator[PurePosixPath]:
     """Yield the paths of feature files relative to a folder; a linked folder is entered once."""
     seen = set()
-    for folder, folders, names in os.walk(path, followlinks=True):
+    for folder, folders, names in os.walk(path, followlinks=True, onerror=refuse_folder):
         status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()

@@ -68,7 +68,7 @@ def label_and_split(
     """
     all_ids = bags["bag_id"].tolist()
     excluded = excluded_bags(options.exclude, all_ids) if left_out is None else set(left_out)
-    positions = _usable(bags, excluded, target, options)
+    positions = _usable(bags, excluded, target, options, class_names or trained_names or ())
     labels, names = bag_labels(
         bags.iloc[positions], target, class_names, column=options.label_column, trained_names=trained_names
     )
@@ -152,12 +152,14 @@ def _draw(table: pd.DataFrame, labels: np.ndarray, options: SplitOptions) -> np.
     return order
 
 
-def _usable(bags: pd.DataFrame, excluded: Collection[str], target: str, options: SplitOptions) -> np.ndarray:
+def _usable(
+    bags: pd.DataFrame, excluded: Collection[str], target: str, options: SplitOptions, class_names: Sequence[str]
+) -> np.ndarray:
     """Return the positions of the bags that are not excluded and, if asked, have a label."""
     used = ~bags["bag_id"].isin(set(excluded)).to_numpy(dtype=bool)
     column = find_column(bags.columns, options.label_column or default_column(target))
     if options.on_missing_label == "skip" and column is not None:
-        missing = missing_labels(bags, column) & used
+        missing = missing_labels(bags, column, [str(name) for name in class_names]) & used
         if missing.any():
             _log.warning(
                 "left out: %s of %s bags have no label in column %r (%s)",
@@ -245,7 +247,7 @@ def require_labels_of(
             label_and_split(table, target, class_names, options, left_out, trained_names)
             return
         excluded = excluded_bags(options.exclude, table["bag_id"].tolist()) if left_out is None else left_out
-        used = table.iloc[_usable(table, excluded, target, options)]
+        used = table.iloc[_usable(table, excluded, target, options, class_names or trained_names or ())]
         bag_labels(used, target, class_names, column=options.label_column, trained_names=trained_names)
 
 

@@ -6,10 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore
-
-LEVEL0_COLUMNS = ("x0", "y0", "size0")
-# The corner of the scanned area, to which QuPath crops a slide; columns of `bags.csv`.
-BOUNDS_COLUMNS = ("bounds_x0", "bounds_y0")
+from milpath.slides.tile_positions import BOUNDS_COLUMNS, LEVEL0_COLUMNS
 
 
 class Level0Positions(NamedTuple):

@@ -68,7 +68,7 @@ class EncoderCard:
         output: Features of a tile: "class_token", "class_and_mean" (class token, then the mean of the patch tokens) or
             "pooled" (the pooling of the architecture).
         embedding_dim: Number of features.
-        num_parameters: Number of parameters of the network without classification layer.
+        num_parameters: Number of parameters of the network without classification layer; `None` if not known.
         precision: Precision that its authors recommend: "32-true", "16-mixed" or "bf16-mixed".
         licence: Licence of the weights.
         gated: Whether the weights are given on request only.
@@ -92,7 +92,7 @@ class EncoderCard:
     interpolation: str
     output: str
     embedding_dim: int
-    num_parameters: int
+    num_parameters: int | None
     precision: str
     licence: str
     gated: bool
@@ -175,7 +175,9 @@ def _require_sound(card: EncoderCard) -> None:
             raise ValueError(
                 f"{name} of the encoder must be one of {', '.join(known)}, not {brief(getattr(card, name))}"
             )
-    for name, largest in (("tile_size", 4096), ("embedding_dim", 65_536), ("num_parameters", 10**11)):
+    if card.num_parameters is not None and not 0 <= card.num_parameters <= 10**11:
+        raise ValueError(f"num_parameters of the encoder must be at most 10^11, not {card.num_parameters:,}")
+    for name, largest in (("tile_size", 4096), ("embedding_dim", 65_536)):
         if not 0 < getattr(card, name) <= largest:
             raise ValueError(f"{name} of the encoder must be in [1, {largest:,}], not {getattr(card, name):,}")
     if card.microns_per_pixel is not None and not 0 < card.microns_per_pixel <= 100:

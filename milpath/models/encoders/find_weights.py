@@ -1,6 +1,7 @@
 """Where the weights of an encoder are: a file, a folder of weights, the Hugging Face cache, or (if allowed) the hub."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from milpath.models.encoders.encoder_card import EncoderCard
@@ -52,7 +53,7 @@ def present_weights(card: EncoderCard, weights_dir: str | None = None) -> Path |
             return lite0_path()
         except ImportError:
             return None
-    if card.repository is None:
+    if card.repository is None or find_spec("huggingface_hub") is None:
         return None
     hub = import_extra("huggingface_hub")
     for name in card.weights_files:
@@ -72,6 +73,8 @@ def how_to_get(card: EncoderCard, weights_dir: str | None = None) -> str:
     if card.gated:
         ask = f"ask for access at {card.access} ({card.licence})"
         return f"{ask}, then {where}, or log in with hf auth login and give download=true"
+    if card.repository is None:
+        return f"get {files} from {card.access} ({card.licence}) and {where}"
     return f"give download=true, or get {files} from {card.access} ({card.licence}) and {where}"
 
 

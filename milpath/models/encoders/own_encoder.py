@@ -109,7 +109,7 @@ def own_module(kind: type, spec: Mapping[str, Any], weights_path: str | None) ->
         "arguments": arguments,
         "tile_size": tile_size,
         "embedding_dim": network.embedding_dim,
-        "num_parameters": max(1, sum(parameter.numel() for parameter in network.parameters())),
+        "num_parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
 
 
@@ -178,7 +178,7 @@ def onnx_module(spec: Mapping[str, Any], weights_path: str | None) -> tuple[nn.M
         raise ValueError(
             f"the first output of {weights_path} must be (tiles, features), not of shape {tuple(features.shape)}"
         )
-    found = {"library": "onnx", "architecture": "onnx", "embedding_dim": features.shape[1], "num_parameters": 1}
+    found = {"library": "onnx", "architecture": "onnx", "embedding_dim": features.shape[1], "num_parameters": None}
     return network, _NOT_STATED | dict(spec) | found
 
 

@@ -14,7 +14,7 @@ from milpath.models.encoders.architectures import build_architecture
 from milpath.models.encoders.encoder_card import EncoderCard
 from milpath.models.encoders.find_weights import find_weights
 from milpath.models.encoders.normalisation import Normalisation
-from milpath.models.encoders.weights_file import classification_layers, fitting, read_weights
+from milpath.models.encoders.weights_file import classification_layers, fitting, import_extra, read_weights
 from milpath.models.encoders.weights_layout import to_own_names
 from milpath.models.weights_digest import digest_of
 
@@ -137,6 +137,7 @@ def _loaded_network(
     card: EncoderCard, weights_path: str | None, weights_dir: str | None, download: bool
 ) -> tuple[nn.Module, str]:
     """Return the network with its weights in float32, and their digest."""
+    import_extra("timm")  # before a missing file is spoken of
     path = find_weights(card, weights_path, weights_dir, download)
     # Random numbers for a billion weights that are replaced at once would take longer than reading them.
     with torch.device("meta"):

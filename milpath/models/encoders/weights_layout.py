@@ -81,8 +81,8 @@ def _in_order(weights: Weights, own: Weights, source: str) -> dict[str, Tensor]:
 def _transformers(weights: Weights, own: Weights, source: str) -> dict[str, Tensor]:
     """Names of the classes ViTModel and Dinov2Model (with or without registers) of the library transformers.
 
-    Query, key and value, three layers there, are one here. With registers the position of the class token is added to the
-    class token, as it is the same for every tile.
+    Names of the code of DINOv2 and of timm itself are known too. Query, key and value, three layers there, are one here.
+    With registers the position of the class token is added to the class token, as it is the same for every tile.
     """
     weights = {name.removeprefix("vit.").removeprefix("dinov2."): value for name, value in weights.items()}
     found: dict[str, Tensor] = {}
@@ -103,6 +103,8 @@ def _transformers(weights: Weights, own: Weights, source: str) -> dict[str, Tens
 def _positions_of_grid(found: dict[str, Tensor], own: Weights) -> dict[str, Tensor]:
     """Return weights whose position embedding fits the grid of patches of the network, as Dinov2Model resamples it."""
     if not {"pos_embed", "cls_token"} <= found.keys() or found["pos_embed"].ndim != 3:
+        return found
+    if found["pos_embed"].shape == own["pos_embed"].shape:
         return found
     first, patches = found["pos_embed"][:, :1], found["pos_embed"][:, 1:]
     apart = "reg_token" in own  # registers: positions of the patches only

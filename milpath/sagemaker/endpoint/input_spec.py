@@ -20,11 +20,13 @@ class TileBag(NamedTuple):
         tiles: uint8 or float `(tiles, height, width, channels)`, or float `(tiles, features)`.
         names: Name of each tile; empty if they have none.
         corners: Left and top edge of each tile in pixels of the slide image; empty if unknown.
+        microns_per_pixel: Resolution of the tiles as the request states it; None if it does not.
     """
 
     tiles: NDArray[Any]
     names: tuple[str, ...] = ()
     corners: tuple[tuple[int, int], ...] = ()
+    microns_per_pixel: float | None = None
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 import base64
 import binascii
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 
 from milpath.models.checkpoint import Card
+from milpath.records.tile_resolution import describe_range, differs, trained_range
 from milpath.sagemaker.endpoint.input_spec import InputSpec, TileBag
 from milpath.sagemaker.endpoint.npy_body import read_npy
 from milpath.sagemaker.endpoint.picture_body import read_slide, read_tile, read_zip
@@ -39,7 +41,8 @@ class BodyReader:
 
         Args:
             body: The body of the request.
-            content_type: One of `CONTENT_TYPES`; parameters after `;` are ignored.
+            content_type: One of `CONTENT_TYPES`; of the parameters after `;` only `microns_per_pixel=NUMBER` counts: the
+                resolution of the tiles, as the key of this name in JSON.
 
         Raises:
             BadRequestError: With a one-line message and the status of the error.
@@ -48,7 +51,19 @@ class BodyReader:
             raise BadRequestError(
                 f"the body has {len(body)} bytes; at most {self.limits.max_body_bytes} are allowed: send an s3_uri", 413
             )
-        return self._read(body, content_type, references=True)
+        bags = self._read(body, content_type, references=True)
+        stated = stated_resolution(content_type)
+        return [self._placed(bag if stated is None else bag._replace(microns_per_pixel=stated)) for bag in bags]
+
+    def _placed(self, bag: TileBag) -> TileBag:
+        """Refuse a bag that states another resolution than that of the training."""
+        trained, microns = trained_range(self.card.tiling), bag.microns_per_pixel
+        if microns is not None and trained is not None and differs(microns, trained):
+            raise BadRequestError(
+                f"the tiles have {microns:g} microns per pixel; the network was trained at {describe_range(*trained)}: "
+                "send tiles of that resolution"
+            )
+        return bag
 
     def _read(self, body: bytes, content_type: str, references: bool) -> list[TileBag]:
         """Return the bags of a body of any size."""
@@ -78,6 +93,14 @@ class BodyReader:
             if any(isinstance(entry, dict) and ("bags" in entry or "s3_uri" in entry) for entry in entries):
                 raise BadRequestError("an entry of bags must have npy, tiles or slide, and cannot be nested")
             return [bag for entry in entries for bag in self._read_json(entry, references=False)]
+        bags = self._read_entry(content, references)
+        if "microns_per_pixel" not in content:
+            return bags
+        stated = _resolution(content["microns_per_pixel"])
+        return [bag._replace(microns_per_pixel=stated) for bag in bags]
+
+    def _read_entry(self, content: dict[str, Any], references: bool) -> list[TileBag]:
+        """Return the bags of a JSON object without `bags`."""
         if "s3_uri" in content:
             if not references:
                 raise BadRequestError("a reference must not refer to another one")
@@ -127,6 +150,26 @@ class BodyReader:
             self.spec.check(bag.tiles)
         self.spec.bound(bags, self.limits)
         return bags
+
+
+def stated_resolution(content_type: str) -> float | None:
+    """Return the parameter `microns_per_pixel` of a content type; None without one."""
+    for parameter in content_type.split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "microns_per_pixel":
+            return _resolution(value.strip().strip('"'))
+    return None
+
+
+def _resolution(value: object) -> float:
+    """Return a resolution as a request states it."""
+    try:
+        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise BadRequestError(f"microns_per_pixel must be a positive number, not {str(value)[:80]!r}")
+    return number
 
 
 def _parse(body: bytes) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.models.checkpoint import Card
+from milpath.records.tile_resolution import trained_range
 from milpath.sagemaker.endpoint.input_spec import TileBag
 from milpath.sagemaker.endpoint.request_limits import BadRequestError
 from milpath.targets import target_named
@@ -64,6 +65,8 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
     if content_type == NPZ:
         return _npz(answers, card)
     content = {"class_names": list(card.class_names), "predictions": [describe(answer, card) for answer in answers]}
+    if (trained := trained_range(card.tiling)) is not None:
+        content["trained_microns_per_pixel"] = list(trained)
     return json.dumps(content, allow_nan=False).encode()
 
 
@@ -77,7 +80,8 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
     """Return one prediction as plain values.
 
     Returns:
-        label, probabilities by class, threshold (binary tasks), deferred, attention; the maps of a network that has them
+        label, probabilities by class, threshold (binary tasks), deferred, attention; the resolution that the request
+        stated (None: not compared with that of the training) if the card states its own; the maps of a network that has them
         per class, each a list like attention; and the names of the tiles or their
         corners in the slide image, if known.
     """
@@ -92,6 +96,8 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
         "attention": [_plain(weight) for weight in answer.attention],
     }
     content |= {name: [_plain(value) for value in values] for name, values in answer.maps.items()}
+    if trained_range(card.tiling) is not None:
+        content["microns_per_pixel"] = answer.bag.microns_per_pixel
     if answer.bag.names:
         content["tiles"] = list(answer.bag.names)
     if answer.bag.corners:

@@ -3,55 +3,74 @@
 import warnings
 from pathlib import Path
 
+from milpath.slides.readers.dicom_header import is_dicom
 from milpath.slides.readers.picture_slide import PictureSlide
 from milpath.slides.readers.slide import Slide
-from milpath.slides.readers.tiff_slide import TiffSlide, is_vendor_tiff
+from milpath.slides.readers.slide_formats import MIRAX_SUFFIX, VENDOR_SUFFIXES, why_not_read
+from milpath.slides.readers.tiff_slide import TiffSlide, VendorTiffError
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"RIFF")
-_VENDOR_SUFFIXES = (".mrxs", ".svslide")
-SLIDE_SUFFIXES = (
-    ".tif", ".tiff", ".svs", ".ndpi", ".scn", ".bif", *_VENDOR_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp", ".webp"
-)  # fmt: skip
+_SETTINGS = "Slidedat.ini"
 
 
 def open_slide(path: str | Path) -> Slide:
-    """Open a slide: TIFF and SVS with tifffile, vendor formats with OpenSlide, plain images with Pillow.
+    """Open a slide: TIFF and SVS with tifffile, DICOM and vendor formats with OpenSlide, plain images with Pillow.
 
     Args:
-        path: The file.
+        path: The file; for DICOM, one of the instances of the slide, whose others are found beside it.
 
     Returns:
         The slide, to be used in a `with` block.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is empty, damaged, or not a slide.
+        ValueError: If it is empty, damaged, not a slide, or a file of a format that is not read.
     """
     path = Path(path)
     if not path.is_file():
+        reason = why_not_read(path.name) if path.is_dir() else None
+        if reason:
+            raise ValueError(reason)
         raise FileNotFoundError(f"{path} does not exist")
+    # The file itself may be a picture: its slide is the folder beside it.
+    if path.suffix.lower() == MIRAX_SUFFIX:
+        _require_mirax_folder(path)
+        return _open_vendor_slide(path)
     with path.open("rb") as file:
-        signature = file.read(4)
+        signature = file.read(16)
     if not signature:
         raise ValueError(f"{path.name} is empty (0 bytes); copy or download it again")
-    if signature in _TIFF_SIGNATURES:
+    if signature.startswith(_TIFF_SIGNATURES):
         return _open_tiff(path)
     if signature.startswith(_PICTURE_SIGNATURES):
         return PictureSlide(path)
-    if path.suffix.lower() in _VENDOR_SUFFIXES:
+    if path.suffix.lower() in VENDOR_SUFFIXES or is_dicom(path):
         return _open_vendor_slide(path)
+    if reason := why_not_read(path.name, signature):
+        raise ValueError(reason)
     raise ValueError(
-        f"{path.name} is not a slide or image that can be read (it starts with {signature!r}); copy or download it again"
+        f"{path.name} is not a slide or image that can be read (it starts with {signature[:4]!r}); copy or download it again"
     )
 
 
+def _require_mirax_folder(path: Path) -> None:
+    """Refuse an MRXS file whose folder was left behind: the folder is the slide."""
+    folder = path.with_suffix("")
+    if not folder.is_dir():
+        raise ValueError(
+            f"{path.name} lacks the folder {folder.name} beside it, which holds the slide and which OpenSlide reads; "
+            "copy the folder too"
+        )
+    if not (folder / _SETTINGS).is_file():
+        raise ValueError(f"{path.name} lacks {folder.name}/{_SETTINGS}; copy the whole folder again")
+
+
 def _open_tiff(path: Path) -> Slide:
-    slide = TiffSlide(path)
-    if is_vendor_tiff(slide):
-        slide.close()
+    try:
+        return TiffSlide(path)
+    except VendorTiffError:
         return _open_vendor_slide(path)
-    return slide
 
 
 def _open_vendor_slide(path: Path) -> Slide:

@@ -1,5 +1,6 @@
 """Reader for the formats of scanner vendors, with OpenSlide."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,11 @@ import openslide
 from numpy.typing import NDArray
 
 from milpath.slides.readers.rgb import to_rgb
-from milpath.slides.readers.slide import Size, Slide, plausible_microns
+from milpath.slides.readers.slide import Size, Slide
 
 
 class OpenSlideSlide(Slide):
-    """A slide in a format of OpenSlide: NDPI, MRXS, SCN, BIF, SVSLIDE, Philips TIFF, Aperio JPEG 2000.
+    """A slide in a format of OpenSlide: NDPI, MRXS, SCN, BIF, VMS, SVSLIDE, DICOM, Philips TIFF, Aperio JPEG 2000.
 
     Args:
         path: The file.
@@ -28,9 +29,16 @@ class OpenSlideSlide(Slide):
         except openslide.OpenSlideUnsupportedFormatError:
             raise ValueError(f"{path.name} is not a slide that OpenSlide can read; copy or download it again") from None
         except openslide.OpenSlideError as error:
-            raise ValueError(f"{path.name} is a damaged slide ({error}); copy or download it again") from None
+            if _is_of_another_kind(str(error)):
+                raise ValueError(
+                    f"{path.name} is of a kind that OpenSlide does not read ({_brief(error)}); convert it to 8-bit RGB "
+                    "(bfconvert, or the export of the scanner)"
+                ) from None
+            raise ValueError(f"{path.name} is a damaged slide ({_brief(error)}); copy or download it again") from None
         self.level_sizes = tuple(Size(*size) for size in self._slide.level_dimensions)
-        self.microns_per_pixel = _number(self._slide.properties.get(openslide.PROPERTY_NAME_MPP_X))
+        self.state_resolution(
+            *(_number(self._slide.properties.get(f"openslide.mpp-{axis}")) for axis in "xy"),
+        )
         self.bounds_offset = (
             _pixels(self._slide.properties.get(openslide.PROPERTY_NAME_BOUNDS_X)),
             _pixels(self._slide.properties.get(openslide.PROPERTY_NAME_BOUNDS_Y)),
@@ -43,12 +51,22 @@ class OpenSlideSlide(Slide):
         try:
             region = self._slide.read_region(corner, level, (width, height))
         except openslide.OpenSlideError as error:
-            raise ValueError(f"{self.path.name} cannot be read at level {level}: {error}") from None
+            raise ValueError(f"{self.path.name} cannot be read at level {level}: {_brief(error)}") from None
         return to_rgb(np.asarray(region), alpha="straight")
 
     def close(self) -> None:
         """Close the file."""
         self._slide.close()
+
+
+def _is_of_another_kind(reason: str) -> bool:
+    """Return whether OpenSlide says that it lacks something, not that the file is damaged."""
+    return reason.startswith("Unsupported") or "Unsupported transfer syntax" in reason or "BitsAllocated" in reason
+
+
+def _brief(error: Exception) -> str:
+    """Return the message of an error on one line."""
+    return " ".join(f"{error}".split())[:300]
 
 
 def _pixels(text: str | None) -> int:
@@ -57,7 +75,9 @@ def _pixels(text: str | None) -> int:
 
 
 def _number(text: str | None) -> float | None:
+    """Return a positive number, `None` if it is not stated or is not one."""
     try:
-        return plausible_microns(float(text)) if text else None
+        value = float(text) if text else 0.0
     except ValueError:
         return None
+    return value if math.isfinite(value) and value > 0 else None

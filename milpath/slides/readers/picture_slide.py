@@ -26,7 +26,6 @@ class PictureSlide(Slide):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self.microns_per_pixel = None
         self._pixels: NDArray[np.uint8] | None = None
         try:
             with warnings.catch_warnings():
@@ -42,6 +41,9 @@ class PictureSlide(Slide):
             ) from None
         except (OSError, SyntaxError, ValueError, OverflowError) as error:
             raise ValueError(f"{path.name} is a damaged image ({error}); copy or download it again") from None
+        if (num_images := getattr(self._image, "n_frames", 1)) > 1 and self._image.format != "MPO":
+            self.close()
+            raise ValueError(f"{path.name} holds {num_images} images, and a slide is one; write one of them")
         self.level_sizes = (Size(*self._image.size),)
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:

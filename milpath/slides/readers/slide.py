@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 # A level with at most this many pixels (50 MB) is read once and kept in memory; larger ones are read by region.
 WHOLE_LEVEL_PIXELS = 4096 * 4096
-# Resolutions outside this range are implausible: scanners and editors write them if they do not know the true one.
-_PLAUSIBLE_MICRONS = (0.01, 50.0)
+# Resolutions outside this range are implausible: scanners and editors write them if they do not know the true one (600 dpi
+# of print are 42 microns per pixel).
+PLAUSIBLE_MICRONS = (0.05, 20.0)
+# Pixels whose sides differ by more than this part are not square; scanners state both sides with their own rounding.
+_SQUARE = 0.02
 
 
 class Size(NamedTuple):
@@ -27,22 +30,51 @@ class Slide(ABC):
     Attributes:
         path: The file.
         level_sizes: Width and height of each level in pixels.
-        microns_per_pixel: Resolution of level 0; `None` if the file does not state it.
+        microns_per_pixel: Resolution of level 0; `None` if it is unknown: not stated, or not plausible.
+        stated_microns: Width and height of a pixel as the file states them, plausible or not.
+        notes: What the user should know of this slide, without its name.
+        highest_sample: Largest 16-bit sample read so far; 0 for 8 bits.
         bounds_offset: Left and top edge of the scanned area in pixels of level 0 (MRXS and SCN: OpenSlide's plane is
             larger than the area, to which QuPath crops); (0, 0) for other formats.
     """
 
     path: Path
     level_sizes: tuple[Size, ...]
-    microns_per_pixel: float | None
+    microns_per_pixel: float | None = None
+    stated_microns: tuple[float | None, float | None] = (None, None)
+    highest_sample: int = 0
     bounds_offset: tuple[int, int] = (0, 0)
 
     def __init__(self) -> None:
         self._kept: tuple[int, NDArray[np.uint8]] | None = None
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Add a note, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def state_resolution(self, across: float | None, down: float | None) -> None:
+        """Keep the width and height of a pixel of level 0 in microns as the file states them."""
+        self.stated_microns = (across, down)
+        one, other = plausible_microns(across), plausible_microns(down)
+        # A file may state one side only.
+        self.microns_per_pixel = (
+            None if (one is None) != (other is None) and None not in (across, down) else one or other
+        )
+
+    @property
+    def has_square_pixels(self) -> bool:
+        """Whether the pixels are square, as far as the file states their sides."""
+        one, other = (plausible_microns(side) for side in self.stated_microns)
+        return one is None or other is None or abs(one - other) <= _SQUARE * max(one, other)
 
     @abstractmethod
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Return a region inside a level, uint8 RGB `(height, width, 3)`; transparent pixels are white."""
+
+    def prepare(self, level: int) -> None:  # noqa: B027
+        """Check a level before it is read, and note what is missing in it."""
 
     @abstractmethod
     def close(self) -> None:
@@ -89,5 +121,5 @@ class Slide(ABC):
 
 def plausible_microns(value: float | None) -> float | None:
     """Return a resolution if it is plausible for a microscope, else `None` (72 dpi are 353 microns per pixel)."""
-    low, high = _PLAUSIBLE_MICRONS
+    low, high = PLAUSIBLE_MICRONS
     return float(value) if value is not None and low <= value <= high else None

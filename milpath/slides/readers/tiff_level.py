@@ -30,6 +30,11 @@ class TiffLevel:
         file: The open file.
         page: The TIFF page of the level.
 
+    Attributes:
+        num_segments: Segments that the page lists.
+        missing: Indices of those that have a place but no bytes: lost by the scanner, white as OpenSlide shows them.
+        highest_sample: Largest 16-bit sample decoded so far; 0 for 8 bits.
+
     Raises:
         ValueError: If segments are missing, outside the file or too large, or the pixel format is not supported.
     """
@@ -41,14 +46,20 @@ class TiffLevel:
         tiled = page.is_tiled
         self._piece_width = int(page.tilewidth) if tiled else self.width
         self._piece_height = int(page.tilelength) if tiled else min(int(page.rowsperstrip), self.height)
-        if page.imagedepth != 1 or self._piece_width < 1 or self._piece_height < 1:
+        if page.imagedepth != 1:
+            raise ValueError(
+                f"it is a volume of {page.imagedepth} planes, and a slide is one; convert that plane to a TIFF"
+            )
+        if self._piece_width < 1 or self._piece_height < 1:
             raise ValueError("its segments have no size")
         self._columns = math.ceil(self.width / self._piece_width)
         self._rows = math.ceil(self.height / self._piece_height)
         self._planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
         self._require_known_pixels()
         self._offsets, self._counts = page.dataoffsets, page.databytecounts
-        self._require_whole_file()
+        self.num_segments = self._rows * self._columns * self._planes
+        self.missing = self._find_missing()
+        self.highest_sample = 0
 
     def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Return a region inside the level; segments omitted by the writer are white."""
@@ -81,7 +92,7 @@ class TiffLevel:
     def _decode_plane(self, index: int) -> NDArray[np.generic] | None:
         """Return the samples of a segment `(height, width, samples)`, `None` if it was omitted."""
         offset, count = self._offsets[index], self._counts[index]
-        if not offset and not count:
+        if not count:
             return None
         self._file.seek(offset)
         data = self._file.read(count)
@@ -93,6 +104,8 @@ class TiffLevel:
         samples = page.decode(data, index, **words)[0]
         if samples is None:
             raise ValueError(f"its segment {index} is empty")
+        if samples.dtype == np.uint16:
+            self.highest_sample = max(self.highest_sample, int(samples.max(initial=0)))
         return np.asarray(samples[0])
 
     def _require_jpeg_size(self, data: bytes) -> None:
@@ -114,6 +127,7 @@ class TiffLevel:
             raise ValueError(f"its pixels are {page.dtype}; expected unsigned 8 or 16 bits")
         if page.photometric in (_RGB, _YCBCR) and page.samplesperpixel < 3:
             raise ValueError(f"it has {page.samplesperpixel} samples per pixel, too few for RGB")
+        self._require_one_picture()
         samples = page.samplesperpixel // self._planes
         if self._piece_width * self._piece_height * samples * page.dtype.itemsize > _MAX_PIECE_BYTES:
             raise ValueError(
@@ -121,18 +135,35 @@ class TiffLevel:
                 "convert it to a tiled TIFF (vips tiffsave --tile --pyramid)"
             )
 
-    def _require_whole_file(self) -> None:
-        """Refuse a file whose segments are outside of it, as in a truncated one."""
-        expected = self._rows * self._columns * self._planes
+    def _require_one_picture(self) -> None:
+        """Refuse grey samples that are neither one channel, nor grey and alpha, nor red, green and blue."""
+        page = self._page
+        extra = int(page.samplesperpixel) - 1
+        alpha = bool(page.extrasamples) and int(page.extrasamples[-1]) in _ALPHA
+        grey = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+        # White is 0 only in grey; a page of three samples that are not called RGB is taken for RGB.
+        colour = page.photometric == _BLACK_IS_ZERO and (extra == 2 or (alpha and extra == 3))
+        if grey and not (extra == 0 or (alpha and extra == 1) or colour):
+            raise ValueError(
+                f"it has {page.samplesperpixel} channels per pixel instead of grey or RGB; write those to use as RGB"
+            )
+
+    def _find_missing(self) -> NDArray[np.int64]:
+        """Return the segments without bytes; refuse a file whose segments are outside of it, as in a truncated one."""
+        expected = self.num_segments
         if len(self._offsets) != expected or len(self._counts) != expected:
             raise ValueError(f"it lists {len(self._offsets)} segments instead of {expected}")
         size = os.fstat(self._file.fileno()).st_size
         offsets, counts = np.asarray(self._offsets, np.uint64), np.asarray(self._counts, np.uint64)
-        if ((offsets == 0) != (counts == 0)).any():
-            raise ValueError("it lists segments without bytes")
+        if ((offsets == 0) & (counts != 0)).any():
+            raise ValueError("it lists segments without a place")
         outside = (offsets > size) | (counts > size) | (offsets + counts > size)
         if outside.any():
             raise ValueError(
                 f"it is truncated: {outside.sum()} of {expected} segments are beyond the end of its {size:,} bytes; "
                 "copy or download it again"
             )
+        missing = np.flatnonzero((counts == 0) & (offsets != 0))
+        if 2 * len(missing) > expected:
+            raise ValueError(f"{len(missing)} of its {expected} segments have no data; copy or download it again")
+        return missing

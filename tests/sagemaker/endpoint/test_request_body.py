@@ -270,3 +270,61 @@ def test_limits_come_from_the_environment():
     for value in ("many", "0", "-1", "1.5"):
         with pytest.raises(ValueError, match=f"MILPATH_MAX_TILES={value} must be a positive integer"):
             Limits.from_environment({"MILPATH_MAX_TILES": value})
+
+
+def trained_at(endpoint, low, high):
+    """Return a reader whose card states the resolution of the training."""
+    tiling = {**endpoint.card.tiling, "trained_microns_per_pixel": [low, high]}
+    return BodyReader(endpoint.reader.spec, replace(endpoint.card, tiling=tiling), Limits())
+
+
+def test_a_stated_resolution_is_compared_with_that_of_the_training(endpoint, tiles):
+    reader = trained_at(endpoint, 0.5, 0.5)
+    content = {"npy": text(npy(tiles))}
+    for stated in (0.5, 0.46):
+        (bag,) = reader.read(npy(tiles), f"{NPY}; microns_per_pixel={stated}")
+        assert bag.microns_per_pixel == stated
+        (bag,) = reader.read(json.dumps(content | {"microns_per_pixel": stated}).encode(), JSON)
+        assert bag.microns_per_pixel == stated
+    for body, kind in (
+        (npy(tiles), f"{NPY}; microns_per_pixel=8"),
+        (json.dumps(content | {"microns_per_pixel": 8}).encode(), JSON),
+        (json.dumps({"bags": [content, content | {"microns_per_pixel": 8.0}]}).encode(), JSON),
+    ):
+        with pytest.raises(
+            BadRequestError, match=r"the tiles have 8 microns per pixel; the network was trained at 0\.5"
+        ):
+            reader.read(body, kind)
+    (bag,) = reader.read(npy(tiles), NPY)
+    assert bag.microns_per_pixel is None
+
+
+@pytest.mark.parametrize("stated", ["abc", "0", "-1", "nan", "inf", "1e999", ""])
+def test_what_is_no_resolution_is_refused(endpoint, tiles, stated):
+    with pytest.raises(BadRequestError, match="microns_per_pixel must be a positive number"):
+        endpoint.reader.read(npy(tiles), f"{NPY};microns_per_pixel={stated}")
+    content = {"npy": text(npy(tiles)), "microns_per_pixel": [stated]}
+    with pytest.raises(BadRequestError, match="microns_per_pixel must be a positive number"):
+        endpoint.reader.read(json.dumps(content).encode(), JSON)
+
+
+def test_the_answer_says_the_resolution_of_the_training_and_that_of_the_request(endpoint, tiles):
+    from milpath.sagemaker.endpoint.response import write_answers
+
+    card = trained_at(endpoint, 0.5, 0.5).card
+    bags = [endpoint.reader.read(npy(tiles), kind)[0] for kind in (NPY, f"{NPY}; microns_per_pixel=0.5")]
+    said = json.loads(write_answers(endpoint.predict(bags), card, JSON))
+    assert said["trained_microns_per_pixel"] == [0.5, 0.5]
+    assert [bag["microns_per_pixel"] for bag in said["predictions"]] == [None, 0.5]
+
+
+def test_a_picture_of_several_images_is_refused(reader):
+    from io import BytesIO
+
+    from PIL import Image
+
+    pages = [Image.new("RGB", (128, 128), colour) for colour in ("white", "black")]
+    body = BytesIO()
+    pages[0].save(body, "TIFF", save_all=True, append_images=pages[1:])
+    with pytest.raises(BadRequestError, match="holds 2 images; send one picture"):
+        reader.read(body.getvalue(), "image/tiff")

@@ -166,10 +166,10 @@ def erase_piece(path, index, **values):
     path.write_bytes(data)
 
 
-def test_a_piece_without_bytes_is_damage_where_it_has_a_place(tmp_path):
+def test_a_piece_with_bytes_but_without_a_place_is_damage(tmp_path):
     path = write_pyramid(tmp_path / "a.tiff", RGB, factors=(1,), compression=None)
-    erase_piece(path, 1, count=0)
-    refuse(path, "segments without bytes")
+    erase_piece(path, 1, offset=0)
+    refuse(path, "segments without a place")
 
 
 def refuse(path, match):

@@ -1,0 +1,61 @@
+import re
+
+import pytest
+
+from tests.commands import SMALL_RUN, here
+
+ONE_EPOCH = [*SMALL_RUN, "trainer.max_epochs=1"]
+
+
+def refused(run, *words, cwd) -> str:
+    status, error = run("milpath.train", *ONE_EPOCH, *words, cwd=cwd)
+    assert status == 1
+    assert error.count("\n") == 1, error
+    return error
+
+
+def test_a_working_folder_that_hydra_cannot_read_is_named(tmp_path, run_here):
+    folder = tmp_path / "a ${b}"
+    folder.mkdir()
+    assert re.search(r"the working folder .*/a \$\{b\} has \$\{ in its name", refused(run_here, cwd=folder))
+    assert not any(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run_name=a ${b}"], "the run folder runs/a ${b} has ${ in its name, which Hydra reads as a reference"),
+        (["paths.runs_dir=a ${b}"], "the run folder a ${b}/"),
+        (["-m", "seed=1,2", "run_name=a ${b}"], "the run folder runs/a ${b} has ${ in its name"),
+        (["run_name=null"], "run_name=null stands for no name in a configuration"),
+        (["run_name=???"], "run_name=??? stands for no name in a configuration"),
+        (['run_name="???"'], 'run_name="???" stands for no name in a configuration'),
+        (["run_name=.."], "run_name=.. is not the name of a folder below paths.runs_dir"),
+        (["run_name=a/../../b"], "run_name=a/../../b is not the name of a folder below paths.runs_dir"),
+        (["run_name=."], "run_name=. is not the name of a folder below paths.runs_dir"),
+        (["run_name="], "run_name= is not the name of a folder below paths.runs_dir"),
+    ],
+)
+def test_a_name_that_is_no_folder_is_refused_before_anything_is_written(tmp_path, run_here, words, message):
+    assert message in refused(run_here, *words, cwd=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b"])
+def test_a_database_of_mlflow_is_never_written_under_another_name(tmp_path, run_here, name):
+    error = refused(run_here, "logger=mlflow", f"paths.runs_dir={name}", cwd=tmp_path)
+    assert f"logger.mlflow.tracking_uri is the database {name}/mlflow.db, whose name has {name[1]}" in error
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b"])
+def test_a_database_of_optuna_is_never_written_under_another_name(tmp_path, run_here, name):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    error = refused(run_here, "-m", "hparams_search=attention_optuna", f"run_name={name}", cwd=tmp_path)
+    assert f"hydra.sweeper.storage is the database runs/{name}/study.db, whose name has {name[1]}" in error
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_name_that_another_grammar_reads_as_a_value_is_a_name(tmp_path):
+    assert here("milpath.train", *ONE_EPOCH, "run_name=true", cwd=tmp_path) == 0
+    assert (tmp_path / "runs/true/metrics.json").is_file()
