@@ -11,10 +11,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from milpath.data.store.bag_store import BagStore
 from milpath.encoding.batch_encoder import BatchEncoder
+from milpath.models import AttentionMIL, load_network
+from milpath.models.checkpoint import save_network
 from milpath.models.encoders import open_encoder
 from tests.pyramids import tissue, write_pyramid
 
@@ -89,6 +93,59 @@ def test_the_reader_of_slides_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def _predicted(folder):
+    table = pd.read_csv(folder / "predictions.csv", index_col="id").sort_index()
+    attention = pd.read_csv(folder / "attention.csv").sort_values(["id", "tile"])
+    return table[["probability_a", "probability_b"]].to_numpy(), attention
+
+
+@pytest.fixture(scope="module")
+def checkpoint(workplace, reference):
+    """A network of features, whose card holds the card of the encoder."""
+    torch.manual_seed(0)
+    network = AttentionMIL(encoder={"name": "linear", "num_features": 1280, "hidden_dims": [16]}).eval()
+    description = BagStore.open(reference).description
+    words = {"tiling": description["tiling"], "encoder": description["encoder"]}
+    save_network(network, workplace / "network.pt", class_names=("a", "b"), **words)
+    return workplace / "network.pt"
+
+
+def test_slides_stores_and_files_of_features_give_the_same_predictions(workplace, reference, checkpoint, run_here):
+    words = [f"checkpoint={checkpoint}", "device=cpu"]
+    found = {}
+    for name, slides in (("slides", "slides"), ("store", "reference"), ("files", "reference/h5")):
+        status, message = run_here("milpath.predict", *words, f"slides={slides}", f"output=from_{name}", cwd=workplace)
+        # Files say the magnification, not the resolution of each slide, which a line then says.
+        assert status == 0, message
+        assert message == "" or (name == "files" and "resolution of 5 of 5 bags is unknown" in message)
+        found[name] = _predicted(workplace / f"from_{name}")
+    for name in ("slides", "files"):
+        np.testing.assert_allclose(found[name][0], found["store"][0], atol=1e-4)
+        np.testing.assert_allclose(found[name][1]["weight"], found["store"][1]["weight"], atol=1e-4)
+    # Only whole slides have a thumbnail; places on level 0 are known either way.
+    assert len(list((workplace / "from_slides/pictures").iterdir())) == 5
+    for name in ("slides", "store"):
+        assert found[name][1]["x0"].notna().all()
+        outlines = json.loads((workplace / f"from_{name}/geojson/slide 0.geojson").read_text())["features"]
+        assert len(outlines) == (found[name][1]["id"] == "slide 0").sum()
+
+
+def test_an_encoder_with_other_weights_is_refused(workplace, checkpoint, run_here):
+    content = torch.load(checkpoint, weights_only=True)
+    network = load_network(checkpoint)
+    encoder = content["milpath"]["encoder"] | {"weights_sha256": "0" * 64}
+    card = {"class_names": ("a", "b"), "tiling": content["milpath"]["tiling"]}
+    save_network(network, workplace / "other.pt", encoder=encoder, **card)
+    words = ["slides=slides", "output=refused", "device=cpu"]
+    status, message = run_here("milpath.predict", "checkpoint=other.pt", *words, cwd=workplace)
+    assert status == 1
+    assert "other weights of efficientnet_lite0 were asked for (000000000000) than were found" in message
+    save_network(network, workplace / "short.pt", encoder={"name": "uni_v1"}, **card)
+    status, message = run_here("milpath.predict", "checkpoint=short.pt", *words, cwd=workplace)
+    assert status == 1
+    assert "the network takes features of uni_v1, but slides holds none" in message
+
+
 @pytest.mark.slow
 def test_a_kill_at_any_moment_changes_no_byte(workplace, reference):
     """The process group is killed after random times, until a run comes to its end."""
@@ -114,7 +171,7 @@ def test_a_kill_at_any_moment_changes_no_byte(workplace, reference):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_tiles_of_a_slide(tmp_path):
-    """2,000 tiles of one slide are 300 MB; the features of a slide and a few batches are far less."""
+    """Thousands of tiles have hundreds of megabytes of pixels; a few batches are far less."""
     path = write_pyramid(tmp_path / "slides/slide.tiff", tissue(560, 500, 2), factors=(16, 4, 1), tile=256)
     code = (
         "import sys, torch\n"
@@ -123,18 +180,20 @@ def test_memory_does_not_grow_with_the_tiles_of_a_slide(tmp_path):
         "from milpath.tiling.worker import peak_memory\n"
         "class Free(torch.nn.Module):\n"
         "    def forward(self, tiles): return tiles.mean((2, 3))\n"
-        "options = TileOptions(method='grid', tile_size=224, num_tiles=None, level=0, overlap=int(sys.argv[2]))\n"
-        "summary = extract_features(sys.argv[1], sys.argv[3], Free(), {'name': 'free', 'embedding_dim': 3}, options, device='cpu')\n"
+        "count = int(sys.argv[2]) or None\n"
+        "options = TileOptions(method='tissue', tile_size=224, num_tiles=count, level=0, overlap=112, min_tissue=0.01)\n"
+        "card = {'name': 'free', 'embedding_dim': 3}\n"
+        "summary = extract_features(sys.argv[1], sys.argv[3], Free(), card, options, device='cpu')\n"
         "print(peak_memory(), summary.peak_memory)\n"
     )
-    found = {}
-    for overlap in (0, 104):
-        words = [sys.executable, "-c", code, str(path), str(overlap), str(tmp_path / f"out{overlap}")]
+    found = []
+    for count in (300, 0):
+        words = [sys.executable, "-c", code, str(path), str(count), str(tmp_path / f"out{count}")]
         said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-        found[json.loads((tmp_path / f"out{overlap}/store.json").read_text())["num_tiles"]] = [
-            int(x) for x in said.split()
-        ]
-    (few, before), (many, after) = sorted(found.items())
-    assert many > 3 * few > 3000
+        num_tiles = json.loads((tmp_path / f"out{count}/store.json").read_text())["num_tiles"]
+        found.append((num_tiles, *(int(number) for number in said.split())))
+    (few, *before), (many, *after) = found
+    grown = (many - few) * 224 * 224 * 3
+    assert grown > 100 << 20
     for one, other in zip(before, after, strict=True):
-        assert other < one + (40 << 20)
+        assert other < one + grown / 3

@@ -191,9 +191,9 @@ def test_a_command_of_sagemaker_is_two_words_or_one(tmp_path):
 @pytest.mark.command
 def test_an_interrupt_while_a_command_is_loaded_is_one_line(program, tmp_path):
     # A module that interrupts this process takes the place of one that every command loads.
-    (tmp_path / "omegaconf.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(5)\n")
-    path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
-    result = subprocess.run(
-        [program, "tile"], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    (tmp_path / "omegaconf.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(5)\n"
     )
+    path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
+    result = subprocess.run([program, "tile"], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "stopped\n")

@@ -15,7 +15,6 @@ from milpath.data.sources.panda_tiles import tiles_by_slide
 from milpath.data.sources.tile_decoding import decode_tile, largest_file
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import (
-    LEVEL0_COLUMNS,
     bounds_offset,
     level0_positions,
     resolution_of,
@@ -23,6 +22,7 @@ from milpath.data.store.level0_positions import (
 from milpath.encoding.tile_events import BagBegun, BagEnded, BagTiles, TileEvent
 from milpath.slides.tile_files import TileFiles
 from milpath.slides.tile_names import first_number, missing_number
+from milpath.slides.tile_positions import LEVEL0_COLUMNS
 from milpath.tiling.slide_job import SlideRecord
 
 TILES_AT_A_TIME = 16
@@ -63,7 +63,7 @@ class StoredTiles:
         ]
         self._bags = tables[0].drop(columns=["bag_id", "start", "num_tiles"])
         self._tiles = tables[1]
-        self.columns = tuple(name for name in self._tiles if name != "bag_id")
+        self.columns = tuple(str(name) for name in self._tiles if name != "bag_id")
         placed = level0_positions(store, store.tile_slice(0)) is not None
         if placed and LEVEL0_COLUMNS[0] not in self._tiles:
             self.columns = (*self.columns, *LEVEL0_COLUMNS)

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.tiling.slide_output import read_failures, write_failures
+from milpath.tiling.slide_run import TilingSummary
 
 
 def open_input(
@@ -26,6 +27,7 @@ def open_input(
     masks: str | None = None,
     id_column: str | None = None,
     takes: str | None = None,
+    encode: Callable[[Path, Path], TilingSummary] | None = None,
     dtype: str = "float32",
     verify: bool = True,
     resolutions: str | None = None,
@@ -44,6 +46,7 @@ def open_input(
         masks: Folder of the masks of whole slides, from which the tile labels in the store are computed.
         id_column: Column of the table that names the slides.
         takes: What the network takes, "tiles" or "features"; `None` if unknown.
+        encode: Writes the store of the features of slides or tiles; needed if the network takes features.
         dtype: "float32" or "float16" for the store of features.
         verify: False skips the hash of a store's array (see `BagStore.open`).
         resolutions: Table with the microns per pixel of whole slides, instead of what their files state.
@@ -67,6 +70,8 @@ def open_input(
             require_same_features(path, BagStore.open(bags, verify=False))
         else:
             write_failures(build_feature_store(path, bags, labels, dtype, id_column), failed)
+    elif takes == "features" and encode is not None:
+        _write_outcome(encode(path, bags), path, failed)
     elif holds_tiles(path, tiling.get("tile_size")):
         if overwrite:
             shutil.rmtree(bags, ignore_errors=True)
@@ -76,11 +81,6 @@ def open_input(
             failures = build_tile_store(path, bags, _tile_size(tiling, path))
             write_failures(failures, failed)
     else:
-        if takes == "features":
-            raise ValueError(
-                f"the network takes features, but {path} holds none; give a folder of .h5 or .pt files, one per slide, or a "
-                "bag store of features"
-            )
         try:
             _cut(
                 path, tiling, bags, failed, num_workers, overwrite,
@@ -116,6 +116,11 @@ def _cut(
         path, bags, options, num_workers=num_workers, on_error="skip", overwrite=overwrite, **words
     )
     sys.stderr.write("".join(f"{line}\n" for line in summary.notes))
+    _write_outcome(summary, path, failed)
+
+
+def _write_outcome(summary: TilingSummary, path: Path, failed: Path) -> None:
+    """Write the slides that could not be read; refuse a run without any other."""
     write_failures(dict(summary.failures), failed)
     if not summary.has_store:
         slide, reason = next(iter(summary.failures.items()))

@@ -59,8 +59,9 @@ def label_text(value: object) -> str:
 def classes_of_words(
     bags: pd.DataFrame, column: str, class_names: Sequence[str], origin: str = "data.class_names"
 ) -> np.ndarray:
-    """Return the class of each bag by the name in its cell; capitals, blanks and kinds of dashes are
-    ignored if no two names differ only in them.
+    """Return the class of each bag by the name in its cell.
+
+    Capitals, double blanks and kinds of dashes are ignored if no two names differ only in them.
 
     Args:
         bags: One row per bag, without empty cells in the column.

@@ -8,6 +8,7 @@ import pandas as pd
 
 from milpath.data.loading.threads import map_in_threads
 from milpath.records.digests import sampled_sha256_of_file
+from milpath.records.error_text import counted
 from milpath.records.id_matching import match_ids, why_unlike
 from milpath.records.label_table import (
     find_column,
@@ -23,6 +24,7 @@ from milpath.slides.slide_files import find_masks, find_slides
 from milpath.slides.tile_positions import BOUNDS_COLUMNS
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_job import SlideRecord
+from milpath.tiling.slide_merge import StorePlan
 from milpath.tiling.slide_resolutions import stated_resolutions
 
 # Columns that the store writes itself.
@@ -146,7 +148,7 @@ def plan_slides(
     return SlidePlan(slides, files, rows, found_masks, dict(sorted(refused.items())), tuple(notes), stated)
 
 
-def require_complete(plan: SlidePlan) -> None:
+def require_complete(plan: StorePlan) -> None:
     """Refuse to start if some slides cannot be cut.
 
     Raises:
@@ -154,8 +156,8 @@ def require_complete(plan: SlidePlan) -> None:
     """
     if plan.refused:
         raise ValueError(
-            f"{len(plan.refused):,} slides cannot be cut (first: {_first(plan.refused)}); fix this, or add on_error=skip "
-            "to leave them out"
+            f"{counted(len(plan.refused), 'slide')} cannot be cut (first: {_first(plan.refused)}); fix this, or add "
+            "on_error=skip to leave them out"
         )
 
 

@@ -5,7 +5,8 @@ OpenSlide and reads tile by tile, and one HDF5 file of float32 features per slid
 batch size and number of processes. Slides are generated pyramids (level 2 of realistic size, enlarged 4 and 16 times, in
 JPEG tiles of 512 px) and, with `--svs`, a scan. Memory is measured with an encoder that costs nothing: what grows with a
 slide are tiles and features, not weights. Start-up (imports, weights) is not counted; finding tissue, starting processes
-and writing are.
+and writing are. On a machine whose cores are all busy a rate is cores divided by CPU time, so that the CPU time per tile, of
+all processes together, also compares the ways on a machine that is shared.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -81,44 +83,65 @@ def rates(what: str, slides: Path, folder: Path, encoder: PretrainedEncoder, opt
     """Return tiles per second of the three ways, alternating."""
     cut = TileOptions(method="tissue", num_tiles=options.tiles, tile_size=224, microns_per_pixel=MICRONS)
     tiles = cut_slide(next(iter(sorted(slides.iterdir()))), cut).pixels[: 4 * BATCH]
-    found: dict[str, list[float]] = {"alone": [], "command": [], "usual": []}
+    found: dict[str, list[Cost]] = {"encoder alone": [], "extract": [], "the usual way": []}
     load = os.getloadavg()[0]
     for _ in range(options.repeats):
-        found["alone"].append(encoder_alone(tiles, encoder))
-        store = extracted(slides, folder / "out", encoder, cut, found["command"])
-        found["usual"].append(usual_way(slides, store, folder / "usual", encoder))
-    median = {name: statistics.median(values) for name, values in found.items()}
-    note = f"load {load:.0f}"
-    return [
-        record(f"{what}: encoder alone ({note})", median["alone"], "tiles/s"),
-        record(f"{what}: extract", median["command"], "tiles/s", median["command"] / median["alone"], "encoder alone"),
-        record(f"{what}: extract", median["command"], "tiles/s", median["command"] / median["usual"], "the usual way"),
-        record(f"{what}: the usual way", median["usual"], "tiles/s"),
-    ]
+        found["encoder alone"].append(encoder_alone(tiles, encoder))
+        store, cost = extracted(slides, folder / "out", encoder, cut)
+        found["extract"].append(cost)
+        found["the usual way"].append(usual_way(slides, store, folder / "usual", encoder))
+    rate = {name: statistics.median(cost.rate for cost in costs) for name, costs in found.items()}
+    cpu = {name: statistics.median(cost.cpu_ms for cost in costs) for name, costs in found.items()}
+    records = [record(f"{what}, load {load:.0f}: {name}", value, "tiles/s") for name, value in rate.items()]
+    records += [record(f"{what}: {name}", value, "CPU ms/tile") for name, value in cpu.items()]
+    for other in ("encoder alone", "the usual way"):
+        records.append(record(f"{what}: extract", rate["extract"], "tiles/s", rate["extract"] / rate[other], other))
+        records.append(record(f"{what}: extract", cpu["extract"], "CPU ms/tile", cpu[other] / cpu["extract"], other))
+    return records
 
 
-def encoder_alone(tiles: np.ndarray, encoder: PretrainedEncoder) -> float:
-    """Return tiles per second of full batches that are in memory."""
+class Cost(NamedTuple):
+    """Tiles per second, and CPU time per tile of all processes."""
+
+    rate: float
+    cpu_ms: float
+
+
+class Clock:
+    """Measures a block of code, with the processes that it started and that have ended."""
+
+    def __enter__(self) -> "Clock":
+        self._wall, self._cpu = time.perf_counter(), sum(os.times()[:4])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._wall
+        self.cpu_seconds = sum(os.times()[:4]) - self._cpu
+
+    def cost(self, num_tiles: int) -> Cost:
+        return Cost(num_tiles / self.seconds, 1000 * self.cpu_seconds / num_tiles)
+
+
+def encoder_alone(tiles: np.ndarray, encoder: PretrainedEncoder) -> Cost:
+    """Return the cost of full batches that are in memory."""
     batches = BatchEncoder(encoder, tiles.shape[1], batch_size=BATCH)
     batches.buffer[:] = tiles[:BATCH]
     batches.submit(BATCH)
-    start = time.perf_counter()
-    for first in range(0, len(tiles) - BATCH + 1, BATCH):
-        batches.buffer[:] = tiles[first : first + BATCH]
-        batches.submit(BATCH)
-    batches.finish()
-    return len(tiles) // BATCH * BATCH / (time.perf_counter() - start)
+    with Clock() as clock:
+        for first in range(0, len(tiles) - BATCH + 1, BATCH):
+            batches.buffer[:] = tiles[first : first + BATCH]
+            batches.submit(BATCH)
+        batches.finish()
+    return clock.cost(len(tiles) // BATCH * BATCH)
 
 
-def extracted(slides: Path, output: Path, encoder: PretrainedEncoder, cut: TileOptions, found: list[float]) -> BagStore:
+def extracted(slides: Path, output: Path, encoder: PretrainedEncoder, cut: TileOptions) -> tuple[BagStore, Cost]:
     """Extract as the command does."""
     shutil.rmtree(output, ignore_errors=True)
-    start = time.perf_counter()
-    extract_features(slides, output, encoder, encoder.card.to_dict(), cut, device="cpu", batch_size=BATCH)
-    seconds = time.perf_counter() - start
+    with Clock() as clock:
+        extract_features(slides, output, encoder, encoder.card.to_dict(), cut, device="cpu", batch_size=BATCH)
     store = BagStore.open(output)
-    found.append(len(store.tiles) / seconds)
-    return store
+    return store, clock.cost(len(store.tiles))
 
 
 class TilesOfOneSlide(Dataset):
@@ -145,27 +168,27 @@ class TilesOfOneSlide(Dataset):
         return torch.from_numpy(np.asarray(tile).copy()).permute(2, 0, 1).float() / 255
 
 
-def usual_way(slides: Path, store: BagStore, output: Path, encoder: PretrainedEncoder) -> float:
+def usual_way(slides: Path, store: BagStore, output: Path, encoder: PretrainedEncoder) -> Cost:
     """Extract slide by slide with a DataLoader; the coordinates are given."""
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir()
-    seconds = 0.0
+    bags = []
     for index, row in store.bags.iterrows():
         tiles = store.tiles_table.iloc[store.tile_slice(int(index))]
         coords = output / f"{row['bag_id']}_coords.h5"
         with h5py.File(coords, "w") as file:
             file["coords"] = tiles[["x0", "y0"]].to_numpy(np.int64)
             file["coords"].attrs["patch_size_level0"] = int(tiles["size0"].iloc[0])
-        start = time.perf_counter()
-        dataset = TilesOfOneSlide(slides / row["slide_file"], coords)
-        features = []
-        with torch.inference_mode():
-            for batch in DataLoader(dataset, batch_size=BATCH, num_workers=1):
-                features.append(encoder(batch).float().numpy())
-        with h5py.File(output / f"{row['bag_id']}.h5", "w") as file:
-            file["features"] = np.concatenate(features).astype(np.float32)
-        seconds += time.perf_counter() - start
-    return len(store.tiles) / seconds
+        bags.append((slides / row["slide_file"], coords, output / f"{row['bag_id']}.h5"))
+    with Clock() as clock:
+        for slide, coords, target in bags:
+            features = []
+            with torch.inference_mode():
+                for batch in DataLoader(TilesOfOneSlide(slide, coords), batch_size=BATCH, num_workers=1):
+                    features.append(encoder(batch).float().numpy())
+            with h5py.File(target, "w") as file:
+                file["features"] = np.concatenate(features).astype(np.float32)
+    return clock.cost(len(store.tiles))
 
 
 MEASURE = """

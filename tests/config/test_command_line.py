@@ -42,7 +42,7 @@ ODD = [
 ]
 PATHS = {
     "tile": ["slides", "output", "labels", "masks"],
-    "extract": ["slides", "output", "labels"],
+    "extract": ["slides", "output", "labels", "encoder.weights_path", "encoder.weights_dir"],
     "encoders": ["paths.weights_dir"],
     "train": [
         "data.stores_dir",

@@ -128,7 +128,9 @@ def test_any_other_column_without_a_name_is_refused(tmp_path, cells):
 @pytest.mark.parametrize("separator", [",", ";"])
 def test_a_title_above_the_header_is_named(tmp_path, title, separator):
     text = f"{title}\n\nSlide ID{separator}label\nS1{separator}0\n"
-    with pytest.raises(ValueError, match=r"'Slide ID' in row [35], which seems to be the header: delete the rows above"):
+    with pytest.raises(
+        ValueError, match=r"'Slide ID' in row [35], which seems to be the header: delete the rows above"
+    ):
         read_table(write(tmp_path / "t.csv", text))
 
 
