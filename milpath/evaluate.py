@@ -63,6 +63,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.runs.earlier_run import IDENTITY_FILE
     from milpath.runs.evaluated_data import evaluated_data
     from milpath.runs.results import write_run
+    from milpath.targets import target_of
     from milpath.training.classifier import MILClassifier
     from milpath.training.predict_splits import predict_splits
 
@@ -89,7 +90,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
             f"splits={list(config.splits)} has none of the splits of the data: {', '.join(datamodule.splits)}"
         )
 
-    classifier = MILClassifier(network, class_names=card.class_names, task=card.task)
+    classifier = MILClassifier(network, class_names=card.class_names, task=target_of(card))
     predictions = predict_splits(trainer, classifier, datamodule, splits)
     if not trainer.is_global_zero:
         return {}

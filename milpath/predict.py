@@ -26,8 +26,9 @@ from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
 from milpath.models.devices import choose_device
 from milpath.records.digests import sha256_of_file
+from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
-from milpath.targets import target_named
+from milpath.targets import NumericTarget, target_of
 from milpath.targets.decision import Decision, decide
 from milpath.tiling.slide_output import write_failures
 from milpath.tiling.slide_run import TilingSummary
@@ -53,7 +54,9 @@ def run(config: DictConfig) -> int:
         pack_linears(network)
     decision = Decision.of_card(card)
     source = {"checkpoint": sha256_of_file(config.checkpoint)}
-    threshold = card.threshold if target_named(card.task).has_threshold else None
+    target = target_of(card)
+    threshold = card.threshold if target.has_threshold else None
+    answer_columns = target.answer_columns if isinstance(target, NumericTarget) else ()
     claim_folder(output, source, config.overwrite, slides=config.slides)
     try:
         store, failures = open_input(
@@ -67,7 +70,8 @@ def run(config: DictConfig) -> int:
         _require_same_tiles(store, card, config.slides)
         if note := compare_resolution(card.tiling, store, config.mixed_resolution):
             sys.stderr.write(f"{note}\n")
-        files = PredictionFiles(output, card.class_names, threshold, source | {"slides": store.content_digest()})
+        source = source | {"slides": store.content_digest()}
+        files = PredictionFiles(output, card.class_names, threshold, source, answer_columns=answer_columns)
         pictures = open_pictures(config, store, network, card.tiling, device)
     except (ValueError, OSError):
         release_folder(output)
@@ -75,17 +79,19 @@ def run(config: DictConfig) -> int:
     waiting = [index for index, bag_id in enumerate(store.bags["bag_id"]) if bag_id not in files.done]
     not_finite: dict[str, str] = {}
     predictions = predict_bags(
-        network, store, card.task, temperature=card.temperature, indices=waiting,
+        network, store, target, temperature=card.temperature, indices=waiting,
         batch_size=config.batch_size, device=device, class_names=card.class_names, on_failure=not_finite.__setitem__,
     )  # fmt: skip
     with files, kept_memory():
         for bag in track(predictions, "slides", len(waiting)):
-            calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
             tiles = store.tiles_table.iloc[store.tile_slice(bag.position)]
             if config.pictures:
                 pictures.draw(bag)
             microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]
-            predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
+            predicted, defer = "", False
+            if target.has_classes:
+                calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
+                predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
             files.add(
                 bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention, bag.maps
             )
@@ -97,11 +103,11 @@ def run(config: DictConfig) -> int:
                 f"none of the {len(store):,} bags has a finite prediction; first: {next(iter(not_finite.values()))}"
             )
         if config.pictures:
-            pictures.draw_extremes(card.class_names[0])
+            pictures.draw_extremes(card.class_names[0] if target.has_classes else None)
     sys.stdout.write(prediction_summary(output))
     if failures:
         name, reason = next(iter(sorted(failures.items())))
-        line = f"{len(failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
+        line = f"{counted(len(failures), 'slide')} failed, see {output}/failures.csv (first: {name!r}: {reason})"
         sys.stderr.write(f"{line}\n")
     return len(failures)
 

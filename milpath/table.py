@@ -62,7 +62,9 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
         sys.stdout.write(f"{num_failed} of {len(trainings)} candidates failed, see {output / 'choices.csv'}\n")
     groups = datamodule.groups
     folds = [
-        read_fold(training.run_dir, training.method, training.repeat, training.fold, datamodule.task, groups=groups)
+        read_fold(
+            training.run_dir, training.method, training.repeat, training.fold, datamodule.fitted_target, groups=groups
+        )
         for training in chosen
     ]
     table = compare_methods(

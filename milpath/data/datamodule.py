@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from lightning.pytorch import LightningDataModule
 
@@ -18,18 +19,17 @@ from milpath.data.splits.assign_splits import SPLITS
 from milpath.data.splits.bag_lists import excluded_bags, group_of_each_bag, listed
 from milpath.data.splits.bag_table import (
     SplitOptions,
-    hash_of_labels,
     label_and_split,
     require_labels,
     require_labels_of,
-    require_two_classes,
-    warn_of_one_class,
 )
+from milpath.data.splits.chosen_target import fitted_numbers, numeric_target, require_learnable, say_undefined_metrics
+from milpath.data.splits.label_cells import hash_of_labels, label_array, text_of_label
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoded_store import open_or_encode
 from milpath.data.store.store_build import open_or_build, open_or_build_labelled
 from milpath.models.encoders import TileEncoder
-from milpath.targets import Target, register_target
+from milpath.targets import Target, register_target, target_named
 from milpath.targets.label_columns import task_of
 
 
@@ -40,8 +40,8 @@ class BagDataModule(LightningDataModule):
         source: Source of the bags.
         target: What is predicted: "label", "malignant" or "isup" (see `milpath.targets.label_columns`).
         label_column: Column of the labels; `None` means `label`, or `isup_grade` for "malignant" and "isup".
-        task: "binary", "nominal", "ordinal" or your own `Target`, which is registered under its name; `None` means binary
-            for two classes and nominal for more.
+        task: "binary", "nominal", "ordinal", "regression" or a `Target`, which is registered under its name; `None` means
+            binary for two classes and nominal for more.
         class_names: Names of the classes in the order of their labels; `None` uses the target's own, and the sorted words
             of a column of words.
         on_missing_label: What to do about bags without a label: "error", or "skip", which leaves them out with a warning.
@@ -134,6 +134,8 @@ class BagDataModule(LightningDataModule):
         self._class_names = class_names
         # Classes of a trained network, which order the words of other data; set before `setup`.
         self.trained_names: Sequence[str] | None = None
+        # Target of a trained network with its fitted values, which other data do not change; set before `setup`.
+        self.trained_target: Target | None = None
         self._split_options = SplitOptions(
             fold, num_folds, val_fraction, split_seed, splits, group_column, groups,
             listed(stratify_by), listed(exclude), max_bags, max_bags_per_class,
@@ -148,13 +150,18 @@ class BagDataModule(LightningDataModule):
         if self._store is not None:
             return
         store = self._open_store()
+        numbers = numeric_target(self._task, self.trained_target)
         self.label_frame, self.class_names = label_and_split(
-            store.bags, self.target, self._class_names, self._split_options, self.left_out, self.trained_names
+            store.bags, self.target, self._class_names, self._split_options, self.left_out, self.trained_names, numbers
         )
-        self.task = task_of(self._task, self.class_names)
+        self.task = task_of(self._task if numbers is None else numbers.name, self.class_names)
+        self.fitted_target: Target = target_named(self.task)
+        if numbers is not None:
+            self.fitted_target = fitted_numbers(numbers, self.trained_target, self.class_names, self.label_frame)
+            self.class_names = self.fitted_target.names
         if len(store.tile_shape) == 1 and self.augmentation.kind != "none":
             raise ValueError(f"data.augmentation={self.augmentation.kind} is for images; these are features")
-        warn_of_one_class(self.label_frame, self.class_names)
+        say_undefined_metrics(self.fitted_target, self.label_frame, self.class_names)
         self._cache = DeviceCache(store, self.device_cache)
         if self.standardize and self.statistics is None:
             training = self.label_frame.loc[self.label_frame["split"] == "train", "index"].to_numpy()
@@ -165,7 +172,11 @@ class BagDataModule(LightningDataModule):
         """Return the store; files of excluded bags are not opened to build it."""
         options = self._split_options
         names = {"class_names": self._class_names, "trained_names": self.trained_names}
-        labels: dict[str, Any] = {"target": self.target, **names}
+        labels: dict[str, Any] = {
+            "target": self.target,
+            "numbers": numeric_target(self._task, self.trained_target),
+            **names,
+        }
         if not isinstance(self.source, FileSource):
             require = partial(require_labels, self.source, options=options, **labels)
             return open_or_build(self.source, self.stores_dir, require, verify=self.verify)
@@ -230,6 +241,8 @@ class BagDataModule(LightningDataModule):
     def description(self) -> dict[str, Any]:
         """Description of the data for the provenance of a run; plain values."""
         names = {"class_names": list(self.class_names), "labels_sha256": hash_of_labels(self.label_frame)}
+        if not self.fitted_target.has_classes:
+            return self.store.record() | names | {"bags": {name: len(self.bag_ids(name)) for name in self.splits}}
         return self.store.record() | names | {"bags_per_class": {name: self.class_counts(name) for name in self.splits}}
 
     def bag_ids(self, split: str) -> list[str]:
@@ -238,7 +251,12 @@ class BagDataModule(LightningDataModule):
 
     def split_frame(self) -> pd.DataFrame:
         """Return `id, split, label` of every bag: the content of a run's `splits.csv`, which `data.splits` reads."""
-        return self.label_frame[["bag_id", "split", "label"]].rename(columns={"bag_id": "id"})
+        frame = self.label_frame[["bag_id", "split", "label"]].rename(columns={"bag_id": "id"})
+        return frame if self.fitted_target.has_classes else frame.assign(label=frame["label"].map(text_of_label))
+
+    def labels(self, split: str) -> np.ndarray:
+        """Return the labels of a split, `(bags,)` classes or `(bags, columns)` numbers, in the order of the store."""
+        return label_array(self.label_frame.loc[self.label_frame["split"] == split, "label"])
 
     def class_counts(self, split: str) -> list[int]:
         """Return the number of bags of each class in a split."""
@@ -258,7 +276,7 @@ class BagDataModule(LightningDataModule):
     def train_dataloader(self) -> BagLoader:
         """Return the training loader: reshuffled each epoch, augmented; a single class is an error."""
         bags = self._bags("train")
-        require_two_classes(self.label_frame, self.class_names)
+        require_learnable(self.fitted_target, self.label_frame, self.class_names, self.sampler)
         plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler)
         return self._loader(bags, plan, True)
 

@@ -119,11 +119,11 @@ class BagPictures:
             alpha=self.alpha, colour_map=self.colour_map,
         )  # fmt: skip
 
-    def draw_extremes(self, first_class: str) -> None:
+    def draw_extremes(self, first_class: str | None) -> None:
         """Write the tiles with the most and the least attention of the run, one tile per bag.
 
         Args:
-            first_class: Only bags predicted as another class are used; if there are none, all bags.
+            first_class: Only bags predicted as another class are used; if there are none, all bags. `None` uses all.
         """
         if len(self.store.tile_shape) != 3:
             return

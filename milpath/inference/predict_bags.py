@@ -16,7 +16,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.models.finite import explain_non_finite_answer, finite_bags
 from milpath.models.network_input import to_network_input
 from milpath.models.tile_maps import tile_maps
-from milpath.targets import target_named
+from milpath.targets import Target, target_named
 
 # Bytes of a batch as float32: enough to keep a processor busy, small enough for its caches and for long bags.
 _BATCH_BYTES = 32 << 20
@@ -29,7 +29,7 @@ class BagPrediction(NamedTuple):
     Attributes:
         position: Position of the bag in the store.
         bag_id: Name of the bag.
-        probabilities: `(classes,)`, sums to 1.
+        probabilities: `(classes,)`, sums to 1; or `(columns,)`, the numbers of a target without classes.
         attention: `(tiles,)`, sums to 1.
         maps: Name to `(tiles,)` of the maps of a network with attention or contributions per class; see
             `milpath.models.tile_maps`.
@@ -45,7 +45,7 @@ class BagPrediction(NamedTuple):
 def predict_bags(
     network: Module,
     store: BagStore,
-    task: str,
+    task: str | Target,
     *,
     temperature: float = 1.0,
     indices: Iterable[int] | None = None,
@@ -59,7 +59,7 @@ def predict_bags(
     Args:
         network: A network in evaluation mode.
         store: The bags.
-        task: "binary", "nominal" or "ordinal".
+        task: The target or its name; one without classes must be that of the checkpoint.
         temperature: Divides the logits; > 0.
         indices: Bags to predict; `None` for all.
         batch_size: Bags per batch; `None` limits a batch to 32 MB of tiles.
@@ -87,9 +87,9 @@ def predict_bags(
         mask = torch.arange(tiles.shape[1])[None, :] < torch.from_numpy(lengths)[:, None]
         with torch.inference_mode():
             output = network(tiles, None if mask.all() else mask.to(device))
-            probabilities = target.probabilities(output.logits.float(), temperature).cpu().numpy()
+            probabilities = target.answers(output.logits.float(), temperature).cpu().numpy()
             attention = output.attention.float().cpu().numpy()
-            named = tile_maps(output, class_names) if class_names else {}
+            named = tile_maps(output, target.map_names(class_names)) if class_names else {}
             maps = {name: values.cpu().numpy() for name, values in named.items()}
             finite = finite_bags(output).tolist()
         for row, index in enumerate(chosen):

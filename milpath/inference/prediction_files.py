@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from milpath.inference.prediction_folder import claim_folder
 from milpath.records.atomic_files import atomic_path, drop_open_line
-from milpath.records.prediction_table import require_finite_prediction
+from milpath.records.prediction_table import number_cells, require_finite_prediction, required_numbers
 from milpath.slides.tile_positions import LEVEL0_COLUMNS
 
 PREDICTIONS, ATTENTION = "predictions.csv", "attention.csv"
@@ -33,6 +33,7 @@ class PredictionFiles:
         threshold: Operating point, written with each slide; `None` for tasks without one.
         source: Hashes of the inputs (checkpoint, slides); saved in `prediction.json`.
         overwrite: Start again and discard earlier results.
+        answer_columns: Columns of the predicted numbers of a target without classes; empty with classes.
 
     Raises:
         FileExistsError: If the folder contains anything else than an interrupted run of this source.
@@ -45,11 +46,13 @@ class PredictionFiles:
         threshold: float | None,
         source: Mapping[str, str],
         overwrite: bool = False,
+        answer_columns: Sequence[str] = (),
     ) -> None:
         self.output = output
         self.threshold = threshold
         probabilities = [f"probability_{name}" for name in class_names]
-        self.columns = ("id", *probabilities, "predicted", "threshold", "defer")
+        self.answer_columns = tuple(answer_columns)
+        self.columns = ("id", *(self.answer_columns or (*probabilities, "predicted", "threshold", "defer")))
         claim_folder(output, source, overwrite)
         self._columns: list[str] = []
         self.done = self._recover()
@@ -86,9 +89,9 @@ class PredictionFiles:
 
         Args:
             bag_id: Name of the slide.
-            probabilities: `(classes,)`.
-            predicted: Name of the predicted class.
-            defer: Whether to defer the slide to a person.
+            probabilities: `(classes,)`, or the predicted numbers `(answer columns,)`.
+            predicted: Name of the predicted class; not written without classes.
+            defer: Whether to defer the slide to a person; not written without classes.
             tiles: Rows of the store's tile table; x, y, level, x0, y0 and size0 if known.
             microns_per_pixel: Resolution of the tiles; `None` if unknown.
             weights: `(tiles,)` attention.
@@ -98,7 +101,8 @@ class PredictionFiles:
             ValueError: If a probability, a weight or a value of a map is not finite.
         """
         maps = maps or {}
-        require_finite_prediction(bag_id, np.asarray(probabilities), np.asarray(weights), maps)
+        numbers = required_numbers(np.asarray(probabilities), self.answer_columns)
+        require_finite_prediction(bag_id, numbers, np.asarray(weights), maps)
         unknown = [""] * len(weights)
         places = [_cells(tiles[name]) if name in tiles else unknown for name in _PLACE]
         shares = zip(
@@ -118,9 +122,10 @@ class PredictionFiles:
         writer.writerows([bag_id, number, *place, microns, *values] for number, (*place, values) in enumerate(rows))
         self._attention.flush()
         os.fsync(self._attention.fileno())
-        words = [f"{value:.9g}" for value in probabilities]
-        threshold = "" if self.threshold is None else f"{self.threshold:.9g}"
-        csv.writer(self._predictions).writerow([bag_id, *words, predicted, threshold, int(defer)])
+        cells: list[str | int] = [*number_cells(np.asarray(probabilities))]
+        if not self.answer_columns:
+            cells += [predicted, "" if self.threshold is None else f"{self.threshold:.9g}", int(defer)]
+        csv.writer(self._predictions).writerow([bag_id, *cells])
         self._predictions.flush()
         os.fsync(self._predictions.fileno())
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from milpath.records.error_text import one_line_of
+from milpath.records.error_text import counted, one_line_of
 
 NUM_SHOWN = 10
 
@@ -20,18 +20,36 @@ def prediction_summary(output: Path) -> str:
     """
     table = pd.read_csv(output / "predictions.csv", dtype={"id": str, "predicted": str}, keep_default_na=False)
     columns = [name for name in table.columns if name.startswith("probability_")]
+    if not columns:
+        return _numbers_summary(table, output)
     certain = table[columns].astype(float).max(axis=1)
     rows = [["slide", "predicted", "highest probability", ""]]
     for position, row in enumerate(table.head(NUM_SHOWN).to_dict("records")):
         refer = "refer to a person" if int(row["defer"]) else ""
         rows.append([one_line_of(row["id"]), one_line_of(row["predicted"]), f"{certain.iloc[position]:.3f}", refer])
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    if len(table) > NUM_SHOWN:
-        lines.append(f"... and {len(table) - NUM_SHOWN:,} more")
+    lines = _aligned(rows, len(table))
     names = [name.removeprefix("probability_") for name in columns]
     counts = ", ".join(f"{int((table['predicted'] == name).sum()):,} {one_line_of(name)}" for name in names)
     num_deferred = int(table["defer"].astype(int).sum())
-    lines.append(f"{len(table):,} slides: {counts}; {num_deferred:,} to refer to a person")
+    lines.append(f"{counted(len(table), 'slide')}: {counts}; {num_deferred:,} to refer to a person")
     lines.append(f"predictions: {output / 'predictions.csv'}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _numbers_summary(table: pd.DataFrame, output: Path) -> str:
+    """Return the predicted numbers as text; an empty cell is a number that is not defined for this slide."""
+    names = [str(name) for name in table.columns if name != "id"]
+    rows = [["slide", *names]]
+    for row in table.head(NUM_SHOWN).to_dict("records"):
+        rows.append([one_line_of(row["id"]), *(f"{float(row[name]):.4g}" if str(row[name]) else "-" for name in names)])
+    lines = [*_aligned(rows, len(table)), f"{len(table):,} slides", f"predictions: {output / 'predictions.csv'}"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _aligned(rows: list[list[str]], num_slides: int) -> list[str]:
+    """Return the first rows of a table as lines with columns of equal width, and how many slides are not shown."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if num_slides > NUM_SHOWN:
+        lines.append(f"... and {num_slides - NUM_SHOWN:,} more")
+    return lines

@@ -17,18 +17,22 @@ from milpath.inference.overlays import positions_of
 from milpath.inference.prediction_files import ATTENTION, PREDICTIONS, table_path
 
 
-def read_strongest(output: Path, first_class: str, count: int) -> dict[str, NDArray[np.float64]]:
+def read_strongest(output: Path, first_class: str | None, count: int) -> dict[str, NDArray[np.float64]]:
     """Return names and weights of the bags with the largest weight in multiples of the equal share, sharpest first.
 
     The tables are streamed: memory does not grow with the number of slides.
 
     Args:
         output: Folder of a prediction, complete or with all slides done.
-        first_class: Only bags predicted as another class are used; if there are none, all bags.
+        first_class: Only bags predicted as another class are used; if there are none, all bags. `None` uses
+            all, for a target without classes.
         count: Maximum number of bags.
     """
-    table = pd.read_csv(table_path(output, PREDICTIONS), usecols=["id", "predicted"], dtype=str, keep_default_na=False)
-    called = set(table["id"][table["predicted"] != first_class]) or set(table["id"])
+    columns = ["id"] if first_class is None else ["id", "predicted"]
+    table = pd.read_csv(table_path(output, PREDICTIONS), usecols=columns, dtype=str, keep_default_na=False)
+    called = set(table["id"])
+    if first_class is not None:
+        called = set(table["id"][table["predicted"] != first_class]) or called
     bags = ((weights.max() * len(weights), name, weights) for name, weights in _bags(output) if name in called)
     return {name: weights for _, name, weights in heapq.nlargest(count, bags, key=lambda bag: float(bag[0]))}
 

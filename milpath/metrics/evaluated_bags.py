@@ -1,9 +1,25 @@
 """Labels, probabilities and predicted classes of a set of bags, from which all metrics are computed."""
 
 from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Outcomes(Protocol):
+    """Labels and predictions of a set of bags, of any target."""
+
+    @property
+    def num_bags(self) -> int:
+        """Number of bags."""
+
+    @property
+    def groups(self) -> NDArray[np.str_] | None:
+        """`(bags,)` group of each bag (patient, duplicates); `None` if all bags are independent."""
+
+    def part(self, rows: NDArray[np.int64]) -> Self:
+        """Return a subset of bags, given by row; a row may occur more than once."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +40,7 @@ class EvaluatedBags:
     positive_class: int | None = None
     groups: NDArray[np.str_] | None = None
 
-    def part(self, rows: NDArray[np.int64]) -> "EvaluatedBags":
+    def part(self, rows: NDArray[np.int64]) -> Self:
         """Return the outcomes of a subset of bags, given by row."""
         return replace(
             self,

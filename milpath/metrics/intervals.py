@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import EvaluatedBags
+from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.weighted_metrics import metric_function
 
 Array = NDArray[np.float64]
@@ -99,7 +99,7 @@ def bootstrap_interval(
 
 
 def metric_intervals(
-    outcomes: EvaluatedBags,
+    outcomes: Outcomes,
     names: Iterable[str],
     num_resamples: int = 1000,
     confidence: float = 0.95,

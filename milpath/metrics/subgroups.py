@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import EvaluatedBags
+from milpath.metrics.evaluated_bags import EvaluatedBags, Outcomes
 from milpath.metrics.intervals import Interval, metric_intervals
 from milpath.metrics.ranking import auroc
 from milpath.metrics.weighted_metrics import quadratic_kappa
@@ -125,7 +125,7 @@ class SubgroupTable:
 
 
 def subgroup_tables(
-    outcomes: EvaluatedBags,
+    outcomes: Outcomes,
     bags: pd.DataFrame,
     metrics: Sequence[str],
     columns: Sequence[str] | None = None,

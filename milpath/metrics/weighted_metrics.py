@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import EvaluatedBags
+from milpath.metrics.number_metrics import NUMBER_METRICS, metric_of_quantity
 from milpath.metrics.ranking import auroc, average_precision
+from milpath.metrics.survival_metrics import SURVIVAL_METRICS, metric_at_time
 from milpath.records.error_text import reason_of
 from milpath.records.plain_values import brief
 
@@ -161,6 +163,8 @@ METRICS: Mapping[str, Callable[..., Array]] = {
 """Metric name to function of outcomes and weights `(..., bags)`, which returns `(...)`, NaN if undefined."""
 
 
+# With those of targets without classes.
+_BY_NAME: Mapping[str, Callable[..., Array]] = {**METRICS, **NUMBER_METRICS, **SURVIVAL_METRICS}
 _OWN: dict[str, Callable[..., Array]] = {}
 
 
@@ -182,7 +186,7 @@ def use_own_metrics(functions: Mapping[str, Callable[[EvaluatedBags], float]]) -
         >>> use_own_metrics({})
     """
     for name in functions:
-        if name in METRICS or name in ("loss", "attention_entropy"):
+        if name in _BY_NAME or name in ("loss", "attention_entropy"):
             raise ValueError(f"metrics.{name} is already the name of a metric of milpath; give yours another name")
         if not name.isidentifier():
             raise ValueError(f"metrics.{name} must be a word of letters, digits and underscores")
@@ -237,6 +241,7 @@ def metric_function(name: str) -> Callable[..., Array]:
         >>> float(metric_function("auroc")(outcomes))
         1.0
     """
-    if name not in METRICS and name not in _OWN:
-        raise ValueError(f"metric {name!r} is not one of {', '.join((*METRICS, *_OWN))}")
-    return METRICS[name] if name in METRICS else _OWN[name]
+    function = _BY_NAME.get(name) or _OWN.get(name) or metric_of_quantity(name) or metric_at_time(name)
+    if function is None:
+        raise ValueError(f"metric {name!r} is not one of {', '.join((*_BY_NAME, *_OWN))}")
+    return function

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from milpath.records.plain_values import brief, require_plain
-from milpath.targets import target_named, target_names
+from milpath.targets import target_names, target_of
 from milpath.targets.target import require_class_names
 
 FORMAT_VERSION = 1
@@ -18,14 +18,15 @@ class Card:
 
     Attributes:
         network: `{"name": class in milpath.models or a user-defined class, "arguments": {...}}`.
-        class_names: Names of the classes in the order of their indices.
-        task: Name of the target: "binary", "nominal", "ordinal" or a user-defined one.
+        class_names: Names of the classes in the order of their indices; of the predicted quantities without classes.
+        task: Name of the target: "binary", "nominal", "ordinal", "regression" or a user-defined one.
         threshold: Operating point of a binary task, chosen on the validation split.
         temperature: Divides the logits of predictions; fitted on the validation split.
         defer_below: A bag is deferred to a person if its largest class probability is below this; 0 defers none.
         tiling: How slides are cut into tiles: method, num_tiles, tile_size, level, microns_per_pixel.
         encoder: For a network trained on features, the card of the encoder that made them, as far as it is known: name,
             weights_sha256, embedding_dim, output, tile_size, microns_per_pixel; empty for a network of tiles.
+        target_state: Options of a target without classes and what it fitted on the training split; otherwise empty.
         data: The data configuration of the run; `_target_` is its only key that starts with an underscore.
     """
 
@@ -38,11 +39,15 @@ class Card:
     tiling: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     encoder: Mapping[str, Any] = field(default_factory=dict)
+    target_state: Mapping[str, Any] = field(default_factory=dict)
 
 
 def card_to_dict(card: Card) -> dict[str, Any]:
     """Return the card as stored in a file."""
-    return {"format_version": FORMAT_VERSION} | asdict(card) | {"class_names": list(card.class_names)}
+    content = {"format_version": FORMAT_VERSION} | asdict(card) | {"class_names": list(card.class_names)}
+    if not card.target_state:
+        del content["target_state"]  # the file of a target with classes stays as it was before there were others
+    return content
 
 
 def card_from_dict(content: Mapping[str, Any]) -> Card:
@@ -76,7 +81,7 @@ def _plain_field(name: str, value: Any) -> Any:
 
 def require_sound(card: Card) -> None:
     """Refuse a card with invalid values."""
-    for name in ("network", "tiling", "data", "encoder"):
+    for name in ("network", "tiling", "data", "encoder", "target_state"):
         if not isinstance(getattr(card, name), Mapping):
             raise ValueError(f"{name} of the card must be a mapping, not {brief(getattr(card, name))}")
         _plain_field(name, dict(getattr(card, name)))
@@ -94,13 +99,14 @@ def require_sound(card: Card) -> None:
         ):
             raise ValueError(f"{name} of the card must be a number in [{lowest}, {highest}], not {brief(value)}")
     require_class_names(card.class_names)
+    target_of(card)
     arguments = card.network.get("arguments")
     require_outputs(card, arguments.get("num_outputs") if isinstance(arguments, Mapping) else None)
 
 
 def require_outputs(card: Card, found: Any) -> None:
     """Refuse a number of outputs that does not fit the classes; `None` means not known yet."""
-    needed = target_named(card.task).num_outputs(len(card.class_names))
+    needed = target_of(card).num_outputs(len(card.class_names))
     if found is not None and found != needed:
         raise ValueError(
             f"the network has {brief(found)} outputs, but a {card.task} task of {len(card.class_names)} classes needs "

@@ -15,6 +15,10 @@ from milpath.records.label_table import read_written_table
 
 _PREFIX = "probability_"
 _COLUMNS = ("id", "split", "label", "predicted")
+# Columns of the labels of a target without classes.
+LABEL_PREFIX = "label_"
+# Columns of predicted numbers whose cells may be empty: a median survival that is not reached.
+MAY_BE_EMPTY = ("median_time",)
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,10 @@ class Predictions:
     Attributes:
         bag_ids: Name of each bag.
         splits: Split of each bag.
-        labels: `(bags,)` int64 class indices; -1 if the label is unknown.
-        probabilities: `(bags, classes)` in [0, 1], each row sums to 1.
+        labels: `(bags,)` int64 class indices; -1 if the label is unknown. Of a target without classes
+            `(bags, label columns)` float64.
+        probabilities: `(bags, classes)` in [0, 1], each row sums to 1. Of a target without classes the predicted numbers
+            `(bags, answer columns)`, NaN only in a column of `MAY_BE_EMPTY`.
         attention: For each bag the weight of each tile, in the order of the store; sums to 1.
         class_names: Names of the classes in the order of their indices.
         predicted: `(bags,)` class indices; `None` takes the most probable class.
@@ -33,6 +39,8 @@ class Predictions:
             unknown.
         maps: Name (`attention_<class>`, `contribution_<class>`) to the value of each tile of each bag, for networks with
             more than one value per tile.
+        label_columns: Names of the columns of the labels of a target without classes; empty with classes.
+        answer_columns: Names of the columns of the predicted numbers; empty with classes.
 
     Raises:
         ValueError: If a probability, a weight or a value of a map is not finite, with the name of the bag.
@@ -47,10 +55,13 @@ class Predictions:
     predicted: np.ndarray | None = None
     logits: np.ndarray | None = None
     maps: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
+    label_columns: Sequence[str] = ()
+    answer_columns: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for row, (bag_id, attention) in enumerate(zip(self.bag_ids, self.attention, strict=True)):
-            require_finite_prediction(bag_id, self.probabilities[row], attention, self.maps_of(row))
+            numbers = required_numbers(self.probabilities[row], self.answer_columns)
+            require_finite_prediction(bag_id, numbers, attention, self.maps_of(row))
 
     def __len__(self) -> int:
         return len(self.bag_ids)
@@ -77,13 +88,19 @@ class Predictions:
             predicted=None if self.predicted is None else self.predicted[chosen],
             logits=None if self.logits is None else self.logits[chosen],
             maps={name: [values[row] for row in chosen] for name, values in self.maps.items()},
+            label_columns=self.label_columns,
+            answer_columns=self.answer_columns,
         )
 
     def write_csv(self, path: str | Path) -> None:
         """Write `id,split,label,predicted,probability_<class>...,attention`; float32 needs 9 digits per number.
 
         Label and prediction are class indices, an unknown label is an empty cell, attention and each map are JSON lists.
+        A target without classes has `id,split,label_<column>...`, its predicted numbers and `attention`.
         """
+        if self.answer_columns:
+            self._write_numbers(path)
+            return
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow([*_COLUMNS, *(_PREFIX + name for name in self.class_names), "attention", *self.maps])
@@ -96,6 +113,30 @@ class Predictions:
                 numbers = [f"{value:.9g}" for value in probabilities]
                 lists = ["[" + ", ".join(f"{value:.9g}" for value in values) + "]" for values in of_tiles]
                 writer.writerow([bag_id, split, known, int(predicted), *numbers, *lists])
+
+    def _write_numbers(self, path: str | Path) -> None:
+        """Write the table of a target without classes."""
+        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["id", "split", *self.label_columns, *self.answer_columns, "attention", *self.maps])
+            rows = zip(
+                self.bag_ids, self.splits, self.labels, self.probabilities,
+                zip(self.attention, *self.maps.values(), strict=True), strict=True,
+            )  # fmt: skip
+            for bag_id, split, labels, answers, of_tiles in rows:
+                lists = ["[" + ", ".join(f"{value:.9g}" for value in values) + "]" for values in of_tiles]
+                known = [f"{value:.15g}" for value in labels]
+                writer.writerow([bag_id, split, *known, *number_cells(answers), *lists])
+
+
+def number_cells(answers: np.ndarray) -> list[str]:
+    """Return predicted numbers as cells; one that is not defined is empty."""
+    return ["" if np.isnan(value) else f"{value:.9g}" for value in answers]
+
+
+def required_numbers(answers: np.ndarray, columns: Sequence[str]) -> np.ndarray:
+    """Return the predicted numbers that must be finite."""
+    return answers[[name not in MAY_BE_EMPTY for name in columns]] if columns else answers
 
 
 def require_finite_prediction(
@@ -122,6 +163,10 @@ def read_predictions(path: str | Path) -> Predictions:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not such a table, or a number in it is not finite.
     """
+    table = read_written_table(path, required=("split", "attention"), unique=False)
+    before = [str(name) for name in table.columns[: list(table.columns).index("attention")]]
+    if "label" not in before and any(name.startswith(LABEL_PREFIX) for name in before):
+        return _read_numbers(path, table, [name for name in before if name not in ("bag_id", "split")])
     table = read_written_table(path, required=(*_COLUMNS[1:], "attention"), unique=False)
     names = [name for name in table.columns if name.startswith(_PREFIX)]
     if not names:
@@ -141,6 +186,32 @@ def read_predictions(path: str | Path) -> Predictions:
         class_names=[name.removeprefix(_PREFIX) for name in names],
         predicted=table["predicted"].to_numpy(dtype=np.int64),
         maps=maps,
+    )
+
+
+def _read_numbers(path: str | Path, table: pd.DataFrame, columns: Sequence[str]) -> Predictions:
+    """Return the predictions of a target without classes."""
+    labels = [name for name in columns if name.startswith(LABEL_PREFIX)]
+    answers = [name for name in columns if name not in labels]
+    try:
+        known = table[labels].to_numpy(dtype=np.float64)
+        predicted = table[answers].to_numpy(dtype=np.float64)
+        attention = _lists(table["attention"])
+        maps = {name: _lists(table[name]) for name in _map_columns(table)}
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} contains values that are not numbers ({reason_of(error)})") from None
+    if not answers or not np.isfinite(known).all():
+        raise ValueError(f"{path} must have finite labels ({', '.join(labels)}) and columns of predicted numbers")
+    return Predictions(
+        bag_ids=table["bag_id"].tolist(),
+        splits=table["split"].astype(str).tolist(),
+        labels=known,
+        probabilities=predicted,
+        attention=attention,
+        class_names=answers,
+        maps=maps,
+        label_columns=labels,
+        answer_columns=answers,
     )
 
 

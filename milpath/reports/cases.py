@@ -11,7 +11,7 @@ from milpath.metrics.attention_quality import attention_entropy
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.records.prediction_table import Predictions
 from milpath.reports.pictures import CasePictures
-from milpath.targets import Target
+from milpath.targets import ClassTarget
 
 NUM_TOP_TILES = 5
 # Columns that are not shown as details of a bag: internal to the store, or shown already.
@@ -22,7 +22,7 @@ MAX_DETAILS = 8
 def case_table(
     predictions: Predictions,
     outcomes: EvaluatedBags,
-    target: Target,
+    target: ClassTarget,
     defer_below: float,
     bags: pd.DataFrame | None,
     pictures: Mapping[str, CasePictures],

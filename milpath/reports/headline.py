@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval, metric_intervals
 from milpath.metrics.weighted_metrics import METRICS, own_metric_names
 from milpath.reports.figures import SPLIT_NAMES
@@ -20,6 +20,15 @@ NAMES = {
     "brier": "Brier score",
     "ece": "Calibration error (ECE)",
     "quadratic_kappa": "Quadratic-weighted kappa",
+    "mae": "Mean absolute error",
+    "rmse": "Root mean squared error",
+    "r2": "R²",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+    "c_index": "Concordance index (Harrell)",
+    "uno_c_index": "Concordance index (Uno)",
+    "time_auc": "Time-dependent AUROC, mean",
+    "integrated_brier": "Integrated Brier score",
 }
 
 
@@ -39,7 +48,7 @@ class MetricRow:
 
 
 def metric_rows(
-    outcomes: Mapping[str, EvaluatedBags], target: Target, num_resamples: int = 1000, seed: int = 0
+    outcomes: Mapping[str, Any], target: Target, num_resamples: int = 1000, seed: int = 0
 ) -> list[MetricRow]:
     """Return every metric of every split with its interval, headline metrics first.
 
@@ -49,7 +58,9 @@ def metric_rows(
         num_resamples: Bootstrap resamples of each interval.
         seed: Seed of the resamples.
     """
-    names = [name for name in (*METRICS, *own_metric_names()) if name in target.reported_metrics]
+    reported = target.reported_metrics
+    names = [name for name in (*METRICS, *own_metric_names()) if name in reported]
+    names += [name for name in reported if name not in names]
     names.sort(key=lambda name: (name not in target.headline, _place(target.headline, name)))
     by_split = {split: metric_intervals(each, names, num_resamples, seed=seed) for split, each in outcomes.items()}
     return [
@@ -69,7 +80,7 @@ def metric_title(name: str) -> str:
 
 
 def in_words(
-    outcomes: EvaluatedBags, target: Target, split: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
+    outcomes: Any, target: Target, split: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
 ) -> str:
     """Return the headline in one sentence, counted in bags.
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.comparison import PairedTest, corrected_resampled_t_test
-from milpath.metrics.evaluated_bags import EvaluatedBags
+from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.intervals import Interval, bootstrap_interval, mean_and_standard_error
 from milpath.metrics.weighted_metrics import metric_function
 
@@ -32,7 +32,7 @@ class FoldResult:
     repeat: int
     fold: int
     bag_ids: Sequence[str] = ()
-    outcomes: EvaluatedBags | None = None
+    outcomes: Outcomes | None = None
     num_train: int = 0
     failure: str | None = None
 

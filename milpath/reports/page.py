@@ -13,9 +13,8 @@ import pandas as pd
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.overlays import SlidePicture
 from milpath.inference.sharpest_bags import draw_run_extremes
-from milpath.metrics.attention_quality import AttentionQuality, attention_entropy, attention_quality
 from milpath.metrics.evaluated_bags import EvaluatedBags
-from milpath.metrics.subgroups import grade_rows, subgroup_tables
+from milpath.metrics.subgroups import grade_rows
 from milpath.records.atomic_files import write_text
 from milpath.reports.cases import case_table
 from milpath.reports.figures import (
@@ -29,21 +28,21 @@ from milpath.reports.figures import (
     training_plots,
 )
 from milpath.reports.headline import NAMES, in_words, metric_rows
-from milpath.reports.pictures import CasePictures, draw_cases
+from milpath.reports.numbers_page import write_numbers_report
+from milpath.reports.pictures import PICTURES, CasePictures, draw_cases
 from milpath.reports.plot_style import Plot
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of, read_run
+from milpath.reports.run_parts import attention_of, subgroups_of
 from milpath.reports.second_reader import second_reader
-from milpath.targets import Target, target_named
+from milpath.targets import ClassTarget, NumericTarget, Target, target_named
 from milpath.targets.evaluation import evaluate_bags
-
-PICTURES = "report_files"
 
 
 def write_report(
     run_dir: Path,
     *,
-    task: str,
+    task: str | Target,
     threshold: float = 0.5,
     temperature: float = 1.0,
     defer_below: float = 0.0,
@@ -60,7 +59,7 @@ def write_report(
 
     Args:
         run_dir: Folder with `predictions.csv` and, optionally, the other files of a run.
-        task: "binary", "nominal" or "ordinal".
+        task: The target or its name; one without classes must be that of the run's checkpoint.
         threshold: Operating point the run used (binary).
         temperature: Temperature of the run; the report shows calibration with and without it.
         defer_below: Confidence below which a bag is deferred to a pathologist.
@@ -81,12 +80,19 @@ def write_report(
         ValueError: If predictions, bags and store do not match.
     """
     run, target = read_run(run_dir), target_named(task)
+    if isinstance(target, NumericTarget):
+        return write_numbers_report(
+            run, target, bags=None if bags is None else _known_bags(run, bags), store=store, groups=groups,
+            subgroup_columns=subgroup_columns, slide_picture=slide_picture, num_pictures=num_pictures,
+            num_resamples=num_resamples, title=title,
+        )  # fmt: skip
+    assert isinstance(target, ClassTarget)
     known = None if bags is None else _known_bags(run, bags)
     of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
     outcomes = {split: run.outcomes(split, task, threshold, of_bags) for split in run.splits}
     reported = run.splits[0]
     pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture)
-    everything = evaluate_bags(run.predictions.labels, run.predictions.probabilities, task, threshold)
+    everything = evaluate_bags(run.predictions.labels, run.predictions.probabilities, target.name, threshold)
     cases = case_table(run.predictions, everything, target, defer_below, known, pictures)
     content, plots = _results(run, target, outcomes, reported, threshold, temperature, num_resamples)
     page = render(
@@ -97,8 +103,8 @@ def write_report(
         cases=cases | {"folder": PICTURES, "reported": reported},
         num_pictured=len(pictures),
         extremes=extremes,
-        attention=_attention(run, reported, store),
-        subgroups=_subgroups(run, reported, target, outcomes, known, subgroup_columns, num_resamples),
+        attention=attention_of(run, reported, store),
+        subgroups=subgroups_of(run, reported, target, outcomes, known, subgroup_columns, num_resamples),
         grades=[]
         if target.has_threshold
         else grade_rows(outcomes[reported], None if known is None else known.iloc[run.rows(reported)]),
@@ -126,7 +132,7 @@ def _known_bags(run: RunFolder, bags: pd.DataFrame) -> pd.DataFrame:
 
 def _results(
     run: RunFolder,
-    target: Target,
+    target: ClassTarget,
     outcomes: dict[str, EvaluatedBags],
     reported: str,
     threshold: float,
@@ -160,6 +166,7 @@ def _results(
     content = {
         "run": run,
         "reported": reported,
+        "without_bar": (),
         "split_names": SPLIT_NAMES,
         "metric_names": NAMES,
         "outcomes": outcomes,
@@ -200,35 +207,3 @@ def _draw(
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=85)
     return drawn, "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-
-
-def _attention(run: RunFolder, reported: str, store: BagStore | None) -> dict[str, Any]:
-    """Return the entropy of attention and, if there are tile labels, how well attention ranks the positive tiles."""
-    rows = run.rows(reported).tolist()
-    attention = [run.predictions.attention[row] for row in rows]
-    quality: AttentionQuality | None = None
-    if store is not None and store.tile_labels is not None:
-        index_of = {bag_id: index for index, bag_id in enumerate(store.bags["bag_id"])}
-        labels = [store.tile_labels[store.tile_slice(index_of[run.predictions.bag_ids[row]])] for row in rows]
-        quality = attention_quality(attention, labels)
-    entropies = [attention_entropy(weights) for weights in attention]
-    return {"quality": quality, "entropy": float(np.mean(entropies)), "low": min(entropies), "high": max(entropies)}
-
-
-def _subgroups(
-    run: RunFolder,
-    reported: str,
-    target: Target,
-    outcomes: dict[str, EvaluatedBags],
-    known: pd.DataFrame | None,
-    columns: Sequence[str] | None,
-    num_resamples: int,
-) -> list[Any]:
-    """Return the results by subgroup."""
-    if known is None:
-        return []
-    return list(
-        subgroup_tables(
-            outcomes[reported], known.iloc[run.rows(reported)], target.subgroup_metrics, columns, num_resamples
-        )
-    )

@@ -18,6 +18,7 @@ from milpath.records.digests import sha256_of_text
 from milpath.records.prediction_table import Predictions
 
 QUALITY = 80
+PICTURES = "report_files"
 
 
 @dataclass(frozen=True)

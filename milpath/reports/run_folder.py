@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.records.prediction_table import Predictions, read_predictions
 from milpath.reports.method_table import FoldResult
-from milpath.targets.evaluation import evaluate_bags
+from milpath.targets import Target, target_named
 
 SPLITS = ("test", "val", "train")
 
@@ -49,21 +49,20 @@ class RunFolder:
         return np.flatnonzero(np.array(self.predictions.splits) == split)
 
     def outcomes(
-        self, split: str, task: str, threshold: float = 0.5, groups: NDArray[np.str_] | None = None
-    ) -> EvaluatedBags:
+        self, split: str, task: str | Target, threshold: float = 0.5, groups: NDArray[np.str_] | None = None
+    ) -> Any:
         """Return the outcomes of a split.
 
         Args:
             split: "train", "val" or "test".
-            task: "binary", "nominal" or "ordinal".
+            task: The target or its name.
             threshold: Operating point of a binary task.
             groups: One per row of the predictions; None if bags are not grouped.
         """
         rows = self.rows(split)
-        return evaluate_bags(
+        return target_named(task).evaluate(
             self.predictions.labels[rows],
-            self.predictions.probabilities[rows],
-            task,
+            self.predictions.probabilities[rows].astype(np.float64),
             threshold,
             None if groups is None else groups[rows],
         )
@@ -95,7 +94,7 @@ def read_fold(
     method: str,
     repeat: int,
     fold: int,
-    task: str,
+    task: str | Target,
     groups: Mapping[str, str] | None = None,
 ) -> FoldResult:
     """Read the test split of one training of a table, or the reason it failed.
@@ -105,7 +104,7 @@ def read_fold(
         method: Name of the method.
         repeat: 0-based repeat of the cross-validation.
         fold: 0-based fold.
-        task: "binary", "nominal" or "ordinal".
+        task: The target or its name.
         groups: Bag to group; None if bags are not grouped.
 
     Raises:
@@ -126,9 +125,16 @@ def read_fold(
         fold=fold,
         bag_ids=[run.predictions.bag_ids[row] for row in rows],
         # The predictions of the run: its operating point, chosen on validation, may differ from 0.5.
-        outcomes=replace(run.outcomes("test", task, groups=of_bags), predicted=run.predictions.predicted_labels[rows]),
+        outcomes=_as_predicted(run.outcomes("test", task, groups=of_bags), run, rows),
         num_train=len(run.rows("train")),
     )
+
+
+def _as_predicted(outcomes: Any, run: RunFolder, rows: NDArray[np.int64]) -> Any:
+    """Return outcomes with the classes that the run predicted; numbers have none."""
+    if not isinstance(outcomes, EvaluatedBags):
+        return outcomes
+    return replace(outcomes, predicted=run.predictions.predicted_labels[rows])
 
 
 def groups_of(bag_ids: Sequence[str], groups: Mapping[str, str]) -> NDArray[np.str_]:

@@ -8,7 +8,7 @@ from milpath.metrics.calibration import fit_temperature
 from milpath.metrics.deferral import Deferral, deferral_table
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.operating_point import OperatingPoint, attained, threshold_for_sensitivity
-from milpath.targets import Target
+from milpath.targets import ClassTarget
 
 WISHED = (0.90, 0.95, 0.99)
 
@@ -48,7 +48,7 @@ class SecondReader:
 def second_reader(
     outcomes: EvaluatedBags,
     validation: EvaluatedBags | None,
-    target: Target,
+    target: ClassTarget,
     threshold: float,
     wished: Sequence[float] = WISHED,
 ) -> SecondReader:

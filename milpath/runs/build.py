@@ -140,6 +140,10 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
     if config.class_weights not in CLASS_WEIGHTS:
         raise ValueError(f"class_weights is {config.class_weights!r}; it must be one of {', '.join(CLASS_WEIGHTS)}")
     weights = None
+    if config.class_weights == "balanced" and not datamodule.fitted_target.has_classes:
+        raise ValueError(
+            f"class_weights=balanced needs classes, which a {datamodule.task} task does not have; set none"
+        )
     if config.class_weights == "balanced":
         counts = datamodule.class_counts("train")
         weights = [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]
@@ -160,7 +164,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
     return MILClassifier(
         network,
         class_names=datamodule.class_names,
-        task=datamodule.task,
+        task=datamodule.fitted_target,
         optimizer=_optimizer(config.optimizer),
         scheduler=instantiate_entry(config.scheduler),
         auxiliary_loss=auxiliary_loss,

@@ -10,7 +10,6 @@ from torch import nn
 from milpath.data.datamodule import BagDataModule
 from milpath.runs.encoder_choice import let_encoder_follow
 from milpath.runs.instantiation import instantiate_entry, object_named
-from milpath.targets import target_named
 
 
 def build_network(config: DictConfig, datamodule: BagDataModule) -> nn.Module:
@@ -27,7 +26,7 @@ def build_network(config: DictConfig, datamodule: BagDataModule) -> nn.Module:
             statistics and this one does not.
     """
     let_encoder_follow(config, datamodule.tile_shape)
-    outputs = target_named(datamodule.task).num_outputs(datamodule.num_classes)
+    outputs = datamodule.fitted_target.num_outputs(len(datamodule.class_names))
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     arguments = _known_from_data(content, datamodule) | {"num_outputs": outputs}
     encoder = content.pop("encoder", None)

@@ -13,6 +13,7 @@ from milpath.models.checkpoint import Card
 from milpath.runs.build import build_datamodule, build_described_datamodule
 from milpath.runs.earlier_run import identity_in_checkpoint
 from milpath.runs.run_identity import RunIdentity, bags_of, digest_of_splits
+from milpath.targets import target_of
 
 # Options that define a split; if one is on the command line, that split is used.
 _SPLIT = ("fold", "num_folds", "val_fraction", "split_seed", "splits", "split_column")
@@ -55,7 +56,7 @@ def evaluated_data(
             datamodule = build_described_datamodule(card.data, sources, stores_dir=stores_dir)
         except ValueError as error:
             raise ValueError(f"{checkpoint} {error}") from None
-        datamodule.trained_names = card.class_names
+        _trained_as(datamodule, card)
         datamodule.setup("test")
         _require_split_of_run(trained, datamodule, checkpoint)
         return datamodule, ""
@@ -91,9 +92,16 @@ def _holds_training_tiles(trained: RunIdentity, datamodule: BagDataModule, data:
 def _set_up(data: DictConfig, card: Card, changes: Mapping[str, Any] | None = None) -> BagDataModule:
     """Return the data module of a configuration with some options replaced, after `setup`."""
     datamodule = build_datamodule(data, **(changes or {}))
-    datamodule.trained_names = card.class_names
+    _trained_as(datamodule, card)
     datamodule.setup("test")
     return datamodule
+
+
+def _trained_as(datamodule: BagDataModule, card: Card) -> None:
+    """Give data the classes of a trained network, or its target with the fitted values."""
+    target = target_of(card)
+    datamodule.trained_names = card.class_names if target.has_classes else None
+    datamodule.trained_target = target
 
 
 def _require_split_of_run(trained: RunIdentity | None, datamodule: BagDataModule, checkpoint: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from milpath.data.datamodule import BagDataModule
-from milpath.targets import target_named
+from milpath.targets import NumericTarget
 from milpath.targets.evaluation import compute_metrics
 
 # Logged on the validation split in addition to the metrics.
@@ -24,7 +24,7 @@ def require_validation(monitor: str, datamodule: BagDataModule) -> None:
         ValueError: If the monitor is anything else, or the validation split is empty.
     """
     split, _, name = monitor.partition("/")
-    names = target_named(datamodule.task).reported_metrics
+    names = datamodule.fitted_target.reported_metrics
     if split != "val" or name not in names:
         known = ", ".join(f"val/{name}" for name in names)
         raise ValueError(f"monitor={monitor} cannot choose between trainings; give one of {known}")
@@ -57,12 +57,17 @@ def require_monitored(callbacks: Mapping[str, Any], datamodule: BagDataModule) -
         defined = _defined_metrics(datamodule)
         if name not in (*defined, *_MEANS):
             known = ", ".join(f"val/{name}" for name in (*defined, *_MEANS))
-            counts = ", ".join(map(str, datamodule.class_counts("val")))
-            raise ValueError(f"{where}; with {counts} validation bags per class, give monitor= one of {known}")
+            bags = f"{len(datamodule.bag_ids('val'))} validation bags"
+            if datamodule.fitted_target.has_classes:
+                bags = f"{', '.join(map(str, datamodule.class_counts('val')))} validation bags per class"
+            raise ValueError(f"{where}; with {bags}, give monitor= one of {known}")
 
 
 def _defined_metrics(datamodule: BagDataModule) -> list[str]:
     """Return the metrics that are defined on the labels of the validation split."""
+    target = datamodule.fitted_target
+    if isinstance(target, NumericTarget):
+        return list(target.defined_metrics(datamodule.labels("val")))
     counts = datamodule.class_counts("val")
     labels = np.repeat(np.arange(len(counts)), counts)
     probabilities = np.full((len(labels), len(counts)), 1 / len(counts))

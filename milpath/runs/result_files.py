@@ -8,18 +8,19 @@ from rich.text import Text
 
 from milpath.records.atomic_files import write_json
 from milpath.records.prediction_table import Predictions
+from milpath.targets import Target
 from milpath.targets.evaluation import compute_metrics
 
 Metrics = dict[str, dict[str, float | None]]
 
 
-def write_results(run_dir: Path, predictions: Predictions, task: str, threshold: float = 0.5) -> Metrics:
+def write_results(run_dir: Path, predictions: Predictions, task: str | Target, threshold: float = 0.5) -> Metrics:
     """Write `metrics.json` and `predictions.csv` and return the metrics of each split.
 
     Args:
         run_dir: The folder of the run.
         predictions: Predictions of one or more splits.
-        task: "binary", "nominal" or "ordinal".
+        task: The target or its name.
         threshold: Operating point of a binary task.
     """
     parts = {split: predictions.of_split(split) for split in dict.fromkeys(predictions.splits)}

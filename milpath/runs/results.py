@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from milpath.models.checkpoint import Card, load_weights, update_card
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
 from milpath.runs.result_files import Metrics, summary_table, write_results
-from milpath.targets import target_named
+from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.decision import Decision, choose_decision, decide
 from milpath.training.classifier import MILClassifier
-from milpath.training.predict_splits import predict_splits
+from milpath.training.predict_splits import columns_of, predict_splits
 
 
 def finish_run(
@@ -43,10 +44,16 @@ def finish_run(
     predictions = predict_splits(trainer, classifier, datamodule, splits)
     if not trainer.is_global_zero:
         return {}
-    decision = _decide_on_validation(config, predictions, classifier.task)
-    card = replace(classifier.card(), **vars(decision))
+    target = classifier.target
+    changes: dict[str, Any]
+    if isinstance(target, NumericTarget):
+        _refuse_decision(config, target)
+        changes = {"target_state": target.fitted_on_predictions(*_of_training(predictions)).state()}
+    else:
+        changes = vars(_decide_on_validation(config, predictions, classifier.task))
+    card = replace(classifier.card(), **changes)
     if best.exists():
-        update_card(best, **vars(decision))
+        update_card(best, **changes)
     return write_run(run_dir, predictions, datamodule, card, report=config.report)
 
 
@@ -69,18 +76,13 @@ def write_run(
         report: Whether to write `report.html` and its pictures.
         note: Printed below the table.
     """
-    decision, probabilities = Decision(card.threshold, card.temperature, card.defer_below), predictions.probabilities
-    if predictions.logits is not None:
-        # Computed from logits, as an endpoint does: a probability that float32 rounds to 1 could not be rescaled.
-        probabilities = at_temperature(predictions.logits, card.task, card.temperature)
-        decision = Decision.of_card(card)
-    calls = decide(probabilities.astype(np.float64), card.task, decision)
-    predictions = replace(predictions, probabilities=calls.probabilities.astype(np.float32), predicted=calls.predicted)
-    metrics = write_results(run_dir, predictions, card.task, card.threshold)
+    target = target_of(card)
+    predictions = _answered(predictions, target) if isinstance(target, NumericTarget) else _decided(predictions, card)
+    metrics = write_results(run_dir, predictions, target, card.threshold)
     if report:
         page = write_report(
             run_dir,
-            task=card.task,
+            task=target,
             threshold=card.threshold,
             temperature=card.temperature,
             defer_below=card.defer_below,
@@ -93,6 +95,41 @@ def write_run(
     if note:
         Console().print(note, soft_wrap=True, markup=False, highlight=False)
     return metrics
+
+
+def _decided(predictions: Predictions, card: Card) -> Predictions:
+    """Return the predictions with the classes that the decision of a card predicts."""
+    decision, probabilities = Decision(card.threshold, card.temperature, card.defer_below), predictions.probabilities
+    if predictions.logits is not None:
+        # Computed from logits, as an endpoint does: a probability that float32 rounds to 1 could not be rescaled.
+        probabilities = at_temperature(predictions.logits, card.task, card.temperature)
+        decision = Decision.of_card(card)
+    calls = decide(probabilities.astype(np.float64), card.task, decision)
+    return replace(predictions, probabilities=calls.probabilities.astype(np.float32), predicted=calls.predicted)
+
+
+def _answered(predictions: Predictions, target: NumericTarget) -> Predictions:
+    """Return the predictions with the numbers of a target without classes, computed from the logits."""
+    answers = predictions.probabilities
+    if predictions.logits is not None:
+        answers = target.answers(torch.from_numpy(predictions.logits)).numpy()
+    return replace(predictions, probabilities=answers, **columns_of(target))
+
+
+def _of_training(predictions: Predictions) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return logits and labels of the training split; both are empty without one."""
+    chosen = np.array([split == "train" for split in predictions.splits])
+    assert predictions.logits is not None
+    return predictions.logits[chosen], predictions.labels[chosen]
+
+
+def _refuse_decision(config: DictConfig, target: NumericTarget) -> None:
+    """Refuse options of the decision that a target without classes does not have."""
+    for name in ("sensitivity", "calibrate"):
+        if config.decision[name]:
+            raise ValueError(
+                f"decision.{name} is for classes, and a {target.name} task predicts numbers; remove this option"
+            )
 
 
 def _decide_on_validation(config: DictConfig, predictions: Predictions, task: str) -> Decision:
@@ -127,5 +164,7 @@ def _decide_on_validation(config: DictConfig, predictions: Predictions, task: st
 
 def at_temperature(logits: NDArray[np.float32], task: str, temperature: float) -> NDArray[np.float32]:
     """Return the class probabilities, `(bags, classes)`, of logits divided by a temperature."""
-    probabilities: NDArray[np.float32] = target_named(task).probabilities(torch.from_numpy(logits), temperature).numpy()
+    probabilities: NDArray[np.float32] = (
+        class_target_named(task).probabilities(torch.from_numpy(logits), temperature).numpy()
+    )
     return probabilities

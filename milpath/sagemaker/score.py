@@ -80,10 +80,19 @@ def _ask(asker: EndpointClient, datamodule: BagDataModule, row: dict[str, Any]) 
 def _operating_point(answers: list[dict[str, Any]], datamodule: BagDataModule) -> float:
     """Return the threshold of the endpoint after checking its classes."""
     names = answers[0]["class_names"]
+    if not datamodule.fitted_target.has_classes:
+        raise ValueError(
+            f"data.task={datamodule.task} has no classes, and an endpoint is scored on classes; give data.task=null, or "
+            "evaluate the checkpoint with milpath evaluate"
+        )
     if names != list(datamodule.class_names):
         raise ValueError(
             f"the endpoint has the classes {', '.join(names)}, but the data have {', '.join(datamodule.class_names)}; "
-            "set data.target or data.class_names"
+            + (
+                f"give data.class_names=[{','.join(names)}]"
+                if set(names) == set(datamodule.class_names)
+                else "set data.target or data.class_names"
+            )
         )
     return 0.5 if answers[0]["threshold"] is None else float(answers[0]["threshold"])
 

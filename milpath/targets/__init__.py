@@ -1,10 +1,24 @@
 """Prediction targets, one file each, and the decision made from their probabilities.
 
-`target_named("binary")` returns an object that defines the number of network outputs, the loss, the probabilities, the
-predicted class, the metrics and the headline of a report.
+`target_named("binary")` returns an object that defines the number of network outputs, the loss, the predictions, the
+metrics and the headline of a report.
 """
 
-from milpath.targets.registry import register_target, target_named, target_names
-from milpath.targets.target import Target
+from milpath.targets.numeric_target import NumericTarget
+from milpath.targets.registry import class_target_named, register_target, target_named, target_names, target_of
+from milpath.targets.regression import Regression
+from milpath.targets.survival import Survival
+from milpath.targets.target import ClassTarget, Target
 
-__all__ = ["Target", "register_target", "target_named", "target_names"]
+__all__ = [
+    "ClassTarget",
+    "NumericTarget",
+    "Regression",
+    "Survival",
+    "Target",
+    "class_target_named",
+    "register_target",
+    "target_named",
+    "target_names",
+    "target_of",
+]

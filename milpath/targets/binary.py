@@ -11,10 +11,10 @@ from torch import Tensor
 from milpath.metrics.calibration import softmax_at_temperature
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval
-from milpath.targets.target import Array, Target, require_classes, share_in_words
+from milpath.targets.target import Array, ClassTarget, require_classes, share_in_words
 
 
-class Binary(Target):
+class Binary(ClassTarget):
     """One logit `z`; the probability of class 1 is `sigmoid(z)`.
 
     Loss of a bag: `-y log sigmoid(z) - (1 - y) log(1 - sigmoid(z))`.

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.targets.registry import target_named
+from milpath.targets.registry import class_target_named
 
 Array = NDArray[np.float64]
 
@@ -101,7 +101,7 @@ def choose_decision(
     from milpath.metrics.deferral import defer_threshold
     from milpath.metrics.operating_point import threshold_for_sensitivity
 
-    target = target_named(task)
+    target = class_target_named(task)
     if sensitivity is not None and not target.has_threshold:
         raise ValueError(f"a target sensitivity needs a binary task, not a {task} one; leave it out")
     _require_finite(probabilities)
@@ -125,7 +125,7 @@ def decide(probabilities: Array, task: str, decision: Decision) -> Calls:
         ([0, 1], [False, True])
     """
     _require_finite(probabilities)
-    target = target_named(task)
+    target = class_target_named(task)
     if decision.temperature != 1.0:
         probabilities = target.at_temperature(probabilities, decision.temperature)
     return Calls(

@@ -1,12 +1,14 @@
 """Evaluation of labels and probabilities: outcomes and metrics, for every target."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import EvaluatedBags
-from milpath.targets.registry import target_named
+from milpath.targets.registry import class_target_named, target_named
+from milpath.targets.target import Target
 
 
 def evaluate_bags(
@@ -33,31 +35,28 @@ def evaluate_bags(
         >>> outcomes.predicted.tolist(), outcomes.confidence.tolist()
         ([0, 1], [0.9, 0.6])
     """
-    target = target_named(task)
-    label_array = np.asarray(labels, dtype=np.int64)
-    probability_array = np.asarray(probabilities, dtype=np.float64)
-    _check(label_array, probability_array)
-    target.num_outputs(probability_array.shape[1])
-    if groups is not None and len(groups) != len(label_array):
-        raise ValueError(f"{len(label_array)} bags have {len(groups)} groups; give one group per bag")
-    return EvaluatedBags(
-        labels=label_array,
-        probabilities=probability_array,
-        predicted=target.predicted_classes(probability_array, threshold),
-        positive_class=target.positive_class,
-        groups=None if groups is None else np.asarray([str(group) for group in groups]),
-    )
+    target = class_target_named(task)
+    return target.evaluate(np.asarray(labels), np.asarray(probabilities), threshold, group_names(groups, len(labels)))
+
+
+def group_names(groups: Sequence[object] | NDArray[np.generic] | None, num_bags: int) -> NDArray[np.str_] | None:
+    """Return the groups as text; refuse another number of them than of bags."""
+    if groups is None:
+        return None
+    if len(groups) != num_bags:
+        raise ValueError(f"{num_bags} bags have {len(groups)} groups; give one group per bag")
+    return np.asarray([str(group) for group in groups])
 
 
 def compute_metrics(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer], task: str, threshold: float = 0.5
+    probabilities: NDArray[np.floating], labels: NDArray[Any], task: str | Target, threshold: float = 0.5
 ) -> dict[str, float | None]:
     """Compute all metrics of a set of bags in float64.
 
     Args:
-        probabilities: `(bags, classes)`, rows sum to 1.
-        labels: `(bags,)`, in 0..classes-1.
-        task: Name of the target.
+        probabilities: `(bags, classes)`, rows sum to 1; or `(bags, columns)` of a target without classes.
+        labels: `(bags,)`, in 0..classes-1; or `(bags, label columns)` of a target without classes.
+        task: The target or its name.
         threshold: Operating point of a binary task.
 
     Returns:
@@ -68,16 +67,5 @@ def compute_metrics(
         >>> result["auroc"], round(result["brier"], 3)
         (1.0, 0.025)
     """
-    return target_named(task).metrics(evaluate_bags(labels, probabilities, task, threshold))
-
-
-def _check(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> None:
-    """Refuse arrays with invalid shapes or values."""
-    if probabilities.ndim != 2 or probabilities.shape[1] < 2 or len(labels) != len(probabilities):
-        raise ValueError(
-            f"expected labels (bags,) and probabilities (bags, classes >= 2), got {labels.shape} and {probabilities.shape}"
-        )
-    if not np.isfinite(probabilities).all() or np.abs(probabilities.sum(axis=1) - 1).max(initial=0) > 1e-3:
-        raise ValueError("probabilities must be finite and each row must sum to 1")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < probabilities.shape[1]:
-        raise ValueError(f"labels must be in 0..{probabilities.shape[1] - 1}, got {labels.min()}..{labels.max()}")
+    target = target_named(task)
+    return target.metrics(target.evaluate(labels, np.asarray(probabilities, dtype=np.float64), threshold))

@@ -7,6 +7,7 @@ import pandas as pd
 
 from milpath.records.label_table import quote_first, require_column, rows_of
 from milpath.targets.class_words import classes_of_words, explain_numbers, is_missing, label_text, sorted_words
+from milpath.targets.numeric_target import NumericTarget
 from milpath.targets.registry import target_named, target_names
 
 TARGETS = ("label", "malignant", "isup")
@@ -63,6 +64,33 @@ def bag_labels(
         return (grades >= 1).astype(np.int64), _require_length(names or ("benign", "malignant"), 2, target)
     names = names or tuple(f"isup_{grade}" for grade in range(NUM_ISUP_GRADES))
     return grades, _require_length(names, NUM_ISUP_GRADES, target)
+
+
+def bag_numbers(
+    bags: pd.DataFrame, target: NumericTarget, default: str, class_names: Sequence[str] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the labels of a target without classes and the names of what it predicts.
+
+    Args:
+        bags: One row per bag: `bag_id` and the columns of the target.
+        target: The target.
+        default: Column of the labels if the target names none.
+        class_names: `data.class_names`, which must be empty.
+
+    Returns:
+        Labels `(bags, label columns)` float64 and the names.
+
+    Raises:
+        ValueError: If a column is missing or a label is missing or invalid.
+    """
+    if class_names:
+        raise ValueError(f"data.class_names is set, but a {target.name} task has no classes; set data.class_names=null")
+    origin = f"target={target.name}"
+    columns = [
+        require_column(bags.columns, name, origin, "data.label_column or the columns of the target")
+        for name in target.columns_of_table(default)
+    ]
+    return target.read_labels(bags, columns), target.named_after(columns).names
 
 
 def default_column(target: str) -> str:
@@ -124,6 +152,8 @@ def task_of(task: str | None, class_names: Sequence[str]) -> str:
         >>> task_of(None, ["benign", "malignant"]), task_of(None, ["a", "b", "c"])
         ('binary', 'nominal')
     """
+    if task is not None and task in target_names() and not target_named(task).has_classes:
+        return task
     suggested = "binary" if len(class_names) == 2 else "nominal"
     if task is None:
         return suggested

@@ -10,7 +10,7 @@ from torch import Tensor
 from milpath.metrics.calibration import softmax_at_temperature
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.intervals import Interval
-from milpath.targets.target import Array, Target, require_classes, share_in_words
+from milpath.targets.target import Array, ClassTarget, require_classes, share_in_words
 
 # Metrics of all targets with more than two classes: means over the classes.
 CLASS_METRICS = (
@@ -19,7 +19,7 @@ CLASS_METRICS = (
 )  # fmt: skip
 
 
-class Nominal(Target):
+class Nominal(ClassTarget):
     """One logit per class; probabilities are their softmax, and the most probable class is predicted.
 
     Loss of a bag: `-log softmax(z)_y`.

@@ -12,10 +12,10 @@ from milpath.metrics.calibration import cumulative_at_temperature
 from milpath.metrics.evaluated_bags import EvaluatedBags, at_least
 from milpath.metrics.intervals import Interval
 from milpath.targets.nominal import CLASS_METRICS, correct_in_words
-from milpath.targets.target import Array, Target, require_classes
+from milpath.targets.target import Array, ClassTarget, require_classes
 
 
-class Ordinal(Target):
+class Ordinal(ClassTarget):
     """Cumulative logits `z_k`, k = 1..K-1: `sigmoid(z_k)` is the probability that the class is at least k.
 
     A network may output a cumulative probability that exceeds the previous one, so each is capped by the one before,

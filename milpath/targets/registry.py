@@ -1,15 +1,33 @@
 """Registry of targets by name: those of the library and those registered by users."""
 
+from typing import Any, Protocol
+
 from milpath.targets.binary import Binary
 from milpath.targets.nominal import Nominal
 from milpath.targets.ordinal import Ordinal
-from milpath.targets.target import Target
+from milpath.targets.regression import Regression
+from milpath.targets.survival import Survival
+from milpath.targets.target import ClassTarget, Target
 
-_TARGETS: dict[str, Target] = {target.name: target for target in (Binary(), Nominal(), Ordinal())}
+_TARGETS: dict[str, Target] = {
+    target.name: target for target in (Binary(), Nominal(), Ordinal(), Regression(), Survival())
+}
+
+
+class CardOfTarget(Protocol):
+    """The fields of a checkpoint's card that define its target."""
+
+    @property
+    def task(self) -> str:
+        """Name of the target."""
+
+    @property
+    def target_state(self) -> Any:
+        """Its options and fitted values."""
 
 
 def target_named(name: object) -> Target:
-    """Return a target.
+    """Return a target by name; a target itself is returned as it is.
 
     Raises:
         ValueError: If no target has that name.
@@ -18,9 +36,32 @@ def target_named(name: object) -> Target:
         >>> target_named("ordinal").num_outputs(6)
         5
     """
+    if isinstance(name, Target):
+        return name
     if not isinstance(name, str) or name not in _TARGETS:
         raise ValueError(f"task {name!r} is not one of {', '.join(_TARGETS)}")
     return _TARGETS[name]
+
+
+def class_target_named(name: object) -> ClassTarget:
+    """Return a target with classes by name.
+
+    Raises:
+        ValueError: If no target has that name, or it has no classes.
+    """
+    target = target_named(name)
+    if not isinstance(target, ClassTarget):
+        raise ValueError(f"a {target.name} task has no classes; this needs a binary, nominal or ordinal one")
+    return target
+
+
+def target_of(card: CardOfTarget) -> Target:
+    """Return the target of a checkpoint with its fitted values.
+
+    Raises:
+        ValueError: If no target has that name, or the fitted values are invalid.
+    """
+    return target_named(card.task).with_state(card.target_state)
 
 
 def target_names() -> tuple[str, ...]:

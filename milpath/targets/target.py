@@ -1,15 +1,15 @@
-"""Base class of targets: network outputs, loss, probabilities, predicted class and metrics."""
+"""Base classes of targets: network outputs, loss, predictions and metrics."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from milpath.metrics.evaluated_bags import EvaluatedBags
+from milpath.metrics.evaluated_bags import EvaluatedBags, Outcomes
 from milpath.metrics.intervals import Interval
 from milpath.metrics.weighted_metrics import metric_function, own_metric_names
 
@@ -17,16 +17,18 @@ Array = NDArray[np.float64]
 
 
 class Target(ABC):
-    """A classification target with several classes.
+    """What is predicted of a bag: one of several classes (`ClassTarget`) or numbers (`NumericTarget`).
 
     There is one file per target: everything that depends on the target is a method or an attribute of it, so that
-    training, evaluation, prediction, reports, the app and the endpoint cannot disagree. Your own target derives from
-    this class or from one of the three built-in ones and is registered with `milpath.targets.register_target`.
+    training, evaluation, prediction, reports, the app and the endpoint cannot disagree. Your own target derives from one
+    of the built-in ones and is registered with `milpath.targets.register_target`.
 
     Attributes:
         name: Name in `data.task` and in the card of a checkpoint.
-        positive_class: The class to which sensitivity, specificity and the threshold refer; `None` if all classes count
-            equally and metrics are means over classes.
+        has_classes: Whether a bag has one of several classes; otherwise there is no predicted class, no threshold, no
+            temperature and no deferral.
+        over_batch: Whether the loss of a bag depends on the other bags of the step; it is then computed over the bags of
+            all processes, and in validation over the whole split.
         metric_names: Names in `milpath.metrics.weighted_metrics.METRICS`, in the order of `metrics.json`.
         headline: The metrics at the top of a report.
         subgroup_metrics: The metrics of the tables by provider, grade or scanner.
@@ -34,16 +36,17 @@ class Target(ABC):
     """
 
     name: ClassVar[str]
-    positive_class: ClassVar[int | None] = None
-    metric_names: ClassVar[tuple[str, ...]]
-    headline: ClassVar[tuple[str, ...]]
-    subgroup_metrics: ClassVar[tuple[str, ...]]
+    has_classes: ClassVar[bool]
+    over_batch: ClassVar[bool] = False
+    metric_names: tuple[str, ...]
+    headline: tuple[str, ...]
+    subgroup_metrics: tuple[str, ...]
     wrongness_title: ClassVar[str] = "Error"
 
     @property
     def has_threshold(self) -> bool:
         """Whether bags are classified by a threshold on the probability of the positive class."""
-        return self.positive_class is not None
+        return False
 
     @property
     def reported_metrics(self) -> tuple[str, ...]:
@@ -54,18 +57,103 @@ class Target(ABC):
     def num_outputs(self, num_classes: int) -> int:
         """Return the number of logits that a network needs.
 
+        Args:
+            num_classes: Number of classes, or of the quantities that a target without classes predicts.
+
         Raises:
-            ValueError: If the target does not fit the number of classes.
+            ValueError: If the target does not fit that number.
         """
 
     @abstractmethod
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of each bag, `(bags,)`, each >= 0.
+        """Return the loss of each bag, `(bags,)`.
 
         Args:
             logits: `(bags, num_outputs)`.
-            labels: int64 `(bags,)`.
+            labels: int64 `(bags,)`, or float `(bags, label columns)` of a target without classes.
         """
+
+    @abstractmethod
+    def answers(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return what is predicted of each bag: class probabilities or numbers, `(bags, columns)`.
+
+        Args:
+            logits: `(bags, num_outputs)`.
+            temperature: Divides the logits of a target with classes; > 0. Others ignore it.
+        """
+
+    @abstractmethod
+    def evaluate(
+        self, labels: NDArray[Any], answers: Array, threshold: float = 0.5, groups: NDArray[np.str_] | None = None
+    ) -> Outcomes:
+        """Return labels and predictions of bags, from which all metrics are computed.
+
+        Args:
+            labels: As in `losses`.
+            answers: `(bags, columns)` of `answers`.
+            threshold: Operating point of a target with a positive class, in [0, 1]; others ignore it.
+            groups: `(bags,)` group of each bag; `None` if all bags are independent.
+
+        Raises:
+            ValueError: If shapes or values do not fit the target.
+        """
+
+    @abstractmethod
+    def metrics(self, outcomes: Any) -> dict[str, float | None]:
+        """Return all metrics of a set of bags; `None` (never NaN or 0) if undefined on these labels."""
+
+    @abstractmethod
+    def wrongness(self, outcomes: Any) -> Array:
+        """Return the distance of the prediction from the truth, `(bags,)`; 0 is correct."""
+
+    @abstractmethod
+    def sentence(self, outcomes: Any, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]) -> str:
+        """Return the headline result as a sentence, in numbers of bags.
+
+        Args:
+            outcomes: Evaluated bags of one split.
+            where: Start of the sentence: "Of 40 test bags".
+            class_names: Names of the classes, or of the predicted quantities.
+            intervals: Metric name to interval on this split.
+        """
+
+    def map_names(self, class_names: Sequence[str]) -> Sequence[str]:
+        """Return the names of the maps of a network that has one per logit."""
+        return class_names
+
+    def fitted_on(self, labels: NDArray[Any]) -> Self:
+        """Return the target with what it fits on the labels of the training split; classes fit nothing."""
+        return self
+
+    def state(self) -> dict[str, Any]:
+        """Return options and fitted values as plain values, which a checkpoint keeps; empty if there are none."""
+        return {}
+
+    def with_state(self, state: Mapping[str, Any]) -> Self:
+        """Return the target with the state of a checkpoint, which is untrusted.
+
+        Raises:
+            ValueError: If a value is missing or invalid.
+        """
+        if state:
+            raise ValueError(f"a {self.name} task has no fitted values, but the card has {', '.join(map(str, state))}")
+        return self
+
+
+class ClassTarget(Target):
+    """A target with several classes.
+
+    Attributes:
+        positive_class: The class to which sensitivity, specificity and the threshold refer; `None` if all classes count
+            equally and metrics are means over classes.
+    """
+
+    has_classes = True
+    positive_class: ClassVar[int | None] = None
+
+    @property
+    def has_threshold(self) -> bool:
+        return self.positive_class is not None
 
     @abstractmethod
     def probabilities(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -89,25 +177,29 @@ class Target(ABC):
             threshold: Operating point of a target with a positive class, in [0, 1]; others ignore it.
         """
 
-    @abstractmethod
-    def sentence(
-        self, outcomes: EvaluatedBags, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
-    ) -> str:
-        """Return the headline result as a sentence, in numbers of bags.
+    def answers(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
+        return self.probabilities(logits, temperature)
 
-        Args:
-            outcomes: Evaluated bags of one split.
-            where: Start of the sentence: "Of 40 test bags".
-            class_names: Names of the classes.
-            intervals: Metric name to interval on this split.
-        """
+    def evaluate(
+        self, labels: NDArray[Any], answers: Array, threshold: float = 0.5, groups: NDArray[np.str_] | None = None
+    ) -> EvaluatedBags:
+        label_array = np.asarray(labels, dtype=np.int64)
+        probabilities = np.asarray(answers, dtype=np.float64)
+        require_probabilities(label_array, probabilities)
+        self.num_outputs(probabilities.shape[1])
+        return EvaluatedBags(
+            labels=label_array,
+            probabilities=probabilities,
+            predicted=self.predicted_classes(probabilities, threshold),
+            positive_class=self.positive_class,
+            groups=groups,
+        )
 
     def undefined_metrics(self, missing: Sequence[int]) -> tuple[str, ...]:
         """Return the metrics that are undefined if some classes, given by index, have no bags."""
         return ("auroc", "average_precision") if missing else ()
 
     def metrics(self, outcomes: EvaluatedBags) -> dict[str, float | None]:
-        """Return all metrics of a set of bags; `None` (never NaN or 0) if undefined on these labels."""
         missing = np.flatnonzero(np.bincount(outcomes.labels, minlength=outcomes.num_classes) == 0).tolist()
         undefined = self.undefined_metrics(missing)
         names = self.reported_metrics
@@ -117,6 +209,18 @@ class Target(ABC):
     def wrongness(self, outcomes: EvaluatedBags) -> Array:
         """Return the distance of the probabilities from the truth, `(bags,)`; 0 is correct and certain."""
         return np.asarray(1 - outcomes.probabilities[np.arange(outcomes.num_bags), outcomes.labels])
+
+
+def require_probabilities(labels: NDArray[np.int64], probabilities: Array) -> None:
+    """Refuse labels and class probabilities with invalid shapes or values."""
+    if probabilities.ndim != 2 or probabilities.shape[1] < 2 or len(labels) != len(probabilities):
+        raise ValueError(
+            f"expected labels (bags,) and probabilities (bags, classes >= 2), got {labels.shape} and {probabilities.shape}"
+        )
+    if not np.isfinite(probabilities).all() or np.abs(probabilities.sum(axis=1) - 1).max(initial=0) > 1e-3:
+        raise ValueError("probabilities must be finite and each row must sum to 1")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < probabilities.shape[1]:
+        raise ValueError(f"labels must be in 0..{probabilities.shape[1] - 1}, got {labels.min()}..{labels.max()}")
 
 
 def require_classes(num_classes: int) -> int:

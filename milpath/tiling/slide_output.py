@@ -14,6 +14,7 @@ import pandas as pd
 
 from milpath.data.store.verified_arrays import MEMORY
 from milpath.records.atomic_files import atomic_path, remove_partial_files
+from milpath.records.error_text import counted
 from milpath.records.label_table import read_written_table
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.quality_table import QUALITY_FILE
@@ -121,7 +122,8 @@ def require_room(output: Path, options: TileOptions, num_slides: int) -> None:
     free = shutil.disk_usage(output).free
     if needed > free:
         raise ValueError(
-            f"{num_slides:,} slides need {needed / 1e6:,.0f} MB, but {output} has {free / 1e6:,.0f} MB free"
+            f"{counted(num_slides, 'slide')} need {needed / 1e6:,.1f} MB, but {output} has {free / 1e6:,.1f} MB free; free "
+            "some disk space, or give another output"
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from milpath.records.error_text import counted
 from milpath.slides.slide_files import parse_shard
 from milpath.tiling.quality_table import quality_notes
 from milpath.tiling.slide_merge import StoreContent, StorePlan, merge_store
@@ -145,7 +146,7 @@ def _shard_of(names: list[str], shard: str | None) -> list[str]:
 def describe_failures(summary: TilingSummary, output: str) -> str:
     """Return how many slides failed and the first of them."""
     name, reason = next(iter(sorted(summary.failures.items())))
-    return f"{len(summary.failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
+    return f"{counted(len(summary.failures), 'slide')} failed, see {output}/failures.csv (first: {name!r}: {reason})"
 
 
 def require_complete_store(summary: TilingSummary, output: str, on_error: str) -> None:

@@ -1,6 +1,7 @@
 """Pictures of attention during training: the same few validation bags, drawn after each epoch."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -9,10 +10,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
 from milpath.data.datamodule import BagDataModule
+from milpath.data.splits.label_cells import text_of_label
 from milpath.drawing.montage import draw_montage
 from milpath.drawing.weight_bars import draw_weights
 from milpath.inference.predict_bags import BagPrediction, predict_bags
 from milpath.metrics.attention_quality import attention_entropy
+from milpath.targets import NumericTarget
 from milpath.training.classifier import MILClassifier
 
 TAG = "val/attention"
@@ -55,16 +58,17 @@ class AttentionMontages(Callback):
         """Return a picture of the bags, stacked vertically."""
         chosen = choose_bags(datamodule, self.num_bags)
         bags = predict_bags(
-            classifier.network, datamodule.store, classifier.task,
+            classifier.network, datamodule.store, classifier.target,
             indices=list(chosen), batch_size=1, device=classifier.device,
         )  # fmt: skip
         return _stack([self._draw_bag(bag, chosen[bag.position], datamodule) for bag in bags])
 
-    def _draw_bag(self, bag: BagPrediction, label: int, datamodule: BagDataModule) -> Image.Image:
+    def _draw_bag(self, bag: BagPrediction, label: Any, datamodule: BagDataModule) -> Image.Image:
         store = datamodule.tile_store
         where = store.tile_slice(bag.position)
         weights = bag.attention
-        title = f"{bag.bag_id} · {datamodule.class_names[label]} {bag.probabilities[label]:.2f} · {in_words(weights)}"
+        said = _said(bag, label, datamodule)
+        title = f"{bag.bag_id} · {said} · {in_words(weights)}"
         labels = None if store.tile_labels is None else store.tile_labels[where]
         labels = None if labels is None or (labels < 0).all() else labels
         if len(store.tile_shape) != 3:
@@ -75,7 +79,16 @@ class AttentionMontages(Callback):
         )  # fmt: skip
 
 
-def choose_bags(datamodule: BagDataModule, count: int) -> dict[int, int]:
+def _said(bag: BagPrediction, label: Any, datamodule: BagDataModule) -> str:
+    """Return label and prediction of a bag as text."""
+    target = datamodule.fitted_target
+    if isinstance(target, NumericTarget):
+        predicted = ", ".join(f"{name} {text}" for name, text in target.say(bag.probabilities.astype(np.float64)))
+        return f"{text_of_label(label)}, predicted {predicted}"
+    return f"{datamodule.class_names[label]} {bag.probabilities[label]:.2f}"
+
+
+def choose_bags(datamodule: BagDataModule, count: int) -> dict[int, Any]:
     """Return store position and label of the drawn bags: sorted by name, alternating between classes."""
     bags = datamodule.label_frame
     bags = bags[bags["split"] == "val"].sort_values("bag_id")

@@ -19,7 +19,8 @@ from milpath.models.network import MILNetwork
 from milpath.models.output import MILOutput
 from milpath.models.tile_maps import tile_maps
 from milpath.models.weights_digest import require_sealed, sealed
-from milpath.targets import target_named
+from milpath.targets import Target, target_named
+from milpath.training.gathered_bags import of_all_processes
 from milpath.training.split_metrics import SplitMetrics
 
 # Advice when training diverges; no checkpoint is written after that, so the last one is finite.
@@ -47,15 +48,14 @@ class BagPredictions(TypedDict):
 class MILClassifier(LightningModule):
     """Train a multiple-instance network with the loss and the metrics of its task.
 
-    Binary tasks use binary cross-entropy on one logit, nominal tasks cross-entropy, and ordinal tasks cross-entropy on
-    cumulative logits; all are computed from logits in float32, regardless of the precision of the network. The loss of a
-    step is the mean over the bags of all processes, so n processes with batch size b train as one process with batch size
-    n*b, also when the last batches are uneven.
+    The loss is that of the target (`milpath.targets`), computed from logits in float32, regardless of the precision of the
+    network. The loss of a step is the mean over the bags of all processes, so n processes with batch size b train as one
+    process with batch size n*b, also when the last batches are uneven.
 
     Args:
         network: A network of `milpath.models`.
         class_names: Names of the classes, in label order.
-        task: "binary", "nominal" or "ordinal".
+        task: The target or its name; one without classes must be fitted on the training split.
         optimizer: Factory of the optimizer, called with the parameters; None for Adam with learning rate 1e-4 and weight
             decay 5e-4.
         scheduler: Factory of the learning-rate scheduler (stepped each epoch), called with the optimizer; None for a
@@ -74,7 +74,7 @@ class MILClassifier(LightningModule):
         network: Module,
         *,
         class_names: Sequence[str],
-        task: str,
+        task: str | Target,
         optimizer: Callable[[Iterable[Parameter]], Optimizer] | None = None,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         auxiliary_loss: AuxiliaryLoss | None = None,
@@ -87,8 +87,8 @@ class MILClassifier(LightningModule):
         super().__init__()
         self.network = network
         self.class_names = tuple(class_names)
-        self.task = task
         self.target = target_named(task)
+        self.task = self.target.name
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.auxiliary_loss = auxiliary_loss
@@ -100,7 +100,10 @@ class MILClassifier(LightningModule):
             raise ValueError(f"class_weights must be finite and at least 0, got {weights.tolist()}")
         # Not persistent: the weights depend on the data of this run and are not part of the network.
         self.register_buffer("class_weights", weights, persistent=False)
-        self.val_metrics = SplitMetrics(task)
+        if not self.target.has_classes and (class_weights is not None or auxiliary_loss is not None):
+            option = "class_weights=none" if class_weights is not None else "auxiliary_loss=none"
+            raise ValueError(f"a {self.task} task has no classes; set {option}")
+        self.val_metrics = SplitMetrics(self.target)
         self._epoch_sums: dict[str, list[Tensor]] = {}
         self._unchecked: tuple[int, list[str], Tensor] | None = None
         self._answered: list[tuple[list[str], Tensor]] = []
@@ -136,19 +139,20 @@ class MILClassifier(LightningModule):
     def validation_step(self, batch: BagBatch, batch_idx: int) -> None:
         output = self(batch.tiles, batch.network_mask)
         self._answered.append((batch.bag_ids, finite_bags(output)))
-        losses = self.target.losses(output.logits.float(), batch.labels)
-        self.val_metrics.update(self.target.probabilities(output.logits.float()), batch.labels)
-        self._add("val/loss", losses.sum(), len(losses))
+        logits, num_bags = output.logits.float(), len(batch.bag_ids)
+        self.val_metrics.update(self.target.answers(logits), batch.labels, logits)
+        if not self.target.over_batch:
+            self._add("val/loss", self.target.losses(logits, batch.labels).sum(), num_bags)
         attention = output.attention.float().cpu().numpy()
         lengths = batch.mask.sum(1).tolist()
         entropies = [attention_entropy(weights[:length]) for weights, length in zip(attention, lengths, strict=True)]
-        self._add("val/attention_entropy", losses.new_tensor(sum(entropies)), len(losses))
+        self._add("val/attention_entropy", logits.new_tensor(sum(entropies)), num_bags)
 
     def predict_step(self, batch: BagBatch, batch_idx: int) -> BagPredictions:
         output = self(batch.tiles, batch.network_mask)
         require_finite_answers(finite_bags(output).tolist(), batch.bag_ids, self.network)
-        probabilities = self.target.probabilities(output.logits.float()).cpu()
-        lengths = batch.mask.sum(1).tolist()
+        probabilities = self.target.answers(output.logits.float()).cpu()
+        lengths, names = batch.mask.sum(1).tolist(), self.target.map_names(self.class_names)
 
         def unpadded(values: Tensor) -> list[Tensor]:
             return [row[:length].clone() for row, length in zip(values.float().cpu(), lengths, strict=True)]
@@ -159,7 +163,7 @@ class MILClassifier(LightningModule):
             logits=output.logits.float().cpu(),
             probabilities=probabilities,
             attention=unpadded(output.attention),
-            maps={name: unpadded(values) for name, values in tile_maps(output, self.class_names).items()},
+            maps={name: unpadded(values) for name, values in tile_maps(output, names).items()},
         )
 
     def on_train_epoch_end(self) -> None:
@@ -193,6 +197,7 @@ class MILClassifier(LightningModule):
             tiling=self.tiling,
             encoder=self.encoder,
             data=self.data,
+            target_state=self.target.state(),
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -219,10 +224,15 @@ class MILClassifier(LightningModule):
             embeddings = network.encode(self._as_weights(batch.tiles), batch.network_mask)
             output = network.aggregate(embeddings, batch.network_mask)
             extra = self.auxiliary_loss(self.network, embeddings, batch.mask, output, batch.labels)
-        losses = self.target.losses(output.logits.float(), batch.labels)
+        logits, labels = output.logits.float(), batch.labels
+        if self.target.over_batch:
+            logits, labels = of_all_processes(logits, labels)
+        losses = self.target.losses(logits, labels)
         # An infinite logit of the correct sign has loss 0; 0 * inf is NaN, which stops the run.
-        poison = 0 * output.logits.detach().float().sum(1)
-        weighted: Tensor = self.class_weights[batch.labels] * losses + extra + poison
+        poison = 0 * logits.detach().sum(1)
+        weighted: Tensor = losses + poison
+        if self.target.has_classes:
+            weighted = self.class_weights[labels] * losses + extra + poison
         return weighted
 
     def _as_weights(self, tiles: Tensor) -> Tensor:

@@ -1,18 +1,19 @@
 """Prediction of whole splits with a trained classifier, each bag exactly once."""
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch.distributed as dist
 from lightning.pytorch import Trainer
 
 from milpath.data.datamodule import BagDataModule
-from milpath.records.prediction_table import Predictions
+from milpath.records.prediction_table import LABEL_PREFIX, Predictions
+from milpath.targets import NumericTarget, Target
 from milpath.training.classifier import BagPredictions, MILClassifier
 
-# Name, label, probabilities, attention, logits and maps of a bag.
-Row = tuple[str, int, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
+# Name, predictions, attention, logits and maps of a bag.
+Row = tuple[str, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
 
 def predict_splits(
@@ -35,7 +36,7 @@ def predict_splits(
     parts = []
     for split in splits:
         outputs = trainer.predict(classifier, dataloaders=datamodule.dataloader(split))
-        parts.append(_collect(cast(list[BagPredictions], outputs or []), datamodule, split))
+        parts.append(_collect(cast(list[BagPredictions], outputs or []), datamodule, split, classifier.target))
     return Predictions(
         bag_ids=[bag_id for part in parts for bag_id in part.bag_ids],
         splits=[split for part in parts for split in part.splits],
@@ -45,15 +46,23 @@ def predict_splits(
         class_names=list(classifier.class_names),
         logits=np.concatenate([cast(np.ndarray, part.logits) for part in parts]),
         maps={name: [values for part in parts for values in part.maps[name]] for name in parts[0].maps},
+        **columns_of(classifier.target),
     )
 
 
-def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: str) -> Predictions:
+def columns_of(target: Target) -> dict[str, Any]:
+    """Return the columns of labels and predicted numbers as arguments of `Predictions`; none with classes."""
+    if not isinstance(target, NumericTarget):
+        return {}
+    labels = tuple(f"{LABEL_PREFIX}{name}" for name in target.label_columns)
+    return {"label_columns": labels, "answer_columns": target.answer_columns}
+
+
+def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: str, target: Target) -> Predictions:
     """Gather the predictions of all processes, in the order of the split."""
     rows = [
         (
             bag_id,
-            int(output["labels"][row]),
             output["probabilities"][row].numpy(),
             output["attention"][row].numpy(),
             output["logits"][row].numpy(),
@@ -76,10 +85,11 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
     return Predictions(
         bag_ids=list(expected),
         splits=[split] * len(ordered),
-        labels=np.array([row[1] for row in ordered], dtype=np.int64),
-        probabilities=np.stack([row[2] for row in ordered]),
-        attention=[row[3] for row in ordered],
+        labels=datamodule.labels(split),
+        probabilities=np.stack([row[1] for row in ordered]),
+        attention=[row[2] for row in ordered],
         class_names=list(datamodule.class_names),
-        logits=np.stack([row[4] for row in ordered]),
-        maps={name: [row[5][name] for row in ordered] for name in ordered[0][5]},
+        logits=np.stack([row[3] for row in ordered]),
+        maps={name: [row[4][name] for row in ordered] for name in ordered[0][4]},
+        **columns_of(target),
     )

@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from milpath.targets import target_named
+from milpath.targets import Target, target_named
 from milpath.targets.evaluation import compute_metrics
 
 
@@ -13,19 +13,30 @@ class SplitMetrics:
     """Accumulate the predictions of a split and compute its metrics as for `metrics.json` and the report.
 
     Args:
-        task: Name of the target: "binary", "nominal" or "ordinal".
+        task: The target or its name.
 
     Raises:
         ValueError: If no target has that name.
     """
 
-    def __init__(self, task: str) -> None:
-        self.task = target_named(task).name
+    def __init__(self, task: str | Target) -> None:
+        self.target = target_named(task)
         self._rows: list[Tensor] = []
+        self._widths: list[int] = []
 
-    def update(self, probabilities: Tensor, labels: Tensor) -> None:
-        """Add bags, possibly none: probabilities `(bags, classes)`, labels int64 `(bags,)`."""
-        self._rows.append(torch.cat([probabilities.detach().float(), labels[:, None].float()], 1))
+    def update(self, answers: Tensor, labels: Tensor, logits: Tensor | None = None) -> None:
+        """Add bags, possibly none.
+
+        Args:
+            answers: `(bags, columns)`: probabilities of classes, or numbers.
+            labels: int64 `(bags,)`, or float `(bags, columns)` of a target without classes.
+            logits: `(bags, outputs)` of a target whose loss depends on the other bags; it is computed over the split.
+        """
+        parts = [answers, labels[:, None] if labels.ndim == 1 else labels]
+        if self.target.over_batch and logits is not None:
+            parts.append(logits)
+        self._widths = [part.shape[1] for part in parts]
+        self._rows.append(torch.cat([part.detach().float() for part in parts], 1))
 
     def compute(self) -> dict[str, float | None]:
         """Return the metrics over the bags of all processes, see `compute_metrics`; a collective call."""
@@ -33,8 +44,12 @@ class SplitMetrics:
         if dist.is_available() and dist.is_initialized():
             # Gathering all rows once needs only all_gather from the backend, whatever the metric.
             rows = torch.cat(gather_all_tensors(rows))
-        rows = rows.cpu()
-        return compute_metrics(rows[:, :-1].numpy(), rows[:, -1].long().numpy(), self.task)
+        answers, labels, *logits = rows.cpu().split(self._widths, 1)
+        known = labels[:, 0].long().numpy() if self.target.has_classes else labels.numpy()
+        values = compute_metrics(answers.numpy(), known, self.target)
+        if logits:
+            values["loss"] = float(self.target.losses(logits[0].double(), labels.double()).mean())
+        return values
 
     def reset(self) -> None:
         """Remove all bags."""

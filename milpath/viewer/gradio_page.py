@@ -8,6 +8,7 @@ from markupsafe import escape
 
 from milpath.drawing.picture_frame import RESEARCH_USE_ONLY
 from milpath.models.checkpoint import Card
+from milpath.targets import target_of
 from milpath.viewer.result_page import render_answer
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_check import UPLOAD_SUFFIXES
@@ -105,11 +106,12 @@ def build_page(analyst: Analyst, uploads: Uploads, max_waiting: int) -> gr.Block
 def _introduction(card: Card, max_upload_mb: int, reads_slides: bool) -> str:
     """Return the introduction of the page."""
     names = ", ".join(str(escape(name)) for name in card.class_names)
+    predicted = f"the probability of each class ({names})" if target_of(card).has_classes else names
     slides = "a slide (TIFF, SVS, NDPI, PNG, JPEG and others), or " if reads_slides else ""
     size = int(card.tiling["tile_size"])
     return (
         f"<header><h1>milpath</h1><p class='research'>{RESEARCH_USE_ONLY}</p>"
         f"<p>Upload {slides}the tiles of one slide as PNG files or a zip of them ({size} px each); "
-        f"at most {max_upload_mb:,} MB. The network predicts the probability of each class ({names}) and shows "
+        f"at most {max_upload_mb:,} MB. The network predicts {predicted} and shows "
         "how much each tile contributed.</p></header>"
     )

@@ -17,15 +17,9 @@ _ROW = Markup(
 
 def render_answer(answer: Answer) -> str:
     """Return a result as an HTML fragment."""
-    rows = Markup().join(
-        _ROW.format(name, value, 100 * value)
-        for name, value in zip(answer.class_names, answer.probabilities, strict=True)
-    )
     parts = [
         Markup('<section class="answer" aria-label="Result"><h2>{}</h2>').format(answer.name),
-        Markup('<p class="call">Predicted <strong>{}</strong></p><p>{}</p>').format(answer.predicted, say_call(answer)),
-        Markup('<p class="{}">{}</p>').format("refer" if answer.deferred else "keep", say_advice(answer)),
-        Markup("<table><caption>Probability of each class</caption>{}</table>").format(rows),
+        *(_numbers(answer) if answer.numbers else _classes(answer)),
         Markup("<p>{}</p>").format(f"{answer.resolution[:1].upper()}{answer.resolution[1:]}.")
         if answer.resolution
         else "",
@@ -33,6 +27,30 @@ def render_answer(answer: Answer) -> str:
         Markup("</section>"),
     ]
     return str(Markup().join(parts))
+
+
+def _classes(answer: Answer) -> list[Markup]:
+    """Return the predicted class, the advice and the probabilities."""
+    rows = Markup().join(
+        _ROW.format(name, value, 100 * value)
+        for name, value in zip(answer.class_names, answer.probabilities, strict=True)
+    )
+    return [
+        Markup('<p class="call">Predicted <strong>{}</strong></p><p>{}</p>').format(answer.predicted, say_call(answer)),
+        Markup('<p class="{}">{}</p>').format("refer" if answer.deferred else "keep", say_advice(answer)),
+        Markup("<table><caption>Probability of each class</caption>{}</table>").format(rows),
+    ]
+
+
+def _numbers(answer: Answer) -> list[Markup]:
+    """Return the predicted numbers with their units."""
+    title, text = answer.numbers[0]
+    rows = Markup().join(Markup('<tr><th scope="row">{}</th><td>{}</td></tr>').format(*pair) for pair in answer.numbers)
+    tiles = "one tile" if answer.num_tiles == 1 else f"{answer.num_tiles:,} tiles"
+    return [
+        Markup('<p class="call">Predicted {} <strong>{}</strong></p><p>From {}.</p>').format(title, text, tiles),
+        Markup("<table><caption>Predicted numbers</caption>{}</table>").format(rows),
+    ]
 
 
 def say_call(answer: Answer) -> str:

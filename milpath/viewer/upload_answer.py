@@ -20,7 +20,7 @@ from milpath.inference.predict_bags import BagPrediction, predict_bags
 from milpath.models import load_network
 from milpath.models.checkpoint import load_card
 from milpath.slides.tiling_options import TileOptions
-from milpath.targets import target_named
+from milpath.targets import NumericTarget, target_of
 from milpath.targets.decision import Decision, decide
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.viewer.tile_intake import write_tile_bag
@@ -48,6 +48,8 @@ class Answer:
         class_overlays: Words and picture of the map of each class; empty for a network without maps per class.
         montage: The bag with its weights.
         top_tiles: The tiles with the highest and the lowest attention.
+        numbers: Title and text of each number that a target without classes predicts; empty with classes, which have
+            probabilities instead.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Answer:
     class_overlays: tuple[tuple[str, Image.Image], ...]
     montage: Image.Image
     top_tiles: Image.Image
+    numbers: tuple[tuple[str, str], ...] = ()
 
 
 class Analyst:
@@ -127,24 +130,30 @@ class Analyst:
         else:
             write_tile_bag(upload.tiles, bags, self.tile_size, self.limits)
         store = BagStore.open(bags)
+        target = target_of(self.card)
         resolution = compare_resolution(self.card.tiling, store)
         (bag,) = predict_bags(
-            self.network, store, self.card.task,
+            self.network, store, target,
             temperature=self.card.temperature, device=self.device, class_names=self.card.class_names,
         )  # fmt: skip
-        decision = Decision.of_card(self.card)
-        calls = decide(bag.probabilities[None].astype(np.float64), self.card.task, decision)
+        numbers: list[tuple[str, str]] = []
+        predicted, deferred = "", False
+        if isinstance(target, NumericTarget):
+            numbers = target.say(bag.probabilities.astype(np.float64))
+        else:
+            calls = decide(bag.probabilities[None].astype(np.float64), self.card.task, Decision.of_card(self.card))
+            predicted, deferred = self.card.class_names[calls.predicted[0]], bool(calls.deferred[0])
         pictures = BagPictures(store, folder, {} if upload.slide is None else slide_paths(store, upload.slide))
         picture = pictures.slide_picture(bag)
         of_classes = pictures.class_overlays(bag, picture)
         return Answer(
             name=bag.bag_id,
             class_names=self.card.class_names,
-            probabilities=tuple(float(value) for value in bag.probabilities),
-            predicted=self.card.class_names[calls.predicted[0]],
+            probabilities=() if numbers else tuple(float(value) for value in bag.probabilities),
+            predicted=predicted,
             task=self.card.task,
-            threshold=self.card.threshold if target_named(self.card.task).has_threshold else None,
-            deferred=bool(calls.deferred[0]),
+            threshold=self.card.threshold if target.has_threshold else None,
+            deferred=deferred,
             defer_below=self.card.defer_below,
             num_tiles=len(bag.attention),
             resolution=resolution or "",
@@ -152,6 +161,7 @@ class Analyst:
             class_overlays=tuple((map_in_words(name), drawn) for name, drawn in of_classes.items()),
             montage=pictures.montage(bag),
             top_tiles=draw_top_tiles(store, bag),
+            numbers=tuple(numbers),
         )
 
     def _cut(self, slide: Path, bags: Path) -> None:

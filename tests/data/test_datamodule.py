@@ -212,7 +212,10 @@ def test_an_empty_split_is_an_error_where_it_is_asked_for(datamodule):
         ({"batch_size": 0}, "data.batch_size is 0; it must be 1 or more"),
         ({"eval_batch_size": -1}, "data.eval_batch_size is -1; it must be 1 or more"),
         ({"num_workers": -1}, "data.num_workers is -1; it must be 0 or more"),
-        ({"task": "multiclass"}, "data.task is 'multiclass'; it must be one of binary, nominal, ordinal, or null"),
+        (
+            {"task": "multiclass"},
+            "data.task is 'multiclass'; it must be one of binary, nominal, ordinal, regression, survival, or null",
+        ),
         ({"max_bags": 0}, "data.max_bags is 0; it must be 1 or more, or null for all bags"),
         ({"device_cache": "gpu"}, "data.device_cache is 'gpu'; it must be one of auto, never, always"),
         ({"augmentation": "rotate"}, "data.augmentation is 'rotate'; it must be one of none, flips, turns, full"),

@@ -102,7 +102,7 @@ def test_a_perfect_ranking_is_one_and_not_more(grades):
 @pytest.mark.parametrize(
     ("labels", "probabilities", "task", "words"),
     [
-        ([0], [[0.5, 0.5]], "regression", "task 'regression' is not one of binary, nominal, ordinal"),
+        ([0], [[0.5, 0.5]], "counting", "task 'counting' is not one of binary, nominal, ordinal"),
         ([0], [[0.2, 0.3, 0.5]], "binary", "has 2 classes"),
         ([2], [[0.5, 0.5]], "binary", "labels must be in 0..1"),
         ([0], [[0.5, 0.2]], "binary", "sum to 1"),

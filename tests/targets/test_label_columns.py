@@ -66,7 +66,11 @@ def test_the_task_follows_from_the_classes_unless_it_is_given():
     [
         ("binary", ["a", "b", "c"], "data.task=binary does not fit 3 classes (a, b, c)"),
         ("ordinal", ["a", "b"], "data.task=ordinal does not fit 2 classes (a, b)"),
-        ("regression", ["a", "b"], "data.task is 'regression'; it must be one of binary, nominal, ordinal, or null"),
+        (
+            "counting",
+            ["a", "b"],
+            "data.task is 'counting'; it must be one of binary, nominal, ordinal, regression, survival, or null",
+        ),
     ],
 )
 def test_a_task_that_does_not_fit_is_refused(task, names, message):

@@ -26,4 +26,4 @@ def test_ordinal_loss_sums_the_binary_losses_of_reaching_each_class():
 
 def test_an_unknown_task_is_refused():
     with pytest.raises(ValueError, match="not one of binary"):
-        target_named("regression").losses(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64))
+        target_named("counting").losses(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64))

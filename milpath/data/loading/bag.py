@@ -13,13 +13,13 @@ class Bag(NamedTuple):
 
     Attributes:
         tiles: `(tiles, height, width, channels)` uint8, or `(tiles, features)` float.
-        label: Class index.
+        label: Class index, or the numbers of a target without classes.
         bag_id: Name of the slide.
         tile_labels: `(tiles,)` int64, -1 if unknown; `None` if no tile of the store has a label.
     """
 
     tiles: np.ndarray
-    label: int
+    label: int | tuple[float, ...]
     bag_id: str
     tile_labels: np.ndarray | None = None
 
@@ -31,7 +31,7 @@ class BagBatch(NamedTuple):
         tiles: `(bags, tiles, 3, height, width)` float in [0, 1] or `(bags, tiles, features)` on the device;
             `(bags, tiles, height, width, channels)` uint8 before. Padding is 0.
         mask: `(bags, tiles)` bool, True for real tiles.
-        labels: `(bags,)` int64.
+        labels: `(bags,)` int64, or `(bags, columns)` float32 of a target without classes.
         tile_labels: `(bags, tiles)` int64, -1 if unknown and on padding.
         bag_ids: Name of each bag.
         global_size: Number of bags of all processes in this step: the loss of the step is the sum over bags divided by
@@ -101,7 +101,9 @@ def as_batch(tiles: np.ndarray, bags: Sequence[Bag], lengths: Sequence[int], glo
     return BagBatch(
         tiles=torch.from_numpy(tiles),
         mask=torch.arange(tiles.shape[1])[None, :] < torch.tensor(lengths)[:, None],
-        labels=torch.tensor([bag.label for bag in bags], dtype=torch.int64),
+        labels=torch.tensor(
+            [bag.label for bag in bags], dtype=torch.float32 if isinstance(bags[0].label, tuple) else torch.int64
+        ),
         tile_labels=torch.from_numpy(tile_labels),
         bag_ids=[bag.bag_id for bag in bags],
         global_size=global_size,
@@ -109,13 +111,16 @@ def as_batch(tiles: np.ndarray, bags: Sequence[Bag], lengths: Sequence[int], glo
     )
 
 
-def empty_batch(tile_shape: Sequence[int], dtype: np.dtype[Any], global_size: int) -> BagBatch:
+def empty_batch(
+    tile_shape: Sequence[int], dtype: np.dtype[Any], global_size: int, num_columns: int | None = None
+) -> BagBatch:
     """Return a batch without bags, for a process that has none in a step.
 
     Args:
         tile_shape: Shape of one tile in the store.
         dtype: Dtype of the tiles in the store.
         global_size: Number of bags of the step over all processes.
+        num_columns: Number of numbers of a label; `None` if labels are classes.
 
     Example:
         >>> empty_batch((8, 8, 3), np.dtype(np.uint8), global_size=1).tiles.shape
@@ -124,7 +129,7 @@ def empty_batch(tile_shape: Sequence[int], dtype: np.dtype[Any], global_size: in
     return BagBatch(
         tiles=torch.from_numpy(np.empty((0, 1, *tile_shape), dtype)),
         mask=torch.ones(0, 1, dtype=torch.bool),
-        labels=torch.zeros(0, dtype=torch.int64),
+        labels=torch.zeros(0, dtype=torch.int64) if num_columns is None else torch.zeros(0, num_columns),
         tile_labels=torch.full((0, 1), -1, dtype=torch.int64),
         bag_ids=[],
         global_size=global_size,

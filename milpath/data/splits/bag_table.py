@@ -12,9 +12,9 @@ from milpath.data.sources.bag_source import BagSource, LabelledSource
 from milpath.data.splits.assign_splits import SPLITS, hold_out_validation, make_splits
 from milpath.data.splits.bag_lists import bag_groups, excluded_bags, read_split
 from milpath.data.splits.label_matching import ON_MISMATCH
-from milpath.records.digests import sha256_of_text
 from milpath.records.label_table import find_column, require_column, rows_of
-from milpath.targets.label_columns import bag_labels, default_column, missing_labels
+from milpath.targets import NumericTarget
+from milpath.targets.label_columns import bag_labels, bag_numbers, default_column, missing_labels
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ def label_and_split(
     options: SplitOptions,
     left_out: Collection[str] | None = None,
     trained_names: Sequence[str] | None = None,
+    numbers: NumericTarget | None = None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the table of the bags to use, with `index` (position in the store), `label`, `split`, and the class names.
 
@@ -62,16 +63,26 @@ def label_and_split(
         options: How to split.
         left_out: The excluded bags if they are not in the store; `None` if they are.
         trained_names: As in `bag_labels`.
+        numbers: The target, if it has no classes; the label of a bag is then a tuple of numbers.
 
     Raises:
         ValueError: If labels, groups or splits are invalid.
     """
     all_ids = bags["bag_id"].tolist()
     excluded = excluded_bags(options.exclude, all_ids) if left_out is None else set(left_out)
-    positions = _usable(bags, excluded, target, options, class_names or trained_names or ())
-    labels, names = bag_labels(
-        bags.iloc[positions], target, class_names, column=options.label_column, trained_names=trained_names
-    )
+    known_names = class_names or trained_names or ()
+    positions = _usable(bags, excluded, target, options, known_names, numbers)
+    values: np.ndarray | None = None
+    if numbers is None:
+        labels, names = bag_labels(
+            bags.iloc[positions], target, class_names, column=options.label_column, trained_names=trained_names
+        )
+        strata_names: Sequence[str] = names
+    else:
+        values, names = bag_numbers(
+            bags.iloc[positions], numbers, options.label_column or default_column(target), class_names
+        )
+        labels, strata_names = numbers.strata(values), numbers.strata_names
     kept = np.sort(_draw(bags.iloc[positions], labels, options))
     positions, labels = positions[kept], labels[kept]
     # The columns of the user stay as they are until the split is made: one may be called index, label or split.
@@ -89,13 +100,14 @@ def label_and_split(
     else:
         _say_unused_split(table)
         split = make_splits(
-            table, labels, names,
+            table, labels, strata_names,
             fold=options.fold, num_folds=options.num_folds, val_fraction=options.val_fraction,
             split_seed=options.split_seed, stratify_by=options.stratify_by, groups=groups,
         )  # fmt: skip
     if groups is not None:
         _require_whole_groups(split, groups, options.splits or f"column {options.split_column!r} of the data")
-    table = table.assign(index=positions, label=labels, split=split)
+    shown = labels if values is None else pd.Series(list(map(tuple, values[kept].tolist())), dtype=object)
+    table = table.assign(index=positions, label=shown, split=split)
     return table[table["split"] != ""].reset_index(drop=True), names
 
 
@@ -126,12 +138,6 @@ def require_two_classes(table: pd.DataFrame, class_names: Sequence[str]) -> None
         )
 
 
-def hash_of_labels(table: pd.DataFrame) -> str:
-    """Return a hash of the labels of all bags, independent of their order."""
-    pairs = sorted(zip(table["bag_id"].astype(str), table["label"].astype(int), strict=True))
-    return sha256_of_text("\n".join(f"{name},{label}" for name, label in pairs))
-
-
 def _draw(table: pd.DataFrame, labels: np.ndarray, options: SplitOptions) -> np.ndarray:
     """Return the positions of the bags within the limits, drawn from sorted names with the seed of the split."""
     order = np.argsort(table["bag_id"].to_numpy().astype(str), kind="stable")
@@ -153,12 +159,20 @@ def _draw(table: pd.DataFrame, labels: np.ndarray, options: SplitOptions) -> np.
 
 
 def _usable(
-    bags: pd.DataFrame, excluded: Collection[str], target: str, options: SplitOptions, class_names: Sequence[str]
+    bags: pd.DataFrame,
+    excluded: Collection[str],
+    target: str,
+    options: SplitOptions,
+    class_names: Sequence[str],
+    numbers: NumericTarget | None = None,
 ) -> np.ndarray:
     """Return the positions of the bags that are not excluded and, if asked, have a label."""
     used = ~bags["bag_id"].isin(set(excluded)).to_numpy(dtype=bool)
-    column = find_column(bags.columns, options.label_column or default_column(target))
-    if options.on_missing_label == "skip" and column is not None:
+    default = options.label_column or default_column(target)
+    wanted = (default,) if numbers is None else numbers.columns_of_table(default)
+    for column in filter(None, (find_column(bags.columns, name) for name in wanted)):
+        if options.on_missing_label != "skip":
+            break
         missing = missing_labels(bags, column, [str(name) for name in class_names]) & used
         if missing.any():
             _log.warning(
@@ -207,6 +221,7 @@ def require_labels(
     class_names: Sequence[str] | None,
     options: SplitOptions,
     trained_names: Sequence[str] | None = None,
+    numbers: NumericTarget | None = None,
 ) -> None:
     """Refuse a source whose labels or columns `label_and_split` would refuse; one without a label table passes.
 
@@ -215,7 +230,7 @@ def require_labels(
     """
     if not isinstance(source, LabelledSource):
         return
-    require_labels_of(source.label_table(), target, class_names, options, trained_names=trained_names)
+    require_labels_of(source.label_table(), target, class_names, options, trained_names=trained_names, numbers=numbers)
 
 
 def require_labels_of(
@@ -225,6 +240,7 @@ def require_labels_of(
     options: SplitOptions,
     left_out: Collection[str] | None = None,
     trained_names: Sequence[str] | None = None,
+    numbers: NumericTarget | None = None,
     *,
     and_split: bool = True,
 ) -> None:
@@ -237,6 +253,7 @@ def require_labels_of(
         options: As in `label_and_split`.
         left_out: As in `label_and_split`.
         trained_names: As in `bag_labels`.
+        numbers: As in `label_and_split`.
         and_split: Also try to split, which takes a second for ten thousand bags.
 
     Raises:
@@ -244,10 +261,13 @@ def require_labels_of(
     """
     with _unheard():
         if and_split:
-            label_and_split(table, target, class_names, options, left_out, trained_names)
+            label_and_split(table, target, class_names, options, left_out, trained_names, numbers)
             return
         excluded = excluded_bags(options.exclude, table["bag_id"].tolist()) if left_out is None else left_out
-        used = table.iloc[_usable(table, excluded, target, options, class_names or trained_names or ())]
+        used = table.iloc[_usable(table, excluded, target, options, class_names or trained_names or (), numbers)]
+        if numbers is not None:
+            bag_numbers(used, numbers, options.label_column or default_column(target), class_names)
+            return
         bag_labels(used, target, class_names, column=options.label_column, trained_names=trained_names)
 
 

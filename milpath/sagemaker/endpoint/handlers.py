@@ -15,7 +15,7 @@ from milpath.sagemaker.endpoint.input_spec import InputSpec, TileBag
 from milpath.sagemaker.endpoint.request_body import BodyReader
 from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits
 from milpath.sagemaker.endpoint.response import Answer, choose_writer, write_answers
-from milpath.targets import target_named
+from milpath.targets import target_of
 
 NETWORK_FILE = "network.pt"
 _TILES_AT_A_TIME = 64
@@ -35,6 +35,7 @@ class Endpoint:
 
     def __init__(self, path: str | Path, limits: Limits | None = None) -> None:
         self.card: Card = load_card(path)
+        self.target = target_of(self.card)
         self.device = choose_device()
         self.network = load_network(path).to(self.device)
         # Bounds the memory for activations, regardless of the number of tiles in a bag.
@@ -68,8 +69,11 @@ class Endpoint:
             raise BadRequestError(
                 "the network gives no finite output for this bag; its values are far outside the training data"
             )
-        probabilities = target_named(self.card.task).probabilities(output.logits.float(), self.card.temperature)
-        maps = {name: rows[0].cpu().numpy() for name, rows in tile_maps(output, self.card.class_names).items()}
+        probabilities = self.target.answers(output.logits.float(), self.card.temperature)
+        maps = {
+            name: rows[0].cpu().numpy()
+            for name, rows in tile_maps(output, self.target.map_names(self.card.class_names)).items()
+        }
         return Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag, maps)
 
 

@@ -13,7 +13,7 @@ from milpath.models.checkpoint import Card
 from milpath.records.tile_resolution import trained_range
 from milpath.sagemaker.endpoint.input_spec import TileBag
 from milpath.sagemaker.endpoint.request_limits import BadRequestError
-from milpath.targets import target_named
+from milpath.targets import NumericTarget, target_of
 from milpath.targets.decision import Calls, Decision, decide
 
 JSON, NPZ = "application/json", "application/x-npz"
@@ -23,7 +23,7 @@ class Answer(NamedTuple):
     """Prediction of one bag.
 
     Attributes:
-        probabilities: `(classes,)` float32, sums to 1.
+        probabilities: `(classes,)` float32, sums to 1; or `(columns,)`, the numbers of a target without classes.
         attention: `(tiles,)` float32, sums to 1.
         bag: The bag, for the names and positions of its tiles.
         maps: Name (`attention_<class>`, `contribution_<class>`) to `(tiles,)`, for a network with maps per class.
@@ -60,11 +60,14 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
         card: Class names, operating point and deferral threshold.
         content_type: `application/json`, or `application/x-npz` with the arrays `probabilities (bags, classes)`,
             `attention (bags, tiles)` (0 on padding), likewise each map of a network with maps per class, `num_tiles`,
-            `label`, `deferred`, `threshold` and `class_names`.
+            `label`, `deferred`, `threshold` and `class_names`. Without classes `answers (bags, columns)`, NaN where a number
+            is not defined, and `answer_columns` and `units` replace the probabilities, `label`, `deferred` and `threshold`.
     """
     if content_type == NPZ:
         return _npz(answers, card)
     content = {"class_names": list(card.class_names), "predictions": [describe(answer, card) for answer in answers]}
+    if isinstance(target := target_of(card), NumericTarget):
+        content["units"] = dict(zip(target.answer_columns, target.units, strict=True))
     if (trained := trained_range(card.tiling)) is not None:
         content["trained_microns_per_pixel"] = list(trained)
     return json.dumps(content, allow_nan=False).encode()
@@ -80,21 +83,14 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
     """Return one prediction as plain values.
 
     Returns:
-        label, probabilities by class, threshold (binary tasks), deferred, attention; the resolution that the request
-        stated (None: not compared with that of the training) if the card states its own; the maps of a network that has them
+        label, probabilities by class, threshold (binary tasks), deferred, or the predicted numbers of a target without
+        classes (null if not defined); attention; the resolution that the request stated (None: not compared with that of
+        the training) if the card states its own; the maps of a network that has them
         per class, each a list like attention; and the names of the tiles or their
         corners in the slide image, if known.
     """
-    calls = call([answer], card)
-    content: dict[str, Any] = {
-        "label": card.class_names[calls.predicted[0]],
-        "probabilities": {
-            name: _plain(value) for name, value in zip(card.class_names, answer.probabilities, strict=True)
-        },
-        "threshold": card.threshold if target_named(card.task).has_threshold else None,
-        "deferred": bool(calls.deferred[0]),
-        "attention": [_plain(weight) for weight in answer.attention],
-    }
+    content = _called(answer, card)
+    content["attention"] = [_plain(weight) for weight in answer.attention]
     content |= {name: [_plain(value) for value in values] for name, values in answer.maps.items()}
     if trained_range(card.tiling) is not None:
         content["microns_per_pixel"] = answer.bag.microns_per_pixel
@@ -105,9 +101,25 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
     return content
 
 
+def _called(answer: Answer, card: Card) -> dict[str, Any]:
+    """Return the predicted class with its probabilities, or the predicted numbers."""
+    target = target_of(card)
+    if isinstance(target, NumericTarget):
+        pairs = zip(target.answer_columns, answer.probabilities, strict=True)
+        return {"answers": {name: None if np.isnan(value) else _plain(value) for name, value in pairs}}
+    calls = call([answer], card)
+    return {
+        "label": card.class_names[calls.predicted[0]],
+        "probabilities": {
+            name: _plain(value) for name, value in zip(card.class_names, answer.probabilities, strict=True)
+        },
+        "threshold": card.threshold if target.has_threshold else None,
+        "deferred": bool(calls.deferred[0]),
+    }
+
+
 def _npz(answers: Sequence[Answer], card: Card) -> bytes:
     """Return the predictions as arrays."""
-    calls = call(answers, card)
     lengths = [len(answer.attention) for answer in answers]
     of_tiles = {"attention": [answer.attention for answer in answers]}
     of_tiles |= {name: [answer.maps[name] for answer in answers] for name in answers[0].maps}
@@ -118,15 +130,27 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
     body = BytesIO()
     np.savez_compressed(
         body,
-        probabilities=np.stack([answer.probabilities for answer in answers]),
+        **_called_arrays(answers, card),
         num_tiles=np.array(lengths),
-        label=calls.predicted,
-        deferred=calls.deferred,
-        threshold=np.array(card.threshold),
         class_names=np.array(card.class_names),
         **padded,
     )
     return body.getvalue()
+
+
+def _called_arrays(answers: Sequence[Answer], card: Card) -> dict[str, Any]:
+    """Return predicted classes and probabilities, or predicted numbers, as arrays."""
+    rows = np.stack([answer.probabilities for answer in answers])
+    target = target_of(card)
+    if isinstance(target, NumericTarget):
+        return {"answers": rows, "answer_columns": np.array(target.answer_columns), "units": np.array(target.units)}
+    calls = call(answers, card)
+    return {
+        "probabilities": rows,
+        "label": calls.predicted,
+        "deferred": calls.deferred,
+        "threshold": np.array(card.threshold),
+    }
 
 
 def _plain(value: np.float32) -> float:

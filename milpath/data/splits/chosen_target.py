@@ -1,0 +1,70 @@
+"""The target without classes of a data set: that of its options or of a trained network, fitted on the training split."""
+
+import logging
+from collections.abc import Sequence
+
+import pandas as pd
+
+from milpath.data.splits.assign_splits import SPLITS
+from milpath.data.splits.bag_table import require_two_classes, warn_of_one_class
+from milpath.data.splits.label_cells import label_array
+from milpath.targets import NumericTarget, Target, target_named, target_names
+
+_log = logging.getLogger(__name__)
+
+
+def numeric_target(task: str | None, trained: Target | None) -> NumericTarget | None:
+    """Return the target of a data set if it has no classes.
+
+    Args:
+        task: `data.task`; `None` takes that of the trained network.
+        trained: Target of a trained network with its fitted values, which is used if it has the same name.
+    """
+    name = task or (None if trained is None else trained.name)
+    if name is None or name not in target_names():
+        return None  # an unknown name is reported together with the known ones when classes are read
+    target = trained if trained is not None and trained.name == name else target_named(name)
+    return target if isinstance(target, NumericTarget) else None
+
+
+def fitted_numbers(
+    target: NumericTarget, trained: Target | None, names: Sequence[str], table: pd.DataFrame
+) -> NumericTarget:
+    """Return a target fitted on the training split; that of a trained network, or without training bags, as it is.
+
+    Args:
+        target: From `numeric_target`.
+        trained: As in `numeric_target`.
+        names: Names of what it predicts.
+        table: The bags with `split` and `label`.
+
+    Raises:
+        ValueError: If the labels of the training split are constant.
+    """
+    training = table.loc[table["split"] == "train", "label"]
+    if target is trained or training.empty:
+        return target
+    return target.named_after(names).fitted_on(label_array(training))
+
+
+def require_learnable(target: Target, table: pd.DataFrame, class_names: Sequence[str], sampler: str) -> None:
+    """Refuse to train on labels from which nothing can be learnt, or to draw equal numbers of classes without classes.
+
+    Raises:
+        ValueError: If the training split has a single class, or `data.sampler` does not fit.
+    """
+    if target.has_classes:
+        require_two_classes(table, class_names)
+    elif sampler == "balanced":
+        raise ValueError(f"data.sampler=balanced draws classes equally, but a {target.name} task has none; use shuffle")
+
+
+def say_undefined_metrics(target: Target, table: pd.DataFrame, class_names: Sequence[str]) -> None:
+    """Warn about splits in which metrics will be undefined."""
+    if isinstance(target, NumericTarget):
+        for split in SPLITS:
+            labels = label_array(table.loc[table["split"] == split, "label"])
+            if len(labels) and (missing := target.undefined_metrics(labels)):
+                _log.warning("split %r: %s undefined there", split, missing)
+    else:
+        warn_of_one_class(table, class_names)

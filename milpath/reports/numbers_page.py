@@ -1,0 +1,142 @@
+"""The report of a run whose target has no classes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from milpath.data.store.bag_store import BagStore
+from milpath.inference.overlays import SlidePicture
+from milpath.metrics.evaluated_numbers import EvaluatedNumbers
+from milpath.metrics.evaluated_times import EvaluatedTimes
+from milpath.records.atomic_files import write_text
+from milpath.reports.figures import SPLIT_NAMES, training_plots
+from milpath.reports.headline import NAMES, in_words, metric_rows
+from milpath.reports.number_figures import number_plots
+from milpath.reports.pictures import PICTURES, CasePictures, draw_cases
+from milpath.reports.plot_style import Plot
+from milpath.reports.rendering import render
+from milpath.reports.run_folder import RunFolder, groups_of
+from milpath.reports.run_parts import attention_of, subgroups_of
+from milpath.reports.survival_figures import survival_plots
+from milpath.targets import NumericTarget, Survival
+
+# The page is static; predictions.csv has all bags.
+MAX_CASES = 200
+
+
+def write_numbers_report(
+    run: RunFolder,
+    target: NumericTarget,
+    *,
+    bags: pd.DataFrame | None,
+    store: BagStore | None,
+    groups: Mapping[str, str] | None,
+    subgroup_columns: Sequence[str] | None,
+    slide_picture: Callable[[str], SlidePicture | None] | None,
+    num_pictures: int,
+    num_resamples: int,
+    title: str | None,
+) -> Path:
+    """Write `report.html` of a run whose target has no classes.
+
+    Args:
+        run: The run.
+        target: The target of its checkpoint.
+        bags: The row of each predicted bag, in the order of the predictions; `None` without further columns.
+        store: As in `write_report`.
+        groups: As in `write_report`.
+        subgroup_columns: As in `write_report`.
+        slide_picture: As in `write_report`.
+        num_pictures: As in `write_report`.
+        num_resamples: As in `write_report`.
+        title: As in `write_report`.
+
+    Returns:
+        The path of the report.
+    """
+    of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
+    outcomes = {split: run.outcomes(split, target, groups=of_bags) for split in run.splits}
+    reported = run.splits[0]
+    order = _worst_first(run, target, outcomes)
+    pictures: dict[str, CasePictures] = {}
+    if store is not None and len(store.tile_shape) == 3 and num_pictures > 0:
+        pictures = draw_cases(run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture)
+    rows = metric_rows(outcomes, target, num_resamples)
+    plots = target_plots(outcomes, reported, target)
+    training = training_plots(run.history) if run.history is not None else []
+    page = render(
+        "numbers.html.j2",
+        plots + training,
+        ("plots.js",),
+        title=title or run.path.resolve().name,
+        run=run,
+        target=target,
+        reported=reported,
+        outcomes=outcomes,
+        split_names=SPLIT_NAMES,
+        metric_names=NAMES,
+        metrics=rows,
+        headlines=[row for row in rows if row.name in target.headline],
+        # The bar of a headline shows a number from 0 to 1.
+        without_bar=tuple(row.name for row in rows if row.name.startswith(("mae", "rmse", "calibration"))),
+        sentence=in_words(
+            outcomes[reported], target, reported, target.names, {row.name: row.intervals[reported] for row in rows}
+        ),
+        num_resamples=num_resamples,
+        grouped=groups is not None,
+        own_plots=plots,
+        training=training,
+        attention=attention_of(run, reported, store),
+        subgroups=subgroups_of(run, reported, target, outcomes, bags, subgroup_columns, num_resamples),
+        cases=_cases(run, target, outcomes, order[:MAX_CASES], pictures),
+        pictures_folder=PICTURES,
+    )
+    write_text(run.path / "report.html", page)
+    return run.path / "report.html"
+
+
+def target_plots(outcomes: Mapping[str, Any], reported: str, target: NumericTarget) -> list[Plot]:
+    """Return the plots of a target: by what its evaluated bags are, so that your own target may use them as well."""
+    main = outcomes[reported]
+    if isinstance(main, EvaluatedNumbers):
+        return number_plots(main, target.units)
+    if isinstance(main, EvaluatedTimes) and isinstance(target, Survival):
+        return survival_plots(main, target.risk_cut, target.unit)
+    return []
+
+
+def _worst_first(run: RunFolder, target: NumericTarget, outcomes: Mapping[str, Any]) -> list[int]:
+    """Return the rows of the predictions, split by split with the largest errors first."""
+    order: list[int] = []
+    for split, each in outcomes.items():
+        order += run.rows(split)[np.argsort(-target.wrongness(each), kind="stable")].tolist()
+    return order
+
+
+def _cases(
+    run: RunFolder,
+    target: NumericTarget,
+    outcomes: Mapping[str, Any],
+    order: Sequence[int],
+    pictures: Mapping[str, CasePictures],
+) -> list[dict[str, Any]]:
+    """Return the cases as plain values."""
+    wrongness = np.empty(len(run.predictions))
+    for split, each in outcomes.items():
+        wrongness[run.rows(split)] = target.wrongness(each)
+    return [
+        {
+            "id": run.predictions.bag_ids[row],
+            "split": SPLIT_NAMES.get(run.predictions.splits[row], run.predictions.splits[row]),
+            "labels": [f"{value:.5g}" for value in run.predictions.labels[row]],
+            "answers": [
+                "not reached" if np.isnan(each) else f"{each:.4g}" for each in run.predictions.probabilities[row]
+            ],
+            "wrongness": float(wrongness[row]),
+            "pictures": pictures.get(run.predictions.bag_ids[row]),
+        }
+        for row in order
+    ]

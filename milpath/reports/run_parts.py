@@ -1,0 +1,45 @@
+"""Parts of a report that every target has: attention, and results by subgroup."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from milpath.data.store.bag_store import BagStore
+from milpath.metrics.attention_quality import AttentionQuality, attention_entropy, attention_quality
+from milpath.metrics.subgroups import subgroup_tables
+from milpath.reports.run_folder import RunFolder
+from milpath.targets import Target
+
+
+def attention_of(run: RunFolder, reported: str, store: BagStore | None) -> dict[str, Any]:
+    """Return the entropy of attention and, if there are tile labels, how well attention ranks the positive tiles."""
+    rows = run.rows(reported).tolist()
+    attention = [run.predictions.attention[row] for row in rows]
+    quality: AttentionQuality | None = None
+    if store is not None and store.tile_labels is not None:
+        index_of = {bag_id: index for index, bag_id in enumerate(store.bags["bag_id"])}
+        labels = [store.tile_labels[store.tile_slice(index_of[run.predictions.bag_ids[row]])] for row in rows]
+        quality = attention_quality(attention, labels)
+    entropies = [attention_entropy(weights) for weights in attention]
+    return {"quality": quality, "entropy": float(np.mean(entropies)), "low": min(entropies), "high": max(entropies)}
+
+
+def subgroups_of(
+    run: RunFolder,
+    reported: str,
+    target: Target,
+    outcomes: Mapping[str, Any],
+    known: pd.DataFrame | None,
+    columns: Sequence[str] | None,
+    num_resamples: int,
+) -> list[Any]:
+    """Return the results by subgroup."""
+    if known is None:
+        return []
+    return list(
+        subgroup_tables(
+            outcomes[reported], known.iloc[run.rows(reported)], target.subgroup_metrics, columns, num_resamples
+        )
+    )

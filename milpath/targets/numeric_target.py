@@ -1,0 +1,163 @@
+"""Base class of targets without classes: the labels of a bag are numbers, and so are the predictions."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from milpath.metrics.weighted_metrics import metric_function
+from milpath.records.label_table import rows_of
+from milpath.targets.target import Array, Target
+
+# A card is untrusted: longer lists of fitted values are refused.
+MAX_VALUES = 100_000
+
+
+class NumericTarget(Target):
+    """A target whose labels are columns of numbers and whose predictions are named columns of numbers.
+
+    A bag has no predicted class: there is no threshold, no temperature and no deferral. In the card of a checkpoint
+    `class_names` holds the names of the predicted quantities. What the target fits on the training split is part of it
+    (`fitted_on`) and is kept in the card (`state`, `with_state`).
+    """
+
+    has_classes = False
+
+    @property
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """Names of the predicted quantities."""
+
+    @property
+    @abstractmethod
+    def label_columns(self) -> tuple[str, ...]:
+        """Names of the columns of the labels; in `predictions.csv` with the prefix `label_`."""
+
+    @property
+    @abstractmethod
+    def answer_columns(self) -> tuple[str, ...]:
+        """Columns of the predictions in `predictions.csv`, in the order of `answers`."""
+
+    @property
+    @abstractmethod
+    def units(self) -> tuple[str, ...]:
+        """Unit of each column of the predictions; empty text if unknown or without a unit."""
+
+    @abstractmethod
+    def columns_of_table(self, default: str | None) -> tuple[str, ...]:
+        """Return the columns of the label table that the labels are read from.
+
+        Args:
+            default: `data.label_column`, or the default of `data.target`.
+        """
+
+    @abstractmethod
+    def read_labels(self, bags: pd.DataFrame, columns: Sequence[str]) -> Array:
+        """Return the labels `(bags, label columns)` in float64.
+
+        Args:
+            bags: One row per bag: `bag_id` and the columns.
+            columns: Names as in the table.
+
+        Raises:
+            ValueError: If a label is missing, not finite or invalid, with the slide.
+        """
+
+    @abstractmethod
+    def named_after(self, columns: Sequence[str]) -> "NumericTarget":
+        """Return the target with its names taken from the columns of the table, unless it has names."""
+
+    @abstractmethod
+    def strata(self, labels: Array) -> NDArray[np.int64]:
+        """Return the stratum of each bag, `(bags,)` from 0, by which splits are balanced."""
+
+    @property
+    @abstractmethod
+    def strata_names(self) -> tuple[str, ...]:
+        """Name of each stratum, for messages."""
+
+    @abstractmethod
+    def require_trainable(self, labels: Array) -> None:
+        """Refuse the labels of a training split from which nothing can be learnt.
+
+        Args:
+            labels: `(bags, label columns)` of the training split.
+
+        Raises:
+            ValueError: If all are equal, for example.
+        """
+
+    def fitted_on_predictions(self, logits: NDArray[np.float32], labels: Array) -> Self:
+        """Return the target with what it fits on the training split after training, such as a baseline hazard.
+
+        Args:
+            logits: `(bags, num_outputs)` of the best network on the training split.
+            labels: `(bags, label columns)`.
+        """
+        return self
+
+    @abstractmethod
+    def defined_metrics(self, labels: Array) -> tuple[str, ...]:
+        """Return the metrics that validation logs and that are defined on the labels of a split.
+
+        Args:
+            labels: `(bags, label columns)` of the split.
+        """
+
+    def undefined_metrics(self, labels: Array) -> str:
+        """Return a clause on the metrics that labels of a split do not define; empty if all are defined."""
+        missing = [name for name in self.metric_names if name not in self.defined_metrics(labels)]
+        return "" if not missing else f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'}"
+
+    @abstractmethod
+    def say(self, answers: Array) -> list[tuple[str, str]]:
+        """Return the prediction of one bag as pairs of title and text with its unit, for people."""
+
+    def metrics(self, outcomes: Any) -> dict[str, float | None]:
+        names = self.reported_metrics
+        with np.errstate(invalid="ignore"):
+            values = {name: float(metric_function(name)(outcomes)) for name in names}
+        return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
+def finite_numbers(bags: pd.DataFrame, column: str, way_out: str = "") -> Array:
+    """Return a column of finite numbers, `(bags,)` float64.
+
+    Raises:
+        ValueError: If a cell is empty, not a number or infinite, with the slide.
+    """
+    values = pd.to_numeric(bags[column].astype(object), errors="coerce").to_numpy(dtype=np.float64)
+    if (bad := ~np.isfinite(values)).any():
+        row = int(bad.argmax())
+        cell = bags[column].iloc[row]
+        found = "is empty" if pd.isna(cell) or not str(cell).strip() else f"is {str(cell)!r}"
+        raise ValueError(
+            f"column {column!r} must hold finite numbers, but {int(bad.sum()):,} of {len(bags):,} cells do not: the first "
+            f"{found} (slide {rows_of(bags, bad)}); correct the table, or leave such slides out with "
+            + (way_out or ("data.on_missing_label=skip" if "empty" in found else "data.exclude"))
+        )
+    return values
+
+
+def numbers_of_state(
+    state: Mapping[str, Any], name: str, length: int | None = None, *, positive: bool = False
+) -> list[float]:
+    """Return a list of finite numbers of a card's `target_state`.
+
+    Raises:
+        ValueError: If it is missing, too long, of another length, or a number is not finite (or not positive).
+    """
+    values = state.get(name)
+    if (
+        not isinstance(values, list | tuple)
+        or len(values) > MAX_VALUES
+        or (length is not None and len(values) != length)
+        or not all(isinstance(value, int | float) and np.isfinite(value) for value in values)
+        or (positive and not all(value > 0 for value in values))
+    ):
+        wanted = "finite" + (" positive" if positive else "") + " numbers"
+        raise ValueError(f"{name} in target_state of the card must be a list of {length or 'some'} {wanted}")
+    return [float(value) for value in values]

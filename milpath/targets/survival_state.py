@@ -1,0 +1,53 @@
+"""State of a survival target in the card of a checkpoint, which is untrusted."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from milpath.records.plain_values import brief
+from milpath.targets.numeric_target import numbers_of_state
+
+_TEXTS = ("time_column", "event_column", "loss", "unit")
+_STEPS = (("censoring_times", "censoring_values"), ("baseline_times", "baseline_hazard"))
+_FITTED = ("cuts", "times", "risk_cut", *(name for pair in _STEPS for name in pair))
+
+
+def options_of_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a survival target from a card.
+
+    Raises:
+        ValueError: If a value is missing, or no sound step function can be made of the fitted values.
+    """
+    if missing := [name for name in (*_TEXTS, "num_intervals", "times", "censoring_times") if name not in state]:
+        raise ValueError(f"target_state of the card lacks {', '.join(missing)}, which a survival task needs")
+    if wrong := [name for name in _TEXTS if not isinstance(state[name], str)]:
+        raise ValueError(f"{wrong[0]} in target_state of the card must be text, not {brief(state[wrong[0]])}")
+    fitted = {name: numbers_of_state(state, name) for name in _FITTED if name in state}
+    for first, second in _STEPS:
+        if len(fitted.get(first, ())) != len(fitted.get(second, ())):
+            raise ValueError(f"{first} and {second} in target_state of the card must have the same length")
+    if not is_ascending(fitted["times"]) or ("cuts" in fitted and not is_ascending(fitted["cuts"])):
+        raise ValueError("times and cuts in target_state of the card must be ascending positive numbers")
+    if any(
+        np.any(np.diff(fitted.get(name, [])) < 0) for name in ("censoring_times", "baseline_times", "baseline_hazard")
+    ):
+        raise ValueError("times and baseline hazard in target_state of the card must not descend")
+    if state["loss"] == "hazard" and "cuts" not in fitted:
+        raise ValueError("target_state of the card lacks cuts, which loss=hazard needs")
+    return {name: state[name] for name in (*_TEXTS, "num_intervals")} | {"fitted": fitted}
+
+
+def is_ascending(values: Any) -> bool:
+    """Return whether values are ascending positive finite numbers.
+
+    Example:
+        >>> is_ascending([12, 24.0]), is_ascending([24, 12]), is_ascending([])
+        (True, False, False)
+    """
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        return False
+    if not values or not all(isinstance(value, int | float) and 0 < value < np.inf for value in values):
+        return False
+    return all(first < second for first, second in pairwise(values))
