@@ -184,13 +184,8 @@ class Survival(NumericTarget):
         return self._with(fitted)
 
     def state(self) -> dict[str, Any]:
-        options = {
-            "time_column": self.time_column,
-            "event_column": self.event_column,
-            "loss": self.loss,
-            "num_intervals": self.num_intervals,
-            "unit": self.unit,
-        }
+        names = ("time_column", "event_column", "loss", "num_intervals", "unit")
+        options: dict[str, Any] = {name: getattr(self, name) for name in names}
         return options | {name: np.asarray(values, float).tolist() for name, values in self.fitted.items()}
 
     def with_state(self, state: Mapping[str, Any]) -> Self:
