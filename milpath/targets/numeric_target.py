@@ -48,11 +48,12 @@ class NumericTarget(Target):
         """Unit of each column of the predictions; empty text if unknown or without a unit."""
 
     @abstractmethod
-    def columns_of_table(self, default: str | None) -> tuple[str, ...]:
+    def columns_of_table(self, column: str | None, default: str) -> tuple[str, ...]:
         """Return the columns of the label table that the labels are read from.
 
         Args:
-            default: `data.label_column`, or the default of `data.target`.
+            column: `data.label_column`, which replaces the only column of a target; `None` if it is not set.
+            default: Column for a target that names none.
         """
 
     @abstractmethod
