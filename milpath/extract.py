@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from milpath.config.command import command
+from milpath.records.error_text import counted
 from milpath.slides.tiling_options import OPTION_NAMES
 from milpath.tiling.slide_run import TilingSummary, describe_failures, require_complete_store
 
@@ -50,7 +51,7 @@ def describe(summary: TilingSummary, output: str) -> str:
     if summary.num_before:
         lines.append(f"{summary.num_before:,} of {summary.num_slides:,} slides were already finished")
     if summary.num_cut:
-        lines.append(f"{summary.num_cut:,} slides encoded, {60 * summary.rate:,.1f} slides/min")
+        lines.append(f"{counted(summary.num_cut, 'slide')} encoded, {60 * summary.rate:,.1f} slides/min")
     if summary.has_store:
         if summary.failures:
             lines.append(f"left out: {describe_failures(summary, output)}")

@@ -26,6 +26,7 @@ from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
 from milpath.models.devices import choose_device
 from milpath.records.digests import sha256_of_file
+from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.decision import Decision, decide
@@ -106,7 +107,7 @@ def run(config: DictConfig) -> int:
     sys.stdout.write(prediction_summary(output))
     if failures:
         name, reason = next(iter(sorted(failures.items())))
-        line = f"{len(failures):,} slides failed, see {output}/failures.csv (first: {name!r}: {reason})"
+        line = f"{counted(len(failures), 'slide')} failed, see {output}/failures.csv (first: {name!r}: {reason})"
         sys.stderr.write(f"{line}\n")
     return len(failures)
 

@@ -5,6 +5,7 @@ import sys
 from omegaconf import DictConfig
 
 from milpath.config.command import command
+from milpath.records.error_text import counted
 from milpath.slides.tiling_options import OPTION_NAMES, TileOptions
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.tiling.slide_run import TilingSummary, describe_failures, require_complete_store
@@ -28,7 +29,7 @@ def describe(summary: TilingSummary, output: str) -> str:
         lines.append(f"{summary.num_before:,} of {summary.num_slides:,} slides were already finished")
     if summary.num_cut:
         memory = f"{summary.peak_memory / 1e6:,.0f} MB peak memory per worker"
-        lines.append(f"{summary.num_cut:,} slides cut, {summary.rate:.1f} slides/s, {memory}")
+        lines.append(f"{counted(summary.num_cut, 'slide')} cut, {summary.rate:.1f} slides/s, {memory}")
     if summary.has_store:
         if summary.failures:
             lines.append(f"left out: {describe_failures(summary, output)}")

@@ -115,7 +115,9 @@ def test_slides_stores_and_files_of_features_give_the_same_predictions(workplace
     found = {}
     for name, slides in (("slides", "slides"), ("store", "reference"), ("files", "reference/h5")):
         status, message = run_here("milpath.predict", *words, f"slides={slides}", f"output=from_{name}", cwd=workplace)
-        assert (status, message) == (0, ""), message
+        # Files say the magnification, not the resolution of each slide, which a line then says.
+        assert status == 0, message
+        assert message == "" or (name == "files" and "resolution of 5 of 5 bags is unknown" in message)
         found[name] = _predicted(workplace / f"from_{name}")
     for name in ("slides", "files"):
         np.testing.assert_allclose(found[name][0], found["store"][0], atol=1e-4)

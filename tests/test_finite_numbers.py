@@ -66,7 +66,7 @@ def test_predict_names_bag_and_tile_and_predicts_the_others(value, dtype, said, 
     words = [f"checkpoint={network}", f"slides={store}", "output=out", "device=cpu", f"on_error={on_error}"]
     status, message = run_here("milpath.predict", *words, cwd=tmp_path)
     assert status == (1 if on_error == "fail" else 0)
-    assert "1 slides failed, see out/failures.csv" in message
+    assert "1 slide failed, see out/failures.csv" in message
     (failure,) = pd.read_csv(tmp_path / "out/failures.csv").to_dict("records")
     assert failure["slide"] == f"slide_{BAD_BAG:02d}"
     assert f"tile {BAD_TILE} has {said} in feature {BAD_FEATURE}" in failure["reason"]

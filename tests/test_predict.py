@@ -167,7 +167,7 @@ def test_a_slide_with_a_damaged_tile_is_named_and_the_others_are_predicted(workp
     words = [f"checkpoint={workplace}/network.pt", "slides=tiles", "output=out", "device=cpu"]
     status, message = run_here("milpath.predict", *words, cwd=tmp_path)
     assert status == 1
-    assert "1 slides failed" in message
+    assert "1 slide failed" in message
     assert pd.read_csv(tmp_path / "out/predictions.csv")["id"].tolist() == ["c"]
     failures = pd.read_csv(tmp_path / "out/failures.csv")
     assert failures["slide"].tolist() == ["a_b"]

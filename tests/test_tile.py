@@ -84,7 +84,7 @@ def test_a_failed_slide_ends_the_command_with_status_1_unless_it_is_skipped(tmp_
     call = ["slides=in", "output=out", "tile_size=32", "num_workers=1"]
     status, said = run_here("milpath.tile", *call, cwd=tmp_path)
     assert status == 1
-    assert "1 slides failed, see out/failures.csv (first: 'bad': bad.tiff is a damaged TIFF" in said
+    assert "1 slide failed, see out/failures.csv (first: 'bad': bad.tiff is a damaged TIFF" in said
     assert "add on_error=skip to leave them out" in said
     assert not (tmp_path / "out/store.json").exists()
     status, _ = run_here("milpath.tile", *call, "on_error=skip", cwd=tmp_path)
@@ -93,7 +93,7 @@ def test_a_failed_slide_ends_the_command_with_status_1_unless_it_is_skipped(tmp_
     assert len(BagStore.open(tmp_path / "out")) == 1
     status, said = run_here("milpath.tile", *call, cwd=tmp_path)
     assert status == 1
-    assert "1 slides failed" in said
+    assert "1 slide failed" in said
     assert "the store leaves them out: fix them and add overwrite=true, or add on_error=skip" in said
 
 

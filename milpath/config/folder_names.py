@@ -21,7 +21,11 @@ def check_working_folder(words: Sequence[str]) -> None:
     Raises:
         ValueError: With what to type instead.
     """
-    if "${" in (folder := str(Path.cwd())):
+    try:
+        folder = str(Path.cwd())
+    except FileNotFoundError:
+        raise ValueError("the working folder no longer exists; change to another folder") from None
+    if "${" in folder:
         raise ValueError(
             f"the working folder {folder} has ${{ in its name, which Hydra reads as a reference; rename it, or start the "
             "command in another folder"

@@ -41,12 +41,13 @@ class ProgressLines:
         self.doing = doing
         self._started = self._said = time.monotonic()
 
-    def show(self, done: int, total: int | None) -> None:
+    def show(self, done: int, total: int | None, also: str = "") -> None:
         """Write a line, unless the last one is recent.
 
         Args:
             done: Number done so far.
             total: Number of all; None if it is not known.
+            also: What else there is to say, such as failures.
         """
         now = time.monotonic()
         if now - self._said < SECONDS_BETWEEN_LINES or not done:
@@ -55,7 +56,7 @@ class ProgressLines:
         spent = now - self._started
         count = f"{done:,}" if total is None else f"{done:,} of {total:,}"
         left = "" if total is None else f", about {duration(spent / done * (total - done))} left"
-        sys.stderr.write(f"{self.doing}: {count} in {duration(spent)}{left}\n")
+        sys.stderr.write(f"{self.doing}: {count} in {duration(spent)}{also and f', {also}'}{left}\n")
         sys.stderr.flush()
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from milpath.records.error_text import one_line_of
+from milpath.records.error_text import counted, one_line_of
 
 NUM_SHOWN = 10
 
@@ -31,7 +31,7 @@ def prediction_summary(output: Path) -> str:
     names = [name.removeprefix("probability_") for name in columns]
     counts = ", ".join(f"{int((table['predicted'] == name).sum()):,} {one_line_of(name)}" for name in names)
     num_deferred = int(table["defer"].astype(int).sum())
-    lines.append(f"{len(table):,} slides: {counts}; {num_deferred:,} to refer to a person")
+    lines.append(f"{counted(len(table), 'slide')}: {counts}; {num_deferred:,} to refer to a person")
     lines.append(f"predictions: {output / 'predictions.csv'}")
     return "".join(f"{line}\n" for line in lines)
 

@@ -47,6 +47,16 @@ def one_line_of(text: str) -> str:
     return visible(" ".join(_without_switches(text).split()))
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Example:
+        >>> counted(1, "slide"), counted(1200, "slide")
+        ('1 slide', '1,200 slides')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def _without_switches(text: str) -> str:
     """Return a text without clauses that name such a setting; clauses end at a full stop, semicolon, bracket or newline."""
     if not _NAMES_A_SWITCH.search(text):

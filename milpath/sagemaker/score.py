@@ -88,7 +88,11 @@ def _operating_point(answers: list[dict[str, Any]], datamodule: BagDataModule) -
     if names != list(datamodule.class_names):
         raise ValueError(
             f"the endpoint has the classes {', '.join(names)}, but the data have {', '.join(datamodule.class_names)}; "
-            "set data.target or data.class_names"
+            + (
+                f"give data.class_names=[{','.join(names)}]"
+                if set(names) == set(datamodule.class_names)
+                else "set data.target or data.class_names"
+            )
         )
     return 0.5 if answers[0]["threshold"] is None else float(answers[0]["threshold"])
 

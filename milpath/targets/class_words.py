@@ -61,7 +61,7 @@ def classes_of_words(
 ) -> np.ndarray:
     """Return the class of each bag by the name in its cell.
 
-    Capitals, blanks and kinds of dashes are ignored if no two names differ only in them.
+    Capitals, double blanks and kinds of dashes are ignored if no two names differ only in them.
 
     Args:
         bags: One row per bag, without empty cells in the column.

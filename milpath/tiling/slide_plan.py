@@ -8,6 +8,7 @@ import pandas as pd
 
 from milpath.data.loading.threads import map_in_threads
 from milpath.records.digests import sampled_sha256_of_file
+from milpath.records.error_text import counted
 from milpath.records.id_matching import match_ids, why_unlike
 from milpath.records.label_table import (
     find_column,
@@ -155,8 +156,8 @@ def require_complete(plan: StorePlan) -> None:
     """
     if plan.refused:
         raise ValueError(
-            f"{len(plan.refused):,} slides cannot be cut (first: {_first(plan.refused)}); fix this, or add on_error=skip "
-            "to leave them out"
+            f"{counted(len(plan.refused), 'slide')} cannot be cut (first: {_first(plan.refused)}); fix this, or add "
+            "on_error=skip to leave them out"
         )
 
 

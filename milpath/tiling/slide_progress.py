@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_SECONDS_BETWEEN_LINES = 30.0
+from milpath.drawing.progress import ProgressLines
 
 
 class SlideProgress:
@@ -27,7 +27,8 @@ class SlideProgress:
         self.num_done = 0
         self.num_failed = 0
         self.peak_memory = 0
-        self._started = self._said = time.monotonic()
+        self._started = time.monotonic()
+        self._lines = ProgressLines("slides")
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
 
@@ -63,11 +64,5 @@ class SlideProgress:
         self.peak_memory = max(self.peak_memory, peak_memory)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.num_done, rate=self.rate, failed=self.num_failed)
-        elif time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
-            self._said = time.monotonic()
-            left = (self.total - self.num_done) / self.rate
-            self._console.print(
-                f"{self.num_done:,} of {self.total:,} slides, {self.rate:.1f} slides/s, {self.num_failed} failed, "
-                f"{left / 60:.0f} min left",
-                highlight=False,
-            )
+        else:
+            self._lines.show(self.num_done, self.total, f"{self.rate:.1f} slides/s, {self.num_failed} failed")

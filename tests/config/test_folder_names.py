@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from milpath.config.folder_names import check_working_folder
 from tests.commands import SMALL_RUN, here
 
 ONE_EPOCH = [*SMALL_RUN, "trainer.max_epochs=1"]
@@ -19,6 +20,14 @@ def test_a_working_folder_that_hydra_cannot_read_is_named(tmp_path, run_here):
     folder.mkdir()
     assert re.search(r"the working folder .*/a \$\{b\} has \$\{ in its name", refused(run_here, cwd=folder))
     assert not any(folder.iterdir())
+
+
+def test_a_working_folder_that_was_deleted_is_named(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ValueError, match="the working folder no longer exists"):
+        check_working_folder([])
 
 
 @pytest.mark.parametrize(

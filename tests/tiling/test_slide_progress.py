@@ -1,5 +1,6 @@
 import re
 
+from milpath.drawing import progress as progress_lines
 from milpath.tiling import slide_progress
 from milpath.tiling.slide_progress import SlideProgress
 
@@ -16,13 +17,16 @@ class Clock:
 
 
 def test_a_log_has_a_line_now_and_then_with_speed_failures_and_time_left(monkeypatch, capsys):
-    monkeypatch.setattr(slide_progress, "time", Clock())
+    for module in (slide_progress, progress_lines):
+        monkeypatch.setattr(module, "time", Clock())
     with SlideProgress(1000) as progress:
         for number in range(20):
             progress.advance(failed=number == 3, peak_memory=number)
     lines = capsys.readouterr().err.splitlines()
     assert 2 <= len(lines) < 20
-    assert re.fullmatch(r"\d+ of 1,000 slides, 0\.[1-9] slides/s, 1 failed, \d+ min left", lines[-1])
+    assert re.fullmatch(
+        r"slides: \d+ of 1,000 in \d+ s, 0\.[1-9] slides/s, 1 failed, about \d+ (min|h \d+ min) left", lines[-1]
+    )
     assert (progress.num_done, progress.num_failed, progress.peak_memory) == (20, 1, 19)
 
 

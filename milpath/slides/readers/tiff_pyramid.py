@@ -58,7 +58,7 @@ def read_pyramid(tiff: tifffile.TiffFile, path: Path) -> TiffPyramid:
         microns = image.microns if any(image.microns) else microns_of_tiff(planes[0])
         return TiffPyramid(levels, microns)
     _refuse_hyperstack(str(pages[0].description or ""))
-    first = pages[0] if pages[0].is_svs else max(pages, key=lambda page: 0 if _is_associated(page) else _area(page))
+    first = _largest(pages)
     others = [page for page in pages if page is not first]
     if first is not pages[0]:
         others.sort(key=_area, reverse=True)
@@ -79,9 +79,19 @@ def _top_pages(tiff: tifffile.TiffFile) -> list[tifffile.TiffPage]:
             break
     if len(pages) < _MAX_PAGES:
         _require_whole_list(tiff, pages)
-    if not pages or 0 in (pages[0].imagewidth, pages[0].imagelength):
-        raise ValueError("it has no page with an image")
+    size_tags = ("ImageWidth", "ImageLength")
+    if not pages or any(name not in pages[0].tags for name in size_tags) or not _area(pages[0]):
+        raise ValueError("its first page has no size; copy or download it again")
     return pages
+
+
+def _largest(pages: Sequence[tifffile.TiffPage]) -> tifffile.TiffPage:
+    """Return the page of level 0: the first, unless a larger one follows a thumbnail or a label."""
+    if pages[0].is_svs:
+        return pages[0]
+    # In a slide of tiles, a page of strips is a label or a thumbnail.
+    candidates = [page for page in pages if page.is_tiled or not pages[0].is_tiled]
+    return max(candidates, key=lambda page: 0 if _is_associated(page) else _area(page))
 
 
 def _slide_of(images: Sequence[OmeImage], file_name: str) -> OmeImage:
