@@ -115,9 +115,7 @@ def run(config: DictConfig) -> int:
     return len(failures)
 
 
-def _encode(
-    config: DictConfig, card: Card, encoders: Iterable[type[Module]], path: Path, bags: Path
-) -> TilingSummary:
+def _encode(config: DictConfig, card: Card, encoders: Iterable[type[Module]], path: Path, bags: Path) -> TilingSummary:
     """Write the features of slides for a network that was trained on features."""
     from milpath.inference.encode_input import encode_input, require_described_encoder
 

@@ -116,7 +116,9 @@ def checkpoint(workplace, reference):
 def test_slides_stores_and_files_of_features_give_the_same_predictions(workplace, reference, checkpoint, run_here):
     words = [f"checkpoint={checkpoint}", "device=cpu"]
     found = {}
-    build_slide_store(workplace / "slides", workplace / "tiles", TileOptions.from_tiling(load_card(checkpoint).tiling), num_workers=1)
+    build_slide_store(
+        workplace / "slides", workplace / "tiles", TileOptions.from_tiling(load_card(checkpoint).tiling), num_workers=1
+    )
     for name, slides in (("slides", "slides"), ("store", "reference"), ("files", "reference/h5"), ("tiles", "tiles")):
         status, message = run_here("milpath.predict", *words, f"slides={slides}", f"output=from_{name}", cwd=workplace)
         assert (status, message) == (0, "")
@@ -137,7 +139,13 @@ def test_evaluate_says_how_to_encode_tiles(workplace, checkpoint, run_here):
     options = TileOptions.from_tiling(load_card(checkpoint).tiling)
     labels = workplace / "labels.csv"
     build_slide_store(workplace / "slides", workplace / "labelled", options, labels=labels, num_workers=1)
-    words = [f"checkpoint={checkpoint}", "data=bag_store", "data.path=labelled", "data.class_names=[a,b]", "report=false"]
+    words = [
+        f"checkpoint={checkpoint}",
+        "data=bag_store",
+        "data.path=labelled",
+        "data.class_names=[a,b]",
+        "report=false",
+    ]
     status, message = run_here("milpath.evaluate", *words, "trainer.accelerator=cpu", cwd=workplace)
     assert status == 1
     assert "takes features of efficientnet_lite0, but labelled holds tiles; encode them with" in message
@@ -145,19 +153,30 @@ def test_evaluate_says_how_to_encode_tiles(workplace, checkpoint, run_here):
 
 
 @pytest.mark.parametrize("source", ["reference", "reference/h5"])
-def test_features_have_the_pictures_of_their_slides_if_these_are_at_hand(source, workplace, checkpoint, run_here, tmp_path):
+def test_features_have_the_pictures_of_their_slides_if_these_are_at_hand(
+    source, workplace, checkpoint, run_here, tmp_path
+):
     words = [f"checkpoint={checkpoint}", "device=cpu", "slides_dir=slides"]
     for name, slides in (("slides", "slides"), ("features", source)):
-        status, message = run_here("milpath.predict", *words, f"slides={slides}", f"output={tmp_path}/{name}", cwd=workplace)
+        status, message = run_here(
+            "milpath.predict", *words, f"slides={slides}", f"output={tmp_path}/{name}", cwd=workplace
+        )
         assert (status, message) == (0, "")
     names = sorted(path.name for path in (tmp_path / "slides/pictures").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "features/pictures").iterdir())
     for name in names:
-        pictures = [np.asarray(Image.open(tmp_path / f"{kind}/pictures/{name}"), int) for kind in ("slides", "features")]
+        pictures = [
+            np.asarray(Image.open(tmp_path / f"{kind}/pictures/{name}"), int) for kind in ("slides", "features")
+        ]
         # Weights of features that were stored in float16 differ in the last digit that is written.
         assert np.mean(np.abs(pictures[0] - pictures[1])) < 0.5
     status, message = run_here(
-        "milpath.predict", *words, f"slides={source}", "slides_dir=reference/overview", f"output={tmp_path}/none", cwd=workplace
+        "milpath.predict",
+        *words,
+        f"slides={source}",
+        "slides_dir=reference/overview",
+        f"output={tmp_path}/none",
+        cwd=workplace,
     )
     assert status == 1
     assert "slides_dir=reference/overview holds none of the slides of" in message

@@ -12,7 +12,7 @@ _PATH_NAMES = frozenset(
     [
         *("archive", "checkpoint", "exclude", "folder", "groups", "images", "labels", "masks", "output"),
         *("group_column", "id_column", "label_column", "split_column"),
-        *("requirements", "resume_from", "run_name", "slides", "tiles"),
+        *("requirements", "resume_from", "run_name", "slides", "tiles", "tissue_model"),
     ]
 )
 _PATH_KEYS = frozenset(["data.splits"])  # `splits` of a root configuration is a list of names

@@ -129,6 +129,10 @@ class TileConfig:
     microns_per_pixel: float | None = None
     overlap: int = 0
     min_tissue: float = 0.1
+    tissue_threshold: Any = None
+    background: str = "white"
+    min_inside: float = 0.0
+    tissue_model: str | None = None
     slide_microns_per_pixel: float | None = None
     resolutions: str | None = None
     mixed_resolution: str = "error"
@@ -176,6 +180,10 @@ class ExtractConfig:
     level: int | None = None
     overlap: int = 0
     min_tissue: float = 0.1
+    tissue_threshold: Any = None
+    background: str = "white"
+    min_inside: float = 0.0
+    tissue_model: str | None = None
     slide_microns_per_pixel: float | None = None
     resolutions: str | None = None
     mixed_resolution: str = "error"

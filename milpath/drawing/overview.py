@@ -22,7 +22,13 @@ WORDS_HEIGHT = _GAP + _CAPTION
 _FAINT = 0.35
 
 
-def draw_choice(view: SlideView, places: TilePositions, tile_size: int, max_size: int = CELL_SIZE) -> NDArray[np.uint8]:
+def draw_choice(
+    view: SlideView,
+    places: TilePositions,
+    tile_size: int,
+    max_size: int = CELL_SIZE,
+    small: tuple[NDArray[np.uint8], float] | None = None,
+) -> NDArray[np.uint8]:
     """Return the thumbnail of a slide with the selected tiles outlined and the rest faded.
 
     Args:
@@ -30,8 +36,9 @@ def draw_choice(view: SlideView, places: TilePositions, tile_size: int, max_size
         places: Positions of the selected tiles.
         tile_size: Their side in pixels of the view.
         max_size: Maximum length of the longer side in pixels.
+        small: What `thumbnail` returned for this slide and size, where it is known; `None` reads it.
     """
-    picture, downsample = thumbnail(view.slide, max_size)
+    picture, downsample = small or thumbnail(view.slide, max_size)
     scale = view.downsample / downsample
     chosen = np.zeros(picture.shape[:2], bool)
     real = places.number >= 0

@@ -37,9 +37,7 @@ def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     if "slide_file" in store.bags:
         root = slides if slides.is_dir() else slides.parent
-        files = {
-            name: root / file for name, file in zip(store.bags["bag_id"], store.bags["slide_file"], strict=True)
-        }
+        files = {name: root / file for name, file in zip(store.bags["bag_id"], store.bags["slide_file"], strict=True)}
         found = {name: path for name, path in files.items() if path.is_file()}
     if not found and len(store.tile_shape) == 1 and slides.exists():
         of_name = find_slides(slides).found

@@ -12,15 +12,14 @@ from milpath.inference.predict_bags import BagPrediction
 NUM_SHOWN = 4
 
 
-def draw_top_tiles(
-    pictures: BagPictures, bag: BagPrediction, num_shown: int = NUM_SHOWN
-) -> Image.Image:
+def draw_top_tiles(pictures: BagPictures, bag: BagPrediction, num_shown: int = NUM_SHOWN) -> Image.Image:
     """Draw two rows of tiles: those with the highest and the lowest attention of a bag.
 
     Args:
         pictures: The store of the bag, and where its tiles are.
         bag: The prediction.
         num_shown: Maximum number of tiles per row; no tile is in both rows.
+
     Raises:
         ValueError: If these are features whose slide is not at hand.
     """

@@ -3,5 +3,6 @@
 from pathlib import Path
 
 _PACKAGE_DIR = Path(__file__).resolve().parents[1]
-# Folder of the configuration files: a wheel has them inside the package, a checkout beside it.
-CONFIG_DIR = next(path for path in (_PACKAGE_DIR / "configs", _PACKAGE_DIR.parent / "configs") if path.is_dir())
+_CANDIDATES = (_PACKAGE_DIR / "configs", _PACKAGE_DIR.parent / "configs")
+# Folder of the configuration files: a wheel has them inside the package, a checkout beside it; an endpoint has none.
+CONFIG_DIR = next((path for path in _CANDIDATES if path.is_dir()), _CANDIDATES[0])

@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from milpath.slides.detection.tissue_map import TissueMap
 from milpath.slides.readers.open_slide import open_slide
-from milpath.slides.slide_view import SlideView, view_slide
+from milpath.slides.slide_view import SlideView, thumbnail, view_slide
 from milpath.slides.tile_grid import grid_over
 from milpath.slides.tile_positions import TilePositions, place_all, place_darkest, read_places
 from milpath.slides.tiling_options import TileOptions
-from milpath.slides.tissue import place_tissue
+from milpath.slides.tissue import find_tissue, place_tissue, require_tissue
 
 # Tissue always varies more than this; an empty slide varies only by the noise of the scanner.
 _BLANK_RANGE = 32
+_SMALL = 256
 # Samples of 16 bits that end here have 14 bits or fewer (cameras give 10 to 14): as 16 bits they are almost black.
 _FEW_BITS = 1 << 14
 
@@ -61,16 +63,30 @@ def cut_slide(path: str | Path, options: TileOptions | None = None) -> SlideBag:
         return SlideBag(pixels, places, view.level, view.downsample, view.microns_per_pixel)
 
 
-def choose_places(view: SlideView, options: TileOptions) -> TilePositions:
+def choose_places(view: SlideView, options: TileOptions, tissue: TissueMap | None = None) -> TilePositions:
     """Return the positions of the tiles that the method selects.
+
+    Args:
+        view: The slide at the resolution of the tiles.
+        options: How it is cut.
+        tissue: Map of the slide from `find_tissue`; `None` makes it if the choice depends on it.
 
     Raises:
         ValueError: If the method needs tissue and there is none.
     """
+    if options.needs_map and tissue is None:
+        tissue = find_tissue(view, options)
     if options.method == "tissue":
-        return place_tissue(view, options.tile_size, options.overlap, options.num_tiles, options.min_tissue)
+        assert tissue is not None
+        return place_tissue(view, options, tissue)
     grid = grid_over(*view.size, options.tile_size, options.overlap)
-    return place_all(grid) if options.method == "grid" else place_darkest(view, grid, options.num_tiles)
+    if options.method == "grid":
+        return place_all(view, grid, options.min_inside)
+    if options.background == "white":
+        return place_darkest(view, grid, options.num_tiles, options.min_inside)
+    assert tissue is not None
+    require_tissue(view, tissue)
+    return place_darkest(view, grid, options.num_tiles, options.min_inside, tissue, options.min_tissue)
 
 
 def cut_places(
@@ -100,6 +116,12 @@ def cut_places(
             f"black; scale them (vips linear in.tif out.tif {1 << (16 - bits)} 0), or convert the slide to 8 bits"
         )
     if high - low <= _BLANK_RANGE:
+        by_darkness = options.method == "darkest" and options.background == "white"
+        if by_darkness and high <= _BLANK_RANGE and thumbnail(view.slide, _SMALL)[0].max() > 2 * _BLANK_RANGE:
+            raise ValueError(
+                f"the darkest tiles of {view.slide.path.name} are black padding, not tissue (values from {low} to {high}); "
+                "add background=mask, or use method=tissue"
+            )
         raise ValueError(
             f"{view.slide.path.name} is blank: all its tiles have one colour (values from {low} to {high})"
         )

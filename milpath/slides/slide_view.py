@@ -69,6 +69,10 @@ class SlideView:
             round(y * source.height / (base.height * self.scale)),
         )
 
+    def steps_of(self, picture: NDArray[np.uint8]) -> tuple[float, float]:
+        """Return the pixels of the view per pixel of a picture of the whole slide, across and down."""
+        return self.size.width / picture.shape[1], self.size.height / picture.shape[0]
+
     def _resample(self, target: NDArray[np.uint8], x: int, y: int) -> None:
         """Fill a region inside the view in chunks whose source fits into memory."""
         step = max(1, int(_MAX_SOURCE_SIDE / self.scale))

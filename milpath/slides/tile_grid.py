@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.slides.readers.slide import WHOLE_LEVEL_PIXELS
+from milpath.slides.readers.slide import WHOLE_LEVEL_PIXELS, Size
 from milpath.slides.slide_view import SlideView
 
 # Large views are read in squares of this side (12 MB): this bounds the memory of a worker for any slide.
@@ -56,6 +56,26 @@ def grid_over(width: int, height: int, tile_size: int, overlap: int = 0) -> Grid
         -(((count - 1) * stride + tile_size - side) // 2) for count, side in ((columns, width), (rows, height))
     )
     return Grid(left, top, rows, columns, tile_size, stride)
+
+
+def inside_fraction(x: NDArray[np.int64], y: NDArray[np.int64], tile_size: int, size: Size) -> NDArray[np.float64]:
+    """Return the fraction of each tile that lies on the slide, `(tiles,)` in [0, 1]; the rest is white.
+
+    Args:
+        x: Left edges in pixels of the view.
+        y: Top edges likewise.
+        tile_size: Side of a tile.
+        size: Size of the view.
+
+    Example:
+        >>> inside_fraction(np.array([-32, 0]), np.array([0, 0]), 64, Size(64, 64)).tolist()
+        [0.5, 1.0]
+    """
+    width, height = (
+        np.clip(corner + tile_size, 0, limit) - np.clip(corner, 0, limit)
+        for corner, limit in zip((x, y), size, strict=True)
+    )
+    return np.asarray(width * height / tile_size**2)
 
 
 class Block(NamedTuple):

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from milpath.records.digests import sha256_of_file
+from milpath.slides.detection.tissue_map import OTSU
+
+BACKGROUNDS = ("white", "mask")
 METHODS = ("darkest", "tissue", "grid")
 _MAX_TILE_SIZE = 4096
 # Above any resolution of a microscope.
@@ -27,6 +31,13 @@ class TileOptions:
         slide_microns_per_pixel: Resolution of level 0 of every slide, instead of what its file states.
         assumed_microns_per_pixel: Resolution of level 0 of slides whose files do not state it. Set for a checkpoint: what
             was stated for the slides of the training says nothing about files that state their own.
+        tissue_threshold: Tissue has a larger saturation than this, from 0 to 255, after the tint of the glass was removed;
+            `None` chooses it from the noise of the glass (8 to 20), "otsu" is the detection of milpath 0.1.0.
+        background: "white" lets "darkest" count all pixels, as the published rule does; "mask" counts everything that is
+            not tissue, such as ink and black padding, as white, and leaves out tiles with less than `min_tissue`.
+        min_inside: Minimum fraction of a tile that lies on the slide, in [0, 1]; the rest is white.
+        tissue_model: ONNX file of a segmentation network that decides where tissue is, for "tissue" and for the background
+            "mask"; `None` decides it by colour.
 
     Example:
         >>> TileOptions(method="tissue", num_tiles=None, microns_per_pixel=2.0).tile_size
@@ -41,6 +52,10 @@ class TileOptions:
     overlap: int = 0
     min_tissue: float = 0.1
     slide_microns_per_pixel: float | None = None
+    tissue_threshold: float | str | None = None
+    background: str = "white"
+    min_inside: float = 0.0
+    tissue_model: str | None = None
     assumed_microns_per_pixel: float | None = None
 
     def __post_init__(self) -> None:
@@ -53,6 +68,18 @@ class TileOptions:
             _require_whole("num_tiles", self.num_tiles, 1)
         if not 0 < self.min_tissue <= 1:
             raise ValueError(f"min_tissue={self.min_tissue} must be above 0 and at most 1")
+        if self.tissue_threshold != OTSU and self.tissue_threshold is not None:
+            _require_threshold(self.tissue_threshold)
+        if self.background not in BACKGROUNDS:
+            raise ValueError(f"background={self.background} is unknown; it must be one of {', '.join(BACKGROUNDS)}")
+        if self.background != "white" and self.method != "darkest":
+            raise ValueError(f"background={self.background} is for method=darkest, not method={self.method}")
+        if isinstance(self.min_inside, bool) or not 0 <= self.min_inside <= 1:
+            raise ValueError(f"min_inside={self.min_inside} must be from 0 to 1")
+        if self.tissue_model is not None and (not self.needs_map or self.tissue_threshold == OTSU):
+            raise ValueError(
+                f"tissue_model is for method=tissue, or method=darkest background=mask, without tissue_threshold={OTSU}"
+            )
         for name in ("microns_per_pixel", "slide_microns_per_pixel", "assumed_microns_per_pixel"):
             value = getattr(self, name)
             if value is not None and not 0 < value < MAX_MICRONS:
@@ -60,12 +87,17 @@ class TileOptions:
         if self.microns_per_pixel is not None and self.level != -1:
             raise ValueError(f"give level={self.level} or microns_per_pixel={self.microns_per_pixel}, not both")
 
+    @property
+    def needs_map(self) -> bool:
+        """Whether the choice of the tiles depends on where the tissue is."""
+        return self.method == "tissue" or self.background == "mask"
+
     @classmethod
     def from_tiling(cls, tiling: Mapping[str, Any]) -> "TileOptions":
         """Return the options that a store or a checkpoint keeps under `tiling`, for other slides than its own.
 
         Raises:
-            ValueError: If the tiles were not cut from slides by one of the methods of this module.
+            ValueError: If the tiles were not cut from slides by one of the methods of this module, or with a tissue model.
         """
         # Sources of ready-made tiles store it as "rule".
         method = tiling.get("method", tiling.get("rule"))
@@ -74,6 +106,14 @@ class TileOptions:
                 f"the tiles of the network were made by {method!r}, which cannot cut slides; train on tiles of "
                 f"python -m milpath.tile (method={'|'.join(METHODS)})"
             )
+        if "tissue_model_sha256" in tiling:
+            raise ValueError(
+                "the tiles of the network were chosen with a tissue model, which checkpoints and stores do not hold; cut "
+                "the slides with python -m milpath.tile ... tissue_model=FILE and give the store instead"
+            )
+        if method == "tissue" and "tissue_threshold" not in tiling:
+            # Written by milpath 0.1.0: the same tiles are found again.
+            tiling = {**tiling, "tissue_threshold": OTSU}
         names = cls.__dataclass_fields__
         values = {name: value for name, value in tiling.items() if name in names} | {"method": method}
         stated = values.pop("slide_microns_per_pixel", None)
@@ -84,11 +124,26 @@ class TileOptions:
         values = asdict(self)
         if self.method == "grid":
             values["num_tiles"] = None
-        if self.method != "tissue":
-            del values["min_tissue"]
+        del values["tissue_model"]
+        if self.tissue_model is not None:
+            values["tissue_model_sha256"] = sha256_of_file(self.tissue_model)
+        if not self.needs_map:
+            del values["min_tissue"], values["tissue_threshold"]
         if self.assumed_microns_per_pixel is None:
             del values["assumed_microns_per_pixel"]
+        # Stores of earlier versions, which lack these options, are still recognised as finished.
+        for name in ("background", "min_inside"):
+            if values[name] == self.__dataclass_fields__[name].default:
+                del values[name]
         return values
+
+
+def _require_threshold(value: Any) -> None:
+    """Refuse a threshold that is not a saturation."""
+    if isinstance(value, bool | str) or not 0 < value < 255:
+        raise ValueError(
+            f"tissue_threshold={value} must be a saturation above 0 and below 255, {OTSU} (as in milpath 0.1.0), or null"
+        )
 
 
 # Those that a user sets.

@@ -1,108 +1,123 @@
-"""Tissue detection by colour saturation, and placement of tiles where most tissue is."""
+"""Map of the tissue of a slide, and placement of tiles where most tissue is."""
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from milpath.slides.deep_tissue import load_tissue_model, refine_tissue
+from milpath.slides.detection.tissue_map import OTSU, TissueMap, map_tissue
 from milpath.slides.slide_view import SlideView, view_at
-from milpath.slides.tile_grid import Grid, grid_over
+from milpath.slides.tile_grid import Grid, grid_over, inside_fraction
 from milpath.slides.tile_positions import TilePositions
+from milpath.slides.tiling_options import TileOptions
 
 # Side of a tile in pixels of the thumbnail on which tissue is detected; the grid is shifted in steps of one pixel.
 STEPS = 8
-# Glass and JPEG noise stay below; without a larger value there is no tissue.
-_LEAST_SATURATION = 15
-# The saturation of darker pixels (borders, missing parts) is meaningless.
-_LEAST_BRIGHTNESS = 30
 _ROWS_AT_ONCE = 512
 
 
-def saturation(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the HSV saturation of each pixel from 0 to 255; 0 for nearly black pixels.
+def find_tissue(view: SlideView, options: TileOptions) -> TissueMap:
+    """Return the map of a slide with eight pixels per side of a tile; see `map_tissue` and `refine_tissue`.
 
-    Example:
-        >>> saturation(np.array([[[200, 100, 150], [240, 240, 240], [9, 0, 9]]], np.uint8)).tolist()
-        [[127, 0, 0]]
+    Args:
+        view: The slide at the resolution of the tiles.
+        options: `tile_size`, `tissue_threshold` and `tissue_model` are used.
+
+    Raises:
+        ValueError: If the tissue model cannot be used for this slide.
     """
-    high, low = pixels.max(axis=2).astype(np.uint16), pixels.min(axis=2).astype(np.uint16)
-    value = (high - low) * 255 // np.maximum(high, 1)
-    return np.where(high < _LEAST_BRIGHTNESS, 0, value).astype(np.uint8)
+    step = max(1, options.tile_size // STEPS)
+    small = view_at(view.slide, view.downsample * step)
+    width, height = -(-view.size.width // step), -(-view.size.height // step)
+    rows = range(0, height, _ROWS_AT_ONCE)
+    pixels = np.concatenate([small.read(0, top, width, min(_ROWS_AT_ONCE, height - top)) for top in rows])
+    found = map_tissue(pixels, options.tissue_threshold, (step, step))
+    if options.tissue_model is None:
+        return found
+    return refine_tissue(view, found, pixels, load_tissue_model(options.tissue_model))
 
 
-def otsu_threshold(values: NDArray[np.uint8]) -> int:
-    """Return the threshold that best separates a histogram into two classes; larger values are the upper class.
+def survey(view: SlideView, picture: NDArray[np.uint8], tile_size: int) -> TissueMap:
+    """Return the map of a slide from a picture of all of it, with at most eight pixels per side of a tile.
 
-    The threshold maximises the variance between the classes, w0 w1 (m0 - m1)^2.
-
-    References:
-        Otsu. A threshold selection method from gray-level histograms. IEEE Transactions on Systems, Man, and Cybernetics,
-        1979, equation 12.
-
-    Example:
-        >>> otsu_threshold(np.array([10, 11, 12, 200, 201], np.uint8))
-        12
+    Args:
+        view: The slide at the resolution of the tiles.
+        picture: Picture of the whole slide, uint8 `(height, width, 3)`.
+        tile_size: Side of a tile in pixels of the view.
     """
-    counts = np.bincount(values.ravel(), minlength=256).astype(np.float64)
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    weighted = np.cumsum(counts * np.arange(256))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (weighted / below - (weighted[-1] - weighted) / above) ** 2
-    return int(np.argmax(np.nan_to_num(between, nan=-1.0)))
+    # The colours of ink are told from those of stains where a pixel averages several cells.
+    factor = max(1, int(tile_size / STEPS / max(view.steps_of(picture))))
+    small = np.asarray(Image.fromarray(picture).reduce(factor)) if factor > 1 else picture
+    return map_tissue(small, None, view.steps_of(small))
 
 
-def place_tissue(
-    view: SlideView, tile_size: int, overlap: int, num_tiles: int | None, min_tissue: float
-) -> TilePositions:
+def require_tissue(view: SlideView, tissue: TissueMap) -> None:
+    """Refuse a slide without tissue.
+
+    Raises:
+        ValueError: With what is on the slide instead.
+    """
+    if tissue.tissue.any():
+        return
+    found = [
+        f"{mask.mean():.0%} of it is {what}"
+        for mask, what in ((tissue.marker, "ink"), (tissue.black, "black"))
+        if mask.any()
+    ]
+    why = "; ".join(found) or "it has no colour anywhere"
+    raise ValueError(f"{view.slide.path.name} shows no tissue: {why} (for grey slides use method=darkest or grid)")
+
+
+def place_tissue(view: SlideView, options: TileOptions, tissue: TissueMap) -> TilePositions:
     """Return the tiles with the most tissue, on the grid offset that captures the most.
 
-    Tissue is every pixel with a saturation above Otsu's threshold on a thumbnail of the slide. For each offset of the
-    grid (8 x 8 offsets without overlap), tiles with at least `min_tissue` are summed, at most `num_tiles` of them; the
-    offset with the largest sum of tissue fractions wins, the first of ties. Tiles are sorted by descending tissue, then
-    by descending saturation, then in grid order.
+    For each offset of the grid (8 x 8 offsets without overlap), tiles with at least `min_tissue` are summed, at most
+    `num_tiles` of them; the offset with the largest sum of tissue fractions wins, of ties the one with the strongest
+    colour. Tiles are sorted by descending tissue, then by descending saturation, then in grid order.
 
     Args:
         view: The slide.
-        tile_size: Side of a tile in pixels of the view.
-        overlap: Overlap of neighbouring tiles in pixels.
-        num_tiles: Maximum number of tiles; `None` for all with enough tissue.
-        min_tissue: Minimum fraction of tissue, in (0, 1].
+        options: `tile_size`, `overlap`, `num_tiles`, `min_tissue` and `min_inside` are used.
+        tissue: Its map, from `find_tissue`.
 
     Raises:
         ValueError: If no tile has enough tissue.
     """
+    require_tissue(view, tissue)
+    tile_size, overlap, least = options.tile_size, options.overlap, options.min_tissue
     step = max(1, tile_size // STEPS)
-    colour = _small_saturation(view, step)
-    tissue = colour > max(otsu_threshold(colour), _LEAST_SATURATION)
-    if not tissue.any():
-        raise ValueError(
-            f"{view.slide.path.name} shows no tissue: it has no colour anywhere (for grey slides use method=darkest or grid)"
-        )
-    amount, stain = _summed(tissue), _summed(colour)
-    best, best_score = None, 0.0
+    amount, stain = _summed(tissue.tissue), _summed(tissue.saturation)
+
+    def tissue_of(grid: Grid) -> NDArray[np.float64]:
+        fraction = _means(amount, grid, step)
+        if options.min_inside:
+            corners = grid.corners(np.arange(grid.num_tiles))
+            fraction[inside_fraction(*corners, tile_size, view.size) < options.min_inside] = 0
+        return fraction
+
+    # In milpath 0.1.0 the first of ties won.
+    break_ties = options.tissue_threshold != OTSU
+    best, best_score = None, (0.0, 0.0)
     for down, right in np.ndindex(*[max(1, (tile_size - overlap) // step)] * 2):
         grid = _shift(grid_over(*view.size, tile_size, overlap), right * step, down * step)
-        fraction = _means(amount, grid, step)
-        enough = fraction[fraction >= min_tissue]
-        score = float(np.sort(enough)[::-1][:num_tiles].sum())
-        if score > best_score:
-            best, best_score = grid, score
+        fraction = tissue_of(grid)
+        enough = np.flatnonzero(fraction >= least)
+        order = np.argsort(-fraction[enough], kind="stable")[: options.num_tiles]
+        amount_caught = float(fraction[enough][order].sum())
+        if amount_caught < best_score[0]:
+            continue
+        strength = float(_means(stain, grid, step)[enough][order].sum()) if break_ties else 0.0
+        if (amount_caught, strength) > best_score:
+            best, best_score = grid, (amount_caught, strength)
     if best is None:
         raise ValueError(
-            f"{view.slide.path.name} has no tile of {tile_size} px with at least {min_tissue:.0%} tissue; "
+            f"{view.slide.path.name} has no tile of {tile_size} px with at least {least:.0%} tissue; "
             "lower min_tissue or tile_size"
         )
-    fraction, stained = _means(amount, best, step), _means(stain, best, step)
-    kept = np.flatnonzero(fraction >= min_tissue)
-    kept = kept[np.lexsort((kept, -stained[kept], -fraction[kept]))][:num_tiles]
+    fraction, stained = tissue_of(best), _means(stain, best, step)
+    kept = np.flatnonzero(fraction >= least)
+    kept = kept[np.lexsort((kept, -stained[kept], -fraction[kept]))][: options.num_tiles]
     return TilePositions(*best.corners(kept), kept, fraction[kept])
-
-
-def _small_saturation(view: SlideView, step: int) -> NDArray[np.uint8]:
-    """Return the saturation of the slide, one pixel per `step` x `step` pixels of the view."""
-    small = view_at(view.slide, view.downsample * step)
-    width, height = -(-view.size.width // step), -(-view.size.height // step)
-    rows = range(0, height, _ROWS_AT_ONCE)
-    return np.concatenate([saturation(small.read(0, top, width, min(_ROWS_AT_ONCE, height - top))) for top in rows])
 
 
 def _shift(grid: Grid, right: int, down: int) -> Grid:

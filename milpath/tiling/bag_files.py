@@ -13,13 +13,15 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.drawing.overview import draw_choice, encode_picture
+from milpath.drawing.overview import CELL_SIZE, draw_choice, encode_picture
 from milpath.records.atomic_files import atomic_path
 from milpath.records.digests import sampled_sha256_of_file
+from milpath.slides.bag_quality import measure_bag
 from milpath.slides.cut_slide import choose_places, cut_places
 from milpath.slides.readers.open_slide import open_slide
-from milpath.slides.slide_view import SlideView, view_slide
+from milpath.slides.slide_view import SlideView, thumbnail, view_slide
 from milpath.slides.tile_positions import TilePositions
+from milpath.slides.tissue import find_tissue, survey
 from milpath.tiling.slide_job import (
     RECORD_SUFFIX,
     TILES_SUFFIX,
@@ -62,12 +64,18 @@ def open_bag(job: SlideJob) -> Iterator[CutBag]:
     with open_slide(job.path) as slide:
         view = view_slide(slide, job.options)
         slide.prepare(view.level)
-        places = choose_places(view, job.options)
+        small = thumbnail(slide, CELL_SIZE)
+        # Without a map, the check of the tiles uses the thumbnail, which is read anyway: no second pass over the slide.
+        options = job.options
+        tissue = find_tissue(view, options) if options.needs_map else survey(view, small[0], options.tile_size)
+        places = choose_places(view, job.options, tissue)
         rows = tile_rows(job, view, places, read_labels(job, view, places))
-        picture = encode_picture(draw_choice(view, places, job.options.tile_size))
+        picture = encode_picture(draw_choice(view, places, job.options.tile_size, small=small))
+        quality = measure_bag(view, places, job.options.tile_size, tissue)
         record = SlideRecord(
             job.bag_id, status.st_size, status.st_mtime_ns, len(places.number), 0, view.level, view.downsample,
             view.microns_per_pixel, job.mask is not None, fingerprint, *slide.bounds_offset, tuple(slide.notes),
+            quality.to_record(),
         )  # fmt: skip
         yield CutBag(view, places, rows, picture, record)
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from milpath.records.digests import sha256_of_file
+from milpath.slides.detection.tissue_model import TissueModel
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_job import SlideJob, pixels_of
 from milpath.tiling.slide_merge import StoreContent
@@ -69,6 +70,8 @@ def build_slide_store(
     """
     options, output = options or TileOptions(), Path(output)
     require_sensible(on_error, num_workers, overwrite, shard)
+    if options.tissue_model is not None:
+        TissueModel(options.tissue_model)  # a file that cannot be used is refused before the first slide
     plan = plan_slides(
         Path(slides), _path(labels), _path(masks), output,
         id_column=id_column, label_column=label_column, resolutions=_path(resolutions),

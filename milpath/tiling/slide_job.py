@@ -103,6 +103,8 @@ class SlideRecord:
         bounds_x0: Left edge of the scanned area in pixels of level 0; `None` in unfinished work of milpath 0.1.0.
         bounds_y0: Top edge likewise.
         notes: What the user should know of the slide, without its name.
+        quality: What the tiles are, from `BagQuality.to_record`; `None` for tiles that were not cut here, and in unfinished
+            work of milpath 0.1.0.
     """
 
     bag_id: str
@@ -118,6 +120,7 @@ class SlideRecord:
     bounds_x0: int | None = None
     bounds_y0: int | None = None
     notes: tuple[str, ...] = ()
+    quality: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         # A list where it comes from JSON.

@@ -16,6 +16,7 @@ from milpath.data.store.store_digests import sealed_description
 from milpath.drawing import overview
 from milpath.records.atomic_files import atomic_path, sync_folder, write_json, write_text
 from milpath.slides.tile_positions import LEVEL0_COLUMNS
+from milpath.tiling.quality_table import QUALITY_FILE, suspicious_first, warnings_of, write_quality
 from milpath.tiling.slide_append import merge_tiles
 from milpath.tiling.slide_job import PICTURE, RECORD_SUFFIX, ROWS, SlideRecord, TileForm, read_beside
 from milpath.tiling.slide_parts import SlideParts, in_order
@@ -95,7 +96,7 @@ def merge_store(parts: SlideParts, plan: StorePlan, output: Path, content: Store
 
 
 def _write_tables(parts: SlideParts, records: Sequence[SlideRecord], plan: StorePlan, content: StoreContent) -> None:
-    """Write `bags.csv` and `tiles.csv`."""
+    """Write `bags.csv`, `tiles.csv` and `quality.csv`."""
     counts = [record.num_tiles for record in records]
     bags = pd.DataFrame(
         {
@@ -113,6 +114,7 @@ def _write_tables(parts: SlideParts, records: Sequence[SlideRecord], plan: Store
             if record.bounds_x0 is None and LEVEL0_COLUMNS[0] in content.columns:
                 rows = add_level0(rows, content.description["tiling"]["tile_size"], record.downsample)
             file.write(rows)
+    write_quality(records, parts.store_dir / QUALITY_FILE)
 
 
 def describe_store(records: Sequence[SlideRecord], content: StoreContent, sha256: str) -> dict[str, Any]:
@@ -153,6 +155,8 @@ def _common(records: Sequence[SlideRecord], name: str) -> dict[str, float]:
 def write_sheets(parts: SlideParts, records: Sequence[SlideRecord], labels: dict[str, dict[str, str]]) -> None:
     """Write `overview/sheet_0001.jpg` and so on into the new store: each slide with its selected tiles outlined.
 
+    Slides that look wrong come first.
+
     Args:
         parts: The finished slides.
         records: Their records, in the order of the store.
@@ -161,6 +165,7 @@ def write_sheets(parts: SlideParts, records: Sequence[SlideRecord], labels: dict
     folder = parts.store_dir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     size = overview.ROWS * overview.COLUMNS
+    records = suspicious_first(records)
     for number, start in enumerate(range(0, len(records), size), 1):
         cells = [
             (record.bag_id, _lines(record, labels.get(record.bag_id, {})), _picture(parts, record))
@@ -174,6 +179,7 @@ def _picture(parts: SlideParts, record: SlideRecord) -> bytes:
 
 
 def _lines(record: SlideRecord, row: dict[str, str]) -> tuple[str, str]:
-    """Return the two lines of text shown with the thumbnail of a slide."""
+    """Return the two lines of text shown with the thumbnail of a slide; what looks wrong with it takes the second one."""
     cells = [f"{name} {cell}" for name, cell in list(row.items())[:3] if cell]
-    return f"{record.num_tiles} tiles, level {record.level}", ", ".join(cells)
+    microns = "unknown" if record.microns_per_pixel is None else f"{record.microns_per_pixel:.3g}"
+    return f"{record.num_tiles} tiles, {microns} µm/px", ", ".join(warnings_of(record) or cells)

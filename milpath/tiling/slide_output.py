@@ -17,11 +17,12 @@ from milpath.records.atomic_files import atomic_path, remove_partial_files
 from milpath.records.error_text import counted
 from milpath.records.label_table import read_written_table
 from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.quality_table import QUALITY_FILE
 from milpath.tiling.slide_job import OutputError
 from milpath.tiling.slide_merge import StorePlan
 from milpath.tiling.slide_parts import SlideParts
 
-_FILES = ("store.json", "tiles.npy", "bags.csv", "tiles.csv", "failures.csv", MEMORY)
+_FILES = ("store.json", "tiles.npy", "bags.csv", "tiles.csv", "failures.csv", QUALITY_FILE, MEMORY)
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 # One file of features per slide, in the formats of other programs.

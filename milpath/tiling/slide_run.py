@@ -8,6 +8,7 @@ from filelock import FileLock
 
 from milpath.records.error_text import counted
 from milpath.slides.slide_files import parse_shard
+from milpath.tiling.quality_table import quality_notes
 from milpath.tiling.slide_merge import StoreContent, StorePlan, merge_store
 from milpath.tiling.slide_output import disk_errors, open_output, read_failures, remove_leftovers, write_failures
 from milpath.tiling.slide_parts import SlideParts
@@ -76,7 +77,9 @@ def run_slides(
         if open_output(output, plan, dict(content.description), overwrite=overwrite):
             failures = read_failures(output / "failures.csv")
             num_before = len(plan.files.keys() - failures.keys())
-            return TilingSummary(len(plan.files), 0, num_before, 0, failures, True, 0.0, 0, plan.notes)
+            return TilingSummary(
+                len(plan.files), 0, num_before, 0, failures, True, 0.0, 0, (*plan.notes, *quality_notes(output))
+            )
         parts = SlideParts(output)
         done = parts.finished(plan.files)
         progress = work([name for name in _shard_of(list(plan.files), shard) if name not in done], parts)
@@ -85,7 +88,8 @@ def run_slides(
         )
     return TilingSummary(
         len(plan.files), progress.num_done - progress.num_failed, len(done), num_unfinished, failures,
-        (output / "store.json").exists(), progress.rate, progress.peak_memory, (*plan.notes, *notes),
+        (output / "store.json").exists(), progress.rate, progress.peak_memory,
+        (*plan.notes, *notes, *quality_notes(output)),
     )  # fmt: skip
 
 

@@ -91,7 +91,8 @@ class Analyst:
 
     Raises:
         FileNotFoundError: If the checkpoint or the weights of its encoder do not exist.
-        ValueError: If it is not a checkpoint, the weights are not those of its encoder, or its network does not accept tiles of its size.
+        ValueError: If it is not a checkpoint, the weights are not those of its encoder, or its network does not accept tiles
+            of its size.
     """
 
     def __init__(

@@ -48,7 +48,9 @@ def workplace(tmp_path_factory):
 
 
 def package(run_here, folder, name, *words):
-    status, message = run_here("milpath.sagemaker.package", "checkpoint=network.pt", f"output={name}", *words, cwd=folder)
+    status, message = run_here(
+        "milpath.sagemaker.package", "checkpoint=network.pt", f"output={name}", *words, cwd=folder
+    )
     if status:
         return message
     with tarfile.open(folder / name) as archive:

@@ -4,8 +4,8 @@ from skimage.color import rgb2hsv
 from skimage.filters import threshold_otsu
 
 from milpath.slides.cut_slide import cut_slide
+from milpath.slides.detection.saturation import otsu_threshold, saturation
 from milpath.slides.tiling_options import TileOptions
-from milpath.slides.tissue import otsu_threshold, saturation
 from tests.pyramids import level2, tissue, write_pyramid
 
 

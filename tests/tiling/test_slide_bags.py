@@ -23,7 +23,15 @@ from tests.pyramids import level2, tissue, write_pyramid
 
 OPTIONS = TileOptions(tile_size=32, num_tiles=4)
 NAMES = [f"slide {letter}" for letter in "fbdace"]
-STORE_FILES = ("tiles.npy", "bags.csv", "tiles.csv", "store.json", "failures.csv", "overview/sheet_0001.jpg")
+STORE_FILES = (
+    "tiles.npy",
+    "bags.csv",
+    "tiles.csv",
+    "quality.csv",
+    "store.json",
+    "failures.csv",
+    "overview/sheet_0001.jpg",
+)
 
 
 @pytest.fixture(scope="module")

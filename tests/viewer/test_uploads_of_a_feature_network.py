@@ -49,7 +49,11 @@ def test_a_slide_and_its_tiles_are_answered_as_predict_answers_them(workplace, r
     (row,) = pd.read_csv(tmp_path / "out/predictions.csv").to_dict("records")
     expected = row["probability_benign"], row["probability_malignant"]
     np.testing.assert_allclose(answer.probabilities, expected, atol=1e-4)
-    assert (answer.name, answer.predicted, answer.num_tiles) == ("slide 1", row["predicted"], BagStore.open(tmp_path / "out/bags").num_tiles)
+    assert (answer.name, answer.predicted, answer.num_tiles) == (
+        "slide 1",
+        row["predicted"],
+        BagStore.open(tmp_path / "out/bags").num_tiles,
+    )
     assert answer.overlay is not None
     assert BagStore.open(tmp_path / "out/bags").tiles.dtype == np.float32
     # The same tiles, uploaded as files; their places are unknown.
@@ -73,8 +77,16 @@ def test_weights_that_are_not_here_are_one_line_at_the_start(workplace, tmp_path
     encoder = content["milpath"]["encoder"]
     unknown = open_encoder("efficientnet_lite0").card.to_dict() | {"layout": "timm", "weights_files": ["model.bin"]}
     for name, description, wanted in (
-        ("other", encoder | {"weights_sha256": "0" * 64}, "asked for .000000000000. than were .* give encoder_weights_path=FILE"),
-        ("gone", unknown | {"name": "uni9", "repository": "nobody/uni9"}, "features of uni9: no weights of uni9 on this"),
+        (
+            "other",
+            encoder | {"weights_sha256": "0" * 64},
+            "asked for .000000000000. than were .* give encoder_weights_path=FILE",
+        ),
+        (
+            "gone",
+            unknown | {"name": "uni9", "repository": "nobody/uni9"},
+            "features of uni9: no weights of uni9 on this",
+        ),
         ("short", {"name": "uni_v1"}, "its card does not describe"),
     ):
         save_network(network, tmp_path / f"{name}.pt", encoder=description, **card)

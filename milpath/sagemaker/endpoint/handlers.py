@@ -39,9 +39,7 @@ class Endpoint:
         ValueError: If it is not a milpath network, or the weights are not those of its encoder.
     """
 
-    def __init__(
-        self, path: str | Path, limits: Limits | None = None, encoder_path: str | Path | None = None
-    ) -> None:
+    def __init__(self, path: str | Path, limits: Limits | None = None, encoder_path: str | Path | None = None) -> None:
         self.card: Card = load_card(path)
         self.target = target_of(self.card)
         self.device = choose_device()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from milpath.models import load_network, save_network
 from milpath.models.checkpoint import load_card
-from milpath.records.atomic_files import write_bytes, write_json
 from milpath.models.encoders.trained_encoder import open_trained_encoder
+from milpath.records.atomic_files import write_bytes, write_json
 from milpath.sagemaker.endpoint.handlers import ENCODER_DIR, NETWORK_FILE
 from milpath.sagemaker.jobs.source_archive import PACKAGE_DIR, archive, read_folder
 
@@ -54,7 +54,9 @@ def write_model_dir(checkpoint: str | Path, folder: Path, encoder_path: Path | N
     write_json(folder / "card.json", dataclasses.asdict(card))
     files = serving_code()
     if encoder_path is not None:
-        open_trained_encoder(card.encoder, weights_path=str(encoder_path))  # refuses other weights than those of the training
+        open_trained_encoder(
+            card.encoder, weights_path=str(encoder_path)
+        )  # refuses other weights than those of the training
         files |= {f"{ENCODER_DIR}/{encoder_path.name}": encoder_path.read_bytes()}
         files |= {"code/requirements.txt": "".join(f"{line}\n" for line in _ENCODER_PACKAGES).encode()}
     for name, data in files.items():
