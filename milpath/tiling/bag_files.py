@@ -18,11 +18,10 @@ from milpath.records.atomic_files import atomic_path
 from milpath.records.digests import sampled_sha256_of_file
 from milpath.slides.bag_quality import measure_bag
 from milpath.slides.cut_slide import choose_places, cut_places
-from milpath.slides.detection.tissue_map import map_tissue
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import SlideView, thumbnail, view_slide
 from milpath.slides.tile_positions import TilePositions
-from milpath.slides.tissue import find_tissue
+from milpath.slides.tissue import find_tissue, survey
 from milpath.tiling.slide_job import (
     RECORD_SUFFIX,
     TILES_SUFFIX,
@@ -70,7 +69,7 @@ def open_bag(job: SlideJob) -> Iterator[CutBag]:
             tissue = find_tissue(view, job.options)
         else:
             # Read anyway for the picture: the check of the tiles costs no second pass over the slide.
-            tissue = map_tissue(small[0], None, view.steps_of(small[0]))
+            tissue = survey(view, small[0], job.options.tile_size)
         places = choose_places(view, job.options, tissue)
         rows = tile_rows(job, view, places, read_labels(job, view, places))
         picture = encode_picture(draw_choice(view, places, job.options.tile_size, small=small))
