@@ -104,7 +104,7 @@ def _lost_pieces(tiff: tifffile.TiffFile) -> dict[Size, tuple[int, int]]:
     """Return the pieces of each image that the scanner lost: OpenSlide shows them white and does not say so."""
     lost = {}
     try:
-        for page in tiff.pages:
+        for page in cast(list[tifffile.TiffPage], list(tiff.pages)):
             counts = np.asarray(page.databytecounts)
             lost[Size(int(page.imagewidth), int(page.imagelength))] = (int((counts == 0).sum()), len(counts))
     except DAMAGE:
