@@ -65,11 +65,9 @@ def open_bag(job: SlideJob) -> Iterator[CutBag]:
         view = view_slide(slide, job.options)
         slide.prepare(view.level)
         small = thumbnail(slide, CELL_SIZE)
-        if job.options.needs_map:
-            tissue = find_tissue(view, job.options)
-        else:
-            # Read anyway for the picture: the check of the tiles costs no second pass over the slide.
-            tissue = survey(view, small[0], job.options.tile_size)
+        # Without a map, the check of the tiles uses the thumbnail, which is read anyway: no second pass over the slide.
+        options = job.options
+        tissue = find_tissue(view, options) if options.needs_map else survey(view, small[0], options.tile_size)
         places = choose_places(view, job.options, tissue)
         rows = tile_rows(job, view, places, read_labels(job, view, places))
         picture = encode_picture(draw_choice(view, places, job.options.tile_size, small=small))
