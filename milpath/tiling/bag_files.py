@@ -65,21 +65,19 @@ def open_bag(job: SlideJob) -> Iterator[CutBag]:
         view = view_slide(slide, job.options)
         slide.prepare(view.level)
         small = thumbnail(slide, CELL_SIZE)
-        if job.options.needs_map:
-            tissue = find_tissue(view, job.options)
-        else:
-            # Read anyway for the picture: the check of the tiles costs no second pass over the slide.
-            tissue = survey(view, small[0], job.options.tile_size)
-        places = choose_places(view, job.options, tissue)
+        # Without need of a finer one, the map is that of the picture: the check of the tiles reads nothing twice.
+        options, picture = job.options, small[0]
+        tissue = find_tissue(view, options) if options.needs_map else survey(view, picture, options.tile_size)
+        places = choose_places(view, options, tissue)
         rows = tile_rows(job, view, places, read_labels(job, view, places))
-        picture = encode_picture(draw_choice(view, places, job.options.tile_size, small=small))
-        quality = measure_bag(view, places, job.options.tile_size, tissue)
+        outlined = encode_picture(draw_choice(view, places, options.tile_size, small=small))
+        quality = measure_bag(view, places, options.tile_size, tissue)
         record = SlideRecord(
             job.bag_id, status.st_size, status.st_mtime_ns, len(places.number), 0, view.level, view.downsample,
             view.microns_per_pixel, job.mask is not None, fingerprint, *slide.bounds_offset, tuple(slide.notes),
             quality.to_record(),
         )  # fmt: skip
-        yield CutBag(view, places, rows, picture, record)
+        yield CutBag(view, places, rows, outlined, record)
 
 
 def write_slide_bag(job: SlideJob) -> SlideRecord:

@@ -85,14 +85,14 @@ def find_marker(
         if core.any():
             along = (every.hue - item.first) % 360
             away = (along - np.median(along[core]) + 180) % 360 - 180
-            ink |= _grow(_at(every.index[core], high.shape), _at(every.index[np.abs(away) <= _EDGE_HUE], high.shape))
+            ink |= _grow(_at(every.number[core], high.shape), _at(every.number[np.abs(away) <= _EDGE_HUE], high.shape))
     return ink
 
 
 class _Colours(NamedTuple):
     """Pixels of at least some saturation: their numbers, saturation, hue and brightest channel."""
 
-    index: NDArray[np.int64]
+    number: NDArray[np.int64]
     strength: NDArray[np.uint8]
     hue: NDArray[np.float32]
     value: NDArray[np.uint8]
