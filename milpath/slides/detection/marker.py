@@ -85,14 +85,16 @@ def find_marker(
         if core.any():
             along = (every.hue - item.first) % 360
             away = (along - np.median(along[core]) + 180) % 360 - 180
-            ink |= _grow(_at(every.number[core], high.shape), _at(every.number[np.abs(away) <= _EDGE_HUE], high.shape))
+            ink |= _grow(
+                _at(every.numbers[core], high.shape), _at(every.numbers[np.abs(away) <= _EDGE_HUE], high.shape)
+            )
     return ink
 
 
 class _Colours(NamedTuple):
     """Pixels of at least some saturation: their numbers, saturation, hue and brightest channel."""
 
-    number: NDArray[np.int64]
+    numbers: NDArray[np.int64]
     strength: NDArray[np.uint8]
     hue: NDArray[np.float32]
     value: NDArray[np.uint8]
@@ -111,7 +113,7 @@ class _Colours(NamedTuple):
     def core(self, ink: _Ink) -> NDArray[np.bool_]:
         """Return which pixels can be nothing but an ink, unless its hue is a stain of the slide."""
         found = np.flatnonzero((self.strength >= ink.core) & (self.value >= ink.least_value))
-        core = np.zeros(len(self.index), bool)
+        core = np.zeros(len(self.numbers), bool)
         core[found[(self.hue[found] - ink.first) % 360 <= (ink.last - ink.first) % 360]] = True
         return core
 
