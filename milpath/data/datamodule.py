@@ -17,20 +17,14 @@ from milpath.data.loading.loader import BagLoader
 from milpath.data.sources.bag_source import BagSource, FileSource
 from milpath.data.splits.assign_splits import SPLITS
 from milpath.data.splits.bag_lists import excluded_bags, group_of_each_bag, listed
-from milpath.data.splits.bag_table import (
-    SplitOptions,
-    label_and_split,
-    require_labels,
-    require_labels_of,
-)
-from milpath.data.splits.chosen_target import fitted_numbers, numeric_target, require_learnable, say_undefined_metrics
+from milpath.data.splits.bag_table import SplitOptions, label_and_split, require_labels, require_labels_of
+from milpath.data.splits.chosen_target import fitted_target, numeric_target, require_learnable, say_undefined_metrics
 from milpath.data.splits.label_cells import hash_of_labels, label_array, text_of_label
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoded_store import open_or_encode
 from milpath.data.store.store_build import open_or_build, open_or_build_labelled
 from milpath.models.encoders import TileEncoder
-from milpath.targets import Target, register_target, target_named
-from milpath.targets.label_columns import task_of
+from milpath.targets import Target, register_target
 
 
 class BagDataModule(LightningDataModule):
@@ -154,11 +148,10 @@ class BagDataModule(LightningDataModule):
         self.label_frame, self.class_names = label_and_split(
             store.bags, self.target, self._class_names, self._split_options, self.left_out, self.trained_names, numbers
         )
-        self.task = task_of(self._task if numbers is None else numbers.name, self.class_names)
-        self.fitted_target: Target = target_named(self.task)
-        if numbers is not None:
-            self.fitted_target = fitted_numbers(numbers, self.trained_target, self.class_names, self.label_frame)
-            self.class_names = self.fitted_target.names
+        self.fitted_target, self.class_names = fitted_target(
+            self._task, numbers, self.trained_target, self.class_names, self.label_frame
+        )
+        self.task = self.fitted_target.name
         if len(store.tile_shape) == 1 and self.augmentation.kind != "none":
             raise ValueError(f"data.augmentation={self.augmentation.kind} is for images; these are features")
         say_undefined_metrics(self.fitted_target, self.label_frame, self.class_names)
@@ -171,12 +164,8 @@ class BagDataModule(LightningDataModule):
     def _open_store(self) -> BagStore:
         """Return the store; files of excluded bags are not opened to build it."""
         options = self._split_options
-        names = {"class_names": self._class_names, "trained_names": self.trained_names}
-        labels: dict[str, Any] = {
-            "target": self.target,
-            "numbers": numeric_target(self._task, self.trained_target),
-            **names,
-        }
+        labels: dict[str, Any] = {"class_names": self._class_names, "trained_names": self.trained_names}
+        labels |= {"target": self.target, "numbers": numeric_target(self._task, self.trained_target)}
         if not isinstance(self.source, FileSource):
             require = partial(require_labels, self.source, options=options, **labels)
             return open_or_build(self.source, self.stores_dir, require, verify=self.verify)

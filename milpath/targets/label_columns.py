@@ -67,14 +67,19 @@ def bag_labels(
 
 
 def bag_numbers(
-    bags: pd.DataFrame, target: NumericTarget, default: str, class_names: Sequence[str] | None = None
+    bags: pd.DataFrame,
+    target: NumericTarget,
+    column: str | None,
+    default: str,
+    class_names: Sequence[str] | None = None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the labels of a target without classes and the names of what it predicts.
 
     Args:
         bags: One row per bag: `bag_id` and the columns of the target.
         target: The target.
-        default: Column of the labels if the target names none.
+        column: `data.label_column`.
+        default: Column of the labels if neither is given.
         class_names: `data.class_names`, which must be empty.
 
     Returns:
@@ -88,7 +93,7 @@ def bag_numbers(
     origin = f"target={target.name}"
     columns = [
         require_column(bags.columns, name, origin, "data.label_column or the columns of the target")
-        for name in target.columns_of_table(default)
+        for name in target.columns_of_table(column, default)
     ]
     return target.read_labels(bags, columns), target.named_after(columns).names
 

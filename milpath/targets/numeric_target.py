@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from milpath.metrics.weighted_metrics import metric_function
 from milpath.records.label_table import rows_of
+from milpath.targets.class_words import is_missing
 from milpath.targets.target import Array, Target
 
 # A card is untrusted: longer lists of fitted values are refused.
@@ -47,11 +48,12 @@ class NumericTarget(Target):
         """Unit of each column of the predictions; empty text if unknown or without a unit."""
 
     @abstractmethod
-    def columns_of_table(self, default: str | None) -> tuple[str, ...]:
+    def columns_of_table(self, column: str | None, default: str) -> tuple[str, ...]:
         """Return the columns of the label table that the labels are read from.
 
         Args:
-            default: `data.label_column`, or the default of `data.target`.
+            column: `data.label_column`, which replaces the only column of a target; `None` if it is not set.
+            default: Column for a target that names none.
         """
 
     @abstractmethod
@@ -123,7 +125,7 @@ class NumericTarget(Target):
         return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
-def finite_numbers(bags: pd.DataFrame, column: str, way_out: str = "") -> Array:
+def finite_numbers(bags: pd.DataFrame, column: str) -> Array:
     """Return a column of finite numbers, `(bags,)` float64.
 
     Raises:
@@ -133,13 +135,17 @@ def finite_numbers(bags: pd.DataFrame, column: str, way_out: str = "") -> Array:
     if (bad := ~np.isfinite(values)).any():
         row = int(bad.argmax())
         cell = bags[column].iloc[row]
-        found = "is empty" if pd.isna(cell) or not str(cell).strip() else f"is {str(cell)!r}"
+        hint = "data.on_missing_label=skip" if is_missing(cell) else "data.exclude"
         raise ValueError(
             f"column {column!r} must hold finite numbers, but {int(bad.sum()):,} of {len(bags):,} cells do not: the first "
-            f"{found} (slide {rows_of(bags, bad)}); correct the table, or leave such slides out with "
-            + (way_out or ("data.on_missing_label=skip" if "empty" in found else "data.exclude"))
+            f"{cell_in_words(cell)} (slide {rows_of(bags, bad)}); correct the table, or leave such slides out with {hint}"
         )
     return values
+
+
+def cell_in_words(cell: Any) -> str:
+    """Return what a cell holds as a clause: "is empty", or its text in quotes."""
+    return "is empty" if pd.isna(cell) or not str(cell).strip() else f"is {str(cell)!r}"
 
 
 def numbers_of_state(

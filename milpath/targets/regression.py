@@ -107,10 +107,13 @@ class Regression(NumericTarget):
     def units(self) -> tuple[str, ...]:
         return self._units or ("",) * len(self.names)
 
-    def columns_of_table(self, default: str | None) -> tuple[str, ...]:
-        if len(self.columns) > 1 or default is None:
-            return self.names
-        return (default,)
+    def columns_of_table(self, column: str | None, default: str) -> tuple[str, ...]:
+        if len(self.columns) > 1 and column is not None:
+            raise ValueError(
+                f"data.label_column={column} is one column, but the target has {', '.join(self.columns)}; set "
+                "data.label_column=null, and name the columns of the table as the target does"
+            )
+        return self.columns if len(self.columns) > 1 or (self.columns and column is None) else (column or default,)
 
     def named_after(self, columns: Sequence[str]) -> "Regression":
         return self if self.columns else Regression(columns, self._units, self.loss, self.delta)

@@ -131,7 +131,7 @@ class Survival(NumericTarget):
     def units(self) -> tuple[str, ...]:
         return tuple(self.unit if name == "median_time" else "" for name in self.answer_columns)
 
-    def columns_of_table(self, default: str | None) -> tuple[str, ...]:
+    def columns_of_table(self, column: str | None, default: str) -> tuple[str, ...]:
         return self.time_column, self.event_column
 
     def named_after(self, columns: Sequence[str]) -> "Survival":
@@ -184,13 +184,8 @@ class Survival(NumericTarget):
         return self._with(fitted)
 
     def state(self) -> dict[str, Any]:
-        options = {
-            "time_column": self.time_column,
-            "event_column": self.event_column,
-            "loss": self.loss,
-            "num_intervals": self.num_intervals,
-            "unit": self.unit,
-        }
+        names = ("time_column", "event_column", "loss", "num_intervals", "unit")
+        options: dict[str, Any] = {name: getattr(self, name) for name in names}
         return options | {name: np.asarray(values, float).tolist() for name, values in self.fitted.items()}
 
     def with_state(self, state: Mapping[str, Any]) -> Self:
@@ -244,7 +239,9 @@ class Survival(NumericTarget):
         return EvaluatedTimes(labels[:, 0], labels[:, 1] == 1, answers[:, 0], survival, self.times, censoring, groups)
 
     def defined_metrics(self, labels: Array) -> tuple[str, ...]:
-        outcomes = self.evaluate(labels, -labels[:, :1])
+        likely = np.full((len(labels), len(self.answer_columns)), 0.5)
+        likely[:, 0] = -labels[:, 0]
+        outcomes = self.evaluate(labels, likely)
         return tuple(name for name, value in self.metrics(outcomes).items() if value is not None)
 
     def wrongness(self, outcomes: EvaluatedTimes) -> Array:

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from milpath.records.label_table import find_column, rows_of
 from milpath.targets.class_words import label_text
-from milpath.targets.numeric_target import finite_numbers
+from milpath.targets.numeric_target import cell_in_words, finite_numbers
 
 _log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
-_EVENTS = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
+_EVENTS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
 # Columns that name where a bag comes from; times in other units show as a ratio of medians.
 PLACES = ("center", "centre", "site", "hospital", "institution", "cohort", "data_provider", "provider", "scanner")
 _UNITS = {30.4: "days and months", 365.25: "days and years", 12.0: "months and years"}
@@ -49,10 +49,9 @@ def survival_labels(bags: pd.DataFrame, time_column: str, event_column: str) -> 
     if (unknown := np.isnan(event)).any():
         row = int(unknown.argmax())
         cell = bags[event_column].iloc[row]
-        found = "is empty" if pd.isna(cell) or not str(cell).strip() else f"is {str(cell)!r}"
         raise ValueError(
             f"column {event_column!r} must hold 1 or true for an event and 0 or false for censoring, but the first of "
-            f"{int(unknown.sum()):,} other cells {found} (slide {rows_of(bags, unknown)}); correct the table"
+            f"{int(unknown.sum()):,} other cells {cell_in_words(cell)} (slide {rows_of(bags, unknown)}); correct the table"
         )
     warn_of_units(bags, time)
     return np.stack([time, event], axis=1)

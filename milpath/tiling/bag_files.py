@@ -65,19 +65,19 @@ def open_bag(job: SlideJob) -> Iterator[CutBag]:
         view = view_slide(slide, job.options)
         slide.prepare(view.level)
         small = thumbnail(slide, CELL_SIZE)
-        # Without need of a finer one, the map is that of the picture: the check of the tiles reads nothing twice.
-        options, picture = job.options, small[0]
-        tissue = find_tissue(view, options) if options.needs_map else survey(view, picture, options.tile_size)
-        places = choose_places(view, options, tissue)
+        # Without a map, the check of the tiles uses the thumbnail, which is read anyway: no second pass over the slide.
+        options = job.options
+        tissue = find_tissue(view, options) if options.needs_map else survey(view, small[0], options.tile_size)
+        places = choose_places(view, job.options, tissue)
         rows = tile_rows(job, view, places, read_labels(job, view, places))
-        outlined = encode_picture(draw_choice(view, places, options.tile_size, small=small))
-        quality = measure_bag(view, places, options.tile_size, tissue)
+        picture = encode_picture(draw_choice(view, places, job.options.tile_size, small=small))
+        quality = measure_bag(view, places, job.options.tile_size, tissue)
         record = SlideRecord(
             job.bag_id, status.st_size, status.st_mtime_ns, len(places.number), 0, view.level, view.downsample,
             view.microns_per_pixel, job.mask is not None, fingerprint, *slide.bounds_offset, tuple(slide.notes),
             quality.to_record(),
         )  # fmt: skip
-        yield CutBag(view, places, rows, outlined, record)
+        yield CutBag(view, places, rows, picture, record)
 
 
 def write_slide_bag(job: SlideJob) -> SlideRecord:

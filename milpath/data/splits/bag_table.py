@@ -80,7 +80,7 @@ def label_and_split(
         strata_names: Sequence[str] = names
     else:
         values, names = bag_numbers(
-            bags.iloc[positions], numbers, options.label_column or default_column(target), class_names
+            bags.iloc[positions], numbers, options.label_column, default_column(target), class_names
         )
         labels, strata_names = numbers.strata(values), numbers.strata_names
     kept = np.sort(_draw(bags.iloc[positions], labels, options))
@@ -168,8 +168,10 @@ def _usable(
 ) -> np.ndarray:
     """Return the positions of the bags that are not excluded and, if asked, have a label."""
     used = ~bags["bag_id"].isin(set(excluded)).to_numpy(dtype=bool)
-    default = options.label_column or default_column(target)
-    wanted = (default,) if numbers is None else numbers.columns_of_table(default)
+    default = default_column(target)
+    wanted: Sequence[str] = (options.label_column or default,)
+    if numbers is not None:
+        wanted = numbers.columns_of_table(options.label_column, default)
     for column in filter(None, (find_column(bags.columns, name) for name in wanted)):
         if options.on_missing_label != "skip":
             break
@@ -266,7 +268,7 @@ def require_labels_of(
         excluded = excluded_bags(options.exclude, table["bag_id"].tolist()) if left_out is None else left_out
         used = table.iloc[_usable(table, excluded, target, options, class_names or trained_names or (), numbers)]
         if numbers is not None:
-            bag_numbers(used, numbers, options.label_column or default_column(target), class_names)
+            bag_numbers(used, numbers, options.label_column, default_column(target), class_names)
             return
         bag_labels(used, target, class_names, column=options.label_column, trained_names=trained_names)
 

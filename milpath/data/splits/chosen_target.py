@@ -9,6 +9,7 @@ from milpath.data.splits.assign_splits import SPLITS
 from milpath.data.splits.bag_table import require_two_classes, warn_of_one_class
 from milpath.data.splits.label_cells import label_array
 from milpath.targets import NumericTarget, Target, target_named, target_names
+from milpath.targets.label_columns import task_of
 
 _log = logging.getLogger(__name__)
 
@@ -27,24 +28,29 @@ def numeric_target(task: str | None, trained: Target | None) -> NumericTarget | 
     return target if isinstance(target, NumericTarget) else None
 
 
-def fitted_numbers(
-    target: NumericTarget, trained: Target | None, names: Sequence[str], table: pd.DataFrame
-) -> NumericTarget:
-    """Return a target fitted on the training split; that of a trained network, or without training bags, as it is.
+def fitted_target(
+    task: str | None, numbers: NumericTarget | None, trained: Target | None, names: Sequence[str], table: pd.DataFrame
+) -> tuple[Target, tuple[str, ...]]:
+    """Return the target of a data set and the names of its classes, or of what it predicts.
+
+    Without classes it is fitted on the training split; that of a trained network, or without training bags, is as it is.
 
     Args:
-        target: From `numeric_target`.
+        task: `data.task`.
+        numbers: From `numeric_target`; `None` with classes.
         trained: As in `numeric_target`.
-        names: Names of what it predicts.
+        names: Names of the classes or of the columns of the labels.
         table: The bags with `split` and `label`.
 
     Raises:
-        ValueError: If the labels of the training split are constant.
+        ValueError: If the task does not fit the classes, or nothing can be learnt from the labels of the training split.
     """
+    if numbers is None:
+        return target_named(task_of(task, names)), tuple(names)
     training = table.loc[table["split"] == "train", "label"]
-    if target is trained or training.empty:
-        return target
-    return target.named_after(names).fitted_on(label_array(training))
+    if numbers is not trained and not training.empty:
+        numbers = numbers.named_after(names).fitted_on(label_array(training))
+    return numbers, numbers.names
 
 
 def require_learnable(target: Target, table: pd.DataFrame, class_names: Sequence[str], sampler: str) -> None:

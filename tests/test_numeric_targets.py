@@ -1,0 +1,225 @@
+"""Targets without classes as a user meets them: train, resume, evaluate, predict, table, report, app and endpoint."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.models.checkpoint import load_card
+from milpath.reports.page import write_report
+from milpath.sagemaker import inference
+from milpath.sagemaker.jobs.model_archive import write_model_dir
+from milpath.sagemaker.serve import create_app
+from milpath.targets import Regression, Survival, target_of
+from milpath.viewer.result_page import render_answer
+from milpath.viewer.upload_answer import Analyst
+from milpath.viewer.upload_check import Limits
+from tests.commands import DDP, here, milpath
+from tests.sagemaker.request_bodies import npy
+
+TILE = 16
+NPY = "application/x-npy"
+TARGETS = {
+    "regression": ["target=regression", "target.columns=[age]", "target.units=[years]", "monitor=val/mae", "monitor_mode=min"],
+    "two": ["target=regression", "target.columns=[age,psa]", "target.loss=squared", "monitor=val/r2"],
+    "cox": ["target=survival", "target.time_column=months", "target.event_column=died", "target.unit=months",
+            "monitor=val/c_index"],
+    "hazard": ["target=survival", "target.time_column=months", "target.event_column=died", "target.loss=hazard",
+               "target.num_intervals=4", "target.times=[6,12]", "monitor=val/loss", "monitor_mode=min"],
+}  # fmt: skip
+RUN = [
+    "data=bag_store", "data.num_folds=3", "data.batch_size=8", "data.group_column=patient_id", "model/encoder=tile_cnn",
+    "model.encoder.embedding_dim=8", "trainer.accelerator=cpu", "trainer.max_epochs=2", "logger=csv",
+    "callbacks.progress=null", "optimizer.lr=0.003",
+]  # fmt: skip
+
+
+def write_store(folder: Path, num_bags: int = 36) -> Path:
+    """Small tiles whose brightness tells the age and the hazard; two slides a patient, two centres."""
+    draw = np.random.default_rng(0)
+    with BagStoreWriter(folder) as writer:
+        for number in range(num_bags):
+            level = draw.normal()
+            tiles = np.clip(draw.normal(128 + 40 * level, 20, (3, TILE, TILE, 3)), 0, 255).astype(np.uint8)
+            time, censored = draw.exponential(12 * np.exp(-level)), draw.uniform(2, 40)
+            writer.add(
+                f"slide_{number:02d}", tiles,
+                {
+                    "patient_id": f"p{number // 2}", "data_provider": "AB"[number // 2 % 2], "age": round(60 + 10 * level, 1),
+                    "psa": round(float(np.exp(level)), 3), "months": round(min(time, censored), 2),
+                    "died": "true" if time <= censored else "false",
+                },
+            )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def trained(request, tmp_path_factory) -> tuple[Path, str]:
+    """A folder with the run `r` of a target and the store of its bags."""
+    folder = tmp_path_factory.mktemp(request.param)
+    write_store(folder / "bags")
+    words = [*RUN, *TARGETS[request.param], "data.path=bags", "run_name=r"]
+    assert here("milpath.train", *words, cwd=folder) == 0
+    return folder, request.param
+
+
+def test_the_run_has_metrics_predictions_and_a_report_of_every_split(trained):
+    folder, name = trained
+    metrics = json.loads((folder / "runs/r/metrics.json").read_text())
+    target = target_of(load_card(folder / "runs/r/checkpoints/best.ckpt"))
+    assert set(metrics) == {"train", "val", "test"}
+    for split, values in metrics.items():
+        assert tuple(values) == target.reported_metrics, split
+    table = pd.read_csv(folder / "runs/r/predictions.csv")
+    labels = [f"label_{column}" for column in target.label_columns]
+    assert list(table.columns) == ["id", "split", *labels, *target.answer_columns, "attention"]
+    store = BagStore.open(folder / "bags").bags.set_index("bag_id").loc[table["id"]]
+    known = {"cox": "months", "hazard": "months"}.get(name, "age")
+    np.testing.assert_array_equal(table[labels[0]], store[known].astype(float))
+    page = (folder / "runs/r/report.html").read_text()
+    assert "groups of bags, such as patients" in page
+    assert ("limits of agreement" in page) == (name in ("regression", "two"))
+    assert ("hazard ratio" in page) == (name in ("cox", "hazard"))
+    assert "By data provider" in page
+
+
+def test_what_is_fitted_comes_from_the_training_bags_only(trained):
+    folder, name = trained
+    target = target_of(load_card(folder / "runs/r/checkpoints/best.ckpt"))
+    table = pd.read_csv(folder / "runs/r/predictions.csv")
+    training = table[table["split"] == "train"]
+    if isinstance(target, Regression):
+        assert target.mean[0] == pytest.approx(training["label_age"].mean())
+        assert target.scale[0] == pytest.approx(training["label_age"].std(ddof=0))
+    else:
+        assert isinstance(target, Survival)
+        assert target.risk_cut == pytest.approx(training["risk"].median(), abs=1e-6)
+        if name == "cox":
+            events = training[training["label_event"] == 1]["label_time"]
+            assert target.times == pytest.approx(np.quantile(events, [0.25, 0.5, 0.75]))
+
+
+def test_evaluate_predict_app_and_both_endpoints_give_the_numbers_of_the_run(trained):
+    folder, _ = trained
+    checkpoint = folder / "runs/r/checkpoints/best.ckpt"
+    target = target_of(load_card(checkpoint))
+    columns = list(target.answer_columns)
+    expected = pd.read_csv(folder / "runs/r/predictions.csv").set_index("id")
+    words = [f"checkpoint={checkpoint}", "run_name=e", "splits=[train,val,test]", "trainer.accelerator=cpu"]
+    assert here("milpath.evaluate", *words, "report=false", "overwrite=true", cwd=folder) == 0
+    evaluated = pd.read_csv(folder / "runs/e/predictions.csv").set_index("id").loc[expected.index]
+    pd.testing.assert_frame_equal(evaluated[columns], expected[columns], rtol=1e-5)
+    before, after = (json.loads((folder / f"runs/{run}/metrics.json").read_text()) for run in ("r", "e"))
+    assert before["test"] == pytest.approx(after["test"], rel=1e-4, abs=1e-5)
+    words = [f"checkpoint={checkpoint}", "slides=bags", "output=out", "pictures=false", "device=cpu", "overwrite=true"]
+    assert here("milpath.predict", *words, cwd=folder) == 0
+    predicted = pd.read_csv(folder / "out/predictions.csv").set_index("id").loc[expected.index]
+    assert list(predicted.columns) == columns
+    pd.testing.assert_frame_equal(predicted, expected[columns], rtol=1e-4)
+    store = BagStore.open(folder / "bags")
+    write_model_dir(checkpoint, folder / "model")
+    toolkit, analyst = inference.model_fn(str(folder / "model")), Analyst(checkpoint, Limits())
+    with TestClient(create_app(folder / "model")) as client:
+        for position in range(4):
+            name, tiles = store.bags["bag_id"].iloc[position], np.asarray(store.tiles[store.tile_slice(position)])
+            wanted = {key: None if np.isnan(value) else value for key, value in expected.loc[name, columns].items()}
+            answer = client.post("/invocations", content=npy(tiles), headers={"content-type": NPY}).json()
+            body, _ = inference.output_fn(inference.predict_fn((npy(tiles), NPY), toolkit), "application/json")
+            for content in (answer, json.loads(body)):
+                assert content["predictions"][0]["answers"] == pytest.approx(wanted, rel=1e-4)
+                assert content["units"] == dict(zip(columns, target.units, strict=True))
+                assert not {"label", "threshold", "deferred", "probabilities"} & set(content["predictions"][0])
+            headers = {"content-type": NPY, "accept": "application/x-npz"}
+            arrays = np.load(io.BytesIO(client.post("/invocations", content=npy(tiles), headers=headers).content))
+            np.testing.assert_allclose(arrays["answers"][0], expected.loc[name, columns].astype(float), rtol=1e-4)
+            work = folder / "app" / name
+            (work / "work").mkdir(parents=True)
+            paths = [work / f"{name}_{number}.png" for number in range(len(tiles))]
+            for path, tile in zip(paths, tiles, strict=True):
+                Image.fromarray(tile).save(path)
+            shown = analyst.answer(paths, work / "work")
+            assert list(shown.numbers) == target.say(expected.loc[name, columns].to_numpy(dtype=float))
+            page = render_answer(shown)
+            assert shown.numbers[0][1] in page
+            assert "Probability of each class" not in page
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(trained):
+    folder, name = trained
+    words = [*RUN, *TARGETS[name], "data.path=bags", "run_name=in_two", "report=false"]
+    assert here("milpath.train", *words, "trainer.max_epochs=1", cwd=folder) == 0
+    assert here("milpath.train", *words, "resume_from=auto", cwd=folder) == 0
+    one, two = (json.loads((folder / f"runs/{run}/metrics.json").read_text()) for run in ("r", "in_two"))
+    assert one == two
+
+
+def test_the_report_is_written_again_from_the_files_of_a_run(trained):
+    folder, _ = trained
+    target = target_of(load_card(folder / "runs/r/checkpoints/best.ckpt"))
+    page = write_report(folder / "runs/r", task=target, num_resamples=20, title="again")
+    assert "<h1>again</h1>" in page.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["regression", "cox"])
+def test_a_table_compares_methods_by_a_metric_of_the_target(name, tmp_path):
+    write_store(tmp_path / "bags")
+    words = [*RUN[:3], *RUN[4:], *TARGETS[name], "data.path=bags", "trainer.max_epochs=1"]
+    words = [word for word in words if not word.startswith("data.num_folds")]
+    words += ["data.val_fraction=0.3", "methods=[attention,embedding_mean]", "folds=2", "repeats=1", "output=table"]
+    assert here("milpath.table", *words, cwd=tmp_path) == 0
+    rows = json.loads((tmp_path / "table/table.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == ["attention", "embedding_mean"]
+    assert all(np.isfinite(row["mean"]) for row in rows)
+
+
+@pytest.mark.slow
+def test_training_with_cox_on_two_processes_equals_one(tmp_path):
+    write_store(tmp_path / "bags", num_bags=33)
+    words = [*RUN, *TARGETS["cox"], "data.path=bags", "model.encoder.dropout=0.0", "report=false"]
+    assert here("milpath.train", *words, "run_name=one", cwd=tmp_path) == 0
+    milpath("train", *words, *DDP, "trainer.devices=2", "data.batch_size=4", "run_name=two", cwd=tmp_path)
+    one, two = (pd.read_csv(tmp_path / f"runs/{run}/predictions.csv").set_index("id") for run in ("one", "two"))
+    np.testing.assert_allclose(two.loc[one.index, "risk"], one["risk"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["target=regression", "data.label_column=same"], "all .* training bags have same = 3: a constant cannot be learnt"),
+        (["target=regression", "data.label_column=hole"], "column 'hole' must hold finite numbers"),
+        (["target=regression", "target.columns=[age,weight]"], "weight"),
+        (["target=survival"], "time"),
+        (["target=survival", "target.time_column=months", "target.event_column=never"], "training bags are censored"),
+        (["target=survival", "target.time_column=months", "target.event_column=once"],
+         "class 'with an event' has 1 bags, fewer than data.num_folds=3"),
+        (["target=regression", "data.label_column=age", "data.sampler=balanced"], "sampler=balanced draws classes"),
+        (["target=regression", "data.label_column=age", "class_weights=balanced"], "class_weights=balanced needs classes"),
+        (["target=regression", "data.label_column=age", "monitor=val/auroc"], "give monitor= one of val/mae"),
+        (["target=regression", "data.label_column=age", "decision.calibrate=true"], "decision.calibrate is for classes"),
+        (["target=regression", "data.label_column=age", "data.class_names=[a,b]"], "has no classes"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(words, message, tmp_path, run_here):
+    draw = np.random.default_rng(0)
+    with BagStoreWriter(tmp_path / "bags") as writer:
+        for number in range(12):
+            columns = {"age": number, "same": 3, "hole": "" if number == 4 else number, "months": number + 1.0}
+            columns |= {"never": 0, "once": int(number == 2)}
+            writer.add(f"slide_{number}", draw.normal(size=(2, 4)).astype(np.float32), columns)
+    monitor = [] if any(word.startswith("monitor") for word in words) else ["monitor=val/loss", "monitor_mode=min"]
+    status, error = run_here(
+        "milpath.train", "data=bag_store", "data.path=bags", "data.num_folds=3", "trainer.accelerator=cpu", "logger=csv",
+        "callbacks.progress=null", "trainer.max_epochs=1", *monitor, *words, cwd=tmp_path,
+    )  # fmt: skip
+    assert status != 0
+    pattern = [line for line in error.splitlines() if line.startswith("ValueError")] or [error]
+    assert re.search(message, pattern[-1]), error
