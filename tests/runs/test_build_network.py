@@ -19,6 +19,7 @@ FILE = """
 import torch
 from torch import nn
 from milpath.models import MILOutput
+from milpath.targets import target_named
 
 class Features(nn.Module):
     takes = "features"
@@ -163,7 +164,9 @@ def test_pretrained_weights_of_a_head_and_standardised_features_are_refused_toge
     torch.save(weights, path)
     config = {"_target_": "milpath.models.FeatherMIL", "attention_dim": 4, "weights_path": str(path)}
     config["encoder"] = {"name": "linear", "num_features": None, "hidden_dims": [8]}
-    data = SimpleNamespace(task="binary", num_classes=2, tile_shape=(3,), statistics=None)
+    data = SimpleNamespace(
+        fitted_target=target_named("binary"), class_names=("a", "b"), tile_shape=(3,), statistics=None
+    )
     network = build_network(OmegaConf.create(config), data)
     assert torch.equal(network.attention_pooling.score_layer.weight, torch.ones(1, 4))
     data.statistics = SimpleNamespace(as_pair=lambda: (np.zeros(3, np.float32), np.ones(3, np.float32)))

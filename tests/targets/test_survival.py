@@ -10,7 +10,7 @@ import torch.multiprocessing as multiprocessing
 from milpath.targets import Survival
 from milpath.targets.survival_labels import survival_labels, warn_of_units
 from milpath.targets.survival_losses import cox_losses, hazard_losses, hazard_mean, hazard_median, hazard_survival
-from milpath.training.gathered_bags import of_all_processes
+from milpath.training.split_metrics import of_all_processes
 
 # lifelines and scikit-survival warn about the pandas of today.
 reference = pytest.mark.filterwarnings("ignore")
