@@ -14,12 +14,12 @@ from milpath.data import BagDataModule
 from milpath.data.store.encoded_store import open_or_encode
 from milpath.models import AttentionMIL
 from milpath.runs.build_network import build_network
+from milpath.targets import target_named
 
 FILE = """
 import torch
 from torch import nn
 from milpath.models import MILOutput
-from milpath.targets import target_named
 
 class Features(nn.Module):
     takes = "features"
