@@ -64,7 +64,7 @@ class DenseMapper:
             )
         pixels = min(round(overlap * options.tile_size), options.tile_size - 1)
         self.network = network
-        self.options = replace(options, method="tissue", num_tiles=None, overlap=pixels)
+        self.options = replace(options, method="tissue", num_tiles=None, overlap=pixels, background="white")
         self.device = device
 
     def __call__(self, path: Path, slide_microns_per_pixel: float | None = None) -> DenseMap:

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from milpath.slides.deep_tissue import load_tissue_model, refine_tissue
 from milpath.slides.detection.tissue_map import OTSU, TissueMap, map_tissue
@@ -34,6 +35,20 @@ def find_tissue(view: SlideView, options: TileOptions) -> TissueMap:
     if options.tissue_model is None:
         return found
     return refine_tissue(view, found, pixels, load_tissue_model(options.tissue_model))
+
+
+def survey(view: SlideView, picture: NDArray[np.uint8], tile_size: int) -> TissueMap:
+    """Return the map of a slide from a picture of all of it, with at most eight pixels per side of a tile.
+
+    Args:
+        view: The slide at the resolution of the tiles.
+        picture: Picture of the whole slide, uint8 `(height, width, 3)`.
+        tile_size: Side of a tile in pixels of the view.
+    """
+    # The colours of ink are told from those of stains where a pixel averages several cells.
+    factor = max(1, int(tile_size / STEPS / max(view.steps_of(picture))))
+    small = np.asarray(Image.fromarray(picture).reduce(factor)) if factor > 1 else picture
+    return map_tissue(small, None, view.steps_of(small))
 
 
 def require_tissue(view: SlideView, tissue: TissueMap) -> None:

@@ -18,11 +18,10 @@ from milpath.records.atomic_files import atomic_path
 from milpath.records.digests import sampled_sha256_of_file
 from milpath.slides.bag_quality import measure_bag
 from milpath.slides.cut_slide import choose_places, cut_places
-from milpath.slides.detection.tissue_map import map_tissue
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import SlideView, thumbnail, view_slide
 from milpath.slides.tile_positions import TilePositions
-from milpath.slides.tissue import find_tissue
+from milpath.slides.tissue import find_tissue, survey
 from milpath.tiling.slide_job import (
     RECORD_SUFFIX,
     TILES_SUFFIX,
@@ -66,11 +65,9 @@ def open_bag(job: SlideJob) -> Iterator[CutBag]:
         view = view_slide(slide, job.options)
         slide.prepare(view.level)
         small = thumbnail(slide, CELL_SIZE)
-        if job.options.needs_map:
-            tissue = find_tissue(view, job.options)
-        else:
-            # Read anyway for the picture: the check of the tiles costs no second pass over the slide.
-            tissue = map_tissue(small[0], None, view.steps_of(small[0]))
+        # Without a map, the check of the tiles uses the thumbnail, which is read anyway: no second pass over the slide.
+        options = job.options
+        tissue = find_tissue(view, options) if options.needs_map else survey(view, small[0], options.tile_size)
         places = choose_places(view, job.options, tissue)
         rows = tile_rows(job, view, places, read_labels(job, view, places))
         picture = encode_picture(draw_choice(view, places, job.options.tile_size, small=small))

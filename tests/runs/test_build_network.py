@@ -165,7 +165,7 @@ def test_pretrained_weights_of_a_head_and_standardised_features_are_refused_toge
     config = {"_target_": "milpath.models.FeatherMIL", "attention_dim": 4, "weights_path": str(path)}
     config["encoder"] = {"name": "linear", "num_features": None, "hidden_dims": [8]}
     data = SimpleNamespace(
-        fitted_target=target_named("binary"), class_names=("a", "b"), tile_shape=(3,), statistics=None
+        fitted_target=target_named("binary"), class_names=("0", "1"), tile_shape=(3,), statistics=None
     )
     network = build_network(OmegaConf.create(config), data)
     assert torch.equal(network.attention_pooling.score_layer.weight, torch.ones(1, 4))

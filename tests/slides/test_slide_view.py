@@ -80,3 +80,56 @@ def test_a_small_level_is_decoded_once(slide, monkeypatch):
     for _ in range(3):
         view.read(3, 3, 10, 10)
     assert decoded == [2]
+
+
+@pytest.mark.parametrize(
+    ("stated", "note"),
+    [(0.25, ["the stated 0.25 microns per pixel are used instead of the 0.5 in the file"]), (0.501, []), (None, [])],
+)
+def test_what_the_user_states_wins_and_both_values_are_noted(slide, stated, note):
+    view = view_slide(slide, TileOptions(microns_per_pixel=1.0, slide_microns_per_pixel=stated))
+    assert view.downsample == pytest.approx(1.0 / (stated or 0.5), rel=0.01)
+    assert slide.notes == note
+
+
+def scan_of(path, across, down):
+    """Write a slide whose tags state the width and height of a pixel in microns."""
+    import tifffile
+
+    words = {"resolution": (10_000 / across, 10_000 / down), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, PICTURE, photometric="rgb", metadata=None, **words)
+    return path
+
+
+@pytest.mark.parametrize("microns", [42.33, 352.8, 0.0423, 20.5])
+def test_a_resolution_that_no_microscope_has_counts_as_not_stated(tmp_path, microns):
+    with open_slide(scan_of(tmp_path / "print.tif", microns, microns)) as slide:
+        assert slide.microns_per_pixel is None
+        with pytest.raises(
+            ValueError, match=r"does not state its microns per pixel \(.* in the file is not that of a microscope"
+        ):
+            view_slide(slide, TileOptions(microns_per_pixel=1.0))
+        assert view_slide(slide, TileOptions()).microns_per_pixel is None
+        view = view_slide(slide, TileOptions(microns_per_pixel=1.0, slide_microns_per_pixel=0.5))
+        assert (view.downsample, view.microns_per_pixel) == (2.0, 1.0)
+
+
+def test_pixels_that_are_not_square_are_refused_and_rounding_is_not(tmp_path):
+    path = scan_of(tmp_path / "flat.tif", 0.25, 0.5)
+    for options in (TileOptions(), TileOptions(microns_per_pixel=1.0)):
+        with (
+            open_slide(path) as slide,
+            pytest.raises(ValueError, match=r"flat\.tif has pixels of 0\.25 x 0\.5 microns, which are not square"),
+        ):
+            view_slide(slide, options)
+    with open_slide(scan_of(tmp_path / "square.tif", 0.2305, 0.2308)) as slide:
+        assert view_slide(slide, TileOptions()).microns_per_pixel == pytest.approx(0.2305, rel=1e-3)
+
+
+def test_what_was_set_for_the_slides_of_a_training_does_not_override_other_files(slide, tmp_path):
+    trained = TileOptions(microns_per_pixel=1.0, slide_microns_per_pixel=0.25)
+    options = TileOptions.from_tiling(trained.to_tiling())
+    assert view_slide(slide, options).downsample == 2.0  # the file states 0.5
+    Image.fromarray(PICTURE).save(tmp_path / "silent.png")
+    with open_slide(tmp_path / "silent.png") as silent:
+        assert view_slide(silent, options).downsample == 4.0

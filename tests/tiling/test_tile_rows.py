@@ -6,13 +6,15 @@ import numpy as np
 import openslide
 import pandas as pd
 import pytest
+import tifffile
 
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import bounds_offset, level0_positions
-from milpath.inference.bag_pictures import BagPictures
+from milpath.inference.bag_pictures import BagPictures, slide_paths
 from milpath.inference.predict_bags import BagPrediction
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_bags import build_slide_store
+from tests.dicom_files import write_dicom_slide
 from tests.mirax import write_mirax
 from tests.pyramids import tissue, write_pyramid
 
@@ -81,6 +83,34 @@ def test_outlines_of_a_mirax_slide_lie_where_qupath_shows_its_tissue(tmp_path):
         part = picture[max(top, 0) : top + 64, max(left, 0) : left + 64]
         shown[max(-top, 0) :, max(-left, 0) :][: part.shape[0], : part.shape[1]] = part
         assert np.abs(shown.astype(int) - tile).mean() < 8
+
+
+@pytest.mark.parametrize("kind", ["mrxs", "dicom", "planes"])
+def test_tiles_lie_on_their_tissue_in_the_overlay_of_every_kind_of_slide(tmp_path, kind):
+    picture = tissue(64, 96, seed=5).repeat(8, 0).repeat(8, 1)
+    if kind == "mrxs":
+        slides = write_mirax(tmp_path / "slides/case.mrxs", picture, offset=(2, 1)).parent
+    elif kind == "dicom":
+        slides = write_dicom_slide(tmp_path / "slides/case", picture).parent
+    else:
+        slides = tmp_path / "slides"
+        slides.mkdir()
+        planes = np.ascontiguousarray(np.moveaxis(picture, 2, 0))
+        words = {"photometric": "minisblack", "tile": (64, 64), "metadata": {"axes": "CYX", "PhysicalSizeX": 0.5}}
+        tifffile.imwrite(slides / "case.tif", planes, ome=True, **words)
+    store = _store(slides, tmp_path / "store", tile_size=32, microns_per_pixel=2.0)
+    pictures = BagPictures(store, tmp_path / "out", slide_paths(store, slides))
+    weights = np.full(len(store.tiles), 1 / len(store.tiles), np.float32)
+    shown = pictures.slide_picture(BagPrediction(0, "case", np.array([0.5, 0.5], np.float32), weights))
+    places = level0_positions(store, store.tile_slice(0))
+    for x0, y0, tile in zip(places.x0, places.y0, store.tiles, strict=True):
+        left, top, right, bottom = (
+            round(value * shown.scale) for value in (x0, y0, x0 + places.size0, y0 + places.size0)
+        )
+        part = shown.pixels[max(top, 0) : bottom, max(left, 0) : right].reshape(-1, 3)
+        white = (right - left) * (bottom - top) - len(part)  # outside of the slide
+        mean = (part.sum(axis=0) + 255.0 * white) / ((right - left) * (bottom - top))
+        assert np.abs(mean - tile.reshape(-1, 3).mean(axis=0)).max() < 12
 
 
 def test_a_store_without_these_columns_is_placed_by_its_resolution(tmp_path):

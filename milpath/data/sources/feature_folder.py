@@ -55,6 +55,8 @@ def holds_features(path: Path) -> bool:
 
 def _files(path: Path) -> Iterator[PurePosixPath]:
     """Yield the paths of feature files relative to a folder; a linked folder is entered once."""
+    if not path.is_dir():
+        return
     seen = set()
     for folder, folders, names in os.walk(path, followlinks=True, onerror=refuse_folder):
         status = Path(folder).stat()

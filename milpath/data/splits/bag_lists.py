@@ -122,9 +122,9 @@ def read_split(path: str | Path, bag_ids: np.ndarray, *, fold: int = 0, known: C
         ValueError: If it is not such a table, or belongs to other data.
     """
     table = read_table(path, required=("split",), unique=False, what="split file")
-    if "fold" in table.columns:
-        folds = sorted(table["fold"].unique())
-        table = table[table["fold"] == fold]
+    if (column := find_column(table.columns, "fold")) is not None:
+        folds = sorted(table[column].unique())
+        table = table[table[column] == fold]
         if table.empty:
             raise ValueError(f"{path} has no rows of fold {fold}; it has the folds {', '.join(map(str, folds))}")
     if table["bag_id"].duplicated().any():

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore
-from milpath.slides.tile_positions import BOUNDS_COLUMNS, LEVEL0_COLUMNS
+from milpath.slides.tile_positions import BOUNDS_COLUMNS as BOUNDS_COLUMNS
+from milpath.slides.tile_positions import LEVEL0_COLUMNS as LEVEL0_COLUMNS
 
 
 class Level0Positions(NamedTuple):

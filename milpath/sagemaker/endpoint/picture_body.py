@@ -65,8 +65,9 @@ def read_picture(data: bytes, name: str, formats: tuple[str, ...], max_pixels: i
                     f"{name} has {picture.width} x {picture.height} px; at most {max_pixels} px are allowed", 413
                 )
             # A pyramid, focal planes or frames: the first need not be the slide.
-            if (num_images := getattr(picture, "n_frames", 1)) > 1 and picture.format != "MPO":
-                raise BadRequestError(f"{name} holds {num_images} images; send one picture, or its tiles", 415)
+            num_frames = int(getattr(picture, "n_frames", 1))
+            if num_frames > 1 and picture.format != "MPO":
+                raise BadRequestError(f"{name} holds {num_frames} images; send one picture, or its tiles", 415)
             return _as_array(picture, channels)
     except BadRequestError:
         raise

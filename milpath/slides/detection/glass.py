@@ -17,6 +17,8 @@ _LEAST_SHARE = 0.005
 # A peak of the histogram counts if it has at least this share of the pixels of the largest one.
 _LEAST_PEAK = 0.1
 _NEAR = 6
+# Pixels that say enough of a colour.
+_ENOUGH = 200_000
 
 
 def glass_colour(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -31,10 +33,14 @@ def glass_colour(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     high, low = extremes(pixels)
     bright = (high >= _LEAST_BRIGHTNESS) & (low < WHITE)
     colours = pixels[bright & _smooth(pixels)]
-    strength, hue = saturation(colours[None])[0], hue_of(colours)
-    like_stain = (hue >= _STAINS[0]) & (hue <= _STAINS[1])
-    colours = colours[strength <= np.where(like_stain, _LARGEST_IN_STAINS, _LARGEST_SATURATION)]
-    if len(colours) < _LEAST_SHARE * bright.size:
+    every = max(1, len(colours) // _ENOUGH)
+    colours = colours[::every]
+    strength = saturation(colours[None])[0]
+    grey, strong = strength <= _LARGEST_IN_STAINS, strength > _LARGEST_SATURATION
+    tinted = colours[~grey & ~strong]
+    hue = hue_of(tinted)
+    colours = np.concatenate([colours[grey], tinted[(hue < _STAINS[0]) | (hue > _STAINS[1])]])
+    if len(colours) * every < _LEAST_SHARE * bright.size:
         return np.full(3, float(WHITE))
     level = colours @ np.full(3, 1 / 3, np.float32)
     counts = np.convolve(np.bincount(level.astype(np.int64), minlength=256), np.ones(5), mode="same")

@@ -73,20 +73,49 @@ def find_marker(
     """
     high, _ = extremes(pixels)
     ink = np.asarray((high < _DARK) & (saturation < _DARK_SATURATION) & (high > _DIGITAL_BLACK))
-    candidates = np.flatnonzero(saturation >= _EDGE_SATURATION)
-    hue = hue_of(pixels.reshape(-1, 3)[candidates])
-    strength, value = saturation.ravel()[candidates], high.ravel()[candidates]
-    num_coloured = max(1, int(coloured.sum()))
-    for item in _INKS:
-        along = (hue - item.first) % 360
-        of_hue = along <= (item.last - item.first) % 360
-        core = of_hue & (value >= item.least_value) & (strength >= item.core)
-        if of_hue.sum() > _STAIN_SHARE * num_coloured:
-            core &= strength >= _STRONGER
+    strong = _Colours.of(pixels, high, saturation, min(item.core for item in _INKS))
+    inks = [item for item in _INKS if strong.core(item).any()]
+    if not inks:
+        return ink
+    every, num_coloured = _Colours.of(pixels, high, saturation, _EDGE_SATURATION), max(1, int(coloured.sum()))
+    for item in inks:
+        core = every.core(item)
+        if every.of_hue(item).sum() > _STAIN_SHARE * num_coloured:
+            core &= every.strength >= _STRONGER
         if core.any():
+            along = (every.hue - item.first) % 360
             away = (along - np.median(along[core]) + 180) % 360 - 180
-            ink |= _grow(_at(candidates[core], high.shape), _at(candidates[np.abs(away) <= _EDGE_HUE], high.shape))
+            ink |= _grow(
+                _at(every.numbers[core], high.shape), _at(every.numbers[np.abs(away) <= _EDGE_HUE], high.shape)
+            )
     return ink
+
+
+class _Colours(NamedTuple):
+    """Pixels of at least some saturation: their numbers, saturation, hue and brightest channel."""
+
+    numbers: NDArray[np.int64]
+    strength: NDArray[np.uint8]
+    hue: NDArray[np.float32]
+    value: NDArray[np.uint8]
+
+    @classmethod
+    def of(
+        cls, pixels: NDArray[np.uint8], high: NDArray[np.uint8], saturation: NDArray[np.uint8], least: int
+    ) -> "_Colours":
+        index = np.flatnonzero(saturation >= least)
+        return cls(index, saturation.ravel()[index], hue_of(pixels.reshape(-1, 3)[index]), high.ravel()[index])
+
+    def of_hue(self, ink: _Ink) -> NDArray[np.bool_]:
+        """Return which pixels have the hue of an ink."""
+        return np.asarray((self.hue - ink.first) % 360 <= (ink.last - ink.first) % 360)
+
+    def core(self, ink: _Ink) -> NDArray[np.bool_]:
+        """Return which pixels can be nothing but an ink, unless its hue is a stain of the slide."""
+        found = np.flatnonzero((self.strength >= ink.core) & (self.value >= ink.least_value))
+        core = np.zeros(len(self.numbers), bool)
+        core[found[(self.hue[found] - ink.first) % 360 <= (ink.last - ink.first) % 360]] = True
+        return core
 
 
 def _at(index: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_]:

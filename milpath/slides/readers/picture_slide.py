@@ -41,9 +41,10 @@ class PictureSlide(Slide):
             ) from None
         except (OSError, SyntaxError, ValueError, OverflowError) as error:
             raise ValueError(f"{path.name} is a damaged image ({error}); copy or download it again") from None
-        if (num_images := getattr(self._image, "n_frames", 1)) > 1 and self._image.format != "MPO":
+        num_frames = int(getattr(self._image, "n_frames", 1))
+        if num_frames > 1 and self._image.format != "MPO":
             self.close()
-            raise ValueError(f"{path.name} holds {num_images} images, and a slide is one; write one of them")
+            raise ValueError(f"{path.name} holds {num_frames} images, and a slide is one; write one of them")
         self.level_sizes = (Size(*self._image.size),)
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:

@@ -73,6 +73,8 @@ def test_two_names_that_differ_in_case_only_are_refused(tmp_path):
         find_feature_files(tmp_path)
 
 
-def test_nothing_there_says_what_to_put_there(tmp_path):
+@pytest.mark.parametrize("name", ["nowhere", "labels.csv"])
+def test_nothing_there_says_what_to_put_there(tmp_path, name):
+    (tmp_path / "labels.csv").write_text("slide_id,label\nS1,0\n")
     with pytest.raises(FileNotFoundError, match="no .h5 or .pt files at .*; set data.path=FOLDER"):
-        find_feature_files(tmp_path / "nowhere")
+        find_feature_files(tmp_path / name)

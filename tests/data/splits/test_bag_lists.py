@@ -103,6 +103,12 @@ def test_one_fold_of_several_is_read(tmp_path):
         read_split(path, IDS, fold=2)
 
 
+def test_the_column_of_folds_is_found_in_any_capitals(tmp_path):
+    path = tmp_path / "folds.csv"
+    path.write_text("ID;Fold;Split\na;0;train\na;1;test\nb;0;test\nb;1;train\n")
+    assert read_split(path, np.array(["a", "b"]), fold=1).tolist() == ["test", "train"]
+
+
 def test_bags_that_a_file_does_not_name_are_counted_and_not_used(tmp_path, caplog):
     path = write(tmp_path / "splits.csv", "id,split\na,train\n")
     with caplog.at_level(logging.WARNING):

@@ -150,3 +150,19 @@ def test_real_dicom_that_openslide_does_not_read_is_refused_by_name(shared_data,
         match=rf"{name}\.dcm is of a kind that OpenSlide does not read \(.*(BitsAllocated|transfer syntax).*; convert it",
     ):
         open_slide(shared_data / "wsi_fixtures" / "dicom" / f"{name}.dcm")
+
+
+def test_a_scan_written_as_dicom_gives_the_tiles_of_the_scan(scan, tmp_path):
+    with open_slide(scan) as slide:
+        pixels = slide.read(0, 0, 0, *slide.level_sizes[0])
+    write_dicom_slide(tmp_path / "scan", pixels, levels=2, microns=0.499, side=256)
+    options = TileOptions(method="tissue", tile_size=128, num_tiles=8, microns_per_pixel=0.998)
+    ours = cut_slide(find_slides(tmp_path).found["scan"], options)
+    theirs = cut_slide(scan, options)
+    assert (ours.level, ours.microns_per_pixel) == (1, pytest.approx(0.998, rel=1e-3))
+    assert ours.downsample == pytest.approx(theirs.downsample, rel=1e-3)
+    with open_slide(find_slides(tmp_path).found["scan"]) as slide:
+        again = slide.read(0, 0, 0, *slide.level_sizes[0])
+    assert again.shape == pixels.shape
+    assert np.abs(again.astype(int) - pixels).mean() < 3
+    assert abs(ours.pixels.mean() - theirs.pixels.mean()) < 12

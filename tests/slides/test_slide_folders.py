@@ -1,0 +1,132 @@
+"""What a folder of slides holds beside them: parts of slides, formats that are not read, folders that cannot be read."""
+
+import os
+
+import numpy as np
+import pytest
+
+from milpath.data.sources.feature_folder import holds_features
+from milpath.slides.cut_slide import cut_slide
+from milpath.slides.readers.open_slide import open_slide
+from milpath.slides.readers.slide_formats import OTHER_FORMATS
+from milpath.slides.slide_files import find_slides
+from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.slide_plan import plan_slides
+from tests.mirax import write_mirax
+from tests.pyramids import tissue, write_pyramid
+
+PICTURE = tissue(512, 512)
+
+
+@pytest.fixture
+def mirax(tmp_path):
+    """An MRXS slide whose own file is a JPEG thumbnail, as scanners write it."""
+    from PIL import Image
+
+    path = write_mirax(tmp_path / "slides/case.mrxs", PICTURE)
+    Image.fromarray(PICTURE).reduce(8).save(path, "JPEG")
+    return path
+
+
+def test_mrxs_is_read_from_its_folder_though_its_own_file_is_a_picture(mirax):
+    with open_slide(mirax) as slide:
+        assert len(slide.level_sizes) == 3
+        assert slide.microns_per_pixel == 0.5
+        left, top = slide.bounds_offset
+        assert (left, top) == (512, 256)
+        pixels = slide.read(0, left, top, 512, 512)
+    assert np.abs(pixels.astype(int) - PICTURE).mean() < 6
+
+
+def test_the_data_of_mrxs_are_neither_slides_nor_strangers(mirax):
+    files = find_slides(mirax.parent)
+    assert (list(files.found), files.ignored, files.broken) == (["case"], [], {})
+
+
+def test_mrxs_without_its_folder_says_so(mirax):
+    folder = mirax.with_suffix("")
+    (folder / "Slidedat.ini").rename(folder.parent / "elsewhere.ini")
+    with pytest.raises(ValueError, match=r"case\.mrxs lacks case/Slidedat\.ini; copy the whole folder again"):
+        open_slide(mirax)
+    folder.rename(folder.parent / "moved")
+    with pytest.raises(ValueError, match=r"case\.mrxs lacks the folder case beside it, which holds the slide"):
+        cut_slide(mirax)
+
+
+def test_the_pictures_of_a_vms_slide_are_not_slides(tmp_path):
+    for name in ("a.jpg", "a_map2.jpg", "a_macro.jpg", "other.jpg"):
+        (tmp_path / name).write_bytes(b"\xff\xd8\xff\xe0")
+    (tmp_path / "a.vms").write_text(
+        "[Virtual Microscope Specimen]\nImageFile=a.jpg\nMapFile=a_map2.jpg\nMacroImage=a_macro.jpg\n"
+    )
+    assert list(find_slides(tmp_path).found) == ["a", "other"]
+
+
+@pytest.mark.parametrize("suffix", OTHER_FORMATS)
+def test_a_format_that_is_not_read_is_refused_with_what_converts_it(tmp_path, suffix):
+    path = tmp_path / f"case{suffix}"
+    path.mkdir() if suffix == ".zarr" else path.write_bytes(b"something of a vendor")
+    write_pyramid(tmp_path / "good.tif", PICTURE[:64, :64], factors=(1,))
+    files = find_slides(tmp_path)
+    assert list(files.found) == ["good"]
+    (reason,) = files.broken.values()
+    assert f"case{suffix} is a " in reason
+    assert "convert it to" in reason
+    with pytest.raises(ValueError, match="which is not read; convert it to"):
+        open_slide(path)
+    (tmp_path / "good.tif").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no slide to cut in .*which is not read; convert it to"):
+        plan_slides(tmp_path, None, None, tmp_path / "out")
+
+
+def test_a_czi_is_recognised_by_its_content(tmp_path):
+    (tmp_path / "case.tif").write_bytes(b"ZISRAWFILE\0\0\0\0\0\0" + bytes(100))
+    with pytest.raises(ValueError, match=r"case\.tif is a Zeiss CZI file, which is not read"):
+        open_slide(tmp_path / "case.tif")
+
+
+def test_a_converted_slide_beside_its_original_is_read_and_the_original_is_named(tmp_path):
+    (tmp_path / "case.czi").write_bytes(b"ZISRAWFILE")
+    write_pyramid(tmp_path / "case.tif", PICTURE[:64, :64], factors=(1,))
+    plan = plan_slides(tmp_path, None, None, tmp_path / "out")
+    assert list(plan.files) == ["case"]
+    assert any("case.czi is a Zeiss CZI" in note and "taken from case.tif" in note for note in plan.notes)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="a system without users")
+@pytest.mark.parametrize("search", [find_slides, holds_features])
+def test_a_folder_that_cannot_be_read_is_an_error_by_name(tmp_path, search):
+    write_pyramid(tmp_path / "slides/a.tif", PICTURE[:64, :64], factors=(1,))
+    hidden = tmp_path / "slides/hidden"
+    hidden.mkdir()
+    hidden.chmod(0)
+    # The superuser may read everything: look as nobody.
+    parents = [tmp_path, *tmp_path.parents]
+    modes = [parent.stat().st_mode for parent in parents]
+    user = os.geteuid()
+    try:
+        if user == 0:
+            for parent in parents:
+                parent.chmod(parent.stat().st_mode | 0o555)
+            os.seteuid(65534)
+        with pytest.raises(OSError, match=r"the folder .*hidden cannot be read \(Permission denied\)"):
+            search(tmp_path / "slides")
+    finally:
+        os.seteuid(user)
+        hidden.chmod(0o700)
+        if user == 0:
+            for parent, mode in zip(parents, modes, strict=True):
+                parent.chmod(mode)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_few_bits_in_sixteen_are_named_and_not_called_blank(tmp_path, bits):
+    pixels = (PICTURE.astype(np.uint16) << (bits - 8)) | 3
+    path = write_pyramid(tmp_path / "a.tif", pixels, factors=(1,))
+    with pytest.raises(
+        ValueError,
+        match=rf"the 16-bit values of a\.tif end at \d+: they have {bits} bits .*out\.tif {2 ** (16 - bits)} 0",
+    ):
+        cut_slide(path, TileOptions(tile_size=64, num_tiles=4))
+    full = write_pyramid(tmp_path / "b.tif", PICTURE.astype(np.uint16) * 257, factors=(1,))
+    assert cut_slide(full, TileOptions(tile_size=64, num_tiles=4)).pixels.max() == 255
