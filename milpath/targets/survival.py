@@ -35,7 +35,7 @@ class Survival(NumericTarget):
         loss: "cox" or "hazard".
         num_intervals: Number of intervals of "hazard", >= 2.
         times: Times at which survival is predicted and evaluated; `None` takes the quartiles of the event times of the
-            training split.
+            training split, rounded to three digits.
         unit: Unit of the times, shown with predictions.
         fitted: Values fitted on the training split.
 
@@ -160,7 +160,8 @@ class Survival(NumericTarget):
         self.require_trainable(labels)
         time, event = labels[:, 0], labels[:, 1] == 1
         of_events = time[event & (time > 0)] if (event & (time > 0)).any() else time[event] + 1.0
-        times = np.unique(np.quantile(of_events, [0.25, 0.5, 0.75])) if self.wished_times is None else self.wished_times
+        quartiles = [float(f"{moment:.3g}") for moment in np.quantile(of_events, [0.25, 0.5, 0.75])]
+        times = np.unique(quartiles) if self.wished_times is None else self.wished_times
         censoring = censoring_curve(time, event)
         fitted = {"times": times, "censoring_times": censoring.times, "censoring_values": censoring.levels}
         if self.loss == "hazard":
