@@ -152,6 +152,11 @@ def test_evaluate_says_how_to_encode_tiles(workplace, checkpoint, run_here):
     assert "slides=labelled output=DIR encoder=efficientnet_lite0" in message
 
 
+def picture_of(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture, int)
+
+
 @pytest.mark.parametrize("source", ["reference", "reference/h5"])
 def test_features_have_the_pictures_of_their_slides_if_these_are_at_hand(
     source, workplace, checkpoint, run_here, tmp_path

@@ -18,7 +18,13 @@ pytestmark = [pytest.mark.command, pytest.mark.slow]
 # What makes the commands small; nothing else is added to them.
 SMALL = {
     "extract": ["device=cpu", "tile_size=32"],
-    "train": ["data.group_column=patient_id", "data.num_folds=4", "trainer.max_epochs=2", "trainer.accelerator=cpu", "callbacks.progress=null"],
+    "train": [
+        "data.group_column=patient_id",
+        "data.num_folds=4",
+        "trainer.max_epochs=2",
+        "trainer.accelerator=cpu",
+        "callbacks.progress=null",
+    ],
     "predict": ["device=cpu"],
 }
 
@@ -42,7 +48,9 @@ def test_slides_become_features_a_network_and_attention_on_the_tissue(run_here, 
         status, message = run_here(f"milpath.{name}", *words, *SMALL[name], cwd=tmp_path)
         assert status == 0, message
 
-    splits = pd.read_csv(tmp_path / "runs/features/splits.csv").merge(pd.DataFrame(rows, columns=["id", "label", "patient_id"]))
+    splits = pd.read_csv(tmp_path / "runs/features/splits.csv").merge(
+        pd.DataFrame(rows, columns=["id", "label", "patient_id"])
+    )
     assert len(splits) == 16
     assert splits.groupby("patient_id")["split"].nunique().eq(1).all()
     assert load_card(tmp_path / "runs/features/checkpoints/best.ckpt").encoder["name"] == "efficientnet_lite0"
@@ -57,5 +65,6 @@ def test_slides_become_features_a_network_and_attention_on_the_tissue(run_here, 
         outlines = json.loads((tmp_path / f"predictions/geojson/{bag_id}.geojson").read_text())["features"]
         assert len(outlines) == len(tiles)
         for kind in ("overlay", "montage"):
-            assert Image.open(tmp_path / f"predictions/pictures/{bag_id}_{kind}.jpg").width > 100
+            with Image.open(tmp_path / f"predictions/pictures/{bag_id}_{kind}.jpg") as picture:
+                assert picture.width > 100
     assert (tmp_path / "predictions/pictures/extremes.jpg").exists()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from milpath.metrics.intervals import Interval, metric_intervals
+from milpath.metrics.number_metrics import NUMBER_METRICS
 from milpath.metrics.weighted_metrics import METRICS, own_metric_names
 from milpath.reports.figures import SPLIT_NAMES
 from milpath.targets import Target
@@ -29,6 +30,12 @@ NAMES = {
     "uno_c_index": "Concordance index (Uno)",
     "time_auc": "Time-dependent AUROC, mean",
     "integrated_brier": "Integrated Brier score",
+}
+
+_AT_TIME = {
+    "time_auc": "AUROC",
+    "brier": "Brier score",
+    "calibration": "Calibration, predicted minus observed risk,",
 }
 
 
@@ -75,8 +82,18 @@ def metric_title(name: str) -> str:
     Example:
         >>> metric_title("auroc"), metric_title("mean_cost")
         ('AUROC', 'Mean cost')
+        >>> metric_title("brier_at_12"), metric_title("mae_tumour_size")
+        ('Brier score at 12', 'Mean absolute error, tumour size')
     """
-    return NAMES.get(name) or name.replace("_", " ").capitalize()
+    if name in NAMES:
+        return NAMES[name]
+    metric, _, time = name.rpartition("_at_")
+    if metric in _AT_TIME:
+        return f"{_AT_TIME[metric]} at {time}"
+    metric, _, quantity = name.partition("_")
+    if quantity and metric in NUMBER_METRICS:
+        return f"{NAMES[metric]}, {quantity.replace('_', ' ')}"
+    return name.replace("_", " ").capitalize()
 
 
 def in_words(

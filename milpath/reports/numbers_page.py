@@ -20,7 +20,7 @@ from milpath.reports.plot_style import Plot
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of
 from milpath.reports.run_parts import attention_of, subgroups_of
-from milpath.reports.survival_figures import survival_plots
+from milpath.reports.survival_figures import risk_table, survival_plots
 from milpath.targets import NumericTarget, Survival
 
 # The page is static; predictions.csv has all bags.
@@ -88,6 +88,7 @@ def write_numbers_report(
         num_resamples=num_resamples,
         grouped=groups is not None,
         own_plots=plots,
+        risk_rows=_risk_rows(outcomes[reported], target),
         training=training,
         attention=attention_of(run, reported, store),
         subgroups=subgroups_of(run, reported, target, outcomes, bags, subgroup_columns, num_resamples),
@@ -106,6 +107,11 @@ def target_plots(outcomes: Mapping[str, Any], reported: str, target: NumericTarg
     if isinstance(main, EvaluatedTimes) and isinstance(target, Survival):
         return survival_plots(main, target.risk_cut, target.unit)
     return []
+
+
+def _risk_rows(outcomes: Any, target: NumericTarget) -> list[list[str]]:
+    """Return the numbers at risk of a survival target; empty for others."""
+    return risk_table(outcomes, target.risk_cut) if isinstance(target, Survival) else []
 
 
 def _worst_first(run: RunFolder, target: NumericTarget, outcomes: Mapping[str, Any]) -> list[int]:

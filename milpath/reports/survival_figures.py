@@ -28,6 +28,27 @@ def survival_plots(outcomes: EvaluatedTimes, risk_cut: float | None, unit: str) 
     return plots
 
 
+def risk_table(outcomes: EvaluatedTimes, risk_cut: float | None) -> list[list[str]]:
+    """Return the numbers at risk below the Kaplan-Meier curves as rows of text, the first with the times; empty without.
+
+    Args:
+        outcomes: Evaluated bags.
+        risk_cut: As in `survival_plots`.
+    """
+    if risk_cut is None:
+        return []
+    high, moments = outcomes.risk >= risk_cut, _moments(outcomes)
+    rows = [["at risk", *(f"{moment:.3g}" for moment in moments)]]
+    for name, group in (("lower risk", ~high), ("higher risk", high)):
+        rows.append([name, *(f"{count:,}" for count in numbers_at_risk(outcomes.time[group], moments))])
+    return rows
+
+
+def _moments(outcomes: EvaluatedTimes) -> np.ndarray:
+    """Return the times at which bags at risk are counted."""
+    return np.linspace(0, float(outcomes.time.max()), _MOMENTS)
+
+
 def comparison_in_words(found: GroupComparison) -> str:
     """Return log-rank test and hazard ratio as text.
 
@@ -48,7 +69,7 @@ def _kaplan_meier_plot(outcomes: EvaluatedTimes, risk_cut: float, unit: str) -> 
     """Return the curves of both risk groups."""
     high = outcomes.risk >= risk_cut
     last = float(outcomes.time.max())
-    moments = np.linspace(0, last, _MOMENTS)
+    moments = _moments(outcomes)
     figure = new_figure(f"time{unit}", "share without event")
     words = []
     for number, (name, group) in enumerate((("lower risk", ~high), ("higher risk", high))):
@@ -67,15 +88,13 @@ def _kaplan_meier_plot(outcomes: EvaluatedTimes, risk_cut: float, unit: str) -> 
                 hoverinfo="skip",
             )
         )  # fmt: skip
-        counts = ", ".join(f"{count:,}" for count in numbers_at_risk(time, moments))
-        words.append(f"{name}: {int(event.sum()):,} events in {int(group.sum()):,} bags, at risk {counts}")
+        words.append(f"{name}: {int(event.sum()):,} events in {int(group.sum()):,} bags")
     figure.update_yaxes(range=[0, 1.03])
     figure.update_xaxes(range=[0, last * 1.02], tickvals=round_off(moments), tickformat=".3~g")
     found = comparison_in_words(compare_groups(outcomes.time, outcomes.event, high))
     caption = (
         f"The groups are cut at the median risk of the training split. {found[0].upper()}{found[1:]}. "
-        f"Numbers at risk at {', '.join(f'{moment:.3g}' for moment in moments)}{unit}: {'; '.join(words)}. "
-        "Ticks are censored bags."
+        f"{'; '.join(words).capitalize()}. Ticks are censored bags; the table below has the numbers at risk."
     )
     return Plot("kaplan-meier", "Survival by predicted risk", caption, figure)
 

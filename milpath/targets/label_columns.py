@@ -7,6 +7,7 @@ import pandas as pd
 
 from milpath.records.label_table import quote_first, require_column, rows_of
 from milpath.targets.class_words import classes_of_words, explain_numbers, is_missing, label_text, sorted_words
+from milpath.targets.number_columns import READERS
 from milpath.targets.numeric_target import NumericTarget
 from milpath.targets.registry import target_named, target_names
 
@@ -95,7 +96,9 @@ def bag_numbers(
         require_column(bags.columns, name, origin, "data.label_column or the columns of the target")
         for name in target.columns_of_table(column, default)
     ]
-    return target.read_labels(bags, columns), target.named_after(columns).names
+    named = target.named_after(columns)
+    labels = [READERS[kind](bags, column) for kind, column in zip(named.label_kinds, columns, strict=True)]
+    return np.stack(labels, axis=1), named.names
 
 
 def default_column(target: str) -> str:

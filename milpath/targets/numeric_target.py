@@ -5,12 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from milpath.metrics.weighted_metrics import metric_function
-from milpath.records.label_table import rows_of
-from milpath.targets.class_words import is_missing
 from milpath.targets.target import Array, Target
 
 # A card is untrusted: longer lists of fitted values are refused.
@@ -56,17 +53,10 @@ class NumericTarget(Target):
             default: Column for a target that names none.
         """
 
+    @property
     @abstractmethod
-    def read_labels(self, bags: pd.DataFrame, columns: Sequence[str]) -> Array:
-        """Return the labels `(bags, label columns)` in float64.
-
-        Args:
-            bags: One row per bag: `bag_id` and the columns.
-            columns: Names as in the table.
-
-        Raises:
-            ValueError: If a label is missing, not finite or invalid, with the slide.
-        """
+    def label_kinds(self) -> tuple[str, ...]:
+        """Kind of each column of the labels: a key of `milpath.targets.number_columns.READERS`."""
 
     @abstractmethod
     def named_after(self, columns: Sequence[str]) -> "NumericTarget":
@@ -123,29 +113,6 @@ class NumericTarget(Target):
         with np.errstate(invalid="ignore"):
             values = {name: float(metric_function(name)(outcomes)) for name in names}
         return {name: value if np.isfinite(value) else None for name, value in values.items()}
-
-
-def finite_numbers(bags: pd.DataFrame, column: str) -> Array:
-    """Return a column of finite numbers, `(bags,)` float64.
-
-    Raises:
-        ValueError: If a cell is empty, not a number or infinite, with the slide.
-    """
-    values = pd.to_numeric(bags[column].astype(object), errors="coerce").to_numpy(dtype=np.float64)
-    if (bad := ~np.isfinite(values)).any():
-        row = int(bad.argmax())
-        cell = bags[column].iloc[row]
-        hint = "data.on_missing_label=skip" if is_missing(cell) else "data.exclude"
-        raise ValueError(
-            f"column {column!r} must hold finite numbers, but {int(bad.sum()):,} of {len(bags):,} cells do not: the first "
-            f"{cell_in_words(cell)} (slide {rows_of(bags, bad)}); correct the table, or leave such slides out with {hint}"
-        )
-    return values
-
-
-def cell_in_words(cell: Any) -> str:
-    """Return what a cell holds as a clause: "is empty", or its text in quotes."""
-    return "is empty" if pd.isna(cell) or not str(cell).strip() else f"is {str(cell)!r}"
 
 
 def numbers_of_state(

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from milpath.metrics.evaluated_numbers import EvaluatedNumbers, evaluated_number
 from milpath.metrics.intervals import Interval
 from milpath.metrics.number_metrics import NUMBER_METRICS, WITHOUT_UNIT
 from milpath.records.plain_values import brief
-from milpath.targets.numeric_target import NumericTarget, finite_numbers, numbers_of_state
+from milpath.targets.numeric_target import NumericTarget, numbers_of_state
 from milpath.targets.target import Array
 
 LOSSES = ("huber", "squared")
@@ -118,12 +117,13 @@ class Regression(NumericTarget):
     def named_after(self, columns: Sequence[str]) -> "Regression":
         return self if self.columns else Regression(columns, self._units, self.loss, self.delta)
 
-    def read_labels(self, bags: pd.DataFrame, columns: Sequence[str]) -> Array:
-        return np.stack([finite_numbers(bags, column) for column in columns], axis=1)
+    @property
+    def label_kinds(self) -> tuple[str, ...]:
+        return ("number",) * len(self.names)
 
     def strata(self, labels: Array) -> NDArray[np.int64]:
         """Return the quarter of the first column to which each bag belongs."""
-        ranks = pd.Series(labels[:, 0]).rank(method="first").to_numpy() - 1
+        ranks = np.argsort(np.argsort(labels[:, 0], kind="stable"), kind="stable")
         return np.asarray(ranks * NUM_STRATA // max(len(ranks), 1), dtype=np.int64)
 
     @property

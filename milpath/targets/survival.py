@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,7 +14,6 @@ from milpath.metrics.survival_curves import Curve, censoring_curve
 from milpath.metrics.survival_metrics import name_at
 from milpath.records.plain_values import brief
 from milpath.targets.numeric_target import NumericTarget
-from milpath.targets.survival_labels import survival_labels
 from milpath.targets.survival_losses import cox_losses, hazard_losses, hazard_mean, hazard_median, hazard_survival
 from milpath.targets.survival_state import is_ascending, options_of_state
 from milpath.targets.target import Array
@@ -37,7 +35,7 @@ class Survival(NumericTarget):
         loss: "cox" or "hazard".
         num_intervals: Number of intervals of "hazard", >= 2.
         times: Times at which survival is predicted and evaluated; `None` takes the quartiles of the event times of the
-            training split.
+            training split, rounded to three digits.
         unit: Unit of the times, shown with predictions.
         fitted: Values fitted on the training split.
 
@@ -137,8 +135,9 @@ class Survival(NumericTarget):
     def named_after(self, columns: Sequence[str]) -> "Survival":
         return self
 
-    def read_labels(self, bags: pd.DataFrame, columns: Sequence[str]) -> Array:
-        return survival_labels(bags, columns[0], columns[1])
+    @property
+    def label_kinds(self) -> tuple[str, ...]:
+        return ("time", "event")
 
     def strata(self, labels: Array) -> NDArray[np.int64]:
         """Return whether each bag has an event, so that events are spread evenly over the splits."""
@@ -161,7 +160,8 @@ class Survival(NumericTarget):
         self.require_trainable(labels)
         time, event = labels[:, 0], labels[:, 1] == 1
         of_events = time[event & (time > 0)] if (event & (time > 0)).any() else time[event] + 1.0
-        times = np.unique(np.quantile(of_events, [0.25, 0.5, 0.75])) if self.wished_times is None else self.wished_times
+        quartiles = [float(f"{moment:.3g}") for moment in np.quantile(of_events, [0.25, 0.5, 0.75])]
+        times = np.unique(quartiles) if self.wished_times is None else self.wished_times
         censoring = censoring_curve(time, event)
         fitted = {"times": times, "censoring_times": censoring.times, "censoring_values": censoring.levels}
         if self.loss == "hazard":
@@ -246,8 +246,9 @@ class Survival(NumericTarget):
 
     def wrongness(self, outcomes: EvaluatedTimes) -> Array:
         """Return the rank of the risk, from 0 to 1 of the highest: the error of a censored bag is not known."""
-        ranks = pd.Series(outcomes.risk).rank(method="average").to_numpy()
-        return np.asarray(ranks / max(len(ranks), 1))
+        ordered = np.sort(outcomes.risk)
+        ranks = [np.searchsorted(ordered, outcomes.risk, side=side) for side in ("left", "right")]
+        return np.asarray((ranks[0] + ranks[1] + 1) / 2 / max(len(ordered), 1))
 
     def sentence(
         self, outcomes: EvaluatedTimes, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]

@@ -20,8 +20,7 @@ from milpath.models.output import MILOutput
 from milpath.models.tile_maps import tile_maps
 from milpath.models.weights_digest import require_sealed, sealed
 from milpath.targets import Target, target_named
-from milpath.training.gathered_bags import of_all_processes
-from milpath.training.split_metrics import SplitMetrics
+from milpath.training.split_metrics import SplitMetrics, of_all_processes
 
 # Advice when training diverges; no checkpoint is written after that, so the last one is finite.
 _WAY_OUT = (

@@ -7,6 +7,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 
 from milpath.metrics.number_metrics import NUMBER_METRICS, limits_of_agreement, metric_of_quantity
 from milpath.targets import Regression
+from milpath.targets.label_columns import bag_numbers
 
 DRAW = np.random.default_rng(0)
 # With ties, so that ranks are shared.
@@ -93,7 +94,7 @@ def test_limits_of_agreement_are_the_bias_and_two_deviations_around_it():
 def test_bad_cells_are_refused_with_the_slide(cells, words):
     bags = pd.DataFrame({"bag_id": ["a", "b", "c"], "age": cells})
     with pytest.raises(ValueError, match=words) as found:
-        Regression(["age"]).read_labels(bags, ["age"])
+        bag_numbers(bags, Regression(["age"]), None, "label")
     assert "'b'" in str(found.value) or "slide b" in str(found.value)
 
 

@@ -8,9 +8,10 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
 from milpath.targets import Survival
-from milpath.targets.survival_labels import survival_labels, warn_of_units
+from milpath.targets.label_columns import bag_numbers
+from milpath.targets.number_columns import warn_of_units
 from milpath.targets.survival_losses import cox_losses, hazard_losses, hazard_mean, hazard_median, hazard_survival
-from milpath.training.gathered_bags import of_all_processes
+from milpath.training.split_metrics import of_all_processes
 
 # lifelines and scikit-survival warn about the pandas of today.
 reference = pytest.mark.filterwarnings("ignore")
@@ -166,14 +167,14 @@ def test_the_intervals_end_at_quantiles_of_the_event_times_of_the_training_split
 def test_bad_cells_are_refused_with_the_slide(time, event, words):
     bags = pd.DataFrame({"bag_id": ["a", "b", "c"], "time": time, "event": pd.Series(event, dtype=object)})
     with pytest.raises(ValueError, match=words) as found:
-        survival_labels(bags, "time", "event")
+        bag_numbers(bags, Survival(), None, "label")
     assert "'b'" in str(found.value)
 
 
 @pytest.mark.parametrize("cells", [["1", "0"], [True, False], ["true", "FALSE"], [1.0, 0.0], ["1.0", "0.0"]])
 def test_events_are_read_however_they_are_written(cells):
     bags = pd.DataFrame({"bag_id": ["a", "b"], "t": [1, 2], "e": cells})
-    assert survival_labels(bags, "t", "e")[:, 1].tolist() == [1.0, 0.0]
+    assert bag_numbers(bags, Survival("t", "e"), None, "label")[0].tolist() == [[1.0, 1.0], [2.0, 0.0]]
 
 
 def test_a_training_split_without_an_event_is_refused():
