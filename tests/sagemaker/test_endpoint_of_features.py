@@ -94,7 +94,10 @@ def test_tiles_and_features_give_the_answer_of_predict(workplace, run_here):
             assert (refused.status_code, message in refused.json()["error"]) == (400, True)
     # The archive holds all that it needs, without Lightning, Hydra and pandas.
     environment = os.environ | {"PYTHONPATH": str(model_dir / "code")}
-    command = [sys.executable, "-c", PROGRAM, str(model_dir)]
+    # Torch asks whether pandas exists, which a wall would answer with an error; these modules do not exist.
+    program = PROGRAM.replace("sys.meta_path.insert(0, Wall())", "sys.modules.update(dict.fromkeys(ALLOWED_NOT))")
+    assert program != PROGRAM
+    command = [sys.executable, "-c", program, str(model_dir)]
     shown = subprocess.run(command, cwd="/", env=environment, input=npy(tiles), capture_output=True, check=False)
     assert shown.returncode == 0, shown.stderr.decode()[-2000:]
     (found,) = json.loads(shown.stdout)["answer"]["predictions"]
