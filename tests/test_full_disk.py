@@ -42,7 +42,9 @@ def test_features_that_find_no_room_are_one_line_and_the_rest_goes_on_with_room(
     status, said = run_here("milpath.extract", *words, cwd=tmp_path)
     assert status == 1
     line = said.splitlines()[-1]
-    assert line.startswith("ValueError: cannot write to out: [Errno 27] File too large; make room and run the same command")
+    assert line.startswith(
+        "ValueError: cannot write to out: [Errno 27] File too large; make room and run the same command"
+    )
     assert not (tmp_path / "out/store.json").exists()
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     status, said = run_here("milpath.extract", *words, cwd=tmp_path)
