@@ -1,5 +1,6 @@
 """Test a checkpoint: `python -m milpath.evaluate checkpoint=PATH [data=NAME data.key=value]`."""
 
+import logging
 from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,6 +11,7 @@ from omegaconf import DictConfig
 
 from milpath.config.command import command
 from milpath.records.atomic_files import write_text
+from milpath.records.tile_resolution import ALLOW
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from milpath.data.datamodule import BagDataModule
     from milpath.models.checkpoint import Card
     from milpath.runs.result_files import Metrics
+
+
+_log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig, typed: Collection[str] = ()) -> "Metrics":
@@ -56,6 +61,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
 
     from milpath.config.own_parts import import_own_parts
     from milpath.data.store.encoder_match import require_same_encoder
+    from milpath.data.store.resolution_match import compare_resolution
     from milpath.models import load_network
     from milpath.models.checkpoint import load_card
     from milpath.records.provenance import record_run
@@ -84,6 +90,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     )  # fmt: skip
     _require_same_task(card, datamodule, config.checkpoint)
     require_same_encoder(card, network, datamodule.tile_store, datamodule.tile_store.path, config.checkpoint)
+    if resolution := compare_resolution(card.tiling, datamodule.tile_store, ALLOW):
+        _log.warning("%s", resolution)
     splits = [split for split in config.splits if split in datamodule.splits]
     if not splits:
         raise ValueError(

@@ -9,8 +9,10 @@ import pytest
 BESIDE_THE_CHECKOUT = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 PANDA = "https://www.kaggle.com/c/prostate-cancer-grade-assessment"
 SOURCES = {
+    "glas": "the images of https://warwick.ac.uk/fac/cross_fac/tia/data/glascontest as JPEG files in images/",
     "mil_classic": "MUSK1 from https://archive.ics.uci.edu/dataset/74, Fox and Tiger from https://github.com/jmarrietar/MILpy",
     "mnist": "mnist.npz from https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
+    "panda_gleason_patches": "test patches of https://github.com/atlan-antillia/EfficientNet-Prostate-Cancer with labels.csv",
     "panda_meta": f"train.csv from {PANDA}, out-of-fold grades from https://github.com/kentaroy47/Kaggle-PANDA-1st-place-solution",
     "panda_pixels": f"two slides of {PANDA} with their tiles",
     "reference": "the networks of https://github.com/AMLab-Amsterdam/AttentionDeepMIL in float64",

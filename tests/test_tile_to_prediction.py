@@ -1,12 +1,14 @@
 """The whole way: slides to a bag store, to a trained network, to predictions of slides."""
 
+import logging
+
 import pandas as pd
 
 from milpath.models.checkpoint import load_card
 from tests.pyramids import tissue, write_pyramid
 
 
-def test_slides_become_a_store_a_network_and_predictions(run_here, tmp_path):
+def test_slides_become_a_store_a_network_and_predictions(run_here, tmp_path, monkeypatch):
     names = [f"slide {number}" for number in range(12)]
     for number, name in enumerate(names):
         write_pyramid(tmp_path / "slides" / f"{name}.tiff", tissue(80, 60, seed=number), factors=(2, 1))
@@ -46,6 +48,20 @@ def test_slides_become_a_store_a_network_and_predictions(run_here, tmp_path):
         words = [predict[0], "slides=coarse", f"output=taken_{number}", "device=cpu", "num_workers=1", word]
         status, message = run_here("milpath.predict", *words, cwd=tmp_path)
         assert status == 0, message
+    # A test on tiles of another resolution says so.
+    coarse = ["microns_per_pixel=2" if word == "output=bags" else word for word in cut]
+    assert run_here("milpath.tile", *coarse, "output=coarse_bags", cwd=tmp_path) == (0, "")
+    words = [f"checkpoint={checkpoint}", "data=panda", f"data.path={tmp_path / 'coarse_bags'}", "data.stratify_by=[]"]
+    words += ["data.num_workers=0", "trainer.accelerator=cpu", "report=false", f"paths.runs_dir={tmp_path / 'runs'}"]
+    said = []
+    monkeypatch.setattr(
+        logging.getLogger("milpath.evaluate"), "warning", lambda form, *values: said.append(form % values)
+    )
+    status, message = run_here("milpath.evaluate", *words, "run_name=coarse", cwd=tmp_path)
+    assert status == 0, message
+    assert any(
+        "12 of 12 slides have tiles of another resolution than the network was trained at (1 " in line for line in said
+    )
     # What was cut again for the prediction is what the network was trained on.
     stored = pd.read_csv(tmp_path / "runs/whole/predictions.csv").set_index("id")["probability_malignant"]
     again = predictions.set_index("id")["probability_malignant"]

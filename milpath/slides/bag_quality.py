@@ -23,11 +23,16 @@ MOST_BLUR = 0.6
 _TILES_READ, _SIDE_READ = 4, 128
 _LEAST_FOR_BLUR = 0.5
 
-NO_TISSUE = "no tissue was found"
-LITTLE_TISSUE = f"less than {LEAST_TISSUE_IN_BAG:.0%} of their tissue is in the bag".replace("%", " %")
-NOT_TISSUE = "most of their tiles are not tissue"
-INK = f"marker ink covers more than {MOST_INK:.0%} of their tiles".replace("%", " %")
-BLURRED = "their tiles are blurred"
+NO_TISSUE, LITTLE_TISSUE, NOT_TISSUE = "no tissue", "little of the tissue", "mostly not tissue"
+INK, BLURRED = "ink", "blurred"
+# What each warning means, said of several slides.
+WARNINGS = {
+    NO_TISSUE: "no tissue was found",
+    LITTLE_TISSUE: f"less than {LEAST_TISSUE_IN_BAG * 100:.0f} % of their tissue is in the bag",
+    NOT_TISSUE: "most of their tiles are not tissue",
+    INK: f"marker ink covers more than {MOST_INK * 100:.0f} % of their tiles",
+    BLURRED: "their tiles are blurred",
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class BagQuality:
 
     @property
     def warnings(self) -> list[str]:
-        """What looks wrong, in the words of the summary ("less than 20 % of their tissue is in the bag")."""
+        """What looks wrong: keys of `WARNINGS`."""
         if self.slide_tissue == 0:
             return [NO_TISSUE]
         found = []

@@ -9,7 +9,7 @@ import pandas as pd
 
 from milpath.records.atomic_files import write_text
 from milpath.records.label_table import read_written_table
-from milpath.slides.bag_quality import BagQuality
+from milpath.slides.bag_quality import WARNINGS, BagQuality
 from milpath.tiling.slide_job import SlideRecord
 
 QUALITY_FILE = "quality.csv"
@@ -63,5 +63,6 @@ def quality_notes(output: Path) -> tuple[str, ...]:
     for cell in read_written_table(path)["warnings"].dropna():
         counts.update(str(cell).split(_SEPARATOR))
     return tuple(
-        f"{count:,} slide{'s' * (count != 1)}: {warning}, see {QUALITY_FILE}" for warning, count in counts.most_common()
+        f"{count:,} slide{'s' * (count != 1)}: {WARNINGS.get(warning, warning)}, see {QUALITY_FILE}"
+        for warning, count in counts.most_common()
     )

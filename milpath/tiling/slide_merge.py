@@ -181,5 +181,6 @@ def _picture(parts: SlideParts, record: SlideRecord) -> bytes:
 def _lines(record: SlideRecord, row: dict[str, str]) -> tuple[str, str]:
     """Return the two lines of text shown with the thumbnail of a slide; what looks wrong with it takes the second one."""
     cells = [f"{name} {cell}" for name, cell in list(row.items())[:3] if cell]
-    microns = "unknown" if record.microns_per_pixel is None else f"{record.microns_per_pixel:.3g}"
-    return f"{record.num_tiles} tiles, {microns} µm/px", ", ".join(warnings_of(record) or cells)
+    microns = record.microns_per_pixel
+    resolution = "resolution not stated" if microns is None else f"{microns:.3g} µm/px"
+    return f"{record.num_tiles} tiles, {resolution}", ", ".join(warnings_of(record) or cells)

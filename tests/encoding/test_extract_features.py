@@ -164,6 +164,23 @@ def test_slides_that_cannot_be_read_are_named_and_the_others_go_on(slides, encod
     assert BagStore.open(tmp_path / "out").bags["bag_id"].tolist() == sorted(NAMES)
 
 
+def test_what_a_table_states_of_a_slide_counts_and_mixed_resolutions_are_refused(slides, encoder, tmp_path):
+    table = tmp_path / "resolutions.csv"
+    table.write_text("slide_id,microns_per_pixel\nslide a,0.25\n")
+    words = {"device": "cpu", "resolutions": table}
+    summary = extract_features(slides, tmp_path / "one", encoder, CARD, OPTIONS, **words)
+    assert "tiles have 1 microns per pixel" in summary.notes
+    assert "'slide a': the stated 0.25 microns per pixel are used instead of the 0.5 in the file" in summary.notes
+    bags = BagStore.open(tmp_path / "one").bags.set_index("bag_id")
+    assert bags["downsample"].to_dict() == pytest.approx({"slide a": 4.0, "slide b": 2.0, "slide c": 2.0})
+    levels = TileOptions(method="tissue", num_tiles=None, tile_size=32, level=1)
+    with pytest.raises(ValueError, match=r"tiles have 0\.5 to 1 microns per pixel \(slide a, slide b\)"):
+        extract_features(slides, tmp_path / "two", encoder, CARD, levels, **words)
+    assert extract_features(
+        slides, tmp_path / "two", encoder, CARD, levels, mixed_resolution="allow", **words
+    ).has_store
+
+
 class NotFinite(Convolution):
     """Gives NaN for one colour of tiles."""
 

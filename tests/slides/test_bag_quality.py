@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from milpath.slides.bag_quality import BLURRED, INK, LITTLE_TISSUE, NO_TISSUE, NOT_TISSUE, BagQuality, measure_bag
+from milpath.slides.bag_quality import (
+    BLURRED,
+    INK,
+    LITTLE_TISSUE,
+    NO_TISSUE,
+    NOT_TISSUE,
+    WARNINGS,
+    BagQuality,
+    measure_bag,
+)
 from milpath.slides.cut_slide import choose_places, cut_slide
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import view_slide
@@ -30,7 +39,9 @@ def write(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("name", ["H&E", "blue pen", "tinted glass", "counterstain with one brown spot"])
+@pytest.mark.parametrize(
+    "name", ["H&E", "pale beside a blue pen", "blue pen", "tinted glass", "counterstain with one brown spot"]
+)
 def test_shares_are_those_of_the_drawn_tissue(write, name):
     path, truth = write(name)
     quality, places = quality_of(path, TileOptions("tissue", 9, 64, 0))
@@ -95,7 +106,7 @@ def test_tiles_with_too_little_of_the_slide_are_left_out(tmp_path, method):
         cut_slide(tmp_path / "slide.png", TileOptions(method, None, 128, 0, min_inside=0.9))
 
 
-def test_warnings_are_in_the_words_of_the_summary():
+def test_what_looks_wrong_is_named():
     fine = {"num_tiles": 16, "slide_tissue": 0.2, "slide_marker": 0.0, "slide_black": 0.0, "slide_dense": 0.0, "tissue_in_bag": 0.9,
             "bag_tissue": 0.8, "bag_marker": 0.0, "bag_black": 0.0, "num_without_tissue": 0, "num_partly_outside": 0,
             "num_filler": 0, "blur": 0.3}  # fmt: skip
@@ -109,7 +120,7 @@ def test_warnings_are_in_the_words_of_the_summary():
         ({"blur": 0.7}, BLURRED),
     ):
         assert BagQuality(**fine | changed).warnings == [warning]
-    assert LITTLE_TISSUE == "less than 20 % of their tissue is in the bag"
+    assert WARNINGS[LITTLE_TISSUE] == "less than 20 % of their tissue is in the bag"
     assert BagQuality.from_record(BagQuality(**fine).to_record()) == BagQuality(**fine)
 
 

@@ -130,3 +130,11 @@ def test_few_bits_in_sixteen_are_named_and_not_called_blank(tmp_path, bits):
         cut_slide(path, TileOptions(tile_size=64, num_tiles=4))
     full = write_pyramid(tmp_path / "b.tif", PICTURE.astype(np.uint16) * 257, factors=(1,))
     assert cut_slide(full, TileOptions(tile_size=64, num_tiles=4)).pixels.max() == 255
+
+
+def test_a_picture_of_twelve_bits_is_named_too(tmp_path):
+    from PIL import Image
+
+    Image.fromarray((PICTURE[..., 0].astype(np.uint16) << 4) | 3).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"the 16-bit values of a\.png end at \d+: they have 12 bits"):
+        cut_slide(tmp_path / "a.png", TileOptions(tile_size=64, num_tiles=4))

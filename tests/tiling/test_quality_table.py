@@ -24,7 +24,7 @@ def test_the_table_has_a_row_per_slide_and_names_what_looks_wrong(store):
     table = pd.read_csv(store[0] / "out/quality.csv")
     assert table["bag_id"].tolist() == ["a plain", "b pen", "c plain"]
     assert table["warnings"].notna().tolist() == [False, True, False]
-    assert "marker ink covers more than 10 % of their tiles" in table["warnings"][1]
+    assert "ink" in table["warnings"][1].split("; ")
     assert table["tissue_in_bag"][0] > 0.5 > table["tissue_in_bag"][1]
     assert (table["num_tiles"] + table["num_filler"] == 12).all()
 

@@ -1,11 +1,12 @@
 """Opening a slide with the right reader, chosen by the content of the file."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 from milpath.slides.readers.dicom_header import is_dicom
 from milpath.slides.readers.picture_slide import PictureSlide
-from milpath.slides.readers.slide import Slide
+from milpath.slides.readers.slide import Size, Slide
 from milpath.slides.readers.slide_formats import MIRAX_SUFFIX, VENDOR_SUFFIXES, why_not_read
 from milpath.slides.readers.tiff_slide import TiffSlide, VendorTiffError
 
@@ -69,13 +70,14 @@ def _require_mirax_folder(path: Path) -> None:
 def _open_tiff(path: Path) -> Slide:
     try:
         return TiffSlide(path)
-    except VendorTiffError:
-        return _open_vendor_slide(path)
+    except VendorTiffError as vendor:
+        lost = vendor.lost
+    return _open_vendor_slide(path, lost)
 
 
-def _open_vendor_slide(path: Path) -> Slide:
+def _open_vendor_slide(path: Path, lost: Mapping[Size, tuple[int, int]] | None = None) -> Slide:
     # Loading the library takes time, and most data sets do not need it.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from milpath.slides.readers.openslide_slide import OpenSlideSlide
-    return OpenSlideSlide(path)
+    return OpenSlideSlide(path, lost)

@@ -1,6 +1,7 @@
 """Reader for the formats of scanner vendors, with OpenSlide."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import openslide
 from numpy.typing import NDArray
 
 from milpath.slides.readers.rgb import to_rgb
-from milpath.slides.readers.slide import Size, Slide
+from milpath.slides.readers.slide import Size, Slide, missing_pieces
 
 
 class OpenSlideSlide(Slide):
@@ -16,14 +17,16 @@ class OpenSlideSlide(Slide):
 
     Args:
         path: The file.
+        lost: Size of a level to the number of its pieces that the scanner lost, and of all of its pieces.
 
     Raises:
         ValueError: If OpenSlide cannot read it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lost: Mapping[Size, tuple[int, int]] | None = None) -> None:
         super().__init__()
         self.path = path
+        self._lost = dict(lost or {})
         try:
             self._slide = openslide.OpenSlide(path)
         except openslide.OpenSlideUnsupportedFormatError:
@@ -43,6 +46,12 @@ class OpenSlideSlide(Slide):
             _pixels(self._slide.properties.get(openslide.PROPERTY_NAME_BOUNDS_X)),
             _pixels(self._slide.properties.get(openslide.PROPERTY_NAME_BOUNDS_Y)),
         )
+
+    def prepare(self, level: int) -> None:
+        """Note pieces that the scanner lost, which OpenSlide shows white."""
+        missing, total = self._lost.get(self.level_sizes[level], (0, 0))
+        if missing:
+            self.note(missing_pieces(missing, total, level))
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Return a region inside a level; OpenSlide expects its corner in pixels of level 0."""

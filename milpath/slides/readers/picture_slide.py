@@ -52,6 +52,8 @@ class PictureSlide(Slide):
         if self._pixels is None:
             try:
                 self._pixels = image_to_rgb(self._image)
+                if self._image.mode.startswith("I;16"):
+                    self.highest_sample = int(np.asarray(self._image).max(initial=0))
             except (OSError, SyntaxError, ValueError, OverflowError, EOFError, IndexError) as error:
                 raise ValueError(f"{self.path.name} is a damaged image ({error}); copy or download it again") from None
         return self._pixels[y : y + height, x : x + width]

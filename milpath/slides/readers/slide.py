@@ -123,3 +123,8 @@ def plausible_microns(value: float | None) -> float | None:
     """Return a resolution if it is plausible for a microscope, else `None` (72 dpi are 353 microns per pixel)."""
     low, high = PLAUSIBLE_MICRONS
     return float(value) if value is not None and low <= value <= high else None
+
+
+def missing_pieces(missing: int, total: int, level: int) -> str:
+    """Return the note on pieces of a level that the scanner lost."""
+    return f"{missing:,} of {total:,} pieces of level {level} have no data in the file and are white"

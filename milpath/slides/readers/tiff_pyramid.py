@@ -164,7 +164,8 @@ def _refuse_hyperstack(description: str) -> None:
     """Refuse a stack of ImageJ, which may have a single page for all of its planes."""
     if not description.startswith("ImageJ="):
         return
-    for key, what in (("channels", "channels"), ("slices", "focal planes"), ("frames", "time points")):
+    kinds = {"channels": "channels", "slices": "focal planes", "frames": "time points", "images": "images"}
+    for key, what in kinds.items():
         found = re.search(rf"^{key}=(\d+)", description, re.MULTILINE)
         if found and int(found[1]) > 1:
             raise ValueError(f"it is an ImageJ stack of {found[1]} {what}, and a slide is one image; {_CONVERT}")

@@ -7,7 +7,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from milpath.slides.readers.slide import Size, Slide
+from milpath.slides.readers.slide import Size, Slide, missing_pieces
 from milpath.slides.readers.tiff_level import DAMAGE, TiffLevel
 from milpath.slides.readers.tiff_pyramid import read_pyramid
 
@@ -16,7 +16,15 @@ _VENDOR_COMPRESSIONS = (33003, 33004, 33005)
 
 
 class VendorTiffError(Exception):
-    """A TIFF is in a vendor format that OpenSlide reads."""
+    """A TIFF is in a vendor format that OpenSlide reads.
+
+    Args:
+        lost: Size of each image to the number of its pieces without bytes, and of all of its pieces.
+    """
+
+    def __init__(self, lost: dict[Size, tuple[int, int]]) -> None:
+        super().__init__("a vendor TIFF")
+        self.lost = lost
 
 
 class TiffSlide(Slide):
@@ -41,8 +49,9 @@ class TiffSlide(Slide):
             self._file.close()
             raise ValueError(f"{path.name} is a damaged TIFF ({_reason(error)}); copy or download it again") from None
         if _is_vendor_tiff(first):
+            lost = _lost_pieces(self._tiff) if first.is_svs else {}
             self.close()
-            raise VendorTiffError
+            raise VendorTiffError(lost)
         try:
             pyramid = read_pyramid(self._tiff, path)
         except ValueError as error:
@@ -67,7 +76,7 @@ class TiffSlide(Slide):
         missing = sum(len(plane.missing) for plane in self._levels[level])
         if missing:
             total = sum(plane.num_segments for plane in self._levels[level])
-            self.note(f"{missing:,} of {total:,} pieces of level {level} have no data in the file and are white")
+            self.note(missing_pieces(missing, total, level))
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Return a region inside a level, decoding only the segments it touches."""
@@ -89,6 +98,18 @@ def _is_vendor_tiff(page: tifffile.TiffPage) -> bool:
     """Return whether a TIFF is in a vendor format that OpenSlide reads better."""
     vendor = page.is_ndpi or page.is_philips or page.is_bif or page.is_scn or _is_trestle(page)
     return bool(vendor or page.compression in _VENDOR_COMPRESSIONS)
+
+
+def _lost_pieces(tiff: tifffile.TiffFile) -> dict[Size, tuple[int, int]]:
+    """Return the pieces of each image that the scanner lost: OpenSlide shows them white and does not say so."""
+    lost = {}
+    try:
+        for page in cast(list[tifffile.TiffPage], list(tiff.pages)):
+            counts = np.asarray(page.databytecounts)
+            lost[Size(int(page.imagewidth), int(page.imagelength))] = (int((counts == 0).sum()), len(counts))
+    except DAMAGE:
+        return {}  # OpenSlide refuses the file, or reads it without these pages
+    return lost
 
 
 def _is_trestle(page: tifffile.TiffPage) -> bool:

@@ -54,3 +54,19 @@ def test_a_damaged_piece_is_refused_with_the_name_and_the_level(aperio):
         file.write(bytes(count))
     with pytest.raises(ValueError, match=r"scan\.svs cannot be read at level 0: .+"):
         cut_slide(path, TileOptions(tile_size=64))
+
+
+def test_a_piece_that_the_scanner_lost_is_white_and_noted(aperio):
+    path, picture = aperio
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags["TileByteCounts"]
+    size = tag.valuebytecount // tag.count
+    data[tag.valueoffset + 2 * size : tag.valueoffset + 3 * size] = bytes(size)
+    path.write_bytes(data)
+    with open_slide(path) as slide:
+        slide.prepare(0)
+        assert slide.notes == ["1 of 6 pieces of level 0 have no data in the file and are white"]
+        pixels = slide.read(0, 0, 0, 384, 256)
+    assert (pixels[:128, 256:] == 255).all()
+    np.testing.assert_array_equal(pixels[:, :256], picture[:, :256])
