@@ -24,7 +24,14 @@ def run(config: DictConfig) -> None:
 
     limits = Limits(config.max_upload_mb, config.max_tiles, config.max_seconds)
     serve(
-        Analyst(config.checkpoint, limits, choose_device(config.device), import_own_parts(config.parts)),
+        Analyst(
+            config.checkpoint,
+            limits,
+            choose_device(config.device),
+            import_own_parts(config.parts),
+            encoder_weights_path=config.encoder_weights_path,
+            weights_dir=config.paths.weights_dir,
+        ),
         host=config.host,
         port=config.port,
         temporary_dir=config.temporary_dir,

@@ -60,7 +60,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from lightning.pytorch import seed_everything
 
     from milpath.config.own_parts import import_own_parts
-    from milpath.data.store.encoder_match import require_same_encoder
+    from milpath.data.store.encoder_match import require_features, require_same_encoder
     from milpath.data.store.resolution_match import compare_resolution
     from milpath.models import load_network
     from milpath.models.checkpoint import load_card
@@ -89,6 +89,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
         stores_dir=str(config.paths.stores_dir), sources=parts.sources,
     )  # fmt: skip
     _require_same_task(card, datamodule, config.checkpoint)
+    require_features(card, network, datamodule.tile_store, datamodule.tile_store.path, config.checkpoint)
     require_same_encoder(card, network, datamodule.tile_store, datamodule.tile_store.path, config.checkpoint)
     if resolution := compare_resolution(card.tiling, datamodule.tile_store, ALLOW):
         _log.warning("%s", resolution)

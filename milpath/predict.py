@@ -1,6 +1,7 @@
 """Predict slides: `python -m milpath.predict checkpoint=PATH slides=DIR_OR_FILE output=DIR`."""
 
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from milpath.inference.prediction_summary import prediction_summary
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
 from milpath.models.devices import choose_device
+from milpath.models.encoders.trained_encoder import open_trained_encoder
+from milpath.models.network_input import takes
 from milpath.records.digests import sha256_of_file
 from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
@@ -62,7 +65,7 @@ def run(config: DictConfig) -> int:
         store, failures = open_input(
             Path(config.slides), card.tiling, output, config.num_workers,
             overwrite=config.overwrite, labels=config.labels, masks=config.masks, id_column=config.id_column,
-            takes=_takes(network), encode=partial(_encode, config, card), verify=config.verify,
+            takes=takes(network), encode=partial(_encode, config, card, parts.encoders), verify=config.verify,
             dtype=str(card.data.get("dtype", "float32")),
             resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
         )  # fmt: skip
@@ -112,20 +115,22 @@ def run(config: DictConfig) -> int:
     return len(failures)
 
 
-def _encode(config: DictConfig, card: Card, path: Path, bags: Path) -> TilingSummary:
+def _encode(config: DictConfig, card: Card, encoders: Iterable[type[Module]], path: Path, bags: Path) -> TilingSummary:
     """Write the features of slides for a network that was trained on features."""
-    from milpath.inference.encode_input import encode_input
+    from milpath.inference.encode_input import encode_input, require_described_encoder
 
+    require_described_encoder(card, path)
+    encoder = open_trained_encoder(
+        card.encoder,
+        weights_path=config.encoder_weights_path,
+        weights_dir=config.paths.weights_dir,
+        encoders=encoders,
+    )
     return encode_input(
-        path, bags, card, weights_path=config.encoder_weights_path, weights_dir=config.paths.weights_dir,
-        device=config.device, labels=config.labels, id_column=config.id_column, num_workers=config.num_workers,
-        overwrite=config.overwrite,
+        path, bags, card, encoder, device=config.device, labels=config.labels, id_column=config.id_column,
+        num_workers=config.num_workers, overwrite=config.overwrite, resolutions=config.resolutions,
+        mixed_resolution=config.mixed_resolution,
     )  # fmt: skip
-
-
-def _takes(network: Module) -> str | None:
-    """Return whether a network takes "tiles" or "features"; `None` if the user's own does not say it."""
-    return getattr(getattr(network, "tile_encoder", network), "takes", None)
 
 
 def _require_same_tiles(store: BagStore, card: Card, slides: str) -> None:

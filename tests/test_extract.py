@@ -14,12 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from milpath.data.store.bag_store import BagStore
 from milpath.encoding.batch_encoder import BatchEncoder
-from milpath.models import AttentionMIL, load_network
+from milpath.models import AttentionMIL, load_card, load_network
 from milpath.models.checkpoint import save_network
 from milpath.models.encoders import open_encoder
+from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.slide_bags import build_slide_store
 from tests.pyramids import tissue, write_pyramid
 
 pytest.importorskip("timm")
@@ -113,21 +116,75 @@ def checkpoint(workplace, reference):
 def test_slides_stores_and_files_of_features_give_the_same_predictions(workplace, reference, checkpoint, run_here):
     words = [f"checkpoint={checkpoint}", "device=cpu"]
     found = {}
-    for name, slides in (("slides", "slides"), ("store", "reference"), ("files", "reference/h5")):
+    build_slide_store(
+        workplace / "slides", workplace / "tiles", TileOptions.from_tiling(load_card(checkpoint).tiling), num_workers=1
+    )
+    for name, slides in (("slides", "slides"), ("store", "reference"), ("files", "reference/h5"), ("tiles", "tiles")):
         status, message = run_here("milpath.predict", *words, f"slides={slides}", f"output=from_{name}", cwd=workplace)
-        # Files say the magnification, not the resolution of each slide, which a line then says.
-        assert status == 0, message
-        assert message == "" or (name == "files" and "resolution of 5 of 5 bags is unknown" in message)
+        assert (status, message) == (0, "")
         found[name] = _predicted(workplace / f"from_{name}")
-    for name in ("slides", "files"):
+    for name in ("slides", "files", "tiles"):
         np.testing.assert_allclose(found[name][0], found["store"][0], atol=1e-4)
         np.testing.assert_allclose(found[name][1]["weight"], found["store"][1]["weight"], atol=1e-4)
-    # Only whole slides have a thumbnail; places on level 0 are known either way.
-    assert len(list((workplace / "from_slides/pictures").iterdir())) == 5
+    # Only whole slides have pictures: the thumbnail, and tiles that are read again; places are known either way.
+    assert len(list((workplace / "from_slides/pictures").iterdir())) == 2 * 5 + 1
+    assert not (workplace / "from_store/pictures").exists()
     for name in ("slides", "store"):
         assert found[name][1]["x0"].notna().all()
         outlines = json.loads((workplace / f"from_{name}/geojson/slide 0.geojson").read_text())["features"]
         assert len(outlines) == (found[name][1]["id"] == "slide 0").sum()
+
+
+def test_evaluate_says_how_to_encode_tiles(workplace, checkpoint, run_here):
+    options = TileOptions.from_tiling(load_card(checkpoint).tiling)
+    labels = workplace / "labels.csv"
+    build_slide_store(workplace / "slides", workplace / "labelled", options, labels=labels, num_workers=1)
+    words = [
+        f"checkpoint={checkpoint}",
+        "data=bag_store",
+        "data.path=labelled",
+        "data.class_names=[a,b]",
+        "report=false",
+    ]
+    status, message = run_here("milpath.evaluate", *words, "trainer.accelerator=cpu", cwd=workplace)
+    assert status == 1
+    assert "takes features of efficientnet_lite0, but labelled holds tiles; encode them with" in message
+    assert "slides=labelled output=DIR encoder=efficientnet_lite0" in message
+
+
+def picture_of(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture, int)
+
+
+@pytest.mark.parametrize("source", ["reference", "reference/h5"])
+def test_features_have_the_pictures_of_their_slides_if_these_are_at_hand(
+    source, workplace, checkpoint, run_here, tmp_path
+):
+    words = [f"checkpoint={checkpoint}", "device=cpu", "slides_dir=slides"]
+    for name, slides in (("slides", "slides"), ("features", source)):
+        status, message = run_here(
+            "milpath.predict", *words, f"slides={slides}", f"output={tmp_path}/{name}", cwd=workplace
+        )
+        assert (status, message) == (0, "")
+    names = sorted(path.name for path in (tmp_path / "slides/pictures").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "features/pictures").iterdir())
+    for name in names:
+        pictures = [
+            np.asarray(Image.open(tmp_path / f"{kind}/pictures/{name}"), int) for kind in ("slides", "features")
+        ]
+        # Weights of features that were stored in float16 differ in the last digit that is written.
+        assert np.mean(np.abs(pictures[0] - pictures[1])) < 0.5
+    status, message = run_here(
+        "milpath.predict",
+        *words,
+        f"slides={source}",
+        "slides_dir=reference/overview",
+        f"output={tmp_path}/none",
+        cwd=workplace,
+    )
+    assert status == 1
+    assert "slides_dir=reference/overview holds none of the slides of" in message
 
 
 def test_an_encoder_with_other_weights_is_refused(workplace, checkpoint, run_here):

@@ -240,7 +240,7 @@ def test_data_with_excluded_bags_are_still_those_of_the_training(tmp_path):
 def test_each_kind_of_network_says_what_it_needs(workplace, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert predict(workplace, tmp_path / "empty", tmp_path / "out") == 1
-    assert "the network takes features, but" in capsys.readouterr().err
+    assert "the network takes features of uni_v2, but" in capsys.readouterr().err
     tiles = AttentionMIL(encoder={"name": "tile_cnn", "tile_size": 32, "embedding_dim": 8})
     save_network(tiles, tmp_path / "tiles.pt", tiling={"method": "darkest", "tile_size": 32, "num_tiles": 4})
     words = [f"checkpoint={tmp_path}/tiles.pt", "slides=in/feats", f"output={tmp_path}/other", "device=cpu"]

@@ -84,6 +84,7 @@ class PredictConfig:
     mixed_resolution: str = "error"
     masks: str | None = None
     encoder_weights_path: str | None = None
+    slides_dir: str | None = None
     paths: Any = field(default_factory=lambda: {"weights_dir": None})
     num_workers: int | None = None
     verify: bool = True
@@ -98,6 +99,8 @@ class AppConfig:
 
     checkpoint: str = MISSING
     parts: list[str] = field(default_factory=list)
+    encoder_weights_path: str | None = None
+    paths: Any = field(default_factory=lambda: {"weights_dir": None})
     host: str = "127.0.0.1"
     port: int = 7860
     device: str = "auto"

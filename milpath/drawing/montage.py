@@ -19,6 +19,7 @@ from milpath.drawing.picture_frame import (
     frame,
     require_finite_attention,
 )
+from milpath.slides.slide_tiles import SlideTiles
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.floating]
@@ -47,7 +48,7 @@ class TileRow:
 
 
 def draw_montage(
-    tiles: Pixels,
+    tiles: Pixels | SlideTiles,
     weights: Values,
     *,
     title: str = "",
@@ -61,7 +62,7 @@ def draw_montage(
     """Draw a bag: tiles in descending order of attention, each framed in the colour of its weight.
 
     Args:
-        tiles: uint8 `(tiles, height, width, 3 or 1)`.
+        tiles: uint8 `(tiles, height, width, 3 or 1)`; of tiles in a slide only those that are shown are read.
         weights: `(tiles,)` attention, sums to 1.
         title: Title above the montage.
         columns: Tiles per row.
@@ -85,8 +86,8 @@ def draw_montage(
             MARKED * bool(tile_labels[index] > 0) + words for index, words in zip(chosen, captions, strict=True)
         ]
     cells = [
-        _cell(tiles[index], weights[index], words, limits, colour_map, cell_size)
-        for index, words in zip(chosen, captions, strict=True)
+        _cell(tile, weights[index], words, limits, colour_map, cell_size)
+        for tile, index, words in zip(tiles[chosen], chosen, captions, strict=True)
     ]
     grid = _arrange(cells, min(columns, len(cells)))
     bar = ColourBar(limits, colour_table(colour_map), "attention", (1 / len(weights), "equal share"))
@@ -134,7 +135,7 @@ def draw_extremes(
     return frame(canvas, title, ColourBar(limits, colour_table(colour_map), "attention"))
 
 
-def _check(tiles: Pixels, weights: Values) -> None:
+def _check(tiles: Pixels | SlideTiles, weights: Values) -> None:
     if len(tiles) == 0 or len(tiles) != len(weights):
         raise ValueError(
             f"a montage needs tiles and as many weights, got {len(tiles)} tiles and {len(weights)} weights"

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from milpath.models.encoders.trained_encoder import PRECISIONS
 from milpath.models.network_input import to_network_input
 
-PRECISIONS = {"32-true": None, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 DTYPES = ("float16", "float32")
 # Tiles of a batch: on a CPU a larger one is not faster, and the last one is filled up.
 _CPU_BATCH, _GPU_BATCH = 16, 256

@@ -21,6 +21,7 @@ from milpath.inference.geojson import tiles_to_geojson, write_geojson
 from milpath.inference.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask
 from milpath.inference.predict_bags import BagPrediction
 from milpath.inference.sharpest_bags import draw_run_extremes, read_strongest
+from milpath.inference.tile_pixels import Pixels, slide_paths, tile_pixels
 from milpath.records.atomic_files import atomic_path
 from milpath.records.digests import sha256_of_text
 from milpath.slides.mask import MASK_LABELS
@@ -42,11 +43,11 @@ class BagPictures:
     assembled tiles if the slide is not available) next to the ground truth if known, `_overlay_attention_<class>.jpg` and
     `_overlay_contribution_<class>.jpg` the maps of a network that has one per class, `_dense.jpg` attention on all tissue,
     `pictures/extremes.jpg` the tiles of the run with the most and the least attention; `geojson/<slide>.geojson` contains
-    outlines for QuPath. Pictures that cannot be drawn are omitted: features have no images, tiles without positions no
-    overlay.
+    outlines for QuPath. Pictures that cannot be drawn are omitted: features have images only with their slide, tiles without
+    positions have no overlay.
 
     Args:
-        store: Store of the tiles.
+        store: Store of the tiles, or of their features.
         output: Output folder of the prediction.
         slides: Name of a slide to its file.
         masks: Name of a slide to the file of its mask; the store then has the column `data_provider`.
@@ -82,8 +83,9 @@ class BagPictures:
 
     def draw(self, bag: BagPrediction) -> None:
         """Write montage, overlay, dense map and outlines of a bag."""
-        if len(self.store.tile_shape) == 3:
-            self._save(self.montage(bag), f"{file_name(bag.bag_id)}_montage")
+        montage = self.montage(bag)
+        if montage is not None:
+            self._save(montage, f"{file_name(bag.bag_id)}_montage")
         picture = self.slide_picture(bag)
         overlay = self.overlay(bag, picture)
         if overlay is not None:
@@ -94,11 +96,16 @@ class BagPictures:
             self._save(self._dense(bag, self.mapper), f"{file_name(bag.bag_id)}_dense")
         self._write_outlines(bag)
 
-    def montage(self, bag: BagPrediction) -> Image.Image:
-        """Return the tiles of a bag with their weights."""
-        where = self.store.tile_slice(bag.position)
-        labels, tiles = known_labels(self.store, where), self.store.tiles[where]
+    def montage(self, bag: BagPrediction) -> Image.Image | None:
+        """Return the tiles of a bag with their weights; `None` for features whose slide is not at hand."""
+        labels = known_labels(self.store, self.store.tile_slice(bag.position))
+        if (tiles := self.pixels(bag)) is None:
+            return None
         return draw_montage(tiles, bag.attention, title=bag.bag_id, tile_labels=labels, colour_map=self.colour_map)
+
+    def pixels(self, bag: BagPrediction) -> Pixels | None:
+        """Return the tiles of a bag, those of features from their slide; `None` if that is not at hand."""
+        return tile_pixels(self.store, bag.position, self.slides)
 
     def overlay(self, bag: BagPrediction, picture: SlidePicture | None) -> Image.Image | None:
         """Return the attention overlay of a slide; `None` if the positions of the tiles are unknown.
@@ -125,10 +132,10 @@ class BagPictures:
         Args:
             first_class: Only bags predicted as another class are used; if there are none, all bags. `None` uses all.
         """
-        if len(self.store.tile_shape) != 3:
+        if len(self.store.tile_shape) != 3 and not self.slides:
             return
         strongest = read_strongest(self.output, first_class, NUM_EXTREMES)
-        picture = draw_run_extremes(strongest, self.store, NUM_EXTREMES)
+        picture = draw_run_extremes(strongest, self.store, NUM_EXTREMES, self.slides)
         if picture is not None:
             self._save(picture, "extremes")
 
@@ -201,27 +208,22 @@ def open_pictures(
     Raises:
         ValueError: If an option needs whole slides, but there are only tiles.
     """
-    slides = slide_paths(store, Path(config.slides))
+    slides = slide_paths(store, Path(config.slides_dir or config.slides))
+    if config.slides_dir is not None and not slides:
+        raise ValueError(f"slides_dir={config.slides_dir} holds none of the slides of {config.slides}; leave it out")
     for name in ("masks", "dense"):
         if config[name] is not None and not slides:
             raise ValueError(
                 f"{name}={config[name]} needs whole slides, but {config.slides} contains tiles; leave it out"
             )
     mapper = None
+    if config.dense is not None and len(store.tile_shape) != 3:
+        raise ValueError(f"dense={config.dense} needs a network of tiles, but this one takes features; set dense=null")
     if config.dense is not None:
         mapper = DenseMapper(network, TileOptions.from_tiling(tiling), config.dense, device)
     masks = find_masks(Path(config.masks)) if config.masks else {}
     look = {"alpha": config.alpha, "colour_map": config.colour_map}
     return BagPictures(store, Path(config.output), slides, masks, mapper, **look)
-
-
-def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:
-    """Return the file of each slide of a store that was cut from the slides at a path; empty if it was not."""
-    if "slide_file" not in store.bags:
-        return {}
-    root = slides if slides.is_dir() else slides.parent
-    files = {name: root / file for name, file in zip(store.bags["bag_id"], store.bags["slide_file"], strict=True)}
-    return {name: path for name, path in files.items() if path.is_file()}
 
 
 def file_name(bag_id: str) -> str:

@@ -46,7 +46,8 @@ def open_input(
         masks: Folder of the masks of whole slides, from which the tile labels in the store are computed.
         id_column: Column of the table that names the slides.
         takes: What the network takes, "tiles" or "features"; `None` if unknown.
-        encode: Writes the store of the features of slides or tiles; needed if the network takes features.
+        encode: Writes the store of the features of slides or tiles (also those of a bag store); needed if the network
+            takes features.
         dtype: "float32" or "float16" for the store of features.
         verify: False skips the hash of a store's array (see `BagStore.open`).
         resolutions: Table with the microns per pixel of whole slides, instead of what their files state.
@@ -60,10 +61,13 @@ def open_input(
         raise FileNotFoundError(
             f"slides={path} does not exist; give a slide, a folder of slides, tiles or features, or a bag store"
         )
-    if (path / "store.json").is_file():
-        return BagStore.open(path, verify=verify), {}
     bags, failed = output / "bags", output / "failures.csv"
-    if takes != "tiles" and holds_features(path):
+    if (path / "store.json").is_file():
+        store = BagStore.open(path, verify=verify)
+        if takes != "features" or encode is None or len(store.tile_shape) != 3:
+            return store, {}
+        _write_outcome(encode(path, bags), path, failed)
+    elif takes != "tiles" and holds_features(path):
         if overwrite:
             shutil.rmtree(bags, ignore_errors=True)
         if bags.exists():

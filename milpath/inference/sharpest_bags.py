@@ -5,6 +5,7 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.drawing.montage import TileRow, draw_extremes
 from milpath.inference.overlays import positions_of
 from milpath.inference.prediction_files import ATTENTION, PREDICTIONS, table_path
+from milpath.inference.tile_pixels import tile_pixels
 
 
 def read_strongest(output: Path, first_class: str | None, count: int) -> dict[str, NDArray[np.float64]]:
@@ -45,7 +47,10 @@ def _bags(output: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
 
 
 def draw_run_extremes(
-    attention: Mapping[str, NDArray[np.floating]], store: BagStore, count: int = 6
+    attention: Mapping[str, NDArray[np.floating]],
+    store: BagStore,
+    count: int = 6,
+    slides: Mapping[str, Path] = MappingProxyType({}),
 ) -> Image.Image | None:
     """Draw the tiles with the most and the least attention of a run, one per bag; `None` if there is no bag.
 
@@ -53,10 +58,13 @@ def draw_run_extremes(
 
     Args:
         attention: Bag to its weights, such as those of the correctly predicted malignant test bags.
-        store: Store of the tiles.
+        store: Store of the tiles, or of their features.
         count: Number of tiles of each kind.
+        slides: Slide to its file, from which the tiles of features are read.
     """
     index_of = {bag_id: index for index, bag_id in enumerate(store.bags["bag_id"])}
+    if len(store.tile_shape) != 3:
+        attention = {name: own for name, own in attention.items() if name in slides}
     chosen = sorted(attention, key=lambda name: -float(attention[name].max()) * len(attention[name]))[:count]
     if not chosen:
         return None
@@ -72,7 +80,10 @@ def draw_run_extremes(
             where = tiles_of_bag(store, index_of, name, len(own))
             places = _cut_from_slide(store, where)
             place = int(places[choose(own[places])])
-            tiles.append(store.tiles[where.start + place])
+            pixels = tile_pixels(store, index_of[name], slides)
+            if pixels is None:
+                return None  # features whose tiles have no position on the slide
+            tiles.append(pixels[[place]][0])
             weights.append(float(own[place]))
             captions.append(f"{own[place]:.3f} {name}")
         drawn.append(TileRow(title, np.stack(tiles), np.array(weights), captions))

@@ -1,7 +1,7 @@
-"""Conversion of stored tiles to the input of a network."""
+"""The input of a network: tiles or features, and the conversion of stored ones."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def to_network_input(tiles: Tensor) -> Tensor:
@@ -22,3 +22,9 @@ def to_network_input(tiles: Tensor) -> Tensor:
         return tiles.float()
     values = tiles.movedim(-1, -3).float()
     return values.div_(255) if tiles.dtype == torch.uint8 else values
+
+
+def takes(network: nn.Module) -> str | None:
+    """Return whether a network takes "tiles" or "features"; `None` if the user's own does not say it."""
+    found: str | None = getattr(getattr(network, "tile_encoder", network), "takes", None)
+    return found

@@ -6,6 +6,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from milpath.config.command import command
+from milpath.models.checkpoint import load_card
+from milpath.models.encoders.trained_encoder import describes_encoder, weights_of_trained
 from milpath.sagemaker.jobs.job_configs import PACKAGE
 from milpath.sagemaker.jobs.model_archive import write_model_archive
 
@@ -20,13 +22,22 @@ def run(config: DictConfig) -> Path:
         The path of the archive.
 
     Raises:
-        FileNotFoundError: If the checkpoint or the folder of the output does not exist.
-        ValueError: If it is not a milpath checkpoint.
+        FileNotFoundError: If the checkpoint, the folder of the output or the weights of the encoder do not exist.
+        ValueError: If it is not a milpath checkpoint, or its encoder is unknown.
     """
     path = Path(config.output)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"output={path}: the folder {path.parent} does not exist; create it first")
-    write_model_archive(config.checkpoint, path)
+    encoder_path = None
+    if config.include_encoder:
+        card = load_card(config.checkpoint)
+        if not describes_encoder(card.encoder):
+            raise ValueError(
+                f"include_encoder=true needs a network trained on features of milpath extract; {config.checkpoint} does not "
+                "say which encoder it needs"
+            )
+        encoder_path = weights_of_trained(card.encoder, config.encoder_weights_path, config.paths.weights_dir)
+    write_model_archive(config.checkpoint, path, encoder_path)
     sys.stdout.write(
         f"{path}: {path.stat().st_size / 1e6:.1f} MB; next: python -m milpath.sagemaker.deploy archive={path}\n"
     )

@@ -61,6 +61,14 @@ class SlideView:
         across, down = base.width / source.width * self.scale, base.height / source.height * self.scale
         return np.rint(x * across).astype(np.int64), np.rint(y * down).astype(np.int64)
 
+    def from_level0(self, x: float, y: float) -> tuple[int, int]:
+        """Return a position of level 0 in pixels of the view: the inverse of `to_level0`."""
+        base, source = self.slide.level_sizes[0], self.slide.level_sizes[self.level]
+        return (
+            round(x * source.width / (base.width * self.scale)),
+            round(y * source.height / (base.height * self.scale)),
+        )
+
     def steps_of(self, picture: NDArray[np.uint8]) -> tuple[float, float]:
         """Return the pixels of the view per pixel of a picture of the whole slide, across and down."""
         return self.size.width / picture.shape[1], self.size.height / picture.shape[0]

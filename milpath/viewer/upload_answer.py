@@ -1,5 +1,6 @@
 """Prediction of one upload."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,26 +8,28 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from milpath.config.own_parts import OwnParts
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.resolution_match import compare_resolution
-from milpath.drawing.montage import TileRow, draw_extremes
-from milpath.drawing.picture_frame import attention_limits
-from milpath.inference.bag_pictures import BagPictures, slide_paths
+from milpath.inference.bag_pictures import BagPictures
 from milpath.inference.class_overlays import map_in_words
-from milpath.inference.overlays import positions_of
-from milpath.inference.predict_bags import BagPrediction, predict_bags
+from milpath.inference.encode_input import encode_input
+from milpath.inference.predict_bags import predict_bags
+from milpath.inference.tile_pixels import slide_paths
+from milpath.inference.top_tiles import draw_top_tiles
 from milpath.models import load_network
 from milpath.models.checkpoint import load_card
+from milpath.models.encoders.trained_encoder import describes_encoder, open_trained_encoder
+from milpath.models.network_input import takes
 from milpath.slides.tiling_options import TileOptions
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.decision import Decision, decide
 from milpath.tiling.slide_bags import build_slide_store
+from milpath.tiling.slide_run import TilingSummary
 from milpath.viewer.tile_intake import write_tile_bag
 from milpath.viewer.upload_check import Limits, sort_upload
-
-NUM_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -77,15 +80,19 @@ class Analyst:
         limits: Limits of an upload.
         device: Device of the network.
         parts: The user's own classes that the checkpoint may name.
+        encoder_weights_path: Weights of the encoder of a network trained on features; `None` looks for them.
+        weights_dir: Folder of weights of several encoders.
 
     Attributes:
         card: Card of the checkpoint.
         tile_size: Side of the tiles it was trained on, in pixels.
+        encoder: The encoder of a network trained on features; `None` for a network of tiles.
         options: Tiling options for slides; None if the training tiles were not cut by a reproducible rule.
 
     Raises:
-        FileNotFoundError: If the checkpoint does not exist.
-        ValueError: If it is not a checkpoint, or its network does not accept tiles of its size.
+        FileNotFoundError: If the checkpoint or the weights of its encoder do not exist.
+        ValueError: If it is not a checkpoint, the weights are not those of its encoder, or its network does not accept tiles
+            of its size.
     """
 
     def __init__(
@@ -94,17 +101,33 @@ class Analyst:
         limits: Limits,
         device: str | torch.device = "cpu",
         parts: OwnParts | None = None,
+        encoder_weights_path: str | None = None,
+        weights_dir: str | None = None,
     ) -> None:
         parts = parts or OwnParts()
         self.card = load_card(checkpoint)
+        self.network = load_network(checkpoint, parts.networks, parts.encoders)
+        self.encoder: nn.Module | None = None
+        if takes(self.network) == "features":
+            if not describes_encoder(self.card.encoder):
+                raise ValueError(
+                    f"{checkpoint} was not trained on image tiles but on features whose encoder its card does not "
+                    "describe; the app needs a network trained on tiles, or on features of milpath extract"
+                )
+            self.encoder = open_trained_encoder(
+                self.card.encoder,
+                weights_path=encoder_weights_path,
+                weights_dir=weights_dir,
+                encoders=parts.encoders,
+            )
         size = self.card.tiling.get("tile_size")
         if size is None:
             raise ValueError(f"{checkpoint} was not trained on image tiles, and the app only supports images")
         self.tile_size = int(size)
-        self.network = load_network(checkpoint, parts.networks, parts.encoders)
         with torch.inference_mode():
             # Fail at start-up, not on the first request, if the network does not accept such tiles.
-            self.network(torch.zeros(1, 1, 3, self.tile_size, self.tile_size))
+            tiles = torch.zeros(1, 3, self.tile_size, self.tile_size)
+            self.network((tiles if self.encoder is None else self.encoder(tiles))[None])
         self.limits = limits
         self.device = device
         self.options: TileOptions | None = None
@@ -124,11 +147,12 @@ class Analyst:
             ValueError: With a one-line message if the files cannot be used.
         """
         upload = sort_upload(files, self.limits, self.tile_size)
-        bags = folder / "bags"
+        bags, tiles = folder / "bags", folder / "tiles"
         if upload.slide is not None:
             self._cut(upload.slide, bags)
         else:
-            write_tile_bag(upload.tiles, bags, self.tile_size, self.limits)
+            write_tile_bag(upload.tiles, tiles if self.encoder else bags, self.tile_size, self.limits)
+            self._encode(tiles, bags)
         store = BagStore.open(bags)
         target = target_of(self.card)
         resolution = compare_resolution(self.card.tiling, store)
@@ -143,9 +167,12 @@ class Analyst:
         else:
             calls = decide(bag.probabilities[None].astype(np.float64), self.card.task, Decision.of_card(self.card))
             predicted, deferred = self.card.class_names[calls.predicted[0]], bool(calls.deferred[0])
-        pictures = BagPictures(store, folder, {} if upload.slide is None else slide_paths(store, upload.slide))
+        # Features have no pixels: those of uploaded tiles are in their own store, those of a slide are read again.
+        shown = BagStore.open(tiles) if tiles.exists() else store
+        pictures = BagPictures(shown, folder, {} if upload.slide is None else slide_paths(store, upload.slide))
         picture = pictures.slide_picture(bag)
-        of_classes = pictures.class_overlays(bag, picture)
+        of_classes, montage = pictures.class_overlays(bag, picture), pictures.montage(bag)
+        assert montage is not None
         return Answer(
             name=bag.bag_id,
             class_names=self.card.class_names,
@@ -159,41 +186,54 @@ class Analyst:
             resolution=resolution or "",
             overlay=pictures.overlay(bag, picture),
             class_overlays=tuple((map_in_words(name), drawn) for name, drawn in of_classes.items()),
-            montage=pictures.montage(bag),
-            top_tiles=draw_top_tiles(store, bag),
+            montage=montage,
+            top_tiles=draw_top_tiles(pictures, bag),
             numbers=tuple(numbers),
         )
 
     def _cut(self, slide: Path, bags: Path) -> None:
-        """Tile a slide as in training, in a separate process that may crash or hang."""
+        """Tile and encode a slide as in training; a separate process reads it, which may crash or hang."""
         if self.options is None:
             raise ValueError(self._no_slides)
+        if self.encoder is not None:
+            self._encode(slide, bags)
+            return
         summary = build_slide_store(
             slide, bags, self.options, num_workers=1, on_error="skip", max_seconds=self.limits.max_seconds
         )
-        if not summary.has_store:
-            raise ValueError(next(iter(summary.failures.values())))
+        _require_store(summary)
+
+    def _encode(self, path: Path, bags: Path) -> None:
+        """Encode a slide or a store of tiles with the encoder of the training; nothing for a network of tiles."""
+        if self.encoder is None:
+            return
+        summary = encode_input(
+            path, bags, self.card, _Bounded(self.encoder, self.limits.max_seconds), device=str(self.device),
+            max_seconds=self.limits.max_seconds, num_workers=1,
+        )  # fmt: skip
+        _require_store(summary)
 
 
-def draw_top_tiles(store: BagStore, bag: BagPrediction, num_shown: int = NUM_SHOWN) -> Image.Image:
-    """Draw two rows of tiles: those with the highest and the lowest attention of a bag.
+class _Bounded(nn.Module):
+    """An encoder that works for one upload no longer than allowed: a slide may have any number of tiles."""
 
-    Args:
-        store: The tiles.
-        bag: The prediction.
-        num_shown: Maximum number of tiles per row; no tile is in both rows.
-    """
-    where = store.tile_slice(bag.position)
-    positions = positions_of(store, where)
-    # White padding tiles have no position and are left out.
-    real = np.arange(len(bag.attention)) if positions is None else np.flatnonzero(~np.isnan(positions[0]))
-    ranked = real[np.argsort(-bag.attention[real], kind="stable")]
-    top, bottom = ranked[:num_shown], ranked[num_shown:][-num_shown:]
-    rows = []
-    for title, chosen in (("highest attention", top), ("lowest attention", bottom)):
-        if len(chosen):
-            weights = bag.attention[chosen]
-            tiles = np.stack([store.tiles[where.start + place] for place in chosen])
-            rows.append(TileRow(title, tiles, weights, [f"{weight:.3f}" for weight in weights]))
-    # Use the same colour scale as the other pictures of the bag.
-    return draw_extremes(rows, title=bag.bag_id, limits=attention_limits(bag.attention))
+    def __init__(self, encoder: nn.Module, max_seconds: float) -> None:
+        super().__init__()
+        self._encoder = encoder
+        self._max_seconds = max_seconds
+        self._end = time.monotonic() + max_seconds
+
+    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
+        if time.monotonic() > self._end:
+            raise ValueError(
+                f"encoding took longer than {self._max_seconds:g} s; upload a smaller slide, or start the app with a "
+                "larger max_seconds or on a GPU"
+            )
+        features: torch.Tensor = self._encoder(tiles)
+        return features
+
+
+def _require_store(summary: TilingSummary) -> None:
+    """Refuse a slide that could not be read."""
+    if not summary.has_store:
+        raise ValueError(next(iter(summary.failures.values())))

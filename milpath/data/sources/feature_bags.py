@@ -191,7 +191,8 @@ def _describe(writer: BagStoreWriter, origin: FeatureOrigin, slide: SlideFeature
     writer.extra["encoder"] = origin.as_card()
     if origin.tile_size_level0 is not None:
         writer.extra["tiling"] = {"rule": "features", "tile_size_level0": origin.tile_size_level0}
+    if origin.microns_per_pixel is not None:
+        writer.extra["microns_per_pixel"] = origin.microns_per_pixel
     if not slide.at_level0 and slide.coords is not None:
         # Positions are pixels of this resolution.
-        writer.extra["microns_per_pixel"] = origin.microns_per_pixel
         writer.extra["tiling"] = {"rule": "features", "tile_size": origin.tile_size}

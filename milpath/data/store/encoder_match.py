@@ -11,6 +11,8 @@ from torch.nn import Module
 
 from milpath.data.store.bag_store import BagStore
 from milpath.models.card import Card
+from milpath.models.encoders.trained_encoder import describes_encoder
+from milpath.models.network_input import takes
 from milpath.records.error_text import one_line_of
 from milpath.records.plain_values import brief
 
@@ -27,9 +29,14 @@ _OTHER_NAMES = {
 
 
 def encoder_of(store: BagStore) -> dict[str, Any]:
-    """Return what a store says about the encoder of its features; empty for tiles, or if nothing is known."""
+    """Return what a store says about the encoder of its features; empty for tiles, or if nothing is known.
+
+    A card with which the encoder can be opened also gets the type of the features, `dtype`: slides are encoded into it.
+    """
     content = store.description.get("encoder")
-    return dict(content) if isinstance(content, Mapping) and len(store.tile_shape) == 1 else {}
+    if not isinstance(content, Mapping) or len(store.tile_shape) != 1:
+        return {}
+    return dict(content) | ({"dtype": store.tiles.dtype.name} if describes_encoder(content) else {})
 
 
 def require_same_encoder(card: Card, network: Module, store: BagStore, where: str | Path, checkpoint: str) -> None:
@@ -74,6 +81,22 @@ def require_same_encoder(card: Card, network: Module, store: BagStore, where: st
             "%s: %s of the features cannot be compared with those that %s was trained on, one of both does not say it",
             where, ", ".join(unknown), checkpoint,
         )  # fmt: skip
+
+
+def require_features(card: Card, network: Module, store: BagStore, where: str | Path, checkpoint: str) -> None:
+    """Refuse tiles for a network that takes features, where nothing encodes them.
+
+    Raises:
+        ValueError: With the command that encodes them.
+    """
+    if takes(network) != "features" or len(store.tile_shape) != 3:
+        return
+    name = card.encoder.get("name", "an encoder that its card does not name")
+    chosen = name if describes_encoder(card.encoder) else "NAME"
+    raise ValueError(
+        f"{checkpoint} takes features of {name}, but {where} holds tiles; encode them with python -m milpath.extract "
+        f"slides={where} output=DIR encoder={chosen}, then give data.path=DIR"
+    )
 
 
 def _facts(encoder: Mapping[str, Any], tiling: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,16 @@ def level0_positions(store: BagStore, chosen: slice) -> Level0Positions | None:
 def resolution_of(store: BagStore, chosen: slice) -> tuple[float | None, float]:
     """Return the microns per pixel of the tiles of a bag (`None` if unknown) and their downsample from level 0."""
     microns, downsample = (_value_of(store, chosen, name) for name in ("microns_per_pixel", "downsample"))
-    return microns or None, downsample or 1.0
+    return microns or None, downsample or _downsample_of_sizes(store, chosen) or 1.0
+
+
+def _downsample_of_sizes(store: BagStore, chosen: slice) -> float:
+    """Return the side of a tile on level 0 over that which the encoder saw; 0 if features do not say both."""
+    tile_size = (store.description.get("encoder") or {}).get("tile_size")
+    if not tile_size or "size0" not in store.description["tile_columns"]:
+        return 0.0
+    size0 = store.tiles_table["size0"].iloc[chosen].max()
+    return float(size0) / tile_size if np.isfinite(size0) else 0.0
 
 
 def bounds_offset(store: BagStore, chosen: slice) -> tuple[float, float]:

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from milpath.models.checkpoint import Card, load_card, load_network
 from milpath.models.devices import choose_device
+from milpath.models.encoders.trained_encoder import encode_tiles, open_trained_encoder
 from milpath.models.finite import finite_bags
 from milpath.models.network_input import to_network_input
 from milpath.models.tile_maps import tile_maps
@@ -18,6 +20,8 @@ from milpath.sagemaker.endpoint.response import Answer, choose_writer, write_ans
 from milpath.targets import target_of
 
 NETWORK_FILE = "network.pt"
+# Holds one file: the weights of the encoder as published.
+ENCODER_DIR = "encoder"
 _TILES_AT_A_TIME = 64
 
 
@@ -27,20 +31,27 @@ class Endpoint:
     Args:
         path: A checkpoint or an exported network.
         limits: Limits of requests.
+        encoder_path: Weights of the encoder of a network trained on features, which then also takes pictures; `None` takes
+            only features.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If it is not a milpath network.
+        ValueError: If it is not a milpath network, or the weights are not those of its encoder.
     """
 
-    def __init__(self, path: str | Path, limits: Limits | None = None) -> None:
+    def __init__(self, path: str | Path, limits: Limits | None = None, encoder_path: str | Path | None = None) -> None:
         self.card: Card = load_card(path)
         self.target = target_of(self.card)
         self.device = choose_device()
         self.network = load_network(path).to(self.device)
         # Bounds the memory for activations, regardless of the number of tiles in a bag.
         self.network.tile_encoder.tile_micro_batch = _TILES_AT_A_TIME
-        self.reader = BodyReader(InputSpec.of(self.network, self.card), self.card, limits or Limits())
+        self.encoder: nn.Module | None = None
+        spec, of_pictures = InputSpec.of(self.network, self.card), None
+        if spec.num_features is not None and encoder_path is not None:
+            self.encoder = open_trained_encoder(self.card.encoder, weights_path=str(encoder_path)).to(self.device)
+            of_pictures = InputSpec(3, self.card.tiling.get("tile_size"), None)
+        self.reader = BodyReader(spec, self.card, limits or Limits(), of_pictures)
 
     def answer(self, body: bytes, content_type: str, accept: str = "") -> tuple[bytes, str]:
         """Return body and content type of the response to a request.
@@ -59,6 +70,9 @@ class Endpoint:
     def _predict(self, bag: TileBag) -> Answer:
         """Return the prediction of one bag."""
         tiles = to_network_input(torch.from_numpy(np.array(bag.tiles)).to(self.device))
+        if self.encoder is not None and tiles.ndim == 4:
+            parts = tiles.split(_TILES_AT_A_TIME)
+            tiles = torch.cat([encode_tiles(self.encoder, part, self.card.encoder) for part in parts])
         try:
             output = self.network(tiles[None])
         except ValueError as error:
@@ -82,7 +96,8 @@ def model_fn(model_dir: str, context: Any = None) -> Endpoint:
     path = Path(model_dir) / NETWORK_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; write model.tar.gz with: python -m milpath.sagemaker.package")
-    return Endpoint(path, Limits.from_environment())
+    packaged = sorted((Path(model_dir) / ENCODER_DIR).glob("*"))
+    return Endpoint(path, Limits.from_environment(), packaged[0] if packaged else None)
 
 
 def input_fn(body: bytes | bytearray | str, content_type: str, context: Any = None) -> tuple[bytes, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from milpath.models.checkpoint import Card
 from milpath.records.tile_resolution import describe_range, differs, trained_range
@@ -30,11 +31,13 @@ class BodyReader:
         spec: The bags that the network accepts.
         card: The card, with the tiling options.
         limits: Limits of requests.
+        encoded: Tiles that the packaged encoder of a network of features accepts; `None` without one.
     """
 
     spec: InputSpec
     card: Card
     limits: Limits
+    encoded: InputSpec | None = None
 
     def read(self, body: bytes, content_type: str) -> list[TileBag]:
         """Return the bags of a body.
@@ -75,9 +78,9 @@ class BodyReader:
         if not body:
             raise BadRequestError(f"the body is empty; send {kind}")
         if kind == NPY:
-            return self.spec.bags(read_npy(body), self.limits)
+            return self._bags(read_npy(body))
         if kind == ZIP:
-            return self._checked([read_zip(body, self._pictures(), self.spec.channels)])
+            return self._checked([read_zip(body, self._pictures(), self._of_pictures.channels)])
         if kind in PICTURES:
             return self._checked([self._slide(body)])
         return self._checked(self._read_json(_parse(body), references))
@@ -107,7 +110,7 @@ class BodyReader:
             body, kind = fetch(content["s3_uri"], self.limits)
             return self._read(body, str(content.get("content_type") or kind), references=False)
         if "npy" in content:
-            return self.spec.bags(read_npy(_decode(content["npy"])), self.limits)
+            return self._bags(read_npy(_decode(content["npy"])))
         if "slide" in content:
             return [self._slide(_decode(content["slide"]))]
         if "tiles" in content:
@@ -123,7 +126,7 @@ class BodyReader:
             raise BadRequestError(f"got {len(entries)} tiles; at most {limits.max_tiles} are allowed", 413)
         tiles: list[np.ndarray] = []
         for number, entry in enumerate(entries):
-            tile = read_tile(_decode(entry), f"tile {number}", limits, self.spec.channels)
+            tile = read_tile(_decode(entry), f"tile {number}", limits, self._of_pictures.channels)
             if tiles and tile.shape != tiles[0].shape:
                 raise BadRequestError(
                     f"tile {number} is {tile.shape}, the first is {tiles[0].shape}; send tiles of one size"
@@ -138,16 +141,29 @@ class BodyReader:
         self._pictures()
         return read_slide(data, self.card, self.limits)
 
+    @property
+    def _of_pictures(self) -> InputSpec:
+        """What tiles must be: the encoder takes them if the network does not."""
+        return self.encoded or self.spec
+
+    def _bags(self, array: NDArray[Any]) -> list[TileBag]:
+        """Return the bag or bags in an array: features have 2 or 3 dimensions, tiles 4 or 5."""
+        return (self._of_pictures if array.ndim > 3 else self.spec).bags(array, self.limits)
+
     def _pictures(self) -> Limits:
-        """Refuse pictures if the network takes features."""
-        if self.spec.num_features is not None:
-            raise BadRequestError(f"this network takes features, not pictures; send {NPY} of {self.spec}", 415)
+        """Refuse pictures if the network takes features and its encoder is not here."""
+        if self._of_pictures.num_features is not None:
+            raise BadRequestError(
+                f"this network takes features, not pictures; send {NPY} of {self.spec} (the endpoint encodes tiles if the "
+                "model was packaged with include_encoder=true)",
+                415,
+            )
         return self.limits
 
     def _checked(self, bags: list[TileBag]) -> list[TileBag]:
-        """Return the bags if the network accepts them all."""
+        """Return the bags if the network, or its encoder, accepts them all."""
         for bag in bags:
-            self.spec.check(bag.tiles)
+            (self._of_pictures if bag.tiles.ndim > 3 else self.spec).check(bag.tiles)
         self.spec.bound(bags, self.limits)
         return bags
 

@@ -43,6 +43,9 @@ class PackageConfig:
 
     checkpoint: str = MISSING
     output: str = "model.tar.gz"
+    include_encoder: bool = False
+    encoder_weights_path: str | None = None
+    paths: Any = field(default_factory=lambda: {"weights_dir": None})
 
 
 @dataclass

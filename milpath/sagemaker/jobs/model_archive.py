@@ -6,8 +6,9 @@ from pathlib import Path
 
 from milpath.models import load_network, save_network
 from milpath.models.checkpoint import load_card
+from milpath.models.encoders.trained_encoder import open_trained_encoder
 from milpath.records.atomic_files import write_bytes, write_json
-from milpath.sagemaker.endpoint.handlers import NETWORK_FILE
+from milpath.sagemaker.endpoint.handlers import ENCODER_DIR, NETWORK_FILE
 from milpath.sagemaker.jobs.source_archive import PACKAGE_DIR, archive, read_folder
 
 # Everything that an endpoint imports; a test imports it without lightning, hydra and pandas.
@@ -24,6 +25,8 @@ _SERVING = (
     "sagemaker/inference.py",
     "sagemaker/serve.py",
 )
+# What an encoder needs beside torch; SageMaker's toolkit installs it when the endpoint starts.
+_ENCODER_PACKAGES = ("timm>=1.0.12", "safetensors>=0.4")
 _INFERENCE = '''"""Called by SageMaker's inference toolkit."""
 
 from milpath.sagemaker.inference import input_fn, model_fn, output_fn, predict_fn
@@ -32,12 +35,13 @@ __all__ = ["input_fn", "model_fn", "output_fn", "predict_fn"]
 '''
 
 
-def write_model_dir(checkpoint: str | Path, folder: Path) -> None:
+def write_model_dir(checkpoint: str | Path, folder: Path, encoder_path: Path | None = None) -> None:
     """Write the content of `model.tar.gz` into a folder.
 
     Args:
         checkpoint: A checkpoint or an exported network.
         folder: `/opt/ml/model` in a job; created if missing.
+        encoder_path: Weights of the encoder of a network trained on features, so that the endpoint takes tiles.
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
@@ -48,17 +52,24 @@ def write_model_dir(checkpoint: str | Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_network(network, folder / NETWORK_FILE, card)
     write_json(folder / "card.json", dataclasses.asdict(card))
-    for name, data in serving_code().items():
+    files = serving_code()
+    if encoder_path is not None:
+        open_trained_encoder(
+            card.encoder, weights_path=str(encoder_path)
+        )  # refuses other weights than those of the training
+        files |= {f"{ENCODER_DIR}/{encoder_path.name}": encoder_path.read_bytes()}
+        files |= {"code/requirements.txt": "".join(f"{line}\n" for line in _ENCODER_PACKAGES).encode()}
+    for name, data in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, data)
 
 
-def write_model_archive(checkpoint: str | Path, path: Path) -> None:
-    """Write `model.tar.gz` from a checkpoint, atomically."""
+def write_model_archive(checkpoint: str | Path, path: Path, encoder_path: Path | None = None) -> None:
+    """Write `model.tar.gz` from a checkpoint, atomically; see `write_model_dir`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_model_dir(checkpoint, folder)
+        write_model_dir(checkpoint, folder, encoder_path)
         data = archive(read_folder(folder))
     write_bytes(path, data)
 

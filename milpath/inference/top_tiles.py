@@ -1,0 +1,40 @@
+"""The tiles of a bag with the highest and the lowest attention."""
+
+import numpy as np
+from PIL import Image
+
+from milpath.drawing.montage import TileRow, draw_extremes
+from milpath.drawing.picture_frame import attention_limits
+from milpath.inference.bag_pictures import BagPictures
+from milpath.inference.overlays import positions_of
+from milpath.inference.predict_bags import BagPrediction
+
+NUM_SHOWN = 4
+
+
+def draw_top_tiles(pictures: BagPictures, bag: BagPrediction, num_shown: int = NUM_SHOWN) -> Image.Image:
+    """Draw two rows of tiles: those with the highest and the lowest attention of a bag.
+
+    Args:
+        pictures: The store of the bag, and where its tiles are.
+        bag: The prediction.
+        num_shown: Maximum number of tiles per row; no tile is in both rows.
+
+    Raises:
+        ValueError: If these are features whose slide is not at hand.
+    """
+    pixels = pictures.pixels(bag)
+    if pixels is None:
+        raise ValueError(f"the slide of {bag.bag_id!r} is not at hand; its features have no pixels")
+    positions = positions_of(pictures.store, pictures.store.tile_slice(bag.position))
+    # White padding tiles have no position and are left out.
+    real = np.arange(len(bag.attention)) if positions is None else np.flatnonzero(~np.isnan(positions[0]))
+    ranked = real[np.argsort(-bag.attention[real], kind="stable")]
+    top, bottom = ranked[:num_shown], ranked[num_shown:][-num_shown:]
+    rows = []
+    for title, chosen in (("highest attention", top), ("lowest attention", bottom)):
+        if len(chosen):
+            weights = bag.attention[chosen]
+            rows.append(TileRow(title, pixels[chosen], weights, [f"{weight:.3f}" for weight in weights]))
+    # Use the same colour scale as the other pictures of the bag.
+    return draw_extremes(rows, title=bag.bag_id, limits=attention_limits(bag.attention))

@@ -1,0 +1,96 @@
+"""The encoder of a network's training features: opened from the card of the network, run as when it was trained."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from milpath.models.encoders.encoder_card import EncoderCard
+from milpath.models.encoders.find_weights import find_weights
+from milpath.models.encoders.open_encoder import open_encoder
+from milpath.models.encoders.pretrained_encoder import PretrainedEncoder
+
+PRECISIONS = {"32-true": None, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+# Stores of features are float16 unless the card of the network says otherwise.
+_DTYPE = "float16"
+
+
+def describes_encoder(content: Mapping[str, Any]) -> bool:
+    """Return whether the entry `encoder` of a network's card is enough to open it; that of other programs is not."""
+    return "architecture" in content
+
+
+def encoder_facts(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the encoder's own card; `dtype` is of the features."""
+    return {key: value for key, value in content.items() if key != "dtype"}
+
+
+def features_dtype(content: Mapping[str, Any]) -> str:
+    """Return the type of the training features, "float16" or "float32"."""
+    return str(content.get("dtype", _DTYPE))
+
+
+def open_trained_encoder(
+    content: Mapping[str, Any],
+    *,
+    weights_path: str | None = None,
+    weights_dir: str | None = None,
+    encoders: Iterable[type[nn.Module]] = (),
+) -> PretrainedEncoder:
+    """Return the encoder of a network's training features, with the same weights.
+
+    Args:
+        content: The entry `encoder` of the network's card.
+        weights_path: File of the weights, whose digest must be that of the training.
+        weights_dir: Folder of weights of several encoders.
+        encoders: The user's own classes, which a card names.
+
+    Raises:
+        FileNotFoundError: If the weights are not on this machine.
+        ValueError: If the card is too short, or the weights are others.
+    """
+    card = EncoderCard.from_dict(encoder_facts(content))
+    try:
+        return open_encoder(card, weights_path=weights_path, weights_dir=weights_dir, encoders=encoders)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"the network takes features of {card.name}: {_as_typed(error, card)}") from None
+
+
+def weights_of_trained(
+    content: Mapping[str, Any], weights_path: str | None = None, weights_dir: str | None = None
+) -> Path:
+    """Return the file of the weights of the encoder of a network's training features.
+
+    Raises:
+        FileNotFoundError: If it is not on this machine.
+    """
+    card = EncoderCard.from_dict(encoder_facts(content))
+    try:
+        return find_weights(card, weights_path, weights_dir)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(_as_typed(error, card)) from None
+
+
+def encode_tiles(encoder: nn.Module, tiles: Tensor, content: Mapping[str, Any]) -> Tensor:
+    """Return the features of tiles as a store of the training would hold them.
+
+    Args:
+        encoder: The opened encoder, on the device of the tiles.
+        tiles: `(tiles, 3, height, width)` in [0, 1].
+        content: The entry `encoder` of the network's card.
+
+    Returns:
+        float32 `(tiles, embedding_dim)`, rounded to the type of the training features.
+    """
+    precision = PRECISIONS[str(content.get("precision", "32-true"))]
+    with torch.inference_mode(), torch.autocast(tiles.device.type, dtype=precision, enabled=precision is not None):
+        features: Tensor = encoder(tiles)
+    return features.to(getattr(torch, features_dtype(content))).float()
+
+
+def _as_typed(error: Exception, card: EncoderCard) -> str:
+    """Return the message with the options as they are named beside a checkpoint, where nothing is downloaded."""
+    text = str(error).replace("weights_path=", "encoder_weights_path=")
+    return text.replace("give download=true", f"run milpath encoders check {card.name} download=true")

@@ -1,0 +1,62 @@
+"""The tiles of a slide that were cut earlier, read from its file again when they are looked at."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milpath.slides.readers.open_slide import open_slide
+from milpath.slides.readers.rgb import WHITE
+from milpath.slides.slide_view import view_at
+
+# A level that is this close to the resolution of the tiles was read without resampling when they were cut.
+_SAME = 0.01
+
+
+class SlideTiles:
+    """Tiles of one slide, indexed like the array of its pixels; only the indexed ones are read.
+
+    Args:
+        path: The slide.
+        x0: `(tiles,)` left edges in pixels of level 0; NaN for a white filler tile.
+        y0: `(tiles,)` top edges likewise.
+        downsample: Pixels of level 0 per pixel of a tile.
+        tile_size: Side of a tile in pixels.
+
+    Attributes:
+        shape: `(tiles, tile_size, tile_size, 3)`.
+        dtype: uint8.
+        ndim: 4.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __init__(
+        self, path: Path, x0: NDArray[np.float64], y0: NDArray[np.float64], downsample: float, tile_size: int
+    ) -> None:
+        self._path = path
+        self._places = np.stack([x0, y0], axis=1)
+        self._downsample = downsample
+        self.shape = (len(x0), tile_size, tile_size, 3)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Return the pixels of some tiles, uint8 `(indices, tile_size, tile_size, 3)`.
+
+        Raises:
+            FileNotFoundError: If there is no such slide any more.
+            ValueError: If it cannot be read.
+        """
+        size = self.shape[1]
+        tiles = np.full((len(indices), size, size, 3), WHITE, np.uint8)
+        with open_slide(self._path) as slide:
+            view = view_at(slide, max(1.0, self._downsample), _SAME)
+            for tile, place in zip(tiles, self._places[np.asarray(indices, np.int64)], strict=True):
+                if not np.isnan(place).any():
+                    x, y = view.from_level0(*place)
+                    tile[...] = view.read(x, y, size, size)
+        return tiles
