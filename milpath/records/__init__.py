@@ -3,5 +3,5 @@
 from pathlib import Path
 
 _PACKAGE_DIR = Path(__file__).resolve().parents[1]
-# Folder of the configuration files: a wheel has them inside the package, a checkout beside it, the archive of an endpoint none.
+# A wheel has the configuration files inside the package, a checkout beside it, and the archive of an endpoint has none.
 CONFIG_DIR = _PACKAGE_DIR / "configs" if (_PACKAGE_DIR / "configs").is_dir() else _PACKAGE_DIR.parent / "configs"
