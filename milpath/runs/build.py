@@ -140,10 +140,8 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
     if config.class_weights not in CLASS_WEIGHTS:
         raise ValueError(f"class_weights is {config.class_weights!r}; it must be one of {', '.join(CLASS_WEIGHTS)}")
     weights = None
-    if config.class_weights == "balanced" and not datamodule.fitted_target.has_classes:
-        raise ValueError(
-            f"class_weights=balanced needs classes, which a {datamodule.task} task does not have; set none"
-        )
+    if not datamodule.fitted_target.has_classes:
+        _refuse_options_of_classes(config, datamodule.task)
     if config.class_weights == "balanced":
         counts = datamodule.class_counts("train")
         weights = [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]
@@ -173,6 +171,17 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         encoder=encoder_of(datamodule.tile_store),
         data=description,
     )
+
+
+def _refuse_options_of_classes(config: DictConfig, task: str) -> None:
+    """Refuse options that a target without classes does not have, before a training rather than after it."""
+    if config.class_weights != "none":
+        raise ValueError(
+            f"class_weights={config.class_weights} needs classes, which a {task} task does not have; set none"
+        )
+    for name in ("sensitivity", "calibrate"):
+        if (config.get("decision") or {}).get(name):
+            raise ValueError(f"decision.{name} is for classes, and a {task} task predicts numbers; remove this option")
 
 
 def _describe_data(config: DictConfig) -> dict[str, Any]:

@@ -47,7 +47,6 @@ def finish_run(
     target = classifier.target
     changes: dict[str, Any]
     if isinstance(target, NumericTarget):
-        _refuse_decision(config, target)
         changes = {"target_state": target.fitted_on_predictions(*_of_training(predictions)).state()}
     else:
         changes = vars(_decide_on_validation(config, predictions, classifier.task))
@@ -121,15 +120,6 @@ def _of_training(predictions: Predictions) -> tuple[NDArray[np.float32], NDArray
     chosen = np.array([split == "train" for split in predictions.splits])
     assert predictions.logits is not None
     return predictions.logits[chosen], predictions.labels[chosen]
-
-
-def _refuse_decision(config: DictConfig, target: NumericTarget) -> None:
-    """Refuse options of the decision that a target without classes does not have."""
-    for name in ("sensitivity", "calibrate"):
-        if config.decision[name]:
-            raise ValueError(
-                f"decision.{name} is for classes, and a {target.name} task predicts numbers; remove this option"
-            )
 
 
 def _decide_on_validation(config: DictConfig, predictions: Predictions, task: str) -> Decision:

@@ -91,7 +91,7 @@ def test_the_store_holds_the_card_and_no_pixels(reference):
     assert description["tiling"] == OPTIONS.to_tiling()
     assert description["microns_per_pixel"] == pytest.approx(1.0)
     assert set(content(reference)) == {
-        "tiles.npy", "bags.csv", "tiles.csv", "store.json", "failures.csv", "overview/sheet_0001.jpg"
+        "tiles.npy", "bags.csv", "tiles.csv", "quality.csv", "store.json", "failures.csv", "overview/sheet_0001.jpg"
     }  # fmt: skip
     assert list(pd.read_csv(reference / "tiles.csv")) == [
         "bag_id", "x", "y", "level", "x0", "y0", "size0", "tissue_fraction"

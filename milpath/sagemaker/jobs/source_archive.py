@@ -21,6 +21,7 @@ PINNED = (
     "torchmetrics",
     "hydra-core",
     "omegaconf",
+    "pyyaml",
     "pillow",
     "pandas",
     "scipy",
