@@ -79,14 +79,14 @@ def run(config: DictConfig) -> int:
     except (ValueError, OSError):
         release_folder(output)
         raise
-    waiting = [index for index, bag_id in enumerate(store.bags["bag_id"]) if bag_id not in files.done]
+    done = {index for index, bag_id in enumerate(store.bags["bag_id"]) if bag_id in files.done}
     not_finite: dict[str, str] = {}
     predictions = predict_bags(
-        network, store, target, temperature=card.temperature, indices=waiting,
+        network, store, target, temperature=card.temperature, done=done,
         batch_size=config.batch_size, device=device, class_names=card.class_names, on_failure=not_finite.__setitem__,
     )  # fmt: skip
     with files, kept_memory():
-        for bag in track(predictions, "slides", len(waiting)):
+        for bag in track(predictions, "slides", len(store) - len(done)):
             tiles = store.tiles_table.iloc[store.tile_slice(bag.position)]
             if config.pictures:
                 pictures.draw(bag)

@@ -40,8 +40,10 @@ COMMANDS = {
         ["predict", "checkpoint=../network.pt", "slides=../slides", "output=predicted", "num_workers=2"],
     ),
 }
-# They contain the time of the run, so only their presence is compared.
-TIMED = ("provenance.json", "report.html", "train.log")
+# They contain the time of the run, so only their presence is compared. The log of the metrics repeats the steps that were
+# trained again after a kill; the remembered digests may not have been written when a kill was the last thing that happened.
+TIMED = ("provenance.json", "report.html", "train.log", "logs/csv/metrics.csv")
+REMEMBERED = ".verified.json"
 
 
 def main() -> None:
@@ -166,7 +168,7 @@ def contents(cwd: Path, results: str) -> dict[str, str]:
     """Return a digest of every result of a run; of a checkpoint, one of its weights."""
     found = {}
     folder = cwd / results
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != REMEMBERED):
         name = path.relative_to(folder).as_posix()
         if path.suffix == ".ckpt":
             weights = torch.load(path, weights_only=True)["state_dict"]

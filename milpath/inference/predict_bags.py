@@ -1,7 +1,7 @@
 """Prediction of the bags of a store, batch by batch."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -49,6 +49,7 @@ def predict_bags(
     *,
     temperature: float = 1.0,
     indices: Iterable[int] | None = None,
+    done: Container[int] = (),
     batch_size: int | None = None,
     device: str | torch.device = "cpu",
     class_names: Sequence[str] = (),
@@ -62,6 +63,8 @@ def predict_bags(
         task: The target or its name; one without classes must be that of the checkpoint.
         temperature: Divides the logits; > 0.
         indices: Bags to predict; `None` for all.
+        done: Bags that are not predicted again. They stay part of their batches, whose composition reaches the last digits: a
+            prediction that was interrupted ends with the very numbers of one that was not.
         batch_size: Bags per batch; `None` limits a batch to 32 MB of tiles.
         device: Device of the network.
         class_names: Names of the classes, to name the maps of a network that has them; without names there are no maps.
@@ -75,6 +78,8 @@ def predict_bags(
     fail = on_failure or _refuse
     ids = store.bags["bag_id"].tolist()
     for chosen in _batches(store, list(range(len(store)) if indices is None else indices), batch_size):
+        if all(index in done for index in chosen):
+            continue
         lengths = store.num_tiles[chosen]
         buffer = fresh_buffer((len(chosen), int(lengths.max()), *store.tile_shape), store.tiles.dtype, pin_memory=False)
         store.read_padded(chosen, buffer)
@@ -93,6 +98,8 @@ def predict_bags(
             maps = {name: values.cpu().numpy() for name, values in named.items()}
             finite = finite_bags(output).tolist()
         for row, index in enumerate(chosen):
+            if index in done:
+                continue
             if row not in failed and not finite[row]:
                 failed[row] = explain_non_finite_answer(ids[index], network)
             if row in failed:

@@ -44,7 +44,7 @@ class Command:
         """Send a signal to the command alone (`kill`) or to its group (Ctrl+C); returns status and stderr."""
         (os.killpg if group else os.kill)(self.process.pid, number)
         try:
-            _, errors = self.process.communicate(timeout=60)
+            _, errors = self.process.communicate(timeout=180)
         finally:
             left = self.others()
             deadline = time.monotonic() + 3  # a process that sees its parent gone takes a moment to end

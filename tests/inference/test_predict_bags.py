@@ -40,3 +40,15 @@ def test_a_batch_holds_many_short_bags_or_one_that_is_long(store, monkeypatch):
     assert list(_batches(store, [], None)) == []
     monkeypatch.setattr("milpath.inference.predict_bags._MAX_BATCH_SIZE", 1)
     assert list(_batches(store, [0, 1], None)) == [[0], [1]]
+
+
+def test_bags_that_are_done_stay_part_of_their_batches(store):
+    torch.manual_seed(0)
+    network = AttentionMIL(encoder={"name": "linear", "num_features": 8, "hidden_dims": [64]}).eval()
+    whole = list(predict_bags(network, store, "binary", batch_size=4))
+    rest = list(predict_bags(network, store, "binary", batch_size=4, done={0, 1, 2, 5}))
+    assert [bag.position for bag in rest] == [3, 4]
+    assert list(predict_bags(network, store, "binary", done=range(6))) == []
+    for bag in rest:
+        np.testing.assert_array_equal(bag.probabilities, whole[bag.position].probabilities)
+        np.testing.assert_array_equal(bag.attention, whole[bag.position].attention)
