@@ -63,8 +63,8 @@ def predict_bags(
         task: The target or its name; one without classes must be that of the checkpoint.
         temperature: Divides the logits; > 0.
         indices: Bags to predict; `None` for all.
-        done: Bags that are not predicted again. They stay part of their batches, whose composition reaches the last digit: an
-            interrupted prediction ends with the numbers of an uninterrupted one.
+        done: Bags that are not predicted again. They stay part of their batches, whose composition reaches the last digit:
+            an interrupted prediction ends with the numbers of an uninterrupted one.
         batch_size: Bags per batch; `None` limits a batch to 32 MB of tiles.
         device: Device of the network.
         class_names: Names of the classes, to name the maps of a network that has them; without names there are no maps.
