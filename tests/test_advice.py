@@ -104,7 +104,11 @@ def test_hdf5(code, tmp_path):
 @pytest.mark.parametrize("words", [["train", "resume_from"], ["evaluate", "checkpoint"], ["predict", "checkpoint"]])
 def test_commands(words, code, tmp_path, run_here):
     torch.save({"milpath": code, "state_dict": {}}, tmp_path / "a.ckpt")
-    more = {"train": ["data=synthetic"], "evaluate": [], "predict": ["slides=.", "output=out"]}[words[0]]
+    more = {
+        "train": ["data=synthetic", "data.num_slides=12", "data.tile_size=32"],
+        "evaluate": [],
+        "predict": ["slides=.", "output=out"],
+    }[words[0]]
     status, error = run_here(f"milpath.{words[0]}", f"{words[1]}={tmp_path}/a.ckpt", *more, cwd=tmp_path)
     assert status == 1
     assert "code" in error
