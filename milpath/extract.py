@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from milpath.config.command import command
 from milpath.records.error_text import counted
 from milpath.slides.tiling_options import OPTION_NAMES
-from milpath.tiling.slide_run import TilingSummary, describe_failures, require_complete_store
+from milpath.tiling.slide_run import TilingSummary, describe_run, require_complete_store
 
 
 def run(config: DictConfig) -> TilingSummary:
@@ -47,19 +47,8 @@ def _batch_size(value: Any) -> int | None:
 
 def describe(summary: TilingSummary, output: str) -> str:
     """Return a summary of a run in a few lines."""
-    lines = list(summary.notes)
-    if summary.num_before:
-        lines.append(f"{summary.num_before:,} of {summary.num_slides:,} slides were already finished")
-    if summary.num_cut:
-        lines.append(f"{counted(summary.num_cut, 'slide')} encoded, {60 * summary.rate:,.1f} slides/min")
-    if summary.has_store:
-        if summary.failures:
-            lines.append(f"left out: {describe_failures(summary, output)}")
-        lines.append(f"the feature store is complete: {output}")
-    elif summary.num_unfinished:
-        left = f"{summary.num_unfinished:,} slides are left for other shards"
-        lines.append(f"{left}; the last shard to finish writes the store")
-    return "".join(f"{line}\n" for line in lines)
+    done = f"{counted(summary.num_cut, 'slide')} encoded, {60 * summary.rate:,.1f} slides/min"
+    return describe_run(summary, output, done, f"the feature store is complete: {output}")
 
 
 @command("extract", after_stop="finished slides are kept; run the same command to continue")

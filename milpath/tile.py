@@ -8,7 +8,7 @@ from milpath.config.command import command
 from milpath.records.error_text import counted
 from milpath.slides.tiling_options import OPTION_NAMES, TileOptions
 from milpath.tiling.slide_bags import build_slide_store
-from milpath.tiling.slide_run import TilingSummary, describe_failures, require_complete_store
+from milpath.tiling.slide_run import TilingSummary, describe_run, require_complete_store
 
 
 def run(config: DictConfig) -> TilingSummary:
@@ -24,20 +24,10 @@ def run(config: DictConfig) -> TilingSummary:
 
 def describe(summary: TilingSummary, output: str) -> str:
     """Return a summary of a run in a few lines."""
-    lines = list(summary.notes)
-    if summary.num_before:
-        lines.append(f"{summary.num_before:,} of {summary.num_slides:,} slides were already finished")
-    if summary.num_cut:
-        memory = f"{summary.peak_memory / 1e6:,.0f} MB peak memory per worker"
-        lines.append(f"{counted(summary.num_cut, 'slide')} cut, {summary.rate:.1f} slides/s, {memory}")
-    if summary.has_store:
-        if summary.failures:
-            lines.append(f"left out: {describe_failures(summary, output)}")
-        lines.append(f"the bag store is complete: {output}; check the tiles in {output}/overview")
-    elif summary.num_unfinished:
-        left = f"{summary.num_unfinished:,} slides are left for other shards"
-        lines.append(f"{left}; the last shard to finish writes the store")
-    return "".join(f"{line}\n" for line in lines)
+    memory = f"{summary.peak_memory / 1e6:,.0f} MB peak memory per worker"
+    done = f"{counted(summary.num_cut, 'slide')} cut, {summary.rate:.1f} slides/s, {memory}"
+    complete = f"the bag store is complete: {output}; check the tiles in {output}/overview"
+    return describe_run(summary, output, done, complete)
 
 
 @command("tile", after_stop="finished slides are kept; run the same command to continue")

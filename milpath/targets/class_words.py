@@ -5,6 +5,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,14 +22,14 @@ _MISSING_WORDS = frozenset(
 _DASHES = re.compile("[\u00ad\u2010-\u2015\u2212]")
 
 
-def is_missing(value: object, class_names: Sequence[str] = ()) -> bool:
+def is_missing(value: Any, class_names: Sequence[str] = ()) -> bool:
     """Return whether a cell holds no label: empty, or a word for a missing value that is not the name of a class.
 
     Example:
         >>> is_missing(" "), is_missing("NA"), is_missing("NA", ["NA", "MSI"])
         (True, True, False)
     """
-    if pd.isna(value):  # type: ignore[call-overload]
+    if pd.isna(value):
         return True
     text = folded(str(value))
     return not text or (text in _MISSING_WORDS and text not in map(folded, class_names))

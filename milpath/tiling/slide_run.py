@@ -143,6 +143,30 @@ def _shard_of(names: list[str], shard: str | None) -> list[str]:
     return [name for position, name in enumerate(names, 1) if position % count == index]
 
 
+def describe_run(summary: TilingSummary, output: str, done: str, complete: str) -> str:
+    """Return a summary of a run in a few lines.
+
+    Args:
+        summary: The run.
+        output: Folder of the store.
+        done: What this run did, said if it did any slide.
+        complete: Said if the store is complete.
+    """
+    lines = list(summary.notes)
+    if summary.num_before:
+        lines.append(f"{summary.num_before:,} of {summary.num_slides:,} slides were already finished")
+    if summary.num_cut:
+        lines.append(done)
+    if summary.has_store:
+        if summary.failures:
+            lines.append(f"left out: {describe_failures(summary, output)}")
+        lines.append(complete)
+    elif summary.num_unfinished:
+        left = f"{summary.num_unfinished:,} slides are left for other shards"
+        lines.append(f"{left}; the last shard to finish writes the store")
+    return "".join(f"{line}\n" for line in lines)
+
+
 def describe_failures(summary: TilingSummary, output: str) -> str:
     """Return how many slides failed and the first of them."""
     name, reason = next(iter(sorted(summary.failures.items())))
