@@ -117,7 +117,7 @@ def test_an_account_that_may_not_is_said_in_one_line_before_ten_thousand_slides_
 ):
     program = tmp_path / "bin" / "kaggle"
     program.write_text(
-        f"#!{sys.executable}\nimport sys\nopen({str(tmp_path / 'asked')!r}, 'a').write('x')\nsys.exit({says!r})"
+        f"#!{sys.executable}\nimport sys\nwith open({str(tmp_path / 'asked')!r}, 'a') as asked:\n    asked.write('x')\nsys.exit({says!r})"
     )
     monkeypatch.setenv("GET_PANDA_PAUSE", "60")  # nor is it tried again
     result = get(tmp_path / "panda", "--yes")
