@@ -70,8 +70,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.runs.evaluated_data import evaluated_data
     from milpath.runs.results import write_run
     from milpath.targets import target_of
+    from milpath.training.callbacks.predict_splits import predict_splits
     from milpath.training.classifier import MILClassifier
-    from milpath.training.predict_splits import predict_splits
 
     if (run_dir / IDENTITY_FILE).exists() or (run_dir / "checkpoints").exists():
         raise FileExistsError(

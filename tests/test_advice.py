@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from milpath.data.sources.classic_mil import read_instances
-from milpath.data.sources.feature_files import read_features
+from milpath.data.sources.features.feature_files import read_features
 from milpath.data.sources.mnist_bags import read_digits
 from milpath.data.store.bag_store import BagStore
 from milpath.models import AttentionMIL, load_card, load_network

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from milpath.data.datamodule import BagDataModule
     from milpath.data.sources.classic_mil import ClassicMIL
     from milpath.data.sources.colon_cancer import ColonCancer
-    from milpath.data.sources.feature_bags import FeatureBags
+    from milpath.data.sources.features.feature_bags import FeatureBags
     from milpath.data.sources.image_tiles import ImageTiles
     from milpath.data.sources.mnist_bags import MnistBags
     from milpath.data.sources.panda_tiles import PandaTiles
@@ -35,7 +35,7 @@ SOURCES = tuple(name for name in __all__ if name not in ("SOURCES", "BagDataModu
 # Imported lazily: cutting slides or opening a store needs neither torch nor lightning.
 _MODULES = {
     "BagDataModule": "datamodule", "ClassicMIL": "sources.classic_mil", "ColonCancer": "sources.colon_cancer",
-    "FeatureBags": "sources.feature_bags", "ImageTiles": "sources.image_tiles", "MnistBags": "sources.mnist_bags",
+    "FeatureBags": "sources.features.feature_bags", "ImageTiles": "sources.image_tiles", "MnistBags": "sources.mnist_bags",
     "PandaTiles": "sources.panda_tiles", "StoredBags": "store.stored_bags", "SyntheticBags": "sources.synthetic",
     "seal_store": "store.seal_store",
 }  # fmt: skip

@@ -32,7 +32,7 @@ class BagDataModule(LightningDataModule):
 
     Args:
         source: Source of the bags.
-        target: What is predicted: "label", "malignant" or "isup" (see `milpath.targets.label_columns`).
+        target: What is predicted: "label", "malignant" or "isup" (see `milpath.targets.columns.label_columns`).
         label_column: Column of the labels; `None` means `label`, or `isup_grade` for "malignant" and "isup".
         task: "binary", "nominal", "ordinal", "regression" or a `Target`, which is registered under its name; `None` means
             binary for two classes and nominal for more.

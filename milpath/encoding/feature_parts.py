@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.data.sources.feature_check import all_finite
+from milpath.data.sources.features.feature_check import all_finite
 from milpath.encoding.batch_encoder import BatchEncoder
 from milpath.encoding.tile_events import BagBegun, BagEnded, BagTiles, TileEvent
 from milpath.slides.tiling_options import TileOptions

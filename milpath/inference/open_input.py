@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from milpath.data.sources.feature_folder import holds_features
-from milpath.data.sources.loose_features import build_feature_store, require_same_features
+from milpath.data.sources.features.feature_folder import holds_features
+from milpath.data.sources.features.loose_features import build_feature_store, require_same_features
 from milpath.data.sources.loose_tiles import build_tile_store, holds_tiles, require_same_tiles
 from milpath.data.store.bag_store import BagStore
 from milpath.slides.tiling_options import TileOptions

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import Module
 
 from milpath.data.loading.bag import fresh_buffer
-from milpath.data.sources.feature_check import describe_non_finite
+from milpath.data.sources.features.feature_check import describe_non_finite
 from milpath.data.store.bag_store import BagStore
 from milpath.models.finite import explain_non_finite_answer, finite_bags
 from milpath.models.network_input import to_network_input

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.number_metrics import NUMBER_METRICS, metric_of_quantity
 from milpath.metrics.ranking import auroc, average_precision
-from milpath.metrics.survival_metrics import SURVIVAL_METRICS, metric_at_time
+from milpath.metrics.survival.survival_metrics import SURVIVAL_METRICS, metric_at_time
 from milpath.records.error_text import reason_of
 from milpath.records.plain_values import brief
 

@@ -7,7 +7,7 @@ from typing import Any
 from milpath.metrics.intervals import Interval, metric_intervals
 from milpath.metrics.number_metrics import NUMBER_METRICS
 from milpath.metrics.weighted_metrics import METRICS, own_metric_names
-from milpath.reports.figures import SPLIT_NAMES
+from milpath.reports.plots.figures import SPLIT_NAMES
 from milpath.targets import Target
 
 NAMES = {

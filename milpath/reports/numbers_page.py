@@ -10,17 +10,17 @@ import pandas as pd
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.overlays import SlidePicture
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
-from milpath.metrics.evaluated_times import EvaluatedTimes
+from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.records.atomic_files import write_text
-from milpath.reports.figures import SPLIT_NAMES, training_plots
 from milpath.reports.headline import NAMES, in_words, metric_rows
-from milpath.reports.number_figures import number_plots
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases
-from milpath.reports.plot_style import Plot
+from milpath.reports.plots.figures import SPLIT_NAMES, training_plots
+from milpath.reports.plots.number_figures import number_plots
+from milpath.reports.plots.plot_style import Plot
+from milpath.reports.plots.survival_figures import risk_table, survival_plots
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of
 from milpath.reports.run_parts import attention_of, subgroups_of
-from milpath.reports.survival_figures import risk_table, survival_plots
 from milpath.targets import NumericTarget, Survival
 
 # The page is static; predictions.csv has all bags.

@@ -17,7 +17,10 @@ from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.subgroups import grade_rows
 from milpath.records.atomic_files import write_text
 from milpath.reports.cases import case_table
-from milpath.reports.figures import (
+from milpath.reports.headline import NAMES, in_words, metric_rows
+from milpath.reports.numbers_page import write_numbers_report
+from milpath.reports.pictures import PICTURES, CasePictures, draw_cases
+from milpath.reports.plots.figures import (
     SPLIT_NAMES,
     calibration_plot,
     confusion_plot,
@@ -27,10 +30,7 @@ from milpath.reports.figures import (
     roc_plot,
     training_plots,
 )
-from milpath.reports.headline import NAMES, in_words, metric_rows
-from milpath.reports.numbers_page import write_numbers_report
-from milpath.reports.pictures import PICTURES, CasePictures, draw_cases
-from milpath.reports.plot_style import Plot
+from milpath.reports.plots.plot_style import Plot
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of, read_run
 from milpath.reports.run_parts import attention_of, subgroups_of

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from milpath.drawing.picture_frame import RESEARCH_USE_ONLY
-from milpath.reports.plot_style import Plot
+from milpath.reports.plots.plot_style import Plot
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from milpath.records.atomic_files import write_text
 from milpath.reports.headline import metric_title
 from milpath.reports.method_table import MethodTable
-from milpath.reports.plot_style import COLOURS, FAINT, Plot, new_figure, round_off
+from milpath.reports.plots.plot_style import COLOURS, FAINT, Plot, new_figure, round_off
 from milpath.reports.rendering import render
 from milpath.reports.tables import interval_words, p_words, plus_minus
 

@@ -27,12 +27,12 @@ from milpath.runs.build_network import build_network
 from milpath.runs.instantiation import instantiate_entry, object_named
 from milpath.targets import Target
 from milpath.targets.target import require_class_names
+from milpath.training.callbacks.epoch_progress import epoch_progress
+from milpath.training.callbacks.memory_callback import KeptMemory
+from milpath.training.callbacks.stop_on_signal import StopOnSignal
 from milpath.training.checkpoint_files import AtomicCheckpointIO
 from milpath.training.classifier import AuxiliaryLoss, MILClassifier
-from milpath.training.epoch_progress import epoch_progress
-from milpath.training.memory_callback import KeptMemory
 from milpath.training.step_seed import StepSeed
-from milpath.training.stop_on_signal import StopOnSignal
 
 CLASS_WEIGHTS = ("none", "balanced")
 # Loggers talk to the server that the user names, and to nobody else; a variable that the user has set stays.

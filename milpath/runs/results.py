@@ -18,8 +18,8 @@ from milpath.reports.page import write_report
 from milpath.runs.result_files import Metrics, summary_table, write_results
 from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.decision import Decision, choose_decision, decide
+from milpath.training.callbacks.predict_splits import columns_of, predict_splits
 from milpath.training.classifier import MILClassifier
-from milpath.training.predict_splits import columns_of, predict_splits
 
 
 def finish_run(

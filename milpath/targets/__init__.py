@@ -7,7 +7,7 @@ metrics and the headline of a report.
 from milpath.targets.numeric_target import NumericTarget
 from milpath.targets.registry import class_target_named, register_target, target_named, target_names, target_of
 from milpath.targets.regression import Regression
-from milpath.targets.survival import Survival
+from milpath.targets.survival.survival import Survival
 from milpath.targets.target import ClassTarget, Target
 
 __all__ = [

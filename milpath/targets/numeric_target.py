@@ -56,7 +56,7 @@ class NumericTarget(Target):
     @property
     @abstractmethod
     def label_kinds(self) -> tuple[str, ...]:
-        """Kind of each column of the labels: a key of `milpath.targets.number_columns.READERS`."""
+        """Kind of each column of the labels: a key of `milpath.targets.columns.number_columns.READERS`."""
 
     @abstractmethod
     def named_after(self, columns: Sequence[str]) -> "NumericTarget":

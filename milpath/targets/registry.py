@@ -6,7 +6,7 @@ from milpath.targets.binary import Binary
 from milpath.targets.nominal import Nominal
 from milpath.targets.ordinal import Ordinal
 from milpath.targets.regression import Regression
-from milpath.targets.survival import Survival
+from milpath.targets.survival.survival import Survival
 from milpath.targets.target import ClassTarget, Target
 
 _TARGETS: dict[str, Target] = {

@@ -74,19 +74,19 @@ class Regression(NumericTarget):
             raise ValueError(f"target.units has {len(self._units)} units for {max(len(self.columns), 1)} columns")
 
     @property
-    def metric_names(self) -> tuple[str, ...]:  # type: ignore[override]
+    def metric_names(self) -> tuple[str, ...]:
         """The metrics; with several columns, means of those without a unit and all metrics of each column."""
         if len(self.names) == 1:
             return tuple(NUMBER_METRICS)
         return (*WITHOUT_UNIT, *(f"{metric}_{name}" for name in self.names for metric in NUMBER_METRICS))
 
     @property
-    def headline(self) -> tuple[str, ...]:  # type: ignore[override]
+    def headline(self) -> tuple[str, ...]:
         """The metrics at the top of a report."""
         return ("mae", "r2", "pearson", "spearman") if len(self.names) == 1 else WITHOUT_UNIT
 
     @property
-    def subgroup_metrics(self) -> tuple[str, ...]:  # type: ignore[override]
+    def subgroup_metrics(self) -> tuple[str, ...]:
         """The metrics of the tables by provider, grade or scanner."""
         return ("mae", "r2", "spearman") if len(self.names) == 1 else WITHOUT_UNIT
 

@@ -37,11 +37,27 @@ class Target(ABC):
 
     name: ClassVar[str]
     has_classes: ClassVar[bool]
-    over_batch: ClassVar[bool] = False
-    metric_names: tuple[str, ...]
-    headline: tuple[str, ...]
-    subgroup_metrics: tuple[str, ...]
     wrongness_title: ClassVar[str] = "Error"
+
+    @property
+    def over_batch(self) -> bool:
+        """Whether the loss of a bag depends on the other bags of the step."""
+        return False
+
+    @property
+    @abstractmethod
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics of the target."""
+
+    @property
+    @abstractmethod
+    def headline(self) -> tuple[str, ...]:
+        """The metrics at the top of a report."""
+
+    @property
+    @abstractmethod
+    def subgroup_metrics(self) -> tuple[str, ...]:
+        """The metrics of the tables by provider, grade or scanner."""
 
     @property
     def has_threshold(self) -> bool:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from milpath.data.sources.feature_files import read_features
+from milpath.data.sources.features.feature_files import read_features
 from milpath.data.store.bag_store import BagStore
 from milpath.encoding.extract_features import extract_features
 from milpath.slides.tiling_options import TileOptions

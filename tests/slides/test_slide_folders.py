@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from milpath.data.sources.feature_folder import holds_features
+from milpath.data.sources.features.feature_folder import holds_features
 from milpath.slides.cut_slide import cut_slide
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.readers.slide_formats import OTHER_FORMATS

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.loading.bag import Bag, BagBatch, as_batch, collate_bags, empty_batch, fresh_buffer
-from milpath.data.sources.feature_check import require_finite_bags
+from milpath.data.sources.features.feature_check import require_finite_bags
 from milpath.data.splits.assign_splits import SPLITS
 from milpath.data.splits.label_cells import label_array
 from milpath.data.store.bag_store import BagStore

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from milpath.data.loading.augmentation import TileAugmentation
-from milpath.data.sources.feature_check import require_finite_bags
+from milpath.data.sources.features.feature_check import require_finite_bags
 from milpath.data.store.bag_store import BagStore
 from milpath.models.network_input import to_network_input
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from milpath.data.sources.feature_check import all_finite, describe_non_finite
+from milpath.data.sources.features.feature_check import all_finite, describe_non_finite
 from milpath.data.store.bag_store import BagStore
 
 _log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from milpath.data.sources.feature_check import require_finite
+from milpath.data.sources.features.feature_check import require_finite
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.records.digests import sha256_of_file
 from milpath.records.error_text import reason_of

@@ -14,7 +14,7 @@ from milpath.data.splits.bag_lists import bag_groups, excluded_bags, read_split
 from milpath.data.splits.label_matching import ON_MISMATCH
 from milpath.records.label_table import find_column, require_column, rows_of
 from milpath.targets import NumericTarget
-from milpath.targets.label_columns import bag_labels, bag_numbers, default_column, missing_labels
+from milpath.targets.columns.label_columns import bag_labels, bag_numbers, default_column, missing_labels
 
 _log = logging.getLogger(__name__)
 

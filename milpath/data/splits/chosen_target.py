@@ -9,7 +9,7 @@ from milpath.data.splits.assign_splits import SPLITS
 from milpath.data.splits.bag_table import require_two_classes, warn_of_one_class
 from milpath.data.splits.label_cells import label_array
 from milpath.targets import NumericTarget, Target, target_named, target_names
-from milpath.targets.label_columns import task_of
+from milpath.targets.columns.label_columns import task_of
 
 _log = logging.getLogger(__name__)
 

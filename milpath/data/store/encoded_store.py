@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from milpath.data.sources.feature_check import require_finite_bags
+from milpath.data.sources.features.feature_check import require_finite_bags
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.drawing.progress import track

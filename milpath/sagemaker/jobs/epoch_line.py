@@ -5,7 +5,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from typing_extensions import override
 
-from milpath.training.epoch_progress import EpochLines
+from milpath.training.callbacks.epoch_progress import EpochLines
 
 
 class EpochLine(EpochLines):

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from milpath.data.sources import feature_bags
+from milpath.data.sources.features import feature_bags
 from milpath.data.store.resumable_writer import ResumableStoreWriter
 from milpath.data.store.store_build import open_or_build
 from tests.data.store.test_relabelled_store import correct, source_of, write_slides

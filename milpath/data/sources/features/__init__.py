@@ -1,0 +1,1 @@
+"""Bags of features that another program has made."""

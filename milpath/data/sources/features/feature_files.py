@@ -1,0 +1,162 @@
+"""Readers of feature files, one per slide, as written by TRIDENT, CLAM and STAMP."""
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import torch
+
+from milpath.data.sources.features.feature_origin import (
+    FeatureOrigin,
+    kind_of_features,
+    origin_of,
+    tile_size_in_microns,
+)
+from milpath.records.error_text import reason_of
+from milpath.records.label_table import quote_first
+
+# TRIDENT and CLAM, then STAMP.
+_FEATURES = ("features", "feats")
+# Far more than a slide has (100,000 tiles of 2,560 features are 256 million); a damaged file may claim any number.
+_MOST_VALUES = 2**31
+
+
+class SlideFeatures(NamedTuple):
+    """Features of one slide.
+
+    Attributes:
+        features: `(tiles, features)` in the dtype of the file.
+        coords: `(tiles, 2)`, left and top edge of each tile: int64 pixels of level 0, or float64 pixels of the tile for
+            the files of STAMP, which do not know level 0; `None` if unknown.
+        origin: What the file says about encoder and tiles.
+        at_level0: Whether the coordinates are pixels of level 0.
+    """
+
+    features: np.ndarray
+    coords: np.ndarray | None
+    origin: FeatureOrigin
+    at_level0: bool = True
+
+
+def read_features(path: Path) -> SlideFeatures:
+    """Read the features of a slide.
+
+    `.h5` files contain the datasets `features` (or `feats`) `(tiles, features)`, optionally with a leading axis of 1, and
+    `coords` `(tiles, 2)`; `.pt` files contain the features as a tensor, or a dictionary of both.
+
+    Raises:
+        ValueError: If the file is damaged, has no features of tiles, or features and coordinates do not match.
+    """
+    slide = _read_pt(path) if path.suffix == ".pt" else _read_h5(path)
+    features, coords = slide.features, slide.coords
+    if features.ndim == 3 and features.shape[0] == 1:
+        features = features[0]
+    if features.ndim != 2 or 0 in features.shape or features.dtype.kind not in "fiu":
+        raise ValueError(
+            f"features in {path} are {features.dtype} {features.shape}, expected numbers (tiles, features)"
+        )
+    if coords is not None:
+        coords = coords[0] if coords.ndim == 3 and coords.shape[0] == 1 else coords
+        if coords.shape != (len(features), 2):
+            raise ValueError(
+                f"coords in {path} are {coords.shape}, expected ({len(features)}, 2) to match the features"
+            )
+        coords = _sound_coords(coords, path)
+        coords = coords.astype(np.int64) if slide.at_level0 else coords
+    origin = slide.origin._replace(embedding_dim=features.shape[1])
+    return slide._replace(features=features, coords=coords, origin=origin)
+
+
+def read_origin(path: Path) -> FeatureOrigin | None:
+    """Return what an HDF5 file says about its features without reading them; `None` if it cannot be read or is `.pt`."""
+    if path.suffix == ".pt":
+        return None
+    try:
+        with _open_h5(path) as (file, features, coords):
+            return origin_of(file, features, coords)
+    except ValueError:
+        return None  # reported by `read_features`, together with all others
+
+
+def _sound_coords(coords: np.ndarray, path: Path) -> np.ndarray:
+    """Return coordinates; refuse values that are not positions."""
+    if coords.dtype.kind not in "fiu":
+        raise ValueError(f"coords in {path} are {coords.dtype}, expected numbers (tiles, 2)")
+    # NaN compares False with everything; float64 represents all pixel positions of a slide exactly.
+    sound = np.abs(coords.astype(np.float64)) < 2**53
+    if not sound.all():
+        row, column = np.argwhere(~sound)[0]
+        raise ValueError(
+            f"coords in {path} have {coords[row, column]} as {'xy'[column]} of tile {row}; coordinates must be finite "
+            "pixels of level 0: write them again"
+        )
+    return coords
+
+
+@contextmanager
+def _open_h5(path: Path) -> Iterator[tuple[h5py.File, h5py.Dataset, h5py.Dataset | None]]:
+    """Open an HDF5 file of features, and find its datasets."""
+    try:
+        with h5py.File(path, "r") as file:
+            found = [dataset for name in _FEATURES if (dataset := _dataset(file, name, path)) is not None]
+            if not found:
+                raise ValueError(f"{path} has no dataset 'features'; it has {quote_first(sorted(file), 12) or 'none'}")
+            if (kind := kind_of_features(file)) not in (None, "tile"):
+                raise ValueError(f"{path} has features of a whole {kind}, expected one row per tile (feat_type=tile)")
+            if found[0].size is None or found[0].size > _MOST_VALUES:
+                raise ValueError(f"features in {path} are {found[0].shape}, more than a slide can have")
+            yield file, found[0], _dataset(file, "coords", path)
+    except (OSError, RuntimeError, TypeError, UnicodeDecodeError, MemoryError) as error:
+        raise ValueError(f"{path} is not an HDF5 file, or is damaged ({reason_of(error)})") from None
+
+
+def _read_h5(path: Path) -> SlideFeatures:
+    """Read both datasets of an HDF5 file; the coordinates of STAMP, in microns, become pixels of the tile."""
+    with _open_h5(path) as (file, features, coords):
+        origin = origin_of(file, features, coords)
+        places = None if coords is None else np.asarray(coords[()])
+        at_level0 = tile_size_in_microns(file) is None and not features.name.endswith("feats")
+        if places is not None and not at_level0:
+            # Early versions of STAMP do not say the unit: these positions are unknown.
+            places = places / origin.microns_per_pixel if origin.microns_per_pixel else None
+        return SlideFeatures(np.asarray(features[()]), places, origin, at_level0)
+
+
+def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
+    """Return a dataset stored in the file itself, `None` if it does not exist: HDF5 can link to other files.
+
+    The kind of link is checked before it is followed: following it opens the other file.
+    """
+    link = file.get(name, getlink=True)
+    if link is None:
+        return None
+    dataset = file[name] if isinstance(link, h5py.HardLink) else None
+    if isinstance(dataset, h5py.Group):
+        raise ValueError(f"{path} has a group {name!r}, expected a dataset")
+    if dataset is None or dataset.is_virtual or dataset.external:
+        raise ValueError(f"{path} links to data outside of the file, which is refused")
+    return dataset
+
+
+def _read_pt(path: Path) -> SlideFeatures:
+    """Read a tensor or a dictionary of tensors, never code."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} contains no tensor, contains code, or is damaged ({reason_of(error)})") from None
+    coords = content.get("coords") if isinstance(content, dict) else None
+    features = content.get("features", content.get("feats")) if isinstance(content, dict) else content
+    if not isinstance(features, torch.Tensor):
+        raise ValueError(
+            f"{path} contains a {type(content).__name__} without 'features', expected a tensor (tiles, features)"
+        )
+    if features.dtype == torch.bfloat16:  # numpy has no bfloat16
+        features = features.float()
+    if not isinstance(coords, torch.Tensor):
+        return SlideFeatures(features.numpy(), None, FeatureOrigin())
+    places = (coords.double() if coords.is_floating_point() else coords).numpy()
+    return SlideFeatures(features.numpy(), places, FeatureOrigin())

@@ -1,0 +1,1 @@
+"""Metrics of survival: indices, curves, groups by risk."""

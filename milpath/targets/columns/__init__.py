@@ -1,0 +1,1 @@
+"""Reading labels from the columns of a table."""

@@ -1,0 +1,107 @@
+"""Numbers, times and events of bags from the columns of a label table."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from milpath.records.label_table import find_column, rows_of
+from milpath.targets.columns.class_words import is_missing, label_text
+
+_log = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+_EVENTS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
+# Columns that name where a bag comes from; times in other units show as a ratio of medians.
+PLACES = ("center", "centre", "site", "hospital", "institution", "cohort", "data_provider", "provider", "scanner")
+_UNITS = {30.4: "days and months", 365.25: "days and years", 12.0: "months and years"}
+_MIN_BAGS = 3
+
+
+def finite_numbers(bags: pd.DataFrame, column: str) -> Array:
+    """Return a column of finite numbers, `(bags,)` float64.
+
+    Raises:
+        ValueError: If a cell is empty, not a number or infinite, with the slide.
+    """
+    values = pd.to_numeric(bags[column].astype(object), errors="coerce").to_numpy(dtype=np.float64)
+    if (bad := ~np.isfinite(values)).any():
+        row = int(bad.argmax())
+        cell = bags[column].iloc[row]
+        hint = "data.on_missing_label=skip" if is_missing(cell) else "data.exclude"
+        raise ValueError(
+            f"column {column!r} must hold finite numbers, but {int(bad.sum()):,} of {len(bags):,} cells do not: the first "
+            f"{cell_in_words(cell)} (slide {rows_of(bags, bad)}); correct the table, or leave such slides out with {hint}"
+        )
+    return values
+
+
+def cell_in_words(cell: Any) -> str:
+    """Return what a cell holds as a clause: "is empty", or its text in quotes."""
+    return "is empty" if pd.isna(cell) or not str(cell).strip() else f"is {str(cell)!r}"
+
+
+def times(bags: pd.DataFrame, column: str) -> Array:
+    """Return a column of times of 0 or more, `(bags,)`; warn if centres use different units.
+
+    Raises:
+        ValueError: If a time is missing, not finite or negative, with the slide.
+    """
+    values = finite_numbers(bags, column)
+    if (negative := values < 0).any():
+        row = int(negative.argmax())
+        raise ValueError(
+            f"column {column!r} must hold times of 0 or more, but {int(negative.sum()):,} are negative: the first is "
+            f"{values[row]:g} (slide {rows_of(bags, negative)}); correct the table, or list these slides in data.exclude"
+        )
+    warn_of_units(bags, values)
+    return values
+
+
+def events(bags: pd.DataFrame, column: str) -> Array:
+    """Return a column of events, `(bags,)`: 1 if the event was observed, 0 if the bag is censored.
+
+    Raises:
+        ValueError: If a cell is not 0, 1, true or false, with the slide.
+
+    Example:
+        >>> events(pd.DataFrame({"bag_id": ["a", "b"], "died": ["TRUE", "0"]}), "died").tolist()
+        [1.0, 0.0]
+    """
+    event = np.array([_EVENTS.get(label_text(value).lower(), np.nan) for value in bags[column]])
+    if (unknown := np.isnan(event)).any():
+        row = int(unknown.argmax())
+        raise ValueError(
+            f"column {column!r} must hold 1 or true for an event and 0 or false for censoring, but the first of "
+            f"{int(unknown.sum()):,} other cells {cell_in_words(bags[column].iloc[row])} (slide "
+            f"{rows_of(bags, unknown)}); correct the table"
+        )
+    return event
+
+
+READERS: Mapping[str, Callable[[pd.DataFrame, str], Array]] = {
+    "number": finite_numbers,
+    "time": times,
+    "event": events,
+}
+"""Kind of a label column to the function that reads it."""
+
+
+def warn_of_units(bags: pd.DataFrame, time: Array, places: Sequence[str] = PLACES) -> None:
+    """Warn if the median time of two centres differs by the factor between two units of time, within a quarter."""
+    for column in filter(None, (find_column(bags.columns, name) for name in places)):
+        groups = pd.Series(time).groupby(bags[column].astype(str).to_numpy())
+        medians = groups.median()[groups.size() >= _MIN_BAGS]
+        medians = medians[medians > 0].sort_values()
+        if len(medians) < 2:
+            continue
+        ratio = medians.iloc[-1] / medians.iloc[0]
+        for factor, units in _UNITS.items():
+            if 0.75 < ratio / factor < 1.33:
+                _log.warning(
+                    "times of %s %r are %.0f times those of %r (medians %.4g and %.4g): are they in %s? Use one unit",
+                    column, medians.index[-1], ratio, medians.index[0], medians.iloc[-1], medians.iloc[0], units,
+                )  # fmt: skip

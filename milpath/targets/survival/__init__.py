@@ -1,0 +1,1 @@
+"""Survival: target, losses and what a checkpoint keeps of it."""

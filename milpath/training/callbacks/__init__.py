@@ -1,0 +1,1 @@
+"""Lightning callbacks: progress, stopping, pictures, predictions of the splits."""

@@ -1,0 +1,83 @@
+import re
+
+import pandas as pd
+import pytest
+
+from milpath.targets.columns.label_columns import bag_labels, task_of
+
+
+def table(**columns):
+    length = len(next(iter(columns.values())))
+    return pd.DataFrame({"bag_id": [f"slide_{number}" for number in range(length)], **columns})
+
+
+def test_isup_of_one_or_more_is_malignant():
+    labels, names = bag_labels(table(isup_grade=[0, 1, 2, 3, 4, 5]), "malignant")
+    assert labels.tolist() == [0, 1, 1, 1, 1, 1]
+    assert names == ("benign", "malignant")
+
+
+def test_isup_has_six_classes():
+    labels, names = bag_labels(table(isup_grade=[5, 0, 3]), "isup")
+    assert labels.tolist() == [5, 0, 3]
+    assert names == ("isup_0", "isup_1", "isup_2", "isup_3", "isup_4", "isup_5")
+
+
+def test_names_can_be_given():
+    assert bag_labels(table(label=[0, 1, 2]), "label", ["a", "b", "c"])[1] == ("a", "b", "c")
+    assert bag_labels(table(label=[0, 0]), "label")[1] == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("columns", "target", "names", "message"),
+    [
+        ({"label": [0, 6]}, "label", ["a", "b", "c", "d", "e", "f"],
+         "label 6 of slide 'slide_1' is not in 0..5; data.class_names has 6 names"),
+        ({"isup_grade": [0, 7]}, "isup", None, "label 7 of slide 'slide_1' is not in 0..5; an ISUP grade is 0 to 5"),
+        ({"isup_grade": [-1, 2]}, "malignant", None, "label -1 of slide 'slide_0' is not in 0..5; an ISUP grade is 0 to 5"),
+        ({"label": [0, 0.5]}, "label", None,
+         "label '0.5' of slide 'slide_1' is not a whole number; column 'label' of the labels must hold 0, 1, ..., or the words in data.class_names=[...]"),
+        ({"label": [0, None]}, "label", None,
+         "1 slide has no label: its cell in column 'label' is empty ('slide_1'); fill it in, or leave such slides out with "
+         "data.on_missing_label=skip"),
+        ({"label": [0, "yes"]}, "label", None,
+         "label 'yes' of slide 'slide_1' is not a whole number; column 'label' of the labels must hold 0, 1, ..., or the words in data.class_names=[...]"),
+        ({"label": [0, 1]}, "malignant", None,
+         "data.target=malignant needs the column 'isup_grade'; the data have bag_id, label; choose one with "
+         "data.label_column=NAME"),
+        ({"label": [0, 1]}, "grade", None, "data.target is 'grade'; it must be one of label, malignant, isup"),
+        ({"isup_grade": [0, 1]}, "isup", ["low", "high"],
+         "data.target=isup has 6 classes, but data.class_names has 2 names: 'low', 'high'"),
+    ],
+)  # fmt: skip
+def test_a_bad_label_is_named_in_one_line(columns, target, names, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        bag_labels(table(**columns), target, names)
+
+
+def test_the_task_follows_from_the_classes_unless_it_is_given():
+    assert task_of(None, ["a", "b"]) == "binary"
+    assert task_of(None, ["a", "b", "c"]) == "nominal"
+    assert task_of("ordinal", ["a", "b", "c"]) == "ordinal"
+
+
+@pytest.mark.parametrize(
+    ("task", "names", "message"),
+    [
+        ("binary", ["a", "b", "c"], "data.task=binary does not fit 3 classes (a, b, c)"),
+        ("ordinal", ["a", "b"], "data.task=ordinal does not fit 2 classes (a, b)"),
+        (
+            "counting",
+            ["a", "b"],
+            "data.task is 'counting'; it must be one of binary, nominal, ordinal, regression, survival, or null",
+        ),
+    ],
+)
+def test_a_task_that_does_not_fit_is_refused(task, names, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        task_of(task, names)
+
+
+def test_two_classes_cannot_share_a_name():
+    with pytest.raises(ValueError, match=re.escape("data.class_names has a name twice: a, a")):
+        bag_labels(table(label=[0, 1]), "label", ["a", "a"])
