@@ -1,7 +1,6 @@
 """Data module: bags of a source, stored, split and loaded as batches on the device."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,16 @@ from milpath.data.loading.batch_plan import EvaluationPlan, TrainingPlan, requir
 from milpath.data.loading.batch_preparation import FeatureStatistics, Preparation, fit_statistics
 from milpath.data.loading.device_cache import DeviceCache
 from milpath.data.loading.loader import BagLoader
-from milpath.data.sources.bag_source import BagSource, FileSource
+from milpath.data.opened_bags import open_bags
+from milpath.data.sources.bag_source import BagSource
 from milpath.data.splits.assign_splits import SPLITS
-from milpath.data.splits.bag_lists import excluded_bags, group_of_each_bag, listed
-from milpath.data.splits.bag_table import SplitOptions, label_and_split, require_labels, require_labels_of
+from milpath.data.splits.bag_lists import group_of_each_bag, listed
+from milpath.data.splits.bag_table import SplitOptions, label_and_split
 from milpath.data.splits.chosen_target import fitted_target, numeric_target, require_learnable, say_undefined_metrics
 from milpath.data.splits.label_cells import hash_of_labels, label_array, text_of_label
+from milpath.data.splits.patient_bags import PatientOptions
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoded_store import open_or_encode
-from milpath.data.store.store_build import open_or_build, open_or_build_labelled
 from milpath.models.encoders import TileEncoder
 from milpath.targets import Target, register_target
 
@@ -49,11 +49,20 @@ class BagDataModule(LightningDataModule):
             declares in its attribute `split_column`, and no other column, whatever its name.
         group_column: Column of groups that must not be in two splits, such as the patient.
         groups: CSV `image_id,group` for the same purpose.
+        patients: Table with one row per patient, whose columns every slide of the patient gets; `None` for none.
+        slides: Table with one row per slide: the slide, its patient, and other columns; `None` for none.
+        bag_column: Column that names the bags, such as the patient: a bag is all tiles of all its slides. `None` makes
+            each slide a bag; with `patients` or `slides` their patient is then the group.
+        patient_column: Column of the patient in `patients` and `slides`.
+        slide_column: Column of the slide in `slides`; `None` takes `slide_id` or one of its other names.
+        on_patient_mismatch: What to do about patients without slides, slides without a patient, and slides that are not in
+            the data: "error" or "skip"; `None` as `on_mismatch` of the source.
         stratify_by: Columns that are balanced across the splits together with the label.
         exclude: CSV files with bags to exclude.
         max_bags: Maximum number of bags, drawn with `split_seed`; `None` uses all.
         max_bags_per_class: Maximum number of bags per class; `None` uses all.
         batch_size: Bags per training step on each process.
+        max_tiles: Tiles of a bag while training, drawn anew in each epoch with `seed`; `None` and evaluation use all.
         eval_batch_size: Bags per evaluation step; `None` means twice `batch_size`.
         num_workers: Threads that gather batches in advance; 0 gathers on demand.
         sampler: "shuffle" or "balanced" (see `TrainingPlan`).
@@ -93,11 +102,18 @@ class BagDataModule(LightningDataModule):
         split_column: str | None = None,
         group_column: str | None = None,
         groups: str | None = None,
+        patients: str | None = None,
+        slides: str | None = None,
+        bag_column: str | None = None,
+        patient_column: str = "patient_id",
+        slide_column: str | None = None,
+        on_patient_mismatch: str | None = None,
         stratify_by: Sequence[str] = (),
         exclude: Sequence[str] = (),
         max_bags: int | None = None,
         max_bags_per_class: int | None = None,
         batch_size: int = 8,
+        max_tiles: int | None = None,
         eval_batch_size: int | None = None,
         num_workers: int = 1,
         sampler: str = "shuffle",
@@ -110,10 +126,13 @@ class BagDataModule(LightningDataModule):
         device_cache: str = "auto",
     ) -> None:
         super().__init__()
-        require_at_least(batch_size=(batch_size, 1), eval_batch_size=(eval_batch_size, 1), num_workers=(num_workers, 0))
+        require_at_least(
+            batch_size=(batch_size, 1), eval_batch_size=(eval_batch_size, 1), num_workers=(num_workers, 0),
+            max_tiles=(max_tiles, 1),
+        )  # fmt: skip
         self.source = source
         self.target = target
-        self.batch_size = batch_size
+        self.batch_size, self.max_tiles = batch_size, max_tiles
         self.eval_batch_size = eval_batch_size or 2 * batch_size
         self.num_workers = num_workers
         self.sampler = sampler
@@ -130,8 +149,13 @@ class BagDataModule(LightningDataModule):
         self.trained_names: Sequence[str] | None = None
         # Target of a trained network with its fitted values, which other data do not change; set before `setup`.
         self.trained_target: Target | None = None
+        self._patient_options = PatientOptions(
+            patients, slides, bag_column, patient_column, slide_column,
+            on_patient_mismatch or getattr(source, "on_mismatch", "error"),
+        )  # fmt: skip
         self._split_options = SplitOptions(
-            fold, num_folds, val_fraction, split_seed, splits, group_column, groups,
+            fold, num_folds, val_fraction, split_seed, splits,
+            group_column if groups else group_column or self._patient_options.group_column, groups,
             listed(stratify_by), listed(exclude), max_bags, max_bags_per_class,
             split_column or getattr(source, "split_column", None), label_column, on_missing_label,
         )  # fmt: skip
@@ -143,8 +167,12 @@ class BagDataModule(LightningDataModule):
         """Build the store if necessary, and split; a second call does nothing."""
         if self._store is not None:
             return
-        store = self._open_store()
         numbers = numeric_target(self._task, self.trained_target)
+        labels = {"class_names": self._class_names, "trained_names": self.trained_names}
+        labels |= {"target": self.target, "numbers": numbers}
+        store, self.left_out = open_bags(
+            self.source, self.stores_dir, self._split_options, self._patient_options, labels, verify=self.verify
+        )
         self.label_frame, self.class_names = label_and_split(
             store.bags, self.target, self._class_names, self._split_options, self.left_out, self.trained_names, numbers
         )
@@ -161,18 +189,6 @@ class BagDataModule(LightningDataModule):
             self.statistics = fit_statistics(store, training)
         self._store = self.tile_store = store
 
-    def _open_store(self) -> BagStore:
-        """Return the store; files of excluded bags are not opened to build it."""
-        options = self._split_options
-        labels: dict[str, Any] = {"class_names": self._class_names, "trained_names": self.trained_names}
-        labels |= {"target": self.target, "numbers": numeric_target(self._task, self.trained_target)}
-        if not isinstance(self.source, FileSource):
-            require = partial(require_labels, self.source, options=options, **labels)
-            return open_or_build(self.source, self.stores_dir, require, verify=self.verify)
-        self.left_out = excluded_bags(options.exclude, sorted(self.source.bag_names())) if options.exclude else set()
-        check = partial(require_labels_of, options=options, left_out=self.left_out, **labels)
-        return open_or_build_labelled(self.source, self.stores_dir, self.left_out, check, verify=self.verify)
-
     def encode_with(self, encoder: TileEncoder) -> None:
         """Load the features of a frozen encoder instead of tiles from now on; they are computed once and kept on disk.
 
@@ -186,7 +202,8 @@ class BagDataModule(LightningDataModule):
             raise ValueError(
                 f"data.augmentation={self.augmentation.kind} changes tiles before they are encoded; set it to none"
             )
-        self._store = open_or_encode(self.store, encoder, self.stores_dir, verify=self.verify)
+        features = open_or_encode(self.store.slide_store, encoder, self.stores_dir, verify=self.verify)
+        self._store = self.store.of_slides(features)
         self._cache = DeviceCache(self._store, self.device_cache)
 
     @property
@@ -266,7 +283,7 @@ class BagDataModule(LightningDataModule):
         """Return the training loader: reshuffled each epoch, augmented; a single class is an error."""
         bags = self._bags("train")
         require_learnable(self.fitted_target, self.label_frame, self.class_names, self.sampler)
-        plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler)
+        plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler, self.max_tiles)
         return self._loader(bags, plan, True)
 
     def val_dataloader(self) -> BagLoader | list[BagLoader]:

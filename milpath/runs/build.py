@@ -89,6 +89,9 @@ def build_datamodule(config: DictConfig, **changes: Any) -> BagDataModule:
         config: The `data` group.
         **changes: Options of `BagDataModule` that replace those of the configuration, passed unchanged.
     """
+    if config.get("slides") and "id_column" in config and OmegaConf.is_missing(config, "labels"):
+        # The table of slides says what the slides are; their labels may be those of the patients.
+        config.labels, config.id_column = config.slides, config.get("slide_column")
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)) | changes
     options = {name: content.pop(name) for name in _options() if name in content}
     return BagDataModule(instantiate_entry(content), **options)

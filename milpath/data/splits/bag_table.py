@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from milpath.data.sources.bag_source import BagSource, LabelledSource
 from milpath.data.splits.assign_splits import SPLITS, hold_out_validation, make_splits
 from milpath.data.splits.bag_lists import bag_groups, excluded_bags, read_split
 from milpath.data.splits.label_matching import ON_MISMATCH
@@ -215,24 +214,6 @@ def _require_whole_groups(split: np.ndarray, groups: np.ndarray, origin: str) ->
     if (sides > 1).any():
         first = sides[sides > 1].index[0]
         raise ValueError(f"{origin} puts {int((sides > 1).sum())} group(s) in more than one split (first: {first!r})")
-
-
-def require_labels(
-    source: BagSource,
-    target: str,
-    class_names: Sequence[str] | None,
-    options: SplitOptions,
-    trained_names: Sequence[str] | None = None,
-    numbers: NumericTarget | None = None,
-) -> None:
-    """Refuse a source whose labels or columns `label_and_split` would refuse; one without a label table passes.
-
-    Raises:
-        ValueError: If labels, groups or splits are invalid.
-    """
-    if not isinstance(source, LabelledSource):
-        return
-    require_labels_of(source.label_table(), target, class_names, options, trained_names=trained_names, numbers=numbers)
 
 
 def require_labels_of(
