@@ -70,6 +70,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.runs.evaluated_data import evaluated_data
     from milpath.runs.results import write_run
     from milpath.targets import target_of
+    from milpath.targets.aggregation import require_aggregate
     from milpath.training.callbacks.predict_splits import predict_splits
     from milpath.training.classifier import MILClassifier
 
@@ -89,6 +90,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
         stores_dir=str(config.paths.stores_dir), sources=parts.sources,
     )  # fmt: skip
     _require_same_task(card, datamodule, config.checkpoint)
+    aggregate = config.aggregate or datamodule.aggregate or card.data.get("aggregate")
+    require_aggregate(aggregate, target_of(card), len(card.class_names))
     require_features(card, network, datamodule.tile_store, datamodule.tile_store.path, config.checkpoint)
     require_same_encoder(card, network, datamodule.tile_store, datamodule.tile_store.path, config.checkpoint)
     if resolution := compare_resolution(card.tiling, datamodule.tile_store, ALLOW):
@@ -105,7 +108,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
         return {}
     record_run(config, run_dir, datamodule.description | ({"tested": note} if note else {}))
     write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
-    return write_run(run_dir, predictions, datamodule, card, report=config.report, note=note)
+    return write_run(run_dir, predictions, datamodule, card, report=config.report, note=note, aggregate=aggregate)
 
 
 def _require_same_task(card: "Card", datamodule: "BagDataModule", checkpoint: str) -> None:

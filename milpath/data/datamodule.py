@@ -57,6 +57,8 @@ class BagDataModule(LightningDataModule):
         slide_column: Column of the slide in `slides`; `None` takes `slide_id` or one of its other names.
         on_patient_mismatch: What to do about patients without slides, slides without a patient, and slides that are not in
             the data: "error" or "skip"; `None` as `on_mismatch` of the source.
+        aggregate: "mean" or "max": results by patient from the predictions of its slides (see `aggregated_answers`), if
+            slides are bags; `None` gives results by bag.
         stratify_by: Columns that are balanced across the splits together with the label.
         exclude: CSV files with bags to exclude.
         max_bags: Maximum number of bags, drawn with `split_seed`; `None` uses all.
@@ -108,6 +110,7 @@ class BagDataModule(LightningDataModule):
         patient_column: str = "patient_id",
         slide_column: str | None = None,
         on_patient_mismatch: str | None = None,
+        aggregate: str | None = None,
         stratify_by: Sequence[str] = (),
         exclude: Sequence[str] = (),
         max_bags: int | None = None,
@@ -138,6 +141,9 @@ class BagDataModule(LightningDataModule):
         self.sampler = sampler
         self.augmentation = TileAugmentation(augmentation, stain_jitter)
         self.seed = seed
+        self.patient_column, self.aggregate = patient_column, aggregate
+        if aggregate and bag_column:
+            raise ValueError(f"data.aggregate={aggregate} is for slides as bags; set data.aggregate=null or data.bag_column=null")
         self.stores_dir = stores_dir
         self.verify = verify
         self.standardize = standardize
@@ -230,7 +236,9 @@ class BagDataModule(LightningDataModule):
 
     @property
     def groups(self) -> dict[str, str] | None:
-        """Each bag to its group, which is kept in one split; `None` without groups."""
+        """Each bag to its group, which is kept in one split; `None` without groups, and for results by patient."""
+        if self.aggregate:
+            return None
         return group_of_each_bag(self.tile_store.bags, self._split_options.group_column, self._split_options.groups)
 
     @property

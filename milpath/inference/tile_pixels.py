@@ -18,7 +18,7 @@ def tile_pixels(store: BagStore, position: int, slides: Mapping[str, Path]) -> P
     """Return the tiles of a bag, `(tiles, height, width, channels)`; `None` for features whose slide is not at hand.
 
     Args:
-        store: A store of tiles or of features.
+        store: A store of tiles or of features, with a bag per slide.
         position: Position of the bag.
         slides: Name of a slide to its file.
     """
@@ -34,6 +34,7 @@ def tile_pixels(store: BagStore, position: int, slides: Mapping[str, Path]) -> P
 
 def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:
     """Return the file of each slide of a store at a path: those it was cut from; for features, also those of its name."""
+    store = store.slide_store
     found: dict[str, Path] = {}
     if "slide_file" in store.bags:
         root = slides if slides.is_dir() else slides.parent

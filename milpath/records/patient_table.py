@@ -11,6 +11,7 @@ from milpath.records.label_table import find_column, own_columns, quote_first, r
 
 _log = logging.getLogger(__name__)
 ON_MISMATCH = ("error", "skip")
+WAY_OUT = "add what is missing, or leave these out with data.on_patient_mismatch=skip"
 
 
 def read_slides(path: str | Path, patient_column: str = "patient_id", slide_column: str | None = None) -> pd.DataFrame:
@@ -123,7 +124,7 @@ def joined(
     return kept.join(rows, on=patient_column)
 
 
-def settle(problems: Sequence[str], on_mismatch: str, *, nothing_left: bool, say: bool = True) -> None:
+def settle(problems: Sequence[str], on_mismatch: str, *, nothing_left: bool, say: bool = True, way_out: str = WAY_OUT) -> None:
     """Raise what does not fit, or log it where it is to be left out.
 
     Raises:
@@ -132,9 +133,7 @@ def settle(problems: Sequence[str], on_mismatch: str, *, nothing_left: bool, say
     if not problems:
         return
     if nothing_left or on_mismatch == "error":
-        way_out = "give tables that belong together" if nothing_left else (
-            "add what is missing, or leave these out with data.on_patient_mismatch=skip"
-        )
+        way_out = "give tables that belong together" if nothing_left else way_out
         raise ValueError(f"{'; '.join(problems)}; {way_out}")
     for problem in problems if say else ():
         _log.warning("left out: %s", problem)

@@ -15,7 +15,8 @@ from milpath.data.datamodule import BagDataModule
 from milpath.models.checkpoint import Card, load_weights, update_card
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
-from milpath.runs.result_files import Metrics, summary_table, write_results
+from milpath.runs.patient_results import results_by_patient
+from milpath.runs.result_files import Metrics, summary_table, write_results, write_slide_attention
 from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.decision import Decision, choose_decision, decide
 from milpath.training.callbacks.predict_splits import columns_of, predict_splits
@@ -49,11 +50,16 @@ def finish_run(
     if isinstance(target, NumericTarget):
         changes = {"target_state": target.fitted_on_predictions(*_of_training(predictions)).state()}
     else:
-        changes = vars(_decide_on_validation(config, predictions, classifier.task))
+        decided_on = predictions
+        if datamodule.aggregate:
+            decided_on = results_by_patient(predictions, datamodule, target, datamodule.aggregate).predictions
+        changes = vars(_decide_on_validation(config, decided_on, classifier.task))
     card = replace(classifier.card(), **changes)
     if best.exists():
         update_card(best, **changes)
-    return write_run(run_dir, predictions, datamodule, card, report=config.report)
+    return write_run(
+        run_dir, predictions, datamodule, card, report=config.report, aggregate=datamodule.aggregate
+    )
 
 
 def write_run(
@@ -64,6 +70,7 @@ def write_run(
     *,
     report: bool = True,
     note: str = "",
+    aggregate: str | None = None,
 ) -> Metrics:
     """Write metrics, predictions and report of a run, and print the summary table.
 
@@ -74,9 +81,20 @@ def write_run(
         card: The checkpoint's card, with the operating point chosen on validation.
         report: Whether to write `report.html` and its pictures.
         note: Printed below the table.
+        aggregate: "mean" or "max": the results are those of patients, from the predictions of their slides, which are
+            written to `slide_predictions.csv`; `None`: those of the bags.
     """
     target = target_of(card)
-    predictions = _answered(predictions, target) if isinstance(target, NumericTarget) else _decided(predictions, card)
+    bags, store, groups = datamodule.label_frame, datamodule.tile_store, datamodule.groups
+    if isinstance(target, NumericTarget):
+        predictions = _answered(predictions, target)
+    if aggregate:
+        predictions.write_csv(run_dir / "slide_predictions.csv")
+        predictions, bags, store = results_by_patient(predictions, datamodule, target, aggregate)
+        groups = None
+    if not isinstance(target, NumericTarget):
+        predictions = _decided(predictions, card)
+    write_slide_attention(run_dir / "slide_attention.csv", predictions, store)
     metrics = write_results(run_dir, predictions, target, card.threshold)
     if report:
         page = write_report(
@@ -85,9 +103,9 @@ def write_run(
             threshold=card.threshold,
             temperature=card.temperature,
             defer_below=card.defer_below,
-            bags=datamodule.label_frame,
-            store=datamodule.tile_store,
-            groups=datamodule.groups,
+            bags=bags,
+            store=store,
+            groups=groups,
         )
         Console().print(f"report: {page}", soft_wrap=True, markup=False, highlight=False)
     Console().print(summary_table(metrics, title=str(run_dir)))

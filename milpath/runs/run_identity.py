@@ -32,7 +32,7 @@ _ROOT = {"paths", "logger", "profiler", "sagemaker", "run_name", "resume_from", 
 # How bags are read, not which; files are identified by content, not by name.
 _DATA = {
     "stores_dir", "verify", "num_workers", "device_cache", "eval_batch_size", "batch_size", "splits", "groups", "exclude",
-    "patients", "slides", "slide_column",
+    "patients", "slides", "slide_column", "aggregate",
 }  # fmt: skip
 # Trade memory for time.
 _ENCODER = {"activation_checkpointing", "tile_micro_batch"}

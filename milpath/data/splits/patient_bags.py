@@ -13,7 +13,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.grouped_store import GroupedStore
 from milpath.records.id_matching import why_unlike
 from milpath.records.label_table import find_column, quote_first, require_column
-from milpath.records.patient_table import ON_MISMATCH, columns_like, joined, read_patients, read_slides, settle
+from milpath.records.patient_table import ON_MISMATCH, WAY_OUT, columns_like, joined, read_patients, read_slides, settle
 
 _log = logging.getLogger(__name__)
 _OWN = ("bag_id", "start", "num_tiles")
@@ -29,6 +29,9 @@ class PatientOptions:
     patient_column: str = "patient_id"
     slide_column: str | None = None
     on_patient_mismatch: str = "error"
+    # Slides that have a row but no tiles because they could not be read; these are reported elsewhere.
+    unread: frozenset[str] = frozenset()
+    way_out: str = WAY_OUT
 
     def __post_init__(self) -> None:
         if self.on_patient_mismatch not in ON_MISMATCH:
@@ -89,7 +92,8 @@ class PatientOptions:
             )  # fmt: skip
         if not self.slides:
             return slides
-        return self._of_data(named_like_data(slides, table["bag_id"].tolist(), Path(name), say=say), table, data, say)
+        slides = named_like_data(slides, [*table["bag_id"], *self.unread], Path(name), say=say)
+        return self._of_data(slides[~slides["bag_id"].isin(self.unread)], table, data, say)
 
     def _of_data(self, slides: pd.DataFrame, table: pd.DataFrame, data: str | Path, say: bool) -> pd.DataFrame:
         """Return the rows of the data that are in the table of slides, with its columns."""
@@ -108,7 +112,7 @@ class PatientOptions:
             )
         if absent and strange and (hint := why_unlike(absent, strange)):
             problems.append(hint)
-        settle(problems, self.on_patient_mismatch, nothing_left=len(absent) == len(slides), say=say)
+        settle(problems, self.on_patient_mismatch, nothing_left=len(absent) == len(slides), say=say, way_out=self.way_out)
         kept = table[table["bag_id"].isin(named)]
         more = slides.set_index("bag_id")
         kept = kept.drop(columns=columns_like(kept, more.columns, _OWN))
