@@ -50,9 +50,9 @@ def draw_patients(folder: Path, num_patients: int = 60, *, image: bool = False) 
             if number % 2 and copy == num_slides_of(num_patients)[number] - 1:
                 tiles[:2, 0] += 6
             if image:
-                tiles = np.repeat(np.clip(tiles[:, :1] * 20 + 100, 0, 255), 8 * 8 * 3, 1).astype(np.uint8)
-                tiles = tiles.reshape(length, 8, 8, 3)
-            where = {"x": np.arange(length) % 3 * 8, "y": np.arange(length) // 3 * 8, "level": np.zeros(length, int)}
+                tiles = np.repeat(np.clip(tiles[:, :1] * 20 + 100, 0, 255), 16 * 16 * 3, 1).astype(np.uint8)
+                tiles = tiles.reshape(length, 16, 16, 3)
+            where = {"x": np.arange(length) % 3 * 16, "y": np.arange(length) // 3 * 16, "level": np.zeros(length, int)}
             writer.add(name, tiles, {}, where)
     rows = [
         f"P{number:02d},{number % 2},{40 + number},{12 + (7 * number) % 31 - 8 * (number % 2)},{int(number % 5 > 0)}"

@@ -1,6 +1,6 @@
 """Pixels of the tiles of a bag, for pictures: those of a store of tiles, or of the slide that features were made from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,37 @@ from milpath.data.store.level0_positions import level0_positions, resolution_of
 from milpath.slides.slide_files import find_slides
 from milpath.slides.slide_tiles import SlideTiles
 
-Pixels = NDArray[np.uint8] | SlideTiles
+
+
+class StoredTiles:
+    """Tiles of a bag of several slides, indexed like an array; only the indexed ones are read from the store.
+
+    Attributes:
+        shape: `(tiles, height, width, channels)`.
+        dtype: That of the store.
+        ndim: Number of dimensions.
+    """
+
+    def __init__(self, store: BagStore, position: int) -> None:
+        self._tiles, self._rows = store.tiles, store.rows_of(position)
+        self.shape = (len(self._rows), *store.tile_shape)
+        self.dtype, self.ndim = store.tiles.dtype, store.tiles.ndim
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Return the tiles at some positions in the bag."""
+        return np.asarray(self._tiles[self._rows[indices]])
+
+
+Pixels = NDArray[np.uint8] | SlideTiles | StoredTiles
+
+
+def bag_tiles(store: BagStore, position: int) -> NDArray[np.uint8] | StoredTiles:
+    """Return the image tiles of a bag of a store, without a copy."""
+    where = store.tile_slice(position)
+    return np.asarray(store.tiles[where]) if isinstance(where, slice) else StoredTiles(store, position)
 
 
 def tile_pixels(store: BagStore, position: int, slides: Mapping[str, Path]) -> Pixels | None:

@@ -106,6 +106,11 @@ class Analyst:
     ) -> None:
         parts = parts or OwnParts()
         self.card = load_card(checkpoint)
+        if bag_column := self.card.data.get("bag_column"):
+            raise ValueError(
+                f"{checkpoint} was trained on patients, each a bag of all its slides (data.bag_column={bag_column}), but the "
+                "app answers one slide at a time; predict patients with python -m milpath.predict slides_table=CSV"
+            )
         self.network = load_network(checkpoint, parts.networks, parts.encoders)
         self.encoder: nn.Module | None = None
         if takes(self.network) == "features":

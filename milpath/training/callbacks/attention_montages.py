@@ -13,7 +13,9 @@ from milpath.data.datamodule import BagDataModule
 from milpath.data.splits.label_cells import text_of_label
 from milpath.drawing.montage import draw_montage
 from milpath.drawing.weight_bars import draw_weights
+from milpath.drawing.picture_frame import stacked
 from milpath.inference.predict_bags import BagPrediction, predict_bags
+from milpath.inference.tile_pixels import bag_tiles
 from milpath.metrics.attention_quality import attention_entropy
 from milpath.targets import NumericTarget
 from milpath.training.classifier import MILClassifier
@@ -61,7 +63,7 @@ class AttentionMontages(Callback):
             classifier.network, datamodule.store, classifier.target,
             indices=list(chosen), batch_size=1, device=classifier.device,
         )  # fmt: skip
-        return _stack([self._draw_bag(bag, chosen[bag.position], datamodule) for bag in bags])
+        return stacked([self._draw_bag(bag, chosen[bag.position], datamodule) for bag in bags])
 
     def _draw_bag(self, bag: BagPrediction, label: Any, datamodule: BagDataModule) -> Image.Image:
         store = datamodule.tile_store
@@ -74,7 +76,7 @@ class AttentionMontages(Callback):
         if len(store.tile_shape) != 3:
             return draw_weights(weights, title=title, tile_labels=labels)
         return draw_montage(
-            store.tiles[where], weights, title=title, columns=8, num_shown=self.num_tiles,
+            bag_tiles(store, bag.position), weights, title=title, columns=8, num_shown=self.num_tiles,
             tile_labels=labels, cell_size=CELL_SIZE,
         )  # fmt: skip
 
@@ -105,16 +107,6 @@ def in_words(weights: np.ndarray) -> str:
         ('entropy 1.00', 'entropy 0.00')
     """
     return f"entropy {attention_entropy(weights):.2f}"
-
-
-def _stack(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Return pictures stacked vertically."""
-    canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
-    top = 0
-    for picture in pictures:
-        canvas.paste(picture, (0, top))
-        top += picture.height
-    return canvas
 
 
 def _send(logger: Logger, picture: Image.Image, step: int) -> None:
