@@ -36,7 +36,11 @@ def encoder_of(store: BagStore) -> dict[str, Any]:
     content = store.description.get("encoder")
     if not isinstance(content, Mapping) or len(store.tile_shape) != 1:
         return {}
-    return dict(content) | ({"dtype": store.tiles.dtype.name} if describes_encoder(content) else {})
+    if not describes_encoder(content):
+        return dict(content)
+    # Files of float16 may have been copied into a store of float32, which holds the same numbers.
+    rounded = "float16" in (content.get("dtype"), store.tiles.dtype.name)
+    return dict(content) | {"dtype": "float16" if rounded else store.tiles.dtype.name}
 
 
 def require_same_encoder(card: Card, network: Module, store: BagStore, where: str | Path, checkpoint: str) -> None:
@@ -109,9 +113,19 @@ def _facts(encoder: Mapping[str, Any], tiling: Mapping[str, Any]) -> dict[str, A
 def _same(key: str, one: Any, other: Any, rounded: float) -> bool:
     """Return whether two values mean the same; resolutions may differ by a small factor."""
     if key == "name":
-        return _folded(one) == _folded(other)
+        return same_name(one, other)
     numbers = isinstance(one, int | float) and isinstance(other, int | float)
     return math.isclose(one, other, rel_tol=rounded) if numbers and key == "microns_per_pixel" else bool(one == other)
+
+
+def same_name(one: Any, other: Any) -> bool:
+    """Return whether two names mean one encoder, as milpath, TRIDENT, CLAM and STAMP write it.
+
+    Example:
+        >>> same_name("uni2_h", "uni_v2"), same_name("uni2_h", "uni_v1")
+        (True, False)
+    """
+    return _folded(one) == _folded(other)
 
 
 def _folded(name: Any) -> str:
