@@ -12,7 +12,6 @@ from torch.nn import Module
 from milpath.data.store.bag_store import BagStore
 from milpath.models.card import Card
 from milpath.models.encoders.trained_encoder import describes_encoder
-from milpath.models.network_input import takes
 from milpath.records.error_text import one_line_of
 from milpath.records.plain_values import brief
 
@@ -87,20 +86,33 @@ def require_same_encoder(card: Card, network: Module, store: BagStore, where: st
         )  # fmt: skip
 
 
-def require_features(card: Card, network: Module, store: BagStore, where: str | Path, checkpoint: str) -> None:
-    """Refuse tiles for a network that takes features, where nothing encodes them.
+def require_same_tile_size(card: Card, store: BagStore, where: str | Path) -> None:
+    """Refuse tiles of a size other than the network was trained on; features have no size to compare.
+
+    Raises:
+        ValueError: With both sizes.
+    """
+    wanted, found = card.tiling.get("tile_size"), store.tile_shape[0]
+    if wanted is not None and len(store.tile_shape) == 3 and found != wanted:
+        raise ValueError(
+            f"the checkpoint was trained on tiles of {wanted} px, but {where} holds tiles of {found} px; "
+            f"cut the slides with tile_size={wanted}"
+        )
+
+
+def require_encodable(card: Card, store: BagStore, where: str | Path, checkpoint: str) -> None:
+    """Refuse tiles for a network of features whose card does not say which encoder made them.
 
     Raises:
         ValueError: With the command that encodes them.
     """
-    if takes(network) != "features" or len(store.tile_shape) != 3:
-        return
-    name = card.encoder.get("name", "an encoder that its card does not name")
-    chosen = name if describes_encoder(card.encoder) else "NAME"
-    raise ValueError(
-        f"{checkpoint} takes features of {name}, but {where} holds tiles; encode them with python -m milpath.extract "
-        f"slides={where} output=DIR encoder={chosen}, then give data.path=DIR"
-    )
+    if not describes_encoder(card.encoder):
+        raise ValueError(
+            f"{checkpoint} takes features of {card.encoder.get('name', 'an encoder that its card does not name')}, but "
+            f"{where} holds tiles; encode them with python -m milpath.extract slides={where} output=DIR encoder=NAME, then "
+            "give data.path=DIR"
+        )
+    require_same_tile_size(card, store, where)
 
 
 def _facts(encoder: Mapping[str, Any], tiling: Mapping[str, Any]) -> dict[str, Any]:
