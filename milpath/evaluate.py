@@ -64,6 +64,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.data.store.resolution_match import compare_resolution
     from milpath.models import load_network
     from milpath.models.checkpoint import load_card
+    from milpath.records.data_warning import warning_in_words
     from milpath.records.provenance import record_run
     from milpath.runs.build import use_metrics_of
     from milpath.runs.earlier_run import IDENTITY_FILE
@@ -103,7 +104,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     predictions = predict_splits(trainer, classifier, datamodule, splits)
     if not trainer.is_global_zero:
         return {}
-    record_run(config, run_dir, datamodule.description | ({"tested": note} if note else {}))
+    said = {"tested": note, "warning": warning_in_words(card.warning, datamodule.warning)}
+    record_run(config, run_dir, datamodule.description | {name: words for name, words in said.items() if words})
     write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
     return write_run(run_dir, predictions, datamodule, card, report=config.report, note=note)
 

@@ -39,6 +39,7 @@ def write_numbers_report(
     num_pictures: int,
     num_resamples: int,
     title: str | None,
+    warning: str,
 ) -> Path:
     """Write `report.html` of a run whose target has no classes.
 
@@ -53,6 +54,7 @@ def write_numbers_report(
         num_pictures: As in `write_report`.
         num_resamples: As in `write_report`.
         title: As in `write_report`.
+        warning: As in `write_report`; empty for none.
 
     Returns:
         The path of the report.
@@ -63,7 +65,7 @@ def write_numbers_report(
     order = _worst_first(run, target, outcomes)
     pictures: dict[str, CasePictures] = {}
     if store is not None and len(store.tile_shape) == 3 and num_pictures > 0:
-        pictures = draw_cases(run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture)
+        pictures = draw_cases(run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture, warning)
     rows = metric_rows(outcomes, target, num_resamples)
     plots = target_plots(outcomes, reported, target)
     training = training_plots(run.history) if run.history is not None else []
@@ -72,6 +74,7 @@ def write_numbers_report(
         plots + training,
         ("plots.js",),
         title=title or run.path.resolve().name,
+        warning=warning,
         run=run,
         target=target,
         reported=reported,

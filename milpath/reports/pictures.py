@@ -11,6 +11,7 @@ from PIL import Image
 
 from milpath.data.store.bag_store import BagStore
 from milpath.drawing.montage import draw_montage
+from milpath.drawing.warning_strip import with_warning
 from milpath.inference.class_overlays import draw_class_overlays, map_in_words
 from milpath.inference.overlays import SlidePicture, draw_bag_overlay, known_labels
 from milpath.inference.sharpest_bags import tiles_of_bag
@@ -42,6 +43,7 @@ def draw_cases(
     store: BagStore,
     folder: Path,
     slide_picture: Callable[[str], SlidePicture | None] | None = None,
+    warning: str = "",
 ) -> dict[str, CasePictures]:
     """Draw the pictures of some cases; the folder is replaced once all are drawn.
 
@@ -52,6 +54,7 @@ def draw_cases(
         folder: Folder of the pictures.
         slide_picture: Function from bag to a picture of its slide; if it is None or returns None, the tiles are assembled
             at their positions.
+        warning: Written below each picture; empty for none.
 
     Returns:
         Bag to the names of its files in the folder.
@@ -76,11 +79,11 @@ def draw_cases(
             of_classes = draw_class_overlays(store, chosen, predictions.maps_of(row), bag_id, picture)
             files = tuple((map_in_words(name), f"{stem}_map_{number}.jpg") for number, name in enumerate(of_classes))
             for (_, file), of_class in zip(files, of_classes.values(), strict=True):
-                _save(of_class, partial / file)
+                _save(with_warning(of_class, warning), partial / file)
             drawn[bag_id] = CasePictures(f"{stem}_montage.jpg", f"{stem}_overlay.jpg" if overlay else None, files)
-            _save(montage, partial / f"{stem}_montage.jpg")
+            _save(with_warning(montage, warning), partial / f"{stem}_montage.jpg")
             if overlay is not None:
-                _save(overlay, partial / f"{stem}_overlay.jpg")
+                _save(with_warning(overlay, warning), partial / f"{stem}_overlay.jpg")
         if folder.exists():
             shutil.rmtree(folder)
         partial.replace(folder)
