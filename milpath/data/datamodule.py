@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from lightning.pytorch import LightningDataModule
 
 from milpath.data.loading.augmentation import TileAugmentation
@@ -15,19 +13,18 @@ from milpath.data.loading.device_cache import DeviceCache
 from milpath.data.loading.loader import BagLoader
 from milpath.data.opened_bags import open_bags
 from milpath.data.sources.bag_source import BagSource
-from milpath.data.splits.assign_splits import SPLITS
-from milpath.data.splits.bag_lists import group_of_each_bag, listed
+from milpath.data.splits.bag_lists import listed
 from milpath.data.splits.bag_table import SplitOptions, label_and_split
 from milpath.data.splits.chosen_target import fitted_target, numeric_target, require_learnable, say_undefined_metrics
-from milpath.data.splits.label_cells import hash_of_labels, label_array, text_of_label
+from milpath.data.splits.labelled_bags import LabelledBags
 from milpath.data.splits.patient_bags import PatientOptions
 from milpath.data.store.bag_store import BagStore
-from milpath.data.store.encoded_store import open_or_encode
-from milpath.models.encoders import TileEncoder
+from milpath.data.store.encoded_store import FrozenEncoder, open_or_encode
+from milpath.records.data_warning import joined, warning_of_source
 from milpath.targets import Target, register_target
 
 
-class BagDataModule(LightningDataModule):
+class BagDataModule(LabelledBags, LightningDataModule):
     """Bags of one source, split and loaded.
 
     Args:
@@ -143,7 +140,9 @@ class BagDataModule(LightningDataModule):
         self.seed = seed
         self.patient_column, self.aggregate = patient_column, aggregate
         if aggregate and bag_column:
-            raise ValueError(f"data.aggregate={aggregate} is for slides as bags; set data.aggregate=null or data.bag_column=null")
+            raise ValueError(
+                f"data.aggregate={aggregate} is for slides as bags; set data.aggregate=null or data.bag_column=null"
+            )
         self.stores_dir = stores_dir
         self.verify = verify
         self.standardize = standardize
@@ -151,13 +150,12 @@ class BagDataModule(LightningDataModule):
         self.statistics: FeatureStatistics | None = None
         self._task = register_target(task).name if isinstance(task, Target) else task
         self._class_names = class_names
-        # Classes of a trained network, which order the words of other data; set before `setup`.
+        # Of a trained network, set before `setup`: its classes, and its target with fitted values, which other data keep.
         self.trained_names: Sequence[str] | None = None
-        # Target of a trained network with its fitted values, which other data do not change; set before `setup`.
         self.trained_target: Target | None = None
         self._patient_options = PatientOptions(
             patients, slides, bag_column, patient_column, slide_column,
-            on_patient_mismatch or getattr(source, "on_mismatch", "error"),
+            on_patient_mismatch or str(getattr(source, "on_mismatch", "error")),
         )  # fmt: skip
         self._split_options = SplitOptions(
             fold, num_folds, val_fraction, split_seed, splits,
@@ -174,7 +172,7 @@ class BagDataModule(LightningDataModule):
         if self._store is not None:
             return
         numbers = numeric_target(self._task, self.trained_target)
-        labels = {"class_names": self._class_names, "trained_names": self.trained_names}
+        labels: dict[str, Any] = {"class_names": self._class_names, "trained_names": self.trained_names}
         labels |= {"target": self.target, "numbers": numbers}
         store, self.left_out = open_bags(
             self.source, self.stores_dir, self._split_options, self._patient_options, labels, verify=self.verify
@@ -195,7 +193,7 @@ class BagDataModule(LightningDataModule):
             self.statistics = fit_statistics(store, training)
         self._store = self.tile_store = store
 
-    def encode_with(self, encoder: TileEncoder) -> None:
+    def encode_with(self, encoder: FrozenEncoder) -> None:
         """Load the features of a frozen encoder instead of tiles from now on; they are computed once and kept on disk.
 
         Args:
@@ -220,62 +218,9 @@ class BagDataModule(LightningDataModule):
         return self._store
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.class_names)
-
-    @property
-    def tile_shape(self) -> tuple[int, ...]:
-        """`(height, width, channels)` of a tile, or `(features,)`."""
-        return self.store.tile_shape
-
-    @property
-    def splits(self) -> list[str]:
-        """Names of the non-empty splits, in the order train, val, test."""
-        return [split for split in SPLITS if (self.label_frame["split"] == split).any()]
-
-    @property
-    def groups(self) -> dict[str, str] | None:
-        """Each bag to its group, which is kept in one split; `None` without groups, and for results by patient."""
-        if self.aggregate:
-            return None
-        return group_of_each_bag(self.tile_store.bags, self._split_options.group_column, self._split_options.groups)
-
-    @property
-    def split_column(self) -> str | None:
-        """Column of the data with their own split; `None` if a split is made or read from a file."""
-        return None if self._split_options.splits else self._split_options.split_column
-
-    @property
-    def tiling(self) -> dict[str, Any]:
-        """How slides were cut into tiles, as recorded in the store."""
-        return dict(self.store.description.get("tiling", {}))
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """Description of the data for the provenance of a run; plain values."""
-        names = {"class_names": list(self.class_names), "labels_sha256": hash_of_labels(self.label_frame)}
-        if not self.fitted_target.has_classes:
-            return self.store.record() | names | {"bags": {name: len(self.bag_ids(name)) for name in self.splits}}
-        return self.store.record() | names | {"bags_per_class": {name: self.class_counts(name) for name in self.splits}}
-
-    def bag_ids(self, split: str) -> list[str]:
-        """Return the names of the bags of a split, in the order of the store."""
-        return self.label_frame.loc[self.label_frame["split"] == split, "bag_id"].tolist()
-
-    def split_frame(self) -> pd.DataFrame:
-        """Return `id, split, label` of every bag: the content of a run's `splits.csv`, which `data.splits` reads."""
-        frame = self.label_frame[["bag_id", "split", "label"]].rename(columns={"bag_id": "id"})
-        return frame if self.fitted_target.has_classes else frame.assign(label=frame["label"].map(text_of_label))
-
-    def labels(self, split: str) -> np.ndarray:
-        """Return the labels of a split, `(bags,)` classes or `(bags, columns)` numbers, in the order of the store."""
-        return label_array(self.label_frame.loc[self.label_frame["split"] == split, "label"])
-
-    def class_counts(self, split: str) -> list[int]:
-        """Return the number of bags of each class in a split."""
-        labels = self.label_frame.loc[self.label_frame["split"] == split, "label"]
-        return [int((labels == number).sum()) for number in range(self.num_classes)]
+    def warning(self) -> str:
+        """What the data say against themselves, such as that they are drawn; empty for tissue."""
+        return joined([warning_of_source(self.source), self.tile_store.warning])
 
     def dataloader(self, split: str, *, augment: bool = False) -> BagLoader:
         """Return a loader that yields every bag of a split once, in a fixed order; an empty split is an error.
@@ -284,12 +229,12 @@ class BagDataModule(LightningDataModule):
             split: "train", "val" or "test".
             augment: Augment the tiles, to inspect what training sees.
         """
-        bags = self._bags(split)
+        bags = BagSplit.of(self.store, self.label_frame, split)
         return self._loader(bags, EvaluationPlan(bags.lengths, self.eval_batch_size), augment)
 
     def train_dataloader(self) -> BagLoader:
         """Return the training loader: reshuffled each epoch, augmented; a single class is an error."""
-        bags = self._bags("train")
+        bags = BagSplit.of(self.store, self.label_frame, "train")
         require_learnable(self.fitted_target, self.label_frame, self.class_names, self.sampler)
         plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler, self.max_tiles)
         return self._loader(bags, plan, True)
@@ -303,7 +248,7 @@ class BagDataModule(LightningDataModule):
         return self.dataloader("test") if "test" in self.splits else []
 
     def predict_dataloader(self) -> list[BagLoader]:
-        """Return a loader for each split, in the order of `splits`."""
+        """Return a loader for each split."""
         return [self.dataloader(split) for split in self.splits]
 
     def state_dict(self) -> dict[str, Any]:
@@ -318,7 +263,3 @@ class BagDataModule(LightningDataModule):
         """Return the loader of a plan."""
         preparation = Preparation(self.augmentation if augment else None, self.statistics)
         return BagLoader(bags, plan, preparation, self._cache, self.num_workers)
-
-    def _bags(self, split: str) -> BagSplit:
-        """Return the bags of a split; an empty split is an error."""
-        return BagSplit.of(self.store, self.label_frame, split)

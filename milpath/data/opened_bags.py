@@ -56,9 +56,7 @@ def open_bags(
             left_out = _excluded(options, patients, patients.joined(source.label_table(), "the data", say=False))
         else:
             left_out = excluded_bags(options.exclude, names) if options.exclude else set()
-        store = open_or_build_labelled(
-            source, stores_dir, left_out, partial(check, left_out=left_out), verify=verify
-        )
+        store = open_or_build_labelled(source, stores_dir, left_out, partial(check, left_out=left_out), verify=verify)
     bags = bags_of_slides(store, patients, alike, left_out or ())
     if bags.grouped and left_out is not None:
         left_out = left_out - set(store.bags["bag_id"])

@@ -48,7 +48,9 @@ def patients_of_input(
         )
     if not slides_table and find_column(store.bags.columns, column) is None:
         if aggregate:
-            raise ValueError(f"aggregate={aggregate} needs the patient of each slide; give slides_table=CSV with slide_id, {column}")
+            raise ValueError(
+                f"aggregate={aggregate} needs the patient of each slide; give slides_table=CSV with slide_id, {column}"
+            )
         raise ValueError(
             f"the checkpoint was trained on patients, each a bag of all its slides (data.bag_column={bag_column}); give "
             f"slides_table=CSV with slide_id and {column}, one row per slide"
@@ -87,4 +89,3 @@ def _say_incomplete(options: PatientOptions, failures: Mapping[str, str], bags: 
         )
     if lost := sorted(set(of_failed) - known):
         _log.warning("%d patients have no prediction, as no slide could be read: %s", len(lost), quote_first(lost))
-

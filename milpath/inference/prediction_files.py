@@ -38,6 +38,8 @@ class PredictionFiles:
         answer_columns: Columns of the predicted numbers of a target without classes; empty with classes.
         several_slides: Whether a bag has several slides: `attention.csv` then has the column `slide` after `id`, `tile`
             counts within a slide, and `slide_attention.csv` has the share of the attention of each slide.
+        warning: What the training data say against themselves, in words: the last cell of each row. Without one there is no
+            such column.
 
     Raises:
         FileExistsError: If the folder contains anything else than an interrupted run of this source.
@@ -52,6 +54,7 @@ class PredictionFiles:
         overwrite: bool = False,
         answer_columns: Sequence[str] = (),
         several_slides: bool = False,
+        warning: str = "",
     ) -> None:
         self.output = output
         self.several_slides = several_slides
@@ -60,7 +63,9 @@ class PredictionFiles:
         self.threshold = threshold
         probabilities = [f"probability_{name}" for name in class_names]
         self.answer_columns = tuple(answer_columns)
-        self.columns = ("id", *(self.answer_columns or (*probabilities, "predicted", "threshold", "defer")))
+        self._last = (warning,) if warning else ()
+        answers = self.answer_columns or (*probabilities, "predicted", "threshold", "defer")
+        self.columns = ("id", *answers, *(("warning",) if warning else ()))
         claim_folder(output, source, overwrite)
         self._columns: list[str] = []
         self.done = self._recover()
@@ -114,10 +119,11 @@ class PredictionFiles:
         maps = maps or {}
         numbers = required_numbers(np.asarray(probabilities), self.answer_columns)
         require_finite_prediction(bag_id, numbers, np.asarray(weights), maps)
-        unknown = [""] * len(weights)
+        unknown: list[object] = [""] * len(weights)
         numbers_of = [_cells(tiles["slide"]), tiles["tile"].tolist()] if self.several_slides else [range(len(weights))]
         places = [_cells(tiles[name]) if name in tiles else unknown for name in _PLACE]
-        places.append(_cells(tiles["microns"]) if "microns" in tiles else [microns_per_pixel or ""] * len(weights))
+        same: list[object] = [microns_per_pixel or ""] * len(weights)
+        places.append(_cells(tiles["microns"]) if "microns" in tiles else same)
         shares = zip(
             *([f"{value:.9g}" for value in values.tolist()] for values in (weights, *maps.values())), strict=True
         )
@@ -137,7 +143,7 @@ class PredictionFiles:
         answer: list[str | int] = [*number_cells(np.asarray(probabilities))]
         if not self.answer_columns:
             answer += [predicted, "" if self.threshold is None else f"{self.threshold:.9g}", int(defer)]
-        csv.writer(self._predictions).writerow([bag_id, *answer])
+        csv.writer(self._predictions).writerow([bag_id, *answer, *self._last])
         self._predictions.flush()
         os.fsync(self._predictions.fileno())
 
@@ -149,10 +155,12 @@ class PredictionFiles:
         attention = _unfinished(self.output, ATTENTION)
         if (self.output / ATTENTION).exists():  # killed between the two renames
             (self.output / ATTENTION).replace(attention)
-        if attention.exists() and _header(attention)[: len(self.attention_columns)] not in ((), self.attention_columns):
+        known = ((), self.attention_columns)
+        others = attention.exists() and _header(attention)[: len(self.attention_columns)] not in known
+        if others or _header(path) not in ((), self.columns):
             # Written by another version: its rows cannot be continued, and a slide without them is not complete.
             path.unlink()
-            attention.unlink()
+            attention.unlink(missing_ok=True)
             return set()
         done = _keep_rows(path)
         if attention.exists():

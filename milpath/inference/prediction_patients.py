@@ -13,14 +13,16 @@ from milpath.models.checkpoint import Card
 from milpath.records.atomic_files import atomic_path
 from milpath.records.label_table import require_column
 from milpath.records.prediction_table import number_cells
-from milpath.targets import NumericTarget, target_of
+from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.aggregation import aggregated_answers
 from milpath.targets.decision import Decision, decide
 
 PATIENTS = "patients.csv"
 
 
-def write_patients(output: Path, store: BagStore, card: Card, aggregate: str, patient_column: str = "patient_id") -> Path:
+def write_patients(
+    output: Path, store: BagStore, card: Card, aggregate: str, patient_column: str = "patient_id"
+) -> Path:
     """Write `patients.csv`: the columns of `predictions.csv` by patient, and the number of slides of each.
 
     Probabilities of slides are combined at temperature 1; temperature, threshold and deferral are those of the card.
@@ -46,7 +48,7 @@ def write_patients(output: Path, store: BagStore, card: Card, aggregate: str, pa
     else:
         probabilities = table[columns].to_numpy(np.float64)
         if card.temperature != 1:
-            probabilities = target.at_temperature(probabilities, 1 / card.temperature)
+            probabilities = class_target_named(card.task).at_temperature(probabilities, 1 / card.temperature)
         found = aggregated_answers(target, probabilities, codes, aggregate).answers
         calls = decide(found, card.task, Decision(card.threshold, card.temperature, card.defer_below))
         answers = calls.probabilities

@@ -1,6 +1,6 @@
 """Pixels of the tiles of a bag, for pictures: those of a store of tiles, or of the slide that features were made from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,50 +8,28 @@ from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions, resolution_of
+from milpath.inference.overlays import SlidePicture
+from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_files import find_slides
-from milpath.slides.slide_tiles import SlideTiles
+from milpath.slides.slide_tiles import SlideTiles, TilesOfSlides
+from milpath.slides.slide_view import thumbnail
 
-
-
-class StoredTiles:
-    """Tiles of a bag of several slides, indexed like an array; only the indexed ones are read from the store.
-
-    Attributes:
-        shape: `(tiles, height, width, channels)`.
-        dtype: That of the store.
-        ndim: Number of dimensions.
-    """
-
-    def __init__(self, store: BagStore, position: int) -> None:
-        self._tiles, self._rows = store.tiles, store.rows_of(position)
-        self.shape = (len(self._rows), *store.tile_shape)
-        self.dtype, self.ndim = store.tiles.dtype, store.tiles.ndim
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
-        """Return the tiles at some positions in the bag."""
-        return np.asarray(self._tiles[self._rows[indices]])
-
-
-Pixels = NDArray[np.uint8] | SlideTiles | StoredTiles
-
-
-def bag_tiles(store: BagStore, position: int) -> NDArray[np.uint8] | StoredTiles:
-    """Return the image tiles of a bag of a store, without a copy."""
-    where = store.tile_slice(position)
-    return np.asarray(store.tiles[where]) if isinstance(where, slice) else StoredTiles(store, position)
+Pixels = NDArray[np.uint8] | SlideTiles | TilesOfSlides
 
 
 def tile_pixels(store: BagStore, position: int, slides: Mapping[str, Path]) -> Pixels | None:
     """Return the tiles of a bag, `(tiles, height, width, channels)`; `None` for features whose slide is not at hand.
 
     Args:
-        store: A store of tiles or of features, with a bag per slide.
+        store: A store of tiles or of features.
         position: Position of the bag.
         slides: Name of a slide to its file.
     """
+    if len(parts := store.slides_of(position)) > 1:
+        found = [tile_pixels(store.slide_store, part.position, slides) for part in parts]
+        known = [tiles for tiles in found if tiles is not None and not isinstance(tiles, TilesOfSlides)]
+        return TilesOfSlides(known) if len(known) == len(parts) else None
+    store, position = store.slide_store, parts[0].position
     where = store.tile_slice(position)
     if len(store.tile_shape) == 3:
         return store.tiles[where]
@@ -60,6 +38,24 @@ def tile_pixels(store: BagStore, position: int, slides: Mapping[str, Path]) -> P
         return None
     downsample = resolution_of(store, where)[1]
     return SlideTiles(path, places.x0, places.y0, downsample, round(places.size0 / downsample))
+
+
+def slide_picture(store: BagStore, position: int, slides: Mapping[str, Path], longest_side: int) -> SlidePicture | None:
+    """Return the thumbnail of the slide of a bag; `None` if it is not at hand.
+
+    Args:
+        store: A store of tiles or of features, with a bag per slide.
+        position: Position of the slide.
+        slides: Name of a slide to its file.
+        longest_side: Of the thumbnail, in pixels.
+    """
+    path = slides.get(str(store.bags["bag_id"].iloc[position]))
+    if path is None:
+        return None
+    microns, downsample = resolution_of(store, store.tile_slice(position))
+    with open_slide(path) as slide:
+        pixels, small = thumbnail(slide, longest_side)
+    return SlidePicture(pixels, 1 / small, None if microns is None else microns / downsample * small)
 
 
 def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:

@@ -30,13 +30,18 @@ def read_slides(path: str | Path, patient_column: str = "patient_id", slide_colu
         ValueError: If a column is missing, a row has no slide or no patient, a slide has two rows, or it is under two
             patients.
     """
-    words = {"what": "table of slides", "unique": False}
-    table = read_table(path, (patient_column,), id_column=slide_column, id_option="data.slide_column", **words)
-    named = read_table(path, id_column=patient_column, id_option="data.patient_column", **words)
+
+    def read(required: Sequence[str], id_column: str | None, option: str) -> pd.DataFrame:
+        return read_table(
+            path, required, unique=False, what="table of slides", id_column=id_column, id_option=f"data.{option}"
+        )
+
+    table = read((patient_column,), slide_column, "slide_column")
+    named = read((), patient_column, "patient_column")
     table = table.assign(**{patient_column: named["bag_id"]})
     for slide, rows in table[table["bag_id"].duplicated(keep=False)].groupby("bag_id", sort=False):
         numbers = " and ".join(map(str, rows.index[:2]))
-        if rows[patient_column].nunique() > 1:
+        if len(set(rows[patient_column])) > 1:
             raise ValueError(
                 f"{path} puts slide {slide!r} under the patients {quote_first(rows[patient_column].unique().tolist())} "
                 f"(rows {numbers}); a slide is of one patient"
@@ -60,9 +65,10 @@ def read_patients(path: str | Path, patient_column: str = "patient_id") -> pd.Da
         ValueError: If the column is missing, a row has no patient, or a patient has two rows; columns in which they differ
             are named.
     """
-    table = read_table(path, what="table of patients", unique=False, id_column=patient_column, id_option="data.patient_column")
+    words = {"what": "table of patients", "id_option": "data.patient_column"}
+    table = read_table(path, unique=False, id_column=patient_column, **words)
     for patient, rows in table[table["bag_id"].duplicated(keep=False)].groupby("bag_id", sort=False):
-        differing = [str(name) for name in rows.columns.drop("bag_id") if rows[name].nunique(dropna=False) > 1]
+        differing = [str(name) for name in rows.columns.drop("bag_id") if len(rows[name].drop_duplicates()) > 1]
         said = f"with different values of {', '.join(differing)}" if differing else "with the same values"
         raise ValueError(
             f"{path} has patient {patient!r} in rows {' and '.join(map(str, rows.index[:2]))} {said}; keep one row per "
@@ -118,13 +124,16 @@ def joined(
     settle(problems, on_mismatch, nothing_left=len(strange) == len(slides), say=say)
     rows = patients.assign(**{patient_column: patients["bag_id"].map(names)})
     rows = rows.dropna(subset=[patient_column]).set_index(patient_column).drop(columns="bag_id")
-    rows = rows.rename(columns=dict(zip(rows.columns, own_columns(dict.fromkeys(rows.columns), ("start", "num_tiles")), strict=True)))
+    named = own_columns(dict.fromkeys(rows.columns), ("start", "num_tiles"))
+    rows = rows.rename(columns=dict(zip(rows.columns, named, strict=True)))
     kept = slides.drop(index=strange.index)
     kept = kept.drop(columns=columns_like(kept, rows.columns, (patient_column,)))
     return kept.join(rows, on=patient_column)
 
 
-def settle(problems: Sequence[str], on_mismatch: str, *, nothing_left: bool, say: bool = True, way_out: str = WAY_OUT) -> None:
+def settle(
+    problems: Sequence[str], on_mismatch: str, *, nothing_left: bool, say: bool = True, way_out: str = WAY_OUT
+) -> None:
     """Raise what does not fit, or log it where it is to be left out.
 
     Raises:

@@ -1,7 +1,7 @@
 """Results by patient of a network whose bags are slides: predictions, bags and tiles of patients instead of slides."""
 
-from dataclasses import replace
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +47,9 @@ def results_by_patient(
         ValueError: If the patient of a slide is unknown, or slides of a patient differ in label or split.
     """
     if datamodule.store.grouped:
-        raise ValueError(f"aggregate={aggregate} is for slides as bags, but these bags are patients; set aggregate=null")
+        raise ValueError(
+            f"aggregate={aggregate} is for slides as bags, but these bags are patients; set aggregate=null"
+        )
     rows = {bag_id: row for row, bag_id in enumerate(predictions.bag_ids)}
     frame = datamodule.label_frame
     frame = frame[frame["bag_id"].isin(set(rows))].reset_index(drop=True)

@@ -1,7 +1,9 @@
 """Results of a run: testing the best checkpoint, and writing metrics, predictions and the report."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ from rich.console import Console
 
 from milpath.data.datamodule import BagDataModule
 from milpath.models.checkpoint import Card, load_weights, update_card
+from milpath.records.data_warning import warning_in_words
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
+from milpath.reports.pictures import slides_of_report, without_pictures
 from milpath.runs.patient_results import results_by_patient
 from milpath.runs.result_files import Metrics, summary_table, write_results, write_slide_attention
 from milpath.targets import NumericTarget, class_target_named, target_of
@@ -53,13 +57,16 @@ def finish_run(
         decided_on = predictions
         if datamodule.aggregate:
             decided_on = results_by_patient(predictions, datamodule, target, datamodule.aggregate).predictions
-        changes = vars(_decide_on_validation(config, decided_on, classifier.task))
+        decision = _decide_on_validation(config, decided_on, classifier.task)
+        changes = {name: getattr(decision, name) for name in ("threshold", "temperature", "defer_below")}
     card = replace(classifier.card(), **changes)
     if best.exists():
         update_card(best, **changes)
+    slides = slides_of_report(datamodule.tile_store, config.get("slides_dir"))
     return write_run(
-        run_dir, predictions, datamodule, card, report=config.report, aggregate=datamodule.aggregate
-    )
+        run_dir, predictions, datamodule, card,
+        report=config.report, slides=slides, aggregate=datamodule.aggregate,
+    )  # fmt: skip
 
 
 def write_run(
@@ -71,6 +78,7 @@ def write_run(
     report: bool = True,
     note: str = "",
     aggregate: str | None = None,
+    slides: Mapping[str, Path] = MappingProxyType({}),
 ) -> Metrics:
     """Write metrics, predictions and report of a run, and print the summary table.
 
@@ -83,6 +91,7 @@ def write_run(
         note: Printed below the table.
         aggregate: "mean" or "max": the results are those of patients, from the predictions of their slides, which are
             written to `slide_predictions.csv`; `None`: those of the bags.
+        slides: Bag to the file of its slide, for the pictures of features in the report.
     """
     target = target_of(card)
     bags, store, groups = datamodule.label_frame, datamodule.tile_store, datamodule.groups
@@ -96,6 +105,7 @@ def write_run(
         predictions = _decided(predictions, card)
     write_slide_attention(run_dir / "slide_attention.csv", predictions, store)
     metrics = write_results(run_dir, predictions, target, card.threshold)
+    warning = warning_in_words(card.warning, datamodule.warning)
     if report:
         page = write_report(
             run_dir,
@@ -106,11 +116,14 @@ def write_run(
             bags=bags,
             store=store,
             groups=groups,
+            slides=slides,
+            warning=warning,
         )
-        Console().print(f"report: {page}", soft_wrap=True, markup=False, highlight=False)
+        why = f" ({line})" if (line := without_pictures(datamodule.tile_store, slides)) else ""
+        Console().print(f"report: {page}{why}", soft_wrap=True, markup=False, highlight=False)
     Console().print(summary_table(metrics, title=str(run_dir)))
-    if note:
-        Console().print(note, soft_wrap=True, markup=False, highlight=False)
+    for line in filter(None, (note, warning)):
+        Console().print(line, soft_wrap=True, markup=False, highlight=False)
     return metrics
 
 

@@ -14,7 +14,8 @@ def table(path: Path, text: str) -> Path:
 
 def test_names_of_patients_stay_text(tmp_path):
     slides = read_slides(table(tmp_path / "slides.csv", "slide_id,patient_id 1,007 2,7"))
-    assert slides["patient_id"].tolist() == ["007", "7"] and slides["bag_id"].tolist() == ["1", "2"]
+    assert slides["patient_id"].tolist() == ["007", "7"]
+    assert slides["bag_id"].tolist() == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -30,13 +31,17 @@ def test_names_of_patients_stay_text(tmp_path):
 def test_a_table_of_slides_that_does_not_fit_is_refused_by_row(tmp_path, text, said):
     with pytest.raises(ValueError) as error:
         read_slides(table(tmp_path / "slides.csv", text))
-    assert said in str(error.value) and str(tmp_path / "slides.csv") in str(error.value)
+    assert said in str(error.value)
+    assert str(tmp_path / "slides.csv") in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("patient_id,label,age P1,0,50 P2,1,50 P1,1,50", "patient 'P1' in rows 2 and 4 with different values of label;"),
+        (
+            "patient_id,label,age P1,0,50 P2,1,50 P1,1,50",
+            "patient 'P1' in rows 2 and 4 with different values of label;",
+        ),
         ("patient_id,label P1,0 P1,0", "patient 'P1' in rows 2 and 3 with the same values"),
     ],
 )

@@ -88,7 +88,10 @@ class BagSplit:
             else:
                 store.read_some(int(self.indices[position]), own, out[:length])
             out[length:] = 0
-        bags = [self._known(int(position), self._rows(position, own)) for position, own in zip(positions, chosen, strict=True)]
+        bags = [
+            self._known(int(position), self._rows(position, own))
+            for position, own in zip(positions, chosen, strict=True)
+        ]
         require_finite_bags(tiles, lengths, [bag.bag_id for bag in bags], store.path)
         return as_batch(tiles, bags, lengths, global_size)
 
@@ -99,7 +102,9 @@ class BagSplit:
         if len(positions) == 0:
             return empty_batch((), np.dtype(np.int64), global_size, self._num_columns)
         rows = [self._rows(position, self._chosen(int(position), sample)) for position in positions]
-        bags = [self._known(int(position), row)._replace(tiles=row) for position, row in zip(positions, rows, strict=True)]
+        bags = [
+            self._known(int(position), row)._replace(tiles=row) for position, row in zip(positions, rows, strict=True)
+        ]
         return collate_bags(bags, global_size)
 
     @property

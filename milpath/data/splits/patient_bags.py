@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,7 +83,9 @@ class PatientOptions:
         if self.slides:
             slides = read_slides(self.slides, self.patient_column, self.slide_column)
         else:
-            column = require_column(table.columns, self.patient_column, f"data.patients={self.patients}", "data.patient_column")
+            column = require_column(
+                table.columns, self.patient_column, f"data.patients={self.patients}", "data.patient_column"
+            )
             slides = table.rename(columns={column: self.patient_column})
             slides = slides.assign(**{self.patient_column: names_of(slides, self.patient_column)})
         if self.patients:
@@ -107,12 +110,14 @@ class PatientOptions:
             )
         if strange:
             problems.append(
-                f"{len(strange):,} of {len(table):,} slides in {data} have no row in {self.slides}, so that their patient is "
-                f"unknown ({quote_first(strange)})"
+                f"{len(strange):,} of {len(table):,} slides in {data} have no row in {self.slides}, so that their patient "
+                f"is unknown ({quote_first(strange)})"
             )
         if absent and strange and (hint := why_unlike(absent, strange)):
             problems.append(hint)
-        settle(problems, self.on_patient_mismatch, nothing_left=len(absent) == len(slides), say=say, way_out=self.way_out)
+        settle(
+            problems, self.on_patient_mismatch, nothing_left=len(absent) == len(slides), say=say, way_out=self.way_out
+        )
         kept = table[table["bag_id"].isin(named)]
         more = slides.set_index("bag_id")
         kept = kept.drop(columns=columns_like(kept, more.columns, _OWN))
@@ -160,7 +165,7 @@ def grouped_table(
     bags: list[str] = found.tolist()
     members = [np.flatnonzero(codes == number) for number in range(len(bags))]
     fixed = {found for name in alike if (found := find_column(table.columns, name)) is not None}
-    columns: dict[str, object] = {"bag_id": bags}
+    columns: dict[str, Any] = {"bag_id": bags}
     mixed = []
     for name in (str(name) for name in table.columns if name not in (*_OWN, column)):
         values = table[name].reset_index(drop=True)
@@ -188,7 +193,9 @@ def grouped_table(
 def _two_values(table: pd.DataFrame, bag: str, column: str, own: np.ndarray, count: int) -> str:
     """Return the error message of a bag whose slides have two labels."""
     rows = table.iloc[own].dropna(subset=[column]).drop_duplicates(column)
-    shown = " and ".join(f"{value} ({slide})" for slide, value in zip(rows["bag_id"][:2], rows[column][:2], strict=True))
+    shown = " and ".join(
+        f"{value} ({slide})" for slide, value in zip(rows["bag_id"][:2], rows[column][:2], strict=True)
+    )
     more = f" and {count - 1} more" if count > 1 else ""
     return (
         f"{bag!r}{more} has slides with different values of {column!r}: {shown}; a bag has one label: correct the table, or "
@@ -226,5 +233,7 @@ def without(table: pd.DataFrame, bag_column: str, excluded: Collection[str]) -> 
     if not excluded:
         return table
     column = require_column(table.columns, bag_column, f"data.bag_column={bag_column}", "data.bag_column")
-    out = table["bag_id"].isin(set(excluded)) | pd.Series(names_of(table, column), index=table.index).isin(set(excluded))
+    out = table["bag_id"].isin(set(excluded)) | pd.Series(names_of(table, column), index=table.index).isin(
+        set(excluded)
+    )
     return table[~out]

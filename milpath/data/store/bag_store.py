@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from milpath.data.store.store_digests import (
     TABLES,
     read_description,
+    require_counts,
     require_same_bags,
     require_unchanged_description,
     require_unchanged_parts,
 )
+from milpath.records.data_warning import require_warning
 from milpath.records.digests import sha256_of_file, sha256_of_values
 from milpath.records.error_text import reason_of
 from milpath.records.label_table import read_written_table
@@ -37,7 +39,7 @@ _BROKEN_ARRAY = (OSError, ValueError, SyntaxError, TypeError, OverflowError, Rec
 _NUMBERS = {"x", "y", "level", "x0", "y0", "size0", "tile_label"}
 # Keys of `store.json` about when, by which version and from where a store was written.
 _NO_CONTENT = ("created", "created_by", "source", "digest")
-# Tiles of a bag in the array: a slice, or the row numbers of a bag with several slides.
+# Tiles of a bag: a slice of the array, or row numbers.
 TileRows = slice | NDArray[np.int64]
 
 
@@ -83,7 +85,7 @@ class BagStore:
         """Open a store.
 
         Sizes, counts and hashes of the tables are verified against `store.json` each time, the hash of `tiles.npy` once
-        per change of the file (see `milpath.data.store.verified_arrays`).
+        per change of the file (see `verified_arrays`).
 
         Args:
             path: The folder.
@@ -150,6 +152,11 @@ class BagStore:
         return tuple(self.tiles.shape[1:])
 
     @property
+    def warning(self) -> str:
+        """What the data say against themselves (see `milpath.records.data_warning`); empty for tissue."""
+        return require_warning(self.description.get("warning", ""), f"warning in {self.path / 'store.json'}")
+
+    @property
     def num_tiles(self) -> np.ndarray:
         """Number of tiles of each bag, `(bags,)`."""
         return np.asarray(self._lengths)
@@ -179,15 +186,13 @@ class BagStore:
             return None
         return self.tiles_table["tile_label"].fillna(-1).to_numpy(dtype=np.int64)
 
+    # Whether bags may have several slides.
+    grouped = False
+
     @property
     def slide_store(self) -> "BagStore":
         """The store with a bag per slide: this one, unless its bags have several slides (`GroupedStore`)."""
         return self
-
-    @property
-    def grouped(self) -> bool:
-        """Whether bags may have several slides."""
-        return False
 
     def of_slides(self, slides: "BagStore") -> "BagStore":
         """Return the same bags of another store with the same slides, such as the features of their tiles."""
@@ -220,17 +225,16 @@ class BagStore:
         assert out.flags.c_contiguous
         done = 0
         for where in self.ranges(index):
-            length = where.stop - where.start
-            self._read_range(where, out[done : done + length])
-            done += length
+            self._read_range(where, out[done : done + where.stop - where.start])
+            done += where.stop - where.start
 
     def read_some(self, index: int, chosen: NDArray[np.int64], out: np.ndarray) -> None:
         """Read some tiles of a bag into existing memory, as `read_into` does.
 
         Args:
             index: Position of the bag.
-            chosen: `(chosen tiles,)` positions within the bag, ascending.
-            out: `(chosen tiles, ...)`, contiguous, in the dtype of the store.
+            chosen: Ascending positions within the bag.
+            out: `(chosen tiles, ...)`, contiguous.
         """
         rows = self.rows_of(index)[chosen]
         bounds = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
@@ -294,25 +298,3 @@ class BagStore:
             raise ValueError(
                 f"{self.path / 'tiles.npy'} was changed after it was written; delete it and build it again"
             )
-
-
-def require_counts(path: Path, bags: pd.DataFrame, num_tiles: int) -> None:
-    """Refuse a `bags.csv` whose bags are not consecutive and do not cover all tiles.
-
-    Args:
-        path: The store.
-        bags: Content of `bags.csv`.
-        num_tiles: Tiles of the array.
-    """
-    for name in ("start", "num_tiles"):
-        if not pd.api.types.is_integer_dtype(bags[name]):
-            raise ValueError(
-                f"column {name!r} of {path / 'bags.csv'} contains values that are not whole numbers; "
-                "delete the folder and build it again"
-            )
-    starts = bags["num_tiles"].cumsum() - bags["num_tiles"]
-    if num_tiles != bags["num_tiles"].sum() or (bags["num_tiles"] < 1).any() or not (starts == bags["start"]).all():
-        raise ValueError(
-            f"{path} has {num_tiles:,} tiles but bags.csv counts {bags['num_tiles'].sum():,}; "
-            "delete the folder and build it again"
-        )

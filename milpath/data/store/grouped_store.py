@@ -28,6 +28,8 @@ class GroupedStore(BagStore):
         ValueError: If a bag has no slide, or a slide is in two bags.
     """
 
+    grouped = True
+
     def __init__(self, slides: BagStore, bags: pd.DataFrame, members: Sequence[np.ndarray]) -> None:
         used = np.concatenate([np.asarray(own) for own in members]) if len(members) else np.empty(0, np.int64)
         if len(bags) != len(members) or not all(map(len, members)) or len(np.unique(used)) < len(used):
@@ -46,11 +48,6 @@ class GroupedStore(BagStore):
     def slide_store(self) -> BagStore:
         """The store with a bag per slide."""
         return self._slides
-
-    @property
-    def grouped(self) -> bool:
-        """Whether bags may have several slides."""
-        return True
 
     def of_slides(self, slides: BagStore) -> "GroupedStore":
         """Return the same bags of another store with the same slides, such as the features of their tiles."""
@@ -79,7 +76,9 @@ class GroupedStore(BagStore):
         """One row per tile, as in the store of slides; `slide` is the slide of the tile, `bag_id` its patient."""
         table = self._slides.tiles_table
         names = self._slides.bags["bag_id"].to_numpy()
-        of_slide = {names[own]: bag for bag, owned in zip(self.bags["bag_id"], self.members, strict=True) for own in owned}
+        of_slide = {
+            names[own]: bag for bag, owned in zip(self.bags["bag_id"], self.members, strict=True) for own in owned
+        }
         return table.assign(slide=table["bag_id"], bag_id=table["bag_id"].map(of_slide))
 
     @property

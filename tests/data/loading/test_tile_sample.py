@@ -29,7 +29,8 @@ def test_a_training_resumed_within_an_epoch_sees_the_same_tiles(open_store):
     whole, resumed = batches_of(store, 1), batches_of(store, 1, position=1)
     assert len(resumed) == len(whole) - 1
     for one, other in zip(whole[1:], resumed, strict=True):
-        assert one.bag_ids == other.bag_ids and one.tiles.equal(other.tiles)
+        assert one.bag_ids == other.bag_ids
+        assert one.tiles.equal(other.tiles)
 
 
 def test_a_bag_has_at_most_max_tiles_of_its_own_drawn_anew_in_each_epoch(open_store):
@@ -41,9 +42,12 @@ def test_a_bag_has_at_most_max_tiles_of_its_own_drawn_anew_in_each_epoch(open_st
                 index = store.bags["bag_id"].tolist().index(bag_id)
                 rows = {row.tobytes() for row in store.read(index)}
                 used = [row.tobytes() for row in tiles[mask].numpy()]
-                assert len(used) == min(6, LENGTHS[index]) and set(used) <= rows and len(set(used)) == len(used)
+                assert len(used) == min(6, LENGTHS[index])
+                assert set(used) <= rows
+                assert len(set(used)) == len(used)
                 seen.setdefault(bag_id, []).append(b"".join(used))
-    assert len(set(seen["bag_001"])) == 3 and len(set(seen["bag_000"])) == 1
+    assert len(set(seen["bag_001"])) == 3
+    assert len(set(seen["bag_000"])) == 1
 
 
 @pytest.mark.parametrize("num_processes", [2, 3])
@@ -56,7 +60,7 @@ def test_processes_draw_what_one_process_draws_and_count_each_bag_once(monkeypat
     alone = steps(0, 1, 2 * num_processes)
     shared = [steps(rank, num_processes, 2) for rank in range(num_processes)]
     for number, (indices, sample) in enumerate(alone):
-        assert sorted(sum((own[number][0] for own in shared), [])) == sorted(indices)
+        assert sorted(index for own in shared for index in own[number][0]) == sorted(indices)
         assert {own[number][1] for own in shared} == {sample}
 
 
@@ -73,7 +77,8 @@ def test_an_evaluation_of_uneven_bags_takes_each_once_in_batches_of_bounded_size
         for step in steps:
             found += step.tolist()
             assert len(step) <= 1 or len(step) * lengths[step].max() <= 2**18
-    assert sorted(found) == list(range(len(lengths))) and len(num_steps) == 1
+    assert sorted(found) == list(range(len(lengths)))
+    assert len(num_steps) == 1
 
 
 def test_a_sample_does_not_depend_on_the_other_bags():

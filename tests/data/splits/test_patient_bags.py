@@ -1,7 +1,6 @@
 """Slides joined with the tables of a study, and put together by patient."""
 
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +33,16 @@ def by_slide(study, **options):
 
 
 def test_sixty_patients_with_114_slides_are_sixty_bags_and_nothing_is_copied(study):
-    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns, path.stat().st_size) for path in study.store.iterdir()}
+    before = {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns, path.stat().st_size) for path in study.store.iterdir()
+    }
     data = by_patient(study)
-    assert len(data.store) == 60 and int(data.store.num_tiles.sum()) == len(data.store.tiles)
+    assert len(data.store) == 60
+    assert int(data.store.num_tiles.sum()) == len(data.store.tiles)
     assert sum(num_slides_of()) == 114 == len(data.store.slide_store)
-    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns, path.stat().st_size) for path in study.store.iterdir()} == before
+    assert {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns, path.stat().st_size) for path in study.store.iterdir()
+    } == before
     labels = dict(zip(data.label_frame["bag_id"], data.label_frame["label"], strict=True))
     assert labels == {f"P{number:02d}": number % 2 for number in range(60)}
     batch = next(iter(data.dataloader("test"))).to("cpu")
@@ -48,7 +52,8 @@ def test_sixty_patients_with_114_slides_are_sixty_bags_and_nothing_is_copied(stu
 
 def test_a_patient_is_never_on_two_sides_whichever_is_the_bag(study):
     sides = by_slide(study, num_folds=4).label_frame.groupby("patient_id")["split"].nunique()
-    assert (sides == 1).all() and len(sides) == 60
+    assert (sides == 1).all()
+    assert len(sides) == 60
     assert by_slide(study).groups["slide_02_0"] == "group P02"
     assert by_patient(study).groups is None  # a patient is the unit of intervals without a group
 
@@ -58,7 +63,8 @@ def test_targets_without_classes_take_their_columns_from_the_clinical_table(stud
     data = by_patient(study, **options)
     expected = {"regression": (50,), "survival": None}[options["task"]]
     row = data.label_frame.set_index("bag_id").loc["P10"]
-    assert len(data.label_frame) == 60 and (expected is None or row["label"] == expected)
+    assert len(data.label_frame) == 60
+    assert expected is None or row["label"] == expected
 
 
 def test_what_does_not_fit_the_data_is_named_or_left_out(study, tmp_path, caplog):
@@ -68,12 +74,15 @@ def test_what_does_not_fit_the_data_is_named_or_left_out(study, tmp_path, caplog
     options = {"patients": str(study.patients), "slides": str(changed), "bag_column": "patient_id"}
     with pytest.raises(ValueError) as error:
         BagDataModule(StoredBags(study.store), **options).setup()
-    assert "1 of 114 slides in" in str(error.value) and "are not in" in str(error.value)
-    assert "'slide_99_0'" in str(error.value) and lines[-1].split(",")[0] in str(error.value)
+    assert "1 of 114 slides in" in str(error.value)
+    assert "are not in" in str(error.value)
+    assert "'slide_99_0'" in str(error.value)
+    assert lines[-1].split(",")[0] in str(error.value)
     data = BagDataModule(StoredBags(study.store), **options, on_patient_mismatch="skip")
     with caplog.at_level(logging.WARNING):
         data.setup()
-    assert "slide_99_0" in caplog.text and len(data.store.slide_store) == 113
+    assert "slide_99_0" in caplog.text
+    assert len(data.store.slide_store) == 113
 
 
 def test_names_are_matched_without_suffix_and_capitals(study, tmp_path):
@@ -98,8 +107,10 @@ def test_an_empty_cell_is_no_second_label_and_other_columns_are_joined():
         {"bag_id": ["b", "a", "c"], "case": [7.0, 7.0, 12.0], "label": [np.nan, 1, 0], "stain": ["HE", "PAS", "HE"]}
     )
     bags, members = grouped_table(table, "case", ("label",))
-    assert bags["bag_id"].tolist() == ["12", "7"] and [own.tolist() for own in members] == [[2], [0, 1]]
-    assert bags["label"].tolist() == [0, 1] and bags["stain"].tolist() == ["HE", "HE + PAS"]
+    assert bags["bag_id"].tolist() == ["12", "7"]
+    assert [own.tolist() for own in members] == [[2], [0, 1]]
+    assert bags["label"].tolist() == [0, 1]
+    assert bags["stain"].tolist() == ["HE", "HE + PAS"]
 
 
 def test_one_table_of_slides_is_enough_for_feature_files(tmp_path):
@@ -113,18 +124,21 @@ def test_one_table_of_slides_is_enough_for_feature_files(tmp_path):
     source = FeatureBags(tmp_path / "features", tmp_path / "labels.csv")
     data = BagDataModule(source, bag_column="patient_id", num_folds=1, stores_dir=str(tmp_path / "stores"))
     data.setup()
-    assert data.store.num_tiles.tolist() == [7, 11, 15] and data.bag_ids("test") == ["P0", "P1", "P2"]
+    assert data.store.num_tiles.tolist() == [7, 11, 15]
+    assert data.bag_ids("test") == ["P0", "P1", "P2"]
     # The same store, by slide.
     other = BagDataModule(source, group_column="patient_id", num_folds=1, stores_dir=str(tmp_path / "stores"))
     other.setup()
-    assert os.path.samefile(other.store.path, data.store.path) and len(other.store) == 6
+    assert other.store.path.samefile(data.store.path)
+    assert len(other.store) == 6
 
 
 @pytest.mark.parametrize("name", ["slide_00_0", "P00"])
 def test_slides_and_patients_can_be_excluded_by_name(study, tmp_path, name):
     (tmp_path / "out.csv").write_text(f"id\n{name}\n")
     data = by_patient(study, exclude=[str(tmp_path / "out.csv")])
-    assert "P00" not in set(data.label_frame["bag_id"]) and len(data.store.slide_store) == 114
+    assert "P00" not in set(data.label_frame["bag_id"])
+    assert len(data.store.slide_store) == 114
     assert len(data.label_frame) == 59
 
 

@@ -29,18 +29,21 @@ def of_patient(slides, number):
 
 
 def test_a_bag_is_all_tiles_of_its_slides_in_their_order(slides, grouped):
-    assert grouped.num_tiles.tolist() == [7, 5, 9] and len(grouped) == 3
+    assert grouped.num_tiles.tolist() == [7, 5, 9]
+    assert len(grouped) == 3
     for number in range(3):
         expected = of_patient(slides, number)
         assert np.array_equal(grouped.read(number), expected)
         assert np.array_equal(grouped.tiles[grouped.tile_slice(number)], expected)
     out = np.full((2, 9, 6), np.nan, np.float32)
     grouped.read_padded([2, 0], out)
-    assert np.array_equal(out[0], of_patient(slides, 2)) and not out[1, 7:].any()
+    assert np.array_equal(out[0], of_patient(slides, 2))
+    assert not out[1, 7:].any()
 
 
 def test_nothing_is_copied(slides, grouped):
-    assert grouped.tiles is slides.tiles and np.shares_memory(grouped.tiles, slides.tiles)
+    assert grouped.tiles is slides.tiles
+    assert np.shares_memory(grouped.tiles, slides.tiles)
     assert isinstance(grouped.tile_slice(1), slice)
 
 
@@ -79,7 +82,8 @@ def test_a_sample_of_tiles_is_the_same_from_file_and_from_the_device(slides, gro
 
 def test_statistics_are_those_of_the_slides(slides, grouped):
     found, expected = fit_statistics(grouped, [0, 2]), fit_statistics(slides, [0, 3, 2, 4])
-    assert np.array_equal(found.mean, expected.mean) and np.array_equal(found.std, expected.std)
+    assert np.array_equal(found.mean, expected.mean)
+    assert np.array_equal(found.std, expected.std)
 
 
 def test_the_digest_says_how_slides_are_grouped(slides, grouped):
