@@ -11,6 +11,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.inference.prediction_files import PREDICTIONS
 from milpath.models.checkpoint import Card
 from milpath.records.atomic_files import atomic_path
+from milpath.records.data_warning import warning_in_words
 from milpath.records.label_table import require_column
 from milpath.records.prediction_table import number_cells
 from milpath.targets import NumericTarget, class_target_named, target_of
@@ -38,7 +39,7 @@ def write_patients(
     column = require_column(store.bags.columns, patient_column, f"aggregate={aggregate}")
     of_slide = dict(zip(store.bags["bag_id"], names_of(store.bags, column), strict=True))
     names, codes = np.unique([of_slide[name] for name in table["id"]], return_inverse=True)
-    target = target_of(card)
+    target, warning = target_of(card), warning_in_words(card.warning)
     columns = [f"probability_{name}" for name in card.class_names]
     if isinstance(target, NumericTarget):
         columns = list(target.answer_columns)
@@ -50,7 +51,9 @@ def write_patients(
         if card.temperature != 1:
             probabilities = class_target_named(card.task).at_temperature(probabilities, 1 / card.temperature)
         found = aggregated_answers(target, probabilities, codes, aggregate).answers
-        calls = decide(found, card.task, Decision(card.threshold, card.temperature, card.defer_below))
+        if card.temperature != 1:
+            found = class_target_named(card.task).at_temperature(found, card.temperature)
+        calls = decide(found, card.task, Decision.of_card(card))
         answers = calls.probabilities
         threshold = f"{card.threshold:.9g}" if target.has_threshold else ""
         more = [
@@ -60,7 +63,7 @@ def write_patients(
         header = [*columns, "predicted", "threshold", "defer"]
     with atomic_path(output / PATIENTS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "num_slides", *header])
+        writer.writerow(["id", "num_slides", *header, *(["warning"] if warning else [])])
         for name, count, row, cells in zip(names, np.bincount(codes), answers, more, strict=True):
-            writer.writerow([name, int(count), *number_cells(row), *cells])
+            writer.writerow([name, int(count), *number_cells(row), *cells, *([warning] if warning else [])])
     return output / PATIENTS

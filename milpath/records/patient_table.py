@@ -65,8 +65,8 @@ def read_patients(path: str | Path, patient_column: str = "patient_id") -> pd.Da
         ValueError: If the column is missing, a row has no patient, or a patient has two rows; columns in which they differ
             are named.
     """
-    words = {"what": "table of patients", "id_option": "data.patient_column"}
-    table = read_table(path, unique=False, id_column=patient_column, **words)
+    option = "data.patient_column"
+    table = read_table(path, unique=False, what="table of patients", id_column=patient_column, id_option=option)
     for patient, rows in table[table["bag_id"].duplicated(keep=False)].groupby("bag_id", sort=False):
         differing = [str(name) for name in rows.columns.drop("bag_id") if len(rows[name].drop_duplicates()) > 1]
         said = f"with different values of {', '.join(differing)}" if differing else "with the same values"

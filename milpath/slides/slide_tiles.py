@@ -80,7 +80,7 @@ class TilesOfSlides:
     def __init__(self, slides: Sequence[NDArray[np.uint8] | SlideTiles]) -> None:
         self._slides = slides
         self._ends: list[int] = np.cumsum([len(tiles) for tiles in slides]).tolist()
-        self.shape = (self._ends[-1], *slides[0].shape[1:])
+        self.shape: tuple[int, ...] = (self._ends[-1], *slides[0].shape[1:])
 
     def __len__(self) -> int:
         return self.shape[0]

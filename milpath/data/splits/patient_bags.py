@@ -161,8 +161,8 @@ def grouped_table(
     """
     column = require_column(table.columns, bag_column, f"data.bag_column={bag_column}", "data.bag_column")
     names = np.array(names_of(table, column), dtype=object)
-    found, codes = np.unique(names.astype(str), return_inverse=True)
-    bags: list[str] = found.tolist()
+    distinct, codes = np.unique(names.astype(str), return_inverse=True)
+    bags: list[str] = distinct.tolist()
     members = [np.flatnonzero(codes == number) for number in range(len(bags))]
     fixed = {found for name in alike if (found := find_column(table.columns, name)) is not None}
     columns: dict[str, Any] = {"bag_id": bags}
