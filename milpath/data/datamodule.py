@@ -21,9 +21,8 @@ from milpath.data.splits.bag_table import SplitOptions, label_and_split, require
 from milpath.data.splits.chosen_target import fitted_target, numeric_target, require_learnable, say_undefined_metrics
 from milpath.data.splits.label_cells import hash_of_labels, label_array, text_of_label
 from milpath.data.store.bag_store import BagStore
-from milpath.data.store.encoded_store import open_or_encode
+from milpath.data.store.encoded_store import FrozenEncoder, open_or_encode
 from milpath.data.store.store_build import open_or_build, open_or_build_labelled
-from milpath.models.encoders import TileEncoder
 from milpath.records.data_warning import joined, warning_of_source
 from milpath.targets import Target, register_target
 
@@ -173,7 +172,7 @@ class BagDataModule(LightningDataModule):
         check = partial(require_labels_of, options=options, left_out=self.left_out, **labels)
         return open_or_build_labelled(self.source, self.stores_dir, self.left_out, check, verify=self.verify)
 
-    def encode_with(self, encoder: TileEncoder) -> None:
+    def encode_with(self, encoder: FrozenEncoder) -> None:
         """Load the features of a frozen encoder instead of tiles from now on; they are computed once and kept on disk.
 
         Args:

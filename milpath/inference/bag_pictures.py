@@ -21,7 +21,7 @@ from milpath.inference.geojson import tiles_to_geojson, write_geojson
 from milpath.inference.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask
 from milpath.inference.predict_bags import BagPrediction
 from milpath.inference.sharpest_bags import draw_run_extremes, read_strongest
-from milpath.inference.tile_pixels import Pixels, slide_paths, tile_pixels
+from milpath.inference.tile_pixels import Pixels, slide_paths, slide_picture, tile_pixels
 from milpath.models.card import Card
 from milpath.records.atomic_files import atomic_path
 from milpath.records.data_warning import warning_in_words
@@ -29,7 +29,6 @@ from milpath.records.digests import sha256_of_text
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_files import find_masks
-from milpath.slides.slide_view import thumbnail
 from milpath.slides.tiling_options import TileOptions
 
 LONGEST_SIDE = 1000
@@ -158,12 +157,7 @@ class BagPictures:
 
     def slide_picture(self, bag: BagPrediction) -> SlidePicture | None:
         """Return the thumbnail of a slide; `None` if there is no slide."""
-        if bag.bag_id not in self.slides:
-            return None
-        microns, downsample = resolution_of(self.store, self.store.tile_slice(bag.position))
-        with open_slide(self.slides[bag.bag_id]) as slide:
-            pixels, small = thumbnail(slide, LONGEST_SIDE)
-        return SlidePicture(pixels, 1 / small, None if microns is None else microns / downsample * small)
+        return slide_picture(self.store, bag.position, self.slides, LONGEST_SIDE)
 
     def _truth(self, bag: BagPrediction, picture: SlidePicture) -> Truth | None:
         """Return the annotation of a slide; `None` if there is no mask."""

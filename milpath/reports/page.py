@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from milpath.records.data_warning import require_warning
 from milpath.reports.cases import case_table
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.numbers_page import write_numbers_report
-from milpath.reports.pictures import PICTURES, CasePictures, draw_cases
+from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import (
     SPLIT_NAMES,
     calibration_plot,
@@ -53,6 +54,7 @@ def write_report(
     groups: Mapping[str, str] | None = None,
     subgroup_columns: Sequence[str] | None = None,
     slide_picture: Callable[[str], SlidePicture | None] | None = None,
+    slides: Mapping[str, Path] = MappingProxyType({}),
     num_pictures: int = 100,
     num_resamples: int = 1000,
     title: str | None = None,
@@ -67,10 +69,12 @@ def write_report(
         temperature: Temperature of the run; the report shows calibration with and without it.
         defer_below: Confidence below which a bag is deferred to a pathologist.
         bags: Table with `bag_id` and further columns (provider, grade, patient).
-        store: The tiles; with None or a feature store the report has no pictures.
+        store: The tiles, or their features; with None, or features of slides that are not at hand, there are no pictures.
         groups: Bag to the group (patient) it is resampled with in the bootstrap; None resamples bags independently.
         subgroup_columns: Columns of `bags` for subgroup results; None uses provider, grade and group if present.
-        slide_picture: Function from bag to a small picture of its slide; None assembles the tiles at their positions.
+        slide_picture: Function from bag to a small picture of its slide; None takes it from `slides`, or assembles the
+            tiles at their positions.
+        slides: Bag to the file of its slide, from which thumbnails and, for features, tiles are read.
         num_pictures: Number of cases with pictures, those with the largest errors of the test split first.
         num_resamples: Bootstrap resamples of each interval.
         title: Heading; None for the name of the folder.
@@ -89,7 +93,7 @@ def write_report(
     if isinstance(target, NumericTarget):
         return write_numbers_report(
             run, target, bags=None if bags is None else _known_bags(run, bags), store=store, groups=groups,
-            subgroup_columns=subgroup_columns, slide_picture=slide_picture, num_pictures=num_pictures,
+            subgroup_columns=subgroup_columns, slide_picture=slide_picture, slides=slides, num_pictures=num_pictures,
             num_resamples=num_resamples, title=title, warning=warning,
         )  # fmt: skip
     assert isinstance(target, ClassTarget)
@@ -97,7 +101,7 @@ def write_report(
     of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
     outcomes = {split: run.outcomes(split, task, threshold, of_bags) for split in run.splits}
     reported = run.splits[0]
-    pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture, warning)
+    pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture, slides, warning)
     everything = evaluate_bags(run.predictions.labels, run.predictions.probabilities, target.name, threshold)
     cases = case_table(run.predictions, everything, target, defer_below, known, pictures)
     content, plots = _results(run, target, outcomes, reported, threshold, temperature, num_resamples)
@@ -109,6 +113,7 @@ def write_report(
         warning=warning,
         cases=cases | {"folder": PICTURES, "reported": reported},
         num_pictured=len(pictures),
+        without_pictures=without_pictures(store, slides),
         extremes=extremes,
         attention=attention_of(run, reported, store),
         subgroups=subgroups_of(run, reported, target, outcomes, known, subgroup_columns, num_resamples),
@@ -197,19 +202,22 @@ def _draw(
     outcomes: dict[str, EvaluatedBags],
     num_pictures: int,
     slide_picture: Callable[[str], SlidePicture | None] | None,
+    slides: Mapping[str, Path],
     warning: str,
 ) -> tuple[dict[str, CasePictures], str | None]:
     """Draw the cases with the largest errors, and the tiles with the highest and lowest attention as a data URI."""
-    if store is None or len(store.tile_shape) != 3 or num_pictures < 1:
+    if store is None or not has_pictures(store, slides) or num_pictures < 1:
         return {}, None
     order: list[int] = []
     for split, each in outcomes.items():
         order += run.rows(split)[np.argsort(-target.wrongness(each), kind="stable")].tolist()
-    drawn = draw_cases(run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture, warning)
+    drawn = draw_cases(
+        run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture, slides, warning
+    )
     main = next(iter(outcomes.values()))
     found = run.rows(next(iter(outcomes)))[main.correct & (main.labels > 0)]
     attention = {run.predictions.bag_ids[row]: run.predictions.attention[row] for row in found}
-    picture = draw_run_extremes(attention, store)
+    picture = draw_run_extremes(attention, store, slides=slides)
     if picture is None:
         return drawn, None
     file = io.BytesIO()

@@ -131,13 +131,14 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
     for name, rows in of_tiles.items():
         for row, values in enumerate(rows):
             padded[name][row, : lengths[row]] = values
+    if card.warning:
+        padded["warning"] = np.array(warning_in_words(card.warning))
     body = BytesIO()
     np.savez_compressed(
         body,
         **_called_arrays(answers, card),
         num_tiles=np.array(lengths),
         class_names=np.array(card.class_names),
-        **({"warning": np.array(warning_in_words(card.warning))} if card.warning else {}),
         **padded,
     )
     return body.getvalue()
