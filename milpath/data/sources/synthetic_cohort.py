@@ -50,8 +50,8 @@ class SyntheticCohort:
     About a third of the patients have no lesion; in the others lesions take 10 to 70 % of the tiles, spread over the slides.
     All that is known of a patient depends on this share `x` and on nothing else: the hazard is proportional to
     `hazard_ratio ** (x / 0.5)`, censoring is independent of it; `marker` is `20 + 50 x` plus normal noise;
-    `tumour_percent` is `100 x`; `grade` is none, low (below 35 %) or high; `diagnosis` is malignant with any lesion. Age, sex
-    and smoking are independent of everything, and some cells of age and smoking are empty.
+    `tumour_percent` is `100 x`; `grade` is none, low (below 35 %) or high; `diagnosis` is malignant with any lesion. Age,
+    sex and smoking are independent of everything, and some cells of age and smoking are empty.
 
     Args:
         num_patients: Number of patients.
@@ -105,7 +105,7 @@ class SyntheticCohort:
         return {"version": _VERSION} | vars(self)
 
     def clinical_table(self) -> pd.DataFrame:
-        """Return one row per patient: `patient_id`, age, sex, smoking, diagnosis, grade, tumour_percent, marker, time, event."""
+        """Return one row per patient: `patient_id`, then what is known; `time` in months, `event` 1 or 0 if censored."""
         return pd.DataFrame([{"patient_id": _name(n)} | self._patient(n).clinical for n in range(self.num_patients)])
 
     def slides_table(self) -> pd.DataFrame:
@@ -162,7 +162,7 @@ class SyntheticCohort:
         numbers = [(number, k) for number in range(self.num_patients) for k in range(len(self._patient(number).slides))]
         drawn = map_in_threads(self._draw_slide, numbers)
         for (slide_id, labels), (tiles, rows) in zip(columns.iterrows(), drawn, strict=True):
-            writer.add(str(slide_id), tiles, labels.to_dict(), rows)
+            writer.add(str(slide_id), tiles, {str(name): value for name, value in labels.items()}, rows)
 
     def _draw_slide(self, place: tuple[int, int]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the tiles of a slide, `(tiles, size, size, 3)` uint8, and their columns of `tiles.csv`."""
