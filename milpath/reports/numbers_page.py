@@ -72,7 +72,7 @@ def write_numbers_report(
         )
     rows = metric_rows(outcomes, target, num_resamples)
     plots = target_plots(outcomes, reported, target)
-    training = training_plots(run.history) if run.history is not None else []
+    training = training_plots(run.history, target.hidden_metrics) if run.history is not None else []
     page = render(
         "numbers.html.j2",
         plots + training,
