@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import EvaluatedBags
-from milpath.metrics.number_metrics import NUMBER_METRICS, metric_of_quantity
+from milpath.metrics.number_metrics import ALL_NUMBER_METRICS, metric_of_quantity
 from milpath.metrics.ranking import auroc, average_precision
 from milpath.metrics.survival.survival_metrics import SURVIVAL_METRICS, metric_at_time
 from milpath.records.error_text import reason_of
@@ -164,7 +164,7 @@ METRICS: Mapping[str, Callable[..., Array]] = {
 
 
 # With those of targets without classes.
-_BY_NAME: Mapping[str, Callable[..., Array]] = {**METRICS, **NUMBER_METRICS, **SURVIVAL_METRICS}
+_BY_NAME: Mapping[str, Callable[..., Array]] = {**METRICS, **ALL_NUMBER_METRICS, **SURVIVAL_METRICS}
 _OWN: dict[str, Callable[..., Array]] = {}
 
 

@@ -81,7 +81,9 @@ def write_numbers_report(
         metrics=rows,
         headlines=[row for row in rows if row.name in target.headline],
         # The bar of a headline shows a number from 0 to 1.
-        without_bar=tuple(row.name for row in rows if row.name.startswith(("mae", "rmse", "calibration"))),
+        without_bar=tuple(
+            row.name for row in rows if row.name.startswith(("mae", "rmse", "calibration", "pinball", "width"))
+        ),
         sentence=in_words(
             outcomes[reported], target, reported, target.names, {row.name: row.intervals[reported] for row in rows}
         ),

@@ -39,6 +39,7 @@ CASES = {
     "ordinal": lambda: case(Ordinal(), ("a", "b", "c")),
     "regression": lambda: case(Regression(["age"], ["years"]), ("age",)),
     "regression of two": lambda: case(Regression(["age", "psa"], loss="squared"), ("age", "psa")),
+    "quantiles": lambda: case(Regression(["age", "psa"], quantiles=[0.1, 0.5, 0.9]), ("age", "psa")),
     "cox": lambda: case(Survival(unit="months"), ("risk",)),
     "hazard": lambda: case(Survival(loss="hazard", num_intervals=5, times=[6, 12, 24]), ("risk",)),
 }
@@ -118,7 +119,7 @@ def test_targets_with_classes_leave_the_card_as_it_was(each):
     assert ("target_state" in card_to_dict(card)) == (not target.has_classes)
 
 
-@pytest.mark.parametrize("kind", ["regression", "cox", "hazard"])
+@pytest.mark.parametrize("kind", ["regression", "quantiles", "cox", "hazard"])
 def test_a_state_that_was_tampered_with_is_refused(kind):
     target, names, _, _ = CASES[kind]()
     state = target.state()
