@@ -59,7 +59,10 @@ def run(config: DictConfig) -> int:
     source = {"checkpoint": sha256_of_file(config.checkpoint)}
     target = target_of(card)
     threshold = card.threshold if target.has_threshold else None
-    answer_columns = target.answer_columns if isinstance(target, NumericTarget) else ()
+    numbers = target if isinstance(target, NumericTarget) else None
+    columns: dict[str, tuple[str, ...]] = {}
+    if numbers is not None:
+        columns = {"answer_columns": numbers.answer_columns, "call_columns": numbers.call_columns}
     claim_folder(output, source, config.overwrite, slides=config.slides)
     try:
         store, failures = open_input(
@@ -74,7 +77,7 @@ def run(config: DictConfig) -> int:
         if note := compare_resolution(card.tiling, store, config.mixed_resolution):
             sys.stderr.write(f"{note}\n")
         source = source | {"slides": store.content_digest()}
-        files = PredictionFiles(output, card.class_names, threshold, source, answer_columns=answer_columns)
+        files = PredictionFiles(output, card.class_names, threshold, source, **columns)
         pictures = open_pictures(config, store, network, card.tiling, device)
     except (ValueError, OSError):
         release_folder(output)
@@ -95,8 +98,17 @@ def run(config: DictConfig) -> int:
             if target.has_classes:
                 calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
                 predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
+            calls = () if numbers is None else numbers.calls(bag.probabilities)
             files.add(
-                bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention, bag.maps
+                bag.bag_id,
+                bag.probabilities,
+                predicted,
+                defer,
+                tiles,
+                microns_per_pixel,
+                bag.attention,
+                bag.maps,
+                calls,
             )
         if not_finite:
             failures = failures | not_finite

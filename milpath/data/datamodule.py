@@ -17,14 +17,20 @@ from milpath.data.loading.loader import BagLoader
 from milpath.data.sources.bag_source import BagSource, FileSource
 from milpath.data.splits.assign_splits import SPLITS
 from milpath.data.splits.bag_lists import excluded_bags, group_of_each_bag, listed
-from milpath.data.splits.bag_table import SplitOptions, label_and_split, require_labels, require_labels_of
+from milpath.data.splits.bag_table import (
+    SplitOptions,
+    label_and_split,
+    named_numbers,
+    require_labels,
+    require_labels_of,
+)
 from milpath.data.splits.chosen_target import fitted_target, numeric_target, require_learnable, say_undefined_metrics
 from milpath.data.splits.label_cells import hash_of_labels, label_array, text_of_label
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoded_store import open_or_encode
 from milpath.data.store.store_build import open_or_build, open_or_build_labelled
 from milpath.models.encoders import TileEncoder
-from milpath.targets import Target, register_target
+from milpath.targets import NumericTarget, Target, register_target
 
 
 class BagDataModule(LightningDataModule):
@@ -145,6 +151,8 @@ class BagDataModule(LightningDataModule):
             return
         store = self._open_store()
         numbers = numeric_target(self._task, self.trained_target)
+        if numbers is not self.trained_target:
+            numbers = named_numbers(store.bags, self.target, self._split_options, self.left_out, numbers)
         self.label_frame, self.class_names = label_and_split(
             store.bags, self.target, self._class_names, self._split_options, self.left_out, self.trained_names, numbers
         )
@@ -230,8 +238,10 @@ class BagDataModule(LightningDataModule):
     def description(self) -> dict[str, Any]:
         """Description of the data for the provenance of a run; plain values."""
         names = {"class_names": list(self.class_names), "labels_sha256": hash_of_labels(self.label_frame)}
-        if not self.fitted_target.has_classes:
-            return self.store.record() | names | {"bags": {name: len(self.bag_ids(name)) for name in self.splits}}
+        if isinstance(self.fitted_target, NumericTarget):
+            names |= {"bags": {name: len(self.bag_ids(name)) for name in self.splits}}
+            known = {name: self.fitted_target.num_labelled(self.labels(name)) for name in self.splits}
+            return self.store.record() | names | ({"bags_with_label": known} if any(known.values()) else {})
         return self.store.record() | names | {"bags_per_class": {name: self.class_counts(name) for name in self.splits}}
 
     def bag_ids(self, split: str) -> list[str]:

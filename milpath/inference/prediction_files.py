@@ -34,6 +34,7 @@ class PredictionFiles:
         source: Hashes of the inputs (checkpoint, slides); saved in `prediction.json`.
         overwrite: Start again and discard earlier results.
         answer_columns: Columns of the predicted numbers of a target without classes; empty with classes.
+        call_columns: Columns of predicted classes and deferrals after the numbers, if several targets have any.
 
     Raises:
         FileExistsError: If the folder contains anything else than an interrupted run of this source.
@@ -47,12 +48,17 @@ class PredictionFiles:
         source: Mapping[str, str],
         overwrite: bool = False,
         answer_columns: Sequence[str] = (),
+        call_columns: Sequence[str] = (),
     ) -> None:
         self.output = output
         self.threshold = threshold
         probabilities = [f"probability_{name}" for name in class_names]
         self.answer_columns = tuple(answer_columns)
-        self.columns = ("id", *(self.answer_columns or (*probabilities, "predicted", "threshold", "defer")))
+        self.columns = (
+            "id",
+            *(self.answer_columns or (*probabilities, "predicted", "threshold", "defer")),
+            *call_columns,
+        )
         claim_folder(output, source, overwrite)
         self._columns: list[str] = []
         self.done = self._recover()
@@ -84,6 +90,7 @@ class PredictionFiles:
         microns_per_pixel: float | None,
         weights: NDArray[np.floating],
         maps: Mapping[str, NDArray[np.floating]] | None = None,
+        calls: Sequence[str] = (),
     ) -> None:
         """Write one slide.
 
@@ -96,6 +103,7 @@ class PredictionFiles:
             microns_per_pixel: Resolution of the tiles; `None` if unknown.
             weights: `(tiles,)` attention.
             maps: Name to `(tiles,)` of further columns of `attention.csv`, the same for all slides.
+            calls: Cells of `call_columns`.
 
         Raises:
             ValueError: If a probability, a weight or a value of a map is not finite.
@@ -125,7 +133,7 @@ class PredictionFiles:
         cells: list[str | int] = [*number_cells(np.asarray(probabilities))]
         if not self.answer_columns:
             cells += [predicted, "" if self.threshold is None else f"{self.threshold:.9g}", int(defer)]
-        csv.writer(self._predictions).writerow([bag_id, *cells])
+        csv.writer(self._predictions).writerow([bag_id, *cells, *calls])
         self._predictions.flush()
         os.fsync(self._predictions.fileno())
 

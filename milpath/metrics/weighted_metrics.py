@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import EvaluatedBags
+from milpath.metrics.evaluated_several import MACRO, of_target, over_targets
 from milpath.metrics.number_metrics import ALL_NUMBER_METRICS, metric_of_quantity
 from milpath.metrics.ranking import auroc, average_precision
 from milpath.metrics.survival.survival_metrics import SURVIVAL_METRICS, metric_at_time
@@ -230,7 +231,7 @@ def _own_value(name: str, function: Callable[[EvaluatedBags], float], outcomes: 
 
 
 def metric_function(name: str) -> Callable[..., Array]:
-    """Return a metric by name.
+    """Return a metric by name; "target/metric" is that of one of several targets, "macro_metric" the mean over them.
 
     Raises:
         ValueError: If there is no metric with that name.
@@ -241,6 +242,11 @@ def metric_function(name: str) -> Callable[..., Array]:
         >>> float(metric_function("auroc")(outcomes))
         1.0
     """
+    target, _, of_one = name.rpartition("/")
+    if target:
+        return partial(of_target, target, metric_function(of_one))
+    if name.startswith(MACRO) and name.removeprefix(MACRO) in METRICS:
+        return partial(over_targets, METRICS[name.removeprefix(MACRO)])
     function = _BY_NAME.get(name) or _OWN.get(name) or metric_of_quantity(name) or metric_at_time(name)
     if function is None:
         raise ValueError(f"metric {name!r} is not one of {', '.join((*_BY_NAME, *_OWN))}")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from milpath.metrics.evaluated_several import MACRO
 from milpath.metrics.intervals import Interval, metric_intervals
 from milpath.metrics.number_metrics import ALL_NUMBER_METRICS
 from milpath.metrics.weighted_metrics import METRICS, own_metric_names
@@ -90,6 +91,11 @@ def metric_title(name: str) -> str:
     """
     if name in NAMES:
         return NAMES[name]
+    target, _, of_one = name.rpartition("/")
+    if target:
+        return f"{target}: {metric_title(of_one)}"
+    if name.startswith(MACRO):
+        return f"{metric_title(name.removeprefix(MACRO))}, mean over targets"
     metric, _, time = name.rpartition("_at_")
     if metric in _AT_TIME:
         return f"{_AT_TIME[metric]} at {time}"

@@ -25,6 +25,8 @@ from milpath.targets import NumericTarget, Survival
 
 # The page is static; predictions.csv has all bags.
 MAX_CASES = 200
+# The bar of a headline shows a number from 0 to 1.
+WITHOUT_BAR = ("mae", "rmse", "calibration", "pinball", "width")
 
 
 def write_numbers_report(
@@ -60,7 +62,7 @@ def write_numbers_report(
     of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
     outcomes = {split: run.outcomes(split, target, groups=of_bags) for split in run.splits}
     reported = run.splits[0]
-    order = _worst_first(run, target, outcomes)
+    order = worst_first(run, target, outcomes)
     pictures: dict[str, CasePictures] = {}
     if store is not None and len(store.tile_shape) == 3 and num_pictures > 0:
         pictures = draw_cases(run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture)
@@ -116,7 +118,7 @@ def _risk_rows(outcomes: Any, target: NumericTarget) -> list[list[str]]:
     return risk_table(outcomes, target.risk_cut) if isinstance(target, Survival) else []
 
 
-def _worst_first(run: RunFolder, target: NumericTarget, outcomes: Mapping[str, Any]) -> list[int]:
+def worst_first(run: RunFolder, target: NumericTarget, outcomes: Mapping[str, Any]) -> list[int]:
     """Return the rows of the predictions, split by split with the largest errors first."""
     order: list[int] = []
     for split, each in outcomes.items():

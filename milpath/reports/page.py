@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of, read_run
 from milpath.reports.run_parts import attention_of, subgroups_of
 from milpath.reports.second_reader import second_reader
-from milpath.targets import ClassTarget, NumericTarget, Target, target_named
+from milpath.reports.several_page import write_several_report
+from milpath.targets import ClassTarget, NumericTarget, Several, Target, target_named
 from milpath.targets.evaluation import evaluate_bags
 
 
@@ -81,8 +83,13 @@ def write_report(
     """
     run, target = read_run(run_dir), target_named(task)
     if isinstance(target, NumericTarget):
-        return write_numbers_report(
-            run, target, bags=None if bags is None else _known_bags(run, bags), store=store, groups=groups,
+        write = (
+            partial(write_several_report, run, target)
+            if isinstance(target, Several)
+            else partial(write_numbers_report, run, target)
+        )
+        return write(
+            bags=None if bags is None else _known_bags(run, bags), store=store, groups=groups,
             subgroup_columns=subgroup_columns, slide_picture=slide_picture, num_pictures=num_pictures,
             num_resamples=num_resamples, title=title,
         )  # fmt: skip

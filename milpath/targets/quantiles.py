@@ -1,6 +1,7 @@
 """Quantiles of a predicted number from logits: in ascending order by construction, with the pinball loss."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +28,11 @@ def require_levels(levels: object) -> tuple[float, ...]:
         not isinstance(levels, list | tuple)
         or not 2 <= len(levels) <= MAX_LEVELS
         or not all(type(level) in (int, float) and 0 < level < 1 for level in levels)
-        or not all(first < second for first, second in zip(levels, levels[1:], strict=False))
+        or not all(first < second for first, second in pairwise(levels))
     ):
         raise ValueError(
-            f"target.quantiles is {brief(levels)}; it must be a list of 2 to {MAX_LEVELS} ascending numbers between 0 and 1, "
-            "such as [0.05,0.5,0.95], or null"
+            f"target.quantiles is {brief(levels)}; it must be a list of 2 to {MAX_LEVELS} ascending numbers between 0 "
+            "and 1, such as [0.05,0.5,0.95], or null"
         )
     return tuple(float(level) for level in levels)
 

@@ -128,8 +128,8 @@ class Regression(NumericTarget):
             )
         return self.columns if len(self.columns) > 1 or (self.columns and column is None) else (column or default,)
 
-    def named_after(self, columns: Sequence[str]) -> "Regression":
-        return self if self.columns else Regression(columns, self._units, self.loss, self.delta, quantiles=self.levels)
+    def named_after(self, columns: Sequence[str]) -> Self:
+        return self if self.columns else type(self)(columns, self._units, self.loss, self.delta, quantiles=self.levels)
 
     @property
     def label_kinds(self) -> tuple[str, ...]:

@@ -60,6 +60,11 @@ class Target(ABC):
         """The metrics of the tables by provider, grade or scanner."""
 
     @property
+    def decides(self) -> bool:
+        """Whether a threshold, a temperature or a deferral is chosen on the validation split."""
+        return self.has_classes
+
+    @property
     def has_threshold(self) -> bool:
         """Whether bags are classified by a threshold on the probability of the positive class."""
         return False
@@ -79,6 +84,10 @@ class Target(ABC):
         Raises:
             ValueError: If the target does not fit that number.
         """
+
+    def outputs_per_target(self, num_classes: int) -> tuple[int, ...]:
+        """Return the number of logits of each target, if there are several at once; otherwise all of them."""
+        return (self.num_outputs(num_classes),)
 
     @abstractmethod
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:

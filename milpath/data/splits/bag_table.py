@@ -14,7 +14,8 @@ from milpath.data.splits.bag_lists import bag_groups, excluded_bags, read_split
 from milpath.data.splits.label_matching import ON_MISMATCH
 from milpath.records.label_table import find_column, require_column, rows_of
 from milpath.targets import NumericTarget
-from milpath.targets.columns.label_columns import bag_labels, bag_numbers, default_column, missing_labels
+from milpath.targets.columns.class_words import missing_cells
+from milpath.targets.columns.label_columns import bag_labels, bag_numbers, default_column
 
 _log = logging.getLogger(__name__)
 
@@ -79,10 +80,10 @@ def label_and_split(
         )
         strata_names: Sequence[str] = names
     else:
-        values, names = bag_numbers(
+        values, named = bag_numbers(
             bags.iloc[positions], numbers, options.label_column, default_column(target), class_names
         )
-        labels, strata_names = numbers.strata(values), numbers.strata_names
+        names, labels, strata_names = named.names, named.strata(values), named.strata_names
     kept = np.sort(_draw(bags.iloc[positions], labels, options))
     positions, labels = positions[kept], labels[kept]
     # The columns of the user stay as they are until the split is made: one may be called index, label or split.
@@ -109,6 +110,33 @@ def label_and_split(
     shown = labels if values is None else pd.Series(list(map(tuple, values[kept].tolist())), dtype=object)
     table = table.assign(index=positions, label=shown, split=split)
     return table[table["split"] != ""].reset_index(drop=True), names
+
+
+def named_numbers(
+    bags: pd.DataFrame,
+    target: str,
+    options: SplitOptions,
+    left_out: Collection[str] | None,
+    numbers: NumericTarget | None,
+) -> NumericTarget | None:
+    """Return a target without classes with the names that it takes from the labels: its columns, or their classes.
+
+    Args:
+        bags: As in `label_and_split`.
+        target: As in `bag_labels`.
+        options: As in `label_and_split`.
+        left_out: As in `label_and_split`.
+        numbers: The target; `None` with classes.
+
+    Raises:
+        ValueError: If labels are invalid.
+    """
+    if numbers is None:
+        return None
+    excluded = excluded_bags(options.exclude, bags["bag_id"].tolist()) if left_out is None else left_out
+    with _unheard():
+        used = bags.iloc[_usable(bags, excluded, target, options, (), numbers)]
+        return bag_numbers(used, numbers, options.label_column, default_column(target))[1]
 
 
 def warn_of_one_class(table: pd.DataFrame, class_names: Sequence[str]) -> None:
@@ -172,18 +200,24 @@ def _usable(
     wanted: Sequence[str] = (options.label_column or default,)
     if numbers is not None:
         wanted = numbers.columns_of_table(options.label_column, default)
-    for column in filter(None, (find_column(bags.columns, name) for name in wanted)):
-        if options.on_missing_label != "skip":
-            break
-        missing = missing_labels(bags, column, [str(name) for name in class_names]) & used
-        if missing.any():
-            _log.warning(
-                "left out: %s of %s bags have no label in column %r (%s)",
-                f"{int(missing.sum()):,}", f"{len(bags):,}", column, rows_of(bags, missing),
-            )  # fmt: skip
-        used &= ~missing
-        if not used.any():
-            raise ValueError(f"no bag has a label in column {column!r}; choose another with data.label_column=NAME")
+    columns = [found for name in wanted if (found := find_column(bags.columns, name)) is not None]
+    if options.on_missing_label != "skip" or not columns or (numbers is not None and len(columns) < len(wanted)):
+        return np.flatnonzero(used)  # a missing column is reported when labels are read
+    if numbers is None:
+        missing = missing_cells(bags, columns[0], [str(name) for name in class_names])
+    else:
+        missing = numbers.missing(bags, columns)
+    if (missing & used).any():
+        _log.warning(
+            "left out: %s of %s bags have no label in column %s (%s)",
+            f"{int((missing & used).sum()):,}", f"{len(bags):,}", ", ".join(map(repr, columns)),
+            rows_of(bags, missing & used),
+        )  # fmt: skip
+    used &= ~missing
+    if not used.any():
+        raise ValueError(
+            f"no bag has a label in column {', '.join(map(repr, columns))}; choose another with data.label_column=NAME"
+        )
     return np.flatnonzero(used)
 
 

@@ -37,7 +37,7 @@ def fitted_target(
 
     Args:
         task: `data.task`.
-        numbers: From `numeric_target`; `None` with classes.
+        numbers: From `numeric_target`, after `named_numbers`; `None` with classes.
         trained: As in `numeric_target`.
         names: Names of the classes or of the columns of the labels.
         table: The bags with `split` and `label`.
@@ -50,7 +50,19 @@ def fitted_target(
     training = table.loc[table["split"] == "train", "label"]
     if numbers is not trained and not training.empty:
         numbers = numbers.named_after(names).fitted_on(label_array(training))
+    say_missing_labels(numbers, table)
     return numbers, numbers.names
+
+
+def say_missing_labels(target: NumericTarget, table: pd.DataFrame) -> None:
+    """Say how many bags of each split have no label of a target, if labels may be missing."""
+    labels = {split: label_array(own) for split in SPLITS if len(own := table.loc[table["split"] == split, "label"])}
+    counts = {split: target.num_labelled(each) for split, each in labels.items()}
+    for name in next(iter(counts.values()), {}):
+        missing = {split: len(labels[split]) - known[name] for split, known in counts.items()}
+        if any(missing.values()):
+            each = ", ".join(f"{number:,} of {len(labels[split]):,} in {split}" for split, number in missing.items())
+            _log.warning("target %r: bags without a label, which its loss and metrics leave out: %s", name, each)
 
 
 def require_learnable(target: Target, table: pd.DataFrame, class_names: Sequence[str], sampler: str) -> None:
