@@ -60,9 +60,7 @@ def run(config: DictConfig) -> int:
     target = target_of(card)
     threshold = card.threshold if target.has_threshold else None
     numbers = target if isinstance(target, NumericTarget) else None
-    columns: dict[str, tuple[str, ...]] = {}
-    if numbers is not None:
-        columns = {"answer_columns": numbers.answer_columns, "call_columns": numbers.call_columns}
+    columns = ((), ()) if numbers is None else (numbers.answer_columns, numbers.call_columns)
     claim_folder(output, source, config.overwrite, slides=config.slides)
     try:
         store, failures = open_input(
@@ -77,7 +75,7 @@ def run(config: DictConfig) -> int:
         if note := compare_resolution(card.tiling, store, config.mixed_resolution):
             sys.stderr.write(f"{note}\n")
         source = source | {"slides": store.content_digest()}
-        files = PredictionFiles(output, card.class_names, threshold, source, **columns)
+        files = PredictionFiles(output, card.class_names, threshold, source, False, *columns)
         pictures = open_pictures(config, store, network, card.tiling, device)
     except (ValueError, OSError):
         release_folder(output)
@@ -98,7 +96,7 @@ def run(config: DictConfig) -> int:
             if target.has_classes:
                 calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
                 predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
-            calls = () if numbers is None else numbers.calls(bag.probabilities)
+            cells = () if numbers is None else numbers.calls(bag.probabilities)
             files.add(
                 bag.bag_id,
                 bag.probabilities,
@@ -108,7 +106,7 @@ def run(config: DictConfig) -> int:
                 microns_per_pixel,
                 bag.attention,
                 bag.maps,
-                calls,
+                cells,
             )
         if not_finite:
             failures = failures | not_finite

@@ -237,7 +237,10 @@ class BagDataModule(LightningDataModule):
     @property
     def description(self) -> dict[str, Any]:
         """Description of the data for the provenance of a run; plain values."""
-        names = {"class_names": list(self.class_names), "labels_sha256": hash_of_labels(self.label_frame)}
+        names: dict[str, Any] = {
+            "class_names": list(self.class_names),
+            "labels_sha256": hash_of_labels(self.label_frame),
+        }
         if isinstance(self.fitted_target, NumericTarget):
             names |= {"bags": {name: len(self.bag_ids(name)) for name in self.splits}}
             known = {name: self.fitted_target.num_labelled(self.labels(name)) for name in self.splits}

@@ -81,7 +81,7 @@ class NumericTarget(Target):
 
     def missing(self, bags: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.bool_]:
         """Return which bags have no label, `(bags,)`: a cell of one of the columns is empty."""
-        return np.logical_or.reduce([missing_cells(bags, column) for column in columns])
+        return np.stack([missing_cells(bags, column) for column in columns]).any(axis=0)
 
     @abstractmethod
     def strata(self, labels: Array) -> NDArray[np.int64]:
@@ -140,7 +140,7 @@ class NumericTarget(Target):
         """Columns of predicted classes and deferrals, if there are classes among the predictions."""
         return ()
 
-    def calls(self, answers: Array) -> tuple[str, ...]:
+    def calls(self, answers: NDArray[np.floating]) -> tuple[str, ...]:
         """Return the cells of `call_columns` for the prediction of one bag, `(columns,)`."""
         return ()
 

@@ -122,7 +122,7 @@ class Member:
 
     def missing(self, bags: pd.DataFrame, columns: tuple[str, ...]) -> NDArray[np.bool_]:
         """Return which bags lack a label in one of the columns, `(bags,)`."""
-        return np.logical_or.reduce([missing_cells(bags, column, self.class_names) for column in columns])
+        return np.stack([missing_cells(bags, column, self.class_names) for column in columns]).any(axis=0)
 
     def known(self, labels: Array) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Return the rows that have a label, and these labels as the target takes them."""

@@ -54,8 +54,9 @@ def require_distinct(members: tuple[Member, ...]) -> None:
 def _member(name: str, given: Any, weight: Any) -> Member:
     """Return one target of a configuration."""
     where = f"target.targets.{name}"
+    options: Any = {}
     if isinstance(given, Target):
-        target, options = given, {}
+        target = given
     else:
         options = {"task": given} if isinstance(given, str) else given
         if not isinstance(options, Mapping) or "task" not in options:

@@ -32,8 +32,8 @@ class Several(SeveralColumns):
     """Several targets of one network, of any kind; a label may be missing.
 
     The loss of a bag is `sum_t w_t / p_t * loss_t`, over the targets t of which it has a label, with the weight `w_t` and
-    the share `p_t` of training bags that have the label. Over the training split this is the weighted sum of the mean of each
-    loss over the labels that are present. It is a sum over bags, so the batch, gradient accumulation and the number of
+    the share `p_t` of training bags that have the label. Over the training split this is the weighted sum of the mean of
+    each loss over the labels that are present. It is a sum over bags, so the batch, gradient accumulation and the number of
     processes do not change it; the partial likelihood of "cox" compares the bags of a step, as it does by itself.
 
     Labels, logits and predictions are those of the targets side by side, in their order; a missing label is NaN. Metrics,
@@ -79,7 +79,7 @@ class Several(SeveralColumns):
     def missing(self, bags: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.bool_]:
         """Return which bags have a label of none of the targets, `(bags,)`."""
         each = [member.missing(bags, own) for member, own in self._columns_of_members(columns)]
-        return np.logical_and.reduce(each)
+        return np.stack(each).all(axis=0)
 
     def strata(self, labels: Array) -> NDArray[np.int64]:
         """Return the stratum of each bag by the first target; bags without its label belong to the largest one."""
@@ -178,7 +178,7 @@ class Several(SeveralColumns):
             if not len(rows):
                 continue
             if isinstance(member.target, NumericTarget):
-                names = member.target.defined_metrics(known)
+                names = list(member.target.defined_metrics(known))
             else:
                 names = defined_of_classes(member, known)
             defined += [f"{member.name}/{name}" for name in names]
@@ -213,7 +213,7 @@ class Several(SeveralColumns):
         )
         return [(label_in_words(member, own), answer_in_words(member, given)) for member, own, given in parts]
 
-    def calls(self, answers: Array) -> tuple[str, ...]:
+    def calls(self, answers: NDArray[np.floating]) -> tuple[str, ...]:
         cells: list[str] = []
         for member, own in zip(self.members, self._answers(np.atleast_2d(answers)), strict=True):
             if (calls := member.calls(np.asarray(own, dtype=np.float64))) is not None:

@@ -12,7 +12,7 @@ from milpath.targets.target import Array, ClassTarget
 
 
 class SeveralColumns(NumericTarget):
-    """The part of `Several` that says what stands where: labels, logits, predictions and metrics in the order of the targets.
+    """The part of `Several` that says what stands where: labels, logits, predictions and metrics, target by target.
 
     Attributes:
         members: The targets.

@@ -54,10 +54,10 @@ def _member(content: Any) -> Member:
     where = f"target {brief(name)} in target_state of the card"
     if not isinstance(name, str):
         raise ValueError(f"{where} must have a name")
-    lists = [content.get(key) for key in ("columns", "class_names")]
+    lists: list[Any] = [content.get(key) for key in ("columns", "class_names")]
     if not all(isinstance(each, list | tuple) and each and all(isinstance(one, str) for one in each) for each in lists):
         raise ValueError(f"{where} must have lists of columns and class_names, not {brief(lists)}")
-    numbers = {key: content.get(key) for key in ("weight", "share", *_DECISION)}
+    numbers: dict[str, Any] = {key: content.get(key) for key in ("weight", "share", *_DECISION)}
     if wrong := [key for key, value in numbers.items() if type(value) not in (int, float)]:
         raise ValueError(f"{wrong[0]} of the {where} must be a number, not {brief(numbers[wrong[0]])}")
     if not isinstance(state := content.get("state"), Mapping):
