@@ -21,7 +21,7 @@ from milpath.reports.plots.survival_figures import risk_table, survival_plots
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of
 from milpath.reports.run_parts import attention_of, subgroups_of
-from milpath.targets import NumericTarget, Survival
+from milpath.targets import NumericTarget, Survival, Target
 
 # The page is static; predictions.csv has all bags.
 MAX_CASES = 200
@@ -92,7 +92,7 @@ def write_numbers_report(
         num_resamples=num_resamples,
         grouped=groups is not None,
         own_plots=plots,
-        risk_rows=_risk_rows(outcomes[reported], target),
+        risk_rows=risk_rows(outcomes[reported], target),
         training=training,
         attention=attention_of(run, reported, store),
         subgroups=subgroups_of(run, reported, target, outcomes, bags, subgroup_columns, num_resamples),
@@ -113,7 +113,7 @@ def target_plots(outcomes: Mapping[str, Any], reported: str, target: NumericTarg
     return []
 
 
-def _risk_rows(outcomes: Any, target: NumericTarget) -> list[list[str]]:
+def risk_rows(outcomes: Any, target: Target) -> list[list[str]]:
     """Return the numbers at risk of a survival target; empty for others."""
     return risk_table(outcomes, target.risk_cut) if isinstance(target, Survival) else []
 

@@ -15,7 +15,7 @@ from milpath.metrics.evaluated_several import MACRO, EvaluatedSeveral
 from milpath.metrics.subgroups import subgroup_tables
 from milpath.records.atomic_files import write_text
 from milpath.reports.headline import MetricRow, in_words, metric_rows, metric_title
-from milpath.reports.numbers_page import MAX_CASES, WITHOUT_BAR, target_plots, worst_first
+from milpath.reports.numbers_page import MAX_CASES, WITHOUT_BAR, risk_rows, target_plots, worst_first
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases
 from milpath.reports.plots.figures import (
     SPLIT_NAMES,
@@ -128,6 +128,7 @@ def _section(
         "headlines": [row for row in shown if row.name in member.target.headline],
         "sentence": sentence,
         "plots": plots,
+        "risk_rows": risk_rows(main, member.target) if main.num_bags else [],
         "subgroups": [(table, [metric_title(name) for name in table.metrics]) for table in subgroups],
     }
 

@@ -116,7 +116,7 @@ def test_parts_of_a_batch_add_up_to_the_batch():
     target = target.fitted_on(labels)
     assert not target.over_batch
     logits = torch.randn(
-        NUM_BAGS, target.num_outputs(3), dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+        len(labels), target.num_outputs(3), dtype=torch.float64, generator=torch.Generator().manual_seed(1)
     )
     order = np.argsort(np.isnan(labels).sum(1), kind="stable")  # the last part lacks many labels
     parts = np.array_split(order, 5)
