@@ -17,20 +17,15 @@ from milpath.data.loading.loader import BagLoader
 from milpath.data.sources.bag_source import BagSource, FileSource
 from milpath.data.splits.assign_splits import SPLITS
 from milpath.data.splits.bag_lists import excluded_bags, group_of_each_bag, listed
-from milpath.data.splits.bag_table import (
-    SplitOptions,
-    label_and_split,
-    named_numbers,
-    require_labels,
-    require_labels_of,
-)
-from milpath.data.splits.chosen_target import fitted_target, numeric_target, require_learnable, say_undefined_metrics
+from milpath.data.splits.bag_table import SplitOptions, label_and_split
+from milpath.data.splits.chosen_target import fitted_target, label_counts, numeric_target, require_learnable
 from milpath.data.splits.label_cells import hash_of_labels, label_array, text_of_label
+from milpath.data.splits.label_check import named_numbers, require_labels, require_labels_of
 from milpath.data.store.bag_store import BagStore
-from milpath.data.store.encoded_store import open_or_encode
+from milpath.data.store.encoded_store import FrozenEncoder, open_or_encode
 from milpath.data.store.store_build import open_or_build, open_or_build_labelled
-from milpath.models.encoders import TileEncoder
-from milpath.targets import NumericTarget, Target, register_target
+from milpath.records.data_warning import joined, warning_of_source
+from milpath.targets import Target, register_target
 
 
 class BagDataModule(LightningDataModule):
@@ -132,9 +127,8 @@ class BagDataModule(LightningDataModule):
         self.statistics: FeatureStatistics | None = None
         self._task = register_target(task).name if isinstance(task, Target) else task
         self._class_names = class_names
-        # Classes of a trained network, which order the words of other data; set before `setup`.
+        # Of a trained network, set before `setup`: its classes, and its target with fitted values, which other data keep.
         self.trained_names: Sequence[str] | None = None
-        # Target of a trained network with its fitted values, which other data do not change; set before `setup`.
         self.trained_target: Target | None = None
         self._split_options = SplitOptions(
             fold, num_folds, val_fraction, split_seed, splits, group_column, groups,
@@ -151,8 +145,9 @@ class BagDataModule(LightningDataModule):
             return
         store = self._open_store()
         numbers = numeric_target(self._task, self.trained_target)
-        if numbers is not self.trained_target:
-            numbers = named_numbers(store.bags, self.target, self._split_options, self.left_out, numbers)
+        numbers = named_numbers(
+            store.bags, self.target, self._split_options, self.left_out, numbers, self.trained_target
+        )
         self.label_frame, self.class_names = label_and_split(
             store.bags, self.target, self._class_names, self._split_options, self.left_out, self.trained_names, numbers
         )
@@ -162,7 +157,6 @@ class BagDataModule(LightningDataModule):
         self.task = self.fitted_target.name
         if len(store.tile_shape) == 1 and self.augmentation.kind != "none":
             raise ValueError(f"data.augmentation={self.augmentation.kind} is for images; these are features")
-        say_undefined_metrics(self.fitted_target, self.label_frame, self.class_names)
         self._cache = DeviceCache(store, self.device_cache)
         if self.standardize and self.statistics is None:
             training = self.label_frame.loc[self.label_frame["split"] == "train", "index"].to_numpy()
@@ -181,7 +175,7 @@ class BagDataModule(LightningDataModule):
         check = partial(require_labels_of, options=options, left_out=self.left_out, **labels)
         return open_or_build_labelled(self.source, self.stores_dir, self.left_out, check, verify=self.verify)
 
-    def encode_with(self, encoder: TileEncoder) -> None:
+    def encode_with(self, encoder: FrozenEncoder) -> None:
         """Load the features of a frozen encoder instead of tiles from now on; they are computed once and kept on disk.
 
         Args:
@@ -235,17 +229,15 @@ class BagDataModule(LightningDataModule):
         return dict(self.store.description.get("tiling", {}))
 
     @property
+    def warning(self) -> str:
+        """What the data say against themselves, such as that they are drawn; empty for tissue."""
+        return joined([warning_of_source(self.source), self.tile_store.warning])
+
+    @property
     def description(self) -> dict[str, Any]:
         """Description of the data for the provenance of a run; plain values."""
-        names: dict[str, Any] = {
-            "class_names": list(self.class_names),
-            "labels_sha256": hash_of_labels(self.label_frame),
-        }
-        if isinstance(self.fitted_target, NumericTarget):
-            names |= {"bags": {name: len(self.bag_ids(name)) for name in self.splits}}
-            known = {name: self.fitted_target.num_labelled(self.labels(name)) for name in self.splits}
-            return self.store.record() | names | ({"bags_with_label": known} if any(known.values()) else {})
-        return self.store.record() | names | {"bags_per_class": {name: self.class_counts(name) for name in self.splits}}
+        names = {"class_names": list(self.class_names), "labels_sha256": hash_of_labels(self.label_frame)}
+        return self.store.record() | names | label_counts(self.fitted_target, self.label_frame, len(self.class_names))
 
     def bag_ids(self, split: str) -> list[str]:
         """Return the names of the bags of a split, in the order of the store."""
@@ -272,12 +264,12 @@ class BagDataModule(LightningDataModule):
             split: "train", "val" or "test".
             augment: Augment the tiles, to inspect what training sees.
         """
-        bags = self._bags(split)
+        bags = BagSplit.of(self.store, self.label_frame, split)
         return self._loader(bags, EvaluationPlan(bags.lengths, self.eval_batch_size), augment)
 
     def train_dataloader(self) -> BagLoader:
         """Return the training loader: reshuffled each epoch, augmented; a single class is an error."""
-        bags = self._bags("train")
+        bags = BagSplit.of(self.store, self.label_frame, "train")
         require_learnable(self.fitted_target, self.label_frame, self.class_names, self.sampler)
         plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler)
         return self._loader(bags, plan, True)
@@ -291,7 +283,7 @@ class BagDataModule(LightningDataModule):
         return self.dataloader("test") if "test" in self.splits else []
 
     def predict_dataloader(self) -> list[BagLoader]:
-        """Return a loader for each split, in the order of `splits`."""
+        """Return a loader for each split."""
         return [self.dataloader(split) for split in self.splits]
 
     def state_dict(self) -> dict[str, Any]:
@@ -306,7 +298,3 @@ class BagDataModule(LightningDataModule):
         """Return the loader of a plan."""
         preparation = Preparation(self.augmentation if augment else None, self.statistics)
         return BagLoader(bags, plan, preparation, self._cache, self.num_workers)
-
-    def _bags(self, split: str) -> BagSplit:
-        """Return the bags of a split; an empty split is an error."""
-        return BagSplit.of(self.store, self.label_frame, split)

@@ -35,6 +35,8 @@ class PredictionFiles:
         overwrite: Start again and discard earlier results.
         answer_columns: Columns of the predicted numbers of a target without classes; empty with classes.
         call_columns: Columns of predicted classes and deferrals after the numbers, if several targets have any.
+        warning: What the training data say against themselves, in words: the last cell of each row. Without one there is no
+            such column.
 
     Raises:
         FileExistsError: If the folder contains anything else than an interrupted run of this source.
@@ -49,16 +51,15 @@ class PredictionFiles:
         overwrite: bool = False,
         answer_columns: Sequence[str] = (),
         call_columns: Sequence[str] = (),
+        warning: str = "",
     ) -> None:
         self.output = output
         self.threshold = threshold
         probabilities = [f"probability_{name}" for name in class_names]
         self.answer_columns = tuple(answer_columns)
-        self.columns = (
-            "id",
-            *(self.answer_columns or (*probabilities, "predicted", "threshold", "defer")),
-            *call_columns,
-        )
+        self._last = (warning,) if warning else ()
+        answers = self.answer_columns or (*probabilities, "predicted", "threshold", "defer")
+        self.columns = ("id", *answers, *call_columns, *(("warning",) if warning else ()))
         claim_folder(output, source, overwrite)
         self._columns: list[str] = []
         self.done = self._recover()
@@ -133,7 +134,7 @@ class PredictionFiles:
         cells: list[str | int] = [*number_cells(np.asarray(probabilities))]
         if not self.answer_columns:
             cells += [predicted, "" if self.threshold is None else f"{self.threshold:.9g}", int(defer)]
-        csv.writer(self._predictions).writerow([bag_id, *cells, *calls])
+        csv.writer(self._predictions).writerow([bag_id, *cells, *calls, *self._last])
         self._predictions.flush()
         os.fsync(self._predictions.fileno())
 
@@ -145,10 +146,11 @@ class PredictionFiles:
         attention = _unfinished(self.output, ATTENTION)
         if (self.output / ATTENTION).exists():  # killed between the two renames
             (self.output / ATTENTION).replace(attention)
-        if attention.exists() and _header(attention)[: len(ATTENTION_COLUMNS)] not in ((), ATTENTION_COLUMNS):
+        others = attention.exists() and _header(attention)[: len(ATTENTION_COLUMNS)] not in ((), ATTENTION_COLUMNS)
+        if others or _header(path) not in ((), self.columns):
             # Written by another version: its rows cannot be continued, and a slide without them is not complete.
             path.unlink()
-            attention.unlink()
+            attention.unlink(missing_ok=True)
             return set()
         done = _keep_rows(path)
         if attention.exists():

@@ -16,7 +16,7 @@ from milpath.metrics.subgroups import subgroup_tables
 from milpath.records.atomic_files import write_text
 from milpath.reports.headline import MetricRow, in_words, metric_rows, metric_title
 from milpath.reports.numbers_page import MAX_CASES, WITHOUT_BAR, risk_rows, target_plots, worst_first
-from milpath.reports.pictures import PICTURES, CasePictures, draw_cases
+from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import (
     SPLIT_NAMES,
     calibration_plot,
@@ -43,9 +43,11 @@ def write_several_report(
     groups: Mapping[str, str] | None,
     subgroup_columns: Sequence[str] | None,
     slide_picture: Callable[[str], SlidePicture | None] | None,
+    slides: Mapping[str, Path],
     num_pictures: int,
     num_resamples: int,
     title: str | None,
+    warning: str,
 ) -> Path:
     """Write `report.html` of a run with several targets; arguments as in `write_numbers_report`."""
     of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
@@ -53,8 +55,10 @@ def write_several_report(
     reported = run.splits[0]
     order = worst_first(run, target, outcomes)
     pictures: dict[str, CasePictures] = {}
-    if store is not None and len(store.tile_shape) == 3 and num_pictures > 0:
-        pictures = draw_cases(run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture)
+    if store is not None and has_pictures(store, slides) and num_pictures > 0:
+        pictures = draw_cases(
+            run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture, slides, warning
+        )
     rows = metric_rows(outcomes, target, num_resamples)
     known = None if bags is None else bags.iloc[run.rows(reported)]
     sections = [
@@ -67,6 +71,7 @@ def write_several_report(
         [plot for section in sections for plot in section["plots"]] + training,
         ("plots.js",),
         title=title or run.path.resolve().name,
+        warning=warning,
         run=run,
         target=target,
         reported=reported,
@@ -82,6 +87,7 @@ def write_several_report(
         attention=attention_of(run, reported, store),
         cases=_cases(run, target, outcomes, order[:MAX_CASES], pictures),
         pictures_folder=PICTURES,
+        without_pictures=without_pictures(store, slides),
     )
     write_text(run.path / "report.html", page)
     return run.path / "report.html"

@@ -81,7 +81,7 @@ class NumericTarget(Target):
 
     def missing(self, bags: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.bool_]:
         """Return which bags have no label, `(bags,)`: a cell of one of the columns is empty."""
-        return np.stack([missing_cells(bags, column) for column in columns]).any(axis=0)
+        return np.asarray(np.stack([missing_cells(bags, column) for column in columns]).any(axis=0))
 
     @abstractmethod
     def strata(self, labels: Array) -> NDArray[np.int64]:

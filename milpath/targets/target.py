@@ -150,6 +150,10 @@ class Target(ABC):
         """Return the target with what it fits on the labels of the training split; classes fit nothing."""
         return self
 
+    def deferring_all(self) -> Self:
+        """Return the target that defers every bag, if it keeps the decision itself; otherwise the card does."""
+        return self
+
     def state(self) -> dict[str, Any]:
         """Return options and fitted values as plain values, which a checkpoint keeps; empty if there are none."""
         return {}

@@ -1,14 +1,12 @@
 """Table of the bags of a store with their labels and splits."""
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from milpath.data.sources.bag_source import BagSource, LabelledSource
 from milpath.data.splits.assign_splits import SPLITS, hold_out_validation, make_splits
 from milpath.data.splits.bag_lists import bag_groups, excluded_bags, read_split
 from milpath.data.splits.label_matching import ON_MISMATCH
@@ -72,7 +70,7 @@ def label_and_split(
     all_ids = bags["bag_id"].tolist()
     excluded = excluded_bags(options.exclude, all_ids) if left_out is None else set(left_out)
     known_names = class_names or trained_names or ()
-    positions = _usable(bags, excluded, target, options, known_names, numbers)
+    positions = usable_bags(bags, excluded, target, options, known_names, numbers)
     values: np.ndarray | None = None
     if numbers is None:
         labels, names = bag_labels(
@@ -110,33 +108,6 @@ def label_and_split(
     shown = labels if values is None else pd.Series(list(map(tuple, values[kept].tolist())), dtype=object)
     table = table.assign(index=positions, label=shown, split=split)
     return table[table["split"] != ""].reset_index(drop=True), names
-
-
-def named_numbers(
-    bags: pd.DataFrame,
-    target: str,
-    options: SplitOptions,
-    left_out: Collection[str] | None,
-    numbers: NumericTarget | None,
-) -> NumericTarget | None:
-    """Return a target without classes with the names that it takes from the labels: its columns, or their classes.
-
-    Args:
-        bags: As in `label_and_split`.
-        target: As in `bag_labels`.
-        options: As in `label_and_split`.
-        left_out: As in `label_and_split`.
-        numbers: The target; `None` with classes.
-
-    Raises:
-        ValueError: If labels are invalid.
-    """
-    if numbers is None:
-        return None
-    excluded = excluded_bags(options.exclude, bags["bag_id"].tolist()) if left_out is None else left_out
-    with _unheard():
-        used = bags.iloc[_usable(bags, excluded, target, options, (), numbers)]
-        return bag_numbers(used, numbers, options.label_column, default_column(target))[1]
 
 
 def warn_of_one_class(table: pd.DataFrame, class_names: Sequence[str]) -> None:
@@ -186,7 +157,7 @@ def _draw(table: pd.DataFrame, labels: np.ndarray, options: SplitOptions) -> np.
     return order
 
 
-def _usable(
+def usable_bags(
     bags: pd.DataFrame,
     excluded: Collection[str],
     target: str,
@@ -249,73 +220,3 @@ def _require_whole_groups(split: np.ndarray, groups: np.ndarray, origin: str) ->
     if (sides > 1).any():
         first = sides[sides > 1].index[0]
         raise ValueError(f"{origin} puts {int((sides > 1).sum())} group(s) in more than one split (first: {first!r})")
-
-
-def require_labels(
-    source: BagSource,
-    target: str,
-    class_names: Sequence[str] | None,
-    options: SplitOptions,
-    trained_names: Sequence[str] | None = None,
-    numbers: NumericTarget | None = None,
-) -> None:
-    """Refuse a source whose labels or columns `label_and_split` would refuse; one without a label table passes.
-
-    Raises:
-        ValueError: If labels, groups or splits are invalid.
-    """
-    if not isinstance(source, LabelledSource):
-        return
-    require_labels_of(source.label_table(), target, class_names, options, trained_names=trained_names, numbers=numbers)
-
-
-def require_labels_of(
-    table: pd.DataFrame,
-    target: str,
-    class_names: Sequence[str] | None,
-    options: SplitOptions,
-    left_out: Collection[str] | None = None,
-    trained_names: Sequence[str] | None = None,
-    numbers: NumericTarget | None = None,
-    *,
-    and_split: bool = True,
-) -> None:
-    """Refuse a label table that `label_and_split` would refuse.
-
-    Args:
-        table: One row per bag.
-        target: As in `bag_labels`.
-        class_names: As in `bag_labels`.
-        options: As in `label_and_split`.
-        left_out: As in `label_and_split`.
-        trained_names: As in `bag_labels`.
-        numbers: As in `label_and_split`.
-        and_split: Also try to split, which takes a second for ten thousand bags.
-
-    Raises:
-        ValueError: If labels, groups or splits are invalid.
-    """
-    with _unheard():
-        if and_split:
-            label_and_split(table, target, class_names, options, left_out, trained_names, numbers)
-            return
-        excluded = excluded_bags(options.exclude, table["bag_id"].tolist()) if left_out is None else left_out
-        used = table.iloc[_usable(table, excluded, target, options, class_names or trained_names or (), numbers)]
-        if numbers is not None:
-            bag_numbers(used, numbers, options.label_column, default_column(target), class_names)
-            return
-        bag_labels(used, target, class_names, column=options.label_column, trained_names=trained_names)
-
-
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """Keep back warnings and notes that follow again when the store has been built."""
-    loggers = [logging.getLogger(f"milpath.{name}") for name in ("data", "records", "targets")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

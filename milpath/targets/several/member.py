@@ -122,7 +122,7 @@ class Member:
 
     def missing(self, bags: pd.DataFrame, columns: tuple[str, ...]) -> NDArray[np.bool_]:
         """Return which bags lack a label in one of the columns, `(bags,)`."""
-        return np.stack([missing_cells(bags, column, self.class_names) for column in columns]).any(axis=0)
+        return np.asarray(np.stack([missing_cells(bags, column, self.class_names) for column in columns]).any(axis=0))
 
     def known(self, labels: Array) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Return the rows that have a label, and these labels as the target takes them."""
@@ -193,4 +193,4 @@ class Member:
         """Return predicted classes and deferrals of bags, `None` without classes."""
         if not isinstance(self.target, ClassTarget):
             return None
-        return decide(answers, self.target.name, Decision(self.decision.threshold, 1.0, self.decision.defer_below))
+        return decide(answers, self.target.name, replace(self.decision, temperature=1.0))

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -79,7 +80,7 @@ class Several(SeveralColumns):
     def missing(self, bags: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.bool_]:
         """Return which bags have a label of none of the targets, `(bags,)`."""
         each = [member.missing(bags, own) for member, own in self._columns_of_members(columns)]
-        return np.stack(each).all(axis=0)
+        return np.asarray(np.stack(each).all(axis=0))
 
     def strata(self, labels: Array) -> NDArray[np.int64]:
         """Return the stratum of each bag by the first target; bags without its label belong to the largest one."""
@@ -122,6 +123,11 @@ class Several(SeveralColumns):
         parts = zip(self.members, self._split(logits, self._num_outputs), self._labels(labels), strict=True)
         return self._with(
             [choose_member_decision(member, z, own, sensitivity, calibrate, defer_share) for member, z, own in parts]
+        )
+
+    def deferring_all(self) -> Self:
+        return self._with(
+            [replace(member, decision=replace(member.decision, defer_all=True)) for member in self.members]
         )
 
     def num_labelled(self, labels: Array) -> dict[str, int]:

@@ -71,7 +71,7 @@ def _member(content: Any) -> Member:
         target = target.with_state(state)
         require_class_names(lists[1])
         target.num_outputs(len(lists[1]))
-        decision = Decision(*(float(numbers[key]) for key in _DECISION))
+        decision = Decision(numbers["threshold"], numbers["temperature"], numbers["defer_below"])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     if isinstance(target, ClassTarget) and len(lists[0]) != 1:

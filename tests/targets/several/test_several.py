@@ -282,7 +282,7 @@ def test_labels_from_which_a_target_learns_nothing_are_refused_with_its_name(cas
 
 
 def test_a_registered_target_without_members_says_what_is_missing():
-    card = type("Card", (), {"task": "several", "target_state": {}})
+    card = type("Card", (), {"task": "several", "target_state": {}, "warning": ""})
     with pytest.raises(ValueError, match="targets in target_state of the card must be a list"):
         target_of(card)
     with pytest.raises(ValueError, match=r"names no targets; give target=several"):
