@@ -63,9 +63,10 @@ def run(config: DictConfig) -> int:
     source = {"checkpoint": sha256_of_file(config.checkpoint)} | ({"warning": warning} if warning else {})
     target = target_of(card)
     threshold = card.threshold if target.has_threshold else None
-    answer_columns = target.answer_columns if isinstance(target, NumericTarget) else ()
+    numbers = target if isinstance(target, NumericTarget) else None
+    columns = ((), ()) if numbers is None else (numbers.answer_columns, numbers.call_columns)
     aggregate = config.aggregate or (config.slides_table and card.data.get("aggregate"))
-    require_aggregate(aggregate, target, len(answer_columns or card.class_names))
+    require_aggregate(aggregate, target, len(columns[0] or card.class_names))
     claim_folder(output, source, config.overwrite, slides=config.slides)
     try:
         store, failures = open_input(
@@ -85,8 +86,8 @@ def run(config: DictConfig) -> int:
             sys.stderr.write(f"{note}\n")
         source = source | {"slides": store.content_digest()}
         files = PredictionFiles(
-            output, card.class_names, threshold, source, answer_columns=answer_columns, several_slides=store.grouped,
-            warning=warning,
+            output, card.class_names, threshold, source, answer_columns=columns[0], several_slides=store.grouped,
+            call_columns=columns[1], warning=warning,
         )  # fmt: skip
         pictures = open_pictures(config, store, network, card, device)
     except (ValueError, OSError):
@@ -108,8 +109,17 @@ def run(config: DictConfig) -> int:
             if target.has_classes:
                 calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
                 predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
+            cells = () if numbers is None else numbers.calls(bag.probabilities)
             files.add(
-                bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention, bag.maps
+                bag.bag_id,
+                bag.probabilities,
+                predicted,
+                defer,
+                tiles,
+                microns_per_pixel,
+                bag.attention,
+                bag.maps,
+                cells,
             )
         if not_finite:
             failures = failures | not_finite

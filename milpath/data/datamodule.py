@@ -15,7 +15,8 @@ from milpath.data.opened_bags import open_bags
 from milpath.data.sources.bag_source import BagSource
 from milpath.data.splits.bag_lists import listed
 from milpath.data.splits.bag_table import SplitOptions, label_and_split
-from milpath.data.splits.chosen_target import fitted_target, numeric_target, require_learnable, say_undefined_metrics
+from milpath.data.splits.chosen_target import fitted_target, numeric_target, require_learnable
+from milpath.data.splits.label_check import named_numbers
 from milpath.data.splits.labelled_bags import LabelledBags
 from milpath.data.splits.patient_bags import PatientOptions
 from milpath.data.store.bag_store import BagStore
@@ -177,6 +178,9 @@ class BagDataModule(LabelledBags, LightningDataModule):
         store, self.left_out = open_bags(
             self.source, self.stores_dir, self._split_options, self._patient_options, labels, verify=self.verify
         )
+        numbers = named_numbers(
+            store.bags, self.target, self._split_options, self.left_out, numbers, self.trained_target
+        )
         self.label_frame, self.class_names = label_and_split(
             store.bags, self.target, self._class_names, self._split_options, self.left_out, self.trained_names, numbers
         )
@@ -186,7 +190,6 @@ class BagDataModule(LabelledBags, LightningDataModule):
         self.task = self.fitted_target.name
         if len(store.tile_shape) == 1 and self.augmentation.kind != "none":
             raise ValueError(f"data.augmentation={self.augmentation.kind} is for images; these are features")
-        say_undefined_metrics(self.fitted_target, self.label_frame, self.class_names)
         self._cache = DeviceCache(store, self.device_cache)
         if self.standardize and self.statistics is None:
             training = self.label_frame.loc[self.label_frame["split"] == "train", "index"].to_numpy()

@@ -8,7 +8,8 @@ import pandas as pd
 
 from milpath.data.sources.bag_source import BagSource, FileSource, LabelledSource
 from milpath.data.splits.bag_lists import excluded_bags
-from milpath.data.splits.bag_table import SplitOptions, require_labels_of
+from milpath.data.splits.bag_table import SplitOptions
+from milpath.data.splits.label_check import require_labels_of
 from milpath.data.splits.patient_bags import PatientOptions, bags_of_slides, grouped_table, names_of, without
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.store_build import open_or_build, open_or_build_labelled

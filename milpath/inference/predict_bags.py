@@ -96,7 +96,7 @@ def predict_bags(
             output = network(tiles, None if mask.all() else mask.to(device))
             probabilities = target.answers(output.logits.float(), temperature).cpu().numpy()
             attention = output.attention.float().cpu().numpy()
-            named = tile_maps(output, target.map_names(class_names)) if class_names else {}
+            named = tile_maps(output, target.map_names(class_names), class_names) if class_names else {}
             maps = {name: values.cpu().numpy() for name, values in named.items()}
             finite = finite_bags(output).tolist()
         for row, index in enumerate(chosen):

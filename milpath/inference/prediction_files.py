@@ -38,6 +38,7 @@ class PredictionFiles:
         answer_columns: Columns of the predicted numbers of a target without classes; empty with classes.
         several_slides: Whether a bag has several slides: `attention.csv` then has the column `slide` after `id`, `tile`
             counts within a slide, and `slide_attention.csv` has the share of the attention of each slide.
+        call_columns: Columns of predicted classes and deferrals after the numbers, if several targets have any.
         warning: What the training data say against themselves, in words: the last cell of each row. Without one there is no
             such column.
 
@@ -54,6 +55,7 @@ class PredictionFiles:
         overwrite: bool = False,
         answer_columns: Sequence[str] = (),
         several_slides: bool = False,
+        call_columns: Sequence[str] = (),
         warning: str = "",
     ) -> None:
         self.output = output
@@ -65,7 +67,7 @@ class PredictionFiles:
         self.answer_columns = tuple(answer_columns)
         self._last = (warning,) if warning else ()
         answers = self.answer_columns or (*probabilities, "predicted", "threshold", "defer")
-        self.columns = ("id", *answers, *(("warning",) if warning else ()))
+        self.columns = ("id", *answers, *call_columns, *(("warning",) if warning else ()))
         claim_folder(output, source, overwrite)
         self._columns: list[str] = []
         self.done = self._recover()
@@ -99,6 +101,7 @@ class PredictionFiles:
         microns_per_pixel: float | None,
         weights: NDArray[np.floating],
         maps: Mapping[str, NDArray[np.floating]] | None = None,
+        calls: Sequence[str] = (),
     ) -> None:
         """Write one slide.
 
@@ -112,6 +115,7 @@ class PredictionFiles:
             microns_per_pixel: Resolution of the tiles, if they have no column `microns`; `None` if unknown.
             weights: `(tiles,)` attention.
             maps: Name to `(tiles,)` of further columns of `attention.csv`, the same for all slides.
+            calls: Cells of `call_columns`.
 
         Raises:
             ValueError: If a probability, a weight or a value of a map is not finite.
@@ -143,7 +147,7 @@ class PredictionFiles:
         answer: list[str | int] = [*number_cells(np.asarray(probabilities))]
         if not self.answer_columns:
             answer += [predicted, "" if self.threshold is None else f"{self.threshold:.9g}", int(defer)]
-        csv.writer(self._predictions).writerow([bag_id, *answer, *self._last])
+        csv.writer(self._predictions).writerow([bag_id, *answer, *calls, *self._last])
         self._predictions.flush()
         os.fsync(self._predictions.fileno())
 

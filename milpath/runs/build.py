@@ -145,7 +145,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         raise ValueError(f"class_weights is {config.class_weights!r}; it must be one of {', '.join(CLASS_WEIGHTS)}")
     weights = None
     if not datamodule.fitted_target.has_classes:
-        _refuse_options_of_classes(config, datamodule.task)
+        _refuse_options_of_classes(config, datamodule.fitted_target)
     if config.class_weights == "balanced":
         counts = datamodule.class_counts("train")
         weights = [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]
@@ -179,14 +179,17 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
     )
 
 
-def _refuse_options_of_classes(config: DictConfig, task: str) -> None:
+def _refuse_options_of_classes(config: DictConfig, target: Target) -> None:
     """Refuse options that a target without classes does not have, before a training rather than after it."""
+    task, wished = target.name, config.get("decision") or {}
     if config.class_weights != "none":
         raise ValueError(
             f"class_weights={config.class_weights} needs classes, which a {task} task does not have; set none"
         )
+    if wished.get("sensitivity") and target.decides and not target.has_threshold:
+        raise ValueError("decision.sensitivity needs a binary target, and none of the targets is; remove this option")
     for name in ("sensitivity", "calibrate"):
-        if (config.get("decision") or {}).get(name):
+        if wished.get(name) and not target.decides:
             raise ValueError(f"decision.{name} is for classes, and a {task} task predicts numbers; remove this option")
 
 

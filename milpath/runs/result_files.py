@@ -26,9 +26,9 @@ def write_results(run_dir: Path, predictions: Predictions, task: str | Target, t
         task: The target or its name.
         threshold: Operating point of a binary task.
     """
-    parts = {split: predictions.of_split(split) for split in dict.fromkeys(predictions.splits)}
     metrics: Metrics = {
-        split: compute_metrics(part.probabilities, part.labels, task, threshold) for split, part in parts.items()
+        split: compute_metrics(part.probabilities, part.labels, task, threshold)
+        for split, part in by_split(predictions).items()
     }
     predictions.write_csv(run_dir / "predictions.csv")
     write_json(run_dir / "metrics.json", metrics)
@@ -52,6 +52,11 @@ def write_slide_attention(path: Path, predictions: Predictions, store: BagStore)
         for bag_id, attention in zip(predictions.bag_ids, predictions.attention, strict=True):
             for share in slide_shares(store, index_of[bag_id], attention):
                 writer.writerow([bag_id, share.slide, share.num_tiles, f"{share.attention:.9g}"])
+
+
+def by_split(predictions: Predictions) -> dict[str, Predictions]:
+    """Return the predictions of each split."""
+    return {split: predictions.of_split(split) for split in dict.fromkeys(predictions.splits)}
 
 
 def summary_table(metrics: Mapping[str, Mapping[str, float | None]], title: str = "") -> Table:

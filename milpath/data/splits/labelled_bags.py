@@ -8,6 +8,7 @@ import pandas as pd
 from milpath.data.splits.assign_splits import SPLITS
 from milpath.data.splits.bag_lists import group_of_each_bag
 from milpath.data.splits.bag_table import SplitOptions
+from milpath.data.splits.chosen_target import label_counts
 from milpath.data.splits.label_cells import hash_of_labels, label_array, text_of_label
 from milpath.data.store.bag_store import BagStore
 from milpath.targets import Target
@@ -73,9 +74,7 @@ class LabelledBags:
     def description(self) -> dict[str, Any]:
         """Description of the data for the provenance of a run; plain values."""
         names = {"class_names": list(self.class_names), "labels_sha256": hash_of_labels(self.label_frame)}
-        if not self.fitted_target.has_classes:
-            return self.store.record() | names | {"bags": {name: len(self.bag_ids(name)) for name in self.splits}}
-        return self.store.record() | names | {"bags_per_class": {name: self.class_counts(name) for name in self.splits}}
+        return self.store.record() | names | label_counts(self.fitted_target, self.label_frame, len(self.class_names))
 
     def bag_ids(self, split: str) -> list[str]:
         """Return the names of the bags of a split, in the order of the store."""
