@@ -43,8 +43,15 @@ def _numbers_summary(table: pd.DataFrame, output: Path) -> list[str]:
     names = [str(name) for name in table.columns if name != "id"]
     rows = [["slide", *names]]
     for row in table.head(NUM_SHOWN).to_dict("records"):
-        rows.append([one_line_of(row["id"]), *(f"{float(row[name]):.4g}" if str(row[name]) else "-" for name in names)])
+        rows.append([one_line_of(row["id"]), *(_cell(name, str(row[name])) for name in names)])
     return [*_aligned(rows, len(table)), f"{len(table):,} slides", f"predictions: {output / 'predictions.csv'}"]
+
+
+def _cell(name: str, text: str) -> str:
+    """Return a cell of a prediction: a number with four digits, a class or a deferral as it is."""
+    if name.endswith(("/predicted", "/defer")):
+        return one_line_of(text)
+    return f"{float(text):.4g}" if text else "-"
 
 
 def _aligned(rows: list[list[str]], num_slides: int) -> list[str]:

@@ -13,8 +13,8 @@ import pandas as pd
 
 from milpath.data.store.bag_store import BagStore
 from milpath.drawing.warning_strip import with_warning
-from milpath.inference.overlays import SlidePicture
-from milpath.inference.sharpest_bags import draw_run_extremes
+from milpath.inference.pictures.overlays import SlidePicture
+from milpath.inference.pictures.sharpest_bags import draw_run_extremes
 from milpath.metrics.calibration import say_bound
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.subgroups import grade_rows
@@ -39,7 +39,8 @@ from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of, read_run
 from milpath.reports.run_parts import attention_of, subgroups_of
 from milpath.reports.second_reader import second_reader
-from milpath.targets import ClassTarget, NumericTarget, Target, target_named
+from milpath.reports.several_page import write_several_report
+from milpath.targets import ClassTarget, NumericTarget, Several, Target, target_named
 from milpath.targets.evaluation import evaluate_bags
 
 
@@ -92,11 +93,13 @@ def write_report(
     run, target = read_run(run_dir), target_named(task)
     warning = run.warning if warning is None else require_warning(warning, "warning")
     if isinstance(target, NumericTarget):
-        return write_numbers_report(
+        write: Any = write_several_report if isinstance(target, Several) else write_numbers_report
+        path: Path = write(
             run, target, bags=None if bags is None else _known_bags(run, bags), store=store, groups=groups,
             subgroup_columns=subgroup_columns, slide_picture=slide_picture, slides=slides, num_pictures=num_pictures,
             num_resamples=num_resamples, title=title, warning=warning,
         )  # fmt: skip
+        return path
     assert isinstance(target, ClassTarget)
     known = None if bags is None else _known_bags(run, bags)
     of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)

@@ -165,7 +165,7 @@ class MILClassifier(LightningModule):
             logits=output.logits.float().cpu(),
             probabilities=probabilities,
             attention=unpadded(output.attention),
-            maps={name: unpadded(values) for name, values in tile_maps(output, names).items()},
+            maps={name: unpadded(values) for name, values in tile_maps(output, names, self.class_names).items()},
         )
 
     def on_train_epoch_end(self) -> None:

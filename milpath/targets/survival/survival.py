@@ -130,7 +130,7 @@ class Survival(NumericTarget):
     def columns_of_table(self, column: str | None, default: str) -> tuple[str, ...]:
         return self.time_column, self.event_column
 
-    def named_after(self, columns: Sequence[str]) -> "Survival":
+    def named_after(self, columns: Sequence[str]) -> Self:
         return self
 
     @property
