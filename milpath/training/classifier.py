@@ -273,12 +273,22 @@ class MILClassifier(LightningModule):
 
     def _log_means(self, prefix: str) -> None:
         """Log the means over the bags of all processes: SUM and division, since not every backend supports averaging."""
+        means: dict[str, Tensor] = {}
         for name in [name for name in self._epoch_sums if name.startswith(prefix)]:
             pair = torch.stack(self._epoch_sums.pop(name)).sum(0)
             total, count = self.trainer.strategy.reduce(pair, reduce_op="sum")
             if not torch.isfinite(total):
                 raise FloatingPointError(f"{name} is {(total / count).item()} at {self._where()}; {_WAY_OUT}")
-            self.log(name, (total / count).float(), prog_bar=True)
+            means[name] = (total / count).float()
+            self.log(name, means[name], prog_bar=True, logger=prefix != "train/")
+        if prefix == "train/" and means:
+            # The Trainer would log them after the checkpoint of the epoch, and a kill between the two would lose them.
+            for logger in self.loggers:
+                logger.log_metrics(
+                    {name: mean.item() for name, mean in means.items()} | {"epoch": self.current_epoch},
+                    step=self.global_step - 1,
+                )
+                logger.save()
 
 
 def default_optimizer(parameters: Iterable[Parameter]) -> Optimizer:
