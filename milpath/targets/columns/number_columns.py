@@ -14,6 +14,8 @@ from milpath.targets.columns.class_words import is_missing, label_text
 _log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
+# Predictions are 32-bit numbers, which end at 3.4e38; no quantity of a table comes near this.
+MAX_NUMBER = 1e30
 _EVENTS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
 # Columns that name where a bag comes from; times in other units show as a ratio of medians.
 PLACES = ("center", "centre", "site", "hospital", "institution", "cohort", "data_provider", "provider", "scanner")
@@ -25,16 +27,17 @@ def finite_numbers(bags: pd.DataFrame, column: str) -> Array:
     """Return a column of finite numbers, `(bags,)` float64.
 
     Raises:
-        ValueError: If a cell is empty, not a number or infinite, with the slide.
+        ValueError: If a cell is empty, not a number, infinite or beyond 1e30, with the slide.
     """
     values = pd.to_numeric(bags[column].astype(object), errors="coerce").to_numpy(dtype=np.float64)
-    if (bad := ~np.isfinite(values)).any():
+    if (bad := ~(np.abs(values) <= MAX_NUMBER)).any():
         row = int(bad.argmax())
         cell = bags[column].iloc[row]
+        beyond = f", beyond {MAX_NUMBER:g}" if np.isfinite(values[row]) else ""
         hint = "data.on_missing_label=skip" if is_missing(cell) else "data.exclude"
         raise ValueError(
             f"column {column!r} must hold finite numbers, but {int(bad.sum()):,} of {len(bags):,} cells do not: the first "
-            f"{cell_in_words(cell)} (slide {rows_of(bags, bad)}); correct the table, or leave such slides out with {hint}"
+            f"{cell_in_words(cell)}{beyond} (slide {rows_of(bags, bad)}); correct the table, or leave such slides out with {hint}"
         )
     return values
 
