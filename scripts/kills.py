@@ -38,8 +38,17 @@ COMMANDS = {
     "extract": (
         "features",
         [
-            "extract", "slides=../slides", "output=features", "encoder=efficientnet_lite0", "tile_size=32", "level=0",
-            "method=darkest", "num_tiles=8", "format=[store,h5]", "device=cpu", "num_workers=2",
+            "extract",
+            "slides=../slides",
+            "output=features",
+            "encoder=efficientnet_lite0",
+            "tile_size=32",
+            "level=0",
+            "method=darkest",
+            "num_tiles=8",
+            "format=[store,h5]",
+            "device=cpu",
+            "num_workers=2",
         ],  # fmt: skip
     ),
     "predict": (

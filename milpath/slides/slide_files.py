@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from milpath.slides.readers.dicom_header import DicomHeader, is_dicom, read_dicom_header
-from milpath.slides.readers.slide_formats import DICOM_SUFFIX, INDEX_SUFFIXES, SLIDE_SUFFIXES, is_folder_slide, why_not_read
+from milpath.slides.readers.slide_formats import (
+    DICOM_SUFFIX,
+    INDEX_SUFFIXES,
+    SLIDE_SUFFIXES,
+    is_folder_slide,
+    why_not_read,
+)
 
 _MASK_ENDING = "_mask"
 # An index file is a page of text.

@@ -117,7 +117,12 @@ class NumericTarget(Target):
 
 
 def numbers_of_state(
-    state: Mapping[str, Any], name: str, length: int | None = None, *, positive: bool = False, largest: float = MAX_NUMBER
+    state: Mapping[str, Any],
+    name: str,
+    length: int | None = None,
+    *,
+    positive: bool = False,
+    largest: float = MAX_NUMBER,
 ) -> list[float]:
     """Return a list of finite numbers of a card's `target_state`.
 

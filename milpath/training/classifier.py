@@ -283,7 +283,7 @@ class MILClassifier(LightningModule):
         for name, mean in means.items():
             if not torch.isfinite(mean):
                 raise FloatingPointError(f"{name} is {mean.item()} at {self._where()}; {_WAY_OUT}")
-            self.log(name, mean, prog_bar=True, logger=prefix != "train/")
+            self.log(name, mean, prog_bar=True, logger=False if prefix == "train/" else None)
         if prefix == "train/" and means:
             # The Trainer would log them after the checkpoint of the epoch, and a kill between the two would lose them.
             row = {name: mean.item() for name, mean in means.items()} | {"epoch": self.current_epoch}

@@ -145,7 +145,9 @@ def test_a_state_beyond_what_a_prediction_can_hold_is_refused(huge):
             if isinstance(value, list) and value and isinstance(value[0], float) and name != "baseline_hazard":
                 content = card_to_dict(Card({"name": "A"}, names, target.name, target_state=target.state()))
                 content["target_state"] = {**target.state(), name: [*value[:-1], huge]}
-                with pytest.raises(ValueError, match=f"{name} in target_state of the card must be a list of .* up to 1e"):
+                with pytest.raises(
+                    ValueError, match=f"{name} in target_state of the card must be a list of .* up to 1e"
+                ):
                     card_from_dict(content)
 
 

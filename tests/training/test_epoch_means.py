@@ -32,7 +32,9 @@ class KilledError(BaseException):
 
 
 @pytest.mark.command
-def test_a_run_that_ends_right_after_any_checkpoint_and_goes_on_has_the_log_of_an_uninterrupted_one(tmp_path, monkeypatch):
+def test_a_run_that_ends_right_after_any_checkpoint_and_goes_on_has_the_log_of_an_uninterrupted_one(
+    tmp_path, monkeypatch
+):
     written: list[int] = []
     real, last = checkpoint_files.write_checkpoint, 0
 
@@ -46,10 +48,11 @@ def test_a_run_that_ends_right_after_any_checkpoint_and_goes_on_has_the_log_of_a
     assert here("milpath.train", *RUN, "run_name=whole", cwd=tmp_path) == 0
     whole = (tmp_path / "runs/whole/logs/csv/metrics.csv").read_text()
     assert whole.count("\n") == 7  # the header, and rate, validation and training of two epochs
-    for last in (2, written.index(4) + 2):  # within an epoch, and after the best and the last checkpoint of one
+    for number in (2, written.index(4) + 2):  # within an epoch, and after the best and the last checkpoint of one
+        last = number
         written.clear()
         with pytest.raises(KilledError):
-            here("milpath.train", *RUN, f"run_name=killed_{last}", cwd=tmp_path)
-        written.clear()
-        assert here("milpath.train", *RUN, f"run_name=killed_{last}", "resume_from=auto", cwd=tmp_path) == 0
-        assert (tmp_path / f"runs/killed_{last}/logs/csv/metrics.csv").read_text() == whole
+            here("milpath.train", *RUN, f"run_name=killed_{number}", cwd=tmp_path)
+        last = 0
+        assert here("milpath.train", *RUN, f"run_name=killed_{number}", "resume_from=auto", cwd=tmp_path) == 0
+        assert (tmp_path / f"runs/killed_{number}/logs/csv/metrics.csv").read_text() == whole

@@ -102,7 +102,9 @@ class ZarrArray:
     def _describe_shards(self, meta: Mapping[str, Any]) -> Any:
         """Take the chunks inside a file of several, its shard, as the chunks; return their codecs."""
         inner = _lengths(meta["chunk_shape"])
-        if len(inner) != len(self._chunk) or not all(0 < i <= o and o % i == 0 for i, o in zip(inner, self._chunk, strict=True)):
+        if len(inner) != len(self._chunk) or not all(
+            0 < i <= o and o % i == 0 for i, o in zip(inner, self._chunk, strict=True)
+        ):
             raise ValueError("its shards are not whole numbers of chunks")
         index = [codec["name"] for codec in meta["index_codecs"]]
         if index not in (["bytes"], ["bytes", "crc32c"]) or meta.get("index_location", "end") != "end":
@@ -175,14 +177,15 @@ class ZarrArray:
             raise ValueError(f"chunk {path.name} has {len(data):,} bytes instead of {size:,}")
         return np.frombuffer(data, self.dtype).reshape(self._chunk)
 
-
     def _seek(self, file: IO[bytes], index: tuple[int, ...]) -> int | None:
         """Go to a chunk inside its shard and return its length in bytes, `None` if it is not stored."""
         assert self._in_shard is not None
         count = math.prod(self._in_shard)
         file.seek(0, os.SEEK_END)
         start = file.tell() - 16 * count - self._index_tail
-        place = np.ravel_multi_index([number % n for number, n in zip(index, self._in_shard, strict=True)], self._in_shard)
+        place = np.ravel_multi_index(
+            [number % n for number, n in zip(index, self._in_shard, strict=True)], self._in_shard
+        )
         if start < 0:
             raise ValueError(f"shard {Path(file.name).name} is damaged: it is too short for its index")
         file.seek(start + 16 * int(place))

@@ -37,7 +37,9 @@ class ZarrSlide(Slide):
         try:
             self._open(*_image_of(path))
         except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
-            raise ValueError(f"{path.name} has damaged metadata ({type(error).__name__}); copy the folder again") from None
+            raise ValueError(
+                f"{path.name} has damaged metadata ({type(error).__name__}); copy the folder again"
+            ) from None
         except ValueError as error:
             raise ValueError(f"{path.name} cannot be read: {error}") from None
 
@@ -105,7 +107,9 @@ class ZarrSlide(Slide):
         except (OSError, ValueError) as error:
             raise ValueError(f"{self.path.name} cannot be read at level {level}: {error}; copy it again") from None
         if array.missing:
-            self.note(f"pieces of level {level} are not stored; they have the value {array.fill}, which it states for them")
+            self.note(
+                f"pieces of level {level} are not stored; they have the value {array.fill}, which it states for them"
+            )
         kept = [axis for axis in self._axes if axis in "cyx"]
         pixels = pixels.squeeze(tuple(i for i, axis in enumerate(self._axes) if axis in "tz"))
         pixels = pixels.transpose([kept.index(axis) for axis in "yxc" if axis in kept])
@@ -130,7 +134,9 @@ def _image_of(path: Path) -> tuple[Path, Mapping[str, Any]]:
     images = _images_of(path)
     if not images:
         if (path / "1").is_dir():
-            raise ValueError(f"it holds several images, and no OME/METADATA.ome.xml says which is the slide; {_CONVERT}")
+            raise ValueError(
+                f"it holds several images, and no OME/METADATA.ome.xml says which is the slide; {_CONVERT}"
+            )
         return path / "0", _attributes(path / "0")
     folder = path / str(images.index(slide_of(images, path.name)))
     return folder, _attributes(folder)
@@ -161,7 +167,9 @@ def _inside(path: Any) -> PurePosixPath:
     return relative
 
 
-def _microns(scale: Mapping[str, Any], dataset: Mapping[str, Any], axes: list[str]) -> tuple[float | None, float | None]:
+def _microns(
+    scale: Mapping[str, Any], dataset: Mapping[str, Any], axes: list[str]
+) -> tuple[float | None, float | None]:
     """Return width and height of a pixel of level 0, `None` if not stated."""
     factors = [1.0] * len(axes)
     for transform in (*dataset.get("coordinateTransformations", ()), *scale.get("coordinateTransformations", ())):
@@ -174,5 +182,12 @@ def _microns(scale: Mapping[str, Any], dataset: Mapping[str, Any], axes: list[st
 
 def _unit(name: Any) -> str:
     """Return the symbol of a unit of length; OME-NGFF writes its name."""
-    known = {"micrometer": "um", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m", "angstrom": "å"}
+    known = {
+        "micrometer": "um",
+        "nanometer": "nm",
+        "millimeter": "mm",
+        "centimeter": "cm",
+        "meter": "m",
+        "angstrom": "å",
+    }
     return known.get(str(name), str(name))

@@ -146,7 +146,10 @@ def test_a_chunk_that_unpacks_to_more_than_it_says_is_damaged_and_one_that_is_mi
 
     chunk = path / "0/c/0/0/0/0/0"
     chunk.write_bytes(gzip.compress(bytes(1 << 26)))
-    with open_slide(path) as slide, pytest.raises(ValueError, match=r"case\.zarr cannot be read at level 0: chunk 0 is dam"):
+    with (
+        open_slide(path) as slide,
+        pytest.raises(ValueError, match=r"case\.zarr cannot be read at level 0: chunk 0 is dam"),
+    ):
         slide.read(0, 0, 0, 150, 100)
     chunk.unlink()
     with open_slide(path) as slide:
