@@ -49,7 +49,7 @@ COMMANDS = {
             "format=[store,h5]",
             "device=cpu",
             "num_workers=2",
-        ],  # fmt: skip
+        ],
     ),
     "predict": (
         "predicted",

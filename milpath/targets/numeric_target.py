@@ -127,7 +127,8 @@ def numbers_of_state(
     """Return a list of finite numbers of a card's `target_state`.
 
     Raises:
-        ValueError: If it is missing, too long, of another length, or a number is not finite, beyond `largest` or not positive.
+        ValueError: If it is missing, too long, of another length, or a number is not finite, beyond `largest`
+            or not positive.
     """
     values = state.get(name)
     if (

@@ -62,7 +62,7 @@ class _Writer(ExperimentWriter):
         self._last_step = step - 1
 
     def log_metrics(self, metrics_dict: dict[str, Any], step: int | None = None) -> None:
-        """Record a row; one of the last kept step that is there already, as after a resume in its validation, is left out."""
+        """Record a row, unless it is one of the last kept step, as after a resume in its validation."""
         if step == self._last_step and _columns({**metrics_dict, "step": step}) in self._kept:
             return
         super().log_metrics(metrics_dict, step)

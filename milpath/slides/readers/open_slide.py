@@ -17,11 +17,13 @@ _SETTINGS = "Slidedat.ini"
 
 
 def open_slide(path: str | Path) -> Slide:
-    """Open a slide: TIFF and SVS with tifffile, DICOM and vendor formats with OpenSlide, OME-Zarr chunk by
-    chunk, plain images with Pillow.
+    """Open a slide: TIFF and SVS with tifffile, DICOM and vendor formats with OpenSlide, plain images with Pillow.
+
+    OME-Zarr is read chunk by chunk.
 
     Args:
-        path: The file, or the folder of an OME-Zarr; for DICOM, one of the instances of the slide, whose others are found beside it.
+        path: The file, or the folder of OME-Zarr; for DICOM, one of the instances of the slide, whose
+            others are found beside it.
 
     Returns:
         The slide, to be used in a `with` block.

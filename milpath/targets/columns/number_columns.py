@@ -37,7 +37,8 @@ def finite_numbers(bags: pd.DataFrame, column: str) -> Array:
         hint = "data.on_missing_label=skip" if is_missing(cell) else "data.exclude"
         raise ValueError(
             f"column {column!r} must hold finite numbers, but {int(bad.sum()):,} of {len(bags):,} cells do not: the first "
-            f"{cell_in_words(cell)}{beyond} (slide {rows_of(bags, bad)}); correct the table, or leave such slides out with {hint}"
+            f"{cell_in_words(cell)}{beyond} (slide {rows_of(bags, bad)}); correct the table, or leave such "
+            f"slides out with {hint}"
         )
     return values
 
