@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.weighted_metrics import metric_function
-from milpath.targets.columns.number_columns import MAX_NUMBER
+from milpath.records.plain_values import MAX_NUMBER
 from milpath.targets.target import Array, Target
 
 # A card is untrusted: longer lists of fitted values are refused.

@@ -9,13 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from milpath.records.label_table import find_column, rows_of
+from milpath.records.plain_values import MAX_NUMBER
 from milpath.targets.columns.class_words import is_missing, label_text
 
 _log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
-# Predictions are 32-bit numbers, which end at 3.4e38; no quantity of a table comes near this.
-MAX_NUMBER = 1e30
 _EVENTS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
 # Columns that name where a bag comes from; times in other units show as a ratio of medians.
 PLACES = ("center", "centre", "site", "hospital", "institution", "cohort", "data_provider", "provider", "scanner")

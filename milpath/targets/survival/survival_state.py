@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from milpath.records.plain_values import brief
-from milpath.targets.columns.number_columns import MAX_NUMBER
+from milpath.records.plain_values import MAX_NUMBER, brief
 from milpath.targets.numeric_target import numbers_of_state
 
 _TEXTS = ("time_column", "event_column", "loss", "unit")
