@@ -15,11 +15,12 @@ from milpath.records.atomic_files import atomic_path, remove_partial_files
 # A 10x objective gives nominally 1 micron per pixel.
 _MICRONS_AT_1X = 10.0
 _OBJECTIVES = (80, 60, 40, 20, 10, 5, 2.5, 1.25)
+_STORE = "milpath_store_sha256"
 _ROWS_AT_A_TIME = 4096
 
 
 def write_layouts(store: BagStore, output: Path, formats: Sequence[str]) -> None:
-    """Write one file per slide and format, `output/FORMAT/SLIDE.h5`; files that exist are complete and stay.
+    """Write one file per slide and format, `output/FORMAT/SLIDE.h5`; those that were written from this store stay.
 
     Args:
         store: A finished store of features.
@@ -39,7 +40,7 @@ def write_layouts(store: BagStore, output: Path, formats: Sequence[str]) -> None
             if "/" in bag_id or bag_id.startswith("."):
                 raise ValueError(f"slide {bag_id!r} cannot be the name of a file; format={name} needs other names")
             path = folder / f"{bag_id}.h5"
-            if path.exists():
+            if _is_of(path, str(store.description["sha256"])):
                 continue
             places = level0_positions(store, store.tile_slice(index))
             if places is None or np.isnan(places.x0).any():
@@ -49,6 +50,16 @@ def write_layouts(store: BagStore, output: Path, formats: Sequence[str]) -> None
             # Not flushed: a file is written again from the store if it does not exist.
             with atomic_path(path, durable=False) as partial, h5py.File(partial, "w", track_order=False) as file:
                 LAYOUTS[name](file, store, index, places)
+                file.attrs[_STORE] = str(store.description["sha256"])
+
+
+def _is_of(path: Path, digest: str) -> bool:
+    """Return whether a file was written from the store with a digest: an earlier store may have left files of its name."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get(_STORE) == digest)
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def _write_trident(file: h5py.File, store: BagStore, index: int, places: Level0Positions) -> None:
