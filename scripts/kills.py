@@ -56,8 +56,8 @@ COMMANDS = {
         ["predict", "checkpoint=../network.pt", "slides=../slides", "output=predicted", "num_workers=2"],
     ),
 }
-# They contain the time of the run, so only their presence is compared. Of the log of the metrics too: kills at some moments still
-# leave another one, while ends right after each checkpoint and each row do not (tests/training/test_epoch_means.py). The
+# They contain the time of the run, so only their presence is compared. Of the log of the metrics too: kills at some moments
+# still leave another one, while ends right after each checkpoint and each row do not (tests/training/test_epoch_means.py). The
 # remembered digests may not have been written when a kill was the last thing that happened.
 TIMED = ("provenance.json", "report.html", "train.log", "logs/csv/metrics.csv")
 REMEMBERED = ".verified.json"
