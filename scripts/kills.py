@@ -57,8 +57,8 @@ COMMANDS = {
     ),
 }
 # They contain the time of the run, so only their presence is compared. Of the log of the metrics too: kills at some moments
-# still leave another one, while ends right after each checkpoint and each row do not (tests/training/test_epoch_means.py). The
-# remembered digests may not have been written when a kill was the last thing that happened.
+# still leave another one, while ends after each checkpoint and each row do not (tests/training/test_epoch_means.py).
+# The remembered digests may not have been written when a kill was the last thing that happened.
 TIMED = ("provenance.json", "report.html", "train.log", "logs/csv/metrics.csv")
 REMEMBERED = ".verified.json"
 

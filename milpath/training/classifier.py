@@ -221,8 +221,9 @@ class MILClassifier(LightningModule):
         if "milpath" in checkpoint:
             # Another version of Lightning may have migrated its own parts before this hook.
             require_sealed(checkpoint, "the checkpoint", _OF_THE_RUN)
-        first = self._trainer is None or self.trainer.is_global_zero
-        self._means.load(checkpoint.get(_MEANS) or {}, self.device, first=first)
+        self._means.load(
+            checkpoint.get(_MEANS) or {}, self.device, first=self._trainer is None or self.trainer.is_global_zero
+        )
 
     def _bag_losses(self, batch: BagBatch) -> Tensor:
         """Return the weighted loss of each bag, `(bags,)`; an auxiliary loss is added to each."""
@@ -278,7 +279,6 @@ class MILClassifier(LightningModule):
         return f"epoch {self.current_epoch}, step {step}" + (f", lr {', '.join(sorted(rates))}" if rates else "")
 
     def _sum(self, values: Tensor) -> Tensor:
-        """Return the sum over all processes."""
         return cast(Tensor, self.trainer.strategy.reduce(values, reduce_op="sum"))
 
     def _log_means(self, prefix: str) -> None:
