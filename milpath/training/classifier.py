@@ -221,9 +221,8 @@ class MILClassifier(LightningModule):
         if "milpath" in checkpoint:
             # Another version of Lightning may have migrated its own parts before this hook.
             require_sealed(checkpoint, "the checkpoint", _OF_THE_RUN)
-        self._means.load(
-            checkpoint.get(_MEANS) or {}, self.device, first=self._trainer is None or self.trainer.is_global_zero
-        )
+        first = self._trainer is None or self.trainer.is_global_zero
+        self._means.load(checkpoint.get(_MEANS) or {}, self.device, first=first)
 
     def _bag_losses(self, batch: BagBatch) -> Tensor:
         """Return the weighted loss of each bag, `(bags,)`; an auxiliary loss is added to each."""
@@ -290,9 +289,9 @@ class MILClassifier(LightningModule):
             self.log(name, mean, prog_bar=True, logger=False if prefix == "train/" else None)
         if prefix == "train/" and means:
             # The Trainer would log them after the checkpoint of the epoch, and a kill between the two would lose them.
-            row = {name: mean.item() for name, mean in means.items()} | {"epoch": self.current_epoch}
+            row = {name: mean.item() for name, mean in means.items()}
             for logger in self.loggers:
-                logger.log_metrics(row, step=self.global_step - 1)
+                logger.log_metrics(row | {"epoch": self.current_epoch}, step=self.global_step - 1)
                 logger.save()
 
 
