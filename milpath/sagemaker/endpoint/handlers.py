@@ -79,11 +79,11 @@ class Endpoint:
             # The encoder checks the shape itself if the card does not specify it.
             raise BadRequestError(str(error)) from None
         # Check logits, because an infinite logit has the finite probability 1.
-        if not bool(finite_bags(output).all()):
+        probabilities = self.target.answers(output.logits.float(), self.card.temperature)
+        if not bool(finite_bags(output, probabilities).all()):
             raise BadRequestError(
                 "the network gives no finite output for this bag; its values are far outside the training data"
             )
-        probabilities = self.target.answers(output.logits.float(), self.card.temperature)
         maps = {
             name: rows[0].cpu().numpy()
             for name, rows in tile_maps(
