@@ -52,8 +52,9 @@ def own_names(content: Any, folder: Path) -> list[str]:
         return []
     names = [name for item in content.values() for name in own_names(item, folder)]
     target = content.get("_target_")
-    is_own = isinstance(target, str) and _is_own(target.partition(".")[0], folder.resolve())
-    return [target, *names] if is_own else names
+    if isinstance(target, str) and _is_own(target.partition(".")[0], folder.resolve()):
+        return [target, *names]
+    return names
 
 
 def _is_own(name: str, folder: Path) -> bool:
