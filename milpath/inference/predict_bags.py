@@ -33,6 +33,7 @@ class BagPrediction(NamedTuple):
         attention: `(tiles,)`, sums to 1.
         maps: Name to `(tiles,)` of the maps of a network with attention or contributions per class; see
             `milpath.models.tile_maps`.
+        limits: Name ("attention" or a map) to the ends of its colour scale, if they are those of more tiles than these.
     """
 
     position: int
@@ -40,6 +41,7 @@ class BagPrediction(NamedTuple):
     probabilities: NDArray[np.float32]
     attention: NDArray[np.float32]
     maps: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
+    limits: Mapping[str, tuple[float, float]] = MappingProxyType({})
 
 
 def predict_bags(
@@ -94,7 +96,7 @@ def predict_bags(
             output = network(tiles, None if mask.all() else mask.to(device))
             probabilities = target.answers(output.logits.float(), temperature).cpu().numpy()
             attention = output.attention.float().cpu().numpy()
-            named = tile_maps(output, target.map_names(class_names)) if class_names else {}
+            named = tile_maps(output, target.map_names(class_names), class_names) if class_names else {}
             maps = {name: values.cpu().numpy() for name, values in named.items()}
             finite = finite_bags(output).tolist()
         for row, index in enumerate(chosen):
