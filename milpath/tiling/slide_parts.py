@@ -1,4 +1,4 @@
-"""Unfinished work: two files per finished slide, one per failed slide. What exists is not done again."""
+"""Unfinished work: two files per finished slide, one per failed slide. Existing files are not written again."""
 
 import json
 import shutil
