@@ -33,6 +33,7 @@ from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.decision import Decision, decide
+from milpath.targets.shown_sets import set_cells, set_columns, sets_of
 from milpath.tiling.slide_output import write_failures
 from milpath.tiling.slide_run import TilingSummary
 
@@ -74,7 +75,10 @@ def run(config: DictConfig) -> int:
         if note := compare_resolution(card.tiling, store, config.mixed_resolution):
             sys.stderr.write(f"{note}\n")
         source = source | {"slides": store.content_digest()}
-        files = PredictionFiles(output, card.class_names, threshold, source, answer_columns=answer_columns)
+        files = PredictionFiles(
+            output, card.class_names, threshold, source, answer_columns=answer_columns,
+            further_columns=set_columns(card),
+        )  # fmt: skip
         pictures = open_pictures(config, store, network, card.tiling, device)
     except (ValueError, OSError):
         release_folder(output)
@@ -96,8 +100,9 @@ def run(config: DictConfig) -> int:
                 calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
                 predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
             files.add(
-                bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention, bag.maps
-            )
+                bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention, bag.maps,
+                further=set_cells(card, bag.probabilities),
+            )  # fmt: skip
         if not_finite:
             failures = failures | not_finite
             write_failures(failures, output / "failures.csv")
@@ -108,6 +113,8 @@ def run(config: DictConfig) -> int:
         if config.pictures:
             pictures.draw_extremes(card.class_names[0] if target.has_classes else None)
     sys.stdout.write(prediction_summary(output))
+    if (sets := sets_of(card)) is not None and (small := sets.too_small(card.class_names)):
+        sys.stderr.write(f"{small}\n")
     if failures:
         name, reason = next(iter(sorted(failures.items())))
         line = f"{counted(len(failures), 'slide')} failed, see {output}/failures.csv (first: {name!r}: {reason})"

@@ -17,6 +17,8 @@ class Decision:
     sensitivity: float | None = None
     calibrate: bool = False
     defer_fraction: float = 0.1
+    coverage: float | None = None
+    coverage_by_class: bool = False
 
 
 @dataclass

@@ -34,6 +34,7 @@ class PredictionFiles:
         source: Hashes of the inputs (checkpoint, slides); saved in `prediction.json`.
         overwrite: Start again and discard earlier results.
         answer_columns: Columns of the predicted numbers of a target without classes; empty with classes.
+        further_columns: Columns at the end, such as the prediction set.
 
     Raises:
         FileExistsError: If the folder contains anything else than an interrupted run of this source.
@@ -47,12 +48,14 @@ class PredictionFiles:
         source: Mapping[str, str],
         overwrite: bool = False,
         answer_columns: Sequence[str] = (),
+        further_columns: Sequence[str] = (),
     ) -> None:
         self.output = output
         self.threshold = threshold
         probabilities = [f"probability_{name}" for name in class_names]
         self.answer_columns = tuple(answer_columns)
-        self.columns = ("id", *(self.answer_columns or (*probabilities, "predicted", "threshold", "defer")))
+        answers = self.answer_columns or (*probabilities, "predicted", "threshold", "defer")
+        self.columns = ("id", *answers, *further_columns)
         claim_folder(output, source, overwrite)
         self._columns: list[str] = []
         self.done = self._recover()
@@ -84,6 +87,7 @@ class PredictionFiles:
         microns_per_pixel: float | None,
         weights: NDArray[np.floating],
         maps: Mapping[str, NDArray[np.floating]] | None = None,
+        further: Sequence[str] = (),
     ) -> None:
         """Write one slide.
 
@@ -96,6 +100,7 @@ class PredictionFiles:
             microns_per_pixel: Resolution of the tiles; `None` if unknown.
             weights: `(tiles,)` attention.
             maps: Name to `(tiles,)` of further columns of `attention.csv`, the same for all slides.
+            further: Cells of `further_columns`.
 
         Raises:
             ValueError: If a probability, a weight or a value of a map is not finite.
@@ -125,7 +130,7 @@ class PredictionFiles:
         cells: list[str | int] = [*number_cells(np.asarray(probabilities))]
         if not self.answer_columns:
             cells += [predicted, "" if self.threshold is None else f"{self.threshold:.9g}", int(defer)]
-        csv.writer(self._predictions).writerow([bag_id, *cells])
+        csv.writer(self._predictions).writerow([bag_id, *cells, *further])
         self._predictions.flush()
         os.fsync(self._predictions.fileno())
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.overlays import SlidePicture
+from milpath.metrics.conformal import Conformal
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.records.atomic_files import write_text
@@ -21,6 +22,7 @@ from milpath.reports.plots.survival_figures import risk_table, survival_plots
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of
 from milpath.reports.run_parts import attention_of, subgroups_of
+from milpath.reports.set_results import set_results
 from milpath.targets import NumericTarget, Survival
 
 # The page is static; predictions.csv has all bags.
@@ -39,6 +41,7 @@ def write_numbers_report(
     num_pictures: int,
     num_resamples: int,
     title: str | None,
+    conformal: Conformal | None = None,
 ) -> Path:
     """Write `report.html` of a run whose target has no classes.
 
@@ -53,6 +56,7 @@ def write_numbers_report(
         num_pictures: As in `write_report`.
         num_resamples: As in `write_report`.
         title: As in `write_report`.
+        conformal: As in `write_report`.
 
     Returns:
         The path of the report.
@@ -94,6 +98,7 @@ def write_numbers_report(
         subgroups=subgroups_of(run, reported, target, outcomes, bags, subgroup_columns, num_resamples),
         cases=_cases(run, target, outcomes, order[:MAX_CASES], pictures),
         pictures_folder=PICTURES,
+        sets=set_results(outcomes, conformal, target.names),
     )
     write_text(run.path / "report.html", page)
     return run.path / "report.html"

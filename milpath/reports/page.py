@@ -13,6 +13,7 @@ import pandas as pd
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.overlays import SlidePicture
 from milpath.inference.sharpest_bags import draw_run_extremes
+from milpath.metrics.conformal import Conformal
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.subgroups import grade_rows
 from milpath.records.atomic_files import write_text
@@ -35,6 +36,7 @@ from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of, read_run
 from milpath.reports.run_parts import attention_of, subgroups_of
 from milpath.reports.second_reader import second_reader
+from milpath.reports.set_results import set_results
 from milpath.targets import ClassTarget, NumericTarget, Target, target_named
 from milpath.targets.evaluation import evaluate_bags
 
@@ -46,6 +48,7 @@ def write_report(
     threshold: float = 0.5,
     temperature: float = 1.0,
     defer_below: float = 0.0,
+    conformal: Conformal | None = None,
     bags: pd.DataFrame | None = None,
     store: BagStore | None = None,
     groups: Mapping[str, str] | None = None,
@@ -63,6 +66,7 @@ def write_report(
         threshold: Operating point the run used (binary).
         temperature: Temperature of the run; the report shows calibration with and without it.
         defer_below: Confidence below which a bag is deferred to a pathologist.
+        conformal: Prediction sets of the run, fitted on validation; None without.
         bags: Table with `bag_id` and further columns (provider, grade, patient).
         store: The tiles; with None or a feature store the report has no pictures.
         groups: Bag to the group (patient) it is resampled with in the bootstrap; None resamples bags independently.
@@ -84,7 +88,7 @@ def write_report(
         return write_numbers_report(
             run, target, bags=None if bags is None else _known_bags(run, bags), store=store, groups=groups,
             subgroup_columns=subgroup_columns, slide_picture=slide_picture, num_pictures=num_pictures,
-            num_resamples=num_resamples, title=title,
+            num_resamples=num_resamples, title=title, conformal=conformal,
         )  # fmt: skip
     assert isinstance(target, ClassTarget)
     known = None if bags is None else _known_bags(run, bags)
@@ -94,7 +98,7 @@ def write_report(
     pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture)
     everything = evaluate_bags(run.predictions.labels, run.predictions.probabilities, target.name, threshold)
     cases = case_table(run.predictions, everything, target, defer_below, known, pictures)
-    content, plots = _results(run, target, outcomes, reported, threshold, temperature, num_resamples)
+    content, plots = _results(run, target, outcomes, reported, threshold, temperature, num_resamples, conformal)
     page = render(
         "report.html.j2",
         plots,
@@ -109,6 +113,7 @@ def write_report(
         if target.has_threshold
         else grade_rows(outcomes[reported], None if known is None else known.iloc[run.rows(reported)]),
         defer_below=defer_below,
+        sets=set_results(outcomes, conformal, run.predictions.class_names),
         grouped=groups is not None,
         **content,
     )
@@ -138,13 +143,14 @@ def _results(
     threshold: float,
     temperature: float,
     num_resamples: int,
+    conformal: Conformal | None,
 ) -> tuple[dict[str, Any], list[Plot]]:
     """Return the numbers of the report and its plots."""
     main = outcomes[reported]
     names = run.predictions.class_names
     evaluated = {split: each for split, each in outcomes.items() if split != "train"} or outcomes
     validation = outcomes.get("val") if reported != "val" else None
-    reader = second_reader(main, validation, target, threshold)
+    reader = second_reader(main, validation, target, threshold, conformal=conformal)
     calibrations = {"as predicted": main}
     if temperature != 1:
         # The probabilities of the run are already calibrated; compare with those before calibration.

@@ -15,9 +15,11 @@ from milpath.data.datamodule import BagDataModule
 from milpath.models.checkpoint import Card, load_weights, update_card
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
+from milpath.runs.fitted_sets import fitted_sets, measured_sets
 from milpath.runs.result_files import Metrics, summary_table, write_results
 from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.decision import Decision, choose_decision, decide
+from milpath.targets.shown_sets import sets_of
 from milpath.training.callbacks.predict_splits import columns_of, predict_splits
 from milpath.training.classifier import MILClassifier
 
@@ -51,6 +53,11 @@ def finish_run(
     else:
         changes = vars(_decide_on_validation(config, predictions, classifier.task))
     card = replace(classifier.card(), **changes)
+    wished = config.decision
+    if wished.coverage is not None:
+        shown, by_class = as_shown(predictions, card), bool(wished.coverage_by_class)
+        changes["conformal"] = fitted_sets(shown, card, datamodule.groups, wished.coverage, by_class)
+        card = replace(card, conformal=changes["conformal"])
     if best.exists():
         update_card(best, **changes)
     return write_run(run_dir, predictions, datamodule, card, report=config.report)
@@ -76,8 +83,10 @@ def write_run(
         note: Printed below the table.
     """
     target = target_of(card)
-    predictions = _answered(predictions, target) if isinstance(target, NumericTarget) else _decided(predictions, card)
-    metrics = write_results(run_dir, predictions, target, card.threshold)
+    predictions = as_shown(predictions, card)
+    of_sets = measured_sets(predictions, card, datamodule.groups)
+    metrics = write_results(run_dir, predictions, target, card.threshold, more=of_sets)
+    conformal = sets_of(card)
     if report:
         page = write_report(
             run_dir,
@@ -88,12 +97,20 @@ def write_run(
             bags=datamodule.label_frame,
             store=datamodule.tile_store,
             groups=datamodule.groups,
+            conformal=conformal,
         )
         Console().print(f"report: {page}", soft_wrap=True, markup=False, highlight=False)
     Console().print(summary_table(metrics, title=str(run_dir)))
-    if note:
-        Console().print(note, soft_wrap=True, markup=False, highlight=False)
+    for line in (note, "" if conformal is None else conformal.too_small(card.class_names)):
+        if line:
+            Console().print(line, soft_wrap=True, markup=False, highlight=False)
     return metrics
+
+
+def as_shown(predictions: Predictions, card: Card) -> Predictions:
+    """Return the predictions with the temperature and the classes of a card, or the numbers of its target."""
+    target = target_of(card)
+    return _answered(predictions, target) if isinstance(target, NumericTarget) else _decided(predictions, card)
 
 
 def _decided(predictions: Predictions, card: Card) -> Predictions:

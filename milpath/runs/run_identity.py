@@ -19,7 +19,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from typing_extensions import override
 
-from milpath.config.roots import TrainConfig
+from milpath.config.roots import Decision, TrainConfig
 from milpath.data.datamodule import BagDataModule
 from milpath.records.digests import sha256_of_file, sha256_of_values
 
@@ -177,6 +177,7 @@ def _data_options() -> list[str]:
 def _defaults_of(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the default values of all settings, so that an option added in a later version changes no earlier run."""
     defaults = {item.name: item.default for item in fields(TrainConfig)}
+    defaults |= {f"decision.{item.name}": item.default for item in fields(Decision)}
     defaults |= {f"data.{key}": value for key, value in _signature(BagDataModule).items()}
     callbacks = {f"callbacks.{key}": value for key, value in (plain.get("callbacks") or {}).items()}
     for group, content in {**plain, **callbacks}.items():

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milpath.metrics.calibration import cumulative_at_temperature
+from milpath.metrics.conformal import ORDERED
 from milpath.metrics.evaluated_bags import EvaluatedBags, at_least
 from milpath.metrics.intervals import Interval
 from milpath.targets.nominal import CLASS_METRICS, correct_in_words
@@ -36,6 +37,7 @@ class Ordinal(ClassTarget):
     headline = ("quadratic_kappa", "accuracy", "auroc", "balanced_accuracy")
     subgroup_metrics = ("quadratic_kappa", "accuracy", "auroc")
     wrongness_title = "Distance"
+    set_kind = ORDERED
 
     def num_outputs(self, num_classes: int) -> int:
         return require_classes(num_classes) - 1

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from milpath.metrics.conformal import NUMBERS
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers, evaluated_numbers
 from milpath.metrics.intervals import Interval
 from milpath.metrics.number_metrics import NUMBER_METRICS, WITHOUT_UNIT
@@ -51,6 +52,7 @@ class Regression(NumericTarget):
 
     name = "regression"
     wrongness_title = "Error"
+    set_kind = NUMBERS
 
     def __init__(
         self,

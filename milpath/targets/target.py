@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from milpath.metrics.conformal import CLASSES
 from milpath.metrics.evaluated_bags import EvaluatedBags, Outcomes
 from milpath.metrics.intervals import Interval
 from milpath.metrics.weighted_metrics import metric_function, own_metric_names
@@ -33,11 +34,13 @@ class Target(ABC):
         headline: The metrics at the top of a report.
         subgroup_metrics: The metrics of the tables by provider, grade or scanner.
         wrongness_title: Title of `wrongness` in a table.
+        set_kind: Kind of its prediction sets in `milpath.metrics.conformal`; `None` if it has none.
     """
 
     name: ClassVar[str]
     has_classes: ClassVar[bool]
     wrongness_title: ClassVar[str] = "Error"
+    set_kind: ClassVar[str | None] = None
 
     @property
     def over_batch(self) -> bool:
@@ -165,6 +168,7 @@ class ClassTarget(Target):
     """
 
     has_classes = True
+    set_kind = CLASSES
     positive_class: ClassVar[int | None] = None
 
     @property

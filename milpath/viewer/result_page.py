@@ -20,6 +20,7 @@ def render_answer(answer: Answer) -> str:
     parts = [
         Markup('<section class="answer" aria-label="Result"><h2>{}</h2>').format(answer.name),
         *(_numbers(answer) if answer.numbers else _classes(answer)),
+        Markup("<p>{}</p>").format(answer.prediction_set) if answer.prediction_set else "",
         Markup("<p>{}</p>").format(f"{answer.resolution[:1].upper()}{answer.resolution[1:]}.")
         if answer.resolution
         else "",

@@ -26,6 +26,7 @@ from milpath.models.network_input import takes
 from milpath.slides.tiling_options import TileOptions
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.decision import Decision, decide
+from milpath.targets.shown_sets import say_set
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.tiling.slide_run import TilingSummary
 from milpath.viewer.tile_intake import write_tile_bag
@@ -53,6 +54,8 @@ class Answer:
         top_tiles: The tiles with the highest and the lowest attention.
         numbers: Title and text of each number that a target without classes predicts; empty with classes, which have
             probabilities instead.
+        prediction_set: The classes or the intervals that hold the truth with the coverage of the network, in sentences;
+            empty for a network without.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Answer:
     montage: Image.Image
     top_tiles: Image.Image
     numbers: tuple[tuple[str, str], ...] = ()
+    prediction_set: str = ""
 
 
 class Analyst:
@@ -189,6 +193,7 @@ class Analyst:
             montage=montage,
             top_tiles=draw_top_tiles(pictures, bag),
             numbers=tuple(numbers),
+            prediction_set=say_set(self.card, bag.probabilities),
         )
 
     def _cut(self, slide: Path, bags: Path) -> None:
