@@ -62,13 +62,13 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.config.own_parts import import_own_parts
     from milpath.data.store.encoder_match import require_features, require_same_encoder
     from milpath.data.store.resolution_match import compare_resolution
-    from milpath.models import load_network
-    from milpath.models.checkpoint import load_card
+    from milpath.inference.ensemble import open_predictor
     from milpath.records.provenance import record_run
     from milpath.runs.build import use_metrics_of
     from milpath.runs.earlier_run import IDENTITY_FILE
     from milpath.runs.evaluated_data import evaluated_data
-    from milpath.runs.results import write_run
+    from milpath.runs.fold_cohort import cohort_of_folds, shift_of_folds
+    from milpath.runs.results import as_shown, write_run
     from milpath.targets import target_of
     from milpath.training.callbacks.predict_splits import predict_splits
     from milpath.training.classifier import MILClassifier
@@ -82,15 +82,18 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     seed_everything(config.seed, workers=True, verbose=False)
     parts = import_own_parts(config.parts)
     use_metrics_of(config)
-    card = load_card(config.checkpoint)
-    network = load_network(config.checkpoint, parts.networks, parts.encoders)
-    datamodule, note = evaluated_data(
-        config.checkpoint, card, config.data, config.splits, typed,
-        stores_dir=str(config.paths.stores_dir), sources=parts.sources,
-    )  # fmt: skip
-    _require_same_task(card, datamodule, config.checkpoint)
-    require_features(card, network, datamodule.tile_store, datamodule.tile_store.path, config.checkpoint)
-    require_same_encoder(card, network, datamodule.tile_store, datamodule.tile_store.path, config.checkpoint)
+    predictor = open_predictor(config.checkpoint, parts.networks, parts.encoders, method=config.method)
+    card, network, name = predictor.card, predictor.network, predictor.name
+    if predictor.folds:
+        datamodule, note = cohort_of_folds(predictor, config.data, config.splits, typed)
+    else:
+        datamodule, note = evaluated_data(
+            name, card, config.data, config.splits, typed,
+            stores_dir=str(config.paths.stores_dir), sources=parts.sources,
+        )  # fmt: skip
+    _require_same_task(card, datamodule, name)
+    require_features(card, network, datamodule.tile_store, datamodule.tile_store.path, name)
+    require_same_encoder(card, network, datamodule.tile_store, datamodule.tile_store.path, name)
     if resolution := compare_resolution(card.tiling, datamodule.tile_store, ALLOW):
         _log.warning("%s", resolution)
     splits = [split for split in config.splits if split in datamodule.splits]
@@ -103,9 +106,10 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     predictions = predict_splits(trainer, classifier, datamodule, splits)
     if not trainer.is_global_zero:
         return {}
+    shift = shift_of_folds(predictor, as_shown(predictions, card), datamodule) if predictor.folds else []
     record_run(config, run_dir, datamodule.description | ({"tested": note} if note else {}))
     write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
-    return write_run(run_dir, predictions, datamodule, card, report=config.report, note=note)
+    return write_run(run_dir, predictions, datamodule, card, report=config.report, note=note, shift=shift)
 
 
 def _require_same_task(card: "Card", datamodule: "BagDataModule", checkpoint: str) -> None:

@@ -17,18 +17,18 @@ from milpath.data.store.level0_positions import resolution_of
 from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.progress import track
 from milpath.inference.bag_pictures import open_pictures
+from milpath.inference.ensemble import open_predictor
+from milpath.inference.ensemble.fold_columns import fold_cells, fold_columns
 from milpath.inference.open_input import open_input
 from milpath.inference.packed_linear import pack_linears
 from milpath.inference.predict_bags import predict_bags
 from milpath.inference.prediction_files import PredictionFiles
 from milpath.inference.prediction_folder import claim_folder, release_folder
 from milpath.inference.prediction_summary import prediction_summary
-from milpath.models import load_network
-from milpath.models.checkpoint import Card, load_card
+from milpath.models.checkpoint import Card
 from milpath.models.devices import choose_device
 from milpath.models.encoders.trained_encoder import open_trained_encoder
 from milpath.models.network_input import takes
-from milpath.records.digests import sha256_of_file
 from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
 from milpath.targets import NumericTarget, target_of
@@ -52,12 +52,13 @@ def run(config: DictConfig) -> int:
     """
     output = Path(config.output)
     parts = import_own_parts(config.parts)
-    network, card = load_network(config.checkpoint, parts.networks, parts.encoders), load_card(config.checkpoint)
+    predictor = open_predictor(config.checkpoint, parts.networks, parts.encoders, method=config.method)
+    network, card, averaged = predictor.network, predictor.card, bool(predictor.folds)
     device = choose_device(config.device)
     if device.type == "cpu":
         pack_linears(network)
     decision = Decision.of_card(card)
-    source = {"checkpoint": sha256_of_file(config.checkpoint)}
+    source = {"checkpoint": predictor.sha256}
     target = target_of(card)
     threshold = card.threshold if target.has_threshold else None
     answer_columns = target.answer_columns if isinstance(target, NumericTarget) else ()
@@ -70,14 +71,14 @@ def run(config: DictConfig) -> int:
             dtype=str(card.data.get("dtype", "float32")),
             resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
         )  # fmt: skip
-        require_same_encoder(card, network, store, config.slides, config.checkpoint)
+        require_same_encoder(card, network, store, config.slides, predictor.name)
         _require_same_tiles(store, card, config.slides)
         if note := compare_resolution(card.tiling, store, config.mixed_resolution):
             sys.stderr.write(f"{note}\n")
         source = source | {"slides": store.content_digest()}
         files = PredictionFiles(
             output, card.class_names, threshold, source, answer_columns=answer_columns,
-            further_columns=set_columns(card),
+            further_columns=(*set_columns(card), *(fold_columns(card) if averaged else ())),
         )  # fmt: skip
         pictures = open_pictures(config, store, network, card.tiling, device)
     except (ValueError, OSError):
@@ -101,7 +102,7 @@ def run(config: DictConfig) -> int:
                 predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
             files.add(
                 bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention, bag.maps,
-                further=set_cells(card, bag.probabilities),
+                further=[*set_cells(card, bag.probabilities), *fold_cells(card, bag, predicted)],
             )  # fmt: skip
         if not_finite:
             failures = failures | not_finite
@@ -113,6 +114,8 @@ def run(config: DictConfig) -> int:
         if config.pictures:
             pictures.draw_extremes(card.class_names[0] if target.has_classes else None)
     sys.stdout.write(prediction_summary(output))
+    if predictor.note:
+        sys.stdout.write(f"{predictor.note}\n")
     if (sets := sets_of(card)) is not None and (small := sets.too_small(card.class_names)):
         sys.stderr.write(f"{small}\n")
     if failures:

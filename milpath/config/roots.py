@@ -54,7 +54,8 @@ class TrainConfig:
 class EvaluateConfig:
     """Root keys of `python -m milpath.evaluate`."""
 
-    checkpoint: str = MISSING
+    checkpoint: Any = MISSING
+    method: str | None = None
     data: Any = None
     splits: list[str] = field(default_factory=lambda: ["val", "test"])
     parts: list[str] = field(default_factory=list)
@@ -71,7 +72,8 @@ class EvaluateConfig:
 class PredictConfig:
     """Root keys of `python -m milpath.predict`."""
 
-    checkpoint: str = MISSING
+    checkpoint: Any = MISSING
+    method: str | None = None
     slides: str = MISSING
     output: str = MISSING
     batch_size: int | None = None
@@ -99,7 +101,8 @@ class PredictConfig:
 class AppConfig:
     """Root keys of `python -m milpath.app`."""
 
-    checkpoint: str = MISSING
+    checkpoint: Any = MISSING
+    method: str | None = None
     parts: list[str] = field(default_factory=list)
     encoder_weights_path: str | None = None
     paths: Any = field(default_factory=lambda: {"weights_dir": None})

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ def sampled_sha256_of_file(path: str | Path) -> str:
 def sha256_of_text(text: str) -> str:
     """Return the SHA-256 of a string, encoded as UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of_splits(splits: Mapping[str, str]) -> str:
+    """Return a digest of the assignment of bags to splits, independent of their order.
+
+    Args:
+        splits: Bag to split.
+    """
+    return sha256_of_values(sorted([name, split] for name, split in splits.items()))
 
 
 def sha256_of_values(content: Any) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.overlays import SlidePicture
+from milpath.metrics.cohort_shift import CohortShift
 from milpath.metrics.conformal import Conformal
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
@@ -42,6 +43,7 @@ def write_numbers_report(
     num_resamples: int,
     title: str | None,
     conformal: Conformal | None = None,
+    shift: Sequence[CohortShift] = (),
 ) -> Path:
     """Write `report.html` of a run whose target has no classes.
 
@@ -57,6 +59,7 @@ def write_numbers_report(
         num_resamples: As in `write_report`.
         title: As in `write_report`.
         conformal: As in `write_report`.
+        shift: As in `write_report`.
 
     Returns:
         The path of the report.
@@ -98,6 +101,7 @@ def write_numbers_report(
         subgroups=subgroups_of(run, reported, target, outcomes, bags, subgroup_columns, num_resamples),
         cases=_cases(run, target, outcomes, order[:MAX_CASES], pictures),
         pictures_folder=PICTURES,
+        shift=shift,
         sets=set_results(outcomes, conformal, target.names),
     )
     write_text(run.path / "report.html", page)

@@ -13,6 +13,7 @@ import pandas as pd
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.overlays import SlidePicture
 from milpath.inference.sharpest_bags import draw_run_extremes
+from milpath.metrics.cohort_shift import CohortShift
 from milpath.metrics.conformal import Conformal
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.subgroups import grade_rows
@@ -49,6 +50,7 @@ def write_report(
     temperature: float = 1.0,
     defer_below: float = 0.0,
     conformal: Conformal | None = None,
+    shift: Sequence[CohortShift] = (),
     bags: pd.DataFrame | None = None,
     store: BagStore | None = None,
     groups: Mapping[str, str] | None = None,
@@ -67,6 +69,7 @@ def write_report(
         temperature: Temperature of the run; the report shows calibration with and without it.
         defer_below: Confidence below which a bag is deferred to a pathologist.
         conformal: Prediction sets of the run, fitted on validation; None without.
+        shift: How the bags differ from those that several folds were calibrated on; empty for one network.
         bags: Table with `bag_id` and further columns (provider, grade, patient).
         store: The tiles; with None or a feature store the report has no pictures.
         groups: Bag to the group (patient) it is resampled with in the bootstrap; None resamples bags independently.
@@ -88,7 +91,7 @@ def write_report(
         return write_numbers_report(
             run, target, bags=None if bags is None else _known_bags(run, bags), store=store, groups=groups,
             subgroup_columns=subgroup_columns, slide_picture=slide_picture, num_pictures=num_pictures,
-            num_resamples=num_resamples, title=title, conformal=conformal,
+            num_resamples=num_resamples, title=title, conformal=conformal, shift=shift,
         )  # fmt: skip
     assert isinstance(target, ClassTarget)
     known = None if bags is None else _known_bags(run, bags)
@@ -113,6 +116,7 @@ def write_report(
         if target.has_threshold
         else grade_rows(outcomes[reported], None if known is None else known.iloc[run.rows(reported)]),
         defer_below=defer_below,
+        shift=shift,
         sets=set_results(outcomes, conformal, run.predictions.class_names),
         grouped=groups is not None,
         **content,

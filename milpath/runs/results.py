@@ -1,5 +1,6 @@
 """Results of a run: testing the best checkpoint, and writing metrics, predictions and the report."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from milpath.data.datamodule import BagDataModule
+from milpath.metrics.cohort_shift import CohortShift, shift_metrics
 from milpath.models.checkpoint import Card, load_weights, update_card
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
@@ -71,6 +73,7 @@ def write_run(
     *,
     report: bool = True,
     note: str = "",
+    shift: Sequence[CohortShift] = (),
 ) -> Metrics:
     """Write metrics, predictions and report of a run, and print the summary table.
 
@@ -81,10 +84,14 @@ def write_run(
         card: The checkpoint's card, with the operating point chosen on validation.
         report: Whether to write `report.html` and its pictures.
         note: Printed below the table.
+        shift: How the tested bags differ from those that several folds were calibrated on; empty for one checkpoint.
     """
     target = target_of(card)
     predictions = as_shown(predictions, card)
     of_sets = measured_sets(predictions, card, datamodule.groups)
+    if shift:
+        of_sets = {split: dict(of_sets.get(split, {})) for split in dict.fromkeys(predictions.splits)}
+        of_sets["test" if "test" in of_sets else next(iter(of_sets))] |= shift_metrics(shift)
     metrics = write_results(run_dir, predictions, target, card.threshold, more=of_sets)
     conformal = sets_of(card)
     if report:
@@ -98,6 +105,7 @@ def write_run(
             store=datamodule.tile_store,
             groups=datamodule.groups,
             conformal=conformal,
+            shift=shift,
         )
         Console().print(f"report: {page}", soft_wrap=True, markup=False, highlight=False)
     Console().print(summary_table(metrics, title=str(run_dir)))

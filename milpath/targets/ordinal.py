@@ -52,6 +52,12 @@ class Ordinal(ClassTarget):
         ones = torch.ones_like(cumulative[:, :1])
         return torch.cat([ones, cumulative], 1) - torch.cat([cumulative, torch.zeros_like(ones)], 1)
 
+    def logits_of(self, answers: Tensor) -> Tensor:
+        smallest = torch.finfo(torch.float32).tiny
+        reached = answers.flip(1).cumsum(1).flip(1)[:, 1:].clamp_min(smallest)
+        below = answers.cumsum(1)[:, :-1].clamp_min(smallest)
+        return reached.log() - below.log()
+
     def at_temperature(self, probabilities: Array, temperature: float) -> Array:
         return cumulative_at_temperature(probabilities, temperature)
 

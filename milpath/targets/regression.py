@@ -186,6 +186,10 @@ class Regression(NumericTarget):
         mean, scale = self._statistics(logits)
         return (mean + scale * logits.double()).to(logits.dtype)
 
+    def logits_of(self, answers: Tensor) -> Tensor:
+        mean, scale = self._statistics(answers)
+        return (answers.double() - mean) / scale
+
     def evaluate(
         self, labels: NDArray[Any], answers: Array, threshold: float = 0.5, groups: NDArray[np.str_] | None = None
     ) -> EvaluatedNumbers:

@@ -136,6 +136,33 @@ class Target(ABC):
             intervals: Metric name to interval on this split.
         """
 
+    def require_average(self) -> None:
+        """Refuse to average the predictions of several networks, if that is not defined.
+
+        Raises:
+            ValueError: If the target has no `logits_of`.
+        """
+        if type(self).logits_of is Target.logits_of:
+            raise ValueError(
+                f"the predictions of several networks cannot be averaged for a {self.name} task"
+                + (
+                    ": the risks of different folds have different baselines and no common scale; predict with each fold"
+                    if self.name == "survival"
+                    else "; define logits_of in its target"
+                )
+            )
+
+    def logits_of(self, answers: Tensor) -> Tensor:
+        """Return the logits whose `answers` at temperature 1 are given, `(bags, num_outputs)`; for averages over networks.
+
+        Args:
+            answers: `(bags, columns)`, float64.
+
+        Raises:
+            ValueError: If the target does not define them.
+        """
+        raise ValueError(f"a {self.name} task does not define the logits of a prediction")
+
     def map_names(self, class_names: Sequence[str]) -> Sequence[str]:
         """Return the names of the maps of a network that has one per logit."""
         return class_names

@@ -16,11 +16,10 @@ from milpath.data.store.resolution_match import compare_resolution
 from milpath.inference.bag_pictures import BagPictures
 from milpath.inference.class_overlays import map_in_words
 from milpath.inference.encode_input import encode_input
+from milpath.inference.ensemble import open_predictor
 from milpath.inference.predict_bags import predict_bags
 from milpath.inference.tile_pixels import slide_paths
 from milpath.inference.top_tiles import draw_top_tiles
-from milpath.models import load_network
-from milpath.models.checkpoint import load_card
 from milpath.models.encoders.trained_encoder import describes_encoder, open_trained_encoder
 from milpath.models.network_input import takes
 from milpath.slides.tiling_options import TileOptions
@@ -80,12 +79,13 @@ class Analyst:
     """A network that predicts uploads as `milpath.predict` does.
 
     Args:
-        checkpoint: `best.ckpt` of a run, or an exported network.
+        checkpoint: `best.ckpt` of a run, or an exported network; several folds, or the folder of a table, are averaged.
         limits: Limits of an upload.
         device: Device of the network.
         parts: The user's own classes that the checkpoint may name.
         encoder_weights_path: Weights of the encoder of a network trained on features; `None` looks for them.
         weights_dir: Folder of weights of several encoders.
+        method: The method, if the checkpoint is the folder of a table with several.
 
     Attributes:
         card: Card of the checkpoint.
@@ -101,16 +101,17 @@ class Analyst:
 
     def __init__(
         self,
-        checkpoint: str | Path,
+        checkpoint: str | Path | Sequence[str],
         limits: Limits,
         device: str | torch.device = "cpu",
         parts: OwnParts | None = None,
         encoder_weights_path: str | None = None,
         weights_dir: str | None = None,
+        method: str | None = None,
     ) -> None:
         parts = parts or OwnParts()
-        self.card = load_card(checkpoint)
-        self.network = load_network(checkpoint, parts.networks, parts.encoders)
+        predictor = open_predictor(checkpoint, parts.networks, parts.encoders, method=method)
+        self.card, self.network = predictor.card, predictor.network
         self.encoder: nn.Module | None = None
         if takes(self.network) == "features":
             if not describes_encoder(self.card.encoder):
