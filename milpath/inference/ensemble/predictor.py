@@ -124,6 +124,9 @@ def _require_alike(paths: Sequence[Path], values: Sequence[Mapping[str, Any]]) -
 def _calibrated(card: Card, settings: Mapping[str, Any], validation: PooledValidation) -> Card:
     """Return the card with operating point and prediction sets fitted on the pooled validation predictions."""
     target, wished = target_of(card), {name: settings.get(f"decision.{name}") for name in _DECISION}
+    for name, value in wished.items():  # a checkpoint is untrusted
+        if value is not None and not isinstance(value, int | float):
+            raise ValueError(f"decision.{name} in the record of the folds is {brief(value)}, which is not a number")
     answers = validation.answers
     decision = Decision()
     if isinstance(target, ClassTarget):
