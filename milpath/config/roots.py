@@ -47,6 +47,7 @@ class TrainConfig:
     compile: bool = False
     test: bool = True
     report: bool = True
+    slides_dir: str | None = None
     decision: Decision = field(default_factory=Decision)
 
 
@@ -57,7 +58,17 @@ class EvaluateConfig:
     checkpoint: Any = MISSING
     method: str | None = None
     data: Any = None
+    slides: str | None = None
+    labels: str | None = None
+    id_column: str | None = None
+    resolutions: str | None = None
+    mixed_resolution: str = "error"
+    slides_dir: str | None = None
+    encoder_weights_path: str | None = None
+    num_workers: int | None = None
+    on_error: str = "fail"
     splits: list[str] = field(default_factory=lambda: ["val", "test"])
+    aggregate: str | None = None
     parts: list[str] = field(default_factory=list)
     metrics: Any = field(default_factory=dict)
     trainer: Any = MISSING
@@ -82,6 +93,10 @@ class PredictConfig:
     alpha: float = 0.6
     colour_map: str = "viridis"
     dense: float | None = None
+    slides_table: str | None = None
+    patient_column: str | None = None
+    slide_column: str | None = None
+    aggregate: str | None = None
     labels: str | None = None
     id_column: str | None = None
     resolutions: str | None = None

@@ -8,6 +8,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from milpath.data.sources.features.encoder_in_file import write_encoder
+from milpath.data.sources.features.feature_origin import WARNING
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import Level0Positions, level0_positions, resolution_of
 from milpath.records.atomic_files import atomic_path, remove_partial_files
@@ -41,7 +43,7 @@ def write_layouts(store: BagStore, output: Path, formats: Sequence[str]) -> None
             path = folder / f"{bag_id}.h5"
             if path.exists():
                 continue
-            places = level0_positions(store, store.tile_slice(index))
+            places = level0_positions(store, store.ranges(index)[0])
             if places is None or np.isnan(places.x0).any():
                 raise ValueError(
                     f"the positions of tiles of {bag_id!r} are unknown, and format={name} needs them; use format=[store]"
@@ -49,11 +51,14 @@ def write_layouts(store: BagStore, output: Path, formats: Sequence[str]) -> None
             # Not flushed: a file is written again from the store if it does not exist.
             with atomic_path(path, durable=False) as partial, h5py.File(partial, "w", track_order=False) as file:
                 LAYOUTS[name](file, store, index, places)
+                write_encoder(file, store.description, store.tiles.dtype.name)
+                if store.warning:
+                    file.attrs[WARNING] = store.warning
 
 
 def _write_trident(file: h5py.File, store: BagStore, index: int, places: Level0Positions) -> None:
     """Write `features (tiles, features)` and `coords (tiles, 2)` in pixels of level 0, as TRIDENT and CLAM read them."""
-    where, bag_id = store.tile_slice(index), str(store.bags["bag_id"].iloc[index])
+    where, bag_id = store.ranges(index)[0], str(store.bags["bag_id"].iloc[index])
     features = _write_features(file, "features", store, where)
     card = store.description.get("encoder") or {}
     features.attrs.update({"name": bag_id, "encoder": str(card.get("name")), "savetodir": "None"})
@@ -78,7 +83,7 @@ def _write_trident(file: h5py.File, store: BagStore, index: int, places: Level0P
 
 def _write_stamp(file: h5py.File, store: BagStore, index: int, places: Level0Positions) -> None:
     """Write `feats (tiles, features)` and `coords (tiles, 2)` in microns, as STAMP reads them."""
-    where, bag_id = store.tile_slice(index), str(store.bags["bag_id"].iloc[index])
+    where, bag_id = store.ranges(index)[0], str(store.bags["bag_id"].iloc[index])
     microns, downsample = resolution_of(store, where)
     if microns is None:
         raise ValueError(f"the resolution of {bag_id!r} is unknown, and format=stamp has coordinates in microns")

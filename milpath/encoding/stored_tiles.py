@@ -44,6 +44,7 @@ class StoredTiles:
         tile_size: Side of a tile in pixels.
         tiling: How the tiles were cut.
         identity: What identifies the tiles.
+        warning: What the tiles say against themselves.
 
     Raises:
         ValueError: If the store does not hold RGB tiles.
@@ -64,7 +65,7 @@ class StoredTiles:
         self._bags = tables[0].drop(columns=["bag_id", "start", "num_tiles"])
         self._tiles = tables[1]
         self.columns = tuple(str(name) for name in self._tiles if name != "bag_id")
-        placed = level0_positions(store, store.tile_slice(0)) is not None
+        placed = level0_positions(store, store.ranges(0)[0]) is not None
         if placed and LEVEL0_COLUMNS[0] not in self._tiles:
             self.columns = (*self.columns, *LEVEL0_COLUMNS)
         self.files = dict.fromkeys(sorted(self._index), store.path / "tiles.npy")
@@ -74,6 +75,7 @@ class StoredTiles:
         self.tile_size = store.tile_shape[0]
         self.tiling: dict[str, Any] = {"tile_size": self.tile_size} | (store.description.get("tiling") or {})
         self.identity = {"tiles_sha256": store.description["sha256"], "bags_sha256": store.content_digest()}
+        self.warning = store.warning
 
     def bags(self, records: Sequence[SlideRecord]) -> pd.DataFrame:
         """Return the other columns of the bags, as in the store."""
@@ -87,7 +89,7 @@ class StoredTiles:
         """Yield the tiles of some bags."""
         status = (self._store.path / "tiles.npy").stat()
         for name in names:
-            where = self._store.tile_slice(self._index[name])
+            where = self._store.ranges(self._index[name])[0]
             microns, downsample = resolution_of(self._store, where)
             left, top = bounds_offset(self._store, where)
             record = SlideRecord(
@@ -133,6 +135,7 @@ class TileImages:
         tile_size: Side of the first tile in pixels; all must have it.
         tiling: Only the size of the tiles.
         identity: What identifies the tiles.
+        warning: Empty: image files do not say it.
 
     Raises:
         ValueError: If the first tile is not a square image.
@@ -155,6 +158,7 @@ class TileImages:
         self.tile_size = self._size_of_first()
         self.tiling: dict[str, Any] = {"tile_size": self.tile_size}
         self.identity = {"tiles_sha256": files.content_digest()}
+        self.warning = ""
 
     def bags(self, records: Sequence[SlideRecord]) -> pd.DataFrame:
         """Return no columns: nothing else is known about the slides."""

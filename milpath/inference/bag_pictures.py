@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import torch
@@ -15,19 +14,22 @@ from milpath.data.store.level0_positions import bounds_offset, level0_positions,
 from milpath.drawing.heatmap import draw_overlay
 from milpath.drawing.montage import draw_montage
 from milpath.drawing.picture_frame import colour_table
+from milpath.drawing.warning_strip import with_warning
 from milpath.inference.class_overlays import draw_class_overlays
 from milpath.inference.dense_map import DenseMapper
 from milpath.inference.geojson import tiles_to_geojson, write_geojson
 from milpath.inference.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask
 from milpath.inference.predict_bags import BagPrediction
 from milpath.inference.sharpest_bags import draw_run_extremes, read_strongest
-from milpath.inference.tile_pixels import Pixels, slide_paths, tile_pixels
+from milpath.inference.slides_of_bags import by_slide
+from milpath.inference.tile_pixels import Pixels, slide_paths, slide_picture, tile_pixels
+from milpath.models.card import Card
 from milpath.records.atomic_files import atomic_path
+from milpath.records.data_warning import warning_in_words
 from milpath.records.digests import sha256_of_text
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_files import find_masks
-from milpath.slides.slide_view import thumbnail
 from milpath.slides.tiling_options import TileOptions
 
 LONGEST_SIDE = 1000
@@ -47,13 +49,15 @@ class BagPictures:
     positions have no overlay.
 
     Args:
-        store: Store of the tiles, or of their features.
+        store: Store of the tiles, or of their features, that is predicted. Each slide of its bags has its own pictures; the
+            methods that return one take a bag of `store.slide_store`.
         output: Output folder of the prediction.
         slides: Name of a slide to its file.
         masks: Name of a slide to the file of its mask; the store then has the column `data_provider`.
         mapper: Computes the dense maps of the slides; `None` draws none.
         alpha: Opacity of the highest attention, in [0, 1].
         colour_map: One of `milpath.drawing.picture_frame.COLOUR_MAPS`.
+        warning: What the training data say against themselves, in words; written below each picture and beside each tile.
 
     Raises:
         ValueError: If the opacity or the colour map is invalid.
@@ -69,20 +73,28 @@ class BagPictures:
         *,
         alpha: float = 0.6,
         colour_map: str = "viridis",
+        warning: str = "",
     ) -> None:
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must be in [0, 1]: the opacity of the highest attention")
         colour_table(colour_map)
-        self.store = store
+        self.bags = store
+        self.store = store.slide_store
         self.output = output
         self.slides = slides or {}
         self.masks = masks or {}
         self.mapper = mapper
         self.alpha = alpha
         self.colour_map = colour_map
+        self.warning = warning
 
     def draw(self, bag: BagPrediction) -> None:
-        """Write montage, overlay, dense map and outlines of a bag."""
+        """Write montage, overlay, dense map and outlines of each slide of a bag."""
+        for of_slide in by_slide(self.bags, bag):
+            self._draw_slide(of_slide)
+
+    def _draw_slide(self, bag: BagPrediction) -> None:
+        """Write the pictures of a slide."""
         montage = self.montage(bag)
         if montage is not None:
             self._save(montage, f"{file_name(bag.bag_id)}_montage")
@@ -101,7 +113,10 @@ class BagPictures:
         labels = known_labels(self.store, self.store.tile_slice(bag.position))
         if (tiles := self.pixels(bag)) is None:
             return None
-        return draw_montage(tiles, bag.attention, title=bag.bag_id, tile_labels=labels, colour_map=self.colour_map)
+        return draw_montage(
+            tiles, bag.attention, title=bag.bag_id, tile_labels=labels, colour_map=self.colour_map,
+            limits=bag.limits.get("attention"),
+        )  # fmt: skip
 
     def pixels(self, bag: BagPrediction) -> Pixels | None:
         """Return the tiles of a bag, those of features from their slide; `None` if that is not at hand."""
@@ -117,13 +132,14 @@ class BagPictures:
         return draw_bag_overlay(
             self.store, self.store.tile_slice(bag.position), bag.attention, bag.bag_id, picture,
             truth=None if picture is None else self._truth(bag, picture), alpha=self.alpha, colour_map=self.colour_map,
+            limits=bag.limits.get("attention"),
         )  # fmt: skip
 
     def class_overlays(self, bag: BagPrediction, picture: SlidePicture | None) -> dict[str, Image.Image]:
         """Return an overlay for each map of a network with maps per class, by name."""
         return draw_class_overlays(
             self.store, self.store.tile_slice(bag.position), bag.maps, bag.bag_id, picture,
-            alpha=self.alpha, colour_map=self.colour_map,
+            alpha=self.alpha, colour_map=self.colour_map, limits=bag.limits,
         )  # fmt: skip
 
     def draw_extremes(self, first_class: str | None) -> None:
@@ -135,7 +151,7 @@ class BagPictures:
         if len(self.store.tile_shape) != 3 and not self.slides:
             return
         strongest = read_strongest(self.output, first_class, NUM_EXTREMES)
-        picture = draw_run_extremes(strongest, self.store, NUM_EXTREMES, self.slides)
+        picture = draw_run_extremes(strongest, self.bags, NUM_EXTREMES, self.slides)
         if picture is not None:
             self._save(picture, "extremes")
 
@@ -153,12 +169,7 @@ class BagPictures:
 
     def slide_picture(self, bag: BagPrediction) -> SlidePicture | None:
         """Return the thumbnail of a slide; `None` if there is no slide."""
-        if bag.bag_id not in self.slides:
-            return None
-        microns, downsample = resolution_of(self.store, self.store.tile_slice(bag.position))
-        with open_slide(self.slides[bag.bag_id]) as slide:
-            pixels, small = thumbnail(slide, LONGEST_SIDE)
-        return SlidePicture(pixels, 1 / small, None if microns is None else microns / downsample * small)
+        return slide_picture(self.store, bag.position, self.slides, LONGEST_SIDE)
 
     def _truth(self, bag: BagPrediction, picture: SlidePicture) -> Truth | None:
         """Return the annotation of a slide; `None` if there is no mask."""
@@ -180,8 +191,9 @@ class BagPictures:
         folder.mkdir(exist_ok=True)
         left, top = bounds_offset(self.store, where)
         collection = tiles_to_geojson(
-            bag.attention, places.x0 - left, places.y0 - top, places.size0, measurements=bag.maps
-        )
+            bag.attention, places.x0 - left, places.y0 - top, places.size0, measurements=bag.maps, warning=self.warning,
+            limits=bag.limits.get("attention"),
+        )  # fmt: skip
         write_geojson(collection, folder / f"{file_name(bag.bag_id)}.geojson")
 
     def _save(self, picture: Image.Image, name: str) -> None:
@@ -190,11 +202,11 @@ class BagPictures:
         folder.mkdir(exist_ok=True)
         # Not flushed: after a power failure the slides whose rows are missing are drawn again.
         with atomic_path(folder / f"{name}.jpg", durable=False) as partial:
-            picture.save(partial, "JPEG", quality=QUALITY, subsampling=0)
+            with_warning(picture, self.warning).save(partial, "JPEG", quality=QUALITY, subsampling=0)
 
 
 def open_pictures(
-    config: DictConfig, store: BagStore, network: Module, tiling: Mapping[str, Any], device: str | torch.device
+    config: DictConfig, store: BagStore, network: Module, card: Card, device: str | torch.device
 ) -> BagPictures:
     """Return the writer of pictures; refuse options that these slides do not support before any work is done.
 
@@ -202,7 +214,7 @@ def open_pictures(
         config: Root of the `predict` command.
         store: The bags that are predicted.
         network: A network in evaluation mode.
-        tiling: How its training slides were cut into tiles.
+        card: Its card.
         device: Device of the network.
 
     Raises:
@@ -220,9 +232,9 @@ def open_pictures(
     if config.dense is not None and len(store.tile_shape) != 3:
         raise ValueError(f"dense={config.dense} needs a network of tiles, but this one takes features; set dense=null")
     if config.dense is not None:
-        mapper = DenseMapper(network, TileOptions.from_tiling(tiling), config.dense, device)
+        mapper = DenseMapper(network, TileOptions.from_tiling(card.tiling), config.dense, device)
     masks = find_masks(Path(config.masks)) if config.masks else {}
-    look = {"alpha": config.alpha, "colour_map": config.colour_map}
+    look = {"alpha": config.alpha, "colour_map": config.colour_map, "warning": warning_in_words(card.warning)}
     return BagPictures(store, Path(config.output), slides, masks, mapper, **look)
 
 

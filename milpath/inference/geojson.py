@@ -21,6 +21,8 @@ def tiles_to_geojson(
     tile_size: float,
     downsample: float = 1.0,
     measurements: Mapping[str, Values] | None = None,
+    warning: str = "",
+    limits: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Return the tiles of a slide as a FeatureCollection in pixels of level 0.
 
@@ -35,6 +37,8 @@ def tiles_to_geojson(
         tile_size: Side of a tile in the same pixels.
         downsample: Pixels of level 0 per such pixel.
         measurements: Name to `(tiles,)` values of additional measurements.
+        warning: What the training data say against themselves, kept with each tile; QuPath shows it as metadata.
+        limits: Weights at the ends of the colours; `None` uses `attention_limits`.
 
     References:
         The GeoJSON Format, RFC 7946 (except for the coordinates, which are pixels, as QuPath expects).
@@ -49,17 +53,19 @@ def tiles_to_geojson(
     more = {"attention": weights} | dict(measurements or {})
     # A weight that is not finite is kept here and refused by `write_geojson`.
     shown = np.nan_to_num(np.asarray(weights, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    colours = colours_of(shown, attention_limits(shown), "viridis")
+    colours = colours_of(shown, limits or attention_limits(shown), "viridis")
     features = []
     for index, (left, top) in enumerate(zip(np.asarray(x, float), np.asarray(y, float), strict=True)):
         if np.isnan(left) or np.isnan(top):
             continue
-        properties = {
+        properties: dict[str, Any] = {
             "objectType": "tile",
             "name": f"tile {index}",
             "color": colours[index].tolist(),
             "measurements": {name: float(values[index]) for name, values in more.items()},
         }
+        if warning:
+            properties["metadata"] = {"warning": warning}
         features.append(
             {
                 "type": "Feature",
@@ -67,7 +73,7 @@ def tiles_to_geojson(
                 "properties": properties,
             }
         )
-    return {"type": "FeatureCollection", "features": features}
+    return {"type": "FeatureCollection", **({"warning": warning} if warning else {}), "features": features}
 
 
 def write_geojson(collection: Mapping[str, Any], path: Path) -> None:

@@ -37,6 +37,7 @@ class BagPrediction(NamedTuple):
             `milpath.models.tile_maps`.
         spread: `(columns,)`, standard deviation of the predictions between the folds of an average; `None` of one network.
         agreement: Mean rank correlation of the attention of pairs of folds; `None` of one network or for a single tile.
+        limits: Name ("attention" or a map) to the ends of its colour scale, if they are those of more tiles than these.
     """
 
     position: int
@@ -46,6 +47,7 @@ class BagPrediction(NamedTuple):
     maps: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
     spread: NDArray[np.float64] | None = None
     agreement: float | None = None
+    limits: Mapping[str, tuple[float, float]] = MappingProxyType({})
 
 
 def predict_bags(
@@ -100,7 +102,7 @@ def predict_bags(
             output = network(tiles, None if mask.all() else mask.to(device))
             probabilities = target.answers(output.logits.float(), temperature).cpu().numpy()
             attention = output.attention.float().cpu().numpy()
-            named = tile_maps(output, target.map_names(class_names)) if class_names else {}
+            named = tile_maps(output, target.map_names(class_names), class_names) if class_names else {}
             maps = {name: values.cpu().numpy() for name, values in named.items()}
             spread, agreement = _between_folds(output)
             finite = finite_bags(output).tolist()

@@ -19,9 +19,11 @@ def prediction_summary(output: Path) -> str:
         A table of the first slides, the counts of all, and the path of the file; lines end with a newline.
     """
     table = pd.read_csv(output / "predictions.csv", dtype={"id": str, "predicted": str}, keep_default_na=False)
+    warning = str(table.pop("warning").iloc[0]) if "warning" in table and len(table) else ""
+    last = [f"warning: {one_line_of(warning)}"] if warning else []
     columns = [name for name in table.columns if name.startswith("probability_")]
     if not columns:
-        return _numbers_summary(table, output)
+        return "".join(f"{line}\n" for line in [*_numbers_summary(table, output), *last])
     certain = table[columns].astype(float).max(axis=1)
     rows = [["slide", "predicted", "highest probability", ""]]
     for position, row in enumerate(table.head(NUM_SHOWN).to_dict("records")):
@@ -36,17 +38,23 @@ def prediction_summary(output: Path) -> str:
         single = int(table["set"].isin(names).sum())
         lines.append(f"prediction sets: {single:,} of {counted(len(table), 'slide')} with one class")
     lines.append(f"predictions: {output / 'predictions.csv'}")
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in [*lines, *last])
 
 
-def _numbers_summary(table: pd.DataFrame, output: Path) -> str:
-    """Return the predicted numbers as text; an empty cell is a number that is not defined for this slide."""
+def _numbers_summary(table: pd.DataFrame, output: Path) -> list[str]:
+    """Return the predicted numbers as lines; an empty cell is a number that is not defined for this slide."""
     names = [str(name) for name in table.columns if name != "id"]
     rows = [["slide", *names]]
     for row in table.head(NUM_SHOWN).to_dict("records"):
-        rows.append([one_line_of(row["id"]), *(f"{float(row[name]):.4g}" if str(row[name]) else "-" for name in names)])
-    lines = [*_aligned(rows, len(table)), f"{len(table):,} slides", f"predictions: {output / 'predictions.csv'}"]
-    return "".join(f"{line}\n" for line in lines)
+        rows.append([one_line_of(row["id"]), *(_cell(name, str(row[name])) for name in names)])
+    return [*_aligned(rows, len(table)), f"{len(table):,} slides", f"predictions: {output / 'predictions.csv'}"]
+
+
+def _cell(name: str, text: str) -> str:
+    """Return a cell of a prediction: a number with four digits, a class or a deferral as it is."""
+    if name.endswith(("/predicted", "/defer")):
+        return one_line_of(text)
+    return f"{float(text):.4g}" if text else "-"
 
 
 def _aligned(rows: list[list[str]], num_slides: int) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from milpath.records.data_warning import SYNTHETIC, require_warning
 from milpath.records.plain_values import brief, require_plain
 from milpath.targets import target_names, target_of
 from milpath.targets.shown_sets import sets_of
@@ -30,6 +31,8 @@ class Card:
         target_state: Options of a target without classes and what it fitted on the training split; otherwise empty.
         conformal: Quantiles of the prediction sets, fitted on the validation split (`milpath.metrics.conformal.Conformal`);
             empty without sets.
+        warning: What the training data say against themselves, such as "synthetic slides: says nothing about real tissue";
+            it stands beside every answer, and every bag is deferred to a person. Empty for tissue.
         data: The data configuration of the run; `_target_` is its only key that starts with an underscore.
     """
 
@@ -44,12 +47,13 @@ class Card:
     encoder: Mapping[str, Any] = field(default_factory=dict)
     target_state: Mapping[str, Any] = field(default_factory=dict)
     conformal: Mapping[str, Any] = field(default_factory=dict)
+    warning: str = ""
 
 
 def card_to_dict(card: Card) -> dict[str, Any]:
     """Return the card as stored in a file."""
     content = {"format_version": FORMAT_VERSION} | asdict(card) | {"class_names": list(card.class_names)}
-    for name in ("target_state", "conformal"):
+    for name in ("target_state", "conformal", "warning"):
         if not content[name]:
             del content[name]  # the file of a card without them stays as it was before they existed
     return content
@@ -74,9 +78,16 @@ def card_from_dict(content: Mapping[str, Any]) -> Card:
     names = values["class_names"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"class_names of the card must be a list of names, not {brief(names)}")
+    if "warning" not in values and _names_drawn_data(values.get("data")):
+        values["warning"] = SYNTHETIC
     card = Card(**values | {"class_names": tuple(names)})
     require_sound(card)
     return card
+
+
+def _names_drawn_data(data: Any) -> bool:
+    """Return whether a card of milpath 0.1.0, which has no warning, names the drawn slides of milpath as its data."""
+    return isinstance(data, Mapping) and data.get("_target_") == "milpath.data.SyntheticBags"
 
 
 def _plain_field(name: str, value: Any) -> Any:
@@ -103,6 +114,7 @@ def require_sound(card: Card) -> None:
             or (name == "temperature" and not value)
         ):
             raise ValueError(f"{name} of the card must be a number in [{lowest}, {highest}], not {brief(value)}")
+    require_warning(card.warning, "warning of the card")
     require_class_names(card.class_names)
     target_of(card)
     sets_of(card)

@@ -46,7 +46,7 @@ def finite_bags(output: MILOutput) -> Tensor:
     """
     finite = torch.isfinite(output.logits).all(1) & torch.isfinite(output.attention).all(1)
     if isinstance(output, DetailedMILOutput):
-        for maps in (output.class_attention, output.contributions):
+        for maps in (output.class_attention, output.contributions, output.target_attention):
             if maps is not None:
                 finite = finite & torch.isfinite(maps).flatten(1).all(1)
     return finite

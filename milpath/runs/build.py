@@ -27,6 +27,7 @@ from milpath.runs.build_network import build_network
 from milpath.runs.fitted_sets import require_sets
 from milpath.runs.instantiation import instantiate_entry, object_named
 from milpath.targets import Target
+from milpath.targets.aggregation import require_aggregate
 from milpath.targets.target import require_class_names
 from milpath.training.callbacks.epoch_progress import epoch_progress
 from milpath.training.callbacks.memory_callback import KeptMemory
@@ -90,6 +91,9 @@ def build_datamodule(config: DictConfig, **changes: Any) -> BagDataModule:
         config: The `data` group.
         **changes: Options of `BagDataModule` that replace those of the configuration, passed unchanged.
     """
+    if config.get("slides") and "id_column" in config and OmegaConf.is_missing(config, "labels"):
+        # The table of slides says what the slides are; their labels may be those of the patients.
+        config.labels, config.id_column = config.slides, config.get("slide_column")
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)) | changes
     options = {name: content.pop(name) for name in _options() if name in content}
     return BagDataModule(instantiate_entry(content), **options)
@@ -142,7 +146,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         raise ValueError(f"class_weights is {config.class_weights!r}; it must be one of {', '.join(CLASS_WEIGHTS)}")
     weights = None
     if not datamodule.fitted_target.has_classes:
-        _refuse_options_of_classes(config, datamodule.task)
+        _refuse_options_of_classes(config, datamodule.fitted_target)
     require_sets(config, datamodule)
     if config.class_weights == "balanced":
         counts = datamodule.class_counts("train")
@@ -154,6 +158,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         raise ValueError(
             f"auxiliary_loss needs a MILNetwork, but {type(network).__name__} is not one; set auxiliary_loss=none"
         )
+    require_aggregate(datamodule.aggregate, datamodule.fitted_target, len(datamodule.class_names))
     tiling, description = _tiling(datamodule), _describe_data(config.data)
     if description and config.get("target"):
         description["task"] = datamodule.task
@@ -172,17 +177,21 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         tiling=tiling,
         encoder=encoder_of(datamodule.tile_store),
         data=description,
+        warning=datamodule.warning,
     )
 
 
-def _refuse_options_of_classes(config: DictConfig, task: str) -> None:
+def _refuse_options_of_classes(config: DictConfig, target: Target) -> None:
     """Refuse options that a target without classes does not have, before a training rather than after it."""
+    task, wished = target.name, config.get("decision") or {}
     if config.class_weights != "none":
         raise ValueError(
             f"class_weights={config.class_weights} needs classes, which a {task} task does not have; set none"
         )
+    if wished.get("sensitivity") and target.decides and not target.has_threshold:
+        raise ValueError("decision.sensitivity needs a binary target, and none of the targets is; remove this option")
     for name in ("sensitivity", "calibrate"):
-        if (config.get("decision") or {}).get(name):
+        if wished.get(name) and not target.decides:
             raise ValueError(f"decision.{name} is for classes, and a {task} task predicts numbers; remove this option")
 
 

@@ -29,6 +29,9 @@ def build_network(config: DictConfig, datamodule: BagDataModule) -> nn.Module:
     outputs = datamodule.fitted_target.num_outputs(len(datamodule.class_names))
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     arguments = _known_from_data(content, datamodule) | {"num_outputs": outputs}
+    if content.get("attention_per_target"):
+        names = datamodule.class_names
+        arguments["outputs_per_target"] = list(datamodule.fitted_target.outputs_per_target(len(names)))
     encoder = content.pop("encoder", None)
     if isinstance(encoder, dict):
         arguments["encoder"] = encoder = encoder | _known_from_data(encoder, datamodule)

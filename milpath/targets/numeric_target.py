@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from milpath.metrics.weighted_metrics import metric_function
+from milpath.targets.columns.class_words import missing_cells
+from milpath.targets.columns.number_columns import READERS
 from milpath.targets.target import Array, Target
 
 # A card is untrusted: longer lists of fitted values are refused.
@@ -59,8 +62,26 @@ class NumericTarget(Target):
         """Kind of each column of the labels: a key of `milpath.targets.columns.number_columns.READERS`."""
 
     @abstractmethod
-    def named_after(self, columns: Sequence[str]) -> "NumericTarget":
+    def named_after(self, columns: Sequence[str]) -> Self:
         """Return the target with its names taken from the columns of the table, unless it has names."""
+
+    def read(self, bags: pd.DataFrame, columns: Sequence[str]) -> tuple[Self, Array]:
+        """Return the target named after its columns, and the labels of bags, `(bags, label columns)`.
+
+        Args:
+            bags: One row per bag: `bag_id` and the columns.
+            columns: Names in the table of `columns_of_table`.
+
+        Raises:
+            ValueError: If a label is missing or invalid.
+        """
+        named = self.named_after(columns)
+        labels = [READERS[kind](bags, column) for kind, column in zip(named.label_kinds, columns, strict=True)]
+        return named, np.stack(labels, axis=1)
+
+    def missing(self, bags: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which bags have no label, `(bags,)`: a cell of one of the columns is empty."""
+        return np.asarray(np.stack([missing_cells(bags, column) for column in columns]).any(axis=0))
 
     @abstractmethod
     def strata(self, labels: Array) -> NDArray[np.int64]:
@@ -90,6 +111,38 @@ class NumericTarget(Target):
             labels: `(bags, label columns)`.
         """
         return self
+
+    def decided_on(
+        self,
+        logits: NDArray[np.float32],
+        labels: Array,
+        sensitivity: float | None = None,
+        calibrate: bool = False,
+        defer_share: float = 0.0,
+    ) -> Self:
+        """Return the target with what is decided on the validation split after training; numbers decide nothing.
+
+        Args:
+            logits: `(bags, num_outputs)` of the best network on the validation split.
+            labels: `(bags, label columns)`.
+            sensitivity: As in `milpath.targets.decision.choose_decision`.
+            calibrate: As there.
+            defer_share: As there.
+        """
+        return self
+
+    def num_labelled(self, labels: Array) -> dict[str, int]:
+        """Return how many bags have a label of each target, if labels may be missing; otherwise empty."""
+        return {}
+
+    @property
+    def call_columns(self) -> tuple[str, ...]:
+        """Columns of predicted classes and deferrals, if there are classes among the predictions."""
+        return ()
+
+    def calls(self, answers: NDArray[np.floating]) -> tuple[str, ...]:
+        """Return the cells of `call_columns` for the prediction of one bag, `(columns,)`."""
+        return ()
 
     @abstractmethod
     def defined_metrics(self, labels: Array) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from torch import nn
 from milpath.config.own_parts import OwnParts
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.resolution_match import compare_resolution
+from milpath.drawing.warning_strip import with_warning
 from milpath.inference.bag_pictures import BagPictures
 from milpath.inference.class_overlays import map_in_words
 from milpath.inference.encode_input import encode_input
@@ -22,6 +23,7 @@ from milpath.inference.tile_pixels import slide_paths
 from milpath.inference.top_tiles import draw_top_tiles
 from milpath.models.encoders.trained_encoder import describes_encoder, open_trained_encoder
 from milpath.models.network_input import takes
+from milpath.records.data_warning import warning_in_words
 from milpath.slides.tiling_options import TileOptions
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.decision import Decision, decide
@@ -55,6 +57,7 @@ class Answer:
             probabilities instead.
         prediction_set: The classes or the intervals that hold the truth with the coverage of the network, in sentences;
             empty for a network without.
+        warning: What the training data say against themselves, in words; empty for tissue.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Answer:
     top_tiles: Image.Image
     numbers: tuple[tuple[str, str], ...] = ()
     prediction_set: str = ""
+    warning: str = ""
 
 
 class Analyst:
@@ -112,6 +116,11 @@ class Analyst:
         parts = parts or OwnParts()
         predictor = open_predictor(checkpoint, parts.networks, parts.encoders, method=method)
         self.card, self.network = predictor.card, predictor.network
+        if bag_column := self.card.data.get("bag_column"):
+            raise ValueError(
+                f"{checkpoint} was trained on patients, each a bag of all its slides (data.bag_column={bag_column}), but "
+                "the app answers one slide at a time; predict patients with python -m milpath.predict slides_table=CSV"
+            )
         self.encoder: nn.Module | None = None
         if takes(self.network) == "features":
             if not describes_encoder(self.card.encoder):
@@ -178,6 +187,7 @@ class Analyst:
         picture = pictures.slide_picture(bag)
         of_classes, montage = pictures.class_overlays(bag, picture), pictures.montage(bag)
         assert montage is not None
+        warning, overlay = warning_in_words(self.card.warning), pictures.overlay(bag, picture)
         return Answer(
             name=bag.bag_id,
             class_names=self.card.class_names,
@@ -189,12 +199,15 @@ class Analyst:
             defer_below=self.card.defer_below,
             num_tiles=len(bag.attention),
             resolution=resolution or "",
-            overlay=pictures.overlay(bag, picture),
-            class_overlays=tuple((map_in_words(name), drawn) for name, drawn in of_classes.items()),
-            montage=montage,
-            top_tiles=draw_top_tiles(pictures, bag),
+            overlay=None if overlay is None else with_warning(overlay, warning),
+            class_overlays=tuple(
+                (map_in_words(name), with_warning(drawn, warning)) for name, drawn in of_classes.items()
+            ),
+            montage=with_warning(montage, warning),
+            top_tiles=with_warning(draw_top_tiles(pictures, bag), warning),
             numbers=tuple(numbers),
             prediction_set=say_set(self.card, bag.probabilities),
+            warning=warning,
         )
 
     def _cut(self, slide: Path, bags: Path) -> None:

@@ -17,15 +17,17 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.drawing.progress import track
 from milpath.models.devices import choose_device
 from milpath.models.encoders import TileEncoder
+from milpath.models.encoders.trained_encoder import TrainedEncoder
 from milpath.models.network_input import to_network_input
 from milpath.records.digests import sha256_of_file, sha256_of_text
 
+FrozenEncoder = TileEncoder | TrainedEncoder
 _log = logging.getLogger(__name__)
 # Tiles on the device at a time.
 _TILES_AT_A_TIME = 256
 
 
-def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path, *, verify: bool = True) -> BagStore:
+def open_or_encode(store: BagStore, encoder: FrozenEncoder, stores_dir: str | Path, *, verify: bool = True) -> BagStore:
     """Return the features of every tile of a store, computed the first time and read from disk afterwards.
 
     The folder is named by a hash of the tiles, the name of the encoder and every one of its weights (and the source file
@@ -81,7 +83,7 @@ def hash_of_weights(encoder: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _encode(store: BagStore, encoder: TileEncoder, path: Path, description: dict[str, str]) -> None:
+def _encode(store: BagStore, encoder: FrozenEncoder, path: Path, description: dict[str, str]) -> None:
     """Write the features of all tiles, bag by bag."""
     device = choose_device()
     home = next((value.device for value in encoder.state_dict().values()), torch.device("cpu"))
@@ -90,7 +92,7 @@ def _encode(store: BagStore, encoder: TileEncoder, path: Path, description: dict
     columns = [name for name in store.bags.columns if name not in ("bag_id", "start", "num_tiles")]
     tile_columns = [name for name in store.tiles_table.columns if name != "bag_id"]
     source = {"name": "features", "parameters": description}
-    with BagStoreWriter(path, source) as writer:
+    with BagStoreWriter(path, source, {"warning": store.warning} if store.warning else {}) as writer:
         writer.expected_bags = len(store)
         bag_ids = store.bags["bag_id"].tolist()
         for index, bag_id in track(enumerate(bag_ids), f"features of {encoder.name}, bags", len(bag_ids)):
@@ -104,7 +106,7 @@ def _encode(store: BagStore, encoder: TileEncoder, path: Path, description: dict
     _log.info("features of %d bags written to %s in %.1f s", len(store), path, time.perf_counter() - started)
 
 
-def _features(encoder: TileEncoder, tiles: np.ndarray, device: torch.device) -> np.ndarray:
+def _features(encoder: FrozenEncoder, tiles: np.ndarray, device: torch.device) -> np.ndarray:
     """Return float32 features `(tiles, embedding_dim)` of uint8 tiles."""
     parts = []
     with torch.inference_mode():

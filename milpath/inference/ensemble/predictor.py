@@ -103,7 +103,7 @@ def _compared(card: Card) -> dict[str, Any]:
     """Return what must be equal in all folds, in the order in which a difference is reported."""
     options = {name: value for name, value in card.target_state.items() if name not in ("mean", "scale")}
     return (
-        {"task": card.task, "class_names": list(card.class_names)}
+        {"task": card.task, "class_names": list(card.class_names), "warning": card.warning}
         | {f"target.{name}": value for name, value in options.items()}
         | {f"encoder.{name}": value for name, value in card.encoder.items()}
         | {f"tiling.{name}": value for name, value in card.tiling.items()}

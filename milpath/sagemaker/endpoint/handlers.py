@@ -86,7 +86,9 @@ class Endpoint:
         probabilities = self.target.answers(output.logits.float(), self.card.temperature)
         maps = {
             name: rows[0].cpu().numpy()
-            for name, rows in tile_maps(output, self.target.map_names(self.card.class_names)).items()
+            for name, rows in tile_maps(
+                output, self.target.map_names(self.card.class_names), self.card.class_names
+            ).items()
         }
         return Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag, maps)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.models.checkpoint import Card
+from milpath.records.data_warning import warning_in_words
 from milpath.records.tile_resolution import trained_range
 from milpath.sagemaker.endpoint.input_spec import TileBag
 from milpath.sagemaker.endpoint.request_limits import BadRequestError
@@ -62,12 +63,16 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
         content_type: `application/json`, or `application/x-npz` with the arrays `probabilities (bags, classes)`,
             `attention (bags, tiles)` (0 on padding), likewise each map of a network with maps per class, `num_tiles`,
             `label`, `deferred`, `threshold` and `class_names`. Without classes `answers (bags, columns)`, NaN where a number
-            is not defined, and `answer_columns` and `units` replace the probabilities, `label`, `deferred` and `threshold`.
+            is not defined, and `answer_columns` and `units` replace the probabilities, `label`, `deferred` and `threshold`;
+            several targets with classes among them have `calls (bags, call columns)` and `call_columns`, as text.
+            A network trained on other data than tissue adds `warning`, and defers every bag.
             With prediction sets also `sets (bags, classes)`, or `low` and `high (bags, columns)`, NaN without an end.
     """
     if content_type == NPZ:
         return _npz(answers, card)
     content = {"class_names": list(card.class_names), "predictions": [describe(answer, card) for answer in answers]}
+    if card.warning:
+        content["warning"] = warning_in_words(card.warning)
     if isinstance(target := target_of(card), NumericTarget):
         content["units"] = dict(zip(target.answer_columns, target.units, strict=True))
     if (conformal := sets_of(card)) is not None:
@@ -112,7 +117,11 @@ def _called(answer: Answer, card: Card) -> dict[str, Any]:
     target = target_of(card)
     if isinstance(target, NumericTarget):
         pairs = zip(target.answer_columns, answer.probabilities, strict=True)
-        content = {"answers": {name: None if np.isnan(value) else _plain(value) for name, value in pairs}}
+        content: dict[str, Any] = {
+            "answers": {name: None if np.isnan(value) else _plain(value) for name, value in pairs}
+        }
+        if target.call_columns:
+            content["calls"] = dict(zip(target.call_columns, target.calls(answer.probabilities), strict=True))
         intervals = number_intervals(card, answer.probabilities)
         ends = {
             name: [None if end is None else float(f"{end:.9g}") for end in pair] for name, pair in intervals.items()
@@ -138,6 +147,8 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
     for name, rows in of_tiles.items():
         for row, values in enumerate(rows):
             padded[name][row, : lengths[row]] = values
+    if card.warning:
+        padded["warning"] = np.array(warning_in_words(card.warning))
     body = BytesIO()
     np.savez_compressed(
         body,
@@ -154,11 +165,14 @@ def _called_arrays(answers: Sequence[Answer], card: Card) -> dict[str, Any]:
     rows = np.stack([answer.probabilities for answer in answers])
     target, conformal = target_of(card), sets_of(card)
     if isinstance(target, NumericTarget):
-        content = {"answers": rows, "answer_columns": np.array(target.answer_columns), "units": np.array(target.units)}
+        arrays = {"answers": rows, "answer_columns": np.array(target.answer_columns), "units": np.array(target.units)}
+        if target.call_columns:
+            arrays["call_columns"] = np.array(target.call_columns)
+            arrays["calls"] = np.array([target.calls(row) for row in rows])
         if conformal is not None:
             low, high = conformal.intervals(rows.astype(np.float64))
-            content |= {"low": low.astype(np.float32), "high": high.astype(np.float32)}
-        return content
+            arrays |= {"low": low.astype(np.float32), "high": high.astype(np.float32)}
+        return arrays
     calls = call(answers, card)
     sets = {} if conformal is None else {"sets": conformal.sets(rows.astype(np.float64))}
     return sets | {

@@ -95,6 +95,13 @@ def test_the_partial_likelihood_depends_neither_on_the_order_of_bags_nor_on_a_sh
     torch.testing.assert_close(cox_losses(risk + 300, time, event).sum(), total)
 
 
+def test_a_target_that_was_not_fitted_says_so_in_one_line():
+    labels = np.array([[1.0, 1.0], [2.0, 0.0]])
+    assert Survival().undefined_metrics(labels) == ""
+    with pytest.raises(ValueError, match="fitted on the times of a training split"):
+        Survival().evaluate(labels, np.zeros((2, 1)))
+
+
 def test_extreme_risks_have_a_finite_loss_and_gradient():
     risk = torch.tensor([-200.0, 0.0, 300.0, 80.0], requires_grad=True)
     time, event = torch.tensor([4.0, 3.0, 1.0, 2.0]), torch.tensor([True, True, True, False])
