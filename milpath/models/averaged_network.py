@@ -54,7 +54,7 @@ class AveragedNetwork(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.targets, self.temperatures = tuple(targets), tuple(temperatures)
-        self.targets[0].require_average()
+        require_average(self.targets[0])
 
     @property
     def tile_encoder(self) -> nn.Module:
@@ -82,6 +82,22 @@ class AveragedNetwork(nn.Module):
         return AveragedMILOutput(
             logits.to(outputs[0].logits.dtype), attention.mean(0), answers.std(0), _agreement(attention, mask), *maps
         )
+
+
+def require_average(target: Target) -> None:
+    """Refuse to average the predictions of several networks, if that is not defined for their target.
+
+    Raises:
+        ValueError: If the target has no `logits_of`.
+    """
+    if type(target).logits_of is not Target.logits_of:
+        return
+    why = "; define logits_of in its target"
+    if target.name == "survival":
+        why = ": the risks of different folds have different baselines and no common scale"
+    raise ValueError(
+        f"the predictions of several networks cannot be averaged for a {target.name} task{why}; predict with each fold"
+    )
 
 
 def _agreement(attention: Tensor, mask: Tensor | None) -> Tensor:

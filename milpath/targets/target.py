@@ -147,22 +147,6 @@ class Target(ABC):
             intervals: Metric name to interval on this split.
         """
 
-    def require_average(self) -> None:
-        """Refuse to average the predictions of several networks, if that is not defined.
-
-        Raises:
-            ValueError: If the target has no `logits_of`.
-        """
-        if type(self).logits_of is Target.logits_of:
-            raise ValueError(
-                f"the predictions of several networks cannot be averaged for a {self.name} task"
-                + (
-                    ": the risks of different folds have different baselines and no common scale; predict with each fold"
-                    if self.name == "survival"
-                    else "; define logits_of in its target"
-                )
-            )
-
     def logits_of(self, answers: Tensor) -> Tensor:
         """Return the logits whose `answers` at temperature 1 are given, `(bags, num_outputs)`; for averages over networks.
 

@@ -11,7 +11,7 @@ from torch import nn
 from milpath.inference.ensemble.fold_checkpoints import fold_checkpoints
 from milpath.inference.ensemble.pooled_validation import FoldRecord, PooledValidation, pool_validation, read_fold
 from milpath.metrics.conformal import fit_conformal
-from milpath.models.averaged_network import AveragedNetwork
+from milpath.models.averaged_network import AveragedNetwork, require_average
 from milpath.models.checkpoint import Card, load_card, load_network
 from milpath.records.digests import sha256_of_file, sha256_of_values
 from milpath.records.plain_values import brief
@@ -86,7 +86,7 @@ def open_predictor(
     cards = [load_card(path) for path in paths]
     _require_alike(paths, [_compared(card) for card in cards])
     targets = [target_of(card) for card in cards]
-    targets[0].require_average()
+    require_average(targets[0])
     folds = [read_fold(path) for path in paths]
     _require_alike(
         paths, [{f"decision.{name}": fold.settings.get(f"decision.{name}") for name in _DECISION} for fold in folds]
@@ -152,7 +152,13 @@ def _calibrated(card: Card, settings: Mapping[str, Any], validation: PooledValid
             validation.labels, answers, target.set_kind, float(wished["coverage"]),
             bool(wished["coverage_by_class"]), validation.groups,
         ).state()  # fmt: skip
-    return replace(card, **vars(decision), conformal=state)
+    return replace(
+        card,
+        threshold=decision.threshold,
+        temperature=decision.temperature,
+        defer_below=decision.defer_below,
+        conformal=state,
+    )
 
 
 def _grouped(card: Card) -> bool:
