@@ -45,9 +45,9 @@ class BagPrediction(NamedTuple):
     probabilities: NDArray[np.float32]
     attention: NDArray[np.float32]
     maps: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
+    limits: Mapping[str, tuple[float, float]] = MappingProxyType({})
     spread: NDArray[np.float64] | None = None
     agreement: float | None = None
-    limits: Mapping[str, tuple[float, float]] = MappingProxyType({})
 
 
 def predict_bags(
@@ -118,7 +118,7 @@ def predict_bags(
             own_maps = {name: values[row, :length] for name, values in maps.items()}
             yield BagPrediction(
                 index, ids[index], probabilities[row], attention[row, :length], own_maps,
-                None if spread is None else spread[row], None if agreement is None else agreement[row],
+                spread=None if spread is None else spread[row], agreement=None if agreement is None else agreement[row],
             )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from milpath.models.output import DetailedMILOutput
+from milpath.models.output import DetailedMILOutput, MILOutput
 from milpath.targets.target import Target
 
 
@@ -64,7 +64,7 @@ class AveragedNetwork(nn.Module):
 
     def forward(self, tiles: Tensor, mask: Tensor | None = None) -> AveragedMILOutput:
         """Return the averages of a batch of bags; arguments as in `MILNetwork.forward`."""
-        outputs = [member(tiles, mask) for member in self.members]
+        outputs: list[MILOutput] = [member(tiles, mask) for member in self.members]
         answers = torch.stack(
             [
                 target.answers(output.logits.double(), temperature)
@@ -73,15 +73,16 @@ class AveragedNetwork(nn.Module):
         )
         logits = self.targets[0].logits_of(answers.mean(0))
         attention = torch.stack([output.attention.float() for output in outputs])
-        maps = [
-            torch.stack(rows).mean(0) if all(isinstance(row, Tensor) for row in rows) else None
-            for rows in (
-                [getattr(output, name, None) for output in outputs] for name in ("class_attention", "contributions")
-            )
-        ]
+        maps = [_mean_map(outputs, name) for name in ("class_attention", "contributions")]
         return AveragedMILOutput(
             logits.to(outputs[0].logits.dtype), attention.mean(0), answers.std(0), _agreement(attention, mask), *maps
         )
+
+
+def _mean_map(outputs: Sequence[MILOutput], name: str) -> Tensor | None:
+    """Return the mean of a map over the networks; `None` if they do not have it."""
+    rows = [row for output in outputs if isinstance(row := getattr(output, name, None), Tensor)]
+    return torch.stack(rows).mean(0) if len(rows) == len(outputs) else None
 
 
 def require_average(target: Target) -> None:
@@ -116,5 +117,5 @@ def _agreement(attention: Tensor, mask: Tensor | None) -> Tensor:
 def _ranks(values: Tensor) -> Tensor:
     """Return the rank of each value, the mean rank of equal ones."""
     _, place, counts = torch.unique(values, sorted=True, return_inverse=True, return_counts=True)
-    ends = counts.cumsum(0).double()
-    return (ends - (counts.double() - 1) / 2)[place]
+    ranks: Tensor = (counts.cumsum(0).double() - (counts.double() - 1) / 2)[place]
+    return ranks

@@ -7,22 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.conformal import Conformal
-from milpath.targets.registry import target_of
+from milpath.targets.registry import CardOfTarget, target_of
 
 SET = "set"
 _BETWEEN = ";"
 
 
-class CardOfSets(Protocol):
+class CardOfSets(CardOfTarget, Protocol):
     """The fields of a checkpoint's card that define its prediction sets."""
-
-    @property
-    def task(self) -> str:
-        """Name of the target."""
-
-    @property
-    def target_state(self) -> Any:
-        """Its options and fitted values."""
 
     @property
     def class_names(self) -> Sequence[str]:

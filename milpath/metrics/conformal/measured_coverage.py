@@ -31,4 +31,4 @@ def measured_coverage(covered: NDArray[np.bool_], groups: NDArray[np.str_] | Non
     share, size = float((np.bincount(of_bag, covered) / counts).mean()), len(counts)
     centre = (share + _Z**2 / (2 * size)) / (1 + _Z**2 / size)
     half = _Z / (1 + _Z**2 / size) * math.sqrt(share * (1 - share) / size + _Z**2 / (4 * size**2))
-    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
+    return Interval(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
