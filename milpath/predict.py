@@ -15,12 +15,12 @@ from milpath.data.store.encoder_match import require_same_encoder, require_same_
 from milpath.data.store.level0_positions import resolution_of
 from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.progress import track
-from milpath.inference.bag_pictures import open_pictures
 from milpath.inference.ensemble import open_predictor
 from milpath.inference.ensemble.fold_columns import fold_cells, fold_columns
 from milpath.inference.input_patients import column_of_patients, patients_of_input
 from milpath.inference.open_input import open_input
 from milpath.inference.packed_linear import pack_linears
+from milpath.inference.pictures.bag_pictures import open_pictures
 from milpath.inference.predict_bags import predict_bags
 from milpath.inference.prediction_files import PredictionFiles
 from milpath.inference.prediction_folder import claim_folder, release_folder

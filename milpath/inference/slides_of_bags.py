@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import resolution_of
 from milpath.drawing.picture_frame import attention_limits
-from milpath.inference.class_overlays import map_limits
+from milpath.inference.pictures.class_overlays import map_limits
 from milpath.inference.predict_bags import BagPrediction
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.store.bag_store import BagStore
-from milpath.inference.overlays import SlidePicture
+from milpath.inference.pictures.overlays import SlidePicture
 from milpath.metrics.cohort_shift import CohortShift
 from milpath.metrics.conformal import Conformal
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers

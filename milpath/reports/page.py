@@ -13,8 +13,8 @@ import pandas as pd
 
 from milpath.data.store.bag_store import BagStore
 from milpath.drawing.warning_strip import with_warning
-from milpath.inference.overlays import SlidePicture
-from milpath.inference.sharpest_bags import draw_run_extremes
+from milpath.inference.pictures.overlays import SlidePicture
+from milpath.inference.pictures.sharpest_bags import draw_run_extremes
 from milpath.metrics.calibration import say_bound
 from milpath.metrics.cohort_shift import CohortShift
 from milpath.metrics.conformal import Conformal

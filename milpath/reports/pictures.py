@@ -16,13 +16,13 @@ from milpath.data.store.level0_positions import level0_positions
 from milpath.drawing.montage import draw_montage
 from milpath.drawing.picture_frame import stacked
 from milpath.drawing.warning_strip import with_warning
-from milpath.inference.class_overlays import draw_class_overlays, map_in_words
-from milpath.inference.overlays import LONGEST_SIDE, SlidePicture, draw_bag_overlay, known_labels
+from milpath.inference.pictures.class_overlays import draw_class_overlays, map_in_words
+from milpath.inference.pictures.overlays import LONGEST_SIDE, SlidePicture, draw_bag_overlay, known_labels
+from milpath.inference.pictures.sharpest_bags import tiles_of_bag
+from milpath.inference.pictures.tile_pixels import slide_paths, tile_pixels
+from milpath.inference.pictures.tile_pixels import slide_picture as picture_of_slide
 from milpath.inference.predict_bags import BagPrediction
-from milpath.inference.sharpest_bags import tiles_of_bag
 from milpath.inference.slides_of_bags import by_slide
-from milpath.inference.tile_pixels import slide_paths, tile_pixels
-from milpath.inference.tile_pixels import slide_picture as picture_of_slide
 from milpath.records.digests import sha256_of_text
 from milpath.records.prediction_table import Predictions
 

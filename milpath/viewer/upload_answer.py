@@ -14,13 +14,13 @@ from milpath.config.own_parts import OwnParts
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.warning_strip import with_warning
-from milpath.inference.bag_pictures import BagPictures
-from milpath.inference.class_overlays import map_in_words
 from milpath.inference.encode_input import encode_input
 from milpath.inference.ensemble import open_predictor
+from milpath.inference.pictures.bag_pictures import BagPictures
+from milpath.inference.pictures.class_overlays import map_in_words
+from milpath.inference.pictures.tile_pixels import slide_paths
+from milpath.inference.pictures.top_tiles import draw_top_tiles
 from milpath.inference.predict_bags import predict_bags
-from milpath.inference.tile_pixels import slide_paths
-from milpath.inference.top_tiles import draw_top_tiles
 from milpath.models.encoders.trained_encoder import describes_encoder, open_trained_encoder
 from milpath.models.network_input import takes
 from milpath.records.data_warning import warning_in_words

@@ -1,20 +1,22 @@
 """One of several targets: its columns, its share of the logits and its loss over the bags that have its label."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from milpath.metrics.evaluated_bags import Outcomes
-from milpath.targets.columns.class_words import missing_cells, say_classes
-from milpath.targets.columns.label_columns import bag_labels
 from milpath.targets.decision import Calls, Decision, decide
 from milpath.targets.numeric_target import NumericTarget
 from milpath.targets.target import Array, ClassTarget, Target
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,9 @@ class Member:
 
     def _read_classes(self, bags: pd.DataFrame, column: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Return the class of each bag and the names of the classes."""
+        from milpath.targets.columns.class_words import say_classes
+        from milpath.targets.columns.label_columns import bag_labels
+
         try:
             labels, names = bag_labels(bags, "label", self.class_names or None, column=column, say=False)
             self.target.num_outputs(len(names))
@@ -122,6 +127,8 @@ class Member:
 
     def missing(self, bags: pd.DataFrame, columns: tuple[str, ...]) -> NDArray[np.bool_]:
         """Return which bags lack a label in one of the columns, `(bags,)`."""
+        from milpath.targets.columns.class_words import missing_cells
+
         return np.asarray(np.stack([missing_cells(bags, column, self.class_names) for column in columns]).any(axis=0))
 
     def known(self, labels: Array) -> tuple[NDArray[np.int64], NDArray[Any]]:

@@ -1,19 +1,19 @@
 """Several targets at once: one network, one loss, and answers and metrics of each target."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from milpath.metrics.evaluated_several import EvaluatedSeveral
 from milpath.metrics.intervals import Interval
-from milpath.records.label_table import rows_of
 from milpath.targets.numeric_target import NumericTarget
 from milpath.targets.several.class_members import (
     answer_in_words,
@@ -27,6 +27,9 @@ from milpath.targets.several.member_options import members_of_options
 from milpath.targets.several.several_columns import SeveralColumns
 from milpath.targets.several.several_state import members_of_state, state_of_members
 from milpath.targets.target import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Several(SeveralColumns):
@@ -70,6 +73,8 @@ class Several(SeveralColumns):
             ValueError: If a bag has no label at all, no bag has one of a target, or a cell is invalid.
         """
         if (missing := self.missing(bags, columns)).any():
+            from milpath.records.label_table import rows_of
+
             raise ValueError(
                 f"{int(missing.sum()):,} of {len(bags):,} slides have no label of any target ({', '.join(self.names)}): "
                 f"slide {rows_of(bags, missing)}; fill them in, or leave such slides out with data.on_missing_label=skip"

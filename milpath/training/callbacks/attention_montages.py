@@ -14,8 +14,8 @@ from milpath.drawing.montage import draw_montage
 from milpath.drawing.picture_frame import stacked
 from milpath.drawing.warning_strip import with_warning
 from milpath.drawing.weight_bars import draw_weights
+from milpath.inference.pictures.tile_pixels import tile_pixels
 from milpath.inference.predict_bags import BagPrediction, predict_bags
-from milpath.inference.tile_pixels import tile_pixels
 from milpath.metrics.attention_quality import attention_entropy
 from milpath.records.data_warning import warning_in_words
 from milpath.targets import NumericTarget

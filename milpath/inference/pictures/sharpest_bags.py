@@ -14,9 +14,9 @@ from PIL import Image
 
 from milpath.data.store.bag_store import BagStore, TileRows
 from milpath.drawing.montage import TileRow, draw_extremes
-from milpath.inference.overlays import positions_of
+from milpath.inference.pictures.overlays import positions_of
+from milpath.inference.pictures.tile_pixels import tile_pixels
 from milpath.inference.prediction_files import ATTENTION, PREDICTIONS, table_path
-from milpath.inference.tile_pixels import tile_pixels
 
 
 def read_strongest(output: Path, first_class: str | None, count: int) -> dict[str, NDArray[np.float64]]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions, resolution_of
-from milpath.inference.overlays import SlidePicture
+from milpath.inference.pictures.overlays import SlidePicture
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_files import find_slides
 from milpath.slides.slide_tiles import SlideTiles, TilesOfSlides

@@ -15,14 +15,14 @@ from milpath.drawing.heatmap import draw_overlay
 from milpath.drawing.montage import draw_montage
 from milpath.drawing.picture_frame import colour_table
 from milpath.drawing.warning_strip import with_warning
-from milpath.inference.class_overlays import draw_class_overlays
 from milpath.inference.dense_map import DenseMapper
 from milpath.inference.geojson import tiles_to_geojson, write_geojson
-from milpath.inference.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask
+from milpath.inference.pictures.class_overlays import draw_class_overlays
+from milpath.inference.pictures.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask
+from milpath.inference.pictures.sharpest_bags import draw_run_extremes, read_strongest
+from milpath.inference.pictures.tile_pixels import Pixels, slide_paths, slide_picture, tile_pixels
 from milpath.inference.predict_bags import BagPrediction
-from milpath.inference.sharpest_bags import draw_run_extremes, read_strongest
 from milpath.inference.slides_of_bags import by_slide
-from milpath.inference.tile_pixels import Pixels, slide_paths, slide_picture, tile_pixels
 from milpath.models.card import Card
 from milpath.records.atomic_files import atomic_path
 from milpath.records.data_warning import warning_in_words

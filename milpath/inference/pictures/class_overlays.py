@@ -8,7 +8,7 @@ from PIL import Image
 
 from milpath.data.store.bag_store import BagStore, TileRows
 from milpath.drawing.picture_frame import attention_limits
-from milpath.inference.overlays import SlidePicture, draw_bag_overlay
+from milpath.inference.pictures.overlays import SlidePicture, draw_bag_overlay
 from milpath.models.tile_maps import is_signed, split_map_name
 
 Maps = Mapping[str, NDArray[np.floating]]
