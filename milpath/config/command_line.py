@@ -17,7 +17,7 @@ _PATH_NAMES = frozenset(
     ]
 )
 _PATH_KEYS = frozenset(["data.splits"])  # `splits` of a root configuration is a list of names
-_LIST_NAMES = frozenset(["exclude", "searchpath"])  # each also takes [path,path]
+_LIST_NAMES = frozenset(["checkpoint", "exclude", "searchpath"])  # each also takes [path,path]
 _KEPT = ("", "null", "???")
 _QUOTED = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
 _QUOTED_VALUE = re.compile(rf"{_QUOTED}(?:\s*,\s*{_QUOTED})*", re.DOTALL)

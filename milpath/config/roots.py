@@ -17,6 +17,8 @@ class Decision:
     sensitivity: float | None = None
     calibrate: bool = False
     defer_fraction: float = 0.1
+    coverage: float | None = None
+    coverage_by_class: bool = False
 
 
 @dataclass
@@ -53,7 +55,8 @@ class TrainConfig:
 class EvaluateConfig:
     """Root keys of `python -m milpath.evaluate`."""
 
-    checkpoint: str = MISSING
+    checkpoint: Any = MISSING
+    method: str | None = None
     data: Any = None
     slides: str | None = None
     labels: str | None = None
@@ -80,7 +83,8 @@ class EvaluateConfig:
 class PredictConfig:
     """Root keys of `python -m milpath.predict`."""
 
-    checkpoint: str = MISSING
+    checkpoint: Any = MISSING
+    method: str | None = None
     slides: str = MISSING
     output: str = MISSING
     batch_size: int | None = None
@@ -112,7 +116,8 @@ class PredictConfig:
 class AppConfig:
     """Root keys of `python -m milpath.app`."""
 
-    checkpoint: str = MISSING
+    checkpoint: Any = MISSING
+    method: str | None = None
     parts: list[str] = field(default_factory=list)
     encoder_weights_path: str | None = None
     paths: Any = field(default_factory=lambda: {"weights_dir": None})

@@ -36,6 +36,7 @@ class PredictionFiles:
         source: Hashes of the inputs (checkpoint, slides); saved in `prediction.json`.
         overwrite: Start again and discard earlier results.
         answer_columns: Columns of the predicted numbers of a target without classes; empty with classes.
+        further_columns: Columns at the end, such as the prediction set.
         several_slides: Whether a bag has several slides: `attention.csv` then has the column `slide` after `id`, `tile`
             counts within a slide, and `slide_attention.csv` has the share of the attention of each slide.
         call_columns: Columns of predicted classes and deferrals after the numbers, if several targets have any.
@@ -54,6 +55,7 @@ class PredictionFiles:
         source: Mapping[str, str],
         overwrite: bool = False,
         answer_columns: Sequence[str] = (),
+        further_columns: Sequence[str] = (),
         several_slides: bool = False,
         call_columns: Sequence[str] = (),
         warning: str = "",
@@ -67,7 +69,7 @@ class PredictionFiles:
         self.answer_columns = tuple(answer_columns)
         self._last = (warning,) if warning else ()
         answers = self.answer_columns or (*probabilities, "predicted", "threshold", "defer")
-        self.columns = ("id", *answers, *call_columns, *(("warning",) if warning else ()))
+        self.columns = ("id", *answers, *call_columns, *further_columns, *(("warning",) if warning else ()))
         claim_folder(output, source, overwrite)
         self._columns: list[str] = []
         self.done = self._recover()
@@ -101,6 +103,7 @@ class PredictionFiles:
         microns_per_pixel: float | None,
         weights: NDArray[np.floating],
         maps: Mapping[str, NDArray[np.floating]] | None = None,
+        further: Sequence[str] = (),
         calls: Sequence[str] = (),
     ) -> None:
         """Write one slide.
@@ -115,6 +118,7 @@ class PredictionFiles:
             microns_per_pixel: Resolution of the tiles, if they have no column `microns`; `None` if unknown.
             weights: `(tiles,)` attention.
             maps: Name to `(tiles,)` of further columns of `attention.csv`, the same for all slides.
+            further: Cells of `further_columns`.
             calls: Cells of `call_columns`.
 
         Raises:
@@ -147,7 +151,7 @@ class PredictionFiles:
         answer: list[str | int] = [*number_cells(np.asarray(probabilities))]
         if not self.answer_columns:
             answer += [predicted, "" if self.threshold is None else f"{self.threshold:.9g}", int(defer)]
-        csv.writer(self._predictions).writerow([bag_id, *answer, *calls, *self._last])
+        csv.writer(self._predictions).writerow([bag_id, *answer, *calls, *further, *self._last])
         self._predictions.flush()
         os.fsync(self._predictions.fileno())
 

@@ -34,6 +34,9 @@ def prediction_summary(output: Path) -> str:
     counts = ", ".join(f"{int((table['predicted'] == name).sum()):,} {one_line_of(name)}" for name in names)
     num_deferred = int(table["defer"].astype(int).sum())
     lines.append(f"{counted(len(table), 'slide')}: {counts}; {num_deferred:,} to refer to a person")
+    if "set" in table:
+        single = int(table["set"].isin(names).sum())
+        lines.append(f"prediction sets: {single:,} of {counted(len(table), 'slide')} with one class")
     lines.append(f"predictions: {output / 'predictions.csv'}")
     return "".join(f"{line}\n" for line in [*lines, *last])
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,15 @@ def _files_of(folder: Path) -> list[Path]:
 def sha256_of_text(text: str) -> str:
     """Return the SHA-256 of a string, encoded as UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of_splits(splits: Mapping[str, str]) -> str:
+    """Return a digest of the assignment of bags to splits, independent of their order.
+
+    Args:
+        splits: Bag to split.
+    """
+    return sha256_of_values(sorted([name, split] for name, split in splits.items()))
 
 
 def sha256_of_values(content: Any) -> str:

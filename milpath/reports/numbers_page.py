@@ -9,6 +9,8 @@ import pandas as pd
 
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.pictures.overlays import SlidePicture
+from milpath.metrics.cohort_shift import CohortShift
+from milpath.metrics.conformal import Conformal
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.records.atomic_files import write_text
@@ -21,6 +23,7 @@ from milpath.reports.plots.survival_figures import risk_table, survival_plots
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of
 from milpath.reports.run_parts import attention_of, subgroups_of
+from milpath.reports.set_results import set_results
 from milpath.targets import NumericTarget, Survival, Target
 
 # The page is static; predictions.csv has all bags.
@@ -43,6 +46,8 @@ def write_numbers_report(
     num_resamples: int,
     title: str | None,
     warning: str,
+    conformal: Conformal | None = None,
+    shift: Sequence[CohortShift] = (),
 ) -> Path:
     """Write `report.html` of a run whose target has no classes.
 
@@ -58,6 +63,8 @@ def write_numbers_report(
         num_pictures: As in `write_report`.
         num_resamples: As in `write_report`.
         title: As in `write_report`.
+        conformal: As in `write_report`.
+        shift: As in `write_report`.
         warning: As in `write_report`; empty for none.
 
     Returns:
@@ -105,6 +112,8 @@ def write_numbers_report(
         subgroups=subgroups_of(run, reported, target, outcomes, bags, subgroup_columns, num_resamples),
         cases=_cases(run, target, outcomes, order[:MAX_CASES], pictures),
         pictures_folder=PICTURES,
+        shift=shift,
+        sets=set_results(outcomes, conformal, target.names),
         without_pictures=without_pictures(store, slides),
     )
     write_text(run.path / "report.html", page)

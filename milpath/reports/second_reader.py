@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from milpath.metrics.calibration import fit_temperature, say_bound
+from milpath.metrics.conformal import Conformal
 from milpath.metrics.deferral import Deferral, deferral_table
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.operating_point import OperatingPoint, attained, threshold_for_sensitivity
@@ -62,6 +63,7 @@ def second_reader(
     target: ClassTarget,
     threshold: float,
     wished: Sequence[float] = WISHED,
+    conformal: Conformal | None = None,
 ) -> SecondReader:
     """Choose thresholds and temperature on validation, and measure them on the reported split.
 
@@ -71,12 +73,15 @@ def second_reader(
         target: The target of the run.
         threshold: Operating point of the run.
         wished: Target sensitivities to choose thresholds for.
+        conformal: The prediction sets of the run; `None` without.
     """
     binary = target.has_threshold
     scores = outcomes.probabilities[:, 1]
+    sets = None if conformal is None else conformal.sets(outcomes.probabilities)
+    deferral = tuple(deferral_table(outcomes, sets=sets))
     used = attained(outcomes.labels, scores, threshold, outcomes.groups) if binary else None
     if validation is None or validation.num_bags == 0:
-        return SecondReader(used, (), None, None, tuple(deferral_table(outcomes)))
+        return SecondReader(used, (), None, None, deferral)
     wishes = []
     if binary and (validation.labels == 1).any():
         for sensitivity in wished:
@@ -85,4 +90,4 @@ def second_reader(
             wishes.append(WishedSensitivity(sensitivity, point))
     temperature = fit_temperature(validation.labels, partial(target.at_temperature, validation.probabilities))
     calibrated = replace(outcomes, probabilities=target.at_temperature(outcomes.probabilities, temperature))
-    return SecondReader(used, tuple(wishes), temperature, calibrated, tuple(deferral_table(outcomes)))
+    return SecondReader(used, tuple(wishes), temperature, calibrated, deferral)

@@ -17,7 +17,13 @@ from milpath.targets.evaluation import compute_metrics
 Metrics = dict[str, dict[str, float | None]]
 
 
-def write_results(run_dir: Path, predictions: Predictions, task: str | Target, threshold: float = 0.5) -> Metrics:
+def write_results(
+    run_dir: Path,
+    predictions: Predictions,
+    task: str | Target,
+    threshold: float = 0.5,
+    more: Mapping[str, Mapping[str, float | None]] | None = None,
+) -> Metrics:
     """Write `metrics.json` and `predictions.csv` and return the metrics of each split.
 
     Args:
@@ -25,9 +31,10 @@ def write_results(run_dir: Path, predictions: Predictions, task: str | Target, t
         predictions: Predictions of one or more splits.
         task: The target or its name.
         threshold: Operating point of a binary task.
+        more: Split to further values, such as the coverage of prediction sets.
     """
     metrics: Metrics = {
-        split: compute_metrics(part.probabilities, part.labels, task, threshold)
+        split: compute_metrics(part.probabilities, part.labels, task, threshold) | dict((more or {}).get(split, {}))
         for split, part in by_split(predictions).items()
     }
     predictions.write_csv(run_dir / "predictions.csv")

@@ -19,12 +19,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from typing_extensions import override
 
-from milpath.config.roots import TrainConfig
+from milpath.config.roots import Decision, TrainConfig
 from milpath.data.datamodule import BagDataModule
-from milpath.records.digests import sha256_of_file, sha256_of_values
+from milpath.models.checkpoint import RUN_KEY
+from milpath.records.digests import sha256_of_file, sha256_of_splits, sha256_of_values
 
 # Key of the identity in a checkpoint.
-CHECKPOINT_KEY = "milpath_run"
+CHECKPOINT_KEY = RUN_KEY
 FORMAT_VERSION = 1
 
 # Where a run is written and how its result is used; does not affect training.
@@ -121,7 +122,7 @@ def bags_of(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 def digest_of_splits(bags: Mapping[str, tuple[str, str]]) -> str:
     """Return a digest of the assignment of bags to splits, independent of their order."""
-    return sha256_of_values(sorted([name, split] for name, (split, _) in bags.items()))
+    return sha256_of_splits({name: split for name, (split, _) in bags.items()})
 
 
 def settings_of(plain: Mapping[str, Any], num_processes: int | None = None) -> dict[str, Any]:
@@ -178,6 +179,7 @@ def _data_options() -> list[str]:
 def _defaults_of(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the default values of all settings, so that an option added in a later version changes no earlier run."""
     defaults = {item.name: item.default for item in fields(TrainConfig)}
+    defaults |= {f"decision.{item.name}": item.default for item in fields(Decision)}
     defaults |= {f"data.{key}": value for key, value in _signature(BagDataModule).items()}
     callbacks = {f"callbacks.{key}": value for key, value in (plain.get("callbacks") or {}).items()}
     for group, content in {**plain, **callbacks}.items():

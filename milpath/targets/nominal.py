@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
@@ -44,6 +45,9 @@ class Nominal(ClassTarget):
 
     def probabilities(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
         return (logits / temperature).softmax(1)
+
+    def logits_of(self, answers: Tensor) -> Tensor:
+        return answers.clamp_min(torch.finfo(torch.float32).tiny).log()
 
     def at_temperature(self, probabilities: Array, temperature: float) -> Array:
         return softmax_at_temperature(probabilities, temperature)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from milpath.metrics.conformal import NUMBERS
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers, evaluated_numbers
 from milpath.metrics.intervals import Interval
 from milpath.metrics.number_metrics import NUMBER_METRICS, WITHOUT_UNIT
@@ -58,6 +59,7 @@ class Regression(NumericTarget):
 
     name = "regression"
     wrongness_title = "Error"
+    set_kind = NUMBERS
 
     def __init__(
         self,
@@ -221,6 +223,10 @@ class Regression(NumericTarget):
         if not self.levels:
             return logits, logits[:, :0]
         return logits[:, :count], quantiles_of(logits[:, count:].unflatten(1, (count, len(self.levels))), self.levels)
+
+    def logits_of(self, answers: Tensor) -> Tensor:
+        mean, scale = self._statistics(answers)
+        return (answers.double() - mean) / scale
 
     def evaluate(
         self, labels: NDArray[Any], answers: Array, threshold: float = 0.5, groups: NDArray[np.str_] | None = None

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from milpath.metrics.conformal import CLASSES
 from milpath.metrics.evaluated_bags import EvaluatedBags, Outcomes
 from milpath.metrics.intervals import Interval
 from milpath.metrics.weighted_metrics import metric_function, own_metric_names
@@ -34,11 +35,13 @@ class Target(ABC):
         subgroup_metrics: The metrics of the tables by provider, grade or scanner.
         hidden_metrics: Metrics that a report does not show, although `metrics.json` keeps them.
         wrongness_title: Title of `wrongness` in a table.
+        set_kind: Kind of its prediction sets in `milpath.metrics.conformal`; `None` if it has none.
     """
 
     name: ClassVar[str]
     has_classes: ClassVar[bool]
     wrongness_title: ClassVar[str] = "Error"
+    set_kind: ClassVar[str | None] = None
     hidden_metrics: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -144,6 +147,17 @@ class Target(ABC):
             intervals: Metric name to interval on this split.
         """
 
+    def logits_of(self, answers: Tensor) -> Tensor:
+        """Return the logits whose `answers` at temperature 1 are given, `(bags, num_outputs)`; for averages over networks.
+
+        Args:
+            answers: `(bags, columns)`, float64.
+
+        Raises:
+            ValueError: If the target does not define them.
+        """
+        raise ValueError(f"a {self.name} task does not define the logits of a prediction")
+
     def map_names(self, class_names: Sequence[str]) -> Sequence[str]:
         """Return the names of the maps of a network that has one per logit."""
         return class_names
@@ -180,6 +194,7 @@ class ClassTarget(Target):
     """
 
     has_classes = True
+    set_kind = CLASSES
     positive_class: ClassVar[int | None] = None
 
     @property
