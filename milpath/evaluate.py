@@ -32,8 +32,8 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> "Metrics":
     of folds, unless they come with a split or one is given on the command line (`data.num_folds`, `data.fold`,
     `data.splits`, ...). If the given data contain the same tiles the network was trained on, the split of its run is used:
     metrics on training bags would not be a test. `slides` and `labels` instead of `data` test slides, tiles or features as
-    `predict` opens them, as a whole: slides are cut, and encoded for a network of features, as in training. If some bags are not tested, the summary and `provenance.json` say how
-    many are tested and why.
+    `predict` opens them, as a whole: slides are cut, and encoded for a network of features, as in training. If some bags are
+    not tested, the summary and `provenance.json` say how many are tested and why.
 
     Args:
         config: The composed root of the `evaluate` command.
@@ -65,6 +65,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.data.store.resolution_match import compare_resolution
     from milpath.models import load_network
     from milpath.models.checkpoint import load_card
+    from milpath.records.data_warning import warning_in_words
     from milpath.records.provenance import record_run
     from milpath.reports.pictures import slides_of_report
     from milpath.runs.build import use_metrics_of
@@ -111,7 +112,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     predictions = predict_splits(trainer, classifier, datamodule, splits)
     if not trainer.is_global_zero:
         return {}
-    record_run(config, run_dir, datamodule.description | ({"tested": note} if note else {}))
+    said = {"tested": note, "warning": warning_in_words(card.warning, datamodule.warning)}
+    record_run(config, run_dir, datamodule.description | {name: words for name, words in said.items() if words})
     write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
     return write_run(
         run_dir, predictions, datamodule, card,

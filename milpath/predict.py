@@ -11,7 +11,6 @@ from torch.nn import Module
 
 from milpath.config.command import command
 from milpath.config.own_parts import import_own_parts
-from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoder_match import require_same_encoder, require_same_tile_size
 from milpath.data.store.level0_positions import resolution_of
 from milpath.data.store.resolution_match import compare_resolution
@@ -27,6 +26,7 @@ from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
 from milpath.models.devices import choose_device
 from milpath.models.network_input import takes
+from milpath.records.data_warning import warning_in_words
 from milpath.records.digests import sha256_of_file
 from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
@@ -55,7 +55,8 @@ def run(config: DictConfig) -> int:
     if device.type == "cpu":
         pack_linears(network)
     decision = Decision.of_card(card)
-    source = {"checkpoint": sha256_of_file(config.checkpoint)}
+    warning = warning_in_words(card.warning)
+    source = {"checkpoint": sha256_of_file(config.checkpoint)} | ({"warning": warning} if warning else {})
     target = target_of(card)
     threshold = card.threshold if target.has_threshold else None
     answer_columns = target.answer_columns if isinstance(target, NumericTarget) else ()
@@ -73,8 +74,10 @@ def run(config: DictConfig) -> int:
         if note := compare_resolution(card.tiling, store, config.mixed_resolution):
             sys.stderr.write(f"{note}\n")
         source = source | {"slides": store.content_digest()}
-        files = PredictionFiles(output, card.class_names, threshold, source, answer_columns=answer_columns)
-        pictures = open_pictures(config, store, network, card.tiling, device)
+        files = PredictionFiles(
+            output, card.class_names, threshold, source, answer_columns=answer_columns, warning=warning
+        )
+        pictures = open_pictures(config, store, network, card, device)
     except (ValueError, OSError):
         release_folder(output)
         raise

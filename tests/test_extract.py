@@ -181,7 +181,10 @@ def test_slides_tiles_files_and_the_store_are_evaluated_alike(workplace, referen
         (["slides=reference", "labels=labels.csv"], "is a bag store, which has its labels; give data=bag_store"),
         (["slides=some", "labels=labels.csv"], "cannot be tested, see"),
         (["slides=slides", "labels=labels.csv", "encoder_weights_path=nowhere.pt"], "nowhere.pt"),
-        (["data=bag_store", "data.path=reference", "data.class_names=[a,b]", "slides_dir=empty"], "holds none of the slides"),
+        (
+            ["data=bag_store", "data.path=reference", "data.class_names=[a,b]", "slides_dir=empty"],
+            "holds none of the slides",
+        ),
     ],
 )
 def test_an_evaluation_of_slides_that_cannot_be_is_one_line(words, message, workplace, checkpoint, run_here):

@@ -58,9 +58,7 @@ def open_and_encode(
         ValueError: If the card says too little about the encoder or how slides were cut.
     """
     require_described_encoder(card, path)
-    encoder = open_trained_encoder(
-        card.encoder, weights_path=weights_path, weights_dir=weights_dir, encoders=encoders
-    )
+    encoder = open_trained_encoder(card.encoder, weights_path=weights_path, weights_dir=weights_dir, encoders=encoders)
     return encode_input(path, output, card, encoder, **words)
 
 

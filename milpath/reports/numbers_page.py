@@ -40,6 +40,7 @@ def write_numbers_report(
     num_pictures: int,
     num_resamples: int,
     title: str | None,
+    warning: str,
 ) -> Path:
     """Write `report.html` of a run whose target has no classes.
 
@@ -55,6 +56,7 @@ def write_numbers_report(
         num_pictures: As in `write_report`.
         num_resamples: As in `write_report`.
         title: As in `write_report`.
+        warning: As in `write_report`; empty for none.
 
     Returns:
         The path of the report.
@@ -65,7 +67,9 @@ def write_numbers_report(
     order = _worst_first(run, target, outcomes)
     pictures: dict[str, CasePictures] = {}
     if store is not None and has_pictures(store, slides) and num_pictures > 0:
-        pictures = draw_cases(run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture, slides)
+        pictures = draw_cases(
+            run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture, slides, warning
+        )
     rows = metric_rows(outcomes, target, num_resamples)
     plots = target_plots(outcomes, reported, target)
     training = training_plots(run.history) if run.history is not None else []
@@ -74,6 +78,7 @@ def write_numbers_report(
         plots + training,
         ("plots.js",),
         title=title or run.path.resolve().name,
+        warning=warning,
         run=run,
         target=target,
         reported=reported,

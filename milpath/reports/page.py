@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.store.bag_store import BagStore
+from milpath.drawing.warning_strip import with_warning
 from milpath.inference.overlays import SlidePicture
 from milpath.inference.sharpest_bags import draw_run_extremes
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.subgroups import grade_rows
 from milpath.records.atomic_files import write_text
+from milpath.records.data_warning import require_warning
 from milpath.reports.cases import case_table
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.numbers_page import write_numbers_report
@@ -56,6 +58,7 @@ def write_report(
     num_pictures: int = 100,
     num_resamples: int = 1000,
     title: str | None = None,
+    warning: str | None = None,
 ) -> Path:
     """Write `report.html` into a run folder, and the pictures of the cases with the largest errors into `report_files`.
 
@@ -75,6 +78,8 @@ def write_report(
         num_pictures: Number of cases with pictures, those with the largest errors of the test split first.
         num_resamples: Bootstrap resamples of each interval.
         title: Heading; None for the name of the folder.
+        warning: What the data of the run say against themselves, on top of the page and below its pictures; None for what
+            the run recorded.
 
     Returns:
         The path of the report.
@@ -84,18 +89,19 @@ def write_report(
         ValueError: If predictions, bags and store do not match.
     """
     run, target = read_run(run_dir), target_named(task)
+    warning = run.warning if warning is None else require_warning(warning, "warning")
     if isinstance(target, NumericTarget):
         return write_numbers_report(
             run, target, bags=None if bags is None else _known_bags(run, bags), store=store, groups=groups,
             subgroup_columns=subgroup_columns, slide_picture=slide_picture, slides=slides, num_pictures=num_pictures,
-            num_resamples=num_resamples, title=title,
+            num_resamples=num_resamples, title=title, warning=warning,
         )  # fmt: skip
     assert isinstance(target, ClassTarget)
     known = None if bags is None else _known_bags(run, bags)
     of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
     outcomes = {split: run.outcomes(split, task, threshold, of_bags) for split in run.splits}
     reported = run.splits[0]
-    pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture, slides)
+    pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture, slides, warning)
     everything = evaluate_bags(run.predictions.labels, run.predictions.probabilities, target.name, threshold)
     cases = case_table(run.predictions, everything, target, defer_below, known, pictures)
     content, plots = _results(run, target, outcomes, reported, threshold, temperature, num_resamples)
@@ -104,6 +110,7 @@ def write_report(
         plots,
         ("plots.js", "cases.js"),
         title=title or run_dir.resolve().name,
+        warning=warning,
         cases=cases | {"folder": PICTURES, "reported": reported},
         num_pictured=len(pictures),
         without_pictures=without_pictures(store, slides),
@@ -196,6 +203,7 @@ def _draw(
     num_pictures: int,
     slide_picture: Callable[[str], SlidePicture | None] | None,
     slides: Mapping[str, Path],
+    warning: str,
 ) -> tuple[dict[str, CasePictures], str | None]:
     """Draw the cases with the largest errors, and the tiles with the highest and lowest attention as a data URI."""
     if store is None or not has_pictures(store, slides) or num_pictures < 1:
@@ -203,7 +211,9 @@ def _draw(
     order: list[int] = []
     for split, each in outcomes.items():
         order += run.rows(split)[np.argsort(-target.wrongness(each), kind="stable")].tolist()
-    drawn = draw_cases(run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture, slides)
+    drawn = draw_cases(
+        run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture, slides, warning
+    )
     main = next(iter(outcomes.values()))
     found = run.rows(next(iter(outcomes)))[main.correct & (main.labels > 0)]
     attention = {run.predictions.bag_ids[row]: run.predictions.attention[row] for row in found}
@@ -211,5 +221,5 @@ def _draw(
     if picture is None:
         return drawn, None
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=85)
+    with_warning(picture, warning).save(file, "JPEG", quality=85)
     return drawn, "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -12,6 +12,7 @@ from PIL import Image
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions
 from milpath.drawing.montage import draw_montage
+from milpath.drawing.warning_strip import with_warning
 from milpath.inference.class_overlays import draw_class_overlays, map_in_words
 from milpath.inference.overlays import LONGEST_SIDE, SlidePicture, draw_bag_overlay, known_labels
 from milpath.inference.sharpest_bags import tiles_of_bag
@@ -53,7 +54,9 @@ def slides_of_report(store: BagStore, slides_dir: str | None, tested: str | None
     where = slides_dir or tested
     slides = {} if where is None else slide_paths(store, Path(where))
     if slides_dir is not None and not slides and len(store.tile_shape) == 1:
-        raise ValueError(f"slides_dir={slides_dir} holds none of the slides of {store.path}; give their folder, or none")
+        raise ValueError(
+            f"slides_dir={slides_dir} holds none of the slides of {store.path}; give their folder, or none"
+        )
     return slides
 
 
@@ -78,6 +81,7 @@ def draw_cases(
     folder: Path,
     slide_picture: Callable[[str], SlidePicture | None] | None = None,
     slides: Mapping[str, Path] = MappingProxyType({}),
+    warning: str = "",
 ) -> dict[str, CasePictures]:
     """Draw the pictures of some cases; the folder is replaced once all are drawn.
 
@@ -89,6 +93,7 @@ def draw_cases(
         slide_picture: Function from bag to a picture of its slide; None takes it from `slides`. Without one, the tiles are
             assembled at their positions.
         slides: Bag to the file of its slide, from which the tiles of features are read.
+        warning: Written below each picture; empty for none.
 
     Returns:
         Bag to the names of its files in the folder; bags of features whose slide is not at hand are left out.
@@ -119,11 +124,11 @@ def draw_cases(
             of_classes = draw_class_overlays(store, chosen, predictions.maps_of(row), bag_id, picture)
             files = tuple((map_in_words(name), f"{stem}_map_{number}.jpg") for number, name in enumerate(of_classes))
             for (_, file), of_class in zip(files, of_classes.values(), strict=True):
-                _save(of_class, partial / file)
+                _save(with_warning(of_class, warning), partial / file)
             drawn[bag_id] = CasePictures(f"{stem}_montage.jpg", f"{stem}_overlay.jpg" if overlay else None, files)
-            _save(montage, partial / f"{stem}_montage.jpg")
+            _save(with_warning(montage, warning), partial / f"{stem}_montage.jpg")
             if overlay is not None:
-                _save(overlay, partial / f"{stem}_overlay.jpg")
+                _save(with_warning(overlay, warning), partial / f"{stem}_overlay.jpg")
         if folder.exists():
             shutil.rmtree(folder)
         partial.replace(folder)

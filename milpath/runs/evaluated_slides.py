@@ -88,7 +88,11 @@ def bags_of_slides(
         options["class_names"] = list(card.class_names)
     if "${" in json.dumps(options):  # a checkpoint is untrusted, and a configuration resolves this
         raise ValueError(f"the data of {config.checkpoint} contain an interpolation; give data=NAME with its options")
-    content = {"_target_": "milpath.data.StoredBags", "path": str(store.path), "stores_dir": str(config.paths.stores_dir)}
+    content = {
+        "_target_": "milpath.data.StoredBags",
+        "path": str(store.path),
+        "stores_dir": str(config.paths.stores_dir),
+    }
     return OmegaConf.create(content | options), said
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from milpath.data.datamodule import BagDataModule
 from milpath.models.checkpoint import Card, load_weights, update_card
+from milpath.records.data_warning import warning_in_words
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
 from milpath.reports.pictures import slides_of_report, without_pictures
@@ -52,7 +53,8 @@ def finish_run(
     if isinstance(target, NumericTarget):
         changes = {"target_state": target.fitted_on_predictions(*_of_training(predictions)).state()}
     else:
-        changes = vars(_decide_on_validation(config, predictions, classifier.task))
+        decision = _decide_on_validation(config, predictions, classifier.task)
+        changes = {name: getattr(decision, name) for name in ("threshold", "temperature", "defer_below")}
     card = replace(classifier.card(), **changes)
     if best.exists():
         update_card(best, **changes)
@@ -84,6 +86,7 @@ def write_run(
     target = target_of(card)
     predictions = _answered(predictions, target) if isinstance(target, NumericTarget) else _decided(predictions, card)
     metrics = write_results(run_dir, predictions, target, card.threshold)
+    warning = warning_in_words(card.warning, datamodule.warning)
     if report:
         page = write_report(
             run_dir,
@@ -95,12 +98,13 @@ def write_run(
             store=datamodule.tile_store,
             groups=datamodule.groups,
             slides=slides,
+            warning=warning,
         )
         why = f" ({line})" if (line := without_pictures(datamodule.tile_store, slides)) else ""
         Console().print(f"report: {page}{why}", soft_wrap=True, markup=False, highlight=False)
     Console().print(summary_table(metrics, title=str(run_dir)))
-    if note:
-        Console().print(note, soft_wrap=True, markup=False, highlight=False)
+    for line in filter(None, (note, warning)):
+        Console().print(line, soft_wrap=True, markup=False, highlight=False)
     return metrics
 
 

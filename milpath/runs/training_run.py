@@ -42,6 +42,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     """Train in a run folder that this process has locked."""
     from lightning.pytorch import seed_everything
 
+    from milpath.records.data_warning import warning_in_words
     from milpath.records.provenance import record_run
     from milpath.reports.pictures import slides_of_report
     from milpath.runs.build import build_classifier, build_training_data
@@ -69,7 +70,8 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     if trainer.is_global_zero:
         # Written first: from here on the folder belongs to this run.
         write_json(run_dir / IDENTITY_FILE, identity.as_record())
-        record_run(config, run_dir, datamodule.description)
+        said = warning_in_words(datamodule.warning, datamodule.warning)
+        record_run(config, run_dir, datamodule.description | ({"warning": said} if said else {}))
         write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
     if config.compile:
         classifier.network.compile()

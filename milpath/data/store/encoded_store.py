@@ -92,7 +92,7 @@ def _encode(store: BagStore, encoder: FrozenEncoder, path: Path, description: di
     columns = [name for name in store.bags.columns if name not in ("bag_id", "start", "num_tiles")]
     tile_columns = [name for name in store.tiles_table.columns if name != "bag_id"]
     source = {"name": "features", "parameters": description}
-    with BagStoreWriter(path, source) as writer:
+    with BagStoreWriter(path, source, {"warning": store.warning} if store.warning else {}) as writer:
         writer.expected_bags = len(store)
         bag_ids = store.bags["bag_id"].tolist()
         for index, bag_id in track(enumerate(bag_ids), f"features of {encoder.name}, bags", len(bag_ids)):

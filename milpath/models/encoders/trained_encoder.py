@@ -111,7 +111,8 @@ class TrainedEncoder(nn.Module):
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Return features `(bags, tiles, embedding_dim)` of tiles `(bags, tiles, 3, height, width)` in [0, 1]."""
-        return encode_tiles(self.network, tiles.flatten(0, 1), self.content).unflatten(0, tiles.shape[:2])
+        features = encode_tiles(self.network, tiles.flatten(0, 1), self.content)
+        return features.reshape(*tiles.shape[:2], -1)
 
 
 def _as_typed(error: Exception, card: EncoderCard) -> str:

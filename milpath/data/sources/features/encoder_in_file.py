@@ -1,7 +1,7 @@
 """The card of an encoder in an HDF5 file of features: written beside them, and read as untrusted data.
 
-With it, a network that was trained on the files can cut and encode slides as their tiles were. The attribute `milpath` of the
-file holds it as JSON; other programs ignore it.
+With it, a network that was trained on the files can cut and encode slides as their tiles were. The attribute `milpath` of
+the file holds it as JSON; other programs ignore it.
 """
 
 import json

@@ -211,6 +211,8 @@ def _tile_rows(slide: SlideFeatures, sized: bool) -> dict[str, np.ndarray] | Non
 def _describe(writer: BagStoreWriter, origin: FeatureOrigin, slide: SlideFeatures) -> None:
     """Write what is known about encoder and tiles into the description of the store."""
     writer.extra["encoder"] = origin.as_card()
+    if origin.warning:
+        writer.extra["warning"] = origin.warning
     if origin.tiling is not None:
         writer.extra["tiling"] = json.loads(origin.tiling)
     elif origin.tile_size_level0 is not None:

@@ -11,8 +11,11 @@ import numpy as np
 from milpath.data.sources.features.encoder_in_file import ATTRIBUTE, read_encoder
 from milpath.models.encoders.encoder_card import EncoderCard
 from milpath.models.encoders.trained_encoder import encoder_facts
+from milpath.records.data_warning import MAX_LENGTH, joined, require_warning
 
 _LONGEST_NAME = 200
+# Attribute of a file whose tiles are not those of tissue.
+WARNING = "milpath_warning"
 # Pixels at 10x are nominally 1 micron wide.
 _MICRONS_AT_1X = 10.0
 
@@ -30,6 +33,7 @@ class FeatureOrigin(NamedTuple):
         overlap: Overlap of neighbouring tiles in pixels, as the encoder saw them.
         card: The card of the encoder as JSON, in files of milpath.
         tiling: How slides were cut, as JSON, in files of milpath.
+        warning: What the tiles say against themselves; files may differ in it.
     """
 
     embedding_dim: int | None = None
@@ -41,6 +45,7 @@ class FeatureOrigin(NamedTuple):
     overlap: int | None = None
     card: str | None = None
     tiling: str | None = None
+    warning: str = ""
 
     def as_card(self) -> dict[str, Any]:
         """Return what is known about the encoder and its tiles, as the entry `encoder` of `store.json`."""
@@ -63,7 +68,7 @@ _MAY_DIFFER = ("overlap", "tiling")
 
 
 def require_one_origin(origins: Iterable[tuple[str, FeatureOrigin]], where: str) -> FeatureOrigin:
-    """Return the common origin of all slides.
+    """Return the common origin of all slides; a warning of some is one of all.
 
     Tiles may have different sizes at level 0 if their files say the size and the resolution at which the encoder saw them:
     slides are scanned at different magnifications.
@@ -75,10 +80,12 @@ def require_one_origin(origins: Iterable[tuple[str, FeatureOrigin]], where: str)
     Raises:
         ValueError: With a slide of each kind if they differ.
     """
-    seen: dict[str, dict[Any, list[str]]] = {name: {} for name in FeatureOrigin._fields}
+    seen: dict[str, dict[Any, list[str]]] = {name: {} for name in FeatureOrigin._fields if name != "warning"}
+    warnings = []
     for bag_id, origin in origins:
-        for name, value in origin._asdict().items():
-            if value is not None:
+        warnings.append(origin.warning)
+        for name in seen:
+            if (value := getattr(origin, name)) is not None:
                 known = next((key for key in seen[name] if _agree(key, value)), value)
                 seen[name].setdefault(known, []).append(bag_id)
     scanned_differently = len(seen["tile_size"]) == len(seen["microns_per_pixel"]) == 1
@@ -91,7 +98,8 @@ def require_one_origin(origins: Iterable[tuple[str, FeatureOrigin]], where: str)
             f"features in {where} come from more than one extraction: {words}; all slides must come from one encoder, on "
             "tiles of one size and resolution: give only the files of one"
         )
-    return FeatureOrigin(**{name: next(iter(kinds)) if len(kinds) == 1 else None for name, kinds in seen.items()})
+    common = {name: next(iter(kinds)) if len(kinds) == 1 else None for name, kinds in seen.items()}
+    return FeatureOrigin(**common, warning=joined(warnings))
 
 
 def _agree(one: Any, other: Any) -> bool:
@@ -151,6 +159,7 @@ def origin_of(file: h5py.File, features: h5py.Dataset, coords: h5py.Dataset | No
         None if overlap is None else int(overlap),
         None if recorded is None else recorded.encoder,
         None if recorded is None else recorded.tiling,
+        _warning(file),
     )
 
 
@@ -187,10 +196,15 @@ def _positive(attributes: Any, name: str) -> float | None:
     return float(value[0])
 
 
-def _text(attributes: Any, name: str) -> str | None:
+def _warning(file: h5py.File) -> str:
+    """Return what milpath wrote about the tiles of a file; empty if nothing."""
+    return require_warning(_text(file.attrs, WARNING, MAX_LENGTH) or "", f"{WARNING} of {file.filename}")
+
+
+def _text(attributes: Any, name: str, longest: int = _LONGEST_NAME) -> str | None:
     """Return a short text; `None` if there is none."""
     value = attributes.get(name)
     value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     if not isinstance(value, str) or not value or value == "None":
         return None
-    return value[:_LONGEST_NAME]
+    return value[:longest]

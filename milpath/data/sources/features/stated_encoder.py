@@ -42,7 +42,9 @@ def stated_origin(origin: FeatureOrigin, encoder: str, where: str) -> FeatureOri
         tiling = options.to_tiling()
     how = "which say no size and resolution of tiles: slides cannot be cut for them"
     if tiling is not None:
-        how = "slides will be cut into all tiles with tissue that milpath finds, which are not exactly those of the files"
+        how = (
+            "slides will be cut into all tiles with tissue that milpath finds, which are not exactly those of the files"
+        )
     _log.info("encoder=%s is stated for the features in %s, %s", encoder, where, how)
     card = encoder_card(encoder).to_dict() | {"dtype": "float32"}
     return origin._replace(

@@ -69,7 +69,10 @@ def change(tmp_path, content):
         ({"encoder": CARD | {"dtype": "float16", "_target_": "os.system"}}, "_target_"),
         ({"encoder": CARD | {"dtype": "float16", "arguments": {"pretrained_cfg": "file"}}}, "arguments"),
         ({"encoder": CARD | {"dtype": "float16", "name": "../../weights"}}, "letters, digits"),
-        ({"encoder": CARD | {"dtype": "float16", "embedding_dim": 2}}, "but the card in its attribute milpath is that of"),
+        (
+            {"encoder": CARD | {"dtype": "float16", "embedding_dim": 2}},
+            "but the card in its attribute milpath is that of",
+        ),
         ({"encoder": CARD | {"dtype": "int8"}}, "dtype of the features is 'int8'"),
         ({"encoder": CARD | {"dtype": "float16"}, "tiling": {"method": "exec"}}, "cannot cut slides"),
         ({"encoder": CARD | {"dtype": "float16"}, "tiling": TILING | {"tile_size": 1 << 40}}, "tile_size"),
