@@ -103,8 +103,8 @@ def plan_trainings(
         method_options: Method to the options that only it gets, such as the file of its weights.
 
     Raises:
-        ValueError: If a method is unknown, given twice or lacks its weights, there are fewer than two folds or one repeat, or
-            a searched key has no candidates.
+        ValueError: If a method is unknown, given twice or lacks its weights, there are fewer than two folds or one repeat,
+            or a searched key has no candidates.
     """
     if unknown := [name for name in methods if name not in METHODS]:
         raise ValueError(f"unknown methods {', '.join(unknown)}; must be among {', '.join(METHODS)}")

@@ -2,11 +2,12 @@
 
 The usual way is that of TRIDENT and CLAM: coordinates in an HDF5 file, a DataLoader whose worker opens the slide with
 OpenSlide and reads tile by tile, the network as published on batches as a DataLoader collates them, and one HDF5 file of
-float32 features per slide. It gets the same coordinates, weights, batch size and number of processes. Slides are generated pyramids (level 2 of realistic size, enlarged 4 and 16 times, in
-JPEG tiles of 512 px) and, with `--svs`, a scan. Memory is measured with an encoder that costs nothing: what grows with a
-slide are tiles and features, not weights. Start-up (imports, weights) is not counted; finding tissue, starting processes
-and writing are. On a machine whose cores are all busy a rate is cores divided by CPU time, so that the CPU time per tile, of
-all processes together, also compares the ways on a machine that is shared.
+float32 features per slide. It gets the same coordinates, weights, batch size and number of processes. Slides are generated
+pyramids (level 2 of realistic size, enlarged 4 and 16 times, in JPEG tiles of 512 px) and, with `--svs`, a scan. Memory is
+measured with an encoder that costs nothing: what grows with a slide are tiles and features, not weights. Start-up (imports,
+weights) is not counted; finding tissue, starting processes and writing are. On a machine whose cores are all busy a rate is
+cores divided by CPU time, so that the CPU time per tile, of all processes together, also compares the ways on a machine
+that is shared.
 """
 
 import argparse

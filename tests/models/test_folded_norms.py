@@ -6,7 +6,7 @@ from torch import nn
 
 from milpath.encoding.batch_encoder import BatchEncoder
 from milpath.models.encoders import open_encoder
-from milpath.models.encoders.folded_norms import fold_batch_norms
+from milpath.models.folded_norms import fold_batch_norms
 
 
 def normalisations(network: nn.Module) -> int:

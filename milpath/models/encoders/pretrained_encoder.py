@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from milpath.models.encoders.architectures import build_architecture
 from milpath.models.encoders.encoder_card import EncoderCard
 from milpath.models.encoders.find_weights import find_weights
-from milpath.models.encoders.folded_norms import fold_batch_norms
 from milpath.models.encoders.normalisation import Normalisation
 from milpath.models.encoders.weights_file import classification_layers, fitting, import_extra, read_weights
 from milpath.models.encoders.weights_layout import to_own_names
+from milpath.models.folded_norms import fold_batch_norms
 from milpath.models.weights_digest import digest_of
 
 _log = logging.getLogger(__name__)
@@ -97,8 +97,8 @@ class PretrainedEncoder(nn.Module):
     def with_folded_norms(self, tile_size: int) -> Self:
         """Return this encoder with batch normalisation as part of its convolutions, which is faster on a CPU.
 
-        Features differ by rounding only. Weights that are not folded are shared; an encoder without batch normalisation, such
-        as a vision transformer, is returned itself.
+        Features differ by rounding only. Weights that are not folded are shared; an encoder without batch normalisation,
+        such as a vision transformer, is returned itself.
 
         Args:
             tile_size: Side of the tiles that it will get, in pixels.

@@ -35,7 +35,8 @@ def fold_batch_norms(network: nn.Module, tiles: Tensor) -> nn.Module:
         folded = copy.deepcopy(network)
         for convolution, norm in pairs:
             found, old = folded.get_submodule(convolution), folded.get_submodule(norm)
-            assert isinstance(found, nn.Conv2d) and isinstance(old, nn.BatchNorm2d)
+            assert isinstance(found, nn.Conv2d)
+            assert isinstance(old, nn.BatchNorm2d)
             _replace(folded, convolution, fuse_conv_bn_eval(found, old))
             # timm's normalisation includes dropout and activation.
             _replace(folded, norm, nn.Sequential(*(part for part in old.children())))
