@@ -16,7 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
+from milpath.data.sources.features.feature_bags import FeatureBags
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.encoder_match import encoder_of
+from milpath.data.store.store_build import open_or_build
 from milpath.encoding.batch_encoder import BatchEncoder
 from milpath.models import AttentionMIL, load_card, load_network
 from milpath.models.checkpoint import save_network
@@ -104,11 +107,11 @@ def _predicted(folder):
 
 @pytest.fixture(scope="module")
 def checkpoint(workplace, reference):
-    """A network of features, whose card holds the card of the encoder."""
+    """A network of features, whose card holds the card of the encoder: as the files in h5 say it, not the store."""
     torch.manual_seed(0)
     network = AttentionMIL(encoder={"name": "linear", "num_features": 1280, "hidden_dims": [16]}).eval()
-    description = BagStore.open(reference).description
-    words = {"tiling": description["tiling"], "encoder": description["encoder"]}
+    store = open_or_build(FeatureBags(reference / "h5", workplace / "labels.csv"), workplace / "stores")
+    words = {"tiling": store.description["tiling"], "encoder": encoder_of(store)}
     save_network(network, workplace / "network.pt", class_names=("a", "b"), **words)
     return workplace / "network.pt"
 
