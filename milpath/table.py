@@ -48,6 +48,7 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
         seed=config.seed,
         search=_plain(config.search),
         config_dirs=config_dirs,
+        method_options=_plain(config.method_options),
     )
     first = compose_training(trainings[0].overrides)
     datamodule = build_training_data(first)

@@ -16,7 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
+from milpath.data.sources.features.feature_bags import FeatureBags
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.encoder_match import encoder_of
+from milpath.data.store.store_build import open_or_build
 from milpath.encoding.batch_encoder import BatchEncoder
 from milpath.models import AttentionMIL, load_card, load_network
 from milpath.models.checkpoint import save_network
@@ -96,6 +99,11 @@ def test_the_reader_of_slides_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def other_than_progress(message: str) -> list[str]:
+    """Return the lines of a command other than its progress, which a busy machine prints."""
+    return [line for line in message.splitlines() if not line.startswith("slides: ")]
+
+
 def _predicted(folder):
     table = pd.read_csv(folder / "predictions.csv", index_col="id").sort_index()
     attention = pd.read_csv(folder / "attention.csv").sort_values(["id", "tile"])
@@ -104,11 +112,11 @@ def _predicted(folder):
 
 @pytest.fixture(scope="module")
 def checkpoint(workplace, reference):
-    """A network of features, whose card holds the card of the encoder."""
+    """A network of features, whose card holds the card of the encoder: as the files in h5 say it, not the store."""
     torch.manual_seed(0)
     network = AttentionMIL(encoder={"name": "linear", "num_features": 1280, "hidden_dims": [16]}).eval()
-    description = BagStore.open(reference).description
-    words = {"tiling": description["tiling"], "encoder": description["encoder"]}
+    store = open_or_build(FeatureBags(reference / "h5", workplace / "labels.csv"), workplace / "stores")
+    words = {"tiling": store.description["tiling"], "encoder": encoder_of(store)}
     save_network(network, workplace / "network.pt", class_names=("a", "b"), **words)
     return workplace / "network.pt"
 
@@ -121,7 +129,8 @@ def test_slides_stores_and_files_of_features_give_the_same_predictions(workplace
     )
     for name, slides in (("slides", "slides"), ("store", "reference"), ("files", "reference/h5"), ("tiles", "tiles")):
         status, message = run_here("milpath.predict", *words, f"slides={slides}", f"output=from_{name}", cwd=workplace)
-        assert (status, message) == (0, "")
+        assert status == 0
+        assert not other_than_progress(message)
         found[name] = _predicted(workplace / f"from_{name}")
     for name in ("slides", "files", "tiles"):
         np.testing.assert_allclose(found[name][0], found["store"][0], atol=1e-4)
@@ -197,7 +206,7 @@ def test_an_evaluation_of_slides_that_cannot_be_is_one_line(words, message, work
     status, said = run_here("milpath.evaluate", *words, "trainer.accelerator=cpu", cwd=workplace)
     assert status == 1
     assert message in said
-    assert len(said.strip().splitlines()) == 1
+    assert len(other_than_progress(said.strip())) == 1
 
 
 def picture_of(path: Path) -> np.ndarray:
@@ -214,7 +223,8 @@ def test_features_have_the_pictures_of_their_slides_if_these_are_at_hand(
         status, message = run_here(
             "milpath.predict", *words, f"slides={slides}", f"output={tmp_path}/{name}", cwd=workplace
         )
-        assert (status, message) == (0, "")
+        assert status == 0
+        assert not other_than_progress(message)
     names = sorted(path.name for path in (tmp_path / "slides/pictures").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "features/pictures").iterdir())
     for name in names:

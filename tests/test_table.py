@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from milpath.models import load_network
 from milpath.records.digests import sha256_of_values
 from milpath.search.cross_validation import METHODS, compose_training, plan_trainings
 from tests.commands import SMALL_RUN, here
+from tests.models.networks.test_feather_mil import feather_file
 
 OVERRIDES = [word for word in SMALL_RUN if not word.startswith(("callbacks", "report"))]
 WORDS = [
@@ -102,9 +105,29 @@ def test_a_search_makes_candidates_that_differ_in_what_is_searched(tmp_path):
     assert len({training.run_dir for training in plan}) == 4
 
 
+def test_a_pretrained_head_is_compared_with_a_network_of_its_own_options(make_store, tmp_path):
+    make_store([2] * 24, tile_shape=(768,), name="features")
+    feather_file(tmp_path / "feather.bin", 768)
+    words = ["data=bag_store", "data.path=features", "folds=2", "repeats=1", "output=table", "trainer.max_epochs=1"]
+    words += ["methods=[attention,feather_mil]", "data.val_fraction=0.3", "trainer.accelerator=cpu", "monitor=val/loss"]
+    words += ["method_options={feather_mil:{model.weights_path:feather.bin},attention:{model.attention_dim:7}}"]
+    assert here("milpath.table", *words, "monitor_mode=min", "metric=auroc", "optimizer.lr=1e-12", cwd=tmp_path) == 0
+    rows = json.loads((tmp_path / "table/table.json").read_text())["rows"]
+    assert {row["method"]: row["folds_done"] for row in rows} == {"attention": 2, "feather_mil": 2}
+    found = {
+        method: load_network(tmp_path / f"table/runs/{method}/repeat_0/fold_0/checkpoints/best.ckpt").attention_pooling
+        for method in ("attention", "feather_mil")
+    }
+    assert found["attention"].tanh_layer.out_features == 7
+    published = torch.load(tmp_path / "feather.bin", weights_only=True)["model.global_attn.attention_a.0.weight"]
+    torch.testing.assert_close(found["feather_mil"].tanh_layer.weight.data, published)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_composes(method, tmp_path):
-    training = plan_trainings(["experiment=panda_attention", "data=synthetic"], [method], 2, 1, tmp_path)[0]
+    own = {"feather_mil": {"model.weights_path": "feather.bin"}} if method == "feather_mil" else None
+    words = ["experiment=panda_attention", "data=synthetic"]
+    training = plan_trainings(words, [method], 2, 1, tmp_path, method_options=own)[0]
     assert compose_training(training.overrides).model._target_.startswith("milpath.models.")
 
 
@@ -127,6 +150,8 @@ def test_a_method_may_be_a_network_of_the_users_own_folder(tmp_path):
         ({"methods": ["magic"]}, "unknown methods magic"),
         ({"methods": ["attention", "attention"]}, "name each method once"),
         ({"folds": 1}, "folds >= 2"),
+        ({"methods": ["feather_mil"]}, r"give method_options=\{feather_mil:\{model.weights_path:FILE\}\}"),
+        ({"method_options": {"acmil": {}}}, r"method_options has acmil, which is not in methods=\[attention\]"),
     ],
 )
 def test_bad_words_are_refused(arguments, message, tmp_path):

@@ -211,6 +211,7 @@ class TableConfig(TrainOverrides):  # type: ignore[misc,valid-type]
 
     output: str = MISSING
     methods: list[str] = field(default_factory=list)
+    method_options: Any = None
     folds: int = 10
     repeats: int = 5
     metric: str | None = None

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from milpath.models.encoders.pretrained_encoder import PretrainedEncoder
 from milpath.models.encoders.trained_encoder import PRECISIONS
 from milpath.models.network_input import to_network_input
 
@@ -52,6 +53,8 @@ class BatchEncoder:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1, or auto")
         self._device = torch.device(device)
+        if self._device.type == "cpu" and precision == "32-true" and isinstance(encoder, PretrainedEncoder):
+            encoder = encoder.with_folded_norms(tile_size)
         self._encoder = encoder.to(self._device)
         self._precision = PRECISIONS[precision]
         self._dtype = dtype

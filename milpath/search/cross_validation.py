@@ -46,7 +46,10 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "dtfd_mil": ("model=dtfd_mil", "auxiliary_loss=dtfd_pseudo_bags"),
     "ilra_mil": ("model=ilra_mil",),
     "additive_mil": ("model=additive_mil",),
+    "feather_mil": ("model=feather_mil", "model/encoder=linear", "model.encoder.hidden_dims=[512]"),
 }
+# A method that is its weights: without them it would be another one under its name.
+_PRETRAINED = {"feather_mil": "model.weights_path"}
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def plan_trainings(
     seed: int = 0,
     search: Mapping[str, Sequence[Any]] | None = None,
     config_dirs: Sequence[str] = (),
+    method_options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Training]:
     """Return every training of a table, ordered by method, repeat and fold.
 
@@ -96,10 +100,11 @@ def plan_trainings(
         seed: First seed; repeats and folds use consecutive seeds.
         search: Key to its candidates.
         config_dirs: The user's own configuration folders, as `file://` addresses.
+        method_options: Method to the options that only it gets, such as the file of its weights.
 
     Raises:
-        ValueError: If a method is unknown or given twice, there are fewer than two folds or one repeat, or a searched key
-            has no candidates.
+        ValueError: If a method is unknown, given twice or lacks its weights, there are fewer than two folds or one repeat,
+            or a searched key has no candidates.
     """
     if unknown := [name for name in methods if name not in METHODS and not _is_own(name, config_dirs)]:
         raise ValueError(
@@ -108,18 +113,34 @@ def plan_trainings(
         )
     if len(set(methods)) != len(methods) or not methods:
         raise ValueError(f"methods={list(methods)} must name each method once")
+    own = {name: dict(options or {}) for name, options in (method_options or {}).items()}
+    if unknown := [name for name in own if name not in methods]:
+        raise ValueError(f"method_options has {', '.join(unknown)}, which is not in methods=[{','.join(methods)}]")
+    for name, key in _PRETRAINED.items():
+        if name in methods and key not in own.get(name, {}):
+            raise ValueError(
+                f"{name} starts from the weights of its authors; give method_options={{{name}:{{{key}:FILE}}}} "
+                "(null: random weights)"
+            )
     if folds < 2 or repeats < 1:
         raise ValueError(f"a table needs folds >= 2 and repeats >= 1, got folds={folds} repeats={repeats}")
     if search and not all(isinstance(values, Sequence) and values for values in search.values()):
         raise ValueError(f"search={dict(search)} must give each key a list, such as {{optimizer.lr: [1e-4, 5e-4]}}")
     if config_dirs:
         words = [f"hydra.searchpath=[{','.join(map(quoted, config_dirs))}]", *words]
-    return list(_plan(words, methods, folds, repeats, output, seed, search or {}))
+    of_methods = {
+        name: (
+            *METHODS.get(name, (f"model={name}",)),
+            *(override(key, value) for key, value in own.get(name, {}).items()),
+        )
+        for name in methods
+    }
+    return list(_plan(words, of_methods, folds, repeats, output, seed, search or {}))
 
 
 def _plan(
     words: Sequence[str],
-    methods: Sequence[str],
+    methods: Mapping[str, tuple[str, ...]],
     folds: int,
     repeats: int,
     output: Path,
@@ -136,7 +157,7 @@ def _plan(
             name = f"fold_{fold}" + (f"_candidate_{number}" if search else "")
             overrides = (
                 *words,
-                *METHODS.get(method, (f"model={method}",)),
+                *methods[method],
                 *candidate,
                 f"data.num_folds={folds}",
                 f"data.fold={fold}",

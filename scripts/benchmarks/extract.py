@@ -1,12 +1,13 @@
 """Extraction of features: the command's rate, the encoder alone on tiles in memory, and the usual way, in one run.
 
 The usual way is that of TRIDENT and CLAM: coordinates in an HDF5 file, a DataLoader whose worker opens the slide with
-OpenSlide and reads tile by tile, and one HDF5 file of float32 features per slide. It gets the same coordinates, encoder,
-batch size and number of processes. Slides are generated pyramids (level 2 of realistic size, enlarged 4 and 16 times, in
-JPEG tiles of 512 px) and, with `--svs`, a scan. Memory is measured with an encoder that costs nothing: what grows with a
-slide are tiles and features, not weights. Start-up (imports, weights) is not counted; finding tissue, starting processes
-and writing are. On a machine whose cores are all busy a rate is cores divided by CPU time, so that the CPU time per tile, of
-all processes together, also compares the ways on a machine that is shared.
+OpenSlide and reads tile by tile, the network as published on batches as a DataLoader collates them, and one HDF5 file of
+float32 features per slide. It gets the same coordinates, weights, batch size and number of processes. Slides are generated
+pyramids (level 2 of realistic size, enlarged 4 and 16 times, in JPEG tiles of 512 px) and, with `--svs`, a scan. Memory is
+measured with an encoder that costs nothing: what grows with a slide are tiles and features, not weights. Start-up (imports,
+weights) is not counted; finding tissue, starting processes and writing are. On a machine whose cores are all busy a rate is
+cores divided by CPU time, so that the CPU time per tile, of all processes together, also compares the ways on a machine
+that is shared.
 """
 
 import argparse
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoders", nargs="*", default=["efficientnet_lite0", "resnet50"])
     parser.add_argument("--tiles", type=int, default=300, help="tiles of each of two generated slides")
     parser.add_argument("--svs", type=Path, help="also a scan")
+    parser.add_argument("--copies", type=int, default=8, help="copies of the scan, of which a small one has few tiles")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--memory", nargs="*", type=int, default=[1_000, 20_000], help="numbers of tiles; none: skip")
 
@@ -59,7 +61,8 @@ def run(options: argparse.Namespace) -> list[dict]:
         shutil.copy(folder / "slides" / "slide_0.tiff", folder / "slides" / "slide_1.tiff")
         if options.svs:
             (folder / "svs").mkdir()
-            shutil.copy(options.svs, folder / "svs")
+            for number in range(options.copies):
+                shutil.copy(options.svs, folder / "svs" / f"{options.svs.stem} {number}{options.svs.suffix}")
             sets[options.svs.stem] = folder / "svs"
         records = []
         for encoder_name in options.encoders:
@@ -86,7 +89,7 @@ def rates(what: str, slides: Path, folder: Path, encoder: PretrainedEncoder, opt
     found: dict[str, list[Cost]] = {"encoder alone": [], "extract": [], "the usual way": []}
     load = os.getloadavg()[0]
     for _ in range(options.repeats):
-        found["encoder alone"].append(encoder_alone(tiles, encoder))
+        found["encoder alone"].append(encoder_alone(tiles, encoder, options.tiles))
         store, cost = extracted(slides, folder / "out", encoder, cut)
         found["extract"].append(cost)
         found["the usual way"].append(usual_way(slides, store, folder / "usual", encoder))
@@ -95,8 +98,12 @@ def rates(what: str, slides: Path, folder: Path, encoder: PretrainedEncoder, opt
     records = [record(f"{what}, load {load:.0f}: {name}", value, "tiles/s") for name, value in rate.items()]
     records += [record(f"{what}: {name}", value, "CPU ms/tile") for name, value in cpu.items()]
     for other in ("encoder alone", "the usual way"):
-        records.append(record(f"{what}: extract", rate["extract"], "tiles/s", rate["extract"] / rate[other], other))
-        records.append(record(f"{what}: extract", cpu["extract"], "CPU ms/tile", cpu[other] / cpu["extract"], other))
+        # Within a turn: the machine's speed changes between turns.
+        pairs = list(zip(found["extract"], found[other], strict=True))
+        faster = statistics.median(ours.rate / theirs.rate for ours, theirs in pairs)
+        cheaper = statistics.median(theirs.cpu_ms / ours.cpu_ms for ours, theirs in pairs)
+        records.append(record(f"{what}: extract", rate["extract"], "tiles/s", faster, other))
+        records.append(record(f"{what}: extract", cpu["extract"], "CPU ms/tile", cheaper, other))
     return records
 
 
@@ -122,17 +129,18 @@ class Clock:
         return Cost(num_tiles / self.seconds, 1000 * self.cpu_seconds / num_tiles)
 
 
-def encoder_alone(tiles: np.ndarray, encoder: PretrainedEncoder) -> Cost:
-    """Return the cost of full batches that are in memory."""
+def encoder_alone(tiles: np.ndarray, encoder: PretrainedEncoder, num_tiles: int) -> Cost:
+    """Return the cost of full batches that are in memory, encoded as `extract` does."""
     batches = BatchEncoder(encoder, tiles.shape[1], batch_size=BATCH)
     batches.buffer[:] = tiles[:BATCH]
     batches.submit(BATCH)
     with Clock() as clock:
-        for first in range(0, len(tiles) - BATCH + 1, BATCH):
+        for number in range(max(1, num_tiles // BATCH)):
+            first = number * BATCH % (len(tiles) - BATCH + 1)
             batches.buffer[:] = tiles[first : first + BATCH]
             batches.submit(BATCH)
         batches.finish()
-    return clock.cost(len(tiles) // BATCH * BATCH)
+    return clock.cost(max(1, num_tiles // BATCH) * BATCH)
 
 
 def extracted(slides: Path, output: Path, encoder: PretrainedEncoder, cut: TileOptions) -> tuple[BagStore, Cost]:

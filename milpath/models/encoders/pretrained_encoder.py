@@ -1,10 +1,11 @@
 """A pretrained encoder of tiles, built from its card: architecture, normalisation and output rule."""
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from milpath.models.encoders.find_weights import find_weights
 from milpath.models.encoders.normalisation import Normalisation
 from milpath.models.encoders.weights_file import classification_layers, fitting, import_extra, read_weights
 from milpath.models.encoders.weights_layout import to_own_names
+from milpath.models.folded_norms import fold_batch_norms
 from milpath.models.weights_digest import digest_of
 
 _log = logging.getLogger(__name__)
@@ -91,6 +93,27 @@ class PretrainedEncoder(nn.Module):
             self._first_batch = False
             require_sound_features(features.detach(), tiles, self.card.name)
         return features
+
+    def with_folded_norms(self, tile_size: int) -> Self:
+        """Return this encoder with batch normalisation as part of its convolutions, which is faster on a CPU.
+
+        Features differ by rounding only. Weights that are not folded are shared; an encoder without batch normalisation,
+        such as a vision transformer, is returned itself.
+
+        Args:
+            tile_size: Side of the tiles that it will get, in pixels.
+        """
+        if self.card.output != "pooled" or self.training:
+            return self
+        draw = torch.Generator().manual_seed(0)
+        example = self.normalise(self._in_size(torch.rand(2, 3, tile_size, tile_size, generator=draw)))
+        network = fold_batch_norms(self.network, example.contiguous(memory_format=torch.channels_last))
+        if network is self.network:
+            return self
+        folded = copy.copy(self)
+        folded._modules = dict(self._modules)  # a copy shares the mapping
+        folded.network = network
+        return folded
 
     def _in_size(self, tiles: Tensor) -> Tensor:
         """Return the tiles in the size that the encoder takes."""
