@@ -50,6 +50,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
+    from milpath.runs.stain_choice import write_stain_target
 
     resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while
     seed_everything(config.seed, workers=True, verbose=False)
@@ -69,6 +70,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
         write_json(run_dir / IDENTITY_FILE, identity.as_record())
         record_run(config, run_dir, datamodule.description)
         write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
+        write_stain_target(classifier.network, run_dir)
     if config.compile:
         classifier.network.compile()
     trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)

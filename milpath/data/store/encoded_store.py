@@ -18,6 +18,7 @@ from milpath.drawing.progress import track
 from milpath.models.devices import choose_device
 from milpath.models.encoders import TileEncoder
 from milpath.models.network_input import to_network_input
+from milpath.models.stains import sampled_tiles
 from milpath.records.digests import sha256_of_file, sha256_of_text
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path
         "encoder": encoder.name,
         "weights_sha256": hash_of_weights(encoder),
     }
+    if encoder.stains is not None:
+        description["stain_normalisation"] = type(encoder.stains.method).__name__.lower()
     if (code := _own_code(type(encoder.network))) is not None:
         description["code_sha256"] = code
     key = sha256_of_text(json.dumps(description))[:16]
@@ -105,9 +108,10 @@ def _encode(store: BagStore, encoder: TileEncoder, path: Path, description: dict
 
 
 def _features(encoder: TileEncoder, tiles: np.ndarray, device: torch.device) -> np.ndarray:
-    """Return float32 features `(tiles, embedding_dim)` of uint8 tiles."""
+    """Return float32 features `(tiles, embedding_dim)` of the uint8 tiles of a bag."""
     parts = []
-    with torch.inference_mode():
+    sample = torch.from_numpy(np.array(tiles[sampled_tiles(len(tiles))])).to(device)
+    with torch.inference_mode(), encoder.parts_of_bag(to_network_input(sample)):
         for start in range(0, len(tiles), _TILES_AT_A_TIME):
             part = torch.from_numpy(np.array(tiles[start : start + _TILES_AT_A_TIME])).to(device)
             parts.append(encoder(to_network_input(part)[None])[0].float().cpu().numpy())
