@@ -64,6 +64,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.data.store.resolution_match import compare_resolution
     from milpath.models import load_network
     from milpath.models.checkpoint import load_card
+    from milpath.models.stains import unchanged_note
     from milpath.records.provenance import record_run
     from milpath.runs.build import use_metrics_of
     from milpath.runs.earlier_run import IDENTITY_FILE
@@ -101,6 +102,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
 
     classifier = MILClassifier(network, class_names=card.class_names, task=target_of(card))
     predictions = predict_splits(trainer, classifier, datamodule, splits)
+    if left := unchanged_note(network):
+        _log.warning("%s", left)
     if not trainer.is_global_zero:
         return {}
     record_run(config, run_dir, datamodule.description | ({"tested": note} if note else {}))

@@ -28,6 +28,7 @@ from milpath.models.checkpoint import Card, load_card
 from milpath.models.devices import choose_device
 from milpath.models.encoders.trained_encoder import open_trained_encoder
 from milpath.models.network_input import takes
+from milpath.models.stains import unchanged_note
 from milpath.records.digests import sha256_of_file
 from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
@@ -108,6 +109,8 @@ def run(config: DictConfig) -> int:
         if config.pictures:
             pictures.draw_extremes(card.class_names[0] if target.has_classes else None)
     sys.stdout.write(prediction_summary(output))
+    if note := unchanged_note(network):
+        sys.stderr.write(f"{note}\n")
     if failures:
         name, reason = next(iter(sorted(failures.items())))
         line = f"{counted(len(failures), 'slide')} failed, see {output}/failures.csv (first: {name!r}: {reason})"

@@ -37,6 +37,7 @@ PART = [
     ("scheduler=step", "scheduler=null (now torch.optim.lr_scheduler.StepLR)"),
     ("model=dsmil", "model=milpath.models.AttentionMIL (now milpath.models.DSMIL)"),
     ("model.gated=true", "model.gated=false (now true)"),
+    ("model.encoder.stain_normalisation=macenko", "model.encoder.stain_normalisation=none (now macenko)"),
     ("model/encoder=resnet18", "model.encoder=tile_cnn (now resnet18)"),
     ("auxiliary_loss=dsmil_max_instance", "auxiliary_loss=null (now "),
     ("class_weights=balanced", "class_weights=none (now balanced)"),

@@ -18,7 +18,7 @@ from milpath.drawing.progress import track
 from milpath.models.devices import choose_device
 from milpath.models.encoders import TileEncoder
 from milpath.models.network_input import to_network_input
-from milpath.models.stains import sampled_tiles
+from milpath.models.stains import sampled_tiles, unchanged_note
 from milpath.records.digests import sha256_of_file, sha256_of_text
 
 _log = logging.getLogger(__name__)
@@ -104,6 +104,8 @@ def _encode(store: BagStore, encoder: TileEncoder, path: Path, description: dict
             require_finite_bags(features[None], [len(features)], [bag_id], f"the output of encoder {encoder.name}")
             writer.add(bag_id, features, labels, rows)
     encoder.to(home)
+    if note := unchanged_note(encoder):
+        _log.warning("%s", note)
     _log.info("features of %d bags written to %s in %.1f s", len(store), path, time.perf_counter() - started)
 
 

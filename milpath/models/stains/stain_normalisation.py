@@ -90,3 +90,14 @@ def stain_method(name: Any) -> StainMethod:
     if not isinstance(name, str) or name not in STAIN_METHODS:
         raise ValueError(f"stain_normalisation={name!r} is unknown; it must be none, {' or '.join(STAIN_METHODS)}")
     return STAIN_METHODS[name]
+
+
+def unchanged_note(network: nn.Module) -> str | None:
+    """Return a line if a network left the colours of some bags as they were; `None` otherwise."""
+    stains = next((module for module in network.modules() if isinstance(module, StainNormalisation)), None)
+    if stains is None or not (count := stains.num_unchanged):
+        return None
+    return (
+        f"the stains of {count:,} of {stains.num_bags:,} bags were not normalised: too little stained tissue, or other "
+        "stains than the target"
+    )
