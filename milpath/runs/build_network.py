@@ -19,8 +19,8 @@ def build_network(config: DictConfig, datamodule: BagDataModule) -> nn.Module:
     Features get a feature encoder unless one is chosen (see `let_encoder_follow`). A feature encoder takes its input
     width and the statistics of the training split from the data: the checkpoint then holds its own standardization,
     and the data module leaves features unchanged. A tile encoder without a configured tile size (as with a bag store)
-    takes it from the data as well, and one with a stain normalisation its target. The same holds for the user's own network without an encoder. A `_target_` in the
-    encoder is resolved to a class here; the network stores its bare name.
+    takes it from the data as well, and one with a stain normalisation its target. The same holds for the user's own
+    network without an encoder. A `_target_` in the encoder is resolved to a class here; the network stores its bare name.
 
     Raises:
         ValueError: If network or encoder do not accept their arguments, or `data.standardize` needs an encoder that stores

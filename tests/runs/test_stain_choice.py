@@ -90,9 +90,12 @@ def test_a_frozen_encoder_says_the_same_of_tiles_as_of_its_kept_features(workpla
     assert list((workplace / "stores").glob("features-tile_cnn-*"))
     words = [f"checkpoint={workplace}/runs/frozen/checkpoints/best.ckpt", "run_name=of_tiles", "report=false"]
     assert here(EVALUATE, *words, cwd=workplace) == 0
-    tables = [pd.read_csv(workplace / f"runs/{name}/predictions.csv").set_index("id") for name in ("frozen", "of_tiles")]
-    found, expected = (table["probability_malignant"] for table in tables)
-    np.testing.assert_allclose(found, expected.loc[found.index], atol=1e-5)
+    tables = [
+        pd.read_csv(workplace / f"runs/{name}/predictions.csv").set_index("id") for name in ("frozen", "of_tiles")
+    ]
+    of_features, of_tiles = (table["probability_malignant"] for table in tables)
+    assert len(of_tiles) >= 4
+    np.testing.assert_allclose(of_tiles, of_features.loc[of_tiles.index], atol=1e-5)
 
 
 def test_a_target_from_a_file_is_used_as_it_is(workplace):
@@ -101,7 +104,9 @@ def test_a_target_from_a_file_is_used_as_it_is(workplace):
     assert here(TRAIN, *words, "data.fold=1", cwd=workplace) == 0
     written = json.loads((workplace / "runs/given/stain_target.json").read_text())
     assert written == json.loads((workplace / "given.json").read_text())
-    assert load_network(workplace / "runs/given/checkpoints/best.ckpt").encoder["stain_target"] == written["stain_target"]
+    assert (
+        load_network(workplace / "runs/given/checkpoints/best.ckpt").encoder["stain_target"] == written["stain_target"]
+    )
 
 
 def test_a_picture_is_a_target(tmp_path):
@@ -118,7 +123,10 @@ REFUSED = {
     "text.json": ("{", "not JSON"),
     "list.json": ("[1]", "must have stain_normalisation and stain_target"),
     "other.json": (json.dumps({"stain_normalisation": "reinhard", "stain_target": {}}), "a target of 'reinhard'"),
-    "numbers.json": (json.dumps({"stain_normalisation": "macenko", "stain_target": {"eosin": [1]}}), "must have haemat"),
+    "numbers.json": (
+        json.dumps({"stain_normalisation": "macenko", "stain_target": {"eosin": [1]}}),
+        "must have haemat",
+    ),
     "text.png": ("no picture", "neither a stain_target.json nor a picture"),
 }
 

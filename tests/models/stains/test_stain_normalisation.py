@@ -8,6 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 from skimage.color import lab2rgb, rgb2lab
 
+from milpath.data.loading.augmentation import TileAugmentation
 from milpath.models import AttentionMIL, load_network, save_network
 from milpath.models.encoders import TileEncoder
 from milpath.models.stains import STAIN_METHODS, StainNormalisation, sampled_tiles, unchanged_note
@@ -55,7 +56,9 @@ def test_macenko_is_that_of_torchstain():
     torchstain = pytest.importorskip("torchstain")
     macenko = STAIN_METHODS["macenko"]
     source = of_all_tissue(1)
-    goal = stained(1, 4, 32, seed=2, least=0.45, amounts=(0.9, 1.2), haematoxylin=(0.5, 0.8, 0.3), eosin=(0.2, 0.9, 0.3))
+    goal = stained(
+        1, 4, 32, seed=2, least=0.45, amounts=(0.9, 1.2), haematoxylin=(0.5, 0.8, 0.3), eosin=(0.2, 0.9, 0.3)
+    )
     target = macenko.target_of(macenko.statistics(*tissue_pixels(goal, None))[0])
 
     def picture(bag: torch.Tensor) -> torch.Tensor:  # (3, height, width)
@@ -152,7 +155,9 @@ def test_what_is_no_stained_tissue_stays_finite_and_as_it_is(method):
 def test_any_tile_stays_finite_and_in_range(method, seed):
     rng = np.random.default_rng(seed)
     # Random colours, saturated ink, black padding beside tissue, half of it white.
-    tiles = torch.from_numpy(rng.choice([0.0, 1.0, 0.5, rng.uniform()], (2, 3, 3, 32, 32)) ** rng.uniform(0.2, 5)).float()
+    tiles = torch.from_numpy(
+        rng.choice([0.0, 1.0, 0.5, rng.uniform()], (2, 3, 3, 32, 32)) ** rng.uniform(0.2, 5)
+    ).float()
     tiles[0, 0] = stained(1, 1, 32, seed=seed)[0, 0]
     tiles[1, 1] = torch.tensor([0.1, 0.1, 0.9])[:, None, None]
     found = normalisation(method)(tiles)
@@ -223,6 +228,16 @@ def test_a_checkpoint_keeps_the_target_in_plain_values(tmp_path):
     plain = AttentionMIL(encoder={"name": "tile_cnn", "tile_size": 32, "embedding_dim": 8}).eval()
     plain.load_state_dict(network.state_dict())
     assert not torch.allclose(plain(tiles).logits, network(tiles).logits, atol=1e-4)
+
+
+def test_a_jitter_of_tiles_that_augmentation_draws_is_left_among_them():
+    tiles = stained(1, 12, 32)
+    jittered = TileAugmentation("full", stain_jitter=0.3).recolour(tiles, torch.Generator().manual_seed(0))
+    stains = normalisation("macenko")
+    density = optical_density(stains(jittered)).mean((2, 3, 4))[0]
+    plain = optical_density(stains(tiles)).mean((2, 3, 4))[0]
+    drawn = optical_density(jittered).mean((2, 3, 4))[0] / optical_density(tiles).mean((2, 3, 4))[0]
+    assert np.corrcoef((density / plain).numpy(), drawn.numpy())[0, 1] > 0.9
 
 
 BAD = {
