@@ -31,8 +31,9 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> "Metrics":
     files have changed so that the split differs. Other data (`data=NAME`) are tested as a whole, regardless of their number
     of folds, unless they come with a split or one is given on the command line (`data.num_folds`, `data.fold`,
     `data.splits`, ...). If the given data contain the same tiles the network was trained on, the split of its run is used:
-    metrics on training bags would not be a test. If some bags are not tested, the summary and `provenance.json` say how
-    many are tested and why.
+    metrics on training bags would not be a test. `slides` and `labels` instead of `data` test slides, tiles or features as
+    `predict` opens them, as a whole: slides are cut, and encoded for a network of features, as in training. If some bags are
+    not tested, the summary and `provenance.json` say how many are tested and why.
 
     Args:
         config: The composed root of the `evaluate` command.
@@ -60,15 +61,18 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from lightning.pytorch import seed_everything
 
     from milpath.config.own_parts import import_own_parts
-    from milpath.data.store.encoder_match import require_features, require_same_encoder
+    from milpath.data.store.encoder_match import require_same_encoder
     from milpath.data.store.resolution_match import compare_resolution
     from milpath.models import load_network
     from milpath.models.checkpoint import load_card
     from milpath.models.stains import unchanged_note
+    from milpath.records.data_warning import warning_in_words
     from milpath.records.provenance import record_run
+    from milpath.reports.pictures import slides_of_report
     from milpath.runs.build import use_metrics_of
     from milpath.runs.earlier_run import IDENTITY_FILE
     from milpath.runs.evaluated_data import evaluated_data
+    from milpath.runs.evaluated_slides import bags_of_slides, encode_tiles_of
     from milpath.runs.results import write_run
     from milpath.targets import target_of
     from milpath.training.callbacks.predict_splits import predict_splits
@@ -85,12 +89,17 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     use_metrics_of(config)
     card = load_card(config.checkpoint)
     network = load_network(config.checkpoint, parts.networks, parts.encoders)
+    data, left_out = config.data, ""
+    if config.slides is not None or config.labels is not None:
+        data, left_out = bags_of_slides(config, card, network, parts.encoders, trainer, run_dir)
     datamodule, note = evaluated_data(
-        config.checkpoint, card, config.data, config.splits, typed,
+        config.checkpoint, card, data, config.splits, typed,
         stores_dir=str(config.paths.stores_dir), sources=parts.sources,
     )  # fmt: skip
+    note = "; ".join(filter(None, (note, left_out)))
     _require_same_task(card, datamodule, config.checkpoint)
-    require_features(card, network, datamodule.tile_store, datamodule.tile_store.path, config.checkpoint)
+    slides = slides_of_report(datamodule.tile_store, config.slides_dir, config.slides)  # refused before any work
+    encode_tiles_of(datamodule, config, card, network, parts.encoders)
     require_same_encoder(card, network, datamodule.tile_store, datamodule.tile_store.path, config.checkpoint)
     if resolution := compare_resolution(card.tiling, datamodule.tile_store, ALLOW):
         _log.warning("%s", resolution)
@@ -106,9 +115,13 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
         _log.warning("%s", left)
     if not trainer.is_global_zero:
         return {}
-    record_run(config, run_dir, datamodule.description | ({"tested": note} if note else {}))
+    said = {"tested": note, "warning": warning_in_words(card.warning, datamodule.warning)}
+    record_run(config, run_dir, datamodule.description | {name: words for name, words in said.items() if words})
     write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
-    return write_run(run_dir, predictions, datamodule, card, report=config.report, note=note)
+    return write_run(
+        run_dir, predictions, datamodule, card,
+        report=config.report, note=note, slides=slides,
+    )  # fmt: skip
 
 
 def _require_same_task(card: "Card", datamodule: "BagDataModule", checkpoint: str) -> None:

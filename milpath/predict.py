@@ -11,8 +11,7 @@ from torch.nn import Module
 
 from milpath.config.command import command
 from milpath.config.own_parts import import_own_parts
-from milpath.data.store.bag_store import BagStore
-from milpath.data.store.encoder_match import require_same_encoder
+from milpath.data.store.encoder_match import require_same_encoder, require_same_tile_size
 from milpath.data.store.level0_positions import resolution_of
 from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.progress import track
@@ -26,9 +25,9 @@ from milpath.inference.prediction_summary import prediction_summary
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
 from milpath.models.devices import choose_device
-from milpath.models.encoders.trained_encoder import open_trained_encoder
 from milpath.models.network_input import takes
 from milpath.models.stains import unchanged_note
+from milpath.records.data_warning import warning_in_words
 from milpath.records.digests import sha256_of_file
 from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
@@ -57,7 +56,8 @@ def run(config: DictConfig) -> int:
     if device.type == "cpu":
         pack_linears(network)
     decision = Decision.of_card(card)
-    source = {"checkpoint": sha256_of_file(config.checkpoint)}
+    warning = warning_in_words(card.warning)
+    source = {"checkpoint": sha256_of_file(config.checkpoint)} | ({"warning": warning} if warning else {})
     target = target_of(card)
     threshold = card.threshold if target.has_threshold else None
     answer_columns = target.answer_columns if isinstance(target, NumericTarget) else ()
@@ -71,12 +71,14 @@ def run(config: DictConfig) -> int:
             resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
         )  # fmt: skip
         require_same_encoder(card, network, store, config.slides, config.checkpoint)
-        _require_same_tiles(store, card, config.slides)
+        require_same_tile_size(card, store, config.slides)
         if note := compare_resolution(card.tiling, store, config.mixed_resolution):
             sys.stderr.write(f"{note}\n")
         source = source | {"slides": store.content_digest()}
-        files = PredictionFiles(output, card.class_names, threshold, source, answer_columns=answer_columns)
-        pictures = open_pictures(config, store, network, card.tiling, device)
+        files = PredictionFiles(
+            output, card.class_names, threshold, source, answer_columns=answer_columns, warning=warning
+        )
+        pictures = open_pictures(config, store, network, card, device)
     except (ValueError, OSError):
         release_folder(output)
         raise
@@ -120,31 +122,14 @@ def run(config: DictConfig) -> int:
 
 def _encode(config: DictConfig, card: Card, encoders: Iterable[type[Module]], path: Path, bags: Path) -> TilingSummary:
     """Write the features of slides for a network that was trained on features."""
-    from milpath.inference.encode_input import encode_input, require_described_encoder
+    from milpath.inference.encode_input import open_and_encode
 
-    require_described_encoder(card, path)
-    encoder = open_trained_encoder(
-        card.encoder,
-        weights_path=config.encoder_weights_path,
-        weights_dir=config.paths.weights_dir,
-        encoders=encoders,
-    )
-    return encode_input(
-        path, bags, card, encoder, device=config.device, labels=config.labels, id_column=config.id_column,
+    return open_and_encode(
+        path, bags, card, weights_path=config.encoder_weights_path, weights_dir=config.paths.weights_dir,
+        encoders=encoders, device=config.device, labels=config.labels, id_column=config.id_column,
         num_workers=config.num_workers, overwrite=config.overwrite, resolutions=config.resolutions,
         mixed_resolution=config.mixed_resolution,
     )  # fmt: skip
-
-
-def _require_same_tiles(store: BagStore, card: Card, slides: str) -> None:
-    """Refuse tiles of a size other than the network was trained on."""
-    wanted = card.tiling.get("tile_size")
-    found = store.tile_shape[0]
-    if wanted is not None and len(store.tile_shape) == 3 and found != wanted:
-        raise ValueError(
-            f"the checkpoint was trained on tiles of {wanted} px, but {slides} holds tiles of {found} px; "
-            f"cut the slides with tile_size={wanted}"
-        )
 
 
 @command("predict", after_stop="finished slides are kept; run the same command to continue")

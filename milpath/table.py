@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.markdown import Markdown
 from milpath.config.command import command, own_config_dirs
 from milpath.config.roots import TableConfig, TrainConfig
 from milpath.metrics.weighted_metrics import metric_function
+from milpath.records.data_warning import warning_in_words
 from milpath.records.provenance import describe_environment
 from milpath.reports.method_table import MethodTable, compare_methods
 from milpath.reports.run_folder import read_fold
@@ -74,6 +75,7 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
         published=_plain(config.published),
         seed=config.seed,
     )
+    table = replace(table, warning=warning_in_words(datamodule.warning, datamodule.warning))
     write_table(table, output)
     write_table_report(table, output, describe_environment())
     Console().print(Markdown(as_markdown(table)))

@@ -135,21 +135,69 @@ def test_slides_stores_and_files_of_features_give_the_same_predictions(workplace
         assert len(outlines) == (found[name][1]["id"] == "slide 0").sum()
 
 
-def test_evaluate_says_how_to_encode_tiles(workplace, checkpoint, run_here):
+def evaluated(run_here, workplace, checkpoint, name, *words):
+    """Run `milpath evaluate` and return its predictions."""
+    more = [f"checkpoint={checkpoint}", f"run_name={name}", "splits=[test]", "trainer.accelerator=cpu"]
+    status, message = run_here("milpath.evaluate", *more, *words, cwd=workplace)
+    assert status == 0, message
+    table = pd.read_csv(workplace / f"runs/{name}/predictions.csv", index_col="id").sort_index()
+    return table[["probability_a", "probability_b"]].to_numpy(), message
+
+
+def test_slides_tiles_files_and_the_store_are_evaluated_alike(workplace, reference, checkpoint, run_here):
     options = TileOptions.from_tiling(load_card(checkpoint).tiling)
-    labels = workplace / "labels.csv"
-    build_slide_store(workplace / "slides", workplace / "labelled", options, labels=labels, num_workers=1)
-    words = [
-        f"checkpoint={checkpoint}",
-        "data=bag_store",
-        "data.path=labelled",
-        "data.class_names=[a,b]",
-        "report=false",
-    ]
-    status, message = run_here("milpath.evaluate", *words, "trainer.accelerator=cpu", cwd=workplace)
+    build_slide_store(
+        workplace / "slides", workplace / "labelled", options, labels=workplace / "labels.csv", num_workers=1
+    )
+    ways = {
+        "store": ["data=bag_store", "data.path=reference", "data.class_names=[a,b]"],
+        "tiles": ["data=bag_store", "data.path=labelled", "data.class_names=[a,b]"],
+        "slides": ["slides=slides", "labels=labels.csv"],
+        "files": ["slides=reference/h5", "labels=labels.csv"],
+    }
+    found = {name: evaluated(run_here, workplace, checkpoint, f"by_{name}", *words) for name, words in ways.items()}
+    assert len(found["store"][0]) == 5
+    for name in ("tiles", "slides", "files"):
+        np.testing.assert_allclose(found[name][0], found["store"][0], atol=1e-4)
+    # Pixels are at hand for tiles and slides; for features the report says what to give.
+    for name in ("tiles", "slides"):
+        assert len(list((workplace / f"runs/by_{name}/report_files").iterdir())) == 2 * 5
+    page = (workplace / "runs/by_store/report.html").read_text()
+    assert "features have no pictures of their own; give slides_dir=DIR, the folder of their slides" in page
+    assert not (workplace / "runs/by_store/report_files").exists()
+    evaluated(run_here, workplace, checkpoint, "with_slides", *ways["store"], "slides_dir=slides")
+    drawn = workplace / "runs/with_slides/report_files"
+    assert len(list(drawn.iterdir())) == 2 * 5
+    for path in drawn.iterdir():  # read again from the slides: the same tiles at the same places
+        again = picture_of(workplace / "runs/by_slides/report_files" / path.name)
+        assert np.abs(picture_of(path) - again).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["slides=slides"], "an evaluation of slides needs both"),
+        (["slides=slides", "labels=labels.csv", "data=bag_store", "data.path=reference"], "or data=NAME, not both"),
+        (["slides=reference", "labels=labels.csv"], "is a bag store, which has its labels; give data=bag_store"),
+        (["slides=some", "labels=labels.csv"], "cannot be tested, see"),
+        (["slides=slides", "labels=labels.csv", "encoder_weights_path=nowhere.pt"], "nowhere.pt"),
+        (
+            ["data=bag_store", "data.path=reference", "data.class_names=[a,b]", "slides_dir=empty"],
+            "holds none of the slides",
+        ),
+    ],
+)
+def test_an_evaluation_of_slides_that_cannot_be_is_one_line(words, message, workplace, checkpoint, run_here):
+    if not (workplace / "some").exists():
+        (workplace / "some").mkdir()
+        (workplace / "empty").mkdir()
+        (workplace / "some/slide 0.tiff").symlink_to(workplace / "slides/slide 0.tiff")
+        (workplace / "some/slide 1.tiff").write_bytes(b"II*")
+    words = [f"checkpoint={checkpoint}", "run_name=refused", "overwrite=true", *words]
+    status, said = run_here("milpath.evaluate", *words, "trainer.accelerator=cpu", cwd=workplace)
     assert status == 1
-    assert "takes features of efficientnet_lite0, but labelled holds tiles; encode them with" in message
-    assert "slides=labelled output=DIR encoder=efficientnet_lite0" in message
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
 
 
 def picture_of(path: Path) -> np.ndarray:

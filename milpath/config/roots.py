@@ -45,6 +45,7 @@ class TrainConfig:
     compile: bool = False
     test: bool = True
     report: bool = True
+    slides_dir: str | None = None
     decision: Decision = field(default_factory=Decision)
 
 
@@ -54,6 +55,15 @@ class EvaluateConfig:
 
     checkpoint: str = MISSING
     data: Any = None
+    slides: str | None = None
+    labels: str | None = None
+    id_column: str | None = None
+    resolutions: str | None = None
+    mixed_resolution: str = "error"
+    slides_dir: str | None = None
+    encoder_weights_path: str | None = None
+    num_workers: int | None = None
+    on_error: str = "fail"
     splits: list[str] = field(default_factory=lambda: ["val", "test"])
     parts: list[str] = field(default_factory=list)
     metrics: Any = field(default_factory=dict)

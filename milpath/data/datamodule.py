@@ -21,9 +21,9 @@ from milpath.data.splits.bag_table import SplitOptions, label_and_split, require
 from milpath.data.splits.chosen_target import fitted_target, numeric_target, require_learnable, say_undefined_metrics
 from milpath.data.splits.label_cells import hash_of_labels, label_array, text_of_label
 from milpath.data.store.bag_store import BagStore
-from milpath.data.store.encoded_store import open_or_encode
+from milpath.data.store.encoded_store import FrozenEncoder, open_or_encode
 from milpath.data.store.store_build import open_or_build, open_or_build_labelled
-from milpath.models.encoders import TileEncoder
+from milpath.records.data_warning import joined, warning_of_source
 from milpath.targets import Target, register_target
 
 
@@ -126,9 +126,8 @@ class BagDataModule(LightningDataModule):
         self.statistics: FeatureStatistics | None = None
         self._task = register_target(task).name if isinstance(task, Target) else task
         self._class_names = class_names
-        # Classes of a trained network, which order the words of other data; set before `setup`.
+        # Of a trained network, set before `setup`: its classes, and its target with fitted values, which other data keep.
         self.trained_names: Sequence[str] | None = None
-        # Target of a trained network with its fitted values, which other data do not change; set before `setup`.
         self.trained_target: Target | None = None
         self._split_options = SplitOptions(
             fold, num_folds, val_fraction, split_seed, splits, group_column, groups,
@@ -173,7 +172,7 @@ class BagDataModule(LightningDataModule):
         check = partial(require_labels_of, options=options, left_out=self.left_out, **labels)
         return open_or_build_labelled(self.source, self.stores_dir, self.left_out, check, verify=self.verify)
 
-    def encode_with(self, encoder: TileEncoder) -> None:
+    def encode_with(self, encoder: FrozenEncoder) -> None:
         """Load the features of a frozen encoder instead of tiles from now on; they are computed once and kept on disk.
 
         Args:
@@ -227,6 +226,11 @@ class BagDataModule(LightningDataModule):
         return dict(self.store.description.get("tiling", {}))
 
     @property
+    def warning(self) -> str:
+        """What the data say against themselves, such as that they are drawn; empty for tissue."""
+        return joined([warning_of_source(self.source), self.tile_store.warning])
+
+    @property
     def description(self) -> dict[str, Any]:
         """Description of the data for the provenance of a run; plain values."""
         names = {"class_names": list(self.class_names), "labels_sha256": hash_of_labels(self.label_frame)}
@@ -259,12 +263,12 @@ class BagDataModule(LightningDataModule):
             split: "train", "val" or "test".
             augment: Augment the tiles, to inspect what training sees.
         """
-        bags = self._bags(split)
+        bags = BagSplit.of(self.store, self.label_frame, split)
         return self._loader(bags, EvaluationPlan(bags.lengths, self.eval_batch_size), augment)
 
     def train_dataloader(self) -> BagLoader:
         """Return the training loader: reshuffled each epoch, augmented; a single class is an error."""
-        bags = self._bags("train")
+        bags = BagSplit.of(self.store, self.label_frame, "train")
         require_learnable(self.fitted_target, self.label_frame, self.class_names, self.sampler)
         plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler)
         return self._loader(bags, plan, True)
@@ -278,7 +282,7 @@ class BagDataModule(LightningDataModule):
         return self.dataloader("test") if "test" in self.splits else []
 
     def predict_dataloader(self) -> list[BagLoader]:
-        """Return a loader for each split, in the order of `splits`."""
+        """Return a loader for each split."""
         return [self.dataloader(split) for split in self.splits]
 
     def state_dict(self) -> dict[str, Any]:
@@ -293,7 +297,3 @@ class BagDataModule(LightningDataModule):
         """Return the loader of a plan."""
         preparation = Preparation(self.augmentation if augment else None, self.statistics)
         return BagLoader(bags, plan, preparation, self._cache, self.num_workers)
-
-    def _bags(self, split: str) -> BagSplit:
-        """Return the bags of a split; an empty split is an error."""
-        return BagSplit.of(self.store, self.label_frame, split)

@@ -119,7 +119,7 @@ def extract_features(
         described = describe_encoder(card, precision)
         content = StoreContent(
             form, kind.columns, kind.description | {"encoder": described, "dtype": dtype},
-            {"encoder": described}, sheets=kind.sheets, source="extracted features",
+            {"encoder": described, **kind.warnings}, sheets=kind.sheets, source="extracted features",
         )  # fmt: skip
 
         def work(names: list[str], parts: SlideParts) -> SlideProgress:
@@ -179,11 +179,14 @@ def holds_cut_tiles(slides: Path, tile_size: int | None) -> bool:
 class _Kind:
     """What the tiles are and how they were cut."""
 
-    def __init__(self, tile_size: int, columns: tuple[str, ...], description: dict[str, Any], *, sheets: bool) -> None:
+    def __init__(
+        self, tile_size: int, columns: tuple[str, ...], description: dict[str, Any], *, sheets: bool, warning: str = ""
+    ) -> None:
         self.tile_size = tile_size
         self.columns = columns
         self.description = description
         self.sheets = sheets
+        self.warnings = {"warning": warning} if warning else {}
 
 
 @contextmanager
@@ -221,7 +224,8 @@ def _tiles_of(
             raise ValueError(f"labels={labels} is only for whole slides; the labels of {slides} are those it has")
         if resolutions is not None:
             raise ValueError(f"resolutions={resolutions} is only for whole slides; {slides} holds tiles")
-        kind = _Kind(tiles.tile_size, tiles.columns, {"tiling": tiles.tiling, **tiles.identity}, sheets=False)
+        described = {"tiling": tiles.tiling, **tiles.identity}
+        kind = _Kind(tiles.tile_size, tiles.columns, described, sheets=False, warning=tiles.warning)
         yield tiles, kind, lambda names, _: tiles.stream(names)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from milpath.data.sources.features.encoder_in_file import write_encoder
+from milpath.data.sources.features.feature_origin import WARNING
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import Level0Positions, level0_positions, resolution_of
 from milpath.records.atomic_files import atomic_path, remove_partial_files
@@ -49,6 +51,9 @@ def write_layouts(store: BagStore, output: Path, formats: Sequence[str]) -> None
             # Not flushed: a file is written again from the store if it does not exist.
             with atomic_path(path, durable=False) as partial, h5py.File(partial, "w", track_order=False) as file:
                 LAYOUTS[name](file, store, index, places)
+                write_encoder(file, store.description, store.tiles.dtype.name)
+                if store.warning:
+                    file.attrs[WARNING] = store.warning
 
 
 def _write_trident(file: h5py.File, store: BagStore, index: int, places: Level0Positions) -> None:

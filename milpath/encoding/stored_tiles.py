@@ -44,6 +44,7 @@ class StoredTiles:
         tile_size: Side of a tile in pixels.
         tiling: How the tiles were cut.
         identity: What identifies the tiles.
+        warning: What the tiles say against themselves.
 
     Raises:
         ValueError: If the store does not hold RGB tiles.
@@ -74,6 +75,7 @@ class StoredTiles:
         self.tile_size = store.tile_shape[0]
         self.tiling: dict[str, Any] = {"tile_size": self.tile_size} | (store.description.get("tiling") or {})
         self.identity = {"tiles_sha256": store.description["sha256"], "bags_sha256": store.content_digest()}
+        self.warning = store.warning
 
     def bags(self, records: Sequence[SlideRecord]) -> pd.DataFrame:
         """Return the other columns of the bags, as in the store."""
@@ -133,6 +135,7 @@ class TileImages:
         tile_size: Side of the first tile in pixels; all must have it.
         tiling: Only the size of the tiles.
         identity: What identifies the tiles.
+        warning: Empty: image files do not say it.
 
     Raises:
         ValueError: If the first tile is not a square image.
@@ -155,6 +158,7 @@ class TileImages:
         self.tile_size = self._size_of_first()
         self.tiling: dict[str, Any] = {"tile_size": self.tile_size}
         self.identity = {"tiles_sha256": files.content_digest()}
+        self.warning = ""
 
     def bags(self, records: Sequence[SlideRecord]) -> pd.DataFrame:
         """Return no columns: nothing else is known about the slides."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import torch
@@ -15,19 +14,21 @@ from milpath.data.store.level0_positions import bounds_offset, level0_positions,
 from milpath.drawing.heatmap import draw_overlay
 from milpath.drawing.montage import draw_montage
 from milpath.drawing.picture_frame import colour_table
+from milpath.drawing.warning_strip import with_warning
 from milpath.inference.class_overlays import draw_class_overlays
 from milpath.inference.dense_map import DenseMapper
 from milpath.inference.geojson import tiles_to_geojson, write_geojson
 from milpath.inference.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask
 from milpath.inference.predict_bags import BagPrediction
 from milpath.inference.sharpest_bags import draw_run_extremes, read_strongest
-from milpath.inference.tile_pixels import Pixels, slide_paths, tile_pixels
+from milpath.inference.tile_pixels import Pixels, slide_paths, slide_picture, tile_pixels
+from milpath.models.card import Card
 from milpath.records.atomic_files import atomic_path
+from milpath.records.data_warning import warning_in_words
 from milpath.records.digests import sha256_of_text
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_files import find_masks
-from milpath.slides.slide_view import thumbnail
 from milpath.slides.tiling_options import TileOptions
 
 LONGEST_SIDE = 1000
@@ -54,6 +55,7 @@ class BagPictures:
         mapper: Computes the dense maps of the slides; `None` draws none.
         alpha: Opacity of the highest attention, in [0, 1].
         colour_map: One of `milpath.drawing.picture_frame.COLOUR_MAPS`.
+        warning: What the training data say against themselves, in words; written below each picture and beside each tile.
 
     Raises:
         ValueError: If the opacity or the colour map is invalid.
@@ -69,6 +71,7 @@ class BagPictures:
         *,
         alpha: float = 0.6,
         colour_map: str = "viridis",
+        warning: str = "",
     ) -> None:
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must be in [0, 1]: the opacity of the highest attention")
@@ -80,6 +83,7 @@ class BagPictures:
         self.mapper = mapper
         self.alpha = alpha
         self.colour_map = colour_map
+        self.warning = warning
 
     def draw(self, bag: BagPrediction) -> None:
         """Write montage, overlay, dense map and outlines of a bag."""
@@ -153,12 +157,7 @@ class BagPictures:
 
     def slide_picture(self, bag: BagPrediction) -> SlidePicture | None:
         """Return the thumbnail of a slide; `None` if there is no slide."""
-        if bag.bag_id not in self.slides:
-            return None
-        microns, downsample = resolution_of(self.store, self.store.tile_slice(bag.position))
-        with open_slide(self.slides[bag.bag_id]) as slide:
-            pixels, small = thumbnail(slide, LONGEST_SIDE)
-        return SlidePicture(pixels, 1 / small, None if microns is None else microns / downsample * small)
+        return slide_picture(self.store, bag.position, self.slides, LONGEST_SIDE)
 
     def _truth(self, bag: BagPrediction, picture: SlidePicture) -> Truth | None:
         """Return the annotation of a slide; `None` if there is no mask."""
@@ -180,7 +179,7 @@ class BagPictures:
         folder.mkdir(exist_ok=True)
         left, top = bounds_offset(self.store, where)
         collection = tiles_to_geojson(
-            bag.attention, places.x0 - left, places.y0 - top, places.size0, measurements=bag.maps
+            bag.attention, places.x0 - left, places.y0 - top, places.size0, measurements=bag.maps, warning=self.warning
         )
         write_geojson(collection, folder / f"{file_name(bag.bag_id)}.geojson")
 
@@ -190,11 +189,11 @@ class BagPictures:
         folder.mkdir(exist_ok=True)
         # Not flushed: after a power failure the slides whose rows are missing are drawn again.
         with atomic_path(folder / f"{name}.jpg", durable=False) as partial:
-            picture.save(partial, "JPEG", quality=QUALITY, subsampling=0)
+            with_warning(picture, self.warning).save(partial, "JPEG", quality=QUALITY, subsampling=0)
 
 
 def open_pictures(
-    config: DictConfig, store: BagStore, network: Module, tiling: Mapping[str, Any], device: str | torch.device
+    config: DictConfig, store: BagStore, network: Module, card: Card, device: str | torch.device
 ) -> BagPictures:
     """Return the writer of pictures; refuse options that these slides do not support before any work is done.
 
@@ -202,7 +201,7 @@ def open_pictures(
         config: Root of the `predict` command.
         store: The bags that are predicted.
         network: A network in evaluation mode.
-        tiling: How its training slides were cut into tiles.
+        card: Its card.
         device: Device of the network.
 
     Raises:
@@ -220,9 +219,9 @@ def open_pictures(
     if config.dense is not None and len(store.tile_shape) != 3:
         raise ValueError(f"dense={config.dense} needs a network of tiles, but this one takes features; set dense=null")
     if config.dense is not None:
-        mapper = DenseMapper(network, TileOptions.from_tiling(tiling), config.dense, device)
+        mapper = DenseMapper(network, TileOptions.from_tiling(card.tiling), config.dense, device)
     masks = find_masks(Path(config.masks)) if config.masks else {}
-    look = {"alpha": config.alpha, "colour_map": config.colour_map}
+    look = {"alpha": config.alpha, "colour_map": config.colour_map, "warning": warning_in_words(card.warning)}
     return BagPictures(store, Path(config.output), slides, masks, mapper, **look)
 
 

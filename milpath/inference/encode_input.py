@@ -1,5 +1,6 @@
 """Whole slides as input of a network that was trained on features: cut and encoded as its training slides were."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,12 @@ from torch import nn
 
 from milpath.encoding.extract_features import extract_features, holds_cut_tiles
 from milpath.models.card import Card
-from milpath.models.encoders.trained_encoder import describes_encoder, encoder_facts, features_dtype
+from milpath.models.encoders.trained_encoder import (
+    describes_encoder,
+    encoder_facts,
+    features_dtype,
+    open_trained_encoder,
+)
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_run import TilingSummary
 
@@ -24,6 +30,36 @@ def require_described_encoder(card: Card, path: Path) -> None:
             f"the network takes features of {name}, but {path} holds none; give a folder of .h5 or .pt files, one per "
             "slide, or a bag store of features (whole slides need a network trained on features of milpath extract)"
         )
+
+
+def open_and_encode(
+    path: Path,
+    output: Path,
+    card: Card,
+    *,
+    weights_path: str | None = None,
+    weights_dir: str | None = None,
+    encoders: Iterable[type[nn.Module]] = (),
+    **words: Any,
+) -> TilingSummary:
+    """Open the encoder that the card of a network describes, and encode slides or tiles with it.
+
+    Args:
+        path: Slides or tiles.
+        output: Folder of the store of features.
+        card: The card of the network.
+        weights_path: File of the encoder's weights; `None` looks for them.
+        weights_dir: Folder of weights of several encoders.
+        encoders: The user's own classes, which a card names.
+        words: Further arguments of `encode_input`.
+
+    Raises:
+        FileNotFoundError: If the weights are not on this machine.
+        ValueError: If the card says too little about the encoder or how slides were cut.
+    """
+    require_described_encoder(card, path)
+    encoder = open_trained_encoder(card.encoder, weights_path=weights_path, weights_dir=weights_dir, encoders=encoders)
+    return encode_input(path, output, card, encoder, **words)
 
 
 def encode_input(

@@ -21,6 +21,7 @@ def tiles_to_geojson(
     tile_size: float,
     downsample: float = 1.0,
     measurements: Mapping[str, Values] | None = None,
+    warning: str = "",
 ) -> dict[str, Any]:
     """Return the tiles of a slide as a FeatureCollection in pixels of level 0.
 
@@ -35,6 +36,7 @@ def tiles_to_geojson(
         tile_size: Side of a tile in the same pixels.
         downsample: Pixels of level 0 per such pixel.
         measurements: Name to `(tiles,)` values of additional measurements.
+        warning: What the training data say against themselves, kept with each tile; QuPath shows it as metadata.
 
     References:
         The GeoJSON Format, RFC 7946 (except for the coordinates, which are pixels, as QuPath expects).
@@ -54,12 +56,14 @@ def tiles_to_geojson(
     for index, (left, top) in enumerate(zip(np.asarray(x, float), np.asarray(y, float), strict=True)):
         if np.isnan(left) or np.isnan(top):
             continue
-        properties = {
+        properties: dict[str, Any] = {
             "objectType": "tile",
             "name": f"tile {index}",
             "color": colours[index].tolist(),
             "measurements": {name: float(values[index]) for name, values in more.items()},
         }
+        if warning:
+            properties["metadata"] = {"warning": warning}
         features.append(
             {
                 "type": "Feature",
@@ -67,7 +71,7 @@ def tiles_to_geojson(
                 "properties": properties,
             }
         )
-    return {"type": "FeatureCollection", "features": features}
+    return {"type": "FeatureCollection", **({"warning": warning} if warning else {}), "features": features}
 
 
 def write_geojson(collection: Mapping[str, Any], path: Path) -> None:

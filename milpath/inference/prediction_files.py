@@ -34,6 +34,8 @@ class PredictionFiles:
         source: Hashes of the inputs (checkpoint, slides); saved in `prediction.json`.
         overwrite: Start again and discard earlier results.
         answer_columns: Columns of the predicted numbers of a target without classes; empty with classes.
+        warning: What the training data say against themselves, in words: the last cell of each row. Without one there is no
+            such column.
 
     Raises:
         FileExistsError: If the folder contains anything else than an interrupted run of this source.
@@ -47,12 +49,15 @@ class PredictionFiles:
         source: Mapping[str, str],
         overwrite: bool = False,
         answer_columns: Sequence[str] = (),
+        warning: str = "",
     ) -> None:
         self.output = output
         self.threshold = threshold
         probabilities = [f"probability_{name}" for name in class_names]
         self.answer_columns = tuple(answer_columns)
-        self.columns = ("id", *(self.answer_columns or (*probabilities, "predicted", "threshold", "defer")))
+        self._last = (warning,) if warning else ()
+        answers = self.answer_columns or (*probabilities, "predicted", "threshold", "defer")
+        self.columns = ("id", *answers, *(("warning",) if warning else ()))
         claim_folder(output, source, overwrite)
         self._columns: list[str] = []
         self.done = self._recover()
@@ -125,7 +130,7 @@ class PredictionFiles:
         cells: list[str | int] = [*number_cells(np.asarray(probabilities))]
         if not self.answer_columns:
             cells += [predicted, "" if self.threshold is None else f"{self.threshold:.9g}", int(defer)]
-        csv.writer(self._predictions).writerow([bag_id, *cells])
+        csv.writer(self._predictions).writerow([bag_id, *cells, *self._last])
         self._predictions.flush()
         os.fsync(self._predictions.fileno())
 
@@ -137,10 +142,11 @@ class PredictionFiles:
         attention = _unfinished(self.output, ATTENTION)
         if (self.output / ATTENTION).exists():  # killed between the two renames
             (self.output / ATTENTION).replace(attention)
-        if attention.exists() and _header(attention)[: len(ATTENTION_COLUMNS)] not in ((), ATTENTION_COLUMNS):
+        others = attention.exists() and _header(attention)[: len(ATTENTION_COLUMNS)] not in ((), ATTENTION_COLUMNS)
+        if others or _header(path) not in ((), self.columns):
             # Written by another version: its rows cannot be continued, and a slide without them is not complete.
             path.unlink()
-            attention.unlink()
+            attention.unlink(missing_ok=True)
             return set()
         done = _keep_rows(path)
         if attention.exists():

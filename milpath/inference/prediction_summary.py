@@ -19,9 +19,11 @@ def prediction_summary(output: Path) -> str:
         A table of the first slides, the counts of all, and the path of the file; lines end with a newline.
     """
     table = pd.read_csv(output / "predictions.csv", dtype={"id": str, "predicted": str}, keep_default_na=False)
+    warning = str(table.pop("warning").iloc[0]) if "warning" in table and len(table) else ""
+    last = [f"warning: {one_line_of(warning)}"] if warning else []
     columns = [name for name in table.columns if name.startswith("probability_")]
     if not columns:
-        return _numbers_summary(table, output)
+        return "".join(f"{line}\n" for line in [*_numbers_summary(table, output), *last])
     certain = table[columns].astype(float).max(axis=1)
     rows = [["slide", "predicted", "highest probability", ""]]
     for position, row in enumerate(table.head(NUM_SHOWN).to_dict("records")):
@@ -33,17 +35,16 @@ def prediction_summary(output: Path) -> str:
     num_deferred = int(table["defer"].astype(int).sum())
     lines.append(f"{counted(len(table), 'slide')}: {counts}; {num_deferred:,} to refer to a person")
     lines.append(f"predictions: {output / 'predictions.csv'}")
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in [*lines, *last])
 
 
-def _numbers_summary(table: pd.DataFrame, output: Path) -> str:
-    """Return the predicted numbers as text; an empty cell is a number that is not defined for this slide."""
+def _numbers_summary(table: pd.DataFrame, output: Path) -> list[str]:
+    """Return the predicted numbers as lines; an empty cell is a number that is not defined for this slide."""
     names = [str(name) for name in table.columns if name != "id"]
     rows = [["slide", *names]]
     for row in table.head(NUM_SHOWN).to_dict("records"):
         rows.append([one_line_of(row["id"]), *(f"{float(row[name]):.4g}" if str(row[name]) else "-" for name in names)])
-    lines = [*_aligned(rows, len(table)), f"{len(table):,} slides", f"predictions: {output / 'predictions.csv'}"]
-    return "".join(f"{line}\n" for line in lines)
+    return [*_aligned(rows, len(table)), f"{len(table):,} slides", f"predictions: {output / 'predictions.csv'}"]
 
 
 def _aligned(rows: list[list[str]], num_slides: int) -> list[str]:

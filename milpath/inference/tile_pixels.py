@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions, resolution_of
+from milpath.inference.overlays import SlidePicture
+from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_files import find_slides
 from milpath.slides.slide_tiles import SlideTiles
+from milpath.slides.slide_view import thumbnail
 
 Pixels = NDArray[np.uint8] | SlideTiles
 
@@ -30,6 +33,24 @@ def tile_pixels(store: BagStore, position: int, slides: Mapping[str, Path]) -> P
         return None
     downsample = resolution_of(store, where)[1]
     return SlideTiles(path, places.x0, places.y0, downsample, round(places.size0 / downsample))
+
+
+def slide_picture(store: BagStore, position: int, slides: Mapping[str, Path], longest_side: int) -> SlidePicture | None:
+    """Return the thumbnail of the slide of a bag; `None` if it is not at hand.
+
+    Args:
+        store: A store of tiles or of features.
+        position: Position of the bag.
+        slides: Name of a slide to its file.
+        longest_side: Of the thumbnail, in pixels.
+    """
+    path = slides.get(str(store.bags["bag_id"].iloc[position]))
+    if path is None:
+        return None
+    microns, downsample = resolution_of(store, store.tile_slice(position))
+    with open_slide(path) as slide:
+        pixels, small = thumbnail(slide, longest_side)
+    return SlidePicture(pixels, 1 / small, None if microns is None else microns / downsample * small)
 
 
 def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from milpath.records.data_warning import SYNTHETIC, require_warning
 from milpath.records.plain_values import brief, require_plain
 from milpath.targets import target_names, target_of
 from milpath.targets.target import require_class_names
@@ -27,6 +28,8 @@ class Card:
         encoder: For a network trained on features, the card of the encoder that made them, as far as it is known: name,
             weights_sha256, embedding_dim, output, tile_size, microns_per_pixel; empty for a network of tiles.
         target_state: Options of a target without classes and what it fitted on the training split; otherwise empty.
+        warning: What the training data say against themselves, such as "synthetic slides: says nothing about real tissue";
+            it stands beside every answer, and every bag is deferred to a person. Empty for tissue.
         data: The data configuration of the run; `_target_` is its only key that starts with an underscore.
     """
 
@@ -40,6 +43,7 @@ class Card:
     data: Mapping[str, Any] = field(default_factory=dict)
     encoder: Mapping[str, Any] = field(default_factory=dict)
     target_state: Mapping[str, Any] = field(default_factory=dict)
+    warning: str = ""
 
 
 def card_to_dict(card: Card) -> dict[str, Any]:
@@ -47,6 +51,8 @@ def card_to_dict(card: Card) -> dict[str, Any]:
     content = {"format_version": FORMAT_VERSION} | asdict(card) | {"class_names": list(card.class_names)}
     if not card.target_state:
         del content["target_state"]  # the file of a target with classes stays as it was before there were others
+    if not card.warning:
+        del content["warning"]
     return content
 
 
@@ -69,9 +75,16 @@ def card_from_dict(content: Mapping[str, Any]) -> Card:
     names = values["class_names"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"class_names of the card must be a list of names, not {brief(names)}")
+    if "warning" not in values and _names_drawn_data(values.get("data")):
+        values["warning"] = SYNTHETIC
     card = Card(**values | {"class_names": tuple(names)})
     require_sound(card)
     return card
+
+
+def _names_drawn_data(data: Any) -> bool:
+    """Return whether a card of milpath 0.1.0, which has no warning, names the drawn slides of milpath as its data."""
+    return isinstance(data, Mapping) and data.get("_target_") == "milpath.data.SyntheticBags"
 
 
 def _plain_field(name: str, value: Any) -> Any:
@@ -98,6 +111,7 @@ def require_sound(card: Card) -> None:
             or (name == "temperature" and not value)
         ):
             raise ValueError(f"{name} of the card must be a number in [{lowest}, {highest}], not {brief(value)}")
+    require_warning(card.warning, "warning of the card")
     require_class_names(card.class_names)
     target_of(card)
     arguments = card.network.get("arguments")

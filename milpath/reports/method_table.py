@@ -87,6 +87,7 @@ class MethodTable:
         reference: The method the others are tested against.
         rows: One row per method, in the order given.
         same_test_bags: Whether folds of one repeat share test bags, so that this is not a cross-validation.
+        warning: What the data say against themselves, the first of the notes; empty for tissue.
     """
 
     title: str
@@ -94,6 +95,7 @@ class MethodTable:
     reference: str
     rows: tuple[MethodRow, ...]
     same_test_bags: bool = False
+    warning: str = ""
 
     @property
     def complete(self) -> bool:
@@ -103,7 +105,8 @@ class MethodTable:
     @property
     def notes(self) -> list[str]:
         """Notes on how to read the numbers, with the failed folds by name."""
-        notes = [
+        notes = [f"{self.warning[0].upper()}{self.warning[1:]}."] if self.warning else []
+        notes += [
             "Mean and standard error over the folds of all repeats. Repeats share bags, so the standard error is too small.",
             "Interval: 95% percentile bootstrap over bags, or over groups if bags have them; the same resample in every "
             "repeat. Folds where a resample leaves the metric undefined are left out.",

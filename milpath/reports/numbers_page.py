@@ -13,7 +13,7 @@ from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.records.atomic_files import write_text
 from milpath.reports.headline import NAMES, in_words, metric_rows
-from milpath.reports.pictures import PICTURES, CasePictures, draw_cases
+from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import SPLIT_NAMES, training_plots
 from milpath.reports.plots.number_figures import number_plots
 from milpath.reports.plots.plot_style import Plot
@@ -36,9 +36,11 @@ def write_numbers_report(
     groups: Mapping[str, str] | None,
     subgroup_columns: Sequence[str] | None,
     slide_picture: Callable[[str], SlidePicture | None] | None,
+    slides: Mapping[str, Path],
     num_pictures: int,
     num_resamples: int,
     title: str | None,
+    warning: str,
 ) -> Path:
     """Write `report.html` of a run whose target has no classes.
 
@@ -50,9 +52,11 @@ def write_numbers_report(
         groups: As in `write_report`.
         subgroup_columns: As in `write_report`.
         slide_picture: As in `write_report`.
+        slides: As in `write_report`.
         num_pictures: As in `write_report`.
         num_resamples: As in `write_report`.
         title: As in `write_report`.
+        warning: As in `write_report`; empty for none.
 
     Returns:
         The path of the report.
@@ -62,8 +66,10 @@ def write_numbers_report(
     reported = run.splits[0]
     order = _worst_first(run, target, outcomes)
     pictures: dict[str, CasePictures] = {}
-    if store is not None and len(store.tile_shape) == 3 and num_pictures > 0:
-        pictures = draw_cases(run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture)
+    if store is not None and has_pictures(store, slides) and num_pictures > 0:
+        pictures = draw_cases(
+            run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture, slides, warning
+        )
     rows = metric_rows(outcomes, target, num_resamples)
     plots = target_plots(outcomes, reported, target)
     training = training_plots(run.history) if run.history is not None else []
@@ -72,6 +78,7 @@ def write_numbers_report(
         plots + training,
         ("plots.js",),
         title=title or run.path.resolve().name,
+        warning=warning,
         run=run,
         target=target,
         reported=reported,
@@ -94,6 +101,7 @@ def write_numbers_report(
         subgroups=subgroups_of(run, reported, target, outcomes, bags, subgroup_columns, num_resamples),
         cases=_cases(run, target, outcomes, order[:MAX_CASES], pictures),
         pictures_folder=PICTURES,
+        without_pictures=without_pictures(store, slides),
     )
     write_text(run.path / "report.html", page)
     return run.path / "report.html"

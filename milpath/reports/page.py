@@ -5,21 +5,24 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from milpath.data.store.bag_store import BagStore
+from milpath.drawing.warning_strip import with_warning
 from milpath.inference.overlays import SlidePicture
 from milpath.inference.sharpest_bags import draw_run_extremes
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.subgroups import grade_rows
 from milpath.records.atomic_files import write_text
+from milpath.records.data_warning import require_warning
 from milpath.reports.cases import case_table
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.numbers_page import write_numbers_report
-from milpath.reports.pictures import PICTURES, CasePictures, draw_cases
+from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import (
     SPLIT_NAMES,
     calibration_plot,
@@ -51,9 +54,11 @@ def write_report(
     groups: Mapping[str, str] | None = None,
     subgroup_columns: Sequence[str] | None = None,
     slide_picture: Callable[[str], SlidePicture | None] | None = None,
+    slides: Mapping[str, Path] = MappingProxyType({}),
     num_pictures: int = 100,
     num_resamples: int = 1000,
     title: str | None = None,
+    warning: str | None = None,
 ) -> Path:
     """Write `report.html` into a run folder, and the pictures of the cases with the largest errors into `report_files`.
 
@@ -64,13 +69,17 @@ def write_report(
         temperature: Temperature of the run; the report shows calibration with and without it.
         defer_below: Confidence below which a bag is deferred to a pathologist.
         bags: Table with `bag_id` and further columns (provider, grade, patient).
-        store: The tiles; with None or a feature store the report has no pictures.
+        store: The tiles, or their features; with None, or features of slides that are not at hand, there are no pictures.
         groups: Bag to the group (patient) it is resampled with in the bootstrap; None resamples bags independently.
         subgroup_columns: Columns of `bags` for subgroup results; None uses provider, grade and group if present.
-        slide_picture: Function from bag to a small picture of its slide; None assembles the tiles at their positions.
+        slide_picture: Function from bag to a small picture of its slide; None takes it from `slides`, or assembles the
+            tiles at their positions.
+        slides: Bag to the file of its slide, from which thumbnails and, for features, tiles are read.
         num_pictures: Number of cases with pictures, those with the largest errors of the test split first.
         num_resamples: Bootstrap resamples of each interval.
         title: Heading; None for the name of the folder.
+        warning: What the data of the run say against themselves, on top of the page and below its pictures; None for what
+            the run recorded.
 
     Returns:
         The path of the report.
@@ -80,18 +89,19 @@ def write_report(
         ValueError: If predictions, bags and store do not match.
     """
     run, target = read_run(run_dir), target_named(task)
+    warning = run.warning if warning is None else require_warning(warning, "warning")
     if isinstance(target, NumericTarget):
         return write_numbers_report(
             run, target, bags=None if bags is None else _known_bags(run, bags), store=store, groups=groups,
-            subgroup_columns=subgroup_columns, slide_picture=slide_picture, num_pictures=num_pictures,
-            num_resamples=num_resamples, title=title,
+            subgroup_columns=subgroup_columns, slide_picture=slide_picture, slides=slides, num_pictures=num_pictures,
+            num_resamples=num_resamples, title=title, warning=warning,
         )  # fmt: skip
     assert isinstance(target, ClassTarget)
     known = None if bags is None else _known_bags(run, bags)
     of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
     outcomes = {split: run.outcomes(split, task, threshold, of_bags) for split in run.splits}
     reported = run.splits[0]
-    pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture)
+    pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture, slides, warning)
     everything = evaluate_bags(run.predictions.labels, run.predictions.probabilities, target.name, threshold)
     cases = case_table(run.predictions, everything, target, defer_below, known, pictures)
     content, plots = _results(run, target, outcomes, reported, threshold, temperature, num_resamples)
@@ -100,8 +110,10 @@ def write_report(
         plots,
         ("plots.js", "cases.js"),
         title=title or run_dir.resolve().name,
+        warning=warning,
         cases=cases | {"folder": PICTURES, "reported": reported},
         num_pictured=len(pictures),
+        without_pictures=without_pictures(store, slides),
         extremes=extremes,
         attention=attention_of(run, reported, store),
         subgroups=subgroups_of(run, reported, target, outcomes, known, subgroup_columns, num_resamples),
@@ -190,20 +202,24 @@ def _draw(
     outcomes: dict[str, EvaluatedBags],
     num_pictures: int,
     slide_picture: Callable[[str], SlidePicture | None] | None,
+    slides: Mapping[str, Path],
+    warning: str,
 ) -> tuple[dict[str, CasePictures], str | None]:
     """Draw the cases with the largest errors, and the tiles with the highest and lowest attention as a data URI."""
-    if store is None or len(store.tile_shape) != 3 or num_pictures < 1:
+    if store is None or not has_pictures(store, slides) or num_pictures < 1:
         return {}, None
     order: list[int] = []
     for split, each in outcomes.items():
         order += run.rows(split)[np.argsort(-target.wrongness(each), kind="stable")].tolist()
-    drawn = draw_cases(run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture)
+    drawn = draw_cases(
+        run.predictions, order[:num_pictures], store, run.path / PICTURES, slide_picture, slides, warning
+    )
     main = next(iter(outcomes.values()))
     found = run.rows(next(iter(outcomes)))[main.correct & (main.labels > 0)]
     attention = {run.predictions.bag_ids[row]: run.predictions.attention[row] for row in found}
-    picture = draw_run_extremes(attention, store)
+    picture = draw_run_extremes(attention, store, slides=slides)
     if picture is None:
         return drawn, None
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=85)
+    with_warning(picture, warning).save(file, "JPEG", quality=85)
     return drawn, "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -2,18 +2,22 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
-import numpy as np
 from PIL import Image
 
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.level0_positions import level0_positions
 from milpath.drawing.montage import draw_montage
+from milpath.drawing.warning_strip import with_warning
 from milpath.inference.class_overlays import draw_class_overlays, map_in_words
-from milpath.inference.overlays import SlidePicture, draw_bag_overlay, known_labels
+from milpath.inference.overlays import LONGEST_SIDE, SlidePicture, draw_bag_overlay, known_labels
 from milpath.inference.sharpest_bags import tiles_of_bag
+from milpath.inference.tile_pixels import slide_paths, tile_pixels
+from milpath.inference.tile_pixels import slide_picture as picture_of_slide
 from milpath.records.digests import sha256_of_text
 from milpath.records.prediction_table import Predictions
 
@@ -36,25 +40,63 @@ class CasePictures:
     class_overlays: tuple[tuple[str, str], ...] = ()
 
 
+def slides_of_report(store: BagStore, slides_dir: str | None, tested: str | None = None) -> dict[str, Path]:
+    """Return the file of each slide of a store, as far as it is at hand.
+
+    Args:
+        store: Tiles or features.
+        slides_dir: Folder of the slides.
+        tested: What the bags were made from, which may be slides.
+
+    Raises:
+        ValueError: If `slides_dir` holds none of the slides of features.
+    """
+    where = slides_dir or tested
+    slides = {} if where is None else slide_paths(store, Path(where))
+    if slides_dir is not None and not slides and len(store.tile_shape) == 1:
+        raise ValueError(
+            f"slides_dir={slides_dir} holds none of the slides of {store.path}; give their folder, or none"
+        )
+    return slides
+
+
+def has_pictures(store: BagStore, slides: Mapping[str, Path]) -> bool:
+    """Return whether the pixels of tiles are at hand: in the store, or on the slides that features were made from."""
+    return len(store.tile_shape) == 3 or bool(slides)
+
+
+def without_pictures(store: BagStore | None, slides: Mapping[str, Path]) -> str:
+    """Return why a report has no pictures and what to give, in one line; empty if it has some, or without a store."""
+    if store is None or has_pictures(store, slides):
+        return ""
+    if level0_positions(store, store.tile_slice(0)) is None:
+        return "features whose places on the slide are not known have no pictures"
+    return "features have no pictures of their own; give slides_dir=DIR, the folder of their slides"
+
+
 def draw_cases(
     predictions: Predictions,
     rows: Iterable[int],
     store: BagStore,
     folder: Path,
     slide_picture: Callable[[str], SlidePicture | None] | None = None,
+    slides: Mapping[str, Path] = MappingProxyType({}),
+    warning: str = "",
 ) -> dict[str, CasePictures]:
     """Draw the pictures of some cases; the folder is replaced once all are drawn.
 
     Args:
         predictions: The predictions, with the attention of each tile.
         rows: Rows of the predictions to draw.
-        store: The tiles.
+        store: The tiles, or their features.
         folder: Folder of the pictures.
-        slide_picture: Function from bag to a picture of its slide; if it is None or returns None, the tiles are assembled
-            at their positions.
+        slide_picture: Function from bag to a picture of its slide; None takes it from `slides`. Without one, the tiles are
+            assembled at their positions.
+        slides: Bag to the file of its slide, from which the tiles of features are read.
+        warning: Written below each picture; empty for none.
 
     Returns:
-        Bag to the names of its files in the folder.
+        Bag to the names of its files in the folder; bags of features whose slide is not at hand are left out.
 
     Raises:
         ValueError: If the store lacks a bag, or its number of tiles differs.
@@ -67,20 +109,26 @@ def draw_cases(
         for row in rows:
             bag_id, weights = predictions.bag_ids[row], predictions.attention[row]
             chosen = tiles_of_bag(store, index_of, bag_id, len(weights))
+            pixels = tile_pixels(store, index_of[bag_id], slides)
+            if pixels is None:
+                continue
             # A hash, because a bag name may hold "../" or characters that a file system refuses.
             stem = sha256_of_text(bag_id)[:16]
             labels = known_labels(store, chosen)
-            montage = draw_montage(np.asarray(store.tiles[chosen]), weights, title=bag_id, tile_labels=labels)
-            picture = slide_picture(bag_id) if slide_picture else None
+            montage = draw_montage(pixels, weights, title=bag_id, tile_labels=labels)
+            if slide_picture is not None:
+                picture = slide_picture(bag_id)
+            else:
+                picture = picture_of_slide(store, index_of[bag_id], slides, LONGEST_SIDE)
             overlay = draw_bag_overlay(store, chosen, weights, bag_id, picture)
             of_classes = draw_class_overlays(store, chosen, predictions.maps_of(row), bag_id, picture)
             files = tuple((map_in_words(name), f"{stem}_map_{number}.jpg") for number, name in enumerate(of_classes))
             for (_, file), of_class in zip(files, of_classes.values(), strict=True):
-                _save(of_class, partial / file)
+                _save(with_warning(of_class, warning), partial / file)
             drawn[bag_id] = CasePictures(f"{stem}_montage.jpg", f"{stem}_overlay.jpg" if overlay else None, files)
-            _save(montage, partial / f"{stem}_montage.jpg")
+            _save(with_warning(montage, warning), partial / f"{stem}_montage.jpg")
             if overlay is not None:
-                _save(overlay, partial / f"{stem}_overlay.jpg")
+                _save(with_warning(overlay, warning), partial / f"{stem}_overlay.jpg")
         if folder.exists():
             shutil.rmtree(folder)
         partial.replace(folder)

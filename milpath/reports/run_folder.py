@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import EvaluatedBags
+from milpath.records.data_warning import require_warning
 from milpath.records.prediction_table import Predictions, read_predictions
 from milpath.reports.method_table import FoldResult
 from milpath.targets import Target, target_named
@@ -43,6 +44,13 @@ class RunFolder:
         """Splits with predictions: test first, then validation, then training."""
         present = set(self.predictions.splits)
         return [split for split in SPLITS if split in present] + sorted(present - set(SPLITS))
+
+    @property
+    def warning(self) -> str:
+        """What the data of the run say against themselves, in words; empty for tissue."""
+        data = self.provenance.get("data")
+        said = data.get("warning", "") if isinstance(data, Mapping) else ""
+        return require_warning(said, f"warning in {self.path / 'provenance.json'}")
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Return the rows of the predictions that belong to a split."""

@@ -35,6 +35,7 @@ def write_table_report(table: MethodTable, folder: Path, provenance: Mapping[str
         "table.html.j2",
         plots,
         ("plots.js",),
+        warning=table.warning,
         title=table.title or "Table of methods",
         table=table,
         metric_title=metric_title(table.metric),

@@ -170,6 +170,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         tiling=tiling,
         encoder=encoder_of(datamodule.tile_store),
         data=description,
+        warning=datamodule.warning,
     )
 
 

@@ -1,7 +1,9 @@
 """Results of a run: testing the best checkpoint, and writing metrics, predictions and the report."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ from rich.console import Console
 
 from milpath.data.datamodule import BagDataModule
 from milpath.models.checkpoint import Card, load_weights, update_card
+from milpath.records.data_warning import warning_in_words
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
+from milpath.reports.pictures import slides_of_report, without_pictures
 from milpath.runs.result_files import Metrics, summary_table, write_results
 from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.decision import Decision, choose_decision, decide
@@ -49,11 +53,13 @@ def finish_run(
     if isinstance(target, NumericTarget):
         changes = {"target_state": target.fitted_on_predictions(*_of_training(predictions)).state()}
     else:
-        changes = vars(_decide_on_validation(config, predictions, classifier.task))
+        decision = _decide_on_validation(config, predictions, classifier.task)
+        changes = {name: getattr(decision, name) for name in ("threshold", "temperature", "defer_below")}
     card = replace(classifier.card(), **changes)
     if best.exists():
         update_card(best, **changes)
-    return write_run(run_dir, predictions, datamodule, card, report=config.report)
+    slides = slides_of_report(datamodule.tile_store, config.get("slides_dir"))
+    return write_run(run_dir, predictions, datamodule, card, report=config.report, slides=slides)
 
 
 def write_run(
@@ -64,6 +70,7 @@ def write_run(
     *,
     report: bool = True,
     note: str = "",
+    slides: Mapping[str, Path] = MappingProxyType({}),
 ) -> Metrics:
     """Write metrics, predictions and report of a run, and print the summary table.
 
@@ -74,10 +81,12 @@ def write_run(
         card: The checkpoint's card, with the operating point chosen on validation.
         report: Whether to write `report.html` and its pictures.
         note: Printed below the table.
+        slides: Bag to the file of its slide, for the pictures of features in the report.
     """
     target = target_of(card)
     predictions = _answered(predictions, target) if isinstance(target, NumericTarget) else _decided(predictions, card)
     metrics = write_results(run_dir, predictions, target, card.threshold)
+    warning = warning_in_words(card.warning, datamodule.warning)
     if report:
         page = write_report(
             run_dir,
@@ -88,11 +97,14 @@ def write_run(
             bags=datamodule.label_frame,
             store=datamodule.tile_store,
             groups=datamodule.groups,
+            slides=slides,
+            warning=warning,
         )
-        Console().print(f"report: {page}", soft_wrap=True, markup=False, highlight=False)
+        why = f" ({line})" if (line := without_pictures(datamodule.tile_store, slides)) else ""
+        Console().print(f"report: {page}{why}", soft_wrap=True, markup=False, highlight=False)
     Console().print(summary_table(metrics, title=str(run_dir)))
-    if note:
-        Console().print(note, soft_wrap=True, markup=False, highlight=False)
+    for line in filter(None, (note, warning)):
+        Console().print(line, soft_wrap=True, markup=False, highlight=False)
     return metrics
 
 

@@ -42,7 +42,9 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     """Train in a run folder that this process has locked."""
     from lightning.pytorch import seed_everything
 
+    from milpath.records.data_warning import warning_in_words
     from milpath.records.provenance import record_run
+    from milpath.reports.pictures import slides_of_report
     from milpath.runs.build import build_classifier, build_training_data
     from milpath.runs.earlier_run import IDENTITY_FILE
     from milpath.runs.encoder_choice import let_encoder_follow, refuse_unfit_encoder
@@ -57,6 +59,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     refuse_unfit_encoder(config)
     datamodule = build_training_data(config)
     datamodule.setup("fit")
+    slides_of_report(datamodule.tile_store, config.get("slides_dir"))  # refused now rather than after the training
     let_encoder_follow(config.model, datamodule.tile_shape)
     require_monitored(config.callbacks, datamodule)
     identity = identity_of(config, datamodule, trainer.world_size)
@@ -68,7 +71,8 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     if trainer.is_global_zero:
         # Written first: from here on the folder belongs to this run.
         write_json(run_dir / IDENTITY_FILE, identity.as_record())
-        record_run(config, run_dir, datamodule.description)
+        said = warning_in_words(datamodule.warning, datamodule.warning)
+        record_run(config, run_dir, datamodule.description | ({"warning": said} if said else {}))
         write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
         write_stain_target(classifier.network, run_dir)
     if config.compile:

@@ -17,6 +17,7 @@ from rich.console import Console
 from milpath.config.command import command
 from milpath.data.datamodule import BagDataModule
 from milpath.models.tile_maps import is_tile_map
+from milpath.records.error_text import one_line_of
 from milpath.records.prediction_table import Predictions
 from milpath.runs.build import build_datamodule
 from milpath.runs.evaluated_data import untested_bags
@@ -64,6 +65,8 @@ def run(config: DictConfig) -> Metrics:
     Console().print(summary_table(metrics, title=str(run_dir)))
     if note := untested_bags(datamodule, config.data, list(config.splits)):
         sys.stdout.write(note + "\n")
+    if answers[0]["warning"]:
+        sys.stdout.write(f"warning: {one_line_of(answers[0]['warning'])}\n")
     sys.stdout.write(f"{len(answers)} bags in {seconds:.1f} s: {len(answers) / seconds:.1f} bags/s\n")
     return metrics
 
@@ -74,7 +77,8 @@ def _ask(asker: EndpointClient, datamodule: BagDataModule, row: dict[str, Any]) 
     np.save(body, datamodule.store.tiles[datamodule.store.tile_slice(row["index"])], allow_pickle=False)
     answer = asker.ask(body.getvalue(), row["bag_id"])
     prediction: dict[str, Any] = answer["predictions"][0]
-    return prediction | {"bag_id": row["bag_id"], "class_names": answer["class_names"]}
+    said = {"class_names": answer["class_names"], "warning": answer.get("warning", "")}
+    return prediction | {"bag_id": row["bag_id"]} | said
 
 
 def _operating_point(answers: list[dict[str, Any]], datamodule: BagDataModule) -> float:

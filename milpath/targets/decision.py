@@ -25,6 +25,10 @@ class CardOfDecision(Protocol):
     def defer_below(self) -> float:
         """As in `Decision`."""
 
+    @property
+    def warning(self) -> str:
+        """What the training data say against themselves; empty for tissue."""
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -34,6 +38,7 @@ class Decision:
         threshold: A bag of a binary task with at least this probability is predicted as class 1.
         temperature: Divides the logits first.
         defer_below: A bag whose largest class probability is below it is deferred to a person; 0 defers none.
+        defer_all: Whether every bag is deferred, however certain: the network says nothing about real tissue.
 
     Raises:
         ValueError: If one of them is out of range or not finite.
@@ -42,6 +47,7 @@ class Decision:
     threshold: float = 0.5
     temperature: float = 1.0
     defer_below: float = 0.0
+    defer_all: bool = False
 
     def __post_init__(self) -> None:
         for name in ("threshold", "defer_below"):
@@ -53,7 +59,7 @@ class Decision:
     @classmethod
     def of_card(cls, card: CardOfDecision) -> Self:
         """Return the decision of a checkpoint for probabilities that already include its temperature."""
-        return cls(card.threshold, 1.0, card.defer_below)
+        return cls(card.threshold, 1.0, card.defer_below, bool(card.warning))
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ def decide(probabilities: Array, task: str, decision: Decision) -> Calls:
     return Calls(
         probabilities=probabilities,
         predicted=target.predicted_classes(probabilities, decision.threshold),
-        deferred=probabilities.max(axis=1) < decision.defer_below,
+        deferred=(probabilities.max(axis=1) < decision.defer_below) | decision.defer_all,
     )
 
 

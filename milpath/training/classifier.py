@@ -64,6 +64,7 @@ class MILClassifier(LightningModule):
         encoder: Card of the encoder that made the features, stored likewise.
         tiling: Tiling options, stored in the checkpoint so that slides are tiled for prediction as for training.
         data: The configuration of the data, stored in the checkpoint so that `evaluate` finds them.
+        warning: What the data say against themselves, stored likewise (see `milpath.models.checkpoint.Card`).
     """
 
     class_weights: Tensor
@@ -82,6 +83,7 @@ class MILClassifier(LightningModule):
         tiling: dict[str, Any] | None = None,
         encoder: dict[str, Any] | None = None,
         data: dict[str, Any] | None = None,
+        warning: str = "",
     ) -> None:
         super().__init__()
         self.network = network
@@ -94,6 +96,7 @@ class MILClassifier(LightningModule):
         self.tiling = tiling or {}
         self.encoder = encoder or {}
         self.data = data or {}
+        self.warning = warning
         weights = torch.tensor(list(class_weights) if class_weights is not None else [1.0] * len(self.class_names))
         if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
             raise ValueError(f"class_weights must be finite and at least 0, got {weights.tolist()}")
@@ -196,6 +199,7 @@ class MILClassifier(LightningModule):
             tiling=self.tiling,
             encoder=self.encoder,
             data=self.data,
+            warning=self.warning,
             target_state=self.target.state(),
         )
 

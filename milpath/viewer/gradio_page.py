@@ -8,8 +8,9 @@ from markupsafe import escape
 
 from milpath.drawing.picture_frame import RESEARCH_USE_ONLY
 from milpath.models.checkpoint import Card
+from milpath.records.data_warning import warning_in_words
 from milpath.targets import target_of
-from milpath.viewer.result_page import render_answer
+from milpath.viewer.result_page import render_answer, sentence
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_check import UPLOAD_SUFFIXES
 from milpath.viewer.upload_folder import Uploads
@@ -109,8 +110,13 @@ def _introduction(card: Card, max_upload_mb: int, reads_slides: bool) -> str:
     predicted = f"the probability of each class ({names})" if target_of(card).has_classes else names
     slides = "a slide (TIFF, SVS, NDPI, PNG, JPEG and others), or " if reads_slides else ""
     size = int(card.tiling["tile_size"])
+    warning = (
+        f"<p class='research' role='note'>{escape(sentence(warning_in_words(card.warning)))}</p>"
+        if card.warning
+        else ""
+    )
     return (
-        f"<header><h1>milpath</h1><p class='research'>{RESEARCH_USE_ONLY}</p>"
+        f"<header><h1>milpath</h1><p class='research'>{RESEARCH_USE_ONLY}</p>{warning}"
         f"<p>Upload {slides}the tiles of one slide as PNG files or a zip of them ({size} px each); "
         f"at most {max_upload_mb:,} MB. The network predicts {predicted} and shows "
         "how much each tile contributed.</p></header>"

@@ -19,14 +19,20 @@ def render_answer(answer: Answer) -> str:
     """Return a result as an HTML fragment."""
     parts = [
         Markup('<section class="answer" aria-label="Result"><h2>{}</h2>').format(answer.name),
-        *(_numbers(answer) if answer.numbers else _classes(answer)),
-        Markup("<p>{}</p>").format(f"{answer.resolution[:1].upper()}{answer.resolution[1:]}.")
-        if answer.resolution
+        Markup('<p class="refer" role="note"><strong>{}</strong></p>').format(sentence(answer.warning))
+        if answer.warning
         else "",
+        *(_numbers(answer) if answer.numbers else _classes(answer)),
+        Markup("<p>{}</p>").format(sentence(answer.resolution)) if answer.resolution else "",
         *_figures(answer),
         Markup("</section>"),
     ]
     return str(Markup().join(parts))
+
+
+def sentence(words: str) -> str:
+    """Return words as a sentence."""
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _classes(answer: Answer) -> list[Markup]:
@@ -68,6 +74,8 @@ def say_call(answer: Answer) -> str:
 
 def say_advice(answer: Answer) -> str:
     """Return a sentence on whether to defer to a pathologist."""
+    if answer.warning:
+        return f"Refer to a person, whatever the probability: this network was {answer.warning}."
     largest = max(answer.probabilities)
     certainty, bound = _apart(largest, answer.defer_below)
     if answer.defer_below == 0:

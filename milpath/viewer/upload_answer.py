@@ -13,6 +13,7 @@ from torch import nn
 from milpath.config.own_parts import OwnParts
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.resolution_match import compare_resolution
+from milpath.drawing.warning_strip import with_warning
 from milpath.inference.bag_pictures import BagPictures
 from milpath.inference.class_overlays import map_in_words
 from milpath.inference.encode_input import encode_input
@@ -23,6 +24,7 @@ from milpath.models import load_network
 from milpath.models.checkpoint import load_card
 from milpath.models.encoders.trained_encoder import describes_encoder, open_trained_encoder
 from milpath.models.network_input import takes
+from milpath.records.data_warning import warning_in_words
 from milpath.slides.tiling_options import TileOptions
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.decision import Decision, decide
@@ -53,6 +55,7 @@ class Answer:
         top_tiles: The tiles with the highest and the lowest attention.
         numbers: Title and text of each number that a target without classes predicts; empty with classes, which have
             probabilities instead.
+        warning: What the training data say against themselves, in words; empty for tissue.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Answer:
     montage: Image.Image
     top_tiles: Image.Image
     numbers: tuple[tuple[str, str], ...] = ()
+    warning: str = ""
 
 
 class Analyst:
@@ -173,6 +177,7 @@ class Analyst:
         picture = pictures.slide_picture(bag)
         of_classes, montage = pictures.class_overlays(bag, picture), pictures.montage(bag)
         assert montage is not None
+        warning, overlay = warning_in_words(self.card.warning), pictures.overlay(bag, picture)
         return Answer(
             name=bag.bag_id,
             class_names=self.card.class_names,
@@ -184,11 +189,14 @@ class Analyst:
             defer_below=self.card.defer_below,
             num_tiles=len(bag.attention),
             resolution=resolution or "",
-            overlay=pictures.overlay(bag, picture),
-            class_overlays=tuple((map_in_words(name), drawn) for name, drawn in of_classes.items()),
-            montage=montage,
-            top_tiles=draw_top_tiles(pictures, bag),
+            overlay=None if overlay is None else with_warning(overlay, warning),
+            class_overlays=tuple(
+                (map_in_words(name), with_warning(drawn, warning)) for name, drawn in of_classes.items()
+            ),
+            montage=with_warning(montage, warning),
+            top_tiles=with_warning(draw_top_tiles(pictures, bag), warning),
             numbers=tuple(numbers),
+            warning=warning,
         )
 
     def _cut(self, slide: Path, bags: Path) -> None:

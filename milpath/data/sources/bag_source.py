@@ -9,7 +9,11 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 
 
 class BagSource(Protocol):
-    """A data set that can be written into a bag store."""
+    """A data set that can be written into a bag store.
+
+    A source of drawn data declares `synthetic = True`, one of anything else than tissue its own words in `warning`; both
+    are kept in the store and in the card of a network, and said with each result (see `milpath.records.data_warning`).
+    """
 
     def describe(self) -> dict[str, Any]:
         """Return plain values that identify the bags: parameters and a fingerprint of the files.

@@ -144,6 +144,7 @@ class MnistBags:
     """
 
     split_column = "split"
+    warning = "MNIST digits: says nothing about tissue"
 
     def __init__(
         self,

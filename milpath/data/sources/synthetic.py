@@ -38,6 +38,8 @@ class SyntheticBags:
         drawing_seed: Seed of the pictures. Slide n does not depend on the number of slides.
     """
 
+    synthetic = True
+
     def __init__(self, num_slides: int = 240, num_tiles: int = 16, tile_size: int = 128, drawing_seed: int = 0) -> None:
         require_at_least(num_slides=(num_slides, 2), num_tiles=(num_tiles, 1), tile_size=(tile_size, 16))
         self.num_slides = num_slides

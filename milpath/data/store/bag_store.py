@@ -24,6 +24,7 @@ from milpath.data.store.store_digests import (
     require_unchanged_description,
     require_unchanged_parts,
 )
+from milpath.records.data_warning import require_warning
 from milpath.records.digests import sha256_of_file, sha256_of_values
 from milpath.records.error_text import reason_of
 from milpath.records.label_table import read_written_table
@@ -132,6 +133,11 @@ class BagStore:
     def tile_shape(self) -> tuple[int, ...]:
         """`(height, width, channels)` of a tile or `(features,)`."""
         return tuple(self.tiles.shape[1:])
+
+    @property
+    def warning(self) -> str:
+        """What the data say against themselves (see `milpath.records.data_warning`); empty for tissue."""
+        return require_warning(self.description.get("warning", ""), f"warning in {self.path / 'store.json'}")
 
     @property
     def num_tiles(self) -> np.ndarray:

@@ -5,6 +5,7 @@ import inspect
 import json
 import logging
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,18 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.drawing.progress import track
 from milpath.models.devices import choose_device
 from milpath.models.encoders import TileEncoder
+from milpath.models.encoders.trained_encoder import TrainedEncoder
 from milpath.models.network_input import to_network_input
 from milpath.models.stains import sampled_tiles, unchanged_note
 from milpath.records.digests import sha256_of_file, sha256_of_text
 
+FrozenEncoder = TileEncoder | TrainedEncoder
 _log = logging.getLogger(__name__)
 # Tiles on the device at a time.
 _TILES_AT_A_TIME = 256
 
 
-def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path, *, verify: bool = True) -> BagStore:
+def open_or_encode(store: BagStore, encoder: FrozenEncoder, stores_dir: str | Path, *, verify: bool = True) -> BagStore:
     """Return the features of every tile of a store, computed the first time and read from disk afterwards.
 
     The folder is named by a hash of the tiles, the name of the encoder and every one of its weights (and the source file
@@ -51,7 +54,7 @@ def open_or_encode(store: BagStore, encoder: TileEncoder, stores_dir: str | Path
         "encoder": encoder.name,
         "weights_sha256": hash_of_weights(encoder),
     }
-    if encoder.stains is not None:
+    if isinstance(encoder, TileEncoder) and encoder.stains is not None:
         description["stain_normalisation"] = type(encoder.stains.method).__name__.lower()
     if (code := _own_code(type(encoder.network))) is not None:
         description["code_sha256"] = code
@@ -84,7 +87,7 @@ def hash_of_weights(encoder: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _encode(store: BagStore, encoder: TileEncoder, path: Path, description: dict[str, str]) -> None:
+def _encode(store: BagStore, encoder: FrozenEncoder, path: Path, description: dict[str, str]) -> None:
     """Write the features of all tiles, bag by bag."""
     device = choose_device()
     home = next((value.device for value in encoder.state_dict().values()), torch.device("cpu"))
@@ -93,7 +96,7 @@ def _encode(store: BagStore, encoder: TileEncoder, path: Path, description: dict
     columns = [name for name in store.bags.columns if name not in ("bag_id", "start", "num_tiles")]
     tile_columns = [name for name in store.tiles_table.columns if name != "bag_id"]
     source = {"name": "features", "parameters": description}
-    with BagStoreWriter(path, source) as writer:
+    with BagStoreWriter(path, source, {"warning": store.warning} if store.warning else {}) as writer:
         writer.expected_bags = len(store)
         bag_ids = store.bags["bag_id"].tolist()
         for index, bag_id in track(enumerate(bag_ids), f"features of {encoder.name}, bags", len(bag_ids)):
@@ -109,11 +112,12 @@ def _encode(store: BagStore, encoder: TileEncoder, path: Path, description: dict
     _log.info("features of %d bags written to %s in %.1f s", len(store), path, time.perf_counter() - started)
 
 
-def _features(encoder: TileEncoder, tiles: np.ndarray, device: torch.device) -> np.ndarray:
+def _features(encoder: FrozenEncoder, tiles: np.ndarray, device: torch.device) -> np.ndarray:
     """Return float32 features `(tiles, embedding_dim)` of the uint8 tiles of a bag."""
     parts = []
     sample = torch.from_numpy(np.array(tiles[sampled_tiles(len(tiles))])).to(device)
-    with torch.inference_mode(), encoder.parts_of_bag(to_network_input(sample)):
+    of_bag = encoder.parts_of_bag(to_network_input(sample)) if isinstance(encoder, TileEncoder) else nullcontext()
+    with torch.inference_mode(), of_bag:
         for start in range(0, len(tiles), _TILES_AT_A_TIME):
             part = torch.from_numpy(np.array(tiles[start : start + _TILES_AT_A_TIME])).to(device)
             parts.append(encoder(to_network_input(part)[None])[0].float().cpu().numpy())

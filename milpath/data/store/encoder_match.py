@@ -12,7 +12,6 @@ from torch.nn import Module
 from milpath.data.store.bag_store import BagStore
 from milpath.models.card import Card
 from milpath.models.encoders.trained_encoder import describes_encoder
-from milpath.models.network_input import takes
 from milpath.records.error_text import one_line_of
 from milpath.records.plain_values import brief
 
@@ -36,7 +35,11 @@ def encoder_of(store: BagStore) -> dict[str, Any]:
     content = store.description.get("encoder")
     if not isinstance(content, Mapping) or len(store.tile_shape) != 1:
         return {}
-    return dict(content) | ({"dtype": store.tiles.dtype.name} if describes_encoder(content) else {})
+    if not describes_encoder(content):
+        return dict(content)
+    # Files of float16 may have been copied into a store of float32, which holds the same numbers.
+    rounded = "float16" in (content.get("dtype"), store.tiles.dtype.name)
+    return dict(content) | {"dtype": "float16" if rounded else store.tiles.dtype.name}
 
 
 def require_same_encoder(card: Card, network: Module, store: BagStore, where: str | Path, checkpoint: str) -> None:
@@ -83,20 +86,33 @@ def require_same_encoder(card: Card, network: Module, store: BagStore, where: st
         )  # fmt: skip
 
 
-def require_features(card: Card, network: Module, store: BagStore, where: str | Path, checkpoint: str) -> None:
-    """Refuse tiles for a network that takes features, where nothing encodes them.
+def require_same_tile_size(card: Card, store: BagStore, where: str | Path) -> None:
+    """Refuse tiles of a size other than the network was trained on; features have no size to compare.
+
+    Raises:
+        ValueError: With both sizes.
+    """
+    wanted, found = card.tiling.get("tile_size"), store.tile_shape[0]
+    if wanted is not None and len(store.tile_shape) == 3 and found != wanted:
+        raise ValueError(
+            f"the checkpoint was trained on tiles of {wanted} px, but {where} holds tiles of {found} px; "
+            f"cut the slides with tile_size={wanted}"
+        )
+
+
+def require_encodable(card: Card, store: BagStore, where: str | Path, checkpoint: str) -> None:
+    """Refuse tiles for a network of features whose card does not say which encoder made them.
 
     Raises:
         ValueError: With the command that encodes them.
     """
-    if takes(network) != "features" or len(store.tile_shape) != 3:
-        return
-    name = card.encoder.get("name", "an encoder that its card does not name")
-    chosen = name if describes_encoder(card.encoder) else "NAME"
-    raise ValueError(
-        f"{checkpoint} takes features of {name}, but {where} holds tiles; encode them with python -m milpath.extract "
-        f"slides={where} output=DIR encoder={chosen}, then give data.path=DIR"
-    )
+    if not describes_encoder(card.encoder):
+        raise ValueError(
+            f"{checkpoint} takes features of {card.encoder.get('name', 'an encoder that its card does not name')}, but "
+            f"{where} holds tiles; encode them with python -m milpath.extract slides={where} output=DIR encoder=NAME, then "
+            "give data.path=DIR"
+        )
+    require_same_tile_size(card, store, where)
 
 
 def _facts(encoder: Mapping[str, Any], tiling: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,9 +125,19 @@ def _facts(encoder: Mapping[str, Any], tiling: Mapping[str, Any]) -> dict[str, A
 def _same(key: str, one: Any, other: Any, rounded: float) -> bool:
     """Return whether two values mean the same; resolutions may differ by a small factor."""
     if key == "name":
-        return _folded(one) == _folded(other)
+        return same_name(one, other)
     numbers = isinstance(one, int | float) and isinstance(other, int | float)
     return math.isclose(one, other, rel_tol=rounded) if numbers and key == "microns_per_pixel" else bool(one == other)
+
+
+def same_name(one: Any, other: Any) -> bool:
+    """Return whether two names mean one encoder, as milpath, TRIDENT, CLAM and STAMP write it.
+
+    Example:
+        >>> same_name("uni2_h", "uni_v2"), same_name("uni2_h", "uni_v1")
+        (True, False)
+    """
+    return _folded(one) == _folded(other)
 
 
 def _folded(name: Any) -> str:

@@ -61,7 +61,9 @@ def resolution_of(store: BagStore, chosen: slice) -> tuple[float | None, float]:
 
 def _downsample_of_sizes(store: BagStore, chosen: slice) -> float:
     """Return the side of a tile on level 0 over that which the encoder saw; 0 if features do not say both."""
-    tile_size = (store.description.get("encoder") or {}).get("tile_size")
+    # As they were cut, rather than as the authors of the encoder advise.
+    cut, encoder = (store.description.get(name) or {} for name in ("tiling", "encoder"))
+    tile_size = cut.get("tile_size") or encoder.get("tile_size")
     if not tile_size or "size0" not in store.description["tile_columns"]:
         return 0.0
     size0 = store.tiles_table["size0"].iloc[chosen].max()

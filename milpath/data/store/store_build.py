@@ -21,6 +21,7 @@ from milpath.data.store.relabelled_store import find_store, labelled_as, paramet
 from milpath.data.store.resumable_writer import ResumableStoreWriter
 from milpath.data.store.stored_bags import StoredBags
 from milpath.drawing.progress import ProgressLines
+from milpath.records.data_warning import warning_of_source
 from milpath.records.digests import sha256_of_text
 
 _log = logging.getLogger(__name__)
@@ -134,12 +135,13 @@ def _build(
     name = type(source).__name__
     started = time.perf_counter()
     recorded = {"name": name, "parameters": description}
+    extra = {"warning": warning} if (warning := warning_of_source(source)) else {}
     if table is not None and isinstance(source, FileSource):
-        with ResumableStoreWriter(path, recorded) as resumable, _progress(resumable, name):
+        with ResumableStoreWriter(path, recorded, extra) as resumable, _progress(resumable, name):
             source.write_bags(resumable, table)
         num_bags = resumable.num_bags
     else:
-        with BagStoreWriter(path, recorded) as writer, _progress(writer, name):
+        with BagStoreWriter(path, recorded, extra) as writer, _progress(writer, name):
             source.write(writer)
         num_bags = writer.num_bags
     size = (path / "tiles.npy").stat().st_size

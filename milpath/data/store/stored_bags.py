@@ -25,6 +25,8 @@ class StoredBags:
     def write(self, writer: BagStoreWriter) -> None:
         """Copy the bags into another store."""
         store = BagStore.open(self.path)
+        if store.warning:
+            writer.extra["warning"] = store.warning
         columns = [name for name in store.tiles_table.columns if name != "bag_id"]
         table = store.bags.drop(columns=["start", "num_tiles"])
         for index, (bag_id, labels) in enumerate(labelled_bags(table)):

@@ -90,6 +90,31 @@ def encode_tiles(encoder: nn.Module, tiles: Tensor, content: Mapping[str, Any]) 
     return features.to(getattr(torch, features_dtype(content))).float()
 
 
+class TrainedEncoder(nn.Module):
+    """The encoder of a network's training features as a frozen part, which gives the features that a store would hold.
+
+    Args:
+        encoder: The opened encoder.
+        content: The entry `encoder` of the network's card.
+    """
+
+    frozen = True
+
+    def __init__(self, encoder: PretrainedEncoder, content: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network = encoder
+        self.content = dict(content)
+        # Whatever changes features: they are kept on disk under this name and the hash of the weights.
+        self.name = "-".join(
+            (encoder.card.name, str(content.get("precision", "32-true")), features_dtype(content), encoder.card.output)
+        )
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        """Return features `(bags, tiles, embedding_dim)` of tiles `(bags, tiles, 3, height, width)` in [0, 1]."""
+        features = encode_tiles(self.network, tiles.flatten(0, 1), self.content)
+        return features.reshape(*tiles.shape[:2], -1)
+
+
 def _as_typed(error: Exception, card: EncoderCard) -> str:
     """Return the message with the options as they are named beside a checkpoint, where nothing is downloaded."""
     text = str(error).replace("weights_path=", "encoder_weights_path=")

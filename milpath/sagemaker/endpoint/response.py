@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.models.checkpoint import Card
+from milpath.records.data_warning import warning_in_words
 from milpath.records.tile_resolution import trained_range
 from milpath.sagemaker.endpoint.input_spec import TileBag
 from milpath.sagemaker.endpoint.request_limits import BadRequestError
@@ -62,10 +63,13 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
             `attention (bags, tiles)` (0 on padding), likewise each map of a network with maps per class, `num_tiles`,
             `label`, `deferred`, `threshold` and `class_names`. Without classes `answers (bags, columns)`, NaN where a number
             is not defined, and `answer_columns` and `units` replace the probabilities, `label`, `deferred` and `threshold`.
+            A network trained on other data than tissue adds `warning`, and defers every bag.
     """
     if content_type == NPZ:
         return _npz(answers, card)
     content = {"class_names": list(card.class_names), "predictions": [describe(answer, card) for answer in answers]}
+    if card.warning:
+        content["warning"] = warning_in_words(card.warning)
     if isinstance(target := target_of(card), NumericTarget):
         content["units"] = dict(zip(target.answer_columns, target.units, strict=True))
     if (trained := trained_range(card.tiling)) is not None:
@@ -127,6 +131,8 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
     for name, rows in of_tiles.items():
         for row, values in enumerate(rows):
             padded[name][row, : lengths[row]] = values
+    if card.warning:
+        padded["warning"] = np.array(warning_in_words(card.warning))
     body = BytesIO()
     np.savez_compressed(
         body,

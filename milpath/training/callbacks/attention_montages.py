@@ -12,9 +12,11 @@ from PIL import Image
 from milpath.data.datamodule import BagDataModule
 from milpath.data.splits.label_cells import text_of_label
 from milpath.drawing.montage import draw_montage
+from milpath.drawing.warning_strip import with_warning
 from milpath.drawing.weight_bars import draw_weights
 from milpath.inference.predict_bags import BagPrediction, predict_bags
 from milpath.metrics.attention_quality import attention_entropy
+from milpath.records.data_warning import warning_in_words
 from milpath.targets import NumericTarget
 from milpath.training.classifier import MILClassifier
 
@@ -61,7 +63,8 @@ class AttentionMontages(Callback):
             classifier.network, datamodule.store, classifier.target,
             indices=list(chosen), batch_size=1, device=classifier.device,
         )  # fmt: skip
-        return _stack([self._draw_bag(bag, chosen[bag.position], datamodule) for bag in bags])
+        picture = _stack([self._draw_bag(bag, chosen[bag.position], datamodule) for bag in bags])
+        return with_warning(picture, warning_in_words(classifier.warning))
 
     def _draw_bag(self, bag: BagPrediction, label: Any, datamodule: BagDataModule) -> Image.Image:
         store = datamodule.tile_store

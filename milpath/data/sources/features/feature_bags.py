@@ -1,5 +1,6 @@
 """Bags of precomputed features, one file per slide."""
 
+import json
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,11 @@ from milpath.data.sources.features.feature_check import require_finite
 from milpath.data.sources.features.feature_files import SlideFeatures, read_features, read_origin
 from milpath.data.sources.features.feature_folder import find_feature_files
 from milpath.data.sources.features.feature_origin import FeatureOrigin, require_one_origin
+from milpath.data.sources.features.stated_encoder import require_width, stated_origin
 from milpath.data.splits.label_matching import check_on_mismatch, match_bags, named_like_data
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.data.store.readable_bags import check_on_error, readable_bags
+from milpath.models.encoders.encoder_files import encoder_card
 from milpath.records.digests import sha256_of_file, sha256_of_text
 from milpath.records.label_table import read_table
 
@@ -35,6 +38,8 @@ class FeatureBags:
             slides are not opened.
         on_error: What to do about files that cannot be read: "fail", which lists them all, or "skip".
         id_column: Column of the table that names the slides; `None` takes `slide_id` or one of its other names.
+        encoder: Name of the encoder that made the features, for files that do not hold its card (those of milpath do): a
+            network trained on them can then encode slides. `None` takes what the files say.
     """
 
     gives = "features"
@@ -47,6 +52,7 @@ class FeatureBags:
         on_mismatch: str = "error",
         on_error: str = "fail",
         id_column: str | None = None,
+        encoder: str | None = None,
     ) -> None:
         if dtype not in _DTYPES:
             raise ValueError(f"data.dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}")
@@ -56,6 +62,9 @@ class FeatureBags:
         self.on_mismatch = check_on_mismatch(on_mismatch)
         self.on_error = check_on_error(on_error)
         self.id_column = id_column
+        self.encoder = encoder
+        if encoder is not None:
+            encoder_card(encoder)  # a name that is unknown is refused here
 
     def describe(self) -> dict[str, Any]:
         """Return a hash of the names, sizes and modification times of the files.
@@ -67,7 +76,8 @@ class FeatureBags:
         files = fingerprint_of(self._files)
         if not self.labels.is_file():
             raise FileNotFoundError(f"no label table at {self.labels}; set data.labels=CSV with slide_id and label")
-        return {"files": files, "dtype": self.dtype}
+        stated = {} if self.encoder is None else {"encoder": self.encoder}
+        return {"files": files, "dtype": self.dtype, **stated}
 
     def describe_labels(self) -> dict[str, Any]:
         """Return a hash of the label table and how it is matched."""
@@ -96,7 +106,7 @@ class FeatureBags:
             ValueError: With every file that is invalid or has a value that is not finite, or if the slides do not come from
                 one encoder.
         """
-        write_features(writer, self._files, table, self.path, self.dtype, self.on_error)
+        write_features(writer, self._files, table, self.path, self.dtype, self.on_error, self.encoder)
 
     @cached_property
     def _files(self) -> dict[str, Path]:
@@ -116,7 +126,13 @@ def fingerprint_of(files: Mapping[str, Path]) -> str:
 
 
 def write_features(
-    writer: BagStoreWriter, files: Mapping[str, Path], table: pd.DataFrame, where: Path, dtype: str, on_error: str
+    writer: BagStoreWriter,
+    files: Mapping[str, Path],
+    table: pd.DataFrame,
+    where: Path,
+    dtype: str,
+    on_error: str,
+    encoder: str | None = None,
 ) -> None:
     """Write the features of slides into a store, with the memory of a few slides.
 
@@ -127,15 +143,19 @@ def write_features(
         where: Folder of the files, for messages.
         dtype: "float32" or "float16".
         on_error: "fail" or "skip" (see `readable_bags`).
+        encoder: Name of the encoder that the user states; `None` takes what the files say.
 
     Raises:
-        ValueError: With every file that cannot be read, or if the slides do not come from one encoder.
+        ValueError: With every file that cannot be read, or if the slides do not come from one encoder, or not from the one
+            that is stated.
     """
     bag_ids = table["bag_id"].tolist()
     # Headers only: a mixture of encoders is found before gigabytes are copied.
     said = zip(bag_ids, map_in_threads(read_origin, [files[bag_id] for bag_id in bag_ids]), strict=True)
     origins = {bag_id: found for bag_id, found in said if found is not None}
     origin = require_one_origin(origins.items(), str(where))
+    if encoder is not None:
+        origin = stated_origin(origin, encoder, str(where))
     sized = all(bag_id in origins and origins[bag_id].tile_size_level0 is not None for bag_id in bag_ids)
 
     def read(bag_id: str) -> SlideFeatures:
@@ -153,6 +173,8 @@ def write_features(
         _require_like_first(bag_id, slide, *first, files)
         writer.add(bag_id, slide.features, labels, _tile_rows(slide, sized))
     if first is not None:
+        if encoder is not None:
+            require_width(first[1].features.shape[1], encoder, str(where))  # files of tensors do not say it before
         _describe(writer, origin._replace(embedding_dim=first[1].features.shape[1]), first[1])
 
 
@@ -189,10 +211,14 @@ def _tile_rows(slide: SlideFeatures, sized: bool) -> dict[str, np.ndarray] | Non
 def _describe(writer: BagStoreWriter, origin: FeatureOrigin, slide: SlideFeatures) -> None:
     """Write what is known about encoder and tiles into the description of the store."""
     writer.extra["encoder"] = origin.as_card()
-    if origin.tile_size_level0 is not None:
+    if origin.warning:
+        writer.extra["warning"] = origin.warning
+    if origin.tiling is not None:
+        writer.extra["tiling"] = json.loads(origin.tiling)
+    elif origin.tile_size_level0 is not None:
         writer.extra["tiling"] = {"rule": "features", "tile_size_level0": origin.tile_size_level0}
     if origin.microns_per_pixel is not None:
         writer.extra["microns_per_pixel"] = origin.microns_per_pixel
-    if not slide.at_level0 and slide.coords is not None:
+    if not slide.at_level0 and slide.coords is not None and origin.tiling is None:
         # Positions are pixels of this resolution.
         writer.extra["tiling"] = {"rule": "features", "tile_size": origin.tile_size}
