@@ -103,7 +103,8 @@ class DenseMapper:
         encoder = self.network.tile_encoder
         if encoder.stains is None:
             return nullcontext()
-        sample = TilePositions(*(None if part is None else part[sampled_tiles(len(places.x))] for part in places))
+        chosen = sampled_tiles(len(places.x))
+        sample = TilePositions(places.x[chosen], places.y[chosen], places.number[chosen])
         tiles = np.empty((len(sample.x), self.options.tile_size, self.options.tile_size, 3), np.uint8)
         for positions, pixels in read_places(view, sample, self.options.tile_size):
             tiles[positions] = pixels

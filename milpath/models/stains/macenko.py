@@ -104,4 +104,5 @@ def _pseudo_inverse(stains: Tensor) -> Tensor:
     one, other = torch.ones_like(cosine), -cosine
     inverse = torch.stack([one, other, other, one], dim=1).unflatten(1, (2, 2))
     inverse = inverse / (1 - cosine**2).clamp(min=1e-6)[:, None, None]
-    return stains.transpose(1, 2) @ inverse
+    found: Tensor = stains.transpose(1, 2) @ inverse
+    return found

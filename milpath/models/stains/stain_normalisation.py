@@ -49,7 +49,7 @@ class StainNormalisation(nn.Module):
         """Bags that were left as they are; reading it waits for the device."""
         return int(self._unchanged)
 
-    @torch.compiler.disable  # type: ignore[misc]
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def values_of(self, tiles: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return how each bag is changed, `(bags, values)`; a bag's row depends on no other bag.
@@ -77,7 +77,8 @@ class StainNormalisation(nn.Module):
         """
         with torch.autocast(tiles.device.type, enabled=False):
             changed = self.method.apply(tiles.float(), values[:, :-1])
-        return torch.where(values[:, -1].bool()[:, None, None, None], changed, tiles.float()).to(tiles.dtype)
+        found: Tensor = torch.where(values[:, -1].bool()[:, None, None, None], changed, tiles.float())
+        return found.to(tiles.dtype)
 
     def forward(self, tiles: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return normalised bags `(bags, tiles, 3, height, width)`."""
