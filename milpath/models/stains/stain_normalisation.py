@@ -77,13 +77,15 @@ class StainNormalisation(nn.Module):
         """
         with torch.autocast(tiles.device.type, enabled=False):
             changed = self.method.apply(tiles.float(), values[:, :-1])
-        found: Tensor = torch.where(values[:, -1].bool()[:, None, None, None], changed, tiles.float())
-        return found.to(tiles.dtype)
+        chosen = torch.where(values[:, -1].bool()[:, None, None, None], changed, tiles.float())
+        found: Tensor = chosen.to(tiles.dtype)
+        return found
 
     def forward(self, tiles: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return normalised bags `(bags, tiles, 3, height, width)`."""
         values = self.values_of(tiles, mask).repeat_interleave(tiles.shape[1], dim=0)
-        return self.recolour(tiles.flatten(0, 1), values).unflatten(0, tiles.shape[:2])
+        bags: Tensor = self.recolour(tiles.flatten(0, 1), values).unflatten(0, tiles.shape[:2])
+        return bags
 
 
 def stain_method(name: Any) -> StainMethod:
