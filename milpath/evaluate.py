@@ -64,6 +64,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.data.store.encoder_match import require_same_encoder
     from milpath.data.store.resolution_match import compare_resolution
     from milpath.inference.ensemble import open_predictor
+    from milpath.models.stains import unchanged_note
     from milpath.records.data_warning import warning_in_words
     from milpath.records.provenance import record_run
     from milpath.reports.pictures import slides_of_report
@@ -118,6 +119,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
 
     classifier = MILClassifier(network, class_names=card.class_names, task=target_of(card))
     predictions = predict_splits(trainer, classifier, datamodule, splits)
+    if left := unchanged_note(network):
+        _log.warning("%s", left)
     if not trainer.is_global_zero:
         return {}
     shift = shift_of_folds(predictor, as_shown(predictions, card), datamodule) if predictor.folds else []

@@ -30,6 +30,7 @@ from milpath.inference.slides_of_bags import tile_rows
 from milpath.models.checkpoint import Card
 from milpath.models.devices import choose_device
 from milpath.models.network_input import takes
+from milpath.models.stains import unchanged_note
 from milpath.records.data_warning import warning_in_words
 from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
@@ -141,6 +142,8 @@ def run(config: DictConfig) -> int:
         sys.stdout.write(f"{predictor.note}\n")
     if (sets := sets_of(card)) is not None and (small := sets.too_small(card.class_names)):
         sys.stderr.write(f"{small}\n")
+    if note := unchanged_note(network):
+        sys.stderr.write(f"{note}\n")
     if failures:
         name, reason = next(iter(sorted(failures.items())))
         line = f"{counted(len(failures), 'slide')} failed, see {output}/failures.csv (first: {name!r}: {reason})"

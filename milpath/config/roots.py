@@ -248,5 +248,7 @@ for _path in sorted((CONFIG_DIR / "encoder").glob("*.yaml")):
                 "frozen": True,
                 "activation_checkpointing": False,
                 "tile_micro_batch": 64,
+                "stain_normalisation": "none",
+                "stain_target_path": None,
             },
         )

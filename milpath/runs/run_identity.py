@@ -181,6 +181,7 @@ def _defaults_of(plain: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {item.name: item.default for item in fields(TrainConfig)}
     defaults |= {f"decision.{item.name}": item.default for item in fields(Decision)}
     defaults |= {f"data.{key}": value for key, value in _signature(BagDataModule).items()}
+    defaults |= {"model.encoder.stain_normalisation": "none"}
     callbacks = {f"callbacks.{key}": value for key, value in (plain.get("callbacks") or {}).items()}
     for group, content in {**plain, **callbacks}.items():
         if isinstance(content, Mapping) and "_target_" in content and group != "data":

@@ -54,6 +54,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
+    from milpath.runs.stain_choice import write_stain_target
 
     resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while
     seed_everything(config.seed, workers=True, verbose=False)
@@ -75,6 +76,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
         said = warning_in_words(datamodule.warning, datamodule.warning)
         record_run(config, run_dir, datamodule.description | ({"warning": said} if said else {}))
         write_text(run_dir / "splits.csv", _splits_table(datamodule).to_csv(index=False))
+        write_stain_target(classifier.network, run_dir)
     if config.compile:
         classifier.network.compile()
     trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
