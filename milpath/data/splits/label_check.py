@@ -10,7 +10,8 @@ from milpath.data.sources.bag_source import BagSource, LabelledSource
 from milpath.data.splits.bag_lists import excluded_bags
 from milpath.data.splits.bag_table import SplitOptions, label_and_split, usable_bags
 from milpath.targets import NumericTarget, Target
-from milpath.targets.columns.label_columns import bag_labels, bag_numbers, default_column
+from milpath.targets.columns.label_columns import bag_labels, default_column
+from milpath.targets.columns.read_labels import bag_numbers
 
 
 def named_numbers(

@@ -8,8 +8,8 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
 from milpath.targets import Survival
-from milpath.targets.columns.label_columns import bag_numbers
 from milpath.targets.columns.number_columns import warn_of_units
+from milpath.targets.columns.read_labels import bag_numbers
 from milpath.targets.survival.survival_losses import (
     cox_losses,
     hazard_losses,
