@@ -74,6 +74,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.runs.evaluated_slides import bags_of_slides, encode_tiles_of
     from milpath.runs.results import write_run
     from milpath.targets import target_of
+    from milpath.targets.aggregation import require_aggregate
     from milpath.training.callbacks.predict_splits import predict_splits
     from milpath.training.classifier import MILClassifier
 
@@ -97,6 +98,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     )  # fmt: skip
     note = "; ".join(filter(None, (note, left_out)))
     _require_same_task(card, datamodule, config.checkpoint)
+    aggregate = config.aggregate or datamodule.aggregate or card.data.get("aggregate")
+    require_aggregate(aggregate, target_of(card), len(card.class_names))
     slides = slides_of_report(datamodule.tile_store, config.slides_dir, config.slides)  # refused before any work
     encode_tiles_of(datamodule, config, card, network, parts.encoders)
     require_same_encoder(card, network, datamodule.tile_store, datamodule.tile_store.path, config.checkpoint)
@@ -117,7 +120,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
     return write_run(
         run_dir, predictions, datamodule, card,
-        report=config.report, note=note, slides=slides,
+        report=config.report, note=note, slides=slides, aggregate=aggregate,
     )  # fmt: skip
 
 

@@ -15,13 +15,16 @@ from milpath.data.store.encoder_match import require_same_encoder, require_same_
 from milpath.data.store.level0_positions import resolution_of
 from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.progress import track
-from milpath.inference.bag_pictures import open_pictures
+from milpath.inference.input_patients import column_of_patients, patients_of_input
 from milpath.inference.open_input import open_input
 from milpath.inference.packed_linear import pack_linears
+from milpath.inference.pictures.bag_pictures import open_pictures
 from milpath.inference.predict_bags import predict_bags
 from milpath.inference.prediction_files import PredictionFiles
 from milpath.inference.prediction_folder import claim_folder, release_folder
+from milpath.inference.prediction_patients import write_patients
 from milpath.inference.prediction_summary import prediction_summary
+from milpath.inference.slides_of_bags import tile_rows
 from milpath.models import load_network
 from milpath.models.checkpoint import Card, load_card
 from milpath.models.devices import choose_device
@@ -31,6 +34,7 @@ from milpath.records.digests import sha256_of_file
 from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
 from milpath.targets import NumericTarget, target_of
+from milpath.targets.aggregation import require_aggregate
 from milpath.targets.decision import Decision, decide
 from milpath.tiling.slide_output import write_failures
 from milpath.tiling.slide_run import TilingSummary
@@ -61,6 +65,8 @@ def run(config: DictConfig) -> int:
     threshold = card.threshold if target.has_threshold else None
     numbers = target if isinstance(target, NumericTarget) else None
     columns = ((), ()) if numbers is None else (numbers.answer_columns, numbers.call_columns)
+    aggregate = config.aggregate or (config.slides_table and card.data.get("aggregate"))
+    require_aggregate(aggregate, target, len(columns[0] or card.class_names))
     claim_folder(output, source, config.overwrite, slides=config.slides)
     try:
         store, failures = open_input(
@@ -70,14 +76,18 @@ def run(config: DictConfig) -> int:
             dtype=str(card.data.get("dtype", "float32")),
             resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
         )  # fmt: skip
+        store = patients_of_input(
+            store, card.data, failures, slides_table=config.slides_table, patient_column=config.patient_column,
+            slide_column=config.slide_column, aggregate=aggregate,
+        )  # fmt: skip
         require_same_encoder(card, network, store, config.slides, config.checkpoint)
         require_same_tile_size(card, store, config.slides)
         if note := compare_resolution(card.tiling, store, config.mixed_resolution):
             sys.stderr.write(f"{note}\n")
         source = source | {"slides": store.content_digest()}
         files = PredictionFiles(
-            output, card.class_names, threshold, source,
-            answer_columns=columns[0], call_columns=columns[1], warning=warning,
+            output, card.class_names, threshold, source, answer_columns=columns[0], several_slides=store.grouped,
+            call_columns=columns[1], warning=warning,
         )  # fmt: skip
         pictures = open_pictures(config, store, network, card, device)
     except (ValueError, OSError):
@@ -91,10 +101,10 @@ def run(config: DictConfig) -> int:
     )  # fmt: skip
     with files, kept_memory():
         for bag in track(predictions, "slides", len(store) - len(done)):
-            tiles = store.tiles_table.iloc[store.tile_slice(bag.position)]
+            tiles = tile_rows(store, bag.position)
             if config.pictures:
                 pictures.draw(bag)
-            microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]
+            microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]  # of its first slide
             predicted, defer = "", False
             if target.has_classes:
                 calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
@@ -120,6 +130,8 @@ def run(config: DictConfig) -> int:
             )
         if config.pictures:
             pictures.draw_extremes(card.class_names[0] if target.has_classes else None)
+    if aggregate:
+        write_patients(output, store, card, aggregate, column_of_patients(card.data, config.patient_column))
     sys.stdout.write(prediction_summary(output))
     if failures:
         name, reason = next(iter(sorted(failures.items())))

@@ -203,7 +203,9 @@ def test_a_target_that_a_checkpoint_does_not_have_is_refused_in_one_line(trained
     (line,) = [line for line in error.splitlines() if line.startswith("ValueError")] or [error.strip()]
     if asked == "regression":
         task = {"cox": "survival", "hazard": "survival"}.get(name, name)
-        assert re.search(f"was trained for {task} .*, but the data have regression psa; set data.target, data.task", line)
+        assert re.search(
+            f"was trained for {task} .*, but the data have regression psa; set data.target, data.task", line
+        )
     else:
         assert re.search("time", line)
 

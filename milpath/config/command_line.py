@@ -11,7 +11,8 @@ from hydra._internal.utils import get_args_parser
 _PATH_NAMES = frozenset(
     [
         *("archive", "checkpoint", "exclude", "folder", "groups", "images", "labels", "masks", "output"),
-        *("group_column", "id_column", "label_column", "split_column"),
+        *("bag_column", "group_column", "id_column", "label_column", "patient_column", "slide_column", "split_column"),
+        *("patients", "slides_table"),
         *("requirements", "resume_from", "run_name", "slides", "tiles", "tissue_model"),
     ]
 )

@@ -65,6 +65,7 @@ class EvaluateConfig:
     num_workers: int | None = None
     on_error: str = "fail"
     splits: list[str] = field(default_factory=lambda: ["val", "test"])
+    aggregate: str | None = None
     parts: list[str] = field(default_factory=list)
     metrics: Any = field(default_factory=dict)
     trainer: Any = MISSING
@@ -88,6 +89,10 @@ class PredictConfig:
     alpha: float = 0.6
     colour_map: str = "viridis"
     dense: float | None = None
+    slides_table: str | None = None
+    patient_column: str | None = None
+    slide_column: str | None = None
+    aggregate: str | None = None
     labels: str | None = None
     id_column: str | None = None
     resolutions: str | None = None

@@ -43,7 +43,7 @@ def write_layouts(store: BagStore, output: Path, formats: Sequence[str]) -> None
             path = folder / f"{bag_id}.h5"
             if path.exists():
                 continue
-            places = level0_positions(store, store.tile_slice(index))
+            places = level0_positions(store, store.ranges(index)[0])
             if places is None or np.isnan(places.x0).any():
                 raise ValueError(
                     f"the positions of tiles of {bag_id!r} are unknown, and format={name} needs them; use format=[store]"
@@ -58,7 +58,7 @@ def write_layouts(store: BagStore, output: Path, formats: Sequence[str]) -> None
 
 def _write_trident(file: h5py.File, store: BagStore, index: int, places: Level0Positions) -> None:
     """Write `features (tiles, features)` and `coords (tiles, 2)` in pixels of level 0, as TRIDENT and CLAM read them."""
-    where, bag_id = store.tile_slice(index), str(store.bags["bag_id"].iloc[index])
+    where, bag_id = store.ranges(index)[0], str(store.bags["bag_id"].iloc[index])
     features = _write_features(file, "features", store, where)
     card = store.description.get("encoder") or {}
     features.attrs.update({"name": bag_id, "encoder": str(card.get("name")), "savetodir": "None"})
@@ -83,7 +83,7 @@ def _write_trident(file: h5py.File, store: BagStore, index: int, places: Level0P
 
 def _write_stamp(file: h5py.File, store: BagStore, index: int, places: Level0Positions) -> None:
     """Write `feats (tiles, features)` and `coords (tiles, 2)` in microns, as STAMP reads them."""
-    where, bag_id = store.tile_slice(index), str(store.bags["bag_id"].iloc[index])
+    where, bag_id = store.ranges(index)[0], str(store.bags["bag_id"].iloc[index])
     microns, downsample = resolution_of(store, where)
     if microns is None:
         raise ValueError(f"the resolution of {bag_id!r} is unknown, and format=stamp has coordinates in microns")

@@ -33,6 +33,7 @@ class BagPrediction(NamedTuple):
         attention: `(tiles,)`, sums to 1.
         maps: Name to `(tiles,)` of the maps of a network with attention or contributions per class; see
             `milpath.models.tile_maps`.
+        limits: Name ("attention" or a map) to the ends of its colour scale, if they are those of more tiles than these.
     """
 
     position: int
@@ -40,6 +41,7 @@ class BagPrediction(NamedTuple):
     probabilities: NDArray[np.float32]
     attention: NDArray[np.float32]
     maps: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
+    limits: Mapping[str, tuple[float, float]] = MappingProxyType({})
 
 
 def predict_bags(

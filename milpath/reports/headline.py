@@ -72,6 +72,7 @@ def metric_rows(
     reported = target.reported_metrics
     names = [name for name in (*METRICS, *own_metric_names()) if name in reported]
     names += [name for name in reported if name not in names]
+    names = [name for name in names if name not in target.hidden_metrics]
     names.sort(key=lambda name: (name not in target.headline, _place(target.headline, name)))
     by_split = {split: metric_intervals(each, names, num_resamples, seed=seed) for split, each in outcomes.items()}
     return [

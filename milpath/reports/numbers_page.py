@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.store.bag_store import BagStore
-from milpath.inference.overlays import SlidePicture
+from milpath.inference.pictures.overlays import SlidePicture
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.records.atomic_files import write_text
@@ -74,7 +74,7 @@ def write_numbers_report(
         )
     rows = metric_rows(outcomes, target, num_resamples)
     plots = target_plots(outcomes, reported, target)
-    training = training_plots(run.history) if run.history is not None else []
+    training = training_plots(run.history, target.hidden_metrics) if run.history is not None else []
     page = render(
         "numbers.html.j2",
         plots + training,

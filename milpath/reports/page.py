@@ -13,8 +13,9 @@ import pandas as pd
 
 from milpath.data.store.bag_store import BagStore
 from milpath.drawing.warning_strip import with_warning
-from milpath.inference.overlays import SlidePicture
-from milpath.inference.sharpest_bags import draw_run_extremes
+from milpath.inference.pictures.overlays import SlidePicture
+from milpath.inference.pictures.sharpest_bags import draw_run_extremes
+from milpath.metrics.calibration import say_bound
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.subgroups import grade_rows
 from milpath.records.atomic_files import write_text
@@ -175,7 +176,7 @@ def _results(
         calibration_plot(calibrations),
         risk_coverage_plot(evaluated),
     ]
-    training = training_plots(run.history) if run.history is not None else []
+    training = training_plots(run.history, target.hidden_metrics) if run.history is not None else []
     rows = metric_rows(outcomes, target, num_resamples)
     main_intervals = {row.name: row.intervals[reported] for row in rows}
     content = {
@@ -192,6 +193,7 @@ def _results(
         "headlines": [row for row in rows if row.name in target.headline],
         "sentence": in_words(main, target, reported, names, main_intervals),
         "reader": reader,
+        "bounds": list(dict.fromkeys(filter(None, (say_bound(temperature), reader.bound)))),
         "num_resamples": num_resamples,
         "training": training,
     }

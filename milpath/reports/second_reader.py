@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from milpath.metrics.calibration import fit_temperature
+from milpath.metrics.calibration import fit_temperature, say_bound
 from milpath.metrics.deferral import Deferral, deferral_table
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.operating_point import OperatingPoint, attained, threshold_for_sensitivity
@@ -25,6 +25,12 @@ class WishedSensitivity:
     wished: float
     attained: OperatingPoint
 
+    @property
+    def missed(self) -> bool:
+        """Whether the other split does not reach the target sensitivity."""
+        found = self.attained.sensitivity.value
+        return found is not None and found < self.wished
+
 
 @dataclass(frozen=True)
 class SecondReader:
@@ -43,6 +49,11 @@ class SecondReader:
     temperature: float | None
     calibrated: EvaluatedBags | None
     deferral: tuple[Deferral, ...]
+
+    @property
+    def bound(self) -> str:
+        """What to know of a temperature at the end of its range; empty if it is within."""
+        return "" if self.temperature is None else say_bound(self.temperature)
 
 
 def second_reader(

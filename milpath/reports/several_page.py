@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.store.bag_store import BagStore
-from milpath.inference.overlays import SlidePicture
+from milpath.inference.pictures.overlays import SlidePicture
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.evaluated_several import MACRO, EvaluatedSeveral
 from milpath.metrics.subgroups import subgroup_tables

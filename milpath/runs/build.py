@@ -26,6 +26,7 @@ from milpath.records.plain_values import brief, require_plain
 from milpath.runs.build_network import build_network
 from milpath.runs.instantiation import instantiate_entry, object_named
 from milpath.targets import Target
+from milpath.targets.aggregation import require_aggregate
 from milpath.targets.target import require_class_names
 from milpath.training.callbacks.epoch_progress import epoch_progress
 from milpath.training.callbacks.memory_callback import KeptMemory
@@ -89,6 +90,9 @@ def build_datamodule(config: DictConfig, **changes: Any) -> BagDataModule:
         config: The `data` group.
         **changes: Options of `BagDataModule` that replace those of the configuration, passed unchanged.
     """
+    if config.get("slides") and "id_column" in config and OmegaConf.is_missing(config, "labels"):
+        # The table of slides says what the slides are; their labels may be those of the patients.
+        config.labels, config.id_column = config.slides, config.get("slide_column")
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)) | changes
     options = {name: content.pop(name) for name in _options() if name in content}
     return BagDataModule(instantiate_entry(content), **options)
@@ -152,6 +156,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         raise ValueError(
             f"auxiliary_loss needs a MILNetwork, but {type(network).__name__} is not one; set auxiliary_loss=none"
         )
+    require_aggregate(datamodule.aggregate, datamodule.fitted_target, len(datamodule.class_names))
     tiling, description = _tiling(datamodule), _describe_data(config.data)
     if description and config.get("target"):
         description["task"] = datamodule.task

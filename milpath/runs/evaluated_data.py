@@ -61,6 +61,11 @@ def evaluated_data(
         _require_split_of_run(trained, datamodule, checkpoint)
         return datamodule, ""
     given = cast(dict[str, Any], OmegaConf.to_container(data, resolve=True))
+    if (bag_column := card.data.get("bag_column")) and not given.get("bag_column"):
+        raise ValueError(
+            f"{checkpoint} was trained on patients, each a bag of all its slides; give data.bag_column={bag_column}, and "
+            "data.slides=CSV if the labels do not name the patient of each slide"
+        )
     if given.get("splits") or any(f"data.{name}" in typed for name in _SPLIT):
         datamodule = _set_up(data, card)
         return datamodule, _note(datamodule, given, splits, trained)

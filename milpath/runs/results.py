@@ -19,7 +19,8 @@ from milpath.records.data_warning import warning_in_words
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
 from milpath.reports.pictures import slides_of_report, without_pictures
-from milpath.runs.result_files import Metrics, by_split, summary_table, write_results
+from milpath.runs.patient_results import results_by_patient
+from milpath.runs.result_files import Metrics, by_split, summary_table, write_results, write_slide_attention
 from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.decision import Decision, choose_decision, decide
 from milpath.training.callbacks.predict_splits import columns_of, predict_splits
@@ -59,13 +60,19 @@ def finish_run(
             )
         changes = {"target_state": fitted.state()}
     else:
-        decision = _decide_on_validation(config, predictions, classifier.task)
+        decided_on = predictions
+        if datamodule.aggregate:
+            decided_on = results_by_patient(predictions, datamodule, target, datamodule.aggregate).predictions
+        decision = _decide_on_validation(config, decided_on, classifier.task)
         changes = {name: getattr(decision, name) for name in ("threshold", "temperature", "defer_below")}
     card = replace(classifier.card(), **changes)
     if best.exists():
         update_card(best, **changes)
     slides = slides_of_report(datamodule.tile_store, config.get("slides_dir"))
-    return write_run(run_dir, predictions, datamodule, card, report=config.report, slides=slides)
+    return write_run(
+        run_dir, predictions, datamodule, card,
+        report=config.report, slides=slides, aggregate=datamodule.aggregate,
+    )  # fmt: skip
 
 
 def write_run(
@@ -76,6 +83,7 @@ def write_run(
     *,
     report: bool = True,
     note: str = "",
+    aggregate: str | None = None,
     slides: Mapping[str, Path] = MappingProxyType({}),
 ) -> Metrics:
     """Write metrics, predictions and report of a run, and print the summary table.
@@ -87,10 +95,21 @@ def write_run(
         card: The checkpoint's card, with the operating point chosen on validation.
         report: Whether to write `report.html` and its pictures.
         note: Printed below the table.
+        aggregate: "mean" or "max": the results are those of patients, from the predictions of their slides, which are
+            written to `slide_predictions.csv`; `None`: those of the bags.
         slides: Bag to the file of its slide, for the pictures of features in the report.
     """
     target = target_of(card)
-    predictions = _answered(predictions, target) if isinstance(target, NumericTarget) else _decided(predictions, card)
+    bags, store, groups = datamodule.label_frame, datamodule.tile_store, datamodule.groups
+    if isinstance(target, NumericTarget):
+        predictions = _answered(predictions, target)
+    if aggregate:
+        predictions.write_csv(run_dir / "slide_predictions.csv")
+        predictions, bags, store = results_by_patient(predictions, datamodule, target, aggregate)
+        groups = None
+    if not isinstance(target, NumericTarget):
+        predictions = _decided(predictions, card)
+    write_slide_attention(run_dir / "slide_attention.csv", predictions, store)
     metrics = write_results(run_dir, predictions, target, card.threshold)
     warning = warning_in_words(card.warning, datamodule.warning)
     if report:
@@ -100,9 +119,9 @@ def write_run(
             threshold=card.threshold,
             temperature=card.temperature,
             defer_below=card.defer_below,
-            bags=datamodule.label_frame,
-            store=datamodule.tile_store,
-            groups=datamodule.groups,
+            bags=bags,
+            store=store,
+            groups=groups,
             slides=slides,
             warning=warning,
         )

@@ -32,6 +32,7 @@ _ROOT = {"paths", "logger", "profiler", "sagemaker", "run_name", "resume_from", 
 # How bags are read, not which; files are identified by content, not by name.
 _DATA = {
     "stores_dir", "verify", "num_workers", "device_cache", "eval_batch_size", "batch_size", "splits", "groups", "exclude",
+    "patients", "slides", "slide_column", "aggregate",
 }  # fmt: skip
 # Trade memory for time.
 _ENCODER = {"activation_checkpointing", "tile_micro_batch"}
@@ -141,7 +142,7 @@ def settings_of(plain: Mapping[str, Any], num_processes: int | None = None) -> d
 def origin_of(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that say where bags, labels and splits came from, dotted key to value."""
     data = plain.get("data") or {}
-    named = {"splits", "groups", "exclude"}
+    named = {"splits", "groups", "exclude", "patients", "slides"}
     kept = {key: value for key, value in data.items() if key in named or key not in _data_options()}
     return dict(json.loads(json.dumps(dict(_flat({"data": kept})), default=str)))
 

@@ -31,7 +31,9 @@ class Nominal(ClassTarget):
 
     name = "nominal"
     metric_names = CLASS_METRICS
-    headline = ("accuracy", "balanced_accuracy", "auroc", "quadratic_kappa")
+    headline = ("accuracy", "balanced_accuracy", "auroc")
+    # Its weights count the distance between classes, which without an order have none.
+    hidden_metrics = ("quadratic_kappa",)
     subgroup_metrics = ("accuracy", "balanced_accuracy", "auroc")
 
     def num_outputs(self, num_classes: int) -> int:

@@ -1,14 +1,19 @@
 """Base class of targets without classes: the labels of a bag are numbers, and so are the predictions."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.weighted_metrics import metric_function
 from milpath.targets.target import Array, Target
+
+if TYPE_CHECKING:  # a network is loaded without pandas
+    import pandas as pd
 
 # A card is untrusted: longer lists of fitted values are refused.
 MAX_VALUES = 100_000
@@ -61,6 +66,28 @@ class NumericTarget(Target):
     @abstractmethod
     def named_after(self, columns: Sequence[str]) -> Self:
         """Return the target with its names taken from the columns of the table, unless it has names."""
+
+    def read(self, bags: pd.DataFrame, columns: Sequence[str]) -> tuple[Self, Array]:
+        """Return the target named after its columns, and the labels of bags, `(bags, label columns)`.
+
+        Args:
+            bags: One row per bag: `bag_id` and the columns.
+            columns: Names in the table of `columns_of_table`.
+
+        Raises:
+            ValueError: If a label is missing or invalid.
+        """
+        from milpath.targets.columns.number_columns import READERS
+
+        named = self.named_after(columns)
+        labels = [READERS[kind](bags, column) for kind, column in zip(named.label_kinds, columns, strict=True)]
+        return named, np.stack(labels, axis=1)
+
+    def missing(self, bags: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which bags have no label, `(bags,)`: a cell of one of the columns is empty."""
+        from milpath.targets.columns.class_words import missing_cells
+
+        return np.asarray(np.stack([missing_cells(bags, column) for column in columns]).any(axis=0))
 
     @abstractmethod
     def strata(self, labels: Array) -> NDArray[np.int64]:

@@ -32,12 +32,14 @@ class Target(ABC):
         metric_names: Names in `milpath.metrics.weighted_metrics.METRICS`, in the order of `metrics.json`.
         headline: The metrics at the top of a report.
         subgroup_metrics: The metrics of the tables by provider, grade or scanner.
+        hidden_metrics: Metrics that a report does not show, although `metrics.json` keeps them.
         wrongness_title: Title of `wrongness` in a table.
     """
 
     name: ClassVar[str]
     has_classes: ClassVar[bool]
     wrongness_title: ClassVar[str] = "Error"
+    hidden_metrics: ClassVar[tuple[str, ...]] = ()
 
     @property
     def over_batch(self) -> bool:

@@ -14,12 +14,12 @@ from milpath.config.own_parts import OwnParts
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.warning_strip import with_warning
-from milpath.inference.bag_pictures import BagPictures
-from milpath.inference.class_overlays import map_in_words
 from milpath.inference.encode_input import encode_input
+from milpath.inference.pictures.bag_pictures import BagPictures
+from milpath.inference.pictures.class_overlays import map_in_words
+from milpath.inference.pictures.tile_pixels import slide_paths
+from milpath.inference.pictures.top_tiles import draw_top_tiles
 from milpath.inference.predict_bags import predict_bags
-from milpath.inference.tile_pixels import slide_paths
-from milpath.inference.top_tiles import draw_top_tiles
 from milpath.models import load_network
 from milpath.models.checkpoint import load_card
 from milpath.models.encoders.trained_encoder import describes_encoder, open_trained_encoder
@@ -110,6 +110,11 @@ class Analyst:
     ) -> None:
         parts = parts or OwnParts()
         self.card = load_card(checkpoint)
+        if bag_column := self.card.data.get("bag_column"):
+            raise ValueError(
+                f"{checkpoint} was trained on patients, each a bag of all its slides (data.bag_column={bag_column}), but "
+                "the app answers one slide at a time; predict patients with python -m milpath.predict slides_table=CSV"
+            )
         self.network = load_network(checkpoint, parts.networks, parts.encoders)
         self.encoder: nn.Module | None = None
         if takes(self.network) == "features":

@@ -7,7 +7,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 
 from milpath.metrics.number_metrics import NUMBER_METRICS, limits_of_agreement, metric_of_quantity
 from milpath.targets import Regression
-from milpath.targets.columns.read_labels import bag_numbers
+from milpath.targets.columns.label_columns import bag_numbers
 
 DRAW = np.random.default_rng(0)
 # With ties, so that ranks are shared.

@@ -13,8 +13,7 @@ from milpath.data.splits.label_matching import ON_MISMATCH
 from milpath.records.label_table import find_column, require_column, rows_of
 from milpath.targets import NumericTarget
 from milpath.targets.columns.class_words import missing_cells
-from milpath.targets.columns.label_columns import bag_labels, default_column
-from milpath.targets.columns.read_labels import bag_numbers, without_label
+from milpath.targets.columns.label_columns import bag_labels, bag_numbers, default_column
 
 _log = logging.getLogger(__name__)
 
@@ -178,7 +177,7 @@ def usable_bags(
     if numbers is None:
         missing = missing_cells(bags, columns[0], [str(name) for name in class_names])
     else:
-        missing = without_label(numbers, bags, columns)
+        missing = numbers.missing(bags, columns)
     if (missing & used).any():
         _log.warning(
             "left out: %s of %s bags have no label in column %s (%s)",

@@ -6,12 +6,10 @@ from contextlib import contextmanager
 
 import pandas as pd
 
-from milpath.data.sources.bag_source import BagSource, LabelledSource
 from milpath.data.splits.bag_lists import excluded_bags
 from milpath.data.splits.bag_table import SplitOptions, label_and_split, usable_bags
 from milpath.targets import NumericTarget, Target
-from milpath.targets.columns.label_columns import bag_labels, default_column
-from milpath.targets.columns.read_labels import bag_numbers
+from milpath.targets.columns.label_columns import bag_labels, bag_numbers, default_column
 
 
 def named_numbers(
@@ -41,24 +39,6 @@ def named_numbers(
     with _unheard():
         used = bags.iloc[usable_bags(bags, excluded, target, options, (), numbers)]
         return bag_numbers(used, numbers, options.label_column, default_column(target))[1]
-
-
-def require_labels(
-    source: BagSource,
-    target: str,
-    class_names: Sequence[str] | None,
-    options: SplitOptions,
-    trained_names: Sequence[str] | None = None,
-    numbers: NumericTarget | None = None,
-) -> None:
-    """Refuse a source whose labels or columns `label_and_split` would refuse; one without a label table passes.
-
-    Raises:
-        ValueError: If labels, groups or splits are invalid.
-    """
-    if not isinstance(source, LabelledSource):
-        return
-    require_labels_of(source.label_table(), target, class_names, options, trained_names=trained_names, numbers=numbers)
 
 
 def require_labels_of(

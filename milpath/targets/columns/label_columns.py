@@ -13,6 +13,7 @@ from milpath.targets.columns.class_words import (
     missing_cells,
     sorted_words,
 )
+from milpath.targets.numeric_target import NumericTarget
 from milpath.targets.registry import target_named, target_names
 
 TARGETS = ("label", "malignant", "isup")
@@ -71,6 +72,39 @@ def bag_labels(
         return (grades >= 1).astype(np.int64), _require_length(names or ("benign", "malignant"), 2, target)
     names = names or tuple(f"isup_{grade}" for grade in range(NUM_ISUP_GRADES))
     return grades, _require_length(names, NUM_ISUP_GRADES, target)
+
+
+def bag_numbers(
+    bags: pd.DataFrame,
+    target: NumericTarget,
+    column: str | None,
+    default: str,
+    class_names: Sequence[str] | None = None,
+) -> tuple[np.ndarray, NumericTarget]:
+    """Return the labels of a target without classes, and the target with the names that it takes from the table.
+
+    Args:
+        bags: One row per bag: `bag_id` and the columns of the target.
+        target: The target.
+        column: `data.label_column`.
+        default: Column of the labels if neither is given.
+        class_names: `data.class_names`, which must be empty.
+
+    Returns:
+        Labels `(bags, label columns)` float64, NaN where one of several targets has none, and the target.
+
+    Raises:
+        ValueError: If a column is missing or a label is missing or invalid.
+    """
+    if class_names:
+        raise ValueError(f"data.class_names is set, but a {target.name} task has no classes; set data.class_names=null")
+    origin = f"target={target.name}"
+    columns = [
+        require_column(bags.columns, name, origin, "data.label_column or the columns of the target")
+        for name in target.columns_of_table(column, default)
+    ]
+    named, labels = target.read(bags, columns)
+    return labels, named
 
 
 def default_column(target: str) -> str:

@@ -1,7 +1,9 @@
 """One of several targets: its columns, its share of the logits and its loss over the bags that have its label."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -12,6 +14,9 @@ from milpath.metrics.evaluated_bags import Outcomes
 from milpath.targets.decision import Calls, Decision, decide
 from milpath.targets.numeric_target import NumericTarget
 from milpath.targets.target import Array, ClassTarget, Target
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,51 @@ class Member:
         if count == len(names) - 1:
             names = tuple(f"above {name}" for name in names[:-1])
         return tuple(f"{self.name}/{name}" for name in names)
+
+    def read(self, bags: pd.DataFrame, columns: tuple[str, ...]) -> tuple[Self, Array]:
+        """Return the member with its classes, and its labels `(bags, label columns)`, NaN where one of them is missing.
+
+        Raises:
+            ValueError: If no bag has a label, or a cell is invalid.
+        """
+        present = ~self.missing(bags, columns)
+        if not present.any():
+            raise ValueError(f"no bag has a label of the target {self.name!r} (column {', '.join(map(repr, columns))})")
+        own = bags[present]
+        known: Target = self.target
+        if isinstance(known, NumericTarget):
+            known, values = known.read(own, columns)
+            names = known.names
+        else:
+            labels, names = self._read_classes(own, columns[0])
+            values = labels[:, None].astype(np.float64)
+        read = np.full((len(bags), values.shape[1]), np.nan)
+        read[present] = values
+        return replace(self, target=known, columns=columns, class_names=tuple(names), origin=self._origin), read
+
+    @property
+    def _origin(self) -> str:
+        return self.origin or (self.option if self.class_names else "sorted")
+
+    def _read_classes(self, bags: pd.DataFrame, column: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """Return the class of each bag and the names of the classes."""
+        from milpath.targets.columns.class_words import say_classes
+        from milpath.targets.columns.label_columns import bag_labels
+
+        try:
+            labels, names = bag_labels(bags, "label", self.class_names or None, column=column, say=False)
+            self.target.num_outputs(len(names))
+        except ValueError as error:
+            text = str(error).replace("data.class_names", self.option).replace("data.label_column=", "column=")
+            raise ValueError(f"target {self.name!r}: {text}") from None
+        say_classes(column, names, self._origin, self.option)
+        return labels, names
+
+    def missing(self, bags: pd.DataFrame, columns: tuple[str, ...]) -> NDArray[np.bool_]:
+        """Return which bags lack a label in one of the columns, `(bags,)`."""
+        from milpath.targets.columns.class_words import missing_cells
+
+        return np.asarray(np.stack([missing_cells(bags, column, self.class_names) for column in columns]).any(axis=0))
 
     def known(self, labels: Array) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Return the rows that have a label, and these labels as the target takes them."""

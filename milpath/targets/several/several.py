@@ -1,9 +1,11 @@
 """Several targets at once: one network, one loss, and answers and metrics of each target."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -25,6 +27,9 @@ from milpath.targets.several.member_options import members_of_options
 from milpath.targets.several.several_columns import SeveralColumns
 from milpath.targets.several.several_state import members_of_state, state_of_members
 from milpath.targets.target import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Several(SeveralColumns):
@@ -61,6 +66,27 @@ class Several(SeveralColumns):
     def named_after(self, columns: Sequence[str]) -> Self:
         return self
 
+    def read(self, bags: pd.DataFrame, columns: Sequence[str]) -> tuple[Self, Array]:
+        """Return the target with the classes of its columns, and the labels, NaN where they are missing.
+
+        Raises:
+            ValueError: If a bag has no label at all, no bag has one of a target, or a cell is invalid.
+        """
+        if (missing := self.missing(bags, columns)).any():
+            from milpath.records.label_table import rows_of
+
+            raise ValueError(
+                f"{int(missing.sum()):,} of {len(bags):,} slides have no label of any target ({', '.join(self.names)}): "
+                f"slide {rows_of(bags, missing)}; fill them in, or leave such slides out with data.on_missing_label=skip"
+            )
+        read = [member.read(bags, own) for member, own in self._columns_of_members(columns)]
+        return self._with([member for member, _ in read]), np.concatenate([labels for _, labels in read], axis=1)
+
+    def missing(self, bags: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which bags have a label of none of the targets, `(bags,)`."""
+        each = [member.missing(bags, own) for member, own in self._columns_of_members(columns)]
+        return np.asarray(np.stack(each).all(axis=0))
+
     def strata(self, labels: Array) -> NDArray[np.int64]:
         """Return the stratum of each bag by the first target; bags without its label belong to the largest one."""
         member, own = next(self._with_labels(labels))
@@ -80,11 +106,11 @@ class Several(SeveralColumns):
             member.fitted_on(own)
 
     def fitted_on(self, labels: NDArray[Any]) -> Self:
-        return self.with_members([member.fitted_on(own) for member, own in self._with_labels(labels)])
+        return self._with([member.fitted_on(own) for member, own in self._with_labels(labels)])
 
     def fitted_on_predictions(self, logits: NDArray[np.float32], labels: Array) -> Self:
         parts = zip(self.members, self._split(logits, self._num_outputs), self._labels(labels), strict=True)
-        return self.with_members([member.fitted_on_predictions(z, own) for member, z, own in parts])
+        return self._with([member.fitted_on_predictions(z, own) for member, z, own in parts])
 
     def decided_on(
         self,
@@ -100,12 +126,12 @@ class Several(SeveralColumns):
             ValueError: If a sensitivity or a temperature is asked and the labels of a target do not allow it.
         """
         parts = zip(self.members, self._split(logits, self._num_outputs), self._labels(labels), strict=True)
-        return self.with_members(
+        return self._with(
             [choose_member_decision(member, z, own, sensitivity, calibrate, defer_share) for member, z, own in parts]
         )
 
     def deferring_all(self) -> Self:
-        return self.with_members(
+        return self._with(
             [replace(member, decision=replace(member.decision, defer_all=True)) for member in self.members]
         )
 
@@ -116,7 +142,7 @@ class Several(SeveralColumns):
         return {"targets": state_of_members(self.members)}
 
     def with_state(self, state: Mapping[str, Any]) -> Self:
-        return self.with_members(members_of_state(state.get("targets")))
+        return self._with(members_of_state(state.get("targets")))
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         parts = zip(self.members, logits.split(self._num_outputs, 1), labels.split(self._num_labels, 1), strict=True)
@@ -208,7 +234,12 @@ class Several(SeveralColumns):
     def _with_labels(self, labels: Array) -> Iterator[tuple[Member, Array]]:
         return zip(self.members, self._labels(labels), strict=True)
 
-    def with_members(self, members: Sequence[Member]) -> Self:
+    def _columns_of_members(self, columns: Sequence[str]) -> list[tuple[Member, tuple[str, ...]]]:
+        """Return each target with the names of its columns in a table."""
+        names = iter(columns)
+        return [(member, tuple(next(names) for _ in member.columns)) for member in self.members]
+
+    def _with(self, members: Sequence[Member]) -> Self:
         """Return the same target with other members."""
         changed = copy.copy(self)
         changed.members = tuple(members)

@@ -229,6 +229,8 @@ class Survival(NumericTarget):
             raise ValueError(
                 f"expected labels (bags, 2) and predictions (bags, columns), got {labels.shape}, {answers.shape}"
             )
+        if "censoring_times" not in self.fitted:
+            raise ValueError("a survival target is evaluated once it is fitted on the times of a training split")
         count = len(self.times)
         if not np.isfinite(labels).all() or not np.isfinite(answers[:, : 1 + count]).all():
             raise ValueError("times, events, risks and survival must be finite")
@@ -237,16 +239,16 @@ class Survival(NumericTarget):
         return EvaluatedTimes(labels[:, 0], labels[:, 1] == 1, answers[:, 0], survival, self.times, censoring, groups)
 
     def defined_metrics(self, labels: Array) -> tuple[str, ...]:
-        likely = np.full((len(labels), len(self.answer_columns)), 0.5)
-        likely[:, 0] = -labels[:, 0]
+        if not self.fitted:
+            return self.metric_names  # data without a training split
+        likely = np.column_stack([-labels[:, 0], np.full((len(labels), len(self.answer_columns) - 1), 0.5)])
         outcomes = self.evaluate(labels, likely)
         return tuple(name for name, value in self.metrics(outcomes).items() if value is not None)
 
     def wrongness(self, outcomes: EvaluatedTimes) -> Array:
         """Return the rank of the risk, from 0 to 1 of the highest: the error of a censored bag is not known."""
-        ordered = np.sort(outcomes.risk)
-        ranks = [np.searchsorted(ordered, outcomes.risk, side=side) for side in ("left", "right")]
-        return np.asarray((ranks[0] + ranks[1] + 1) / 2 / max(len(ordered), 1))
+        ranks = [np.searchsorted(np.sort(outcomes.risk), outcomes.risk, side=side) for side in ("left", "right")]
+        return np.asarray((ranks[0] + ranks[1] + 1) / 2 / max(len(outcomes.risk), 1))
 
     def sentence(
         self, outcomes: EvaluatedTimes, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]

@@ -10,7 +10,6 @@ from milpath.metrics.intervals import metric_intervals
 from milpath.metrics.weighted_metrics import metric_function
 from milpath.targets import Multilabel, Regression, Several, Survival, target_of
 from milpath.targets.binary import Binary
-from milpath.targets.columns.read_labels import read_labels, without_label
 from milpath.targets.decision import choose_decision
 from milpath.targets.ordinal import Ordinal
 
@@ -46,7 +45,7 @@ def case():
     """A target fitted on a table, its labels, and logits of a network."""
     target = Several(OPTIONS, {"grade": 2.0, "os": 0.5})
     table = write_table()
-    target, labels = read_labels(target, table, target.columns_of_table(None, "label"))
+    target, labels = target.read(table, target.columns_of_table(None, "label"))
     target = target.fitted_on(labels)
     logits = torch.randn(
         NUM_BAGS, target.num_outputs(4), generator=torch.Generator().manual_seed(0), dtype=torch.float64
@@ -112,8 +111,8 @@ def test_a_missing_label_has_no_gradient_and_changes_no_other(case):
 def test_parts_of_a_batch_add_up_to_the_batch():
     """Gradient accumulation and several processes sum over parts, whatever labels are missing in each."""
     target, table = Several({name: OPTIONS[name] for name in ("grade", "mutated", "age")}), write_table()
-    table = table[~without_label(target, table, target.columns_of_table(None, "label"))]
-    target, labels = read_labels(target, table, target.columns_of_table(None, "label"))
+    table = table[~target.missing(table, target.columns_of_table(None, "label"))]
+    target, labels = target.read(table, target.columns_of_table(None, "label"))
     target = target.fitted_on(labels)
     assert not target.over_batch
     logits = torch.randn(
@@ -204,7 +203,7 @@ def test_multilabel_means_are_those_of_sklearn():
     table = pd.DataFrame({"bag_id": [f"s{number}" for number in range(60)]})
     for name in ("egfr", "kras", "tp53"):
         table[name] = draw.integers(0, 2, 60)
-    target, labels = read_labels(Multilabel(["egfr", "kras", "tp53"]), table, ("egfr", "kras", "tp53"))
+    target, labels = Multilabel(["egfr", "kras", "tp53"]).read(table, ("egfr", "kras", "tp53"))
     target = target.fitted_on(labels)
     logits = torch.from_numpy(draw.normal(size=(60, 3)))
     values = target.metrics(target.evaluate(labels, target.answers(logits).numpy()))
@@ -261,7 +260,7 @@ def test_a_cell_that_is_no_label_is_refused_with_its_slide(change, message):
     for column, value in change.items():
         table.loc[7, column] = value
     with pytest.raises(ValueError, match=message) as error:
-        read_labels(Several(OPTIONS), table, Several(OPTIONS).columns_of_table(None, "label"))
+        Several(OPTIONS).read(table, Several(OPTIONS).columns_of_table(None, "label"))
     assert "\n" not in str(error.value)
 
 

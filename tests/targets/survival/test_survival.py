@@ -8,8 +8,8 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
 from milpath.targets import Survival
+from milpath.targets.columns.label_columns import bag_numbers
 from milpath.targets.columns.number_columns import warn_of_units
-from milpath.targets.columns.read_labels import bag_numbers
 from milpath.targets.survival.survival_losses import (
     cox_losses,
     hazard_losses,
@@ -93,6 +93,13 @@ def test_the_partial_likelihood_depends_neither_on_the_order_of_bags_nor_on_a_sh
     total = cox_losses(risk, time, event).sum()
     torch.testing.assert_close(cox_losses(risk[order], time[order], event[order]).sum(), total)
     torch.testing.assert_close(cox_losses(risk + 300, time, event).sum(), total)
+
+
+def test_a_target_that_was_not_fitted_says_so_in_one_line():
+    labels = np.array([[1.0, 1.0], [2.0, 0.0]])
+    assert Survival().undefined_metrics(labels) == ""
+    with pytest.raises(ValueError, match="fitted on the times of a training split"):
+        Survival().evaluate(labels, np.zeros((2, 1)))
 
 
 def test_extreme_risks_have_a_finite_loss_and_gradient():

@@ -13,9 +13,9 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.drawing.heatmap import category_colours
 from milpath.drawing.picture_frame import FAINT, INK, MARGIN, RESEARCH_USE_ONLY, content_origin, font, scale_bar
-from milpath.inference.bag_pictures import BagPictures, file_name
+from milpath.inference.pictures.bag_pictures import BagPictures, file_name
+from milpath.inference.pictures.sharpest_bags import read_strongest
 from milpath.inference.predict_bags import BagPrediction
-from milpath.inference.sharpest_bags import read_strongest
 from milpath.models import load_network
 from milpath.predict import run as predict
 from milpath.search.cross_validation import compose_training
