@@ -128,19 +128,15 @@ class AppConfig:
 
 
 @dataclass
-class TileConfig:
-    """Root keys of `python -m milpath.tile`."""
+class SlideConfig:
+    """Root keys that `milpath.tile` and `milpath.extract` share."""
 
     slides: str = MISSING
     output: str = MISSING
     labels: str | None = None
     id_column: str | None = None
     label_column: str | None = None
-    masks: str | None = None
-    method: str = "darkest"
-    num_tiles: int | None = 16
-    tile_size: int = 128
-    level: int = -1
+    num_tiles: int | None = None
     microns_per_pixel: float | None = None
     overlap: int = 0
     min_tissue: float = 0.1
@@ -152,11 +148,22 @@ class TileConfig:
     resolutions: str | None = None
     mixed_resolution: str = "error"
     num_workers: int | None = None
-    write_png: bool = False
     on_error: str = "fail"
     overwrite: bool = False
     shard: str | None = None
     max_seconds: float | None = 3600.0
+
+
+@dataclass
+class TileConfig(SlideConfig):
+    """Root keys of `python -m milpath.tile`."""
+
+    masks: str | None = None
+    method: str = "darkest"
+    num_tiles: int | None = 16
+    tile_size: int = 128
+    level: int = -1
+    write_png: bool = False
 
 
 # A schema that is merged over `train` must have no defaults that would win over those of train.yaml.
@@ -178,40 +185,19 @@ class EncodersConfig:
 
 
 @dataclass
-class ExtractConfig:
+class ExtractConfig(SlideConfig):
     """Root keys of `python -m milpath.extract`."""
 
-    slides: str = MISSING
-    output: str = MISSING
     encoder: Any = MISSING
     paths: Any = MISSING
-    labels: str | None = None
-    id_column: str | None = None
-    label_column: str | None = None
     method: str = "tissue"
-    num_tiles: int | None = None
     tile_size: int | None = None
-    microns_per_pixel: float | None = None
     level: int | None = None
-    overlap: int = 0
-    min_tissue: float = 0.1
-    tissue_threshold: Any = None
-    background: str = "white"
-    min_inside: float = 0.0
-    tissue_model: str | None = None
-    slide_microns_per_pixel: float | None = None
-    resolutions: str | None = None
-    mixed_resolution: str = "error"
     format: list[str] = field(default_factory=lambda: ["store"])
     precision: str | None = None
     dtype: str = "float16"
     device: str = "auto"
     batch_size: Any = "auto"
-    num_workers: int | None = None
-    on_error: str = "fail"
-    overwrite: bool = False
-    shard: str | None = None
-    max_seconds: float | None = 3600.0
 
 
 @dataclass

@@ -94,11 +94,12 @@ def predict_bags(
         mask = torch.arange(tiles.shape[1])[None, :] < torch.from_numpy(lengths)[:, None]
         with torch.inference_mode():
             output = network(tiles, None if mask.all() else mask.to(device))
-            probabilities = target.answers(output.logits.float(), temperature).cpu().numpy()
+            answers = target.answers(output.logits.float(), temperature)
+            probabilities = answers.cpu().numpy()
             attention = output.attention.float().cpu().numpy()
             named = tile_maps(output, target.map_names(class_names), class_names) if class_names else {}
             maps = {name: values.cpu().numpy() for name, values in named.items()}
-            finite = finite_bags(output).tolist()
+            finite = finite_bags(output, answers).tolist()
         for row, index in enumerate(chosen):
             if index in done:
                 continue

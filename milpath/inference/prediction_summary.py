@@ -1,4 +1,4 @@
-"""What `milpath predict` prints at its end: the first calls, how many there are of each class, and where the files are."""
+"""What `milpath predict` prints at its end: the first predictions, the number of each class, and where the files are."""
 
 from pathlib import Path
 

@@ -28,6 +28,7 @@ from milpath.runs.instantiation import instantiate_entry, object_named
 from milpath.targets import Target
 from milpath.targets.aggregation import require_aggregate
 from milpath.targets.target import require_class_names
+from milpath.training.callbacks.continued_logs import ContinuedLogs
 from milpath.training.callbacks.epoch_progress import epoch_progress
 from milpath.training.callbacks.memory_callback import KeptMemory
 from milpath.training.callbacks.stop_on_signal import StopOnSignal
@@ -229,7 +230,7 @@ def build_trainer(config: DictConfig) -> Trainer:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     if trace := instantiate_entry(config.get("profiler")):
         callbacks.append(trace)
-    callbacks += [StepSeed(config.seed), KeptMemory(), StopOnSignal()]
+    callbacks += [StepSeed(config.seed), KeptMemory(), StopOnSignal(), ContinuedLogs()]
     callbacks, shown = _with_progress(callbacks, config)
     trainer = cast(
         Trainer,

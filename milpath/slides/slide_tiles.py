@@ -1,4 +1,4 @@
-"""The tiles of a slide that were cut earlier, read from its file again when they are looked at."""
+"""The tiles of a slide that were cut earlier, read from its file again when they are displayed."""
 
 from collections.abc import Sequence
 from pathlib import Path

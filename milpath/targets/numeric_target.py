@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.weighted_metrics import metric_function
+from milpath.records.plain_values import MAX_NUMBER
 from milpath.targets.target import Array, Target
 
 if TYPE_CHECKING:  # a network is loaded without pandas
@@ -175,21 +176,27 @@ class NumericTarget(Target):
 
 
 def numbers_of_state(
-    state: Mapping[str, Any], name: str, length: int | None = None, *, positive: bool = False
+    state: Mapping[str, Any],
+    name: str,
+    length: int | None = None,
+    *,
+    positive: bool = False,
+    largest: float = MAX_NUMBER,
 ) -> list[float]:
     """Return a list of finite numbers of a card's `target_state`.
 
     Raises:
-        ValueError: If it is missing, too long, of another length, or a number is not finite (or not positive).
+        ValueError: If it is missing, too long, of another length, or a number is not finite, beyond `largest`
+            or not positive.
     """
     values = state.get(name)
     if (
         not isinstance(values, list | tuple)
         or len(values) > MAX_VALUES
         or (length is not None and len(values) != length)
-        or not all(isinstance(value, int | float) and np.isfinite(value) for value in values)
+        or not all(isinstance(value, int | float) and abs(value) <= largest for value in values)
         or (positive and not all(value > 0 for value in values))
     ):
-        wanted = "finite" + (" positive" if positive else "") + " numbers"
+        wanted = "finite" + (" positive" if positive else "") + f" numbers up to {largest:g}"
         raise ValueError(f"{name} in target_state of the card must be a list of {length or 'some'} {wanted}")
     return [float(value) for value in values]

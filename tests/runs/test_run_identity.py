@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from milpath.runs.run_identity import RunIdentity, _defaults_of, bags_of, digest
 WHERE = Path("runs/cv")
 
 
+@cache  # composed once for all comparisons with it
 def identity(*words: str, num_processes: int | None = 1) -> RunIdentity:
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         plain = OmegaConf.to_container(compose("train", ["run_name=a", *words]), resolve=True)

@@ -6,6 +6,8 @@ import torch
 
 from milpath.metrics.intervals import metric_intervals
 from milpath.models.card import Card, card_from_dict, card_to_dict
+from milpath.models.finite import finite_bags
+from milpath.models.output import MILOutput
 from milpath.targets import Multilabel, NumericTarget, Regression, Several, Survival, target_of
 from milpath.targets.binary import Binary
 from milpath.targets.nominal import Nominal
@@ -155,6 +157,32 @@ def test_a_state_that_was_tampered_with_is_refused(kind):
                 continue
             with pytest.raises(ValueError, match=r"card|target\."):
                 card_from_dict(content)
+
+
+@pytest.mark.parametrize("huge", [1e31, 1e308])
+def test_a_state_beyond_what_a_prediction_can_hold_is_refused(huge):
+    for kind in ("regression", "cox", "hazard"):
+        target, names, _, _ = CASES[kind]()
+        for name, value in target.state().items():
+            if isinstance(value, list) and value and isinstance(value[0], float) and name != "baseline_hazard":
+                content = card_to_dict(Card({"name": "A"}, names, target.name, target_state=target.state()))
+                content["target_state"] = {**target.state(), name: [*value[:-1], huge]}
+                with pytest.raises(
+                    ValueError, match=f"{name} in target_state of the card must be a list of .* up to 1e"
+                ):
+                    card_from_dict(content)
+
+
+@pytest.mark.parametrize("kind", ["regression", "cox", "hazard"])
+def test_an_extreme_output_is_a_number_or_no_prediction(kind):
+    target, _, _, logits = CASES[kind]()
+    for value in (-3e38, -1e4, 1e4, 3e38):
+        extreme = torch.full_like(logits[:2], value)
+        answers = target.answers(extreme)
+        fine = finite_bags(MILOutput(extreme, torch.ones(2, 1)), answers)
+        assert not (fine & torch.isinf(answers).any(1)).any()
+        known = answers if kind == "regression" else answers[:, :-1]  # the median time may not be reached
+        assert not torch.isnan(known).any()
 
 
 @pytest.mark.parametrize("kind", [name for name in CASES if name not in ("binary", "nominal", "ordinal")])

@@ -1,4 +1,4 @@
-"""Places of the tiles of a bag on its slide, in pixels of level 0."""
+"""Positions of the tiles of a bag on its slide, in pixels of level 0."""
 
 from typing import NamedTuple
 

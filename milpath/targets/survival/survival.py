@@ -284,7 +284,7 @@ class Survival(NumericTarget):
         """Return survival at some times, and the time at which it falls to one half or below; NaN if it does not."""
         steps, hazard = self._tensor("baseline_times", risk), self._tensor("baseline_hazard", risk)
         at = torch.cat([hazard.new_zeros(1), hazard])[torch.searchsorted(steps, times, right=True)]
-        survival = (-at[None, :] * risk.exp()[:, None]).exp()
+        survival = (-(at.log()[None, :] + risk[:, None]).exp()).exp()  # 0 times infinity would be no number
         place = torch.searchsorted(hazard, torch.log(risk.new_tensor(2.0)) * (-risk).exp())
         padded = torch.cat([steps, steps.new_full((1,), torch.nan)])
         return survival, padded[place]

@@ -171,6 +171,8 @@ def test_the_intervals_end_at_quantiles_of_the_event_times_of_the_training_split
     ("time", "event", "words"),
     [
         ([1, -2, 3], [1, 0, 1], "column 'time' must hold times of 0 or more, but 1 are negative: the first is -2"),
+        ([1, np.inf, 3], [1, 0, 1], "column 'time' must hold finite numbers"),
+        ([1, 1e300, 3], [1, 0, 1], "the first is '1e\\+300', beyond"),
         ([1, None, 3], [1, 0, 1], "column 'time' must hold finite numbers"),
         ([1, 2, 3], [1, 2, 0], "column 'event' must hold 1 or true for an event .* the first of 1 other cells is '2'"),
         ([1, 2, 3], [1, "dead", 0], "is 'dead'"),
