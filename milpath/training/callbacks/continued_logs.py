@@ -1,4 +1,6 @@
-"""Callback that takes from the logs what a resumed run will log again."""
+"""Callback by which the logs of a run that was killed and resumed are those of one that was not."""
+
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
@@ -8,10 +10,12 @@ from milpath.training.csv_log import CSVLog
 
 
 class ContinuedLogs(Callback):
-    """Before the first step, remove the steps from `metrics.csv` and TensorBoard that a killed run did after its checkpoint.
+    """Let `metrics.csv` and TensorBoard hold every step of a run once, however often it is killed and resumed.
 
-    They are trained again; without this callback they would be in the log twice. MLflow and W&B begin another run of the
-    same name instead, so that theirs need nothing.
+    Before the first step, the steps that a killed run did after its checkpoint are removed: they are trained again. Before a
+    checkpoint is written, what was logged until then is: a resumed run does not log it again, and a learning rate, for
+    example, would otherwise wait in memory for the end of its epoch. MLflow and W&B begin another run of the same name
+    instead, so that theirs need nothing.
     """
 
     @override
@@ -19,6 +23,12 @@ class ContinuedLogs(Callback):
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 continue_from(logger, trainer.global_step)
+
+    @override
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                write_out(logger)
 
 
 def continue_from(logger: Logger, step: int) -> None:
@@ -31,3 +41,11 @@ def continue_from(logger: Logger, step: int) -> None:
         # Its readers drop what earlier files hold from this step on.
         restart = Event(session_log=SessionLog(status=SessionLog.START))
         logger.experiment._get_file_writer().add_event(restart, step)
+
+
+def write_out(logger: Logger) -> None:
+    """Write to its files what a log holds in memory."""
+    if isinstance(logger, CSVLog):
+        logger.save()
+    elif isinstance(logger, TensorBoardLogger):
+        logger.experiment.flush()
