@@ -29,7 +29,8 @@ class EpochMeans:
         """
         means = {}
         for name in [name for name in self._steps if name.startswith(prefix)]:
-            total, count = reduce(torch.stack(self._steps.pop(name)).sum(0))
+            # Step by step, as in a checkpoint: the sum of a resumed epoch is then the same to the last bit.
+            total, count = reduce(torch.stack(self._steps.pop(name))).sum(0)
             means[name] = (total / count).float()
         return means
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from milpath.training.callbacks.continued_logs import continue_from
+from milpath.training.callbacks.continued_logs import continue_from, write_out
 from milpath.training.csv_log import CSVLog
 
 
@@ -71,6 +71,18 @@ def test_tensorboard_drops_the_steps_that_are_trained_again(tmp_path):
     assert [(event.step, event.value) for event in events.Scalars("val/loss")] == [
         *((step, 0.5) for step in range(3)), *((step, 0.25) for step in (3, 4)),
     ]  # fmt: skip
+
+
+def test_tensorboard_has_on_disk_what_was_logged_before_a_checkpoint(tmp_path):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    logger = TensorBoardLogger(tmp_path, name="logs", version="tensorboard")
+    logger.log_metrics({"lr-Adam": 0.5}, step=0)
+    write_out(logger)
+    events = event_accumulator.EventAccumulator(
+        str(tmp_path / "logs/tensorboard")
+    ).Reload()  # as after a kill: still open
+    assert [(event.step, event.value) for event in events.Scalars("lr-Adam")] == [(0, 0.5)]
+    logger.finalize("success")
 
 
 # Writes rows and columns in processes that are killed; after each, all rows that it had saved must be there.

@@ -27,6 +27,30 @@ def test_means_go_on_from_their_state_to_the_last_bit():
     assert after.take("train/", lambda values: values) == {}
 
 
+def of_two(ask, first, second):
+    """Return what the first of two processes gets, whose tensors are added."""
+    sent = []
+    ask(second, lambda values: sent.append(values) or values)
+    return ask(first, lambda values: values + sent.pop(0))
+
+
+def test_means_of_two_processes_go_on_to_the_last_bit():
+    whole, before, after = ([EpochMeans(), EpochMeans()] for _ in range(3))
+    for step in range(7):
+        for processes in (whole, before if step < 4 else after):
+            for number, means in enumerate(processes):
+                means.add("train/loss", torch.tensor(0.1 * (step + 1) ** (3 - 2 * number) + 0.77 * number), 3 - number)
+        if step == 3:
+            state = of_two(EpochMeans.state, *before)
+            for number, means in enumerate(after):
+                means.load(state, torch.device("cpu"), first=number == 0)
+    resumed, alone = (
+        of_two(lambda means, reduce: means.take("train/", reduce), *processes) for processes in (after, whole)
+    )
+    assert resumed == alone
+    assert alone["train/loss"].item() == pytest.approx(sum(0.1 * (step**3 + step) + 0.77 for step in range(1, 8)) / 35)
+
+
 class KilledError(BaseException):
     """Stands for the end of a process."""
 
