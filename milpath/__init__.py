@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from milpath.data.store.bag_store import BagStore
     from milpath.data.store.bag_store_writer import BagStoreWriter
     from milpath.drawing.montage import draw_montage
-    from milpath.inference.overlays import draw_bag_overlay
+    from milpath.inference.pictures.overlays import draw_bag_overlay
     from milpath.inference.predict_bags import predict_bags
     from milpath.models import AttentionMIL, load_card, load_network, save_network
     from milpath.slides.cut_slide import cut_slide
@@ -45,7 +45,7 @@ _MODULES = {
     "MILClassifier": "milpath.training.classifier",
     "TileOptions": "milpath.slides.tiling_options",
     "cut_slide": "milpath.slides.cut_slide",
-    "draw_bag_overlay": "milpath.inference.overlays",
+    "draw_bag_overlay": "milpath.inference.pictures.overlays",
     "draw_montage": "milpath.drawing.montage",
     "load_card": "milpath.models",
     "load_network": "milpath.models",

@@ -31,6 +31,7 @@ def run(config: DictConfig) -> None:
             import_own_parts(config.parts),
             encoder_weights_path=config.encoder_weights_path,
             weights_dir=config.paths.weights_dir,
+            method=config.method,
         ),
         host=config.host,
         port=config.port,

@@ -63,8 +63,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.config.own_parts import import_own_parts
     from milpath.data.store.encoder_match import require_same_encoder
     from milpath.data.store.resolution_match import compare_resolution
-    from milpath.models import load_network
-    from milpath.models.checkpoint import load_card
+    from milpath.inference.ensemble import open_predictor
+    from milpath.models.stains import unchanged_note
     from milpath.records.data_warning import warning_in_words
     from milpath.records.provenance import record_run
     from milpath.reports.pictures import slides_of_report
@@ -72,8 +72,10 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.runs.earlier_run import IDENTITY_FILE
     from milpath.runs.evaluated_data import evaluated_data
     from milpath.runs.evaluated_slides import bags_of_slides, encode_tiles_of
-    from milpath.runs.results import write_run
+    from milpath.runs.folds.fold_cohort import cohort_of_folds, shift_of_folds
+    from milpath.runs.results import as_shown, write_run
     from milpath.targets import target_of
+    from milpath.targets.aggregation import require_aggregate
     from milpath.training.callbacks.predict_splits import predict_splits
     from milpath.training.classifier import MILClassifier
 
@@ -86,20 +88,27 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     seed_everything(config.seed, workers=True, verbose=False)
     parts = import_own_parts(config.parts)
     use_metrics_of(config)
-    card = load_card(config.checkpoint)
-    network = load_network(config.checkpoint, parts.networks, parts.encoders)
+    predictor = open_predictor(config.checkpoint, parts.networks, parts.encoders, method=config.method)
+    card, network, name = predictor.card, predictor.network, predictor.name
     data, left_out = config.data, ""
     if config.slides is not None or config.labels is not None:
         data, left_out = bags_of_slides(config, card, network, parts.encoders, trainer, run_dir)
-    datamodule, note = evaluated_data(
-        config.checkpoint, card, data, config.splits, typed,
-        stores_dir=str(config.paths.stores_dir), sources=parts.sources,
-    )  # fmt: skip
+    if predictor.folds:
+        datamodule, note = cohort_of_folds(predictor, data, config.splits, typed)
+    else:
+        datamodule, note = evaluated_data(
+            name, card, data, config.splits, typed,
+            stores_dir=str(config.paths.stores_dir), sources=parts.sources,
+        )  # fmt: skip
     note = "; ".join(filter(None, (note, left_out)))
-    _require_same_task(card, datamodule, config.checkpoint)
+    _require_same_task(card, datamodule, name)
+    aggregate = config.aggregate or datamodule.aggregate or card.data.get("aggregate")
+    require_aggregate(aggregate, target_of(card), len(card.class_names))
+    if predictor.folds and aggregate:
+        raise ValueError(f"aggregate={aggregate} is not available for several folds; evaluate each fold")
     slides = slides_of_report(datamodule.tile_store, config.slides_dir, config.slides)  # refused before any work
     encode_tiles_of(datamodule, config, card, network, parts.encoders)
-    require_same_encoder(card, network, datamodule.tile_store, datamodule.tile_store.path, config.checkpoint)
+    require_same_encoder(card, network, datamodule.tile_store, datamodule.tile_store.path, name)
     if resolution := compare_resolution(card.tiling, datamodule.tile_store, ALLOW):
         _log.warning("%s", resolution)
     splits = [split for split in config.splits if split in datamodule.splits]
@@ -110,14 +119,17 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
 
     classifier = MILClassifier(network, class_names=card.class_names, task=target_of(card))
     predictions = predict_splits(trainer, classifier, datamodule, splits)
+    if left := unchanged_note(network):
+        _log.warning("%s", left)
     if not trainer.is_global_zero:
         return {}
+    shift = shift_of_folds(predictor, as_shown(predictions, card), datamodule) if predictor.folds else []
     said = {"tested": note, "warning": warning_in_words(card.warning, datamodule.warning)}
     record_run(config, run_dir, datamodule.description | {name: words for name, words in said.items() if words})
     write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
     return write_run(
         run_dir, predictions, datamodule, card,
-        report=config.report, note=note, slides=slides,
+        report=config.report, note=note, slides=slides, aggregate=aggregate, shift=shift,
     )  # fmt: skip
 
 

@@ -15,23 +15,29 @@ from milpath.data.store.encoder_match import require_same_encoder, require_same_
 from milpath.data.store.level0_positions import resolution_of
 from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.progress import track
-from milpath.inference.bag_pictures import open_pictures
+from milpath.inference.ensemble import open_predictor
+from milpath.inference.ensemble.fold_columns import fold_cells, fold_columns
+from milpath.inference.input_patients import column_of_patients, patients_of_input
 from milpath.inference.open_input import open_input
 from milpath.inference.packed_linear import pack_linears
+from milpath.inference.pictures.bag_pictures import open_pictures
 from milpath.inference.predict_bags import predict_bags
 from milpath.inference.prediction_files import PredictionFiles
 from milpath.inference.prediction_folder import claim_folder, release_folder
+from milpath.inference.prediction_patients import write_patients
 from milpath.inference.prediction_summary import prediction_summary
-from milpath.models import load_network
-from milpath.models.checkpoint import Card, load_card
+from milpath.inference.slides_of_bags import tile_rows
+from milpath.models.checkpoint import Card
 from milpath.models.devices import choose_device
 from milpath.models.network_input import takes
+from milpath.models.stains import unchanged_note
 from milpath.records.data_warning import warning_in_words
-from milpath.records.digests import sha256_of_file
 from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
 from milpath.targets import NumericTarget, target_of
+from milpath.targets.aggregation import require_aggregate
 from milpath.targets.decision import Decision, decide
+from milpath.targets.shown_sets import set_cells, set_columns, sets_of
 from milpath.tiling.slide_output import write_failures
 from milpath.tiling.slide_run import TilingSummary
 
@@ -50,16 +56,20 @@ def run(config: DictConfig) -> int:
     """
     output = Path(config.output)
     parts = import_own_parts(config.parts)
-    network, card = load_network(config.checkpoint, parts.networks, parts.encoders), load_card(config.checkpoint)
+    predictor = open_predictor(config.checkpoint, parts.networks, parts.encoders, method=config.method)
+    network, card, averaged = predictor.network, predictor.card, bool(predictor.folds)
     device = choose_device(config.device)
     if device.type == "cpu":
         pack_linears(network)
     decision = Decision.of_card(card)
     warning = warning_in_words(card.warning)
-    source = {"checkpoint": sha256_of_file(config.checkpoint)} | ({"warning": warning} if warning else {})
+    source = {"checkpoint": predictor.sha256} | ({"warning": warning} if warning else {})
     target = target_of(card)
     threshold = card.threshold if target.has_threshold else None
-    answer_columns = target.answer_columns if isinstance(target, NumericTarget) else ()
+    numbers = target if isinstance(target, NumericTarget) else None
+    columns = ((), ()) if numbers is None else (numbers.answer_columns, numbers.call_columns)
+    aggregate = config.aggregate or (config.slides_table and card.data.get("aggregate"))
+    require_aggregate(aggregate, target, len(columns[0] or card.class_names))
     claim_folder(output, source, config.overwrite, slides=config.slides)
     try:
         store, failures = open_input(
@@ -69,14 +79,20 @@ def run(config: DictConfig) -> int:
             dtype=str(card.data.get("dtype", "float32")),
             resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
         )  # fmt: skip
-        require_same_encoder(card, network, store, config.slides, config.checkpoint)
+        store = patients_of_input(
+            store, card.data, failures, slides_table=config.slides_table, patient_column=config.patient_column,
+            slide_column=config.slide_column, aggregate=aggregate,
+        )  # fmt: skip
+        require_same_encoder(card, network, store, config.slides, predictor.name)
         require_same_tile_size(card, store, config.slides)
         if note := compare_resolution(card.tiling, store, config.mixed_resolution):
             sys.stderr.write(f"{note}\n")
         source = source | {"slides": store.content_digest()}
         files = PredictionFiles(
-            output, card.class_names, threshold, source, answer_columns=answer_columns, warning=warning
-        )
+            output, card.class_names, threshold, source, answer_columns=columns[0], several_slides=store.grouped,
+            call_columns=columns[1], warning=warning,
+            further_columns=(*set_columns(card), *(fold_columns(card) if averaged else ())),
+        )  # fmt: skip
         pictures = open_pictures(config, store, network, card, device)
     except (ValueError, OSError):
         release_folder(output)
@@ -89,16 +105,26 @@ def run(config: DictConfig) -> int:
     )  # fmt: skip
     with files, kept_memory():
         for bag in track(predictions, "slides", len(store) - len(done)):
-            tiles = store.tiles_table.iloc[store.tile_slice(bag.position)]
+            tiles = tile_rows(store, bag.position)
             if config.pictures:
                 pictures.draw(bag)
-            microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]
+            microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]  # of its first slide
             predicted, defer = "", False
             if target.has_classes:
                 calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
                 predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
+            cells = () if numbers is None else numbers.calls(bag.probabilities)
             files.add(
-                bag.bag_id, bag.probabilities, predicted, defer, tiles, microns_per_pixel, bag.attention, bag.maps
+                bag.bag_id,
+                bag.probabilities,
+                predicted,
+                defer,
+                tiles,
+                microns_per_pixel,
+                bag.attention,
+                bag.maps,
+                cells,
+                [*set_cells(card, bag.probabilities), *fold_cells(card, bag, predicted)],
             )
         if not_finite:
             failures = failures | not_finite
@@ -109,7 +135,15 @@ def run(config: DictConfig) -> int:
             )
         if config.pictures:
             pictures.draw_extremes(card.class_names[0] if target.has_classes else None)
+    if aggregate:
+        write_patients(output, store, card, aggregate, column_of_patients(card.data, config.patient_column))
     sys.stdout.write(prediction_summary(output))
+    if predictor.note:
+        sys.stdout.write(f"{predictor.note}\n")
+    if (sets := sets_of(card)) is not None and (small := sets.too_small(card.class_names)):
+        sys.stderr.write(f"{small}\n")
+    if note := unchanged_note(network):
+        sys.stderr.write(f"{note}\n")
     if failures:
         name, reason = next(iter(sorted(failures.items())))
         line = f"{counted(len(failures), 'slide')} failed, see {output}/failures.csv (first: {name!r}: {reason})"

@@ -14,6 +14,7 @@ from rich.markdown import Markdown
 from milpath.config.command import command, own_config_dirs
 from milpath.config.roots import TableConfig, TrainConfig
 from milpath.metrics.weighted_metrics import metric_function
+from milpath.models.checkpoint import load_card
 from milpath.records.data_warning import warning_in_words
 from milpath.records.provenance import describe_environment
 from milpath.reports.method_table import MethodTable, compare_methods
@@ -24,6 +25,7 @@ from milpath.runs.build import build_training_data, use_metrics_of
 from milpath.runs.monitor import require_validation
 from milpath.search.cross_validation import compose_training, plan_trainings, run_trainings, save_plan
 from milpath.search.nested_search import choose, write_choices
+from milpath.targets import Target, target_of
 
 
 def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -> MethodTable:
@@ -65,7 +67,12 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
     groups = datamodule.groups
     folds = [
         read_fold(
-            training.run_dir, training.method, training.repeat, training.fold, datamodule.fitted_target, groups=groups
+            training.run_dir,
+            training.method,
+            training.repeat,
+            training.fold,
+            _target_of_run(training.run_dir, datamodule.fitted_target),
+            groups=groups,
         )
         for training in chosen
     ]
@@ -81,6 +88,12 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
     write_table_report(table, output, describe_environment())
     Console().print(Markdown(as_markdown(table)))
     return table
+
+
+def _target_of_run(run_dir: Path, target: Target) -> Target:
+    """Return the target with what a training fitted, which its predictions depend on; with classes it fits nothing."""
+    checkpoint = run_dir / "checkpoints" / "best.ckpt"
+    return target if target.has_classes or not checkpoint.is_file() else target_of(load_card(checkpoint))
 
 
 def _require_known(config: DictConfig) -> None:

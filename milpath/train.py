@@ -20,7 +20,7 @@ def main(config: DictConfig) -> float | None:
         if not is_sweep():
             stop.add_note(f"continue with run_name={config.run_name} resume_from=auto")
         raise
-    split, name = config.monitor.split("/")
+    split, _, name = config.monitor.partition("/")
     return metrics.get(split, {}).get(name)
 
 

@@ -1,6 +1,6 @@
 """Kill a command again and again, let it go on, and compare its results with those of a run that was left alone.
 
-    python -m scripts.kills train|tile|predict [--kills 20] [--seed 0] [--folder DIR]
+    python -m scripts.kills train|tile|extract|predict [--kills 20] [--seed 0] [--folder DIR]
 
 The process gets SIGKILL at a random moment, mostly while it writes its results; what it started is left to end by itself
 while the same command runs again. Prints the number of kills and every file whose content differs.
@@ -35,13 +35,30 @@ TRAIN = [
 COMMANDS = {
     "train": ("runs/run", ["train", *TRAIN]),
     "tile": ("tiles", ["tile", "slides=../slides", "output=tiles", "tile_size=32", "num_workers=2"]),
+    "extract": (
+        "features",
+        [
+            "extract",
+            "slides=../slides",
+            "output=features",
+            "encoder=efficientnet_lite0",
+            "tile_size=32",
+            "level=0",
+            "method=darkest",
+            "num_tiles=8",
+            "format=[store,h5]",
+            "device=cpu",
+            "num_workers=2",
+        ],
+    ),
     "predict": (
         "predicted",
         ["predict", "checkpoint=../network.pt", "slides=../slides", "output=predicted", "num_workers=2"],
     ),
 }
-# They contain the time of the run, so only their presence is compared. The log of the metrics repeats the steps that were
-# trained again after a kill; the remembered digests may not have been written when a kill was the last thing that happened.
+# They contain the time of the run, so only their presence is compared. Of the log of the metrics too: kills at some moments
+# still leave another one, while ends after each checkpoint and each row do not (tests/training/test_epoch_means.py).
+# The remembered digests may not have been written when a kill was the last thing that happened.
 TIMED = ("provenance.json", "report.html", "train.log", "logs/csv/metrics.csv")
 REMEMBERED = ".verified.json"
 
@@ -63,7 +80,7 @@ def kill_and_compare(command: str, folder: Path, kills: int, seed: int) -> tuple
     """Return the kills that hit, the runs brought to their end, and the files that differ from those of a run left alone.
 
     Args:
-        command: "train", "tile" or "predict".
+        command: "train", "tile", "extract" or "predict".
         folder: An empty folder.
         kills: How many; a run that ends before the last one is followed by another one from the start.
         seed: Of the moments.

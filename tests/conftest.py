@@ -32,16 +32,19 @@ __all__ = [
 ]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# What a file imports in order to run commands, train, start processes, ask a mocked AWS or open a browser.
+# What a file imports in order to run commands, train, start processes, compose configurations (a sixth of a second each), ask a
+# mocked AWS or open a browser.
 STARTS = re.compile(
-    r"^\s*(?:from|import) (?:subprocess|multiprocessing|lightning|moto|nbclient|milpath\.train|tests\.commands|tests\.browser|tests\.sagemaker\.conftest)\b",
+    r"^\s*(?:from|import) (?:subprocess|multiprocessing|lightning|moto|nbclient|hydra|tests\.commands|tests\.browser"
+    r"|tests\.sagemaker\.conftest|milpath\.train|milpath import (?:predict|encoders)|milpath\.search\.cross_validation"
+    r"|milpath\.tiling\.(?:slide_bags|worker_pool)|milpath\.encoding\.extract_features|milpath\.viewer\.upload_answer)\b",
     re.M,
 )
 
 
 @cache
 def starts_a_command(path: Path) -> bool:
-    """Whether a test file runs commands, trains, starts processes or opens a browser: its imports say so."""
+    """Whether a test file runs commands, trains, starts processes, composes configurations or opens a browser: its imports say so."""
     return path.suffix == ".py" and STARTS.search(path.read_text(encoding="utf-8")) is not None
 
 

@@ -31,6 +31,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.command
 def test_a_batched_step_is_faster_than_the_articles_three_passes_a_bag():
     tiles, labels = torch.rand(2, 16, 3, 128, 128), torch.tensor([0.0, 1.0])
     own = AttentionMIL().to(memory_format=torch.channels_last)

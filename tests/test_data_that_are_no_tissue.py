@@ -109,7 +109,7 @@ def test_every_row_of_a_prediction_is_referred_to_a_person_and_says_why(run, che
 
 
 def test_pictures_and_outlines_for_qupath_say_so(run, checkpoint):
-    from milpath.inference.bag_pictures import BagPictures
+    from milpath.inference.pictures.bag_pictures import BagPictures
     from milpath.inference.predict_bags import BagPrediction
 
     store = open_or_build(SyntheticBags(num_slides=2, num_tiles=4, tile_size=32), run / "stores")

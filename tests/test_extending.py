@@ -164,6 +164,9 @@ def test_a_table_takes_own_parts_and_their_folder(workplace, run_here):
     assert table["complete"]
     card = load_card(next((workplace / "table").rglob("best.ckpt")))
     assert card.network["arguments"]["encoder"]["name"] == "MyEncoder"
+    networks = json.loads((workplace / "networks/table.json").read_text())
+    assert networks["complete"]
+    assert [row["method"] for row in networks["rows"]] == ["attention", "my_network"]
 
 
 def test_each_part_is_at_most_fifteen_lines_of_python_and_its_yaml_names_it():

@@ -19,7 +19,8 @@ from milpath.reports.page import write_report
 from milpath.sagemaker import inference
 from milpath.sagemaker.jobs.model_archive import write_model_dir
 from milpath.sagemaker.serve import create_app
-from milpath.targets import Regression, Survival, target_of
+from milpath.targets import Regression, Several, Survival, target_of
+from milpath.targets.binary import Binary
 from milpath.viewer.result_page import render_answer
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_check import Limits
@@ -35,6 +36,14 @@ TARGETS = {
             "monitor=val/c_index"],
     "hazard": ["target=survival", "target.time_column=months", "target.event_column=died", "target.loss=hazard",
                "target.num_intervals=4", "target.times=[6,12]", "monitor=val/loss", "monitor_mode=min"],
+    "several": [
+        "target=several",
+        "target.targets={age:{task:regression,units:[years],quantiles:[0.1,0.9]},grade:{task:ordinal,class_names:[low,mid,high]},"
+        "mutated:binary,os:{task:survival,time_column:months,event_column:died,unit:months}}",
+        "target.weights={grade:2}", "model.attention_per_target=true", "monitor=val/age/mae", "monitor_mode=min",
+        "decision.sensitivity=0.9", "seed=1",
+    ],
+    "multilabel": ["target=multilabel", "target.columns=[mutated,her2]", "monitor=val/macro_auroc"],
 }  # fmt: skip
 RUN = [
     "data=bag_store", "data.num_folds=3", "data.batch_size=8", "data.group_column=patient_id", "model/encoder=tile_cnn",
@@ -45,10 +54,11 @@ RUN = [
 
 def write_store(folder: Path, num_bags: int = 36) -> Path:
     """Small tiles whose brightness tells the age and the hazard; two slides a patient, two centres."""
-    draw = np.random.default_rng(0)
+    draw, classes = np.random.default_rng(0), np.random.default_rng(1)
     with BagStoreWriter(folder) as writer:
         for number in range(num_bags):
             level = draw.normal()
+            grade, her2 = ["low", "mid", "high"][classes.integers(3)], int(classes.integers(2))
             tiles = np.clip(draw.normal(128 + 40 * level, 20, (3, TILE, TILE, 3)), 0, 255).astype(np.uint8)
             time, censored = draw.exponential(12 * np.exp(-level)), draw.uniform(2, 40)
             writer.add(
@@ -57,6 +67,8 @@ def write_store(folder: Path, num_bags: int = 36) -> Path:
                     "patient_id": f"p{number // 2}", "data_provider": "AB"[number // 2 % 2], "age": round(60 + 10 * level, 1),
                     "psa": round(float(np.exp(level)), 3), "months": round(min(time, censored), 2),
                     "died": "true" if time <= censored else "false",
+                    "grade": "" if number % 7 == 3 else grade, "her2": her2,
+                    "mutated": "" if number % 9 == 4 else int(level > 0),
                 },
             )  # fmt: skip
     return folder
@@ -81,16 +93,28 @@ def test_the_run_has_metrics_predictions_and_a_report_of_every_split(trained):
         assert tuple(values) == target.reported_metrics, split
     table = pd.read_csv(folder / "runs/r/predictions.csv")
     labels = [f"label_{column}" for column in target.label_columns]
-    assert list(table.columns) == ["id", "split", *labels, *target.answer_columns, "attention"]
+    maps = [f"attention_{each}" for each in target.names] if name == "several" else []
+    assert list(table.columns) == [
+        "id", "split", *labels, *target.answer_columns, "attention", *maps, *target.call_columns,
+    ]  # fmt: skip
     store = BagStore.open(folder / "bags").bags.set_index("bag_id").loc[table["id"]]
-    known = {"cox": "months", "hazard": "months"}.get(name, "age")
-    np.testing.assert_array_equal(table[labels[0]], store[known].astype(float))
+    known = {"cox": "months", "hazard": "months", "multilabel": "mutated"}.get(name, "age")
+    np.testing.assert_array_equal(table[labels[0]], pd.to_numeric(store[known], errors="coerce"))
     page = (folder / "runs/r/report.html").read_text()
     assert "groups of bags, such as patients" in page
-    assert ("limits of agreement" in page) == (name in ("regression", "two"))
-    assert ("hazard ratio" in page) == (name in ("cox", "hazard"))
+    assert ("limits of agreement" in page) == (name in ("regression", "two", "several"))
+    assert ("hazard ratio" in page) == (name in ("cox", "hazard", "several"))
     assert "By data provider" in page
-    assert ("Bags at risk by time" in page) == (name in ("cox", "hazard"))
+    assert ("Bags at risk by time" in page) == (name in ("cox", "hazard", "several"))
+    assert ("Bags with a label of each target" in page) == isinstance(target, Several)
+    if isinstance(target, Several):
+        provenance = json.loads((folder / "runs/r/provenance.json").read_text())
+        for split in metrics:
+            own = table[table["split"] == split]
+            counts = target.num_labelled(own[labels].to_numpy())
+            assert provenance["data"]["bags_with_label"][split] == counts
+            assert all(f"{count:,} of {len(own):,}" in page for count in counts.values())
+        assert counts["mutated"] < len(own)
 
 
 def test_what_is_fitted_comes_from_the_training_bags_only(trained):
@@ -98,6 +122,12 @@ def test_what_is_fitted_comes_from_the_training_bags_only(trained):
     target = target_of(load_card(folder / "runs/r/checkpoints/best.ckpt"))
     table = pd.read_csv(folder / "runs/r/predictions.csv")
     training = table[table["split"] == "train"]
+    if isinstance(target, Several):
+        for member in target.members:
+            assert member.share == training[f"label_{member.label_columns[0]}"].notna().mean()
+        target = target.members[0].target
+    if isinstance(target, Binary):
+        return
     if isinstance(target, Regression):
         assert target.mean[0] == pytest.approx(training["label_age"].mean())
         assert target.scale[0] == pytest.approx(training["label_age"].std(ddof=0))
@@ -124,8 +154,11 @@ def test_evaluate_predict_app_and_both_endpoints_give_the_numbers_of_the_run(tra
     words = [f"checkpoint={checkpoint}", "slides=bags", "output=out", "pictures=false", "device=cpu", "overwrite=true"]
     assert here("milpath.predict", *words, cwd=folder) == 0
     predicted = pd.read_csv(folder / "out/predictions.csv").set_index("id").loc[expected.index]
-    assert list(predicted.columns) == columns
-    pd.testing.assert_frame_equal(predicted, expected[columns], rtol=1e-4)
+    calls = list(target.call_columns)
+    assert list(predicted.columns) == [*columns, *calls]
+    pd.testing.assert_frame_equal(predicted[columns], expected[columns], rtol=1e-4)
+    pd.testing.assert_frame_equal(predicted[calls], expected[calls])
+    pd.testing.assert_frame_equal(evaluated[calls], expected[calls])
     store = BagStore.open(folder / "bags")
     write_model_dir(checkpoint, folder / "model")
     toolkit, analyst = inference.model_fn(str(folder / "model")), Analyst(checkpoint, Limits())
@@ -137,11 +170,16 @@ def test_evaluate_predict_app_and_both_endpoints_give_the_numbers_of_the_run(tra
             body, _ = inference.output_fn(inference.predict_fn((npy(tiles), NPY), toolkit), "application/json")
             for content in (answer, json.loads(body)):
                 assert content["predictions"][0]["answers"] == pytest.approx(wanted, rel=1e-4)
+                called = dict(zip(calls, expected.loc[name, calls].astype(str), strict=True))
+                assert content["predictions"][0].get("calls", {}) == called
                 assert content["units"] == dict(zip(columns, target.units, strict=True))
                 assert not {"label", "threshold", "deferred", "probabilities"} & set(content["predictions"][0])
             headers = {"content-type": NPY, "accept": "application/x-npz"}
             arrays = np.load(io.BytesIO(client.post("/invocations", content=npy(tiles), headers=headers).content))
             np.testing.assert_allclose(arrays["answers"][0], expected.loc[name, columns].astype(float), rtol=1e-4)
+            if calls:
+                assert arrays["call_columns"].tolist() == calls
+                assert arrays["calls"][0].tolist() == list(called.values())
             work = folder / "app" / name
             (work / "work").mkdir(parents=True)
             paths = [work / f"{name}_{number}.png" for number in range(len(tiles))]
@@ -152,6 +190,25 @@ def test_evaluate_predict_app_and_both_endpoints_give_the_numbers_of_the_run(tra
             page = render_answer(shown)
             assert shown.numbers[0][1] in page
             assert "Probability of each class" not in page
+
+
+def test_a_target_that_a_checkpoint_does_not_have_is_refused_in_one_line(trained, run_here):
+    folder, name = trained
+    write_store(folder / "others", num_bags=12)
+    words = [
+        "data=bag_store",
+        "data.path=others",
+        "data.task=binary",
+        "data.label_column=died",
+        "trainer.accelerator=cpu",
+    ]
+    status, error = run_here(
+        "milpath.evaluate", "checkpoint=runs/r/checkpoints/best.ckpt", *words, "run_name=w", cwd=folder
+    )
+    assert status != 0
+    task = {"two": "regression", "cox": "survival", "hazard": "survival"}.get(name, name)
+    wanted = f"was trained for {task} .*, but the data have binary .alse, .rue; set data.target, data.task or data.class_names"
+    assert re.search(wanted, error), error
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(trained):
@@ -171,11 +228,11 @@ def test_the_report_is_written_again_from_the_files_of_a_run(trained):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["regression", "cox"])
+@pytest.mark.parametrize("name", ["regression", "cox", "several"])
 def test_a_table_compares_methods_by_a_metric_of_the_target(name, tmp_path):
     write_store(tmp_path / "bags")
     words = [*RUN[:3], *RUN[4:], *TARGETS[name], "data.path=bags", "trainer.max_epochs=1"]
-    words = [word for word in words if not word.startswith("data.num_folds")]
+    words = [word for word in words if not word.startswith(("data.num_folds", "model.attention_per_target", "seed="))]
     words += ["data.val_fraction=0.3", "methods=[attention,embedding_mean]", "folds=2", "repeats=1", "output=table"]
     assert here("milpath.table", *words, cwd=tmp_path) == 0
     rows = json.loads((tmp_path / "table/table.json").read_text())["rows"]
@@ -220,13 +277,15 @@ def test_the_concordance_of_a_trained_network_reaches_that_of_the_true_risk(loss
 
 
 @pytest.mark.slow
-def test_training_with_cox_on_two_processes_equals_one(tmp_path):
+@pytest.mark.parametrize("name", ["cox", "several"])
+def test_training_on_two_processes_equals_one(name, tmp_path):
     write_store(tmp_path / "bags", num_bags=33)
-    words = [*RUN, *TARGETS["cox"], "data.path=bags", "model.encoder.dropout=0.0", "report=false"]
+    words = [*RUN, *TARGETS[name], "data.path=bags", "model.encoder.dropout=0.0", "report=false"]
     assert here("milpath.train", *words, "run_name=one", cwd=tmp_path) == 0
     milpath("train", *words, *DDP, "trainer.devices=2", "data.batch_size=4", "run_name=two", cwd=tmp_path)
     one, two = (pd.read_csv(tmp_path / f"runs/{run}/predictions.csv").set_index("id") for run in ("one", "two"))
-    np.testing.assert_allclose(two.loc[one.index, "risk"], one["risk"], atol=1e-5)
+    for column in {"cox": ["risk"], "several": ["age/predicted_age", "mutated/probability_1", "os/risk"]}[name]:
+        np.testing.assert_allclose(two.loc[one.index, column], one[column], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from milpath.sagemaker.serve import create_app
 from milpath.targets.decision import Decision, decide
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_check import Limits
+from tests.models.stains.drawn_stains import stained
 from tests.sagemaker.request_bodies import npy
 
 NUM_BAGS, NUM_TILES, TILE, WIDTH = 24, 3, 16, 5
@@ -33,6 +34,10 @@ CLASSES = {
     "ordinal": tuple(f"grade_{k}" for k in range(6)),
 }
 OUTPUTS = {"binary": 1, "nominal": 3, "ordinal": 5}
+STAINS = {
+    "stain_normalisation": "macenko",
+    "stain_target": {"haematoxylin": [0.65, 0.7, 0.2958], "eosin": [0.0995, 0.9897, 0.1027], "amounts": [1.5, 1.0]},
+}
 THRESHOLD, TEMPERATURE, DEFER_BELOW = 0.37, 1.7, 0.55
 
 
@@ -84,7 +89,12 @@ class Case:
 def make_case(folder: Path, task: str, kind: str) -> Case:
     """Write a store of bags and a network that is unsure of them: all classes occur, and the median is not the mode."""
     rng = np.random.default_rng(3)
-    if kind == "tiles":
+    if kind == "stained":
+        amounts = [(0.8 + 0.04 * number, 1.4 - 0.03 * number) for number in range(NUM_BAGS)]
+        drawn = [stained(1, NUM_TILES, TILE, amounts=pair, seed=number) for number, pair in enumerate(amounts)]
+        bags = (torch.cat(drawn) * 255).round().byte().permute(0, 1, 3, 4, 2).numpy()
+        encoder = {"name": "tile_cnn", "tile_size": TILE, "embedding_dim": 8} | STAINS
+    elif kind == "tiles":
         colours = rng.integers(0, 256, (NUM_BAGS, 1, 1, 1, 3))
         bags = np.clip(colours + rng.integers(-40, 40, (NUM_BAGS, NUM_TILES, TILE, TILE, 3)), 0, 255).astype(np.uint8)
         encoder = {"name": "tile_cnn", "tile_size": TILE, "embedding_dim": 8}
@@ -94,7 +104,7 @@ def make_case(folder: Path, task: str, kind: str) -> Case:
     torch.manual_seed(1)
     network = AttentionMIL(encoder=encoder, num_outputs=OUTPUTS[task], attention_dim=4).eval()
     inputs = torch.from_numpy(bags)
-    inputs = inputs.permute(0, 1, 4, 2, 3) / 255 if kind == "tiles" else inputs
+    inputs = inputs.permute(0, 1, 4, 2, 3) / 255 if kind != "features" else inputs
     with torch.no_grad():
         # Spread over the bags, whatever the untrained encoder makes of them.
         logits = network(inputs).logits
@@ -109,7 +119,7 @@ def make_case(folder: Path, task: str, kind: str) -> Case:
             writer.add(name, bags[number], {"label": number % len(CLASSES[task])})
     save_network(
         network, folder / "network.pt", class_names=CLASSES[task], task=task, threshold=THRESHOLD,
-        temperature=TEMPERATURE, defer_below=DEFER_BELOW, tiling={"tile_size": TILE} if kind == "tiles" else {},
+        temperature=TEMPERATURE, defer_below=DEFER_BELOW, tiling={"tile_size": TILE} if kind != "features" else {},
     )  # fmt: skip
     expected = {name: verdict_of(row, task) for name, row in zip(names, logits, strict=True)}
     return Case(folder, task, dict(zip(names, bags, strict=True)), expected)
@@ -197,8 +207,9 @@ def by_toolkit(case: Case) -> dict[str, Verdict]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["tiles", "features"])
-@pytest.mark.parametrize("task", list(CLASSES))
+@pytest.mark.parametrize(
+    ("task", "kind"), [*((task, kind) for task in CLASSES for kind in ("tiles", "features")), ("binary", "stained")]
+)
 def test_every_way_in_gives_the_same_class_probability_threshold_and_deferral(task, kind, tmp_path, run_here):
     case = make_case(tmp_path, task, kind)
     calls = [verdict.predicted for verdict in case.expected.values()]
@@ -212,7 +223,7 @@ def test_every_way_in_gives_the_same_class_probability_threshold_and_deferral(ta
         "server": by_server(case),
         "toolkit": by_toolkit(case),
     }
-    if kind == "tiles":  # the app shows images only
+    if kind != "features":  # the app shows images only
         ways["app"] = by_app(case)
     for way, found in ways.items():
         assert found.keys() == case.expected.keys(), way

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from milpath.data.store.bag_store_writer import BagStoreWriter
-from milpath.inference.bag_pictures import file_name
+from milpath.inference.pictures.bag_pictures import file_name
 from milpath.inference.prediction_files import PredictionFiles
 from milpath.models import AttentionMIL, load_network, save_network
 from tests.pyramids import tissue, write_pyramid
@@ -243,7 +243,7 @@ def test_a_bag_of_one_tile_has_all_its_attention_there(output):
 
 
 def test_names_with_markup_or_paths_stay_text_in_every_file(output):
-    from milpath.inference.bag_pictures import file_name
+    from milpath.inference.pictures.bag_pictures import file_name
 
     assert EVIL in pd.read_csv(output / "attention.csv")["id"].unique()
     written = [path for path in output.parent.rglob("*") if "script" in path.name]

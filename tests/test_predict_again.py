@@ -151,7 +151,7 @@ def test_a_run_killed_before_its_last_picture_draws_it_when_it_goes_on(checkpoin
         raise StoppedError
 
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr("milpath.inference.bag_pictures.BagPictures.draw_extremes", stop)
+        patch.setattr("milpath.inference.pictures.bag_pictures.BagPictures.draw_extremes", stop)
         run(tmp_path, tmp_path / "in", pictures=True)
     assert not (tmp_path / "out/predictions.csv").exists()
     run(tmp_path, tmp_path / "in", pictures=True)

@@ -131,6 +131,19 @@ def test_every_method_composes(method, tmp_path):
     assert compose_training(training.overrides).model._target_.startswith("milpath.models.")
 
 
+def test_a_method_may_be_a_network_of_the_users_own_folder(tmp_path):
+    (tmp_path / "conf/model").mkdir(parents=True)
+    (tmp_path / "conf/model/my_network.yaml").write_text("_target_: my_parts.MyNetwork\nwidth: 16\n")
+    words = ["data=synthetic"]
+    plan = plan_trainings(words, ["attention", "my_network"], 2, 1, tmp_path, config_dirs=[f"file://{tmp_path}/conf"])
+    assert [training.method for training in plan] == ["attention", "attention", "my_network", "my_network"]
+    assert plan[2].run_dir == tmp_path / "runs/my_network/repeat_0/fold_0"
+    assert compose_training(plan[2].overrides).model == {"_target_": "my_parts.MyNetwork", "width": 16}
+    for name in ("../model/my_network", "missing"):
+        with pytest.raises(ValueError, match="unknown methods .* your own model/NAME.yaml"):
+            plan_trainings(words, [name], 2, 1, tmp_path, config_dirs=[f"file://{tmp_path}/conf"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

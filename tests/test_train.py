@@ -115,6 +115,8 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_weights_of_the_unin
     for checkpoint in ("last.ckpt", "best.ckpt"):
         whole, resumed = (weights(workplace / "runs" / run / "checkpoints" / checkpoint) for run in ("whole", name))
         torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
+    whole, resumed = ((workplace / "runs" / run / "logs/csv/metrics.csv").read_text() for run in ("whole", name))
+    assert resumed == whole
 
 
 def resumable(checkpoint: dict, mid_epoch: bool) -> bool:

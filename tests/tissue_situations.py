@@ -1,5 +1,7 @@
 """Drawn slides of the situations in which tissue is hard to find, each with the true mask of its tissue."""
 
+from functools import cache
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -158,5 +160,14 @@ SITUATIONS = {
 
 
 def draw_situation(name, seed=0):
-    """Return the picture, uint8 `(height, width, 3)`, and the true mask of its tissue, bool `(height, width)`."""
-    return SITUATIONS[name](np.random.default_rng(seed))
+    """Return the picture, uint8 `(height, width, 3)`, and the true mask of its tissue, bool `(height, width)`, not to write to."""
+    return _first(name) if seed == 0 else SITUATIONS[name](np.random.default_rng(seed))
+
+
+@cache
+def _first(name):
+    """Return the situation of the seed that most tests share, drawn once."""
+    drawn = SITUATIONS[name](np.random.default_rng(0))
+    for array in drawn:
+        array.flags.writeable = False
+    return drawn

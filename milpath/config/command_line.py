@@ -11,12 +11,13 @@ from hydra._internal.utils import get_args_parser
 _PATH_NAMES = frozenset(
     [
         *("archive", "checkpoint", "exclude", "folder", "groups", "images", "labels", "masks", "output"),
-        *("group_column", "id_column", "label_column", "split_column"),
+        *("bag_column", "group_column", "id_column", "label_column", "patient_column", "slide_column", "split_column"),
+        *("patients", "slides_table"),
         *("requirements", "resume_from", "run_name", "slides", "tiles", "tissue_model"),
     ]
 )
 _PATH_KEYS = frozenset(["data.splits"])  # `splits` of a root configuration is a list of names
-_LIST_NAMES = frozenset(["exclude", "searchpath"])  # each also takes [path,path]
+_LIST_NAMES = frozenset(["checkpoint", "exclude", "searchpath"])  # each also takes [path,path]
 _KEPT = ("", "null", "???")
 _QUOTED = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
 _QUOTED_VALUE = re.compile(rf"{_QUOTED}(?:\s*,\s*{_QUOTED})*", re.DOTALL)

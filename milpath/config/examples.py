@@ -1,4 +1,4 @@
-"""Ready commands, printed by `milpath examples`: a shell script with a comment above each command."""
+"""Complete commands, printed by `milpath examples`: a shell script with a comment above each command."""
 
 EXAMPLES = r"""# Ready commands; milpath COMMAND --help explains their options.
 

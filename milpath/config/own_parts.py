@@ -1,7 +1,7 @@
 """The user's own classes, named in a command: `parts=[my_parts.MyNetwork]`.
 
-They come from the command line or the user's configuration, never from a checkpoint: a checkpoint stores the bare name of a
-class and cannot cause an import.
+They come from the command line, the user's configuration or a model archive that was packed with them, never from a
+checkpoint: a checkpoint stores the bare name of a class and cannot cause an import.
 """
 
 import inspect
@@ -28,11 +28,12 @@ class OwnParts:
     sources: tuple[type, ...] = ()
 
 
-def import_own_parts(names: Iterable[str]) -> OwnParts:
-    """Import the user's own classes that a command names, and register the targets among them.
+def import_own_parts(names: Iterable[str], folder: Path | None = None) -> OwnParts:
+    """Import the user's own classes that a command or an archive names, and register the targets among them.
 
     Args:
-        names: Dotted names: file without `.py`, class. Files are searched in the working folder, after installed packages.
+        names: Dotted names: file without `.py`, class. Files are searched in the folder, after installed packages.
+        folder: Where the files are; `None` is the working folder.
 
     Raises:
         ValueError: If a name does not exist, or is not a network, encoder, target or data set.
@@ -45,7 +46,7 @@ def import_own_parts(names: Iterable[str]) -> OwnParts:
     encoders: list[type] = []
     sources: list[type] = []
     for name in names:
-        kind = _import_class(str(name))
+        kind = _import_class(str(name), folder)
         if issubclass(kind, Target):
             if inspect.isabstract(kind):
                 raise ValueError(f"parts: target {name} must implement {', '.join(sorted(kind.__abstractmethods__))}")
@@ -67,15 +68,22 @@ def look_in_working_folder() -> None:
 
     The folder is added last, so no file in it can shadow an installed package.
     """
-    folder = str(Path.cwd())
-    if folder not in sys.path and "" not in sys.path:
-        sys.path.append(folder)
+    if "" not in sys.path:
+        _look_in(Path.cwd())
 
 
-def _import_class(name: str) -> type:
+def _look_in(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def _import_class(name: str, folder: Path | None) -> type:
     """Return a class by its dotted name."""
     module, _, attribute = name.rpartition(".")
-    look_in_working_folder()
+    if folder is None:
+        look_in_working_folder()
+    else:
+        _look_in(folder)
     try:
         found: Any = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:

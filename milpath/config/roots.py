@@ -17,6 +17,8 @@ class Decision:
     sensitivity: float | None = None
     calibrate: bool = False
     defer_fraction: float = 0.1
+    coverage: float | None = None
+    coverage_by_class: bool = False
 
 
 @dataclass
@@ -53,7 +55,8 @@ class TrainConfig:
 class EvaluateConfig:
     """Root keys of `python -m milpath.evaluate`."""
 
-    checkpoint: str = MISSING
+    checkpoint: Any = MISSING
+    method: str | None = None
     data: Any = None
     slides: str | None = None
     labels: str | None = None
@@ -65,6 +68,7 @@ class EvaluateConfig:
     num_workers: int | None = None
     on_error: str = "fail"
     splits: list[str] = field(default_factory=lambda: ["val", "test"])
+    aggregate: str | None = None
     parts: list[str] = field(default_factory=list)
     metrics: Any = field(default_factory=dict)
     trainer: Any = MISSING
@@ -79,7 +83,8 @@ class EvaluateConfig:
 class PredictConfig:
     """Root keys of `python -m milpath.predict`."""
 
-    checkpoint: str = MISSING
+    checkpoint: Any = MISSING
+    method: str | None = None
     slides: str = MISSING
     output: str = MISSING
     batch_size: int | None = None
@@ -88,6 +93,10 @@ class PredictConfig:
     alpha: float = 0.6
     colour_map: str = "viridis"
     dense: float | None = None
+    slides_table: str | None = None
+    patient_column: str | None = None
+    slide_column: str | None = None
+    aggregate: str | None = None
     labels: str | None = None
     id_column: str | None = None
     resolutions: str | None = None
@@ -107,7 +116,8 @@ class PredictConfig:
 class AppConfig:
     """Root keys of `python -m milpath.app`."""
 
-    checkpoint: str = MISSING
+    checkpoint: Any = MISSING
+    method: str | None = None
     parts: list[str] = field(default_factory=list)
     encoder_weights_path: str | None = None
     paths: Any = field(default_factory=lambda: {"weights_dir": None})
@@ -123,19 +133,15 @@ class AppConfig:
 
 
 @dataclass
-class TileConfig:
-    """Root keys of `python -m milpath.tile`."""
+class SlideConfig:
+    """Root keys that `milpath.tile` and `milpath.extract` share."""
 
     slides: str = MISSING
     output: str = MISSING
     labels: str | None = None
     id_column: str | None = None
     label_column: str | None = None
-    masks: str | None = None
-    method: str = "darkest"
-    num_tiles: int | None = 16
-    tile_size: int = 128
-    level: int = -1
+    num_tiles: int | None = None
     microns_per_pixel: float | None = None
     overlap: int = 0
     min_tissue: float = 0.1
@@ -147,11 +153,22 @@ class TileConfig:
     resolutions: str | None = None
     mixed_resolution: str = "error"
     num_workers: int | None = None
-    write_png: bool = False
     on_error: str = "fail"
     overwrite: bool = False
     shard: str | None = None
     max_seconds: float | None = 3600.0
+
+
+@dataclass
+class TileConfig(SlideConfig):
+    """Root keys of `python -m milpath.tile`."""
+
+    masks: str | None = None
+    method: str = "darkest"
+    num_tiles: int | None = 16
+    tile_size: int = 128
+    level: int = -1
+    write_png: bool = False
 
 
 # A schema that is merged over `train` must have no defaults that would win over those of train.yaml.
@@ -173,40 +190,19 @@ class EncodersConfig:
 
 
 @dataclass
-class ExtractConfig:
+class ExtractConfig(SlideConfig):
     """Root keys of `python -m milpath.extract`."""
 
-    slides: str = MISSING
-    output: str = MISSING
     encoder: Any = MISSING
     paths: Any = MISSING
-    labels: str | None = None
-    id_column: str | None = None
-    label_column: str | None = None
     method: str = "tissue"
-    num_tiles: int | None = None
     tile_size: int | None = None
-    microns_per_pixel: float | None = None
     level: int | None = None
-    overlap: int = 0
-    min_tissue: float = 0.1
-    tissue_threshold: Any = None
-    background: str = "white"
-    min_inside: float = 0.0
-    tissue_model: str | None = None
-    slide_microns_per_pixel: float | None = None
-    resolutions: str | None = None
-    mixed_resolution: str = "error"
     format: list[str] = field(default_factory=lambda: ["store"])
     precision: str | None = None
     dtype: str = "float16"
     device: str = "auto"
     batch_size: Any = "auto"
-    num_workers: int | None = None
-    on_error: str = "fail"
-    overwrite: bool = False
-    shard: str | None = None
-    max_seconds: float | None = 3600.0
 
 
 @dataclass
@@ -252,5 +248,7 @@ for _path in sorted((CONFIG_DIR / "encoder").glob("*.yaml")):
                 "frozen": True,
                 "activation_checkpointing": False,
                 "tile_micro_batch": 64,
+                "stain_normalisation": "none",
+                "stain_target_path": None,
             },
         )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from milpath.data.sources.mnist_bags import MnistBags
     from milpath.data.sources.panda_tiles import PandaTiles
     from milpath.data.sources.synthetic import SyntheticBags
+    from milpath.data.sources.synthetic_cohort import SyntheticCohort
     from milpath.data.store.seal_store import seal_store
     from milpath.data.store.stored_bags import StoredBags
 
@@ -26,6 +27,7 @@ __all__ = [
     "PandaTiles",
     "StoredBags",
     "SyntheticBags",
+    "SyntheticCohort",
     "seal_store",
 ]
 
@@ -37,7 +39,7 @@ _MODULES = {
     "BagDataModule": "datamodule", "ClassicMIL": "sources.classic_mil", "ColonCancer": "sources.colon_cancer",
     "FeatureBags": "sources.features.feature_bags", "ImageTiles": "sources.image_tiles", "MnistBags": "sources.mnist_bags",
     "PandaTiles": "sources.panda_tiles", "StoredBags": "store.stored_bags", "SyntheticBags": "sources.synthetic",
-    "seal_store": "store.seal_store",
+    "SyntheticCohort": "sources.synthetic_cohort", "seal_store": "store.seal_store",
 }  # fmt: skip
 
 

@@ -1,11 +1,8 @@
 """Data module: bags of a source, stored, split and loaded as batches on the device."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from lightning.pytorch import LightningDataModule
 
 from milpath.data.loading.augmentation import TileAugmentation
@@ -14,20 +11,21 @@ from milpath.data.loading.batch_plan import EvaluationPlan, TrainingPlan, requir
 from milpath.data.loading.batch_preparation import FeatureStatistics, Preparation, fit_statistics
 from milpath.data.loading.device_cache import DeviceCache
 from milpath.data.loading.loader import BagLoader
-from milpath.data.sources.bag_source import BagSource, FileSource
-from milpath.data.splits.assign_splits import SPLITS
-from milpath.data.splits.bag_lists import excluded_bags, group_of_each_bag, listed
-from milpath.data.splits.bag_table import SplitOptions, label_and_split, require_labels, require_labels_of
-from milpath.data.splits.chosen_target import fitted_target, numeric_target, require_learnable, say_undefined_metrics
-from milpath.data.splits.label_cells import hash_of_labels, label_array, text_of_label
+from milpath.data.opened_bags import open_bags
+from milpath.data.sources.bag_source import BagSource
+from milpath.data.splits.bag_lists import listed
+from milpath.data.splits.bag_table import SplitOptions, label_and_split
+from milpath.data.splits.chosen_target import fitted_target, numeric_target, require_learnable
+from milpath.data.splits.label_check import named_numbers
+from milpath.data.splits.labelled_bags import LabelledBags
+from milpath.data.splits.patient_bags import PatientOptions
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoded_store import FrozenEncoder, open_or_encode
-from milpath.data.store.store_build import open_or_build, open_or_build_labelled
 from milpath.records.data_warning import joined, warning_of_source
 from milpath.targets import Target, register_target
 
 
-class BagDataModule(LightningDataModule):
+class BagDataModule(LabelledBags, LightningDataModule):
     """Bags of one source, split and loaded.
 
     Args:
@@ -49,11 +47,22 @@ class BagDataModule(LightningDataModule):
             declares in its attribute `split_column`, and no other column, whatever its name.
         group_column: Column of groups that must not be in two splits, such as the patient.
         groups: CSV `image_id,group` for the same purpose.
+        patients: Table with one row per patient, whose columns every slide of the patient gets; `None` for none.
+        slides: Table with one row per slide: the slide, its patient, and other columns; `None` for none.
+        bag_column: Column that names the bags, such as the patient: a bag is all tiles of all its slides. `None` makes
+            each slide a bag; with `patients` or `slides` their patient is then the group.
+        patient_column: Column of the patient in `patients` and `slides`.
+        slide_column: Column of the slide in `slides`; `None` takes `slide_id` or one of its other names.
+        on_patient_mismatch: What to do about patients without slides, slides without a patient, and slides that are not in
+            the data: "error" or "skip"; `None` as `on_mismatch` of the source.
+        aggregate: "mean" or "max": results by patient from the predictions of its slides (see `aggregated_answers`), if
+            slides are bags; `None` gives results by bag.
         stratify_by: Columns that are balanced across the splits together with the label.
         exclude: CSV files with bags to exclude.
         max_bags: Maximum number of bags, drawn with `split_seed`; `None` uses all.
         max_bags_per_class: Maximum number of bags per class; `None` uses all.
         batch_size: Bags per training step on each process.
+        max_tiles: Tiles of a bag while training, drawn anew in each epoch with `seed`; `None` and evaluation use all.
         eval_batch_size: Bags per evaluation step; `None` means twice `batch_size`.
         num_workers: Threads that gather batches in advance; 0 gathers on demand.
         sampler: "shuffle" or "balanced" (see `TrainingPlan`).
@@ -93,11 +102,19 @@ class BagDataModule(LightningDataModule):
         split_column: str | None = None,
         group_column: str | None = None,
         groups: str | None = None,
+        patients: str | None = None,
+        slides: str | None = None,
+        bag_column: str | None = None,
+        patient_column: str = "patient_id",
+        slide_column: str | None = None,
+        on_patient_mismatch: str | None = None,
+        aggregate: str | None = None,
         stratify_by: Sequence[str] = (),
         exclude: Sequence[str] = (),
         max_bags: int | None = None,
         max_bags_per_class: int | None = None,
         batch_size: int = 8,
+        max_tiles: int | None = None,
         eval_batch_size: int | None = None,
         num_workers: int = 1,
         sampler: str = "shuffle",
@@ -110,15 +127,23 @@ class BagDataModule(LightningDataModule):
         device_cache: str = "auto",
     ) -> None:
         super().__init__()
-        require_at_least(batch_size=(batch_size, 1), eval_batch_size=(eval_batch_size, 1), num_workers=(num_workers, 0))
+        require_at_least(
+            batch_size=(batch_size, 1), eval_batch_size=(eval_batch_size, 1), num_workers=(num_workers, 0),
+            max_tiles=(max_tiles, 1),
+        )  # fmt: skip
         self.source = source
         self.target = target
-        self.batch_size = batch_size
+        self.batch_size, self.max_tiles = batch_size, max_tiles
         self.eval_batch_size = eval_batch_size or 2 * batch_size
         self.num_workers = num_workers
         self.sampler = sampler
         self.augmentation = TileAugmentation(augmentation, stain_jitter)
         self.seed = seed
+        self.patient_column, self.aggregate = patient_column, aggregate
+        if aggregate and bag_column:
+            raise ValueError(
+                f"data.aggregate={aggregate} is for slides as bags; set data.aggregate=null or data.bag_column=null"
+            )
         self.stores_dir = stores_dir
         self.verify = verify
         self.standardize = standardize
@@ -129,8 +154,13 @@ class BagDataModule(LightningDataModule):
         # Of a trained network, set before `setup`: its classes, and its target with fitted values, which other data keep.
         self.trained_names: Sequence[str] | None = None
         self.trained_target: Target | None = None
+        self._patient_options = PatientOptions(
+            patients, slides, bag_column, patient_column, slide_column,
+            on_patient_mismatch or str(getattr(source, "on_mismatch", "error")),
+        )  # fmt: skip
         self._split_options = SplitOptions(
-            fold, num_folds, val_fraction, split_seed, splits, group_column, groups,
+            fold, num_folds, val_fraction, split_seed, splits,
+            group_column if groups else group_column or self._patient_options.group_column, groups,
             listed(stratify_by), listed(exclude), max_bags, max_bags_per_class,
             split_column or getattr(source, "split_column", None), label_column, on_missing_label,
         )  # fmt: skip
@@ -142,8 +172,15 @@ class BagDataModule(LightningDataModule):
         """Build the store if necessary, and split; a second call does nothing."""
         if self._store is not None:
             return
-        store = self._open_store()
         numbers = numeric_target(self._task, self.trained_target)
+        labels: dict[str, Any] = {"class_names": self._class_names, "trained_names": self.trained_names}
+        labels |= {"target": self.target, "numbers": numbers}
+        store, self.left_out = open_bags(
+            self.source, self.stores_dir, self._split_options, self._patient_options, labels, verify=self.verify
+        )
+        numbers = named_numbers(
+            store.bags, self.target, self._split_options, self.left_out, numbers, self.trained_target
+        )
         self.label_frame, self.class_names = label_and_split(
             store.bags, self.target, self._class_names, self._split_options, self.left_out, self.trained_names, numbers
         )
@@ -153,24 +190,11 @@ class BagDataModule(LightningDataModule):
         self.task = self.fitted_target.name
         if len(store.tile_shape) == 1 and self.augmentation.kind != "none":
             raise ValueError(f"data.augmentation={self.augmentation.kind} is for images; these are features")
-        say_undefined_metrics(self.fitted_target, self.label_frame, self.class_names)
         self._cache = DeviceCache(store, self.device_cache)
         if self.standardize and self.statistics is None:
             training = self.label_frame.loc[self.label_frame["split"] == "train", "index"].to_numpy()
             self.statistics = fit_statistics(store, training)
         self._store = self.tile_store = store
-
-    def _open_store(self) -> BagStore:
-        """Return the store; files of excluded bags are not opened to build it."""
-        options = self._split_options
-        labels: dict[str, Any] = {"class_names": self._class_names, "trained_names": self.trained_names}
-        labels |= {"target": self.target, "numbers": numeric_target(self._task, self.trained_target)}
-        if not isinstance(self.source, FileSource):
-            require = partial(require_labels, self.source, options=options, **labels)
-            return open_or_build(self.source, self.stores_dir, require, verify=self.verify)
-        self.left_out = excluded_bags(options.exclude, sorted(self.source.bag_names())) if options.exclude else set()
-        check = partial(require_labels_of, options=options, left_out=self.left_out, **labels)
-        return open_or_build_labelled(self.source, self.stores_dir, self.left_out, check, verify=self.verify)
 
     def encode_with(self, encoder: FrozenEncoder) -> None:
         """Load the features of a frozen encoder instead of tiles from now on; they are computed once and kept on disk.
@@ -185,7 +209,8 @@ class BagDataModule(LightningDataModule):
             raise ValueError(
                 f"data.augmentation={self.augmentation.kind} changes tiles before they are encoded; set it to none"
             )
-        self._store = open_or_encode(self.store, encoder, self.stores_dir, verify=self.verify)
+        features = open_or_encode(self.store.slide_store, encoder, self.stores_dir, verify=self.verify)
+        self._store = self.store.of_slides(features)
         self._cache = DeviceCache(self._store, self.device_cache)
 
     @property
@@ -196,65 +221,9 @@ class BagDataModule(LightningDataModule):
         return self._store
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.class_names)
-
-    @property
-    def tile_shape(self) -> tuple[int, ...]:
-        """`(height, width, channels)` of a tile, or `(features,)`."""
-        return self.store.tile_shape
-
-    @property
-    def splits(self) -> list[str]:
-        """Names of the non-empty splits, in the order train, val, test."""
-        return [split for split in SPLITS if (self.label_frame["split"] == split).any()]
-
-    @property
-    def groups(self) -> dict[str, str] | None:
-        """Each bag to its group, which is kept in one split; `None` without groups."""
-        return group_of_each_bag(self.tile_store.bags, self._split_options.group_column, self._split_options.groups)
-
-    @property
-    def split_column(self) -> str | None:
-        """Column of the data with their own split; `None` if a split is made or read from a file."""
-        return None if self._split_options.splits else self._split_options.split_column
-
-    @property
-    def tiling(self) -> dict[str, Any]:
-        """How slides were cut into tiles, as recorded in the store."""
-        return dict(self.store.description.get("tiling", {}))
-
-    @property
     def warning(self) -> str:
         """What the data say against themselves, such as that they are drawn; empty for tissue."""
         return joined([warning_of_source(self.source), self.tile_store.warning])
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """Description of the data for the provenance of a run; plain values."""
-        names = {"class_names": list(self.class_names), "labels_sha256": hash_of_labels(self.label_frame)}
-        if not self.fitted_target.has_classes:
-            return self.store.record() | names | {"bags": {name: len(self.bag_ids(name)) for name in self.splits}}
-        return self.store.record() | names | {"bags_per_class": {name: self.class_counts(name) for name in self.splits}}
-
-    def bag_ids(self, split: str) -> list[str]:
-        """Return the names of the bags of a split, in the order of the store."""
-        return self.label_frame.loc[self.label_frame["split"] == split, "bag_id"].tolist()
-
-    def split_frame(self) -> pd.DataFrame:
-        """Return `id, split, label` of every bag: the content of a run's `splits.csv`, which `data.splits` reads."""
-        frame = self.label_frame[["bag_id", "split", "label"]].rename(columns={"bag_id": "id"})
-        return frame if self.fitted_target.has_classes else frame.assign(label=frame["label"].map(text_of_label))
-
-    def labels(self, split: str) -> np.ndarray:
-        """Return the labels of a split, `(bags,)` classes or `(bags, columns)` numbers, in the order of the store."""
-        return label_array(self.label_frame.loc[self.label_frame["split"] == split, "label"])
-
-    def class_counts(self, split: str) -> list[int]:
-        """Return the number of bags of each class in a split."""
-        labels = self.label_frame.loc[self.label_frame["split"] == split, "label"]
-        return [int((labels == number).sum()) for number in range(self.num_classes)]
 
     def dataloader(self, split: str, *, augment: bool = False) -> BagLoader:
         """Return a loader that yields every bag of a split once, in a fixed order; an empty split is an error.
@@ -270,7 +239,7 @@ class BagDataModule(LightningDataModule):
         """Return the training loader: reshuffled each epoch, augmented; a single class is an error."""
         bags = BagSplit.of(self.store, self.label_frame, "train")
         require_learnable(self.fitted_target, self.label_frame, self.class_names, self.sampler)
-        plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler)
+        plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler, self.max_tiles)
         return self._loader(bags, plan, True)
 
     def val_dataloader(self) -> BagLoader | list[BagLoader]:

@@ -19,7 +19,7 @@ from milpath.drawing.picture_frame import (
     frame,
     require_finite_attention,
 )
-from milpath.slides.slide_tiles import SlideTiles
+from milpath.slides.slide_tiles import SlideTiles, TilesOfSlides
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.floating]
@@ -48,7 +48,7 @@ class TileRow:
 
 
 def draw_montage(
-    tiles: Pixels | SlideTiles,
+    tiles: Pixels | SlideTiles | TilesOfSlides,
     weights: Values,
     *,
     title: str = "",
@@ -135,7 +135,7 @@ def draw_extremes(
     return frame(canvas, title, ColourBar(limits, colour_table(colour_map), "attention"))
 
 
-def _check(tiles: Pixels | SlideTiles, weights: Values) -> None:
+def _check(tiles: Pixels | SlideTiles | TilesOfSlides, weights: Values) -> None:
     if len(tiles) == 0 or len(tiles) != len(weights):
         raise ValueError(
             f"a montage needs tiles and as many weights, got {len(tiles)} tiles and {len(weights)} weights"

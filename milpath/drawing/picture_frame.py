@@ -230,3 +230,13 @@ class ColourBar:
             at = top + round(share * (height - 1))
             draw.line((x + BAR_WIDTH, at, x + BAR_WIDTH + 3, at), INK)
             draw.text((x + BAR_WIDTH + 6, at - 7), words, INK, font(12))
+
+
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Return pictures stacked vertically."""
+    canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
+    top = 0
+    for picture in pictures:
+        canvas.paste(picture, (0, top))
+        top += picture.height
+    return canvas

@@ -17,11 +17,12 @@ from milpath.records.atomic_files import atomic_path, remove_partial_files
 # A 10x objective gives nominally 1 micron per pixel.
 _MICRONS_AT_1X = 10.0
 _OBJECTIVES = (80, 60, 40, 20, 10, 5, 2.5, 1.25)
+_STORE = "milpath_store_sha256"
 _ROWS_AT_A_TIME = 4096
 
 
 def write_layouts(store: BagStore, output: Path, formats: Sequence[str]) -> None:
-    """Write one file per slide and format, `output/FORMAT/SLIDE.h5`; files that exist are complete and stay.
+    """Write one file per slide and format, `output/FORMAT/SLIDE.h5`; those that were written from this store stay.
 
     Args:
         store: A finished store of features.
@@ -41,9 +42,9 @@ def write_layouts(store: BagStore, output: Path, formats: Sequence[str]) -> None
             if "/" in bag_id or bag_id.startswith("."):
                 raise ValueError(f"slide {bag_id!r} cannot be the name of a file; format={name} needs other names")
             path = folder / f"{bag_id}.h5"
-            if path.exists():
+            if _is_of(path, str(store.description["sha256"])):
                 continue
-            places = level0_positions(store, store.tile_slice(index))
+            places = level0_positions(store, store.ranges(index)[0])
             if places is None or np.isnan(places.x0).any():
                 raise ValueError(
                     f"the positions of tiles of {bag_id!r} are unknown, and format={name} needs them; use format=[store]"
@@ -54,11 +55,21 @@ def write_layouts(store: BagStore, output: Path, formats: Sequence[str]) -> None
                 write_encoder(file, store.description, store.tiles.dtype.name)
                 if store.warning:
                     file.attrs[WARNING] = store.warning
+                file.attrs[_STORE] = str(store.description["sha256"])
+
+
+def _is_of(path: Path, digest: str) -> bool:
+    """Return whether a file was written from the store with a digest: an earlier store may have left files of its name."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get(_STORE) == digest)
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def _write_trident(file: h5py.File, store: BagStore, index: int, places: Level0Positions) -> None:
     """Write `features (tiles, features)` and `coords (tiles, 2)` in pixels of level 0, as TRIDENT and CLAM read them."""
-    where, bag_id = store.tile_slice(index), str(store.bags["bag_id"].iloc[index])
+    where, bag_id = store.ranges(index)[0], str(store.bags["bag_id"].iloc[index])
     features = _write_features(file, "features", store, where)
     card = store.description.get("encoder") or {}
     features.attrs.update({"name": bag_id, "encoder": str(card.get("name")), "savetodir": "None"})
@@ -83,7 +94,7 @@ def _write_trident(file: h5py.File, store: BagStore, index: int, places: Level0P
 
 def _write_stamp(file: h5py.File, store: BagStore, index: int, places: Level0Positions) -> None:
     """Write `feats (tiles, features)` and `coords (tiles, 2)` in microns, as STAMP reads them."""
-    where, bag_id = store.tile_slice(index), str(store.bags["bag_id"].iloc[index])
+    where, bag_id = store.ranges(index)[0], str(store.bags["bag_id"].iloc[index])
     microns, downsample = resolution_of(store, where)
     if microns is None:
         raise ValueError(f"the resolution of {bag_id!r} is unknown, and format=stamp has coordinates in microns")

@@ -65,7 +65,7 @@ class StoredTiles:
         self._bags = tables[0].drop(columns=["bag_id", "start", "num_tiles"])
         self._tiles = tables[1]
         self.columns = tuple(str(name) for name in self._tiles if name != "bag_id")
-        placed = level0_positions(store, store.tile_slice(0)) is not None
+        placed = level0_positions(store, store.ranges(0)[0]) is not None
         if placed and LEVEL0_COLUMNS[0] not in self._tiles:
             self.columns = (*self.columns, *LEVEL0_COLUMNS)
         self.files = dict.fromkeys(sorted(self._index), store.path / "tiles.npy")
@@ -89,7 +89,7 @@ class StoredTiles:
         """Yield the tiles of some bags."""
         status = (self._store.path / "tiles.npy").stat()
         for name in names:
-            where = self._store.tile_slice(self._index[name])
+            where = self._store.ranges(self._index[name])[0]
             microns, downsample = resolution_of(self._store, where)
             left, top = bounds_offset(self._store, where)
             record = SlideRecord(

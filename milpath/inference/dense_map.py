@@ -1,5 +1,6 @@
 """Dense attention map over all tissue of a slide, from a grid of overlapping tiles as one bag."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from torch.nn import Module
 
 from milpath.models.network import MILNetwork
 from milpath.models.network_input import to_network_input
+from milpath.models.stains import sampled_tiles
 from milpath.slides.cut_slide import choose_places, cut_places
 from milpath.slides.readers.open_slide import open_slide
-from milpath.slides.slide_view import view_slide
+from milpath.slides.slide_view import SlideView, view_slide
+from milpath.slides.tile_positions import TilePositions, read_places
 from milpath.slides.tiling_options import TileOptions
 
 TILES_AT_A_TIME = 64
@@ -83,14 +86,30 @@ class DenseMapper:
             view = view_slide(slide, options)
             places = choose_places(view, self.options)
             embeddings = torch.empty(0)
-            for positions, tiles in cut_places(view, places, self.options):
-                for start in range(0, len(positions), TILES_AT_A_TIME):
-                    part = slice(start, start + TILES_AT_A_TIME)
-                    pixels = torch.from_numpy(np.ascontiguousarray(tiles[part])).to(self.device)
-                    encoded = network.encode(to_network_input(pixels)[None])[0]
-                    if not len(embeddings):
-                        embeddings = encoded.new_empty(len(places.x), encoded.shape[1])
-                    embeddings[torch.from_numpy(positions[part]).to(embeddings.device)] = encoded
+            with self._stains_of(view, places):
+                for positions, tiles in cut_places(view, places, self.options):
+                    for start in range(0, len(positions), TILES_AT_A_TIME):
+                        part = slice(start, start + TILES_AT_A_TIME)
+                        encoded = network.encode(self._input(tiles[part])[None])[0]
+                        if not len(embeddings):
+                            embeddings = encoded.new_empty(len(places.x), encoded.shape[1])
+                        embeddings[torch.from_numpy(positions[part]).to(embeddings.device)] = encoded
             attention = network.aggregate(embeddings[None]).attention[0].float().cpu().numpy()
         x0, y0 = (edges.astype(np.float64) for edges in view.to_level0(places.x, places.y))
         return DenseMap(attention, x0, y0, self.options.tile_size * view.downsample)
+
+    def _stains_of(self, view: SlideView, places: TilePositions) -> AbstractContextManager[None]:
+        """Return the context in which tiles are parts of the slide: its stains are those of all its tiles."""
+        encoder = self.network.tile_encoder
+        if encoder.stains is None:
+            return nullcontext()
+        chosen = sampled_tiles(len(places.x))
+        sample = TilePositions(places.x[chosen], places.y[chosen], places.number[chosen])
+        tiles = np.empty((len(sample.x), self.options.tile_size, self.options.tile_size, 3), np.uint8)
+        for positions, pixels in read_places(view, sample, self.options.tile_size):
+            tiles[positions] = pixels
+        return encoder.parts_of_bag(self._input(tiles))
+
+    def _input(self, tiles: NDArray[np.uint8]) -> torch.Tensor:
+        """Return tiles `(tiles, 3, height, width)` on the device of the network."""
+        return to_network_input(torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device))

@@ -22,6 +22,7 @@ def tiles_to_geojson(
     downsample: float = 1.0,
     measurements: Mapping[str, Values] | None = None,
     warning: str = "",
+    limits: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Return the tiles of a slide as a FeatureCollection in pixels of level 0.
 
@@ -37,6 +38,7 @@ def tiles_to_geojson(
         downsample: Pixels of level 0 per such pixel.
         measurements: Name to `(tiles,)` values of additional measurements.
         warning: What the training data say against themselves, kept with each tile; QuPath shows it as metadata.
+        limits: Weights at the ends of the colours; `None` uses `attention_limits`.
 
     References:
         The GeoJSON Format, RFC 7946 (except for the coordinates, which are pixels, as QuPath expects).
@@ -51,7 +53,7 @@ def tiles_to_geojson(
     more = {"attention": weights} | dict(measurements or {})
     # A weight that is not finite is kept here and refused by `write_geojson`.
     shown = np.nan_to_num(np.asarray(weights, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    colours = colours_of(shown, attention_limits(shown), "viridis")
+    colours = colours_of(shown, limits or attention_limits(shown), "viridis")
     features = []
     for index, (left, top) in enumerate(zip(np.asarray(x, float), np.asarray(y, float), strict=True)):
         if np.isnan(left) or np.isnan(top):

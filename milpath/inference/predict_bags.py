@@ -13,8 +13,10 @@ from torch.nn import Module
 from milpath.data.loading.bag import fresh_buffer
 from milpath.data.sources.features.feature_check import describe_non_finite
 from milpath.data.store.bag_store import BagStore
+from milpath.models.averaged_network import AveragedMILOutput
 from milpath.models.finite import explain_non_finite_answer, finite_bags
 from milpath.models.network_input import to_network_input
+from milpath.models.output import MILOutput
 from milpath.models.tile_maps import tile_maps
 from milpath.targets import Target, target_named
 
@@ -33,6 +35,9 @@ class BagPrediction(NamedTuple):
         attention: `(tiles,)`, sums to 1.
         maps: Name to `(tiles,)` of the maps of a network with attention or contributions per class; see
             `milpath.models.tile_maps`.
+        spread: `(columns,)`, standard deviation of the predictions between the folds of an average; `None` of one network.
+        agreement: Mean rank correlation of the attention of pairs of folds; `None` of one network or for a single tile.
+        limits: Name ("attention" or a map) to the ends of its colour scale, if they are those of more tiles than these.
     """
 
     position: int
@@ -40,6 +45,9 @@ class BagPrediction(NamedTuple):
     probabilities: NDArray[np.float32]
     attention: NDArray[np.float32]
     maps: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
+    limits: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    spread: NDArray[np.float64] | None = None
+    agreement: float | None = None
 
 
 def predict_bags(
@@ -92,11 +100,13 @@ def predict_bags(
         mask = torch.arange(tiles.shape[1])[None, :] < torch.from_numpy(lengths)[:, None]
         with torch.inference_mode():
             output = network(tiles, None if mask.all() else mask.to(device))
-            probabilities = target.answers(output.logits.float(), temperature).cpu().numpy()
+            answers = target.answers(output.logits.float(), temperature)
+            probabilities = answers.cpu().numpy()
             attention = output.attention.float().cpu().numpy()
-            named = tile_maps(output, target.map_names(class_names)) if class_names else {}
+            named = tile_maps(output, target.map_names(class_names), class_names) if class_names else {}
             maps = {name: values.cpu().numpy() for name, values in named.items()}
-            finite = finite_bags(output).tolist()
+            finite = finite_bags(output, answers).tolist()
+            spread, agreement = _between_folds(output)
         for row, index in enumerate(chosen):
             if index in done:
                 continue
@@ -107,7 +117,18 @@ def predict_bags(
                 continue
             length = store.num_tiles[index]
             own_maps = {name: values[row, :length] for name, values in maps.items()}
-            yield BagPrediction(index, ids[index], probabilities[row], attention[row, :length], own_maps)
+            yield BagPrediction(
+                index, ids[index], probabilities[row], attention[row, :length], own_maps,
+                spread=None if spread is None else spread[row], agreement=None if agreement is None else agreement[row],
+            )  # fmt: skip
+
+
+def _between_folds(output: MILOutput) -> tuple[NDArray[np.float64] | None, list[float | None] | None]:
+    """Return spread and agreement of an average over folds, bag by bag; `None` of one network."""
+    if not isinstance(output, AveragedMILOutput):
+        return None, None
+    agreement = [None if math.isnan(value) else value for value in output.agreement.tolist()]
+    return output.spread.double().cpu().numpy(), agreement
 
 
 def _refuse(bag_id: str, reason: str) -> None:

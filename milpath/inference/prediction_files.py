@@ -19,6 +19,8 @@ from milpath.slides.tile_positions import LEVEL0_COLUMNS
 PREDICTIONS, ATTENTION = "predictions.csv", "attention.csv"
 _PLACE = ("x", "y", "level", *LEVEL0_COLUMNS)
 ATTENTION_COLUMNS = ("id", "tile", *_PLACE, "microns", "weight")
+# Of bags with several slides: the share of the attention of each slide.
+SLIDE_ATTENTION = "slide_attention.csv"
 
 
 class PredictionFiles:
@@ -34,6 +36,10 @@ class PredictionFiles:
         source: Hashes of the inputs (checkpoint, slides); saved in `prediction.json`.
         overwrite: Start again and discard earlier results.
         answer_columns: Columns of the predicted numbers of a target without classes; empty with classes.
+        further_columns: Columns at the end, such as the prediction set.
+        several_slides: Whether a bag has several slides: `attention.csv` then has the column `slide` after `id`, `tile`
+            counts within a slide, and `slide_attention.csv` has the share of the attention of each slide.
+        call_columns: Columns of predicted classes and deferrals after the numbers, if several targets have any.
         warning: What the training data say against themselves, in words: the last cell of each row. Without one there is no
             such column.
 
@@ -49,15 +55,21 @@ class PredictionFiles:
         source: Mapping[str, str],
         overwrite: bool = False,
         answer_columns: Sequence[str] = (),
+        further_columns: Sequence[str] = (),
+        several_slides: bool = False,
+        call_columns: Sequence[str] = (),
         warning: str = "",
     ) -> None:
         self.output = output
+        self.several_slides = several_slides
+        first, *others = ATTENTION_COLUMNS
+        self.attention_columns = (first, "slide", *others) if several_slides else ATTENTION_COLUMNS
         self.threshold = threshold
         probabilities = [f"probability_{name}" for name in class_names]
         self.answer_columns = tuple(answer_columns)
         self._last = (warning,) if warning else ()
         answers = self.answer_columns or (*probabilities, "predicted", "threshold", "defer")
-        self.columns = ("id", *answers, *(("warning",) if warning else ()))
+        self.columns = ("id", *answers, *call_columns, *further_columns, *(("warning",) if warning else ()))
         claim_folder(output, source, overwrite)
         self._columns: list[str] = []
         self.done = self._recover()
@@ -73,9 +85,11 @@ class PredictionFiles:
     ) -> None:
         self._predictions.close()
         if kind is None and not self._columns:
-            csv.writer(self._attention).writerow(ATTENTION_COLUMNS)
+            csv.writer(self._attention).writerow(self.attention_columns)
         self._attention.close()
         if kind is None:
+            if self.several_slides:
+                _write_slide_attention(_unfinished(self.output, ATTENTION), self.output / SLIDE_ATTENTION)
             for name in (ATTENTION, PREDICTIONS):
                 _unfinished(self.output, name).replace(self.output / name)
 
@@ -89,6 +103,8 @@ class PredictionFiles:
         microns_per_pixel: float | None,
         weights: NDArray[np.floating],
         maps: Mapping[str, NDArray[np.floating]] | None = None,
+        further: Sequence[str] = (),
+        calls: Sequence[str] = (),
     ) -> None:
         """Write one slide.
 
@@ -97,10 +113,13 @@ class PredictionFiles:
             probabilities: `(classes,)`, or the predicted numbers `(answer columns,)`.
             predicted: Name of the predicted class; not written without classes.
             defer: Whether to defer the slide to a person; not written without classes.
-            tiles: Rows of the store's tile table; x, y, level, x0, y0 and size0 if known.
-            microns_per_pixel: Resolution of the tiles; `None` if unknown.
+            tiles: Rows of the store's tile table; x, y, level, x0, y0 and size0 if known; of a bag with several slides also
+                `slide`, `tile` and `microns` (see `tile_rows`).
+            microns_per_pixel: Resolution of the tiles, if they have no column `microns`; `None` if unknown.
             weights: `(tiles,)` attention.
             maps: Name to `(tiles,)` of further columns of `attention.csv`, the same for all slides.
+            further: Cells of `further_columns`.
+            calls: Cells of `call_columns`.
 
         Raises:
             ValueError: If a probability, a weight or a value of a map is not finite.
@@ -108,14 +127,16 @@ class PredictionFiles:
         maps = maps or {}
         numbers = required_numbers(np.asarray(probabilities), self.answer_columns)
         require_finite_prediction(bag_id, numbers, np.asarray(weights), maps)
-        unknown = [""] * len(weights)
+        unknown: list[object] = [""] * len(weights)
+        numbers_of = [_cells(tiles["slide"]), tiles["tile"].tolist()] if self.several_slides else [range(len(weights))]
         places = [_cells(tiles[name]) if name in tiles else unknown for name in _PLACE]
+        same: list[object] = [microns_per_pixel or ""] * len(weights)
+        places.append(_cells(tiles["microns"]) if "microns" in tiles else same)
         shares = zip(
             *([f"{value:.9g}" for value in values.tolist()] for values in (weights, *maps.values())), strict=True
         )
-        rows = zip(*places, shares, strict=True)
-        microns = microns_per_pixel or ""
-        writer, columns = csv.writer(self._attention), [*ATTENTION_COLUMNS, *maps]
+        rows = zip(*numbers_of, *places, shares, strict=True)
+        writer, columns = csv.writer(self._attention), [*self.attention_columns, *maps]
         if not self._columns:
             writer.writerow(columns)
             self._columns = columns
@@ -124,13 +145,13 @@ class PredictionFiles:
                 f"attention.csv in {self.output} was begun with the columns {', '.join(self._columns)}, not "
                 f"{', '.join(columns)}; set another output, or overwrite=true"
             )
-        writer.writerows([bag_id, number, *place, microns, *values] for number, (*place, values) in enumerate(rows))
+        writer.writerows([bag_id, *cells, *values] for *cells, values in rows)
         self._attention.flush()
         os.fsync(self._attention.fileno())
-        cells: list[str | int] = [*number_cells(np.asarray(probabilities))]
+        answer: list[str | int] = [*number_cells(np.asarray(probabilities))]
         if not self.answer_columns:
-            cells += [predicted, "" if self.threshold is None else f"{self.threshold:.9g}", int(defer)]
-        csv.writer(self._predictions).writerow([bag_id, *cells, *self._last])
+            answer += [predicted, "" if self.threshold is None else f"{self.threshold:.9g}", int(defer)]
+        csv.writer(self._predictions).writerow([bag_id, *answer, *calls, *further, *self._last])
         self._predictions.flush()
         os.fsync(self._predictions.fileno())
 
@@ -142,7 +163,8 @@ class PredictionFiles:
         attention = _unfinished(self.output, ATTENTION)
         if (self.output / ATTENTION).exists():  # killed between the two renames
             (self.output / ATTENTION).replace(attention)
-        others = attention.exists() and _header(attention)[: len(ATTENTION_COLUMNS)] not in ((), ATTENTION_COLUMNS)
+        known = ((), self.attention_columns)
+        others = attention.exists() and _header(attention)[: len(self.attention_columns)] not in known
         if others or _header(path) not in ((), self.columns):
             # Written by another version: its rows cannot be continued, and a slide without them is not complete.
             path.unlink()
@@ -153,6 +175,19 @@ class PredictionFiles:
             _keep_rows(attention, done)
             self._columns = list(_header(attention))
         return done
+
+
+def _write_slide_attention(attention: Path, path: Path) -> None:
+    """Write bag, slide, number of tiles and share of the attention from a table of tiles, read row by row."""
+    shares: dict[tuple[str, str], list[float]] = {}
+    with attention.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            share = shares.setdefault((row["id"], row["slide"]), [0, 0.0])
+            share[0], share[1] = share[0] + 1, share[1] + float(row["weight"])
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as target:
+        writer = csv.writer(target, lineterminator="\n")
+        writer.writerow(["id", "slide", "num_tiles", "attention"])
+        writer.writerows([*names, int(count), f"{total:.9g}"] for names, (count, total) in shares.items())
 
 
 def table_path(output: Path, name: str) -> Path:

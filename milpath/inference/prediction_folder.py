@@ -11,7 +11,8 @@ from milpath.records.atomic_files import is_partial_file, remove_partial_files, 
 _RECORD = "prediction.json"
 _FOLDERS = ("bags", "pictures", "geojson")
 _FILES = (
-    "predictions.csv", "attention.csv", "failures.csv", ".predictions.csv.partial", ".attention.csv.partial", _RECORD
+    "predictions.csv", "attention.csv", "slide_attention.csv", "patients.csv", "failures.csv",
+    ".predictions.csv.partial", ".attention.csv.partial", _RECORD,
 )  # fmt: skip
 
 

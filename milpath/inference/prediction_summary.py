@@ -1,4 +1,4 @@
-"""What `milpath predict` prints at its end: the first calls, how many there are of each class, and where the files are."""
+"""What `milpath predict` prints at its end: the first predictions, the number of each class, and where the files are."""
 
 from pathlib import Path
 
@@ -34,6 +34,9 @@ def prediction_summary(output: Path) -> str:
     counts = ", ".join(f"{int((table['predicted'] == name).sum()):,} {one_line_of(name)}" for name in names)
     num_deferred = int(table["defer"].astype(int).sum())
     lines.append(f"{counted(len(table), 'slide')}: {counts}; {num_deferred:,} to refer to a person")
+    if "set" in table:
+        single = int(table["set"].isin(names).sum())
+        lines.append(f"prediction sets: {single:,} of {counted(len(table), 'slide')} with one class")
     lines.append(f"predictions: {output / 'predictions.csv'}")
     return "".join(f"{line}\n" for line in [*lines, *last])
 
@@ -43,8 +46,15 @@ def _numbers_summary(table: pd.DataFrame, output: Path) -> list[str]:
     names = [str(name) for name in table.columns if name != "id"]
     rows = [["slide", *names]]
     for row in table.head(NUM_SHOWN).to_dict("records"):
-        rows.append([one_line_of(row["id"]), *(f"{float(row[name]):.4g}" if str(row[name]) else "-" for name in names)])
+        rows.append([one_line_of(row["id"]), *(_cell(name, str(row[name])) for name in names)])
     return [*_aligned(rows, len(table)), f"{len(table):,} slides", f"predictions: {output / 'predictions.csv'}"]
+
+
+def _cell(name: str, text: str) -> str:
+    """Return a cell of a prediction: a number with four digits, a class or a deferral as it is."""
+    if name.endswith(("/predicted", "/defer")):
+        return one_line_of(text)
+    return f"{float(text):.4g}" if text else "-"
 
 
 def _aligned(rows: list[list[str]], num_slides: int) -> list[str]:

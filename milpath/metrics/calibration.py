@@ -109,6 +109,21 @@ def negative_log_likelihood(labels: NDArray[np.int64], probabilities: Array) -> 
     return float(-np.log(np.clip(true, SMALLEST, None)).mean())
 
 
+def say_bound(temperature: float) -> str:
+    """Return what to know of a fitted temperature at the end of its range; empty if it is within.
+
+    Example:
+        >>> say_bound(0.1), say_bound(1.3)
+        ('the temperature 0.1 is the lowest that is fitted: validation has too few errors to choose it', '')
+    """
+    low, high = TEMPERATURE_BOUNDS
+    if temperature <= low * 1.001:
+        return f"the temperature {low:g} is the lowest that is fitted: validation has too few errors to choose it"
+    if temperature >= high * 0.999:
+        return f"the temperature {high:g} is the highest that is fitted: the probabilities say next to nothing"
+    return ""
+
+
 def fit_temperature(labels: NDArray[np.int64], at_temperature: Callable[[float], Array]) -> float:
     """Return the temperature that minimises the negative log-likelihood.
 

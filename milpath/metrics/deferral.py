@@ -37,6 +37,7 @@ class Deferral:
         accuracy: Accuracy on the kept bags; `None` if there are none.
         num_errors: Wrong predictions among the kept bags.
         errors_caught: Share of all wrong predictions that were deferred; `None` if there are none.
+        num_single: Kept bags whose prediction set holds one class; `None` without prediction sets.
     """
 
     share: float
@@ -45,6 +46,7 @@ class Deferral:
     accuracy: float | None
     num_errors: int
     errors_caught: float | None
+    num_single: int | None = None
 
 
 def risk_coverage(outcomes: EvaluatedBags) -> RiskCoverage:
@@ -97,13 +99,16 @@ def defer_threshold(confidence: Array, share: float) -> float:
 
 
 def deferral_table(
-    outcomes: EvaluatedBags, shares: Iterable[float] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
+    outcomes: EvaluatedBags,
+    shares: Iterable[float] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5),
+    sets: NDArray[np.bool_] | None = None,
 ) -> list[Deferral]:
     """Return the results of deferring the least certain bags of a split, for several shares.
 
     Args:
         outcomes: Evaluated bags of the split.
         shares: Shares of deferred bags, in [0, 1].
+        sets: `(bags, classes)`, whether a class is in the prediction set of a bag; `None` without sets.
     """
     order = np.argsort(outcomes.confidence, kind="stable")
     wrong = ~outcomes.correct[order]
@@ -119,6 +124,7 @@ def deferral_table(
                 accuracy=1 - num_errors / num_kept if num_kept else None,
                 num_errors=num_errors,
                 errors_caught=1 - num_errors / int(wrong.sum()) if wrong.any() else None,
+                num_single=None if sets is None else int((sets[order[referred:]].sum(axis=1) == 1).sum()),
             )
         )
     return rows

@@ -19,17 +19,22 @@ class EvaluatedNumbers:
         answers: `(bags, quantities)`, likewise.
         names: Name of each quantity.
         groups: `(bags,)` group of each bag (patient, duplicates); `None` if all bags are independent.
+        quantiles: `(bags, quantities, levels)`, ascending; `None` if none are predicted.
+        levels: Levels of the quantiles.
     """
 
     labels: Array
     answers: Array
     names: Sequence[str]
     groups: NDArray[np.str_] | None = None
+    quantiles: Array | None = None
+    levels: Sequence[float] = ()
 
     def part(self, rows: NDArray[np.int64]) -> Self:
         """Return a subset of bags, given by row."""
         groups = None if self.groups is None else self.groups[rows]
-        return replace(self, labels=self.labels[rows], answers=self.answers[rows], groups=groups)
+        quantiles = None if self.quantiles is None else self.quantiles[rows]
+        return replace(self, labels=self.labels[rows], answers=self.answers[rows], groups=groups, quantiles=quantiles)
 
     @property
     def num_bags(self) -> int:

@@ -1,12 +1,14 @@
 """Uncertainty of metrics: bootstrap intervals over bags or groups of bags, and standard errors over folds."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.evaluated_bags import Outcomes
+from milpath.metrics.evaluated_bags import EvaluatedBags, Outcomes
 from milpath.metrics.weighted_metrics import metric_function
 
 Array = NDArray[np.float64]
@@ -20,7 +22,8 @@ class Interval:
 
     Attributes:
         value: Value on the original bags; `None` if the metric is undefined on them.
-        low: Lower end; `None` if fewer than half of the resamples define the metric, or if all of them agree: seven correct
+        low: Lower end; `None` if fewer than half of the resamples define the metric, or if all of them agree. Where the
+            metric is the share of bags that are right and all are (or none is), it is Wilson's interval: seven correct
             predictions do not show that no other bag could be predicted wrongly.
         high: Upper end; `None` likewise.
         num_undefined: Resamples omitted because the metric is undefined on them (only one class).
@@ -122,10 +125,49 @@ def metric_intervals(
     for weights in resample_weights(outcomes.num_bags, outcomes.groups, num_resamples, seed):
         for name, metric in metrics.items():
             resampled[name].append(metric(outcomes, weights))
-    return {
+    intervals = {
         name: _percentiles(float(metric(outcomes)), np.concatenate(resampled[name]), confidence)
         for name, metric in metrics.items()
     }
+    for name, interval in intervals.items():
+        if interval.low is None and interval.value in (0.0, 1.0) and (count := _num_judged(name, outcomes)):
+            low, high = wilson(interval.value, count, confidence)
+            intervals[name] = replace(interval, low=low, high=high)
+    return intervals
+
+
+def wilson(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval of a share, which has a width where all of them, or none, are counted.
+
+    Args:
+        share: In [0, 1].
+        count: Number of independent trials, >= 1.
+        confidence: Confidence level in (0, 1).
+
+    References:
+        Wilson. Probable inference, the law of succession, and statistical inference. JASA 22, 1927.
+
+    Example:
+        >>> [round(end, 3) for end in wilson(1.0, 40)]
+        [0.912, 1.0]
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    middle, scale = share + z * z / (2 * count), 1 + z * z / count
+    reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+
+
+def _num_judged(name: str, outcomes: Outcomes) -> int:
+    """Return of how many independent bags, or groups of bags, a metric is the share that is right; 0 for other metrics."""
+    if not isinstance(outcomes, EvaluatedBags):
+        return 0
+    if name == "accuracy":
+        chosen = np.ones(outcomes.num_bags, dtype=bool)
+    elif outcomes.positive_class is not None and name in ("sensitivity", "specificity"):
+        chosen = (outcomes.labels == outcomes.positive_class) == (name == "sensitivity")
+    else:
+        return 0
+    return int(chosen.sum()) if outcomes.groups is None else len(np.unique(outcomes.groups[chosen]))
 
 
 def mean_and_standard_error(values: Iterable[float]) -> tuple[float | None, float | None]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
+from milpath.metrics.quantile_metrics import QUANTILE_METRICS
 
 Array = NDArray[np.float64]
 # Labels whose relative spread is below this are constant up to rounding.
@@ -70,22 +71,30 @@ WITHOUT_UNIT = ("r2", "pearson", "spearman")
 
 def _over_quantities(name: str, outcomes: EvaluatedNumbers, weights: Array | None = None) -> Array:
     """Return a metric of the only quantity, or its mean over several; undefined if it is for one of them."""
-    columns = zip(outcomes.labels.T, outcomes.answers.T, strict=True)
-    return np.asarray(np.mean([_OF_ONE[name](truth, predicted, weights) for truth, predicted in columns], axis=0))
+    each = [_of_place(name, place, outcomes, weights) for place in range(len(outcomes.names))]
+    return np.asarray(np.mean(each, axis=0))
 
 
 NUMBER_METRICS: dict[str, Callable[..., Array]] = {name: partial(_over_quantities, name) for name in _OF_ONE}
+ALL_NUMBER_METRICS = NUMBER_METRICS | {name: partial(_over_quantities, name) for name in QUANTILE_METRICS}
+"""With those of quantiles."""
 
 
 def metric_of_quantity(name: str) -> Callable[..., Array] | None:
     """Return the metric of one of several quantities, such as "mae_age"; `None` if the name is not of that form."""
     metric, _, quantity = name.partition("_")
-    return partial(_of_quantity, metric, quantity) if metric in _OF_ONE and quantity else None
+    return partial(_of_quantity, metric, quantity) if metric in ALL_NUMBER_METRICS and quantity else None
 
 
 def _of_quantity(name: str, quantity: str, outcomes: EvaluatedNumbers, weights: Array | None = None) -> Array:
     """Return a metric of the quantity with a name."""
-    place = list(outcomes.names).index(quantity)
+    return _of_place(name, list(outcomes.names).index(quantity), outcomes, weights)
+
+
+def _of_place(name: str, place: int, outcomes: EvaluatedNumbers, weights: Array | None) -> Array:
+    """Return a metric of the quantity at a position."""
+    if name in QUANTILE_METRICS:
+        return QUANTILE_METRICS[name](outcomes, place, weights)
     return _OF_ONE[name](outcomes.labels[:, place], outcomes.answers[:, place], weights)
 
 

@@ -15,8 +15,8 @@ from milpath.metrics.weighted_metrics import quadratic_kappa
 Array = NDArray[np.float64]
 
 
-# Names of provider, grade and slide group in the data sources of this library.
-KNOWN_COLUMNS = ("data_provider", "isup_grade", "tma_group")
+# Names of provider, scanner, grade and slide group in the data sources of this library.
+KNOWN_COLUMNS = ("data_provider", "scanner", "isup_grade", "tma_group")
 # Columns with more values are not tabulated.
 MAX_VALUES = 20
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import EvaluatedBags
-from milpath.metrics.number_metrics import NUMBER_METRICS, metric_of_quantity
+from milpath.metrics.evaluated_several import MACRO, of_target, over_targets
+from milpath.metrics.number_metrics import ALL_NUMBER_METRICS, metric_of_quantity
 from milpath.metrics.ranking import auroc, average_precision
 from milpath.metrics.survival.survival_metrics import SURVIVAL_METRICS, metric_at_time
 from milpath.records.error_text import reason_of
@@ -164,7 +165,7 @@ METRICS: Mapping[str, Callable[..., Array]] = {
 
 
 # With those of targets without classes.
-_BY_NAME: Mapping[str, Callable[..., Array]] = {**METRICS, **NUMBER_METRICS, **SURVIVAL_METRICS}
+_BY_NAME: Mapping[str, Callable[..., Array]] = {**METRICS, **ALL_NUMBER_METRICS, **SURVIVAL_METRICS}
 _OWN: dict[str, Callable[..., Array]] = {}
 
 
@@ -230,7 +231,7 @@ def _own_value(name: str, function: Callable[[EvaluatedBags], float], outcomes: 
 
 
 def metric_function(name: str) -> Callable[..., Array]:
-    """Return a metric by name.
+    """Return a metric by name; "target/metric" is that of one of several targets, "macro_metric" the mean over them.
 
     Raises:
         ValueError: If there is no metric with that name.
@@ -241,6 +242,11 @@ def metric_function(name: str) -> Callable[..., Array]:
         >>> float(metric_function("auroc")(outcomes))
         1.0
     """
+    target, _, of_one = name.rpartition("/")
+    if target:
+        return partial(of_target, target, metric_function(of_one))
+    if name.startswith(MACRO) and name.removeprefix(MACRO) in METRICS:
+        return partial(over_targets, METRICS[name.removeprefix(MACRO)])
     function = _BY_NAME.get(name) or _OWN.get(name) or metric_of_quantity(name) or metric_at_time(name)
     if function is None:
         raise ValueError(f"metric {name!r} is not one of {', '.join((*_BY_NAME, *_OWN))}")

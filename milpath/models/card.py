@@ -8,6 +8,7 @@ from typing import Any
 from milpath.records.data_warning import SYNTHETIC, require_warning
 from milpath.records.plain_values import brief, require_plain
 from milpath.targets import target_names, target_of
+from milpath.targets.shown_sets import sets_of
 from milpath.targets.target import require_class_names
 
 FORMAT_VERSION = 1
@@ -28,6 +29,8 @@ class Card:
         encoder: For a network trained on features, the card of the encoder that made them, as far as it is known: name,
             weights_sha256, embedding_dim, output, tile_size, microns_per_pixel; empty for a network of tiles.
         target_state: Options of a target without classes and what it fitted on the training split; otherwise empty.
+        conformal: Quantiles of the prediction sets, fitted on the validation split (`milpath.metrics.conformal.Conformal`);
+            empty without sets.
         warning: What the training data say against themselves, such as "synthetic slides: says nothing about real tissue";
             it stands beside every answer, and every bag is deferred to a person. Empty for tissue.
         data: The data configuration of the run; `_target_` is its only key that starts with an underscore.
@@ -43,16 +46,16 @@ class Card:
     data: Mapping[str, Any] = field(default_factory=dict)
     encoder: Mapping[str, Any] = field(default_factory=dict)
     target_state: Mapping[str, Any] = field(default_factory=dict)
+    conformal: Mapping[str, Any] = field(default_factory=dict)
     warning: str = ""
 
 
 def card_to_dict(card: Card) -> dict[str, Any]:
     """Return the card as stored in a file."""
     content = {"format_version": FORMAT_VERSION} | asdict(card) | {"class_names": list(card.class_names)}
-    if not card.target_state:
-        del content["target_state"]  # the file of a target with classes stays as it was before there were others
-    if not card.warning:
-        del content["warning"]
+    for name in ("target_state", "conformal", "warning"):
+        if not content[name]:
+            del content[name]  # the file of a card without them stays as it was before they existed
     return content
 
 
@@ -94,7 +97,7 @@ def _plain_field(name: str, value: Any) -> Any:
 
 def require_sound(card: Card) -> None:
     """Refuse a card with invalid values."""
-    for name in ("network", "tiling", "data", "encoder", "target_state"):
+    for name in ("network", "tiling", "data", "encoder", "target_state", "conformal"):
         if not isinstance(getattr(card, name), Mapping):
             raise ValueError(f"{name} of the card must be a mapping, not {brief(getattr(card, name))}")
         _plain_field(name, dict(getattr(card, name)))
@@ -114,6 +117,7 @@ def require_sound(card: Card) -> None:
     require_warning(card.warning, "warning of the card")
     require_class_names(card.class_names)
     target_of(card)
+    sets_of(card)
     arguments = card.network.get("arguments")
     require_outputs(card, arguments.get("num_outputs") if isinstance(arguments, Mapping) else None)
 

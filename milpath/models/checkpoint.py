@@ -19,6 +19,7 @@ from milpath.records.atomic_files import atomic_path
 
 __all__ = [
     "FORMAT_VERSION",
+    "RUN_KEY",
     "Card",
     "card_from_dict",
     "card_to_dict",
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 _PREFIX = "network."
+# Key of the identity of the run in its checkpoints.
+RUN_KEY = "milpath_run"
 
 
 def save_network(network: nn.Module, path: str | Path, card: Card | None = None, **changes: Any) -> None:

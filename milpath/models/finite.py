@@ -37,7 +37,7 @@ def describe_non_finite_weights(weights: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def finite_bags(output: MILOutput) -> Tensor:
+def finite_bags(output: MILOutput, answers: Tensor | None = None) -> Tensor:
     """Return whether the output for each bag is finite, bool `(bags,)` on the device of the output.
 
     Example:
@@ -46,9 +46,12 @@ def finite_bags(output: MILOutput) -> Tensor:
     """
     finite = torch.isfinite(output.logits).all(1) & torch.isfinite(output.attention).all(1)
     if isinstance(output, DetailedMILOutput):
-        for maps in (output.class_attention, output.contributions):
+        for maps in (output.class_attention, output.contributions, output.target_attention):
             if maps is not None:
                 finite = finite & torch.isfinite(maps).flatten(1).all(1)
+    if answers is not None:
+        # A number of a finite logit overflows too; NaN is a median time that is not reached.
+        finite = finite & ~torch.isinf(answers).any(1)
     return finite
 
 

@@ -31,6 +31,7 @@ class DetailedMILOutput(MILOutput):
             of the bag: attention branches or pseudo-bags.
         branch_attention: `(bags, branches, tiles)`, the weights of each branch, which sum to 1 over the tiles; a branch
             without tiles has weights of 0.
+        target_attention: `(bags, targets, tiles)`, the normalised weights of each of several targets.
 
     Example:
         >>> import torch
@@ -44,6 +45,7 @@ class DetailedMILOutput(MILOutput):
     contributions: Tensor | None
     branch_logits: Tensor | None
     branch_attention: Tensor | None
+    target_attention: Tensor | None
 
     def __new__(
         cls,
@@ -53,10 +55,12 @@ class DetailedMILOutput(MILOutput):
         contributions: Tensor | None = None,
         branch_logits: Tensor | None = None,
         branch_attention: Tensor | None = None,
+        target_attention: Tensor | None = None,
     ) -> Self:
         output = super().__new__(cls, logits, attention)
         output.class_attention = class_attention
         output.contributions = contributions
         output.branch_logits = branch_logits
         output.branch_attention = branch_attention
+        output.target_attention = target_attention
         return output

@@ -10,16 +10,18 @@ ATTENTION = "attention_"
 CONTRIBUTION = "contribution_"
 
 
-def tile_maps(output: MILOutput, class_names: Sequence[str]) -> dict[str, Tensor]:
+def tile_maps(output: MILOutput, class_names: Sequence[str], targets: Sequence[str] = ()) -> dict[str, Tensor]:
     """Return the maps of an output besides its attention; empty for a network with one weight per tile.
 
     Args:
         output: Output of a network.
         class_names: Names of the classes in the order of their indices.
+        targets: Names of several targets, each of which may have its own attention.
 
     Returns:
         `attention_<class>` and `contribution_<class>`, each float32 `(bags, tiles)`, 0 on padding. Networks with a row for
         the second of two classes only have one map; ordered classes with a row per threshold have `attention_above <class>`.
+        With one attention per target there is `attention_<target>`.
 
     Raises:
         ValueError: If the rows do not fit the classes.
@@ -37,6 +39,13 @@ def tile_maps(output: MILOutput, class_names: Sequence[str]) -> dict[str, Tensor
         if rows is not None:
             names = _row_names(rows.shape[1], class_names)
             maps |= {prefix + name: row.float() for name, row in zip(names, rows.unbind(1), strict=True)}
+    if output.target_attention is not None:
+        rows = output.target_attention
+        if rows.shape[1] != len(targets):
+            raise ValueError(
+                f"the network has {rows.shape[1]} attentions for {len(targets)} targets; give one per target"
+            )
+        maps |= {ATTENTION + name: row.float() for name, row in zip(targets, rows.unbind(1), strict=True)}
     return maps
 
 

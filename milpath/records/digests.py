@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 _WHOLE_BYTES = 4 << 20
 _BLOCK_BYTES, _NUM_BLOCKS = 64 << 10, 16
+_NUM_FILES = 64
 
 
 def sha256_of_file(path: str | Path) -> str:
@@ -20,8 +22,11 @@ def sampled_sha256_of_file(path: str | Path) -> str:
     """Return a SHA-256 of the length of a file and of evenly spaced blocks; files up to 4 MiB are hashed completely.
 
     It distinguishes files that are too large to be read completely for this purpose, such as a compressed slide of
-    gigabytes of which a few megabytes are needed. It does not detect a deliberate change between the blocks.
+    gigabytes of which a few megabytes are needed. It does not detect a deliberate change between the blocks. A folder has
+    the digest of the names and lengths of its files and of the content of evenly spaced ones.
     """
+    if Path(path).is_dir():
+        return _sampled_sha256_of_folder(Path(path))
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -34,9 +39,44 @@ def sampled_sha256_of_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def size_and_time(path: str | Path) -> tuple[int, int]:
+    """Return the length in bytes and the time of the last change in nanoseconds of a file, or of all files of a folder."""
+    paths = [Path(path), *(_files_of(Path(path)) if Path(path).is_dir() else ())]
+    found = [each.stat() for each in paths]
+    return sum(status.st_size for status in found[len(found) > 1 :]), max(status.st_mtime_ns for status in found)
+
+
+def _sampled_sha256_of_folder(folder: Path) -> str:
+    files = _files_of(folder)
+    # The files whose names begin with a dot, and *.json, are few and say what the others are.
+    described = [path for path in files if path.name.startswith(".") or path.suffix in (".json", ".xml")][:_NUM_FILES]
+    last = len(files) - 1
+    spaced = [files[last * number // (_NUM_FILES - 1)] for number in range(_NUM_FILES)] if files else []
+    return sha256_of_values(
+        [
+            [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in files],
+            [sampled_sha256_of_file(path) for path in sorted({*described, *spaced})],
+        ]
+    )
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Return the files below a folder, sorted; links to folders are not followed."""
+    return sorted(Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
+
+
 def sha256_of_text(text: str) -> str:
     """Return the SHA-256 of a string, encoded as UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of_splits(splits: Mapping[str, str]) -> str:
+    """Return a digest of the assignment of bags to splits, independent of their order.
+
+    Args:
+        splits: Bag to split.
+    """
+    return sha256_of_values(sorted([name, split] for name, split in splits.items()))
 
 
 def sha256_of_values(content: Any) -> str:

@@ -11,6 +11,8 @@ import reprlib
 from collections.abc import Collection
 from typing import Any
 
+# Predictions are 32-bit numbers, which end at 3.4e38; no quantity of a label table comes near this.
+MAX_NUMBER = 1e30
 MAX_DEPTH = 16
 MAX_VALUES = 1_000_000
 MAX_TEXT = 1 << 20

@@ -17,7 +17,8 @@ _PREFIX = "probability_"
 _COLUMNS = ("id", "split", "label", "predicted")
 # Columns of the labels of a target without classes.
 LABEL_PREFIX = "label_"
-# Columns of predicted numbers whose cells may be empty: a median survival that is not reached.
+# Columns of predicted numbers whose cells may be empty: a median survival that is not reached. One of several targets has
+# its name and a slash before it.
 MAY_BE_EMPTY = ("median_time",)
 
 
@@ -41,6 +42,8 @@ class Predictions:
             more than one value per tile.
         label_columns: Names of the columns of the labels of a target without classes; empty with classes.
         answer_columns: Names of the columns of the predicted numbers; empty with classes.
+        call_columns: Names of the columns of predicted classes and deferrals, if several targets have classes among them.
+        calls: The cells of these columns for each bag; they are written, but not read again.
 
     Raises:
         ValueError: If a probability, a weight or a value of a map is not finite, with the name of the bag.
@@ -57,6 +60,8 @@ class Predictions:
     maps: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
     label_columns: Sequence[str] = ()
     answer_columns: Sequence[str] = ()
+    call_columns: Sequence[str] = ()
+    calls: Sequence[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
         for row, (bag_id, attention) in enumerate(zip(self.bag_ids, self.attention, strict=True)):
@@ -90,13 +95,16 @@ class Predictions:
             maps={name: [values[row] for row in chosen] for name, values in self.maps.items()},
             label_columns=self.label_columns,
             answer_columns=self.answer_columns,
+            call_columns=self.call_columns,
+            calls=[self.calls[row] for row in chosen] if self.call_columns else (),
         )
 
     def write_csv(self, path: str | Path) -> None:
         """Write `id,split,label,predicted,probability_<class>...,attention`; float32 needs 9 digits per number.
 
         Label and prediction are class indices, an unknown label is an empty cell, attention and each map are JSON lists.
-        A target without classes has `id,split,label_<column>...`, its predicted numbers and `attention`.
+        A target without classes has `id,split,label_<column>...`, its predicted numbers and `attention`; the label of one
+        of several targets may be empty, and their predicted classes come last.
         """
         if self.answer_columns:
             self._write_numbers(path)
@@ -118,15 +126,17 @@ class Predictions:
         """Write the table of a target without classes."""
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["id", "split", *self.label_columns, *self.answer_columns, "attention", *self.maps])
+            columns = (*self.label_columns, *self.answer_columns, "attention", *self.maps, *self.call_columns)
+            writer.writerow(["id", "split", *columns])
             rows = zip(
                 self.bag_ids, self.splits, self.labels, self.probabilities,
                 zip(self.attention, *self.maps.values(), strict=True), strict=True,
             )  # fmt: skip
-            for bag_id, split, labels, answers, of_tiles in rows:
+            for row, (bag_id, split, labels, answers, of_tiles) in enumerate(rows):
                 lists = ["[" + ", ".join(f"{value:.9g}" for value in values) + "]" for values in of_tiles]
-                known = [f"{value:.15g}" for value in labels]
-                writer.writerow([bag_id, split, *known, *number_cells(answers), *lists])
+                known = ["" if np.isnan(value) else f"{value:.15g}" for value in labels]
+                calls = self.calls[row] if self.call_columns else ()
+                writer.writerow([bag_id, split, *known, *number_cells(answers), *lists, *calls])
 
 
 def number_cells(answers: np.ndarray) -> list[str]:
@@ -136,7 +146,7 @@ def number_cells(answers: np.ndarray) -> list[str]:
 
 def required_numbers(answers: np.ndarray, columns: Sequence[str]) -> np.ndarray:
     """Return the predicted numbers that must be finite."""
-    return answers[[name not in MAY_BE_EMPTY for name in columns]] if columns else answers
+    return answers[[name.rpartition("/")[2] not in MAY_BE_EMPTY for name in columns]] if columns else answers
 
 
 def require_finite_prediction(
@@ -200,7 +210,7 @@ def _read_numbers(path: str | Path, table: pd.DataFrame, columns: Sequence[str])
         maps = {name: _lists(table[name]) for name in _map_columns(table)}
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} contains values that are not numbers ({reason_of(error)})") from None
-    if not answers or not np.isfinite(known).all():
+    if not answers or np.isinf(known).any():
         raise ValueError(f"{path} must have finite labels ({', '.join(labels)}) and columns of predicted numbers")
     return Predictions(
         bag_ids=table["bag_id"].tolist(),

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from milpath.metrics.evaluated_several import MACRO
 from milpath.metrics.intervals import Interval, metric_intervals
-from milpath.metrics.number_metrics import NUMBER_METRICS
+from milpath.metrics.number_metrics import ALL_NUMBER_METRICS
 from milpath.metrics.weighted_metrics import METRICS, own_metric_names
 from milpath.reports.plots.figures import SPLIT_NAMES
 from milpath.targets import Target
@@ -26,6 +27,9 @@ NAMES = {
     "r2": "R²",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
+    "coverage": "Coverage between the outer quantiles",
+    "pinball": "Pinball loss of the quantiles",
+    "width": "Distance between the outer quantiles",
     "c_index": "Concordance index (Harrell)",
     "uno_c_index": "Concordance index (Uno)",
     "time_auc": "Time-dependent AUROC, mean",
@@ -68,6 +72,7 @@ def metric_rows(
     reported = target.reported_metrics
     names = [name for name in (*METRICS, *own_metric_names()) if name in reported]
     names += [name for name in reported if name not in names]
+    names = [name for name in names if name not in target.hidden_metrics]
     names.sort(key=lambda name: (name not in target.headline, _place(target.headline, name)))
     by_split = {split: metric_intervals(each, names, num_resamples, seed=seed) for split, each in outcomes.items()}
     return [
@@ -87,11 +92,16 @@ def metric_title(name: str) -> str:
     """
     if name in NAMES:
         return NAMES[name]
+    target, _, of_one = name.rpartition("/")
+    if target:
+        return f"{target}: {metric_title(of_one)}"
+    if name.startswith(MACRO):
+        return f"{metric_title(name.removeprefix(MACRO))}, mean over targets"
     metric, _, time = name.rpartition("_at_")
     if metric in _AT_TIME:
         return f"{_AT_TIME[metric]} at {time}"
     metric, _, quantity = name.partition("_")
-    if quantity and metric in NUMBER_METRICS:
+    if quantity and metric in ALL_NUMBER_METRICS:
         return f"{NAMES[metric]}, {quantity.replace('_', ' ')}"
     return name.replace("_", " ").capitalize()
 

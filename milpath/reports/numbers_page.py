@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from milpath.data.store.bag_store import BagStore
-from milpath.inference.overlays import SlidePicture
+from milpath.inference.pictures.overlays import SlidePicture
+from milpath.metrics.cohort_shift import CohortShift
+from milpath.metrics.conformal import Conformal
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.records.atomic_files import write_text
@@ -21,10 +23,13 @@ from milpath.reports.plots.survival_figures import risk_table, survival_plots
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of
 from milpath.reports.run_parts import attention_of, subgroups_of
-from milpath.targets import NumericTarget, Survival
+from milpath.reports.set_results import set_results
+from milpath.targets import NumericTarget, Survival, Target
 
 # The page is static; predictions.csv has all bags.
 MAX_CASES = 200
+# The bar of a headline shows a number from 0 to 1.
+WITHOUT_BAR = ("mae", "rmse", "calibration", "pinball", "width")
 
 
 def write_numbers_report(
@@ -41,6 +46,8 @@ def write_numbers_report(
     num_resamples: int,
     title: str | None,
     warning: str,
+    conformal: Conformal | None = None,
+    shift: Sequence[CohortShift] = (),
 ) -> Path:
     """Write `report.html` of a run whose target has no classes.
 
@@ -56,6 +63,8 @@ def write_numbers_report(
         num_pictures: As in `write_report`.
         num_resamples: As in `write_report`.
         title: As in `write_report`.
+        conformal: As in `write_report`.
+        shift: As in `write_report`.
         warning: As in `write_report`; empty for none.
 
     Returns:
@@ -64,7 +73,7 @@ def write_numbers_report(
     of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
     outcomes = {split: run.outcomes(split, target, groups=of_bags) for split in run.splits}
     reported = run.splits[0]
-    order = _worst_first(run, target, outcomes)
+    order = worst_first(run, target, outcomes)
     pictures: dict[str, CasePictures] = {}
     if store is not None and has_pictures(store, slides) and num_pictures > 0:
         pictures = draw_cases(
@@ -72,7 +81,7 @@ def write_numbers_report(
         )
     rows = metric_rows(outcomes, target, num_resamples)
     plots = target_plots(outcomes, reported, target)
-    training = training_plots(run.history) if run.history is not None else []
+    training = training_plots(run.history, target.hidden_metrics) if run.history is not None else []
     page = render(
         "numbers.html.j2",
         plots + training,
@@ -88,19 +97,23 @@ def write_numbers_report(
         metrics=rows,
         headlines=[row for row in rows if row.name in target.headline],
         # The bar of a headline shows a number from 0 to 1.
-        without_bar=tuple(row.name for row in rows if row.name.startswith(("mae", "rmse", "calibration"))),
+        without_bar=tuple(
+            row.name for row in rows if row.name.startswith(("mae", "rmse", "calibration", "pinball", "width"))
+        ),
         sentence=in_words(
             outcomes[reported], target, reported, target.names, {row.name: row.intervals[reported] for row in rows}
         ),
         num_resamples=num_resamples,
         grouped=groups is not None,
         own_plots=plots,
-        risk_rows=_risk_rows(outcomes[reported], target),
+        risk_rows=risk_rows(outcomes[reported], target),
         training=training,
         attention=attention_of(run, reported, store),
         subgroups=subgroups_of(run, reported, target, outcomes, bags, subgroup_columns, num_resamples),
         cases=_cases(run, target, outcomes, order[:MAX_CASES], pictures),
         pictures_folder=PICTURES,
+        shift=shift,
+        sets=set_results(outcomes, conformal, target.names),
         without_pictures=without_pictures(store, slides),
     )
     write_text(run.path / "report.html", page)
@@ -117,12 +130,12 @@ def target_plots(outcomes: Mapping[str, Any], reported: str, target: NumericTarg
     return []
 
 
-def _risk_rows(outcomes: Any, target: NumericTarget) -> list[list[str]]:
+def risk_rows(outcomes: Any, target: Target) -> list[list[str]]:
     """Return the numbers at risk of a survival target; empty for others."""
     return risk_table(outcomes, target.risk_cut) if isinstance(target, Survival) else []
 
 
-def _worst_first(run: RunFolder, target: NumericTarget, outcomes: Mapping[str, Any]) -> list[int]:
+def worst_first(run: RunFolder, target: NumericTarget, outcomes: Mapping[str, Any]) -> list[int]:
     """Return the rows of the predictions, split by split with the largest errors first."""
     order: list[int] = []
     for split, each in outcomes.items():

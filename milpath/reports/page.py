@@ -13,8 +13,11 @@ import pandas as pd
 
 from milpath.data.store.bag_store import BagStore
 from milpath.drawing.warning_strip import with_warning
-from milpath.inference.overlays import SlidePicture
-from milpath.inference.sharpest_bags import draw_run_extremes
+from milpath.inference.pictures.overlays import SlidePicture
+from milpath.inference.pictures.sharpest_bags import draw_run_extremes
+from milpath.metrics.calibration import say_bound
+from milpath.metrics.cohort_shift import CohortShift
+from milpath.metrics.conformal import Conformal
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.subgroups import grade_rows
 from milpath.records.atomic_files import write_text
@@ -38,7 +41,9 @@ from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of, read_run
 from milpath.reports.run_parts import attention_of, subgroups_of
 from milpath.reports.second_reader import second_reader
-from milpath.targets import ClassTarget, NumericTarget, Target, target_named
+from milpath.reports.set_results import set_results
+from milpath.reports.several_page import write_several_report
+from milpath.targets import ClassTarget, NumericTarget, Several, Target, target_named
 from milpath.targets.evaluation import evaluate_bags
 
 
@@ -49,6 +54,8 @@ def write_report(
     threshold: float = 0.5,
     temperature: float = 1.0,
     defer_below: float = 0.0,
+    conformal: Conformal | None = None,
+    shift: Sequence[CohortShift] = (),
     bags: pd.DataFrame | None = None,
     store: BagStore | None = None,
     groups: Mapping[str, str] | None = None,
@@ -68,6 +75,8 @@ def write_report(
         threshold: Operating point the run used (binary).
         temperature: Temperature of the run; the report shows calibration with and without it.
         defer_below: Confidence below which a bag is deferred to a pathologist.
+        conformal: Prediction sets of the run, fitted on validation; None without.
+        shift: How the bags differ from those that several folds were calibrated on; empty for one network.
         bags: Table with `bag_id` and further columns (provider, grade, patient).
         store: The tiles, or their features; with None, or features of slides that are not at hand, there are no pictures.
         groups: Bag to the group (patient) it is resampled with in the bootstrap; None resamples bags independently.
@@ -91,11 +100,14 @@ def write_report(
     run, target = read_run(run_dir), target_named(task)
     warning = run.warning if warning is None else require_warning(warning, "warning")
     if isinstance(target, NumericTarget):
-        return write_numbers_report(
+        sets: dict[str, Any] = {} if isinstance(target, Several) else {"conformal": conformal, "shift": shift}
+        write: Any = write_several_report if isinstance(target, Several) else write_numbers_report
+        path: Path = write(
             run, target, bags=None if bags is None else _known_bags(run, bags), store=store, groups=groups,
             subgroup_columns=subgroup_columns, slide_picture=slide_picture, slides=slides, num_pictures=num_pictures,
-            num_resamples=num_resamples, title=title, warning=warning,
+            num_resamples=num_resamples, title=title, warning=warning, **sets,
         )  # fmt: skip
+        return path
     assert isinstance(target, ClassTarget)
     known = None if bags is None else _known_bags(run, bags)
     of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
@@ -104,7 +116,7 @@ def write_report(
     pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture, slides, warning)
     everything = evaluate_bags(run.predictions.labels, run.predictions.probabilities, target.name, threshold)
     cases = case_table(run.predictions, everything, target, defer_below, known, pictures)
-    content, plots = _results(run, target, outcomes, reported, threshold, temperature, num_resamples)
+    content, plots = _results(run, target, outcomes, reported, threshold, temperature, num_resamples, conformal)
     page = render(
         "report.html.j2",
         plots,
@@ -121,6 +133,8 @@ def write_report(
         if target.has_threshold
         else grade_rows(outcomes[reported], None if known is None else known.iloc[run.rows(reported)]),
         defer_below=defer_below,
+        shift=shift,
+        sets=set_results(outcomes, conformal, run.predictions.class_names),
         grouped=groups is not None,
         **content,
     )
@@ -150,13 +164,14 @@ def _results(
     threshold: float,
     temperature: float,
     num_resamples: int,
+    conformal: Conformal | None,
 ) -> tuple[dict[str, Any], list[Plot]]:
     """Return the numbers of the report and its plots."""
     main = outcomes[reported]
     names = run.predictions.class_names
     evaluated = {split: each for split, each in outcomes.items() if split != "train"} or outcomes
     validation = outcomes.get("val") if reported != "val" else None
-    reader = second_reader(main, validation, target, threshold)
+    reader = second_reader(main, validation, target, threshold, conformal=conformal)
     calibrations = {"as predicted": main}
     if temperature != 1:
         # The probabilities of the run are already calibrated; compare with those before calibration.
@@ -172,7 +187,7 @@ def _results(
         calibration_plot(calibrations),
         risk_coverage_plot(evaluated),
     ]
-    training = training_plots(run.history) if run.history is not None else []
+    training = training_plots(run.history, target.hidden_metrics) if run.history is not None else []
     rows = metric_rows(outcomes, target, num_resamples)
     main_intervals = {row.name: row.intervals[reported] for row in rows}
     content = {
@@ -189,6 +204,7 @@ def _results(
         "headlines": [row for row in rows if row.name in target.headline],
         "sentence": in_words(main, target, reported, names, main_intervals),
         "reader": reader,
+        "bounds": list(dict.fromkeys(filter(None, (say_bound(temperature), reader.bound)))),
         "num_resamples": num_resamples,
         "training": training,
     }

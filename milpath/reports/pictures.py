@@ -2,27 +2,35 @@
 
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 from PIL import Image
 
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions
 from milpath.drawing.montage import draw_montage
+from milpath.drawing.picture_frame import stacked
 from milpath.drawing.warning_strip import with_warning
-from milpath.inference.class_overlays import draw_class_overlays, map_in_words
-from milpath.inference.overlays import LONGEST_SIDE, SlidePicture, draw_bag_overlay, known_labels
-from milpath.inference.sharpest_bags import tiles_of_bag
-from milpath.inference.tile_pixels import slide_paths, tile_pixels
-from milpath.inference.tile_pixels import slide_picture as picture_of_slide
+from milpath.inference.pictures.class_overlays import draw_class_overlays, map_in_words
+from milpath.inference.pictures.overlays import LONGEST_SIDE, SlidePicture, draw_bag_overlay, known_labels
+from milpath.inference.pictures.sharpest_bags import tiles_of_bag
+from milpath.inference.pictures.tile_pixels import slide_paths, tile_pixels
+from milpath.inference.pictures.tile_pixels import slide_picture as picture_of_slide
+from milpath.inference.predict_bags import BagPrediction
+from milpath.inference.slides_of_bags import by_slide
 from milpath.records.digests import sha256_of_text
 from milpath.records.prediction_table import Predictions
 
 QUALITY = 80
 PICTURES = "report_files"
+# Slides of a bag of which a report shows an overlay, those with the most attention.
+_MOST_SLIDES = 6
+_NO_ANSWER = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,8 @@ def without_pictures(store: BagStore | None, slides: Mapping[str, Path]) -> str:
     """Return why a report has no pictures and what to give, in one line; empty if it has some, or without a store."""
     if store is None or has_pictures(store, slides):
         return ""
-    if level0_positions(store, store.tile_slice(0)) is None:
+    slide = store.slide_store
+    if level0_positions(slide, slide.tile_slice(0)) is None:
         return "features whose places on the slide are not known have no pictures"
     return "features have no pictures of their own; give slides_dir=DIR, the folder of their slides"
 
@@ -116,12 +125,8 @@ def draw_cases(
             stem = sha256_of_text(bag_id)[:16]
             labels = known_labels(store, chosen)
             montage = draw_montage(pixels, weights, title=bag_id, tile_labels=labels)
-            if slide_picture is not None:
-                picture = slide_picture(bag_id)
-            else:
-                picture = picture_of_slide(store, index_of[bag_id], slides, LONGEST_SIDE)
-            overlay = draw_bag_overlay(store, chosen, weights, bag_id, picture)
-            of_classes = draw_class_overlays(store, chosen, predictions.maps_of(row), bag_id, picture)
+            bag = BagPrediction(index_of[bag_id], bag_id, _NO_ANSWER, weights, predictions.maps_of(row))
+            overlay, of_classes = _overlays(store, bag, slide_picture, slides)
             files = tuple((map_in_words(name), f"{stem}_map_{number}.jpg") for number, name in enumerate(of_classes))
             for (_, file), of_class in zip(files, of_classes.values(), strict=True):
                 _save(with_warning(of_class, warning), partial / file)
@@ -135,6 +140,32 @@ def draw_cases(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return drawn
+
+
+def _overlays(
+    store: BagStore,
+    bag: BagPrediction,
+    slide_picture: Callable[[str], SlidePicture | None] | None,
+    files: Mapping[str, Path],
+) -> tuple[Image.Image | None, dict[str, Image.Image]]:
+    """Return the overlay of a bag and those of its maps; of the slides with the most attention if it has several."""
+    slides, parts = store.slide_store, by_slide(store, bag)
+    parts = sorted(parts, key=lambda part: -float(part.attention.sum()))[:_MOST_SLIDES]
+    overlays, of_classes = [], defaultdict(list)
+    for part in parts:
+        if slide_picture is not None:
+            picture = slide_picture(part.bag_id)
+        else:
+            picture = picture_of_slide(slides, part.position, files, LONGEST_SIDE)
+        title = f"{part.bag_id} · {part.attention.sum():.0%} of the attention" if store.grouped else part.bag_id
+        chosen = slides.tile_slice(part.position)
+        overlay = draw_bag_overlay(slides, chosen, part.attention, title, picture, limits=part.limits.get("attention"))
+        overlays += [overlay] if overlay is not None else []
+        for name, each in draw_class_overlays(
+            slides, chosen, part.maps, part.bag_id, picture, limits=part.limits
+        ).items():
+            of_classes[name].append(each)
+    return stacked(overlays) if overlays else None, {name: stacked(each) for name, each in of_classes.items()}
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from milpath.metrics.calibration import fit_temperature
+from milpath.metrics.calibration import fit_temperature, say_bound
+from milpath.metrics.conformal import Conformal
 from milpath.metrics.deferral import Deferral, deferral_table
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.operating_point import OperatingPoint, attained, threshold_for_sensitivity
@@ -25,6 +26,12 @@ class WishedSensitivity:
     wished: float
     attained: OperatingPoint
 
+    @property
+    def missed(self) -> bool:
+        """Whether the other split does not reach the target sensitivity."""
+        found = self.attained.sensitivity.value
+        return found is not None and found < self.wished
+
 
 @dataclass(frozen=True)
 class SecondReader:
@@ -44,6 +51,11 @@ class SecondReader:
     calibrated: EvaluatedBags | None
     deferral: tuple[Deferral, ...]
 
+    @property
+    def bound(self) -> str:
+        """What to know of a temperature at the end of its range; empty if it is within."""
+        return "" if self.temperature is None else say_bound(self.temperature)
+
 
 def second_reader(
     outcomes: EvaluatedBags,
@@ -51,6 +63,7 @@ def second_reader(
     target: ClassTarget,
     threshold: float,
     wished: Sequence[float] = WISHED,
+    conformal: Conformal | None = None,
 ) -> SecondReader:
     """Choose thresholds and temperature on validation, and measure them on the reported split.
 
@@ -60,12 +73,15 @@ def second_reader(
         target: The target of the run.
         threshold: Operating point of the run.
         wished: Target sensitivities to choose thresholds for.
+        conformal: The prediction sets of the run; `None` without.
     """
     binary = target.has_threshold
     scores = outcomes.probabilities[:, 1]
+    sets = None if conformal is None else conformal.sets(outcomes.probabilities)
+    deferral = tuple(deferral_table(outcomes, sets=sets))
     used = attained(outcomes.labels, scores, threshold, outcomes.groups) if binary else None
     if validation is None or validation.num_bags == 0:
-        return SecondReader(used, (), None, None, tuple(deferral_table(outcomes)))
+        return SecondReader(used, (), None, None, deferral)
     wishes = []
     if binary and (validation.labels == 1).any():
         for sensitivity in wished:
@@ -74,4 +90,4 @@ def second_reader(
             wishes.append(WishedSensitivity(sensitivity, point))
     temperature = fit_temperature(validation.labels, partial(target.at_temperature, validation.probabilities))
     calibrated = replace(outcomes, probabilities=target.at_temperature(outcomes.probabilities, temperature))
-    return SecondReader(used, tuple(wishes), temperature, calibrated, tuple(deferral_table(outcomes)))
+    return SecondReader(used, tuple(wishes), temperature, calibrated, deferral)

@@ -24,9 +24,12 @@ from milpath.models.network import MILNetwork
 from milpath.records.error_text import reason_of
 from milpath.records.plain_values import brief, require_plain
 from milpath.runs.build_network import build_network
+from milpath.runs.fitted_sets import require_sets
 from milpath.runs.instantiation import instantiate_entry, object_named
 from milpath.targets import Target
+from milpath.targets.aggregation import require_aggregate
 from milpath.targets.target import require_class_names
+from milpath.training.callbacks.continued_logs import ContinuedLogs
 from milpath.training.callbacks.epoch_progress import epoch_progress
 from milpath.training.callbacks.memory_callback import KeptMemory
 from milpath.training.callbacks.stop_on_signal import StopOnSignal
@@ -89,6 +92,9 @@ def build_datamodule(config: DictConfig, **changes: Any) -> BagDataModule:
         config: The `data` group.
         **changes: Options of `BagDataModule` that replace those of the configuration, passed unchanged.
     """
+    if config.get("slides") and "id_column" in config and OmegaConf.is_missing(config, "labels"):
+        # The table of slides says what the slides are; their labels may be those of the patients.
+        config.labels, config.id_column = config.slides, config.get("slide_column")
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)) | changes
     options = {name: content.pop(name) for name in _options() if name in content}
     return BagDataModule(instantiate_entry(content), **options)
@@ -141,7 +147,8 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         raise ValueError(f"class_weights is {config.class_weights!r}; it must be one of {', '.join(CLASS_WEIGHTS)}")
     weights = None
     if not datamodule.fitted_target.has_classes:
-        _refuse_options_of_classes(config, datamodule.task)
+        _refuse_options_of_classes(config, datamodule.fitted_target)
+    require_sets(config, datamodule)
     if config.class_weights == "balanced":
         counts = datamodule.class_counts("train")
         weights = [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]
@@ -152,6 +159,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         raise ValueError(
             f"auxiliary_loss needs a MILNetwork, but {type(network).__name__} is not one; set auxiliary_loss=none"
         )
+    require_aggregate(datamodule.aggregate, datamodule.fitted_target, len(datamodule.class_names))
     tiling, description = _tiling(datamodule), _describe_data(config.data)
     if description and config.get("target"):
         description["task"] = datamodule.task
@@ -174,14 +182,17 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
     )
 
 
-def _refuse_options_of_classes(config: DictConfig, task: str) -> None:
+def _refuse_options_of_classes(config: DictConfig, target: Target) -> None:
     """Refuse options that a target without classes does not have, before a training rather than after it."""
+    task, wished = target.name, config.get("decision") or {}
     if config.class_weights != "none":
         raise ValueError(
             f"class_weights={config.class_weights} needs classes, which a {task} task does not have; set none"
         )
+    if wished.get("sensitivity") and target.decides and not target.has_threshold:
+        raise ValueError("decision.sensitivity needs a binary target, and none of the targets is; remove this option")
     for name in ("sensitivity", "calibrate"):
-        if (config.get("decision") or {}).get(name):
+        if wished.get(name) and not target.decides:
             raise ValueError(f"decision.{name} is for classes, and a {task} task predicts numbers; remove this option")
 
 
@@ -221,7 +232,7 @@ def build_trainer(config: DictConfig) -> Trainer:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     if trace := instantiate_entry(config.get("profiler")):
         callbacks.append(trace)
-    callbacks += [StepSeed(config.seed), KeptMemory(), StopOnSignal()]
+    callbacks += [StepSeed(config.seed), KeptMemory(), StopOnSignal(), ContinuedLogs()]
     callbacks, shown = _with_progress(callbacks, config)
     trainer = cast(
         Trainer,

@@ -10,6 +10,7 @@ from torch import nn
 from milpath.data.datamodule import BagDataModule
 from milpath.runs.encoder_choice import let_encoder_follow
 from milpath.runs.instantiation import instantiate_entry, object_named
+from milpath.runs.stain_choice import with_stain_target
 
 
 def build_network(config: DictConfig, datamodule: BagDataModule) -> nn.Module:
@@ -18,8 +19,8 @@ def build_network(config: DictConfig, datamodule: BagDataModule) -> nn.Module:
     Features get a feature encoder unless one is chosen (see `let_encoder_follow`). A feature encoder takes its input
     width and the statistics of the training split from the data: the checkpoint then holds its own standardization,
     and the data module leaves features unchanged. A tile encoder without a configured tile size (as with a bag store)
-    takes it from the data as well. The same holds for the user's own network without an encoder. A `_target_` in the
-    encoder is resolved to a class here; the network stores its bare name.
+    takes it from the data as well, and one with a stain normalisation its target. The same holds for the user's own
+    network without an encoder. A `_target_` in the encoder is resolved to a class here; the network stores its bare name.
 
     Raises:
         ValueError: If network or encoder do not accept their arguments, or `data.standardize` needs an encoder that stores
@@ -29,11 +30,15 @@ def build_network(config: DictConfig, datamodule: BagDataModule) -> nn.Module:
     outputs = datamodule.fitted_target.num_outputs(len(datamodule.class_names))
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     arguments = _known_from_data(content, datamodule) | {"num_outputs": outputs}
+    if content.get("attention_per_target"):
+        names = datamodule.class_names
+        arguments["outputs_per_target"] = list(datamodule.fitted_target.outputs_per_target(len(names)))
     encoder = content.pop("encoder", None)
     if isinstance(encoder, dict):
         arguments["encoder"] = encoder = encoder | _known_from_data(encoder, datamodule)
         if (target := encoder.pop("_target_", None)) is not None:
             encoder["name"] = object_named(target, "model.encoder")
+        arguments["encoder"] = with_stain_target(encoder, datamodule)
     make = instantiate_entry(content | {"_partial_": True})
     try:
         network: nn.Module = make(**arguments)

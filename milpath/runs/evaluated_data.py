@@ -61,15 +61,20 @@ def evaluated_data(
         _require_split_of_run(trained, datamodule, checkpoint)
         return datamodule, ""
     given = cast(dict[str, Any], OmegaConf.to_container(data, resolve=True))
-    if given.get("splits") or any(f"data.{name}" in typed for name in _SPLIT):
-        datamodule = _set_up(data, card)
+    if (bag_column := card.data.get("bag_column")) and not given.get("bag_column"):
+        raise ValueError(
+            f"{checkpoint} was trained on patients, each a bag of all its slides; give data.bag_column={bag_column}, and "
+            "data.slides=CSV if the labels do not name the patient of each slide"
+        )
+    if typed_split(given, typed):
+        datamodule = data_with_split(data, card)
         return datamodule, _note(datamodule, given, splits, trained)
     changes: dict[str, Any] = {"num_folds": 1, "fold": 0}
-    datamodule = _set_up(data, card, changes)
+    datamodule = data_with_split(data, card, changes)
     if trained is None or not _holds_training_tiles(trained, datamodule, data, card):
         return datamodule, _note(datamodule, given | changes, splits, trained)
     changes = {name: card.data[name] for name in _SPLIT_OF_RUN if name in card.data}
-    datamodule = _set_up(data, card, changes)
+    datamodule = data_with_split(data, card, changes)
     _require_split_of_run(trained, datamodule, checkpoint)
     return datamodule, _note(datamodule, given | changes, splits, trained)
 
@@ -85,11 +90,16 @@ def _holds_training_tiles(trained: RunIdentity, datamodule: BagDataModule, data:
     names = datamodule.source.bag_names() if isinstance(datamodule.source, FileSource) else set()
     if not excluded_bags(listed(excluded), sorted(names)):
         return False
-    same_bags = _set_up(data, card, {"num_folds": 1, "fold": 0, "exclude": excluded})
+    same_bags = data_with_split(data, card, {"num_folds": 1, "fold": 0, "exclude": excluded})
     return bool(wanted == same_bags.tile_store.description["sha256"])
 
 
-def _set_up(data: DictConfig, card: Card, changes: Mapping[str, Any] | None = None) -> BagDataModule:
+def typed_split(given: Mapping[str, Any], typed: Collection[str]) -> bool:
+    """Return whether data come with a split on the command line or in a file."""
+    return bool(given.get("splits")) or any(f"data.{name}" in typed for name in _SPLIT)
+
+
+def data_with_split(data: DictConfig, card: Card, changes: Mapping[str, Any] | None = None) -> BagDataModule:
     """Return the data module of a configuration with some options replaced, after `setup`."""
     datamodule = build_datamodule(data, **(changes or {}))
     _trained_as(datamodule, card)

@@ -24,7 +24,7 @@ from milpath.targets import target_of
 from milpath.tiling.slide_run import TilingSummary
 
 # Options of the training's data that say what is asked of a bag; the others belong to its files.
-_OF_TARGET = ("target", "label_column", "task", "class_names", "on_missing_label")
+_OF_TARGET = ("target", "label_column", "task", "class_names", "on_missing_label", "bag_column", "patient_column")
 
 
 def bags_of_slides(

@@ -1,12 +1,15 @@
 """Files that a run leaves, metrics.json and predictions.csv, and its metrics as a table on a terminal."""
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-from milpath.records.atomic_files import write_json
+from milpath.data.store.bag_store import BagStore
+from milpath.inference.slides_of_bags import slide_shares
+from milpath.records.atomic_files import atomic_path, write_json
 from milpath.records.prediction_table import Predictions
 from milpath.targets import Target
 from milpath.targets.evaluation import compute_metrics
@@ -14,7 +17,13 @@ from milpath.targets.evaluation import compute_metrics
 Metrics = dict[str, dict[str, float | None]]
 
 
-def write_results(run_dir: Path, predictions: Predictions, task: str | Target, threshold: float = 0.5) -> Metrics:
+def write_results(
+    run_dir: Path,
+    predictions: Predictions,
+    task: str | Target,
+    threshold: float = 0.5,
+    more: Mapping[str, Mapping[str, float | None]] | None = None,
+) -> Metrics:
     """Write `metrics.json` and `predictions.csv` and return the metrics of each split.
 
     Args:
@@ -22,14 +31,39 @@ def write_results(run_dir: Path, predictions: Predictions, task: str | Target, t
         predictions: Predictions of one or more splits.
         task: The target or its name.
         threshold: Operating point of a binary task.
+        more: Split to further values, such as the coverage of prediction sets.
     """
-    parts = {split: predictions.of_split(split) for split in dict.fromkeys(predictions.splits)}
     metrics: Metrics = {
-        split: compute_metrics(part.probabilities, part.labels, task, threshold) for split, part in parts.items()
+        split: compute_metrics(part.probabilities, part.labels, task, threshold) | dict((more or {}).get(split, {}))
+        for split, part in by_split(predictions).items()
     }
     predictions.write_csv(run_dir / "predictions.csv")
     write_json(run_dir / "metrics.json", metrics)
     return metrics
+
+
+def write_slide_attention(path: Path, predictions: Predictions, store: BagStore) -> None:
+    """Write bag, slide, number of tiles and share of the attention of every slide of bags with several slides.
+
+    Args:
+        path: The table; nothing is written if each bag is a slide.
+        predictions: Predictions of bags of the store.
+        store: The store.
+    """
+    if not store.grouped:
+        return
+    index_of = {bag_id: index for index, bag_id in enumerate(store.bags["bag_id"])}
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "slide", "num_tiles", "attention"])
+        for bag_id, attention in zip(predictions.bag_ids, predictions.attention, strict=True):
+            for share in slide_shares(store, index_of[bag_id], attention):
+                writer.writerow([bag_id, share.slide, share.num_tiles, f"{share.attention:.9g}"])
+
+
+def by_split(predictions: Predictions) -> dict[str, Predictions]:
+    """Return the predictions of each split."""
+    return {split: predictions.of_split(split) for split in dict.fromkeys(predictions.splits)}
 
 
 def summary_table(metrics: Mapping[str, Mapping[str, float | None]], title: str = "") -> Table:

@@ -1,6 +1,6 @@
 """Results of a run: testing the best checkpoint, and writing metrics, predictions and the report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,14 +14,18 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from milpath.data.datamodule import BagDataModule
+from milpath.metrics.cohort_shift import CohortShift, shift_metrics
 from milpath.models.checkpoint import Card, load_weights, update_card
 from milpath.records.data_warning import warning_in_words
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
 from milpath.reports.pictures import slides_of_report, without_pictures
-from milpath.runs.result_files import Metrics, summary_table, write_results
+from milpath.runs.fitted_sets import fitted_sets, measured_sets
+from milpath.runs.patient_results import results_by_patient
+from milpath.runs.result_files import Metrics, by_split, summary_table, write_results, write_slide_attention
 from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.decision import Decision, choose_decision, decide
+from milpath.targets.shown_sets import sets_of
 from milpath.training.callbacks.predict_splits import columns_of, predict_splits
 from milpath.training.classifier import MILClassifier
 
@@ -51,15 +55,33 @@ def finish_run(
     target = classifier.target
     changes: dict[str, Any]
     if isinstance(target, NumericTarget):
-        changes = {"target_state": target.fitted_on_predictions(*_of_training(predictions)).state()}
+        fitted = target.fitted_on_predictions(*_of_split(predictions, "train"))
+        if target.decides:
+            wished = config.decision
+            fitted = fitted.decided_on(
+                *_of_split(predictions, "val"), wished.sensitivity, wished.calibrate, wished.defer_fraction
+            )
+        changes = {"target_state": fitted.state()}
     else:
-        decision = _decide_on_validation(config, predictions, classifier.task)
+        decided_on = predictions
+        if datamodule.aggregate:
+            decided_on = results_by_patient(predictions, datamodule, target, datamodule.aggregate).predictions
+        decision = _decide_on_validation(config, decided_on, classifier.task)
         changes = {name: getattr(decision, name) for name in ("threshold", "temperature", "defer_below")}
     card = replace(classifier.card(), **changes)
+    wished = config.decision
+    if wished.coverage is not None:
+        changes["conformal"] = fitted_sets(
+            *_of_patients(predictions, datamodule, card), wished.coverage, bool(wished.coverage_by_class)
+        )
+        card = replace(card, conformal=changes["conformal"])
     if best.exists():
         update_card(best, **changes)
     slides = slides_of_report(datamodule.tile_store, config.get("slides_dir"))
-    return write_run(run_dir, predictions, datamodule, card, report=config.report, slides=slides)
+    return write_run(
+        run_dir, predictions, datamodule, card,
+        report=config.report, slides=slides, aggregate=datamodule.aggregate,
+    )  # fmt: skip
 
 
 def write_run(
@@ -70,6 +92,8 @@ def write_run(
     *,
     report: bool = True,
     note: str = "",
+    shift: Sequence[CohortShift] = (),
+    aggregate: str | None = None,
     slides: Mapping[str, Path] = MappingProxyType({}),
 ) -> Metrics:
     """Write metrics, predictions and report of a run, and print the summary table.
@@ -81,11 +105,27 @@ def write_run(
         card: The checkpoint's card, with the operating point chosen on validation.
         report: Whether to write `report.html` and its pictures.
         note: Printed below the table.
+        shift: How the tested bags differ from those that several folds were calibrated on; empty for one checkpoint.
+        aggregate: "mean" or "max": the results are those of patients, from the predictions of their slides, which are
+            written to `slide_predictions.csv`; `None`: those of the bags.
         slides: Bag to the file of its slide, for the pictures of features in the report.
     """
     target = target_of(card)
-    predictions = _answered(predictions, target) if isinstance(target, NumericTarget) else _decided(predictions, card)
-    metrics = write_results(run_dir, predictions, target, card.threshold)
+    bags, store, groups = datamodule.label_frame, datamodule.tile_store, datamodule.groups
+    if isinstance(target, NumericTarget):
+        predictions = _answered(predictions, target)
+    if aggregate:
+        predictions.write_csv(run_dir / "slide_predictions.csv")
+        predictions, bags, store = results_by_patient(predictions, datamodule, target, aggregate)
+        groups = None
+    if not isinstance(target, NumericTarget):
+        predictions = _decided(predictions, card)
+    conformal, of_sets = sets_of(card), measured_sets(predictions, card, groups)
+    if shift:
+        of_sets = {split: dict(of_sets.get(split, {})) for split in dict.fromkeys(predictions.splits)}
+        of_sets["test" if "test" in of_sets else next(iter(of_sets))] |= shift_metrics(shift)
+    write_slide_attention(run_dir / "slide_attention.csv", predictions, store)
+    metrics = write_results(run_dir, predictions, target, card.threshold, more=of_sets)
     warning = warning_in_words(card.warning, datamodule.warning)
     if report:
         page = write_report(
@@ -94,18 +134,41 @@ def write_run(
             threshold=card.threshold,
             temperature=card.temperature,
             defer_below=card.defer_below,
-            bags=datamodule.label_frame,
-            store=datamodule.tile_store,
-            groups=datamodule.groups,
+            bags=bags,
+            store=store,
+            groups=groups,
             slides=slides,
             warning=warning,
+            conformal=conformal,
+            shift=shift,
         )
         why = f" ({line})" if (line := without_pictures(datamodule.tile_store, slides)) else ""
         Console().print(f"report: {page}{why}", soft_wrap=True, markup=False, highlight=False)
     Console().print(summary_table(metrics, title=str(run_dir)))
-    for line in filter(None, (note, warning)):
+    counts = labels_in_words(predictions, target) if isinstance(target, NumericTarget) else ""
+    small = "" if conformal is None else conformal.too_small(card.class_names)
+    for line in filter(None, (counts, note, small, warning)):
         Console().print(line, soft_wrap=True, markup=False, highlight=False)
     return metrics
+
+
+def _of_patients(
+    predictions: Predictions, datamodule: BagDataModule, card: Card
+) -> tuple[Predictions, Card, dict[str, str] | None]:
+    """Return what prediction sets are fitted on: predictions as they are shown, of patients if they are aggregated."""
+    target = target_of(card)
+    if not datamodule.aggregate:
+        return as_shown(predictions, card), card, datamodule.groups
+    if isinstance(target, NumericTarget):
+        predictions = _answered(predictions, target)
+    predictions = results_by_patient(predictions, datamodule, target, datamodule.aggregate).predictions
+    return predictions if isinstance(target, NumericTarget) else _decided(predictions, card), card, None
+
+
+def as_shown(predictions: Predictions, card: Card) -> Predictions:
+    """Return the predictions with the temperature and the classes of a card, or the numbers of its target."""
+    target = target_of(card)
+    return _answered(predictions, target) if isinstance(target, NumericTarget) else _decided(predictions, card)
 
 
 def _decided(predictions: Predictions, card: Card) -> Predictions:
@@ -124,12 +187,28 @@ def _answered(predictions: Predictions, target: NumericTarget) -> Predictions:
     answers = predictions.probabilities
     if predictions.logits is not None:
         answers = target.answers(torch.from_numpy(predictions.logits)).numpy()
-    return replace(predictions, probabilities=answers, **columns_of(target))
+    calls = [target.calls(row) for row in answers] if target.call_columns else ()
+    return replace(
+        predictions, probabilities=answers, calls=calls, call_columns=target.call_columns, **columns_of(target)
+    )
 
 
-def _of_training(predictions: Predictions) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return logits and labels of the training split; both are empty without one."""
-    chosen = np.array([split == "train" for split in predictions.splits])
+def labels_in_words(predictions: Predictions, target: NumericTarget) -> str:
+    """Return how many bags of each split have a label of each of several targets; empty for one target."""
+    counts = {split: target.num_labelled(part.labels) for split, part in by_split(predictions).items()}
+    names = next(iter(counts.values()), {})
+    sizes = {split: len(part) for split, part in by_split(predictions).items()}
+    lines = [
+        f"{name}: "
+        + ", ".join(f"{counts[split][name]:,} of {sizes[split]:,} {split} bags have a label" for split in counts)
+        for name in names
+    ]
+    return "\n".join(lines)
+
+
+def _of_split(predictions: Predictions, name: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return logits and labels of a split; both are empty without one."""
+    chosen = np.array([split == name for split in predictions.splits])
     assert predictions.logits is not None
     return predictions.logits[chosen], predictions.labels[chosen]
 

@@ -19,12 +19,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from typing_extensions import override
 
-from milpath.config.roots import TrainConfig
+from milpath.config.roots import Decision, TrainConfig
 from milpath.data.datamodule import BagDataModule
-from milpath.records.digests import sha256_of_file, sha256_of_values
+from milpath.models.checkpoint import RUN_KEY
+from milpath.records.digests import sha256_of_file, sha256_of_splits, sha256_of_values
 
 # Key of the identity in a checkpoint.
-CHECKPOINT_KEY = "milpath_run"
+CHECKPOINT_KEY = RUN_KEY
 FORMAT_VERSION = 1
 
 # Where a run is written and how its result is used; does not affect training.
@@ -32,6 +33,7 @@ _ROOT = {"paths", "logger", "profiler", "sagemaker", "run_name", "resume_from", 
 # How bags are read, not which; files are identified by content, not by name.
 _DATA = {
     "stores_dir", "verify", "num_workers", "device_cache", "eval_batch_size", "batch_size", "splits", "groups", "exclude",
+    "patients", "slides", "slide_column", "aggregate",
 }  # fmt: skip
 # Trade memory for time.
 _ENCODER = {"activation_checkpointing", "tile_micro_batch"}
@@ -120,7 +122,7 @@ def bags_of(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 def digest_of_splits(bags: Mapping[str, tuple[str, str]]) -> str:
     """Return a digest of the assignment of bags to splits, independent of their order."""
-    return sha256_of_values(sorted([name, split] for name, (split, _) in bags.items()))
+    return sha256_of_splits({name: split for name, (split, _) in bags.items()})
 
 
 def settings_of(plain: Mapping[str, Any], num_processes: int | None = None) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def settings_of(plain: Mapping[str, Any], num_processes: int | None = None) -> d
 def origin_of(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that say where bags, labels and splits came from, dotted key to value."""
     data = plain.get("data") or {}
-    named = {"splits", "groups", "exclude"}
+    named = {"splits", "groups", "exclude", "patients", "slides"}
     kept = {key: value for key, value in data.items() if key in named or key not in _data_options()}
     return dict(json.loads(json.dumps(dict(_flat({"data": kept})), default=str)))
 
@@ -177,7 +179,9 @@ def _data_options() -> list[str]:
 def _defaults_of(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the default values of all settings, so that an option added in a later version changes no earlier run."""
     defaults = {item.name: item.default for item in fields(TrainConfig)}
+    defaults |= {f"decision.{item.name}": item.default for item in fields(Decision)}
     defaults |= {f"data.{key}": value for key, value in _signature(BagDataModule).items()}
+    defaults |= {"model.encoder.stain_normalisation": "none"}
     callbacks = {f"callbacks.{key}": value for key, value in (plain.get("callbacks") or {}).items()}
     for group, content in {**plain, **callbacks}.items():
         if isinstance(content, Mapping) and "_target_" in content and group != "data":

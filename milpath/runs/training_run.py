@@ -10,8 +10,10 @@ from milpath.config.command import is_sweep, refuse_distributed_sweep
 from milpath.records.atomic_files import write_json, write_text
 
 if TYPE_CHECKING:
+    import pandas as pd
     from lightning.pytorch import Trainer
 
+    from milpath.data.datamodule import BagDataModule
     from milpath.runs.result_files import Metrics
 
 
@@ -52,6 +54,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
+    from milpath.runs.stain_choice import write_stain_target
 
     resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while
     seed_everything(config.seed, workers=True, verbose=False)
@@ -72,8 +75,15 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
         write_json(run_dir / IDENTITY_FILE, identity.as_record())
         said = warning_in_words(datamodule.warning, datamodule.warning)
         record_run(config, run_dir, datamodule.description | ({"warning": said} if said else {}))
-        write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
+        write_text(run_dir / "splits.csv", _splits_table(datamodule).to_csv(index=False))
+        write_stain_target(classifier.network, run_dir)
     if config.compile:
         classifier.network.compile()
     trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     return finish_run(config, trainer, classifier, datamodule, run_dir)
+
+
+def _splits_table(datamodule: "BagDataModule") -> "pd.DataFrame":
+    """Return the content of `splits.csv`: `id, split, label`, and `group` if the split keeps groups together."""
+    frame, groups = datamodule.split_frame(), datamodule.groups
+    return frame if groups is None else frame.assign(group=frame["id"].astype(str).map(groups))

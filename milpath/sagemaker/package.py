@@ -23,7 +23,7 @@ def run(config: DictConfig) -> Path:
 
     Raises:
         FileNotFoundError: If the checkpoint, the folder of the output or the weights of the encoder do not exist.
-        ValueError: If it is not a milpath checkpoint, or its encoder is unknown.
+        ValueError: If it is not a milpath checkpoint, its encoder is unknown, or it needs classes that are not in `parts`.
     """
     path = Path(config.output)
     if not path.parent.is_dir():
@@ -37,7 +37,7 @@ def run(config: DictConfig) -> Path:
                 "say which encoder it needs"
             )
         encoder_path = weights_of_trained(card.encoder, config.encoder_weights_path, config.paths.weights_dir)
-    write_model_archive(config.checkpoint, path, encoder_path)
+    write_model_archive(config.checkpoint, path, encoder_path, list(config.parts))
     sys.stdout.write(
         f"{path}: {path.stat().st_size / 1e6:.1f} MB; next: python -m milpath.sagemaker.deploy archive={path}\n"
     )

@@ -27,7 +27,7 @@ from milpath.runs.run_identity import identity_of
 from milpath.runs.training_run import run
 from milpath.search.trials import FAILURE
 
-# The rows of a table: the overrides that each method adds to the command line of milpath.train.
+# The built-in rows of a table: the overrides that each method adds to the command line of milpath.train.
 METHODS: Mapping[str, tuple[str, ...]] = {
     "attention": ("model=attention_mil",),
     "gated_attention": ("model=gated_attention_mil",),
@@ -57,7 +57,7 @@ class Training:
     """One training of a table: a method on one fold of one repeat with one candidate of the search.
 
     Attributes:
-        method: Name in `METHODS`.
+        method: Name in `METHODS`, or of the user's own `model/NAME.yaml`.
         repeat: 0-based; repeats differ in their folds and seeds.
         fold: 0-based; the test split.
         candidate: The searched values, as overrides.
@@ -93,7 +93,7 @@ def plan_trainings(
 
     Args:
         words: Command-line overrides of `milpath.train` for every training.
-        methods: Names in `METHODS`.
+        methods: Names in `METHODS`, or of `model/NAME.yaml` in the user's own folders.
         folds: Number of folds per repeat, at least 2.
         repeats: Number of repeats, at least 1.
         output: Folder of the table.
@@ -106,8 +106,11 @@ def plan_trainings(
         ValueError: If a method is unknown, given twice or lacks its weights, there are fewer than two folds or one repeat,
             or a searched key has no candidates.
     """
-    if unknown := [name for name in methods if name not in METHODS]:
-        raise ValueError(f"unknown methods {', '.join(unknown)}; must be among {', '.join(METHODS)}")
+    if unknown := [name for name in methods if name not in METHODS and not _is_own(name, config_dirs)]:
+        raise ValueError(
+            f"unknown methods {', '.join(unknown)}; must be among {', '.join(METHODS)}, or the name of your own "
+            "model/NAME.yaml in the folder given with --config-dir"
+        )
     if len(set(methods)) != len(methods) or not methods:
         raise ValueError(f"methods={list(methods)} must name each method once")
     own = {name: dict(options or {}) for name, options in (method_options or {}).items()}
@@ -126,7 +129,11 @@ def plan_trainings(
     if config_dirs:
         words = [f"hydra.searchpath=[{','.join(map(quoted, config_dirs))}]", *words]
     of_methods = {
-        name: (*METHODS[name], *(override(key, value) for key, value in own.get(name, {}).items())) for name in methods
+        name: (
+            *METHODS.get(name, (f"model={name}",)),
+            *(override(key, value) for key, value in own.get(name, {}).items()),
+        )
+        for name in methods
     }
     return list(_plan(words, of_methods, folds, repeats, output, seed, search or {}))
 
@@ -161,6 +168,12 @@ def _plan(
                 "report=false",
             )
             yield Training(method, repeat, fold, candidate, runs_dir / name, overrides)
+
+
+def _is_own(method: str, config_dirs: Sequence[str]) -> bool:
+    """Return whether the user has a network configuration of that name."""
+    folders = [Path(address.removeprefix("file://")) for address in config_dirs]
+    return method.isidentifier() and any((folder / "model" / f"{method}.yaml").is_file() for folder in folders)
 
 
 def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training]:

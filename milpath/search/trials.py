@@ -60,7 +60,7 @@ def validation_value(run_dir: Path, monitor: str) -> float | None:
     path = run_dir / "metrics.json"
     if not path.is_file():
         return None
-    split, name = monitor.split("/")
+    split, _, name = monitor.partition("/")
     value = json.loads(path.read_text(encoding="utf-8")).get(split, {}).get(name)
     return float(value) if value is not None and math.isfinite(value) else None
 

@@ -1,4 +1,4 @@
-"""Tissue of a slide by a segmentation network, in the windows in which there is any colour."""
+"""Tissue of a slide found by a segmentation network, which runs only where the slide has any colour."""
 
 import math
 from functools import lru_cache

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from milpath.slides.readers.dicom_header import DicomHeader, is_dicom, read_dicom_header
-from milpath.slides.readers.slide_formats import DICOM_SUFFIX, INDEX_SUFFIXES, SLIDE_SUFFIXES, why_not_read
+from milpath.slides.readers.slide_formats import (
+    DICOM_SUFFIX,
+    INDEX_SUFFIXES,
+    SLIDE_SUFFIXES,
+    is_folder_slide,
+    why_not_read,
+)
 
 _MASK_ENDING = "_mask"
 # An index file is a page of text.
@@ -49,7 +55,7 @@ def find_slides(root: Path, leave_out: Path | None = None) -> SlideFiles:
     if not root.exists():
         raise FileNotFoundError(f"no slides at {root}; give the folder of the slides, or one slide")
     files, by_name, unread = SlideFiles(), defaultdict(list), {}
-    if root.is_file() or why_not_read(root.name):
+    if root.is_file() or _is_one_slide(root.name):
         by_name[_name_of(root)].append(root)
     else:
         instances: dict[Path, list[Path]] = defaultdict(list)
@@ -138,10 +144,10 @@ def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
         entered.add((status.st_dev, status.st_ino))
         # The folder of an MRXS slide holds its data.
         data_of = {Path(name).stem for name in names if name.lower().endswith(".mrxs")}
-        yield from (here / name for name in folders if why_not_read(name))
+        yield from (here / name for name in folders if _is_one_slide(name) and not name.startswith("."))
         # In a fixed order, so that every machine takes the same of two paths to one folder.
         folders[:] = sorted(
-            name for name in folders if not (name.startswith(".") or name in data_of or why_not_read(name))
+            name for name in folders if not (name.startswith(".") or name in data_of or _is_one_slide(name))
         )
         yield from (here / name for name in names if not name.startswith("."))
 
@@ -156,6 +162,11 @@ def refuse_folder(error: OSError) -> None:
         f"the folder {error.filename} cannot be read ({error.strerror}), and its files would be left out; allow reading "
         "it, or give a folder without it"
     ) from error
+
+
+def _is_one_slide(name: str) -> bool:
+    """Return whether a folder of this name is a slide, of a format that is read or not."""
+    return is_folder_slide(name) or why_not_read(name) is not None
 
 
 def _name_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The tiles of a slide that were cut earlier, read from its file again when they are looked at."""
+"""The tiles of a slide that were cut earlier, read from its file again when they are displayed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,3 +60,37 @@ class SlideTiles:
                     x, y = view.from_level0(*place)
                     tile[...] = view.read(x, y, size, size)
         return tiles
+
+
+class TilesOfSlides:
+    """Tiles of a bag of several slides, indexed like an array; only the indexed ones are read.
+
+    Attributes:
+        shape: `(tiles, height, width, channels)`.
+        dtype: uint8.
+        ndim: 4.
+
+    Args:
+        slides: The tiles of each slide; all of one size.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __init__(self, slides: Sequence[NDArray[np.uint8] | SlideTiles]) -> None:
+        self._slides = slides
+        self._ends: list[int] = np.cumsum([len(tiles) for tiles in slides]).tolist()
+        self.shape: tuple[int, ...] = (self._ends[-1], *slides[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Return the tiles at some positions in the bag."""
+        places = np.asarray(indices)
+        owners = np.searchsorted(self._ends, places, side="right")
+        found = np.empty((len(places), *self.shape[1:]), np.uint8)
+        for number in np.unique(owners):
+            start = self._ends[number] - len(self._slides[number])
+            found[owners == number] = self._slides[number][places[owners == number] - start]
+        return found

@@ -45,6 +45,10 @@ class Binary(ClassTarget):
         logits = logits / temperature
         return torch.cat([torch.sigmoid(-logits), torch.sigmoid(logits)], dim=1)
 
+    def logits_of(self, answers: Tensor) -> Tensor:
+        logs = answers.clamp_min(torch.finfo(torch.float32).tiny).log()
+        return logs[:, 1:] - logs[:, :1]
+
     def at_temperature(self, probabilities: Array, temperature: float) -> Array:
         return softmax_at_temperature(probabilities, temperature)
 

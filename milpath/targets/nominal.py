@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
@@ -31,7 +32,9 @@ class Nominal(ClassTarget):
 
     name = "nominal"
     metric_names = CLASS_METRICS
-    headline = ("accuracy", "balanced_accuracy", "auroc", "quadratic_kappa")
+    headline = ("accuracy", "balanced_accuracy", "auroc")
+    # Its weights count the distance between classes, which without an order have none.
+    hidden_metrics = ("quadratic_kappa",)
     subgroup_metrics = ("accuracy", "balanced_accuracy", "auroc")
 
     def num_outputs(self, num_classes: int) -> int:
@@ -42,6 +45,9 @@ class Nominal(ClassTarget):
 
     def probabilities(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
         return (logits / temperature).softmax(1)
+
+    def logits_of(self, answers: Tensor) -> Tensor:
+        return answers.clamp_min(torch.finfo(torch.float32).tiny).log()
 
     def at_temperature(self, probabilities: Array, temperature: float) -> Array:
         return softmax_at_temperature(probabilities, temperature)

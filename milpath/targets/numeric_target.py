@@ -1,14 +1,20 @@
 """Base class of targets without classes: the labels of a bag are numbers, and so are the predictions."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.weighted_metrics import metric_function
+from milpath.records.plain_values import MAX_NUMBER
 from milpath.targets.target import Array, Target
+
+if TYPE_CHECKING:  # a network is loaded without pandas
+    import pandas as pd
 
 # A card is untrusted: longer lists of fitted values are refused.
 MAX_VALUES = 100_000
@@ -59,8 +65,30 @@ class NumericTarget(Target):
         """Kind of each column of the labels: a key of `milpath.targets.columns.number_columns.READERS`."""
 
     @abstractmethod
-    def named_after(self, columns: Sequence[str]) -> "NumericTarget":
+    def named_after(self, columns: Sequence[str]) -> Self:
         """Return the target with its names taken from the columns of the table, unless it has names."""
+
+    def read(self, bags: pd.DataFrame, columns: Sequence[str]) -> tuple[Self, Array]:
+        """Return the target named after its columns, and the labels of bags, `(bags, label columns)`.
+
+        Args:
+            bags: One row per bag: `bag_id` and the columns.
+            columns: Names in the table of `columns_of_table`.
+
+        Raises:
+            ValueError: If a label is missing or invalid.
+        """
+        from milpath.targets.columns.number_columns import READERS
+
+        named = self.named_after(columns)
+        labels = [READERS[kind](bags, column) for kind, column in zip(named.label_kinds, columns, strict=True)]
+        return named, np.stack(labels, axis=1)
+
+    def missing(self, bags: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which bags have no label, `(bags,)`: a cell of one of the columns is empty."""
+        from milpath.targets.columns.class_words import missing_cells
+
+        return np.asarray(np.stack([missing_cells(bags, column) for column in columns]).any(axis=0))
 
     @abstractmethod
     def strata(self, labels: Array) -> NDArray[np.int64]:
@@ -91,6 +119,38 @@ class NumericTarget(Target):
         """
         return self
 
+    def decided_on(
+        self,
+        logits: NDArray[np.float32],
+        labels: Array,
+        sensitivity: float | None = None,
+        calibrate: bool = False,
+        defer_share: float = 0.0,
+    ) -> Self:
+        """Return the target with what is decided on the validation split after training; numbers decide nothing.
+
+        Args:
+            logits: `(bags, num_outputs)` of the best network on the validation split.
+            labels: `(bags, label columns)`.
+            sensitivity: As in `milpath.targets.decision.choose_decision`.
+            calibrate: As there.
+            defer_share: As there.
+        """
+        return self
+
+    def num_labelled(self, labels: Array) -> dict[str, int]:
+        """Return how many bags have a label of each target, if labels may be missing; otherwise empty."""
+        return {}
+
+    @property
+    def call_columns(self) -> tuple[str, ...]:
+        """Columns of predicted classes and deferrals, if there are classes among the predictions."""
+        return ()
+
+    def calls(self, answers: NDArray[np.floating]) -> tuple[str, ...]:
+        """Return the cells of `call_columns` for the prediction of one bag, `(columns,)`."""
+        return ()
+
     @abstractmethod
     def defined_metrics(self, labels: Array) -> tuple[str, ...]:
         """Return the metrics that validation logs and that are defined on the labels of a split.
@@ -116,21 +176,27 @@ class NumericTarget(Target):
 
 
 def numbers_of_state(
-    state: Mapping[str, Any], name: str, length: int | None = None, *, positive: bool = False
+    state: Mapping[str, Any],
+    name: str,
+    length: int | None = None,
+    *,
+    positive: bool = False,
+    largest: float = MAX_NUMBER,
 ) -> list[float]:
     """Return a list of finite numbers of a card's `target_state`.
 
     Raises:
-        ValueError: If it is missing, too long, of another length, or a number is not finite (or not positive).
+        ValueError: If it is missing, too long, of another length, or a number is not finite, beyond `largest`
+            or not positive.
     """
     values = state.get(name)
     if (
         not isinstance(values, list | tuple)
         or len(values) > MAX_VALUES
         or (length is not None and len(values) != length)
-        or not all(isinstance(value, int | float) and np.isfinite(value) for value in values)
+        or not all(isinstance(value, int | float) and abs(value) <= largest for value in values)
         or (positive and not all(value > 0 for value in values))
     ):
-        wanted = "finite" + (" positive" if positive else "") + " numbers"
+        wanted = "finite" + (" positive" if positive else "") + f" numbers up to {largest:g}"
         raise ValueError(f"{name} in target_state of the card must be a list of {length or 'some'} {wanted}")
     return [float(value) for value in values]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milpath.metrics.calibration import cumulative_at_temperature
+from milpath.metrics.conformal import ORDERED
 from milpath.metrics.evaluated_bags import EvaluatedBags, at_least
 from milpath.metrics.intervals import Interval
 from milpath.targets.nominal import CLASS_METRICS, correct_in_words
@@ -36,6 +37,7 @@ class Ordinal(ClassTarget):
     headline = ("quadratic_kappa", "accuracy", "auroc", "balanced_accuracy")
     subgroup_metrics = ("quadratic_kappa", "accuracy", "auroc")
     wrongness_title = "Distance"
+    set_kind = ORDERED
 
     def num_outputs(self, num_classes: int) -> int:
         return require_classes(num_classes) - 1
@@ -49,6 +51,12 @@ class Ordinal(ClassTarget):
         cumulative = torch.sigmoid(logits / temperature).cummin(1).values
         ones = torch.ones_like(cumulative[:, :1])
         return torch.cat([ones, cumulative], 1) - torch.cat([cumulative, torch.zeros_like(ones)], 1)
+
+    def logits_of(self, answers: Tensor) -> Tensor:
+        smallest = torch.finfo(torch.float32).tiny
+        reached = answers.flip(1).cumsum(1).flip(1)[:, 1:].clamp_min(smallest)
+        below = answers.cumsum(1)[:, :-1].clamp_min(smallest)
+        return reached.log() - below.log()
 
     def at_temperature(self, probabilities: Array, temperature: float) -> Array:
         return cumulative_at_temperature(probabilities, temperature)

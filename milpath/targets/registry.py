@@ -18,6 +18,10 @@ class CardOfTarget(Protocol):
     """The fields of a checkpoint's card that define its target."""
 
     @property
+    def warning(self) -> str:
+        """What the training data say against themselves; empty for tissue."""
+
+    @property
     def task(self) -> str:
         """Name of the target."""
 
@@ -56,12 +60,13 @@ def class_target_named(name: object) -> ClassTarget:
 
 
 def target_of(card: CardOfTarget) -> Target:
-    """Return the target of a checkpoint with its fitted values.
+    """Return the target of a checkpoint with its fitted values; with a warning it defers every bag.
 
     Raises:
         ValueError: If no target has that name, or the fitted values are invalid.
     """
-    return target_named(card.task).with_state(card.target_state)
+    target = target_named(card.task).with_state(card.target_state)
+    return target.deferring_all() if card.warning else target
 
 
 def target_names() -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Regression target: one or more numbers, such as an age, a score or an expression level."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -9,11 +10,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from milpath.metrics.conformal import NUMBERS
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers, evaluated_numbers
 from milpath.metrics.intervals import Interval
 from milpath.metrics.number_metrics import NUMBER_METRICS, WITHOUT_UNIT
+from milpath.metrics.quantile_metrics import QUANTILE_METRICS, covered
 from milpath.records.plain_values import brief
 from milpath.targets.numeric_target import NumericTarget, numbers_of_state
+from milpath.targets.quantiles import pinball_losses, quantiles_of, require_levels
 from milpath.targets.target import Array
 
 LOSSES = ("huber", "squared")
@@ -28,6 +32,9 @@ class Regression(NumericTarget):
     - squared: `r^2 / 2`;
     - Huber: `r^2 / 2` if `|r| <= delta`, otherwise `delta (|r| - delta / 2)`, which outliers affect less.
 
+    With quantiles each number has one more logit per level, and the pinball loss of the quantiles, a mean over them in
+    standard deviations, is added. Quantiles cannot cross (`milpath.targets.quantiles`).
+
     Args:
         columns: Columns of the label table; `None` means `data.label_column`.
         units: Unit of each column, shown with the predictions; `None` if unknown.
@@ -35,6 +42,7 @@ class Regression(NumericTarget):
         delta: Where the Huber loss becomes linear, in standard deviations of the training labels; > 0.
         mean: Mean of each column over the training split; `None` until it is fitted.
         scale: Standard deviation of each column over the training split; `None` until it is fitted.
+        quantiles: Levels of the predicted quantiles, ascending, between 0 and 1; `None` predicts none.
 
     Raises:
         ValueError: If an option is unknown or out of range.
@@ -51,6 +59,7 @@ class Regression(NumericTarget):
 
     name = "regression"
     wrongness_title = "Error"
+    set_kind = NUMBERS
 
     def __init__(
         self,
@@ -60,10 +69,12 @@ class Regression(NumericTarget):
         delta: float = 1.0,
         mean: Sequence[float] | None = None,
         scale: Sequence[float] | None = None,
+        quantiles: Sequence[float] | None = None,
     ) -> None:
         self.columns = tuple(map(str, columns or ()))
         self._units = tuple(map(str, units or ()))
         self.loss, self.delta, self.mean, self.scale = loss, delta, mean, scale
+        self.levels = require_levels(quantiles)
         if loss not in LOSSES:
             raise ValueError(f"target.loss is {brief(loss)}; it must be one of {', '.join(LOSSES)}")
         if isinstance(delta, bool) or not isinstance(delta, int | float) or not 0 < delta < np.inf:
@@ -76,14 +87,17 @@ class Regression(NumericTarget):
     @property
     def metric_names(self) -> tuple[str, ...]:
         """The metrics; with several columns, means of those without a unit and all metrics of each column."""
+        each = (*NUMBER_METRICS, *(QUANTILE_METRICS if self.levels else ()))
         if len(self.names) == 1:
-            return tuple(NUMBER_METRICS)
-        return (*WITHOUT_UNIT, *(f"{metric}_{name}" for name in self.names for metric in NUMBER_METRICS))
+            return each
+        return (*WITHOUT_UNIT, *(f"{metric}_{name}" for name in self.names for metric in each))
 
     @property
     def headline(self) -> tuple[str, ...]:
         """The metrics at the top of a report."""
-        return ("mae", "r2", "pearson", "spearman") if len(self.names) == 1 else WITHOUT_UNIT
+        if len(self.names) > 1:
+            return WITHOUT_UNIT
+        return ("mae", "r2", "coverage" if self.levels else "pearson", "spearman")
 
     @property
     def subgroup_metrics(self) -> tuple[str, ...]:
@@ -100,11 +114,13 @@ class Regression(NumericTarget):
 
     @property
     def answer_columns(self) -> tuple[str, ...]:
-        return tuple(f"predicted_{name}" for name in self.names)
+        quantiles = (f"predicted_{name}_q{level:g}" for name in self.names for level in self.levels)
+        return (*(f"predicted_{name}" for name in self.names), *quantiles)
 
     @property
     def units(self) -> tuple[str, ...]:
-        return self._units or ("",) * len(self.names)
+        units = self._units or ("",) * len(self.names)
+        return (*units, *(unit for unit in units for _ in self.levels))
 
     def columns_of_table(self, column: str | None, default: str) -> tuple[str, ...]:
         if len(self.columns) > 1 and column is not None:
@@ -114,8 +130,8 @@ class Regression(NumericTarget):
             )
         return self.columns if len(self.columns) > 1 or (self.columns and column is None) else (column or default,)
 
-    def named_after(self, columns: Sequence[str]) -> "Regression":
-        return self if self.columns else Regression(columns, self._units, self.loss, self.delta)
+    def named_after(self, columns: Sequence[str]) -> Self:
+        return self if self.columns else type(self)(columns, self._units, self.loss, self.delta, quantiles=self.levels)
 
     @property
     def label_kinds(self) -> tuple[str, ...]:
@@ -141,10 +157,11 @@ class Regression(NumericTarget):
     def fitted_on(self, labels: NDArray[Any]) -> Self:
         self.require_trainable(labels)
         mean, scale = labels.mean(axis=0).tolist(), labels.std(axis=0).tolist()
-        return type(self)(self.columns, self._units, self.loss, self.delta, mean, scale)
+        return type(self)(self.columns, self._units, self.loss, self.delta, mean, scale, self.levels)
 
     def state(self) -> dict[str, Any]:
-        return {
+        quantiles = {"quantiles": list(self.levels)} if self.levels else {}
+        return quantiles | {
             "columns": list(self.names),
             "units": list(self._units),
             "loss": self.loss,
@@ -164,30 +181,70 @@ class Regression(NumericTarget):
         count = len(state["columns"])
         mean = numbers_of_state(state, "mean", count)
         scale = numbers_of_state(state, "scale", count, positive=True)
-        return type(self)(state["columns"], state["units"], state["loss"], state["delta"], mean, scale)
+        quantiles = state.get("quantiles", ())
+        if quantiles is None:
+            raise ValueError("quantiles in target_state of the card must be a list of levels, not None")
+        return type(self)(state["columns"], state["units"], state["loss"], state["delta"], mean, scale, quantiles)
 
     def num_outputs(self, num_classes: int) -> int:
         if num_classes != len(self.names):
             raise ValueError(
                 f"a regression of {', '.join(self.names)} has {len(self.names)} numbers, not {num_classes}"
             )
-        return num_classes
+        return num_classes * (1 + len(self.levels))
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         mean, scale = self._statistics(logits)
         wanted = ((labels.double() - mean) / scale).to(logits.dtype)
+        centre, quantiles = self._split(logits)
         if self.loss == "squared":
-            return F.mse_loss(logits, wanted, reduction="none").mean(1) / 2
-        return F.huber_loss(logits, wanted, reduction="none", delta=float(self.delta)).mean(1)
+            losses = F.mse_loss(centre, wanted, reduction="none") / 2
+        else:
+            losses = F.huber_loss(centre, wanted, reduction="none", delta=float(self.delta))
+        if self.levels:
+            losses = losses + pinball_losses(quantiles, wanted, self.levels).mean(2)
+        return losses.mean(1)
 
     def answers(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
         mean, scale = self._statistics(logits)
-        return (mean + scale * logits.double()).to(logits.dtype)
+        centre, quantiles = self._split(logits.double())
+        numbers = [mean + scale * centre]
+        if self.levels:
+            numbers.append((mean[:, None] + scale[:, None] * quantiles).flatten(1))
+        return torch.cat(numbers, 1).to(logits.dtype)
+
+    def map_names(self, class_names: Sequence[str]) -> Sequence[str]:
+        """Return the names of the maps of a network that has one per logit."""
+        return (*self.names, *(f"{name}_q{level:g}" for name in self.names for level in self.levels))
+
+    def _split(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return standardised numbers `(bags, numbers)` and their quantiles `(bags, numbers, levels)`."""
+        count = len(self.names)
+        if not self.levels:
+            return logits, logits[:, :0]
+        return logits[:, :count], quantiles_of(logits[:, count:].unflatten(1, (count, len(self.levels))), self.levels)
+
+    def logits_of(self, answers: Tensor) -> Tensor:
+        mean, scale = self._statistics(answers)
+        return (answers.double() - mean) / scale
 
     def evaluate(
         self, labels: NDArray[Any], answers: Array, threshold: float = 0.5, groups: NDArray[np.str_] | None = None
     ) -> EvaluatedNumbers:
-        return evaluated_numbers(labels, answers, self.names, groups)
+        count = len(self.names)
+        if not self.levels:
+            return evaluated_numbers(labels, answers, self.names, groups)
+        answers = np.asarray(answers, dtype=np.float64)
+        if answers.ndim != 2 or answers.shape[1] != len(self.answer_columns):
+            raise ValueError(
+                f"expected predictions (bags, {len(self.answer_columns)}) of {', '.join(self.answer_columns)}, got "
+                f"{answers.shape}"
+            )
+        quantiles = answers[:, count:].reshape(len(answers), count, len(self.levels))
+        if not np.isfinite(quantiles).all():
+            raise ValueError("predicted quantiles must be finite")
+        known = evaluated_numbers(labels, answers[:, :count], self.names, groups)
+        return replace(known, quantiles=quantiles, levels=self.levels)
 
     def wrongness(self, outcomes: EvaluatedNumbers) -> Array:
         """Return the largest absolute error over the numbers of a bag, in the units of the labels if there is one."""
@@ -205,14 +262,31 @@ class Regression(NumericTarget):
             parts.append(
                 f"half have a predicted {name} within {low:.3g}{unit} of the truth, and 90% within {high:.3g}{unit}"
             )
-        return f"{where}, {'; '.join(parts)}."
+        return f"{where}, {'; '.join(parts)}.{''.join(self._coverage_in_words(outcomes, intervals))}"
+
+    def _coverage_in_words(self, outcomes: EvaluatedNumbers, intervals: Mapping[str, Interval]) -> list[str]:
+        """Return a sentence on the coverage of each number; empty without quantiles."""
+        if not self.levels:
+            return []
+        low, high = self.levels[0], self.levels[-1]
+        said = []
+        for place, name in enumerate(self.names):
+            found = intervals["coverage" if len(self.names) == 1 else f"coverage_{name}"]
+            reach = "" if found.low is None else f" (95% interval {found.low:.0%} to {found.high:.0%})"
+            said.append(
+                f" The true {name} lies between the quantiles {low:g} and {high:g} in {covered(outcomes, place).sum():,} of "
+                f"{outcomes.num_bags:,} bags, {found.value:.0%}{reach}; {high - low:.0%} are expected."
+            )
+        return said
 
     def defined_metrics(self, labels: Array) -> tuple[str, ...]:
-        outcomes = self.evaluate(labels, labels)
+        quantiles = np.repeat(labels, len(self.levels), axis=1)
+        outcomes = self.evaluate(labels, np.concatenate([labels, quantiles], axis=1))
         return tuple(name for name, value in self.metrics(outcomes).items() if value is not None)
 
     def say(self, answers: Array) -> list[tuple[str, str]]:
-        rows = zip(self.names, np.ravel(answers).tolist(), self.units, strict=True)
+        quantiles = (f"{name}, quantile {level:g}" for name in self.names for level in self.levels)
+        rows = zip((*self.names, *quantiles), np.ravel(answers).tolist(), self.units, strict=True)
         return [(name, f"{value:.4g} {unit}".strip()) for name, value, unit in rows]
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from milpath.metrics.conformal import CLASSES
 from milpath.metrics.evaluated_bags import EvaluatedBags, Outcomes
 from milpath.metrics.intervals import Interval
 from milpath.metrics.weighted_metrics import metric_function, own_metric_names
@@ -32,12 +33,16 @@ class Target(ABC):
         metric_names: Names in `milpath.metrics.weighted_metrics.METRICS`, in the order of `metrics.json`.
         headline: The metrics at the top of a report.
         subgroup_metrics: The metrics of the tables by provider, grade or scanner.
+        hidden_metrics: Metrics that a report does not show, although `metrics.json` keeps them.
         wrongness_title: Title of `wrongness` in a table.
+        set_kind: Kind of its prediction sets in `milpath.metrics.conformal`; `None` if it has none.
     """
 
     name: ClassVar[str]
     has_classes: ClassVar[bool]
     wrongness_title: ClassVar[str] = "Error"
+    set_kind: ClassVar[str | None] = None
+    hidden_metrics: ClassVar[tuple[str, ...]] = ()
 
     @property
     def over_batch(self) -> bool:
@@ -60,6 +65,11 @@ class Target(ABC):
         """The metrics of the tables by provider, grade or scanner."""
 
     @property
+    def decides(self) -> bool:
+        """Whether a threshold, a temperature or a deferral is chosen on the validation split."""
+        return self.has_classes
+
+    @property
     def has_threshold(self) -> bool:
         """Whether bags are classified by a threshold on the probability of the positive class."""
         return False
@@ -79,6 +89,10 @@ class Target(ABC):
         Raises:
             ValueError: If the target does not fit that number.
         """
+
+    def outputs_per_target(self, num_classes: int) -> tuple[int, ...]:
+        """Return the number of logits of each target, if there are several at once; otherwise all of them."""
+        return (self.num_outputs(num_classes),)
 
     @abstractmethod
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -133,12 +147,27 @@ class Target(ABC):
             intervals: Metric name to interval on this split.
         """
 
+    def logits_of(self, answers: Tensor) -> Tensor:
+        """Return the logits whose `answers` at temperature 1 are given, `(bags, num_outputs)`; for averages over networks.
+
+        Args:
+            answers: `(bags, columns)`, float64.
+
+        Raises:
+            ValueError: If the target does not define them.
+        """
+        raise ValueError(f"a {self.name} task does not define the logits of a prediction")
+
     def map_names(self, class_names: Sequence[str]) -> Sequence[str]:
         """Return the names of the maps of a network that has one per logit."""
         return class_names
 
     def fitted_on(self, labels: NDArray[Any]) -> Self:
         """Return the target with what it fits on the labels of the training split; classes fit nothing."""
+        return self
+
+    def deferring_all(self) -> Self:
+        """Return the target that defers every bag, if it keeps the decision itself; otherwise the card does."""
         return self
 
     def state(self) -> dict[str, Any]:
@@ -165,6 +194,7 @@ class ClassTarget(Target):
     """
 
     has_classes = True
+    set_kind = CLASSES
     positive_class: ClassVar[int | None] = None
 
     @property

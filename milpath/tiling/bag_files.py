@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from milpath.drawing.overview import CELL_SIZE, draw_choice, encode_picture
 from milpath.records.atomic_files import atomic_path
-from milpath.records.digests import sampled_sha256_of_file
+from milpath.records.digests import sampled_sha256_of_file, size_and_time
 from milpath.slides.bag_quality import measure_bag
 from milpath.slides.cut_slide import choose_places, cut_places
 from milpath.slides.readers.open_slide import open_slide
@@ -60,7 +60,7 @@ def open_bag(job: SlideJob) -> Iterator[CutBag]:
         FileNotFoundError: If a file does not exist.
         ValueError: If the slide or its mask cannot be read.
     """
-    status, fingerprint = Path(job.path).stat(), _fingerprint(Path(job.path))
+    (size, time), fingerprint = size_and_time(job.path), sampled_sha256_of_file(job.path)
     with open_slide(job.path) as slide:
         view = view_slide(slide, job.options)
         slide.prepare(view.level)
@@ -73,7 +73,7 @@ def open_bag(job: SlideJob) -> Iterator[CutBag]:
         picture = encode_picture(draw_choice(view, places, job.options.tile_size, small=small))
         quality = measure_bag(view, places, job.options.tile_size, tissue)
         record = SlideRecord(
-            job.bag_id, status.st_size, status.st_mtime_ns, len(places.number), 0, view.level, view.downsample,
+            job.bag_id, size, time, len(places.number), 0, view.level, view.downsample,
             view.microns_per_pixel, job.mask is not None, fingerprint, *slide.bounds_offset, tuple(slide.notes),
             quality.to_record(),
         )  # fmt: skip
@@ -155,11 +155,6 @@ class BagFiles:
         self._file.seek(position)
         while data:
             data = data[self._file.write(data) :]
-
-
-def _fingerprint(path: Path) -> str:
-    """Return a fingerprint of a slide's file; empty for a slide that is a folder."""
-    return sampled_sha256_of_file(path) if path.is_file() else ""
 
 
 def crc32_of(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Unfinished work: two files per finished slide, one per failed slide. What exists is not done again."""
+"""Unfinished work: two files per finished slide, one per failed slide. Existing files are not written again."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from milpath.records.atomic_files import write_json
-from milpath.records.digests import sha256_of_text
+from milpath.records.digests import sha256_of_text, size_and_time
 from milpath.tiling.slide_job import RECORD_SUFFIX, TILES_SUFFIX, SlideRecord
 
 
@@ -63,10 +63,10 @@ class SlideParts:
         done = {}
         for name, record in records.items():
             try:
-                status = files[name].stat()
+                found = size_and_time(files[name])
             except OSError:
                 continue  # reported when the slide is read
-            same = (record.file_size, record.file_time) == (status.st_size, status.st_mtime_ns)
+            same = (record.file_size, record.file_time) == found
             if same and (name in merged or self.part(name, TILES_SUFFIX).name in there):
                 done[name] = record
         return done

@@ -20,9 +20,11 @@ from milpath.models.output import MILOutput
 from milpath.models.tile_maps import tile_maps
 from milpath.models.weights_digest import require_sealed, sealed
 from milpath.targets import Target, target_named
+from milpath.training.epoch_means import EpochMeans
 from milpath.training.split_metrics import SplitMetrics, of_all_processes
 
 # Advice when training diverges; no checkpoint is written after that, so the last one is finite.
+_MEANS = "milpath_epoch_means"  # key in a checkpoint
 _WAY_OUT = (
     "the last checkpoint is intact: lower optimizer.lr, set trainer.gradient_clip_val=1.0 or trainer.precision=32-true, "
     "and continue with resume_from=auto"
@@ -106,7 +108,7 @@ class MILClassifier(LightningModule):
             option = "class_weights=none" if class_weights is not None else "auxiliary_loss=none"
             raise ValueError(f"a {self.task} task has no classes; set {option}")
         self.val_metrics = SplitMetrics(self.target)
-        self._epoch_sums: dict[str, list[Tensor]] = {}
+        self._means = EpochMeans()
         self._unchecked: tuple[int, list[str], Tensor] | None = None
         self._answered: list[tuple[list[str], Tensor]] = []
 
@@ -131,7 +133,7 @@ class MILClassifier(LightningModule):
         self._unchecked = (self.global_step, batch.bag_ids, loss.detach())
         if loss.device.type == "cpu":
             self._check_finite()
-        self._add("train/loss", losses.detach().sum(), len(losses))
+        self._means.add("train/loss", losses.detach().sum(), len(losses))
         return loss
 
     def on_train_start(self) -> None:
@@ -140,20 +142,21 @@ class MILClassifier(LightningModule):
 
     def validation_step(self, batch: BagBatch, batch_idx: int) -> None:
         output = self(batch.tiles, batch.network_mask)
-        self._answered.append((batch.bag_ids, finite_bags(output)))
         logits, num_bags = output.logits.float(), len(batch.bag_ids)
-        self.val_metrics.update(self.target.answers(logits), batch.labels, logits)
+        answers = self.target.answers(logits)
+        self._answered.append((batch.bag_ids, finite_bags(output, answers)))
+        self.val_metrics.update(answers, batch.labels, logits)
         if not self.target.over_batch:
-            self._add("val/loss", self.target.losses(logits, batch.labels).sum(), num_bags)
+            self._means.add("val/loss", self.target.losses(logits, batch.labels).sum(), num_bags)
         attention = output.attention.float().cpu().numpy()
         lengths = batch.mask.sum(1).tolist()
         entropies = [attention_entropy(weights[:length]) for weights, length in zip(attention, lengths, strict=True)]
-        self._add("val/attention_entropy", logits.new_tensor(sum(entropies)), num_bags)
+        self._means.add("val/attention_entropy", logits.new_tensor(sum(entropies)), num_bags)
 
     def predict_step(self, batch: BagBatch, batch_idx: int) -> BagPredictions:
         output = self(batch.tiles, batch.network_mask)
-        require_finite_answers(finite_bags(output).tolist(), batch.bag_ids, self.network)
-        probabilities = self.target.answers(output.logits.float()).cpu()
+        answers = self.target.answers(output.logits.float())
+        require_finite_answers(finite_bags(output, answers).tolist(), batch.bag_ids, self.network)
         lengths, names = batch.mask.sum(1).tolist(), self.target.map_names(self.class_names)
 
         def unpadded(values: Tensor) -> list[Tensor]:
@@ -163,9 +166,9 @@ class MILClassifier(LightningModule):
             bag_ids=list(batch.bag_ids),
             labels=batch.labels.cpu(),
             logits=output.logits.float().cpu(),
-            probabilities=probabilities,
+            probabilities=answers.cpu(),
             attention=unpadded(output.attention),
-            maps={name: unpadded(values) for name, values in tile_maps(output, names).items()},
+            maps={name: unpadded(values) for name, values in tile_maps(output, names, self.class_names).items()},
         )
 
     def on_train_epoch_end(self) -> None:
@@ -208,6 +211,8 @@ class MILClassifier(LightningModule):
         if (found := describe_non_finite_weights(checkpoint["state_dict"])) is not None:
             raise FloatingPointError(f"{found} after {self._where()}; {_WAY_OUT}")
         checkpoint["milpath"] = card_to_dict(self.card())
+        if self._trainer is not None and (means := self._means.state(self._sum)):
+            checkpoint[_MEANS] = means
         # Lightning calls this hook last, so nothing is added to the checkpoint afterwards. Only rank 0 writes it.
         if self._trainer is None or self.trainer.is_global_zero:
             checkpoint.update(sealed(checkpoint))
@@ -216,6 +221,8 @@ class MILClassifier(LightningModule):
         if "milpath" in checkpoint:
             # Another version of Lightning may have migrated its own parts before this hook.
             require_sealed(checkpoint, "the checkpoint", _OF_THE_RUN)
+        first = self._trainer is None or self.trainer.is_global_zero
+        self._means.load(checkpoint.get(_MEANS) or {}, self.device, first=first)
 
     def _bag_losses(self, batch: BagBatch) -> Tensor:
         """Return the weighted loss of each bag, `(bags,)`; an auxiliary loss is added to each."""
@@ -270,19 +277,22 @@ class MILClassifier(LightningModule):
         step = self.global_step if step is None else step
         return f"epoch {self.current_epoch}, step {step}" + (f", lr {', '.join(sorted(rates))}" if rates else "")
 
-    def _add(self, name: str, total: Tensor, count: int) -> None:
-        """Add to the running sum of an epoch's mean."""
-        pair = torch.stack([total.float(), torch.tensor(float(count), device=total.device)])
-        self._epoch_sums.setdefault(name, []).append(pair)
+    def _sum(self, values: Tensor) -> Tensor:
+        return cast(Tensor, self.trainer.strategy.reduce(values, reduce_op="sum"))
 
     def _log_means(self, prefix: str) -> None:
-        """Log the means over the bags of all processes: SUM and division, since not every backend supports averaging."""
-        for name in [name for name in self._epoch_sums if name.startswith(prefix)]:
-            pair = torch.stack(self._epoch_sums.pop(name)).sum(0)
-            total, count = self.trainer.strategy.reduce(pair, reduce_op="sum")
-            if not torch.isfinite(total):
-                raise FloatingPointError(f"{name} is {(total / count).item()} at {self._where()}; {_WAY_OUT}")
-            self.log(name, (total / count).float(), prog_bar=True)
+        """Log the means of the epoch over the bags of all processes."""
+        means = self._means.take(prefix, self._sum)
+        for name, mean in means.items():
+            if not torch.isfinite(mean):
+                raise FloatingPointError(f"{name} is {mean.item()} at {self._where()}; {_WAY_OUT}")
+            self.log(name, mean, prog_bar=True, logger=False if prefix == "train/" else None)
+        if prefix == "train/" and means:
+            # The Trainer would log them after the checkpoint of the epoch, and a kill between the two would lose them.
+            row = {name: mean.item() for name, mean in means.items()}
+            for logger in self.loggers:
+                logger.log_metrics(row | {"epoch": self.current_epoch}, step=self.global_step - 1)
+                logger.save()
 
 
 def default_optimizer(parameters: Iterable[Parameter]) -> Optimizer:

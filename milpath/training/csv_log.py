@@ -13,7 +13,7 @@ from milpath.records.atomic_files import atomic_path, drop_open_line
 
 
 class CSVLog(CSVLogger):
-    """Lightning's CSVLogger, except that a resumed run appends to its log, and no kill loses a row that was written."""
+    """Lightning's CSVLogger, except that a resumed run continues its log, and no kill loses a row that was written."""
 
     @property
     def experiment(self) -> Any:
@@ -22,6 +22,14 @@ class CSVLog(CSVLogger):
             return super().experiment
         self._experiment = _Writer(self.log_dir)
         return self._experiment
+
+    def continue_from(self, step: int) -> None:
+        """Remove the rows of an earlier process which this one writes again: those from `step` on, counted from 0.
+
+        Args:
+            step: Optimizer steps done by the checkpoint that training resumes from; 0 begins a new log.
+        """
+        self.experiment.continue_from(step)
 
 
 class _Writer(ExperimentWriter):
@@ -37,6 +45,27 @@ class _Writer(ExperimentWriter):
             drop_open_line(self._path)  # left by a process killed while writing a row
             with self._path.open(newline="", encoding="utf-8") as file:
                 self.metrics_keys = next(csv.reader(file), [])
+        self._last_step = -1
+        self._kept: set[tuple[str, ...]] = set()  # columns of the rows of the last step that an earlier process did
+
+    def continue_from(self, step: int) -> None:
+        """Remove the rows from a step on, and the columns that only they had."""
+        rows = self._rows()
+        kept = [row for row in rows if int(row["step"]) < step]
+        self._kept = {_columns(row) for row in kept if int(row["step"]) == step - 1}
+        if len(kept) < len(rows):
+            used = {key for row in kept for key in _columns(row)}
+            self.metrics_keys = [key for key in self.metrics_keys if key in used]
+            kept = [{key: row[key] for key in self.metrics_keys} for row in kept]
+            with atomic_path(self._path) as temporary:
+                temporary.write_text(self._text(kept, header=True), encoding="utf-8", newline="")
+        self._last_step = step - 1
+
+    def log_metrics(self, metrics_dict: dict[str, Any], step: int | None = None) -> None:
+        """Record a row, unless it is one of the last kept step, as after a resume in its validation."""
+        if step == self._last_step and _columns({**metrics_dict, "step": step}) in self._kept:
+            return
+        super().log_metrics(metrics_dict, step)
 
     def save(self) -> None:
         """Write the rows recorded since the last call."""
@@ -69,3 +98,8 @@ class _Writer(ExperimentWriter):
 
     def _check_log_dir_exists(self) -> None:
         """Keep the log of a resumed run, which Lightning would delete."""
+
+
+def _columns(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return the columns in which a row has a value."""
+    return tuple(sorted(key for key, value in row.items() if value != ""))

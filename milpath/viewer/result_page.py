@@ -23,6 +23,7 @@ def render_answer(answer: Answer) -> str:
         if answer.warning
         else "",
         *(_numbers(answer) if answer.numbers else _classes(answer)),
+        Markup("<p>{}</p>").format(answer.prediction_set) if answer.prediction_set else "",
         Markup("<p>{}</p>").format(sentence(answer.resolution)) if answer.resolution else "",
         *_figures(answer),
         Markup("</section>"),

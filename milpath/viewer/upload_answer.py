@@ -14,20 +14,20 @@ from milpath.config.own_parts import OwnParts
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.warning_strip import with_warning
-from milpath.inference.bag_pictures import BagPictures
-from milpath.inference.class_overlays import map_in_words
 from milpath.inference.encode_input import encode_input
+from milpath.inference.ensemble import open_predictor
+from milpath.inference.pictures.bag_pictures import BagPictures
+from milpath.inference.pictures.class_overlays import map_in_words
+from milpath.inference.pictures.tile_pixels import slide_paths
+from milpath.inference.pictures.top_tiles import draw_top_tiles
 from milpath.inference.predict_bags import predict_bags
-from milpath.inference.tile_pixels import slide_paths
-from milpath.inference.top_tiles import draw_top_tiles
-from milpath.models import load_network
-from milpath.models.checkpoint import load_card
 from milpath.models.encoders.trained_encoder import describes_encoder, open_trained_encoder
 from milpath.models.network_input import takes
 from milpath.records.data_warning import warning_in_words
 from milpath.slides.tiling_options import TileOptions
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.decision import Decision, decide
+from milpath.targets.shown_sets import say_set
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.tiling.slide_run import TilingSummary
 from milpath.viewer.tile_intake import write_tile_bag
@@ -55,6 +55,8 @@ class Answer:
         top_tiles: The tiles with the highest and the lowest attention.
         numbers: Title and text of each number that a target without classes predicts; empty with classes, which have
             probabilities instead.
+        prediction_set: The classes or the intervals that hold the truth with the coverage of the network, in sentences;
+            empty for a network without.
         warning: What the training data say against themselves, in words; empty for tissue.
     """
 
@@ -73,6 +75,7 @@ class Answer:
     montage: Image.Image
     top_tiles: Image.Image
     numbers: tuple[tuple[str, str], ...] = ()
+    prediction_set: str = ""
     warning: str = ""
 
 
@@ -80,12 +83,13 @@ class Analyst:
     """A network that predicts uploads as `milpath.predict` does.
 
     Args:
-        checkpoint: `best.ckpt` of a run, or an exported network.
+        checkpoint: `best.ckpt` of a run, or an exported network; several folds, or the folder of a table, are averaged.
         limits: Limits of an upload.
         device: Device of the network.
         parts: The user's own classes that the checkpoint may name.
         encoder_weights_path: Weights of the encoder of a network trained on features; `None` looks for them.
         weights_dir: Folder of weights of several encoders.
+        method: The method, if the checkpoint is the folder of a table with several.
 
     Attributes:
         card: Card of the checkpoint.
@@ -101,16 +105,22 @@ class Analyst:
 
     def __init__(
         self,
-        checkpoint: str | Path,
+        checkpoint: str | Path | Sequence[str],
         limits: Limits,
         device: str | torch.device = "cpu",
         parts: OwnParts | None = None,
         encoder_weights_path: str | None = None,
         weights_dir: str | None = None,
+        method: str | None = None,
     ) -> None:
         parts = parts or OwnParts()
-        self.card = load_card(checkpoint)
-        self.network = load_network(checkpoint, parts.networks, parts.encoders)
+        predictor = open_predictor(checkpoint, parts.networks, parts.encoders, method=method)
+        self.card, self.network = predictor.card, predictor.network
+        if bag_column := self.card.data.get("bag_column"):
+            raise ValueError(
+                f"{checkpoint} was trained on patients, each a bag of all its slides (data.bag_column={bag_column}), but "
+                "the app answers one slide at a time; predict patients with python -m milpath.predict slides_table=CSV"
+            )
         self.encoder: nn.Module | None = None
         if takes(self.network) == "features":
             if not describes_encoder(self.card.encoder):
@@ -196,6 +206,7 @@ class Analyst:
             montage=with_warning(montage, warning),
             top_tiles=with_warning(draw_top_tiles(pictures, bag), warning),
             numbers=tuple(numbers),
+            prediction_set=say_set(self.card, bag.probabilities),
             warning=warning,
         )
 

@@ -214,7 +214,7 @@ def test_an_empty_split_is_an_error_where_it_is_asked_for(datamodule):
         ({"num_workers": -1}, "data.num_workers is -1; it must be 0 or more"),
         (
             {"task": "multiclass"},
-            "data.task is 'multiclass'; it must be one of binary, nominal, ordinal, regression, survival, or null",
+            "data.task is 'multiclass'; it must be one of binary, nominal, ordinal, regression, survival, several, multilabel, or null",
         ),
         ({"max_bags": 0}, "data.max_bags is 0; it must be 1 or more, or null for all bags"),
         ({"device_cache": "gpu"}, "data.device_cache is 'gpu'; it must be one of auto, never, always"),

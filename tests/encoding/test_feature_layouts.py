@@ -115,3 +115,19 @@ def test_files_that_were_lost_are_written_again_with_the_same_bytes(extracted):
     assert summary.num_cut == 0
     assert path.read_bytes() == before
     assert {file.name for file in path.parent.iterdir()} == {"pyramid.h5", "scan, 2.h5"}
+
+
+def test_a_file_that_another_store_left_is_written_again(extracted):
+    path = extracted / "out/h5/pyramid.h5"
+    before = path.read_bytes()
+    options = TileOptions(**json.loads((extracted / "out/store.json").read_text())["tiling"])
+    for left in (b"no HDF5", None):
+        if left is None:
+            with h5py.File(path, "r+") as file:
+                file.attrs["milpath_store_sha256"] = "0" * 64
+                file["features"][:] = 0
+        else:
+            path.write_bytes(left)
+        words = {"formats": ["store", "h5"], "device": "cpu"}
+        extract_features(extracted / "slides", extracted / "out", MeanColour(), CARD, options, **words)
+        assert path.read_bytes() == before

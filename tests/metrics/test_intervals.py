@@ -5,9 +5,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from milpath.metrics.intervals import bootstrap_interval, mean_and_standard_error, metric_intervals, resample_weights
+from milpath.metrics.intervals import (
+    bootstrap_interval,
+    mean_and_standard_error,
+    metric_intervals,
+    resample_weights,
+    wilson,
+)
 from milpath.metrics.ranking import auroc
 from milpath.metrics.weighted_metrics import METRICS
+from milpath.targets import target_named
 
 
 def _mean_of(values):
@@ -95,3 +102,26 @@ def test_nothing_to_draw_from_is_an_error():
 def test_resamples_that_all_agree_give_no_interval():
     interval = bootstrap_interval(_mean_of(np.ones(7)), 7)
     assert (interval.value, interval.low, interval.high) == (1.0, None, None)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_share_of_all_or_none_has_the_interval_of_wilson(share):
+
+    found = wilson(share, 40)
+    assert found == pytest.approx(stats.binomtest(round(40 * share), 40).proportion_ci(method="wilson"), abs=1e-12)
+    assert found[1 - int(share)] != share
+
+
+def test_forty_of_forty_correct_bags_have_an_interval_and_grouped_ones_a_wider_one():
+    labels = np.arange(40) % 2
+    probabilities = np.stack([1.0 - labels, labels], axis=1)
+    names = ("accuracy", "sensitivity", "specificity", "auroc")
+    alone = metric_intervals(target_named("binary").evaluate(labels, probabilities), names, num_resamples=50)
+    assert (alone["accuracy"].low, alone["accuracy"].high) == pytest.approx((0.9124, 1.0), abs=1e-4)
+    assert alone["sensitivity"].low == alone["specificity"].low == pytest.approx(wilson(1.0, 20)[0])
+    assert alone["auroc"].low is None
+    groups = (np.arange(40) // 8).astype(str)
+    grouped = metric_intervals(
+        target_named("binary").evaluate(labels, probabilities, 0.5, groups), names, num_resamples=50
+    )
+    assert grouped["accuracy"].low == pytest.approx(wilson(1.0, 5)[0])

@@ -36,9 +36,11 @@ def test_a_network_file_holds_the_arguments_and_defaults_of_its_class(path):
     name = content.pop("_target_").removeprefix("milpath.models.")
     assert name in models.__all__
     assert content.pop("defaults") == [{"encoder": "tile_cnn"}]
-    # The encoder is a group of its own; the number of outputs follows from the data.
+    # The encoder is a group of its own; the number of outputs, and of each target, follows from the data.
     expected = {
-        key: value for key, value in defaults(getattr(models, name)).items() if key not in ("encoder", "num_outputs")
+        key: value
+        for key, value in defaults(getattr(models, name)).items()
+        if key not in ("encoder", "num_outputs", "outputs_per_target")
     }
     assert content == pytest.approx(expected)
 
@@ -54,7 +56,8 @@ def test_an_encoder_file_holds_the_arguments_of_its_class(path):
     content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     assert content["name"] == path.stem
     arguments = set(defaults(ENCODERS.get(path.stem, Backbone)))
-    assert set(content) == arguments | OF_EVERY_ENCODER
+    of_colour = set() if path.stem in ("linear", "lenet5") else {"stain_normalisation", "stain_target_path"}
+    assert set(content) == arguments | OF_EVERY_ENCODER | of_colour
 
 
 @pytest.mark.parametrize("path", VARIANTS, ids=lambda path: path.stem)

@@ -60,6 +60,7 @@ def uni():
     return encoder
 
 
+@pytest.mark.command
 @pytest.mark.parametrize("name", encoder_names())
 def test_every_encoder_has_the_parameters_that_its_card_says(name):
     card = encoder_card(name)
@@ -77,6 +78,7 @@ def test_the_parameters_are_those_that_the_authors_state():
         assert encoder_card(name).num_parameters * 4 / 1e6 == pytest.approx(megabytes, abs=tolerance), name
 
 
+@pytest.mark.command
 @pytest.mark.parametrize("name", encoder_names())
 def test_every_encoder_computes_features_of_the_stated_width(name):
     torch.manual_seed(0)
@@ -89,6 +91,7 @@ def test_every_encoder_computes_features_of_the_stated_width(name):
     assert torch.isfinite(features).all()
 
 
+@pytest.mark.command
 @pytest.mark.parametrize("name", encoder_names())
 def test_a_description_is_built_on_the_meta_device_without_memory(name):
     with torch.device("meta"):

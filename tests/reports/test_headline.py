@@ -33,3 +33,11 @@ def test_every_metric_of_the_task_is_there_the_headline_first(binary, ordinal):
     assert rows[0].name == "quadratic_kappa"
     assert {row.name for row in rows} == set(METRICS)
     assert rows[0].intervals["test"] == rows[0].intervals["val"]
+
+
+def test_classes_without_an_order_show_no_kappa(nominal):
+    target = target_named("nominal")
+    names = {row.name for row in metric_rows({"test": nominal}, target, num_resamples=20)}
+    assert names == set(METRICS) - {"quadratic_kappa"}
+    assert "quadratic_kappa" not in target.headline
+    assert "quadratic_kappa" in target.metric_names, "metrics.json keeps it"

@@ -7,8 +7,8 @@ from PIL import Image
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.drawing.picture_frame import content_origin
-from milpath.inference.overlays import NO_TILE, SlidePicture, draw_bag_overlay, put_together
-from milpath.inference.sharpest_bags import draw_run_extremes
+from milpath.inference.pictures.overlays import NO_TILE, SlidePicture, draw_bag_overlay, put_together
+from milpath.inference.pictures.sharpest_bags import draw_run_extremes
 from milpath.records.prediction_table import Predictions
 from milpath.reports.pictures import draw_cases
 from tests.pyramids import tissue

@@ -93,7 +93,11 @@ def test_the_table_of_cases_sorts_and_filters(open_page, report, binary_run):
     assert "30 of 60 cases" in page.inner_text("#case-count")
     page.select_option("#filter-outcome", "wrong")
     marks = set(page.locator("#case-table tbody .mark").all_text_contents())
-    assert marks <= {"✕ wrong", "→ deferred"}
+    # A deferred case that is wrong says both.
+    assert marks <= {"✕ wrong", "✕ wrong → deferred"}
+    page.select_option("#filter-outcome", "refer")
+    marks = set(page.locator("#case-table tbody .mark").all_text_contents())
+    assert marks <= {"✓ correct → deferred", "✕ wrong → deferred"}
     page.select_option("#filter-label", label="all")
     page.select_option("#filter-outcome", label="all")
     page.fill("#filter-text", "<SCRIPT>")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from milpath.runs.run_identity import RunIdentity, _defaults_of, bags_of, digest
 WHERE = Path("runs/cv")
 
 
+@cache  # composed once for all comparisons with it
 def identity(*words: str, num_processes: int | None = 1) -> RunIdentity:
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         plain = OmegaConf.to_container(compose("train", ["run_name=a", *words]), resolve=True)
@@ -37,6 +39,7 @@ PART = [
     ("scheduler=step", "scheduler=null (now torch.optim.lr_scheduler.StepLR)"),
     ("model=dsmil", "model=milpath.models.AttentionMIL (now milpath.models.DSMIL)"),
     ("model.gated=true", "model.gated=false (now true)"),
+    ("model.encoder.stain_normalisation=macenko", "model.encoder.stain_normalisation=none (now macenko)"),
     ("model/encoder=resnet18", "model.encoder=tile_cnn (now resnet18)"),
     ("auxiliary_loss=dsmil_max_instance", "auxiliary_loss=null (now "),
     ("class_weights=balanced", "class_weights=none (now balanced)"),
@@ -83,9 +86,9 @@ def test_processes_count_by_the_bags_of_a_step():
 
 def test_an_option_that_a_later_version_adds_changes_no_earlier_run():
     now = identity()
-    earlier = {
-        key: value for key, value in now.settings.items() if key not in ("data.stain_jitter", "trainer.min_epochs")
-    }
+    added = ("data.stain_jitter", "trainer.min_epochs", "model.encoder.stain_normalisation")
+    assert set(added) - {"trainer.min_epochs"} <= now.settings.keys()
+    earlier = {key: value for key, value in now.settings.items() if key not in added}
     assert require_same_run(replace(now, settings=earlier), now, WHERE) is None
     with pytest.raises(ValueError, match=r"data.stain_jitter=0.1 \(now 0.4\)"):
         require_same_run(replace(now, settings=earlier), identity("data.stain_jitter=0.4"), WHERE)

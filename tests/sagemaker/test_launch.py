@@ -1,11 +1,14 @@
 import json
+import sys
 import tarfile
 
 import pytest
 from botocore.exceptions import ClientError
+from omegaconf import OmegaConf
 
 from milpath.sagemaker import launch
 from milpath.sagemaker.jobs.aws_account import sdk
+from milpath.sagemaker.jobs.training_job import _own_parts
 from tests.sagemaker.conftest import REGION, ROLE
 
 SMALL = ["data=synthetic", "data.num_slides=24", "seed=5", "data.stores_dir=${paths.data_dir}/stores"]
@@ -85,6 +88,22 @@ def test_configuration_of_the_user_is_checked_and_sent(account, command, tmp_pat
     assert (status, errors) == (0, "")
     code = source_of(account, account.requests("CreateTrainingJob")[0], tmp_path)
     assert (code / "configs_0" / "experiment" / "mine.yaml").is_file()
+
+
+def test_files_of_the_users_own_classes_travel_with_the_job(account, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    (tmp_path / "own_of_a_job.py").write_text("from own_layers_of_a_job import Layer\nclass Network(Layer): ...\n")
+    (tmp_path / "own_layers_of_a_job.py").write_text("import torch\nclass Layer(torch.nn.Module): ...\n")
+    (tmp_path / "notes.py").write_text("secret = 1\n")
+    (tmp_path / "conf/model").mkdir(parents=True)
+    (tmp_path / "conf/model/own.yaml").write_text("_target_: own_of_a_job.Network\n")
+    status, _, errors = command(launch, "data=synthetic", "model=own", *GIVEN, "--config-dir", str(tmp_path / "conf"))
+    assert (status, errors) == (0, "")
+    code = source_of(account, account.requests("CreateTrainingJob")[0], tmp_path)
+    assert {path.name for path in code.glob("*.py")} == {"train.py", "own_of_a_job.py", "own_layers_of_a_job.py"}
+    config = OmegaConf.create({"model": {"_target_": "own_of_a_job.Network"}, "target": None})
+    assert _own_parts(config, tmp_path) == ["own_of_a_job.Network"]
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,7 @@ def test_limits_of_agreement_are_the_bias_and_two_deviations_around_it():
         ([61, None, 70], "column 'age' must hold finite numbers, but 1 of 3 cells do not: the first is empty"),
         ([61, "unknown", 70], "the first is 'unknown'"),
         ([61, np.inf, 70], "the first is 'inf'"),
+        ([61, 1e39, 70], r"the first is '1e\+39', beyond 1e\+30"),
     ],
 )
 def test_bad_cells_are_refused_with_the_slide(cells, words):

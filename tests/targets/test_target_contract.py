@@ -6,7 +6,9 @@ import torch
 
 from milpath.metrics.intervals import metric_intervals
 from milpath.models.card import Card, card_from_dict, card_to_dict
-from milpath.targets import NumericTarget, Regression, Survival, target_of
+from milpath.models.finite import finite_bags
+from milpath.models.output import MILOutput
+from milpath.targets import Multilabel, NumericTarget, Regression, Several, Survival, target_of
 from milpath.targets.binary import Binary
 from milpath.targets.nominal import Nominal
 from milpath.targets.ordinal import Ordinal
@@ -17,6 +19,12 @@ NUM_BAGS = 60
 def labels_of(target) -> np.ndarray:
     """Labels of the training split, drawn with ties and, for survival, censoring."""
     draw = np.random.default_rng(0)
+    if isinstance(target, Several):
+        labels = np.concatenate([np.atleast_2d(labels_of(member.target).T).T for member in target.members], axis=1)
+        labels = labels.astype(np.float64)
+        for column in range(2):  # every seventh label of the first targets is missing
+            labels[column::7, column] = np.nan
+        return labels
     if isinstance(target, Survival):
         return np.stack([draw.integers(1, 40, NUM_BAGS).astype(float), draw.integers(0, 2, NUM_BAGS)], axis=1)
     if isinstance(target, Regression):
@@ -33,14 +41,30 @@ def case(target, names):
     return target, names, labels, logits
 
 
+def several() -> Several:
+    """One target of each kind, with the classes that a table would give."""
+    classes = {"task": "ordinal", "class_names": ["a", "b", "c"]}
+    return Several(
+        {
+            "mutated": {"task": "binary", "class_names": ["no", "yes"]}, "grade": classes,
+            "type": classes | {"task": "nominal"}, "age": {"task": "regression", "quantiles": [0.1, 0.9]},
+            "os": {"task": "survival"}, "pfs": {"task": "survival", "loss": "hazard", "num_intervals": 4},
+        },
+        {"age": 0.5},
+    )  # fmt: skip
+
+
 CASES = {
     "binary": lambda: case(Binary(), ("benign", "malignant")),
     "nominal": lambda: case(Nominal(), ("a", "b", "c")),
     "ordinal": lambda: case(Ordinal(), ("a", "b", "c")),
     "regression": lambda: case(Regression(["age"], ["years"]), ("age",)),
     "regression of two": lambda: case(Regression(["age", "psa"], loss="squared"), ("age", "psa")),
+    "quantiles": lambda: case(Regression(["age", "psa"], quantiles=[0.1, 0.5, 0.9]), ("age", "psa")),
     "cox": lambda: case(Survival(unit="months"), ("risk",)),
     "hazard": lambda: case(Survival(loss="hazard", num_intervals=5, times=[6, 12, 24]), ("risk",)),
+    "several": lambda: case(several(), several().names),
+    "multilabel": lambda: case(Multilabel(["egfr", "kras"], ["wild type", "mutated"]), ("egfr", "kras")),
 }
 
 
@@ -118,7 +142,7 @@ def test_targets_with_classes_leave_the_card_as_it_was(each):
     assert ("target_state" in card_to_dict(card)) == (not target.has_classes)
 
 
-@pytest.mark.parametrize("kind", ["regression", "cox", "hazard"])
+@pytest.mark.parametrize("kind", ["regression", "quantiles", "cox", "hazard", "several", "multilabel"])
 def test_a_state_that_was_tampered_with_is_refused(kind):
     target, names, _, _ = CASES[kind]()
     state = target.state()
@@ -135,6 +159,32 @@ def test_a_state_that_was_tampered_with_is_refused(kind):
                 card_from_dict(content)
 
 
+@pytest.mark.parametrize("huge", [1e31, 1e308])
+def test_a_state_beyond_what_a_prediction_can_hold_is_refused(huge):
+    for kind in ("regression", "cox", "hazard"):
+        target, names, _, _ = CASES[kind]()
+        for name, value in target.state().items():
+            if isinstance(value, list) and value and isinstance(value[0], float) and name != "baseline_hazard":
+                content = card_to_dict(Card({"name": "A"}, names, target.name, target_state=target.state()))
+                content["target_state"] = {**target.state(), name: [*value[:-1], huge]}
+                with pytest.raises(
+                    ValueError, match=f"{name} in target_state of the card must be a list of .* up to 1e"
+                ):
+                    card_from_dict(content)
+
+
+@pytest.mark.parametrize("kind", ["regression", "cox", "hazard"])
+def test_an_extreme_output_is_a_number_or_no_prediction(kind):
+    target, _, _, logits = CASES[kind]()
+    for value in (-3e38, -1e4, 1e4, 3e38):
+        extreme = torch.full_like(logits[:2], value)
+        answers = target.answers(extreme)
+        fine = finite_bags(MILOutput(extreme, torch.ones(2, 1)), answers)
+        assert not (fine & torch.isinf(answers).any(1)).any()
+        known = answers if kind == "regression" else answers[:, :-1]  # the median time may not be reached
+        assert not torch.isnan(known).any()
+
+
 @pytest.mark.parametrize("kind", [name for name in CASES if name not in ("binary", "nominal", "ordinal")])
 def test_the_columns_of_numbers_fit_the_predictions(kind):
     target, _, labels, logits = CASES[kind]()
@@ -142,5 +192,6 @@ def test_the_columns_of_numbers_fit_the_predictions(kind):
     assert len(target.answer_columns) == len(target.units) == answers.shape[1]
     assert len(target.label_columns) == labels.shape[1]
     said = target.say(answers[0].numpy())
-    assert len(said) == answers.shape[1]
+    assert len(said) == answers.shape[1] + len(target.call_columns) // 2  # and a call of each target with classes
+    assert len(target.calls(answers[0].numpy())) == len(target.call_columns)
     assert all(title and text for title, text in said)

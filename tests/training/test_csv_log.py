@@ -3,7 +3,9 @@ import sys
 
 import pandas as pd
 import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
 
+from milpath.training.callbacks.continued_logs import continue_from
 from milpath.training.csv_log import CSVLog
 
 
@@ -29,6 +31,46 @@ def test_a_metric_that_is_new_after_the_resume_gets_its_column(tmp_path):
     table = pd.read_csv(tmp_path / "logs/csv/metrics.csv")
     assert table["val/loss"].tolist() == [0.5, 0.4]
     assert table["val/auroc"].isna().tolist() == [True, False]
+
+
+def test_steps_that_are_trained_again_are_in_the_log_once(tmp_path):
+    log(tmp_path, range(4), **{"val/loss": 0.5})
+    log(tmp_path, (4,), **{"val/late": 0.1})
+    resumed = CSVLog(tmp_path, name="logs", version="csv")
+    resumed.continue_from(3)
+    path = tmp_path / "logs/csv/metrics.csv"
+    table = pd.read_csv(path)
+    assert table["step"].tolist() == [0, 1, 2]
+    assert list(table) == ["epoch", "step", "val/loss"]
+    resumed.log_metrics({"epoch": 2, "val/loss": 0.5}, step=2)  # of a checkpoint written in its validation
+    resumed.log_metrics({"epoch": 2, "train/loss": 0.25}, step=2)
+    resumed.log_metrics({"epoch": 3, "val/loss": 0.5}, step=3)
+    resumed.finalize("success")
+    assert pd.read_csv(path)["step"].tolist() == [0, 1, 2, 2, 3]
+    assert [path.name for path in path.parent.iterdir()] == ["metrics.csv"]
+
+
+def test_a_run_that_starts_over_starts_its_log_over(tmp_path):
+    log(tmp_path, range(4), **{"val/loss": 0.5})
+    again = CSVLog(tmp_path, name="logs", version="csv")
+    again.continue_from(0)
+    again.log_metrics({"epoch": 0, "val/loss": 0.75}, step=0)
+    again.finalize("success")
+    assert (tmp_path / "logs/csv/metrics.csv").read_text() == "epoch,step,val/loss\n0,0,0.75\n"
+
+
+def test_tensorboard_drops_the_steps_that_are_trained_again(tmp_path):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for first, value in ((0, 0.5), (3, 0.25)):
+        logger = TensorBoardLogger(tmp_path, name="logs", version="tensorboard")
+        continue_from(logger, first)
+        for step in range(first, 5):
+            logger.log_metrics({"val/loss": value}, step=step)
+        logger.finalize("success")
+    events = event_accumulator.EventAccumulator(str(tmp_path / "logs/tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("val/loss")] == [
+        *((step, 0.5) for step in range(3)), *((step, 0.25) for step in (3, 4)),
+    ]  # fmt: skip
 
 
 # Writes rows and columns in processes that are killed; after each, all rows that it had saved must be there.

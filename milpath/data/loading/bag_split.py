@@ -5,12 +5,16 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from milpath.data.loading.bag import Bag, BagBatch, as_batch, collate_bags, empty_batch, fresh_buffer
+from milpath.data.loading.tile_sample import TileSample
 from milpath.data.sources.features.feature_check import require_finite_bags
 from milpath.data.splits.assign_splits import SPLITS
 from milpath.data.splits.label_cells import label_array
-from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store import BagStore, TileRows
+
+_NO_TILES = np.empty(0)
 
 
 class BagSplit:
@@ -47,20 +51,24 @@ class BagSplit:
         return len(self.indices)
 
     def __getitem__(self, position: int) -> Bag:
-        """Return a bag; its tiles are a view of the memory map."""
-        where = self._slice(position)
-        tile_labels = None if self.store.tile_labels is None else self.store.tile_labels[where]
-        label = self.labels[position]
-        known = int(label) if label.ndim == 0 else tuple(label.tolist())
-        return Bag(self.store.tiles[where], known, self.bag_ids[position], tile_labels)
+        """Return a bag; its tiles are a view of the memory map, and a copy of it for a bag of several slides."""
+        where = self.store.tile_slice(int(self.indices[position]))
+        return self._known(position, where)._replace(tiles=self.store.tiles[where])
 
-    def gather(self, positions: Sequence[int] | np.ndarray, global_size: int, pin_memory: bool = False) -> BagBatch:
+    def gather(
+        self,
+        positions: Sequence[int] | np.ndarray,
+        global_size: int,
+        pin_memory: bool = False,
+        sample: TileSample | None = None,
+    ) -> BagBatch:
         """Return some bags as a batch, with tiles in the dtype of the store.
 
         Args:
             positions: Positions of the bags in the split; may be empty.
             global_size: Number of bags of the step over all processes.
             pin_memory: Use pinned memory for the tiles, for asynchronous transfer to a GPU.
+            sample: Which tiles of long bags are used; `None` for all.
 
         Raises:
             ValueError: If a feature is not finite, with the bag and the tile.
@@ -68,27 +76,54 @@ class BagSplit:
         store = self.store
         if len(positions) == 0:
             return empty_batch(store.tile_shape, store.tiles.dtype, global_size, self._num_columns)
-        lengths = self.lengths[positions].tolist()
+        chosen = [self._chosen(int(position), sample) for position in positions]
+        lengths = [
+            int(self.lengths[position]) if own is None else len(own)
+            for position, own in zip(positions, chosen, strict=True)
+        ]
         tiles = fresh_buffer((len(lengths), max(lengths), *store.tile_shape), store.tiles.dtype, pin_memory)
-        store.read_padded(self.indices[positions], tiles)
-        bags = [self[int(position)] for position in positions]
+        for out, length, position, own in zip(tiles, lengths, positions, chosen, strict=True):
+            if own is None:
+                store.read_into(int(self.indices[position]), out[:length])
+            else:
+                store.read_some(int(self.indices[position]), own, out[:length])
+            out[length:] = 0
+        bags = [
+            self._known(int(position), self._rows(position, own))
+            for position, own in zip(positions, chosen, strict=True)
+        ]
         require_finite_bags(tiles, lengths, [bag.bag_id for bag in bags], store.path)
         return as_batch(tiles, bags, lengths, global_size)
 
-    def gather_rows(self, positions: Sequence[int] | np.ndarray, global_size: int) -> BagBatch:
+    def gather_rows(
+        self, positions: Sequence[int] | np.ndarray, global_size: int, sample: TileSample | None = None
+    ) -> BagBatch:
         """Return some bags as a batch whose tiles are row numbers of `tiles.npy`, `(bags, tiles)` int64."""
         if len(positions) == 0:
             return empty_batch((), np.dtype(np.int64), global_size, self._num_columns)
-        bags = [self[int(position)] for position in positions]
-        slices = [self._slice(int(position)) for position in positions]
-        rows = [np.arange(where.start, where.stop) for where in slices]
-        return collate_bags([bag._replace(tiles=row) for bag, row in zip(bags, rows, strict=True)], global_size)
+        rows = [self._rows(position, self._chosen(int(position), sample)) for position in positions]
+        bags = [
+            self._known(int(position), row)._replace(tiles=row) for position, row in zip(positions, rows, strict=True)
+        ]
+        return collate_bags(bags, global_size)
 
     @property
     def _num_columns(self) -> int | None:
         """Number of numbers of a label; `None` if labels are classes."""
         return None if self.labels.ndim == 1 else int(self.labels.shape[1])
 
-    def _slice(self, position: int) -> slice:
-        """Return the slice of a bag's tiles in the store."""
-        return self.store.tile_slice(int(self.indices[position]))
+    def _chosen(self, position: int, sample: TileSample | None) -> NDArray[np.int64] | None:
+        """Return the tiles of a bag that are used; `None` for all."""
+        return None if sample is None else sample.chosen(position, int(self.lengths[position]))
+
+    def _rows(self, position: int, chosen: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """Return the row numbers of the tiles of a bag that are used."""
+        rows = self.store.rows_of(int(self.indices[position]))
+        return rows if chosen is None else rows[chosen]
+
+    def _known(self, position: int, rows: TileRows) -> Bag:
+        """Return what is known of a bag, without its tiles."""
+        tile_labels = None if self.store.tile_labels is None else self.store.tile_labels[rows]
+        label = self.labels[position]
+        known = int(label) if label.ndim == 0 else tuple(label.tolist())
+        return Bag(_NO_TILES, known, self.bag_ids[position], tile_labels)

@@ -6,9 +6,13 @@ from typing import NamedTuple
 import numpy as np
 import torch.distributed as dist
 
+from milpath.data.loading.tile_sample import TileSample
+
 SAMPLERS = ("shuffle", "balanced")
 # Bags are sorted by length within windows of this many batches: little padding, but batches are still mixed.
 _WINDOW = 50
+# Tiles of a padded batch of an evaluation, if it has more than one bag: 1 GB of 1024 float32 features.
+_MOST_TILES = 2**18
 
 
 class PlannedBatch(NamedTuple):
@@ -18,11 +22,13 @@ class PlannedBatch(NamedTuple):
         indices: Bags of this process, as positions in the split; empty if a batch has fewer bags than processes.
         global_size: Number of bags of all processes in this step.
         seed: Seed of all randomness in this step and process.
+        sample: Which tiles of long bags are used; `None` for all.
     """
 
     indices: np.ndarray
     global_size: int
     seed: int
+    sample: TileSample | None = None
 
 
 def require_at_least(**options: tuple[int | None, int]) -> None:
@@ -60,15 +66,23 @@ class TrainingPlan:
         seed: Seed of the order.
         sampler: "shuffle" takes every bag once; "balanced" takes equally many bags of each class: bags of rare classes
             more than once, bags of frequent classes not in every epoch.
+        max_tiles: Largest number of tiles of a bag in an epoch (see `TileSample`); `None` for all.
     """
 
     def __init__(
-        self, labels: np.ndarray, lengths: np.ndarray, batch_size: int, seed: int = 0, sampler: str = "shuffle"
+        self,
+        labels: np.ndarray,
+        lengths: np.ndarray,
+        batch_size: int,
+        seed: int = 0,
+        sampler: str = "shuffle",
+        max_tiles: int | None = None,
     ) -> None:
         if sampler not in SAMPLERS:
             raise ValueError(f"data.sampler is {sampler!r}; it must be one of {', '.join(SAMPLERS)}")
         self.labels = labels
-        self.lengths = lengths
+        self.lengths = lengths if max_tiles is None else np.minimum(lengths, max_tiles)
+        self.max_tiles = max_tiles
         self.batch_size = batch_size
         self.seed = seed
         self.sampler = sampler
@@ -90,9 +104,10 @@ class TrainingPlan:
             batches = self._by_length(order, rng, self.batch_size * world_size)
         else:
             batches = np.array_split(order, len(self))
+        sample = None if self.max_tiles is None else TileSample(self.max_tiles, self.seed, self.epoch)
         for step, batch in enumerate(batches):
             seed = np.random.SeedSequence([self.seed, self.epoch, step, rank]).generate_state(1, np.uint64)[0]
-            yield PlannedBatch(batch[rank::world_size], len(batch), int(seed >> np.uint64(1)))
+            yield PlannedBatch(batch[rank::world_size], len(batch), int(seed >> np.uint64(1)), sample)
 
     def _balanced(self, rng: np.random.Generator) -> np.ndarray:
         """Return as many draws as there are bags, equally many of each class, as evenly as possible within a class."""
@@ -125,11 +140,12 @@ class EvaluationPlan:
 
     Args:
         lengths: `(bags,)` number of tiles of each bag; bags of similar length are batched together.
-        batch_size: Maximum number of bags per step and process.
+        batch_size: Maximum number of bags per step and process; fewer very long bags.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int) -> None:
         self.order = np.argsort(-lengths, kind="stable")
+        self.lengths = lengths
         self.batch_size = batch_size
 
     def _share(self) -> Sequence[np.ndarray]:
@@ -137,7 +153,16 @@ class EvaluationPlan:
         rank, world_size = process_rank()
         own = self.order[rank::world_size]
         num_steps = -(-len(self.order) // (self.batch_size * world_size))
-        return np.array_split(own, num_steps) if num_steps else []
+        if not num_steps:
+            return []
+        # The first process has the most and the longest bags: its batches say into how many steps all divide theirs.
+        steps = []
+        for first, batch in zip(
+            np.array_split(self.order[::world_size], num_steps), np.array_split(own, num_steps), strict=True
+        ):
+            longest = int(self.lengths[first].max())
+            steps += np.array_split(batch, -(-len(first) // max(1, _MOST_TILES // longest)))
+        return steps
 
     def __len__(self) -> int:
         """Number of steps of this process."""

@@ -51,7 +51,7 @@ class FeatureStatistics:
 
 
 def fit_statistics(store: BagStore, indices: Sequence[int] | np.ndarray) -> FeatureStatistics:
-    """Fit statistics on some bags, with the memory of a single bag.
+    """Fit statistics on some bags, with the memory of a single slide.
 
     Args:
         store: A store of features.
@@ -63,10 +63,11 @@ def fit_statistics(store: BagStore, indices: Sequence[int] | np.ndarray) -> Feat
     if len(store.tile_shape) != 1:
         raise ValueError("data.standardize is for feature bags; encoders of tiles carry their own normalisation")
     count, mean, square = 0, np.zeros(store.tile_shape), np.zeros(store.tile_shape)
-    for index in indices:
-        # Bag by bag (Chan, Golub and LeVeque 1983): no sum of squares that suffers from cancellation.
-        rows = store.read(int(index)).astype(np.float64)
-        require_finite_bags(rows[None], [len(rows)], [store.bags["bag_id"].iloc[index]], store.path)
+    slides = store.slide_store
+    for position in (part.position for index in indices for part in store.slides_of(int(index))):
+        # Slide by slide (Chan, Golub and LeVeque 1983): no sum of squares that suffers from cancellation.
+        rows = slides.read(position).astype(np.float64)
+        require_finite_bags(rows[None], [len(rows)], [slides.bags["bag_id"].iloc[position]], store.path)
         total = count + len(rows)
         delta = rows.mean(0) - mean
         square += ((rows - rows.mean(0)) ** 2).sum(0) + delta**2 * count * len(rows) / total

@@ -84,7 +84,11 @@ class DeviceCache:
             chunk = np.array(source[start : start + rows])
             if not all_finite(chunk):
                 bad = start + np.flatnonzero(~np.isfinite(chunk.reshape(len(chunk), -1)).all(axis=1))
-                starts = self.store.bags["start"].to_numpy()
-                self._not_finite |= set((np.searchsorted(starts, bad, side="right") - 1).tolist())
+                self._not_finite |= {
+                    index
+                    for index in range(len(self.store))
+                    for where in self.store.ranges(index)
+                    if ((bad >= where.start) & (bad < where.stop)).any()
+                }
             cached[start : start + rows] = torch.from_numpy(chunk).to(device)
         return cached

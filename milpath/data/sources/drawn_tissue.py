@@ -65,6 +65,49 @@ def draw_stains(kinds: np.ndarray, size: int, rng: np.random.Generator) -> np.nd
     return np.asarray(np.stack([haematoxylin, eosin], axis=1) * tissue[:, None], dtype=np.float32)
 
 
+def stain_tiles(amounts: np.ndarray, factors: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """Convert amounts of stain to colours, with the variation of one laboratory and one slide.
+
+    The mean amount of each stain on a tile is random and independent of its content: a tile full of nuclei is not darker
+    than another.
+
+    Args:
+        amounts: `(tiles, 2, size, size)` of `draw_stains`.
+        factors: Factors of the laboratory for haematoxylin and eosin.
+        rng: Generator of all randomness.
+
+    Returns:
+        uint8 `(tiles, size, size, 3)`.
+    """
+    tissue = np.maximum((amounts.sum(1) > 0).mean((1, 2)), 0.1)
+    # A small tile may lie wholly beyond the border of the tissue.
+    mean = np.maximum(amounts.mean((2, 3)) / tissue[:, None], 1e-6)
+    wanted = np.array([0.30, 0.36]) * factors * rng.uniform(0.85, 1.15, 2)
+    amounts = amounts * (wanted * rng.uniform(0.88, 1.12, mean.shape) / mean)[..., None, None]
+    stains = STAINS * rng.uniform(0.92, 1.08, STAINS.shape)
+    density = np.moveaxis(amounts.astype(np.float32), 1, -1) @ stains.astype(np.float32)
+    light = rng.uniform(0.955, 0.985) * np.exp(-density)
+    light += 0.012 * rng.standard_normal(density.shape, dtype=np.float32)
+    return np.asarray(np.clip(255 * light + 0.5, 0, 255), dtype=np.uint8)
+
+
+def darkest_first(tiles: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the tiles of a slide darkest first, as PANDA has them, and their columns of `tiles.csv`.
+
+    Args:
+        tiles: uint8 `(tiles, size, size, 3)`, side by side in a square.
+        kinds: `(tiles,)` of `draw_stains`; `tile_label` is 1 with a lesion.
+    """
+    order, size = np.argsort(tiles.sum((1, 2, 3), dtype=np.int64), kind="stable"), tiles.shape[1]
+    side = int(np.ceil(np.sqrt(len(tiles))))
+    return tiles[order], {
+        "x": order % side * size,
+        "y": order // side * size,
+        "level": np.zeros(len(tiles), np.int64),
+        "tile_label": (kinds[order] >= 3).astype(np.int64),
+    }
+
+
 def _noise(num: int, size: int, period: float, rng: np.random.Generator) -> np.ndarray:
     """Return smooth noise of variance 1, `(num, size, size)`, with bumps of about `period` pixels."""
     knots = np.arange(-period, size + period, period / 2)

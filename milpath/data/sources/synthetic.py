@@ -9,7 +9,7 @@ from PIL import Image
 
 from milpath.data.loading.batch_plan import require_at_least
 from milpath.data.loading.threads import map_in_threads
-from milpath.data.sources.drawn_tissue import BENIGN, INFLAMED, STAINS, draw_stains
+from milpath.data.sources.drawn_tissue import BENIGN, INFLAMED, darkest_first, draw_stains, stain_tiles
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.records.digests import sha256_of_text
 
@@ -82,22 +82,15 @@ class SyntheticBags:
         # The first number of a score is the most frequent pattern of the lesion.
         first, second = int(score[0]), int(score[2])
         kinds[lesions] = np.where(np.arange(num_lesions) < 0.6 * num_lesions, first, second)
-        tiles = _stain(draw_stains(kinds, self.tile_size, rng), provider, rng)
-        order = np.argsort(tiles.sum((1, 2, 3), dtype=np.int64), kind="stable")
-        side = int(np.ceil(np.sqrt(self.num_tiles)))
-        rows = {
-            "x": order % side * self.tile_size,
-            "y": order // side * self.tile_size,
-            "level": np.zeros(self.num_tiles, np.int64),
-            "tile_label": (kinds[order] >= 3).astype(np.int64),
-        }
+        tiles = stain_tiles(draw_stains(kinds, self.tile_size, rng), _PROVIDER_STAINS[provider], rng)
+        tiles, rows = darkest_first(tiles, kinds)
         labels = {
             "image_id": sha256_of_text(f"{self.drawing_seed}/{index}")[:32],
             "data_provider": provider,
             "isup_grade": grade,
             "gleason_score": score,
         }
-        return labels, tiles[order], rows
+        return labels, tiles, rows
 
     def write_folder(self, folder: str | Path) -> Path:
         """Write the slides in the layout of PANDA: `train/{image_id}_{i}.png` and `train.csv`.
@@ -117,17 +110,3 @@ class SyntheticBags:
                 Image.fromarray(tile).save(folder / "train" / f"{labels['image_id']}_{number}.png")
         pd.DataFrame(table).to_csv(folder / "train.csv", index=False)
         return folder
-
-
-def _stain(amounts: np.ndarray, provider: str, rng: np.random.Generator) -> np.ndarray:
-    """Convert amounts of stain to colours, with the variation of one laboratory and one slide."""
-    # The mean over a tile is random and independent of its content: a tile full of nuclei is not darker than another.
-    tissue = np.maximum((amounts.sum(1) > 0).mean((1, 2)), 0.1)
-    mean = amounts.mean((2, 3)) / tissue[:, None]
-    wanted = np.array([0.30, 0.36]) * _PROVIDER_STAINS[provider] * rng.uniform(0.85, 1.15, 2)
-    amounts = amounts * (wanted * rng.uniform(0.88, 1.12, mean.shape) / mean)[..., None, None]
-    stains = STAINS * rng.uniform(0.92, 1.08, STAINS.shape)
-    density = np.moveaxis(amounts.astype(np.float32), 1, -1) @ stains.astype(np.float32)
-    light = rng.uniform(0.955, 0.985) * np.exp(-density)
-    light += 0.012 * rng.standard_normal(density.shape, dtype=np.float32)
-    return np.asarray(np.clip(255 * light + 0.5, 0, 255), dtype=np.uint8)

@@ -1,20 +1,19 @@
 """Table of the bags of a store with their labels and splits."""
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from milpath.data.sources.bag_source import BagSource, LabelledSource
 from milpath.data.splits.assign_splits import SPLITS, hold_out_validation, make_splits
 from milpath.data.splits.bag_lists import bag_groups, excluded_bags, read_split
 from milpath.data.splits.label_matching import ON_MISMATCH
 from milpath.records.label_table import find_column, require_column, rows_of
 from milpath.targets import NumericTarget
-from milpath.targets.columns.label_columns import bag_labels, bag_numbers, default_column, missing_labels
+from milpath.targets.columns.class_words import missing_cells
+from milpath.targets.columns.label_columns import bag_labels, bag_numbers, default_column
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ def label_and_split(
     all_ids = bags["bag_id"].tolist()
     excluded = excluded_bags(options.exclude, all_ids) if left_out is None else set(left_out)
     known_names = class_names or trained_names or ()
-    positions = _usable(bags, excluded, target, options, known_names, numbers)
+    positions = usable_bags(bags, excluded, target, options, known_names, numbers)
     values: np.ndarray | None = None
     if numbers is None:
         labels, names = bag_labels(
@@ -79,10 +78,10 @@ def label_and_split(
         )
         strata_names: Sequence[str] = names
     else:
-        values, names = bag_numbers(
+        values, named = bag_numbers(
             bags.iloc[positions], numbers, options.label_column, default_column(target), class_names
         )
-        labels, strata_names = numbers.strata(values), numbers.strata_names
+        names, labels, strata_names = named.names, named.strata(values), named.strata_names
     kept = np.sort(_draw(bags.iloc[positions], labels, options))
     positions, labels = positions[kept], labels[kept]
     # The columns of the user stay as they are until the split is made: one may be called index, label or split.
@@ -158,7 +157,7 @@ def _draw(table: pd.DataFrame, labels: np.ndarray, options: SplitOptions) -> np.
     return order
 
 
-def _usable(
+def usable_bags(
     bags: pd.DataFrame,
     excluded: Collection[str],
     target: str,
@@ -172,18 +171,24 @@ def _usable(
     wanted: Sequence[str] = (options.label_column or default,)
     if numbers is not None:
         wanted = numbers.columns_of_table(options.label_column, default)
-    for column in filter(None, (find_column(bags.columns, name) for name in wanted)):
-        if options.on_missing_label != "skip":
-            break
-        missing = missing_labels(bags, column, [str(name) for name in class_names]) & used
-        if missing.any():
-            _log.warning(
-                "left out: %s of %s bags have no label in column %r (%s)",
-                f"{int(missing.sum()):,}", f"{len(bags):,}", column, rows_of(bags, missing),
-            )  # fmt: skip
-        used &= ~missing
-        if not used.any():
-            raise ValueError(f"no bag has a label in column {column!r}; choose another with data.label_column=NAME")
+    columns = [found for name in wanted if (found := find_column(bags.columns, name)) is not None]
+    if options.on_missing_label != "skip" or not columns or (numbers is not None and len(columns) < len(wanted)):
+        return np.flatnonzero(used)  # a missing column is reported when labels are read
+    if numbers is None:
+        missing = missing_cells(bags, columns[0], [str(name) for name in class_names])
+    else:
+        missing = numbers.missing(bags, columns)
+    if (missing & used).any():
+        _log.warning(
+            "left out: %s of %s bags have no label in column %s (%s)",
+            f"{int((missing & used).sum()):,}", f"{len(bags):,}", ", ".join(map(repr, columns)),
+            rows_of(bags, missing & used),
+        )  # fmt: skip
+    used &= ~missing
+    if not used.any():
+        raise ValueError(
+            f"no bag has a label in column {', '.join(map(repr, columns))}; choose another with data.label_column=NAME"
+        )
     return np.flatnonzero(used)
 
 
@@ -215,73 +220,3 @@ def _require_whole_groups(split: np.ndarray, groups: np.ndarray, origin: str) ->
     if (sides > 1).any():
         first = sides[sides > 1].index[0]
         raise ValueError(f"{origin} puts {int((sides > 1).sum())} group(s) in more than one split (first: {first!r})")
-
-
-def require_labels(
-    source: BagSource,
-    target: str,
-    class_names: Sequence[str] | None,
-    options: SplitOptions,
-    trained_names: Sequence[str] | None = None,
-    numbers: NumericTarget | None = None,
-) -> None:
-    """Refuse a source whose labels or columns `label_and_split` would refuse; one without a label table passes.
-
-    Raises:
-        ValueError: If labels, groups or splits are invalid.
-    """
-    if not isinstance(source, LabelledSource):
-        return
-    require_labels_of(source.label_table(), target, class_names, options, trained_names=trained_names, numbers=numbers)
-
-
-def require_labels_of(
-    table: pd.DataFrame,
-    target: str,
-    class_names: Sequence[str] | None,
-    options: SplitOptions,
-    left_out: Collection[str] | None = None,
-    trained_names: Sequence[str] | None = None,
-    numbers: NumericTarget | None = None,
-    *,
-    and_split: bool = True,
-) -> None:
-    """Refuse a label table that `label_and_split` would refuse.
-
-    Args:
-        table: One row per bag.
-        target: As in `bag_labels`.
-        class_names: As in `bag_labels`.
-        options: As in `label_and_split`.
-        left_out: As in `label_and_split`.
-        trained_names: As in `bag_labels`.
-        numbers: As in `label_and_split`.
-        and_split: Also try to split, which takes a second for ten thousand bags.
-
-    Raises:
-        ValueError: If labels, groups or splits are invalid.
-    """
-    with _unheard():
-        if and_split:
-            label_and_split(table, target, class_names, options, left_out, trained_names, numbers)
-            return
-        excluded = excluded_bags(options.exclude, table["bag_id"].tolist()) if left_out is None else left_out
-        used = table.iloc[_usable(table, excluded, target, options, class_names or trained_names or (), numbers)]
-        if numbers is not None:
-            bag_numbers(used, numbers, options.label_column, default_column(target), class_names)
-            return
-        bag_labels(used, target, class_names, column=options.label_column, trained_names=trained_names)
-
-
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """Keep back warnings and notes that follow again when the store has been built."""
-    loggers = [logging.getLogger(f"milpath.{name}") for name in ("data", "records", "targets")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from milpath.data.splits.assign_splits import SPLITS
@@ -37,7 +39,7 @@ def fitted_target(
 
     Args:
         task: `data.task`.
-        numbers: From `numeric_target`; `None` with classes.
+        numbers: From `numeric_target`, after `named_numbers`; `None` with classes.
         trained: As in `numeric_target`.
         names: Names of the classes or of the columns of the labels.
         table: The bags with `split` and `label`.
@@ -46,11 +48,26 @@ def fitted_target(
         ValueError: If the task does not fit the classes, or nothing can be learnt from the labels of the training split.
     """
     if numbers is None:
-        return target_named(task_of(task, names)), tuple(names)
+        target = target_named(task_of(task, names))
+        warn_of_one_class(table, names)
+        return target, tuple(names)
     training = table.loc[table["split"] == "train", "label"]
     if numbers is not trained and not training.empty:
         numbers = numbers.named_after(names).fitted_on(label_array(training))
+    say_missing_labels(numbers, table)
+    say_undefined_metrics(numbers, table)
     return numbers, numbers.names
+
+
+def say_missing_labels(target: NumericTarget, table: pd.DataFrame) -> None:
+    """Say how many bags of each split have no label of a target, if labels may be missing."""
+    labels = {split: label_array(own) for split in SPLITS if len(own := table.loc[table["split"] == split, "label"])}
+    counts = {split: target.num_labelled(each) for split, each in labels.items()}
+    for name in next(iter(counts.values()), {}):
+        missing = {split: len(labels[split]) - known[name] for split, known in counts.items()}
+        if any(missing.values()):
+            each = ", ".join(f"{number:,} of {len(labels[split]):,} in {split}" for split, number in missing.items())
+            _log.warning("target %r: bags without a label, which its loss and metrics leave out: %s", name, each)
 
 
 def require_learnable(target: Target, table: pd.DataFrame, class_names: Sequence[str], sampler: str) -> None:
@@ -65,12 +82,27 @@ def require_learnable(target: Target, table: pd.DataFrame, class_names: Sequence
         raise ValueError(f"data.sampler=balanced draws classes equally, but a {target.name} task has none; use shuffle")
 
 
-def say_undefined_metrics(target: Target, table: pd.DataFrame, class_names: Sequence[str]) -> None:
+def label_counts(target: Target, table: pd.DataFrame, num_classes: int) -> dict[str, Any]:
+    """Return the number of bags of each split: by class, or those with a label of each of several targets.
+
+    Args:
+        target: The target.
+        table: The bags with `split` and `label`.
+        num_classes: Number of classes.
+    """
+    labels = {split: label_array(own) for split in SPLITS if len(own := table.loc[table["split"] == split, "label"])}
+    if not isinstance(target, NumericTarget):
+        return {
+            "bags_per_class": {split: np.bincount(own, minlength=num_classes).tolist() for split, own in labels.items()}
+        }
+    known = {split: target.num_labelled(own) for split, own in labels.items()}
+    counts: dict[str, Any] = {"bags": {split: len(own) for split, own in labels.items()}}
+    return counts | ({"bags_with_label": known} if any(known.values()) else {})
+
+
+def say_undefined_metrics(target: NumericTarget, table: pd.DataFrame) -> None:
     """Warn about splits in which metrics will be undefined."""
-    if isinstance(target, NumericTarget):
-        for split in SPLITS:
-            labels = label_array(table.loc[table["split"] == split, "label"])
-            if len(labels) and (missing := target.undefined_metrics(labels)):
-                _log.warning("split %r: %s undefined there", split, missing)
-    else:
-        warn_of_one_class(table, class_names)
+    for split in SPLITS:
+        labels = label_array(table.loc[table["split"] == split, "label"])
+        if len(labels) and (missing := target.undefined_metrics(labels)):
+            _log.warning("split %r: %s undefined there", split, missing)

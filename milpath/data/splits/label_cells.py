@@ -1,5 +1,7 @@
 """Cells of labels in the table of a split: the index of a class, or a tuple of numbers."""
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -7,13 +9,15 @@ from milpath.records.digests import sha256_of_text
 
 
 def text_of_label(label: int | tuple[float, ...]) -> str:
-    """Return a label as text: the index of a class, or numbers separated by semicolons.
+    """Return a label as text: the index of a class, or numbers separated by semicolons, nothing for a missing one.
 
     Example:
-        >>> text_of_label(1), text_of_label((12.5, 1.0))
-        ('1', '12.5;1')
+        >>> text_of_label(1), text_of_label((12.5, 1.0)), text_of_label((float("nan"), 1.0))
+        ('1', '12.5;1', ';1')
     """
-    return ";".join(f"{value:.15g}" for value in label) if isinstance(label, tuple) else str(int(label))
+    if not isinstance(label, tuple):
+        return str(int(label))
+    return ";".join("" if math.isnan(value) else f"{value:.15g}" for value in label)
 
 
 def label_array(labels: pd.Series) -> np.ndarray:

@@ -6,20 +6,23 @@ known; one row per tile, in the order of tiles.npy store.json  format_version, s
 digests of all parts, version of the writer
 """
 
+import itertools
 import os
 import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from milpath.data.store.store_digests import (
     TABLES,
     read_description,
+    require_counts,
     require_same_bags,
     require_unchanged_description,
     require_unchanged_parts,
@@ -36,6 +39,20 @@ _BROKEN_ARRAY = (OSError, ValueError, SyntaxError, TypeError, OverflowError, Rec
 _NUMBERS = {"x", "y", "level", "x0", "y0", "size0", "tile_label"}
 # Keys of `store.json` about when, by which version and from where a store was written.
 _NO_CONTENT = ("created", "created_by", "source", "digest")
+# Tiles of a bag: a slice of the array, or row numbers.
+TileRows = slice | NDArray[np.int64]
+
+
+class SlidePart(NamedTuple):
+    """A slide of a bag.
+
+    Attributes:
+        position: Position of the slide in `BagStore.slide_store`.
+        rows: Its tiles among those of the bag.
+    """
+
+    position: int
+    rows: slice
 
 
 class BagStore:
@@ -68,7 +85,7 @@ class BagStore:
         """Open a store.
 
         Sizes, counts and hashes of the tables are verified against `store.json` each time, the hash of `tiles.npy` once
-        per change of the file (see `milpath.data.store.verified_arrays`).
+        per change of the file (see `verified_arrays`).
 
         Args:
             path: The folder.
@@ -169,10 +186,30 @@ class BagStore:
             return None
         return self.tiles_table["tile_label"].fillna(-1).to_numpy(dtype=np.int64)
 
-    def tile_slice(self, index: int) -> slice:
-        """Return the slice of the tiles of a bag."""
+    # Whether bags may have several slides.
+    grouped = False
+
+    @property
+    def slide_store(self) -> "BagStore":
+        """The store with a bag per slide: this one, unless its bags have several slides (`GroupedStore`)."""
+        return self
+
+    def of_slides(self, slides: "BagStore") -> "BagStore":
+        """Return the same bags of another store with the same slides, such as the features of their tiles."""
+        return slides
+
+    def slides_of(self, index: int) -> list[SlidePart]:
+        """Return the slides of a bag and where their tiles are in it."""
+        return [SlidePart(index, slice(0, int(self._lengths[index])))]
+
+    def ranges(self, index: int) -> list[slice]:
+        """Return the slices of the tiles of a bag, one per slide."""
         start = int(self._starts[index])
-        return slice(start, start + int(self._lengths[index]))
+        return [slice(start, start + int(self._lengths[index]))]
+
+    def tile_slice(self, index: int) -> TileRows:
+        """Return the tiles of a bag: a slice if it has one slide, otherwise `(tiles,)` row numbers."""
+        return self.ranges(index)[0]
 
     def read_into(self, index: int, out: np.ndarray) -> None:
         """Read the tiles of a bag from the file into existing memory.
@@ -184,12 +221,35 @@ class BagStore:
             index: Position of the bag.
             out: `(tiles of the bag, ...)`, contiguous, in the dtype of the store.
         """
-        where = self.tile_slice(index)
+        assert out.shape == (self.num_tiles[index], *self.tile_shape), (out.shape, index)
+        assert out.flags.c_contiguous
+        done = 0
+        for where in self.ranges(index):
+            self._read_range(where, out[done : done + where.stop - where.start])
+            done += where.stop - where.start
+
+    def read_some(self, index: int, chosen: NDArray[np.int64], out: np.ndarray) -> None:
+        """Read some tiles of a bag into existing memory, as `read_into` does.
+
+        Args:
+            index: Position of the bag.
+            chosen: Ascending positions within the bag.
+            out: `(chosen tiles, ...)`, contiguous.
+        """
+        rows = self.rows_of(index)[chosen]
+        bounds = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        for first, last in itertools.pairwise(bounds):
+            self._read_range(slice(int(rows[first]), int(rows[last - 1]) + 1), out[first:last])
+
+    def rows_of(self, index: int) -> NDArray[np.int64]:
+        """Return the row numbers of the tiles of a bag, `(tiles,)`."""
+        return np.concatenate([np.arange(where.start, where.stop) for where in self.ranges(index)])
+
+    def _read_range(self, where: slice, out: np.ndarray) -> None:
+        """Read consecutive tiles from the file."""
         if not hasattr(os, "preadv"):  # Windows
             out[...] = self.tiles[where]
             return
-        assert out.shape == (where.stop - where.start, *self.tile_shape), (out.shape, where)
-        assert out.flags.c_contiguous
         view = out.data.cast("B")
         position = self._offset + where.start * (out.nbytes // len(out))
         while view:
@@ -200,8 +260,7 @@ class BagStore:
 
     def read(self, index: int) -> np.ndarray:
         """Return a copy of the tiles of a bag in memory."""
-        where = self.tile_slice(index)
-        out = np.empty((where.stop - where.start, *self.tile_shape), self.tiles.dtype)
+        out = np.empty((int(self.num_tiles[index]), *self.tile_shape), self.tiles.dtype)
         self.read_into(index, out)
         return out
 
@@ -239,25 +298,3 @@ class BagStore:
             raise ValueError(
                 f"{self.path / 'tiles.npy'} was changed after it was written; delete it and build it again"
             )
-
-
-def require_counts(path: Path, bags: pd.DataFrame, num_tiles: int) -> None:
-    """Refuse a `bags.csv` whose bags are not consecutive and do not cover all tiles.
-
-    Args:
-        path: The store.
-        bags: Content of `bags.csv`.
-        num_tiles: Tiles of the array.
-    """
-    for name in ("start", "num_tiles"):
-        if not pd.api.types.is_integer_dtype(bags[name]):
-            raise ValueError(
-                f"column {name!r} of {path / 'bags.csv'} contains values that are not whole numbers; "
-                "delete the folder and build it again"
-            )
-    starts = bags["num_tiles"].cumsum() - bags["num_tiles"]
-    if num_tiles != bags["num_tiles"].sum() or (bags["num_tiles"] < 1).any() or not (starts == bags["start"]).all():
-        raise ValueError(
-            f"{path} has {num_tiles:,} tiles but bags.csv counts {bags['num_tiles'].sum():,}; "
-            "delete the folder and build it again"
-        )

@@ -5,6 +5,7 @@ import inspect
 import json
 import logging
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from milpath.models.devices import choose_device
 from milpath.models.encoders import TileEncoder
 from milpath.models.encoders.trained_encoder import TrainedEncoder
 from milpath.models.network_input import to_network_input
+from milpath.models.stains import sampled_tiles, unchanged_note
 from milpath.records.digests import sha256_of_file, sha256_of_text
 
 FrozenEncoder = TileEncoder | TrainedEncoder
@@ -52,6 +54,8 @@ def open_or_encode(store: BagStore, encoder: FrozenEncoder, stores_dir: str | Pa
         "encoder": encoder.name,
         "weights_sha256": hash_of_weights(encoder),
     }
+    if isinstance(encoder, TileEncoder) and encoder.stains is not None:
+        description["stain_normalisation"] = type(encoder.stains.method).__name__.lower()
     if (code := _own_code(type(encoder.network))) is not None:
         description["code_sha256"] = code
     key = sha256_of_text(json.dumps(description))[:16]
@@ -103,13 +107,17 @@ def _encode(store: BagStore, encoder: FrozenEncoder, path: Path, description: di
             require_finite_bags(features[None], [len(features)], [bag_id], f"the output of encoder {encoder.name}")
             writer.add(bag_id, features, labels, rows)
     encoder.to(home)
+    if note := unchanged_note(encoder):
+        _log.warning("%s", note)
     _log.info("features of %d bags written to %s in %.1f s", len(store), path, time.perf_counter() - started)
 
 
 def _features(encoder: FrozenEncoder, tiles: np.ndarray, device: torch.device) -> np.ndarray:
-    """Return float32 features `(tiles, embedding_dim)` of uint8 tiles."""
+    """Return float32 features `(tiles, embedding_dim)` of the uint8 tiles of a bag."""
     parts = []
-    with torch.inference_mode():
+    sample = torch.from_numpy(np.array(tiles[sampled_tiles(len(tiles))])).to(device)
+    of_bag = encoder.parts_of_bag(to_network_input(sample)) if isinstance(encoder, TileEncoder) else nullcontext()
+    with torch.inference_mode(), of_bag:
         for start in range(0, len(tiles), _TILES_AT_A_TIME):
             part = torch.from_numpy(np.array(tiles[start : start + _TILES_AT_A_TIME])).to(device)
             parts.append(encoder(to_network_input(part)[None])[0].float().cpu().numpy())

@@ -1,11 +1,11 @@
-"""Places of the tiles of a bag on its slide, in pixels of level 0."""
+"""Positions of the tiles of a bag on its slide, in pixels of level 0."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store import BagStore, TileRows
 from milpath.slides.tile_positions import BOUNDS_COLUMNS as BOUNDS_COLUMNS
 from milpath.slides.tile_positions import LEVEL0_COLUMNS as LEVEL0_COLUMNS
 
@@ -25,7 +25,7 @@ class Level0Positions(NamedTuple):
     size0: float
 
 
-def level0_positions(store: BagStore, chosen: slice) -> Level0Positions | None:
+def level0_positions(store: BagStore, chosen: TileRows) -> Level0Positions | None:
     """Return the places of the tiles of a bag; `None` if they are unknown.
 
     A store without the columns `x0`, `y0` and `size0` (from ready-made tiles, or milpath 0.1.0) has `x` and `y` in
@@ -33,7 +33,7 @@ def level0_positions(store: BagStore, chosen: slice) -> Level0Positions | None:
 
     Args:
         store: The store.
-        chosen: The slice of the tiles (`store.tile_slice`).
+        chosen: The tiles (`store.tile_slice`), all of one slide.
     """
     names = set(store.description["tile_columns"])
     if not ({"x", "y"} <= names or set(LEVEL0_COLUMNS) <= names):
@@ -53,13 +53,13 @@ def level0_positions(store: BagStore, chosen: slice) -> Level0Positions | None:
     return Level0Positions(x * downsample, y * downsample, float(size) * downsample)
 
 
-def resolution_of(store: BagStore, chosen: slice) -> tuple[float | None, float]:
+def resolution_of(store: BagStore, chosen: TileRows) -> tuple[float | None, float]:
     """Return the microns per pixel of the tiles of a bag (`None` if unknown) and their downsample from level 0."""
     microns, downsample = (_value_of(store, chosen, name) for name in ("microns_per_pixel", "downsample"))
     return microns or None, downsample or _downsample_of_sizes(store, chosen) or 1.0
 
 
-def _downsample_of_sizes(store: BagStore, chosen: slice) -> float:
+def _downsample_of_sizes(store: BagStore, chosen: TileRows) -> float:
     """Return the side of a tile on level 0 over that which the encoder saw; 0 if features do not say both."""
     # As they were cut, rather than as the authors of the encoder advise.
     cut, encoder = (store.description.get(name) or {} for name in ("tiling", "encoder"))
@@ -70,16 +70,21 @@ def _downsample_of_sizes(store: BagStore, chosen: slice) -> float:
     return float(size0) / tile_size if np.isfinite(size0) else 0.0
 
 
-def bounds_offset(store: BagStore, chosen: slice) -> tuple[float, float]:
+def bounds_offset(store: BagStore, chosen: TileRows) -> tuple[float, float]:
     """Return the corner of the scanned area of a bag's slide in pixels of level 0; (0, 0) if none is known."""
     left, top = (_value_of(store, chosen, name) for name in BOUNDS_COLUMNS)
     return left, top
 
 
-def _value_of(store: BagStore, chosen: slice, name: str) -> float:
+def _value_of(store: BagStore, chosen: TileRows, name: str) -> float:
     """Return a positive number that is stored for the slide or for all slides, 0 if it is unknown."""
     # Slides of one store may differ; values shared by all slides are in the description.
-    index = int(np.searchsorted(store.bags["start"].to_numpy(), chosen.start, side="right")) - 1
-    value = store.bags[name].iloc[index] if name in store.bags else store.description.get(name)
+    bags = store.slide_store.bags
+    value = store.description.get(name)
+    if name in bags:
+        first = chosen.start if isinstance(chosen, slice) else int(chosen[0])
+        starts = bags["start"].to_numpy()
+        index = int(np.flatnonzero((starts <= first) & (first < starts + bags["num_tiles"].to_numpy()))[0])
+        value = bags[name].iloc[index]
     number = float(value) if isinstance(value, int | float | np.number) else 0.0
     return number if np.isfinite(number) and number > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Stores of files with labels in a separate table: found by their tiles, opened with the labels of today."""
+"""Stores of files with labels in a separate table: found by their tiles, opened with the current labels."""
 
 import hashlib
 import io

@@ -10,11 +10,11 @@ from milpath.records.tile_resolution import ALLOW, TRAINED, describe_range, diff
 
 
 class TileResolutions(NamedTuple):
-    """Resolution of the tiles of each bag.
+    """Resolution of the tiles of each slide.
 
     Attributes:
-        bag_ids: Names of the bags.
-        microns: float64 `(bags,)` microns per pixel; NaN where it is unknown.
+        bag_ids: Names of the slides.
+        microns: float64 `(slides,)` microns per pixel; NaN where it is unknown.
     """
 
     bag_ids: tuple[str, ...]
@@ -22,7 +22,8 @@ class TileResolutions(NamedTuple):
 
 
 def resolutions_of(store: BagStore) -> TileResolutions:
-    """Return the resolution of the tiles of each bag of a store."""
+    """Return the resolution of the tiles of each slide of a store."""
+    store = store.slide_store
     ids = tuple(store.bags["bag_id"].astype(str))
     if "microns_per_pixel" in store.bags:
         values = np.array([positive_or_nan(value) for value in store.bags["microns_per_pixel"]], np.float64)

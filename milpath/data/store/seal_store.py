@@ -3,10 +3,11 @@
 import logging
 from pathlib import Path
 
-from milpath.data.store.bag_store import BagStore, require_counts
+from milpath.data.store.bag_store import BagStore
 from milpath.data.store.store_digests import (
     TABLES,
     read_description,
+    require_counts,
     require_same_bags,
     require_unchanged_description,
     sealed_description,

@@ -170,3 +170,25 @@ def _require_array(path: Path, sha256: str, size: int) -> None:
     if sha256_of_file(path / ARRAY) != sha256:
         raise ValueError(f"{path / ARRAY} was changed after it was written; {_AGAIN}")
     remember(path / ARRAY, sha256, before)
+
+
+def require_counts(path: Path, bags: pd.DataFrame, num_tiles: int) -> None:
+    """Refuse a `bags.csv` whose bags are not consecutive and do not cover all tiles.
+
+    Args:
+        path: The store.
+        bags: Content of `bags.csv`.
+        num_tiles: Tiles of the array.
+    """
+    for name in ("start", "num_tiles"):
+        if not pd.api.types.is_integer_dtype(bags[name]):
+            raise ValueError(
+                f"column {name!r} of {path / 'bags.csv'} contains values that are not whole numbers; "
+                "delete the folder and build it again"
+            )
+    starts = bags["num_tiles"].cumsum() - bags["num_tiles"]
+    if num_tiles != bags["num_tiles"].sum() or (bags["num_tiles"] < 1).any() or not (starts == bags["start"]).all():
+        raise ValueError(
+            f"{path} has {num_tiles:,} tiles but bags.csv counts {bags['num_tiles'].sum():,}; "
+            "delete the folder and build it again"
+        )

@@ -1,4 +1,4 @@
-"""Memory of verified hashes: a file is read again only if it has changed.
+"""Cache of verified hashes: a file is read again only if it has changed.
 
 It is saved as `.verified.json` next to the file, with size, modification times and inode, so that it is invalid for a
 copy. A folder that is not writable has none: its files are verified once per process. The home folder is deliberately

@@ -1,4 +1,4 @@
-"""Networks of pretrained encoders, built from the card: timm's architectures, and what the field adds to them."""
+"""Networks of pretrained encoders, built from the card: those of timm, and those that only pathology encoders use."""
 
 from functools import partial
 from typing import Any, cast

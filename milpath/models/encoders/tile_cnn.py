@@ -1,4 +1,4 @@
-"""The small convolutional encoder of the article, for tiles of at least 11 px."""
+"""The small convolutional encoder of Ilse et al., for tiles of at least 11 px."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import repeat
 from typing import Any, cast
 
 import torch
@@ -16,13 +17,14 @@ from milpath.models.encoders.open_encoder import from_spec
 from milpath.models.encoders.pretrained_encoder import PretrainedEncoder
 from milpath.models.encoders.tile_cnn import TileCNN
 from milpath.models.pooling import full_mask
+from milpath.models.stains import StainNormalisation
 
 # A name, or a mapping of `name` (or an encoder class instead) and arguments.
 EncoderSpec = str | Mapping[str, Any]
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {"tile_cnn": TileCNN, "lenet5": LeNet5, "linear": LinearEncoder}
 BACKBONES = (*TORCHVISION_BACKBONES, LITE0)
-_OF_EVERY_ENCODER = ("frozen", "activation_checkpointing", "tile_micro_batch")
+_OF_EVERY_ENCODER = ("frozen", "activation_checkpointing", "tile_micro_batch", "stain_normalisation", "stain_target")
 
 
 class TileEncoder(nn.Module):
@@ -36,8 +38,9 @@ class TileEncoder(nn.Module):
 
     Args:
         spec: Name of an encoder, or a mapping of `name` and arguments: those of the encoder itself and `frozen` (always
-            in evaluation mode and without gradients), `activation_checkpointing`, `tile_micro_batch`. The name can also
-            be your own encoder class: a `torch.nn.Module` that maps `(tiles, channels, height, width)` in [0, 1] or
+            in evaluation mode and without gradients), `activation_checkpointing`, `tile_micro_batch`, and of encoders of
+            tiles `stain_normalisation` ("none" or a method of `milpath.models.stains`) with its `stain_target`. The name
+            can also be your own encoder class: a `torch.nn.Module` that maps `(tiles, channels, height, width)` in [0, 1] or
             `(tiles, features)` to `(tiles, embedding_dim)` and declares:
 
             - `takes`: "tiles" or "features".
@@ -48,6 +51,7 @@ class TileEncoder(nn.Module):
 
     Attributes:
         spec: The specification in plain values, with the name of an encoder class instead of the class.
+        stains: The normalisation of stains, which each bag goes through first; `None` without one.
 
     Raises:
         ValueError: If the name or an argument is unknown, or an encoder class does not declare what it takes.
@@ -72,6 +76,7 @@ class TileEncoder(nn.Module):
         self.tile_micro_batch: int | None = arguments.pop("tile_micro_batch", None)
         if self.tile_micro_batch is not None and self.tile_micro_batch < 1:
             raise ValueError(f"tile_micro_batch must be null or at least 1, not {self.tile_micro_batch}")
+        method, target = arguments.pop("stain_normalisation", None), arguments.pop("stain_target", None)
         self.network = _build(kind, arguments)
         if isinstance(self.network, PretrainedEncoder):
             # With all facts, so that a checkpoint needs no other file to rebuild it.
@@ -82,9 +87,37 @@ class TileEncoder(nn.Module):
             }
         self.embedding_dim = cast(int, self.network.embedding_dim)
         self.takes = str(self.network.takes)
+        self.stains = self._stains_of(method, target)
+        # Set while parts of one bag are encoded: how the whole bag is changed, `(1, values)`.
+        self._values_of_bag: Tensor | None = None
         if self.frozen:
             self.requires_grad_(False)
             self.eval()
+
+    def _stains_of(self, method: Any, target: Any) -> StainNormalisation | None:
+        """Return the stain normalisation of a specification."""
+        if method in (None, "none"):
+            if target is not None:
+                raise ValueError("stain_target is set, but stain_normalisation is none; set macenko or reinhard")
+            return None
+        if self.takes != "tiles":
+            raise ValueError(f"stain_normalisation={method} is for tiles, and the encoder {self.name} takes features")
+        if target is None:
+            raise ValueError(f"stain_normalisation={method} needs a stain_target, such as that of `fit_stain_target`")
+        return StainNormalisation(method, target)
+
+    @contextmanager
+    def parts_of_bag(self, sample: Tensor) -> Iterator[None]:
+        """Within this context all tiles are parts of one bag: its stains are those of the sample.
+
+        Args:
+            sample: `(tiles, channels, height, width)` in [0, 1]: the tiles of the bag that `sampled_tiles` names.
+        """
+        self._values_of_bag = None if self.stains is None else self.stains.values_of(sample[None])
+        try:
+            yield
+        finally:
+            self._values_of_bag = None
 
     def train(self, mode: bool = True) -> "TileEncoder":
         """Set the mode; a frozen encoder stays in evaluation mode."""
@@ -110,35 +143,54 @@ class TileEncoder(nn.Module):
             # Checking whether all are real is free on the CPU but would synchronise with a GPU.
             if mask.device.type == "cpu" and bool(mask.all()):
                 mask = None
+        stains = self._stains_of_bags(tiles, mask)
         if mask is None:
-            embeddings: Tensor = self._encode(tiles.flatten(0, 1)).unflatten(0, tiles.shape[:2])
+            values = None if stains is None else stains.flatten(0, 1)
+            embeddings: Tensor = self._encode(tiles.flatten(0, 1), values).unflatten(0, tiles.shape[:2])
             return embeddings
         if self.takes == "features" and mask.device.type != "cpu":
             # Gathering rows synchronises with the GPU, which costs more than a few multiplications on padding.
             padding = ~mask[..., None]
             embeddings = self._encode(tiles.masked_fill(padding, 0).flatten(0, 1)).unflatten(0, tiles.shape[:2])
             return embeddings.masked_fill(padding, 0)
-        real = self._encode(tiles[mask])
+        real = self._encode(tiles[mask], None if stains is None else stains[mask])
         embeddings = real.new_zeros(*mask.shape, self.embedding_dim)
         embeddings[mask] = real
         return embeddings
 
-    def _encode(self, tiles: Tensor) -> Tensor:
+    def _stains_of_bags(self, tiles: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Return for each tile how its bag is changed, `(bags, tiles, values)`; `None` without normalisation."""
+        if self.stains is None:
+            return None
+        values = self._values_of_bag
+        if values is None:
+            values = self.stains.values_of(tiles, mask)
+        return values[:, None].expand(*tiles.shape[:2], -1)
+
+    def _encode(self, tiles: Tensor, values: Tensor | None = None) -> Tensor:
         """Return embeddings `(tiles, embedding_dim)`, in micro-batches if a bound is set."""
         if tiles.ndim == 4:
             tiles = tiles.contiguous(memory_format=torch.channels_last)
+        of_parts = repeat(None) if values is None else self._parts(values)
         if self.frozen:
             with torch.no_grad():
-                return torch.cat([self.network(part) for part in self._parts(tiles)])
+                return torch.cat([self._run(*part) for part in zip(self._parts(tiles), of_parts, strict=False)])
         if self.activation_checkpointing and torch.is_grad_enabled():
             # Recomputation draws the same dropout as the first pass: checkpoint restores the state of the generator.
             parts = [
-                checkpoint(self.network, part, use_reentrant=False, context_fn=self._contexts)
-                for part in self._parts(tiles)
+                checkpoint(self._run, *part, use_reentrant=False, context_fn=self._contexts)
+                for part in zip(self._parts(tiles), of_parts, strict=False)
             ]
         else:
-            parts = [self.network(part) for part in self._parts(tiles)]
+            parts = [self._run(*part) for part in zip(self._parts(tiles), of_parts, strict=False)]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _run(self, tiles: Tensor, values: Tensor | None) -> Tensor:
+        """Return embeddings of a micro-batch; `values` say how the bag of each tile is changed."""
+        if self.stains is not None and values is not None:
+            tiles = self.stains.recolour(tiles, values).contiguous(memory_format=torch.channels_last)
+        embeddings: Tensor = self.network(tiles)
+        return embeddings
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Return the contexts of the first pass and the recomputation of a micro-batch."""

@@ -184,23 +184,25 @@ def risk_coverage_plot(outcomes: Mapping[str, EvaluatedBags]) -> Plot:
         name = SPLIT_NAMES.get(split, split)
         add_line(figure, curve.coverage, curve.risk, f"{name}, area {curve.area:.3f}", number)
         words.append(f"{name}: area under the risk-coverage curve {curve.area:.3f}, lower is better")
-    figure.update_xaxes(range=[0, 1.02], tickformat=".0%")
-    figure.update_yaxes(rangemode="tozero", tickformat=".0%")
+    # With as many digits as neighbouring ticks need: whole percents would repeat where errors are rare.
+    figure.update_xaxes(range=[0, 1.02], tickformat=".3~%")
+    figure.update_yaxes(rangemode="tozero", tickformat=".3~%")
     return Plot("risk-coverage", "Risk and coverage", sentence("; ".join(words)), figure)
 
 
-def training_plots(history: pd.DataFrame) -> list[Plot]:
+def training_plots(history: pd.DataFrame, hidden: Sequence[str] = ()) -> list[Plot]:
     """Return a plot of each logged metric, with training and validation in the same figure.
 
     Args:
         history: `logs/csv/metrics.csv` with columns `epoch`, `step`, `train/loss`, `val/loss`, ...; rows of the same epoch
             are averaged.
+        hidden: Metrics that are not shown for the target of the run.
     """
     if "epoch" not in history:
         return []
     by_epoch = history.apply(pd.to_numeric, errors="coerce").dropna(subset=["epoch"]).groupby("epoch").mean()
     plots = []
-    for metric in SHOWN:
+    for metric in (name for name in SHOWN if name not in hidden):
         columns = [
             name for name in (f"train/{metric}", f"val/{metric}") if name in by_epoch and by_epoch[name].notna().any()
         ]

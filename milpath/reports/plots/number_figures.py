@@ -5,11 +5,21 @@ import plotly.graph_objects as go
 
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.number_metrics import limits_of_agreement
-from milpath.reports.plots.plot_style import COLOURS, FAINT, MAX_POINTS, Plot, add_reference, new_figure, round_off
+from milpath.metrics.quantile_metrics import share_at_or_below
+from milpath.reports.plots.plot_style import (
+    COLOURS,
+    FAINT,
+    MAX_POINTS,
+    Plot,
+    add_line,
+    add_reference,
+    new_figure,
+    round_off,
+)
 
 
 def number_plots(outcomes: EvaluatedNumbers, units: tuple[str, ...]) -> list[Plot]:
-    """Return three plots for each quantity of a split.
+    """Return three plots for each quantity of a split, and one of its quantiles if they are predicted.
 
     Args:
         outcomes: Evaluated bags.
@@ -23,6 +33,8 @@ def number_plots(outcomes: EvaluatedNumbers, units: tuple[str, ...]) -> list[Plo
         plots.append(_scatter(place, name, unit, truth[shown], predicted[shown], len(truth)))
         plots.append(_residuals(place, name, unit, truth[shown], predicted[shown]))
         plots.append(_agreement(place, name, unit, truth, predicted, shown))
+        if outcomes.quantiles is not None:
+            plots.append(_quantiles(place, name, outcomes))
     return plots
 
 
@@ -58,6 +70,18 @@ def _agreement(place: int, name: str, unit: str, truth: np.ndarray, predicted: n
         "for differences with a normal distribution."
     )
     return Plot(f"agreement-{place}", f"Agreement of {name}", words, figure)
+
+
+def _quantiles(place: int, name: str, outcomes: EvaluatedNumbers) -> Plot:
+    """Return the share of bags at or below each quantile against its level."""
+    levels, shares = np.asarray(outcomes.levels), share_at_or_below(outcomes, place)
+    figure = new_figure("level of the quantile", "share of bags at or below it")
+    add_reference(figure, [0, 1], [0, 1], "expected")
+    add_line(figure, levels, shares, "measured")
+    figure.update_traces(mode="lines+markers", selector={"name": "measured"})
+    measured = ", ".join(f"{share:.0%} at or below {level:g}" for level, share in zip(levels, shares, strict=True))
+    words = f"Calibrated quantiles lie on the dotted line. Measured: {measured}."
+    return Plot(f"quantiles-{place}", f"Quantiles of {name}", words, figure)
 
 
 def _points(x: np.ndarray, y: np.ndarray) -> go.Scatter:

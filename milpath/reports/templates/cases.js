@@ -22,8 +22,10 @@
     return made;
   };
   const isWrong = (row) => data.label[row] !== data.predicted[row];
-  const outcome = (row) => (data.deferred[row] ? "refer" : isWrong(row) ? "wrong" : "right");
-  const MARKS = { refer: "→ deferred", wrong: "✕ wrong", right: "✓ correct" };
+  // A deferred case is right or wrong all the same: deferral must not hide an error.
+  const outcome = (row) => (isWrong(row) ? "wrong" : "right");
+  const MARKS = { wrong: "✕ wrong", right: "✓ correct" };
+  const mark = (row) => MARKS[outcome(row)] + (data.deferred[row] ? " → deferred" : "");
 
   const options = (select, names, chosen) => {
     select.append(new Option("all", ""));
@@ -77,7 +79,7 @@
     button.addEventListener("click", (event) => { event.stopPropagation(); open(row, button); });
     first.append(button);
     const called = element("td", data.classNames[data.predicted[row]]);
-    called.append(" ", element("span", MARKS[outcome(row)], "mark " + outcome(row)));
+    called.append(" ", element("span", mark(row), "mark " + (data.deferred[row] && !isWrong(row) ? "refer" : outcome(row))));
     const error = element("td", data.wrongness[row].toFixed(3), "numeric");
     line.append(
       first,
@@ -130,7 +132,7 @@
     state.open = state.rows.indexOf(row);
     if (opener) state.opener = opener;
     get("case-title").textContent = data.id[row];
-    const called = `${data.classNames[data.predicted[row]]} (${MARKS[outcome(row)]})`;
+    const called = `${data.classNames[data.predicted[row]]} (${mark(row)})`;
     const words = element("div");
     const pictures = element("div");
     words.append(

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from milpath.config.own_parts import OwnParts, import_own_parts
 from milpath.models.checkpoint import Card, load_card, load_network
 from milpath.models.devices import choose_device
 from milpath.models.encoders.trained_encoder import encode_tiles, open_trained_encoder
 from milpath.models.finite import finite_bags
 from milpath.models.network_input import to_network_input
 from milpath.models.tile_maps import tile_maps
+from milpath.records.plain_values import parse_json
 from milpath.sagemaker.endpoint.input_spec import InputSpec, TileBag
 from milpath.sagemaker.endpoint.request_body import BodyReader
 from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits
@@ -22,6 +24,8 @@ from milpath.targets import target_of
 NETWORK_FILE = "network.pt"
 # Holds one file: the weights of the encoder as published.
 ENCODER_DIR = "encoder"
+# The user's own code, beside that of milpath, and the names of its classes.
+CODE_DIR, PARTS_FILE = "code", "parts.json"
 _TILES_AT_A_TIME = 64
 
 
@@ -33,19 +37,30 @@ class Endpoint:
         limits: Limits of requests.
         encoder_path: Weights of the encoder of a network trained on features, which then also takes pictures; `None` takes
             only features.
+        parts: The user's own classes that the network needs.
 
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If it is not a milpath network, or the weights are not those of its encoder.
     """
 
-    def __init__(self, path: str | Path, limits: Limits | None = None, encoder_path: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        limits: Limits | None = None,
+        encoder_path: str | Path | None = None,
+        parts: OwnParts | None = None,
+    ) -> None:
         self.card: Card = load_card(path)
         self.target = target_of(self.card)
         self.device = choose_device()
-        self.network = load_network(path).to(self.device)
+        own = parts or OwnParts()
+        self.network: nn.Module = load_network(path, own.networks, own.encoders).to(self.device)
         # Bounds the memory for activations, regardless of the number of tiles in a bag.
-        self.network.tile_encoder.tile_micro_batch = _TILES_AT_A_TIME
+        if (
+            tile_encoder := getattr(self.network, "tile_encoder", None)
+        ) is not None:  # the user's network may have none
+            tile_encoder.tile_micro_batch = _TILES_AT_A_TIME
         self.encoder: nn.Module | None = None
         spec, of_pictures = InputSpec.of(self.network, self.card), None
         if spec.num_features is not None and encoder_path is not None:
@@ -79,14 +94,16 @@ class Endpoint:
             # The encoder checks the shape itself if the card does not specify it.
             raise BadRequestError(str(error)) from None
         # Check logits, because an infinite logit has the finite probability 1.
-        if not bool(finite_bags(output).all()):
+        probabilities = self.target.answers(output.logits.float(), self.card.temperature)
+        if not bool(finite_bags(output, probabilities).all()):
             raise BadRequestError(
                 "the network gives no finite output for this bag; its values are far outside the training data"
             )
-        probabilities = self.target.answers(output.logits.float(), self.card.temperature)
         maps = {
             name: rows[0].cpu().numpy()
-            for name, rows in tile_maps(output, self.target.map_names(self.card.class_names)).items()
+            for name, rows in tile_maps(
+                output, self.target.map_names(self.card.class_names), self.card.class_names
+            ).items()
         }
         return Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag, maps)
 
@@ -97,7 +114,15 @@ def model_fn(model_dir: str, context: Any = None) -> Endpoint:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; write model.tar.gz with: python -m milpath.sagemaker.package")
     packaged = sorted((Path(model_dir) / ENCODER_DIR).glob("*"))
-    return Endpoint(path, Limits.from_environment(), packaged[0] if packaged else None)
+    parts = _packaged_parts(Path(model_dir) / CODE_DIR)
+    return Endpoint(path, Limits.from_environment(), packaged[0] if packaged else None, parts)
+
+
+def _packaged_parts(folder: Path) -> OwnParts:
+    """Import the user's own classes that were named when the archive was packed."""
+    path = folder / PARTS_FILE
+    names = parse_json(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else []
+    return import_own_parts(names, folder)
 
 
 def input_fn(body: bytes | bytearray | str, content_type: str, context: Any = None) -> tuple[bytes, str]:

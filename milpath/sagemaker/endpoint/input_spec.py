@@ -46,12 +46,12 @@ class InputSpec:
     @classmethod
     def of(cls, network: nn.Module, card: Card) -> "InputSpec":
         """Return the specification of the bags that a network was trained with."""
-        encoder: Any = network.tile_encoder
-        if encoder.takes == "features":
-            return cls(0, None, int(encoder.network.num_features))
-        first = next((module for module in encoder.network.modules() if isinstance(module, nn.Conv2d)), None)
-        channels = getattr(encoder.network, "channels", None) or (3 if first is None else first.in_channels)
-        tile_size = getattr(encoder.network, "tile_size", None) or card.tiling.get("tile_size")
+        encoder: Any = getattr(getattr(network, "tile_encoder", None), "network", network)  # the user's may have none
+        if (num_features := getattr(encoder, "num_features", None)) is not None:
+            return cls(0, None, int(num_features))
+        first = next((module for module in encoder.modules() if isinstance(module, nn.Conv2d)), None)
+        channels = getattr(encoder, "channels", None) or (3 if first is None else first.in_channels)
+        tile_size = getattr(encoder, "tile_size", None) or card.tiling.get("tile_size")
         return cls(channels, 28 if channels == 1 else tile_size, None)
 
     def __str__(self) -> str:

@@ -16,6 +16,7 @@ from milpath.sagemaker.endpoint.input_spec import TileBag
 from milpath.sagemaker.endpoint.request_limits import BadRequestError
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.decision import Calls, Decision, decide
+from milpath.targets.shown_sets import class_set, number_intervals, sets_of
 
 JSON, NPZ = "application/json", "application/x-npz"
 
@@ -62,8 +63,10 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
         content_type: `application/json`, or `application/x-npz` with the arrays `probabilities (bags, classes)`,
             `attention (bags, tiles)` (0 on padding), likewise each map of a network with maps per class, `num_tiles`,
             `label`, `deferred`, `threshold` and `class_names`. Without classes `answers (bags, columns)`, NaN where a number
-            is not defined, and `answer_columns` and `units` replace the probabilities, `label`, `deferred` and `threshold`.
+            is not defined, and `answer_columns` and `units` replace the probabilities, `label`, `deferred` and `threshold`;
+            several targets with classes among them have `calls (bags, call columns)` and `call_columns`, as text.
             A network trained on other data than tissue adds `warning`, and defers every bag.
+            With prediction sets also `sets (bags, classes)`, or `low` and `high (bags, columns)`, NaN without an end.
     """
     if content_type == NPZ:
         return _npz(answers, card)
@@ -72,6 +75,10 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
         content["warning"] = warning_in_words(card.warning)
     if isinstance(target := target_of(card), NumericTarget):
         content["units"] = dict(zip(target.answer_columns, target.units, strict=True))
+    if (conformal := sets_of(card)) is not None:
+        content["coverage"] = conformal.coverage
+        if small := conformal.too_small(card.class_names):
+            content["note"] = small
     if (trained := trained_range(card.tiling)) is not None:
         content["trained_microns_per_pixel"] = list(trained)
     return json.dumps(content, allow_nan=False).encode()
@@ -88,10 +95,10 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
 
     Returns:
         label, probabilities by class, threshold (binary tasks), deferred, or the predicted numbers of a target without
-        classes (null if not defined); attention; the resolution that the request stated (None: not compared with that of
-        the training) if the card states its own; the maps of a network that has them
-        per class, each a list like attention; and the names of the tiles or their
-        corners in the slide image, if known.
+        classes (null if not defined); the names of the classes in the prediction set, or the ends of the interval of each
+        number (null without an end), if the network has them; attention; the resolution that the request stated (None: not
+        compared with that of the training) if the card states its own; the maps of a network that has them per class, each
+        a list like attention; and the names of the tiles or their corners in the slide image, if known.
     """
     content = _called(answer, card)
     content["attention"] = [_plain(weight) for weight in answer.attention]
@@ -110,8 +117,17 @@ def _called(answer: Answer, card: Card) -> dict[str, Any]:
     target = target_of(card)
     if isinstance(target, NumericTarget):
         pairs = zip(target.answer_columns, answer.probabilities, strict=True)
-        return {"answers": {name: None if np.isnan(value) else _plain(value) for name, value in pairs}}
-    calls = call([answer], card)
+        content: dict[str, Any] = {
+            "answers": {name: None if np.isnan(value) else _plain(value) for name, value in pairs}
+        }
+        if target.call_columns:
+            content["calls"] = dict(zip(target.call_columns, target.calls(answer.probabilities), strict=True))
+        intervals = number_intervals(card, answer.probabilities)
+        ends = {
+            name: [None if end is None else float(f"{end:.9g}") for end in pair] for name, pair in intervals.items()
+        }
+        return content | ({"intervals": ends} if ends else {})
+    calls, names = call([answer], card), class_set(card, answer.probabilities)
     return {
         "label": card.class_names[calls.predicted[0]],
         "probabilities": {
@@ -119,7 +135,7 @@ def _called(answer: Answer, card: Card) -> dict[str, Any]:
         },
         "threshold": card.threshold if target.has_threshold else None,
         "deferred": bool(calls.deferred[0]),
-    }
+    } | ({"set": names} if names else {})
 
 
 def _npz(answers: Sequence[Answer], card: Card) -> bytes:
@@ -147,11 +163,19 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
 def _called_arrays(answers: Sequence[Answer], card: Card) -> dict[str, Any]:
     """Return predicted classes and probabilities, or predicted numbers, as arrays."""
     rows = np.stack([answer.probabilities for answer in answers])
-    target = target_of(card)
+    target, conformal = target_of(card), sets_of(card)
     if isinstance(target, NumericTarget):
-        return {"answers": rows, "answer_columns": np.array(target.answer_columns), "units": np.array(target.units)}
+        arrays = {"answers": rows, "answer_columns": np.array(target.answer_columns), "units": np.array(target.units)}
+        if target.call_columns:
+            arrays["call_columns"] = np.array(target.call_columns)
+            arrays["calls"] = np.array([target.calls(row) for row in rows])
+        if conformal is not None:
+            low, high = conformal.intervals(rows.astype(np.float64))
+            arrays |= {"low": low.astype(np.float32), "high": high.astype(np.float32)}
+        return arrays
     calls = call(answers, card)
-    return {
+    sets = {} if conformal is None else {"sets": conformal.sets(rows.astype(np.float64))}
+    return sets | {
         "probabilities": rows,
         "label": calls.predicted,
         "deferred": calls.deferred,

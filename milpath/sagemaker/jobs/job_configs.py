@@ -45,6 +45,7 @@ class PackageConfig:
     output: str = "model.tar.gz"
     include_encoder: bool = False
     encoder_weights_path: str | None = None
+    parts: list[str] = field(default_factory=list)
     paths: Any = field(default_factory=lambda: {"weights_dir": None})
 
 

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from milpath.config.own_files import own_files, own_names
 from milpath.runs.encoder_choice import refuse_unfit_encoder
 from milpath.sagemaker.jobs.aws_account import (
     image_address,
@@ -75,13 +76,20 @@ def prepare_job(settings: JobSettings, *, offline: bool = False) -> Job:
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "source.tar.gz"
-        digest = write_source(path, overrides, own_config_dirs(), settings.requirements)
+        digest = write_source(path, overrides, own_config_dirs(), settings.requirements, _own_code(training))
         source = f"{settings.address}/source/{digest}/source.tar.gz"
         if account is not None:
             upload(account, path, source)
     run_id = f"{settings.job_name}-{datetime.now(UTC):%Y%m%d%H%M%S}"
     request = training_request(settings, region=region, role=role, image=image, source=source, run_id=run_id)
     return Job(request, region, account)
+
+
+def _own_code(training: DictConfig) -> dict[str, bytes]:
+    """Return the files of the user's own classes that a training names, with what these import."""
+    folder = Path.cwd()
+    names = own_names(OmegaConf.to_container(training, resolve=True), folder)
+    return own_files([name.rpartition(".")[0] for name in names], folder)
 
 
 def _require_same_backend(words: str, settings: JobSettings) -> None:

@@ -51,7 +51,11 @@ if __name__ == "__main__":
 
 
 def write_source(
-    path: Path, overrides: Sequence[str], config_dirs: Sequence[Path] = (), requirements: str | None = None
+    path: Path,
+    overrides: Sequence[str],
+    config_dirs: Sequence[Path] = (),
+    requirements: str | None = None,
+    own_code: Mapping[str, bytes] | None = None,
 ) -> str:
     """Write the archive that SageMaker's training toolkit unpacks and starts.
 
@@ -63,12 +67,14 @@ def write_source(
         config_dirs: Folders with the user's own configuration files (`--config-dir`).
         requirements: Path of a file with pinned packages, "smddp" for those tested with AWS's last SMDDP image, or None
             for the versions installed here.
+        own_code: Files of the user's own classes, by path relative to the working folder.
 
     Returns:
         The first 16 hex digits of the archive's SHA-256.
 
     Raises:
         FileNotFoundError: If the requirements file does not exist.
+        ValueError: If a file of the user has the name of one that the job needs.
     """
     content = {f"milpath/{name}": data for name, data in read_folder(PACKAGE_DIR).items()}
     content |= {f"milpath/configs/{name}": data for name, data in read_folder(CONFIG_DIR).items()}
@@ -82,7 +88,11 @@ def write_source(
     content[f"milpath-{own}.dist-info/METADATA"] = metadata.encode()
     content["train.py"] = _PROGRAM.encode()
     content["requirements.txt"] = _requirements(requirements).encode()
-    write_bytes(path, archive(content))
+    if taken := sorted(content.keys() & (own_code or {}).keys()):
+        raise ValueError(
+            f"a job needs a {taken[0]} of its own; rename your file {taken[0]}, which the configuration names"
+        )
+    write_bytes(path, archive(content | dict(own_code or {})))
     return sha256_of_file(path)[:16]
 
 

@@ -20,6 +20,7 @@ from milpath import evaluate, train
 from milpath.config.command import one_line
 from milpath.config.command_line import override
 from milpath.config.interruption import interruptible
+from milpath.config.own_files import own_names
 from milpath.config.roots import CONFIG_DIR
 from milpath.records.folder_lock import HOLDER_FILE, LOCK_FILE
 from milpath.runs.result_files import Metrics
@@ -57,10 +58,11 @@ def run(arguments: Sequence[str], code_dir: Path) -> Metrics:
     if not metrics:
         return {}
     checkpoint = _best_checkpoint(Path(paths.run_dir))
-    write_model_dir(checkpoint, Path(paths.model_dir))
+    parts = _own_parts(config, code_dir)
+    write_model_dir(checkpoint, Path(paths.model_dir), parts=parts, parts_dir=code_dir)
     if paths.testing_dir is not None:
         words = [*overrides, override("paths.data_dir", paths.testing_dir), "data.num_folds=1", *search_path]
-        found = evaluate.run(_testing_config(compose_words("train", words), checkpoint))
+        found = evaluate.run(_testing_config(compose_words("train", words), checkpoint, parts))
         metrics = metrics | {"testing": found["test"]}
     ignored = shutil.ignore_patterns("checkpoints", LOCK_FILE, HOLDER_FILE)
     shutil.copytree(paths.run_dir, paths.output_dir, ignore=ignored, dirs_exist_ok=True)
@@ -105,11 +107,16 @@ def _best_checkpoint(run_dir: Path) -> Path:
     raise FileNotFoundError(f"{run_dir}/checkpoints is empty, so there is no network to save; use callbacks=default")
 
 
-def _testing_config(training: DictConfig, checkpoint: Path) -> DictConfig:
+def _own_parts(config: DictConfig, code_dir: Path) -> list[str]:
+    """Return the names of the user's own network, encoder and target, whose files came with the job."""
+    model, target = (OmegaConf.to_container(config[key]) if config[key] else None for key in ("model", "target"))
+    return list(dict.fromkeys([*own_names(model, code_dir), *own_names(target, code_dir)]))
+
+
+def _testing_config(training: DictConfig, checkpoint: Path, parts: Sequence[str]) -> DictConfig:
     """Return the configuration that tests a checkpoint on every bag of the testing channel."""
-    config = compose_words(
-        "evaluate", [override("checkpoint", checkpoint), "run_name=testing", "splits=[test]", "overwrite=true"]
-    )
+    words = [override("checkpoint", checkpoint), override("parts", list(parts)), "run_name=testing", "splits=[test]"]
+    config = compose_words("evaluate", [*words, "overwrite=true"])
     config.data = cast(dict[str, Any], OmegaConf.to_container(training.data, resolve=True))
     config.paths.run_dir = f"{training.paths.run_dir}/testing"
     # The launcher's environment variables refer to processes that have ended.

@@ -1,4 +1,4 @@
-"""How blurred tiles are."""
+"""Measure of blur in tiles."""
 
 import numpy as np
 from numpy.typing import NDArray

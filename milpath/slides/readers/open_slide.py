@@ -7,8 +7,9 @@ from pathlib import Path
 from milpath.slides.readers.dicom_header import is_dicom
 from milpath.slides.readers.picture_slide import PictureSlide
 from milpath.slides.readers.slide import Size, Slide
-from milpath.slides.readers.slide_formats import MIRAX_SUFFIX, VENDOR_SUFFIXES, why_not_read
+from milpath.slides.readers.slide_formats import MIRAX_SUFFIX, VENDOR_SUFFIXES, is_folder_slide, why_not_read
 from milpath.slides.readers.tiff_slide import TiffSlide, VendorTiffError
+from milpath.slides.readers.zarr_slide import ZarrSlide
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"RIFF")
@@ -18,8 +19,11 @@ _SETTINGS = "Slidedat.ini"
 def open_slide(path: str | Path) -> Slide:
     """Open a slide: TIFF and SVS with tifffile, DICOM and vendor formats with OpenSlide, plain images with Pillow.
 
+    OME-Zarr is read chunk by chunk.
+
     Args:
-        path: The file; for DICOM, one of the instances of the slide, whose others are found beside it.
+        path: The file, or the folder of OME-Zarr; for DICOM, one of the instances of the slide, whose
+            others are found beside it.
 
     Returns:
         The slide, to be used in a `with` block.
@@ -29,6 +33,8 @@ def open_slide(path: str | Path) -> Slide:
         ValueError: If it is empty, damaged, not a slide, or a file of a format that is not read.
     """
     path = Path(path)
+    if path.is_dir() and is_folder_slide(path.name):
+        return ZarrSlide(path)
     if not path.is_file():
         reason = why_not_read(path.name) if path.is_dir() else None
         if reason:

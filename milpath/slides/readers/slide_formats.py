@@ -1,12 +1,13 @@
 """Formats of slides by suffix: those that are read, those of several files, and those to convert first."""
 
-# DICOM, MRXS and VMS consist of several files.
+# DICOM, MRXS, VMS and OME-Zarr consist of several files.
 MIRAX_SUFFIX, DICOM_SUFFIX = ".mrxs", ".dcm"
 INDEX_SUFFIXES = (".vms", ".vmu")
 VENDOR_SUFFIXES = (MIRAX_SUFFIX, ".svslide", *INDEX_SUFFIXES)
-SEVERAL_FILES = (MIRAX_SUFFIX, *INDEX_SUFFIXES)
+FOLDER_SUFFIX = ".zarr"
+SEVERAL_FILES = (MIRAX_SUFFIX, *INDEX_SUFFIXES, FOLDER_SUFFIX)
 SLIDE_SUFFIXES = (
-    ".tif", ".tiff", ".btf", ".qptiff", ".svs", ".ndpi", ".scn", ".bif", *VENDOR_SUFFIXES, DICOM_SUFFIX,
+    ".tif", ".tiff", ".btf", ".qptiff", ".svs", ".ndpi", ".scn", ".bif", *VENDOR_SUFFIXES, DICOM_SUFFIX, FOLDER_SUFFIX,
     ".png", ".jpg", ".jpeg", ".bmp", ".webp",
 )  # fmt: skip
 
@@ -18,7 +19,6 @@ OTHER_FORMATS = {
     ".lif": ("Leica LIF", _BIO_FORMATS),
     ".nd2": ("Nikon ND2", _BIO_FORMATS),
     ".zvi": ("Zeiss ZVI", _BIO_FORMATS),
-    ".zarr": ("OME-Zarr", "convert it to an OME-TIFF pyramid: raw2ometiff --rgb"),
     ".isyntax": ("Philips iSyntax", "convert it to TIFF: isyntax-to-tiff of libisyntax, or the export of Philips"),
     ".i2syntax": ("Philips iSyntax 2", "convert it to DICOM or TIFF with the export of Philips"),
     ".kfb": ("KFBio KFB", "convert it to SVS with the converter of KFBio"),
@@ -34,6 +34,11 @@ _SIGNATURES = {
     b"\x70\0\0\0": ".lif",
     b"\xda\xce\xbe\x0a": ".nd2",
 }
+
+
+def is_folder_slide(name: str) -> bool:
+    """Return whether a folder of this name is one slide (OME-Zarr)."""
+    return name.lower().endswith(FOLDER_SUFFIX)
 
 
 def why_not_read(name: str, start: bytes = b"") -> str | None:

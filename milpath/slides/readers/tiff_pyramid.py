@@ -51,7 +51,7 @@ def read_pyramid(tiff: tifffile.TiffFile, path: Path) -> TiffPyramid:
     pages = _top_pages(tiff)
     images = ome_images(str(pages[0].description or ""))
     if images:
-        image = _slide_of(images, path.name)
+        image = slide_of(images, path.name)
         planes = _planes(image, pages)
         candidates = [page for page in pages if page not in planes]
         levels = [planes, *_smaller(planes, candidates)]
@@ -94,7 +94,7 @@ def _largest(pages: Sequence[tifffile.TiffPage]) -> tifffile.TiffPage:
     return max(candidates, key=lambda page: 0 if _is_associated(page) else _area(page))
 
 
-def _slide_of(images: Sequence[OmeImage], file_name: str) -> OmeImage:
+def slide_of(images: Sequence[OmeImage], file_name: str) -> OmeImage:
     """Return the image that is the slide: the largest that is not a label, a photograph or a thumbnail."""
     if len({name for image in images for name in image.files}) > 1:
         images = [image for image in images if image.files == (file_name,)]

@@ -35,6 +35,11 @@ def is_missing(value: Any, class_names: Sequence[str] = ()) -> bool:
     return not text or (text in _MISSING_WORDS and text not in map(folded, class_names))
 
 
+def missing_cells(bags: pd.DataFrame, column: str, class_names: Sequence[str] = ()) -> np.ndarray:
+    """Return which bags have no label in a column (`is_missing`), bool `(bags,)`."""
+    return np.asarray([is_missing(value, class_names) for value in bags[column]], dtype=bool)
+
+
 def folded(word: str) -> str:
     """Return a word without what looks alike on a screen: capitals, double blanks, kinds of dashes.
 
@@ -58,7 +63,7 @@ def label_text(value: object) -> str:
 
 
 def classes_of_words(
-    bags: pd.DataFrame, column: str, class_names: Sequence[str], origin: str = "data.class_names"
+    bags: pd.DataFrame, column: str, class_names: Sequence[str], origin: str = "data.class_names", say: bool = True
 ) -> np.ndarray:
     """Return the class of each bag by the name in its cell.
 
@@ -69,6 +74,7 @@ def classes_of_words(
         column: Column of the labels.
         class_names: Names of the classes in the order of their indices.
         origin: Where the names come from, for the message.
+        say: Log which word became which class.
 
     Returns:
         `(bags,)` int64.
@@ -91,7 +97,8 @@ def classes_of_words(
             f"column {column!r} has {quote_first(words)}, not one of {origin} ({', '.join(class_names)}): slide "
             f"{rows_of(bags, unknown)}; {hint}Correct the table, or list these slides in data.exclude"
         )
-    _say(column, class_names, origin)
+    if say:
+        say_classes(column, class_names, origin)
     return np.array(found, dtype=np.int64)
 
 
@@ -163,9 +170,16 @@ def quote_numbers(numbers: Sequence[int], limit: int = 6) -> str:
     return ", ".join(map(str, numbers[:limit])) + (", ..." if len(numbers) > limit else "")
 
 
-def _say(column: str, class_names: Sequence[str], origin: str) -> None:
-    """Log which word became which class."""
+def say_classes(column: str, class_names: Sequence[str], origin: str, option: str = "data.class_names") -> None:
+    """Log which word became which class.
+
+    Args:
+        column: Column of the words.
+        class_names: Names of the classes in the order of their indices.
+        origin: Where the names come from: "sorted", or the option that gives them.
+        option: The option that gives another order.
+    """
     pairs = ", ".join(f"{number} = {name}" for number, name in enumerate(class_names))
     positive = f"; the class to detect is {class_names[1]}" if len(class_names) == 2 else ""
-    order = "sorted; another order: data.class_names=[...]" if origin == "sorted" else f"order of {origin}"
+    order = f"sorted; another order: {option}=[...]" if origin == "sorted" else f"order of {origin}"
     _log.info("classes of column %r: %s%s (%s)", column, pairs, positive, order)

@@ -6,8 +6,13 @@ import numpy as np
 import pandas as pd
 
 from milpath.records.label_table import quote_first, require_column, rows_of
-from milpath.targets.columns.class_words import classes_of_words, explain_numbers, is_missing, label_text, sorted_words
-from milpath.targets.columns.number_columns import READERS
+from milpath.targets.columns.class_words import (
+    classes_of_words,
+    explain_numbers,
+    label_text,
+    missing_cells,
+    sorted_words,
+)
 from milpath.targets.numeric_target import NumericTarget
 from milpath.targets.registry import target_named, target_names
 
@@ -23,6 +28,7 @@ def bag_labels(
     *,
     column: str | None = None,
     trained_names: Sequence[str] | None = None,
+    say: bool = True,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the label of each bag and the names of the classes.
 
@@ -34,6 +40,7 @@ def bag_labels(
             the numbers. If all cells are names of classes, they are the labels, even if they are numbers.
         column: Column of the labels instead of `label` or `isup_grade`.
         trained_names: Names of the classes of a trained network, used for words if `class_names` is `None`.
+        say: Log which word became which class.
 
     Returns:
         Labels `(bags,)` int64 and the class names.
@@ -59,7 +66,7 @@ def bag_labels(
     )
     _require_labels(bags, column, names or tuple(trained_names or ()))
     if target == "label":
-        return _classes(bags, column, names, tuple(trained_names or ()))
+        return _classes(bags, column, names, tuple(trained_names or ()), say)
     grades = _whole_numbers(bags, column, NUM_ISUP_GRADES, "an ISUP grade")
     if target == "malignant":
         return (grades >= 1).astype(np.int64), _require_length(names or ("benign", "malignant"), 2, target)
@@ -73,8 +80,8 @@ def bag_numbers(
     column: str | None,
     default: str,
     class_names: Sequence[str] | None = None,
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the labels of a target without classes and the names of what it predicts.
+) -> tuple[np.ndarray, NumericTarget]:
+    """Return the labels of a target without classes, and the target with the names that it takes from the table.
 
     Args:
         bags: One row per bag: `bag_id` and the columns of the target.
@@ -84,7 +91,7 @@ def bag_numbers(
         class_names: `data.class_names`, which must be empty.
 
     Returns:
-        Labels `(bags, label columns)` float64 and the names.
+        Labels `(bags, label columns)` float64, NaN where one of several targets has none, and the target.
 
     Raises:
         ValueError: If a column is missing or a label is missing or invalid.
@@ -96,9 +103,8 @@ def bag_numbers(
         require_column(bags.columns, name, origin, "data.label_column or the columns of the target")
         for name in target.columns_of_table(column, default)
     ]
-    named = target.named_after(columns)
-    labels = [READERS[kind](bags, column) for kind, column in zip(named.label_kinds, columns, strict=True)]
-    return np.stack(labels, axis=1), named.names
+    named, labels = target.read(bags, columns)
+    return labels, named
 
 
 def default_column(target: str) -> str:
@@ -106,14 +112,9 @@ def default_column(target: str) -> str:
     return "label" if target == "label" else "isup_grade"
 
 
-def missing_labels(bags: pd.DataFrame, column: str, class_names: Sequence[str] = ()) -> np.ndarray:
-    """Return which bags have no label (`is_missing`), bool `(bags,)`."""
-    return np.asarray([is_missing(value, class_names) for value in bags[column]], dtype=bool)
-
-
 def _require_labels(bags: pd.DataFrame, column: str, class_names: Sequence[str]) -> None:
     """Refuse bags without a label, by name."""
-    if (missing := missing_labels(bags, column, class_names)).any():
+    if (missing := missing_cells(bags, column, class_names)).any():
         count = int(missing.sum())
         have = (
             "1 slide has no label: its cell"
@@ -122,7 +123,7 @@ def _require_labels(bags: pd.DataFrame, column: str, class_names: Sequence[str])
         )
         words = sorted({label_text(value) for value in bags[column][missing].dropna()} - {""})
         holds = " or ".join(
-            [*(["empty"] if missing_labels(bags[missing], column, words).any() else []), *map(repr, words)]
+            [*(["empty"] if missing_cells(bags[missing], column, words).any() else []), *map(repr, words)]
         )
         as_class = f"; if {words[0]} is a class, name all classes in data.class_names=[...]" if words else ""
         raise ValueError(
@@ -132,18 +133,18 @@ def _require_labels(bags: pd.DataFrame, column: str, class_names: Sequence[str])
 
 
 def _classes(
-    bags: pd.DataFrame, column: str, names: tuple[str, ...], trained_names: tuple[str, ...]
+    bags: pd.DataFrame, column: str, names: tuple[str, ...], trained_names: tuple[str, ...], say: bool
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the labels and names of classes that are words or numbers."""
     texts = {label_text(value) for value in bags[column]}
     for known, origin in ((names, "data.class_names"), (() if names else trained_names, "the classes of the network")):
         if known and texts <= set(known):
-            return classes_of_words(bags, column, known, origin), known
+            return classes_of_words(bags, column, known, origin, say), known
     is_number = pd.to_numeric(pd.Series(sorted(texts)), errors="coerce").notna()
     if not is_number.any() or ((names or trained_names) and not is_number.all()):
         origin = "data.class_names" if names else "the classes of the network" if trained_names else "sorted"
         names = names or trained_names or sorted_words(bags, column)
-        return classes_of_words(bags, column, names, origin), names
+        return classes_of_words(bags, column, names, origin, say), names
     values = _whole_numbers(bags, column, len(names) or None, "data.class_names")
     if not names and (reason := explain_numbers(values, column, None)):
         raise ValueError(reason)

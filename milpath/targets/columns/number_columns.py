@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from milpath.records.label_table import find_column, rows_of
+from milpath.records.plain_values import MAX_NUMBER
 from milpath.targets.columns.class_words import is_missing, label_text
 
 _log = logging.getLogger(__name__)
@@ -25,16 +26,18 @@ def finite_numbers(bags: pd.DataFrame, column: str) -> Array:
     """Return a column of finite numbers, `(bags,)` float64.
 
     Raises:
-        ValueError: If a cell is empty, not a number or infinite, with the slide.
+        ValueError: If a cell is empty, not a number, infinite or beyond 1e30, with the slide.
     """
     values = pd.to_numeric(bags[column].astype(object), errors="coerce").to_numpy(dtype=np.float64)
-    if (bad := ~np.isfinite(values)).any():
+    if (bad := ~(np.abs(values) <= MAX_NUMBER)).any():
         row = int(bad.argmax())
         cell = bags[column].iloc[row]
+        beyond = f", beyond {MAX_NUMBER:g}" if np.isfinite(values[row]) else ""
         hint = "data.on_missing_label=skip" if is_missing(cell) else "data.exclude"
         raise ValueError(
             f"column {column!r} must hold finite numbers, but {int(bad.sum()):,} of {len(bags):,} cells do not: the first "
-            f"{cell_in_words(cell)} (slide {rows_of(bags, bad)}); correct the table, or leave such slides out with {hint}"
+            f"{cell_in_words(cell)}{beyond} (slide {rows_of(bags, bad)}); correct the table, or leave such "
+            f"slides out with {hint}"
         )
     return values
 

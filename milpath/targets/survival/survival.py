@@ -130,7 +130,7 @@ class Survival(NumericTarget):
     def columns_of_table(self, column: str | None, default: str) -> tuple[str, ...]:
         return self.time_column, self.event_column
 
-    def named_after(self, columns: Sequence[str]) -> "Survival":
+    def named_after(self, columns: Sequence[str]) -> Self:
         return self
 
     @property
@@ -229,6 +229,8 @@ class Survival(NumericTarget):
             raise ValueError(
                 f"expected labels (bags, 2) and predictions (bags, columns), got {labels.shape}, {answers.shape}"
             )
+        if "censoring_times" not in self.fitted:
+            raise ValueError("a survival target is evaluated once it is fitted on the times of a training split")
         count = len(self.times)
         if not np.isfinite(labels).all() or not np.isfinite(answers[:, : 1 + count]).all():
             raise ValueError("times, events, risks and survival must be finite")
@@ -237,16 +239,16 @@ class Survival(NumericTarget):
         return EvaluatedTimes(labels[:, 0], labels[:, 1] == 1, answers[:, 0], survival, self.times, censoring, groups)
 
     def defined_metrics(self, labels: Array) -> tuple[str, ...]:
-        likely = np.full((len(labels), len(self.answer_columns)), 0.5)
-        likely[:, 0] = -labels[:, 0]
+        if not self.fitted:
+            return self.metric_names  # data without a training split
+        likely = np.column_stack([-labels[:, 0], np.full((len(labels), len(self.answer_columns) - 1), 0.5)])
         outcomes = self.evaluate(labels, likely)
         return tuple(name for name, value in self.metrics(outcomes).items() if value is not None)
 
     def wrongness(self, outcomes: EvaluatedTimes) -> Array:
         """Return the rank of the risk, from 0 to 1 of the highest: the error of a censored bag is not known."""
-        ordered = np.sort(outcomes.risk)
-        ranks = [np.searchsorted(ordered, outcomes.risk, side=side) for side in ("left", "right")]
-        return np.asarray((ranks[0] + ranks[1] + 1) / 2 / max(len(ordered), 1))
+        ranks = [np.searchsorted(np.sort(outcomes.risk), outcomes.risk, side=side) for side in ("left", "right")]
+        return np.asarray((ranks[0] + ranks[1] + 1) / 2 / max(len(outcomes.risk), 1))
 
     def sentence(
         self, outcomes: EvaluatedTimes, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
@@ -282,7 +284,7 @@ class Survival(NumericTarget):
         """Return survival at some times, and the time at which it falls to one half or below; NaN if it does not."""
         steps, hazard = self._tensor("baseline_times", risk), self._tensor("baseline_hazard", risk)
         at = torch.cat([hazard.new_zeros(1), hazard])[torch.searchsorted(steps, times, right=True)]
-        survival = (-at[None, :] * risk.exp()[:, None]).exp()
+        survival = (-(at.log()[None, :] + risk[:, None]).exp()).exp()  # 0 times infinity would be no number
         place = torch.searchsorted(hazard, torch.log(risk.new_tensor(2.0)) * (-risk).exp())
         padded = torch.cat([steps, steps.new_full((1,), torch.nan)])
         return survival, padded[place]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from milpath.records.plain_values import brief
+from milpath.records.plain_values import MAX_NUMBER, brief
 from milpath.targets.numeric_target import numbers_of_state
 
 _TEXTS = ("time_column", "event_column", "loss", "unit")
@@ -24,7 +24,11 @@ def options_of_state(state: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"target_state of the card lacks {', '.join(missing)}, which a survival task needs")
     if wrong := [name for name in _TEXTS if not isinstance(state[name], str)]:
         raise ValueError(f"{wrong[0]} in target_state of the card must be text, not {brief(state[wrong[0]])}")
-    fitted = {name: numbers_of_state(state, name) for name in _FITTED if name in state}
+    # The hazard is relative to a risk, which may be anywhere.
+    largest = {"baseline_hazard": np.finfo(np.float64).max}
+    fitted = {
+        name: numbers_of_state(state, name, largest=largest.get(name, MAX_NUMBER)) for name in _FITTED if name in state
+    }
     for first, second in _STEPS:
         if len(fitted.get(first, ())) != len(fitted.get(second, ())):
             raise ValueError(f"{first} and {second} in target_state of the card must have the same length")
@@ -40,7 +44,9 @@ def options_of_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_ascending(values: Any) -> bool:
-    """Return whether values are ascending positive finite numbers.
+    """Return whether values are ascending positive finite numbers that differ in their first nine digits.
+
+    Columns are named after them.
 
     Example:
         >>> is_ascending([12, 24.0]), is_ascending([24, 12]), is_ascending([])
@@ -50,4 +56,4 @@ def is_ascending(values: Any) -> bool:
         return False
     if not values or not all(isinstance(value, int | float) and 0 < value < np.inf for value in values):
         return False
-    return all(first < second for first, second in pairwise(values))
+    return all(float(f"{first:.9g}") < float(f"{second:.9g}") for first, second in pairwise(values))

@@ -1,6 +1,5 @@
 """Pictures of attention during training: the same few validation bags, drawn after each epoch."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,10 @@ from PIL import Image
 from milpath.data.datamodule import BagDataModule
 from milpath.data.splits.label_cells import text_of_label
 from milpath.drawing.montage import draw_montage
+from milpath.drawing.picture_frame import stacked
 from milpath.drawing.warning_strip import with_warning
 from milpath.drawing.weight_bars import draw_weights
+from milpath.inference.pictures.tile_pixels import tile_pixels
 from milpath.inference.predict_bags import BagPrediction, predict_bags
 from milpath.metrics.attention_quality import attention_entropy
 from milpath.records.data_warning import warning_in_words
@@ -63,7 +64,7 @@ class AttentionMontages(Callback):
             classifier.network, datamodule.store, classifier.target,
             indices=list(chosen), batch_size=1, device=classifier.device,
         )  # fmt: skip
-        picture = _stack([self._draw_bag(bag, chosen[bag.position], datamodule) for bag in bags])
+        picture = stacked([self._draw_bag(bag, chosen[bag.position], datamodule) for bag in bags])
         return with_warning(picture, warning_in_words(classifier.warning))
 
     def _draw_bag(self, bag: BagPrediction, label: Any, datamodule: BagDataModule) -> Image.Image:
@@ -74,10 +75,11 @@ class AttentionMontages(Callback):
         title = f"{bag.bag_id} · {said} · {in_words(weights)}"
         labels = None if store.tile_labels is None else store.tile_labels[where]
         labels = None if labels is None or (labels < 0).all() else labels
-        if len(store.tile_shape) != 3:
+        pixels = tile_pixels(store, bag.position, {})
+        if pixels is None:
             return draw_weights(weights, title=title, tile_labels=labels)
         return draw_montage(
-            store.tiles[where], weights, title=title, columns=8, num_shown=self.num_tiles,
+            pixels, weights, title=title, columns=8, num_shown=self.num_tiles,
             tile_labels=labels, cell_size=CELL_SIZE,
         )  # fmt: skip
 
@@ -108,16 +110,6 @@ def in_words(weights: np.ndarray) -> str:
         ('entropy 1.00', 'entropy 0.00')
     """
     return f"entropy {attention_entropy(weights):.2f}"
-
-
-def _stack(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Return pictures stacked vertically."""
-    canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
-    top = 0
-    for picture in pictures:
-        canvas.paste(picture, (0, top))
-        top += picture.height
-    return canvas
 
 
 def _send(logger: Logger, picture: Image.Image, step: int) -> None:

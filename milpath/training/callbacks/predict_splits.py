@@ -51,7 +51,7 @@ def predict_splits(
 
 
 def columns_of(target: Target) -> dict[str, Any]:
-    """Return the columns of labels and predicted numbers as arguments of `Predictions`; none with classes."""
+    """Return the columns of labels and predictions as arguments of `Predictions`; none with classes."""
     if not isinstance(target, NumericTarget):
         return {}
     labels = tuple(f"{LABEL_PREFIX}{name}" for name in target.label_columns)

@@ -8,6 +8,7 @@ from milpath.reports.plots.figures import (
     confusion_plot,
     histogram_plot,
     precision_recall_plot,
+    risk_coverage_plot,
     roc_plot,
     training_plots,
 )
@@ -85,3 +86,19 @@ def test_one_epoch_is_a_point():
 def test_a_log_without_epochs_or_metrics_has_no_plot():
     assert training_plots(pd.DataFrame({"step": [1]})) == []
     assert training_plots(pd.DataFrame({"epoch": [0, 1], "train/loss": [np.nan, np.nan]})) == []
+
+
+def test_ticks_of_rare_errors_do_not_repeat():
+    """Plotly formats ticks as d3 does; with whole percents 0, 0.5 and 1 % would read 0 %, 1 %, 1 %."""
+    labels = np.arange(400) % 2
+    scores = np.where(np.arange(400) < 3, 0.6, 0.1 + 0.8 * labels)
+    outcomes = evaluate_bags(labels, np.stack([1 - scores, scores], axis=1), "binary")
+    figure = risk_coverage_plot({"test": outcomes}).figure
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):
+        assert axis.tickformat == ".3~%"
+
+
+def test_metrics_that_a_target_hides_have_no_curve():
+    history = pd.DataFrame({"epoch": [0, 1], "step": [1, 2], "val/loss": [1.0, 0.5], "val/quadratic_kappa": [0.1, 0.2]})
+    assert [plot.name for plot in training_plots(history)] == ["training-loss", "training-quadratic_kappa"]
+    assert [plot.name for plot in training_plots(history, ("quadratic_kappa",))] == ["training-loss"]

@@ -69,7 +69,7 @@ def test_the_task_follows_from_the_classes_unless_it_is_given():
         (
             "counting",
             ["a", "b"],
-            "data.task is 'counting'; it must be one of binary, nominal, ordinal, regression, survival, or null",
+            "data.task is 'counting'; it must be one of binary, nominal, ordinal, regression, survival, several, multilabel, or null",
         ),
     ],
 )

@@ -95,6 +95,13 @@ def test_the_partial_likelihood_depends_neither_on_the_order_of_bags_nor_on_a_sh
     torch.testing.assert_close(cox_losses(risk + 300, time, event).sum(), total)
 
 
+def test_a_target_that_was_not_fitted_says_so_in_one_line():
+    labels = np.array([[1.0, 1.0], [2.0, 0.0]])
+    assert Survival().undefined_metrics(labels) == ""
+    with pytest.raises(ValueError, match="fitted on the times of a training split"):
+        Survival().evaluate(labels, np.zeros((2, 1)))
+
+
 def test_extreme_risks_have_a_finite_loss_and_gradient():
     risk = torch.tensor([-200.0, 0.0, 300.0, 80.0], requires_grad=True)
     time, event = torch.tensor([4.0, 3.0, 1.0, 2.0]), torch.tensor([True, True, True, False])
@@ -164,6 +171,8 @@ def test_the_intervals_end_at_quantiles_of_the_event_times_of_the_training_split
     ("time", "event", "words"),
     [
         ([1, -2, 3], [1, 0, 1], "column 'time' must hold times of 0 or more, but 1 are negative: the first is -2"),
+        ([1, np.inf, 3], [1, 0, 1], "column 'time' must hold finite numbers"),
+        ([1, 1e300, 3], [1, 0, 1], "the first is '1e\\+300', beyond"),
         ([1, None, 3], [1, 0, 1], "column 'time' must hold finite numbers"),
         ([1, 2, 3], [1, 2, 0], "column 'event' must hold 1 or true for an event .* the first of 1 other cells is '2'"),
         ([1, 2, 3], [1, "dead", 0], "is 'dead'"),

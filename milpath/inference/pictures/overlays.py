@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store import BagStore, TileRows
 from milpath.data.store.level0_positions import level0_positions, resolution_of
 from milpath.drawing.heatmap import draw_beside_truth, draw_overlay, label_map, tile_span
 from milpath.slides.readers.slide import Slide
@@ -80,7 +80,7 @@ def put_together(tiles: Pixels, x: NDArray[np.floating], y: NDArray[np.floating]
 
 def draw_bag_overlay(
     store: BagStore,
-    chosen: slice | int,
+    chosen: TileRows | int,
     weights: NDArray[np.floating],
     title: str = "",
     picture: SlidePicture | None = None,
@@ -96,7 +96,7 @@ def draw_bag_overlay(
 
     Args:
         store: Store of the tiles.
-        chosen: Position of the bag, or the slice of its tiles (`store.tile_slice`).
+        chosen: Position of the bag, or its tiles (`store.tile_slice`), all of one slide.
         weights: `(tiles,)` attention.
         title: Title above the picture.
         picture: Thumbnail of the slide; `None` assembles the tiles at their positions.
@@ -143,13 +143,13 @@ def draw_bag_overlay(
     return draw_beside_truth(overlay, picture.pixels, known, {1: "tile known to matter"}, alpha=0.45)
 
 
-def known_labels(store: BagStore, chosen: slice) -> NDArray[np.int64] | None:
+def known_labels(store: BagStore, chosen: TileRows) -> NDArray[np.int64] | None:
     """Return the tile labels of a bag; `None` if none is known."""
     labels = None if store.tile_labels is None else store.tile_labels[chosen]
     return None if labels is None or (labels < 0).all() else labels
 
 
-def positions_of(store: BagStore, chosen: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def positions_of(store: BagStore, chosen: TileRows) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Return x and y of the tiles of a bag; `None` if they are unknown or from more than one level."""
     table: Mapping[str, object] = dict.fromkeys(store.description["tile_columns"])
     if not {"x", "y"} <= set(table):

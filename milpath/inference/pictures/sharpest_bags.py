@@ -12,11 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store import BagStore, TileRows
 from milpath.drawing.montage import TileRow, draw_extremes
-from milpath.inference.overlays import positions_of
+from milpath.inference.pictures.overlays import positions_of
+from milpath.inference.pictures.tile_pixels import tile_pixels
 from milpath.inference.prediction_files import ATTENTION, PREDICTIONS, table_path
-from milpath.inference.tile_pixels import tile_pixels
 
 
 def read_strongest(output: Path, first_class: str | None, count: int) -> dict[str, NDArray[np.float64]]:
@@ -64,7 +64,12 @@ def draw_run_extremes(
     """
     index_of = {bag_id: index for index, bag_id in enumerate(store.bags["bag_id"])}
     if len(store.tile_shape) != 3:
-        attention = {name: own for name, own in attention.items() if name in slides}
+        names = store.slide_store.bags["bag_id"]
+        attention = {
+            name: own
+            for name, own in attention.items()
+            if all(names.iloc[part.position] in slides for part in store.slides_of(index_of[name]))
+        }
     chosen = sorted(attention, key=lambda name: -float(attention[name].max()) * len(attention[name]))[:count]
     if not chosen:
         return None
@@ -77,35 +82,39 @@ def draw_run_extremes(
         tiles, weights, captions = [], [], []
         for name in chosen:
             own = attention[name]
-            where = tiles_of_bag(store, index_of, name, len(own))
-            places = _cut_from_slide(store, where)
+            tiles_of_bag(store, index_of, name, len(own))
+            parts = store.slides_of(index_of[name])
+            places = np.concatenate([part.rows.start + _cut_from_slide(store, part.position) for part in parts])
             place = int(places[choose(own[places])])
-            pixels = tile_pixels(store, index_of[name], slides)
+            part = next(part for part in parts if place < part.rows.stop)
+            pixels = tile_pixels(store.slide_store, part.position, slides)
             if pixels is None:
                 return None  # features whose tiles have no position on the slide
-            tiles.append(pixels[[place]][0])
+            tiles.append(pixels[[place - part.rows.start]][0])
             weights.append(float(own[place]))
             captions.append(f"{own[place]:.3f} {name}")
         drawn.append(TileRow(title, np.stack(tiles), np.array(weights), captions))
     return draw_extremes(drawn)
 
 
-def _cut_from_slide(store: BagStore, where: slice) -> NDArray[np.int64]:
-    """Return the indices of the tiles of a bag except for white filler tiles, which have no position."""
-    positions = positions_of(store, where)
-    return np.arange(where.stop - where.start) if positions is None else np.flatnonzero(~np.isnan(positions[0]))
+def _cut_from_slide(store: BagStore, slide: int) -> NDArray[np.int64]:
+    """Return the indices of the tiles of a slide except for white filler tiles, which have no position."""
+    slides = store.slide_store
+    positions = positions_of(slides, slides.tile_slice(slide))
+    if positions is None:
+        return np.arange(int(slides.num_tiles[slide]))
+    return np.flatnonzero(~np.isnan(positions[0]))
 
 
-def tiles_of_bag(store: BagStore, index_of: Mapping[str, int], bag_id: str, num_weights: int) -> slice:
-    """Return the slice of the tiles of a bag in the store."""
+def tiles_of_bag(store: BagStore, index_of: Mapping[str, int], bag_id: str, num_weights: int) -> TileRows:
+    """Return the tiles of a bag in the store."""
     if bag_id not in index_of:
         raise ValueError(
             f"bag {bag_id!r} of predictions.csv is not in {store.path}; give the store from which it was predicted"
         )
-    chosen = store.tile_slice(index_of[bag_id])
-    if chosen.stop - chosen.start != num_weights:
+    if (num_tiles := int(store.num_tiles[index_of[bag_id]])) != num_weights:
         raise ValueError(
-            f"bag {bag_id!r} has {num_weights} attention weights but {chosen.stop - chosen.start} tiles in {store.path}; "
+            f"bag {bag_id!r} has {num_weights} attention weights but {num_tiles} tiles in {store.path}; "
             "give the store it was predicted from"
         )
-    return chosen
+    return store.tile_slice(index_of[bag_id])

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions, resolution_of
-from milpath.inference.overlays import SlidePicture
+from milpath.inference.pictures.overlays import SlidePicture
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_files import find_slides
-from milpath.slides.slide_tiles import SlideTiles
+from milpath.slides.slide_tiles import SlideTiles, TilesOfSlides
 from milpath.slides.slide_view import thumbnail
 
-Pixels = NDArray[np.uint8] | SlideTiles
+Pixels = NDArray[np.uint8] | SlideTiles | TilesOfSlides
 
 
 def tile_pixels(store: BagStore, position: int, slides: Mapping[str, Path]) -> Pixels | None:
@@ -25,6 +25,11 @@ def tile_pixels(store: BagStore, position: int, slides: Mapping[str, Path]) -> P
         position: Position of the bag.
         slides: Name of a slide to its file.
     """
+    if len(parts := store.slides_of(position)) > 1:
+        found = [tile_pixels(store.slide_store, part.position, slides) for part in parts]
+        known = [tiles for tiles in found if tiles is not None and not isinstance(tiles, TilesOfSlides)]
+        return TilesOfSlides(known) if len(known) == len(parts) else None
+    store, position = store.slide_store, parts[0].position
     where = store.tile_slice(position)
     if len(store.tile_shape) == 3:
         return store.tiles[where]
@@ -39,8 +44,8 @@ def slide_picture(store: BagStore, position: int, slides: Mapping[str, Path], lo
     """Return the thumbnail of the slide of a bag; `None` if it is not at hand.
 
     Args:
-        store: A store of tiles or of features.
-        position: Position of the bag.
+        store: A store of tiles or of features, with a bag per slide.
+        position: Position of the slide.
         slides: Name of a slide to its file.
         longest_side: Of the thumbnail, in pixels.
     """
@@ -55,6 +60,7 @@ def slide_picture(store: BagStore, position: int, slides: Mapping[str, Path], lo
 
 def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:
     """Return the file of each slide of a store at a path: those it was cut from; for features, also those of its name."""
+    store = store.slide_store
     found: dict[str, Path] = {}
     if "slide_file" in store.bags:
         root = slides if slides.is_dir() else slides.parent

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 from PIL import Image, ImageDraw
 
@@ -13,10 +14,10 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.drawing.heatmap import category_colours
 from milpath.drawing.picture_frame import FAINT, INK, MARGIN, RESEARCH_USE_ONLY, content_origin, font, scale_bar
-from milpath.inference.bag_pictures import BagPictures, file_name
+from milpath.inference.pictures.bag_pictures import BagPictures, file_name
+from milpath.inference.pictures.sharpest_bags import read_strongest
 from milpath.inference.predict_bags import BagPrediction
-from milpath.inference.sharpest_bags import read_strongest
-from milpath.models import load_network
+from milpath.models import AttentionMIL, load_network
 from milpath.predict import run as predict
 from milpath.search.cross_validation import compose_training
 from milpath.slides.readers.open_slide import open_slide
@@ -178,6 +179,23 @@ def test_the_extremes_are_of_bags_called_positive_if_there_are_any(tmp_path):
     assert read_strongest(tmp_path, "benign", 1)["c"].tolist() == [0.7, 0.2, 0.1]
     (tmp_path / "predictions.csv").write_text(head + "a,benign\nb,benign\nc,benign\n")
     assert list(read_strongest(tmp_path, "benign", 6)) == ["c", "a", "b"]
+
+
+def test_the_dense_map_normalises_the_stains_of_the_slide_and_not_of_each_part(panda_folder, monkeypatch):
+    from milpath.inference import dense_map
+    from milpath.slides.tiling_options import TileOptions
+
+    torch.manual_seed(0)
+    target = {"mean": [65.0, 25.0, -15.0], "std": [12.0, 9.0, 6.0]}
+    encoder = {"name": "tile_cnn", "tile_size": 32, "embedding_dim": 8, "stain_normalisation": "reinhard"}
+    network = AttentionMIL(encoder=encoder | {"stain_target": target}).eval()
+    mapper = dense_map.DenseMapper(network, TileOptions(tile_size=32), 0.0)
+    whole = mapper(panda_folder / "level2" / f"{RADBOUD}.png")
+    assert network.tile_encoder.stains.num_bags == 1
+    assert network.tile_encoder.stains.num_unchanged == 0
+    monkeypatch.setattr(dense_map, "TILES_AT_A_TIME", 7)
+    parts = mapper(panda_folder / "level2" / f"{RADBOUD}.png")
+    np.testing.assert_allclose(parts.attention, whole.attention, atol=1e-6)
 
 
 def test_the_dense_map_is_one_bag_whatever_the_parts_it_was_read_in(checkpoint, panda_folder, monkeypatch):

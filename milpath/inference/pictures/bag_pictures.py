@@ -15,13 +15,14 @@ from milpath.drawing.heatmap import draw_overlay
 from milpath.drawing.montage import draw_montage
 from milpath.drawing.picture_frame import colour_table
 from milpath.drawing.warning_strip import with_warning
-from milpath.inference.class_overlays import draw_class_overlays
 from milpath.inference.dense_map import DenseMapper
 from milpath.inference.geojson import tiles_to_geojson, write_geojson
-from milpath.inference.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask
+from milpath.inference.pictures.class_overlays import draw_class_overlays
+from milpath.inference.pictures.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask
+from milpath.inference.pictures.sharpest_bags import draw_run_extremes, read_strongest
+from milpath.inference.pictures.tile_pixels import Pixels, slide_paths, slide_picture, tile_pixels
 from milpath.inference.predict_bags import BagPrediction
-from milpath.inference.sharpest_bags import draw_run_extremes, read_strongest
-from milpath.inference.tile_pixels import Pixels, slide_paths, slide_picture, tile_pixels
+from milpath.inference.slides_of_bags import by_slide
 from milpath.models.card import Card
 from milpath.records.atomic_files import atomic_path
 from milpath.records.data_warning import warning_in_words
@@ -48,7 +49,8 @@ class BagPictures:
     positions have no overlay.
 
     Args:
-        store: Store of the tiles, or of their features.
+        store: Store of the tiles, or of their features, that is predicted. Each slide of its bags has its own pictures; the
+            methods that return one take a bag of `store.slide_store`.
         output: Output folder of the prediction.
         slides: Name of a slide to its file.
         masks: Name of a slide to the file of its mask; the store then has the column `data_provider`.
@@ -76,7 +78,8 @@ class BagPictures:
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must be in [0, 1]: the opacity of the highest attention")
         colour_table(colour_map)
-        self.store = store
+        self.bags = store
+        self.store = store.slide_store
         self.output = output
         self.slides = slides or {}
         self.masks = masks or {}
@@ -86,7 +89,12 @@ class BagPictures:
         self.warning = warning
 
     def draw(self, bag: BagPrediction) -> None:
-        """Write montage, overlay, dense map and outlines of a bag."""
+        """Write montage, overlay, dense map and outlines of each slide of a bag."""
+        for of_slide in by_slide(self.bags, bag):
+            self._draw_slide(of_slide)
+
+    def _draw_slide(self, bag: BagPrediction) -> None:
+        """Write the pictures of a slide."""
         montage = self.montage(bag)
         if montage is not None:
             self._save(montage, f"{file_name(bag.bag_id)}_montage")
@@ -105,7 +113,10 @@ class BagPictures:
         labels = known_labels(self.store, self.store.tile_slice(bag.position))
         if (tiles := self.pixels(bag)) is None:
             return None
-        return draw_montage(tiles, bag.attention, title=bag.bag_id, tile_labels=labels, colour_map=self.colour_map)
+        return draw_montage(
+            tiles, bag.attention, title=bag.bag_id, tile_labels=labels, colour_map=self.colour_map,
+            limits=bag.limits.get("attention"),
+        )  # fmt: skip
 
     def pixels(self, bag: BagPrediction) -> Pixels | None:
         """Return the tiles of a bag, those of features from their slide; `None` if that is not at hand."""
@@ -121,13 +132,14 @@ class BagPictures:
         return draw_bag_overlay(
             self.store, self.store.tile_slice(bag.position), bag.attention, bag.bag_id, picture,
             truth=None if picture is None else self._truth(bag, picture), alpha=self.alpha, colour_map=self.colour_map,
+            limits=bag.limits.get("attention"),
         )  # fmt: skip
 
     def class_overlays(self, bag: BagPrediction, picture: SlidePicture | None) -> dict[str, Image.Image]:
         """Return an overlay for each map of a network with maps per class, by name."""
         return draw_class_overlays(
             self.store, self.store.tile_slice(bag.position), bag.maps, bag.bag_id, picture,
-            alpha=self.alpha, colour_map=self.colour_map,
+            alpha=self.alpha, colour_map=self.colour_map, limits=bag.limits,
         )  # fmt: skip
 
     def draw_extremes(self, first_class: str | None) -> None:
@@ -139,7 +151,7 @@ class BagPictures:
         if len(self.store.tile_shape) != 3 and not self.slides:
             return
         strongest = read_strongest(self.output, first_class, NUM_EXTREMES)
-        picture = draw_run_extremes(strongest, self.store, NUM_EXTREMES, self.slides)
+        picture = draw_run_extremes(strongest, self.bags, NUM_EXTREMES, self.slides)
         if picture is not None:
             self._save(picture, "extremes")
 
@@ -179,8 +191,9 @@ class BagPictures:
         folder.mkdir(exist_ok=True)
         left, top = bounds_offset(self.store, where)
         collection = tiles_to_geojson(
-            bag.attention, places.x0 - left, places.y0 - top, places.size0, measurements=bag.maps, warning=self.warning
-        )
+            bag.attention, places.x0 - left, places.y0 - top, places.size0, measurements=bag.maps, warning=self.warning,
+            limits=bag.limits.get("attention"),
+        )  # fmt: skip
         write_geojson(collection, folder / f"{file_name(bag.bag_id)}.geojson")
 
     def _save(self, picture: Image.Image, name: str) -> None:

@@ -15,7 +15,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.drawing.heatmap import draw_overlay
 from milpath.drawing.picture_frame import content_origin
-from milpath.inference.class_overlays import draw_class_overlays, map_limits
+from milpath.inference.pictures.class_overlays import draw_class_overlays, map_limits
 from milpath.inference.prediction_files import ATTENTION_COLUMNS, PredictionFiles
 from milpath.models import CLAMMB, AdditiveMIL, load_network, save_network
 from milpath.models.network_input import to_network_input

@@ -5,8 +5,8 @@ from PIL import Image
 
 from milpath.drawing.montage import TileRow, draw_extremes
 from milpath.drawing.picture_frame import attention_limits
-from milpath.inference.bag_pictures import BagPictures
-from milpath.inference.overlays import positions_of
+from milpath.inference.pictures.bag_pictures import BagPictures
+from milpath.inference.pictures.overlays import positions_of
 from milpath.inference.predict_bags import BagPrediction
 
 NUM_SHOWN = 4

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store import BagStore, TileRows
 from milpath.drawing.picture_frame import attention_limits
-from milpath.inference.overlays import SlidePicture, draw_bag_overlay
+from milpath.inference.pictures.overlays import SlidePicture, draw_bag_overlay
 from milpath.models.tile_maps import is_signed, split_map_name
 
 Maps = Mapping[str, NDArray[np.floating]]
@@ -16,29 +16,31 @@ Maps = Mapping[str, NDArray[np.floating]]
 
 def draw_class_overlays(
     store: BagStore,
-    chosen: slice | int,
+    chosen: TileRows | int,
     maps: Maps,
     title: str = "",
     picture: SlidePicture | None = None,
     *,
     alpha: float = 0.6,
     colour_map: str = "viridis",
+    limits: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, Image.Image]:
     """Draw each map of a bag on its tissue; the maps of a quantity share one scale, so that classes can be compared.
 
     Args:
         store: Store of the tiles.
-        chosen: Position of the bag, or the slice of its tiles.
+        chosen: Position of the bag, or its tiles (`store.tile_slice`).
         maps: Name (`attention_<class>`, `contribution_<class>`) to `(tiles,)` values.
         title: Name of the bag; the class is added to it.
         picture: Thumbnail of the slide; `None` assembles the tiles at their positions.
         alpha: Opacity of the colours at the high end, in [0, 1].
         colour_map: Colours of attention; contributions are blue below 0 and red above.
+        limits: Ends of the scale of each map; `None` uses `map_limits`.
 
     Returns:
         Name of the map to its picture; empty if the positions of the tiles are unknown.
     """
-    limits = map_limits(maps)
+    limits = limits or map_limits(maps)
     pictures = {}
     for name, values in maps.items():
         overlay = draw_bag_overlay(

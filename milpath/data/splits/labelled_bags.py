@@ -1,0 +1,95 @@
+"""What is known of labelled and split bags: their names, labels, groups and counts."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from milpath.data.splits.assign_splits import SPLITS
+from milpath.data.splits.bag_lists import group_of_each_bag
+from milpath.data.splits.bag_table import SplitOptions
+from milpath.data.splits.chosen_target import label_counts
+from milpath.data.splits.label_cells import hash_of_labels, label_array, text_of_label
+from milpath.data.store.bag_store import BagStore
+from milpath.targets import Target
+
+
+class LabelledBags:
+    """Bags with a label and a split; the base of a data module, which sets the attributes.
+
+    Attributes:
+        label_frame: One row per bag: `bag_id`, `index` (position in the store), `label`, `split` and columns of the data.
+        class_names: Names of the classes, or of the predicted quantities.
+        fitted_target: The target, fitted on the training split.
+        store: The tiles that are loaded: those of the data, or their features.
+        tile_store: The tiles of the data.
+        aggregate: How predictions of slides become those of patients; `None` if they do not.
+    """
+
+    label_frame: pd.DataFrame
+    class_names: tuple[str, ...]
+    fitted_target: Target
+    tile_store: BagStore
+    aggregate: str | None
+    _split_options: SplitOptions
+
+    @property
+    def store(self) -> BagStore:
+        """The tiles that are loaded."""
+        raise NotImplementedError
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def tile_shape(self) -> tuple[int, ...]:
+        """`(height, width, channels)` of a tile, or `(features,)`."""
+        return self.store.tile_shape
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the non-empty splits, in the order train, val, test."""
+        return [split for split in SPLITS if (self.label_frame["split"] == split).any()]
+
+    @property
+    def groups(self) -> dict[str, str] | None:
+        """Each bag to its group, which is kept in one split; `None` without groups, and for results by patient."""
+        if self.aggregate:
+            return None
+        return group_of_each_bag(self.tile_store.bags, self._split_options.group_column, self._split_options.groups)
+
+    @property
+    def split_column(self) -> str | None:
+        """Column of the data with their own split; `None` if a split is made or read from a file."""
+        return None if self._split_options.splits else self._split_options.split_column
+
+    @property
+    def tiling(self) -> dict[str, Any]:
+        """How slides were cut into tiles, as recorded in the store."""
+        return dict(self.store.description.get("tiling", {}))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Description of the data for the provenance of a run; plain values."""
+        names = {"class_names": list(self.class_names), "labels_sha256": hash_of_labels(self.label_frame)}
+        return self.store.record() | names | label_counts(self.fitted_target, self.label_frame, len(self.class_names))
+
+    def bag_ids(self, split: str) -> list[str]:
+        """Return the names of the bags of a split, in the order of the store."""
+        return self.label_frame.loc[self.label_frame["split"] == split, "bag_id"].tolist()
+
+    def split_frame(self) -> pd.DataFrame:
+        """Return `id, split, label` of every bag: the content of a run's `splits.csv`, which `data.splits` reads."""
+        frame = self.label_frame[["bag_id", "split", "label"]].rename(columns={"bag_id": "id"})
+        return frame if self.fitted_target.has_classes else frame.assign(label=frame["label"].map(text_of_label))
+
+    def labels(self, split: str) -> np.ndarray:
+        """Return the labels of a split, `(bags,)` classes or `(bags, columns)` numbers, in the order of the store."""
+        return label_array(self.label_frame.loc[self.label_frame["split"] == split, "label"])
+
+    def class_counts(self, split: str) -> list[int]:
+        """Return the number of bags of each class in a split."""
+        labels = self.label_frame.loc[self.label_frame["split"] == split, "label"]
+        return [int((labels == number).sum()) for number in range(self.num_classes)]

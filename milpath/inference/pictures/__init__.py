@@ -1,0 +1,1 @@
+"""Pictures of predicted bags: overlays, maps of classes, top tiles."""

@@ -1,0 +1,69 @@
+"""Predictions of patients from those of their slides, for a network that was trained on slides."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from milpath.data.splits.patient_bags import names_of
+from milpath.data.store.bag_store import BagStore
+from milpath.inference.prediction_files import PREDICTIONS
+from milpath.models.checkpoint import Card
+from milpath.records.atomic_files import atomic_path
+from milpath.records.data_warning import warning_in_words
+from milpath.records.label_table import require_column
+from milpath.records.prediction_table import number_cells
+from milpath.targets import NumericTarget, class_target_named, target_of
+from milpath.targets.aggregation import aggregated_answers
+from milpath.targets.decision import Decision, decide
+
+PATIENTS = "patients.csv"
+
+
+def write_patients(
+    output: Path, store: BagStore, card: Card, aggregate: str, patient_column: str = "patient_id"
+) -> Path:
+    """Write `patients.csv`: the columns of `predictions.csv` by patient, and the number of slides of each.
+
+    Probabilities of slides are combined at temperature 1; temperature, threshold and deferral are those of the card.
+
+    Args:
+        output: Folder of a complete prediction of slides.
+        store: The slides, with the column of their patient.
+        card: The card of the network.
+        aggregate: "mean" or "max".
+        patient_column: Column of the patient.
+    """
+    table = pd.read_csv(output / PREDICTIONS, dtype={"id": str}, keep_default_na=False, na_values=[""])
+    column = require_column(store.bags.columns, patient_column, f"aggregate={aggregate}")
+    of_slide = dict(zip(store.bags["bag_id"], names_of(store.bags, column), strict=True))
+    names, codes = np.unique([of_slide[name] for name in table["id"]], return_inverse=True)
+    target, warning = target_of(card), warning_in_words(card.warning)
+    columns = [f"probability_{name}" for name in card.class_names]
+    if isinstance(target, NumericTarget):
+        columns = list(target.answer_columns)
+        answers = aggregated_answers(target, table[columns].to_numpy(np.float64), codes, aggregate).answers
+        more: list[list[object]] = [[] for _ in names]
+        header = columns
+    else:
+        probabilities = table[columns].to_numpy(np.float64)
+        if card.temperature != 1:
+            probabilities = class_target_named(card.task).at_temperature(probabilities, 1 / card.temperature)
+        found = aggregated_answers(target, probabilities, codes, aggregate).answers
+        if card.temperature != 1:
+            found = class_target_named(card.task).at_temperature(found, card.temperature)
+        calls = decide(found, card.task, Decision.of_card(card))
+        answers = calls.probabilities
+        threshold = f"{card.threshold:.9g}" if target.has_threshold else ""
+        more = [
+            [card.class_names[number], threshold, int(deferred)]
+            for number, deferred in zip(calls.predicted, calls.deferred, strict=True)
+        ]
+        header = [*columns, "predicted", "threshold", "defer"]
+    with atomic_path(output / PATIENTS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "num_slides", *header, *(["warning"] if warning else [])])
+        for name, count, row, cells in zip(names, np.bincount(codes), answers, more, strict=True):
+            writer.writerow([name, int(count), *number_cells(row), *cells, *([warning] if warning else [])])
+    return output / PATIENTS

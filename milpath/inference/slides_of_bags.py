@@ -1,0 +1,90 @@
+"""The slides of a predicted bag: which tiles are on which slide, and the share of the attention that each has."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.level0_positions import resolution_of
+from milpath.drawing.picture_frame import attention_limits
+from milpath.inference.pictures.class_overlays import map_limits
+from milpath.inference.predict_bags import BagPrediction
+
+
+class SlideShare(NamedTuple):
+    """A slide of a bag.
+
+    Attributes:
+        slide: Name of the slide.
+        num_tiles: Number of its tiles.
+        attention: Sum of the attention of its tiles, in [0, 1].
+    """
+
+    slide: str
+    num_tiles: int
+    attention: float
+
+
+def by_slide(store: BagStore, bag: BagPrediction) -> list[BagPrediction]:
+    """Return the prediction of a bag slide by slide, as bags of `store.slide_store`; the bag itself if bags are slides.
+
+    The attention of a slide is its part of the attention of the bag and does not sum to 1. All slides of the bag are drawn
+    on one colour scale.
+
+    Args:
+        store: The store that was predicted.
+        bag: A prediction of one of its bags.
+    """
+    if not store.grouped:
+        return [bag]
+    names = store.slide_store.bags["bag_id"]
+    limits = {"attention": attention_limits(bag.attention)} | map_limits(bag.maps)
+    return [
+        BagPrediction(
+            part.position,
+            str(names.iloc[part.position]),
+            bag.probabilities,
+            bag.attention[part.rows],
+            {name: values[part.rows] for name, values in bag.maps.items()},
+            limits,
+        )
+        for part in store.slides_of(bag.position)
+    ]
+
+
+def slide_shares(store: BagStore, position: int, attention: NDArray[np.floating]) -> list[SlideShare]:
+    """Return the slides of a bag with their shares of its attention, in the order of the store.
+
+    Args:
+        store: The store that was predicted.
+        position: Position of the bag.
+        attention: `(tiles,)` attention of the bag.
+    """
+    names = store.slide_store.bags["bag_id"]
+    return [
+        SlideShare(str(names.iloc[part.position]), part.rows.stop - part.rows.start, float(attention[part.rows].sum()))
+        for part in store.slides_of(position)
+    ]
+
+
+def tile_rows(store: BagStore, position: int) -> pd.DataFrame:
+    """Return the rows of the tile table of a bag; of a bag of several slides with `slide`, `tile` and `microns`.
+
+    Args:
+        store: The store that was predicted.
+        position: Position of the bag.
+
+    Returns:
+        `slide` is the slide of a tile, `tile` its number in the slide, `microns` the microns per pixel of the slide, NaN if
+        unknown.
+    """
+    rows, slides = store.tiles_table.iloc[store.tile_slice(position)], store.slide_store
+    if not store.grouped:
+        return rows
+    parts = store.slides_of(position)
+    lengths = [part.rows.stop - part.rows.start for part in parts]
+    microns = [resolution_of(slides, slides.tile_slice(part.position))[0] or np.nan for part in parts]
+    numbers = np.concatenate([np.arange(length) for length in lengths])
+    return rows.assign(microns=np.repeat(np.array(microns, np.float64), lengths), tile=numbers)

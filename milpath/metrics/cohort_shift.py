@@ -1,0 +1,93 @@
+"""How a cohort differs from the validation bags that a network was calibrated on: scores, prevalence, calibration."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milpath.metrics.intervals import Interval, bootstrap_interval
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CohortShift:
+    """One class or number in two cohorts.
+
+    Attributes:
+        name: Name of the class or number.
+        predicted: Mean prediction in the tested cohort: probability of the class, or number.
+        observed: Mean truth there: share of bags of the class, or mean number.
+        calibration: Calibration in the large there, observed minus predicted, with its 95% interval.
+        predicted_before: Mean prediction on the validation bags of all folds.
+        observed_before: Mean truth there.
+    """
+
+    name: str
+    predicted: float
+    observed: float
+    calibration: Interval
+    predicted_before: float
+    observed_before: float
+
+
+def cohort_shift(
+    truth: Array,
+    answers: Array,
+    truth_before: Array,
+    answers_before: Array,
+    names: Sequence[str],
+    groups: NDArray[np.str_] | None = None,
+    num_resamples: int = 1000,
+) -> list[CohortShift]:
+    """Return the shift of each class or number.
+
+    Args:
+        truth: `(bags, columns)` of the tested cohort: 1 for the class of a bag and 0 otherwise, or the numbers.
+        answers: `(bags, columns)`, probabilities or predicted numbers.
+        truth_before: Likewise of the validation bags.
+        answers_before: Likewise.
+        names: Name of each column.
+        groups: `(bags,)` patient of each tested bag, drawn together; `None` draws single bags.
+        num_resamples: Bootstrap resamples of the interval.
+
+    References:
+        Van Calster et al. Calibration: the Achilles heel of predictive analytics. BMC Medicine 2019 (in the large).
+    """
+    rows = []
+    for place, name in enumerate(names):
+        difference = truth[:, place] - answers[:, place]
+
+        def mean(weights: Array | None, difference: Array = difference) -> Array:
+            if weights is None:
+                return np.asarray(difference.mean())
+            return np.asarray(weights @ difference / weights.sum(axis=1))
+
+        rows.append(
+            CohortShift(
+                name,
+                float(answers[:, place].mean()),
+                float(truth[:, place].mean()),
+                bootstrap_interval(mean, len(truth), groups, num_resamples),
+                float(answers_before[:, place].mean()),
+                float(truth_before[:, place].mean()),
+            )
+        )
+    return rows
+
+
+def shift_metrics(rows: Sequence[CohortShift]) -> dict[str, float | None]:
+    """Return the shift as values of `metrics.json`."""
+    values: dict[str, float | None] = {}
+    for row in rows:
+        values |= {
+            f"predicted_mean_{row.name}": row.predicted,
+            f"predicted_mean_validation_{row.name}": row.predicted_before,
+            f"observed_mean_{row.name}": row.observed,
+            f"observed_mean_validation_{row.name}": row.observed_before,
+            f"calibration_in_the_large_{row.name}": row.calibration.value,
+            f"calibration_in_the_large_low_{row.name}": row.calibration.low,
+            f"calibration_in_the_large_high_{row.name}": row.calibration.high,
+        }
+    return values

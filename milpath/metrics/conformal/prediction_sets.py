@@ -1,0 +1,193 @@
+"""Split conformal prediction: sets of classes and intervals of numbers with a chosen coverage."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milpath.metrics.conformal.conformity_scores import NUMBERS, ORDERED, class_scores, fewest_groups, score_quantile
+from milpath.records.plain_values import brief
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+# A card is untrusted: longer lists of quantiles are refused.
+MAX_QUANTILES = 10_000
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Quantiles of the scores of the validation bags, which turn predictions into sets or intervals.
+
+    The score of a class is large where the network finds it unlikely, and a set holds the classes whose score does not
+    exceed the quantile:
+
+    - "classes": `1 - p_y`;
+    - "ordered": the probability of the classes that are added before `y` when a range grows from the most probable class
+      by the more probable neighbour, so that a set is a range of classes;
+    - "numbers": `|y - prediction|`, for each number on its own.
+
+    A set always holds the most probable class. With `by_class` the coverage holds within each class.
+
+    Attributes:
+        kind: "classes", "ordered" or "numbers".
+        coverage: Wanted share of sets with the truth, in (0, 1).
+        by_class: Whether each class has a quantile of its own.
+        quantiles: One, or one per class or number; `None` if there are too few patients for this coverage, and the set
+            then holds everything.
+        num_groups: Patients (or bags that are independent) behind each quantile.
+        num_bags: Number of validation bags.
+
+    References:
+        Vovk, Gammerman, Shafer. Algorithmic learning in a random world. 2005, section 4.5 (by class).
+        Sadinle, Lei, Wasserman. Least ambiguous set-valued classifiers with bounded error levels. JASA 2019 (`1 - p_y`).
+        Lu, Angelopoulos, Pomerantz. Improving trustworthiness of AI disease severity rating in medical imaging with
+        ordinal conformal prediction sets. MICCAI 2022 (ranges of classes).
+        Lee, Barber, Willett. Distribution-free inference with hierarchical data. 2023, eq. 5 (several bags of a patient).
+    """
+
+    kind: str
+    coverage: float
+    by_class: bool
+    quantiles: tuple[float | None, ...]
+    num_groups: tuple[int, ...]
+    num_bags: int
+
+    def sets(self, probabilities: Array) -> Flags:
+        """Return whether each class is in the set of each bag, `(bags, classes)`.
+
+        Args:
+            probabilities: `(bags, classes)`, with the temperature of the checkpoint.
+        """
+        bounds = np.array([np.inf if value is None else value for value in self.quantiles])
+        inside = class_scores(probabilities, self.kind) <= bounds
+        inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True
+        if self.kind == ORDERED:  # quantiles by class may leave a gap, which the truth must not fall into
+            before = np.maximum.accumulate(inside, axis=1)
+            inside = before & np.maximum.accumulate(inside[:, ::-1], axis=1)[:, ::-1]
+        return np.asarray(inside)
+
+    def intervals(self, answers: Array) -> tuple[Array, Array]:
+        """Return lower and upper ends, each `(bags, numbers)`; NaN if an interval has no end.
+
+        Args:
+            answers: `(bags, numbers)`.
+        """
+        widths = np.array([np.nan if value is None else value for value in self.quantiles])
+        return answers - widths, answers + widths
+
+    def covered(self, labels: NDArray[Any], answers: Array) -> Flags:
+        """Return whether each set holds the truth, `(bags,)`, or each interval, `(bags, numbers)`."""
+        if self.kind != NUMBERS:
+            return np.asarray(self.sets(answers)[np.arange(len(labels)), labels])
+        bounds = np.array([np.inf if value is None else value for value in self.quantiles])
+        return np.asarray(np.abs(labels - answers) <= bounds)
+
+    def state(self) -> dict[str, Any]:
+        """Return plain values, which a checkpoint keeps."""
+        return asdict(self) | {"quantiles": list(self.quantiles), "num_groups": list(self.num_groups)}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any], kind: str | None, num_columns: int) -> Self | None:
+        """Return what a checkpoint keeps, which is untrusted; `None` if it keeps nothing.
+
+        Args:
+            state: Value of `state`, or empty.
+            kind: Kind of sets that the target has; `None` if it has none.
+            num_columns: Number of classes or numbers.
+
+        Raises:
+            ValueError: If a value is missing or invalid, or does not fit the target.
+        """
+        if not state:
+            return None
+        wanted = num_columns if kind == NUMBERS or state.get("by_class") is True else 1
+        quantiles, groups = state.get("quantiles"), state.get("num_groups")
+        for name, sound in {
+            "kind": kind is not None and state.get("kind") == kind,
+            "coverage": _is_number(state.get("coverage")) and 0 < state["coverage"] < 1,
+            "by_class": isinstance(state.get("by_class"), bool),
+            "quantiles": _is_list(quantiles, wanted)
+            and all(each is None or _is_number(each) for each in quantiles or ()),
+            "num_groups": _is_list(groups, wanted) and all(_is_count(each) for each in groups or ()),
+            "num_bags": _is_count(state.get("num_bags")),
+        }.items():
+            if not sound:
+                raise ValueError(f"{name} in conformal of the card is {brief(state.get(name))}, which is invalid here")
+        return cls(
+            state["kind"], float(state["coverage"]), state["by_class"], tuple(quantiles or ()), tuple(groups or ()),
+            state["num_bags"],
+        )  # fmt: skip
+
+    def too_small(self, names: Sequence[str]) -> str:
+        """Return a sentence on the quantiles that too few validation bags define; empty if all are defined.
+
+        Args:
+            names: Names of the classes or numbers.
+        """
+        if None not in self.quantiles:
+            return ""
+        places = [place for place, value in enumerate(self.quantiles) if value is None]
+        of = ", ".join(f"{names[place]} ({self.num_groups[place]})" for place in places)
+        have = f"the classes {of} have fewer" if self.by_class else f"there are {self.num_groups[places[0]]}"
+        what = "no interval has an end" if self.kind == NUMBERS else "every set holds every class"
+        if self.by_class:
+            what = "every set holds these classes"
+        return (
+            f"a coverage of {self.coverage:g} needs at least {fewest_groups(self.coverage)} independent validation bags "
+            f"or patients{' of each class' if self.by_class else ''}, but {have}: {what}"
+        )
+
+
+def fit_conformal(
+    labels: NDArray[Any],
+    answers: Array,
+    kind: str,
+    coverage: float,
+    by_class: bool = False,
+    groups: NDArray[np.str_] | None = None,
+) -> Conformal:
+    """Fit sets or intervals on the validation split, never on the test split.
+
+    Args:
+        labels: `(bags,)` classes, or `(bags, numbers)`.
+        answers: `(bags, classes)` probabilities as predictions show them, or `(bags, numbers)`.
+        kind: "classes", "ordered" or "numbers".
+        coverage: Wanted share of sets with the truth, in (0, 1).
+        by_class: Whether the coverage is to hold within each class.
+        groups: `(bags,)` patient of each bag; `None` if all bags are independent.
+
+    Raises:
+        ValueError: If the coverage is out of range, there are no bags, numbers are asked for by class, or a value is not
+            finite.
+    """
+    if not _is_number(coverage) or not 0 < coverage < 1:
+        raise ValueError(f"a coverage must be in (0, 1), such as 0.9, got {coverage}")
+    if not len(labels):
+        raise ValueError("prediction sets need a validation split, but it has no bags; set data.val_fraction")
+    if kind == NUMBERS and by_class:
+        raise ValueError("a coverage by class needs classes; a number has none")
+    if not np.isfinite(answers).all() or not np.isfinite(labels).all():
+        raise ValueError("prediction sets need finite labels and predictions")
+    if kind == NUMBERS:
+        parts = [(column, groups) for column in np.abs(labels - answers).T]
+    else:
+        scores = class_scores(answers, kind)[np.arange(len(labels)), labels]
+        chosen = [labels == k for k in range(answers.shape[1])] if by_class else [np.ones(len(labels), bool)]
+        parts = [(scores[rows], None if groups is None else groups[rows]) for rows in chosen]
+    quantiles, sizes = zip(*(score_quantile(column, of, coverage) for column, of in parts), strict=True)
+    return Conformal(kind, float(coverage), by_class, quantiles, sizes, len(labels))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_list(value: Any, length: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) == length <= MAX_QUANTILES

@@ -1,0 +1,93 @@
+"""Prediction sets of a run: fitted on its validation split, measured on the others."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from milpath.data.datamodule import BagDataModule
+from milpath.metrics.conformal import FITTED_ON, NUMBERS, fit_conformal, measure_sets, set_metrics
+from milpath.models.card import Card
+from milpath.records.prediction_table import Predictions
+from milpath.targets import target_of
+from milpath.targets.shown_sets import sets_of
+from milpath.targets.target import Target
+
+
+def require_sets(config: DictConfig, datamodule: BagDataModule) -> None:
+    """Refuse prediction sets that cannot be fitted, before the training rather than after it.
+
+    Args:
+        config: Root of the `train` command.
+        datamodule: The data, after `setup`.
+
+    Raises:
+        ValueError: If the coverage is out of range, or the target or the data do not allow it.
+    """
+    wished = config.get("decision") or {}
+    if (coverage := wished.get("coverage")) is None:
+        return
+    require_set_options(datamodule.fitted_target, coverage, bool(wished.get("coverage_by_class")))
+    if "val" not in datamodule.splits:
+        raise ValueError(
+            "decision.coverage is fitted on the validation split, which is empty; set data.val_fraction, or remove it"
+        )
+
+
+def require_set_options(target: Target, coverage: float, by_class: bool) -> None:
+    """Refuse a coverage out of range, or sets that a target does not have.
+
+    Raises:
+        ValueError: In one line, with what to type.
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(f"decision.coverage={coverage:g} must be above 0 and below 1, such as 0.9")
+    if target.set_kind is None:
+        reason = "a censored time has no error to fit them on" if target.name == "survival" else "it defines none"
+        raise ValueError(
+            f"prediction sets are not available for a {target.name} task: {reason}; remove decision.coverage"
+        )
+    if by_class and target.set_kind == NUMBERS:
+        raise ValueError(f"a {target.name} task has no classes; remove decision.coverage_by_class")
+
+
+def fitted_sets(
+    predictions: Predictions, card: Card, groups: dict[str, str] | None, coverage: float, by_class: bool
+) -> dict[str, Any]:
+    """Return the state of prediction sets fitted on the validation split.
+
+    Args:
+        predictions: As the checkpoint shows them: with its temperature, or numbers.
+        card: The card of the checkpoint.
+        groups: Bag to group (patient), of which each counts once; `None` if all bags are independent.
+        coverage: Wanted coverage in (0, 1).
+        by_class: Whether it holds within each class.
+    """
+    target = target_of(card)
+    require_set_options(target, coverage, by_class)
+    assert target.set_kind is not None
+    part = predictions.of_split("val")
+    return fit_conformal(
+        part.labels, part.probabilities.astype(np.float64), target.set_kind, coverage, by_class, _groups(part, groups)
+    ).state()
+
+
+def measured_sets(predictions: Predictions, card: Card, groups: dict[str, str] | None) -> dict[str, dict[str, Any]]:
+    """Return split to coverage and size of the prediction sets; empty for a card without, or for the split of the fit."""
+    if (conformal := sets_of(card)) is None:
+        return {}
+    values = {}
+    for split in dict.fromkeys(predictions.splits):
+        if split not in FITTED_ON:
+            part = predictions.of_split(split)
+            answers = part.probabilities.astype(np.float64)
+            values[split] = set_metrics(
+                measure_sets(conformal, part.labels, answers, card.class_names, _groups(part, groups))
+            )
+    return values
+
+
+def _groups(part: Predictions, groups: dict[str, str] | None) -> NDArray[np.str_] | None:
+    """Return the group of each bag."""
+    return None if groups is None else np.array([str(groups[name]) for name in part.bag_ids])

@@ -1,0 +1,1 @@
+"""Several folds of a cross-validation tested together."""

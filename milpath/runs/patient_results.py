@@ -1,0 +1,95 @@
+"""Results by patient of a network whose bags are slides: predictions, bags and tiles of patients instead of slides."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from milpath.data.datamodule import BagDataModule
+from milpath.data.splits.patient_bags import grouped_table
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.grouped_store import GroupedStore
+from milpath.records.label_table import require_column
+from milpath.records.prediction_table import Predictions
+from milpath.targets import Target
+from milpath.targets.aggregation import aggregated_answers
+
+
+class PatientResults(NamedTuple):
+    """Predictions of patients and what a report shows of them.
+
+    Attributes:
+        predictions: One row per patient, without logits. The attention of a tile is that on its slide times the share of the
+            slide in the prediction of the patient.
+        bags: One row per patient, with the columns of its slides.
+        store: The tiles by patient.
+    """
+
+    predictions: Predictions
+    bags: pd.DataFrame
+    store: BagStore
+
+
+def results_by_patient(
+    predictions: Predictions, datamodule: BagDataModule, target: Target, aggregate: str
+) -> PatientResults:
+    """Return the results of patients from predictions of their slides.
+
+    Args:
+        predictions: Predictions of slides: probabilities at temperature 1, or predicted numbers.
+        datamodule: The data, after `setup`.
+        target: Their target.
+        aggregate: "mean" or "max" (see `aggregated_answers`).
+
+    Raises:
+        ValueError: If the patient of a slide is unknown, or slides of a patient differ in label or split.
+    """
+    if datamodule.store.grouped:
+        raise ValueError(
+            f"aggregate={aggregate} is for slides as bags, but these bags are patients; set aggregate=null"
+        )
+    rows = {bag_id: row for row, bag_id in enumerate(predictions.bag_ids)}
+    frame = datamodule.label_frame
+    frame = frame[frame["bag_id"].isin(set(rows))].reset_index(drop=True)
+    column = require_column(frame.columns, datamodule.patient_column, f"aggregate={aggregate}", "data.patient_column")
+    bags, members = grouped_table(frame, column, ("label", "split"))
+    positions, slides = frame["index"].to_numpy(), [rows[bag_id] for bag_id in frame["bag_id"]]
+    codes = np.empty(len(frame), np.int64)
+    for number, own in enumerate(members):
+        codes[own] = number
+    found = aggregated_answers(target, predictions.probabilities[slides], codes, aggregate)
+
+    def of_tiles(values: list[np.ndarray]) -> list[np.ndarray]:
+        return [np.concatenate([values[slides[slide]] * found.weights[slide] for slide in own]) for own in members]
+
+    by_patient = replace(
+        predictions,
+        bag_ids=bags["bag_id"].tolist(),
+        splits=bags["split"].tolist(),
+        labels=predictions.labels[[slides[own[0]] for own in members]],
+        probabilities=found.answers.astype(predictions.probabilities.dtype),
+        attention=of_tiles(list(predictions.attention)),
+        predicted=None,
+        logits=None,
+        maps={name: of_tiles(list(values)) for name, values in predictions.maps.items()},
+    )
+    stored = bags.drop(columns=["index", "label", "split"])
+    store = GroupedStore(datamodule.tile_store, stored, [positions[own] for own in members])
+    return PatientResults(_in_order(by_patient, predictions.splits), bags, store)
+
+
+def _in_order(predictions: Predictions, splits: Sequence[str]) -> Predictions:
+    """Return predictions in the order of the splits."""
+    first = list(dict.fromkeys(splits))
+    order = sorted(range(len(predictions)), key=lambda row: first.index(predictions.splits[row]))
+    return replace(
+        predictions,
+        bag_ids=[predictions.bag_ids[row] for row in order],
+        splits=[predictions.splits[row] for row in order],
+        labels=predictions.labels[order],
+        probabilities=predictions.probabilities[order],
+        attention=[predictions.attention[row] for row in order],
+        maps={name: [values[row] for row in order] for name, values in predictions.maps.items()},
+    )

@@ -1,0 +1,81 @@
+"""Quantiles of a predicted number from logits: in ascending order by construction, with the pinball loss."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from milpath.records.plain_values import brief
+
+MAX_LEVELS = 99
+
+
+def require_levels(levels: object) -> tuple[float, ...]:
+    """Return the levels of quantiles; empty for `None`.
+
+    Raises:
+        ValueError: If they are not two or more ascending numbers between 0 and 1.
+
+    Example:
+        >>> require_levels([0.1, 0.9]), require_levels(None)
+        ((0.1, 0.9), ())
+    """
+    if levels is None or (isinstance(levels, list | tuple) and not levels):
+        return ()
+    if (
+        not isinstance(levels, list | tuple)
+        or not 2 <= len(levels) <= MAX_LEVELS
+        or not all(type(level) in (int, float) and 0 < level < 1 for level in levels)
+        or not all(first < second for first, second in pairwise(levels))
+    ):
+        raise ValueError(
+            f"target.quantiles is {brief(levels)}; it must be a list of 2 to {MAX_LEVELS} ascending numbers between 0 "
+            "and 1, such as [0.05,0.5,0.95], or null"
+        )
+    return tuple(float(level) for level in levels)
+
+
+def quantiles_of(logits: Tensor, levels: Sequence[float]) -> Tensor:
+    """Return quantiles that cannot cross: the lowest, and a gap of 0 or more to each next one.
+
+    `q_1 = n_1 + z_1` and `q_k = q_(k-1) + softplus(z_k + c_k)`, with `n_k` the quantiles of the standard normal distribution
+    and `c_k` such that logits of 0 give exactly these: training starts from a normal distribution.
+
+    Args:
+        logits: `(..., quantiles)`.
+        levels: Levels of the quantiles, ascending, between 0 and 1.
+
+    Returns:
+        `(..., quantiles)`, in standard deviations of the training labels.
+
+    Example:
+        >>> [round(value, 2) for value in quantiles_of(torch.zeros(3), [0.05, 0.5, 0.95]).tolist()]
+        [-1.64, 0.0, 1.64]
+    """
+    normal = torch.special.ndtri(torch.tensor(list(levels), dtype=torch.float64, device=logits.device))
+    start = normal.diff().expm1().log().to(logits.dtype)  # the inverse of softplus
+    lowest = normal[:1].to(logits.dtype) + logits[..., :1]
+    gaps = F.softplus(logits[..., 1:] + start)
+    return torch.cat([lowest, gaps], -1).cumsum(-1)
+
+
+def pinball_losses(predicted: Tensor, wanted: Tensor, levels: Sequence[float]) -> Tensor:
+    """Return `max(t (y - q), (t - 1) (y - q))` of each quantile q of level t.
+
+    Args:
+        predicted: `(..., quantiles)`.
+        wanted: `(...)`.
+        levels: Levels of the quantiles.
+
+    References:
+        Koenker and Bassett. Regression quantiles. Econometrica 46, 1978.
+
+    Example:
+        >>> pinball_losses(torch.tensor([[1.0, 3.0]]), torch.tensor([2.0]), [0.1, 0.9]).tolist()
+        [[0.10000000149011612, 0.10000000149011612]]
+    """
+    level = torch.tensor(list(levels), dtype=predicted.dtype, device=predicted.device)
+    error = wanted[..., None] - predicted
+    return torch.maximum(level * error, (level - 1) * error)

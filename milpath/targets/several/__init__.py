@@ -1,0 +1,1 @@
+"""Several targets of one network."""

@@ -1,0 +1,215 @@
+"""Patients with several slides through training, evaluation and prediction."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from milpath.data.datamodule import BagDataModule
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.data.store.stored_bags import StoredBags
+from milpath.drawing.picture_frame import attention_limits, colours_of
+from milpath.inference.predict_bags import predict_bags
+from milpath.models import load_card, load_network
+from milpath.viewer.upload_answer import Analyst
+from milpath.viewer.upload_check import Limits
+from tests.commands import here
+from tests.drawn_patients import DrawnPatients, draw_patients
+
+RUN = [
+    "data=bag_store", "data.num_folds=4", "data.batch_size=8", "trainer.accelerator=cpu", "logger=csv",
+    "callbacks.progress=null", "callbacks.early_stopping=null", "optimizer.lr=0.01", "paths.runs_dir=runs",
+]  # fmt: skip
+TILES = ["model/encoder=tile_cnn", "model.encoder.embedding_dim=4"]
+FEATURES = ["model/encoder=linear", "model.encoder.hidden_dims=[8]"]
+
+
+def tables(study: DrawnPatients) -> list[str]:
+    return [f"data.path={study.store}", f"data.patients={study.patients}", f"data.slides={study.slides}"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("patients")
+
+
+@pytest.fixture(scope="module")
+def images(folder) -> DrawnPatients:
+    return draw_patients(folder / "images", 24, image=True)
+
+
+@pytest.fixture(scope="module")
+def by_patient(folder, images) -> Path:
+    """The run of a network of patients, whose bags hold at most six tiles in training."""
+    words = [*RUN, *TILES, *tables(images), "data.bag_column=patient_id", "data.max_tiles=6", "trainer.max_epochs=2"]
+    assert here("milpath.train", *words, "run_name=whole", cwd=folder) == 0
+    return folder / "runs" / "whole"
+
+
+@pytest.fixture(scope="module")
+def predicted(folder, images, by_patient) -> Path:
+    words = [f"checkpoint={by_patient}/checkpoints/best.ckpt", f"slides={images.store}", "device=cpu"]
+    assert here("milpath.predict", *words, f"slides_table={images.slides}", "output=predicted", cwd=folder) == 0
+    return folder / "predicted"
+
+
+def test_a_run_has_one_row_per_patient_and_the_share_of_each_slide(by_patient):
+    predictions = pd.read_csv(by_patient / "predictions.csv")
+    assert len(predictions) == 24 == predictions["id"].nunique()
+    assert set(predictions["split"]) == {
+        "train",
+        "val",
+        "test",
+    }
+    assert pd.read_csv(by_patient / "splits.csv")["id"].str.startswith("P").all()
+    shares = pd.read_csv(by_patient / "slide_attention.csv")
+    assert shares["slide"].nunique() == len(shares) == 42
+    assert np.allclose(shares.groupby("id")["attention"].sum(), 1, atol=1e-6)
+    lengths = predictions.set_index("id")["attention"].map(lambda text: len(json.loads(text)))
+    assert shares.groupby("id")["num_tiles"].sum().to_dict() == lengths.to_dict()  # all tiles, not six
+    assert "of the attention" not in (by_patient / "report.html").read_text() or (by_patient / "report_files").is_dir()
+
+
+def test_a_prediction_is_that_of_the_run_and_names_slide_and_tile(by_patient, predicted, images):
+    found = pd.read_csv(predicted / "predictions.csv").set_index("id")
+    wanted = pd.read_csv(by_patient / "predictions.csv").set_index("id")
+    assert sorted(found.index) == sorted(wanted.index)
+    assert np.allclose(found["probability_1"], wanted["probability_1"].loc[found.index], atol=1e-6)
+    attention = pd.read_csv(predicted / "attention.csv")
+    assert attention.columns[:3].tolist() == ["id", "slide", "tile"]
+    lengths = dict(zip(*BagStore.open(images.store).bags[["bag_id", "num_tiles"]].to_numpy().T, strict=True))
+    for slide, rows in attention.groupby("slide"):
+        assert rows["tile"].tolist() == list(range(lengths[slide]))
+        assert rows["id"].nunique() == 1
+    shares = pd.read_csv(predicted / "slide_attention.csv").set_index("slide")["attention"]
+    of_run = pd.read_csv(by_patient / "slide_attention.csv").set_index("slide")["attention"]
+    assert np.allclose(shares, of_run.loc[shares.index], atol=1e-6)
+
+
+def test_every_slide_of_a_patient_has_its_outlines_and_pictures_on_one_colour_scale(predicted):
+    slides = pd.read_csv(predicted / "slide_attention.csv")["slide"].tolist()
+    assert sorted(path.stem for path in (predicted / "geojson").iterdir()) == sorted(slides)
+    for kind in ("montage", "overlay"):
+        assert all((predicted / "pictures" / f"{slide}_{kind}.jpg").is_file() for slide in slides)
+    shares = pd.read_csv(predicted / "slide_attention.csv")
+    own = shares.loc[shares["id"] == "P02", "slide"].tolist()
+    features = [
+        feature["properties"]
+        for slide in own
+        for feature in json.loads((predicted / "geojson" / f"{slide}.geojson").read_text())["features"]
+    ]
+    weights = np.array([feature["measurements"]["attention"] for feature in features])
+    assert len(own) == 2
+    assert np.isclose(weights.sum(), 1, atol=1e-5)
+    expected = colours_of(weights, attention_limits(weights), "viridis")
+    assert [feature["color"] for feature in features] == expected.tolist()
+
+
+def test_bags_of_patients_are_predicted_as_bags_put_together_by_hand(by_patient, images, tmp_path):
+    data = BagDataModule(StoredBags(images.store), **images.options, bag_column="patient_id")
+    data.setup()
+    with BagStoreWriter(tmp_path / "by_hand") as writer:
+        slides, table = BagStore.open(images.store), pd.read_csv(images.slides)
+        for patient, own in table.groupby("patient_id"):
+            positions = np.flatnonzero(slides.bags["bag_id"].isin(own["slide_id"]))
+            writer.add(str(patient), np.concatenate([slides.read(int(each)) for each in positions]), {})
+    network = load_network(by_patient / "checkpoints" / "best.ckpt")
+    found = list(predict_bags(network, data.store, "binary"))
+    by_hand = list(predict_bags(network, BagStore.open(tmp_path / "by_hand"), "binary"))
+    for one, other in zip(found, by_hand, strict=True):
+        assert one.bag_id == other.bag_id
+        assert np.array_equal(one.probabilities, other.probabilities)
+        assert np.array_equal(one.attention, other.attention)
+
+
+def test_slides_are_never_taken_for_patients(by_patient, images, folder, capsys):
+    checkpoint = f"checkpoint={by_patient}/checkpoints/best.ckpt"
+    assert load_card(by_patient / "checkpoints" / "best.ckpt").data["bag_column"] == "patient_id"
+    assert here("milpath.predict", checkpoint, f"slides={images.store}", "output=refused", cwd=folder)
+    assert "slides_table=CSV" in capsys.readouterr().err
+    assert not (folder / "refused").exists()
+    words = [checkpoint, "data=bag_store", f"data.path={images.store}", f"data.patients={images.patients}"]
+    assert here("milpath.evaluate", *words, f"data.slides={images.slides}", "run_name=refused", cwd=folder)
+    assert "give data.bag_column=patient_id" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="one slide at a time"):
+        Analyst(by_patient / "checkpoints" / "best.ckpt", Limits())
+
+
+def test_a_table_that_does_not_fit_the_slides_is_refused_by_name(by_patient, images, folder, tmp_path, capsys):
+    (tmp_path / "slides.csv").write_text("\n".join(images.slides.read_text().splitlines()[:-1]) + "\n")
+    words = [f"checkpoint={by_patient}/checkpoints/best.ckpt", f"slides={images.store}", "output=refused"]
+    assert here("milpath.predict", *words, f"slides_table={tmp_path / 'slides.csv'}", cwd=folder)
+    assert ("1 of 42 slides" in (said := capsys.readouterr().err) and "'slide_17_2'" in said) or "'slide_23" in said
+
+
+def test_a_resumed_training_draws_the_same_tiles(by_patient, images, folder):
+    words = [*RUN, *TILES, *tables(images), "data.bag_column=patient_id", "data.max_tiles=6", "report=false"]
+    assert here("milpath.train", *words, "trainer.max_epochs=1", "run_name=stopped", cwd=folder) == 0
+    assert (
+        here("milpath.train", *words, "trainer.max_epochs=2", "run_name=stopped", "resume_from=auto", cwd=folder) == 0
+    )
+    states = [
+        torch.load(folder / "runs" / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("whole", "stopped")
+    ]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.fixture(scope="module")
+def study(folder) -> DrawnPatients:
+    return draw_patients(folder / "features")
+
+
+@pytest.fixture(scope="module")
+def by_slide(folder, study) -> Path:
+    """The run of a network of slides whose results are those of patients."""
+    words = [*RUN, *FEATURES, *tables(study), "data.aggregate=max", "trainer.max_epochs=8", "decision.calibrate=true"]
+    assert here("milpath.train", *words, "run_name=by_slide", cwd=folder) == 0
+    return folder / "runs" / "by_slide"
+
+
+def test_results_by_patient_differ_from_those_by_slide(by_slide, study, folder):
+    patients, slides = (pd.read_csv(by_slide / name) for name in ("predictions.csv", "slide_predictions.csv"))
+    assert len(patients) == 60
+    assert len(slides) == 114
+    sides = slides.assign(patient=slides["id"].str[6:8]).groupby("patient")["split"].nunique()
+    assert (sides == 1).all()
+    metrics = json.loads((by_slide / "metrics.json").read_text())["test"]
+    test = slides[slides["split"] == "test"]
+    ranks = test["probability_1"].rank()
+    positive = test["label"] == 1
+    auroc = (ranks[positive].sum() - positive.sum() * (positive.sum() + 1) / 2) / (positive.sum() * (~positive).sum())
+    # Only one slide of a positive patient shows the lesion.
+    assert metrics["auroc"] > auroc + 0.1
+    assert metrics["auroc"] > 0.95
+    assert "P01" in (by_slide / "report.html").read_text()
+
+
+def test_prediction_and_evaluation_of_slides_agree_on_every_patient(by_slide, study, folder):
+    checkpoint = f"checkpoint={by_slide}/checkpoints/best.ckpt"
+    words = [checkpoint, f"slides={study.store}", f"slides_table={study.slides}", "device=cpu", "pictures=false"]
+    assert here("milpath.predict", *words, "output=of_slides", cwd=folder) == 0
+    found = pd.read_csv(folder / "of_slides" / "patients.csv").set_index("id")
+    assert len(pd.read_csv(folder / "of_slides" / "predictions.csv")) == 114
+    assert found["num_slides"].sum() == 114
+    assert len(found) == 60
+    run = pd.read_csv(by_slide / "predictions.csv").set_index("id").loc[found.index]
+    assert np.allclose(found["probability_1"], run["probability_1"], atol=1e-5)
+    assert found["predicted"].astype(int).tolist() == run["predicted"].tolist()
+    words = [
+        checkpoint,
+        "aggregate=mean",
+        "splits=[test]",
+        "run_name=mean",
+        "trainer.accelerator=cpu",
+        "paths.runs_dir=runs",
+    ]
+    assert here("milpath.evaluate", *words, cwd=folder) == 0
+    mean = pd.read_csv(folder / "runs" / "mean" / "predictions.csv").set_index("id")
+    assert set(mean.index) == set(run.index[run["split"] == "test"])
+    assert not np.allclose(mean["probability_1"], run.loc[mean.index, "probability_1"])
