@@ -14,7 +14,7 @@ from milpath.config.own_parts import import_own_parts
 from milpath.models.devices import choose_device
 from milpath.models.encoders import PretrainedEncoder, encoder_card, encoder_names
 from milpath.models.encoders.find_weights import how_to_get, present_weights
-from milpath.runs.build_encoder import build_encoder
+from milpath.runs.chosen_parts.build_encoder import build_encoder
 
 _NUM_TILES = 4
 

@@ -19,7 +19,7 @@ def run(config: DictConfig) -> TilingSummary:
         config: The composed root of the `extract` command.
     """
     from milpath.encoding.extract_features import extract_features, holds_cut_tiles, tile_options
-    from milpath.runs.build_encoder import build_encoder, encoder_facts
+    from milpath.runs.chosen_parts.build_encoder import build_encoder, encoder_facts
 
     # Options are checked before weights are read.
     facts = encoder_facts(config.encoder)

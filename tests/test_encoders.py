@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from milpath import encoders
 from milpath.config.roots import CONFIG_DIR
 from milpath.models.encoders import encoder_card, encoder_names
-from milpath.runs.build_encoder import build_encoder, encoder_facts
+from milpath.runs.chosen_parts.build_encoder import build_encoder, encoder_facts
 from milpath.search.cross_validation import compose_training
 from tests.conftest import REPOSITORY
 

@@ -23,7 +23,7 @@ from milpath.models.encoders import TileEncoder
 from milpath.models.network import MILNetwork
 from milpath.records.error_text import reason_of
 from milpath.records.plain_values import brief, require_plain
-from milpath.runs.build_network import build_network
+from milpath.runs.chosen_parts.build_network import build_network
 from milpath.runs.fitted_sets import require_sets
 from milpath.runs.instantiation import instantiate_entry, object_named
 from milpath.targets import Target

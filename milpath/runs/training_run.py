@@ -48,13 +48,13 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.records.provenance import record_run
     from milpath.reports.pictures import slides_of_report
     from milpath.runs.build import build_classifier, build_training_data
+    from milpath.runs.chosen_parts.encoder_choice import let_encoder_follow, refuse_unfit_encoder
+    from milpath.runs.chosen_parts.stain_choice import write_stain_target
     from milpath.runs.earlier_run import IDENTITY_FILE
-    from milpath.runs.encoder_choice import let_encoder_follow, refuse_unfit_encoder
     from milpath.runs.monitor import require_monitored
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
-    from milpath.runs.stain_choice import write_stain_target
 
     resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while
     seed_everything(config.seed, workers=True, verbose=False)

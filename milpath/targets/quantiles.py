@@ -73,8 +73,8 @@ def pinball_losses(predicted: Tensor, wanted: Tensor, levels: Sequence[float]) -
         Koenker and Bassett. Regression quantiles. Econometrica 46, 1978.
 
     Example:
-        >>> pinball_losses(torch.tensor([[1.0, 3.0]]), torch.tensor([2.0]), [0.1, 0.9]).tolist()
-        [[0.10000000149011612, 0.10000000149011612]]
+        >>> pinball_losses(torch.tensor([[1.0, 3.0]]), torch.tensor([2.0]), [0.25, 0.75]).tolist()
+        [[0.25, 0.25]]
     """
     level = torch.tensor(list(levels), dtype=predicted.dtype, device=predicted.device)
     error = wanted[..., None] - predicted

@@ -55,7 +55,14 @@ def test_what_a_search_does_not_write_is_refused(kind, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "text",
-    ["a: &x [1]\nb: *x\n", "a: !!python/object/apply:os.system ['true']\n", "[" * 5000, "a: [\n", "- a\n", "\x00"],
+    [
+        "a: &x [1]\nb: *x\n",
+        "a: !!python/object/apply:os.system ['true']\n",
+        pytest.param("[" * 5000, marks=pytest.mark.command),
+        "a: [\n",
+        "- a\n",
+        "\x00",
+    ],
 )
 def test_yaml_that_does_more_than_hold_values_is_refused(text, tmp_path):
     (tmp_path / "best.yaml").write_text(text)

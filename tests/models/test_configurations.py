@@ -36,12 +36,9 @@ def test_a_network_file_holds_the_arguments_and_defaults_of_its_class(path):
     name = content.pop("_target_").removeprefix("milpath.models.")
     assert name in models.__all__
     assert content.pop("defaults") == [{"encoder": "tile_cnn"}]
-    # The encoder is a group of its own; the number of outputs, and of each target, follows from the data.
-    expected = {
-        key: value
-        for key, value in defaults(getattr(models, name)).items()
-        if key not in ("encoder", "num_outputs", "outputs_per_target")
-    }
+    # The encoder is a group of its own; the numbers of outputs follow from the data.
+    of_data = ("encoder", "num_outputs", "outputs_per_target")
+    expected = {key: value for key, value in defaults(getattr(models, name)).items() if key not in of_data}
     assert content == pytest.approx(expected)
 
 

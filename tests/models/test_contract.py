@@ -256,7 +256,10 @@ def test_arguments_are_kept_and_build_the_network_again(case, bags, tmp_path):
     torch.testing.assert_close(again(bags), network(bags), atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.command if name in TORCHVISION_BACKBONES else ()) for name in ENCODERS],
+)
 def test_every_encoder_keeps_the_contract(name, tmp_path):
     encoder, shape = ENCODERS[name]
     network = make("AttentionMIL", encoder=encoder).eval()

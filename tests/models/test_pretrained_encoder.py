@@ -23,6 +23,8 @@ from milpath.models.encoders.open_encoder import from_spec
 from milpath.models.encoders.pretrained_encoder import require_sound_features
 
 timm = pytest.importorskip("timm", reason="comes with the extra backbones")
+# Builds whole encoders.
+pytestmark = pytest.mark.command
 
 # Parameters as published: an exact number where the authors print it, else the size of the file of float32 on its page.
 EXACT = {"prov_gigapath": 1_134_953_984}
@@ -60,7 +62,6 @@ def uni():
     return encoder
 
 
-@pytest.mark.command
 @pytest.mark.parametrize("name", encoder_names())
 def test_every_encoder_has_the_parameters_that_its_card_says(name):
     card = encoder_card(name)
@@ -78,7 +79,6 @@ def test_the_parameters_are_those_that_the_authors_state():
         assert encoder_card(name).num_parameters * 4 / 1e6 == pytest.approx(megabytes, abs=tolerance), name
 
 
-@pytest.mark.command
 @pytest.mark.parametrize("name", encoder_names())
 def test_every_encoder_computes_features_of_the_stated_width(name):
     torch.manual_seed(0)
@@ -91,7 +91,6 @@ def test_every_encoder_computes_features_of_the_stated_width(name):
     assert torch.isfinite(features).all()
 
 
-@pytest.mark.command
 @pytest.mark.parametrize("name", encoder_names())
 def test_a_description_is_built_on_the_meta_device_without_memory(name):
     with torch.device("meta"):

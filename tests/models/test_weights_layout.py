@@ -12,6 +12,8 @@ from milpath.models.encoders.weights_file import fitting
 from milpath.models.encoders.weights_layout import to_own_names
 
 pytest.importorskip("timm", reason="comes with the extra backbones")
+# Builds whole encoders.
+pytestmark = pytest.mark.command
 
 # From config.json of each repository: width, layers, patch, side of the tile, registers, hidden width of SwiGLU or None.
 DINOV2 = {

@@ -43,7 +43,8 @@ def fit_stain_target(store: BagStore, indices: Sequence[int] | np.ndarray, metho
     found = []
     for place in range(count):
         bag = store.tile_slice(int(indices[place * len(indices) // count]))
-        rows = [bag.start + index for index in sampled_tiles(bag.stop - bag.start)]
+        of_bag = np.arange(bag.start, bag.stop) if isinstance(bag, slice) else bag
+        rows = of_bag[np.asarray(sampled_tiles(len(of_bag)))]
         tiles = to_network_input(torch.from_numpy(np.array(store.tiles[rows])))[None]
         statistics, sound = chosen.statistics(*tissue_pixels(tiles, None))
         if bool(sound[0]):

@@ -12,7 +12,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.config.own_files import own_files, own_names
-from milpath.runs.encoder_choice import refuse_unfit_encoder
+from milpath.runs.chosen_parts.encoder_choice import refuse_unfit_encoder
 from milpath.sagemaker.jobs.aws_account import (
     image_address,
     open_account,

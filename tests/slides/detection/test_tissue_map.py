@@ -31,6 +31,7 @@ def found_and_right(name, seed, threshold=None):
     return hits / (tissue & sure).sum(), hits / max(1, (found & sure).sum())
 
 
+@pytest.mark.command  # draws 57 slides
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_tissue_is_found_and_nothing_else(name):
     sensitivity, precision = np.mean([found_and_right(name, seed) for seed in range(3)], axis=0)

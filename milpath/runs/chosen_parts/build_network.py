@@ -8,9 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from milpath.data.datamodule import BagDataModule
-from milpath.runs.encoder_choice import let_encoder_follow
+from milpath.runs.chosen_parts.encoder_choice import let_encoder_follow
+from milpath.runs.chosen_parts.stain_choice import with_stain_target
 from milpath.runs.instantiation import instantiate_entry, object_named
-from milpath.runs.stain_choice import with_stain_target
 
 
 def build_network(config: DictConfig, datamodule: BagDataModule) -> nn.Module:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from milpath.data import BagDataModule
 from milpath.data.store.encoded_store import open_or_encode
 from milpath.models import AttentionMIL
-from milpath.runs.build_network import build_network
+from milpath.runs.chosen_parts.build_network import build_network
 from milpath.targets import target_named
 
 FILE = """

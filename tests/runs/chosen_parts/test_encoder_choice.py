@@ -1,6 +1,6 @@
 import pytest
 
-from milpath.runs.encoder_choice import let_encoder_follow, refuse_unfit_encoder
+from milpath.runs.chosen_parts.encoder_choice import let_encoder_follow, refuse_unfit_encoder
 from milpath.search.cross_validation import compose_training
 
 FEATURES = ["data=features", "data.path=feats", "data.labels=labels.csv"]

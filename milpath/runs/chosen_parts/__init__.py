@@ -1,0 +1,1 @@
+"""Networks and encoders that a configuration chooses, built."""
