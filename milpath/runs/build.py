@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -92,12 +93,29 @@ def build_datamodule(config: DictConfig, **changes: Any) -> BagDataModule:
         config: The `data` group.
         **changes: Options of `BagDataModule` that replace those of the configuration, passed unchanged.
     """
-    if config.get("slides") and "id_column" in config and OmegaConf.is_missing(config, "labels"):
-        # The table of slides says what the slides are; their labels may be those of the patients.
-        config.labels, config.id_column = config.slides, config.get("slide_column")
+    if config.get("slides") and "id_column" in config and "labels" in config:
+        _take_slides_for_labels(config)
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)) | changes
     options = {name: content.pop(name) for name in _options() if name in content}
     return BagDataModule(instantiate_entry(content), **options)
+
+
+def _take_slides_for_labels(config: DictConfig) -> None:
+    """Use the table of slides where there are no labels of slides: these may be those of the patients.
+
+    Raises:
+        FileNotFoundError: If the labels are at a path without a file, such as that of a data set of which only tiles are used.
+    """
+    if not OmegaConf.is_missing(config, "labels") and config.labels is not None:
+        if not any((Path(folder or "") / config.labels).is_file() for folder in ("", config.get("path"))):
+            raise FileNotFoundError(
+                f"no labels at data.labels={config.labels}; with data.slides={config.slides} give data.labels=null to take "
+                "the slides from that table, or the path of the labels"
+            )
+        return
+    # Images look for their labels next to them.
+    config.labels = str(Path(config.slides).absolute()) if "images" in config else config.slides
+    config.id_column = config.get("slide_column")
 
 
 def build_described_datamodule(data: Mapping[str, Any], sources: Iterable[type] = (), **changes: Any) -> BagDataModule:
@@ -163,6 +181,8 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
     tiling, description = _tiling(datamodule), _describe_data(config.data)
     if description and config.get("target"):
         description["task"] = datamodule.task
+    if description and datamodule.label_column is not None:
+        description["label_column"] = datamodule.label_column
     encoder = getattr(network, "tile_encoder", None)  # the user's own network may have none
     unchanged = datamodule.augmentation.kind == "none"
     if isinstance(encoder, TileEncoder) and encoder.frozen and encoder.takes == "tiles" and unchanged:
