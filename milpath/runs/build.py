@@ -93,7 +93,7 @@ def build_datamodule(config: DictConfig, **changes: Any) -> BagDataModule:
         config: The `data` group.
         **changes: Options of `BagDataModule` that replace those of the configuration, passed unchanged.
     """
-    if config.get("slides") and "id_column" in config and "labels" in config:
+    if config.get("slides") and "id_column" in config and (OmegaConf.is_missing(config, "labels") or "labels" in config):
         _take_slides_for_labels(config)
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)) | changes
     options = {name: content.pop(name) for name in _options() if name in content}
