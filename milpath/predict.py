@@ -137,7 +137,7 @@ def run(config: DictConfig) -> int:
             pictures.draw_extremes(card.class_names[0] if target.has_classes else None)
     if aggregate:
         write_patients(output, store, card, aggregate, column_of_patients(card.data, config.patient_column))
-    sys.stdout.write(prediction_summary(output))
+    sys.stdout.write(prediction_summary(output, "patient" if store.grouped else "slide"))
     if predictor.note:
         sys.stdout.write(f"{predictor.note}\n")
     sets = shown_sets(card, aggregate)

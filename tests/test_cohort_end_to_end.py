@@ -59,7 +59,7 @@ def rows_of(path: Path) -> pd.DataFrame:
     return pd.read_csv(path / "predictions.csv").set_index("id").sort_index()
 
 
-def test_train_evaluate_and_predict_say_the_same_of_each_patient(trained):
+def test_train_evaluate_and_predict_say_the_same_of_each_patient(trained, capsys):
     folder, name = trained
     checkpoint = folder / "runs" / name / "checkpoints/best.ckpt"
     answers = list(target_of(load_card(checkpoint)).answer_columns)
@@ -79,6 +79,7 @@ def test_train_evaluate_and_predict_say_the_same_of_each_patient(trained):
 
     words = [f"checkpoint={checkpoint}", "slides=study/store", "slides_table=study/slides.csv", "device=cpu"]
     assert here("milpath.predict", *words, "pictures=false", f"output={name}_predicted", cwd=folder) == 0
+    assert f"{NUM_PATIENTS} patients" in capsys.readouterr().out
     predicted = rows_of(folder / f"{name}_predicted")
     assert predicted.index.tolist() == of_run.index.tolist()
     np.testing.assert_allclose(predicted[answers], of_run[answers], rtol=1e-4, atol=1e-5)

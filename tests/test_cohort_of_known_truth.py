@@ -126,7 +126,7 @@ def test_grade_and_diagnosis_are_found_from_their_words(trained):
 def large_study(tmp_path_factory) -> Path:
     """The features of a cohort of many patients, each with few small tiles."""
     folder = tmp_path_factory.mktemp("large")
-    encode(SyntheticCohort(num_patients=1200, num_tiles=2, tile_size=16), Texture(), folder, len(SCALES) * len(SHARES))
+    encode(SyntheticCohort(num_patients=800, num_tiles=2, tile_size=16), Texture(), folder, len(SCALES) * len(SHARES))
     return folder
 
 
@@ -136,9 +136,9 @@ def test_the_measured_coverage_is_the_one_asked_for_within_three_standard_errors
     words += ["decision.coverage=0.9", "optimizer.lr=0.02", "trainer.max_epochs=3", f"run_name={name}"]
     assert here("milpath.train", *words, cwd=large_study) == 0
     counts = pd.read_csv(large_study / "runs" / name / "splits.csv")["split"].value_counts()
-    assert counts["test"] == 600
-    assert counts["val"] == 300
-    # Of the share of 600 sets, and of a quantile of 300 scores.
+    assert counts["test"] == 400
+    assert counts["val"] == 200
+    # Of the share of 400 sets, and of a quantile of 200 scores.
     standard_error = np.sqrt(0.9 * 0.1 * (1 / counts["test"] + 1 / counts["val"]))
     found = pd.read_json(large_study / "runs" / name / "metrics.json")["test"]
     place = "interval_coverage_marker" if name == "marker" else "set_coverage"

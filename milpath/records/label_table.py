@@ -35,8 +35,8 @@ def read_table(
 ) -> pd.DataFrame:
     """Read a table with one row per bag: CSV of any usual separator and encoding, `.xlsx` or `.parquet`.
 
-    Identifiers stay text (`007` is not 7), those of patients in another column too (see `is_code`), and only an empty cell is a missing value (a class may be called NA). Blanks
-    around names and cells are removed.
+    Identifiers stay text (`007` is not 7), those of patients in another column too (see `is_code`), and only an empty cell
+    is a missing value (a class may be called NA). Blanks around names and cells are removed.
 
     Args:
         path: A table with a header (see `milpath.records.table_cells.read_cells`).

@@ -3,7 +3,6 @@
 import inspect
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -27,6 +26,7 @@ from milpath.records.plain_values import brief, require_plain
 from milpath.runs.chosen_parts.build_network import build_network
 from milpath.runs.fitted_sets import require_sets
 from milpath.runs.instantiation import instantiate_entry, object_named
+from milpath.runs.slides_as_labels import take_slides_for_labels
 from milpath.targets import Target
 from milpath.targets.aggregation import require_aggregate
 from milpath.targets.target import require_class_names
@@ -93,29 +93,10 @@ def build_datamodule(config: DictConfig, **changes: Any) -> BagDataModule:
         config: The `data` group.
         **changes: Options of `BagDataModule` that replace those of the configuration, passed unchanged.
     """
-    if config.get("slides") and "id_column" in config and (OmegaConf.is_missing(config, "labels") or "labels" in config):
-        _take_slides_for_labels(config)
+    take_slides_for_labels(config)
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)) | changes
     options = {name: content.pop(name) for name in _options() if name in content}
     return BagDataModule(instantiate_entry(content), **options)
-
-
-def _take_slides_for_labels(config: DictConfig) -> None:
-    """Use the table of slides where there are no labels of slides: these may be those of the patients.
-
-    Raises:
-        FileNotFoundError: If the labels are at a path without a file, such as that of a data set of which only tiles are used.
-    """
-    if not OmegaConf.is_missing(config, "labels") and config.labels is not None:
-        if not any((Path(folder or "") / config.labels).is_file() for folder in ("", config.get("path"))):
-            raise FileNotFoundError(
-                f"no labels at data.labels={config.labels}; with data.slides={config.slides} give data.labels=null to take "
-                "the slides from that table, or the path of the labels"
-            )
-        return
-    # Images look for their labels next to them.
-    config.labels = str(Path(config.slides).absolute()) if "images" in config else config.slides
-    config.id_column = config.get("slide_column")
 
 
 def build_described_datamodule(data: Mapping[str, Any], sources: Iterable[type] = (), **changes: Any) -> BagDataModule:

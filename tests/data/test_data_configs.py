@@ -119,13 +119,20 @@ def test_tables_of_slides_and_patients_are_enough_for_files_of_any_kind(name, tm
     (tmp_path / "files" / "images").mkdir(parents=True)
     for slide in slides:
         if name == "features":
-            torch.save(torch.from_numpy(draw.normal(size=(4, 8)).astype(np.float32)), tmp_path / "files" / f"{slide}.pt")
+            torch.save(
+                torch.from_numpy(draw.normal(size=(4, 8)).astype(np.float32)), tmp_path / "files" / f"{slide}.pt"
+            )
             continue
         where = tmp_path / "files" / (f"{slide}_0.png" if name == "panda_tiles" else f"images/{slide}.png")
         Image.fromarray(draw.integers(0, 255, (16, 16, 3), np.uint8)).save(where)
-    (tmp_path / "slides.csv").write_text("slide,patient_id\n" + "".join(f"{s},0{n // 2}\n" for n, s in enumerate(slides)))
+    (tmp_path / "slides.csv").write_text(
+        "slide,patient_id\n" + "".join(f"{s},0{n // 2}\n" for n, s in enumerate(slides))
+    )
     (tmp_path / "clinical.csv").write_text("patient_id,label\n00,0\n01,1\n02,1\n")
-    words = [f"data.{'tiles' if name == 'panda_tiles' else 'path'}={tmp_path}/files", f"data.slides={tmp_path}/slides.csv"]
+    words = [
+        f"data.{'tiles' if name == 'panda_tiles' else 'path'}={tmp_path}/files",
+        f"data.slides={tmp_path}/slides.csv",
+    ]
     words += [f"data.patients={tmp_path}/clinical.csv", "data.slide_column=slide", "data.bag_column=patient_id"]
     words += [f"paths.stores_dir={tmp_path}/stores", "data.num_folds=1", "data.stratify_by=[]", "data.target=label"]
     words += {"panda_tiles": ["data.num_tiles=1"], "ucsb_breast": ["data.group_column=null"], "features": []}[name]
