@@ -70,8 +70,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.reports.pictures import slides_of_report
     from milpath.runs.build import use_metrics_of
     from milpath.runs.earlier_run import IDENTITY_FILE
-    from milpath.runs.evaluated_data import evaluated_data
-    from milpath.runs.evaluated_slides import bags_of_slides, encode_tiles_of
+    from milpath.runs.evaluation.evaluated_data import evaluated_data
+    from milpath.runs.evaluation.evaluated_slides import bags_of_slides, encode_tiles_of
     from milpath.runs.folds.fold_cohort import cohort_of_folds, shift_of_folds
     from milpath.runs.results import as_shown, write_run
     from milpath.targets import target_of

@@ -126,7 +126,7 @@ def test_every_command_line_composes(words, block):
 
 # Commands that the overrides in tables and sentences of a page are for, and what the sentence adds to some of them.
 ABOUT = {
-    "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "extract-features": ("extract", "predict"),
+    "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "extract-features": ("extract", "train", "predict"),
     "panda": ("train", "tile"), "cluster": ("train", "tile"),
     "encoders": ("encoders", "train"), "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",),
     "sagemaker": ("sagemaker.launch", "sagemaker.deploy", "sagemaker.package"), "splits": ("train",), "targets": ("train",),

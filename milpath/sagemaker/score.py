@@ -20,7 +20,7 @@ from milpath.models.tile_maps import is_tile_map
 from milpath.records.error_text import one_line_of
 from milpath.records.prediction_table import Predictions
 from milpath.runs.build import build_datamodule
-from milpath.runs.evaluated_data import untested_bags
+from milpath.runs.evaluation.evaluated_data import untested_bags
 from milpath.runs.result_files import Metrics, summary_table, write_results
 from milpath.sagemaker.jobs.aws_account import open_account
 from milpath.sagemaker.jobs.endpoint_client import EndpointClient

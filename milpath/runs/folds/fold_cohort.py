@@ -12,7 +12,7 @@ from milpath.inference.ensemble import Predictor
 from milpath.inference.ensemble.pooled_validation import trained_on
 from milpath.metrics.cohort_shift import CohortShift, cohort_shift
 from milpath.records.prediction_table import Predictions
-from milpath.runs.evaluated_data import data_with_split, typed_split, untested_bags
+from milpath.runs.evaluation.evaluated_data import data_with_split, typed_split, untested_bags
 from milpath.targets import ClassTarget, target_of
 
 

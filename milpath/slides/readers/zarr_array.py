@@ -20,10 +20,20 @@ _NOT_STORED = (1 << 64) - 1
 _KEPT_BYTES = 64 << 20
 _MAX_SIDE = 1 << 22
 _TYPES = {"|u1": "u1", "uint8": "u1", "<u2": "<u2", ">u2": ">u2", "uint16": "u2"}
+
+
+def _blosc_decode(data: bytes, out: NDArray[np.uint8]) -> Any:
+    """Decode a chunk after a check of the lengths in its header, beyond which the library reads memory unchecked."""
+    size, block, length = (int.from_bytes(data[place : place + 4], "little") for place in (4, 8, 12))
+    if length != len(data) or size != out.nbytes or not 0 < block <= size:
+        raise ValueError(f"its header states {length:,} bytes of {size:,}; it has {len(data):,} of {out.nbytes:,}")
+    return imagecodecs.blosc_decode(data, out=out)
+
+
 # Each takes the size of the decoded chunk as a limit, so that no chunk unpacks without bound. Other codecs, of which some
 # run code (pickle), are refused.
 _DECODERS = {
-    "blosc": imagecodecs.blosc_decode,
+    "blosc": _blosc_decode,
     "zstd": imagecodecs.zstd_decode,
     "zlib": imagecodecs.zlib_decode,
     "gzip": imagecodecs.gzip_decode,

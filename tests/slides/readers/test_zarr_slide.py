@@ -177,3 +177,14 @@ def test_random_damage_is_one_line_or_the_same_size(tmp_path, words):
         file.write_bytes(whole)
     assert said
     assert all("case.zarr" in line and "\n" not in line for line in said)
+
+
+def test_a_header_of_a_chunk_that_states_more_than_there_is_never_reaches_the_decoder(tmp_path):
+    compressor = zarr.codecs.BloscCodec(cname="lz4", shuffle="bitshuffle")
+    path = write_ome_zarr(tmp_path / "case.zarr", PICTURE, version="0.5", factors=(1,), compressors=compressor)
+    chunk = path / "0/c/0/0/0/0/0"
+    content = bytearray(chunk.read_bytes())
+    content[12:16] = (1 << 30).to_bytes(4, "little")  # the decoder would read beyond the chunk
+    chunk.write_bytes(content)
+    with open_slide(path) as slide, pytest.raises(ValueError, match="its header states 1,073,741,824 bytes"):
+        slide.read(0, 0, 0, 150, 100)
