@@ -141,8 +141,10 @@ def test_the_measured_coverage_is_the_one_asked_for_within_three_standard_errors
     # Of the share of 400 sets, and of a quantile of 200 scores.
     standard_error = np.sqrt(0.9 * 0.1 * (1 / counts["test"] + 1 / counts["val"]))
     found = pd.read_json(large_study / "runs" / name / "metrics.json")["test"]
-    place = "interval_coverage_marker" if name == "marker" else "set_coverage"
+    place = "interval_coverage_of_marker" if name == "marker" else "set_coverage"
     assert abs(found[place] - 0.9) < 3 * standard_error, found.to_dict()
+    if name == "grade":  # which has a class called low
+        assert found["set_coverage_low"] < found["set_coverage"] < found["set_coverage_high"]
     # Not by sets that say nothing: these have coverage 1 at any data.
     if name != "marker":
         assert found["set_size"] < {"diagnosis": 2, "grade": 3}[name]
