@@ -37,7 +37,7 @@ from milpath.records.kept_memory import kept_memory
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.aggregation import require_aggregate
 from milpath.targets.decision import Decision, decide
-from milpath.targets.shown_sets import set_cells, set_columns, sets_of
+from milpath.targets.shown_sets import say_other_sets, set_cells, set_columns, shown_sets
 from milpath.tiling.slide_output import write_failures
 from milpath.tiling.slide_run import TilingSummary
 
@@ -137,11 +137,12 @@ def run(config: DictConfig) -> int:
             pictures.draw_extremes(card.class_names[0] if target.has_classes else None)
     if aggregate:
         write_patients(output, store, card, aggregate, column_of_patients(card.data, config.patient_column))
-    sys.stdout.write(prediction_summary(output))
+    sys.stdout.write(prediction_summary(output, "patient" if store.grouped else "slide"))
     if predictor.note:
         sys.stdout.write(f"{predictor.note}\n")
-    if (sets := sets_of(card)) is not None and (small := sets.too_small(card.class_names)):
-        sys.stderr.write(f"{small}\n")
+    sets = shown_sets(card, aggregate)
+    if said := say_other_sets(card, aggregate) if sets is None else sets.too_small(card.class_names):
+        sys.stderr.write(f"{said}\n")
     if note := unchanged_note(network):
         sys.stderr.write(f"{note}\n")
     if failures:

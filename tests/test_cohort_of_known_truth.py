@@ -122,6 +122,34 @@ def test_grade_and_diagnosis_are_found_from_their_words(trained):
     assert read_predictions(trained / "grade" / "predictions.csv").class_names == ["none", "low", "high"]
 
 
+@pytest.fixture(scope="module")
+def large_study(tmp_path_factory) -> Path:
+    """The features of a cohort of many patients, each with few small tiles."""
+    folder = tmp_path_factory.mktemp("large")
+    encode(SyntheticCohort(num_patients=800, num_tiles=2, tile_size=16), Texture(), folder, len(SCALES) * len(SHARES))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["diagnosis", "grade", "marker"])
+def test_the_measured_coverage_is_the_one_asked_for_within_three_standard_errors(name, large_study):
+    words = [*RUN, *TARGETS[name], "data.bag_column=patient_id", "data.group_column=null", "data.val_fraction=0.5"]
+    words += ["decision.coverage=0.9", "optimizer.lr=0.02", "trainer.max_epochs=3", f"run_name={name}"]
+    assert here("milpath.train", *words, cwd=large_study) == 0
+    counts = pd.read_csv(large_study / "runs" / name / "splits.csv")["split"].value_counts()
+    assert counts["test"] == 400
+    assert counts["val"] == 200
+    # Of the share of 400 sets, and of a quantile of 200 scores.
+    standard_error = np.sqrt(0.9 * 0.1 * (1 / counts["test"] + 1 / counts["val"]))
+    found = pd.read_json(large_study / "runs" / name / "metrics.json")["test"]
+    place = "interval_coverage_of_marker" if name == "marker" else "set_coverage"
+    assert abs(found[place] - 0.9) < 3 * standard_error, found.to_dict()
+    if name == "grade":  # which has a class called low
+        assert found["set_coverage_low"] < found["set_coverage"] < found["set_coverage_high"]
+    # Not by sets that say nothing: these have coverage 1 at any data.
+    if name != "marker":
+        assert found["set_size"] < {"diagnosis": 2, "grade": 3}[name]
+
+
 def test_the_table_by_scanner_finds_a_network_that_learned_the_scanner(tmp_path):
     cohort = SyntheticCohort(num_patients=160, num_tiles=3, tile_size=16, shortcut=0.8)
     encode(cohort, Colour(), tmp_path, 3)

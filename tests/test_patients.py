@@ -14,6 +14,7 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.data.store.stored_bags import StoredBags
 from milpath.drawing.picture_frame import attention_limits, colours_of
 from milpath.inference.predict_bags import predict_bags
+from milpath.metrics.conformal import Conformal
 from milpath.models import load_card, load_network
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_check import Limits
@@ -169,6 +170,7 @@ def study(folder) -> DrawnPatients:
 def by_slide(folder, study) -> Path:
     """The run of a network of slides whose results are those of patients."""
     words = [*RUN, *FEATURES, *tables(study), "data.aggregate=max", "trainer.max_epochs=8", "decision.calibrate=true"]
+    words += ["decision.coverage=0.8"]
     assert here("milpath.train", *words, "run_name=by_slide", cwd=folder) == 0
     return folder / "runs" / "by_slide"
 
@@ -190,7 +192,7 @@ def test_results_by_patient_differ_from_those_by_slide(by_slide, study, folder):
     assert "P01" in (by_slide / "report.html").read_text()
 
 
-def test_prediction_and_evaluation_of_slides_agree_on_every_patient(by_slide, study, folder):
+def test_prediction_and_evaluation_of_slides_agree_on_every_patient(by_slide, study, folder, capsys):
     checkpoint = f"checkpoint={by_slide}/checkpoints/best.ckpt"
     words = [checkpoint, f"slides={study.store}", f"slides_table={study.slides}", "device=cpu", "pictures=false"]
     assert here("milpath.predict", *words, "output=of_slides", cwd=folder) == 0
@@ -201,6 +203,13 @@ def test_prediction_and_evaluation_of_slides_agree_on_every_patient(by_slide, st
     run = pd.read_csv(by_slide / "predictions.csv").set_index("id").loc[found.index]
     assert np.allclose(found["probability_1"], run["probability_1"], atol=1e-5)
     assert found["predicted"].astype(int).tolist() == run["predicted"].tolist()
+    # Sets were fitted on patients: slides have none, and patients put together in another way neither.
+    assert "set" not in pd.read_csv(folder / "of_slides" / "predictions.csv")
+    card = load_card(by_slide / "checkpoints/best.ckpt")
+    inside = Conformal.of_state(card.conformal, "classes", 2).sets(run[["probability_0", "probability_1"]].to_numpy())
+    assert found["set"].astype(str).tolist() == [";".join(np.array(["0", "1"])[row]) for row in inside]
+    assert "set_coverage" in json.loads((by_slide / "metrics.json").read_text())["test"]
+    capsys.readouterr()
     words = [
         checkpoint,
         "aggregate=mean",
@@ -210,6 +219,8 @@ def test_prediction_and_evaluation_of_slides_agree_on_every_patient(by_slide, st
         "paths.runs_dir=runs",
     ]
     assert here("milpath.evaluate", *words, cwd=folder) == 0
+    assert "were fitted on patients from their slides with aggregate=max: there are none" in capsys.readouterr().out
+    assert "set_coverage" not in json.loads((folder / "runs/mean/metrics.json").read_text())["test"]
     mean = pd.read_csv(folder / "runs" / "mean" / "predictions.csv").set_index("id")
     assert set(mean.index) == set(run.index[run["split"] == "test"])
     assert not np.allclose(mean["probability_1"], run.loc[mean.index, "probability_1"])

@@ -1,6 +1,7 @@
 """Data module: bags of a source, stored, split and loaded as batches on the device."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -22,7 +23,7 @@ from milpath.data.splits.patient_bags import PatientOptions
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoded_store import FrozenEncoder, open_or_encode
 from milpath.records.data_warning import joined, warning_of_source
-from milpath.targets import Target, register_target
+from milpath.targets import Target, ensure_registered
 
 
 class BagDataModule(LabelledBags, LightningDataModule):
@@ -31,9 +32,11 @@ class BagDataModule(LabelledBags, LightningDataModule):
     Args:
         source: Source of the bags.
         target: What is predicted: "label", "malignant" or "isup" (see `milpath.targets.columns.label_columns`).
-        label_column: Column of the labels; `None` means `label`, or `isup_grade` for "malignant" and "isup".
-        task: "binary", "nominal", "ordinal", "regression" or a `Target`, which is registered under its name; `None` means
-            binary for two classes and nominal for more.
+        label_column: Column of the labels; `None` means `label`, or `isup_grade` for "malignant" and "isup"; a source may
+            declare another column of classes in its attribute `label_column`.
+        task: "binary", "nominal", "ordinal", "regression" or a `Target` with its options; `None` means binary for two
+            classes and nominal for more. A `Target` whose name nobody has is registered, so that its checkpoints can be
+            loaded in this process.
         class_names: Names of the classes in the order of their labels; `None` uses the target's own, and the sorted words
             of a column of words.
         on_missing_label: What to do about bags without a label: "error", or "skip", which leaves them out with a warning.
@@ -149,7 +152,9 @@ class BagDataModule(LabelledBags, LightningDataModule):
         self.standardize = standardize
         self.device_cache = device_cache
         self.statistics: FeatureStatistics | None = None
-        self._task = register_target(task).name if isinstance(task, Target) else task
+        if isinstance(task, Target):
+            ensure_registered(task)
+        self._task = task
         self._class_names = class_names
         # Of a trained network, set before `setup`: its classes, and its target with fitted values, which other data keep.
         self.trained_names: Sequence[str] | None = None
@@ -173,6 +178,9 @@ class BagDataModule(LabelledBags, LightningDataModule):
         if self._store is not None:
             return
         numbers = numeric_target(self._task, self.trained_target)
+        if numbers is None and self._split_options.label_column is None:
+            declared = getattr(self.source, "label_column", None)
+            self._split_options = replace(self._split_options, label_column=declared)
         labels: dict[str, Any] = {"class_names": self._class_names, "trained_names": self.trained_names}
         labels |= {"target": self.target, "numbers": numbers}
         store, self.left_out = open_bags(

@@ -17,6 +17,7 @@ from milpath.records.prediction_table import number_cells
 from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.aggregation import aggregated_answers
 from milpath.targets.decision import Decision, decide
+from milpath.targets.shown_sets import set_cells, set_columns
 
 PATIENTS = "patients.csv"
 
@@ -26,7 +27,8 @@ def write_patients(
 ) -> Path:
     """Write `patients.csv`: the columns of `predictions.csv` by patient, and the number of slides of each.
 
-    Probabilities of slides are combined at temperature 1; temperature, threshold and deferral are those of the card.
+    Probabilities of slides are combined at temperature 1; temperature, threshold and deferral are those of the card, and so
+    are prediction sets if they were fitted on patients that were put together in the same way.
 
     Args:
         output: Folder of a complete prediction of slides.
@@ -61,6 +63,8 @@ def write_patients(
             for number, deferred in zip(calls.predicted, calls.deferred, strict=True)
         ]
         header = [*columns, "predicted", "threshold", "defer"]
+    more = [[*cells, *set_cells(card, row, aggregate)] for cells, row in zip(more, answers, strict=True)]
+    header = [*header, *set_columns(card, aggregate)]
     with atomic_path(output / PATIENTS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "num_slides", *header, *(["warning"] if warning else [])])

@@ -9,23 +9,24 @@ from milpath.records.error_text import counted, one_line_of
 NUM_SHOWN = 10
 
 
-def prediction_summary(output: Path) -> str:
+def prediction_summary(output: Path, what: str = "slide") -> str:
     """Return the calls in `predictions.csv` of a finished prediction as text.
 
     Args:
         output: The folder of the prediction.
+        what: What is predicted: "slide" or "patient".
 
     Returns:
-        A table of the first slides, the counts of all, and the path of the file; lines end with a newline.
+        A table of the first of them, the counts of all, and the path of the file; lines end with a newline.
     """
     table = pd.read_csv(output / "predictions.csv", dtype={"id": str, "predicted": str}, keep_default_na=False)
     warning = str(table.pop("warning").iloc[0]) if "warning" in table and len(table) else ""
     last = [f"warning: {one_line_of(warning)}"] if warning else []
     columns = [name for name in table.columns if name.startswith("probability_")]
     if not columns:
-        return "".join(f"{line}\n" for line in [*_numbers_summary(table, output), *last])
+        return "".join(f"{line}\n" for line in [*_numbers_summary(table, output, what), *last])
     certain = table[columns].astype(float).max(axis=1)
-    rows = [["slide", "predicted", "highest probability", ""]]
+    rows = [[what, "predicted", "highest probability", ""]]
     for position, row in enumerate(table.head(NUM_SHOWN).to_dict("records")):
         refer = "refer to a person" if int(row["defer"]) else ""
         rows.append([one_line_of(row["id"]), one_line_of(row["predicted"]), f"{certain.iloc[position]:.3f}", refer])
@@ -33,21 +34,21 @@ def prediction_summary(output: Path) -> str:
     names = [name.removeprefix("probability_") for name in columns]
     counts = ", ".join(f"{int((table['predicted'] == name).sum()):,} {one_line_of(name)}" for name in names)
     num_deferred = int(table["defer"].astype(int).sum())
-    lines.append(f"{counted(len(table), 'slide')}: {counts}; {num_deferred:,} to refer to a person")
+    lines.append(f"{counted(len(table), what)}: {counts}; {num_deferred:,} to refer to a person")
     if "set" in table:
         single = int(table["set"].isin(names).sum())
-        lines.append(f"prediction sets: {single:,} of {counted(len(table), 'slide')} with one class")
+        lines.append(f"prediction sets: {single:,} of {counted(len(table), what)} with one class")
     lines.append(f"predictions: {output / 'predictions.csv'}")
     return "".join(f"{line}\n" for line in [*lines, *last])
 
 
-def _numbers_summary(table: pd.DataFrame, output: Path) -> list[str]:
-    """Return the predicted numbers as lines; an empty cell is a number that is not defined for this slide."""
+def _numbers_summary(table: pd.DataFrame, output: Path, what: str) -> list[str]:
+    """Return the predicted numbers as lines; an empty cell is a number that is not defined."""
     names = [str(name) for name in table.columns if name != "id"]
-    rows = [["slide", *names]]
+    rows = [[what, *names]]
     for row in table.head(NUM_SHOWN).to_dict("records"):
         rows.append([one_line_of(row["id"]), *(_cell(name, str(row[name])) for name in names)])
-    return [*_aligned(rows, len(table)), f"{len(table):,} slides", f"predictions: {output / 'predictions.csv'}"]
+    return [*_aligned(rows, len(table)), counted(len(table), what), f"predictions: {output / 'predictions.csv'}"]
 
 
 def _cell(name: str, text: str) -> str:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ ROW = "row"
 # Prefix of the columns of a user whose names a bag store needs itself.
 OWN_PREFIX = "labels:"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_DIGITS = re.compile(r"[0-9]+")
+_MOST_DIGITS = 18  # of an int64
+_CODE_IN_FILE = re.compile(rb'(?:^|[,\n])"?(?:0[0-9]|[0-9]{19})')
 _ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
 
 
@@ -32,8 +35,8 @@ def read_table(
 ) -> pd.DataFrame:
     """Read a table with one row per bag: CSV of any usual separator and encoding, `.xlsx` or `.parquet`.
 
-    Identifiers stay text (`007` is not 7), and only an empty cell is a missing value (a class may be called NA). Blanks
-    around names and cells are removed.
+    Identifiers stay text (`007` is not 7), those of patients in another column too (see `is_code`), and only an empty cell
+    is a missing value (a class may be called NA). Blanks around names and cells are removed.
 
     Args:
         path: A table with a header (see `milpath.records.table_cells.read_cells`).
@@ -81,7 +84,7 @@ def read_table(
 
 
 def read_written_table(path: str | Path, required: Sequence[str] = (), *, unique: bool = True) -> pd.DataFrame:
-    """Read a CSV that milpath wrote: UTF-8, commas, of any size, with every blank of a name.
+    """Read a CSV that milpath wrote: UTF-8, commas, of any size, with every blank of a name; codes of bags stay text.
 
     Args:
         path: A CSV with a header; the first of `bag_id`, `image_id`, `slide_id`, `id` that it has identifies the bags.
@@ -109,6 +112,8 @@ def read_written_table(path: str | Path, required: Sequence[str] = (), *, unique
         table = pd.read_csv(path, dtype={names[0]: str}, keep_default_na=False, na_values=[""])
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a CSV table ({str(error).strip()})") from None
+    if unique:  # a row per bag; tables of tiles are large and have no such columns
+        table = _with_codes(path, table)
     table = table.rename(columns={names[0]: "bag_id"})
     missing = [name for name in required if name not in table.columns]
     if missing:
@@ -119,6 +124,21 @@ def read_written_table(path: str | Path, required: Sequence[str] = (), *, unique
         twice = table.loc[table["bag_id"].duplicated(), "bag_id"]
         raise ValueError(f"{path} has {twice.nunique()} bag(s) in more than one row (first: {twice.iloc[0]!r})")
     return table
+
+
+def is_code(values: Iterable[str]) -> bool:
+    """Return whether a column of digits names something, such as patients, so that its cells are not numbers.
+
+    A number is not written with a zero in front, nor with more digits than it can hold exactly; a code is.
+
+    Example:
+        >>> is_code(["007", "012"]), is_code(["7", "12", ""]), is_code(["0", "0.5"])
+        (True, False, False)
+    """
+    known = [value for value in values if value]
+    return all(map(_DIGITS.fullmatch, known)) and any(
+        value[0] == "0" < value[1:] or len(value) > _MOST_DIGITS for value in known
+    )
 
 
 def find_column(columns: Sequence[str] | pd.Index, name: str) -> str | None:
@@ -200,14 +220,23 @@ def quote_first(names: Sequence[str], limit: int = 3) -> str:
     return ", ".join(map(repr, names[:limit])) + (", ..." if len(names) > limit else "")
 
 
+def _with_codes(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with the text of its columns of codes, which pandas has read as numbers."""
+    numbers = [str(name) for name in table.columns if pd.api.types.is_numeric_dtype(table[name])]
+    if not numbers or not _CODE_IN_FILE.search(path.read_bytes()):
+        return table
+    texts = pd.read_csv(path, usecols=numbers, dtype=str, keep_default_na=False, na_values=[""])
+    return table.assign(**{name: texts[name] for name in numbers if is_code(texts[name].dropna())})
+
+
 def _columns(cells: TableCells) -> list[list[str]]:
     """Return the cells of each column."""
     return [list(column) for column in zip(*cells.rows, strict=True)] if cells.rows else [[] for _ in cells.header]
 
 
 def _typed(values: list[str]) -> np.ndarray | list[object]:
-    """Return numbers if every cell of a column is one, text otherwise; NaN for an empty cell."""
-    if all(_NUMBER.fullmatch(value) for value in values if value) and any(values):
+    """Return numbers if every cell of a column is one, text otherwise and for codes; NaN for an empty cell."""
+    if all(_NUMBER.fullmatch(value) for value in values if value) and any(values) and not is_code(values):
         return np.asarray(pd.to_numeric(pd.Series([value or None for value in values])))
     return [value or np.nan for value in values]
 

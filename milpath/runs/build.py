@@ -26,6 +26,7 @@ from milpath.records.plain_values import brief, require_plain
 from milpath.runs.chosen_parts.build_network import build_network
 from milpath.runs.fitted_sets import require_sets
 from milpath.runs.instantiation import instantiate_entry, object_named
+from milpath.runs.slides_as_labels import take_slides_for_labels
 from milpath.targets import Target
 from milpath.targets.aggregation import require_aggregate
 from milpath.targets.target import require_class_names
@@ -92,9 +93,7 @@ def build_datamodule(config: DictConfig, **changes: Any) -> BagDataModule:
         config: The `data` group.
         **changes: Options of `BagDataModule` that replace those of the configuration, passed unchanged.
     """
-    if config.get("slides") and "id_column" in config and OmegaConf.is_missing(config, "labels"):
-        # The table of slides says what the slides are; their labels may be those of the patients.
-        config.labels, config.id_column = config.slides, config.get("slide_column")
+    take_slides_for_labels(config)
     content = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True)) | changes
     options = {name: content.pop(name) for name in _options() if name in content}
     return BagDataModule(instantiate_entry(content), **options)
@@ -163,6 +162,8 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
     tiling, description = _tiling(datamodule), _describe_data(config.data)
     if description and config.get("target"):
         description["task"] = datamodule.task
+    if description and datamodule.label_column is not None:
+        description["label_column"] = datamodule.label_column
     encoder = getattr(network, "tile_encoder", None)  # the user's own network may have none
     unchanged = datamodule.augmentation.kind == "none"
     if isinstance(encoder, TileEncoder) and encoder.frozen and encoder.takes == "tiles" and unchanged:

@@ -1,5 +1,6 @@
 """Prediction sets of a run: fitted on its validation split, measured on the others."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from milpath.metrics.conformal import FITTED_ON, NUMBERS, fit_conformal, measure
 from milpath.models.card import Card
 from milpath.records.prediction_table import Predictions
 from milpath.targets import target_of
-from milpath.targets.shown_sets import sets_of
+from milpath.targets.shown_sets import shown_sets
 from milpath.targets.target import Target
 
 
@@ -53,7 +54,12 @@ def require_set_options(target: Target, coverage: float, by_class: bool) -> None
 
 
 def fitted_sets(
-    predictions: Predictions, card: Card, groups: dict[str, str] | None, coverage: float, by_class: bool
+    predictions: Predictions,
+    card: Card,
+    groups: dict[str, str] | None,
+    coverage: float,
+    by_class: bool,
+    aggregate: str | None = None,
 ) -> dict[str, Any]:
     """Return the state of prediction sets fitted on the validation split.
 
@@ -63,19 +69,22 @@ def fitted_sets(
         groups: Bag to group (patient), of which each counts once; `None` if all bags are independent.
         coverage: Wanted coverage in (0, 1).
         by_class: Whether it holds within each class.
+        aggregate: How predictions of slides became those of these patients; `None` if they did not.
     """
     target = target_of(card)
     require_set_options(target, coverage, by_class)
     assert target.set_kind is not None
     part = predictions.of_split("val")
-    return fit_conformal(
-        part.labels, part.probabilities.astype(np.float64), target.set_kind, coverage, by_class, _groups(part, groups)
-    ).state()
+    answers = part.probabilities.astype(np.float64)
+    fitted = fit_conformal(part.labels, answers, target.set_kind, coverage, by_class, _groups(part, groups))
+    return replace(fitted, aggregate=aggregate).state()
 
 
-def measured_sets(predictions: Predictions, card: Card, groups: dict[str, str] | None) -> dict[str, dict[str, Any]]:
+def measured_sets(
+    predictions: Predictions, card: Card, groups: dict[str, str] | None, aggregate: str | None = None
+) -> dict[str, dict[str, Any]]:
     """Return split to coverage and size of the prediction sets; empty for a card without, or for the split of the fit."""
-    if (conformal := sets_of(card)) is None:
+    if (conformal := shown_sets(card, aggregate)) is None:
         return {}
     values = {}
     for split in dict.fromkeys(predictions.splits):

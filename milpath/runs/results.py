@@ -25,7 +25,7 @@ from milpath.runs.patient_results import results_by_patient
 from milpath.runs.result_files import Metrics, by_split, summary_table, write_results, write_slide_attention
 from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.decision import Decision, choose_decision, decide
-from milpath.targets.shown_sets import sets_of
+from milpath.targets.shown_sets import say_other_sets, shown_sets
 from milpath.training.callbacks.predict_splits import columns_of, predict_splits
 from milpath.training.classifier import MILClassifier
 
@@ -72,8 +72,9 @@ def finish_run(
     wished = config.decision
     if wished.coverage is not None:
         changes["conformal"] = fitted_sets(
-            *_of_patients(predictions, datamodule, card), wished.coverage, bool(wished.coverage_by_class)
-        )
+            *_of_patients(predictions, datamodule, card), wished.coverage, bool(wished.coverage_by_class),
+            datamodule.aggregate,
+        )  # fmt: skip
         card = replace(card, conformal=changes["conformal"])
     if best.exists():
         update_card(best, **changes)
@@ -120,7 +121,7 @@ def write_run(
         groups = None
     if not isinstance(target, NumericTarget):
         predictions = _decided(predictions, card)
-    conformal, of_sets = sets_of(card), measured_sets(predictions, card, groups)
+    conformal, of_sets = shown_sets(card, aggregate), measured_sets(predictions, card, groups, aggregate)
     if shift:
         of_sets = {split: dict(of_sets.get(split, {})) for split in dict.fromkeys(predictions.splits)}
         of_sets["test" if "test" in of_sets else next(iter(of_sets))] |= shift_metrics(shift)
@@ -146,7 +147,7 @@ def write_run(
         Console().print(f"report: {page}{why}", soft_wrap=True, markup=False, highlight=False)
     Console().print(summary_table(metrics, title=str(run_dir)))
     counts = labels_in_words(predictions, target) if isinstance(target, NumericTarget) else ""
-    small = "" if conformal is None else conformal.too_small(card.class_names)
+    small = say_other_sets(card, aggregate) if conformal is None else conformal.too_small(card.class_names)
     for line in filter(None, (counts, note, small, warning)):
         Console().print(line, soft_wrap=True, markup=False, highlight=False)
     return metrics

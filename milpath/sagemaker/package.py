@@ -23,8 +23,9 @@ def run(config: DictConfig) -> Path:
 
     Raises:
         FileNotFoundError: If the checkpoint, the folder of the output or the weights of the encoder do not exist.
-        ValueError: If it is not a milpath checkpoint, its encoder is unknown, or it needs classes that are not in `parts`.
+        ValueError: If it is not one milpath checkpoint, its encoder is unknown, or it needs classes that are not in `parts`.
     """
+    require_one_checkpoint(config.checkpoint)
     path = Path(config.output)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"output={path}: the folder {path.parent} does not exist; create it first")
@@ -42,6 +43,19 @@ def run(config: DictConfig) -> Path:
         f"{path}: {path.stat().st_size / 1e6:.1f} MB; next: python -m milpath.sagemaker.deploy archive={path}\n"
     )
     return path
+
+
+def require_one_checkpoint(checkpoint: object) -> None:
+    """Refuse the average of several folds, which an endpoint cannot serve.
+
+    Raises:
+        ValueError: If it is a list, or the folder of a table.
+    """
+    if isinstance(checkpoint, str) and not Path(checkpoint).is_dir():
+        return
+    raise ValueError(
+        f"checkpoint={checkpoint}: an endpoint serves one network, not the average of several; give the best.ckpt of one run"
+    )
 
 
 @command(PACKAGE)

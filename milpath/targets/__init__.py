@@ -5,7 +5,14 @@ metrics and the headline of a report.
 """
 
 from milpath.targets.numeric_target import NumericTarget
-from milpath.targets.registry import class_target_named, register_target, target_named, target_names, target_of
+from milpath.targets.registry import (
+    class_target_named,
+    ensure_registered,
+    register_target,
+    target_named,
+    target_names,
+    target_of,
+)
 from milpath.targets.regression import Regression
 from milpath.targets.several.multilabel import Multilabel
 from milpath.targets.several.several import Several
@@ -21,6 +28,7 @@ __all__ = [
     "Survival",
     "Target",
     "class_target_named",
+    "ensure_registered",
     "register_target",
     "target_named",
     "target_names",

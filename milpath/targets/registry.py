@@ -74,8 +74,21 @@ def target_names() -> tuple[str, ...]:
     return tuple(_TARGETS)
 
 
+def ensure_registered(target: Target) -> None:
+    """Register a target whose name nobody has, so that its checkpoints can be loaded in this process.
+
+    The options of numbers stay with whoever holds the target, and in its checkpoints: the name alone goes on meaning the
+    target without options. Targets with classes are asked for by name, and the latest is the one that is meant.
+
+    Raises:
+        ValueError: If the name is that of a target of another class.
+    """
+    if target.has_classes or type(_TARGETS.get(target.name)) is not type(target):
+        register_target(target)
+
+
 def register_target(target: Target) -> Target:
-    """Register a target under its name in this process.
+    """Register a target under its name in this process: what the name means from now on, options included.
 
     Args:
         target: The target; its name must not be that of a target of another class.

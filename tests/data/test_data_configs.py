@@ -3,9 +3,12 @@
 import inspect
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from PIL import Image
 
 import milpath.data
 from milpath.config.roots import CONFIG_DIR
@@ -107,3 +110,37 @@ def test_breast_images_of_one_tissue_array_stay_together(breast_folder, tmp_path
 def test_every_file_begins_with_what_it_is():
     for path in Path(CONFIG_DIR, "data").glob("*.yaml"):
         assert path.read_text().startswith("# "), path
+
+
+@pytest.mark.parametrize("name", ["panda_tiles", "features", "ucsb_breast"])
+def test_tables_of_slides_and_patients_are_enough_for_files_of_any_kind(name, tmp_path):
+    slides = [f"s{number}" for number in range(6)]
+    draw = np.random.default_rng(0)
+    (tmp_path / "files" / "images").mkdir(parents=True)
+    for slide in slides:
+        if name == "features":
+            torch.save(
+                torch.from_numpy(draw.normal(size=(4, 8)).astype(np.float32)), tmp_path / "files" / f"{slide}.pt"
+            )
+            continue
+        where = tmp_path / "files" / (f"{slide}_0.png" if name == "panda_tiles" else f"images/{slide}.png")
+        Image.fromarray(draw.integers(0, 255, (16, 16, 3), np.uint8)).save(where)
+    (tmp_path / "slides.csv").write_text(
+        "slide,patient_id\n" + "".join(f"{s},0{n // 2}\n" for n, s in enumerate(slides))
+    )
+    (tmp_path / "clinical.csv").write_text("patient_id,label\n00,0\n01,1\n02,1\n")
+    words = [
+        f"data.{'tiles' if name == 'panda_tiles' else 'path'}={tmp_path}/files",
+        f"data.slides={tmp_path}/slides.csv",
+    ]
+    words += [f"data.patients={tmp_path}/clinical.csv", "data.slide_column=slide", "data.bag_column=patient_id"]
+    words += [f"paths.stores_dir={tmp_path}/stores", "data.num_folds=1", "data.stratify_by=[]", "data.target=label"]
+    words += {"panda_tiles": ["data.num_tiles=1"], "ucsb_breast": ["data.group_column=null"], "features": []}[name]
+    words += [] if name == "features" else ["data.tile_size=16"]
+    if name != "features":  # a data set that has labels of its own
+        with pytest.raises(FileNotFoundError, match="give data.labels=null to take the slides from that table"):
+            build_datamodule(compose_data(name, *words))
+    datamodule = build_datamodule(compose_data(name, *words, *([] if name == "features" else ["data.labels=null"])))
+    datamodule.setup()
+    assert datamodule.bag_ids("test") == ["00", "01", "02"]
+    assert datamodule.labels("test").tolist() == [0, 1, 1]

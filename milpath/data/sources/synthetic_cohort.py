@@ -73,6 +73,7 @@ class SyntheticCohort:
     """
 
     synthetic = True
+    label_column = "diagnosis"
 
     def __init__(
         self,

@@ -16,29 +16,34 @@ from milpath.targets.columns.label_columns import task_of
 _log = logging.getLogger(__name__)
 
 
-def numeric_target(task: str | None, trained: Target | None) -> NumericTarget | None:
+def numeric_target(task: str | Target | None, trained: Target | None) -> NumericTarget | None:
     """Return the target of a data set if it has no classes.
 
     Args:
-        task: `data.task`; `None` takes that of the trained network.
+        task: `data.task`, or a target with its options; `None` takes that of the trained network.
         trained: Target of a trained network with its fitted values, which is used if it has the same name.
     """
-    name = task or (None if trained is None else trained.name)
+    name = task.name if isinstance(task, Target) else task or (None if trained is None else trained.name)
     if name is None or name not in target_names():
         return None  # an unknown name is reported together with the known ones when classes are read
-    target = trained if trained is not None and trained.name == name else target_named(name)
+    chosen = task if isinstance(task, Target) else target_named(name)
+    target = trained if trained is not None and trained.name == name else chosen
     return target if isinstance(target, NumericTarget) else None
 
 
 def fitted_target(
-    task: str | None, numbers: NumericTarget | None, trained: Target | None, names: Sequence[str], table: pd.DataFrame
+    task: str | Target | None,
+    numbers: NumericTarget | None,
+    trained: Target | None,
+    names: Sequence[str],
+    table: pd.DataFrame,
 ) -> tuple[Target, tuple[str, ...]]:
     """Return the target of a data set and the names of its classes, or of what it predicts.
 
     Without classes it is fitted on the training split; that of a trained network, or without training bags, is as it is.
 
     Args:
-        task: `data.task`.
+        task: As in `numeric_target`.
         numbers: From `numeric_target`, after `named_numbers`; `None` with classes.
         trained: As in `numeric_target`.
         names: Names of the classes or of the columns of the labels.
@@ -48,7 +53,7 @@ def fitted_target(
         ValueError: If the task does not fit the classes, or nothing can be learnt from the labels of the training split.
     """
     if numbers is None:
-        target = target_named(task_of(task, names))
+        target = target_named(task_of(task.name if isinstance(task, Target) else task, names))
         warn_of_one_class(table, names)
         return target, tuple(names)
     training = table.loc[table["split"] == "train", "label"]

@@ -61,6 +61,11 @@ class LabelledBags:
         return group_of_each_bag(self.tile_store.bags, self._split_options.group_column, self._split_options.groups)
 
     @property
+    def label_column(self) -> str | None:
+        """Column of the labels that was chosen, or that the source declares; `None` for that of the target."""
+        return self._split_options.label_column
+
+    @property
     def split_column(self) -> str | None:
         """Column of the data with their own split; `None` if a split is made or read from a file."""
         return None if self._split_options.splits else self._split_options.split_column

@@ -148,10 +148,11 @@ def _calibrated(card: Card, settings: Mapping[str, Any], validation: PooledValid
                 "the folds were split by group, but their splits.csv does not name the groups, which prediction sets need; "
                 "train them again with this version"
             )
-        state = fit_conformal(
+        fitted = fit_conformal(
             validation.labels, answers, target.set_kind, float(wished["coverage"]),
             bool(wished["coverage_by_class"]), validation.groups,
-        ).state()  # fmt: skip
+        )  # fmt: skip
+        state = replace(fitted, aggregate=card.conformal.get("aggregate")).state()
     return replace(
         card,
         threshold=decision.threshold,

@@ -39,6 +39,8 @@ class Conformal:
             then holds everything.
         num_groups: Patients (or bags that are independent) behind each quantile.
         num_bags: Number of validation bags.
+        aggregate: "mean" or "max" if these were patients, predicted from their slides in this way: the sets are then not
+            those of a slide; `None` if they were bags.
 
     References:
         Vovk, Gammerman, Shafer. Algorithmic learning in a random world. 2005, section 4.5 (by class).
@@ -54,6 +56,7 @@ class Conformal:
     quantiles: tuple[float | None, ...]
     num_groups: tuple[int, ...]
     num_bags: int
+    aggregate: str | None = None
 
     def sets(self, probabilities: Array) -> Flags:
         """Return whether each class is in the set of each bag, `(bags, classes)`.
@@ -87,7 +90,8 @@ class Conformal:
 
     def state(self) -> dict[str, Any]:
         """Return plain values, which a checkpoint keeps."""
-        return asdict(self) | {"quantiles": list(self.quantiles), "num_groups": list(self.num_groups)}
+        state = asdict(self) | {"quantiles": list(self.quantiles), "num_groups": list(self.num_groups)}
+        return {name: value for name, value in state.items() if name != "aggregate" or value is not None}
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any], kind: str | None, num_columns: int) -> Self | None:
@@ -113,12 +117,13 @@ class Conformal:
             and all(each is None or _is_number(each) for each in quantiles or ()),
             "num_groups": _is_list(groups, wanted) and all(_is_count(each) for each in groups or ()),
             "num_bags": _is_count(state.get("num_bags")),
+            "aggregate": state.get("aggregate") in (None, "mean", "max"),
         }.items():
             if not sound:
                 raise ValueError(f"{name} in conformal of the card is {brief(state.get(name))}, which is invalid here")
         return cls(
             state["kind"], float(state["coverage"]), state["by_class"], tuple(quantiles or ()), tuple(groups or ()),
-            state["num_bags"],
+            state["num_bags"], state.get("aggregate"),
         )  # fmt: skip
 
     def too_small(self, names: Sequence[str]) -> str:

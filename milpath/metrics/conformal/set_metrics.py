@@ -80,13 +80,15 @@ def measure_sets(
 def set_metrics(rows: Sequence[MeasuredSets]) -> dict[str, float | None]:
     """Return the sets as values of `metrics.json`: coverage with its interval, size, and the share of one class.
 
+    Those of a class or a number end in `_of_<name>`, so that a class called low is not the lower end of an interval.
+
     Example:
         >>> set_metrics([MeasuredSets("", 8, Interval(0.5, 0.2, 0.8), 1.5, 0.5)])
         {'set_coverage': 0.5, 'set_coverage_low': 0.2, 'set_coverage_high': 0.8, 'set_size': 1.5, 'sets_of_one_class': 0.5}
     """
     values: dict[str, float | None] = {}
     for row in rows:
-        suffix = f"_{row.name}" if row.name else ""
+        suffix = f"_of_{row.name}" if row.name else ""
         quantity = "interval" if row.of_numbers else "set"
         values[f"{quantity}_coverage{suffix}"] = row.coverage.value
         values[f"{quantity}_coverage_low{suffix}"] = row.coverage.low

@@ -16,7 +16,7 @@ from milpath.sagemaker.endpoint.input_spec import TileBag
 from milpath.sagemaker.endpoint.request_limits import BadRequestError
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.decision import Calls, Decision, decide
-from milpath.targets.shown_sets import class_set, number_intervals, sets_of
+from milpath.targets.shown_sets import class_set, number_intervals, say_other_sets, shown_sets
 
 JSON, NPZ = "application/json", "application/x-npz"
 
@@ -75,10 +75,12 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
         content["warning"] = warning_in_words(card.warning)
     if isinstance(target := target_of(card), NumericTarget):
         content["units"] = dict(zip(target.answer_columns, target.units, strict=True))
-    if (conformal := sets_of(card)) is not None:
+    if (conformal := shown_sets(card)) is not None:
         content["coverage"] = conformal.coverage
         if small := conformal.too_small(card.class_names):
             content["note"] = small
+    elif other := say_other_sets(card):
+        content["note"] = other
     if (trained := trained_range(card.tiling)) is not None:
         content["trained_microns_per_pixel"] = list(trained)
     return json.dumps(content, allow_nan=False).encode()
@@ -163,7 +165,7 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
 def _called_arrays(answers: Sequence[Answer], card: Card) -> dict[str, Any]:
     """Return predicted classes and probabilities, or predicted numbers, as arrays."""
     rows = np.stack([answer.probabilities for answer in answers])
-    target, conformal = target_of(card), sets_of(card)
+    target, conformal = target_of(card), shown_sets(card)
     if isinstance(target, NumericTarget):
         arrays = {"answers": rows, "answer_columns": np.array(target.answer_columns), "units": np.array(target.units)}
         if target.call_columns:

@@ -41,7 +41,7 @@ TuneConfig = make_dataclass("TuneConfig", [("tune", Any, field(default=MISSING))
 class PackageConfig:
     """Root keys of `python -m milpath.sagemaker.package`."""
 
-    checkpoint: str = MISSING
+    checkpoint: Any = MISSING
     output: str = "model.tar.gz"
     include_encoder: bool = False
     encoder_weights_path: str | None = None

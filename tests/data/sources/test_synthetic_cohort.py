@@ -9,6 +9,7 @@ from milpath.data.datamodule import BagDataModule
 from milpath.data.sources.drawn_tissue import stain_tiles
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.store_build import open_or_build
+from milpath.targets import Multilabel, Regression
 
 MANY = 2000
 
@@ -132,3 +133,21 @@ def test_slides_of_a_patient_stay_in_one_split(drawn, tmp_path):
 def test_an_option_out_of_range_is_named(option):
     with pytest.raises(ValueError, match=rf"data\.{next(iter(option))} is "):
         SyntheticCohort(**option)
+
+
+def test_classes_are_the_diagnosis_and_other_targets_name_their_columns(drawn, tmp_path):
+    options = {"bag_column": "patient_id", "num_folds": 3, "stores_dir": str(tmp_path)}
+
+    def opened(**more):
+        data = BagDataModule(drawn[0], **options, **more)
+        data.setup()
+        return data
+
+    assert opened().class_names == ("benign", "malignant")
+    assert opened(label_column="grade", task="ordinal", class_names=["none", "low", "high"]).label_column == "grade"
+    marker = opened(task=Regression(["marker"]))
+    assert marker.class_names == ("marker",)
+    assert marker.label_column is None
+    assert opened(task=Multilabel(["sex", "diagnosis"])).class_names == ("sex", "diagnosis")
+    with pytest.raises(ValueError, match="'label'"):
+        opened(task="regression")

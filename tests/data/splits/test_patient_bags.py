@@ -133,6 +133,25 @@ def test_one_table_of_slides_is_enough_for_feature_files(tmp_path):
     assert len(other.store) == 6
 
 
+@pytest.mark.parametrize("column", ["patient_id", "case"])
+def test_patients_in_one_label_table_keep_their_zeros(column, tmp_path):
+    names = ["007", "7", "0120", "12345678901234567890", "1", "2"]
+    for number in range(6):
+        coords = np.arange(6).reshape(-1, 2)
+        write_trident(tmp_path / "features" / f"s{number}.h5", np.full((3, 2), number, float), coords)
+    rows = "".join(f"s{number},{names[number]},{number % 2},{number + 0.5}\n" for number in range(6))
+    (tmp_path / "labels.csv").write_text(f"slide_id,{column},label,age\n{rows}")
+    source = FeatureBags(tmp_path / "features", tmp_path / "labels.csv")
+    for _ in range(2):  # from the table, and from the store that was built from it
+        data = BagDataModule(source, bag_column=column, num_folds=1, stores_dir=str(tmp_path / "stores"))
+        data.setup()
+        assert sorted(data.bag_ids("test")) == sorted(names)
+    stored = BagDataModule(StoredBags(data.tile_store.slide_store.path), bag_column=column, num_folds=1)
+    stored.setup()
+    assert sorted(stored.bag_ids("test")) == sorted(names)
+    assert stored.tile_store.bags["age"].dtype.kind == "f"
+
+
 @pytest.mark.parametrize("name", ["slide_00_0", "P00"])
 def test_slides_and_patients_can_be_excluded_by_name(study, tmp_path, name):
     (tmp_path / "out.csv").write_text(f"id\n{name}\n")

@@ -191,11 +191,15 @@ def test_metrics_name_coverage_size_and_sets_of_one_class():
     sets = conformal.sets(probabilities)
     assert values["set_size"] == pytest.approx(sets.sum(axis=1).mean())
     assert values["sets_of_one_class"] == pytest.approx((sets.sum(axis=1) == 1).mean())
-    assert values["set_coverage_malignant"] == pytest.approx(sets[labels == 1, 1].mean())
+    assert values["set_coverage_of_malignant"] == pytest.approx(sets[labels == 1, 1].mean())
+    named = set_metrics(measure_sets(conformal, labels, probabilities, ["low", "high"]))
+    assert [named[f"set_coverage{end}"] for end in ("_low", "_high")] == [
+        values[f"set_coverage{end}"] for end in ("_low", "_high")
+    ]  # a class of the same name as an end of the interval
     numbers = fit_conformal(np.zeros((3, 1)), np.ones((3, 1)), "numbers", 0.9)
     values = set_metrics(measure_sets(numbers, np.zeros((2, 1)), np.ones((2, 1)), ["age"]))
-    assert values["interval_width_age"] is None
-    assert values["interval_coverage_age"] == 1
+    assert values["interval_width_of_age"] is None
+    assert values["interval_coverage_of_age"] == 1
 
 
 @pytest.mark.parametrize(
