@@ -101,7 +101,9 @@ def extract_features(
     _require_formats(formats)
     stains = stains_of(encoder)
     if (stains is None) != (card.get("stain_normalisation", "none") == "none"):
-        raise ValueError(f"the card of the encoder {card['name']} and the encoder differ in whether stains are normalised")
+        raise ValueError(
+            f"the card of the encoder {card['name']} and the encoder differ in whether stains are normalised"
+        )
     if stains is not None:
         stains.count_anew()  # an app keeps its encoder
     chosen = choose_device(device)

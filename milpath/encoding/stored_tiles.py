@@ -20,6 +20,7 @@ from milpath.data.store.level0_positions import (
     resolution_of,
 )
 from milpath.encoding.tile_events import BagBegun, BagEnded, BagTiles, TileEvent
+from milpath.records.digests import size_and_time
 from milpath.records.stain_sample import sampled_lines, sampled_tiles
 from milpath.slides.tile_files import TileFiles
 from milpath.slides.tile_names import first_number, missing_number
@@ -177,13 +178,12 @@ class TileImages:
 
     def stream(self, names: Sequence[str], sampled: bool = False) -> Iterator[TileEvent]:
         """Yield the tiles of some slides, decoded in threads ahead of the encoder, with a sample if that is asked for."""
-        status = self._path.stat()
+        size = size_and_time(self._path)
         decoded = map_in_threads(self._decode, self._groups(names), num_threads=2)
         failed = ""
         for slide, positions, pixels in decoded:
             numbers = self._names[slide]
             if positions[0] == 0:
-                size = (status.st_size, status.st_mtime_ns)
                 record = SlideRecord(slide, *size, len(numbers), 0, 0, 1.0, None, False, "", 0, 0)
                 sample = self._sample(slide) if sampled else None
                 if isinstance(sample, str):

@@ -129,14 +129,16 @@ def test_long_bags_are_sampled_in_the_worker_as_on_the_device(slides, tmp_path):
 def test_a_store_of_tiles_and_image_files_give_the_same(tiles, normalised, tmp_path):
     expected = np.load(normalised / "tiles.npy")
     for name, source in (("stored", tiles), ("files", tiles / "png")):
-        extract(source, tmp_path / name, encoder_with("macenko"), options=None)
+        summary = extract(source, tmp_path / name, encoder_with("macenko"), options=None)
+        assert summary.has_store, summary
         np.testing.assert_array_equal(np.load(tmp_path / name / "tiles.npy"), expected)
 
 
 def test_an_unreadable_image_fails_its_slide_only(tiles, tmp_path):
     for path in (tiles / "png").iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes() if path.name != "blue_1.png" else b"no picture")
-    summary = extract(tmp_path, tmp_path / "out", encoder_with("macenko"), options=None, on_error="skip")
+        (tmp_path / "png").mkdir(exist_ok=True)
+        (tmp_path / "png" / path.name).write_bytes(path.read_bytes() if path.name != "blue_1.png" else b"no picture")
+    summary = extract(tmp_path / "png", tmp_path / "out", encoder_with("macenko"), options=None, on_error="skip")
     assert list(summary.failures) == ["blue"], summary
     assert BagStore.open(tmp_path / "out").bags["bag_id"].tolist() == ["pale", "red"]
 
@@ -181,7 +183,8 @@ def test_features_with_and_without_normalisation_do_not_mix(slides, normalised, 
     assert "stain_normalisation" not in plain.description["encoder"]
     network = AttentionMIL(encoder={"name": "linear", "num_features": 6})
     for trained, given in ((store, plain), (plain, store)):
-        card = Card(encoder=encoder_of(trained), tiling=trained.description["tiling"])
+        tiling = trained.description["tiling"]
+        card = Card({}, ("a", "b"), "binary", tiling=tiling, encoder=encoder_of(trained))
         require_same_encoder(card, network, trained, trained.path, "best.ckpt")
         with pytest.raises(ValueError, match=r"stains normalised by .*they differ in stain_normalisation"):
             require_same_encoder(card, network, given, given.path, "best.ckpt")

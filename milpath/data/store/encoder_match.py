@@ -18,7 +18,8 @@ from milpath.records.plain_values import brief
 _log = logging.getLogger(__name__)
 # What makes features comparable, in the order of a message.
 _COMPARED = (
-    "name", "weights_sha256", "embedding_dim", "output", "tile_size", "microns_per_pixel", "stain_normalisation", "stain_target",
+    "name", "weights_sha256", "embedding_dim", "output", "tile_size", "microns_per_pixel", "stain_normalisation",
+    "stain_target",
 )  # fmt: skip
 # Relative differences between two resolutions that count as equal.
 _MEASURED, _NOMINAL = 0.02, 0.2

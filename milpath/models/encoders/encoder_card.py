@@ -151,7 +151,9 @@ class EncoderCard:
         microns = f" at {self.microns_per_pixel:g} microns per pixel" if self.microns_per_pixel is not None else ""
         weights = f", weights {self.weights_sha256[:12]}" if self.weights_sha256 is not None else ""
         stains = "" if self.stain_normalisation == "none" else f", stains normalised by {self.stain_normalisation}"
-        return f"{self.name} ({self.embedding_dim:,} features of tiles of {self.tile_size} px{microns}{weights}{stains})"
+        return (
+            f"{self.name} ({self.embedding_dim:,} features of tiles of {self.tile_size} px{microns}{weights}{stains})"
+        )
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:

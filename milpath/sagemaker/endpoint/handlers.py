@@ -13,6 +13,7 @@ from milpath.models.devices import choose_device
 from milpath.models.encoders.trained_encoder import TrainedEncoder, open_trained_encoder
 from milpath.models.finite import finite_bags
 from milpath.models.network_input import to_network_input
+from milpath.models.stains import sampled_tiles
 from milpath.models.tile_maps import tile_maps
 from milpath.records.plain_values import parse_json
 from milpath.sagemaker.endpoint.input_spec import InputSpec, TileBag
