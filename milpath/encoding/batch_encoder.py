@@ -86,7 +86,8 @@ class BatchEncoder:
         """
         assert self._stains is not None
         tiles = to_network_input(torch.from_numpy(np.array(sample)).to(self._device))
-        return self._stains.values_of(tiles[None])
+        values: Tensor = self._stains.values_of(tiles[None])
+        return values
 
     def submit(self, num_tiles: int, stain_values: Tensor | None = None) -> NDArray[Any] | None:
         """Encode the batch in `buffer`, and return the features of the batch before.
