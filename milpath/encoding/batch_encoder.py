@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from milpath.models.encoders.pretrained_encoder import PretrainedEncoder
-from milpath.models.encoders.trained_encoder import PRECISIONS
+from milpath.models.encoders.trained_encoder import PRECISIONS, stains_of
 from milpath.models.network_input import to_network_input
 
 DTYPES = ("float16", "float32")
@@ -56,6 +57,7 @@ class BatchEncoder:
         if self._device.type == "cpu" and precision == "32-true" and isinstance(encoder, PretrainedEncoder):
             encoder = encoder.with_folded_norms(tile_size)
         self._encoder = encoder.to(self._device)
+        self._stains = stains_of(self._encoder)
         self._precision = PRECISIONS[precision]
         self._dtype = dtype
         self.batch_size = batch_size or (_CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH)
@@ -71,20 +73,40 @@ class BatchEncoder:
         """The next batch, uint8 `(batch_size, tile_size, tile_size, 3)`, to be filled with tiles."""
         return self._buffers[0].numpy()
 
-    def submit(self, num_tiles: int) -> NDArray[Any] | None:
+    @property
+    def normalises_stains(self) -> bool:
+        """Whether each bag needs `stain_values`."""
+        return self._stains is not None
+
+    def stain_values(self, sample: NDArray[np.uint8]) -> Tensor:
+        """Return how a bag is changed by the stain normalisation of the encoder, `(1, values)`, on the device.
+
+        Args:
+            sample: uint8 `(tiles, rows, columns, 3)`, as in `BagBegun`.
+        """
+        assert self._stains is not None
+        tiles = to_network_input(torch.from_numpy(np.array(sample)).to(self._device))
+        values: Tensor = self._stains.values_of(tiles[None])
+        return values
+
+    def submit(self, num_tiles: int, stain_values: Tensor | None = None) -> NDArray[Any] | None:
         """Encode the batch in `buffer`, and return the features of the batch before.
 
         On a GPU the features of a batch are computed while the next one is filled.
 
         Args:
             num_tiles: Tiles in the batch; the rest is filled up.
+            stain_values: `(num_tiles, values)`: for each tile those of its bag; `None` without stain normalisation.
 
         Returns:
             `(batch_size, embedding_dim)`; `None` for the first batch.
         """
         self._buffers[0][num_tiles:] = 0
         before = self.finish()
-        self._running = self._encode(self._buffers[0])
+        if stain_values is not None:
+            # A row of zeros leaves a tile as it is.
+            stain_values = F.pad(stain_values, (0, 0, 0, self.batch_size - num_tiles))
+        self._running = self._encode(self._buffers[0], stain_values)
         self._buffers.append(self._buffers.pop(0))
         return before
 
@@ -97,11 +119,13 @@ class BatchEncoder:
         with np.errstate(over="ignore"):
             return running.float().cpu().numpy().astype(self._dtype)
 
-    def _encode(self, tiles: Tensor) -> Tensor:
+    def _encode(self, tiles: Tensor, values: Tensor | None) -> Tensor:
         """Return the features of a batch, computed in halves if the memory of the GPU is exhausted."""
         while True:
             try:
-                return torch.cat([self._compute(part) for part in tiles.split(self._compute_size)])
+                parts = tiles.split(self._compute_size)
+                of_parts = [None] * len(parts) if values is None else values.split(self._compute_size)
+                return torch.cat([self._compute(*part) for part in zip(parts, of_parts, strict=True)])
             except torch.OutOfMemoryError:
                 if self._compute_size == 1:
                     raise ValueError(
@@ -117,14 +141,15 @@ class BatchEncoder:
                         "batch_size to avoid this", self._device, self.batch_size,
                     )  # fmt: skip
 
-    def _compute(self, tiles: Tensor) -> Tensor:
+    def _compute(self, tiles: Tensor, values: Tensor | None) -> Tensor:
         enabled = self._precision is not None
         with (
             torch.inference_mode(),
             torch.autocast(self._device.type, dtype=self._precision, enabled=enabled),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         ):
-            features: Tensor = self._encoder(to_network_input(tiles.to(self._device, non_blocking=True)))
+            pixels = to_network_input(tiles.to(self._device, non_blocking=True))
+            features: Tensor = self._encoder(pixels) if values is None else self._encoder(pixels, values)
         return features
 
 

@@ -17,6 +17,8 @@ from milpath.encoding.slide_stream import SlideStream
 from milpath.encoding.stored_tiles import StoredTiles, TileImages
 from milpath.encoding.tile_events import TileEvent
 from milpath.models.devices import choose_device
+from milpath.models.encoders.trained_encoder import stains_of
+from milpath.models.stains import unchanged_note
 from milpath.records.digests import sha256_of_file
 from milpath.slides.tile_files import open_tile_files
 from milpath.slides.tiling_options import TileOptions
@@ -97,6 +99,13 @@ def extract_features(
     slides, output = Path(slides), Path(output)
     require_sensible(on_error, num_workers, overwrite, shard)
     _require_formats(formats)
+    stains = stains_of(encoder)
+    if (stains is None) != (card.get("stain_normalisation", "none") == "none"):
+        raise ValueError(
+            f"the card of the encoder {card['name']} and the encoder differ in whether stains are normalised"
+        )
+    if stains is not None:
+        stains.count_anew()  # an app keeps its encoder
     chosen = choose_device(device)
     precision = precision or (str(card.get("precision", "32-true")) if chosen.type != "cpu" else "32-true")
     workers = num_workers or (1 if chosen.type == "cpu" else num_cores())
@@ -133,6 +142,8 @@ def extract_features(
             plan, output, content, work,
             on_error=on_error, overwrite=overwrite, shard=shard, mixed_resolution=mixed_resolution,
         )  # fmt: skip
+    if (note := unchanged_note(encoder)) is not None:
+        summary = replace(summary, notes=(*summary.notes, note))
     if summary.has_store:
         store = BagStore.open(output, verify=False)
         with disk_errors(output):
@@ -201,6 +212,7 @@ def _tiles_of(
     max_seconds: float | None,
 ) -> Iterator[tuple[StorePlan, _Kind, Stream]]:
     """Open slides or tiles; yield the bags, what the tiles are, and the function that streams them."""
+    sampled = card.get("stain_normalisation", "none") != "none"
     with ExitStack() as opened:
         tiles: StoredTiles | TileImages
         if (slides / "store.json").is_file():
@@ -218,7 +230,7 @@ def _tiles_of(
                     **({} if resolutions is None else {"resolutions": sha256_of_file(Path(resolutions))}),
                 }, sheets=True,
             )  # fmt: skip
-            yield plan, kind, lambda names, parts: _cut(plan, options, names, parts, num_workers, max_seconds)
+            yield plan, kind, lambda names, parts: _cut(plan, options, names, parts, num_workers, max_seconds, sampled)
             return
         if labels is not None:
             raise ValueError(f"labels={labels} is only for whole slides; the labels of {slides} are those it has")
@@ -226,7 +238,7 @@ def _tiles_of(
             raise ValueError(f"resolutions={resolutions} is only for whole slides; {slides} holds tiles")
         described = {"tiling": tiles.tiling, **tiles.identity}
         kind = _Kind(tiles.tile_size, tiles.columns, described, sheets=False, warning=tiles.warning)
-        yield tiles, kind, lambda names, _: tiles.stream(names)
+        yield tiles, kind, lambda names, _: tiles.stream(names, sampled)
 
 
 def _cut(
@@ -236,11 +248,13 @@ def _cut(
     parts: SlideParts,
     num_workers: int,
     max_seconds: float | None,
+    sampled: bool,
 ) -> Iterator[TileEvent]:
     """Yield the tiles of slides, cut by worker processes."""
     jobs = (
         SlideJob(
-            name, str(plan.files[name]), str(parts.part(name)), None, None, None, plan.options_of(name, options)
+            name, str(plan.files[name]), str(parts.part(name)), None, None, None, plan.options_of(name, options),
+            sampled,
         )
         for name in names
     )  # fmt: skip

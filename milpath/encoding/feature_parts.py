@@ -1,10 +1,12 @@
 """Features of a stream of tiles, written bag by bag into the work folder of an extraction."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from milpath.data.sources.features.feature_check import all_finite
 from milpath.encoding.batch_encoder import BatchEncoder
@@ -23,6 +25,7 @@ class _OpenBag:
     begun: BagBegun
     files: BagFiles
     missing: int
+    stain_values: Tensor | None
 
 
 class FeatureParts:
@@ -75,7 +78,13 @@ class FeatureParts:
         name = begun.record.bag_id
         job = SlideJob(name, "", str(self._parts.part(name)), None, None, None, TileOptions())
         files = BagFiles(job, self._form, begun.record.num_tiles)
-        self._open[name] = _OpenBag(begun, files, begun.record.num_tiles)
+        values = None
+        if self._encoder.normalises_stains:
+            if begun.sample is None:
+                raise ValueError(f"{name} came without the sample that its stains are normalised by")
+            values = self._encoder.stain_values(begun.sample)
+        # Not kept while the tiles are encoded.
+        self._open[name] = _OpenBag(replace(begun, sample=None), files, begun.record.num_tiles, values)
 
     def _add(self, tiles: BagTiles) -> None:
         """Copy tiles into the batch, and encode it whenever it is full."""
@@ -98,7 +107,8 @@ class FeatureParts:
             self._fail(ended.bag_id, ended.error)
 
     def _submit(self) -> None:
-        before = self._encoder.submit(len(self._filled))
+        values = [bag.stain_values for bag, _ in self._filled if bag.stain_values is not None]
+        before = self._encoder.submit(len(self._filled), torch.cat(values) if values else None)
         self._store(before)
         self._running, self._filled = self._filled, []
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import queue
 import threading
 import time
@@ -145,8 +146,10 @@ class _Reader(threading.Thread):
                 return
             if "record" in line:
                 rows, picture = self._bytes(line["rows"]), self._bytes(line["picture"])
-                if rows is not None and picture is not None:
-                    yield BagBegun(SlideRecord(**line["record"]), rows.decode("utf-8"), bytes(picture))
+                sample = self._bytes(math.prod(line["sample"]))
+                if rows is not None and picture is not None and sample is not None:
+                    shaped = np.frombuffer(sample, np.uint8).reshape(line["sample"]) if sample else None
+                    yield BagBegun(SlideRecord(**line["record"]), rows.decode("utf-8"), bytes(picture), shaped)
             elif "tiles" in line:
                 positions = self._bytes(8 * line["tiles"])
                 pixels = self._bytes(line["tiles"] * size * size * 3)

@@ -20,6 +20,8 @@ from milpath.data.store.level0_positions import (
     resolution_of,
 )
 from milpath.encoding.tile_events import BagBegun, BagEnded, BagTiles, TileEvent
+from milpath.records.digests import size_and_time
+from milpath.records.stain_sample import sampled_lines, sampled_tiles
 from milpath.slides.tile_files import TileFiles
 from milpath.slides.tile_names import first_number, missing_number
 from milpath.slides.tile_positions import LEVEL0_COLUMNS
@@ -85,8 +87,8 @@ class StoredTiles:
         """Return nothing: other tiles are another description."""
         return []
 
-    def stream(self, names: Sequence[str]) -> Iterator[TileEvent]:
-        """Yield the tiles of some bags."""
+    def stream(self, names: Sequence[str], sampled: bool = False) -> Iterator[TileEvent]:
+        """Yield the tiles of some bags, with a sample of each if that is asked for."""
         status = (self._store.path / "tiles.npy").stat()
         for name in names:
             where = self._store.ranges(self._index[name])[0]
@@ -96,11 +98,17 @@ class StoredTiles:
                 name, status.st_size, status.st_mtime_ns, where.stop - where.start, 0, 0, downsample, microns, False, "",
                 int(left), int(top),
             )  # fmt: skip
-            yield BagBegun(record, self._rows(where))
+            yield BagBegun(record, self._rows(where), sample=self._sample(where) if sampled else None)
             for start in range(where.start, where.stop, TILES_AT_A_TIME):
                 pixels = np.asarray(self._store.tiles[start : min(start + TILES_AT_A_TIME, where.stop)])
                 yield BagTiles(name, np.arange(len(pixels)) + start - where.start, pixels)
             yield BagEnded(name)
+
+    def _sample(self, where: slice) -> NDArray[np.uint8]:
+        """Return what the stains of a bag are estimated from."""
+        lines = sampled_lines(self.tile_size)
+        chosen = sampled_tiles(where.stop - where.start)
+        return np.stack([self._store.tiles[where.start + index][lines][:, lines] for index in chosen])
 
     def _rows(self, where: slice) -> str:
         """Return the lines of a bag in `tiles.csv`."""
@@ -168,18 +176,21 @@ class TileImages:
         """Return nothing: other tiles are another description."""
         return []
 
-    def stream(self, names: Sequence[str]) -> Iterator[TileEvent]:
-        """Yield the tiles of some slides, decoded in threads ahead of the encoder."""
-        status = self._path.stat()
+    def stream(self, names: Sequence[str], sampled: bool = False) -> Iterator[TileEvent]:
+        """Yield the tiles of some slides, decoded in threads ahead of the encoder, with a sample if that is asked for."""
+        size = size_and_time(self._path)
         decoded = map_in_threads(self._decode, self._groups(names), num_threads=2)
         failed = ""
         for slide, positions, pixels in decoded:
             numbers = self._names[slide]
             if positions[0] == 0:
-                size = (status.st_size, status.st_mtime_ns)
-                yield BagBegun(
-                    SlideRecord(slide, *size, len(numbers), 0, 0, 1.0, None, False, "", 0, 0), _rows(slide, numbers)
-                )
+                record = SlideRecord(slide, *size, len(numbers), 0, 0, 1.0, None, False, "", 0, 0)
+                sample = self._sample(slide) if sampled else None
+                if isinstance(sample, str):
+                    failed = slide
+                    yield BagEnded(slide, sample)
+                else:
+                    yield BagBegun(record, _rows(slide, numbers), sample=sample)
             if slide != failed:
                 if isinstance(pixels, str):
                     failed = slide
@@ -188,6 +199,17 @@ class TileImages:
                     yield BagTiles(slide, positions, pixels)
                     if positions[-1] == len(numbers) - 1:
                         yield BagEnded(slide)
+
+    def _sample(self, slide: str) -> NDArray[np.uint8] | str:
+        """Return what the stains of a slide are estimated from, or the reason why its tiles cannot be read."""
+        files = [file for _, file in sorted(self._names[slide].items())]
+        lines, found = sampled_lines(self.tile_size), []
+        for index in sampled_tiles(len(files)):
+            _, _, pixels = self._decode((slide, np.array([index]), [files[index]]))
+            if isinstance(pixels, str):
+                return pixels
+            found.append(pixels[0][lines][:, lines])
+        return np.stack(found)
 
     def _groups(self, names: Iterable[str]) -> Iterator[tuple[str, NDArray[np.int64], list[str]]]:
         """Yield slide, positions and file names of tiles that are decoded together."""

@@ -17,11 +17,14 @@ class BagBegun:
         record: What the store needs to know about it; `num_tiles` tiles follow.
         rows: Its lines of `tiles.csv`.
         picture: Thumbnail with the tiles outlined, as JPEG; empty if there is none.
+        sample: What its stains are estimated from, if that was asked for: uint8 `(tiles, rows, columns, 3)`, of the tiles
+            that `sampled_tiles` names the rows and columns that `sampled_lines` names.
     """
 
     record: SlideRecord
     rows: str
     picture: bytes = b""
+    sample: NDArray[np.uint8] | None = None
 
 
 class BagTiles(NamedTuple):

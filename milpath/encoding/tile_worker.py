@@ -10,9 +10,12 @@ from dataclasses import asdict
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
+from milpath.records.stain_sample import sampled_lines, sampled_tiles
 from milpath.slides.cut_slide import cut_places
-from milpath.tiling.bag_files import open_bag
+from milpath.slides.tile_positions import TilePositions, read_places
+from milpath.tiling.bag_files import CutBag, open_bag
 from milpath.tiling.slide_job import SlideJob
 from milpath.tiling.worker import serve
 
@@ -34,13 +37,27 @@ def send_tiles(job: SlideJob, target: BinaryIO) -> dict[str, Any]:
     """
     with open_bag(job) as bag:
         rows = bag.rows.encode("utf-8")
-        _send(target, {"record": asdict(bag.record), "rows": len(rows), "picture": len(bag.picture)}, rows, bag.picture)
+        sample = sample_of(bag, job.options.tile_size) if job.sampled else np.empty((0, 0, 0, 3), np.uint8)
+        begun = {
+            "record": asdict(bag.record), "rows": len(rows), "picture": len(bag.picture), "sample": sample.shape
+        }  # fmt: skip
+        _send(target, begun, rows, bag.picture, sample.data if sample.size else b"")
         for positions, tiles in cut_places(bag.view, bag.places, job.options):
             for start in range(0, len(positions), TILES_AT_A_TIME):
                 part = slice(start, start + TILES_AT_A_TIME)
                 pixels = np.ascontiguousarray(tiles[part])
                 _send(target, {"tiles": len(pixels)}, positions[part].astype(np.int64).tobytes(), pixels.data)
     return {"num_tiles": bag.record.num_tiles}
+
+
+def sample_of(bag: CutBag, tile_size: int) -> NDArray[np.uint8]:
+    """Return what the stains of a slide are estimated from, `(tiles, rows, columns, 3)`; its tiles are read for it."""
+    places, chosen, lines = bag.places, sampled_tiles(len(bag.places.x)), sampled_lines(tile_size)
+    sample = np.empty((len(chosen), len(lines), len(lines), 3), np.uint8)
+    few = TilePositions(places.x[chosen], places.y[chosen], places.number[chosen])
+    for positions, tiles in read_places(bag.view, few, tile_size):
+        sample[positions] = tiles[:, lines][:, :, lines]
+    return sample
 
 
 def _send(target: BinaryIO, line: Mapping[str, Any], *parts: bytes | memoryview) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from milpath.records.atomic_files import write_text
-from milpath.records.markdown import markdown_table
+from milpath.reports.markdown import markdown_table
 
 TRIAL = "trial.json"
 FAILURE = "failure.txt"

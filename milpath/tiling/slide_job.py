@@ -64,6 +64,7 @@ class SlideJob:
         mask: File of its mask; `None` if there is none.
         provider: Provider of the mask; `None` if masks are not used.
         options: How it is cut.
+        sampled: Whether a sample of its tiles is wanted before the tiles themselves.
     """
 
     bag_id: str
@@ -73,6 +74,7 @@ class SlideJob:
     mask: str | None
     provider: str | None
     options: TileOptions
+    sampled: bool = False
 
     def to_json(self) -> str:
         """Return the job as one line of JSON."""

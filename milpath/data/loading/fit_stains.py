@@ -52,7 +52,7 @@ def fit_stain_target(store: BagStore, indices: Sequence[int] | np.ndarray, metho
     if not found:
         raise ValueError(
             f"stain_normalisation={method}: none of {count} training bags of {store.path} has enough stained tissue to fit "
-            "its target; set stain_normalisation=none, or stain_target=FILE"
+            "its target; set stain_normalisation=none, or stain_target_path=FILE"
         )
     target = chosen.target_of(torch.stack(found))
     _log.info("stain_normalisation=%s: target of %d of %d training bags: %s", method, len(found), count, target)

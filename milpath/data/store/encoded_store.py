@@ -5,7 +5,6 @@ import inspect
 import json
 import logging
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +53,7 @@ def open_or_encode(store: BagStore, encoder: FrozenEncoder, stores_dir: str | Pa
         "encoder": encoder.name,
         "weights_sha256": hash_of_weights(encoder),
     }
-    if isinstance(encoder, TileEncoder) and encoder.stains is not None:
+    if encoder.stains is not None:
         description["stain_normalisation"] = type(encoder.stains.method).__name__.lower()
     if (code := _own_code(type(encoder.network))) is not None:
         description["code_sha256"] = code
@@ -116,8 +115,7 @@ def _features(encoder: FrozenEncoder, tiles: np.ndarray, device: torch.device) -
     """Return float32 features `(tiles, embedding_dim)` of the uint8 tiles of a bag."""
     parts = []
     sample = torch.from_numpy(np.array(tiles[sampled_tiles(len(tiles))])).to(device)
-    of_bag = encoder.parts_of_bag(to_network_input(sample)) if isinstance(encoder, TileEncoder) else nullcontext()
-    with torch.inference_mode(), of_bag:
+    with torch.inference_mode(), encoder.parts_of_bag(to_network_input(sample)):
         for start in range(0, len(tiles), _TILES_AT_A_TIME):
             part = torch.from_numpy(np.array(tiles[start : start + _TILES_AT_A_TIME])).to(device)
             parts.append(encoder(to_network_input(part)[None])[0].float().cpu().numpy())

@@ -17,7 +17,10 @@ from milpath.records.plain_values import brief
 
 _log = logging.getLogger(__name__)
 # What makes features comparable, in the order of a message.
-_COMPARED = ("name", "weights_sha256", "embedding_dim", "output", "tile_size", "microns_per_pixel")
+_COMPARED = (
+    "name", "weights_sha256", "embedding_dim", "output", "tile_size", "microns_per_pixel", "stain_normalisation",
+    "stain_target",
+)  # fmt: skip
 # Relative differences between two resolutions that count as equal.
 _MEASURED, _NOMINAL = 0.02, 0.2
 # Names that TRIDENT and STAMP give to an encoder, without separators, to the name used here.
@@ -118,6 +121,8 @@ def require_encodable(card: Card, store: BagStore, where: str | Path, checkpoint
 def _facts(encoder: Mapping[str, Any], tiling: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is known; the tiles as they were cut rather than as the authors of the encoder advise."""
     known = {key: encoder.get(key) for key in _COMPARED}
+    if describes_encoder(encoder) and known["stain_normalisation"] is None:
+        known["stain_normalisation"] = "none"
     known |= {key: tiling[key] for key in ("tile_size", "microns_per_pixel") if key in tiling}
     return {key: value for key, value in known.items() if value is not None}
 
@@ -153,5 +158,7 @@ def _describe(facts: Mapping[str, Any]) -> str:
     words += [f"{facts['microns_per_pixel']:g} microns per pixel"] if "microns_per_pixel" in facts else []
     words += [f"weights {str(facts['weights_sha256'])[:12]}"] if "weights_sha256" in facts else []
     words += [f"output {brief(facts['output'])}"] if "output" in facts else []
+    if (method := facts.get("stain_normalisation", "none")) != "none":
+        words += [f"stains normalised by {brief(method)} to {brief(facts.get('stain_target'))}"]
     name = brief(facts["name"])[1:-1] if "name" in facts else "an encoder without a name"
     return f"{name} ({', '.join(words)})" if words else name

@@ -75,6 +75,8 @@ class EncoderCard:
         access: Address of the page of the weights, where access is granted.
         paper: Address of the paper.
         weights_sha256: Digest of the tensors in the network after loading, independent of the file's format; `None` before.
+        stain_normalisation: How the colours of a slide are normalised first: "none" or a method of `milpath.models.stains`.
+        stain_target: The target of the normalisation, in plain values; `None` without one.
     """
 
     name: str
@@ -99,10 +101,14 @@ class EncoderCard:
     access: str
     paper: str
     weights_sha256: str | None = None
+    stain_normalisation: str = "none"
+    stain_target: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain values, to be stored in a file."""
         values = dataclasses.asdict(self)
+        if self.stain_normalisation == "none":  # as in cards of encoders before there was a normalisation
+            del values["stain_normalisation"], values["stain_target"]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
@@ -122,7 +128,9 @@ class EncoderCard:
         if not isinstance(content, Mapping):
             raise ValueError(f"{where} must be a mapping, not {brief(content)}")
         values = require_plain(dict(content), where)
-        if missing := [item.name for item in fields(cls) if item.name not in values and item.name != "weights_sha256"]:
+        if missing := [
+            item.name for item in fields(cls) if item.name not in values and item.default is dataclasses.MISSING
+        ]:
             rest = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
             raise ValueError(f"{where} lacks {', '.join(missing[:2])}{rest}")
         if unknown := sorted(values.keys() - {item.name for item in fields(cls)}):
@@ -142,7 +150,10 @@ class EncoderCard:
         """
         microns = f" at {self.microns_per_pixel:g} microns per pixel" if self.microns_per_pixel is not None else ""
         weights = f", weights {self.weights_sha256[:12]}" if self.weights_sha256 is not None else ""
-        return f"{self.name} ({self.embedding_dim:,} features of tiles of {self.tile_size} px{microns}{weights})"
+        stains = "" if self.stain_normalisation == "none" else f", stains normalised by {self.stain_normalisation}"
+        return (
+            f"{self.name} ({self.embedding_dim:,} features of tiles of {self.tile_size} px{microns}{weights}{stains})"
+        )
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
@@ -175,6 +186,11 @@ def _require_sound(card: EncoderCard) -> None:
             raise ValueError(
                 f"{name} of the encoder must be one of {', '.join(known)}, not {brief(getattr(card, name))}"
             )
+    if (card.stain_normalisation == "none") != (card.stain_target is None):
+        raise ValueError(
+            f"stain_normalisation={brief(card.stain_normalisation)} of the encoder and its stain_target do not fit: both or "
+            "neither must be given"
+        )
     if card.num_parameters is not None and not 0 <= card.num_parameters <= 10**11:
         raise ValueError(f"num_parameters of the encoder must be at most 10^11, not {card.num_parameters:,}")
     for name, largest in (("tile_size", 4096), ("embedding_dim", 65_536)):

@@ -18,6 +18,7 @@ from milpath.models.encoders.normalisation import Normalisation
 from milpath.models.encoders.weights_file import classification_layers, fitting, import_extra, read_weights
 from milpath.models.encoders.weights_layout import to_own_names
 from milpath.models.folded_norms import fold_batch_norms
+from milpath.models.stains import StainNormalisation
 from milpath.models.weights_digest import digest_of
 
 _log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class PretrainedEncoder(nn.Module):
     Attributes:
         card: The card, with the digest of the weights if they were loaded here.
         embedding_dim: Number of features.
+        stains: The normalisation of stains of its card; `None` without one.
 
     Raises:
         FileNotFoundError: If the weights are not on this machine.
@@ -63,6 +65,9 @@ class PretrainedEncoder(nn.Module):
         if self.card.other_tile_sizes == "refuse":
             self.tile_size = self.card.tile_size
         self.normalise = Normalisation(self.card.mean, self.card.std)
+        self.stains: StainNormalisation | None = None
+        if self.card.stain_target is not None:
+            self.stains = StainNormalisation(self.card.stain_normalisation, self.card.stain_target)
         loaded = network is not None or pretrained or weights_path is not None
         if network is None and loaded:
             network, digest = _loaded_network(self.card, weights_path, weights_dir, download)
@@ -77,9 +82,25 @@ class PretrainedEncoder(nn.Module):
         self._first_batch = loaded
         self._resizes = False  # whether the user was told
 
-    def forward(self, tiles: Tensor) -> Tensor:
-        """Return features `(tiles, embedding_dim)` of tiles `(tiles, 3, height, width)` in [0, 1]."""
+    def forward(self, tiles: Tensor, stain_values: Tensor | None = None) -> Tensor:
+        """Return features `(tiles, embedding_dim)` of tiles `(tiles, 3, height, width)` in [0, 1].
+
+        Args:
+            tiles: The tiles.
+            stain_values: With stain normalisation: how the bag of each tile is changed, `(tiles, values)`, from
+                `stains.values_of`. Tiles do not say which bag they are of.
+
+        Raises:
+            ValueError: If the values are missing.
+        """
         network: Any = self.network
+        if self.stains is not None:
+            if stain_values is None:
+                raise ValueError(
+                    f"the encoder {self.card.name} normalises stains bag by bag and was not told the bags of these tiles; "
+                    "set stain_normalisation=none, or give stain_values"
+                )
+            tiles = self.stains.recolour(tiles, stain_values)
         normalised = self.normalise(self._in_size(tiles))
         if self.card.output == "pooled":
             features: Tensor = network(normalised).flatten(1)

@@ -1,6 +1,7 @@
 """The encoder of a network's training features: opened from the card of the network, run as when it was trained."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from milpath.models.encoders.encoder_card import EncoderCard
 from milpath.models.encoders.find_weights import find_weights
 from milpath.models.encoders.open_encoder import open_encoder
 from milpath.models.encoders.pretrained_encoder import PretrainedEncoder
+from milpath.models.stains import StainNormalisation
 
 PRECISIONS = {"32-true": None, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 # Stores of features are float16 unless the card of the network says otherwise.
@@ -73,20 +75,29 @@ def weights_of_trained(
         raise FileNotFoundError(_as_typed(error, card)) from None
 
 
-def encode_tiles(encoder: nn.Module, tiles: Tensor, content: Mapping[str, Any]) -> Tensor:
+def stains_of(encoder: nn.Module) -> StainNormalisation | None:
+    """Return the stain normalisation that is part of an encoder; `None` without one."""
+    found = getattr(encoder, "stains", None)
+    return found if isinstance(found, StainNormalisation) else None
+
+
+def encode_tiles(
+    encoder: nn.Module, tiles: Tensor, content: Mapping[str, Any], stain_values: Tensor | None = None
+) -> Tensor:
     """Return the features of tiles as a store of the training would hold them.
 
     Args:
         encoder: The opened encoder, on the device of the tiles.
         tiles: `(tiles, 3, height, width)` in [0, 1].
         content: The entry `encoder` of the network's card.
+        stain_values: How the bag of each tile is changed, `(tiles, values)`; for an encoder that normalises stains.
 
     Returns:
         float32 `(tiles, embedding_dim)`, rounded to the type of the training features.
     """
     precision = PRECISIONS[str(content.get("precision", "32-true"))]
     with torch.inference_mode(), torch.autocast(tiles.device.type, dtype=precision, enabled=precision is not None):
-        features: Tensor = encoder(tiles)
+        features: Tensor = encoder(tiles) if stain_values is None else encoder(tiles, stain_values)
     return features.to(getattr(torch, features_dtype(content))).float()
 
 
@@ -99,6 +110,8 @@ class TrainedEncoder(nn.Module):
     """
 
     frozen = True
+    # Set while parts of one bag are encoded: how the whole bag is changed, `(1, values)`.
+    _values_of_bag: Tensor | None = None
 
     def __init__(self, encoder: PretrainedEncoder, content: Mapping[str, Any]) -> None:
         super().__init__()
@@ -109,9 +122,31 @@ class TrainedEncoder(nn.Module):
             (encoder.card.name, str(content.get("precision", "32-true")), features_dtype(content), encoder.card.output)
         )
 
+    @property
+    def stains(self) -> StainNormalisation | None:
+        """The stain normalisation of the encoder; `None` without one."""
+        return stains_of(self.network)
+
+    @contextmanager
+    def parts_of_bag(self, sample: Tensor) -> Iterator[None]:
+        """Within this context all tiles are parts of one bag: its stains are those of the sample.
+
+        Args:
+            sample: `(tiles, 3, height, width)` in [0, 1]: the tiles of the bag that `sampled_tiles` names.
+        """
+        self._values_of_bag = None if self.stains is None else self.stains.values_of(sample[None])
+        try:
+            yield
+        finally:
+            self._values_of_bag = None
+
     def forward(self, tiles: Tensor) -> Tensor:
         """Return features `(bags, tiles, embedding_dim)` of tiles `(bags, tiles, 3, height, width)` in [0, 1]."""
-        features = encode_tiles(self.network, tiles.flatten(0, 1), self.content)
+        values = self._values_of_bag
+        if self.stains is not None:
+            values = self.stains.values_of(tiles) if values is None else values
+            values = values.repeat_interleave(tiles.shape[0] * tiles.shape[1] // len(values), dim=0)
+        features = encode_tiles(self.network, tiles.flatten(0, 1), self.content, values)
         return features.reshape(*tiles.shape[:2], -1)
 
 

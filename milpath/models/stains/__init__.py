@@ -2,6 +2,6 @@
 
 from milpath.models.stains.stain_methods import STAIN_METHODS
 from milpath.models.stains.stain_normalisation import StainNormalisation, unchanged_note
-from milpath.models.stains.tissue_pixels import sampled_tiles
+from milpath.records.stain_sample import sampled_tiles
 
 __all__ = ["STAIN_METHODS", "StainNormalisation", "sampled_tiles", "unchanged_note"]

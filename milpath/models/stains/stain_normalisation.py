@@ -44,6 +44,10 @@ class StainNormalisation(nn.Module):
         self.num_bags = 0
         self._unchanged: Tensor | int = 0
 
+    def count_anew(self) -> None:
+        """Forget the bags that were looked at."""
+        self.num_bags, self._unchanged = 0, 0
+
     @property
     def num_unchanged(self) -> int:
         """Bags that were left as they are; reading it waits for the device."""

@@ -5,26 +5,15 @@ import math
 import torch
 from torch import Tensor
 
+from milpath.records.stain_sample import MOST_TILES, sampled_lines
+
 # Optical density (natural logarithm, Euclidean norm of the three channels) below which a pixel is glass: 0.15 in decimal
 # logarithms, the value of Macenko et al. 2009.
 LEAST_DENSITY = 0.15 * math.log(10)
 # A pixel whose brightest channel is below this is padding, a fold or ink.
 _DARKEST = 0.15
-# Of a bag: tiles, and pixels along each side of a tile.
-_MOST_TILES, _GRID = 256, 32
 # A bag with fewer stained pixels in its sample says nothing about its stains.
 FEWEST_PIXELS = 100
-
-
-def sampled_tiles(num_tiles: int) -> list[int]:
-    """Return which tiles of a bag its stains are estimated from: at most 256, evenly spaced.
-
-    Example:
-        >>> len(sampled_tiles(10)), sampled_tiles(512)[:3]
-        (10, [0, 2, 4])
-    """
-    count = min(num_tiles, _MOST_TILES)
-    return [index * num_tiles // count for index in range(count)]
 
 
 def tissue_pixels(tiles: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -41,13 +30,13 @@ def tissue_pixels(tiles: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     num_bags, longest = tiles.shape[:2]
     real = torch.ones((num_bags, longest), dtype=torch.bool, device=tiles.device) if mask is None else mask
     count = real.sum(1, keepdim=True)
-    most = min(longest, _MOST_TILES)
+    most = min(longest, MOST_TILES)
     steps = torch.arange(most, device=tiles.device)[None]
     chosen = torch.where(count > most, steps * count // most, steps)
     # Real tiles first, in their order.
     order = (~real).to(torch.uint8).argsort(dim=1, stable=True)
     positions = order.gather(1, chosen.clamp(max=longest - 1))
-    rows, columns = (_grid(side, tiles.device) for side in tiles.shape[-2:])
+    rows, columns = (torch.tensor(sampled_lines(side), device=tiles.device) for side in tiles.shape[-2:])
     bags = torch.arange(num_bags, device=tiles.device)[:, None]
     grid = tiles[..., rows, :][..., columns][bags, positions]
     pixels = grid.permute(0, 1, 3, 4, 2).flatten(1, 3).float()
@@ -79,9 +68,3 @@ def percentiles(values: Tensor, chosen: Tensor, percents: tuple[float, ...]) -> 
     low, high = ordered.gather(1, below), ordered.gather(1, torch.minimum(below + 1, last))
     found = low + (high - low) * (places - below).to(low.dtype)
     return found.nan_to_num(0, 0, 0)
-
-
-def _grid(side: int, device: torch.device) -> Tensor:
-    """Return at most 32 evenly spaced rows or columns of a tile."""
-    count = min(side, _GRID)
-    return (torch.arange(count, device=device) * side + side // 2) // count

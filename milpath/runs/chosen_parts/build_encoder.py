@@ -7,6 +7,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from milpath.models.encoders import PretrainedEncoder, facts_of, open_encoder
+from milpath.models.stains.stain_normalisation import stain_method
+from milpath.runs.chosen_parts.stain_target_file import TARGET_FILE, read_stain_target
 from milpath.runs.instantiation import object_named
 
 
@@ -45,4 +47,22 @@ def _spec(config: DictConfig) -> dict[str, Any]:
     spec = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     if (target := spec.pop("_target_", None)) is not None:
         spec["name"] = object_named(target, "encoder")
-    return spec
+    return _with_stains(spec)
+
+
+def _with_stains(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry with the values of its stain target instead of the file that they are in."""
+    method, path = spec.pop("stain_normalisation", "none"), spec.pop("stain_target_path", None)
+    if method in (None, "none"):
+        if path is not None:
+            raise ValueError(
+                f"encoder.stain_target_path={path} has no use without encoder.stain_normalisation=macenko or reinhard"
+            )
+        return spec
+    stain_method(method)
+    if path is None:
+        raise ValueError(
+            f"encoder.stain_normalisation={method} needs a target, as there is no training split here; give "
+            f"encoder.stain_target_path=FILE, a {TARGET_FILE} of a run or a picture of stained tissue"
+        )
+    return spec | {"stain_normalisation": method, "stain_target": read_stain_target(path, method)}

@@ -10,9 +10,10 @@ from torch import nn
 from milpath.config.own_parts import OwnParts, import_own_parts
 from milpath.models.checkpoint import Card, load_card, load_network
 from milpath.models.devices import choose_device
-from milpath.models.encoders.trained_encoder import encode_tiles, open_trained_encoder
+from milpath.models.encoders.trained_encoder import TrainedEncoder, open_trained_encoder
 from milpath.models.finite import finite_bags
 from milpath.models.network_input import to_network_input
+from milpath.models.stains import sampled_tiles
 from milpath.models.tile_maps import tile_maps
 from milpath.records.plain_values import parse_json
 from milpath.sagemaker.endpoint.input_spec import InputSpec, TileBag
@@ -61,10 +62,11 @@ class Endpoint:
             tile_encoder := getattr(self.network, "tile_encoder", None)
         ) is not None:  # the user's network may have none
             tile_encoder.tile_micro_batch = _TILES_AT_A_TIME
-        self.encoder: nn.Module | None = None
+        self.encoder: TrainedEncoder | None = None
         spec, of_pictures = InputSpec.of(self.network, self.card), None
         if spec.num_features is not None and encoder_path is not None:
-            self.encoder = open_trained_encoder(self.card.encoder, weights_path=str(encoder_path)).to(self.device)
+            encoder = open_trained_encoder(self.card.encoder, weights_path=str(encoder_path))
+            self.encoder = TrainedEncoder(encoder, self.card.encoder).to(self.device)
             of_pictures = InputSpec(3, self.card.tiling.get("tile_size"), None)
         self.reader = BodyReader(spec, self.card, limits or Limits(), of_pictures)
 
@@ -86,8 +88,8 @@ class Endpoint:
         """Return the prediction of one bag."""
         tiles = to_network_input(torch.from_numpy(np.array(bag.tiles)).to(self.device))
         if self.encoder is not None and tiles.ndim == 4:
-            parts = tiles.split(_TILES_AT_A_TIME)
-            tiles = torch.cat([encode_tiles(self.encoder, part, self.card.encoder) for part in parts])
+            with self.encoder.parts_of_bag(tiles[sampled_tiles(len(tiles))]):
+                tiles = torch.cat([self.encoder(part[None])[0] for part in tiles.split(_TILES_AT_A_TIME)])
         try:
             output = self.network(tiles[None])
         except ValueError as error:

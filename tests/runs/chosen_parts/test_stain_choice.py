@@ -15,7 +15,7 @@ from milpath.data.sources.drawn_tissue import STAINS
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.models import load_network
-from milpath.runs.chosen_parts.stain_choice import read_stain_target
+from milpath.runs.chosen_parts.stain_target_file import read_stain_target
 from tests.commands import DETERMINED_RUN, here
 from tests.models.stains.drawn_stains import stained
 

@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
+from milpath.models.stains import STAIN_METHODS
+from milpath.models.stains.tissue_pixels import LEAST_DENSITY, optical_density
 from milpath.slides.detection.stain_vectors import EOSIN, HAEMATOXYLIN, StainRange, stain_vectors
 from tests.tissue_situations import draw_situation
 
@@ -21,6 +24,19 @@ def test_the_colours_of_known_stains_are_recovered(turn):
     for found, vector in zip(stain_vectors(mixed(*truth)[0], 240), truth, strict=True):
         assert np.linalg.norm(found) == pytest.approx(1)
         assert np.degrees(np.arccos(min(1, found @ vector))) < 2
+
+
+@pytest.mark.parametrize("eosin", [(0.38, 0.74, 0.555), (0.07, 0.99, 0.11), (0.30, 0.95, 0.05)])
+def test_haematoxylin_is_the_stain_that_absorbs_more_red_as_in_stain_normalisation(eosin):
+    """Also where its direction in the other channels is less like the textbook's than that of the eosin."""
+    truth = [np.array(vector) / np.linalg.norm(vector) for vector in ((0.50, 0.84, 0.20), eosin)]
+    colours, _ = mixed(*truth, glass=255)
+    found = stain_vectors(colours, 255.0)
+    for vector, expected in zip(found, truth, strict=True):
+        assert np.degrees(np.arccos(min(1, vector @ expected))) < 2
+    pixels = torch.from_numpy(colours / 255).float()[None]
+    statistics, _ = STAIN_METHODS["macenko"].statistics(pixels, optical_density(pixels).norm(dim=2) >= LEAST_DENSITY)
+    np.testing.assert_allclose(statistics[0, :6].reshape(2, 3), np.stack(found), atol=0.01)
 
 
 def test_amounts_of_stain_are_recovered_up_to_their_range():
