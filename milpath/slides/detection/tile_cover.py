@@ -16,6 +16,8 @@ def tile_fractions(
         tile_size: Side of a tile in pixels of the view.
         step: Pixels of the view per pixel of the mask, across and down.
     """
+    if not mask.any():  # ink and black, of most slides
+        return np.zeros(len(x))
     table = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1))
     np.cumsum(np.cumsum(mask, axis=0, dtype=np.float64), axis=1, out=table[1:, 1:])
     left, right = x / step[0], (x + tile_size) / step[0]
