@@ -78,6 +78,11 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
         write_text(run_dir / "splits.csv", _splits_table(datamodule).to_csv(index=False))
         write_stain_target(classifier.network, run_dir)
     if config.compile:
+        from milpath.models.stains import StainNormalisation
+
+        for part in classifier.network.modules():
+            if isinstance(part, StainNormalisation):
+                part.stay_uncompiled()
         classifier.network.compile()
     trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     return finish_run(config, trainer, classifier, datamodule, run_dir)

@@ -48,12 +48,15 @@ class StainNormalisation(nn.Module):
         """Forget the bags that were looked at."""
         self.num_bags, self._unchanged = 0, 0
 
+    def stay_uncompiled(self) -> None:
+        """Leave the statistics out of `torch.compile`: they count bags. As a decorator this would import the compiler."""
+        vars(self)["values_of"] = torch.compiler.disable(self.values_of)
+
     @property
     def num_unchanged(self) -> int:
         """Bags that were left as they are; reading it waits for the device."""
         return int(self._unchanged)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def values_of(self, tiles: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return how each bag is changed, `(bags, values)`; a bag's row depends on no other bag.

@@ -22,7 +22,7 @@ _MAX_SIDE = 1 << 22
 _TYPES = {"|u1": "u1", "uint8": "u1", "<u2": "<u2", ">u2": ">u2", "uint16": "u2"}
 
 
-def _blosc_decode(data: bytes, out: NDArray[np.uint8]) -> Any:
+def _blosc_decode(data: bytes, out: Any) -> Any:
     """Decode a chunk after a check of the lengths in its header, beyond which the library reads memory unchecked."""
     size, block, length = (int.from_bytes(data[place : place + 4], "little") for place in (4, 8, 12))
     if length != len(data) or size != out.nbytes or not 0 < block <= size:
