@@ -111,6 +111,8 @@ def draw_cases(
         ValueError: If the store lacks a bag, or its number of tiles differs.
     """
     index_of = {bag_id: index for index, bag_id in enumerate(store.bags["bag_id"])}
+    for left in folder.parent.glob(f"{folder.name}.partial-*"):  # of a killed process: a run has one writer
+        shutil.rmtree(left, ignore_errors=True)
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
     try:

@@ -61,6 +61,12 @@ def test_every_case_gets_montage_and_overlay(tmp_path):
                 assert min(picture.size) > 100
 
 
+def test_pictures_of_a_killed_process_are_removed(tmp_path):
+    (tmp_path / "report_files.partial-1").mkdir()
+    draw_cases(_predictions(), [0], _store(tmp_path, PLACES), tmp_path / "report_files")
+    assert [path.name for path in tmp_path.glob("report_files*")] == ["report_files"]
+
+
 def test_without_positions_or_over_two_levels_there_is_a_montage_only(tmp_path):
     for number, rows in enumerate(
         (None, PLACES | {"level": np.array([0, 0, 1, 1])}, PLACES | {"x": np.full(4, np.nan)})
