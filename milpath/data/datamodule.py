@@ -222,13 +222,6 @@ class BagDataModule(LabelledBags, LightningDataModule):
         self._cache = DeviceCache(self._store, self.device_cache)
 
     @property
-    def store(self) -> BagStore:
-        """The bag store; available after `setup`."""
-        if self._store is None:
-            raise RuntimeError("call datamodule.setup() first")
-        return self._store
-
-    @property
     def warning(self) -> str:
         """What the data say against themselves, such as that they are drawn; empty for tissue."""
         return joined([warning_of_source(self.source), self.tile_store.warning])

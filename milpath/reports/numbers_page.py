@@ -1,6 +1,7 @@
 """The report of a run whose target has no classes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from milpath.metrics.conformal import Conformal
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.records.atomic_files import write_text
+from milpath.records.prediction_table import Predictions
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import SPLIT_NAMES, training_plots
@@ -110,7 +112,9 @@ def write_numbers_report(
         training=training,
         attention=attention_of(run, reported, store),
         subgroups=subgroups_of(run, reported, target, outcomes, bags, subgroup_columns, num_resamples),
-        cases=_cases(run, target, outcomes, order[:MAX_CASES], pictures),
+        cases=numeric_cases(
+            run, target, outcomes, order[:MAX_CASES], pictures, partial(_label_and_answer, run.predictions)
+        ),
         pictures_folder=PICTURES,
         shift=shift,
         sets=set_results(outcomes, conformal, target.names),
@@ -143,14 +147,15 @@ def worst_first(run: RunFolder, target: NumericTarget, outcomes: Mapping[str, An
     return order
 
 
-def _cases(
+def numeric_cases(
     run: RunFolder,
     target: NumericTarget,
     outcomes: Mapping[str, Any],
     order: Sequence[int],
     pictures: Mapping[str, CasePictures],
+    said: Callable[[int], dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Return the cases as plain values."""
+    """Return the cases as plain values; `said` gives label and prediction of a row."""
     wrongness = np.empty(len(run.predictions))
     for split, each in outcomes.items():
         wrongness[run.rows(split)] = target.wrongness(each)
@@ -158,12 +163,18 @@ def _cases(
         {
             "id": run.predictions.bag_ids[row],
             "split": SPLIT_NAMES.get(run.predictions.splits[row], run.predictions.splits[row]),
-            "labels": [f"{value:.5g}" for value in run.predictions.labels[row]],
-            "answers": [
-                "not reached" if np.isnan(each) else f"{each:.4g}" for each in run.predictions.probabilities[row]
-            ],
+            **said(row),
             "wrongness": float(wrongness[row]),
             "pictures": pictures.get(run.predictions.bag_ids[row]),
         }
         for row in order
     ]
+
+
+def _label_and_answer(predictions: Predictions, row: int) -> dict[str, list[str]]:
+    """Return label and prediction of a row as texts."""
+    answers = predictions.probabilities[row]
+    return {
+        "labels": [f"{value:.5g}" for value in predictions.labels[row]],
+        "answers": ["not reached" if np.isnan(each) else f"{each:.4g}" for each in answers],
+    }

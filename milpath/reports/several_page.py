@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from milpath.data.store.bag_store import BagStore
@@ -14,8 +14,9 @@ from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.evaluated_several import MACRO, EvaluatedSeveral
 from milpath.metrics.subgroups import subgroup_tables
 from milpath.records.atomic_files import write_text
+from milpath.records.prediction_table import Predictions
 from milpath.reports.headline import MetricRow, in_words, metric_rows, metric_title
-from milpath.reports.numbers_page import MAX_CASES, WITHOUT_BAR, risk_rows, target_plots, worst_first
+from milpath.reports.numbers_page import MAX_CASES, WITHOUT_BAR, numeric_cases, risk_rows, target_plots, worst_first
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import (
     SPLIT_NAMES,
@@ -85,7 +86,9 @@ def write_several_report(
         without_bar=WITHOUT_BAR,
         training=training,
         attention=attention_of(run, reported, store),
-        cases=_cases(run, target, outcomes, order[:MAX_CASES], pictures),
+        cases=numeric_cases(
+            run, target, outcomes, order[:MAX_CASES], pictures, partial(_label_and_answer, target, run.predictions)
+        ),
         pictures_folder=PICTURES,
         without_pictures=without_pictures(store, slides),
     )
@@ -157,24 +160,6 @@ def member_plots(own: Mapping[str, Any], reported: str, member: Member) -> list[
     ]
 
 
-def _cases(
-    run: RunFolder,
-    target: Several,
-    outcomes: Mapping[str, EvaluatedSeveral],
-    order: Sequence[int],
-    pictures: Mapping[str, CasePictures],
-) -> list[dict[str, Any]]:
-    """Return the cases as plain values: label and prediction of each target in words."""
-    wrongness = np.empty(len(run.predictions))
-    for split, each in outcomes.items():
-        wrongness[run.rows(split)] = target.wrongness(each)
-    return [
-        {
-            "id": run.predictions.bag_ids[row],
-            "split": SPLIT_NAMES.get(run.predictions.splits[row], run.predictions.splits[row]),
-            "targets": target.in_words(run.predictions.labels[row], run.predictions.probabilities[row]),
-            "wrongness": float(wrongness[row]),
-            "pictures": pictures.get(run.predictions.bag_ids[row]),
-        }
-        for row in order
-    ]
+def _label_and_answer(target: Several, predictions: Predictions, row: int) -> dict[str, Any]:
+    """Return label and prediction of each target in words."""
+    return {"targets": target.in_words(predictions.labels[row], predictions.probabilities[row])}

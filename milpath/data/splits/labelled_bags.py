@@ -21,7 +21,6 @@ class LabelledBags:
         label_frame: One row per bag: `bag_id`, `index` (position in the store), `label`, `split` and columns of the data.
         class_names: Names of the classes, or of the predicted quantities.
         fitted_target: The target, fitted on the training split.
-        store: The tiles that are loaded: those of the data, or their features.
         tile_store: The tiles of the data.
         aggregate: How predictions of slides become those of patients; `None` if they do not.
     """
@@ -32,11 +31,14 @@ class LabelledBags:
     tile_store: BagStore
     aggregate: str | None
     _split_options: SplitOptions
+    _store: BagStore | None
 
     @property
     def store(self) -> BagStore:
-        """The tiles that are loaded."""
-        raise NotImplementedError
+        """The tiles that are loaded: those of the data, or their features; available after `setup`."""
+        if self._store is None:
+            raise RuntimeError("call datamodule.setup() first")
+        return self._store
 
     @property
     def num_classes(self) -> int:
