@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from milpath.records.data_warning import SYNTHETIC, require_warning
@@ -57,6 +57,11 @@ def card_to_dict(card: Card) -> dict[str, Any]:
         if not content[name]:
             del content[name]  # the file of a card without them stays as it was before they existed
     return content
+
+
+def answering_card(card: Card) -> dict[str, Any]:
+    """Return the card without its network and data: what is needed to evaluate the answers of the network."""
+    return card_to_dict(replace(card, network={}, tiling={}, data={}, encoder={}))
 
 
 def card_from_dict(content: Mapping[str, Any]) -> Card:

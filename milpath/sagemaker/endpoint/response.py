@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.models.checkpoint import Card
+from milpath.models.card import Card, answering_card
 from milpath.records.data_warning import warning_in_words
 from milpath.records.tile_resolution import trained_range
 from milpath.sagemaker.endpoint.input_spec import TileBag
@@ -58,7 +58,7 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
     """Return the body of a response.
 
     Args:
-        answers: One per bag.
+        answers: One per bag; none for a request of the card of the network, which `application/json` then adds.
         card: Class names, operating point and deferral threshold.
         content_type: `application/json`, or `application/x-npz` with the arrays `probabilities (bags, classes)`,
             `attention (bags, tiles)` (0 on padding), likewise each map of a network with maps per class, `num_tiles`,
@@ -71,6 +71,8 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
     if content_type == NPZ:
         return _npz(answers, card)
     content = {"class_names": list(card.class_names), "predictions": [describe(answer, card) for answer in answers]}
+    if not answers:
+        content["card"] = answering_card(card)
     if card.warning:
         content["warning"] = warning_in_words(card.warning)
     if isinstance(target := target_of(card), NumericTarget):
@@ -142,6 +144,8 @@ def _called(answer: Answer, card: Card) -> dict[str, Any]:
 
 def _npz(answers: Sequence[Answer], card: Card) -> bytes:
     """Return the predictions as arrays."""
+    if not answers:
+        raise BadRequestError(f"the card of the network can only be {JSON}, not {NPZ}", 406)
     lengths = [len(answer.attention) for answer in answers]
     of_tiles = {"attention": [answer.attention for answer in answers]}
     of_tiles |= {name: [answer.maps[name] for answer in answers] for name in answers[0].maps}
