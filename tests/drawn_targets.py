@@ -28,9 +28,9 @@ TARGETS = {
 GRADE = ["data.label_column=grade", "data.class_names=[low,mid,high]", "data.on_missing_label=skip"]
 # Targets with classes on the same bags.
 CLASSES = {
-    "binary": ["data.label_column=her2", "monitor=val/loss", "monitor_mode=min"],
-    "nominal": [*GRADE, "data.task=nominal", "monitor=val/loss", "monitor_mode=min"],
-    "ordinal": [*GRADE, "data.task=ordinal", "monitor=val/loss", "monitor_mode=min"],
+    "binary": ["data.label_column=her2", "monitor=val/brier", "monitor_mode=min"],
+    "nominal": [*GRADE, "data.task=nominal", "monitor=val/brier", "monitor_mode=min"],
+    "ordinal": [*GRADE, "data.task=ordinal", "monitor=val/brier", "monitor_mode=min"],
 }
 RUN = [
     "data=bag_store", "data.num_folds=3", "data.batch_size=8", "data.group_column=patient_id", "model/encoder=tile_cnn",

@@ -200,22 +200,24 @@ def test_the_report_is_written_again_from_the_files_of_a_run(trained):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*CLASSES, *TARGETS])
+@pytest.mark.parametrize("name", ["nominal", "ordinal", *(name for name in TARGETS if name != "two")])
 def test_a_table_compares_methods_by_a_metric_of_the_target(name, tmp_path):
     write_store(tmp_path / "bags")
     words = [*RUN[:3], *RUN[4:], *(TARGETS | CLASSES)[name], "data.path=bags", "trainer.max_epochs=1"]
     words = [word for word in words if not word.startswith(("data.num_folds", "model.attention_per_target", "seed="))]
     methods = ["attention", "embedding_mean"] if name in ("regression", "cox", "several") else ["attention"]
     words += ["data.val_fraction=0.3", f"methods=[{','.join(methods)}]", "folds=2", "repeats=1", "output=table"]
-    if name in CLASSES:
-        words.append("metric=accuracy")
+    if name == "multilabel":  # five validation bags have one class of a target
+        words += ["monitor=val/macro_brier", "monitor_mode=min"]
+        words.remove("monitor=val/macro_auroc")
+    words += ["metric=accuracy"] * (name in CLASSES) + ["metric=integrated_brier"] * (name in ("cox", "hazard"))
     assert here("milpath.table", *words, cwd=tmp_path) == 0
     rows = json.loads((tmp_path / "table/table.json").read_text())["rows"]
     assert [row["method"] for row in rows] == methods
     assert all(np.isfinite(row["mean"]) for row in rows)
 
 
-@pytest.mark.parametrize("name", [*CLASSES, *TARGETS])
+@pytest.mark.parametrize("name", ["ordinal", "regression", "cox", "several"])
 def test_a_search_chooses_by_a_metric_of_the_target(name, tmp_path):
     write_store(tmp_path / "bags", num_bags=24)
     words = [
@@ -225,11 +227,44 @@ def test_a_search_chooses_by_a_metric_of_the_target(name, tmp_path):
         "data.path=bags",
         "trainer.max_epochs=1",
     ]
-    words += ["model.gated=true", "optimizer.lr=0.01"]
+    words += ["model.gated=true", "optimizer.lr=0.01,0.001"]
     assert here("milpath.train", *words, "-m", cwd=tmp_path) == 0
-    (trial,) = pd.read_csv(tmp_path / "runs/attention_grid/trials.csv").to_dict("records")
+    trials = pd.read_csv(tmp_path / "runs/attention_grid/trials.csv")
     monitor = next(word for word in words if word.startswith("monitor=")).partition("=")[2]
-    assert np.isfinite(trial[monitor])
+    assert np.isfinite(trials[monitor]).all()
+    assert trials[monitor].tolist() == sorted(trials[monitor], reverse="monitor_mode=min" not in words)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        (
+            "hazard",
+            [],
+            "'loss' is not a metric of a survival task, by which a table compares methods; give metric= one of c_index",
+        ),
+        ("regression", ["metric=auroc"], "'auroc' is not a metric of a regression task"),
+    ],
+)
+def test_a_table_by_a_metric_that_the_target_lacks_is_refused_before_it_trains(
+    name, words, message, tmp_path, run_here
+):
+    write_store(tmp_path / "bags")
+    words = [
+        *RUN,
+        *TARGETS[name],
+        "data.path=bags",
+        "methods=[attention]",
+        "folds=2",
+        "repeats=1",
+        "output=table",
+        *words,
+    ]
+    words.remove("data.num_folds=3")
+    status, output = run_here("milpath.table", *words, "data.val_fraction=0.3", cwd=tmp_path)
+    assert status == 1
+    assert message in output
+    assert not (tmp_path / "table").exists()
 
 
 @pytest.mark.slow
