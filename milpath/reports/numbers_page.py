@@ -16,6 +16,7 @@ from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.records.atomic_files import write_text
 from milpath.records.prediction_table import Predictions
+from milpath.reports.cases import num_slides_of
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import SPLIT_NAMES, training_plots
@@ -113,7 +114,7 @@ def write_numbers_report(
         attention=attention_of(run, reported, store),
         subgroups=subgroups_of(run, reported, target, outcomes, bags, subgroup_columns, num_resamples),
         cases=numeric_cases(
-            run, target, outcomes, order[:MAX_CASES], pictures, partial(_label_and_answer, run.predictions)
+            run, target, outcomes, order[:MAX_CASES], pictures, partial(_label_and_answer, run.predictions), store
         ),
         pictures_folder=PICTURES,
         shift=shift,
@@ -154,8 +155,10 @@ def numeric_cases(
     order: Sequence[int],
     pictures: Mapping[str, CasePictures],
     said: Callable[[int], dict[str, Any]],
+    store: BagStore | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the cases as plain values; `said` gives label and prediction of a row."""
+    """Return the cases as plain values, of patients with their slides; `said` gives label and prediction of a row."""
+    num_slides = num_slides_of(store)
     wrongness = np.empty(len(run.predictions))
     for split, each in outcomes.items():
         wrongness[run.rows(split)] = target.wrongness(each)
@@ -163,6 +166,7 @@ def numeric_cases(
         {
             "id": run.predictions.bag_ids[row],
             "split": SPLIT_NAMES.get(run.predictions.splits[row], run.predictions.splits[row]),
+            "num_slides": num_slides.get(run.predictions.bag_ids[row]),
             **said(row),
             "wrongness": float(wrongness[row]),
             "pictures": pictures.get(run.predictions.bag_ids[row]),

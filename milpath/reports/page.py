@@ -22,7 +22,7 @@ from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.subgroups import grade_rows
 from milpath.records.atomic_files import write_text
 from milpath.records.data_warning import require_warning
-from milpath.reports.cases import case_table
+from milpath.reports.cases import case_table, num_slides_of
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.numbers_page import write_numbers_report
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
@@ -115,7 +115,7 @@ def write_report(
     reported = run.splits[0]
     pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture, slides, warning)
     everything = evaluate_bags(run.predictions.labels, run.predictions.probabilities, target.name, threshold)
-    cases = case_table(run.predictions, everything, target, defer_below, known, pictures)
+    cases = case_table(run.predictions, everything, target, defer_below, known, pictures, num_slides_of(store))
     content, plots = _results(run, target, outcomes, reported, threshold, temperature, num_resamples, conformal)
     page = render(
         "report.html.j2",

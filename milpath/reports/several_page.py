@@ -87,7 +87,13 @@ def write_several_report(
         training=training,
         attention=attention_of(run, reported, store),
         cases=numeric_cases(
-            run, target, outcomes, order[:MAX_CASES], pictures, partial(_label_and_answer, target, run.predictions)
+            run,
+            target,
+            outcomes,
+            order[:MAX_CASES],
+            pictures,
+            partial(_label_and_answer, target, run.predictions),
+            store,
         ),
         pictures_folder=PICTURES,
         without_pictures=without_pictures(store, slides),
