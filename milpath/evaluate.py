@@ -104,8 +104,6 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     _require_same_task(card, datamodule, name)
     aggregate = config.aggregate or datamodule.aggregate or card.data.get("aggregate")
     require_aggregate(aggregate, target_of(card), len(card.class_names))
-    if predictor.folds and aggregate:
-        raise ValueError(f"aggregate={aggregate} is not available for several folds; evaluate each fold")
     slides = slides_of_report(datamodule.tile_store, config.slides_dir, config.slides)  # refused before any work
     encode_tiles_of(datamodule, config, card, network, parts.encoders)
     require_same_encoder(card, network, datamodule.tile_store, datamodule.tile_store.path, name)
@@ -129,7 +127,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
     return write_run(
         run_dir, predictions, datamodule, card,
-        report=config.report, note=note, slides=slides, aggregate=aggregate, shift=shift,
+        report=config.report, note=note, slides=slides, aggregate=aggregate, shift=shift, temperatures=predictor.temperatures,
     )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ from milpath.records.kept_memory import kept_memory
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.aggregation import require_aggregate
 from milpath.targets.decision import Decision, decide
-from milpath.targets.shown_sets import say_other_sets, set_cells, set_columns, shown_sets
+from milpath.targets.shown_sets import say_about_sets, set_cells, set_columns
 from milpath.tiling.slide_output import write_failures
 from milpath.tiling.slide_run import TilingSummary
 
@@ -124,7 +124,7 @@ def run(config: DictConfig) -> int:
                 bag.attention,
                 bag.maps,
                 cells,
-                [*set_cells(card, bag.probabilities), *fold_cells(card, bag, predicted)],
+                [*set_cells(card, bag.probabilities, each=bag.each), *fold_cells(card, bag.each, bag.agreement, [predicted] if target.has_classes else cells[::2])],
             )
         if not_finite:
             failures = failures | not_finite
@@ -140,8 +140,7 @@ def run(config: DictConfig) -> int:
     sys.stdout.write(prediction_summary(output, "patient" if store.grouped else "slide"))
     if predictor.note:
         sys.stdout.write(f"{predictor.note}\n")
-    sets = shown_sets(card, aggregate)
-    if said := say_other_sets(card, aggregate) if sets is None else sets.too_small(card.class_names):
+    if said := say_about_sets(card, aggregate):
         sys.stderr.write(f"{said}\n")
     if note := unchanged_note(network):
         sys.stderr.write(f"{note}\n")

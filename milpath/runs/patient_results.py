@@ -13,7 +13,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.grouped_store import GroupedStore
 from milpath.records.label_table import require_column
 from milpath.records.prediction_table import Predictions
-from milpath.targets import Target
+from milpath.targets import ClassTarget, Target
 from milpath.targets.aggregation import aggregated_answers
 
 
@@ -33,7 +33,11 @@ class PatientResults(NamedTuple):
 
 
 def results_by_patient(
-    predictions: Predictions, datamodule: BagDataModule, target: Target, aggregate: str
+    predictions: Predictions,
+    datamodule: BagDataModule,
+    target: Target,
+    aggregate: str,
+    temperatures: Sequence[float] = (),
 ) -> PatientResults:
     """Return the results of patients from predictions of their slides.
 
@@ -42,6 +46,7 @@ def results_by_patient(
         datamodule: The data, after `setup`.
         target: Their target.
         aggregate: "mean" or "max" (see `aggregated_answers`).
+        temperatures: Temperature of each fold of an average of classes, whose probabilities are put together without it.
 
     Raises:
         ValueError: If the patient of a slide is unknown, or slides of a patient differ in label or split.
@@ -74,10 +79,30 @@ def results_by_patient(
         predicted=None,
         logits=None,
         maps={name: of_tiles(list(values)) for name, values in predictions.maps.items()},
+        each=None if predictions.each is None else _by_fold(
+            target, predictions.each[slides], codes, aggregate, temperatures
+        ),
+        agreement=None,  # of the tiles of a slide
     )
     stored = bags.drop(columns=["index", "label", "split"])
     store = GroupedStore(datamodule.tile_store, stored, [positions[own] for own in members])
     return PatientResults(_in_order(by_patient, predictions.splits), bags, store)
+
+
+def _by_fold(
+    target: Target, each: np.ndarray, codes: np.ndarray, aggregate: str, temperatures: Sequence[float]
+) -> np.ndarray:
+    """Return the predictions of patients by each fold, `(patients, folds, columns)`, as each makes them by itself."""
+    found = []
+    for fold, answers in enumerate(each.transpose(1, 0, 2)):
+        temperature = temperatures[fold] if isinstance(target, ClassTarget) and temperatures else 1.0
+        if isinstance(target, ClassTarget) and temperature != 1:
+            answers = target.at_temperature(answers, 1 / temperature)
+        own = aggregated_answers(target, answers, codes, aggregate).answers
+        if isinstance(target, ClassTarget) and temperature != 1:
+            own = target.at_temperature(own, temperature)
+        found.append(own)
+    return np.stack(found, axis=1)
 
 
 def _in_order(predictions: Predictions, splits: Sequence[str]) -> Predictions:
@@ -92,4 +117,5 @@ def _in_order(predictions: Predictions, splits: Sequence[str]) -> Predictions:
         probabilities=predictions.probabilities[order],
         attention=[predictions.attention[row] for row in order],
         maps={name: [values[row] for row in order] for name, values in predictions.maps.items()},
+        each=None if predictions.each is None else predictions.each[order],
     )

@@ -14,10 +14,10 @@ from milpath.metrics.conformal import NUMBERS
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers, evaluated_numbers
 from milpath.metrics.intervals import Interval
 from milpath.metrics.number_metrics import NUMBER_METRICS, WITHOUT_UNIT
-from milpath.metrics.quantile_metrics import QUANTILE_METRICS, covered
+from milpath.metrics.quantile_metrics import QUANTILE_METRICS
 from milpath.records.plain_values import brief
 from milpath.targets.numeric_target import NumericTarget, numbers_of_state
-from milpath.targets.quantiles import pinball_losses, quantiles_of, require_levels
+from milpath.targets.quantiles import coverage_in_words, logits_of_quantiles, pinball_losses, quantiles_of, require_levels
 from milpath.targets.target import Array
 
 LOSSES = ("huber", "squared")
@@ -60,6 +60,7 @@ class Regression(NumericTarget):
     name = "regression"
     wrongness_title = "Error"
     set_kind = NUMBERS
+    fitted_names = ("mean", "scale")
 
     def __init__(
         self,
@@ -226,7 +227,19 @@ class Regression(NumericTarget):
 
     def logits_of(self, answers: Tensor) -> Tensor:
         mean, scale = self._statistics(answers)
-        return (answers.double() - mean) / scale
+        centre = (answers[:, : len(self.names)].double() - mean) / scale
+        if not self.levels:
+            return centre
+        quantiles = answers[:, len(self.names) :].double().unflatten(1, (len(self.names), len(self.levels)))
+        logits = logits_of_quantiles((quantiles - mean[:, None]) / scale[:, None], self.levels)
+        return torch.cat([centre, logits.flatten(1)], 1)
+
+    def set_answers(self, answers: Array) -> Array:
+        """Return the numbers, or all lowest and then all highest quantiles, `(..., numbers)` or `(..., 2 numbers)`."""
+        count, num_levels = len(self.names), len(self.levels)
+        if not num_levels:
+            return answers
+        return np.concatenate([answers[..., count::num_levels], answers[..., count + num_levels - 1 :: num_levels]], -1)
 
     def evaluate(
         self, labels: NDArray[Any], answers: Array, threshold: float = 0.5, groups: NDArray[np.str_] | None = None
@@ -262,22 +275,7 @@ class Regression(NumericTarget):
             parts.append(
                 f"half have a predicted {name} within {low:.3g}{unit} of the truth, and 90% within {high:.3g}{unit}"
             )
-        return f"{where}, {'; '.join(parts)}.{''.join(self._coverage_in_words(outcomes, intervals))}"
-
-    def _coverage_in_words(self, outcomes: EvaluatedNumbers, intervals: Mapping[str, Interval]) -> list[str]:
-        """Return a sentence on the coverage of each number; empty without quantiles."""
-        if not self.levels:
-            return []
-        low, high = self.levels[0], self.levels[-1]
-        said = []
-        for place, name in enumerate(self.names):
-            found = intervals["coverage" if len(self.names) == 1 else f"coverage_{name}"]
-            reach = "" if found.low is None else f" (95% interval {found.low:.0%} to {found.high:.0%})"
-            said.append(
-                f" The true {name} lies between the quantiles {low:g} and {high:g} in {covered(outcomes, place).sum():,} of "
-                f"{outcomes.num_bags:,} bags, {found.value:.0%}{reach}; {high - low:.0%} are expected."
-            )
-        return said
+        return f"{where}, {'; '.join(parts)}.{coverage_in_words(outcomes, self.names, self.levels, intervals)}"
 
     def defined_metrics(self, labels: Array) -> tuple[str, ...]:
         quantiles = np.repeat(labels, len(self.levels), axis=1)

@@ -206,7 +206,7 @@ class Analyst:
             montage=with_warning(montage, warning),
             top_tiles=with_warning(draw_top_tiles(pictures, bag), warning),
             numbers=tuple(numbers),
-            prediction_set=say_set(self.card, bag.probabilities),
+            prediction_set=say_set(self.card, bag.probabilities, bag.each),
             warning=warning,
         )
 
