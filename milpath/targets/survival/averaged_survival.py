@@ -121,13 +121,15 @@ class AveragedSurvival(Survival):
 
         The curve of Cox's model follows from the risk; of "hazard" survival is only known at the times of the fold.
         """
+        same = np.array_equal(target.times, self.times) and answers.shape[1] == len(self.answer_columns)
         if target.loss == "cox":
             risk = torch.from_numpy(np.ascontiguousarray(answers[:, :1]))
-            return np.asarray(self.averaged([target], [risk], [1.0])[1][:, 0].numpy())
-        if np.array_equal(target.times, self.times):
-            return answers
-        found = np.full((len(answers), len(self.answer_columns)), np.nan)
-        found[:, 0] = answers[:, 0]
+            found = np.array(self.averaged([target], [risk], [1.0])[1][:, 0].numpy())
+        else:
+            found = np.full((len(answers), len(self.answer_columns)), np.nan)
+            found[:, 0] = answers[:, 0]
+        if same:  # of patients put together from slides these are means of curves, which their mean risk does not give
+            found[:, 1:] = answers[:, 1:]
         return found
 
     def _cut(self, target: Survival) -> float:
