@@ -73,7 +73,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.runs.evaluation.evaluated_data import evaluated_data
     from milpath.runs.evaluation.evaluated_slides import bags_of_slides, encode_tiles_of
     from milpath.runs.folds.fold_cohort import cohort_of_folds, shift_of_folds
-    from milpath.runs.results import as_shown, write_run
+    from milpath.runs.results import shown_predictions, write_run
     from milpath.targets import target_of
     from milpath.targets.aggregation import require_aggregate
     from milpath.training.callbacks.predict_splits import predict_splits
@@ -121,13 +121,18 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
         _log.warning("%s", left)
     if not trainer.is_global_zero:
         return {}
-    shift = shift_of_folds(predictor, as_shown(predictions, card), datamodule) if predictor.folds else []
+    shift, of_folds = [], predictor.temperatures
+    if predictor.folds and aggregate == card.data.get("aggregate"):
+        shown = shown_predictions(predictions, datamodule, card, aggregate, of_folds)
+        shift = shift_of_folds(predictor, shown, None if aggregate else datamodule.groups)
+    elif predictor.folds:
+        note += f"; no shift against validation, which is known with aggregate={card.data.get('aggregate') or 'null'}"
     said = {"tested": note, "warning": warning_in_words(card.warning, datamodule.warning)}
     record_run(config, run_dir, datamodule.description | {name: words for name, words in said.items() if words})
     write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
     return write_run(
         run_dir, predictions, datamodule, card,
-        report=config.report, note=note, slides=slides, aggregate=aggregate, shift=shift, temperatures=predictor.temperatures,
+        report=config.report, note=note, slides=slides, aggregate=aggregate, shift=shift, temperatures=of_folds,
     )  # fmt: skip
 
 

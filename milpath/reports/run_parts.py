@@ -33,11 +33,12 @@ def attention_of(
         labels = [store.tile_labels[store.tile_slice(index_of[run.predictions.bag_ids[row]])] for row in rows]
         quality = attention_quality(attention, labels)
     entropies = [attention_entropy(weights) for weights in attention]
-    found = {"quality": quality, "entropy": float(np.mean(entropies)), "low": min(entropies), "high": max(entropies)}
     known = np.zeros(0) if agreement is None else agreement[rows][np.isfinite(agreement[rows])]
-    if len(known):
-        found["agreement"] = {"mean": float(known.mean()), "low": float(known.min()), "high": float(known.max())}
-    return found
+    agreed = {"mean": float(known.mean()), "low": float(known.min()), "high": float(known.max())} if len(known) else None
+    return {
+        "quality": quality, "entropy": float(np.mean(entropies)), "low": min(entropies), "high": max(entropies),
+        "agreement": agreed,
+    }  # fmt: skip
 
 
 def subgroups_of(

@@ -13,8 +13,8 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.grouped_store import GroupedStore
 from milpath.records.label_table import require_column
 from milpath.records.prediction_table import Predictions
-from milpath.targets import ClassTarget, Target
-from milpath.targets.aggregation import aggregated_answers
+from milpath.targets import NumericTarget, Target
+from milpath.targets.aggregation import aggregated_answers, aggregated_by_fold, mean_of_known
 
 
 class PatientResults(NamedTuple):
@@ -79,30 +79,16 @@ def results_by_patient(
         predicted=None,
         logits=None,
         maps={name: of_tiles(list(values)) for name, values in predictions.maps.items()},
-        each=None if predictions.each is None else _by_fold(
-            target, predictions.each[slides], codes, aggregate, temperatures
-        ),
-        agreement=None,  # of the tiles of a slide
+        each=None
+        if predictions.each is None
+        else aggregated_by_fold(target, predictions.each[slides], codes, aggregate, temperatures),
+        agreement=None if predictions.agreement is None else mean_of_known(predictions.agreement[slides], codes),
     )
+    if isinstance(target, NumericTarget) and target.call_columns:
+        by_patient = replace(by_patient, calls=[target.calls(row) for row in found.answers])
     stored = bags.drop(columns=["index", "label", "split"])
     store = GroupedStore(datamodule.tile_store, stored, [positions[own] for own in members])
     return PatientResults(_in_order(by_patient, predictions.splits), bags, store)
-
-
-def _by_fold(
-    target: Target, each: np.ndarray, codes: np.ndarray, aggregate: str, temperatures: Sequence[float]
-) -> np.ndarray:
-    """Return the predictions of patients by each fold, `(patients, folds, columns)`, as each makes them by itself."""
-    found = []
-    for fold, answers in enumerate(each.transpose(1, 0, 2)):
-        temperature = temperatures[fold] if isinstance(target, ClassTarget) and temperatures else 1.0
-        if isinstance(target, ClassTarget) and temperature != 1:
-            answers = target.at_temperature(answers, 1 / temperature)
-        own = aggregated_answers(target, answers, codes, aggregate).answers
-        if isinstance(target, ClassTarget) and temperature != 1:
-            own = target.at_temperature(own, temperature)
-        found.append(own)
-    return np.stack(found, axis=1)
 
 
 def _in_order(predictions: Predictions, splits: Sequence[str]) -> Predictions:
@@ -118,4 +104,6 @@ def _in_order(predictions: Predictions, splits: Sequence[str]) -> Predictions:
         attention=[predictions.attention[row] for row in order],
         maps={name: [values[row] for row in order] for name, values in predictions.maps.items()},
         each=None if predictions.each is None else predictions.each[order],
+        agreement=None if predictions.agreement is None else predictions.agreement[order],
+        calls=[predictions.calls[row] for row in order] if predictions.call_columns else (),
     )

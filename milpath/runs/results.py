@@ -162,13 +162,26 @@ def _of_patients(
     predictions: Predictions, datamodule: BagDataModule, card: Card
 ) -> tuple[Predictions, Card, dict[str, str] | None]:
     """Return what prediction sets are fitted on: predictions as they are shown, of patients if they are aggregated."""
+    return shown_predictions(predictions, datamodule, card, datamodule.aggregate), card, (
+        None if datamodule.aggregate else datamodule.groups
+    )
+
+
+def shown_predictions(
+    predictions: Predictions,
+    datamodule: BagDataModule,
+    card: Card,
+    aggregate: str | None,
+    temperatures: Sequence[float] = (),
+) -> Predictions:
+    """Return predictions as a run shows them, of patients if they are aggregated; arguments as in `write_run`."""
     target = target_of(card)
-    if not datamodule.aggregate:
-        return as_shown(predictions, card), card, datamodule.groups
+    if not aggregate:
+        return as_shown(predictions, card)
     if isinstance(target, NumericTarget):
         predictions = _answered(predictions, target)
-    predictions = results_by_patient(predictions, datamodule, target, datamodule.aggregate).predictions
-    return predictions if isinstance(target, NumericTarget) else _decided(predictions, card), card, None
+    predictions = results_by_patient(predictions, datamodule, target, aggregate, temperatures).predictions
+    return predictions if isinstance(target, NumericTarget) else _decided(predictions, card)
 
 
 def as_shown(predictions: Predictions, card: Card) -> Predictions:

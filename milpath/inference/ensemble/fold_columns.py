@@ -1,5 +1,6 @@
 """Columns of `predictions.csv` on the folds of an average: how far they differ."""
 
+import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ from milpath.models.checkpoint import Card
 from milpath.targets import NumericTarget, Target, target_of
 
 SPREAD, AGREEMENT = "fold_spread", "attention_agreement"
+# A JSON list for each fold with its predictions, in the order of the columns of the predictions.
+EACH = "fold_predictions"
 
 
 def fold_columns(card: Card) -> tuple[str, ...]:
@@ -67,3 +70,13 @@ def _numbers(target: Target, names: Sequence[str]) -> Sequence[str]:
     """Return the predicted numbers: those that have a name, or all columns of survival."""
     assert isinstance(target, NumericTarget)
     return target.answer_columns if target.name == "survival" else names
+
+
+def each_as_cell(each: NDArray[np.float64]) -> str:
+    """Return the predictions of each fold, `(folds, columns)`, as a JSON list of lists; null where one is not defined."""
+    return json.dumps([[None if np.isnan(value) else float(f"{value:.9g}") for value in row] for row in each.tolist()])
+
+
+def each_of_cells(cells: Sequence[str]) -> NDArray[np.float64]:
+    """Return `(bags, folds, columns)` of cells of `each_as_cell`."""
+    return np.array([json.loads(cell) for cell in cells], dtype=np.float64)

@@ -1,6 +1,6 @@
 """Other data on which the folds of a cross-validation are tested together."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -54,18 +54,19 @@ def cohort_of_folds(
     return datamodule, "; ".join(filter(None, said))
 
 
-def shift_of_folds(predictor: Predictor, predictions: Predictions, datamodule: BagDataModule) -> list[CohortShift]:
+def shift_of_folds(
+    predictor: Predictor, predictions: Predictions, groups: Mapping[str, str] | None
+) -> list[CohortShift]:
     """Return how the tested bags differ from the validation bags of all folds.
 
     Args:
         predictor: The folds.
         predictions: Predictions of the tested bags, with temperature and numbers as they are shown.
-        datamodule: Their data.
+        groups: Bag to patient; `None` if all bags are independent.
     """
     validation, target, names = predictor.validation, target_of(predictor.card), predictor.card.class_names
     assert validation is not None
     answers, before = predictions.probabilities.astype(np.float64), validation.answers
-    groups = datamodule.groups
     of_bags = None if groups is None else np.array([str(groups[name]) for name in predictions.bag_ids])
     if not isinstance(target, Several):
         if isinstance(target, ClassTarget) and predictor.card.temperature != 1:
