@@ -68,7 +68,9 @@ def test_several_targets_predict_evaluate_and_report_each(several, capsys):
     assert [part.name for part in parts] == ["diagnosis", "marker"]
     assert all(isinstance(part.sets, CrossConformal) for part in parts)
     metrics = json.loads((run / "metrics.json").read_text())["test"]
-    inside = table["marker/low_marker"].le(table["label_marker"]) & table["label_marker"].le(table["marker/high_marker"])
+    inside = table["marker/low_marker"].le(table["label_marker"]) & table["label_marker"].le(
+        table["marker/high_marker"]
+    )
     known = table["label_marker"].notna()
     assert metrics["marker/interval_coverage_of_marker"] == pytest.approx(inside[known].mean())
     truth = np.array(target.members[0].class_names)[table["label_diagnosis"].dropna().astype(int)]

@@ -82,10 +82,10 @@ def write_patients(
         for row, cells in enumerate(sets):
             called = target.calls(answers[row])[::2] if isinstance(target, NumericTarget) else [str(more[row][0])]
             cells += fold_cells(card, each[row], float(agreement[row]), called)
-    more = [[*cells, *further] for cells, further in zip(more, sets, strict=True)]
+    rows = [[*cells, *further] for cells, further in zip(more, sets, strict=True)]
     with atomic_path(output / PATIENTS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "num_slides", *header, *(["warning"] if warning else [])])
-        for name, count, row, cells in zip(names, np.bincount(codes), answers, more, strict=True):
+        for name, count, row, cells in zip(names, np.bincount(codes), answers, rows, strict=True):
             writer.writerow([name, int(count), *number_cells(row), *cells, *([warning] if warning else [])])
     return output / PATIENTS

@@ -60,13 +60,13 @@ def of_networks(output: MILOutput) -> OfNetworks:
 
 
 class AveragedNetwork(nn.Module):
-    """Average what several networks predict of a bag: probabilities, each at the temperature of its network, numbers, or
-    survival curves.
+    """Average what several networks predict of a bag: probabilities, numbers or survival curves.
 
-    The output has the logits that give these averages for `target`, so that it is used like that of one network. Attention
-    and maps per class are averaged as well: each network's attention sums to 1, so that the average does and all bags have
-    one scale. Contributions are averaged before any temperature and no longer sum to the logits. Maps that the networks have
-    in different numbers, one per interval of time, are left out.
+    Probabilities are averaged each at the temperature of its network. The output has the logits that give these averages for
+    `target`, so that it is used like that of one network. Attention and maps per class are averaged as well: each network's
+    attention sums to 1, so that the average does and all bags have one scale. Contributions are averaged before any
+    temperature and no longer sum to the logits. Maps that the networks have in different numbers, one per interval of time,
+    are left out.
 
     Args:
         members: The networks, with the same inputs.

@@ -47,7 +47,7 @@ class Predictions:
         call_columns: Names of the columns of predicted classes and deferrals, if several targets have classes among them.
         calls: The cells of these columns for each bag; they are written, but not read again.
         each: `(bags, networks, columns)`, predictions of each network of an average; `None` of one network. Not written.
-        agreement: `(bags,)`, how far the attention of these networks agrees; NaN if it is not defined, `None` of one network.
+        agreement: `(bags,)`, how far the attention of these networks agrees; NaN if not defined, `None` of one network.
         further_columns: Names of columns at the end of the table, such as prediction sets.
         further: The cells of these columns for each bag; they are written, but not read again.
 
@@ -125,7 +125,15 @@ class Predictions:
             return
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*_COLUMNS, *(_PREFIX + name for name in self.class_names), "attention", *self.maps, *self.further_columns])
+            writer.writerow(
+                [
+                    *_COLUMNS,
+                    *(_PREFIX + name for name in self.class_names),
+                    "attention",
+                    *self.maps,
+                    *self.further_columns,
+                ]
+            )
             rows = zip(
                 self.bag_ids, self.splits, self.labels, self.predicted_labels, self.probabilities,
                 zip(self.attention, *self.maps.values(), strict=True), strict=True,
@@ -141,7 +149,14 @@ class Predictions:
         """Write the table of a target without classes."""
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            columns = (*self.label_columns, *self.answer_columns, "attention", *self.maps, *self.call_columns, *self.further_columns)
+            columns = (
+                *self.label_columns,
+                *self.answer_columns,
+                "attention",
+                *self.maps,
+                *self.call_columns,
+                *self.further_columns,
+            )
             writer.writerow(["id", "split", *columns])
             rows = zip(
                 self.bag_ids, self.splits, self.labels, self.probabilities,

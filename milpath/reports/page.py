@@ -122,7 +122,9 @@ def write_report(
     pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture, slides, warning)
     everything = evaluate_bags(run.predictions.labels, run.predictions.probabilities, target.name, threshold)
     cases = case_table(run.predictions, everything, target, defer_below, known, pictures)
-    content, plots = _results(run, target, outcomes, reported, threshold, temperature, num_resamples, class_flags(run, sets, reported, each))
+    content, plots = _results(
+        run, target, outcomes, reported, threshold, temperature, num_resamples, class_flags(run, sets, reported, each)
+    )
     page = render(
         "report.html.j2",
         plots,

@@ -34,7 +34,9 @@ def attention_of(
         quality = attention_quality(attention, labels)
     entropies = [attention_entropy(weights) for weights in attention]
     known = np.zeros(0) if agreement is None else agreement[rows][np.isfinite(agreement[rows])]
-    agreed = {"mean": float(known.mean()), "low": float(known.min()), "high": float(known.max())} if len(known) else None
+    agreed = (
+        {"mean": float(known.mean()), "low": float(known.min()), "high": float(known.max())} if len(known) else None
+    )
     return {
         "quality": quality, "entropy": float(np.mean(entropies)), "low": min(entropies), "high": max(entropies),
         "agreement": agreed,

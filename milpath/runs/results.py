@@ -162,8 +162,10 @@ def _of_patients(
     predictions: Predictions, datamodule: BagDataModule, card: Card
 ) -> tuple[Predictions, Card, dict[str, str] | None]:
     """Return what prediction sets are fitted on: predictions as they are shown, of patients if they are aggregated."""
-    return shown_predictions(predictions, datamodule, card, datamodule.aggregate), card, (
-        None if datamodule.aggregate else datamodule.groups
+    return (
+        shown_predictions(predictions, datamodule, card, datamodule.aggregate),
+        card,
+        (None if datamodule.aggregate else datamodule.groups),
     )
 
 

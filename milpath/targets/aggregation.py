@@ -92,7 +92,7 @@ def aggregated_by_fold(
     aggregate: str,
     temperatures: Sequence[float] = (),
 ) -> NDArray[np.float64]:
-    """Return the predictions of patients by each fold of an average, `(patients, folds, columns)`, as each makes them itself.
+    """Return the predictions of patients by each fold of an average, `(patients, folds, columns)`.
 
     Args:
         target: As in `aggregated_answers`.

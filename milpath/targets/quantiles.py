@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
@@ -76,6 +78,18 @@ def logits_of_quantiles(quantiles: Tensor, levels: Sequence[float]) -> Tensor:
     lowest = quantiles[..., :1] - normal[:1].to(quantiles.dtype)
     gaps = quantiles.diff(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
     return torch.cat([lowest, gaps + (-torch.expm1(-gaps)).log() - start], -1)  # softplus^-1(x) = x + log(1 - e^-x)
+
+
+def outer_quantiles(answers: NDArray[np.float64], num_numbers: int, num_levels: int) -> NDArray[np.float64]:
+    """Return the lowest quantile of each number, then the highest of each, `(..., 2 numbers)`.
+
+    Args:
+        answers: `(..., numbers (1 + levels))`: the numbers, then the quantiles of each.
+        num_numbers: Number of numbers.
+        num_levels: Number of quantiles of each.
+    """
+    last = num_numbers + num_levels - 1
+    return np.concatenate([answers[..., num_numbers::num_levels], answers[..., last::num_levels]], -1)
 
 
 def pinball_losses(predicted: Tensor, wanted: Tensor, levels: Sequence[float]) -> Tensor:

@@ -17,7 +17,14 @@ from milpath.metrics.number_metrics import NUMBER_METRICS, WITHOUT_UNIT
 from milpath.metrics.quantile_metrics import QUANTILE_METRICS
 from milpath.records.plain_values import brief
 from milpath.targets.numeric_target import NumericTarget, numbers_of_state
-from milpath.targets.quantiles import coverage_in_words, logits_of_quantiles, pinball_losses, quantiles_of, require_levels
+from milpath.targets.quantiles import (
+    coverage_in_words,
+    logits_of_quantiles,
+    outer_quantiles,
+    pinball_losses,
+    quantiles_of,
+    require_levels,
+)
 from milpath.targets.target import Array
 
 LOSSES = ("huber", "squared")
@@ -95,14 +102,12 @@ class Regression(NumericTarget):
 
     @property
     def headline(self) -> tuple[str, ...]:
-        """The metrics at the top of a report."""
         if len(self.names) > 1:
             return WITHOUT_UNIT
         return ("mae", "r2", "coverage" if self.levels else "pearson", "spearman")
 
     @property
     def subgroup_metrics(self) -> tuple[str, ...]:
-        """The metrics of the tables by provider, grade or scanner."""
         return ("mae", "r2", "spearman") if len(self.names) == 1 else WITHOUT_UNIT
 
     @property
@@ -226,20 +231,16 @@ class Regression(NumericTarget):
         return logits[:, :count], quantiles_of(logits[:, count:].unflatten(1, (count, len(self.levels))), self.levels)
 
     def logits_of(self, answers: Tensor) -> Tensor:
-        mean, scale = self._statistics(answers)
-        centre = (answers[:, : len(self.names)].double() - mean) / scale
+        (mean, scale), count, wide = self._statistics(answers), len(self.names), answers.double()
+        centre = (wide[:, :count] - mean) / scale
         if not self.levels:
             return centre
-        quantiles = answers[:, len(self.names) :].double().unflatten(1, (len(self.names), len(self.levels)))
-        logits = logits_of_quantiles((quantiles - mean[:, None]) / scale[:, None], self.levels)
-        return torch.cat([centre, logits.flatten(1)], 1)
+        quantiles = (wide[:, count:].unflatten(1, (count, -1)) - mean[:, None]) / scale[:, None]
+        return torch.cat([centre, logits_of_quantiles(quantiles, self.levels).flatten(1)], 1)
 
     def set_answers(self, answers: Array) -> Array:
         """Return the numbers, or all lowest and then all highest quantiles, `(..., numbers)` or `(..., 2 numbers)`."""
-        count, num_levels = len(self.names), len(self.levels)
-        if not num_levels:
-            return answers
-        return np.concatenate([answers[..., count::num_levels], answers[..., count + num_levels - 1 :: num_levels]], -1)
+        return outer_quantiles(answers, len(self.names), len(self.levels)) if self.levels else answers
 
     def evaluate(
         self, labels: NDArray[Any], answers: Array, threshold: float = 0.5, groups: NDArray[np.str_] | None = None

@@ -112,7 +112,7 @@ def fitted_parts(card: CardOfSets) -> list[SetPart]:
 def state_of_sets(fitted: Mapping[str, Sets]) -> dict[str, Any]:
     """Return the plain values of fitted sets, by the name of their target (empty if there is one)."""
     states = {name: sets.state() for name, sets in fitted.items()}
-    return states[""] if "" in states else {_TARGETS: states}
+    return states.get("", {_TARGETS: states})
 
 
 def _of_state(state: Any, part: SetPart) -> Sets | None:

@@ -121,9 +121,7 @@ def number_intervals(
     return found
 
 
-def set_cells(
-    card: CardOfSets, answers: Numbers, aggregate: str | None = None, each: Array | None = None
-) -> list[str]:
+def set_cells(card: CardOfSets, answers: Numbers, aggregate: str | None = None, each: Array | None = None) -> list[str]:
     """Return the cells of `set_columns` of one bag or patient; an interval without an end has empty cells."""
     return set_rows(card, answers[None], aggregate, None if each is None else each[None])[0]
 
@@ -178,7 +176,8 @@ def say_set(card: CardOfSets, answers: Numbers, each: Array | None = None) -> st
             continue
         ends = [(name, intervals[f"{part.prefix}{name}"]) for name in part.names]
         shown = "; ".join(
-            f"{name} without limits" if low is None else f"{name} from {low:.4g} to {high:.4g}" for name, (low, high) in ends
+            f"{name} without limits" if low is None else f"{name} from {low:.4g} to {high:.4g}"
+            for name, (low, high) in ends
         )
         said.append(
             f"Prediction interval{of}: {shown}. {_promise(part.sets)} of the intervals of a number hold its true "

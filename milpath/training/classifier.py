@@ -1,7 +1,7 @@
 """`MILClassifier`, the LightningModule that trains any network with `forward(tiles, mask) -> MILOutput`."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypedDict, cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule

@@ -45,10 +45,8 @@ def fold_cells(
     cells = []
     for _, target, names, columns in _targets(card):
         own = spread[columns]
-        if target.has_classes:
-            own = own[[list(names).index(next(calls))]]
-        else:
-            own = own[: len(_numbers(target, names))]
+        chosen = [list(names).index(next(calls))] if target.has_classes else range(len(_numbers(target, names)))
+        own = own[list(chosen)]
         cells += ["" if np.isnan(value) else f"{value:.9g}" for value in own]
     return [*cells, "" if agreement is None or np.isnan(agreement) else f"{agreement:.9g}"]
 

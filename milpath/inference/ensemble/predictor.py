@@ -156,7 +156,9 @@ def _calibrated(card: Card, folds: Sequence[FoldRecord], validation: PooledValid
         threshold=decision.threshold,
         temperature=decision.temperature,
         defer_below=decision.defer_below,
-        conformal={} if wished["coverage"] is None else _sets(card, folds, wished["coverage"], bool(wished["coverage_by_class"])),
+        conformal={}
+        if wished["coverage"] is None
+        else _sets(card, folds, wished["coverage"], bool(wished["coverage_by_class"])),
     )
 
 

@@ -120,7 +120,12 @@ def score_quantile(scores: Array, groups: NDArray[np.str_] | None, coverage: flo
 
 
 def say_too_few(
-    coverage: float, by_class: bool, of_numbers: bool, names: Sequence[str], num_groups: Sequence[int], missing: Sequence[int]
+    coverage: float,
+    by_class: bool,
+    of_numbers: bool,
+    names: Sequence[str],
+    num_groups: Sequence[int],
+    missing: Sequence[int],
 ) -> str:
     """Return a sentence on sets that hold everything because there are too few validation bags; empty if there are none.
 

@@ -68,7 +68,7 @@ class CrossConformal:
         aggregate: As in `Conformal`.
 
     References:
-        Barber, Candes, Ramdas, Tibshirani. Predictive inference with the jackknife+. Annals of Statistics 49, 2021, theorem 4.
+        Barber, Candes, Ramdas, Tibshirani. Predictive inference with the jackknife+. Annals of Statistics 2021, theorem 4.
         Romano, Sesia, Candes. Classification with valid and adaptive coverage. NeurIPS 2020, section 2.4 (classes).
         Vovk. Cross-conformal predictors. Annals of Mathematics and Artificial Intelligence 74, 2015.
         Vovk, Wang. Combining p-values via averaging. Biometrika 107, 2020.
@@ -114,7 +114,7 @@ class CrossConformal:
         """Return lower and upper ends, each `(bags, numbers)`; NaN if an interval has no end.
 
         Args:
-            answers: `(bags, numbers)` or `(bags, 2 numbers)` of the average; an interval always holds the middle of its ends.
+            answers: `(bags, numbers)` or `(bags, 2 numbers)` of the average; an interval holds the middle of its ends.
             each: `(bags, networks, numbers)` or `(bags, networks, 2 numbers)`.
         """
         each, count = self._required(each), len(self.num_groups)
@@ -153,13 +153,15 @@ class CrossConformal:
             ValueError: If a value is missing or invalid, or does not fit the target.
         """
         num_parts = num_columns if kind == NUMBERS or state.get("by_class") is True else 1
-        lists: dict[str, Any] = {name: state.get(name) for name in ("scores", "folds", "parts", "weights", "num_groups")}
-        num_folds, length = state.get("num_folds"), len(lists["scores"]) if isinstance(lists["scores"], list | tuple) else 0
+        names = ("scores", "folds", "parts", "weights", "num_groups")
+        lists: dict[str, Any] = {name: state.get(name) for name in names}
+        num_folds: Any = state.get("num_folds")
+        length = len(lists["scores"]) if isinstance(lists["scores"], list | tuple) else 0
         sound = {
             "kind": kind is not None and state.get("kind") == kind,
             "coverage": is_number(state.get("coverage")) and 0 < state["coverage"] < 1,
             "by_class": isinstance(state.get("by_class"), bool),
-            "num_folds": is_count(num_folds) and num_folds > 0,  # type: ignore[operator]
+            "num_folds": is_count(num_folds) and num_folds > 0,
             "num_bags": is_count(state.get("num_bags")),
             "aggregate": state.get("aggregate") in (None, "mean", "max"),
         }
@@ -171,10 +173,11 @@ class CrossConformal:
             sound[name] = bool(sound[name] and sound["num_folds"] and max(lists[name], default=0) < bound)
         if wrong := next((name for name, good in sound.items() if not good), None):
             raise ValueError(f"{wrong} in conformal of the card is {brief(state.get(wrong))}, which is invalid here")
+        scores, folds, parts, weights, num_groups = (tuple(lists[name]) for name in names)
         return cls(
-            state["kind"], float(state["coverage"]), state["by_class"], *(tuple(lists[name]) for name in list(lists)[:4]),
-            num_folds, tuple(lists["num_groups"]), state["num_bags"], state.get("aggregate"),
-        )  # type: ignore[arg-type]  # fmt: skip
+            state["kind"], float(state["coverage"]), state["by_class"], scores, folds, parts, weights, num_folds,
+            num_groups, state["num_bags"], state.get("aggregate"),
+        )  # fmt: skip
 
     def too_small(self, names: Sequence[str]) -> str:
         """Return a sentence on sets that hold everything, for too few validation bags; empty if there are none.
@@ -189,7 +192,9 @@ class CrossConformal:
         """Refuse predictions of another number of networks."""
         if each is None or each.ndim != 3 or each.shape[1] != self.num_folds:
             found = None if each is None else each.shape
-            raise ValueError(f"these sets need predictions (bags, {self.num_folds}, columns) of each network, got {found}")
+            raise ValueError(
+                f"these sets need predictions (bags, {self.num_folds}, columns) of each network, got {found}"
+            )
         return each
 
     def _of_part(self, part: int) -> list[tuple[int, "_Own"]]:
@@ -231,7 +236,9 @@ def fit_cross_conformal(
         names = np.arange(len(fold.labels)) if fold.groups is None else np.unique(fold.groups, return_inverse=True)[1]
         parts = scores_by_part(fold.labels, fold.answers, kind, coverage, by_class)
         for part, (rows, scores) in enumerate(parts):
-            found[part] += [(score, number, part, name) for score, name in zip(scores, names.reshape(-1)[rows], strict=True)]
+            found[part] += [
+                (score, number, part, name) for score, name in zip(scores, names.reshape(-1)[rows], strict=True)
+            ]
     weights, sizes = [], []
     for rows_of_part in found:
         patients = np.array([f"{number}/{name}" for _, number, _, name in rows_of_part], dtype=np.str_)

@@ -157,8 +157,8 @@ def fit_conformal(
 
     Args:
         labels: `(bags,)` classes, or `(bags, numbers)`.
-        answers: `(bags, classes)` probabilities as predictions show them, `(bags, numbers)`, or `(bags, 2 numbers)` lower and
-            upper quantiles.
+        answers: `(bags, classes)` probabilities as predictions show them, `(bags, numbers)`, or `(bags, 2 numbers)` of
+            lower and upper quantiles.
         kind: "classes", "ordered" or "numbers".
         coverage: Wanted share of sets with the truth, in (0, 1).
         by_class: Whether the coverage is to hold within each class.
@@ -201,7 +201,7 @@ def scores_by_part(
 def completed(inside: Flags, probabilities: Array, kind: str) -> Flags:
     """Return sets that hold the most probable class, and of ordered classes are ranges."""
     inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True
-    if kind == ORDERED:  # quantiles by class, or several networks, may leave a gap, which the truth must not fall into
+    if kind == ORDERED:  # quantiles by class, or several networks, may leave a gap, where the truth must not be
         before = np.maximum.accumulate(inside, axis=1)
         inside = before & np.maximum.accumulate(inside[:, ::-1], axis=1)[:, ::-1]
     return np.asarray(inside)

@@ -61,8 +61,7 @@ def measure_sets(
     covered = conformal.covered(labels, answers, each)
     if conformal.kind == NUMBERS:
         low, high = conformal.intervals(answers, each)
-        known = len(labels) > 0
-        widths = [float(own.mean()) if known and np.isfinite(own).all() else None for own in (high - low).T]
+        widths = [float(own.mean()) if len(own) and np.isfinite(own).all() else None for own in (high - low).T]
         return [
             MeasuredSets(name, len(labels), measured_coverage(covered[:, place], groups), widths[place], None, True)
             for place, name in enumerate(names)

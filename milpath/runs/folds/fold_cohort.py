@@ -81,9 +81,10 @@ def shift_of_folds(
         answers_before = given_before[chosen_before]
         if isinstance(member.target, ClassTarget) and member.decision.temperature != 1:
             answers_before = member.target.at_temperature(answers_before, member.decision.temperature)
+        shifted = [f"{member.name}/{name}" for name in _shifted(member.target, member.class_names)]
         rows += _shift(
-            member.target, member.class_names, [f"{member.name}/{name}" for name in _shifted(member.target, member.class_names)],
-            labels, given[chosen], labels_before, answers_before, None if of_bags is None else of_bags[chosen],
+            member.target, member.class_names, shifted, labels, given[chosen], labels_before, answers_before,
+            None if of_bags is None else of_bags[chosen],
         )  # fmt: skip
     return rows
 
@@ -116,6 +117,11 @@ def _shift(
     if target.has_classes:
         one_hot = np.eye(len(class_names))
         return cohort_shift(
-            one_hot[labels.astype(np.int64)], answers, one_hot[labels_before.astype(np.int64)], answers_before, names, groups
+            one_hot[labels.astype(np.int64)],
+            answers,
+            one_hot[labels_before.astype(np.int64)],
+            answers_before,
+            names,
+            groups,
         )
     return cohort_shift(labels, answers, labels_before, answers_before, names, groups)

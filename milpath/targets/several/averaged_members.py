@@ -59,7 +59,7 @@ class AveragedMembers(SeveralColumns):
 
     def state_in_common(self, state: Mapping[str, Any]) -> dict[str, Any]:
         fields = ("name", "task", "columns", "class_names", "weight")
-        common = {}
+        common: dict[str, Any] = {}
         for content in state["targets"]:
             of_target = target_named(content["task"]).state_in_common(content["state"])
             common |= {f"{content['name']}.{field}": content[field] for field in fields}

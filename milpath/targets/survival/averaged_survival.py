@@ -45,8 +45,8 @@ class AveragedSurvival(Survival):
         """Return the target of the average.
 
         Times of the predictions are those of the folds if they agree; otherwise the mean of each, to three digits. The
-        curve of censoring, which weights some metrics, is the mean of those of the training splits. The cut between groups of
-        low and high risk is the mean over the folds of the risk of their median training bag.
+        curve of censoring, which weights some metrics, is the mean of those of the training splits. The cut between low and
+        high risk is the mean over the folds of the risk of their median training bag.
 
         Args:
             targets: The fitted target of each fold.
@@ -74,9 +74,7 @@ class AveragedSurvival(Survival):
         }
         if len({len(target.fitted.get("cuts", ())) for target in targets}) == 1 and first.loss == "hazard":
             fitted["cuts"] = np.mean([target.fitted["cuts"] for target in targets], axis=0)
-        average = cls(
-            first.time_column, first.event_column, first.loss, first.num_intervals, None, first.unit, fitted
-        )
+        average = cls(first.time_column, first.event_column, first.loss, first.num_intervals, None, first.unit, fitted)
         cuts = [target.risk_cut for target in targets]
         if None not in cuts:
             fitted["risk_cut"] = [float(np.mean([average._cut(target) for target in targets]))]

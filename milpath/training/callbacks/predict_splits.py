@@ -48,7 +48,9 @@ def predict_splits(
         logits=np.concatenate([cast(np.ndarray, part.logits) for part in parts]),
         maps={name: [values for part in parts for values in part.maps[name]] for name in parts[0].maps},
         each=_stacked([row for part in parts for row in (part.each if part.each is not None else [None])]),
-        agreement=_stacked([row for part in parts for row in (part.agreement if part.agreement is not None else [None])]),
+        agreement=_stacked(
+            [row for part in parts for row in (part.agreement if part.agreement is not None else [None])]
+        ),
         **columns_of(classifier.target),
     )
 

@@ -12,7 +12,12 @@ NUM_FOLDS, NUM_COHORTS = 5, 300
 
 def probabilities_of(features, labels, new, num_classes=3):
     """Class probabilities of new bags by nearest means, a network that is trained in no time."""
-    means = np.stack([features[labels == k].mean(0) if (labels == k).any() else np.zeros(features.shape[1]) for k in range(num_classes)])
+    means = np.stack(
+        [
+            features[labels == k].mean(0) if (labels == k).any() else np.zeros(features.shape[1])
+            for k in range(num_classes)
+        ]
+    )
     logits = new @ means.T - (means**2).sum(1) / 2
     shares = np.exp(logits - logits.max(1, keepdims=True))
     return shares / shares.sum(1, keepdims=True)
@@ -47,7 +52,11 @@ def test_one_network_is_split_conformal_prediction(kind, by_class):
     assert cross.promise == 0.8
     numbers = draw.normal(size=(2, 30, 2))
     one = fit_cross_conformal([FoldScores(numbers[0], numbers[1])], "numbers", 0.9, num_parts=2)
-    for found, end in zip(one.intervals(numbers[1], numbers[1][:, None]), fit_conformal(numbers[0], numbers[1], "numbers", 0.9).intervals(numbers[1]), strict=True):
+    for found, end in zip(
+        one.intervals(numbers[1], numbers[1][:, None]),
+        fit_conformal(numbers[0], numbers[1], "numbers", 0.9).intervals(numbers[1]),
+        strict=True,
+    ):
         np.testing.assert_allclose(found, end, rtol=1e-12)
 
 
@@ -178,7 +187,7 @@ def test_ties_only_add_to_a_set():
 
 
 def test_the_state_survives_a_file_and_refuses_what_does_not_fit():
-    folds, _, each = cross_validated(np.random.default_rng(5))
+    folds, *_ = cross_validated(np.random.default_rng(5))
     cross = fit_cross_conformal(folds, "classes", 0.8, True, 3)
     state = json.loads(json.dumps(cross.state()))
     assert CrossConformal.of_state(state, "classes", 3) == cross

@@ -89,7 +89,9 @@ def test_ranks_do_not_depend_on_the_scale_of_a_fold():
     """A log hazard is relative to its baseline: any constant may move between the two, and nothing changes."""
     targets, logits = folds_of("cox")
     shifted = [*targets]
-    shifted[1] = targets[1]._with(targets[1].fitted | {"baseline_hazard": targets[1].fitted["baseline_hazard"] * np.exp(5)})
+    shifted[1] = targets[1]._with(
+        targets[1].fitted | {"baseline_hazard": targets[1].fitted["baseline_hazard"] * np.exp(5)}
+    )
     moved = [logits[0], logits[1] - 5, logits[2]]
     average = targets[0].average_of(targets)
     first = average.answers(average.averaged(targets, logits, [1.0] * 3)[0])
