@@ -49,6 +49,7 @@ def by_slide(store: BagStore, bag: BagPrediction) -> list[BagPrediction]:
             bag.attention[part.rows],
             {name: values[part.rows] for name, values in bag.maps.items()},
             limits,
+            agreement=bag.agreement,  # over all tiles of the bag
         )
         for part in store.slides_of(bag.position)
     ]
