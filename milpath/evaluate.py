@@ -49,7 +49,7 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> "Metrics":
     """
     # Imported here so that --help and mistyped overrides need only Hydra, not torch.
     from milpath.records.folder_lock import FolderLock
-    from milpath.runs.build import build_trainer
+    from milpath.runs.build_trainer import build_trainer
 
     trainer, run_dir = build_trainer(config), Path(config.paths.run_dir)
     with FolderLock(run_dir) if trainer.is_global_zero else nullcontext():

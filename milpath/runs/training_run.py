@@ -17,25 +17,26 @@ if TYPE_CHECKING:
     from milpath.runs.result_files import Metrics
 
 
-def run(config: DictConfig) -> "Metrics":
+def run(config: DictConfig, checkpoint_seconds: float = 0.0) -> "Metrics":
     """Train, test the best checkpoint and write the run folder.
 
     Args:
         config: The composed root of the `train` command.
+        checkpoint_seconds: Least time between two checkpoints to resume from; 0 writes one after every epoch.
 
     Returns:
         Split to metric to value, as in `metrics.json`.
     """
     # Imported here so that --help and mistyped overrides need only Hydra, not torch.
     from milpath.records.folder_lock import FolderLock
-    from milpath.runs.build import build_trainer
+    from milpath.runs.build_trainer import build_trainer
     from milpath.training.wandb_run import own_wandb_run
 
     run_dir = Path(config.paths.run_dir)
     if is_sweep():
         refuse_distributed_sweep(config)
     # Lightning knows the rank, whether it, torchrun, SLURM or MPI started the processes; rank 0 holds the lock.
-    trainer = build_trainer(config)
+    trainer = build_trainer(config, checkpoint_seconds)
     with FolderLock(run_dir) if trainer.is_global_zero else nullcontext(), own_wandb_run():
         return _train(config, trainer, run_dir)
 
