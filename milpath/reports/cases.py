@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -59,6 +60,18 @@ def case_table(
         "classOverlays": [[] if file is None else [list(each) for each in file.class_overlays] for file in files],
         "details": _details(predictions.bag_ids, bags),
     }
+
+
+def case_anchor(bag_id: str) -> str:
+    """Return the fragment by which a report is opened at a case: `report.html#case-slide_7`.
+
+    It is the text that `encodeURIComponent` gives in a browser, with ASCII characters only.
+
+    Example:
+        >>> case_anchor("slide 7/b#2")
+        'case-slide%207%2Fb%232'
+    """
+    return "case-" + quote(bag_id, safe="!'()*~")
 
 
 def _top_tiles(weights: NDArray[np.floating]) -> list[list[float]]:
