@@ -129,7 +129,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
         note += f"; no shift against validation, which is known with aggregate={card.data.get('aggregate') or 'null'}"
     said = {"tested": note, "warning": warning_in_words(card.warning, datamodule.warning)}
     record_run(config, run_dir, datamodule.description | {name: words for name, words in said.items() if words})
-    write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
+    write_text(run_dir / "splits.csv", datamodule.splits_table().to_csv(index=False))
     return write_run(
         run_dir, predictions, datamodule, card,
         report=config.report, note=note, slides=slides, aggregate=aggregate, shift=shift, temperatures=of_folds,

@@ -21,6 +21,7 @@ from PIL import Image
 
 from milpath import encoders
 from milpath.__main__ import COMMANDS, split_command
+from milpath.config.command_line import folders_as
 from milpath.models import AttentionMIL, save_network
 from tests.conftest import REPOSITORY
 from tests.pyramids import tissue, write_pyramid
@@ -117,6 +118,8 @@ def test_every_command_line_composes(words, block):
     assert name in COMMANDS, block.where
     if name == "encoders":  # `check NAME` is `encoder=NAME`
         rest = encoders.overrides(rest)
+    if name == "compare":  # folders without a key are `runs`
+        rest = folders_as("runs", rest)
     overrides = [word for word in rest if "=" in word and not word.startswith("--")]
     flags = [word for word in rest if word not in overrides]
     assert set(flags) <= {"-m", "--cfg", "--help", "job", "..."}, block.where
@@ -128,7 +131,7 @@ def test_every_command_line_composes(words, block):
 ABOUT = {
     "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "extract-features": ("extract", "train", "predict"),
     "panda": ("train", "tile"), "cluster": ("train", "tile"),
-    "encoders": ("encoders", "train"), "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",),
+    "encoders": ("encoders", "train"), "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",), "compare": ("compare",),
     "sagemaker": ("sagemaker.launch", "sagemaker.deploy", "sagemaker.package"), "splits": ("train",), "targets": ("train",),
     "calibration": ("train",), "run-folder": ("train",),
 }  # fmt: skip

@@ -10,10 +10,8 @@ from milpath.config.command import is_sweep, refuse_distributed_sweep
 from milpath.records.atomic_files import write_json, write_text
 
 if TYPE_CHECKING:
-    import pandas as pd
     from lightning.pytorch import Trainer
 
-    from milpath.data.datamodule import BagDataModule
     from milpath.runs.result_files import Metrics
 
 
@@ -76,7 +74,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
         write_json(run_dir / IDENTITY_FILE, identity.as_record())
         said = warning_in_words(datamodule.warning, datamodule.warning)
         record_run(config, run_dir, datamodule.description | ({"warning": said} if said else {}))
-        write_text(run_dir / "splits.csv", _splits_table(datamodule).to_csv(index=False))
+        write_text(run_dir / "splits.csv", datamodule.splits_table().to_csv(index=False))
         write_stain_target(classifier.network, run_dir)
     if config.compile:
         from milpath.models.stains import StainNormalisation
@@ -87,9 +85,3 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
         classifier.network.compile()
     trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     return finish_run(config, trainer, classifier, datamodule, run_dir)
-
-
-def _splits_table(datamodule: "BagDataModule") -> "pd.DataFrame":
-    """Return the content of `splits.csv`: `id, split, label`, and `group` if the split keeps groups together."""
-    frame, groups = datamodule.split_frame(), datamodule.groups
-    return frame if groups is None else frame.assign(group=frame["id"].astype(str).map(groups))
