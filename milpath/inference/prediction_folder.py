@@ -9,7 +9,7 @@ from pathlib import Path
 from milpath.records.atomic_files import is_partial_file, remove_partial_files, write_json
 
 _RECORD = "prediction.json"
-_FOLDERS = ("bags", "pictures", "geojson")
+_FOLDERS = ("bags", "pictures", "geojson", "asap", "dense")
 _FILES = (
     "predictions.csv", "attention.csv", "slide_attention.csv", "patients.csv", "failures.csv",
     ".predictions.csv.partial", ".attention.csv.partial", _RECORD,
@@ -53,7 +53,7 @@ def claim_folder(
             f"{output} contains {found[0]!r}, which was not written by a prediction; set another output, or overwrite=true"
         )
     output.mkdir(parents=True, exist_ok=True)
-    for folder in (output, output / "pictures", output / "geojson"):
+    for folder in (output, *(output / name for name in _FOLDERS if name != "bags")):
         remove_partial_files(folder)
     write_json(record, (before or {}) | dict(source))
 
