@@ -138,6 +138,8 @@ def run(config: DictConfig) -> int:
             )
         if config.pictures:
             pictures.draw_extremes(card.class_names[0] if target.has_classes else None)
+        if note := pictures.list_pages():
+            sys.stderr.write(f"{note}\n")
     if aggregate:
         write_patients(output, store, card, aggregate, column_of_patients(card.data, config.patient_column))
     sys.stdout.write(prediction_summary(output, "patient" if store.grouped else "slide"))

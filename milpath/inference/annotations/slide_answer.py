@@ -1,8 +1,10 @@
 """The answer for a bag in the form that annotations and pages show."""
 
+import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 REFER = "refer to a person"
 # Columns of names, of which some look like numbers.
@@ -48,6 +50,16 @@ class SlideAnswer:
         else:
             said = ", ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:3])
         return f"{said}; {REFER}" if self.deferred else said
+
+
+def read_answers(path: Path) -> dict[str, SlideAnswer]:
+    """Return the answers of a `predictions.csv`, by the name of the bag."""
+    answers = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            bag_id = row.pop("id")
+            answers[bag_id] = SlideAnswer(bag_id, row.get("predicted", ""), row.get("defer") == "1", row)
+    return answers
 
 
 def _number(name: str, cell: str) -> float | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from PIL import Image
 
@@ -13,23 +12,25 @@ from milpath.drawing.montage import draw_montage
 from milpath.drawing.picture_frame import colour_table
 from milpath.drawing.warning_strip import with_warning
 from milpath.inference.annotations.annotation_files import GEOJSON, AnnotationFiles
-from milpath.inference.annotations.slide_answer import SlideAnswer
+from milpath.inference.annotations.slide_answer import SlideAnswer, read_answers
 from milpath.inference.dense_map import DenseMap, DenseMapper
 from milpath.inference.pictures.class_overlays import draw_class_overlays
 from milpath.inference.pictures.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask
 from milpath.inference.pictures.sharpest_bags import draw_run_extremes, read_strongest
 from milpath.inference.pictures.tile_pixels import Pixels, slide_picture, tile_pixels
 from milpath.inference.predict_bags import BagPrediction
+from milpath.inference.prediction_files import PREDICTIONS, table_path
+from milpath.inference.prediction_folder import file_name as file_name
+from milpath.inference.slide_page.slide_pages import SlidePages
 from milpath.inference.slides_of_bags import by_slide
 from milpath.records.atomic_files import atomic_path
-from milpath.records.digests import sha256_of_text
+from milpath.records.error_text import counted
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.readers.open_slide import open_slide
 
 LONGEST_SIDE = 1000
 QUALITY = 90
 NUM_EXTREMES = 6
-_LONGEST_NAME = 150
 
 
 class BagPictures:
@@ -54,6 +55,7 @@ class BagPictures:
         warning: What the training data say against themselves, in words; written below each picture and beside each tile.
         formats: Formats of the annotations that are written.
         with_pictures: Whether `draw` writes pictures, or annotations only.
+        viewer_pixels: Pixels of the image of a slide on its page; `None` writes no pages.
 
     Raises:
         ValueError: If the opacity or the colour map is invalid.
@@ -72,6 +74,7 @@ class BagPictures:
         warning: str = "",
         formats: Sequence[str] = (GEOJSON,),
         with_pictures: bool = True,
+        viewer_pixels: int | None = None,
     ) -> None:
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must be in [0, 1]: the opacity of the highest attention")
@@ -87,16 +90,20 @@ class BagPictures:
         self.warning = warning
         self.annotations = AnnotationFiles(self.store, output, formats, colour_map, warning)
         self.with_pictures = with_pictures
+        self.pages: SlidePages | None = None
+        if viewer_pixels is not None:
+            self.pages = SlidePages(self.store, self.slides, colour_map, warning, viewer_pixels)
+        self._without_page = 0
 
     def draw(self, bag: BagPrediction, answer: SlideAnswer | None = None) -> None:
-        """Write montage, overlay, dense map and annotations of each slide of a bag.
+        """Write montage, overlay, dense map, annotations and page of each slide of a bag.
 
         Args:
             bag: The prediction.
-            answer: What it says in words and numbers, for the annotations.
+            answer: What it says in words and numbers, for annotations and pages; there are no pages without it.
         """
         for of_slide in by_slide(self.bags, bag):
-            name = file_name(of_slide.bag_id)
+            name, dense = file_name(of_slide.bag_id), None
             if self.with_pictures:
                 self._draw_slide(of_slide)
             if self.mapper is not None and of_slide.bag_id in self.slides:
@@ -105,6 +112,8 @@ class BagPictures:
                 if self.with_pictures:
                     self._save(self._draw_dense(of_slide, dense), f"{name}_dense")
             self.annotations.write(of_slide, name, answer)
+            if self.pages is not None and answer is not None:
+                self._without_page += not self.pages.write(self.output, of_slide, name, answer, dense)
 
     def _draw_slide(self, bag: BagPrediction) -> None:
         """Write the pictures of a slide."""
@@ -165,6 +174,17 @@ class BagPictures:
         if picture is not None:
             self._save(picture, "extremes")
 
+    def list_pages(self) -> str:
+        """Write the list of the pages; return what to say about slides without one, empty if there are none."""
+        if self.pages is None:
+            return ""
+        self.pages.write_index(self.output, self.bags, read_answers(table_path(self.output, PREDICTIONS)))
+        if not self._without_page:
+            return ""
+        return (
+            f"{counted(self._without_page, 'slide')} without a page in viewer/: the positions of the tiles are unknown"
+        )
+
     def _map_densely(self, bag: BagPrediction, mapper: DenseMapper) -> DenseMap:
         """Return the attention on all tissue of a slide, at the resolution at which its tiles were cut."""
         microns, downsample = resolution_of(self.store, self.store.tile_slice(bag.position))
@@ -202,17 +222,3 @@ class BagPictures:
         # Not flushed: after a power failure the slides whose rows are missing are drawn again.
         with atomic_path(folder / f"{name}.jpg", durable=False) as partial:
             with_warning(picture, self.warning).save(partial, "JPEG", quality=QUALITY, subsampling=0)
-
-
-def file_name(bag_id: str) -> str:
-    """Return a file name for a slide of any name that is valid and stays in its folder.
-
-    Example:
-        >>> file_name("../<script>"), file_name("slide_1")
-        ('%2E%2E%2F%3Cscript%3E', 'slide_1')
-    """
-    name = quote(bag_id, safe=" ")
-    name = name.replace(".", "%2E") if name.startswith(".") else name
-    if len(name) > _LONGEST_NAME:
-        name = f"{name[:_LONGEST_NAME]}-{sha256_of_text(bag_id)[:16]}"
-    return name

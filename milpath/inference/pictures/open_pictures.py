@@ -17,7 +17,8 @@ from milpath.records.data_warning import warning_in_words
 from milpath.slides.slide_files import find_masks
 from milpath.slides.tiling_options import TileOptions
 
-FORMATS = (GEOJSON, ASAP)
+VIEWER = "viewer"
+FORMATS = (GEOJSON, ASAP, VIEWER)
 
 
 def open_pictures(
@@ -52,6 +53,13 @@ def open_pictures(
     masks = find_masks(Path(config.masks)) if config.masks else {}
     look = {"alpha": config.alpha, "colour_map": config.colour_map, "warning": warning_in_words(card.warning)}
     kinds = {"formats": formats, "with_pictures": config.pictures}
+    if VIEWER in formats:
+        kinds["viewer_pixels"] = config.viewer_pixels
+        if not slides and len(store.tile_shape) == 1:
+            raise ValueError(
+                f"formats={list(formats)}: a page shows a slide, but {config.slides} holds features; set slides_dir=FOLDER "
+                "of the slides, or leave out viewer"
+            )
     return BagPictures(store, Path(config.output), slides, masks, mapper, **look, **kinds)
 
 

@@ -165,7 +165,7 @@ def test_what_needs_a_slide_is_refused_of_tiles_before_any_work(checkpoint, tmp_
     for words, message in (
         ({"alpha": 2.0}, "alpha=2.0"),
         ({"colour_map": "jet"}, "colour map 'jet'"),
-        ({"formats": ["svg"]}, "'svg' must be one of geojson, asap"),
+        ({"formats": ["svg"]}, "'svg' must be one of geojson, asap, viewer"),
     ):
         with pytest.raises(ValueError, match=message):
             _predict(checkpoint, _store(tmp_path / message[:5]), tmp_path / "out", **words)
