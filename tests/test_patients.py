@@ -145,8 +145,7 @@ def test_slides_are_never_taken_for_patients(by_patient, images, folder, capsys)
     words = [checkpoint, "data=bag_store", f"data.path={images.store}", f"data.patients={images.patients}"]
     assert here("milpath.evaluate", *words, f"data.slides={images.slides}", "run_name=refused", cwd=folder)
     assert "give data.bag_column=patient_id" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="one slide at a time"):
-        Analyst(by_patient / "checkpoints" / "best.ckpt", Limits())
+    assert Analyst(by_patient / "checkpoints" / "best.ckpt", Limits()).of_patients  # and says so on its page
 
 
 def test_a_table_that_does_not_fit_the_slides_is_refused_by_name(by_patient, images, folder, tmp_path, capsys):
