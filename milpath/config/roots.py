@@ -93,6 +93,8 @@ class PredictConfig:
     alpha: float = 0.6
     colour_map: str = "viridis"
     dense: float | None = None
+    formats: list[str] | None = None
+    viewer_pixels: int = 100_000_000
     slides_table: str | None = None
     patient_column: str | None = None
     slide_column: str | None = None

@@ -37,6 +37,8 @@ class BagPrediction(NamedTuple):
         each: `(folds, columns)`, the predictions of the folds of an average; `None` of one network.
         agreement: Mean rank correlation of the attention of pairs of folds; `None` of one network or for a single tile.
         limits: Name ("attention" or a map) to the ends of its colour scale, if they are those of more tiles than these.
+        ranks: `(tiles,)` ranks of the attention among the tiles of the bag, if these are only some of them; else `None`.
+        num_ranked: Number of tiles of that bag.
     """
 
     position: int
@@ -47,6 +49,8 @@ class BagPrediction(NamedTuple):
     limits: Mapping[str, tuple[float, float]] = MappingProxyType({})
     each: NDArray[np.float64] | None = None
     agreement: float | None = None
+    ranks: NDArray[np.int64] | None = None
+    num_ranked: int | None = None
 
     @property
     def spread(self) -> NDArray[np.float64] | None:
