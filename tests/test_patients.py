@@ -20,6 +20,7 @@ from milpath.metrics.conformal import Conformal
 from milpath.models import load_card, load_network
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_check import Limits
+from tests import qupath_rules
 from tests.commands import here
 from tests.drawn_patients import DrawnPatients, draw_patients
 
@@ -100,12 +101,20 @@ def test_every_slide_of_a_patient_has_its_outlines_and_pictures_on_one_colour_sc
         assert all((predicted / "pictures" / f"{slide}_{kind}.jpg").is_file() for slide in slides)
     shares = pd.read_csv(predicted / "slide_attention.csv")
     own = shares.loc[shares["id"] == "P02", "slide"].tolist()
+    read = [qupath_rules.read(predicted / "geojson" / f"{slide}.geojson") for slide in own]
+    row = pd.read_csv(predicted / "predictions.csv").set_index("id").loc["P02"]
+    for *_, answer in read:
+        assert answer.name.startswith("P02: ")
+        assert answer.measurements["probability_1"] == pytest.approx(row["probability_1"], abs=1e-9)
     features = [
         feature["properties"]
         for slide in own
         for feature in json.loads((predicted / "geojson" / f"{slide}.geojson").read_text())["features"]
+        if feature["properties"]["objectType"] == "tile"
     ]
+    ranks = [feature["measurements"]["attention rank"] for feature in features]
     weights = np.array([feature["measurements"]["attention"] for feature in features])
+    assert ranks == pd.Series(weights).rank(method="max", ascending=False).tolist(), "a patient's tiles in one ranking"
     assert len(own) == 2
     assert np.isclose(weights.sum(), 1, atol=1e-5)
     expected = colours_of(weights, attention_limits(weights), "viridis")

@@ -8,7 +8,7 @@ from typing import Any
 from milpath.records.data_warning import SYNTHETIC, require_warning
 from milpath.records.plain_values import brief, require_plain
 from milpath.targets import target_names, target_of
-from milpath.targets.shown_sets import sets_of
+from milpath.targets.set_parts import fitted_parts
 from milpath.targets.target import require_class_names
 
 FORMAT_VERSION = 1
@@ -122,7 +122,7 @@ def require_sound(card: Card) -> None:
     require_warning(card.warning, "warning of the card")
     require_class_names(card.class_names)
     target_of(card)
-    sets_of(card)
+    fitted_parts(card)
     arguments = card.network.get("arguments")
     require_outputs(card, arguments.get("num_outputs") if isinstance(arguments, Mapping) else None)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -71,6 +72,18 @@ def num_slides_of(store: BagStore | None) -> dict[str, int]:
     if store is None or not store.grouped:
         return {}
     return {str(bag_id): len(store.slides_of(index)) for index, bag_id in enumerate(store.bags["bag_id"])}
+
+
+def case_anchor(bag_id: str) -> str:
+    """Return the fragment by which a report is opened at a case: `report.html#case-slide_7`.
+
+    It is the text that `encodeURIComponent` gives in a browser, with ASCII characters only.
+
+    Example:
+        >>> case_anchor("slide 7/b#2")
+        'case-slide%207%2Fb%232'
+    """
+    return "case-" + quote(bag_id, safe="!'()*~")
 
 
 def _top_tiles(weights: NDArray[np.floating]) -> list[list[float]]:

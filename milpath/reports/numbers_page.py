@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.pictures.overlays import SlidePicture
 from milpath.metrics.cohort_shift import CohortShift
-from milpath.metrics.conformal import Conformal
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.records.atomic_files import write_text
@@ -28,6 +28,7 @@ from milpath.reports.run_folder import RunFolder, groups_of
 from milpath.reports.run_parts import attention_of, subgroups_of
 from milpath.reports.set_results import set_results
 from milpath.targets import NumericTarget, Survival, Target
+from milpath.targets.set_parts import SetPart
 
 # The page is static; predictions.csv has all bags.
 MAX_CASES = 200
@@ -49,7 +50,9 @@ def write_numbers_report(
     num_resamples: int,
     title: str | None,
     warning: str,
-    conformal: Conformal | None = None,
+    sets: Sequence[SetPart] = (),
+    each: NDArray[np.float64] | None = None,
+    agreement: NDArray[np.float64] | None = None,
     shift: Sequence[CohortShift] = (),
 ) -> Path:
     """Write `report.html` of a run whose target has no classes.
@@ -66,7 +69,9 @@ def write_numbers_report(
         num_pictures: As in `write_report`.
         num_resamples: As in `write_report`.
         title: As in `write_report`.
-        conformal: As in `write_report`.
+        sets: As in `write_report`.
+        each: As in `write_report`.
+        agreement: As in `write_report`.
         shift: As in `write_report`.
         warning: As in `write_report`; empty for none.
 
@@ -111,14 +116,14 @@ def write_numbers_report(
         own_plots=plots,
         risk_rows=risk_rows(outcomes[reported], target),
         training=training,
-        attention=attention_of(run, reported, store),
+        attention=attention_of(run, reported, store, agreement),
         subgroups=subgroups_of(run, reported, target, outcomes, bags, subgroup_columns, num_resamples),
         cases=numeric_cases(
             run, target, outcomes, order[:MAX_CASES], pictures, partial(_label_and_answer, run.predictions), store
         ),
         pictures_folder=PICTURES,
         shift=shift,
-        sets=set_results(outcomes, conformal, target.names),
+        sets=set_results(run, sets, of_bags, each),
         without_pictures=without_pictures(store, slides),
     )
     write_text(run.path / "report.html", page)
