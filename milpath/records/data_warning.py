@@ -7,6 +7,8 @@ from milpath.records.plain_values import brief
 
 SYNTHETIC = "synthetic slides: says nothing about real tissue"
 MAX_LENGTH = 300
+# Name of the warning in files of other formats: an attribute in HDF5, a text in PNG.
+WARNING_KEY = "milpath_warning"
 
 
 def warning_of_source(source: object) -> str:
