@@ -11,7 +11,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.inference.prediction_files import PREDICTIONS
 from milpath.models.checkpoint import Card
 from milpath.records.atomic_files import atomic_path
-from milpath.records.data_warning import warning_in_words
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS, unfamiliar_cells, warning_in_words
 from milpath.records.label_table import require_column
 from milpath.records.prediction_table import number_cells
 from milpath.targets import NumericTarget, class_target_named, target_of
@@ -28,7 +28,8 @@ def write_patients(
     """Write `patients.csv`: the columns of `predictions.csv` by patient, and the number of slides of each.
 
     Probabilities of slides are combined at temperature 1; temperature, threshold and deferral are those of the card, and so
-    are prediction sets if they were fitted on patients that were put together in the same way.
+    are prediction sets if they were fitted on patients that were put together in the same way. A patient is as unfamiliar as
+    the most unfamiliar slide.
 
     Args:
         output: Folder of a complete prediction of slides.
@@ -42,6 +43,7 @@ def write_patients(
     of_slide = dict(zip(store.bags["bag_id"], names_of(store.bags, column), strict=True))
     names, codes = np.unique([of_slide[name] for name in table["id"]], return_inverse=True)
     target, warning = target_of(card), warning_in_words(card.warning)
+    strange = most_unfamiliar(table, codes, len(names))
     columns = [f"probability_{name}" for name in card.class_names]
     if isinstance(target, NumericTarget):
         columns = list(target.answer_columns)
@@ -55,7 +57,7 @@ def write_patients(
         found = aggregated_answers(target, probabilities, codes, aggregate).answers
         if card.temperature != 1:
             found = class_target_named(card.task).at_temperature(found, card.temperature)
-        calls = decide(found, card.task, Decision.of_card(card))
+        calls = decide(found, card.task, Decision.of_card(card), False if strange is None else strange[:, 0] == 1)
         answers = calls.probabilities
         threshold = f"{card.threshold:.9g}" if target.has_threshold else ""
         more = [
@@ -65,9 +67,29 @@ def write_patients(
         header = [*columns, "predicted", "threshold", "defer"]
     more = [[*cells, *set_cells(card, row, aggregate)] for cells, row in zip(more, answers, strict=True)]
     header = [*header, *set_columns(card, aggregate)]
+    if strange is not None:
+        more = [[*cells, *unfamiliar_cells(row)] for cells, row in zip(more, strange, strict=True)]
+        header += UNFAMILIAR_COLUMNS
     with atomic_path(output / PATIENTS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "num_slides", *header, *(["warning"] if warning else [])])
         for name, count, row, cells in zip(names, np.bincount(codes), answers, more, strict=True):
             writer.writerow([name, int(count), *number_cells(row), *cells, *([warning] if warning else [])])
     return output / PATIENTS
+
+
+def most_unfamiliar(table: pd.DataFrame, codes: np.ndarray, num_patients: int) -> np.ndarray | None:
+    """Return the columns of unfamiliarity of patients, `(patients, 3)`: those of their most unfamiliar slide.
+
+    Args:
+        table: Predictions of slides.
+        codes: `(slides,)` patient of each.
+        num_patients: Number of patients.
+
+    Returns:
+        `None` for predictions without a model of familiar slides.
+    """
+    if not set(UNFAMILIAR_COLUMNS) <= set(table.columns):
+        return None
+    slides = table[list(UNFAMILIAR_COLUMNS)].to_numpy(np.float64)
+    return np.stack([slides[codes == code].max(axis=0) for code in range(num_patients)])

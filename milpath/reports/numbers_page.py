@@ -14,8 +14,10 @@ from milpath.metrics.cohort_shift import CohortShift
 from milpath.metrics.conformal import Conformal
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
+from milpath.models.familiarity import Familiarity
 from milpath.records.atomic_files import write_text
 from milpath.records.prediction_table import Predictions
+from milpath.reports.familiarity_results import familiarity_results
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import SPLIT_NAMES, training_plots
@@ -48,6 +50,7 @@ def write_numbers_report(
     num_resamples: int,
     title: str | None,
     warning: str,
+    familiarity: Familiarity | None = None,
     conformal: Conformal | None = None,
     shift: Sequence[CohortShift] = (),
 ) -> Path:
@@ -68,6 +71,7 @@ def write_numbers_report(
         conformal: As in `write_report`.
         shift: As in `write_report`.
         warning: As in `write_report`; empty for none.
+        familiarity: As in `write_report`.
 
     Returns:
         The path of the report.
@@ -84,9 +88,10 @@ def write_numbers_report(
     rows = metric_rows(outcomes, target, num_resamples)
     plots = target_plots(outcomes, reported, target)
     training = training_plots(run.history, target.hidden_metrics) if run.history is not None else []
+    strange, drawn = familiarity_results(run, familiarity, of_bags)
     page = render(
         "numbers.html.j2",
-        plots + training,
+        plots + training + drawn,
         ("plots.js",),
         title=title or run.path.resolve().name,
         warning=warning,
@@ -106,6 +111,7 @@ def write_numbers_report(
             outcomes[reported], target, reported, target.names, {row.name: row.intervals[reported] for row in rows}
         ),
         num_resamples=num_resamples,
+        familiarity=strange,
         grouped=groups is not None,
         own_plots=plots,
         risk_rows=risk_rows(outcomes[reported], target),

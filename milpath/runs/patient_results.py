@@ -74,6 +74,10 @@ def results_by_patient(
         predicted=None,
         logits=None,
         maps={name: of_tiles(list(values)) for name, values in predictions.maps.items()},
+        unfamiliarity=None
+        if predictions.unfamiliarity is None
+        # A patient is as unfamiliar as the most unfamiliar slide.
+        else np.stack([predictions.unfamiliarity[[slides[slide] for slide in own]].max(axis=0) for own in members]),
     )
     stored = bags.drop(columns=["index", "label", "split"])
     store = GroupedStore(datamodule.tile_store, stored, [positions[own] for own in members])
@@ -92,4 +96,5 @@ def _in_order(predictions: Predictions, splits: Sequence[str]) -> Predictions:
         probabilities=predictions.probabilities[order],
         attention=[predictions.attention[row] for row in order],
         maps={name: [values[row] for row in order] for name, values in predictions.maps.items()},
+        unfamiliarity=None if predictions.unfamiliarity is None else predictions.unfamiliarity[order],
     )

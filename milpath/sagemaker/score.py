@@ -17,6 +17,7 @@ from rich.console import Console
 from milpath.config.command import command
 from milpath.data.datamodule import BagDataModule
 from milpath.models.tile_maps import is_tile_map
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS
 from milpath.records.error_text import one_line_of
 from milpath.records.prediction_table import Predictions
 from milpath.runs.build import build_datamodule
@@ -61,7 +62,7 @@ def run(config: DictConfig) -> Metrics:
     threshold = _operating_point(answers, datamodule)
     run_dir.mkdir(parents=True, exist_ok=True)
     predictions = _predictions(answers, datamodule, rows["split"].tolist(), rows["label"].to_numpy())
-    metrics = write_results(run_dir, predictions, datamodule.task, threshold)
+    metrics = write_results(run_dir, predictions, datamodule.task, threshold, groups=datamodule.groups)
     Console().print(summary_table(metrics, title=str(run_dir)))
     if note := untested_bags(datamodule, config.data, list(config.splits)):
         sys.stdout.write(note + "\n")
@@ -116,6 +117,9 @@ def _predictions(
         class_names=names,
         predicted=np.array([names.index(answer["label"]) for answer in answers], np.int64),
         maps={name: [np.array(answer[name], np.float32) for answer in answers] for name in maps},
+        unfamiliarity=np.array([[answer[name] for name in UNFAMILIAR_COLUMNS] for answer in answers], np.float64)
+        if UNFAMILIAR_COLUMNS[0] in answers[0]
+        else None,
     )
 
 

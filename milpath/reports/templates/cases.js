@@ -144,6 +144,7 @@
         ...details.map(([name, values]) => [name.replaceAll("_", " "), values[row] || "unknown"]),
         ["Tiles", String(data.numTiles[row])],
         ["Attention entropy", data.entropy[row].toFixed(3)],
+        ...(data.unfamiliarity.length ? [["Unfamiliar", data.unfamiliarity[row]]] : []),
         ["Highest attention", data.top[row].map(([tile, weight]) => `tile ${tile}: ${weight.toFixed(3)}`).join(", ")],
       ]),
     );
