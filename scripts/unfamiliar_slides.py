@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
 
+from milpath.data import PandaTiles
+from milpath.data.store.store_build import open_or_build
 from milpath.metrics.intervals import bootstrap_interval, wilson
 
 SIZE = 128
@@ -23,6 +25,8 @@ SIZE = 128
 NUM_TILES = 8
 # GlaS shares patients between its published splits; these are by patient.
 VALIDATION, TEST = {"9", "11", "3", "5"}, {"4", "10", "13", "15"}
+# Few epochs at a higher rate: minutes on one core.
+LESS = ("trainer.max_epochs=4", "optimizer.lr=5e-4")
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "unchanged": lambda image: image,
     "blurred, sigma 1 px": lambda image: image.filter(ImageFilter.GaussianBlur(1)),
@@ -89,6 +93,14 @@ def prepare(data: Path, work: Path) -> None:
         Image.open(path).convert("RGB").save(work / "panda" / path.name)
 
 
+def halve(source: Path, folder: Path) -> None:
+    """Write tiles at half the size, for a network of such tiles."""
+    folder.mkdir(exist_ok=True)
+    for path in source.glob("*.png"):
+        with Image.open(path) as image:
+            image.resize((SIZE // 2, SIZE // 2), Image.Resampling.LANCZOS).save(folder / path.name)
+
+
 def milpath(work: Path, command: str, *words: str) -> None:
     """Run a command of this library."""
     print("milpath", command, *words, flush=True)
@@ -96,34 +108,30 @@ def milpath(work: Path, command: str, *words: str) -> None:
 
 
 def train(work: Path) -> None:
-    """Train the networks."""
+    """Train the networks that are not there yet."""
     quiet = ("trainer.accelerator=cpu", "callbacks.progress=null", "logger=csv", "callbacks.early_stopping=null")
-    milpath(work, "train", "run_name=drawn", "data.num_slides=200", "trainer.max_epochs=8", *quiet)
-    own = ("data.labels=glas.csv", "data.splits=glas_splits.csv", "data.target=label", "data.stratify_by=[]")
-    milpath(
-        work, "train", "run_name=tiles", "data=panda_tiles", "data.tiles=glas", *own, f"data.num_tiles={NUM_TILES}",
-        "trainer.max_epochs=10", *quiet,
-    )  # fmt: skip
-    for name in ("glas", "karolinska"):
-        milpath(
-            work, "extract", f"slides={name}", f"labels={name}.csv", f"output=features_{name}",
-            "encoder=efficientnet_lite0", "microns_per_pixel=null", "device=cpu",
-        )  # fmt: skip
-    head = (
-        "model=gated_attention_mil",
-        "model/encoder=linear",
-        "data.standardize=true",
-        "trainer.max_epochs=15",
-        *quiet,
-    )
-    milpath(
-        work, "train", "run_name=features", "data=bag_store", "data.path=features_glas", "data.splits=glas_splits.csv",
-        "data.target=label", *head,
-    )  # fmt: skip
-    milpath(
-        work, "train", "run_name=provider", "data=bag_store", "data.path=features_karolinska", "data.num_folds=4",
-        "data.val_fraction=0.4", "data.target=label", "data.group_column=patient", *head,
-    )  # fmt: skip
+    head = ("model=gated_attention_mil", "model/encoder=linear", "data.standardize=true", "trainer.max_epochs=15")
+    glas = ("data.labels=glas.csv", "data.splits=glas_splits.csv", "data.target=label", "data.stratify_by=[]")
+    for name, count in (("glas", NUM_TILES), ("karolinska", 4)):
+        if not (work / f"features_{name}/store.json").is_file():
+            source = PandaTiles(work / name, work / f"{name}.csv", num_tiles=count, tile_size=SIZE)
+            store = open_or_build(source, work / "stores")
+            milpath(
+                work, "extract", f"slides={store.path}", f"output=features_{name}", "encoder=efficientnet_lite0",
+                "device=cpu",
+            )  # fmt: skip
+    runs = {
+        "features": ("data=bag_store", "data.path=features_glas", "data.splits=glas_splits.csv", "data.target=label", *head),
+        "provider": (
+            "data=bag_store", "data.path=features_karolinska", "data.num_folds=4", "data.val_fraction=0.4",
+            "data.target=label", "data.group_column=patient", *head,
+        ),
+        "tiles": ("data=panda_tiles", "data.tiles=glas", f"data.num_tiles={NUM_TILES}", *glas, *LESS),
+        "drawn": ("data.num_slides=200", *LESS),
+    }  # fmt: skip
+    for name, words in runs.items():
+        if not (work / "runs" / name / "report.html").is_file():
+            milpath(work, "train", f"run_name={name}", *words, *quiet)
 
 
 def scores(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -175,21 +183,22 @@ def main() -> None:
     """Run all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder with glas, panda_gleason_patches, panda_pixels, ..."
+        "--data", type=Path, required=True, help="folder with glas, panda_gleason_patches, panda_pixels, slides"
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for tiles, features and runs")
     options = parser.parse_args()
     work = options.output.resolve()
     if not (work / "glas.csv").is_file():
         prepare(options.data.resolve(), work)
-    if not (work / "runs/provider/report.html").is_file():
-        train(work)
+    halve(work / "change0", work / "glas64")
+    halve(work / "panda", work / "panda64")
+    train(work)
     changes = {words: f"change{number}" for number, words in enumerate(CHANGES) if number}
     slide = str(options.data.resolve() / "slides/CMU-1-Small-Region.svs")
-    shown(work, "drawn", {"GlaS": "change0", "PANDA": "panda", "CMU-1, skin": slide})
-    for run in ("tiles", "features"):
-        shown(work, run, {"PANDA": "panda", **changes})
     shown(work, "provider", {"Radboud": "radboud", "GlaS": "change0"})
+    for run in ("features", "tiles"):
+        shown(work, run, {"PANDA": "panda", **changes})
+    shown(work, "drawn", {"GlaS": "glas64", "PANDA": "panda64", "CMU-1, skin": slide})
 
 
 if __name__ == "__main__":
