@@ -9,7 +9,7 @@ from milpath.models.familiarity import FamiliarSlides, familiar_of
 from milpath.records.data_warning import SYNTHETIC, require_warning
 from milpath.records.plain_values import brief, require_plain
 from milpath.targets import target_names, target_of
-from milpath.targets.shown_sets import sets_of
+from milpath.targets.set_parts import fitted_parts
 from milpath.targets.target import require_class_names
 
 FORMAT_VERSION = 1
@@ -78,6 +78,11 @@ def plain_card(card: Card) -> dict[str, Any]:
     return content | {"familiarity": told | {"refer": model.refer, "bound": model.bound}}
 
 
+def answering_card(card: Card) -> dict[str, Any]:
+    """Return the card without its network and data: what is needed to evaluate the answers of the network."""
+    return card_to_dict(replace(card, network={}, tiling={}, data={}, encoder={}, familiarity={}))
+
+
 def card_from_dict(content: Mapping[str, Any]) -> Card:
     """Return the card stored in a file.
 
@@ -138,7 +143,7 @@ def require_sound(card: Card) -> None:
     require_warning(card.warning, "warning of the card")
     require_class_names(card.class_names)
     target_of(card)
-    sets_of(card)
+    fitted_parts(card)
     arguments = card.network.get("arguments")
     require_outputs(card, arguments.get("num_outputs") if isinstance(arguments, Mapping) else None)
 

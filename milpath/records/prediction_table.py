@@ -18,6 +18,8 @@ _PREFIX = "probability_"
 _COLUMNS = ("id", "split", "label", "predicted")
 # Columns of the labels of a target without classes.
 LABEL_PREFIX = "label_"
+# Columns with a value for each tile, besides attention.
+_MAPS = ("attention_", "contribution_")
 # Columns of predicted numbers whose cells may be empty: a median survival that is not reached. One of several targets has
 # its name and a slash before it.
 MAY_BE_EMPTY = ("median_time",)
@@ -45,6 +47,10 @@ class Predictions:
         answer_columns: Names of the columns of the predicted numbers; empty with classes.
         call_columns: Names of the columns of predicted classes and deferrals, if several targets have classes among them.
         calls: The cells of these columns for each bag; they are written, but not read again.
+        each: `(bags, networks, columns)`, predictions of each network of an average; `None` of one network. Not written.
+        agreement: `(bags,)`, how far the attention of these networks agrees; NaN if not defined, `None` of one network.
+        further_columns: Names of columns at the end of the table, such as prediction sets.
+        further: The cells of these columns for each bag; they are written, but not read again.
         unfamiliarity: `(bags, 3)`, the columns `UNFAMILIAR_COLUMNS`; `None` without a model of familiar slides.
 
     Raises:
@@ -64,6 +70,10 @@ class Predictions:
     answer_columns: Sequence[str] = ()
     call_columns: Sequence[str] = ()
     calls: Sequence[Sequence[str]] = ()
+    each: np.ndarray | None = None
+    agreement: np.ndarray | None = None
+    further_columns: Sequence[str] = ()
+    further: Sequence[Sequence[str]] = ()
     unfamiliarity: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -105,6 +115,10 @@ class Predictions:
             answer_columns=self.answer_columns,
             call_columns=self.call_columns,
             calls=[self.calls[row] for row in chosen] if self.call_columns else (),
+            each=None if self.each is None else self.each[chosen],
+            agreement=None if self.agreement is None else self.agreement[chosen],
+            further_columns=self.further_columns,
+            further=[self.further[row] for row in chosen] if self.further_columns else (),
             unfamiliarity=None if self.unfamiliarity is None else self.unfamiliarity[chosen],
         )
 
@@ -130,16 +144,18 @@ class Predictions:
                 known = int(label) if label >= 0 else ""
                 numbers = [f"{value:.9g}" for value in probabilities]
                 lists = ["[" + ", ".join(f"{value:.9g}" for value in values) + "]" for values in of_tiles]
-                writer.writerow([bag_id, split, known, int(predicted), *numbers, *lists, *self._last_cells(row)])
+                last = self._last_cells(row)
+                writer.writerow([bag_id, split, known, int(predicted), *numbers, *lists, *last])
 
     @property
     def _last_columns(self) -> tuple[str, ...]:
-        """Columns of unfamiliarity; empty without."""
-        return () if self.unfamiliarity is None else UNFAMILIAR_COLUMNS
+        """Further columns, and those of unfamiliarity."""
+        return (*self.further_columns, *(() if self.unfamiliarity is None else UNFAMILIAR_COLUMNS))
 
     def _last_cells(self, row: int) -> list[str]:
         """Return the cells of these columns."""
-        return [] if self.unfamiliarity is None else unfamiliar_cells(self.unfamiliarity[row])
+        strange = [] if self.unfamiliarity is None else unfamiliar_cells(self.unfamiliarity[row])
+        return [*(self.further[row] if self.further_columns else ()), *strange]
 
     def _write_numbers(self, path: str | Path) -> None:
         """Write the table of a target without classes."""
@@ -263,8 +279,9 @@ def _unfamiliarity(path: str | Path, table: pd.DataFrame) -> np.ndarray | None:
 
 def _map_columns(table: pd.DataFrame) -> list[str]:
     """Return the columns after attention that hold lists as well; a column that somebody added is none."""
-    after = list(table.columns)[list(table.columns).index("attention") + 1 :]
-    return [str(name) for name in after if table[name].astype(str).str.startswith("[").all()]
+    after = [str(name) for name in table.columns[list(table.columns).index("attention") + 1 :]]
+    own = [name for name in after if name.startswith(_MAPS)]
+    return [name for name in own if table[name].astype(str).str.startswith("[").all()]
 
 
 def _lists(column: pd.Series) -> list[np.ndarray]:

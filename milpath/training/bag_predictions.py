@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 from torch import Tensor
 
 from milpath.data.loading.bag import BagBatch
+from milpath.models.averaged_network import of_networks
 from milpath.models.finite import finite_bags, require_finite_answers
 from milpath.models.tile_maps import tile_maps
 from milpath.training.embedding_probe import SeenBag
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class BagPredictions(TypedDict):
-    """Predictions of a batch: on the CPU, one entry per bag, attention and maps (see `tile_maps`) without padding."""
+    """Predictions of a batch: on the CPU, one entry per bag, attention and maps (see `tile_maps`) without padding.
+
+    Of an average over networks also what each predicts, and how far their attention agrees (see `of_networks`).
+    """
 
     bag_ids: list[str]
     labels: Tensor
@@ -22,6 +26,8 @@ class BagPredictions(TypedDict):
     probabilities: Tensor
     attention: list[Tensor]
     maps: dict[str, list[Tensor]]
+    each: Tensor | None
+    agreement: Tensor | None
     seen: NotRequired[list[SeenBag]]
 
 
@@ -52,6 +58,7 @@ def predict_batch(classifier: "MILClassifier", batch: BagBatch) -> BagPrediction
         probabilities=answers.cpu(),
         attention=unpadded(output.attention),
         maps={name: unpadded(values) for name, values in tile_maps(output, names, classifier.class_names).items()},
+        **of_networks(output),
     )
     if seen:
         found["seen"] = seen

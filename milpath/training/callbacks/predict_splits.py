@@ -14,8 +14,10 @@ from milpath.training.bag_predictions import BagPredictions
 from milpath.training.classifier import MILClassifier
 from milpath.training.embedding_probe import EmbeddingProbe, SeenBag
 
-# Name, predictions, attention, logits and maps of a bag, and what a probe saw of it.
-Row = tuple[str, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], SeenBag | None]
+# Name, predictions, attention, logits, maps, predictions and agreement of the networks of an average, and what a probe saw.
+Row = tuple[
+    str, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray | None, float | None, SeenBag | None
+]
 
 
 def predict_splits(
@@ -46,7 +48,7 @@ def predict_splits(
         outputs = trainer.predict(classifier, dataloaders=datamodule.dataloader(split))
         rows = _rows_of(cast(list[BagPredictions], outputs or []), datamodule, split)
         if probe is not None:
-            probe.see(split, [row[5] for row in rows if row[5] is not None])
+            probe.see(split, [row[7] for row in rows if row[7] is not None])
         parts.append(_collect(rows, datamodule, split, classifier.target))
     classifier.probe = None
     return Predictions(
@@ -58,6 +60,10 @@ def predict_splits(
         class_names=list(classifier.class_names),
         logits=np.concatenate([cast(np.ndarray, part.logits) for part in parts]),
         maps={name: [values for part in parts for values in part.maps[name]] for name in parts[0].maps},
+        each=_stacked([row for part in parts for row in (part.each if part.each is not None else [None])]),
+        agreement=_stacked(
+            [row for part in parts for row in (part.agreement if part.agreement is not None else [None])]
+        ),
         unfamiliarity=None if probe is None else probe.table(),
         **columns_of(classifier.target),
     )
@@ -80,6 +86,8 @@ def _rows_of(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
             output["attention"][row].numpy(),
             output["logits"][row].numpy(),
             {name: values[row].numpy() for name, values in output["maps"].items()},
+            None if output["each"] is None else output["each"][row].numpy(),
+            None if output["agreement"] is None else float(output["agreement"][row]),
             output["seen"][row] if "seen" in output else None,
         )
         for output in outputs
@@ -109,5 +117,12 @@ def _collect(ordered: list[Row], datamodule: BagDataModule, split: str, target: 
         class_names=list(datamodule.class_names),
         logits=np.stack([row[3] for row in ordered]),
         maps={name: [row[4][name] for row in ordered] for name in ordered[0][4]},
+        each=_stacked([row[5] for row in ordered]),
+        agreement=_stacked([row[6] for row in ordered]),
         **columns_of(target),
     )
+
+
+def _stacked(rows: list[Any]) -> np.ndarray | None:
+    """Return the values of all bags; `None` if they have none."""
+    return None if any(row is None for row in rows) else np.stack(rows)
