@@ -83,9 +83,8 @@ def _advance(config: DictConfig, road: Road, jobs: SlideJobs, kind: str, folder:
                 raise ValueError(
                     f"the last job scored none of the {len(state.to_do):,} slides that are left; see its log"
                 )
-            reasons = reasons | {
-                slide.name: "the container gave no answer; see the log of the job" for slide in state.to_do
-            }
+            silent = "the container gave no answer; see the log of the job"
+            reasons = {**reasons, **dict.fromkeys((slide.name for slide in state.to_do), silent)}
             return _collect(account, road, jobs, slides, reasons, folder)
         requests = road.requests(state)
         road.prepare(account, slides, state)

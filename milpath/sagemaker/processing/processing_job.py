@@ -205,6 +205,6 @@ def default_name(command: str, output: str) -> str:
 
     Example:
         >>> default_name("tile", "s3://slides/tiles")
-        'tile-5fb9a43e'
+        'tile-b2d27938'
     """
     return f"{command}-{sha256_of_text(output.rstrip('/'))[:8]}"

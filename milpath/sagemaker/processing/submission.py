@@ -9,7 +9,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.config.command_line import override
-from milpath.sagemaker.jobs.aws_account import image_address, open_account, require_role
+from milpath.sagemaker.account.image_end import chosen_image
+from milpath.sagemaker.jobs.aws_account import open_account, require_role
 from milpath.sagemaker.jobs.job_configs import settings_of
 from milpath.sagemaker.jobs.job_settings import require_s3
 from milpath.sagemaker.processing.processing_job import SlideJobs, default_name
@@ -61,8 +62,8 @@ def jobs_of(
     if region is None:
         raise ValueError("dry_run does not contact AWS, so it needs sagemaker.region=eu-central-1 (or yours)")
     version, python = _SERVING if batch else (settings.image_version, settings.image_python)
-    image = config.serving_image if batch else settings.image
-    image = image or image_address(
+    image = chosen_image(
+        config.serving_image if batch else settings.image,
         "inference" if batch else "training",
         region=region,
         version=version,
