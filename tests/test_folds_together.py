@@ -19,6 +19,7 @@ from milpath.targets.shown_sets import sets_of
 from milpath.viewer.result_page import render_answer
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_check import Limits
+from tests import qupath_rules
 from tests.commands import SMALL_RUN, here
 
 NUM_SLIDES, FOLDS = 24, 2
@@ -49,7 +50,8 @@ def store_of(workplace: Path) -> Path:
 def test_predict_averages_the_folds_and_calibrates_on_pooled_validation(workplace, capsys):
     slides = store_of(workplace)
     assert here(
-        "milpath.predict", "checkpoint=table", f"slides={slides}", "output=out", "device=cpu", "pictures=false", cwd=workplace
+        "milpath.predict", "checkpoint=table", f"slides={slides}", "output=out", "device=cpu", "pictures=false",
+        "formats=[geojson]", cwd=workplace,
     ) == 0  # fmt: skip
     assert "average of 2 folds, calibrated on the" in capsys.readouterr().out
     table = pd.read_csv(workplace / "out/predictions.csv", dtype={"id": str})
@@ -71,6 +73,11 @@ def test_predict_averages_the_folds_and_calibrates_on_pooled_validation(workplac
     assert table["attention_agreement"].between(-1, 1).all()
     inside = sets_of(card).sets(found, each.transpose(1, 0, 2))
     assert table["set"].tolist() == [";".join(names[row]) for row in inside]
+    row = table.iloc[0]
+    *_, answer = qupath_rules.read(workplace / f"out/geojson/{row['id']}.geojson")
+    assert answer.measurements["fold_spread"] == pytest.approx(row["fold_spread"], abs=1e-8)
+    assert answer.measurements["attention_agreement"] == pytest.approx(row["attention_agreement"], abs=1e-8)
+    assert answer.metadata["set"] == row["set"]
 
 
 def test_the_pool_holds_each_validation_bag_once_and_no_test_prediction(workplace):

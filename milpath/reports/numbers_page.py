@@ -14,8 +14,11 @@ from milpath.inference.pictures.overlays import SlidePicture
 from milpath.metrics.cohort_shift import CohortShift
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
+from milpath.models.familiarity import Familiarity
 from milpath.records.atomic_files import write_text
 from milpath.records.prediction_table import Predictions
+from milpath.reports.cases import num_slides_of
+from milpath.reports.familiarity_results import familiarity_results
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import SPLIT_NAMES, training_plots
@@ -52,6 +55,7 @@ def write_numbers_report(
     sets: Sequence[SetPart] = (),
     each: NDArray[np.float64] | None = None,
     agreement: NDArray[np.float64] | None = None,
+    familiarity: Familiarity | None = None,
     shift: Sequence[CohortShift] = (),
 ) -> Path:
     """Write `report.html` of a run whose target has no classes.
@@ -73,6 +77,7 @@ def write_numbers_report(
         agreement: As in `write_report`.
         shift: As in `write_report`.
         warning: As in `write_report`; empty for none.
+        familiarity: As in `write_report`.
 
     Returns:
         The path of the report.
@@ -89,9 +94,10 @@ def write_numbers_report(
     rows = metric_rows(outcomes, target, num_resamples)
     plots = target_plots(outcomes, reported, target)
     training = training_plots(run.history, target.hidden_metrics) if run.history is not None else []
+    strange, drawn = familiarity_results(run, familiarity, of_bags)
     page = render(
         "numbers.html.j2",
-        plots + training,
+        plots + training + drawn,
         ("plots.js",),
         title=title or run.path.resolve().name,
         warning=warning,
@@ -111,6 +117,7 @@ def write_numbers_report(
             outcomes[reported], target, reported, target.names, {row.name: row.intervals[reported] for row in rows}
         ),
         num_resamples=num_resamples,
+        familiarity=strange,
         grouped=groups is not None,
         own_plots=plots,
         risk_rows=risk_rows(outcomes[reported], target),
@@ -118,7 +125,7 @@ def write_numbers_report(
         attention=attention_of(run, reported, store, agreement),
         subgroups=subgroups_of(run, reported, target, outcomes, bags, subgroup_columns, num_resamples),
         cases=numeric_cases(
-            run, target, outcomes, order[:MAX_CASES], pictures, partial(_label_and_answer, run.predictions)
+            run, target, outcomes, order[:MAX_CASES], pictures, partial(_label_and_answer, run.predictions), store
         ),
         pictures_folder=PICTURES,
         shift=shift,
@@ -159,8 +166,10 @@ def numeric_cases(
     order: Sequence[int],
     pictures: Mapping[str, CasePictures],
     said: Callable[[int], dict[str, Any]],
+    store: BagStore | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the cases as plain values; `said` gives label and prediction of a row."""
+    """Return the cases as plain values, of patients with their slides; `said` gives label and prediction of a row."""
+    num_slides = num_slides_of(store)
     wrongness = np.empty(len(run.predictions))
     for split, each in outcomes.items():
         wrongness[run.rows(split)] = target.wrongness(each)
@@ -168,6 +177,7 @@ def numeric_cases(
         {
             "id": run.predictions.bag_ids[row],
             "split": SPLIT_NAMES.get(run.predictions.splits[row], run.predictions.splits[row]),
+            "num_slides": num_slides.get(run.predictions.bag_ids[row]),
             **said(row),
             "wrongness": float(wrongness[row]),
             "pictures": pictures.get(run.predictions.bag_ids[row]),
