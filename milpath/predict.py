@@ -17,7 +17,7 @@ from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.progress import track
 from milpath.inference.annotations.slide_answer import SlideAnswer
 from milpath.inference.ensemble import open_predictor
-from milpath.inference.ensemble.fold_columns import fold_cells, fold_columns
+from milpath.inference.ensemble.fold_columns import EACH, each_as_cell, fold_cells, fold_columns
 from milpath.inference.input_patients import column_of_patients, patients_of_input
 from milpath.inference.open_input import open_input
 from milpath.inference.packed_linear import pack_linears
@@ -38,7 +38,7 @@ from milpath.records.kept_memory import kept_memory
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.aggregation import require_aggregate
 from milpath.targets.decision import Decision, decide
-from milpath.targets.shown_sets import say_other_sets, set_cells, set_columns, shown_sets
+from milpath.targets.shown_sets import say_about_sets, set_cells, set_columns
 from milpath.tiling.slide_output import write_failures
 from milpath.tiling.slide_run import TilingSummary
 
@@ -92,7 +92,7 @@ def run(config: DictConfig) -> int:
         files = PredictionFiles(
             output, card.class_names, threshold, source, answer_columns=columns[0], several_slides=store.grouped,
             call_columns=columns[1], warning=warning,
-            further_columns=(*set_columns(card), *(fold_columns(card) if averaged else ())),
+            further_columns=(*set_columns(card), *((*fold_columns(card), EACH) if averaged else ())),
         )  # fmt: skip
         pictures = open_pictures(config, store, network, card, device)
     except (ValueError, OSError):
@@ -113,7 +113,13 @@ def run(config: DictConfig) -> int:
                 calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
                 predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
             calls_of_numbers = () if numbers is None else numbers.calls(bag.probabilities)
-            further = [*set_cells(card, bag.probabilities), *fold_cells(card, bag, predicted)]
+            further = [
+                *set_cells(card, bag.probabilities, each=bag.each),
+                *fold_cells(
+                    card, bag.each, bag.agreement, [predicted] if target.has_classes else calls_of_numbers[::2]
+                ),
+                *([] if bag.each is None else [each_as_cell(bag.each)]),
+            ]
             cells = files.cells(bag.probabilities, predicted, defer, further, calls_of_numbers)
             # Before its row: a slide with a row is complete.
             pictures.draw(bag, SlideAnswer(bag.bag_id, predicted, defer, cells))
@@ -141,12 +147,13 @@ def run(config: DictConfig) -> int:
         if note := pictures.list_pages():
             sys.stderr.write(f"{note}\n")
     if aggregate:
-        write_patients(output, store, card, aggregate, column_of_patients(card.data, config.patient_column))
+        write_patients(
+            output, store, card, aggregate, column_of_patients(card.data, config.patient_column), predictor.temperatures
+        )
     sys.stdout.write(prediction_summary(output, "patient" if store.grouped else "slide"))
     if predictor.note:
         sys.stdout.write(f"{predictor.note}\n")
-    sets = shown_sets(card, aggregate)
-    if said := say_other_sets(card, aggregate) if sets is None else sets.too_small(card.class_names):
+    if said := say_about_sets(card, aggregate):
         sys.stderr.write(f"{said}\n")
     if note := unchanged_note(network):
         sys.stderr.write(f"{note}\n")

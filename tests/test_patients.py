@@ -1,12 +1,14 @@
 """Patients with several slides through training, evaluation and prediction."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from milpath.data.datamodule import BagDataModule
 from milpath.data.store.bag_store import BagStore
@@ -197,7 +199,11 @@ def test_results_by_patient_differ_from_those_by_slide(by_slide, study, folder):
     # Only one slide of a positive patient shows the lesion.
     assert metrics["auroc"] > auroc + 0.1
     assert metrics["auroc"] > 0.95
-    assert "P01" in (by_slide / "report.html").read_text()
+    page = (by_slide / "report.html").read_text()
+    assert "P01" in page
+    cases = json.loads(re.search(r'id="case-data">(.*?)</script>', page, re.S)[1])
+    assert dict(zip(cases["id"], cases["numSlides"], strict=True))["P02"] == 2
+    assert sum(cases["numSlides"]) == 114
 
 
 def test_prediction_and_evaluation_of_slides_agree_on_every_patient(by_slide, study, folder, capsys):
@@ -232,3 +238,46 @@ def test_prediction_and_evaluation_of_slides_agree_on_every_patient(by_slide, st
     mean = pd.read_csv(folder / "runs" / "mean" / "predictions.csv").set_index("id")
     assert set(mean.index) == set(run.index[run["split"] == "test"])
     assert not np.allclose(mean["probability_1"], run.loc[mean.index, "probability_1"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["data.bag_column=patient_id", "data.aggregate=mean", "data.aggregate=null"])
+def test_a_table_tests_and_resamples_patients(mode, study, tmp_path):
+    words = [
+        word for word in [*RUN, *FEATURES, *tables(study), mode] if not word.startswith(("data.num_folds", "paths"))
+    ]
+    words += [
+        "data.val_fraction=0.2",
+        "trainer.max_epochs=2",
+        "methods=[attention,embedding_mean]",
+        "folds=2",
+        "repeats=2",
+    ]
+    assert here("milpath.table", *words, "metric=accuracy", "output=table", cwd=tmp_path) == 0
+    row = json.loads((tmp_path / "table/table.json").read_text())["rows"][1]
+    right, values, ratios = {"attention": [], "embedding_mean": []}, {}, []
+    for method in right:
+        for repeat, fold in np.ndindex(2, 2):
+            run = pd.read_csv(tmp_path / f"table/runs/{method}/repeat_{repeat}/fold_{fold}/predictions.csv")
+            run["patient"] = run["id"].str.replace(r"slide_(\d\d)_.*", r"P\1", regex=True)
+            test = run[run["split"] == "test"]
+            assert not set(test["patient"]) & set(run["patient"][run["split"] == "train"])
+            assert (len(test) == test["patient"].nunique()) == (mode != "data.aggregate=null")
+            right[method].append((test["label"] == test["predicted"]).groupby(test["patient"]).agg(["sum", "count"]))
+            ratios.append(len(test) / (run["split"] == "train").sum())
+        values[method] = np.array([own["sum"].sum() / own["count"].sum() for own in right[method]])
+    # The paired test over folds, each of whole patients, by its definition.
+    difference = values["embedding_mean"] - values["attention"]
+    error = np.sqrt((1 / 4 + np.mean(ratios[4:])) * difference.var(ddof=1))
+    assert row["mean"] == pytest.approx(values["embedding_mean"].mean())
+    if error > 0:
+        assert row["p_value"] == pytest.approx(2 * stats.t.sf(abs(difference.mean()) / error, 3))
+    # The interval: patients drawn with replacement, the same in every fold and repeat.
+    draw, means = np.random.default_rng(1), []
+    patients = sorted({name for own in right["embedding_mean"] for name in own.index})
+    for _ in range(2000):
+        times = pd.Series(np.bincount(draw.integers(60, size=60), minlength=60), patients)
+        folds = [own.mul(times.loc[own.index], axis=0).sum() for own in right["embedding_mean"]]
+        means.append(np.mean([own["sum"] / own["count"] for own in folds]))
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert (row["low"], row["high"]) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))

@@ -223,6 +223,21 @@ class TableConfig(TrainOverrides):  # type: ignore[misc,valid-type]
     on_error: str = "fail"
 
 
+@dataclass
+class CompareConfig:
+    """Root keys of `python -m milpath.compare`."""
+
+    runs: Any = MISSING
+    output: str = "comparison"
+    names: list[str] | None = None
+    split: str = "test"
+    different_bags: str = "error"
+    task: str | None = None
+    num_resamples: int = 1000
+    seed: int = 0
+    overwrite: bool = False
+
+
 _store = ConfigStore.instance()
 _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="evaluate_schema", node=EvaluateConfig)
@@ -232,6 +247,7 @@ _store.store(name="extract_schema", node=ExtractConfig)
 _store.store(name="tile_schema", node=TileConfig)
 _store.store(name="encoders_schema", node=EncodersConfig)
 _store.store(name="table_schema", node=TableConfig)
+_store.store(name="compare_schema", node=CompareConfig)
 
 # Without the extra `sweep` this option does not exist and Hydra would not say what to install; the search does.
 if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_optuna_sweeper") is None:

@@ -86,7 +86,7 @@ def extract_features(
             beside a GPU.
         on_error: "fail" writes no store if a slide failed, "skip" omits the slide.
         overwrite: Delete a store or unfinished work in `output` first.
-        shard: `i/n` does every n-th slide.
+        shard: `i/n` does every n-th slide; the path of a text file does the slides that it names, one a line.
         max_seconds: A slide that gives no tile for this long fails; `None` is no limit.
         resolutions: Table of slides with the column `microns_per_pixel` of level 0 (see `build_slide_store`).
         mixed_resolution: "error" refuses tiles that differ in resolution by more than a factor of 1.25, "allow" does not.

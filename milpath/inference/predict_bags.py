@@ -13,10 +13,9 @@ from torch.nn import Module
 from milpath.data.loading.bag import fresh_buffer
 from milpath.data.sources.features.feature_check import describe_non_finite
 from milpath.data.store.bag_store import BagStore
-from milpath.models.averaged_network import AveragedMILOutput
+from milpath.models.averaged_network import of_networks
 from milpath.models.finite import explain_non_finite_answer, finite_bags
 from milpath.models.network_input import to_network_input
-from milpath.models.output import MILOutput
 from milpath.models.tile_maps import tile_maps
 from milpath.targets import Target, target_named
 
@@ -35,7 +34,7 @@ class BagPrediction(NamedTuple):
         attention: `(tiles,)`, sums to 1.
         maps: Name to `(tiles,)` of the maps of a network with attention or contributions per class; see
             `milpath.models.tile_maps`.
-        spread: `(columns,)`, standard deviation of the predictions between the folds of an average; `None` of one network.
+        each: `(folds, columns)`, the predictions of the folds of an average; `None` of one network.
         agreement: Mean rank correlation of the attention of pairs of folds; `None` of one network or for a single tile.
         limits: Name ("attention" or a map) to the ends of its colour scale, if they are those of more tiles than these.
         ranks: `(tiles,)` ranks of the attention among the tiles of the bag, if these are only some of them; else `None`.
@@ -48,10 +47,15 @@ class BagPrediction(NamedTuple):
     attention: NDArray[np.float32]
     maps: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
     limits: Mapping[str, tuple[float, float]] = MappingProxyType({})
-    spread: NDArray[np.float64] | None = None
+    each: NDArray[np.float64] | None = None
     agreement: float | None = None
     ranks: NDArray[np.int64] | None = None
     num_ranked: int | None = None
+
+    @property
+    def spread(self) -> NDArray[np.float64] | None:
+        """`(columns,)`, standard deviation of the predictions between the folds; `None` of one network."""
+        return None if self.each is None else np.asarray(self.each.std(axis=0, ddof=1))
 
 
 def predict_bags(
@@ -110,7 +114,7 @@ def predict_bags(
             named = tile_maps(output, target.map_names(class_names), class_names) if class_names else {}
             maps = {name: values.cpu().numpy() for name, values in named.items()}
             finite = finite_bags(output, answers).tolist()
-            spread, agreement = _between_folds(output)
+            of_folds = of_networks(output)
         for row, index in enumerate(chosen):
             if index in done:
                 continue
@@ -123,16 +127,14 @@ def predict_bags(
             own_maps = {name: values[row, :length] for name, values in maps.items()}
             yield BagPrediction(
                 index, ids[index], probabilities[row], attention[row, :length], own_maps,
-                spread=None if spread is None else spread[row], agreement=None if agreement is None else agreement[row],
+                each=None if (each := of_folds["each"]) is None else each[row].numpy(),
+                agreement=None if (agreement := of_folds["agreement"]) is None else _known(float(agreement[row])),
             )  # fmt: skip
 
 
-def _between_folds(output: MILOutput) -> tuple[NDArray[np.float64] | None, list[float | None] | None]:
-    """Return spread and agreement of an average over folds, bag by bag; `None` of one network."""
-    if not isinstance(output, AveragedMILOutput):
-        return None, None
-    agreement = [None if math.isnan(value) else value for value in output.agreement.tolist()]
-    return output.spread.double().cpu().numpy(), agreement
+def _known(value: float) -> float | None:
+    """Return a number, `None` if it is not defined."""
+    return None if math.isnan(value) else value
 
 
 def _refuse(bag_id: str, reason: str) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from milpath.inference.ensemble.fold_columns import EACH
 from milpath.records.error_text import counted, one_line_of
 
 NUM_SHOWN = 10
@@ -44,7 +45,7 @@ def prediction_summary(output: Path, what: str = "slide") -> str:
 
 def _numbers_summary(table: pd.DataFrame, output: Path, what: str) -> list[str]:
     """Return the predicted numbers as lines; an empty cell is a number that is not defined."""
-    names = [str(name) for name in table.columns if name != "id"]
+    names = [str(name) for name in table.columns if name not in ("id", EACH)]
     rows = [[what, *names]]
     for row in table.head(NUM_SHOWN).to_dict("records"):
         rows.append([one_line_of(row["id"]), *(_cell(name, str(row[name])) for name in names)])
@@ -53,7 +54,7 @@ def _numbers_summary(table: pd.DataFrame, output: Path, what: str) -> list[str]:
 
 def _cell(name: str, text: str) -> str:
     """Return a cell of a prediction: a number with four digits, a class or a deferral as it is."""
-    if name.endswith(("/predicted", "/defer")):
+    if name.endswith(("/predicted", "/defer", "/set")):
         return one_line_of(text)
     return f"{float(text):.4g}" if text else "-"
 

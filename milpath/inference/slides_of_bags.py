@@ -51,6 +51,7 @@ def by_slide(store: BagStore, bag: BagPrediction) -> list[BagPrediction]:
             bag.attention[part.rows],
             {name: values[part.rows] for name, values in bag.maps.items()},
             limits,
+            agreement=bag.agreement,  # over all tiles of the bag
             ranks=ranks[part.rows],
             num_ranked=len(ranks),
         )

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from milpath.records.data_warning import SYNTHETIC, require_warning
 from milpath.records.plain_values import brief, require_plain
 from milpath.targets import target_names, target_of
-from milpath.targets.shown_sets import sets_of
+from milpath.targets.set_parts import fitted_parts
 from milpath.targets.target import require_class_names
 
 FORMAT_VERSION = 1
@@ -57,6 +57,11 @@ def card_to_dict(card: Card) -> dict[str, Any]:
         if not content[name]:
             del content[name]  # the file of a card without them stays as it was before they existed
     return content
+
+
+def answering_card(card: Card) -> dict[str, Any]:
+    """Return the card without its network and data: what is needed to evaluate the answers of the network."""
+    return card_to_dict(replace(card, network={}, tiling={}, data={}, encoder={}))
 
 
 def card_from_dict(content: Mapping[str, Any]) -> Card:
@@ -117,7 +122,7 @@ def require_sound(card: Card) -> None:
     require_warning(card.warning, "warning of the card")
     require_class_names(card.class_names)
     target_of(card)
-    sets_of(card)
+    fitted_parts(card)
     arguments = card.network.get("arguments")
     require_outputs(card, arguments.get("num_outputs") if isinstance(arguments, Mapping) else None)
 

@@ -17,6 +17,8 @@ _PREFIX = "probability_"
 _COLUMNS = ("id", "split", "label", "predicted")
 # Columns of the labels of a target without classes.
 LABEL_PREFIX = "label_"
+# Columns with a value for each tile, besides attention.
+_MAPS = ("attention_", "contribution_")
 # Columns of predicted numbers whose cells may be empty: a median survival that is not reached. One of several targets has
 # its name and a slash before it.
 MAY_BE_EMPTY = ("median_time",)
@@ -44,6 +46,10 @@ class Predictions:
         answer_columns: Names of the columns of the predicted numbers; empty with classes.
         call_columns: Names of the columns of predicted classes and deferrals, if several targets have classes among them.
         calls: The cells of these columns for each bag; they are written, but not read again.
+        each: `(bags, networks, columns)`, predictions of each network of an average; `None` of one network. Not written.
+        agreement: `(bags,)`, how far the attention of these networks agrees; NaN if not defined, `None` of one network.
+        further_columns: Names of columns at the end of the table, such as prediction sets.
+        further: The cells of these columns for each bag; they are written, but not read again.
 
     Raises:
         ValueError: If a probability, a weight or a value of a map is not finite, with the name of the bag.
@@ -62,6 +68,10 @@ class Predictions:
     answer_columns: Sequence[str] = ()
     call_columns: Sequence[str] = ()
     calls: Sequence[Sequence[str]] = ()
+    each: np.ndarray | None = None
+    agreement: np.ndarray | None = None
+    further_columns: Sequence[str] = ()
+    further: Sequence[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
         for row, (bag_id, attention) in enumerate(zip(self.bag_ids, self.attention, strict=True)):
@@ -97,6 +107,10 @@ class Predictions:
             answer_columns=self.answer_columns,
             call_columns=self.call_columns,
             calls=[self.calls[row] for row in chosen] if self.call_columns else (),
+            each=None if self.each is None else self.each[chosen],
+            agreement=None if self.agreement is None else self.agreement[chosen],
+            further_columns=self.further_columns,
+            further=[self.further[row] for row in chosen] if self.further_columns else (),
         )
 
     def write_csv(self, path: str | Path) -> None:
@@ -111,22 +125,38 @@ class Predictions:
             return
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*_COLUMNS, *(_PREFIX + name for name in self.class_names), "attention", *self.maps])
+            writer.writerow(
+                [
+                    *_COLUMNS,
+                    *(_PREFIX + name for name in self.class_names),
+                    "attention",
+                    *self.maps,
+                    *self.further_columns,
+                ]
+            )
             rows = zip(
                 self.bag_ids, self.splits, self.labels, self.predicted_labels, self.probabilities,
                 zip(self.attention, *self.maps.values(), strict=True), strict=True,
             )  # fmt: skip
-            for bag_id, split, label, predicted, probabilities, of_tiles in rows:
+            for row, (bag_id, split, label, predicted, probabilities, of_tiles) in enumerate(rows):
                 known = int(label) if label >= 0 else ""
                 numbers = [f"{value:.9g}" for value in probabilities]
                 lists = ["[" + ", ".join(f"{value:.9g}" for value in values) + "]" for values in of_tiles]
-                writer.writerow([bag_id, split, known, int(predicted), *numbers, *lists])
+                further = self.further[row] if self.further_columns else ()
+                writer.writerow([bag_id, split, known, int(predicted), *numbers, *lists, *further])
 
     def _write_numbers(self, path: str | Path) -> None:
         """Write the table of a target without classes."""
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            columns = (*self.label_columns, *self.answer_columns, "attention", *self.maps, *self.call_columns)
+            columns = (
+                *self.label_columns,
+                *self.answer_columns,
+                "attention",
+                *self.maps,
+                *self.call_columns,
+                *self.further_columns,
+            )
             writer.writerow(["id", "split", *columns])
             rows = zip(
                 self.bag_ids, self.splits, self.labels, self.probabilities,
@@ -136,7 +166,8 @@ class Predictions:
                 lists = ["[" + ", ".join(f"{value:.9g}" for value in values) + "]" for values in of_tiles]
                 known = ["" if np.isnan(value) else f"{value:.15g}" for value in labels]
                 calls = self.calls[row] if self.call_columns else ()
-                writer.writerow([bag_id, split, *known, *number_cells(answers), *lists, *calls])
+                further = self.further[row] if self.further_columns else ()
+                writer.writerow([bag_id, split, *known, *number_cells(answers), *lists, *calls, *further])
 
 
 def number_cells(answers: np.ndarray) -> list[str]:
@@ -227,8 +258,9 @@ def _read_numbers(path: str | Path, table: pd.DataFrame, columns: Sequence[str])
 
 def _map_columns(table: pd.DataFrame) -> list[str]:
     """Return the columns after attention that hold lists as well; a column that somebody added is none."""
-    after = list(table.columns)[list(table.columns).index("attention") + 1 :]
-    return [str(name) for name in after if table[name].astype(str).str.startswith("[").all()]
+    after = [str(name) for name in table.columns[list(table.columns).index("attention") + 1 :]]
+    own = [name for name in after if name.startswith(_MAPS)]
+    return [name for name in own if table[name].astype(str).str.startswith("[").all()]
 
 
 def _lists(column: pd.Series) -> list[np.ndarray]:

@@ -6,10 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.pictures.overlays import SlidePicture
+from milpath.metrics.cohort_shift import CohortShift
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.evaluated_several import MACRO, EvaluatedSeveral
 from milpath.metrics.subgroups import subgroup_tables
@@ -31,7 +34,9 @@ from milpath.reports.plots.plot_style import Plot
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of
 from milpath.reports.run_parts import attention_of
+from milpath.reports.set_results import set_results
 from milpath.targets import NumericTarget, Several
+from milpath.targets.set_parts import SetPart
 from milpath.targets.several.member import Member
 
 
@@ -49,6 +54,10 @@ def write_several_report(
     num_resamples: int,
     title: str | None,
     warning: str,
+    sets: Sequence[SetPart] = (),
+    each: NDArray[np.float64] | None = None,
+    agreement: NDArray[np.float64] | None = None,
+    shift: Sequence[CohortShift] = (),
 ) -> Path:
     """Write `report.html` of a run with several targets; arguments as in `write_numbers_report`."""
     of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
@@ -66,6 +75,8 @@ def write_several_report(
         _section(number, member, outcomes, reported, rows, known, subgroup_columns, num_resamples)
         for number, member in enumerate(target.members)
     ]
+    for section, member in zip(sections, target.members, strict=True):
+        section["sets"] = set_results(run, sets, of_bags, each, member.name)
     training = training_plots(run.history) if run.history is not None else []
     page = render(
         "several.html.j2",
@@ -85,9 +96,16 @@ def write_several_report(
         grouped=groups is not None,
         without_bar=WITHOUT_BAR,
         training=training,
-        attention=attention_of(run, reported, store),
+        attention=attention_of(run, reported, store, agreement),
+        shift=shift,
         cases=numeric_cases(
-            run, target, outcomes, order[:MAX_CASES], pictures, partial(_label_and_answer, target, run.predictions)
+            run,
+            target,
+            outcomes,
+            order[:MAX_CASES],
+            pictures,
+            partial(_label_and_answer, target, run.predictions),
+            store,
         ),
         pictures_folder=PICTURES,
         without_pictures=without_pictures(store, slides),

@@ -11,8 +11,9 @@ from milpath.data.store.bag_store import BagStore
 from milpath.inference.slides_of_bags import slide_shares
 from milpath.records.atomic_files import atomic_path, write_json
 from milpath.records.prediction_table import Predictions
-from milpath.targets import Target
+from milpath.targets import Target, target_named
 from milpath.targets.evaluation import compute_metrics
+from milpath.targets.target_file import write_target
 
 Metrics = dict[str, dict[str, float | None]]
 
@@ -24,7 +25,7 @@ def write_results(
     threshold: float = 0.5,
     more: Mapping[str, Mapping[str, float | None]] | None = None,
 ) -> Metrics:
-    """Write `metrics.json` and `predictions.csv` and return the metrics of each split.
+    """Write `metrics.json`, `predictions.csv` and `target.json`, and return the metrics of each split.
 
     Args:
         run_dir: The folder of the run.
@@ -38,6 +39,7 @@ def write_results(
         for split, part in by_split(predictions).items()
     }
     predictions.write_csv(run_dir / "predictions.csv")
+    write_target(run_dir, target_named(task))
     write_json(run_dir / "metrics.json", metrics)
     return metrics
 

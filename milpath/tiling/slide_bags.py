@@ -56,7 +56,7 @@ def build_slide_store(
         write_png: Also write `png/{slide}_{i}.png`, the layout of the published tile set.
         on_error: "fail" writes no store if a slide failed, "skip" omits the slide.
         overwrite: Delete a store or unfinished work in `output` first.
-        shard: `i/n` does every n-th slide.
+        shard: `i/n` does every n-th slide; the path of a text file does the slides that it names, one a line.
         max_seconds: A slide that takes longer fails; `None` is no limit.
         resolutions: Table of slides with the column `microns_per_pixel` of level 0, which counts instead of that of the
             file; `None` takes this column of `labels`, if it has one.

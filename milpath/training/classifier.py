@@ -1,7 +1,7 @@
 """`MILClassifier`, the LightningModule that trains any network with `forward(tiles, mask) -> MILOutput`."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypedDict, cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from milpath.data.loading.bag import BagBatch
 from milpath.metrics.attention_quality import attention_entropy
+from milpath.models.averaged_network import of_networks
 from milpath.models.checkpoint import Card, card_to_dict, describe_network
 from milpath.models.finite import describe_non_finite_weights, finite_bags, require_finite_answers
 from milpath.models.network import MILNetwork
@@ -20,6 +21,7 @@ from milpath.models.output import MILOutput
 from milpath.models.tile_maps import tile_maps
 from milpath.models.weights_digest import require_sealed, sealed
 from milpath.targets import Target, target_named
+from milpath.training.bag_predictions import BagPredictions
 from milpath.training.epoch_means import EpochMeans
 from milpath.training.split_metrics import SplitMetrics, of_all_processes
 
@@ -33,17 +35,6 @@ _WAY_OUT = (
 # Parts of a checkpoint that determine how training resumes and that no migration of Lightning changes.
 _OF_THE_RUN = ("milpath", "state_dict", "optimizer_states", "lr_schedulers")
 AuxiliaryLoss = Callable[[Module, Tensor, Tensor, MILOutput, Tensor], Tensor]
-
-
-class BagPredictions(TypedDict):
-    """Predictions of a batch: on the CPU, one entry per bag, attention and maps (see `tile_maps`) without padding."""
-
-    bag_ids: list[str]
-    labels: Tensor
-    logits: Tensor
-    probabilities: Tensor
-    attention: list[Tensor]
-    maps: dict[str, list[Tensor]]
 
 
 class MILClassifier(LightningModule):
@@ -169,6 +160,7 @@ class MILClassifier(LightningModule):
             probabilities=answers.cpu(),
             attention=unpadded(output.attention),
             maps={name: unpadded(values) for name, values in tile_maps(output, names, self.class_names).items()},
+            **of_networks(output),
         )
 
     def on_train_epoch_end(self) -> None:

@@ -182,7 +182,7 @@ class Analyst:
             montage=with_warning(draw_whole_montage(pictures, bag), warning),
             top_tiles=with_warning(draw_top_tiles(pictures, bag), warning),
             numbers=tuple(numbers),
-            prediction_set=say_set(self.card, bag.probabilities),
+            prediction_set=say_set(self.card, bag.probabilities, bag.each),
             warning=warning,
             of_patient=self.of_patients,
         )

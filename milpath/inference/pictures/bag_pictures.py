@@ -133,7 +133,7 @@ class BagPictures:
         if (tiles := self.pixels(bag)) is None:
             return None
         return draw_montage(
-            tiles, bag.attention, title=bag.bag_id, tile_labels=labels, colour_map=self.colour_map,
+            tiles, bag.attention, title=title_of(bag), tile_labels=labels, colour_map=self.colour_map,
             limits=bag.limits.get("attention"),
         )  # fmt: skip
 
@@ -149,7 +149,7 @@ class BagPictures:
             picture: Result of `slide_picture`.
         """
         return draw_bag_overlay(
-            self.store, self.store.tile_slice(bag.position), bag.attention, bag.bag_id, picture,
+            self.store, self.store.tile_slice(bag.position), bag.attention, title_of(bag), picture,
             truth=None if picture is None else self._truth(bag, picture), alpha=self.alpha, colour_map=self.colour_map,
             limits=bag.limits.get("attention"),
         )  # fmt: skip
@@ -222,3 +222,14 @@ class BagPictures:
         # Not flushed: after a power failure the slides whose rows are missing are drawn again.
         with atomic_path(folder / f"{name}.jpg", durable=False) as partial:
             with_warning(picture, self.warning).save(partial, "JPEG", quality=QUALITY, subsampling=0)
+
+
+def title_of(bag: BagPrediction) -> str:
+    """Return the title of a picture of attention: the slide, and of an average how far its folds agree on the tiles.
+
+    Example:
+        >>> import numpy as np
+        >>> title_of(BagPrediction(0, "slide_1", np.ones(1), np.ones(2), agreement=0.4137))
+        'slide_1 · attention of folds agrees 0.41'
+    """
+    return bag.bag_id if bag.agreement is None else f"{bag.bag_id} · attention of folds agrees {bag.agreement:.2f}"

@@ -28,6 +28,7 @@ _LAUNCH_KEYS = ("sagemaker", "dry_run", "wait", "tune", "hydra")
 # Names of the root configurations.
 LAUNCH, TUNE, PACKAGE = "sagemaker_launch", "sagemaker_tune", "sagemaker_package"
 DEPLOY, DELETE, SCORE = "sagemaker_deploy", "sagemaker_delete", "sagemaker_score"
+PROCESS = "sagemaker_process"
 
 LaunchConfig = make_dataclass(
     "LaunchConfig",
@@ -74,6 +75,23 @@ class ScoreConfig:
     seed: int = 0
 
 
+@dataclass
+class ProcessConfig:
+    """Root keys of `python -m milpath.sagemaker.process`."""
+
+    slides: str = MISSING
+    output: str = MISSING
+    command: str = "tile"
+    options: Any = None
+    files: Any = None
+    name: str | None = None
+    slides_per_second: float | None = None
+    price_per_hour: float | None = None
+    sagemaker: Any = None
+    wait: bool = False
+    dry_run: bool = False
+
+
 _store = ConfigStore.instance()
 _store.store(name=f"{LAUNCH}_schema", node=LaunchConfig)
 _store.store(name=f"{TUNE}_schema", node=TuneConfig)
@@ -81,6 +99,7 @@ _store.store(name=f"{PACKAGE}_schema", node=PackageConfig)
 _store.store(name=f"{DEPLOY}_schema", node=DeployConfig)
 _store.store(name=f"{DELETE}_schema", node=DeleteConfig)
 _store.store(name=f"{SCORE}_schema", node=ScoreConfig)
+_store.store(name=f"{PROCESS}_schema", node=ProcessConfig)
 
 
 def settings_of(config: DictConfig) -> JobSettings:

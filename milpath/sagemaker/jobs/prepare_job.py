@@ -51,6 +51,7 @@ def prepare_job(settings: JobSettings, *, offline: bool = False) -> Job:
     Raises:
         ValueError: If the training or the account is not ready, before anything is charged.
     """
+    settings.require_training()
     training, overrides = compose_job()
     check_targets(training)
     refuse_unfit_encoder(training)

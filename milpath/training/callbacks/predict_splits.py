@@ -10,10 +10,11 @@ from lightning.pytorch import Trainer
 from milpath.data.datamodule import BagDataModule
 from milpath.records.prediction_table import LABEL_PREFIX, Predictions
 from milpath.targets import NumericTarget, Target
-from milpath.training.classifier import BagPredictions, MILClassifier
+from milpath.training.bag_predictions import BagPredictions
+from milpath.training.classifier import MILClassifier
 
-# Name, predictions, attention, logits and maps of a bag.
-Row = tuple[str, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
+# Name, predictions, attention, logits, maps, and predictions and agreement of the networks of an average, of a bag.
+Row = tuple[str, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray | None, float | None]
 
 
 def predict_splits(
@@ -46,6 +47,10 @@ def predict_splits(
         class_names=list(classifier.class_names),
         logits=np.concatenate([cast(np.ndarray, part.logits) for part in parts]),
         maps={name: [values for part in parts for values in part.maps[name]] for name in parts[0].maps},
+        each=_stacked([row for part in parts for row in (part.each if part.each is not None else [None])]),
+        agreement=_stacked(
+            [row for part in parts for row in (part.agreement if part.agreement is not None else [None])]
+        ),
         **columns_of(classifier.target),
     )
 
@@ -67,6 +72,8 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
             output["attention"][row].numpy(),
             output["logits"][row].numpy(),
             {name: values[row].numpy() for name, values in output["maps"].items()},
+            None if output["each"] is None else output["each"][row].numpy(),
+            None if output["agreement"] is None else float(output["agreement"][row]),
         )
         for output in outputs
         for row, bag_id in enumerate(output["bag_ids"])
@@ -91,5 +98,12 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
         class_names=list(datamodule.class_names),
         logits=np.stack([row[3] for row in ordered]),
         maps={name: [row[4][name] for row in ordered] for name in ordered[0][4]},
+        each=_stacked([row[5] for row in ordered]),
+        agreement=_stacked([row[6] for row in ordered]),
         **columns_of(target),
     )
+
+
+def _stacked(rows: list[Any]) -> np.ndarray | None:
+    """Return the values of all bags; `None` if they have none."""
+    return None if any(row is None for row in rows) else np.stack(rows)
