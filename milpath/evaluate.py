@@ -72,6 +72,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.runs.earlier_run import IDENTITY_FILE
     from milpath.runs.evaluation.evaluated_data import evaluated_data
     from milpath.runs.evaluation.evaluated_slides import bags_of_slides, encode_tiles_of
+    from milpath.runs.familiar_bags import asking_probe, say_familiarity
     from milpath.runs.folds.fold_cohort import cohort_of_folds, shift_of_folds
     from milpath.runs.results import shown_predictions, write_run
     from milpath.targets import target_of
@@ -116,7 +117,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
         )
 
     classifier = MILClassifier(network, class_names=card.class_names, task=target_of(card))
-    predictions = predict_splits(trainer, classifier, datamodule, splits)
+    probe = asking_probe(predictor.familiarity)
+    predictions = predict_splits(trainer, classifier, datamodule, splits, probe)
     if left := unchanged_note(network):
         _log.warning("%s", left)
     if not trainer.is_global_zero:
@@ -132,7 +134,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     write_text(run_dir / "splits.csv", datamodule.splits_table().to_csv(index=False))
     return write_run(
         run_dir, predictions, datamodule, card,
-        report=config.report, note=note, slides=slides, aggregate=aggregate, shift=shift, temperatures=of_folds,
+        report=config.report, note="\n".join(filter(None, (note, say_familiarity(probe)))), slides=slides,
+        aggregate=aggregate, shift=shift, temperatures=of_folds, familiarity=predictor.familiarity,
     )  # fmt: skip
 
 

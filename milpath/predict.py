@@ -30,14 +30,15 @@ from milpath.inference.prediction_summary import prediction_summary
 from milpath.inference.slides_of_bags import tile_rows
 from milpath.models.checkpoint import Card
 from milpath.models.devices import choose_device
+from milpath.models.familiarity import say_unknown
 from milpath.models.network_input import takes
 from milpath.models.stains import unchanged_note
-from milpath.records.data_warning import warning_in_words
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS, unfamiliar_cells, warning_in_words
 from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.aggregation import require_aggregate
-from milpath.targets.decision import Decision, decide
+from milpath.targets.decision import Decision, decide, deferred_cells
 from milpath.targets.shown_sets import say_about_sets, set_cells, set_columns
 from milpath.tiling.slide_output import write_failures
 from milpath.tiling.slide_run import TilingSummary
@@ -92,7 +93,10 @@ def run(config: DictConfig) -> int:
         files = PredictionFiles(
             output, card.class_names, threshold, source, answer_columns=columns[0], several_slides=store.grouped,
             call_columns=columns[1], warning=warning,
-            further_columns=(*set_columns(card), *((*fold_columns(card), EACH) if averaged else ())),
+            further_columns=(
+                *set_columns(card), *((*fold_columns(card), EACH) if averaged else ()),
+                *(UNFAMILIAR_COLUMNS if predictor.familiarity else ()),
+            ),
         )  # fmt: skip
         pictures = open_pictures(config, store, network, card, device)
     except (ValueError, OSError):
@@ -103,6 +107,7 @@ def run(config: DictConfig) -> int:
     predictions = predict_bags(
         network, store, target, temperature=card.temperature, done=done,
         batch_size=config.batch_size, device=device, class_names=card.class_names, on_failure=not_finite.__setitem__,
+        familiarity=predictor.familiarity,
     )  # fmt: skip
     with files, kept_memory():
         for bag in track(predictions, "slides", len(store) - len(done)):
@@ -110,19 +115,22 @@ def run(config: DictConfig) -> int:
             microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]  # of its first slide
             predicted, defer = "", False
             if target.has_classes:
-                calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
+                calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision, bag.unfamiliar)
                 predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
             calls_of_numbers = () if numbers is None else numbers.calls(bag.probabilities)
+            calls_of_numbers = deferred_cells(columns[1], calls_of_numbers, bag.unfamiliar)
             further = [
                 *set_cells(card, bag.probabilities, each=bag.each),
                 *fold_cells(
                     card, bag.each, bag.agreement, [predicted] if target.has_classes else calls_of_numbers[::2]
                 ),
                 *([] if bag.each is None else [each_as_cell(bag.each)]),
+                *([] if bag.unfamiliarity is None else unfamiliar_cells(bag.unfamiliarity)),
             ]
             cells = files.cells(bag.probabilities, predicted, defer, further, calls_of_numbers)
             # Before its row: a slide with a row is complete.
             pictures.draw(bag, SlideAnswer(bag.bag_id, predicted, defer, cells))
+            of_tiles = {} if bag.tile_unfamiliarity is None else {UNFAMILIAR_COLUMNS[1]: bag.tile_unfamiliarity}
             files.add(
                 bag.bag_id,
                 bag.probabilities,
@@ -131,7 +139,7 @@ def run(config: DictConfig) -> int:
                 tiles,
                 microns_per_pixel,
                 bag.attention,
-                bag.maps,
+                {**bag.maps, **of_tiles},
                 further,
                 calls_of_numbers,
             )
@@ -157,6 +165,8 @@ def run(config: DictConfig) -> int:
         sys.stderr.write(f"{said}\n")
     if note := unchanged_note(network):
         sys.stderr.write(f"{note}\n")
+    if predictor.familiarity is None:
+        sys.stderr.write(f"{say_unknown()}\n")
     if failures:
         name, reason = next(iter(sorted(failures.items())))
         line = f"{counted(len(failures), 'slide')} failed, see {output}/failures.csv (first: {name!r}: {reason})"

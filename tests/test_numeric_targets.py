@@ -324,7 +324,7 @@ def test_training_on_two_processes_equals_one(name, tmp_path):
         (["target=survival"], "time"),
         (["target=survival", "target.time_column=months", "target.event_column=never"], "training bags are censored"),
         (["target=survival", "target.time_column=months", "target.event_column=once"],
-         "class 'with an event' has 1 bags, fewer than data.num_folds=3"),
+         "class 'with an event' has 1 bag, fewer than data.num_folds=3; a single one cannot be both learnt and tested"),
         (["target=regression", "data.label_column=age", "data.sampler=balanced"], "sampler=balanced draws classes"),
         (["target=regression", "data.label_column=age", "class_weights=balanced"], "class_weights=balanced needs classes"),
         (["target=regression", "data.label_column=age", "monitor=val/auroc"], "give monitor= one of val/mae"),

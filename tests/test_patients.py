@@ -241,23 +241,23 @@ def test_prediction_and_evaluation_of_slides_agree_on_every_patient(by_slide, st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["data.bag_column=patient_id", "data.aggregate=mean", "data.aggregate=null"])
+@pytest.mark.parametrize("mode", ["data.aggregate=mean", "data.aggregate=null"])
 def test_a_table_tests_and_resamples_patients(mode, study, tmp_path):
     words = [
         word for word in [*RUN, *FEATURES, *tables(study), mode] if not word.startswith(("data.num_folds", "paths"))
     ]
     words += [
         "data.val_fraction=0.2",
-        "trainer.max_epochs=2",
+        "trainer.max_epochs=1",
         "methods=[attention,embedding_mean]",
         "folds=2",
-        "repeats=2",
+        "repeats=1",
     ]
     assert here("milpath.table", *words, "metric=accuracy", "output=table", cwd=tmp_path) == 0
     row = json.loads((tmp_path / "table/table.json").read_text())["rows"][1]
     right, values, ratios = {"attention": [], "embedding_mean": []}, {}, []
     for method in right:
-        for repeat, fold in np.ndindex(2, 2):
+        for repeat, fold in np.ndindex(1, 2):
             run = pd.read_csv(tmp_path / f"table/runs/{method}/repeat_{repeat}/fold_{fold}/predictions.csv")
             run["patient"] = run["id"].str.replace(r"slide_(\d\d)_.*", r"P\1", regex=True)
             test = run[run["split"] == "test"]
@@ -268,10 +268,10 @@ def test_a_table_tests_and_resamples_patients(mode, study, tmp_path):
         values[method] = np.array([own["sum"].sum() / own["count"].sum() for own in right[method]])
     # The paired test over folds, each of whole patients, by its definition.
     difference = values["embedding_mean"] - values["attention"]
-    error = np.sqrt((1 / 4 + np.mean(ratios[4:])) * difference.var(ddof=1))
+    error = np.sqrt((1 / 2 + np.mean(ratios[2:])) * difference.var(ddof=1))
     assert row["mean"] == pytest.approx(values["embedding_mean"].mean())
     if error > 0:
-        assert row["p_value"] == pytest.approx(2 * stats.t.sf(abs(difference.mean()) / error, 3))
+        assert row["p_value"] == pytest.approx(2 * stats.t.sf(abs(difference.mean()) / error, 1))
     # The interval: patients drawn with replacement, the same in every fold and repeat.
     draw, means = np.random.default_rng(1), []
     patients = sorted({name for own in right["embedding_mean"] for name in own.index})

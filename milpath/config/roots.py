@@ -19,6 +19,8 @@ class Decision:
     defer_fraction: float = 0.1
     coverage: float | None = None
     coverage_by_class: bool = False
+    familiarity: bool = True
+    refer_unfamiliar: float | None = 0.01
 
 
 @dataclass

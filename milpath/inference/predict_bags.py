@@ -14,6 +14,8 @@ from milpath.data.loading.bag import fresh_buffer
 from milpath.data.sources.features.feature_check import describe_non_finite
 from milpath.data.store.bag_store import BagStore
 from milpath.models.averaged_network import of_networks
+from milpath.models.familiarity import Familiarity
+from milpath.models.familiarity.embeddings import judged_answer
 from milpath.models.finite import explain_non_finite_answer, finite_bags
 from milpath.models.network_input import to_network_input
 from milpath.models.tile_maps import tile_maps
@@ -39,6 +41,8 @@ class BagPrediction(NamedTuple):
         limits: Name ("attention" or a map) to the ends of its colour scale, if they are those of more tiles than these.
         ranks: `(tiles,)` ranks of the attention among the tiles of the bag, if these are only some of them; else `None`.
         num_ranked: Number of tiles of that bag.
+        unfamiliarity: `(3,)`, the columns `UNFAMILIAR_COLUMNS`; `None` without a model of familiar slides.
+        tile_unfamiliarity: `(tiles,)`, percent of the validation tiles that are less unfamiliar; `None` likewise.
     """
 
     position: int
@@ -51,6 +55,13 @@ class BagPrediction(NamedTuple):
     agreement: float | None = None
     ranks: NDArray[np.int64] | None = None
     num_ranked: int | None = None
+    unfamiliarity: NDArray[np.float64] | None = None
+    tile_unfamiliarity: NDArray[np.float32] | None = None
+
+    @property
+    def unfamiliar(self) -> bool:
+        """Whether the bag is above the bound of unfamiliarity."""
+        return self.unfamiliarity is not None and bool(self.unfamiliarity[0] == 1)
 
     @property
     def spread(self) -> NDArray[np.float64] | None:
@@ -70,6 +81,7 @@ def predict_bags(
     device: str | torch.device = "cpu",
     class_names: Sequence[str] = (),
     on_failure: Callable[[str, str], None] | None = None,
+    familiarity: Familiarity | None = None,
 ) -> Iterator[BagPrediction]:
     """Predict bags batch by batch; memory holds one batch, for any size of the store.
 
@@ -86,6 +98,7 @@ def predict_bags(
         class_names: Names of the classes, to name the maps of a network that has them; without names there are no maps.
         on_failure: Called with the name of a bag and the reason instead of a prediction if a feature or the output is
             not finite; `None` raises.
+        familiarity: The models of familiar slides of the network; `None` does not judge whether bags are familiar.
 
     Raises:
         ValueError: If a feature or the output is not finite, with the bag, and the tile if it is the cause.
@@ -107,7 +120,7 @@ def predict_bags(
         tiles = to_network_input(torch.from_numpy(buffer).to(device))
         mask = torch.arange(tiles.shape[1])[None, :] < torch.from_numpy(lengths)[:, None]
         with torch.inference_mode():
-            output = network(tiles, None if mask.all() else mask.to(device))
+            output, judged = judged_answer(network, familiarity, tiles, None if mask.all() else mask.to(device))
             answers = target.answers(output.logits.float(), temperature)
             probabilities = answers.cpu().numpy()
             attention = output.attention.float().cpu().numpy()
@@ -129,6 +142,8 @@ def predict_bags(
                 index, ids[index], probabilities[row], attention[row, :length], own_maps,
                 each=None if (each := of_folds["each"]) is None else each[row].numpy(),
                 agreement=None if (agreement := of_folds["agreement"]) is None else _known(float(agreement[row])),
+                unfamiliarity=None if judged is None else judged.table()[row],
+                tile_unfamiliarity=None if judged is None else judged.tiles[row],
             )  # fmt: skip
 
 

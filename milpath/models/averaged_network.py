@@ -91,7 +91,10 @@ class AveragedNetwork(nn.Module):
 
     def forward(self, tiles: Tensor, mask: Tensor | None = None) -> AveragedMILOutput:
         """Return the averages of a batch of bags; arguments as in `MILNetwork.forward`."""
-        outputs: list[MILOutput] = [member(tiles, mask) for member in self.members]
+        return self.average([member(tiles, mask) for member in self.members], mask)
+
+    def average(self, outputs: Sequence[MILOutput], mask: Tensor | None = None) -> AveragedMILOutput:
+        """Return the averages of the outputs of all networks for a batch of bags."""
         logits, each = self.target.averaged(self.targets, [output.logits for output in outputs], self.temperatures)
         attention = torch.stack([output.attention.float() for output in outputs])
         maps = [_mean_map(outputs, name) for name in ("class_attention", "contributions", "target_attention")]

@@ -55,7 +55,7 @@ def case_table(
         "predicted": outcomes.predicted.tolist(),
         "probabilities": np.round(outcomes.probabilities, 4).tolist(),
         "wrongness": np.round(target.wrongness(outcomes), 4).tolist(),
-        "deferred": (outcomes.confidence < defer_below).astype(int).tolist(),
+        "deferred": ((outcomes.confidence < defer_below) | predictions.unfamiliar).astype(int).tolist(),
         "numTiles": [len(weights) for weights in predictions.attention],
         "numSlides": [num_slides[bag_id] for bag_id in predictions.bag_ids] if num_slides else [],
         "entropy": [round(attention_entropy(weights), 3) for weights in predictions.attention],
@@ -63,6 +63,7 @@ def case_table(
         "montage": [None if file is None else file.montage for file in files],
         "overlay": [None if file is None else file.overlay for file in files],
         "classOverlays": [[] if file is None else [list(each) for each in file.class_overlays] for file in files],
+        "unfamiliarity": _unfamiliarity(predictions),
         "details": _details(predictions.bag_ids, bags),
     }
 
@@ -90,6 +91,16 @@ def _top_tiles(weights: NDArray[np.floating]) -> list[list[float]]:
     """Return index and weight of the tiles with the highest attention."""
     order = np.argsort(-weights, kind="stable")[:NUM_TOP_TILES]
     return [[int(index), round(float(weights[index]), 4)] for index in order]
+
+
+def _unfamiliarity(predictions: Predictions) -> list[str]:
+    """Return how unfamiliar each bag is as text; empty without a model of familiar slides."""
+    if predictions.unfamiliarity is None:
+        return []
+    return [
+        f"more than {percent:.3g}% of validation bags" + (", referred" if above else "")
+        for above, percent in predictions.unfamiliarity[:, :2].tolist()
+    ]
 
 
 def _details(bag_ids: Sequence[str], bags: pd.DataFrame | None) -> dict[str, list[str]]:

@@ -14,9 +14,11 @@ from milpath.inference.pictures.overlays import SlidePicture
 from milpath.metrics.cohort_shift import CohortShift
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
+from milpath.models.familiarity import Familiarity
 from milpath.records.atomic_files import write_text
 from milpath.records.prediction_table import Predictions
 from milpath.reports.cases import num_slides_of
+from milpath.reports.familiarity_results import familiarity_results
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import SPLIT_NAMES, training_plots
@@ -53,6 +55,7 @@ def write_numbers_report(
     sets: Sequence[SetPart] = (),
     each: NDArray[np.float64] | None = None,
     agreement: NDArray[np.float64] | None = None,
+    familiarity: Familiarity | None = None,
     shift: Sequence[CohortShift] = (),
 ) -> Path:
     """Write `report.html` of a run whose target has no classes.
@@ -74,6 +77,7 @@ def write_numbers_report(
         agreement: As in `write_report`.
         shift: As in `write_report`.
         warning: As in `write_report`; empty for none.
+        familiarity: As in `write_report`.
 
     Returns:
         The path of the report.
@@ -90,9 +94,10 @@ def write_numbers_report(
     rows = metric_rows(outcomes, target, num_resamples)
     plots = target_plots(outcomes, reported, target)
     training = training_plots(run.history, target.hidden_metrics) if run.history is not None else []
+    strange, drawn = familiarity_results(run, familiarity, of_bags)
     page = render(
         "numbers.html.j2",
-        plots + training,
+        plots + training + drawn,
         ("plots.js",),
         title=title or run.path.resolve().name,
         warning=warning,
@@ -112,6 +117,7 @@ def write_numbers_report(
             outcomes[reported], target, reported, target.names, {row.name: row.intervals[reported] for row in rows}
         ),
         num_resamples=num_resamples,
+        familiarity=strange,
         grouped=groups is not None,
         own_plots=plots,
         risk_rows=risk_rows(outcomes[reported], target),

@@ -18,11 +18,14 @@ from milpath.inference.pictures.overlays import SlidePicture
 from milpath.inference.pictures.sharpest_bags import draw_run_extremes
 from milpath.metrics.calibration import say_bound
 from milpath.metrics.cohort_shift import CohortShift
+from milpath.metrics.deferral import referral_table
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.subgroups import grade_rows
+from milpath.models.familiarity import Familiarity
 from milpath.records.atomic_files import write_text
 from milpath.records.data_warning import require_warning
 from milpath.reports.cases import case_table, num_slides_of
+from milpath.reports.familiarity_results import familiarity_results
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.numbers_page import write_numbers_report
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
@@ -69,6 +72,7 @@ def write_report(
     num_resamples: int = 1000,
     title: str | None = None,
     warning: str | None = None,
+    familiarity: Familiarity | None = None,
 ) -> Path:
     """Write `report.html` into a run folder, and the pictures of the cases with the largest errors into `report_files`.
 
@@ -95,6 +99,7 @@ def write_report(
         title: Heading; None for the name of the folder.
         warning: What the data of the run say against themselves, on top of the page and below its pictures; None for what
             the run recorded.
+        familiarity: The models of familiar slides that judged the predictions; None without.
 
     Returns:
         The path of the report.
@@ -111,7 +116,7 @@ def write_report(
             run, target, bags=None if bags is None else _known_bags(run, bags), store=store, groups=groups,
             subgroup_columns=subgroup_columns, slide_picture=slide_picture, slides=slides, num_pictures=num_pictures,
             num_resamples=num_resamples, title=title, warning=warning, sets=sets, each=each, agreement=agreement,
-            shift=shift,
+            shift=shift, familiarity=familiarity,
         )  # fmt: skip
         return path
     assert isinstance(target, ClassTarget)
@@ -125,9 +130,10 @@ def write_report(
     content, plots = _results(
         run, target, outcomes, reported, threshold, temperature, num_resamples, class_flags(run, sets, reported, each)
     )
+    strange, drawn = familiarity_results(run, familiarity, of_bags)
     page = render(
         "report.html.j2",
-        plots,
+        plots + drawn,
         ("plots.js", "cases.js"),
         title=title or run_dir.resolve().name,
         warning=warning,
@@ -142,6 +148,10 @@ def write_report(
         else grade_rows(outcomes[reported], None if known is None else known.iloc[run.rows(reported)]),
         defer_below=defer_below,
         shift=shift,
+        familiarity=strange,
+        referrals=referral_table(outcomes[reported], defer_below, run.predictions.unfamiliar[run.rows(reported)])
+        if strange
+        else [],
         sets=set_results(run, sets, of_bags, each),
         grouped=groups is not None,
         **content,

@@ -16,8 +16,10 @@ from milpath.metrics.cohort_shift import CohortShift
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.evaluated_several import MACRO, EvaluatedSeveral
 from milpath.metrics.subgroups import subgroup_tables
+from milpath.models.familiarity import Familiarity
 from milpath.records.atomic_files import write_text
 from milpath.records.prediction_table import Predictions
+from milpath.reports.familiarity_results import familiarity_results
 from milpath.reports.headline import MetricRow, in_words, metric_rows, metric_title
 from milpath.reports.numbers_page import MAX_CASES, WITHOUT_BAR, numeric_cases, risk_rows, target_plots, worst_first
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
@@ -58,6 +60,7 @@ def write_several_report(
     each: NDArray[np.float64] | None = None,
     agreement: NDArray[np.float64] | None = None,
     shift: Sequence[CohortShift] = (),
+    familiarity: Familiarity | None = None,
 ) -> Path:
     """Write `report.html` of a run with several targets; arguments as in `write_numbers_report`."""
     of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
@@ -78,9 +81,10 @@ def write_several_report(
     for section, member in zip(sections, target.members, strict=True):
         section["sets"] = set_results(run, sets, of_bags, each, member.name)
     training = training_plots(run.history) if run.history is not None else []
+    strange, drawn = familiarity_results(run, familiarity, of_bags)
     page = render(
         "several.html.j2",
-        [plot for section in sections for plot in section["plots"]] + training,
+        [plot for section in sections for plot in section["plots"]] + training + drawn,
         ("plots.js",),
         title=title or run.path.resolve().name,
         warning=warning,
@@ -93,6 +97,7 @@ def write_several_report(
         over_all=[row for row in rows if row.name.startswith(MACRO)],
         sections=sections,
         num_resamples=num_resamples,
+        familiarity=strange,
         grouped=groups is not None,
         without_bar=WITHOUT_BAR,
         training=training,

@@ -19,6 +19,7 @@ from milpath.models.network import MILNetwork
 from milpath.records.error_text import reason_of
 from milpath.records.plain_values import brief, require_plain
 from milpath.runs.chosen_parts.build_network import build_network
+from milpath.runs.familiar_bags import require_familiarity
 from milpath.runs.fitted_sets import require_sets
 from milpath.runs.instantiation import instantiate_entry, object_named
 from milpath.runs.slides_as_labels import take_slides_for_labels
@@ -135,6 +136,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
     if not datamodule.fitted_target.has_classes:
         _refuse_options_of_classes(config, datamodule.fitted_target)
     require_sets(config, datamodule)
+    require_familiarity(config)
     if config.class_weights == "balanced":
         counts = datamodule.class_counts("train")
         weights = [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]

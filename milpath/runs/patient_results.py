@@ -15,6 +15,7 @@ from milpath.records.label_table import require_column
 from milpath.records.prediction_table import Predictions
 from milpath.targets import NumericTarget, Target
 from milpath.targets.aggregation import aggregated_answers, aggregated_by_fold, mean_of_known
+from milpath.targets.decision import deferred_cells
 
 
 class PatientResults(NamedTuple):
@@ -83,9 +84,17 @@ def results_by_patient(
         if predictions.each is None
         else aggregated_by_fold(target, predictions.each[slides], codes, aggregate, temperatures),
         agreement=None if predictions.agreement is None else mean_of_known(predictions.agreement[slides], codes),
+        unfamiliarity=None
+        if predictions.unfamiliarity is None
+        # A patient is as unfamiliar as the most unfamiliar slide.
+        else np.stack([predictions.unfamiliarity[[slides[slide] for slide in own]].max(axis=0) for own in members]),
     )
     if isinstance(target, NumericTarget) and target.call_columns:
-        by_patient = replace(by_patient, calls=[target.calls(row) for row in found.answers])
+        calls = [
+            deferred_cells(target.call_columns, target.calls(row), bool(strange))
+            for row, strange in zip(found.answers, by_patient.unfamiliar, strict=True)
+        ]
+        by_patient = replace(by_patient, calls=calls)
     stored = bags.drop(columns=["index", "label", "split"])
     store = GroupedStore(datamodule.tile_store, stored, [positions[own] for own in members])
     return PatientResults(_in_order(by_patient, predictions.splits), bags, store)
@@ -106,4 +115,5 @@ def _in_order(predictions: Predictions, splits: Sequence[str]) -> Predictions:
         each=None if predictions.each is None else predictions.each[order],
         agreement=None if predictions.agreement is None else predictions.agreement[order],
         calls=[predictions.calls[row] for row in order] if predictions.call_columns else (),
+        unfamiliarity=None if predictions.unfamiliarity is None else predictions.unfamiliarity[order],
     )

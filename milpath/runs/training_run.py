@@ -54,6 +54,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
+    from milpath.training.step_threads import use_threads_of_fit
 
     resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while
     seed_everything(config.seed, workers=True, verbose=False)
@@ -68,6 +69,8 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
         return metrics
     checkpoint = checkpoint_to_resume(config.resume_from, run_dir, identity)
     classifier = build_classifier(config, datamodule)
+    if trainer.strategy.root_device.type == "cpu":
+        use_threads_of_fit(classifier, datamodule, trainer.num_devices)
     trainer.callbacks.append(IdentityInCheckpoint(identity))  # type: ignore[attr-defined]
     if trainer.is_global_zero:
         # Written first: from here on the folder belongs to this run.

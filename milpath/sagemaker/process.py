@@ -7,19 +7,16 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hydra import compose
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from milpath.config.command import command
-from milpath.config.command_line import override
 from milpath.records.error_text import counted
-from milpath.sagemaker.jobs.aws_account import explained, image_address, open_account, require_bucket, require_role
-from milpath.sagemaker.jobs.job_configs import PROCESS, settings_of
-from milpath.sagemaker.jobs.job_settings import require_s3
-from milpath.sagemaker.processing.processing_job import SlideJobs, default_name
+from milpath.sagemaker.jobs.aws_account import explained, open_account, require_bucket
+from milpath.sagemaker.jobs.job_configs import PROCESS
+from milpath.sagemaker.processing.processing_job import SlideJobs
 from milpath.sagemaker.processing.slide_listing import (
     S3Slide,
     WorkState,
@@ -29,12 +26,11 @@ from milpath.sagemaker.processing.slide_listing import (
     state_of_parts,
 )
 from milpath.sagemaker.processing.slide_rate import describe_cost
+from milpath.sagemaker.processing.submission import jobs_of
 from milpath.sagemaker.processing.wait_for_job import wait_for_job
-from milpath.slides.tiling_options import OPTION_NAMES, TileOptions
 from milpath.tiling.slide_plan import plan_slides, require_complete
 
 COMMANDS = ("tile", "extract")
-_OWN_OPTIONS = ("slides", "output", "shard", "overwrite", "masks", "hydra")
 
 
 def run(config: DictConfig) -> list[dict[str, Any]]:
@@ -49,7 +45,9 @@ def run(config: DictConfig) -> list[dict[str, Any]]:
     Raises:
         ValueError: If the options, the slides or the account are not ready; the message says what to type.
     """
-    jobs, on_error = _jobs(config)
+    if config.command not in COMMANDS:
+        raise ValueError(f"command={config.command} must be one of {', '.join(COMMANDS)}")
+    jobs, on_error = jobs_of(config, config.command)
     cost = describe_cost(config.slides_per_second, config.price_per_hour, jobs.command)
     many = jobs.settings.instance_count
     if config.dry_run:
@@ -85,60 +83,6 @@ def run(config: DictConfig) -> list[dict[str, Any]]:
             raise ValueError(f"{request['ProcessingJobName']} is completed, but {jobs.output} has no store.json")
     sys.stdout.write(f"the store is complete: {jobs.output}\n")
     return sent
-
-
-def _jobs(config: DictConfig) -> tuple[SlideJobs, str]:
-    """Return the jobs of a configuration and their `on_error`."""
-    if config.command not in COMMANDS:
-        raise ValueError(f"command={config.command} must be one of {', '.join(COMMANDS)}")
-    require_s3("slides", config.slides)
-    require_s3("output", config.output)
-    settings = settings_of(config)
-    role = require_role(settings.role)
-    files = {key: str(value) for key, value in _mapping(config, "files").items()}
-    for key, value in files.items():
-        if not value.startswith("s3://") and not Path(value).is_file():
-            raise FileNotFoundError(f"files.{key}={value} does not exist; give a local file, or an object in S3")
-    options = _mapping(config, "options")
-    if own := [key for key in (*options, *files) if key in _OWN_OPTIONS]:
-        raise ValueError(f"options: {own[0]} is set by the job itself, or not possible in one; remove it")
-    words = [override(key, value) for key, value in options.items()]
-    on_error = _checked(config.command, [*words, *(override(key, value) for key, value in files.items())])
-    region = settings.region if config.dry_run else open_account(settings.region).region_name
-    if region is None:
-        raise ValueError("dry_run does not contact AWS, so it needs sagemaker.region=eu-central-1 (or yours)")
-    image = settings.image or image_address(
-        "training",
-        region=region,
-        version=settings.image_version,
-        python=settings.image_python,
-        instance_type=settings.instance_type,
-    )
-    name = config.name or default_name(config.command, config.output)
-    output = config.output.rstrip("/")
-    return SlideJobs(
-        settings, config.command, words, files, config.slides.rstrip("/"), output, name, role, image
-    ), on_error
-
-
-def _mapping(config: DictConfig, key: str) -> dict[str, Any]:
-    """Return options that were given as `{name: value}`."""
-    found = config[key]
-    if found is not None and not isinstance(found, DictConfig):
-        raise ValueError(f"{key}={found} must be a mapping, '{key}={{NAME: VALUE}}'")
-    return {} if found is None else cast(dict[str, Any], OmegaConf.to_container(found, resolve=True))
-
-
-def _checked(name: str, words: list[str]) -> str:
-    """Compose the command as the job will, to catch mistyped options before submission; return `on_error`."""
-    try:
-        found = compose(name, [*words, "slides=slides", "output=output"])
-        options = {key: found[key] for key in OPTION_NAMES}
-    except HydraException as error:
-        raise ValueError(f"options: {str(error).splitlines()[0]}") from None
-    if name == "tile":
-        TileOptions(**options)
-    return str(found.on_error)
 
 
 def _require_usable(jobs: SlideJobs, account: Any, slides: list[S3Slide], state: WorkState, on_error: str) -> None:

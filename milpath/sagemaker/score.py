@@ -21,6 +21,7 @@ from milpath.data.datamodule import BagDataModule
 from milpath.data.splits.label_cells import label_array
 from milpath.models.card import Card
 from milpath.models.tile_maps import is_tile_map
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS
 from milpath.records.error_text import one_line_of
 from milpath.records.prediction_table import Predictions
 from milpath.runs.build import build_datamodule
@@ -74,7 +75,7 @@ def run(config: DictConfig) -> Metrics:
     predictions = _predictions(answers, target_of(card), card.class_names, rows)
     metrics = write_results(
         run_dir, predictions, target_of(card), card.threshold,
-        more=measured_sets(predictions, card, datamodule.groups),
+        more=measured_sets(predictions, card, datamodule.groups), groups=datamodule.groups,
     )  # fmt: skip
     Console().print(summary_table(metrics, title=str(run_dir)))
     if note := untested_bags(datamodule, config.data, list(config.splits)):
@@ -169,6 +170,9 @@ def _predictions(
         attention=[np.array(answer["attention"], np.float32) for answer in answers],
         class_names=list(class_names),
         maps={name: [np.array(answer[name], np.float32) for answer in answers] for name in maps},
+        unfamiliarity=np.array([[answer[name] for name in UNFAMILIAR_COLUMNS] for answer in answers], np.float64)
+        if UNFAMILIAR_COLUMNS[0] in answers[0]
+        else None,
         **of_target,
     )
 

@@ -30,6 +30,7 @@ from milpath.runs.earlier_run import identity_in_folder, require_same_run
 from milpath.runs.run_identity import identity_of
 from milpath.runs.training_run import run
 from milpath.search.trials import FAILURE
+from milpath.training.step_threads import JOBS
 
 # The built-in rows of a table: the overrides that each method adds to the command line of milpath.train.
 METHODS: Mapping[str, tuple[str, ...]] = {
@@ -207,7 +208,7 @@ def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training
     else:
         # Forked processes inherit locks held by threads that do not exist in them.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_job, initargs=(jobs,)) as pool:
             futures = [pool.submit(_run_training, training) for training in waiting]
             try:
                 for future in track(as_completed(futures), "trainings", len(futures)):
@@ -220,8 +221,9 @@ def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training
     return [training for training in trainings if not (training.run_dir / "metrics.json").exists()]
 
 
-def _end_with_parent() -> None:
-    """Ignore SIGINT, which the parent handles, and exit whenever the parent does."""
+def _begin_job(jobs: int) -> None:
+    """Share the cores; ignore SIGINT, which the parent handles, and exit whenever the parent does."""
+    os.environ[JOBS] = str(jobs)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -26,6 +26,9 @@ def render_answer(answer: Answer) -> str:
         else "",
         *(_numbers(answer) if answer.numbers else _classes(answer)),
         *_slides(answer),
+        Markup('<p class="{}">{}</p>').format("refer" if answer.unfamiliar else "known", answer.unfamiliarity)
+        if answer.unfamiliarity
+        else "",
         Markup("<p>{}</p>").format(answer.prediction_set) if answer.prediction_set else "",
         Markup("<p>{}</p>").format(sentence(answer.resolution)) if answer.resolution else "",
         *_figures(answer),
@@ -103,6 +106,8 @@ def say_advice(answer: Answer) -> str:
     """Return a sentence on whether to defer to a pathologist."""
     if answer.warning:
         return f"Refer to a person, whatever the probability: this network was {answer.warning}."
+    if answer.unfamiliar:
+        return "Refer to a person, whatever the probability: the network does not know slides like this one."
     largest = max(answer.probabilities)
     certainty, bound = _apart(largest, answer.defer_below)
     if answer.defer_below == 0:

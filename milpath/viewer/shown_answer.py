@@ -50,6 +50,8 @@ class Answer:
             empty for a network without.
         warning: What the training data say against themselves, in words; empty for tissue.
         of_patient: Whether the bag is a patient.
+        unfamiliar: Whether the slide is above the bound of unfamiliarity, and therefore deferred.
+        unfamiliarity: How unfamiliar the slide is, in sentences.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Answer:
     prediction_set: str = ""
     warning: str = ""
     of_patient: bool = False
+    unfamiliar: bool = False
+    unfamiliarity: str = ""
 
     @property
     def overlay(self) -> Image.Image | None:

@@ -20,6 +20,7 @@ from milpath.inference.pictures.tile_pixels import slide_paths
 from milpath.inference.pictures.top_tiles import draw_top_tiles
 from milpath.inference.predict_bags import predict_bags
 from milpath.models.encoders.trained_encoder import describes_encoder, open_trained_encoder
+from milpath.models.familiarity import say_unknown
 from milpath.models.network_input import takes
 from milpath.records.data_warning import warning_in_words
 from milpath.records.error_text import counted
@@ -72,7 +73,7 @@ class Analyst:
     ) -> None:
         parts = parts or OwnParts()
         predictor = open_predictor(checkpoint, parts.networks, parts.encoders, method=method)
-        self.card, self.network = predictor.card, predictor.network
+        self.card, self.network, self.familiarity = predictor.card, predictor.network, predictor.familiarity
         self.of_patients = bool(self.card.data.get("bag_column"))
         self.encoder: nn.Module | None = None
         if takes(self.network) == "features":
@@ -153,13 +154,15 @@ class Analyst:
         (bag,) = predict_bags(
             self.network, store, target,
             temperature=self.card.temperature, device=self.device, class_names=self.card.class_names,
+            familiarity=self.familiarity,
         )  # fmt: skip
         numbers: list[tuple[str, str]] = []
         predicted, deferred = "", False
         if isinstance(target, NumericTarget):
             numbers = target.say(bag.probabilities.astype(np.float64))
         else:
-            calls = decide(bag.probabilities[None].astype(np.float64), self.card.task, Decision.of_card(self.card))
+            probabilities, decision = bag.probabilities[None].astype(np.float64), Decision.of_card(self.card)
+            calls = decide(probabilities, self.card.task, decision, bag.unfamiliar)
             predicted, deferred = self.card.class_names[calls.predicted[0]], bool(calls.deferred[0])
         # Features have no pixels: those of uploaded tiles are in their own store, those of a slide are read again.
         shown = self._bag_of(BagStore.open(tiles), len(slides)) if tiles.exists() else store
@@ -184,6 +187,10 @@ class Analyst:
             numbers=tuple(numbers),
             prediction_set=say_set(self.card, bag.probabilities, bag.each),
             warning=warning,
+            unfamiliar=bag.unfamiliar,
+            unfamiliarity=f"{say_unknown()[:1].upper()}{say_unknown()[1:]}."
+            if self.familiarity is None or bag.unfamiliarity is None
+            else self.familiarity.say(bag.unfamiliarity),
             of_patient=self.of_patients,
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.core.global_hydra import GlobalHydra
 
 from milpath.sagemaker.jobs.aws_account import split_address
-from milpath.sagemaker.processing.processing_entry import run
+from milpath.sagemaker.processing.processing_entry import start
 from milpath.sagemaker.processing.processing_request import ROOT
 from tests.commands import logging_as_before
 
@@ -93,7 +93,7 @@ def play(s3, request, folder, monkeypatch, stop_after=None):
         words = [word.replace(f"{ROOT}/", f"{root}/") for word in words]
         with another_process(), parts_that_stay(monkeypatch):
             try:
-                run(words, variables["MILPATH_COMMAND"], variables["MILPATH_PHASE"], root, f"{host} of {count}")
+                start(words, variables["MILPATH_COMMAND"], variables["MILPATH_PHASE"], root, f"{host} of {count}")
             finally:
                 copy_out(s3, request, root, ["Continuous"])
         copy_out(s3, request, root, ["EndOfJob"])

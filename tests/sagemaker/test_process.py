@@ -210,7 +210,7 @@ MISTAKES = [
     (["options={tile_sise: 32}"], "options: Could not override 'tile_sise'"),
     (["options={method: best}"], "method=best"),
     (["options=[tile_size]"], "must be a mapping, 'options={NAME: VALUE}'"),
-    (["options={shard: 1/2}"], "options: shard is set by the job itself"),
+    (["options={shard: 1/2}"], "options: shard is refused: it is set by the job itself"),
     (["command=train"], "command=train must be one of tile, extract"),
     (["slides=slides"], "slides=slides is not an address of the form s3://bucket/folder"),
     (["slides=s3://slides/empty"], "there is no slide below s3://slides/empty"),

@@ -13,13 +13,14 @@ from milpath.inference.ensemble.pooled_validation import FoldRecord, PooledValid
 from milpath.metrics.conformal import fit_cross_conformal
 from milpath.models.averaged_network import AveragedNetwork
 from milpath.models.checkpoint import Card, load_card, load_network
+from milpath.models.familiarity import Familiarity, joined
 from milpath.records.digests import sha256_of_file, sha256_of_values
 from milpath.records.plain_values import brief
 from milpath.targets import ClassTarget, Several, target_of
 from milpath.targets.decision import Decision, choose_decision
 from milpath.targets.set_parts import set_parts, state_of_sets
 
-_DECISION = ("sensitivity", "calibrate", "defer_fraction", "coverage", "coverage_by_class")
+_DECISION = ("sensitivity", "calibrate", "defer_fraction", "coverage", "coverage_by_class", "refer_unfamiliar")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Predictor:
         sha256: Digest of the file, or of all files.
         folds: The record of each fold; empty for one checkpoint.
         validation: The pooled validation predictions; `None` for one checkpoint.
+        familiarity: The models of familiar slides; `None` if the checkpoint, or one of the folds, has none.
     """
 
     network: nn.Module
@@ -41,6 +43,7 @@ class Predictor:
     sha256: str
     folds: Sequence[FoldRecord] = ()
     validation: PooledValidation | None = None
+    familiarity: Familiarity | None = None
 
     @property
     def temperatures(self) -> Sequence[float]:
@@ -89,7 +92,8 @@ def open_predictor(
     if len(paths) == 1:
         path = paths[0]
         network = load_network(path, own_networks, own_encoders)
-        return Predictor(network, load_card(path), str(path), sha256_of_file(path))
+        card = load_card(path)
+        return Predictor(network, card, str(path), sha256_of_file(path), familiarity=joined([card.familiar]))
     cards = [load_card(path) for path in paths]
     _require_alike(paths, [_compared(card) for card in cards])
     targets = [target_of(card) for card in cards]
@@ -103,7 +107,8 @@ def open_predictor(
     members = [load_network(path, own_networks, own_encoders) for path in paths]
     averaged = AveragedNetwork(members, targets, [each.temperature for each in cards]).eval()
     digest = sha256_of_values([sha256_of_file(path) for path in paths])
-    return Predictor(averaged, card, f"{paths[0]} and {len(paths) - 1} more folds", digest, folds, validation)
+    name, familiarity = f"{paths[0]} and {len(paths) - 1} more folds", joined([each.familiar for each in cards])
+    return Predictor(averaged, card, name, digest, folds, validation, familiarity)
 
 
 def _compared(card: Card) -> dict[str, Any]:

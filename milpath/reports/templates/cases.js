@@ -146,6 +146,7 @@
         ...(data.numSlides.length ? [["Slides", String(data.numSlides[row])]] : []),
         ["Tiles", String(data.numTiles[row])],
         ["Attention entropy", data.entropy[row].toFixed(3)],
+        ...(data.unfamiliarity.length ? [["Unfamiliar", data.unfamiliarity[row]]] : []),
         ["Highest attention", data.top[row].map(([tile, weight]) => `tile ${tile}: ${weight.toFixed(3)}`).join(", ")],
       ]),
     );

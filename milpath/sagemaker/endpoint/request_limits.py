@@ -32,6 +32,15 @@ class BadRequestError(ValueError):
         self.status = status
 
 
+def status_of(error: BadRequestError) -> int:
+    """Return the status of the response to a refused request.
+
+    In a batch (`MILPATH_BATCH=1`) the refusal is an answer like any other, so that it is kept with its reason: Batch
+    Transform writes nothing for a request that fails.
+    """
+    return 200 if os.environ.get("MILPATH_BATCH") == "1" else error.status
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits of requests, set as environment variables of the container such as `MILPATH_MAX_TILES=1000`.

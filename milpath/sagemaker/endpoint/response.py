@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.models.card import Card, answering_card
-from milpath.records.data_warning import warning_in_words
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS, warning_in_words
 from milpath.records.tile_resolution import trained_range
 from milpath.sagemaker.endpoint.input_spec import TileBag
 from milpath.sagemaker.endpoint.request_limits import BadRequestError
 from milpath.targets import NumericTarget, target_of
-from milpath.targets.decision import Calls, Decision, decide
+from milpath.targets.decision import Calls, Decision, decide, deferred_cells
 from milpath.targets.shown_sets import class_sets, number_intervals, say_about_sets, shown_parts
 
 JSON, NPZ = "application/json", "application/x-npz"
@@ -29,12 +29,14 @@ class Answer(NamedTuple):
         attention: `(tiles,)` float32, sums to 1.
         bag: The bag, for the names and positions of its tiles.
         maps: Name (`attention_<class>`, `contribution_<class>`) to `(tiles,)`, for a network with maps per class.
+        unfamiliarity: `(3,)`, the columns `UNFAMILIAR_COLUMNS`; `None` without a model of familiar slides.
     """
 
     probabilities: NDArray[np.float32]
     attention: NDArray[np.float32]
     bag: TileBag
     maps: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
+    unfamiliarity: NDArray[np.float64] | None = None
 
 
 def choose_writer(accept: str) -> str:
@@ -66,6 +68,8 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
             is not defined, and `answer_columns` and `units` replace the probabilities, `label`, `deferred` and `threshold`;
             several targets with classes among them have `calls (bags, call columns)` and `call_columns`, as text.
             A network trained on other data than tissue adds `warning`, and defers every bag.
+            A network with a model of familiar slides adds `unfamiliar` (NaN without a bound), `unfamiliarity` and
+            `unfamiliarity_score (bags,)`.
             With prediction sets also `sets (bags, classes)`, or `low` and `high (bags, columns)`, NaN without an end; those
             of several targets have the name of the target and a slash before them.
     """
@@ -91,7 +95,8 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
 def call(answers: Sequence[Answer], card: Card) -> Calls:
     """Return the predicted classes and deferrals, by the same decision as every command of this library."""
     probabilities = np.stack([answer.probabilities for answer in answers])
-    return decide(probabilities.astype(np.float64), card.task, Decision.of_card(card))
+    strange = np.array([answer.unfamiliarity is not None and answer.unfamiliarity[0] == 1 for answer in answers])
+    return decide(probabilities.astype(np.float64), card.task, Decision.of_card(card), strange)
 
 
 def describe(answer: Answer, card: Card) -> dict[str, Any]:
@@ -100,11 +105,17 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
     Returns:
         label, probabilities by class, threshold (binary tasks), deferred, or the predicted numbers of a target without
         classes (null if not defined); the names of the classes in the prediction set, or the ends of the interval of each
-        number (null without an end), if the network has them; attention; the resolution that the request stated (None: not
+        number (null without an end), if the network has them; how unfamiliar the slide is, if the network has a model of
+        familiar slides; attention; the resolution that the request stated (None: not
         compared with that of the training) if the card states its own; the maps of a network that has them per class, each
         a list like attention; and the names of the tiles or their corners in the slide image, if known.
     """
     content = _called(answer, card)
+    if answer.unfamiliarity is not None:
+        above, percent, score = answer.unfamiliarity.tolist()
+        content |= dict(
+            zip(UNFAMILIAR_COLUMNS, (None if np.isnan(above) else bool(above), percent, score), strict=True)
+        )
     content["attention"] = [_plain(weight) for weight in answer.attention]
     content |= {name: [_plain(value) for value in values] for name, values in answer.maps.items()}
     if trained_range(card.tiling) is not None:
@@ -125,7 +136,7 @@ def _called(answer: Answer, card: Card) -> dict[str, Any]:
             "answers": {name: None if np.isnan(value) else _plain(value) for name, value in pairs}
         }
         if target.call_columns:
-            content["calls"] = dict(zip(target.call_columns, target.calls(answer.probabilities), strict=True))
+            content["calls"] = dict(zip(target.call_columns, _calls_of(target, answer), strict=True))
         intervals = number_intervals(card, answer.probabilities)
         ends = {
             name: [None if end is None else float(f"{end:.9g}") for end in pair] for name, pair in intervals.items()
@@ -143,6 +154,12 @@ def _called(answer: Answer, card: Card) -> dict[str, Any]:
     } | ({"set": names} if names else {})
 
 
+def _calls_of(target: NumericTarget, answer: Answer) -> Sequence[str]:
+    """Return the cells of predicted classes and deferrals of several targets."""
+    strange = answer.unfamiliarity is not None and bool(answer.unfamiliarity[0] == 1)
+    return deferred_cells(target.call_columns, target.calls(answer.probabilities), strange)
+
+
 def _npz(answers: Sequence[Answer], card: Card) -> bytes:
     """Return the predictions as arrays."""
     if not answers:
@@ -156,6 +173,9 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
             padded[name][row, : lengths[row]] = values
     if card.warning:
         padded["warning"] = np.array(warning_in_words(card.warning))
+    strange = [answer.unfamiliarity for answer in answers if answer.unfamiliarity is not None]
+    if strange:
+        padded |= dict(zip(UNFAMILIAR_COLUMNS, np.stack(strange, axis=1), strict=True))
     body = BytesIO()
     np.savez_compressed(
         body,
@@ -182,7 +202,7 @@ def _called_arrays(answers: Sequence[Answer], card: Card) -> dict[str, Any]:
         arrays = {"answers": rows, "answer_columns": np.array(target.answer_columns), "units": np.array(target.units)}
         if target.call_columns:
             arrays["call_columns"] = np.array(target.call_columns)
-            arrays["calls"] = np.array([target.calls(row) for row in rows])
+            arrays["calls"] = np.array([_calls_of(target, answer) for answer in answers])
         return arrays | sets
     calls = call(answers, card)
     return sets | {

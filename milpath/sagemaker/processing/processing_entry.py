@@ -1,4 +1,4 @@
-"""The program of a Processing job: `milpath tile` or `milpath extract` on the slides that this instance was given.
+"""The program of a Processing job: `tile`, `extract` or `predict` on the slides that this instance was given.
 
 The slides of other instances, and those that are finished, stand in the folder as empty files of the right size, so that
 every instance sees the same slides, tables and options as one machine with all of them. A job of one instance also has the
@@ -28,15 +28,35 @@ from milpath.tiling.slide_job import RECORD_SUFFIX, TILES_SUFFIX, SlideRecord
 from milpath.tiling.slide_parts import SlideParts
 from milpath.tiling.slide_run import TilingSummary, require_complete_store
 
-PHASES = ("cut", "whole")
 LISTING_FILE = "slides.json"
 # Relative to the root of the container's folders.
-WORK, PARTS, OUTPUT = "work", "work/store/parts", "output"
+WORK, PARTS, CHUNKS, OUTPUT = "work", "work/store/parts", "work/chunks", "output"
 _MAX_FAILURE = 1000
 _log = logging.getLogger(__name__)
 
 
-def run(words: Sequence[str], command: str, phase: str, root: Path, host: str = "") -> TilingSummary:
+def start(words: Sequence[str], command: str, phase: str, root: Path, host: str = "") -> None:
+    """Do the slides that are here.
+
+    Args:
+        words: Overrides of the command.
+        command: `tile`, `extract` or `predict`.
+        phase: As in `cut_slides`.
+        root: `/opt/ml/processing`.
+        host: Name of the instance, for its log.
+    """
+    if command != "predict":
+        cut_slides(words, command, phase, root, host)
+        return
+    from milpath.sagemaker.scoring.predict_chunks import predict_slides
+
+    arrived = _local(root, SLIDES_DIR)
+    here = [(item["name"], Path(item["path"])) for item in _listing(root) if (arrived / item["path"]).is_file()]
+    sys.stdout.write(f"{host}: {counted(len(here), 'slide')} to predict\n".removeprefix(": "))
+    predict_slides(words, here, arrived, root / WORK, root / CHUNKS)
+
+
+def cut_slides(words: Sequence[str], command: str, phase: str, root: Path, host: str = "") -> TilingSummary:
     """Do the slides that are here, and in the phase "whole" merge them with all that were done before.
 
     Args:
@@ -53,7 +73,7 @@ def run(words: Sequence[str], command: str, phase: str, root: Path, host: str = 
     work, output = root / WORK, root / OUTPUT
     store = work / "store"
     store.mkdir(parents=True, exist_ok=True)
-    listing = json.loads((_local(root, CODE_DIR) / LISTING_FILE).read_text(encoding="utf-8"))
+    listing = _listing(root)
     earlier = _local(root, EARLIER_DIR)
     if phase == "whole":
         _take_earlier(listing, earlier, SlideParts(store), work)
@@ -85,6 +105,12 @@ def run(words: Sequence[str], command: str, phase: str, root: Path, host: str = 
             if path.name != "parts":
                 shutil.move(path, output / path.name)
     return summary
+
+
+def _listing(root: Path) -> list[dict[str, Any]]:
+    """Return all slides of the work, with their state when the job was submitted."""
+    found: list[dict[str, Any]] = json.loads((_local(root, CODE_DIR) / LISTING_FILE).read_text(encoding="utf-8"))
+    return found
 
 
 def _local(root: Path, folder: str) -> Path:
@@ -143,7 +169,7 @@ def main(code_dir: Path) -> None:
     root = Path(os.environ.get("MILPATH_PROCESSING_DIR", ROOT))
     with interruptible("finished slides are in S3; the next job continues"):
         try:
-            run(job["overrides"], os.environ["MILPATH_COMMAND"], os.environ["MILPATH_PHASE"], root, _host(root))
+            start(job["overrides"], os.environ["MILPATH_COMMAND"], os.environ["MILPATH_PHASE"], root, _host(root))
         except Exception as error:
             message = root.parent / "output" / "message"
             with suppress(OSError):

@@ -14,7 +14,7 @@ from milpath.records.error_text import counted
 from milpath.sagemaker.jobs.aws_account import explained, require_objects, split_address, upload
 from milpath.sagemaker.jobs.job_settings import JobSettings
 from milpath.sagemaker.jobs.source_archive import write_source
-from milpath.sagemaker.processing.processing_entry import LISTING_FILE, OUTPUT, PARTS
+from milpath.sagemaker.processing.processing_entry import CHUNKS, LISTING_FILE, OUTPUT, PARTS
 from milpath.sagemaker.processing.processing_request import (
     CODE_DIR,
     EARLIER_DIR,
@@ -40,7 +40,7 @@ class SlideJobs:
 
     Attributes:
         settings: Resources.
-        command: `tile` or `extract`.
+        command: `tile`, `extract` or `predict`.
         words: Overrides of the command as typed.
         files: Option to a local file that is uploaded, or to an object in S3.
         slides: Folder of the slides in S3.
@@ -73,7 +73,7 @@ class SlideJobs:
         """Return the request of a job.
 
         Args:
-            phase: "cut" for several instances, "whole" for one that also writes the store.
+            phase: "cut" for several instances, "whole" for one that also writes the store, "predict" for predictions.
             num_instances: Number of instances.
             earlier: Whether earlier jobs left results.
             slides: Whether slides are left to do.
@@ -88,7 +88,8 @@ class SlideJobs:
         for number, (address, path) in enumerate(self._places().values()):
             if address is not None:
                 inputs.append(Input(f"file-{number}", address, str(PurePosixPath(path).parent)))
-        outputs = [Output("parts", f"{ROOT}/{PARTS}", f"{self.work}/parts", continuous=True)] if slides else []
+        results = CHUNKS if phase == "predict" else PARTS
+        outputs = [Output("parts", f"{ROOT}/{results}", f"{self.work}/parts", continuous=True)] if slides else []
         if phase == "whole":
             outputs.append(Output("store", f"{ROOT}/{OUTPUT}", self.output))
         return processing_request(
@@ -115,7 +116,7 @@ class SlideJobs:
             with explained(f"write {self.work}/{name}"):
                 client.put_object(Bucket=bucket, Key=key, Body=(json.dumps(content, indent=1) + "\n").encode())
 
-        self._require_same_work(client)
+        self.require_same_work(client)
         states = {**dict.fromkeys(state.finished, "finished"), **dict.fromkeys(state.failed, "failed")}
         listing = [
             {"name": item.name, "path": item.path, "size": item.size, "state": states.get(item, "to do")}
@@ -133,10 +134,10 @@ class SlideJobs:
             write_source(
                 source, self.words_in_container(), requirements=self.settings.requirements, program=PROGRAM,
                 module="milpath.sagemaker.processing.processing_entry",
-                further=["timm", "safetensors"] if self.command == "extract" else [],
+                further=[] if self.command == "tile" else ["timm", "safetensors"],
             )  # fmt: skip
             upload(account, source, f"{self.work}/code/source.tar.gz")
-        put(_IDENTITY, self._identity())
+        self.sign(client)
 
     def require_disk(self, slides: Sequence[S3Slide], num_instances: int) -> None:
         """Refuse a disk on which the slides of an instance do not fit.
@@ -153,6 +154,12 @@ class SlideJobs:
                 f"{self.settings.volume_size_gb}; set it to {largest + _ROOM_GB + 1:,.0f}".replace(",", "")
                 + ", or take more instances"
             )
+
+    def sign(self, client: Any) -> None:
+        """Write down what the work is, so that other work is not mixed with it."""
+        bucket, key = split_address(f"{self.work}/{_IDENTITY}")
+        with explained(f"write {self.work}/{_IDENTITY}"):
+            client.put_object(Bucket=bucket, Key=key, Body=json.dumps(self._identity(), indent=1).encode())
 
     def _places(self) -> dict[str, tuple[str | None, str]]:
         """Return for each file its address in S3, `None` if it is local, and its path in the container."""
@@ -173,7 +180,7 @@ class SlideJobs:
             "output": self.output,
         }  # fmt: skip
 
-    def _require_same_work(self, client: Any) -> None:
+    def require_same_work(self, client: Any) -> None:
         """Refuse to mix results of other options; on_error only says what to do with slides that failed."""
         bucket, key = split_address(f"{self.work}/{_IDENTITY}")
         try:
@@ -198,6 +205,6 @@ def default_name(command: str, output: str) -> str:
 
     Example:
         >>> default_name("tile", "s3://slides/tiles")
-        'tile-5fb9a43e'
+        'tile-b2d27938'
     """
     return f"{command}-{sha256_of_text(output.rstrip('/'))[:8]}"

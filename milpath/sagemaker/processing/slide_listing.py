@@ -2,7 +2,7 @@
 
 import json
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -53,8 +53,13 @@ def list_objects(account: Any, address: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def list_slides(account: Any, address: str) -> list[S3Slide]:
+def list_slides(account: Any, address: str, suffixes: Collection[str] = SLIDE_SUFFIXES) -> list[S3Slide]:
     """Return the slides below a folder in S3, sorted by path; hidden files and other suffixes are left out.
+
+    Args:
+        account: A boto3 session.
+        address: The folder.
+        suffixes: Suffixes of slides, or of files of features or tiles.
 
     Raises:
         ValueError: If there is none, or one consists of several objects, which the instances of a job would tear apart.
@@ -71,7 +76,7 @@ def list_slides(account: Any, address: str) -> list[S3Slide]:
                 f"{address.rstrip('/')}/{path}: a slide of several objects ({min(several)}) cannot be shared out over "
                 "instances; convert it to an OME-TIFF, or cut these slides with milpath tile on one machine"
             )
-        if kinds[-1] in SLIDE_SUFFIXES and item["Size"]:
+        if kinds[-1] in suffixes and item["Size"]:
             slides.append(S3Slide(path, item["Size"], item["LastModified"]))
     if not slides:
         raise ValueError(

@@ -12,13 +12,20 @@ from milpath.records.prediction_table import LABEL_PREFIX, Predictions
 from milpath.targets import NumericTarget, Target
 from milpath.training.bag_predictions import BagPredictions
 from milpath.training.classifier import MILClassifier
+from milpath.training.embedding_probe import EmbeddingProbe, SeenBag
 
-# Name, predictions, attention, logits, maps, and predictions and agreement of the networks of an average, of a bag.
-Row = tuple[str, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray | None, float | None]
+# Name, predictions, attention, logits, maps, predictions and agreement of the networks of an average, and what a probe saw.
+Row = tuple[
+    str, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray | None, float | None, SeenBag | None
+]
 
 
 def predict_splits(
-    trainer: Trainer, classifier: MILClassifier, datamodule: BagDataModule, splits: Iterable[str]
+    trainer: Trainer,
+    classifier: MILClassifier,
+    datamodule: BagDataModule,
+    splits: Iterable[str],
+    probe: EmbeddingProbe | None = None,
 ) -> Predictions:
     """Predict every bag of some splits in evaluation mode, with any number of processes.
 
@@ -27,6 +34,7 @@ def predict_splits(
         classifier: The classifier; dropout and augmentation are off.
         datamodule: The data, after `setup`.
         splits: Names of splits ("train", "val", "test"), in the order of the result.
+        probe: What looks at the embeddings of these bags, split by split; `None` for nothing.
 
     Returns:
         The predictions, on every process, in the order of the splits and their bags.
@@ -35,9 +43,14 @@ def predict_splits(
         RuntimeError: If a bag was predicted twice or not at all.
     """
     parts = []
+    classifier.probe = probe
     for split in splits:
         outputs = trainer.predict(classifier, dataloaders=datamodule.dataloader(split))
-        parts.append(_collect(cast(list[BagPredictions], outputs or []), datamodule, split, classifier.target))
+        rows = _rows_of(cast(list[BagPredictions], outputs or []), datamodule, split)
+        if probe is not None:
+            probe.see(split, [row[7] for row in rows if row[7] is not None])
+        parts.append(_collect(rows, datamodule, split, classifier.target))
+    classifier.probe = None
     return Predictions(
         bag_ids=[bag_id for part in parts for bag_id in part.bag_ids],
         splits=[split for part in parts for split in part.splits],
@@ -51,6 +64,7 @@ def predict_splits(
         agreement=_stacked(
             [row for part in parts for row in (part.agreement if part.agreement is not None else [None])]
         ),
+        unfamiliarity=None if probe is None else probe.table(),
         **columns_of(classifier.target),
     )
 
@@ -63,9 +77,9 @@ def columns_of(target: Target) -> dict[str, Any]:
     return {"label_columns": labels, "answer_columns": target.answer_columns}
 
 
-def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: str, target: Target) -> Predictions:
+def _rows_of(outputs: list[BagPredictions], datamodule: BagDataModule, split: str) -> list[Row]:
     """Gather the predictions of all processes, in the order of the split."""
-    rows = [
+    rows: list[Row] = [
         (
             bag_id,
             output["probabilities"][row].numpy(),
@@ -74,6 +88,7 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
             {name: values[row].numpy() for name, values in output["maps"].items()},
             None if output["each"] is None else output["each"][row].numpy(),
             None if output["agreement"] is None else float(output["agreement"][row]),
+            output["seen"][row] if "seen" in output else None,
         )
         for output in outputs
         for row, bag_id in enumerate(output["bag_ids"])
@@ -88,9 +103,13 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
         raise RuntimeError(
             f"split {split!r} has {len(expected)} bags, but got {len(rows)} predictions of {len(by_id)} bags"
         )
-    ordered = [by_id[bag_id] for bag_id in expected]
+    return [by_id[bag_id] for bag_id in expected]
+
+
+def _collect(ordered: list[Row], datamodule: BagDataModule, split: str, target: Target) -> Predictions:
+    """Return the predictions of a split."""
     return Predictions(
-        bag_ids=list(expected),
+        bag_ids=[row[0] for row in ordered],
         splits=[split] * len(ordered),
         labels=datamodule.labels(split),
         probabilities=np.stack([row[1] for row in ordered]),

@@ -78,8 +78,9 @@ def _unpacked(data: bytes, size: int, compression: int, kind: str) -> bytes:
         if length not in (1, 3) or (length == 3 and data[1] != _LOW_HIGH):
             raise ValueError("its header is unknown")
         apart, data = length == 3 and bool(data[2] & 1), data[length:]
+    unpack: Any = imagecodecs.zstd_decode
     out = np.empty(size, np.uint8)
-    content = np.asarray(imagecodecs.zstd_decode(data, out=out)).view(np.uint8)
+    content = np.asarray(unpack(data, out=out)).view(np.uint8)
     if apart and np.dtype(kind).itemsize == 2:
         content = content.reshape(2, -1).T.ravel()
     return content.tobytes()

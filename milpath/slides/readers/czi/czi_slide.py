@@ -114,7 +114,7 @@ class CziSlide(Slide):
     def _places(self, level: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the upper left and the lower right corners of the pieces in pixels of a level."""
         corners = np.rint((self._levels[level].boxes[:, :2] - self._corner) / self._factors[level]).astype(np.int64)
-        return corners, corners + [piece.stored for piece in self._levels[level].pieces]
+        return corners, corners + np.array([piece.stored for piece in self._levels[level].pieces], np.int64)
 
     def _size_of(self, level: int, sides: tuple[int, int]) -> Size:
         """Return the size of a level: where its pieces end, within the sides of level 0."""
@@ -204,7 +204,7 @@ def _factor_of(piece: CziPiece, base: int) -> int:
     """
     sides = ((piece.width, piece.stored.width), (piece.height, piece.stored.height))
     whole, stored = max(sides, key=lambda side: side[1])
-    factor = base ** round(math.log(whole / stored, base))
+    factor = int(base ** round(math.log(whole / stored, base)))
     # A side that does not divide is rounded up or down.
     if any(not (small - 1.5) * factor <= large <= (small + 1.5) * factor for large, small in sides):
         raise ValueError(

@@ -32,7 +32,7 @@ def decode_jpeg_xr(
         ValueError: If its headers are damaged or state something else.
 
     References:
-        ITU-T T.832: JPEG XR image coding system. 2019, sections 8.3 (IMAGE_HEADER) and 8.4 (IMAGE_PLANE_HEADER), and annex A.
+        ITU-T T.832: JPEG XR image coding system. 2019, sections 8.3 and 8.4, and annex A.
     """
     _require_header(data, shape, dtype.itemsize)
     out = np.empty(shape if shape[2] > 1 else shape[:2], dtype)
