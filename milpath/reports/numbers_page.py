@@ -16,6 +16,7 @@ from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.records.atomic_files import write_text
 from milpath.records.prediction_table import Predictions
+from milpath.reports.cases import case_anchor
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import SPLIT_NAMES, training_plots
@@ -162,6 +163,7 @@ def numeric_cases(
     return [
         {
             "id": run.predictions.bag_ids[row],
+            "anchor": case_anchor(run.predictions.bag_ids[row]),
             "split": SPLIT_NAMES.get(run.predictions.splits[row], run.predictions.splits[row]),
             **said(row),
             "wrongness": float(wrongness[row]),
