@@ -129,7 +129,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     write_text(run_dir / "splits.csv", datamodule.splits_table().to_csv(index=False))
     return write_run(
         run_dir, predictions, datamodule, card,
-        report=config.report, note=note, slides=slides, aggregate=aggregate, shift=shift,
+        report=config.report, report_pdf=config.report_pdf, note=note, slides=slides, aggregate=aggregate, shift=shift,
     )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from PIL import Image, ImageChops
 
 from milpath.reports.cases import case_anchor
 from milpath.reports.compare.compare_page import compare_runs, write_comparison
@@ -189,21 +188,3 @@ def test_a_figure_is_saved_as_svg_or_printed_alone_and_paper_is_light_without_co
     for other in ("#plot-calibration", "#results", "header", "#cases"):
         assert not page.locator(other).is_visible()
     assert len(re.findall(rb"/Type /Page\b(?!s)", page.pdf())) == 1
-
-
-def test_a_number_is_written_on_the_tile_that_it_names():
-    from milpath.drawing.heatmap import draw_overlay
-    from milpath.drawing.tile_numbers import numbers_of_top_tiles
-
-    weights, x, y = np.array([0.1, 0.7, 0.2]), np.array([0.0, 100.0, np.nan]), np.array([0.0, 100.0, np.nan])
-    numbers = numbers_of_top_tiles(weights, 2)
-    assert numbers == {1: "#1", 2: "#2"}
-    plain, numbered = (
-        draw_overlay(np.full((200, 200, 3), 200, np.uint8), weights, x, y, 100, 1.0, numbers=each)
-        for each in ({}, numbers)
-    )
-    left, top, right, bottom = ImageChops.difference(plain, numbered).getbbox()
-    assert isinstance(plain, Image.Image)
-    assert right - left < 40
-    assert bottom - top < 25
-    assert left > 90
