@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.markdown import Markdown
 
 from milpath.config.command import command, own_config_dirs
 from milpath.config.roots import TableConfig, TrainConfig
+from milpath.data.datamodule import BagDataModule
 from milpath.metrics.weighted_metrics import metric_function
 from milpath.models.checkpoint import load_card
 from milpath.records.data_warning import warning_in_words
@@ -26,7 +28,7 @@ from milpath.runs.build import build_training_data, use_metrics_of
 from milpath.runs.monitor import require_validation
 from milpath.search.cross_validation import compose_training, plan_trainings, run_trainings, save_plan
 from milpath.search.nested_search import choose, write_choices
-from milpath.targets import Target, target_of
+from milpath.targets import NumericTarget, Target, target_of
 
 
 def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -> MethodTable:
@@ -56,16 +58,21 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
     first = compose_training(trainings[0].overrides)
     datamodule = build_training_data(first)
     datamodule.setup()  # fails on bad data before the first of many trainings, and builds the store once
+    metric = config.metric or first.monitor.removeprefix("val/")
+    if metric not in (known := _metrics_of(datamodule)):
+        raise ValueError(
+            f"{metric!r} is not a metric of a {datamodule.task} task, by which a table compares methods; give metric= one "
+            f"of {', '.join(known)}"
+        )
     if config.search:
         require_validation(first.monitor, datamodule)
     save_plan(trainings, output)
     title = next((word.removeprefix("experiment=") for word in words if word.startswith("experiment=")), "table")
     run_trainings(trainings, config.jobs)
-    monitored = first.monitor.removeprefix("val/")
     chosen = choose(trainings, first.monitor, first.monitor_mode)
     if config.search and (num_failed := write_choices(trainings, chosen, first.monitor, output / "choices.csv")):
         sys.stdout.write(f"{num_failed} of {len(trainings)} candidates failed, see {output / 'choices.csv'}\n")
-    groups = datamodule.groups
+    groups = None if datamodule.aggregate else datamodule.groups  # predictions are then those of patients
     folds = [
         read_fold(
             training.run_dir,
@@ -79,7 +86,7 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
     ]
     table = compare_methods(
         folds,
-        config.metric or monitored,
+        metric,
         title=f"{title}: {config.folds} folds x {config.repeats}",
         published=_plain(config.published),
         seed=config.seed,
@@ -91,6 +98,16 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
     if config.report_pdf:
         Console().print(print_page(page), soft_wrap=True, markup=False, highlight=False)
     return table
+
+
+def _metrics_of(datamodule: BagDataModule) -> tuple[str, ...]:
+    """Return the metrics of a trained network: some need what a target fits on its predictions."""
+    target = datamodule.fitted_target
+    if isinstance(target, NumericTarget):
+        labels = datamodule.labels("train")
+        outputs = target.num_outputs(len(datamodule.class_names))
+        target = target.fitted_on_predictions(np.zeros((len(labels), outputs), np.float32), labels)
+    return target.reported_metrics
 
 
 def _target_of_run(run_dir: Path, target: Target) -> Target:

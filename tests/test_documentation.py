@@ -131,8 +131,11 @@ def test_every_command_line_composes(words, block):
 ABOUT = {
     "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "extract-features": ("extract", "train", "predict"),
     "panda": ("train", "tile"), "cluster": ("train", "tile"),
-    "encoders": ("encoders", "train"), "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",), "compare": ("compare",),
-    "sagemaker": ("sagemaker.launch", "sagemaker.deploy", "sagemaker.package"), "splits": ("train",), "targets": ("train",),
+    "encoders": ("encoders", "train"), "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",),
+    "compare": ("compare",),
+    "sagemaker/train": ("sagemaker.launch",), "sagemaker/serve": ("sagemaker.deploy", "sagemaker.package"),
+    "sagemaker/score-many": ("sagemaker.transform", "predict"), "sagemaker/tile": ("sagemaker.process", "tile"), "sagemaker/cost": ("sagemaker.deploy", "sagemaker.launch"),
+    "sagemaker/security": ("sagemaker.launch",), "splits": ("train",), "targets": ("train",),
     "calibration": ("train",), "run-folder": ("train",),
 }  # fmt: skip
 NEEDS = {
@@ -148,13 +151,18 @@ def overrides_in_text(page: Path) -> list[str]:
     return sorted({span for span in re.findall(r"`([^`\n]+)`", text) if OVERRIDE.match(span)})
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.stem in ABOUT], ids=lambda page: page.stem)
+def about(page: Path) -> tuple[str, ...] | None:
+    """Return the commands of a page; a page of a service is named with its folder."""
+    return ABOUT.get(page.stem if page.parent.name != "sagemaker" else f"sagemaker/{page.stem}")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if about(page)], ids=lambda page: page.stem)
 def test_every_override_in_the_text_is_one_of_a_command(page):
     wrong = []
     for span in overrides_in_text(page):
         overrides = shlex.split(span.replace("...", "x"))
         extra = next((NEEDS[word.split("=")[0]] for word in overrides if word.split("=")[0] in NEEDS), [])
-        if not any(accepts(name, [*ALWAYS.get(name, []), *extra, *overrides]) for name in ABOUT[page.stem]):
+        if not any(accepts(name, [*ALWAYS.get(name, []), *extra, *overrides]) for name in about(page)):
             wrong.append(span)
     assert wrong == []
 

@@ -19,6 +19,8 @@ class Decision:
     defer_fraction: float = 0.1
     coverage: float | None = None
     coverage_by_class: bool = False
+    familiarity: bool = True
+    refer_unfamiliar: float | None = 0.01
 
 
 @dataclass
@@ -95,6 +97,8 @@ class PredictConfig:
     alpha: float = 0.6
     colour_map: str = "viridis"
     dense: float | None = None
+    formats: list[str] | None = None
+    viewer_pixels: int = 100_000_000
     slides_table: str | None = None
     patient_column: str | None = None
     slide_column: str | None = None

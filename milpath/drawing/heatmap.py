@@ -86,10 +86,27 @@ def attention_map(
     return np.asarray(np.divide(total, count, out=np.full(shape, np.nan), where=count > 0))
 
 
-def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour_map: str, alpha: float) -> Pixels:
-    """Blend colours into a thumbnail where values exist, (1 - a) thumbnail + a colour; a increases with the value.
+def opacity_of(values: Values, limits: tuple[float, float], colour_map: str) -> NDArray[np.float64]:
+    """Return the share of the full opacity of each value, in [0, 1]; it increases with the value.
 
-    With `SIGNED_MAP` a increases with the distance from the middle of the limits, where it is 0.
+    With `SIGNED_MAP` it increases with the distance from the middle of the limits, where it is 0.
+
+    Args:
+        values: Of any shape, finite.
+        limits: Values at the two ends of the colour map.
+        colour_map: Name of the colour map.
+
+    Example:
+        >>> opacity_of(np.array([0.0, 1.0]), (0.0, 1.0), "viridis").tolist()
+        [0.25, 1.0]
+    """
+    low, high = limits
+    share = np.clip((values - low) / (high - low), 0, 1) if high > low else np.full(np.shape(values), 0.5)
+    return np.abs(2 * share - 1) if colour_map == SIGNED_MAP else LOW_OPACITY + (1 - LOW_OPACITY) * share
+
+
+def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour_map: str, alpha: float) -> Pixels:
+    """Blend colours into a thumbnail where values exist, (1 - a) thumbnail + a colour; a is `alpha` times `opacity_of`.
 
     Args:
         thumbnail: uint8 `(height, width, 3)`.
@@ -103,11 +120,8 @@ def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be in [0, 1], got {alpha}")
-    low, high = limits
     known = ~np.isnan(values)
-    share = np.clip((values[known] - low) / (high - low), 0, 1) if high > low else np.full(known.sum(), 0.5)
-    strength = np.abs(2 * share - 1) if colour_map == SIGNED_MAP else LOW_OPACITY + (1 - LOW_OPACITY) * share
-    opacity = (alpha * strength)[:, None].astype(np.float32)
+    opacity = (alpha * opacity_of(values[known], limits, colour_map))[:, None].astype(np.float32)
     result = thumbnail.copy()
     mixed = (1 - opacity) * thumbnail[known] + opacity * colours_of(values[known], limits, colour_map)
     result[known] = np.round(mixed).astype(np.uint8)

@@ -15,25 +15,26 @@ if TYPE_CHECKING:
     from milpath.runs.result_files import Metrics
 
 
-def run(config: DictConfig) -> "Metrics":
+def run(config: DictConfig, checkpoint_seconds: float = 0.0) -> "Metrics":
     """Train, test the best checkpoint and write the run folder.
 
     Args:
         config: The composed root of the `train` command.
+        checkpoint_seconds: Least time between two checkpoints to resume from; 0 writes one after every epoch.
 
     Returns:
         Split to metric to value, as in `metrics.json`.
     """
     # Imported here so that --help and mistyped overrides need only Hydra, not torch.
     from milpath.records.folder_lock import FolderLock
-    from milpath.runs.build import build_trainer
+    from milpath.runs.build_trainer import build_trainer
     from milpath.training.wandb_run import own_wandb_run
 
     run_dir = Path(config.paths.run_dir)
     if is_sweep():
         refuse_distributed_sweep(config)
     # Lightning knows the rank, whether it, torchrun, SLURM or MPI started the processes; rank 0 holds the lock.
-    trainer = build_trainer(config)
+    trainer = build_trainer(config, checkpoint_seconds)
     with FolderLock(run_dir) if trainer.is_global_zero else nullcontext(), own_wandb_run():
         return _train(config, trainer, run_dir)
 
@@ -53,6 +54,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
+    from milpath.training.step_threads import use_threads_of_fit
 
     resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while
     seed_everything(config.seed, workers=True, verbose=False)
@@ -67,6 +69,8 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
         return metrics
     checkpoint = checkpoint_to_resume(config.resume_from, run_dir, identity)
     classifier = build_classifier(config, datamodule)
+    if trainer.strategy.root_device.type == "cpu":
+        use_threads_of_fit(classifier, datamodule, trainer.num_devices)
     trainer.callbacks.append(IdentityInCheckpoint(identity))  # type: ignore[attr-defined]
     if trainer.is_global_zero:
         # Written first: from here on the folder belongs to this run.

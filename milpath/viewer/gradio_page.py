@@ -7,7 +7,6 @@ import gradio as gr
 from markupsafe import escape
 
 from milpath.drawing.picture_frame import RESEARCH_USE_ONLY
-from milpath.models.checkpoint import Card
 from milpath.records.data_warning import warning_in_words
 from milpath.targets import target_of
 from milpath.viewer.result_page import render_answer, sentence
@@ -17,6 +16,9 @@ from milpath.viewer.upload_folder import Uploads
 
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONO = ("ui-monospace", "Consolas", "monospace")
+
+# What several uploaded slides are, for a network of patients.
+ONE_PATIENT, EACH_ITS_OWN = "These files are one patient", "Each file is a patient of its own"
 
 CSS = """
 .gradio-container { max-width: 960px !important; margin: 0 auto !important; }
@@ -67,10 +69,11 @@ def build_page(analyst: Analyst, uploads: Uploads, max_waiting: int) -> gr.Block
         max_waiting: Number of slides that may wait.
     """
 
-    def answer(payload: Any) -> str:
+    def answer(payload: Any, meaning: Any = ONE_PATIENT) -> str:
         try:
             with uploads.take(payload) as (files, folder):
-                return render_answer(analyst.answer(files, folder))
+                one_patient = meaning != EACH_ITS_OWN
+                return "".join(map(render_answer, analyst.answers(files, folder, one_patient=one_patient)))
         except _FAULTS_OF_FILES as error:
             line = uploads.one_line(error)
             _log.info("refused: %s", line)
@@ -78,14 +81,20 @@ def build_page(analyst: Analyst, uploads: Uploads, max_waiting: int) -> gr.Block
 
     page: gr.Blocks
     with gr.Blocks(title=f"milpath · {RESEARCH_USE_ONLY.lower()}", analytics_enabled=False) as page:
-        gr.HTML(_introduction(analyst.card, analyst.limits.max_upload_mb, analyst.options is not None))
+        gr.HTML(_introduction(analyst))
         files = gr.File(
-            label="A slide, or the tiles of one slide",
+            label="The slides of a patient, or their tiles"
+            if analyst.of_patients
+            else "Slides, or the tiles of one slide",
             file_count="multiple",
             file_types=list(UPLOAD_SUFFIXES),
             elem_id="files",
             height=180,
         )
+        inputs: list[gr.components.Component] = [files]
+        if analyst.of_patients:
+            choices = [ONE_PATIENT, EACH_ITS_OWN]
+            inputs.append(gr.Radio(choices, value=ONE_PATIENT, label="Several slides", elem_id="meaning"))
         button = gr.Button("Analyse", variant="primary", elem_id="analyse")
         result = gr.HTML(elem_id="result", min_height=120)
         gr.HTML(f'<footer class="research">{RESEARCH_USE_ONLY}. Files are deleted once they are processed.</footer>')
@@ -93,7 +102,7 @@ def build_page(analyst: Analyst, uploads: Uploads, max_waiting: int) -> gr.Block
         asked = button.click(str, outputs=result, queue=False, api_visibility="private", show_progress="hidden")
         # Preprocessing would leave an empty file in the upload folder.
         answered = asked.then(
-            answer, files, result, preprocess=False, api_visibility="private", concurrency_limit=1, trigger_mode="once"
+            answer, inputs, result, preprocess=False, api_visibility="private", concurrency_limit=1, trigger_mode="once"
         )
         # The files are deleted, so clear the field. `then` alone does not run after an error.
         for afterwards in (answered.success, answered.failure):
@@ -104,12 +113,21 @@ def build_page(analyst: Analyst, uploads: Uploads, max_waiting: int) -> gr.Block
     return page
 
 
-def _introduction(card: Card, max_upload_mb: int, reads_slides: bool) -> str:
+def _introduction(analyst: Analyst) -> str:
     """Return the introduction of the page."""
+    card = analyst.card
     names = ", ".join(str(escape(name)) for name in card.class_names)
     predicted = f"the probability of each class ({names})" if target_of(card).has_classes else names
-    slides = "a slide (TIFF, SVS, NDPI, PNG, JPEG and others), or " if reads_slides else ""
+    formats = "(TIFF, SVS, NDPI, PNG, JPEG and others)"
     size = int(card.tiling["tile_size"])
+    if analyst.of_patients:
+        slides = f"all slides of a patient {formats}, or " if analyst.options else ""
+        what = f"{slides}the tiles of each slide as a zip of PNG files ({size} px each)"
+        how = "The network was trained on patients, each a bag of all its slides. It"
+    else:
+        slides = f"slides {formats}, or " if analyst.options else ""
+        what = f"{slides}the tiles of one slide as PNG files or a zip of them ({size} px each)"
+        how = "The network"
     warning = (
         f"<p class='research' role='note'>{escape(sentence(warning_in_words(card.warning)))}</p>"
         if card.warning
@@ -117,7 +135,6 @@ def _introduction(card: Card, max_upload_mb: int, reads_slides: bool) -> str:
     )
     return (
         f"<header><h1>milpath</h1><p class='research'>{RESEARCH_USE_ONLY}</p>{warning}"
-        f"<p>Upload {slides}the tiles of one slide as PNG files or a zip of them ({size} px each); "
-        f"at most {max_upload_mb:,} MB. The network predicts {predicted} and shows "
+        f"<p>Upload {what}; at most {analyst.limits.max_upload_mb:,} MB. {how} predicts {predicted} and shows "
         "how much each tile contributed.</p></header>"
     )

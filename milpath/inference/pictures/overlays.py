@@ -50,13 +50,16 @@ class Truth:
     values: Mapping[int, str]
 
 
-def put_together(tiles: Pixels, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[SlidePicture, float, float]:
+def put_together(
+    tiles: Pixels, x: NDArray[np.floating], y: NDArray[np.floating], longest_side: int = LONGEST_SIDE
+) -> tuple[SlidePicture, float, float]:
     """Assemble the tiles of a bag at their positions.
 
     Args:
         tiles: uint8 `(tiles, size, size, 3 or 1)`.
         x: `(tiles,)` left edges; NaN for tiles without a position.
         y: `(tiles,)` top edges.
+        longest_side: Of the picture, in pixels.
 
     Returns:
         The picture, and the offsets to subtract from x and y for positions in it.
@@ -64,7 +67,7 @@ def put_together(tiles: Pixels, x: NDArray[np.floating], y: NDArray[np.floating]
     size = tiles.shape[1]
     left, top = float(np.nanmin(x)), float(np.nanmin(y))
     width, height = float(np.nanmax(x)) + size - left, float(np.nanmax(y)) + size - top
-    scale = min(1.0, LONGEST_SIDE / max(width, height))
+    scale = min(1.0, longest_side / max(width, height))
     shape = max(1, round(height * scale)), max(1, round(width * scale))
     canvas = np.full((*shape, 3), NO_TILE, np.uint8)
     for tile, tile_x, tile_y in zip(tiles, x, y, strict=True):

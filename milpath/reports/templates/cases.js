@@ -11,7 +11,7 @@
   const details = Object.entries(data.details);
   const all = data.id.map((_, row) => row);
   const score = all.map((row) => data.probabilities[row][data.positiveClass ?? data.predicted[row]]);
-  const columns = { id: data.id, split: data.split, label: data.label, predicted: data.predicted, score, wrongness: data.wrongness };
+  const columns = { id: data.id, split: data.split, label: data.label, predicted: data.predicted, score, wrongness: data.wrongness, slides: data.numSlides };
   const state = { key: "wrongness", down: true, page: 0, rows: all, open: -1, opener: null };
 
   const element = (name, text, className) => {
@@ -112,6 +112,7 @@
     line.append(
       first,
       element("td", data.splitNames[data.split[row]]),
+      ...(data.numSlides.length ? [element("td", String(data.numSlides[row]), "numeric")] : []),
       element("td", data.classNames[data.label[row]]),
       called,
       element("td", score[row].toFixed(3), "numeric"),
@@ -172,8 +173,10 @@
         ["True class", data.classNames[data.label[row]]],
         ["Predicted", called],
         ...details.map(([name, values]) => [name.replaceAll("_", " "), values[row] || "unknown"]),
+        ...(data.numSlides.length ? [["Slides", String(data.numSlides[row])]] : []),
         ["Tiles", String(data.numTiles[row])],
         ["Attention entropy", data.entropy[row].toFixed(3)],
+        ...(data.unfamiliarity.length ? [["Unfamiliar", data.unfamiliarity[row]]] : []),
         ["Tiles with the highest attention", data.top[row].map(([tile, weight]) => `#${tile} ${weight.toFixed(3)}`).join(", ")],
       ]),
     );
@@ -214,7 +217,7 @@
 
   heads.forEach((head) => head.querySelector("button").addEventListener("click", () => {
     const key = head.dataset.key;
-    state.down = state.key === key ? !state.down : key === "wrongness" || key === "score";
+    state.down = state.key === key ? !state.down : ["wrongness", "score", "slides"].includes(key);
     state.key = key;
     select();
   }));

@@ -28,6 +28,7 @@ _LAUNCH_KEYS = ("sagemaker", "dry_run", "wait", "tune", "hydra")
 # Names of the root configurations.
 LAUNCH, TUNE, PACKAGE = "sagemaker_launch", "sagemaker_tune", "sagemaker_package"
 DEPLOY, DELETE, SCORE = "sagemaker_deploy", "sagemaker_delete", "sagemaker_score"
+PROCESS, TRANSFORM = "sagemaker_process", "sagemaker_transform"
 
 LaunchConfig = make_dataclass(
     "LaunchConfig",
@@ -74,6 +75,39 @@ class ScoreConfig:
     seed: int = 0
 
 
+@dataclass
+class SlidesConfig:
+    """Root keys that the commands over slides in S3 share."""
+
+    slides: str = MISSING
+    output: str = MISSING
+    options: Any = None
+    files: Any = None
+    name: str | None = None
+    slides_per_second: float | None = None
+    price_per_hour: float | None = None
+    sagemaker: Any = None
+    wait: bool = False
+    dry_run: bool = False
+
+
+@dataclass
+class ProcessConfig(SlidesConfig):
+    """Root keys of `python -m milpath.sagemaker.process`."""
+
+    command: str = "tile"
+
+
+@dataclass
+class TransformConfig(SlidesConfig):
+    """Root keys of `python -m milpath.sagemaker.transform`."""
+
+    checkpoint: str = MISSING
+    inputs: str | None = None
+    serving_image: str | None = None
+    on_error: str = "fail"
+
+
 _store = ConfigStore.instance()
 _store.store(name=f"{LAUNCH}_schema", node=LaunchConfig)
 _store.store(name=f"{TUNE}_schema", node=TuneConfig)
@@ -81,6 +115,8 @@ _store.store(name=f"{PACKAGE}_schema", node=PackageConfig)
 _store.store(name=f"{DEPLOY}_schema", node=DeployConfig)
 _store.store(name=f"{DELETE}_schema", node=DeleteConfig)
 _store.store(name=f"{SCORE}_schema", node=ScoreConfig)
+_store.store(name=f"{PROCESS}_schema", node=ProcessConfig)
+_store.store(name=f"{TRANSFORM}_schema", node=TransformConfig)
 
 
 def settings_of(config: DictConfig) -> JobSettings:
