@@ -1,6 +1,7 @@
 """Attention overlays: heat maps of tile weights on the thumbnail of a slide."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from milpath.drawing.picture_frame import (
     frame,
     require_finite_attention,
 )
+from milpath.drawing.tile_numbers import write_numbers
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.floating]
@@ -162,6 +164,7 @@ def draw_overlay(
     outlines: bool = True,
     limits: tuple[float, float] | None = None,
     signed: bool = False,
+    numbers: Mapping[int, str] = MappingProxyType({}),
 ) -> Image.Image:
     """Draw attention over the thumbnail of a slide, with colour bar, scale bar and outlines of the selected tiles.
 
@@ -182,6 +185,7 @@ def draw_overlay(
         limits: Weights at the ends of the colour bar; `None` uses `attention_limits`.
         signed: Whether the values are contributions of any sign instead of attention, drawn in blue below 0 and red above;
             `limits` must then be given, as far below 0 as above.
+        numbers: Position of a tile to the number written on it, as of `tile_numbers.numbers_of_top_tiles`.
     """
     if signed and (limits is None or limits[0] != -limits[1]):
         raise ValueError(f"contributions need limits as far below 0 as above, got {limits}")
@@ -193,6 +197,8 @@ def draw_overlay(
     picture = blend(thumbnail, values, limits, colour_map, alpha)
     if outlines:
         picture = outline_tiles(picture, x, y, tile_size, scale)
+    if numbers:
+        picture = write_numbers(picture, numbers, np.asarray(x, float), np.asarray(y, float), scale)
     on_white = blend(np.full((1, 256, 3), 255, np.uint8), np.linspace(0, 1, 256)[None], (0, 1), colour_map, alpha)[0]
     marked = (0.0, "0") if signed else (1 / max(len(weights), 1), "equal share")
     bar = ColourBar(limits, on_white, "contribution" if signed else "attention", marked)
