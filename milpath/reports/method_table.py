@@ -58,6 +58,7 @@ class MethodRow:
         failed: Name of each failed fold with the reason; excluded from the mean.
         undefined: Name of each fold where the metric is undefined (one class only); excluded from the mean.
         published: Published value to compare with, if any.
+        beside: Mean and standard error of the metric of `MethodTable.beside` over the finished folds.
     """
 
     method: str
@@ -70,6 +71,7 @@ class MethodRow:
     failed: tuple[str, ...] = ()
     undefined: tuple[str, ...] = ()
     published: float | None = None
+    beside: tuple[float | None, float | None] = (None, None)
 
     @property
     def num_done(self) -> int:
@@ -88,6 +90,8 @@ class MethodTable:
         rows: One row per method, in the order given.
         same_test_bags: Whether folds of one repeat share test bags, so that this is not a cross-validation.
         warning: What the data say against themselves, the first of the notes; empty for tissue.
+        beside: A metric of the calls next to one of ranks, which says nothing about the threshold: balanced accuracy beside
+            AUROC; empty for other metrics.
     """
 
     title: str
@@ -96,6 +100,7 @@ class MethodTable:
     rows: tuple[MethodRow, ...]
     same_test_bags: bool = False
     warning: str = ""
+    beside: str = ""
 
     @property
     def complete(self) -> bool:
@@ -161,6 +166,7 @@ def compare_methods(
         raise ValueError(f"reference must be one of the methods {', '.join(by_method)}, got {reference!r}")
     _refuse_doubles(by_method)
     values = {method: _values(folds, metric) for method, folds in by_method.items()}
+    beside = _metric_of_calls(metric)
     rows = []
     for method, folds in by_method.items():
         defined = {key: value for key, value in values[method].items() if np.isfinite(value)}
@@ -179,10 +185,29 @@ def compare_methods(
                     fold.name for fold in folds if np.isnan(values[method].get((fold.repeat, fold.fold), 0.0))
                 ),
                 published=(published or {}).get(method),
+                beside=_mean_of(_values(folds, beside)) if beside else (None, None),
             )
         )
     same = any(_same_test_bags(folds) for folds in by_method.values())
-    return MethodTable(title=title, metric=metric, reference=reference, rows=tuple(rows), same_test_bags=same)
+    return MethodTable(
+        title=title, metric=metric, reference=reference, rows=tuple(rows), same_test_bags=same, beside=beside
+    )
+
+
+def _mean_of(values: Mapping[tuple[int, int], float]) -> tuple[float | None, float | None]:
+    """Return mean and standard error over the folds where a metric is defined."""
+    return mean_and_standard_error(value for value in values.values() if np.isfinite(value))
+
+
+def _metric_of_calls(metric: str) -> str:
+    """Return the metric of the called classes that belongs to a metric of ranks; empty if there is none.
+
+    Example:
+        >>> _metric_of_calls("auroc"), _metric_of_calls("grade/auroc"), _metric_of_calls("accuracy")
+        ('balanced_accuracy', 'grade/balanced_accuracy', '')
+    """
+    target, slash, name = metric.rpartition("/")
+    return f"{target}{slash}balanced_accuracy" if name == "auroc" else ""
 
 
 def _same_test_bags(folds: Sequence[FoldResult]) -> bool:

@@ -14,9 +14,14 @@ from milpath.targets import Target
 
 
 def attention_of(run: RunFolder, reported: str, store: BagStore | None) -> dict[str, Any]:
-    """Return the entropy of attention and, if there are tile labels, how well attention ranks the positive tiles."""
+    """Return the entropy of attention and, if there are tile labels, how well attention ranks the positive tiles.
+
+    Empty for predictions without attention.
+    """
     rows = run.rows(reported).tolist()
     attention = [run.predictions.attention[row] for row in rows]
+    if not any(map(len, attention)):
+        return {}
     quality: AttentionQuality | None = None
     if store is not None and store.tile_labels is not None:
         index_of = {bag_id: index for index, bag_id in enumerate(store.bags["bag_id"])}

@@ -142,9 +142,11 @@
         ["True class", data.classNames[data.label[row]]],
         ["Predicted", called],
         ...details.map(([name, values]) => [name.replaceAll("_", " "), values[row] || "unknown"]),
-        ["Tiles", String(data.numTiles[row])],
-        ["Attention entropy", data.entropy[row].toFixed(3)],
-        ["Highest attention", data.top[row].map(([tile, weight]) => `tile ${tile}: ${weight.toFixed(3)}`).join(", ")],
+        ...(data.numTiles[row] ? [
+          ["Tiles", String(data.numTiles[row])],
+          ["Attention entropy", data.entropy[row].toFixed(3)],
+          ["Highest attention", data.top[row].map(([tile, weight]) => `tile ${tile}: ${weight.toFixed(3)}`).join(", ")],
+        ] : []),
       ]),
     );
     if (data.overlay[row]) pictures.append(picture(data.overlay[row], "Attention at the positions of the tiles. Research use only, not for diagnosis."));

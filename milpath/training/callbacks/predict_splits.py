@@ -10,10 +10,8 @@ from lightning.pytorch import Trainer
 from milpath.data.datamodule import BagDataModule
 from milpath.records.prediction_table import LABEL_PREFIX, Predictions
 from milpath.targets import NumericTarget, Target
-from milpath.training.classifier import BagPredictions, MILClassifier
-
-# Name, predictions, attention, logits and maps of a bag.
-Row = tuple[str, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
+from milpath.training.classifier import MILClassifier
+from milpath.training.predicted_bag import PredictedBag
 
 
 def predict_splits(
@@ -36,7 +34,7 @@ def predict_splits(
     parts = []
     for split in splits:
         outputs = trainer.predict(classifier, dataloaders=datamodule.dataloader(split))
-        parts.append(_collect(cast(list[BagPredictions], outputs or []), datamodule, split, classifier.target))
+        parts.append(_collect(cast(list[list[PredictedBag]], outputs or []), datamodule, split, classifier.target))
     return Predictions(
         bag_ids=[bag_id for part in parts for bag_id in part.bag_ids],
         splits=[split for part in parts for split in part.splits],
@@ -58,24 +56,14 @@ def columns_of(target: Target) -> dict[str, Any]:
     return {"label_columns": labels, "answer_columns": target.answer_columns}
 
 
-def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: str, target: Target) -> Predictions:
+def _collect(outputs: list[list[PredictedBag]], datamodule: BagDataModule, split: str, target: Target) -> Predictions:
     """Gather the predictions of all processes, in the order of the split."""
-    rows = [
-        (
-            bag_id,
-            output["probabilities"][row].numpy(),
-            output["attention"][row].numpy(),
-            output["logits"][row].numpy(),
-            {name: values[row].numpy() for name, values in output["maps"].items()},
-        )
-        for output in outputs
-        for row, bag_id in enumerate(output["bag_ids"])
-    ]
+    rows = [bag for batch in outputs for bag in batch]
     if dist.is_available() and dist.is_initialized():
-        gathered: list[list[Row]] = [[] for _ in range(dist.get_world_size())]
+        gathered: list[list[PredictedBag]] = [[] for _ in range(dist.get_world_size())]
         dist.all_gather_object(gathered, rows)
         rows = [row for part in gathered for row in part]
-    by_id = {row[0]: row for row in rows}
+    by_id = {row.bag_id: row for row in rows}
     expected = datamodule.bag_ids(split)
     if len(by_id) != len(rows) or set(by_id) != set(expected):
         raise RuntimeError(
@@ -86,10 +74,10 @@ def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
         bag_ids=list(expected),
         splits=[split] * len(ordered),
         labels=datamodule.labels(split),
-        probabilities=np.stack([row[1] for row in ordered]),
-        attention=[row[2] for row in ordered],
+        probabilities=np.stack([row.probabilities for row in ordered]),
+        attention=[row.attention for row in ordered],
         class_names=list(datamodule.class_names),
-        logits=np.stack([row[3] for row in ordered]),
-        maps={name: [row[4][name] for row in ordered] for name in ordered[0][4]},
+        logits=np.stack([row.logits for row in ordered]),
+        maps={name: [row.maps[name] for row in ordered] for name in ordered[0].maps},
         **columns_of(target),
     )
