@@ -104,7 +104,7 @@ def run(config: DictConfig) -> int:
         batch_size=config.batch_size, device=device, class_names=card.class_names, on_failure=not_finite.__setitem__,
     )  # fmt: skip
     with files, kept_memory():
-        for bag in track(predictions, "slides", len(store) - len(done)):
+        for bag in track(predictions, "slides predicted", len(store) - len(done)):
             tiles = tile_rows(store, bag.position)
             if config.pictures:
                 pictures.draw(bag)
@@ -140,6 +140,8 @@ def run(config: DictConfig) -> int:
     sys.stdout.write(prediction_summary(output, "patient" if store.grouped else "slide"))
     if predictor.note:
         sys.stdout.write(f"{predictor.note}\n")
+    if known := predictor.known_note(store.bags["bag_id"].tolist()):
+        sys.stdout.write(f"{known}\n")
     sets = shown_sets(card, aggregate)
     if said := say_other_sets(card, aggregate) if sets is None else sets.too_small(card.class_names):
         sys.stderr.write(f"{said}\n")

@@ -252,7 +252,7 @@ class BagDataModule(LabelledBags, LightningDataModule):
         return self.dataloader("test") if "test" in self.splits else []
 
     def predict_dataloader(self) -> BagLoader:
-        """Return the loader of `Trainer.predict`, which yields every bag of all splits once, in batches of similar length."""
+        """Return the loader of `Trainer.predict`, which yields every bag of all splits once."""
         bags = BagSplit.of(self.store, self.label_frame, None)
         return self._loader(bags, EvaluationPlan(bags.lengths, self.eval_batch_size), False)
 

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from milpath.records.atomic_files import write_json
 from milpath.records.plain_values import brief
 from milpath.records.prediction_table import Predictions
+from milpath.records.provenance import describe_environment
 from milpath.reports import page
 from milpath.targets import class_target_named
 from milpath.targets.evaluation import evaluate_bags
@@ -100,6 +102,7 @@ def write_report(
     )
     folder.mkdir(parents=True, exist_ok=True)
     predictions.write_csv(folder / "predictions.csv")
+    write_json(folder / "provenance.json", describe_environment())
     return page.write_report(
         folder,
         task=task,

@@ -1,5 +1,6 @@
 """Comparison of methods on the same folds: mean, standard error, bootstrap interval, paired test and failed folds."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -90,6 +91,7 @@ class MethodTable:
         rows: One row per method, in the order given.
         same_test_bags: Whether folds of one repeat share test bags, so that this is not a cross-validation.
         warning: What the data say against themselves, the first of the notes; empty for tissue.
+        grouping: How many groups (patients) the bags are of, in words; empty if bags have no groups.
         beside: A metric of the calls next to one of ranks, which says nothing about the threshold: balanced accuracy beside
             AUROC; empty for other metrics.
     """
@@ -101,6 +103,7 @@ class MethodTable:
     same_test_bags: bool = False
     warning: str = ""
     beside: str = ""
+    grouping: str = ""
 
     @property
     def complete(self) -> bool:
@@ -118,6 +121,8 @@ class MethodTable:
             f"p: corrected resampled t-test (Nadeau and Bengio 2003, eq. 9) against {self.reference}, two-sided, on the "
             "folds that both have; not adjusted for the number of methods.",
         ]
+        if self.grouping:
+            notes.append(self.grouping)
         if self.same_test_bags:
             notes.append(
                 "Test bags have the same names in every fold: the data define their own split, and folds differ only in "
@@ -189,9 +194,34 @@ def compare_methods(
             )
         )
     same = any(_same_test_bags(folds) for folds in by_method.values())
+    grouping = _grouping([fold for folds in by_method.values() for fold in folds])
     return MethodTable(
-        title=title, metric=metric, reference=reference, rows=tuple(rows), same_test_bags=same, beside=beside
+        title=title,
+        metric=metric,
+        reference=reference,
+        rows=tuple(rows),
+        same_test_bags=same,
+        beside=beside,
+        grouping=grouping,
     )
+
+
+def _grouping(folds: Sequence[FoldResult]) -> str:
+    """Return how many groups the tested bags are of, and whether each is tested in one fold only, as a note."""
+    tested: dict[tuple[str, int, str], set[int]] = defaultdict(set)
+    bags: set[str] = set()
+    for fold in folds:
+        if fold.outcomes is not None:
+            if fold.outcomes.groups is None:
+                return ""
+            bags.update(fold.bag_ids)
+            for group in fold.outcomes.groups:
+                tested[fold.method, fold.repeat, str(group)].add(fold.fold)
+    if not tested:
+        return ""
+    apart = all(len(numbers) == 1 for numbers in tested.values())
+    said = "each group is tested in one fold only" if apart else "some groups are tested in more than one fold"
+    return f"{len(bags):,} bags of {len({group for *_, group in tested}):,} groups; {said}."
 
 
 def _mean_of(values: Mapping[tuple[int, int], float]) -> tuple[float | None, float | None]:

@@ -45,7 +45,7 @@ _TRAINER = {
 # Callbacks that do not affect training. Callbacks unknown to this library are part of the identity.
 _ONLOOKERS = {
     "LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "ModelSummary", "RichModelSummary", "DeviceStatsMonitor",
-    "Timer", "AttentionMontages", "epoch_progress", "EpochLines", "EpochLine", "StayStopped",
+    "Timer", "AttentionMontages", "epoch_progress", "EpochLines", "EpochLine", "StayStopped", "TrainingLines",
 }  # fmt: skip
 _CHECKPOINTS = {"ModelCheckpoint", "BestCheckpoint", "TimedCheckpoint"}
 _LIGHTNINGS_CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
