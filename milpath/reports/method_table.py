@@ -92,8 +92,7 @@ class MethodTable:
         same_test_bags: Whether folds of one repeat share test bags, so that this is not a cross-validation.
         warning: What the data say against themselves, the first of the notes; empty for tissue.
         grouping: How many groups (patients) the bags are of, in words; empty if bags have no groups.
-        beside: A metric of the calls next to one of ranks, which says nothing about the threshold: balanced accuracy beside
-            AUROC; empty for other metrics.
+        beside: Balanced accuracy for AUROC, which says nothing about the calls; empty for other metrics.
     """
 
     title: str
@@ -190,11 +189,12 @@ def compare_methods(
                     fold.name for fold in folds if np.isnan(values[method].get((fold.repeat, fold.fold), 0.0))
                 ),
                 published=(published or {}).get(method),
-                beside=_mean_of(_values(folds, beside)) if beside else (None, None),
+                beside=mean_and_standard_error(filter(np.isfinite, _values(folds, beside).values()))
+                if beside
+                else (None,) * 2,
             )
         )
     same = any(_same_test_bags(folds) for folds in by_method.values())
-    grouping = _grouping([fold for folds in by_method.values() for fold in folds])
     return MethodTable(
         title=title,
         metric=metric,
@@ -202,7 +202,7 @@ def compare_methods(
         rows=tuple(rows),
         same_test_bags=same,
         beside=beside,
-        grouping=grouping,
+        grouping=_grouping([fold for folds in by_method.values() for fold in folds]),
     )
 
 
@@ -222,11 +222,6 @@ def _grouping(folds: Sequence[FoldResult]) -> str:
     apart = all(len(numbers) == 1 for numbers in tested.values())
     said = "each group is tested in one fold only" if apart else "some groups are tested in more than one fold"
     return f"{len(bags):,} bags of {len({group for *_, group in tested}):,} groups; {said}."
-
-
-def _mean_of(values: Mapping[tuple[int, int], float]) -> tuple[float | None, float | None]:
-    """Return mean and standard error over the folds where a metric is defined."""
-    return mean_and_standard_error(value for value in values.values() if np.isfinite(value))
 
 
 def _metric_of_calls(metric: str) -> str:

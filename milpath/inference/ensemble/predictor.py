@@ -60,8 +60,8 @@ class Predictor:
         if self.validation is None or not (known := set(self.validation.bag_ids) & set(bag_ids)):
             return ""
         return (
-            f"{len(known):,} of {len(bag_ids):,} have the names of bags that folds were trained on: their predictions are not a "
-            "test, which is the table of the cross-validation"
+            f"{len(known):,} of {len(bag_ids):,} have the names of bags that folds were trained on: their predictions are "
+            "no test; the folds were tested in the table"
         )
 
 

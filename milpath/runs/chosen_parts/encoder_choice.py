@@ -65,8 +65,8 @@ def _check(encoder: Any, kind: str) -> bool:
     name = encoder if isinstance(encoder, str) else encoder.get("_target_") or encoder.get("name")
     if kind == "tiles":
         raise ValueError(
-            f"the data are tiles, but the encoder {name} takes features; leave out model/encoder={name}, or encode the tiles: "
-            "milpath extract slides=STORE encoder=NAME output=FEATURES"
+            f"the data are tiles, but the encoder {name} takes features; leave out model/encoder={name}, or encode the "
+            "tiles: milpath extract slides=STORE encoder=NAME output=FEATURES"
         )
     way_out = f"add model/encoder={_OF_FEATURES} (or leave model/encoder out)"
     if name != _DEFAULT:
