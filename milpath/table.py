@@ -1,5 +1,6 @@
 """Cross-validate methods: `python -m milpath.table experiment=NAME methods=[...] folds=10 repeats=5 output=DIR`."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -94,7 +95,11 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
     table = replace(table, warning=warning_in_words(datamodule.warning, datamodule.warning))
     write_table(table, output)
     page = write_table_report(table, output, describe_environment())
-    Console().print(Markdown(as_markdown(table)))
+    text = as_markdown(table)
+    # A name that is cut off could be that of another method.
+    width = max(shutil.get_terminal_size().columns, *map(len, text.split("\n\n- ")[0].splitlines()))
+    Console(width=width).print(Markdown(text))
+    sys.stdout.write(f"report: {page}\n")
     if config.report_pdf:
         Console().print(print_page(page), soft_wrap=True, markup=False, highlight=False)
     return table

@@ -85,7 +85,8 @@ def finish_run(
     slides = slides_of_report(datamodule.tile_store, config.get("slides_dir"))
     return write_run(
         run_dir, predictions, datamodule, card,
-        report=config.report, report_pdf=config.get("report_pdf", False), slides=slides, aggregate=datamodule.aggregate, note=say_familiarity(probe),
+        report=config.report, report_pdf=config.get("report_pdf", False), slides=slides,
+        aggregate=datamodule.aggregate, note=say_familiarity(probe),
         familiarity=None if probe is None else probe.familiarity,
     )  # fmt: skip
 

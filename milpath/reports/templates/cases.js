@@ -174,10 +174,14 @@
         ["Predicted", called],
         ...details.map(([name, values]) => [name.replaceAll("_", " "), values[row] || "unknown"]),
         ...(data.numSlides.length ? [["Slides", String(data.numSlides[row])]] : []),
-        ["Tiles", String(data.numTiles[row])],
-        ["Attention entropy", data.entropy[row].toFixed(3)],
+        ...(data.numTiles[row] ? [
+          ["Tiles", String(data.numTiles[row])],
+          ["Attention entropy", data.entropy[row].toFixed(3)],
+        ] : []),
         ...(data.unfamiliarity.length ? [["Unfamiliar", data.unfamiliarity[row]]] : []),
-        ["Tiles with the highest attention", data.top[row].map(([tile, weight]) => `#${tile} ${weight.toFixed(3)}`).join(", ")],
+        ...(data.numTiles[row] ? [
+          ["Tiles with the highest attention", data.top[row].map(([tile, weight]) => `#${tile} ${weight.toFixed(3)}`).join(", ")],
+        ] : []),
       ]),
     );
     if (data.overlay[row]) pictures.append(picture(data.overlay[row], "Attention at the positions of the tiles. Research use only, not for diagnosis."));
