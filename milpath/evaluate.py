@@ -135,7 +135,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     return write_run(
         run_dir, predictions, datamodule, card,
         report=config.report, report_pdf=config.report_pdf, slides=slides,
-        note="\n".join(filter(None, (note, say_familiarity(probe)))), aggregate=aggregate, shift=shift, temperatures=of_folds, familiarity=predictor.familiarity,
+        note="\n".join(filter(None, (note, say_familiarity(probe)))),
+        aggregate=aggregate, shift=shift, temperatures=of_folds, familiarity=predictor.familiarity,
     )  # fmt: skip
 
 
