@@ -90,6 +90,24 @@ def test_several_targets_predict_evaluate_and_report_each(several, capsys):
     assert read_predictions(run / "predictions.csv").answer_columns == list(target.answer_columns)
 
 
+def test_the_classes_of_patients_follow_from_their_own_predictions(several, capsys):
+    """They were those of as many slides; and sets fitted on patients as bags are not shown for patients from slides."""
+    words = [f"checkpoint=[{','.join(folds_of(several))}]", *COHORT, "data.bag_column=null", "aggregate=mean"]
+    words += ["data.group_column=patient_id", "run_name=slides", "report=false"]
+    assert here("milpath.evaluate", *words, cwd=several) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the prediction sets of this checkpoint were fitted on single bags: there are none for patients" in said
+    assert "no shift against validation, which is known with aggregate=null" in said
+    table = pd.read_csv(several / "runs/slides/predictions.csv").set_index("id")
+    member = target_of(open_predictor(folds_of(several)).card).members[0]
+    calls = member.calls(table[list(member.answer_columns)].to_numpy())
+    assert table["diagnosis/predicted"].tolist() == [member.class_names[number] for number in calls.predicted]
+    assert len(table) == 14
+    assert table["diagnosis/predicted"].nunique() > 1 or len(set(table["diagnosis/probability_malignant"])) == 14
+    assert "diagnosis/set" not in table
+    assert (table["marker/fold_spread_marker"] > 0).all()
+
+
 def test_the_decision_of_each_target_is_fitted_on_all_validation_bags(several):
     predictor = open_predictor(folds_of(several))
     target = target_of(predictor.card)

@@ -71,7 +71,7 @@ def logits_of_quantiles(quantiles: Tensor, levels: Sequence[float]) -> Tensor:
 
     Example:
         >>> logits_of_quantiles(torch.tensor([-1.0, 0.5]).double(), [0.05, 0.95]).round(decimals=2).tolist()
-        [0.64, -1.95]
+        [0.64, -2.0]
     """
     normal = torch.special.ndtri(torch.tensor(list(levels), dtype=torch.float64, device=quantiles.device))
     start = normal.diff().expm1().log().to(quantiles.dtype)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS
+
 REFER = "refer to a person"
 # Columns of names, of which some look like numbers.
 _WORDS = ("predicted", "set", "warning")
@@ -36,6 +38,11 @@ class SlideAnswer:
         """Return the columns that are not numbers, such as the prediction set and the warning."""
         return {name: cell for name, cell in self.cells.items() if cell and _number(name, cell) is None}
 
+    @property
+    def unfamiliar(self) -> bool:
+        """Whether the network does not know slides like this one."""
+        return self.cells.get(UNFAMILIAR_COLUMNS[0]) == "1"
+
     def in_words(self) -> str:
         """Return the answer in one line.
 
@@ -49,7 +56,8 @@ class SlideAnswer:
             said = self.predicted + ("" if probability is None else f", probability {probability:.3f}")
         else:
             said = ", ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:3])
-        return f"{said}; {REFER}" if self.deferred else said
+        why = ": unfamiliar" if self.unfamiliar else ""
+        return f"{said}; {REFER}{why}" if self.deferred or self.unfamiliar else said
 
 
 def read_answers(path: Path) -> dict[str, SlideAnswer]:

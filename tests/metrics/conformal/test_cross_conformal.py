@@ -7,7 +7,7 @@ import pytest
 
 from milpath.metrics.conformal import CrossConformal, FoldScores, fit_conformal, fit_cross_conformal
 
-NUM_FOLDS, NUM_COHORTS = 5, 300
+NUM_FOLDS, NUM_COHORTS = 5, 200
 
 
 def probabilities_of(features, labels, new, num_classes=3):
