@@ -15,6 +15,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.metrics.intervals import metric_intervals
 from milpath.models.checkpoint import load_card
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS
 from milpath.reports.page import write_report
 from milpath.sagemaker import inference
 from milpath.sagemaker.jobs.model_archive import write_model_dir
@@ -113,7 +114,7 @@ def test_evaluate_predict_app_endpoints_and_score_give_the_numbers_of_the_run(tr
     assert here("milpath.predict", *words, cwd=folder) == 0
     predicted = pd.read_csv(folder / "out/predictions.csv").set_index("id").loc[expected.index]
     calls = list(target.call_columns)
-    assert list(predicted.columns) == [*columns, *calls]
+    assert list(predicted.columns) == [*columns, *calls, *UNFAMILIAR_COLUMNS]
     pd.testing.assert_frame_equal(predicted[columns], expected[columns], rtol=1e-4)
     pd.testing.assert_frame_equal(predicted[calls], expected[calls])
     pd.testing.assert_frame_equal(evaluated[calls], expected[calls])
