@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from milpath.inference.ensemble.fold_columns import EACH
+
 REFER = "refer to a person"
 # Columns of names, of which some look like numbers.
 _WORDS = ("predicted", "set", "warning")
@@ -33,8 +35,13 @@ class SlideAnswer:
         return {name: value for name, value in numbers.items() if value is not None}
 
     def texts(self) -> dict[str, str]:
-        """Return the columns that are not numbers, such as the prediction set and the warning."""
-        return {name: cell for name, cell in self.cells.items() if cell and _number(name, cell) is None}
+        """Return the columns that are not numbers, such as the prediction set and the warning.
+
+        The predictions of each fold of an average are left out: a list for programs, of which the spread is shown.
+        """
+        return {
+            name: cell for name, cell in self.cells.items() if cell and name != EACH and _number(name, cell) is None
+        }
 
     def in_words(self) -> str:
         """Return the answer in one line.

@@ -91,7 +91,9 @@ def join_tables(paths: Sequence[tuple[Path, frozenset[str]]], target: Path) -> N
         with atomic_path(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(headers[0])
-            kept: list[Iterator[list[str]]] = [_kept(reader, names) for reader, (_, names) in zip(readers, paths, strict=True)]
+            kept: list[Iterator[list[str]]] = [
+                _kept(reader, names) for reader, (_, names) in zip(readers, paths, strict=True)
+            ]
             writer.writerows(heapq.merge(*kept, key=_first_cell))
 
 
