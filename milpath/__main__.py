@@ -25,6 +25,7 @@ COMMANDS = {
     "sagemaker.deploy": "create an endpoint",
     "sagemaker.score": "test an endpoint",
     "sagemaker.delete": "delete an endpoint and its resources",
+    "sagemaker.policy": "print the permissions that these commands need",
 }
 _COMPLETION = ("-sc", "--shell-completion")
 

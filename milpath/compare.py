@@ -28,6 +28,7 @@ def run(config: DictConfig) -> list[str]:
     # Imported here so that --help and mistyped options need only Hydra, not torch.
     from milpath.reports.compare.compare_page import compare_runs, summary_lines, write_comparison
     from milpath.reports.compare.compared_runs import read_compared
+    from milpath.reports.paper.printed_page import print_page
 
     given = [config.runs] if isinstance(config.runs, str) else list(config.runs)
     paths, output = [Path(str(path)) for path in given], Path(config.output)
@@ -36,7 +37,8 @@ def run(config: DictConfig) -> list[str]:
         _require_same_comparison(output, compared)
     comparison = compare_runs(compared, config.num_resamples, config.seed)
     page = write_comparison(comparison, output)
-    return [*filter(None, (compared.warning, *comparison.notes)), *summary_lines(comparison), f"report: {page}"]
+    lines = [*filter(None, (compared.warning, *comparison.notes)), *summary_lines(comparison), f"report: {page}"]
+    return [*lines, print_page(page)] if config.report_pdf else lines
 
 
 def _require_same_comparison(output: Path, compared: "ComparedRuns") -> None:

@@ -110,7 +110,7 @@ def run(config: DictConfig) -> int:
         familiarity=predictor.familiarity,
     )  # fmt: skip
     with files, kept_memory():
-        for bag in track(predictions, "slides", len(store) - len(done)):
+        for bag in track(predictions, "slides predicted", len(store) - len(done)):
             tiles = tile_rows(store, bag.position)
             microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]  # of its first slide
             predicted, defer = "", False
@@ -161,6 +161,8 @@ def run(config: DictConfig) -> int:
     sys.stdout.write(prediction_summary(output, "patient" if store.grouped else "slide"))
     if predictor.note:
         sys.stdout.write(f"{predictor.note}\n")
+    if known := predictor.known_note(store.bags["bag_id"].tolist()):
+        sys.stdout.write(f"{known}\n")
     if said := say_about_sets(card, aggregate):
         sys.stderr.write(f"{said}\n")
     if note := unchanged_note(network):

@@ -1,5 +1,6 @@
 """Cross-validate methods: `python -m milpath.table experiment=NAME methods=[...] folds=10 repeats=5 output=DIR`."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -20,6 +21,7 @@ from milpath.models.checkpoint import load_card
 from milpath.records.data_warning import warning_in_words
 from milpath.records.provenance import describe_environment
 from milpath.reports.method_table import MethodTable, compare_methods
+from milpath.reports.paper.printed_page import print_page
 from milpath.reports.run_folder import read_fold
 from milpath.reports.table_page import write_table_report
 from milpath.reports.tables import as_markdown, write_table
@@ -92,8 +94,14 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
     )
     table = replace(table, warning=warning_in_words(datamodule.warning, datamodule.warning))
     write_table(table, output)
-    write_table_report(table, output, describe_environment())
-    Console().print(Markdown(as_markdown(table)))
+    page = write_table_report(table, output, describe_environment())
+    text = as_markdown(table)
+    # A name that is cut off could be that of another method.
+    width = max(shutil.get_terminal_size().columns, *map(len, text.split("\n\n- ")[0].splitlines()))
+    Console(width=width).print(Markdown(text))
+    sys.stdout.write(f"report: {page}\n")
+    if config.report_pdf:
+        Console().print(print_page(page), soft_wrap=True, markup=False, highlight=False)
     return table
 
 
@@ -131,7 +139,10 @@ def _plain(config: Any) -> Any:
 @command("table", after_stop="finished trainings are kept; run the same command to continue")
 def main(config: DictConfig) -> None:
     """Run the command; a table with failed trainings is written, but the exit status is 1."""
-    own = {field.name for field in fields(TableConfig)} - {field.name for field in fields(TrainConfig)} | {"seed"}
+    own = {field.name for field in fields(TableConfig)} - {field.name for field in fields(TrainConfig)} | {
+        "seed",
+        "report_pdf",
+    }
     words = [word for word in HydraConfig.get().overrides.task if word.split("=")[0] not in own]
     table = run(config, words, own_config_dirs(HydraConfig.get()))
     if any(row.failed for row in table.rows) and config.on_error == "fail":

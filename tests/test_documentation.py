@@ -135,7 +135,7 @@ ABOUT = {
     "compare": ("compare",),
     "sagemaker/train": ("sagemaker.launch",), "sagemaker/serve": ("sagemaker.deploy", "sagemaker.package"),
     "sagemaker/score-many": ("sagemaker.transform", "predict"), "sagemaker/tile": ("sagemaker.process", "tile"), "sagemaker/cost": ("sagemaker.deploy", "sagemaker.launch"),
-    "sagemaker/security": ("sagemaker.launch",), "splits": ("train",), "targets": ("train",),
+    "sagemaker/security": ("sagemaker.launch", "sagemaker.policy", "sagemaker.deploy"), "splits": ("train",), "targets": ("train",),
     "calibration": ("train",), "run-folder": ("train",),
 }  # fmt: skip
 NEEDS = {
@@ -225,6 +225,8 @@ def test_the_python_of_a_page_runs_as_written(page, inputs, tmp_path, monkeypatc
         probabilities = dict(re.findall(r"^(case_\d\d) (0\.\d+|1\.0)$", printed, re.MULTILINE))
         assert set(probabilities) == {f"case_{number:02d}" for number in range(16)}
         assert drawn == {*probabilities, "montage"}
+        assert {path.stem for path in tmp_path.glob("*.jpg")} == set(probabilities)
+        assert "malignant" in (tmp_path / "my_report/report.html").read_text(encoding="utf-8")
         assert printed.count("highest weight on tile") == 4
         with Image.open("case_01.png") as picture:
             assert min(picture.size) > 150

@@ -101,7 +101,7 @@ def test_the_reader_of_slides_needs_no_torch():
 
 def other_than_progress(message: str) -> list[str]:
     """Return the lines of a command other than its progress, which a busy machine prints."""
-    return [line for line in message.splitlines() if not line.startswith("slides: ")]
+    return [line for line in message.splitlines() if not line.startswith("slides encoded: ")]
 
 
 def _predicted(folder):

@@ -18,6 +18,8 @@ from milpath.drawing.picture_frame import attention_limits, colours_of
 from milpath.inference.predict_bags import predict_bags
 from milpath.metrics.conformal import Conformal
 from milpath.models import load_card, load_network
+from milpath.reports.compare.compare_page import compare_runs
+from milpath.reports.compare.compared_runs import read_compared
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_check import Limits
 from tests import qupath_rules
@@ -281,3 +283,19 @@ def test_a_table_tests_and_resamples_patients(mode, study, tmp_path):
         means.append(np.mean([own["sum"] / own["count"] for own in folds]))
     low, high = np.quantile(means, [0.025, 0.975])
     assert (row["low"], row["high"]) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
+    # Two runs on the same slides: their difference on the same drawn patients.
+    runs = [tmp_path / f"table/runs/{method}/repeat_0/fold_0" for method in right]
+    (compared,) = (row for row in compare_runs(read_compared(runs), 1000).sections[0].metrics if row.name == "accuracy")
+    first, second = (own[0] for own in right.values())
+    differences = []
+    for _ in range(2000):
+        times = pd.Series(np.bincount(draw.integers(len(first), size=len(first)), minlength=len(first)), first.index)
+        shares = [own.mul(times, axis=0).sum() for own in (first, second)]
+        differences.append(shares[1]["sum"] / shares[1]["count"] - shares[0]["sum"] / shares[0]["count"])
+    found = compared.differences[1]
+    low, high = np.quantile(differences, [0.025, 0.975])
+    assert found.value == pytest.approx(values["embedding_mean"][0] - values["attention"][0])
+    assert (found.low or found.value, found.high or found.value) == (
+        pytest.approx(low, abs=0.03),
+        pytest.approx(high, abs=0.03),
+    )

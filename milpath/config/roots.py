@@ -49,6 +49,7 @@ class TrainConfig:
     compile: bool = False
     test: bool = True
     report: bool = True
+    report_pdf: bool = False
     slides_dir: str | None = None
     decision: Decision = field(default_factory=Decision)
 
@@ -78,6 +79,7 @@ class EvaluateConfig:
     run_name: str = MISSING
     seed: int = 0
     report: bool = True
+    report_pdf: bool = False
     overwrite: bool = False
 
 
@@ -237,6 +239,7 @@ class CompareConfig:
     task: str | None = None
     num_resamples: int = 1000
     seed: int = 0
+    report_pdf: bool = False
     overwrite: bool = False
 
 

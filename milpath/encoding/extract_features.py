@@ -133,7 +133,7 @@ def extract_features(
         )  # fmt: skip
 
         def work(names: list[str], parts: SlideParts) -> SlideProgress:
-            with SlideProgress(len(names)) as progress:
+            with SlideProgress(len(names), "slides encoded") as progress:
                 if names:
                     batches = BatchEncoder(encoder, kind.tile_size, chosen, precision, batch_size, dtype)
                     FeatureParts(batches, form, parts, progress).write(stream(names, parts))

@@ -54,6 +54,7 @@ def by_slide(store: BagStore, bag: BagPrediction) -> list[BagPrediction]:
             agreement=bag.agreement,  # over all tiles of the bag
             ranks=ranks[part.rows],
             num_ranked=len(ranks),
+            tile_unfamiliarity=None if bag.tile_unfamiliarity is None else bag.tile_unfamiliarity[part.rows],
         )
         for part in store.slides_of(bag.position)
     ]

@@ -80,17 +80,17 @@ def load_card(path: str | Path) -> Card:
 
 
 @overload
-def load_network(path: str | Path, *, encoders: Iterable[type[nn.Module]] = ()) -> MILNetwork: ...
+def load_network(path: str | Path, *, encoders: Iterable[type[nn.Module] | nn.Module] = ()) -> MILNetwork: ...
 
 
 @overload
 def load_network(
-    path: str | Path, networks: Iterable[type[nn.Module]], encoders: Iterable[type[nn.Module]] = ()
+    path: str | Path, networks: Iterable[type[nn.Module]], encoders: Iterable[type[nn.Module] | nn.Module] = ()
 ) -> nn.Module: ...
 
 
 def load_network(
-    path: str | Path, networks: Iterable[type[nn.Module]] = (), encoders: Iterable[type[nn.Module]] = ()
+    path: str | Path, networks: Iterable[type[nn.Module]] = (), encoders: Iterable[type[nn.Module] | nn.Module] = ()
 ) -> nn.Module:
     """Return the network of a checkpoint in evaluation mode, on the CPU.
 
@@ -100,7 +100,7 @@ def load_network(
     Args:
         path: `best.ckpt` or `last.ckpt` of a run, or a file written by `save_network`.
         networks: Your own network classes: `load_network(path, networks=[MyNetwork])`.
-        encoders: Your own encoder classes.
+        encoders: Your own encoder classes, or modules built like the trained ones, of which a copy gets the weights.
 
     Raises:
         FileNotFoundError: If there is no such file.

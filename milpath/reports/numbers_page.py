@@ -17,7 +17,7 @@ from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.models.familiarity import Familiarity
 from milpath.records.atomic_files import write_text
 from milpath.records.prediction_table import Predictions
-from milpath.reports.cases import num_slides_of
+from milpath.reports.cases import case_anchor, num_slides_of
 from milpath.reports.familiarity_results import familiarity_results
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
@@ -176,6 +176,7 @@ def numeric_cases(
     return [
         {
             "id": run.predictions.bag_ids[row],
+            "anchor": case_anchor(run.predictions.bag_ids[row]),
             "split": SPLIT_NAMES.get(run.predictions.splits[row], run.predictions.splits[row]),
             "num_slides": num_slides.get(run.predictions.bag_ids[row]),
             **said(row),

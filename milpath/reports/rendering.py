@@ -38,7 +38,7 @@ def render(template: str, plots: Sequence[Plot] = (), scripts: Sequence[str] = (
         figures={plot.name: plot.figure.to_plotly_json() for plot in plots},
         plotly=Markup(get_plotlyjs()) if plots else "",  # noqa: S704
         style=_own("report.css"),
-        scripts=[_own(name) for name in scripts],
+        scripts=[_own(name) for name in (*scripts, "tables.js")],
         research_use_only=RESEARCH_USE_ONLY,
         **content,
     )

@@ -24,9 +24,13 @@ def attention_of(
         reported: The split.
         store: The tiles; `None` if they are not at hand.
         agreement: `(bags,)` of the folds of an average on attention, NaN if not defined; `None` of one network.
+
+    Empty for predictions without attention.
     """
     rows = run.rows(reported).tolist()
     attention = [run.predictions.attention[row] for row in rows]
+    if not any(map(len, attention)):
+        return {}
     quality: AttentionQuality | None = None
     if store is not None and store.tile_labels is not None:
         index_of = {bag_id: index for index, bag_id in enumerate(store.bags["bag_id"])}

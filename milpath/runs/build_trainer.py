@@ -19,7 +19,9 @@ from milpath.training.callbacks.stop_on_signal import StopOnSignal
 from milpath.training.checkpoint_files import AtomicCheckpointIO
 from milpath.training.step_seed import StepSeed
 
-_MODEL_CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
+_AFTER_EVERY_EPOCH = (
+    "lightning.pytorch.callbacks.ModelCheckpoint", "milpath.training.checkpoint_files.BestCheckpoint",
+)  # fmt: skip
 # Loggers talk to the server that the user names, and to nobody else; a variable that the user has set stays.
 _WITHOUT_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
 
@@ -67,7 +69,7 @@ def _sparing(entries: DictConfig | None, seconds: float) -> DictConfig | None:
     entries = copy.deepcopy(entries)
     OmegaConf.set_struct(entries, False)
     for entry in entries.values():
-        if entry and entry.get("_target_") == _MODEL_CHECKPOINT and not entry.get("monitor"):
+        if entry and entry.get("_target_") in _AFTER_EVERY_EPOCH and not entry.get("monitor"):
             entry.update({"_target_": "milpath.training.checkpoint_files.SparingCheckpoint", "min_seconds": seconds})
     return entries
 

@@ -21,6 +21,7 @@ from milpath.models.familiarity import Familiarity
 from milpath.records.data_warning import warning_in_words
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
+from milpath.reports.paper.printed_page import print_page
 from milpath.reports.pictures import slides_of_report, without_pictures
 from milpath.runs.familiar_bags import fitting_probe, say_familiarity
 from milpath.runs.fitted_sets import fitted_sets, measured_sets
@@ -84,7 +85,8 @@ def finish_run(
     slides = slides_of_report(datamodule.tile_store, config.get("slides_dir"))
     return write_run(
         run_dir, predictions, datamodule, card,
-        report=config.report, slides=slides, aggregate=datamodule.aggregate, note=say_familiarity(probe),
+        report=config.report, report_pdf=config.get("report_pdf", False), slides=slides,
+        aggregate=datamodule.aggregate, note=say_familiarity(probe),
         familiarity=None if probe is None else probe.familiarity,
     )  # fmt: skip
 
@@ -96,6 +98,7 @@ def write_run(
     card: Card,
     *,
     report: bool = True,
+    report_pdf: bool = False,
     note: str = "",
     shift: Sequence[CohortShift] = (),
     aggregate: str | None = None,
@@ -111,6 +114,7 @@ def write_run(
         datamodule: The data of the run; the report takes bags, tiles and groups from it.
         card: The checkpoint's card, with the operating point chosen on validation.
         report: Whether to write `report.html` and its pictures.
+        report_pdf: Whether to print it as `report.pdf` too, if the machine has a browser.
         note: Printed below the table.
         shift: How the tested bags differ from those that several folds were calibrated on; empty for one checkpoint.
         aggregate: "mean" or "max": the results are those of patients, from the predictions of their slides, which are
@@ -157,6 +161,8 @@ def write_run(
         )
         why = f" ({line})" if (line := without_pictures(datamodule.tile_store, slides)) else ""
         Console().print(f"report: {page}{why}", soft_wrap=True, markup=False, highlight=False)
+        if report_pdf:
+            Console().print(print_page(page), soft_wrap=True, markup=False, highlight=False)
     Console().print(summary_table(metrics, title=str(run_dir)))
     counts = labels_in_words(predictions, target) if isinstance(target, NumericTarget) else ""
     for line in filter(None, (counts, note, say_about_sets(card, aggregate), warning)):

@@ -17,7 +17,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from milpath.config.command import one_line
 from milpath.config.command_line import override, quoted
@@ -32,6 +32,7 @@ from milpath.runs.training_run import run
 from milpath.search.trials import FAILURE
 from milpath.training.step_threads import JOBS
 
+_LINES = "milpath.training.callbacks.epoch_progress.TrainingLines"
 # The built-in rows of a table: the overrides that each method adds to the command line of milpath.train.
 METHODS: Mapping[str, tuple[str, ...]] = {
     "attention": ("model=attention_mil",),
@@ -252,7 +253,11 @@ def _run_training(training: Training) -> None:
     failure.unlink(missing_ok=True)
     try:
         quiet = ("resume_from=auto", "trainer.enable_progress_bar=false", "callbacks.progress=null")
-        run(compose_training((*training.overrides, *quiet)), checkpoint_seconds=_CHECKPOINT_SECONDS)
+        config = compose_training((*training.overrides, *quiet))
+        with open_dict(config):
+            lines = {"_target_": _LINES, "name": f"{training.method}, repeat {training.repeat}, fold {training.fold}"}
+            config.callbacks = {**(config.callbacks or {}), "lines": lines}
+        run(config, checkpoint_seconds=_CHECKPOINT_SECONDS)
     except Exception as error:
         write_text(failure, one_line(error) + "\n")
 

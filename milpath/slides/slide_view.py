@@ -1,10 +1,12 @@
 """A slide at one resolution, surrounded by unlimited white."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.readers.rgb import WHITE
 from milpath.slides.readers.slide import PLAUSIBLE_MICRONS, WHOLE_LEVEL_PIXELS, Size, Slide
 from milpath.slides.shrunken_picture import shrink
@@ -187,6 +189,25 @@ def thumbnail(slide: Slide, max_size: int = 512) -> tuple[NDArray[np.uint8], flo
     view = view_at(slide, max(1.0, max(slide.level_sizes[0]) / max_size))
     view.reducing_gap = 1.0  # enough for viewing, in half the time
     return view.read(0, 0, *view.size)[:max_size, :max_size], view.downsample
+
+
+def read_thumbnail(path: str | Path, max_size: int = 512) -> tuple[NDArray[np.uint8], float]:
+    """Return a thumbnail of the slide in a file, uint8 `(height, width, 3)`, and its scale.
+
+    Args:
+        path: The slide.
+        max_size: Largest length of the longer side in pixels (the thumbnail is never larger than the slide).
+
+    Returns:
+        The thumbnail, and its pixels per pixel of level 0, at most 1: `draw_overlay` takes both.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a slide.
+    """
+    with open_slide(path) as slide:
+        pixels, downsample = thumbnail(slide, max_size)
+        return np.ascontiguousarray(pixels), 1 / downsample
 
 
 def _level_index(slide: Slide, level: int) -> int:

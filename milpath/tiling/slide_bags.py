@@ -123,7 +123,7 @@ def _cut(
         )
         for name in names
     )  # fmt: skip
-    with SlideProgress(len(names)) as progress:
+    with SlideProgress(len(names), "slides cut") as progress:
         for answer in cut_slides(jobs, min(num_workers, max(1, len(names))), max_seconds):
             if answer.error is None:
                 parts.succeed(answer.job.bag_id)

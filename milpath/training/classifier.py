@@ -19,9 +19,9 @@ from milpath.models.network import MILNetwork
 from milpath.models.output import MILOutput
 from milpath.models.weights_digest import require_sealed, sealed
 from milpath.targets import Target, target_named
-from milpath.training.bag_predictions import BagPredictions, predict_batch
 from milpath.training.embedding_probe import EmbeddingProbe
 from milpath.training.epoch_means import EpochMeans
+from milpath.training.predicted_bag import PredictedBag, predict_batch
 from milpath.training.split_metrics import SplitMetrics, of_all_processes
 
 # Advice when training diverges; no checkpoint is written after that, so the last one is finite.
@@ -147,7 +147,8 @@ class MILClassifier(LightningModule):
         entropies = [attention_entropy(weights[:length]) for weights, length in zip(attention, lengths, strict=True)]
         self._means.add("val/attention_entropy", logits.new_tensor(sum(entropies)), num_bags)
 
-    def predict_step(self, batch: BagBatch, batch_idx: int) -> BagPredictions:
+    def predict_step(self, batch: BagBatch, batch_idx: int) -> list[PredictedBag]:
+        """Return the prediction of each bag of a batch; `Trainer.predict` returns a list of these lists."""
         return predict_batch(self, batch)
 
     def on_train_epoch_end(self) -> None:

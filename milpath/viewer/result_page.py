@@ -2,13 +2,14 @@
 
 import base64
 import math
+from collections.abc import Sequence
 from io import BytesIO
 
 from markupsafe import Markup, escape
 from PIL import Image
 
 from milpath.records.error_text import counted
-from milpath.viewer.shown_answer import Answer
+from milpath.viewer.shown_answer import Answer, ShownSlide
 
 _QUALITY = 90
 _ROW = Markup(
@@ -34,6 +35,28 @@ def render_answer(answer: Answer) -> str:
         Markup("</section>"),
     ]
     return str(Markup().join(parts))
+
+
+def render_refusal(line: str) -> str:
+    """Return why there is no result, in the place of the result."""
+    return str(Markup('<section class="refused" role="alert"><h2>No result</h2><p>{}</p></section>').format(line))
+
+
+def render_waiting(names: Sequence[str]) -> str:
+    """Return what is done with an upload until there is a result."""
+    said = ", ".join(names[:3]) + (f" and {counted(len(names) - 3, 'more file')}" if len(names) > 3 else "")
+    page = Markup(
+        '<p class="waiting" role="status">Reading {}. Uploads are answered one at a time, in the order in which they come; '
+        "the answer appears here.</p>"
+    )
+    return str(page.format(said or "the upload"))
+
+
+def call_in_words(answer: Answer) -> str:
+    """Return the answer in one line."""
+    if answer.numbers:
+        return ", ".join(f"{title} {text}" for title, text in answer.numbers[:3])
+    return f"{answer.predicted}, probability {answer.probabilities[answer.class_names.index(answer.predicted)]:.3f}"
 
 
 def sentence(words: str) -> str:
@@ -128,23 +151,34 @@ def _figures(answer: Answer) -> list[Markup]:
     scale = ", on one scale for all slides of the patient" if len(answer.slides) > 1 else ""
     for slide in answer.slides:
         of_slide = f" {slide.name}" if scale else ""
-        if slide.overlay is not None:
-            text = f"Attention on the slide{of_slide}{scale}: how much each tile contributed."
-            text += " Attention is not evidence of disease."
-            figures.append(_figure(slide.overlay, f"Attention on the slide {slide.name}", text))
-        else:
+        if slide.overlay is None:
             text = f"No overlay{' of' * bool(scale)}{of_slide}: the positions of the tiles on the slide are unknown."
             figures.append(Markup("<p>{}</p>").format(text))
+            continue
+        text = f"Attention on the slide{of_slide}{scale}: how much each tile contributed."
+        text += " Attention is not evidence of disease."
+        pictures = [_figure(slide.overlay, f"Attention on the slide {slide.name}", text)]
         for words, picture in slide.class_overlays:
             text = (
                 f"{words[0].upper()}{words[1:]}{' on the slide' * bool(scale)}{of_slide}, on one scale for all classes."
             )
-            figures.append(_figure(picture, f"{words} on the slide {slide.name}", text))
+            pictures.append(_figure(picture, f"{words} on the slide {slide.name}", text))
+        summary = f"{'Pictures' if slide.class_overlays else 'Picture'} of the attention{' on' * bool(scale)}{of_slide}"
+        figures += [_viewer(slide), Markup("<details><summary>{}</summary>").format(summary), *pictures]
+        figures.append(Markup("</details>"))
     text = "The bag: its tiles with their weights, highest first. The weights of all tiles sum to 1."
     figures.append(_figure(answer.montage, f"Tiles of {answer.name} with their weights", text))
     text = "The tiles with the highest and the lowest attention."
     figures.append(_figure(answer.top_tiles, f"Tiles of {answer.name} with the highest and the lowest attention", text))
     return figures
+
+
+def _viewer(slide: ShownSlide) -> Markup:
+    """Return the viewer of a slide in a frame of its own, whose script cannot reach the page."""
+    if not slide.viewer:
+        return Markup()
+    frame = Markup('<iframe class="viewer" title="{}" sandbox="allow-scripts" srcdoc="{}"></iframe>')
+    return frame.format(f"The slide {slide.name} under its attention", slide.viewer)
 
 
 def _figure(picture: Image.Image, alternative: str, caption: str) -> Markup:

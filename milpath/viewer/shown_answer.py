@@ -15,6 +15,7 @@ class ShownSlide:
         attention: Share of the attention of the bag, in [0, 1].
         overlay: Attention on the slide; None if the positions of the tiles are unknown.
         class_overlays: Words and picture of the map of each class; empty for a network without maps per class.
+        viewer: A page of its own that shows the slide under its attention; empty where there is no overlay.
     """
 
     name: str
@@ -22,6 +23,7 @@ class ShownSlide:
     attention: float
     overlay: Image.Image | None
     class_overlays: tuple[tuple[str, Image.Image], ...]
+    viewer: str = ""
 
 
 @dataclass(frozen=True)

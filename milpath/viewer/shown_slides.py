@@ -12,11 +12,14 @@ from milpath.inference.pictures.bag_pictures import BagPictures
 from milpath.inference.pictures.class_overlays import map_in_words
 from milpath.inference.pictures.tile_pixels import tile_pixels
 from milpath.inference.predict_bags import BagPrediction
+from milpath.inference.slide_page.slide_pages import SlidePages
 from milpath.inference.slides_of_bags import by_slide
 from milpath.viewer.shown_answer import ShownSlide
 
 # A title names so many slides.
 _NAMED = 3
+# Pixels of the images of all slides of an answer, which are part of the page, and at least of each.
+_VIEWER_PIXELS, _MIN_VIEWER_PIXELS = 6_000_000, 1_000_000
 
 
 def one_bag(store: BagStore) -> GroupedStore:
@@ -28,9 +31,11 @@ def one_bag(store: BagStore) -> GroupedStore:
 
 
 def draw_slides(pictures: BagPictures, bag: BagPrediction) -> tuple[ShownSlide, ...]:
-    """Return the slides of a bag with their overlays, all on one colour scale."""
-    slides = []
-    for own in by_slide(pictures.bags, bag):
+    """Return the slides of a bag with their overlays and viewers, all on one colour scale."""
+    slides, of_bag = [], by_slide(pictures.bags, bag)
+    pixels = max(_MIN_VIEWER_PIXELS, _VIEWER_PIXELS // len(of_bag))
+    pages = SlidePages(pictures.store, pictures.slides, pictures.colour_map, pictures.warning, pixels)
+    for own in of_bag:
         picture = pictures.slide_picture(own)
         overlay, of_classes = pictures.overlay(own, picture), pictures.class_overlays(own, picture)
         slides.append(
@@ -42,6 +47,7 @@ def draw_slides(pictures: BagPictures, bag: BagPrediction) -> tuple[ShownSlide, 
                 tuple(
                     (map_in_words(name), with_warning(drawn, pictures.warning)) for name, drawn in of_classes.items()
                 ),
+                pages.inline(own) or "",
             )
         )
     return tuple(slides)

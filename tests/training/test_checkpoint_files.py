@@ -11,10 +11,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import OmegaConf
+from torch.utils.data import DataLoader
 
 from milpath.models.weights_digest import digest_of
 from milpath.runs.build_trainer import build_trainer
-from milpath.training.checkpoint_files import AtomicCheckpointIO, SparingCheckpoint
+from milpath.training.checkpoint_files import AtomicCheckpointIO, BestCheckpoint, SparingCheckpoint
 
 CONTENT = {"weights": torch.zeros(100_000)}
 
@@ -143,3 +144,80 @@ def test_only_checkpoints_without_a_monitor_become_sparing():
     kinds = [type(callback).__name__ for callback in build_trainer(config, 10.0).checkpoint_callbacks]
     assert kinds == ["ModelCheckpoint", "SparingCheckpoint"]
     assert config.callbacks.last._target_.endswith(".ModelCheckpoint")
+
+
+class Scripted(LightningModule):
+    """Logs the validation metrics of a script, one pair (AUROC, loss) per epoch."""
+
+    def __init__(self, script):
+        super().__init__()
+        self.script, self.layer = script, torch.nn.Linear(1, 1)
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        self.layer.weight.data.fill_(self.current_epoch)
+        self.optimizers().step()
+
+    def validation_step(self, batch, batch_idx):
+        auroc, loss = self.script[self.current_epoch]
+        self.log_dict({"val/auroc": auroc, "val/loss": loss})
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def train_scripted(script, folder, *, epochs=None, resume=None, mode="max", forget=False):
+    """Train by a script; returns the best epoch, and the state of the choice in the last checkpoint."""
+    best = BestCheckpoint(folder, "best", monitor="val/auroc", mode=mode, enable_version_counter=False)
+    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    trainer = Trainer(
+        max_epochs=epochs or len(script), accelerator="cpu", logger=False, callbacks=[best, last],
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    data = DataLoader(torch.zeros(1, 1))
+    if forget:  # as a checkpoint of an earlier version
+        content = torch.load(resume, weights_only=True)
+        assert content["callbacks"][best.state_key].pop("best_loss") is not None
+        torch.save(content, resume)
+    trainer.fit(Scripted(script), data, data, ckpt_path=resume, weights_only=True)
+    chosen = torch.load(folder / "best.ckpt", weights_only=True)["state_dict"]["layer.weight"].item()
+    state = torch.load(folder / "last.ckpt", weights_only=True)["callbacks"]
+    assert set(state) == {best.state_key, last.state_key}
+    assert all(key.startswith("ModelCheckpoint{") for key in state)  # found by other versions of milpath
+    return chosen, state[best.state_key]
+
+
+TIED = [(0.9, 0.1), (1.0, 0.5), (1.0, 0.3), (1.0, 0.4), (1.0, 0.2), (0.9, 0.0)]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("script", "mode", "best"),
+    [
+        (TIED, "max", 4),  # the lowest loss of the epochs whose AUROC is 1
+        (TIED, "min", 5),
+        ([(1.0, 0.2), (1.0, 0.2), (1.0, 0.3)], "max", 0),  # the first of equal ones
+        ([(float("nan"), 0.2), (float("nan"), 0.1), (0.5, 0.3)], "max", 2),
+    ],
+)
+def test_epochs_with_the_same_metric_are_told_apart_by_the_validation_loss(script, mode, best, tmp_path):
+    assert train_scripted(script, tmp_path, mode=mode)[0] == best
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("stopped_after", [1, 2, 3, 4])
+def test_a_resumed_run_chooses_the_best_epoch_of_an_uninterrupted_one(stopped_after, tmp_path):
+    whole = train_scripted(TIED, tmp_path / "whole")
+    train_scripted(TIED, tmp_path / "part", epochs=stopped_after)
+    found = train_scripted(TIED, tmp_path / "part", resume=tmp_path / "part/last.ckpt")
+    paths = ("dirpath", "best_model_path", "best_k_models", "kth_best_model_path", "last_model_path")
+    assert found[0] == whole[0] == 4
+    assert {key: value for key, value in found[1].items() if key not in paths} == {
+        key: value for key, value in whole[1].items() if key not in paths
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_without_the_loss_of_its_best_epoch_an_earlier_run_keeps_it_until_a_better_one(tmp_path):
+    train_scripted(TIED, tmp_path, epochs=3)
+    assert train_scripted(TIED, tmp_path, resume=tmp_path / "last.ckpt", forget=True)[0] == 2

@@ -14,6 +14,7 @@ from milpath.inference.annotations.slide_answer import SlideAnswer
 from milpath.inference.dense_map import DenseMap
 from milpath.inference.predict_bags import BagPrediction
 from milpath.records.atomic_files import write_text
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS
 
 GEOJSON, ASAP = "geojson", "asap"
 DENSE_DIR = "dense"
@@ -54,9 +55,10 @@ class AnnotationFiles:
         ranks = attention_ranks(bag.attention) if bag.ranks is None else bag.ranks
         ranked = len(bag.attention) if bag.num_ranked is None else bag.num_ranked
         if GEOJSON in self.formats:
+            strange = {} if bag.tile_unfamiliarity is None else {UNFAMILIAR_COLUMNS[1]: bag.tile_unfamiliarity}
             left, top = bounds_offset(self.store, where)  # QuPath crops a slide to its scanned area
             collection = tiles_to_geojson(
-                bag.attention, places.x0 - left, places.y0 - top, places.size0, measurements=bag.maps,
+                bag.attention, places.x0 - left, places.y0 - top, places.size0, measurements={**bag.maps, **strange},
                 warning=self.warning, limits=bag.limits.get("attention"), ranks=ranks, num_ranked=ranked, answer=answer,
                 colour_map=self.colour_map,
             )  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from milpath.inference.ensemble.fold_columns import EACH
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS
 
 REFER = "refer to a person"
 # Columns of names, of which some look like numbers.
@@ -43,6 +44,11 @@ class SlideAnswer:
             name: cell for name, cell in self.cells.items() if cell and name != EACH and _number(name, cell) is None
         }
 
+    @property
+    def unfamiliar(self) -> bool:
+        """Whether the network does not know slides like this one."""
+        return self.cells.get(UNFAMILIAR_COLUMNS[0]) == "1"
+
     def in_words(self) -> str:
         """Return the answer in one line.
 
@@ -56,7 +62,8 @@ class SlideAnswer:
             said = self.predicted + ("" if probability is None else f", probability {probability:.3f}")
         else:
             said = ", ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:3])
-        return f"{said}; {REFER}" if self.deferred else said
+        why = ": unfamiliar" if self.unfamiliar else ""
+        return f"{said}; {REFER}{why}" if self.deferred or self.unfamiliar else said
 
 
 def read_answers(path: Path) -> dict[str, SlideAnswer]:

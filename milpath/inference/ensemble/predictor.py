@@ -60,6 +60,19 @@ class Predictor:
             "folds, each predicted by a fold that was not trained on it"
         )
 
+    def known_note(self, bag_ids: Sequence[str]) -> str:
+        """Return how many of the predicted bags the folds were trained on, by their names; empty for one checkpoint.
+
+        Args:
+            bag_ids: Names of the predicted bags.
+        """
+        if self.validation is None or not (known := set(self.validation.bag_ids) & set(bag_ids)):
+            return ""
+        return (
+            f"{len(known):,} of {len(bag_ids):,} have the names of bags that folds were trained on: their predictions are "
+            "no test; the folds were tested in the table"
+        )
+
 
 def open_predictor(
     checkpoint: object,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +95,7 @@ def draw_bag_overlay(
     limits: tuple[float, float] | None = None,
     signed: bool = False,
     beside_truth: bool = True,
+    numbers: Mapping[int, str] = MappingProxyType({}),
 ) -> Image.Image | None:
     """Draw attention on the tissue of a bag, next to the ground truth if a mask or tile labels are known.
 
@@ -109,6 +111,7 @@ def draw_bag_overlay(
         limits: Values at the ends of the colour bar; `None` means those of the weights.
         signed: Whether the weights are contributions of any sign; needs limits.
         beside_truth: Whether to draw the ground truth if it is known.
+        numbers: Position of a tile to the number written on it.
 
     Returns:
         The picture; `None` if the positions of the tiles are unknown, or the store contains features and no `picture`
@@ -134,6 +137,7 @@ def draw_bag_overlay(
     overlay = draw_overlay(
         picture.pixels, weights, x, y, size, picture.scale,
         title=title, microns_per_pixel=microns, alpha=alpha, colour_map=colour_map, limits=limits, signed=signed,
+        numbers=numbers,
     )  # fmt: skip
     if not beside_truth:
         return overlay

@@ -7,6 +7,7 @@ from PIL import Image
 from milpath.data.store.bag_store import BagStore
 from milpath.drawing.montage import TileRow, draw_extremes
 from milpath.drawing.picture_frame import attention_limits
+from milpath.drawing.tile_numbers import tile_number
 from milpath.inference.pictures.bag_pictures import BagPictures
 from milpath.inference.pictures.overlays import positions_of
 from milpath.inference.pictures.tile_pixels import tile_pixels
@@ -40,7 +41,8 @@ def draw_top_tiles(pictures: BagPictures, bag: BagPrediction, num_shown: int = N
     for title, chosen in (("highest attention", top), ("lowest attention", bottom)):
         if len(chosen):
             weights = bag.attention[chosen]
-            rows.append(TileRow(title, pixels[chosen], weights, [f"{weight:.3f}" for weight in weights]))
+            captions = [f"{tile_number(tile)}  {bag.attention[tile]:.3f}" for tile in chosen.tolist()]
+            rows.append(TileRow(title, pixels[chosen], weights, captions))
     # Use the same colour scale as the other pictures of the bag.
     return draw_extremes(rows, title=bag.bag_id, limits=attention_limits(bag.attention))
 

@@ -63,7 +63,8 @@ def draw_layer(
     """
     scale = min(1.0, LONGEST_SIDE / max(slide_size))
     width, height = (max(1, round(side * scale)) for side in slide_size)
-    drawn = attention_map(values, x0, y0, size0, scale, (height, width))
+    # Positions are rounded to whole pixels of level 0; without one more pixel neighbours may leave a gap.
+    drawn = attention_map(values, x0, y0, size0 + 1, scale, (height, width))
     known = ~np.isnan(drawn)
     (low, high), pixels = limits, np.zeros((height, width, 4), np.uint8)
     pixels[known, :3] = colours_of(drawn[known], limits, colour_map)

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from milpath.drawing.embedded_data import embed
 from milpath.drawing.picture_frame import RESEARCH_USE_ONLY
-from milpath.inference.annotations.slide_answer import SlideAnswer
+from milpath.inference.annotations.slide_answer import REFER, SlideAnswer
 from milpath.inference.slide_page.attention_layer import Layer
 from milpath.inference.slide_page.image_pyramid import OVERLAP, TILE_SIZE, Source, level_range
 
@@ -99,7 +99,7 @@ def index_html(rows: Sequence[Mapping[str, str]], warning: str = "", several: bo
 
 def _lines(title: str, answer: SlideAnswer) -> list[str]:
     """Return the answer in sentences."""
-    said = SlideAnswer(answer.bag_id, answer.predicted, False, answer.cells).in_words()
+    said = answer.in_words().partition(f"; {REFER}")[0]
     lines = [f"Predicted {said}."] if said else []
     if answer.bag_id != title:
         lines.append(f"This is the answer for {answer.bag_id}, all of whose slides count together.")
@@ -108,10 +108,12 @@ def _lines(title: str, answer: SlideAnswer) -> list[str]:
 
 def _say_referral(answer: SlideAnswer | None, warning: str) -> str:
     """Return the sentence that refers a slide to a person; empty if it is not referred."""
-    if answer is None or not answer.deferred:
+    if answer is None or not (answer.deferred or answer.unfamiliar):
         return ""
     if warning:
         return f"Refer to a person, whatever the probability: this network was {warning}."
+    if answer.unfamiliar:
+        return "Refer to a person, whatever the probability: the network does not know slides like this one."
     return "Refer to a person: by the rule of this network its answer for this slide does not stand on its own."
 
 

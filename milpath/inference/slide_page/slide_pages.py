@@ -180,7 +180,7 @@ class SlidePages:
     def _layers(
         self, bag: BagPrediction, source: Source, places: Level0Positions, dense: DenseMap | None
     ) -> list[Layer]:
-        """Return the layers: attention, the map of each class, and the dense map."""
+        """Return the layers: attention, the map of each class, unfamiliarity of the tiles, and the dense map."""
         size = source.width * source.downsample, source.height * source.downsample
         limits = bag.limits.get("attention") or attention_limits(bag.attention)
         share = 1 / (bag.num_ranked or len(bag.attention))
@@ -189,6 +189,9 @@ class SlidePages:
         for name, values in bag.maps.items():
             words, colours = map_in_words(name), SIGNED_MAP if is_signed(name) else self.colour_map
             layers.append(draw_layer(words[0].upper() + words[1:], values, *places, size, of_maps[name], colours))
+        if bag.tile_unfamiliarity is not None:
+            title = "Unfamiliarity, percent of validation tiles that are less so"
+            layers.append(draw_layer(title, bag.tile_unfamiliarity, *places, size, (0.0, 100.0), self.colour_map))
         if dense is not None:
             title, weights = f"Attention on all tissue, {len(dense.attention):,} tiles", dense.attention
             # The dense map is counted from the corner of the plane, as the image of a slide is.

@@ -36,7 +36,8 @@ def _facts(first: Target, other: Target) -> Iterator[tuple[str, str, str]]:
         for own, others in zip(first.members, other.members, strict=True):
             yield f"kind of {own.name}", own.target.name, others.target.name
             yield f"classes of {own.name}", ", ".join(own.class_names), ", ".join(others.class_names)
-            yield from ((f"{what} of {own.name}", *words) for what, *words in _facts(own.target, others.target))
+            for what, one, two in _facts(own.target, others.target):
+                yield f"{what} of {own.name}", one, two
         return
     if isinstance(first, Survival) and isinstance(other, Survival):
         # The mean AUROC and the integrated Brier score are over these times.

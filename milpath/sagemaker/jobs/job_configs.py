@@ -28,7 +28,7 @@ _LAUNCH_KEYS = ("sagemaker", "dry_run", "wait", "tune", "hydra")
 # Names of the root configurations.
 LAUNCH, TUNE, PACKAGE = "sagemaker_launch", "sagemaker_tune", "sagemaker_package"
 DEPLOY, DELETE, SCORE = "sagemaker_deploy", "sagemaker_delete", "sagemaker_score"
-PROCESS, TRANSFORM = "sagemaker_process", "sagemaker_transform"
+PROCESS, TRANSFORM, POLICY = "sagemaker_process", "sagemaker_transform", "sagemaker_policy"
 
 LaunchConfig = make_dataclass(
     "LaunchConfig",
@@ -108,6 +108,25 @@ class TransformConfig(SlidesConfig):
     on_error: str = "fail"
 
 
+@dataclass
+class PolicyConfig:
+    """Root keys of `python -m milpath.sagemaker.policy`."""
+
+    who: str = "person"
+    commands: list[str] = field(default_factory=list)
+    region: str | None = None
+    role: str | None = None
+    bucket: str | None = None
+    prefix: str = "milpath"
+    name: str = "milpath"
+    read: list[str] = field(default_factory=list)
+    write: list[str] = field(default_factory=list)
+    kms_key: str | None = None
+    repositories: list[str] = field(default_factory=list)
+    private_network: bool = False
+    file: str | None = None
+
+
 _store = ConfigStore.instance()
 _store.store(name=f"{LAUNCH}_schema", node=LaunchConfig)
 _store.store(name=f"{TUNE}_schema", node=TuneConfig)
@@ -117,6 +136,7 @@ _store.store(name=f"{DELETE}_schema", node=DeleteConfig)
 _store.store(name=f"{SCORE}_schema", node=ScoreConfig)
 _store.store(name=f"{PROCESS}_schema", node=ProcessConfig)
 _store.store(name=f"{TRANSFORM}_schema", node=TransformConfig)
+_store.store(name=f"{POLICY}_schema", node=PolicyConfig)
 
 
 def settings_of(config: DictConfig) -> JobSettings:

@@ -57,6 +57,7 @@ class JobSettings:
     encrypt_traffic: bool = False
     isolate: bool = False
     kms_key: str | None = None
+    private: bool = False
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -106,6 +107,11 @@ class JobSettings:
             bool(self.subnets) == bool(self.security_group_ids),
             "sagemaker.subnets and sagemaker.security_group_ids must be given together: give both or neither",
         )
+        for name in ("subnets", "security_group_ids", "kms_key", "image", "encrypt_traffic", "isolate"):
+            _require(
+                not self.private or bool(getattr(self, name)),
+                f"sagemaker.private=true (sagemaker=hospital) needs sagemaker.{name}; give it",
+            )
         _require(
             not self.isolate or bool(self.image),
             "sagemaker.isolate=true leaves the container without a network, so that nothing can be installed in it: add "

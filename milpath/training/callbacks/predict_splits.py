@@ -10,14 +10,9 @@ from lightning.pytorch import Trainer
 from milpath.data.datamodule import BagDataModule
 from milpath.records.prediction_table import LABEL_PREFIX, Predictions
 from milpath.targets import NumericTarget, Target
-from milpath.training.bag_predictions import BagPredictions
 from milpath.training.classifier import MILClassifier
-from milpath.training.embedding_probe import EmbeddingProbe, SeenBag
-
-# Name, predictions, attention, logits, maps, predictions and agreement of the networks of an average, and what a probe saw.
-Row = tuple[
-    str, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray | None, float | None, SeenBag | None
-]
+from milpath.training.embedding_probe import EmbeddingProbe
+from milpath.training.predicted_bag import PredictedBag
 
 
 def predict_splits(
@@ -46,9 +41,9 @@ def predict_splits(
     classifier.probe = probe
     for split in splits:
         outputs = trainer.predict(classifier, dataloaders=datamodule.dataloader(split))
-        rows = _rows_of(cast(list[BagPredictions], outputs or []), datamodule, split)
+        rows = _rows_of(cast(list[list[PredictedBag]], outputs or []), datamodule, split)
         if probe is not None:
-            probe.see(split, [row[7] for row in rows if row[7] is not None])
+            probe.see(split, [row.seen for row in rows if row.seen is not None])
         parts.append(_collect(rows, datamodule, split, classifier.target))
     classifier.probe = None
     return Predictions(
@@ -77,27 +72,14 @@ def columns_of(target: Target) -> dict[str, Any]:
     return {"label_columns": labels, "answer_columns": target.answer_columns}
 
 
-def _rows_of(outputs: list[BagPredictions], datamodule: BagDataModule, split: str) -> list[Row]:
+def _rows_of(outputs: list[list[PredictedBag]], datamodule: BagDataModule, split: str) -> list[PredictedBag]:
     """Gather the predictions of all processes, in the order of the split."""
-    rows: list[Row] = [
-        (
-            bag_id,
-            output["probabilities"][row].numpy(),
-            output["attention"][row].numpy(),
-            output["logits"][row].numpy(),
-            {name: values[row].numpy() for name, values in output["maps"].items()},
-            None if output["each"] is None else output["each"][row].numpy(),
-            None if output["agreement"] is None else float(output["agreement"][row]),
-            output["seen"][row] if "seen" in output else None,
-        )
-        for output in outputs
-        for row, bag_id in enumerate(output["bag_ids"])
-    ]
+    rows = [bag for batch in outputs for bag in batch]
     if dist.is_available() and dist.is_initialized():
-        gathered: list[list[Row]] = [[] for _ in range(dist.get_world_size())]
+        gathered: list[list[PredictedBag]] = [[] for _ in range(dist.get_world_size())]
         dist.all_gather_object(gathered, rows)
         rows = [row for part in gathered for row in part]
-    by_id = {row[0]: row for row in rows}
+    by_id = {row.bag_id: row for row in rows}
     expected = datamodule.bag_ids(split)
     if len(by_id) != len(rows) or set(by_id) != set(expected):
         raise RuntimeError(
@@ -106,19 +88,19 @@ def _rows_of(outputs: list[BagPredictions], datamodule: BagDataModule, split: st
     return [by_id[bag_id] for bag_id in expected]
 
 
-def _collect(ordered: list[Row], datamodule: BagDataModule, split: str, target: Target) -> Predictions:
+def _collect(ordered: list[PredictedBag], datamodule: BagDataModule, split: str, target: Target) -> Predictions:
     """Return the predictions of a split."""
     return Predictions(
-        bag_ids=[row[0] for row in ordered],
+        bag_ids=[row.bag_id for row in ordered],
         splits=[split] * len(ordered),
         labels=datamodule.labels(split),
-        probabilities=np.stack([row[1] for row in ordered]),
-        attention=[row[2] for row in ordered],
+        probabilities=np.stack([row.probabilities for row in ordered]),
+        attention=[row.attention for row in ordered],
         class_names=list(datamodule.class_names),
-        logits=np.stack([row[3] for row in ordered]),
-        maps={name: [row[4][name] for row in ordered] for name in ordered[0][4]},
-        each=_stacked([row[5] for row in ordered]),
-        agreement=_stacked([row[6] for row in ordered]),
+        logits=np.stack([row.logits for row in ordered]),
+        maps={name: [row.maps[name] for row in ordered] for name in ordered[0].maps},
+        each=_stacked([row.each for row in ordered]),
+        agreement=_stacked([row.agreement for row in ordered]),
         **columns_of(target),
     )
 

@@ -8,7 +8,11 @@ import torch
 from omegaconf import OmegaConf
 
 from milpath.config.roots import PredictConfig
+from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.inference.annotations.slide_answer import SlideAnswer
+from milpath.inference.pictures.bag_pictures import BagPictures
+from milpath.inference.predict_bags import BagPrediction
 from milpath.models import AttentionMIL, save_network
 from milpath.predict import run
 from tests import qupath_rules
@@ -64,3 +68,23 @@ def test_overwriting_takes_away_the_annotations_of_the_prediction_before(workpla
     _predict(workplace, "again", formats=["geojson"], pictures=False, overwrite=True)
     assert not (output / "asap").exists()
     assert len(list((output / "geojson").iterdir())) == 2
+
+
+def test_how_unfamiliar_a_slide_and_its_tiles_are_is_in_qupath_and_on_the_page(workplace, tmp_path):
+    store = BagStore.open(workplace / "store")
+    pictures = BagPictures(store, tmp_path, formats=["geojson"], with_pictures=False, viewer_pixels=100_000)
+    strange = np.array([0, 10, 20, 99, 100], np.float32)
+    bag = BagPrediction(
+        0, "plain", np.array([0.1, 0.9]), np.full(5, 0.2, np.float32), unfamiliarity=np.array([1.0, 99.5, 8.0]),
+        tile_unfamiliarity=strange,
+    )  # fmt: skip
+    cells = {"probability_malignant": "0.9", "unfamiliar": "1", "unfamiliarity": "99.5"}
+    pictures.draw(bag, SlideAnswer("plain", "malignant", True, cells))
+    *tiles, answer = qupath_rules.read(tmp_path / "geojson/plain.geojson")
+    assert [each.measurements["unfamiliarity"] for each in tiles] == strange.tolist()
+    assert answer.measurements["unfamiliarity"] == 99.5
+    assert answer.name == "plain: malignant, probability 0.900; refer to a person: unfamiliar"
+    page = (tmp_path / "viewer/slides/plain.html").read_text()
+    assert "whatever the probability: the network does not know slides like this one" in page
+    assert "Predicted malignant, probability 0.900." in page
+    assert "<option>Unfamiliarity, percent of validation tiles that are less so</option>" in page

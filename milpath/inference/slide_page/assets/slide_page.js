@@ -101,4 +101,8 @@
   };
   viewer.addHandler("open", () => { showLayer(0); drawRule(); document.body.dataset.ready = "true"; });
   ["zoom", "resize", "animation"].forEach((name) => viewer.addHandler(name, drawRule));
+  // A frame gets its size late: until somebody moves the slide, all of it is shown.
+  let moved = false;
+  ["pointerdown", "wheel", "keydown"].forEach((name) => document.addEventListener(name, () => { moved = true; }, { capture: true, passive: true }));
+  viewer.addHandler("resize", () => { if (!moved) setTimeout(() => viewer.viewport.goHome(true)); });
 })();
