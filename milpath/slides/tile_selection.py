@@ -40,6 +40,9 @@ class Padding(NamedTuple):
     right: int
 
 
+_NO_PADDING = Padding(0, 0, 0, 0)
+
+
 def padding_of(height: int, width: int, tile_size: int) -> Padding:
     """Return the padding of an image: half before and half after, an odd pixel after.
 
@@ -76,7 +79,7 @@ def cut_grid(image: NDArray[np.uint8], tile_size: int) -> Tiles:
 
 
 def tile_sums(
-    pixels: NDArray[np.uint8], tile_size: int, stride: int | None = None, padding: Padding = Padding(0, 0, 0, 0)
+    pixels: NDArray[np.uint8], tile_size: int, stride: int | None = None, padding: Padding = _NO_PADDING
 ) -> NDArray[np.int64]:
     """Return the sum of all pixel values of each tile of a region, row by row.
 
