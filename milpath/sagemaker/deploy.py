@@ -9,9 +9,9 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.config.command import command
+from milpath.sagemaker.account.image_end import chosen_image
 from milpath.sagemaker.jobs.aws_account import (
     explained,
-    image_address,
     open_account,
     require_bucket,
     require_objects,
@@ -45,7 +45,8 @@ def run(config: DictConfig) -> dict[str, dict[str, Any]]:
     else:
         account = open_account(settings.region)
         region = account.region_name
-    image = settings.image or image_address(
+    image = chosen_image(
+        settings.image,
         "inference",
         region=region,
         version=settings.image_version,

@@ -33,6 +33,7 @@ class DeployConfig:
     environment: dict[str, str] = field(default_factory=dict)
     subnets: list[str] = field(default_factory=list)
     security_group_ids: list[str] = field(default_factory=list)
+    isolate: bool = False
     kms_key: str | None = None
     wait: bool = True
     dry_run: bool = False
@@ -82,6 +83,8 @@ def endpoint_requests(
             "Subnets": list(settings.subnets),
             "SecurityGroupIds": list(settings.security_group_ids),
         }
+    if settings.isolate:
+        create_model["EnableNetworkIsolation"] = True
     create_config: dict[str, Any] = {"EndpointConfigName": name, "ProductionVariants": [variant]}
     if settings.mode == "async":
         output = f"s3://{settings.bucket}/{settings.prefix}/answers/{settings.endpoint}"

@@ -55,7 +55,9 @@ class JobSettings:
     subnets: Sequence[str] = ()
     security_group_ids: Sequence[str] = ()
     encrypt_traffic: bool = False
+    isolate: bool = False
     kms_key: str | None = None
+    private: bool = False
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -69,9 +71,6 @@ class JobSettings:
             f"sagemaker.instance_type={self.instance_type} is not an instance type such as ml.g5.xlarge",
         )
         _require(bool(self.bucket), "sagemaker.bucket must be given: the S3 bucket for code, checkpoints and results")
-        _require(
-            bool(self.training), "sagemaker.training must be given: the S3 folder with the data, s3://bucket/folder"
-        )
         for name in ("training", "testing", "output", "checkpoints"):
             uri = getattr(self, name)
             _require(
@@ -108,6 +107,26 @@ class JobSettings:
             bool(self.subnets) == bool(self.security_group_ids),
             "sagemaker.subnets and sagemaker.security_group_ids must be given together: give both or neither",
         )
+        for name in ("subnets", "security_group_ids", "kms_key", "image", "encrypt_traffic", "isolate"):
+            _require(
+                not self.private or bool(getattr(self, name)),
+                f"sagemaker.private=true (sagemaker=hospital) needs sagemaker.{name}; give it",
+            )
+        _require(
+            not self.isolate or bool(self.image),
+            "sagemaker.isolate=true leaves the container without a network, so that nothing can be installed in it: add "
+            "sagemaker.image=ADDRESS of an image that holds milpath (scripts/sagemaker/Dockerfile.train)",
+        )
+
+    def require_training(self) -> None:
+        """Refuse a training without data.
+
+        Raises:
+            ValueError: With the key to give.
+        """
+        _require(
+            bool(self.training), "sagemaker.training must be given: the S3 folder with the data, s3://bucket/folder"
+        )
 
     @property
     def address(self) -> str:
@@ -125,6 +144,15 @@ class JobSettings:
         for key in content:
             _require(key in names, f"sagemaker.{key} is unknown; the keys are {', '.join(names)}")
         return cls(**content)
+
+
+def require_s3(key: str, address: str) -> None:
+    """Refuse what is not a folder in S3.
+
+    Raises:
+        ValueError: With the key.
+    """
+    _require(_is_s3(address), f"{key}={address} is not an address of the form s3://bucket/folder")
 
 
 def _is_s3(uri: str) -> bool:

@@ -33,6 +33,7 @@ def training_request(
     References:
         Amazon SageMaker API Reference, CreateTrainingJob.
     """
+    settings.require_training()
     request: dict[str, Any] = {
         "TrainingJobName": settings.job_name,
         "RoleArn": role,
@@ -78,6 +79,8 @@ def training_request(
         }
     if settings.encrypt_traffic:
         request["EnableInterContainerTrafficEncryption"] = True
+    if settings.isolate:
+        request["EnableNetworkIsolation"] = True
     return request
 
 
@@ -176,6 +179,7 @@ def model_trainer(request: dict[str, Any], session: Any) -> Any:
             subnets=network.get("Subnets"),
             security_group_ids=network.get("SecurityGroupIds"),
             enable_inter_container_traffic_encryption=request.get("EnableInterContainerTrafficEncryption"),
+            enable_network_isolation=request.get("EnableNetworkIsolation"),
         ),
         environment=request.get("Environment"),
         tags=[configs.Tag(key=tag["Key"], value=tag["Value"]) for tag in request.get("Tags", [])] or None,

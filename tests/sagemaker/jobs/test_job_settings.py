@@ -32,11 +32,12 @@ GIVEN = {"bucket": "slides", "training": "s3://slides/panda"}
         ({"spot": True, "max_wait_seconds": 10}, "at least sagemaker.max_run_seconds=86400"),
         ({"spot": True, "keep_alive_seconds": 600}, "mutually exclusive"),
         ({"subnets": ["subnet-1"]}, "must be given together"),
+        ({"isolate": True}, "nothing can be installed in it: add sagemaker.image=ADDRESS"),
     ],
 )
 def test_what_sagemaker_would_refuse_is_refused_before(change, message):
     with pytest.raises(ValueError) as caught:
-        JobSettings(**GIVEN | change)
+        JobSettings(**GIVEN | change).require_training()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
