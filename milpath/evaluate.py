@@ -134,7 +134,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     write_text(run_dir / "splits.csv", datamodule.splits_table().to_csv(index=False))
     return write_run(
         run_dir, predictions, datamodule, card,
-        report=config.report, report_pdf=config.report_pdf, note="\n".join(filter(None, (note, say_familiarity(probe)))), slides=slides,
+        report=config.report, report_pdf=config.report_pdf,
+        note="\n".join(filter(None, (note, say_familiarity(probe)))), slides=slides,
         aggregate=aggregate, shift=shift, temperatures=of_folds, familiarity=predictor.familiarity,
     )  # fmt: skip
 
