@@ -1,5 +1,6 @@
 import json
 
+import boto3
 import botocore.session
 import pytest
 from botocore.exceptions import ClientError
@@ -106,7 +107,7 @@ def test_an_endpoint_is_made_scored_by_name_and_removed_without_a_rest(account, 
 
 def test_dry_run_shows_the_requests(account, command, archive):
     status, shown, errors = command(deploy, f"archive={archive}", *GIVEN, "dry_run=true", f"region={REGION}")
-    assert (status, errors, account.sent) == (0, "", [])
+    assert (status, errors.count("\n"), account.sent) == (0, 1, [])
     assert list(json.loads(shown)) == ["create_model", "create_endpoint_config", "create_endpoint"]
 
 
@@ -122,6 +123,36 @@ def test_a_refused_endpoint_leaves_nothing_behind(account, command, archive):
     assert account.requests("CreateEndpointConfig")
     assert account.sagemaker.list_models()["Models"] == []
     assert account.sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
+
+
+def test_an_asynchronous_endpoint_scales_to_zero_and_is_removed_with_its_alarm(account, command, archive):
+    scaling = boto3.client("application-autoscaling", REGION)
+    alarms = boto3.client("cloudwatch", REGION)
+    status, output, errors = command(deploy, f"archive={archive}", *GIVEN, "mode=async", "max_instances=3")
+    assert (status, errors) == (0, "")
+    assert "scales between 0 and 3 x ml.m5.xlarge" in output
+    assert (
+        "to none about 10 minutes after the last request; the first request then waits for the alarm (2 min" in output
+    )
+    (target,) = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+    assert (target["ResourceId"], target["MinCapacity"]) == ("endpoint/milpath/variant/AllTraffic", 0)
+    policies = scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    assert {policy["PolicyType"] for policy in policies} == {"TargetTrackingScaling", "StepScaling"}
+    (alarm,) = [item for item in alarms.describe_alarms()["MetricAlarms"] if item["AlarmName"] == "milpath-wake-up"]
+    (step,) = [policy["PolicyARN"] for policy in policies if policy["PolicyType"] == "StepScaling"]
+    assert alarm["AlarmActions"] == [step]
+    status, output, errors = command(delete, "endpoint=milpath")
+    assert (status, errors, output.count("deleted")) == (0, "", 5)
+    assert scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"] == []
+    assert [
+        item["AlarmName"] for item in alarms.describe_alarms()["MetricAlarms"] if "wake-up" in item["AlarmName"]
+    ] == []
+
+
+def test_an_endpoint_that_is_always_on_says_what_it_costs(account, command, archive):
+    status, output, _ = command(deploy, f"archive={archive}", *GIVEN, "instance_count=2")
+    assert status == 0
+    assert "charged UNTIL IT IS DELETED: 2 x ml.m5.xlarge by the second, used or not" in output
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,11 @@ class DeployConfig:
     mode: str = "instance"
     instance_type: str = "ml.m5.xlarge"
     instance_count: int = 1
+    autoscale: bool | None = None
+    min_instances: int | None = None
+    max_instances: int | None = None
+    backlog_per_instance: float = 5
+    requests_per_minute: float = 60
     memory_size_mb: int = 4096
     max_concurrency: int = 5
     image: str | None = None
