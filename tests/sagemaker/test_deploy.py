@@ -76,12 +76,32 @@ def test_every_other_setting_has_its_field():
     assert all(body["Tags"] == [{"Key": "team", "Value": "x"}] for body in found.values())
 
 
+def test_a_large_model_is_a_folder_and_has_time_to_load():
+    found = endpoint_requests(
+        DeployConfig(archive="x", start_seconds=1800), **PLACE | {"model": "s3://slides/output/job/output/model/"}
+    )
+    shape = botocore.session.get_session().get_service_model("sagemaker")
+    validate_parameters(found["create_model"], shape.operation_model("CreateModel").input_shape)
+    container = found["create_model"]["PrimaryContainer"]
+    assert container["ModelDataSource"] == {
+        "S3DataSource": {
+            "S3Uri": "s3://slides/output/job/output/model/", "S3DataType": "S3Prefix", "CompressionType": "None",
+        }
+    }  # fmt: skip
+    assert "ModelDataUrl" not in container
+    (variant,) = found["create_endpoint_config"]["ProductionVariants"]
+    assert (
+        variant["ModelDataDownloadTimeoutInSeconds"] == variant["ContainerStartupHealthCheckTimeoutInSeconds"] == 1800
+    )
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"mode": "always"}, "mode=always must be one of instance, serverless, async"),
         ({"mode": "serverless", "memory_size_mb": 5000}, "memory_size_mb=5000 must be 1024"),
         ({"mode": "async"}, "add bucket=NAME"),
+        ({"start_seconds": 30}, "start_seconds=30 must be between 60 and 3600"),
     ],
 )
 def test_a_wrong_mode_is_named(settings, message):
