@@ -51,6 +51,7 @@ def predict_batch(classifier: "MILClassifier", batch: BagBatch) -> BagPrediction
     def unpadded(values: Tensor) -> list[Tensor]:
         return [row[:length].clone() for row, length in zip(values.float().cpu(), lengths, strict=True)]
 
+    of_folds = of_networks(output)
     found = BagPredictions(
         bag_ids=list(batch.bag_ids),
         labels=batch.labels.cpu(),
@@ -58,7 +59,8 @@ def predict_batch(classifier: "MILClassifier", batch: BagBatch) -> BagPrediction
         probabilities=answers.cpu(),
         attention=unpadded(output.attention),
         maps={name: unpadded(values) for name, values in tile_maps(output, names, classifier.class_names).items()},
-        **of_networks(output),
+        each=of_folds["each"],
+        agreement=of_folds["agreement"],
     )
     if seen:
         found["seen"] = seen
