@@ -77,17 +77,20 @@ lock: .venv/.runtime
 	$(LOCK) pyproject.toml --constraint requirements/development.lock --output-file requirements/runtime.lock
 	$(LOCK) --group pyproject.toml:image --constraint requirements/development.lock --output-file requirements/image.lock
 	$(LOCK) --group pyproject.toml:build --constraint requirements/development.lock --output-file requirements/build.lock
+	$(LOCK) --python-version 3.12 pyproject.toml --extra backbones --group pyproject.toml:training-image --constraint requirements/development.lock --output-file requirements/training-image.lock
 
 # The licences of what an installation and the serving image hold, in NOTICE. Needs Linux, whose packages are listed.
 notice: setup
 	$(BIN)/python scripts/notice.py
 
-# A CycloneDX bill of materials of the runtime dependencies, from an environment that holds nothing else.
+# A CycloneDX bill of materials of the runtime dependencies, or of an image (SBOM_LOCK=requirements/training-image.lock), from
+# an environment that holds nothing else.
 SBOM ?= build/sbom.json
+SBOM_LOCK ?= requirements/runtime.lock
 sbom: setup
 	mkdir -p $(dir $(SBOM))
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(SBOM).venv
-	$(SYNC) --python $(SBOM).venv/bin/python requirements/runtime.lock
+	$(SYNC) --python $(SBOM).venv/bin/python $(SBOM_LOCK)
 	PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible --output-format JSON \
 		--output-file $(SBOM) $(SBOM).venv/bin/python
 	rm -rf $(SBOM).venv

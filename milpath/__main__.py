@@ -16,12 +16,16 @@ COMMANDS = {
     "app": "predict uploaded slides in a browser",
     "encoders": "list pretrained encoders, or check one",
     "table": "cross-validate methods and compare them",
+    "compare": "compare runs: metrics, curves, cases on which they disagree",
     "sagemaker.launch": "train on Amazon SageMaker",
     "sagemaker.tune": "search hyperparameters on SageMaker",
+    "sagemaker.process": "cut or encode slides in S3 on SageMaker",
+    "sagemaker.transform": "score thousands of slides in S3 on SageMaker",
     "sagemaker.package": "package a checkpoint for an endpoint",
     "sagemaker.deploy": "create an endpoint",
     "sagemaker.score": "test an endpoint",
     "sagemaker.delete": "delete an endpoint and its resources",
+    "sagemaker.policy": "print the permissions that these commands need",
 }
 _COMPLETION = ("-sc", "--shell-completion")
 

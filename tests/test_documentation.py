@@ -21,6 +21,7 @@ from PIL import Image
 
 from milpath import encoders
 from milpath.__main__ import COMMANDS, split_command
+from milpath.config.command_line import folders_as
 from milpath.models import AttentionMIL, save_network
 from tests.conftest import REPOSITORY
 from tests.pyramids import tissue, write_pyramid
@@ -117,6 +118,8 @@ def test_every_command_line_composes(words, block):
     assert name in COMMANDS, block.where
     if name == "encoders":  # `check NAME` is `encoder=NAME`
         rest = encoders.overrides(rest)
+    if name == "compare":  # folders without a key are `runs`
+        rest = folders_as("runs", rest)
     overrides = [word for word in rest if "=" in word and not word.startswith("--")]
     flags = [word for word in rest if word not in overrides]
     assert set(flags) <= {"-m", "--cfg", "--help", "job", "..."}, block.where
@@ -129,7 +132,10 @@ ABOUT = {
     "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "extract-features": ("extract", "train", "predict"),
     "panda": ("train", "tile"), "cluster": ("train", "tile"),
     "encoders": ("encoders", "train"), "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",),
-    "sagemaker": ("sagemaker.launch", "sagemaker.deploy", "sagemaker.package"), "splits": ("train",), "targets": ("train",),
+    "compare": ("compare",),
+    "sagemaker/train": ("sagemaker.launch", "sagemaker.deploy"), "sagemaker/serve": ("sagemaker.deploy", "sagemaker.package"),
+    "sagemaker/score-many": ("sagemaker.transform", "predict"), "sagemaker/tile": ("sagemaker.process", "tile"), "sagemaker/cost": ("sagemaker.deploy", "sagemaker.launch"),
+    "sagemaker/security": ("sagemaker.launch", "sagemaker.policy", "sagemaker.deploy"), "splits": ("train",), "targets": ("train",),
     "calibration": ("train",), "run-folder": ("train",),
 }  # fmt: skip
 NEEDS = {
@@ -145,13 +151,18 @@ def overrides_in_text(page: Path) -> list[str]:
     return sorted({span for span in re.findall(r"`([^`\n]+)`", text) if OVERRIDE.match(span)})
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.stem in ABOUT], ids=lambda page: page.stem)
+def about(page: Path) -> tuple[str, ...] | None:
+    """Return the commands of a page; a page of a service is named with its folder."""
+    return ABOUT.get(page.stem if page.parent.name != "sagemaker" else f"sagemaker/{page.stem}")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if about(page)], ids=lambda page: page.stem)
 def test_every_override_in_the_text_is_one_of_a_command(page):
     wrong = []
     for span in overrides_in_text(page):
         overrides = shlex.split(span.replace("...", "x"))
         extra = next((NEEDS[word.split("=")[0]] for word in overrides if word.split("=")[0] in NEEDS), [])
-        if not any(accepts(name, [*ALWAYS.get(name, []), *extra, *overrides]) for name in ABOUT[page.stem]):
+        if not any(accepts(name, [*ALWAYS.get(name, []), *extra, *overrides]) for name in about(page)):
             wrong.append(span)
     assert wrong == []
 

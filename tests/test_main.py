@@ -79,7 +79,10 @@ def test_the_version_is_that_of_the_package(monkeypatch, capsys):
     [
         (["trian", "seed=1"], "unknown command 'trian'; did you mean 'train'? milpath --help lists the commands"),
         (["sagemaker", "lunch"], "unknown command 'sagemaker lunch'; did you mean 'sagemaker launch'? "),
-        (["sagemaker"], "sagemaker needs a subcommand, one of launch, tune, package, deploy, score, delete"),
+        (
+            ["sagemaker"],
+            "sagemaker needs a subcommand, one of launch, tune, process, transform, package, deploy, score, delete, policy",
+        ),
         (["xyzzy"], "unknown command 'xyzzy'; milpath --help lists the commands"),
     ],
 )

@@ -24,6 +24,9 @@ ASKED = {
     "runtime": PROJECT["project"]["dependencies"],
     "development": PROJECT["project"]["dependencies"] + [line for lines in EXTRAS.values() for line in lines],
     "image": PROJECT["dependency-groups"]["image"],
+    "training-image": PROJECT["project"]["dependencies"]
+    + EXTRAS["backbones"]
+    + PROJECT["dependency-groups"]["training-image"],
     "build": PROJECT["dependency-groups"]["build"] + PROJECT["build-system"]["requires"],
 }
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")

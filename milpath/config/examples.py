@@ -79,6 +79,9 @@ milpath train data=features data.path=features data.labels=labels.csv model=tran
 milpath table data=bag_store data.path=store methods=[attention,gated_attention,dsmil] folds=5 repeats=1 \
     output=table
 
+# two runs on the same bags: metrics, curves, cases on which they disagree
+milpath compare runs/first runs/grouped
+
 # a sweep of four runs
 milpath train -m data=bag_store data.path=store model.gated=true,false seed=1,2
 

@@ -1,6 +1,7 @@
 """Attention overlays: heat maps of tile weights on the thumbnail of a slide."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from milpath.drawing.picture_frame import (
     frame,
     require_finite_attention,
 )
+from milpath.drawing.tile_numbers import write_numbers
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.floating]
@@ -84,10 +86,27 @@ def attention_map(
     return np.asarray(np.divide(total, count, out=np.full(shape, np.nan), where=count > 0))
 
 
-def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour_map: str, alpha: float) -> Pixels:
-    """Blend colours into a thumbnail where values exist, (1 - a) thumbnail + a colour; a increases with the value.
+def opacity_of(values: Values, limits: tuple[float, float], colour_map: str) -> NDArray[np.float64]:
+    """Return the share of the full opacity of each value, in [0, 1]; it increases with the value.
 
-    With `SIGNED_MAP` a increases with the distance from the middle of the limits, where it is 0.
+    With `SIGNED_MAP` it increases with the distance from the middle of the limits, where it is 0.
+
+    Args:
+        values: Of any shape, finite.
+        limits: Values at the two ends of the colour map.
+        colour_map: Name of the colour map.
+
+    Example:
+        >>> opacity_of(np.array([0.0, 1.0]), (0.0, 1.0), "viridis").tolist()
+        [0.25, 1.0]
+    """
+    low, high = limits
+    share = np.clip((values - low) / (high - low), 0, 1) if high > low else np.full(np.shape(values), 0.5)
+    return np.abs(2 * share - 1) if colour_map == SIGNED_MAP else LOW_OPACITY + (1 - LOW_OPACITY) * share
+
+
+def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour_map: str, alpha: float) -> Pixels:
+    """Blend colours into a thumbnail where values exist, (1 - a) thumbnail + a colour; a is `alpha` times `opacity_of`.
 
     Args:
         thumbnail: uint8 `(height, width, 3)`.
@@ -101,11 +120,8 @@ def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be in [0, 1], got {alpha}")
-    low, high = limits
     known = ~np.isnan(values)
-    share = np.clip((values[known] - low) / (high - low), 0, 1) if high > low else np.full(known.sum(), 0.5)
-    strength = np.abs(2 * share - 1) if colour_map == SIGNED_MAP else LOW_OPACITY + (1 - LOW_OPACITY) * share
-    opacity = (alpha * strength)[:, None].astype(np.float32)
+    opacity = (alpha * opacity_of(values[known], limits, colour_map))[:, None].astype(np.float32)
     result = thumbnail.copy()
     mixed = (1 - opacity) * thumbnail[known] + opacity * colours_of(values[known], limits, colour_map)
     result[known] = np.round(mixed).astype(np.uint8)
@@ -148,6 +164,7 @@ def draw_overlay(
     outlines: bool = True,
     limits: tuple[float, float] | None = None,
     signed: bool = False,
+    numbers: Mapping[int, str] = MappingProxyType({}),
 ) -> Image.Image:
     """Draw attention over the thumbnail of a slide, with colour bar, scale bar and outlines of the selected tiles.
 
@@ -170,6 +187,7 @@ def draw_overlay(
         limits: Weights at the ends of the colour bar; `None` uses `attention_limits`.
         signed: Whether the values are contributions of any sign instead of attention, drawn in blue below 0 and red above;
             `limits` must then be given, as far below 0 as above.
+        numbers: Position of a tile to the number written on it, as of `tile_numbers.numbers_of_top_tiles`.
 
     Raises:
         ValueError: If the arrays do not fit together, or attention is not finite.
@@ -192,6 +210,8 @@ def draw_overlay(
     picture = blend(thumbnail, values, limits, colour_map, alpha)
     if outlines:
         picture = outline_tiles(picture, x, y, tile_size, scale)
+    if numbers:
+        picture = write_numbers(picture, numbers, np.asarray(x, float), np.asarray(y, float), scale)
     on_white = blend(np.full((1, 256, 3), 255, np.uint8), np.linspace(0, 1, 256)[None], (0, 1), colour_map, alpha)[0]
     marked = (0.0, "0") if signed else (1 / max(len(weights), 1), "equal share")
     bar = ColourBar(limits, on_white, "contribution" if signed else "attention", marked)

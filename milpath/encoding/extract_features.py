@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from milpath.data.loading.threads import num_cores
 from milpath.data.sources.loose_tiles import holds_tiles
 from milpath.data.store.bag_store import BagStore
 from milpath.encoding.batch_encoder import BatchEncoder, describe_encoder
@@ -22,7 +23,7 @@ from milpath.models.stains import unchanged_note
 from milpath.records.digests import sha256_of_file
 from milpath.slides.tile_files import open_tile_files
 from milpath.slides.tiling_options import TileOptions
-from milpath.tiling.slide_bags import MAX_SECONDS, num_cores
+from milpath.tiling.slide_bags import MAX_SECONDS
 from milpath.tiling.slide_job import SlideJob, TileForm
 from milpath.tiling.slide_merge import StoreContent, StorePlan
 from milpath.tiling.slide_output import disk_errors
@@ -86,7 +87,7 @@ def extract_features(
             beside a GPU.
         on_error: "fail" writes no store if a slide failed, "skip" omits the slide.
         overwrite: Delete a store or unfinished work in `output` first.
-        shard: `i/n` does every n-th slide.
+        shard: `i/n` does every n-th slide; the path of a text file does the slides that it names, one a line.
         max_seconds: A slide that gives no tile for this long fails; `None` is no limit.
         resolutions: Table of slides with the column `microns_per_pixel` of level 0 (see `build_slide_store`).
         mixed_resolution: "error" refuses tiles that differ in resolution by more than a factor of 1.25, "allow" does not.

@@ -189,8 +189,13 @@ def read_archive(path: str | Path) -> Any:
     return content
 
 
-def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
+def write_checkpoint(content: Mapping[str, Any], path: Path, *, seal: bool = True) -> None:
     """Write a checkpoint with the digests of its parts, atomically.
+
+    Args:
+        content: The parts of the checkpoint; without a card under "milpath" there are no digests.
+        path: The file.
+        seal: Compute the digests; False if `content` was sealed and not changed since.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
@@ -199,7 +204,7 @@ def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
     with atomic_path(path) as temporary:
         try:
             with temporary.open("wb") as file:
-                torch.save(sealed(content) if "milpath" in content else dict(content), file)
+                torch.save(sealed(content) if seal and "milpath" in content else dict(content), file)
         except RuntimeError as error:
             # On a full disk torch reports unexpected positions; the reason is in the exception's context.
             if isinstance(error.__context__, OSError):

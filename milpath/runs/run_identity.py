@@ -29,7 +29,18 @@ CHECKPOINT_KEY = RUN_KEY
 FORMAT_VERSION = 1
 
 # Where a run is written and how its result is used; does not affect training.
-_ROOT = {"paths", "logger", "profiler", "sagemaker", "run_name", "resume_from", "compile", "test", "report"}
+_ROOT = {
+    "paths",
+    "logger",
+    "profiler",
+    "sagemaker",
+    "run_name",
+    "resume_from",
+    "compile",
+    "test",
+    "report",
+    "report_pdf",
+}
 # How bags are read, not which; files are identified by content, not by name.
 _DATA = {
     "stores_dir", "verify", "num_workers", "device_cache", "eval_batch_size", "batch_size", "splits", "groups", "exclude",

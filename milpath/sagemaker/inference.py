@@ -10,7 +10,7 @@ from typing import Any
 from milpath.sagemaker.endpoint.handlers import Endpoint, input_fn, model_fn
 from milpath.sagemaker.endpoint.handlers import output_fn as write
 from milpath.sagemaker.endpoint.handlers import predict_fn as predict
-from milpath.sagemaker.endpoint.request_limits import BadRequestError
+from milpath.sagemaker.endpoint.request_limits import BadRequestError, status_of
 from milpath.sagemaker.endpoint.response import JSON, Answer
 
 __all__ = ["input_fn", "model_fn", "output_fn", "predict_fn"]
@@ -35,5 +35,5 @@ def output_fn(prediction: Prediction | BadRequestError, accept: str, context: An
     except BadRequestError as error:
         if context is None:
             raise
-        context.set_response_status(code=error.status, phrase=str(error))
+        context.set_response_status(code=status_of(error), phrase=str(error))
         return json.dumps({"error": str(error)}).encode(), JSON

@@ -25,7 +25,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from milpath.sagemaker.endpoint.handlers import Endpoint, model_fn
-from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits, read_environment
+from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits, read_environment, status_of
 from milpath.serving.connection_limits import ConnectionLimits
 from milpath.serving.uvicorn_server import make_server, run_to_the_end
 from milpath.serving.work_queue import ClientLeftError, QueueFullError, WorkQueue
@@ -70,7 +70,7 @@ def create_app(model_dir: str | Path = MODEL_DIR, workers: int = 1, max_waiting:
             work = partial(endpoint.answer, body, headers.get("content-type", ""), headers.get("accept", ""))
             answer, kind = await queue.run(work, request.receive)
         except BadRequestError as error:
-            return JSONResponse({"error": str(error)}, error.status)
+            return JSONResponse({"error": str(error)}, status_of(error))
         except QueueFullError:
             seconds = queue.retry_after
             return _busy(f"{max_waiting} requests are already waiting; retry in {seconds} s", seconds)

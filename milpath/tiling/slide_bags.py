@@ -1,8 +1,8 @@
 """Cutting a folder of slides into one bag store, in parallel and resumable; no slide is skipped silently."""
 
-import os
 from pathlib import Path
 
+from milpath.data.loading.threads import num_cores
 from milpath.records.digests import sha256_of_file
 from milpath.slides.detection.tissue_model import TissueModel
 from milpath.slides.tiling_options import TileOptions
@@ -56,7 +56,7 @@ def build_slide_store(
         write_png: Also write `png/{slide}_{i}.png`, the layout of the published tile set.
         on_error: "fail" writes no store if a slide failed, "skip" omits the slide.
         overwrite: Delete a store or unfinished work in `output` first.
-        shard: `i/n` does every n-th slide.
+        shard: `i/n` does every n-th slide; the path of a text file does the slides that it names, one a line.
         max_seconds: A slide that takes longer fails; `None` is no limit.
         resolutions: Table of slides with the column `microns_per_pixel` of level 0, which counts instead of that of the
             file; `None` takes this column of `labels`, if it has one.
@@ -131,11 +131,6 @@ def _cut(
                 parts.fail(answer.job.bag_id, " ".join(answer.error.split()))
             progress.advance(failed=answer.error is not None, peak_memory=answer.peak_memory)
     return progress
-
-
-def num_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _path(path: str | Path | None) -> Path | None:

@@ -1,6 +1,6 @@
 """One run over many slides into one store: what is finished is kept, and the last run merges it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def run_slides(
         work: Does the slides with the given names and saves the result of each in the folder of parts.
         on_error: "fail" writes no store if a slide failed, "skip" omits the slide.
         overwrite: Delete a store or unfinished work in `output` first.
-        shard: `i/n` does every n-th slide.
+        shard: `i/n` does every n-th slide; the path of a text file does the slides that it names, one a line.
         mixed_resolution: "error" refuses tiles that differ in resolution by more than a factor of 1.25, "allow" does not.
 
     Raises:
@@ -82,7 +82,8 @@ def run_slides(
             )
         parts = SlideParts(output)
         done = parts.finished(plan.files)
-        progress = work([name for name in _shard_of(list(plan.files), shard) if name not in done], parts)
+        chosen = _shard_of(list(plan.files), shard, plan.refused)
+        progress = work([name for name in chosen if name not in done], parts)
         failures, num_unfinished, notes = _put_together(
             plan, parts, output, content, skip=on_error == "skip", mixed_resolution=mixed_resolution
         )
@@ -135,10 +136,19 @@ def require_sensible(on_error: str, num_workers: int | None, overwrite: bool, sh
         )
 
 
-def _shard_of(names: list[str], shard: str | None) -> list[str]:
-    """Return every n-th slide, starting with the i-th."""
+def _shard_of(names: list[str], shard: str | None, refused: Collection[str]) -> list[str]:
+    """Return every n-th slide, starting with the i-th, or those that a file names.
+
+    Raises:
+        ValueError: If the file names a slide that is not there.
+    """
     if shard is None:
         return names
+    if Path(shard).is_file():
+        wanted = Path(shard).read_text(encoding="utf-8").splitlines()
+        if strangers := sorted(set(wanted).difference(names, refused)):
+            raise ValueError(f"shard={shard} names {strangers[0]!r}, which is not one of the {len(names):,} slides")
+        return sorted(set(wanted).intersection(names))
     index, count = parse_shard(shard)
     return [name for position, name in enumerate(names, 1) if position % count == index]
 

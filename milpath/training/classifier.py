@@ -19,8 +19,9 @@ from milpath.models.network import MILNetwork
 from milpath.models.output import MILOutput
 from milpath.models.weights_digest import require_sealed, sealed
 from milpath.targets import Target, target_named
+from milpath.training.embedding_probe import EmbeddingProbe
 from milpath.training.epoch_means import EpochMeans
-from milpath.training.predicted_bag import PredictedBag, predicted_bags
+from milpath.training.predicted_bag import PredictedBag, predict_batch
 from milpath.training.split_metrics import SplitMetrics, of_all_processes
 
 # Advice when training diverges; no checkpoint is written after that, so the last one is finite.
@@ -56,6 +57,9 @@ class MILClassifier(LightningModule):
         tiling: Tiling options, stored in the checkpoint so that slides are tiled for prediction as for training.
         data: The configuration of the data, stored in the checkpoint so that `evaluate` finds them.
         warning: What the data say against themselves, stored likewise (see `milpath.models.checkpoint.Card`).
+
+    Attributes:
+        probe: What looks at the embeddings of the bags that are predicted; `None` for nothing.
     """
 
     class_weights: Tensor
@@ -88,6 +92,7 @@ class MILClassifier(LightningModule):
         self.encoder = encoder or {}
         self.data = data or {}
         self.warning = warning
+        self.probe: EmbeddingProbe | None = None
         weights = torch.tensor(list(class_weights) if class_weights is not None else [1.0] * len(self.class_names))
         if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
             raise ValueError(f"class_weights must be finite and at least 0, got {weights.tolist()}")
@@ -144,10 +149,7 @@ class MILClassifier(LightningModule):
 
     def predict_step(self, batch: BagBatch, batch_idx: int) -> list[PredictedBag]:
         """Return the prediction of each bag of a batch; `Trainer.predict` returns a list of these lists."""
-        output = self(batch.tiles, batch.network_mask)
-        answers = self.target.answers(output.logits.float())
-        require_finite_answers(finite_bags(output, answers).tolist(), batch.bag_ids, self.network)
-        return predicted_bags(batch, output, answers, self.target.map_names(self.class_names), self.class_names)
+        return predict_batch(self, batch)
 
     def on_train_epoch_end(self) -> None:
         self._check_finite()

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 
 MEBIBYTE = 2**20
+# The JSON body that asks for the card of the network instead of a prediction.
+DESCRIBE = {"describe": True}
 Bounds = TypeVar("Bounds", bound="DataclassInstance")
 _PREFIX = "MILPATH_"
 _DECIMAL = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
@@ -28,6 +30,15 @@ class BadRequestError(ValueError):
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(" ".join(message.split())[:500])
         self.status = status
+
+
+def status_of(error: BadRequestError) -> int:
+    """Return the status of the response to a refused request.
+
+    In a batch (`MILPATH_BATCH=1`) the refusal is an answer like any other, so that it is kept with its reason: Batch
+    Transform writes nothing for a request that fails.
+    """
+    return 200 if os.environ.get("MILPATH_BATCH") == "1" else error.status
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def require_role(role: str | None, key: str = "sagemaker.role") -> str:
     if role is None:
         raise ValueError(
             f"no role was given; add {key}=arn:aws:iam::ACCOUNT:role/NAME, or export SAGEMAKER_ROLE "
-            "(a role with AmazonSageMakerFullAccess that sagemaker.amazonaws.com may assume)"
+            "(milpath sagemaker policy who=role prints its permissions)"
         )
     if not _ROLE.fullmatch(role):
         raise ValueError(f"{key}={role} is not an ARN of the form arn:aws:iam::123456789012:role/NAME")

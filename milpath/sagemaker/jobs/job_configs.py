@@ -28,6 +28,7 @@ _LAUNCH_KEYS = ("sagemaker", "dry_run", "wait", "tune", "hydra")
 # Names of the root configurations.
 LAUNCH, TUNE, PACKAGE = "sagemaker_launch", "sagemaker_tune", "sagemaker_package"
 DEPLOY, DELETE, SCORE = "sagemaker_deploy", "sagemaker_delete", "sagemaker_score"
+PROCESS, TRANSFORM, POLICY = "sagemaker_process", "sagemaker_transform", "sagemaker_policy"
 
 LaunchConfig = make_dataclass(
     "LaunchConfig",
@@ -74,6 +75,58 @@ class ScoreConfig:
     seed: int = 0
 
 
+@dataclass
+class SlidesConfig:
+    """Root keys that the commands over slides in S3 share."""
+
+    slides: str = MISSING
+    output: str = MISSING
+    options: Any = None
+    files: Any = None
+    name: str | None = None
+    slides_per_second: float | None = None
+    price_per_hour: float | None = None
+    sagemaker: Any = None
+    wait: bool = False
+    dry_run: bool = False
+
+
+@dataclass
+class ProcessConfig(SlidesConfig):
+    """Root keys of `python -m milpath.sagemaker.process`."""
+
+    command: str = "tile"
+
+
+@dataclass
+class TransformConfig(SlidesConfig):
+    """Root keys of `python -m milpath.sagemaker.transform`."""
+
+    checkpoint: str = MISSING
+    inputs: str | None = None
+    serving_image: str | None = None
+    on_error: str = "fail"
+
+
+@dataclass
+class PolicyConfig:
+    """Root keys of `python -m milpath.sagemaker.policy`."""
+
+    who: str = "person"
+    commands: list[str] = field(default_factory=list)
+    region: str | None = None
+    role: str | None = None
+    bucket: str | None = None
+    prefix: str = "milpath"
+    name: str = "milpath"
+    read: list[str] = field(default_factory=list)
+    write: list[str] = field(default_factory=list)
+    kms_key: str | None = None
+    repositories: list[str] = field(default_factory=list)
+    private_network: bool = False
+    file: str | None = None
+
+
 _store = ConfigStore.instance()
 _store.store(name=f"{LAUNCH}_schema", node=LaunchConfig)
 _store.store(name=f"{TUNE}_schema", node=TuneConfig)
@@ -81,6 +134,9 @@ _store.store(name=f"{PACKAGE}_schema", node=PackageConfig)
 _store.store(name=f"{DEPLOY}_schema", node=DeployConfig)
 _store.store(name=f"{DELETE}_schema", node=DeleteConfig)
 _store.store(name=f"{SCORE}_schema", node=ScoreConfig)
+_store.store(name=f"{PROCESS}_schema", node=ProcessConfig)
+_store.store(name=f"{TRANSFORM}_schema", node=TransformConfig)
+_store.store(name=f"{POLICY}_schema", node=PolicyConfig)
 
 
 def settings_of(config: DictConfig) -> JobSettings:

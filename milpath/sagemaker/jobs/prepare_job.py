@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from milpath.config.own_files import own_files, own_names
 from milpath.runs.chosen_parts.encoder_choice import refuse_unfit_encoder
+from milpath.sagemaker.account.image_end import chosen_image
 from milpath.sagemaker.jobs.aws_account import (
-    image_address,
     open_account,
     require_bucket,
     require_objects,
@@ -51,6 +51,7 @@ def prepare_job(settings: JobSettings, *, offline: bool = False) -> Job:
     Raises:
         ValueError: If the training or the account is not ready, before anything is charged.
     """
+    settings.require_training()
     training, overrides = compose_job()
     check_targets(training)
     refuse_unfit_encoder(training)
@@ -67,7 +68,8 @@ def prepare_job(settings: JobSettings, *, offline: bool = False) -> Job:
         require_bucket(account, str(settings.bucket))
         for address in filter(None, (settings.training, settings.testing)):
             require_objects(account, address)
-    image = settings.image or image_address(
+    image = chosen_image(
+        settings.image,
         "training",
         region=region,
         version=settings.image_version,

@@ -39,11 +39,12 @@ PINNED = (
     "openslide-python",
     "openslide-bin",
 )
-_PROGRAM = '''"""Started by SageMaker's training toolkit."""
+TRAINING = "milpath.sagemaker.jobs.training_job"
+_PROGRAM = '''"""Started in the container of a SageMaker job."""
 
 from pathlib import Path
 
-from milpath.sagemaker.jobs.training_job import main
+from {module} import main
 
 if __name__ == "__main__":
     main(Path(__file__).parent)
@@ -56,8 +57,11 @@ def write_source(
     config_dirs: Sequence[Path] = (),
     requirements: str | None = None,
     own_code: Mapping[str, bytes] | None = None,
+    program: str = "train.py",
+    module: str = TRAINING,
+    further: Sequence[str] = (),
 ) -> str:
-    """Write the archive that SageMaker's training toolkit unpacks and starts.
+    """Write the archive that a job unpacks and starts.
 
     Equal content gives equal bytes, so an archive is identified by its hash.
 
@@ -65,9 +69,12 @@ def write_source(
         path: Output path, `.tar.gz`.
         overrides: Overrides of `milpath.train`, applied inside the job.
         config_dirs: Folders with the user's own configuration files (`--config-dir`).
-        requirements: Path of a file with pinned packages, "smddp" for those tested with AWS's last SMDDP image, or None
-            for the versions installed here.
+        requirements: Path of a file with pinned packages, "smddp" for those tested with AWS's last SMDDP image, "image" for
+            none, or None for the versions installed here.
         own_code: Files of the user's own classes, by path relative to the working folder.
+        program: File that the job starts.
+        module: Module whose `main` it calls with the folder of the archive.
+        further: Packages to pin beside those of every job.
 
     Returns:
         The first 16 hex digits of the archive's SHA-256.
@@ -86,8 +93,8 @@ def write_source(
     own = _installed("milpath")
     metadata = f"Metadata-Version: 2.1\nName: milpath\nVersion: {own}\n"
     content[f"milpath-{own}.dist-info/METADATA"] = metadata.encode()
-    content["train.py"] = _PROGRAM.encode()
-    content["requirements.txt"] = _requirements(requirements).encode()
+    content[program] = _PROGRAM.format(module=module).encode()
+    content["requirements.txt"] = _requirements(requirements, further).encode()
     if taken := sorted(content.keys() & (own_code or {}).keys()):
         raise ValueError(
             f"a job needs a {taken[0]} of its own; rename your file {taken[0]}, which the configuration names"
@@ -128,15 +135,17 @@ def _gzip(data: bytes) -> bytes:
     return gzip.compress(data, mtime=0)
 
 
-def _requirements(path: str | None) -> str:
+def _requirements(path: str | None, further: Sequence[str]) -> str:
     """Return the pinned packages of a job."""
+    if path == "image":
+        return ""
     if path == "smddp":
         return (PACKAGE_DIR / "sagemaker" / "jobs" / "requirements_smddp.txt").read_text()
     if path is not None:
         if not Path(path).is_file():
             raise FileNotFoundError(f"sagemaker.requirements={path} does not exist; give a file with pinned packages")
         return Path(path).read_text()
-    return "".join(f"{name}=={_installed(name)}\n" for name in PINNED)
+    return "".join(f"{name}=={_installed(name)}\n" for name in (*PINNED, *further))
 
 
 def _installed(name: str) -> str:

@@ -1,0 +1,1 @@
+"""Processing jobs: many slides in S3, shared out over instances."""
