@@ -25,7 +25,7 @@ from milpath.reports.pictures import slides_of_report, without_pictures
 from milpath.runs.familiar_bags import fitting_probe, say_familiarity
 from milpath.runs.fitted_sets import fitted_sets, measured_sets, with_set_columns
 from milpath.runs.patient_results import results_by_patient
-from milpath.runs.result_files import Metrics, by_split, summary_table, write_results, write_slide_attention
+from milpath.runs.result_files import Metrics, labels_in_words, summary_table, write_results, write_slide_attention
 from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.decision import Decision, choose_decision, decide, deferred_cells
 from milpath.targets.shown_sets import say_about_sets, shown_parts
@@ -230,6 +230,7 @@ def _answered(predictions: Predictions, target: NumericTarget) -> Predictions:
     )
 
 
+<<<<<<< HEAD
 def labels_in_words(predictions: Predictions, target: NumericTarget) -> str:
     """Return how many bags of each split have a label of each of several targets; empty for one target."""
     counts = {split: target.num_labelled(part.labels) for split, part in by_split(predictions).items()}
@@ -241,6 +242,22 @@ def labels_in_words(predictions: Predictions, target: NumericTarget) -> str:
         for name in names
     ]
     return "\n".join(lines)
+=======
+def _with_sets(predictions: Predictions, card: Card, aggregate: str | None) -> Predictions:
+    """Return the predictions with the columns of prediction sets, and of the folds of an average."""
+    answers = predictions.probabilities.astype(np.float64)
+    rows = set_rows(card, answers, aggregate, predictions.each)
+    columns = set_columns(card, aggregate)
+    if predictions.each is not None:
+        columns = (*columns, *fold_columns(card))
+        agreement = np.full(len(predictions), np.nan) if predictions.agreement is None else predictions.agreement
+        for row, cells in enumerate(rows):
+            called = list(predictions.calls[row][::2]) if predictions.call_columns else []
+            if not predictions.answer_columns:
+                called = [card.class_names[predictions.predicted_labels[row]]]
+            cells += fold_cells(card, predictions.each[row], float(agreement[row]), called)
+    return replace(predictions, further_columns=columns, further=rows) if columns else predictions
+>>>>>>> main
 
 
 def _of_split(predictions: Predictions, name: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -62,8 +62,8 @@ def predict_batch(classifier: "MILClassifier", batch: BagBatch) -> list[Predicte
     maps = {name: _as_float32(values) for name, values in tile_maps(output, names, classifier.class_names).items()}
     logits, attention = _as_float32(output.logits), _as_float32(output.attention)
     probabilities, labels = answers.cpu().numpy(), batch.labels.cpu().numpy()
-    of_each = of_networks(output)
-    each, agreement = of_each["each"], of_each["agreement"]
+    folds = of_networks(output)
+    each, agreement = folds["each"], folds["agreement"]
     return [
         PredictedBag(
             bag_id,
