@@ -230,36 +230,6 @@ def _answered(predictions: Predictions, target: NumericTarget) -> Predictions:
     )
 
 
-<<<<<<< HEAD
-def labels_in_words(predictions: Predictions, target: NumericTarget) -> str:
-    """Return how many bags of each split have a label of each of several targets; empty for one target."""
-    counts = {split: target.num_labelled(part.labels) for split, part in by_split(predictions).items()}
-    names = next(iter(counts.values()), {})
-    sizes = {split: len(part) for split, part in by_split(predictions).items()}
-    lines = [
-        f"{name}: "
-        + ", ".join(f"{counts[split][name]:,} of {sizes[split]:,} {split} bags have a label" for split in counts)
-        for name in names
-    ]
-    return "\n".join(lines)
-=======
-def _with_sets(predictions: Predictions, card: Card, aggregate: str | None) -> Predictions:
-    """Return the predictions with the columns of prediction sets, and of the folds of an average."""
-    answers = predictions.probabilities.astype(np.float64)
-    rows = set_rows(card, answers, aggregate, predictions.each)
-    columns = set_columns(card, aggregate)
-    if predictions.each is not None:
-        columns = (*columns, *fold_columns(card))
-        agreement = np.full(len(predictions), np.nan) if predictions.agreement is None else predictions.agreement
-        for row, cells in enumerate(rows):
-            called = list(predictions.calls[row][::2]) if predictions.call_columns else []
-            if not predictions.answer_columns:
-                called = [card.class_names[predictions.predicted_labels[row]]]
-            cells += fold_cells(card, predictions.each[row], float(agreement[row]), called)
-    return replace(predictions, further_columns=columns, further=rows) if columns else predictions
->>>>>>> main
-
-
 def _of_split(predictions: Predictions, name: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return logits and labels of a split; both are empty without one."""
     chosen = np.array([split == name for split in predictions.splits])
