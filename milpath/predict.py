@@ -117,8 +117,8 @@ def run(config: DictConfig) -> int:
             if target.has_classes:
                 calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision, bag.unfamiliar)
                 predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
-            own_calls = () if numbers is None else numbers.calls(bag.probabilities)
-            calls_of_numbers = deferred_cells(columns[1], own_calls, bag.unfamiliar)
+            of_numbers = () if numbers is None else numbers.calls(bag.probabilities)
+            calls_of_numbers = tuple(deferred_cells(columns[1], of_numbers, bag.unfamiliar))
             further = [
                 *set_cells(card, bag.probabilities, each=bag.each),
                 *fold_cells(

@@ -109,9 +109,21 @@ def milpath(work: Path, command: str, *words: str) -> None:
 
 def train(work: Path) -> None:
     """Train the networks that are not there yet."""
-    quiet = ("trainer.accelerator=cpu", "callbacks.progress=null", "logger=csv", "callbacks.early_stopping=null")
+    quiet = (  # an interrupted training is continued
+        "resume_from=auto",
+        "trainer.accelerator=cpu",
+        "callbacks.progress=null",
+        "logger=csv",
+        "callbacks.early_stopping=null",
+    )
     head = ("model=gated_attention_mil", "model/encoder=linear", "data.standardize=true", "trainer.max_epochs=15")
-    glas = ("data.labels=glas.csv", "data.splits=glas_splits.csv", "data.target=label", "data.stratify_by=[]")
+    glas = (
+        "data.labels=glas.csv",
+        "data.splits=glas_splits.csv",
+        "data.target=label",
+        "data.stratify_by=[]",
+        "data.group_column=patient",
+    )
     for name, count in (("glas", NUM_TILES), ("karolinska", 4)):
         if not (work / f"features_{name}/store.json").is_file():
             source = PandaTiles(work / name, work / f"{name}.csv", num_tiles=count, tile_size=SIZE)
@@ -121,7 +133,7 @@ def train(work: Path) -> None:
                 "device=cpu",
             )  # fmt: skip
     runs = {
-        "features": ("data=bag_store", "data.path=features_glas", "data.splits=glas_splits.csv", "data.target=label", *head),
+        "features": ("data=bag_store", "data.path=features_glas", *glas[1:], *head),
         "provider": (
             "data=bag_store", "data.path=features_karolinska", "data.num_folds=4", "data.val_fraction=0.4",
             "data.target=label", "data.group_column=patient", *head,

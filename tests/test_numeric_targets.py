@@ -15,6 +15,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.metrics.intervals import metric_intervals
 from milpath.models.checkpoint import load_card
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS
 from milpath.reports.page import write_report
 from milpath.sagemaker import inference
 from milpath.sagemaker.jobs.model_archive import write_model_dir
@@ -97,7 +98,7 @@ def test_what_is_fitted_comes_from_the_training_bags_only(trained):
             assert target.times == pytest.approx(np.quantile(events, [0.25, 0.5, 0.75]), rel=5e-3)
 
 
-def test_evaluate_predict_app_endpoints_and_score_give_the_numbers_of_the_run(trained, monkeypatch):
+def test_evaluate_predict_app_endpoints_and_score_give_the_numbers_of_the_run(trained, monkeypatch, capsys):
     folder, _ = trained
     checkpoint = folder / "runs/r/checkpoints/best.ckpt"
     target = target_of(load_card(checkpoint))
@@ -113,7 +114,7 @@ def test_evaluate_predict_app_endpoints_and_score_give_the_numbers_of_the_run(tr
     assert here("milpath.predict", *words, cwd=folder) == 0
     predicted = pd.read_csv(folder / "out/predictions.csv").set_index("id").loc[expected.index]
     calls = list(target.call_columns)
-    assert list(predicted.columns) == [*columns, *calls]
+    assert list(predicted.columns) == [*columns, *calls, *UNFAMILIAR_COLUMNS]
     pd.testing.assert_frame_equal(predicted[columns], expected[columns], rtol=1e-4)
     pd.testing.assert_frame_equal(predicted[calls], expected[calls])
     pd.testing.assert_frame_equal(evaluated[calls], expected[calls])
@@ -152,6 +153,12 @@ def test_evaluate_predict_app_endpoints_and_score_give_the_numbers_of_the_run(tr
     words += ["splits=[train,val,test]", "region=eu-central-1", "run_name=s"]
     with served_as("study", folder / "model", monkeypatch):
         assert here("milpath.sagemaker.score", *words, cwd=folder) == 0
+        words[-1:] = ["run_name=other", "data.task=binary", "data.label_column=died"]
+        capsys.readouterr()
+        assert here("milpath.sagemaker.score", *words, cwd=folder) == 1
+    name = load_card(checkpoint).task
+    assert f"ValueError: the endpoint predicts {name} " in (error := capsys.readouterr().err), error
+    assert ", but the data have binary " in error
     scored = pd.read_csv(folder / "runs/s/predictions.csv")
     assert list(scored.columns) == list(pd.read_csv(folder / "runs/e/predictions.csv").columns)
     scored = scored.set_index("id").loc[expected.index]

@@ -25,6 +25,7 @@ from milpath.models.card import Card
 from milpath.models.devices import choose_device
 from milpath.models.network_input import takes
 from milpath.records.data_warning import warning_in_words
+from milpath.records.error_text import counted
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.decision import Decision, decide
 from milpath.tiling.slide_run import TilingSummary
@@ -135,7 +136,9 @@ def predict_slides(
                 yield _slide_prediction(bag, store, predictor.card, files.get(bag.bag_id))
     if failed and on_failure is None:
         name, reason = next(iter(sorted(failed.items())))
-        raise ValueError(f"{len(failed)} slides failed (first: {name!r}: {reason}); give on_failure= to leave them out")
+        raise ValueError(
+            f"{counted(len(failed), 'slide')} failed (first: {name!r}: {reason}); give on_failure= to leave them out"
+        )
     for name, reason in failed.items():
         assert on_failure is not None
         on_failure(name, reason)

@@ -92,8 +92,8 @@ def write_patients(
     with atomic_path(output / PATIENTS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "num_slides", *header, *(["warning"] if warning else [])])
-        for name, count, row, cells in zip(names, np.bincount(codes), answers, rows, strict=True):
-            writer.writerow([name, int(count), *number_cells(row), *cells, *([warning] if warning else [])])
+        for name, count, answer, last in zip(names, np.bincount(codes), answers, rows, strict=True):
+            writer.writerow([name, int(count), *number_cells(answer), *last, *([warning] if warning else [])])
     return output / PATIENTS
 
 

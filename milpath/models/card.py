@@ -74,7 +74,7 @@ def plain_card(card: Card) -> dict[str, Any]:
     if model is None:
         del content["familiarity"]
         return content
-    told = {"num_bags": model.num_bags, "num_validation_bags": len(model.scores), "tiles_per_bag": model.tiles_per_bag}
+    told = {"num_bags": model.num_bags, "num_validation_bags": len(model.scores), "num_groups": model.num_groups}
     return content | {"familiarity": told | {"refer": model.refer, "bound": model.bound}}
 
 

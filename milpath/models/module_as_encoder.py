@@ -99,8 +99,8 @@ def _found(module: nn.Module, tile_size: int | None) -> tuple[str, int]:
     if says != "tiles" and tile_size is None and not of_images:
         named = getattr(module, "num_features", None)
         first = next((part.in_features for part in module.modules() if isinstance(part, nn.Linear)), None)
-        for size in (named, first):
-            if type(size) is int and (width := _width_of(module, (size,))) is not None:
+        for number in (named, first):
+            if type(number) is int and (width := _width_of(module, (number,))) is not None:
                 return "features", width
     tried = f"of {tile_size} pixels" if tile_size else "of any usual size"
     raise ValueError(

@@ -79,9 +79,10 @@ def write_report(
     class_target_named(task)
     num_bags = len(probabilities)
     bag_names = [str(name) for name in (range(1, num_bags + 1) if bag_ids is None else bag_ids)]
-    for what, values in {"labels": indices, "bag_ids": bag_names, "attention": attention, "bags": bags}.items():
-        if values is not None and len(values) != num_bags:
-            raise ValueError(f"scores has {num_bags} bags, but {what} has {len(values)}; give one row per bag")
+    rows = {"labels": len(indices), "bag_ids": len(bag_names)}
+    rows |= {what: len(given) for what, given in (("attention", attention), ("bags", bags)) if given is not None}
+    if wrong := next((what for what, count in rows.items() if count != num_bags), None):
+        raise ValueError(f"scores has {num_bags} bags, but {wrong} has {rows[wrong]}; give one row per bag")
     ((most_common, count),) = Counter(bag_names).most_common(1)
     if count > 1:
         raise ValueError(f"bag_ids has {brief(most_common)} {count} times; give each bag its own name")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from milpath.metrics.conformal.measured_coverage import measured_coverage
 from milpath.metrics.intervals import Interval, bootstrap_interval
-from milpath.models.familiarity import Familiarity
+from milpath.models.familiarity import TIE, Familiarity
 from milpath.reports.plots.figures import SPLIT_NAMES
 from milpath.reports.plots.plot_style import FAINT, Plot, add_line, new_figure
 from milpath.reports.run_folder import RunFolder
@@ -93,7 +93,9 @@ def familiarity_results(
 
 def places_among(scores: Array, known: Array) -> Array:
     """Return for each score the share of the known scores (in ascending order) below it, equal ones counting half."""
-    return (np.searchsorted(known, scores, "left") + np.searchsorted(known, scores, "right")) / (2 * len(known))
+    below, up_to = np.searchsorted(known, scores - TIE, "left"), np.searchsorted(known, scores + TIE, "right")
+    found: Array = (below + up_to) / (2 * len(known))
+    return found
 
 
 def _mean(values: Array, weights: Array | None) -> Array:

@@ -35,7 +35,10 @@ def fitting_probe(config: DictConfig, datamodule: BagDataModule) -> FittingProbe
     if not wished.get("familiarity", True):
         return None
     share = wished.get("refer_unfamiliar")
-    return FittingProbe(len(datamodule.bag_ids("train")), None if share is None else float(share))
+    groups, num_groups = datamodule.groups, 0
+    if groups is not None and "val" in datamodule.splits:
+        num_groups = len({groups[bag_id] for bag_id in datamodule.bag_ids("val")})
+    return FittingProbe(len(datamodule.bag_ids("train")), None if share is None else float(share), num_groups)
 
 
 def asking_probe(familiarity: Familiarity | None) -> EmbeddingProbe | None:

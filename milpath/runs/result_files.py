@@ -13,7 +13,7 @@ from milpath.inference.slides_of_bags import slide_shares
 from milpath.metrics.conformal.measured_coverage import measured_coverage
 from milpath.records.atomic_files import atomic_path, write_json
 from milpath.records.prediction_table import Predictions
-from milpath.targets import Target, target_named
+from milpath.targets import NumericTarget, Target, target_named
 from milpath.targets.evaluation import compute_metrics
 from milpath.targets.target_file import write_target
 
@@ -83,6 +83,19 @@ def write_slide_attention(path: Path, predictions: Predictions, store: BagStore)
 def by_split(predictions: Predictions) -> dict[str, Predictions]:
     """Return the predictions of each split."""
     return {split: predictions.of_split(split) for split in dict.fromkeys(predictions.splits)}
+
+
+def labels_in_words(predictions: Predictions, target: NumericTarget) -> str:
+    """Return how many bags of each split have a label of each of several targets; empty for one target."""
+    counts = {split: target.num_labelled(part.labels) for split, part in by_split(predictions).items()}
+    names = next(iter(counts.values()), {})
+    sizes = {split: len(part) for split, part in by_split(predictions).items()}
+    lines = [
+        f"{name}: "
+        + ", ".join(f"{counts[split][name]:,} of {sizes[split]:,} {split} bags have a label" for split in counts)
+        for name in names
+    ]
+    return "\n".join(lines)
 
 
 def summary_table(metrics: Mapping[str, Mapping[str, float | None]], title: str = "") -> Table:

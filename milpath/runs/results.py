@@ -26,7 +26,7 @@ from milpath.reports.pictures import slides_of_report, without_pictures
 from milpath.runs.familiar_bags import fitting_probe, say_familiarity
 from milpath.runs.fitted_sets import fitted_sets, measured_sets
 from milpath.runs.patient_results import results_by_patient
-from milpath.runs.result_files import Metrics, by_split, summary_table, write_results, write_slide_attention
+from milpath.runs.result_files import Metrics, labels_in_words, summary_table, write_results, write_slide_attention
 from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.decision import Decision, choose_decision, decide, deferred_cells
 from milpath.targets.shown_sets import say_about_sets, set_columns, set_rows, shown_parts
@@ -245,19 +245,6 @@ def _with_sets(predictions: Predictions, card: Card, aggregate: str | None) -> P
                 called = [card.class_names[predictions.predicted_labels[row]]]
             cells += fold_cells(card, predictions.each[row], float(agreement[row]), called)
     return replace(predictions, further_columns=columns, further=rows) if columns else predictions
-
-
-def labels_in_words(predictions: Predictions, target: NumericTarget) -> str:
-    """Return how many bags of each split have a label of each of several targets; empty for one target."""
-    counts = {split: target.num_labelled(part.labels) for split, part in by_split(predictions).items()}
-    names = next(iter(counts.values()), {})
-    sizes = {split: len(part) for split, part in by_split(predictions).items()}
-    lines = [
-        f"{name}: "
-        + ", ".join(f"{counts[split][name]:,} of {sizes[split]:,} {split} bags have a label" for split in counts)
-        for name in names
-    ]
-    return "\n".join(lines)
 
 
 def _of_split(predictions: Predictions, name: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -19,6 +19,7 @@ from milpath.sagemaker.jobs.aws_account import (
     upload,
 )
 from milpath.sagemaker.jobs.endpoint_request import DeployConfig, endpoint_requests
+from milpath.sagemaker.jobs.endpoint_scaling import alarm_request, bill_note, limits_of, scales, scaling_requests
 from milpath.sagemaker.jobs.job_configs import DEPLOY
 
 
@@ -54,8 +55,10 @@ def run(config: DictConfig) -> dict[str, dict[str, Any]]:
         instance_type="ml.m5.xlarge" if settings.mode == "serverless" else settings.instance_type,
     )
     requests = endpoint_requests(settings, role=role, image=image, model=model, suffix=suffix)
+    scaling = scaling_requests(settings) if scales(settings) else {}
     if account is None:
-        sys.stdout.write(json.dumps(requests, indent=2) + "\n")
+        sys.stdout.write(json.dumps(requests | ({"scaling": scaling} if scaling else {}), indent=2) + "\n")
+        sys.stderr.write(f"{bill_note(settings)}\n")
         return requests
     if model == settings.archive:
         require_objects(account, model)
@@ -63,7 +66,28 @@ def run(config: DictConfig) -> dict[str, dict[str, Any]]:
         require_bucket(account, str(settings.bucket))
         upload(account, Path(settings.archive), model)
     _create(account.client("sagemaker"), settings, requests)
+    if scaling:
+        _scale(account, settings, scaling)
     return requests
+
+
+def _scale(account: Any, settings: DeployConfig, requests: dict[str, dict[str, Any]]) -> None:
+    """Scale an endpoint that is in service; if that fails, it stays, and so does its price, which the message says."""
+    client = account.client("application-autoscaling")
+    try:
+        with explained(f"scale the endpoint {settings.endpoint}"):
+            client.register_scalable_target(**requests["target"])
+            client.put_scaling_policy(**requests["track"])
+            if "wake" in requests:
+                arn = client.put_scaling_policy(**requests["wake"])["PolicyARN"]
+                account.client("cloudwatch").put_metric_alarm(**alarm_request(settings.endpoint, arn))
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; the endpoint is in service and charged until it is deleted: "
+            f"python -m milpath.sagemaker.delete endpoint={settings.endpoint}"
+        ) from None
+    low, high = limits_of(settings)
+    sys.stdout.write(f"scales between {low} and {high} x {settings.instance_type}\n")
 
 
 def _model_address(settings: DeployConfig, suffix: str) -> str:
@@ -97,7 +121,8 @@ def _create(client: Any, settings: DeployConfig, requests: dict[str, dict[str, A
     sys.stdout.write(
         f"creating endpoint {settings.endpoint} ({settings.mode})\n"
         f"score:  python -m milpath.sagemaker.score endpoint={settings.endpoint} data=NAME\n"
-        f"delete: python -m milpath.sagemaker.delete endpoint={settings.endpoint}   (it is charged until then)\n"
+        f"delete: python -m milpath.sagemaker.delete endpoint={settings.endpoint}\n"
+        f"cost:   {bill_note(settings)}\n"
     )
     if not settings.wait:
         return

@@ -37,10 +37,11 @@ def run(config: DictConfig) -> dict[str, Any]:
     with explained("submit the job"):
         trainer.train(input_data_config=sdk_channels(job.request), wait=config.wait, logs=config.wait)
     name = trainer._latest_training_job.training_job_name
+    results = "model.tar.gz, output.tar.gz" if settings.compress_output else "model/, output/"
     sys.stdout.write(
-        f"submitted {name}: {settings.instance_count} x {settings.instance_type} in {job.region}\n"
+        f"submitted {name}: {settings.instance_count} x {' or '.join(settings.instance_types)} in {job.region}\n"
         f"checkpoints: {job.request['CheckpointConfig']['S3Uri']}\n"
-        f"results:     {job.request['OutputDataConfig']['S3OutputPath']}/{name}/output/model.tar.gz, output.tar.gz\n"
+        f"results:     {job.request['OutputDataConfig']['S3OutputPath']}/{name}/output/{results}\n"
         f"follow:      aws logs tail /aws/sagemaker/TrainingJobs --follow --log-stream-name-prefix {name}\n"
         f"stop:        aws sagemaker stop-training-job --training-job-name {name}\n"
     )

@@ -123,8 +123,9 @@ def _report(jobs: SlideJobs, request: dict[str, Any], slides: list[S3Slide], sta
     name, cluster = request["ProcessingJobName"], request["ProcessingResources"]["ClusterConfig"]
     cut = request["Environment"]["MILPATH_PHASE"] == "cut"
     then = "run the same command again: it continues, and merges the store once all slides are finished"
+    instances = f"{cluster['InstanceCount']} x {' or '.join(jobs.settings.instance_types)}"
     return (
-        f"submitted {name}: {cluster['InstanceCount']} x {cluster['InstanceType']}, {len(state.to_do):,} of "
+        f"submitted {name}: {instances}, {len(state.to_do):,} of "
         f"{counted(len(slides), 'slide')} to do, {len(state.finished):,} finished, {len(state.failed):,} failed\n"
         f"{cost}\n"
         + (f"then:   {then}\n" if cut else f"store:  {jobs.output}\n")

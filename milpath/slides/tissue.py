@@ -8,6 +8,7 @@ from PIL import Image
 
 from milpath.slides.deep_tissue import load_tissue_model, refine_tissue
 from milpath.slides.detection.tissue_map import OTSU, TissueMap, map_tissue
+from milpath.slides.readers.slide import require_all_bits
 from milpath.slides.slide_view import SlideView, view_at
 from milpath.slides.tile_grid import Grid, grid_over, inside_fraction
 from milpath.slides.tile_positions import TilePositions
@@ -61,6 +62,7 @@ def require_tissue(view: SlideView, tissue: TissueMap) -> None:
     """
     if tissue.tissue.any():
         return
+    require_all_bits(view.slide)  # almost black, which looks like ink
     found = [
         f"{mask.mean():.0%} of it is {what}"
         for mask, what in ((tissue.marker, "ink"), (tissue.black, "black"))

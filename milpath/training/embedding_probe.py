@@ -80,14 +80,15 @@ class FittingProbe(EmbeddingProbe):
     Args:
         num_bags: Number of training bags.
         refer: Share of bags like those of validation that may be referred; `None` for none.
+        num_groups: Of how many groups, such as patients, the validation bags are; 0 if all bags are independent.
 
     Attributes:
         reason: Why there is no model; empty if there is one.
     """
 
-    def __init__(self, num_bags: int, refer: float | None) -> None:
+    def __init__(self, num_bags: int, refer: float | None, num_groups: int = 0) -> None:
         super().__init__(None)
-        self.num_bags, self.refer = num_bags, refer
+        self.num_bags, self.refer, self.num_groups = num_bags, refer, num_groups
         self.tiles_per_bag = max(1, min(MOST_PER_BAG, MOST_TILES // max(1, num_bags)))
         self.reason = "there is no validation split to compare with; set data.val_fraction"
         self._sampling = True
@@ -121,6 +122,7 @@ class FittingProbe(EmbeddingProbe):
                 *self.gaussians[0], np.stack(self._distances[first:])[:, 0],
                 np.concatenate([bag.tile_distances[0] for bag in bags]),
                 refer=self.refer, num_bags=self.num_bags, tiles_per_bag=self.tiles_per_bag,
+                num_groups=self.num_groups,
             )  # fmt: skip
             # Rounded and checked as in a card, so that the numbers of this run are those of its checkpoint.
             self.familiarity, self.reason = Familiarity([FamiliarSlides.of_state(model.state())]), ""

@@ -62,7 +62,8 @@ def predict_batch(classifier: "MILClassifier", batch: BagBatch) -> list[Predicte
     maps = {name: _as_float32(values) for name, values in tile_maps(output, names, classifier.class_names).items()}
     logits, attention = _as_float32(output.logits), _as_float32(output.attention)
     probabilities, labels = answers.cpu().numpy(), batch.labels.cpu().numpy()
-    each, agreement = of_networks(output).values()
+    folds = of_networks(output)
+    each, agreement = folds["each"], folds["agreement"]
     return [
         PredictedBag(
             bag_id,

@@ -8,7 +8,7 @@ from torch import nn
 
 from milpath.models.averaged_network import AveragedNetwork
 from milpath.models.output import DetailedMILOutput, MILOutput
-from milpath.targets import Regression, Several, Survival, Target, target_named
+from milpath.targets import Multilabel, Regression, Several, Survival, Target, target_named
 
 NUM_TILES = 7
 
@@ -131,3 +131,17 @@ def test_several_targets_average_each_as_by_itself():
         np.testing.assert_allclose(found[f"os/survival_at_{time:.9g}"], wanted, rtol=1e-5)
     again = Several().with_state(average.state())
     torch.testing.assert_close(again.answers(output.logits), average.answers(output.logits))
+
+
+def test_the_columns_of_multilabel_average_each_on_its_own():
+    labels = np.array([[0, 1], [1, 0], [1, np.nan], [0, 1]], dtype=float)
+    folds = []
+    for _ in range(2):
+        target = Multilabel(["egfr", "kras"], ["wild type", "mutated"]).fitted_on(labels)
+        folds.append(target)
+    members = [Fixed(np.array(logits, dtype=np.float32), 0) for logits in ([[2.0, -1.0]] * 2, [[0.0, 3.0]] * 2)]
+    network = AveragedNetwork(members, folds, [1.0, 1.0])
+    found = network.target.answers(network(torch.zeros(2, NUM_TILES, 4)).logits)[0]
+    wanted = (torch.sigmoid(torch.tensor([2.0, -1.0])) + torch.sigmoid(torch.tensor([0.0, 3.0]))) / 2
+    torch.testing.assert_close(found[1::2], wanted)
+    assert Multilabel().with_state(network.target.state()).answer_columns == folds[0].answer_columns

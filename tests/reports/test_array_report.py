@@ -26,7 +26,7 @@ def test_two_arrays_are_enough_and_the_page_has_the_metrics_of_scikit_learn(arra
     assert f"{roc_auc_score(labels, scores):.3f}" in page
     assert f"{balanced_accuracy_score(labels, scores >= 0.4):.3f}" in page
     assert 'id="attention"' not in page  # there is none
-    assert not re.search(r"\bnan\b|has no", page.split("<main")[1].split("</main>")[0], re.IGNORECASE)
+    assert not re.search(r"\bnan\b|has no provenance", page.split("<main")[1].split("</main>")[0], re.IGNORECASE)
     # The same call again replaces the report.
     assert milpath.write_report(labels, scores, tmp_path / "report", num_resamples=20, threshold=0.4) == path
 

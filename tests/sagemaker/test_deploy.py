@@ -1,5 +1,6 @@
 import json
 
+import boto3
 import botocore.session
 import pytest
 from botocore.exceptions import ClientError
@@ -75,12 +76,32 @@ def test_every_other_setting_has_its_field():
     assert all(body["Tags"] == [{"Key": "team", "Value": "x"}] for body in found.values())
 
 
+def test_a_large_model_is_a_folder_and_has_time_to_load():
+    found = endpoint_requests(
+        DeployConfig(archive="x", start_seconds=1800), **PLACE | {"model": "s3://slides/output/job/output/model/"}
+    )
+    shape = botocore.session.get_session().get_service_model("sagemaker")
+    validate_parameters(found["create_model"], shape.operation_model("CreateModel").input_shape)
+    container = found["create_model"]["PrimaryContainer"]
+    assert container["ModelDataSource"] == {
+        "S3DataSource": {
+            "S3Uri": "s3://slides/output/job/output/model/", "S3DataType": "S3Prefix", "CompressionType": "None",
+        }
+    }  # fmt: skip
+    assert "ModelDataUrl" not in container
+    (variant,) = found["create_endpoint_config"]["ProductionVariants"]
+    assert (
+        variant["ModelDataDownloadTimeoutInSeconds"] == variant["ContainerStartupHealthCheckTimeoutInSeconds"] == 1800
+    )
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"mode": "always"}, "mode=always must be one of instance, serverless, async"),
         ({"mode": "serverless", "memory_size_mb": 5000}, "memory_size_mb=5000 must be 1024"),
         ({"mode": "async"}, "add bucket=NAME"),
+        ({"start_seconds": 30}, "start_seconds=30 must be between 60 and 3600"),
     ],
 )
 def test_a_wrong_mode_is_named(settings, message):
@@ -106,7 +127,7 @@ def test_an_endpoint_is_made_scored_by_name_and_removed_without_a_rest(account, 
 
 def test_dry_run_shows_the_requests(account, command, archive):
     status, shown, errors = command(deploy, f"archive={archive}", *GIVEN, "dry_run=true", f"region={REGION}")
-    assert (status, errors, account.sent) == (0, "", [])
+    assert (status, errors.count("\n"), account.sent) == (0, 1, [])
     assert list(json.loads(shown)) == ["create_model", "create_endpoint_config", "create_endpoint"]
 
 
@@ -122,6 +143,36 @@ def test_a_refused_endpoint_leaves_nothing_behind(account, command, archive):
     assert account.requests("CreateEndpointConfig")
     assert account.sagemaker.list_models()["Models"] == []
     assert account.sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
+
+
+def test_an_asynchronous_endpoint_scales_to_zero_and_is_removed_with_its_alarm(account, command, archive):
+    scaling = boto3.client("application-autoscaling", REGION)
+    alarms = boto3.client("cloudwatch", REGION)
+    status, output, errors = command(deploy, f"archive={archive}", *GIVEN, "mode=async", "max_instances=3")
+    assert (status, errors) == (0, "")
+    assert "scales between 0 and 3 x ml.m5.xlarge" in output
+    assert (
+        "to none about 10 minutes after the last request; the first request then waits for the alarm (2 min" in output
+    )
+    (target,) = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+    assert (target["ResourceId"], target["MinCapacity"]) == ("endpoint/milpath/variant/AllTraffic", 0)
+    policies = scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    assert {policy["PolicyType"] for policy in policies} == {"TargetTrackingScaling", "StepScaling"}
+    (alarm,) = [item for item in alarms.describe_alarms()["MetricAlarms"] if item["AlarmName"] == "milpath-wake-up"]
+    (step,) = [policy["PolicyARN"] for policy in policies if policy["PolicyType"] == "StepScaling"]
+    assert alarm["AlarmActions"] == [step]
+    status, output, errors = command(delete, "endpoint=milpath")
+    assert (status, errors, output.count("deleted")) == (0, "", 5)
+    assert scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"] == []
+    assert [
+        item["AlarmName"] for item in alarms.describe_alarms()["MetricAlarms"] if "wake-up" in item["AlarmName"]
+    ] == []
+
+
+def test_an_endpoint_that_is_always_on_says_what_it_costs(account, command, archive):
+    status, output, _ = command(deploy, f"archive={archive}", *GIVEN, "instance_count=2")
+    assert status == 0
+    assert "charged UNTIL IT IS DELETED: 2 x ml.m5.xlarge by the second, used or not" in output
 
 
 @pytest.mark.parametrize(

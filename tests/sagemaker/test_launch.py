@@ -50,6 +50,27 @@ def test_the_request_that_is_sent_is_the_one_that_was_shown(account, command):
     assert account.sagemaker.describe_training_job(TrainingJobName=name)["RoleArn"] == ROLE
 
 
+def test_other_instances_and_retries_reach_the_service(account, command):
+    words = [
+        "sagemaker.other_instance_types=[ml.g5.2xlarge]",
+        "sagemaker.retries=2",
+        "sagemaker.max_pending_seconds=3600",
+    ]
+    status, output, errors = command(launch, *SMALL, *GIVEN, *words, "sagemaker.compress_output=false")
+    assert (status, errors) == (0, "")
+    (sent,) = account.requests("CreateTrainingJob")
+    assert sent["ResourceConfig"]["InstancePreferences"] == [
+        {"InstanceType": "ml.g5.xlarge"},
+        {"InstanceType": "ml.g5.2xlarge"},
+    ]
+    assert sent["RetryStrategy"] == {"MaximumRetryAttempts": 2}
+    assert sent["StoppingCondition"]["MaxPendingTimeInSeconds"] == 3600
+    assert "RemoteDebugConfig" not in sent  # a shell in the container is off unless it is asked for
+    assert sent["OutputDataConfig"]["CompressionType"] == "NONE"
+    assert "1 x ml.g5.xlarge or ml.g5.2xlarge in" in output
+    assert "/output/model/, output/" in output
+
+
 def test_a_warm_pool_is_asked_for_field_by_field(account, command):
     status, _, errors = command(launch, *SMALL, *GIVEN, "sagemaker.keep_alive_seconds=600", "sagemaker.tags=null")
     assert (status, errors) == (0, "")

@@ -123,16 +123,18 @@ def test_a_folder_that_cannot_be_read_is_an_error_by_name(tmp_path, search):
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
-def test_few_bits_in_sixteen_are_named_and_not_called_blank(tmp_path, bits):
+@pytest.mark.parametrize("choice", [{}, {"background": "mask"}, {"method": "tissue"}, {"method": "grid"}], ids=str)
+def test_few_bits_in_sixteen_are_named_and_not_called_blank_or_ink(tmp_path, bits, choice):
+    options = TileOptions(tile_size=64, **({"num_tiles": 4} | choice if choice.get("method") != "grid" else choice))
     pixels = (PICTURE.astype(np.uint16) << (bits - 8)) | 3
     path = write_pyramid(tmp_path / "a.tif", pixels, factors=(1,))
     with pytest.raises(
         ValueError,
         match=rf"the 16-bit values of a\.tif end at \d+: they have {bits} bits .*out\.tif {2 ** (16 - bits)} 0",
     ):
-        cut_slide(path, TileOptions(tile_size=64, num_tiles=4))
+        cut_slide(path, options)
     full = write_pyramid(tmp_path / "b.tif", PICTURE.astype(np.uint16) * 257, factors=(1,))
-    assert cut_slide(full, TileOptions(tile_size=64, num_tiles=4)).pixels.max() == 255
+    assert cut_slide(full, options).pixels.max() == 255
 
 
 def test_a_picture_of_twelve_bits_is_named_too(tmp_path):

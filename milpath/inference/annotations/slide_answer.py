@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from milpath.inference.ensemble.fold_columns import EACH
 from milpath.records.data_warning import UNFAMILIAR_COLUMNS
 
 REFER = "refer to a person"
@@ -35,8 +36,13 @@ class SlideAnswer:
         return {name: value for name, value in numbers.items() if value is not None}
 
     def texts(self) -> dict[str, str]:
-        """Return the columns that are not numbers, such as the prediction set and the warning."""
-        return {name: cell for name, cell in self.cells.items() if cell and _number(name, cell) is None}
+        """Return the columns that are not numbers, such as the prediction set and the warning.
+
+        The predictions of each fold of an average are left out: a list for programs, of which the spread is shown.
+        """
+        return {
+            name: cell for name, cell in self.cells.items() if cell and name != EACH and _number(name, cell) is None
+        }
 
     @property
     def unfamiliar(self) -> bool:

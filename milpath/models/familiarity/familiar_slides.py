@@ -18,7 +18,8 @@ Array = NDArray[np.float64]
 # With fewer validation bags a bound would refer more than one in ten familiar bags; there is none.
 LEAST_BAGS = 9
 _MOST_SCORES = 10_000
-# Of a score: two commands differ in the last digits of a distance, which must not decide between equal bags.
+# Scores that differ by less are equal: two commands differ in the last digits of a distance.
+TIE = 1e-3
 _DECIMALS = 4
 _LEAST_SCALE, _CLOSEST = 0.01, 1e-9
 
@@ -41,6 +42,7 @@ class FamiliarSlides:
         refer: Share of bags like those of validation that may be above the bound; `None` refers none.
         num_bags: Number of training bags.
         tiles_per_bag: How many tiles of each training bag were taken.
+        num_groups: Of how many groups, such as patients, the validation bags are; 0 if all bags are independent.
     """
 
     bags: ShrunkGaussian
@@ -52,6 +54,7 @@ class FamiliarSlides:
     refer: float | None
     num_bags: int
     tiles_per_bag: int
+    num_groups: int = 0
 
     @property
     def bound(self) -> float | None:
@@ -75,7 +78,7 @@ class FamiliarSlides:
         return {
             "bags": self.bags.state(), "tiles": self.tiles.state(), "centre": self.centre, "scale": self.scale,
             "scores": self.scores, "tile_distances": self.tile_distances, "refer": self.refer,
-            "num_bags": self.num_bags, "tiles_per_bag": self.tiles_per_bag,
+            "num_bags": self.num_bags, "tiles_per_bag": self.tiles_per_bag, "num_groups": self.num_groups,
         }  # fmt: skip
 
     @classmethod
@@ -85,7 +88,10 @@ class FamiliarSlides:
         Raises:
             ValueError: If something is missing, unknown or invalid.
         """
-        names = ("bags", "tiles", "centre", "scale", "scores", "tile_distances", "refer", "num_bags", "tiles_per_bag")
+        names = (
+            "bags", "tiles", "centre", "scale", "scores", "tile_distances", "refer", "num_bags", "tiles_per_bag",
+            "num_groups",
+        )  # fmt: skip
         if not isinstance(state, Mapping) or set(state) != set(names):
             raise ValueError(f"{where} must have {', '.join(names)}, not {brief(state)}")
         for name, shape in (("centre", (2,)), ("scale", (2,)), ("scores", None), ("tile_distances", (101,))):
@@ -100,9 +106,9 @@ class FamiliarSlides:
         refer = state["refer"]
         if refer is not None and not (type(refer) is float and 0 < refer < 1):
             raise ValueError(f"refer of {where} must be a share above 0 and below 1, or null, not {brief(refer)}")
-        for name in ("num_bags", "tiles_per_bag"):
-            if type(state[name]) is not int or state[name] < 1:
-                raise ValueError(f"{name} of {where} must be a number of at least 1, not {brief(state[name])}")
+        for name, least in (("num_bags", 1), ("tiles_per_bag", 1), ("num_groups", 0)):
+            if type(state[name]) is not int or state[name] < least:
+                raise ValueError(f"{name} of {where} must be a number of at least {least}, not {brief(state[name])}")
         bags, tiles = (ShrunkGaussian.of_state(state[name], f"{name} of {where}") for name in ("bags", "tiles"))
         if bags.mean.shape != tiles.mean.shape:
             raise ValueError(
@@ -120,6 +126,7 @@ def calibrate(
     refer: float | None,
     num_bags: int,
     tiles_per_bag: int,
+    num_groups: int = 0,
 ) -> FamiliarSlides:
     """Return the model of familiar slides, compared with validation bags.
 
@@ -131,6 +138,7 @@ def calibrate(
         refer: As in `FamiliarSlides`.
         num_bags: Number of training bags.
         tiles_per_bag: How many tiles of each were taken.
+        num_groups: As in `FamiliarSlides`.
     """
     logs = np.log(np.maximum(distances, _CLOSEST))
     centre = np.median(logs, axis=0)
@@ -143,7 +151,7 @@ def calibrate(
     percentiles = np.percentile(tile_distances.astype(np.float64), np.arange(101))
     return FamiliarSlides(
         bags, tiles, torch.from_numpy(centre), torch.from_numpy(scale), torch.from_numpy(scores.astype(np.float32)),
-        torch.from_numpy(percentiles.astype(np.float32)), refer, num_bags, tiles_per_bag,
+        torch.from_numpy(percentiles.astype(np.float32)), refer, num_bags, tiles_per_bag, num_groups,
     )  # fmt: skip
 
 

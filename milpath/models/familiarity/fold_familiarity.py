@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.models.familiarity.familiar_slides import LEAST_BAGS, FamiliarSlides, bound_of
+from milpath.models.familiarity.familiar_slides import LEAST_BAGS, TIE, FamiliarSlides, bound_of
 from milpath.records.data_warning import unfamiliar_cells
 
 Array = NDArray[np.float64]
@@ -67,13 +67,14 @@ class Familiarity:
         """Return how unfamiliar bags are, from their distances `(bags, networks, 2)`."""
         scores = np.mean([model.score(distances[:, place]) for place, model in enumerate(self.models)], axis=0).round(4)
         known, bound = self.scores, self.bound
-        percent = 100 * np.searchsorted(known, scores, "left") / len(known)
-        return Unfamiliarity(scores, percent, None if bound is None else scores > bound)
+        percent = 100 * np.searchsorted(known, scores - TIE, "left") / len(known)
+        return Unfamiliarity(scores, percent, None if bound is None else scores > bound + TIE)
 
     def tile_percent(self, distances: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return for each tile the percent of validation tiles that are closer, from `(networks, tiles)`."""
         rows = [model.tile_percent(row) for model, row in zip(self.models, distances, strict=True)]
-        return np.mean(rows, axis=0).astype(np.float32)
+        found: NDArray[np.float32] = np.mean(rows, axis=0).astype(np.float32)
+        return found
 
     def say(self, values: Array) -> str:
         """Return sentences on one bag for people, from its columns `UNFAMILIAR_COLUMNS`."""
@@ -94,10 +95,11 @@ class Familiarity:
             )
         above = int((self.scores >= bound).sum())
         which = "all" if above == 1 else f"all but the {above - 1} most unfamiliar"
-        return (
-            f"a bag that is more unfamiliar than {which} of the {known:,} validation bags is referred to a person; of bags "
-            f"like them, about {max(1, above)} in {known + 1:,}"
-        )
+        rule = f"a bag that is more unfamiliar than {which} of the {known:,} validation bags is referred to a person"
+        if 0 < (groups := sum(model.num_groups for model in self.models)) < known:
+            few = f"the validation bags are of only {groups} groups"
+            return f"{rule}; of bags of new groups, such as patients, an unknown share: {few}"
+        return f"{rule}; of bags like them, about {max(1, above)} in {known + 1:,}"
 
 
 def joined(models: Sequence[FamiliarSlides | None]) -> Familiarity | None:

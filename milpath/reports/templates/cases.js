@@ -33,6 +33,7 @@
     "predicted " + data.classNames[data.predicted[row]],
     mark(row),
     ...details.map(([name, values]) => name.replaceAll("_", " ") + " " + values[row]),
+    ...(data.unfamiliarity.length ? ["unfamiliar " + data.unfamiliarity[row]] : []),
     score[row].toFixed(3),
     data.wrongness[row].toFixed(3),
   ].join("\n").toLowerCase());

@@ -38,6 +38,12 @@ _SAGEMAKER: dict[str, dict[str, tuple[str, ...]]] = {
 COMMANDS = tuple(_SAGEMAKER)
 # Lists have no resource of their own.
 _LISTS = {"transform": ("ListModels",)}
+# Scaling of endpoints; the resources of Application Auto Scaling have no names that could be told before.
+_SCALING = {
+    "deploy": ("application-autoscaling:RegisterScalableTarget", "application-autoscaling:PutScalingPolicy"),
+    "delete": ("application-autoscaling:DescribeScalableTargets", "application-autoscaling:DeregisterScalableTarget"),
+}
+_ALARMS = {"deploy": "cloudwatch:PutMetricAlarm", "delete": "cloudwatch:DeleteAlarms"}
 _PASSES_ROLE = ("launch", "tune", "process", "transform", "deploy")
 # What a command does in the bucket of the work, and in the folders of the data.
 _WRITES_WORK = ("launch", "tune", "process", "transform", "deploy")
@@ -98,6 +104,11 @@ class Place:
         """Return the resources of a kind."""
         return f"arn:{self.partition}:sagemaker:{self.region}:{self.account}:{kind}/{self.name}*"
 
+    @property
+    def alarms(self) -> str:
+        """Return the alarms of endpoints."""
+        return f"arn:{self.partition}:cloudwatch:{self.region}:{self.account}:alarm:{self.name}*"
+
     def objects(self, address: str) -> str:
         """Return the objects below a folder in S3."""
         bucket, key = split_address(address)
@@ -132,6 +143,10 @@ def person_policy(place: Place, commands: Sequence[str] = COMMANDS) -> dict[str,
     statements = [_allow(kind, actions, [place.sagemaker(kind)]) for kind, actions in by_kind.items()]
     if lists := {f"sagemaker:{action}" for name in commands for action in _LISTS.get(name, ())}:
         statements.append(_allow("lists", lists, ["*"]))
+    if scaling := {action for name in commands for action in _SCALING.get(name, ())}:
+        statements.append(_allow("scaling", scaling, ["*"]))
+        alarms = {_ALARMS[name] for name in commands if name in _ALARMS}
+        statements.append(_allow("alarms", alarms, [place.alarms]))
     if set(commands) & set(_PASSES_ROLE):
         to = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
         statements.append(_allow("role", {"iam:PassRole"}, [place.role], to))

@@ -19,6 +19,12 @@ class DeployConfig:
     mode: str = "instance"
     instance_type: str = "ml.m5.xlarge"
     instance_count: int = 1
+    start_seconds: int | None = None
+    autoscale: bool | None = None
+    min_instances: int | None = None
+    max_instances: int | None = None
+    backlog_per_instance: float = 5
+    requests_per_minute: float = 60
     memory_size_mb: int = 4096
     max_concurrency: int = 5
     image: str | None = None
@@ -61,6 +67,8 @@ def endpoint_requests(
         raise ValueError(f"mode={settings.mode} must be one of {', '.join(MODES)}")
     if settings.mode == "serverless" and settings.memory_size_mb not in range(1024, 6145, 1024):
         raise ValueError(f"memory_size_mb={settings.memory_size_mb} must be 1024, 2048, 3072, 4096, 5120 or 6144")
+    if settings.start_seconds is not None and not 60 <= settings.start_seconds <= 3600:
+        raise ValueError(f"start_seconds={settings.start_seconds} must be between 60 and 3600")
     if settings.mode == "async" and not settings.bucket:
         raise ValueError("mode=async writes its responses to S3: add bucket=NAME")
     name = f"{settings.endpoint}-{suffix}"
@@ -73,10 +81,13 @@ def endpoint_requests(
     else:
         variant |= {"InstanceType": settings.instance_type, "InitialInstanceCount": settings.instance_count}
         variant["InitialVariantWeight"] = 1.0
+        if settings.start_seconds is not None:
+            variant["ModelDataDownloadTimeoutInSeconds"] = settings.start_seconds
+            variant["ContainerStartupHealthCheckTimeoutInSeconds"] = settings.start_seconds
     create_model: dict[str, Any] = {
         "ModelName": name,
         "ExecutionRoleArn": role,
-        "PrimaryContainer": {"Image": image, "ModelDataUrl": model, "Environment": _environment(settings)},
+        "PrimaryContainer": {"Image": image, **_model_data(model), "Environment": _environment(settings)},
     }
     if settings.subnets:
         create_model["VpcConfig"] = {
@@ -103,6 +114,13 @@ def endpoint_requests(
         for body in requests.values():
             body["Tags"] = [{"Key": key, "Value": str(value)} for key, value in settings.tags.items()]
     return requests
+
+
+def _model_data(model: str) -> dict[str, Any]:
+    """Return where the model is: an archive, or a folder that a job with `compress_output=false` wrote."""
+    if not model.endswith("/"):
+        return {"ModelDataUrl": model}
+    return {"ModelDataSource": {"S3DataSource": {"S3Uri": model, "S3DataType": "S3Prefix", "CompressionType": "None"}}}
 
 
 def _environment(settings: DeployConfig) -> dict[str, str]:

@@ -8,6 +8,8 @@ from typing import Any
 DISTRIBUTIONS = ("torchrun", "smddp")
 INPUT_MODES = ("File", "FastFile")
 SMDDP_INSTANCE_TYPES = ("ml.p4d.24xlarge", "ml.p4de.24xlarge")
+# Limits of the service.
+MAX_INSTANCE_TYPES, MAX_RETRIES, PENDING_SECONDS = 5, 30, (1800, 2_419_200)
 _INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9-]+")
 _JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,39}")
 
@@ -37,6 +39,7 @@ class JobSettings:
     image_python: str = "py313"
     requirements: str | None = None
     instance_type: str = "ml.g5.xlarge"
+    other_instance_types: Sequence[str] = ()
     instance_count: int = 1
     volume_size_gb: int = 100
     distribution: str = "torchrun"
@@ -49,6 +52,9 @@ class JobSettings:
     max_run_seconds: int = 86_400
     max_wait_seconds: int | None = None
     keep_alive_seconds: int | None = None
+    retries: int = 0
+    max_pending_seconds: int | None = None
+    compress_output: bool = True
     metrics: Sequence[str] = ()
     tags: dict[str, str] | None = None
     environment: dict[str, str] | None = None
@@ -66,10 +72,16 @@ class JobSettings:
                 raise ValueError(f"sagemaker.{item.name}={value} must be an integer")
             if item.type == dict[str, str] | None and value is not None and not isinstance(value, dict):
                 raise ValueError(f"sagemaker.{item.name}={value} must be a mapping, {{NAME: VALUE}}")
-        _require(
-            _INSTANCE_TYPE.fullmatch(str(self.instance_type)) is not None,
-            f"sagemaker.instance_type={self.instance_type} is not an instance type such as ml.g5.xlarge",
-        )
+        for key, names in (
+            ("instance_type", [self.instance_type]),
+            ("other_instance_types", self.other_instance_types),
+        ):
+            for name in names:
+                _require(
+                    _INSTANCE_TYPE.fullmatch(str(name)) is not None,
+                    f"sagemaker.{key}={name} is not an instance type such as ml.g5.xlarge",
+                )
+        self._require_sensible_capacity()
         _require(bool(self.bucket), "sagemaker.bucket must be given: the S3 bucket for code, checkpoints and results")
         for name in ("training", "testing", "output", "checkpoints"):
             uri = getattr(self, name)
@@ -116,6 +128,32 @@ class JobSettings:
             not self.isolate or bool(self.image),
             "sagemaker.isolate=true leaves the container without a network, so that nothing can be installed in it: add "
             "sagemaker.image=ADDRESS of an image that holds milpath (scripts/sagemaker/Dockerfile.train)",
+        )
+
+    @property
+    def instance_types(self) -> list[str]:
+        """Instance types in the order in which they are tried."""
+        return [self.instance_type, *self.other_instance_types]
+
+    def _require_sensible_capacity(self) -> None:
+        """Refuse what the service refuses of a job that waits for capacity."""
+        types = self.instance_types
+        _require(
+            len(set(types)) == len(types) <= MAX_INSTANCE_TYPES,
+            f"sagemaker.other_instance_types={list(self.other_instance_types)} must be up to {MAX_INSTANCE_TYPES - 1} types "
+            f"other than sagemaker.instance_type={self.instance_type}",
+        )
+        _require(
+            not (self.spot and self.other_instance_types),
+            "sagemaker.other_instance_types and sagemaker.spot=true are mutually exclusive: choose one",
+        )
+        _require(
+            0 <= self.retries <= MAX_RETRIES, f"sagemaker.retries={self.retries} must be between 0 and {MAX_RETRIES}"
+        )
+        low, high = PENDING_SECONDS
+        _require(
+            self.max_pending_seconds is None or low <= self.max_pending_seconds <= high,
+            f"sagemaker.max_pending_seconds={self.max_pending_seconds} must be between {low} and {high}",
         )
 
     def require_training(self) -> None:

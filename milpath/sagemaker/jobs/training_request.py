@@ -46,7 +46,7 @@ def training_request(
         "InputDataConfig": channels(settings),
         "OutputDataConfig": {
             "S3OutputPath": settings.output or f"{settings.address}/output",
-            "CompressionType": "GZIP",
+            "CompressionType": "GZIP" if settings.compress_output else "NONE",
         },
         "ResourceConfig": {
             "InstanceType": settings.instance_type,
@@ -60,6 +60,13 @@ def training_request(
         },
         "EnableManagedSpotTraining": settings.spot,
     }
+    if settings.other_instance_types:
+        del request["ResourceConfig"]["InstanceType"]
+        request["ResourceConfig"]["InstancePreferences"] = [{"InstanceType": name} for name in settings.instance_types]
+    if settings.retries:
+        request["RetryStrategy"] = {"MaximumRetryAttempts": settings.retries}
+    if settings.max_pending_seconds:
+        request["StoppingCondition"]["MaxPendingTimeInSeconds"] = settings.max_pending_seconds
     if settings.spot:
         wait = settings.max_wait_seconds or 2 * settings.max_run_seconds
         request["StoppingCondition"]["MaxWaitTimeInSeconds"] = wait
@@ -156,7 +163,8 @@ def model_trainer(request: dict[str, Any], session: Any) -> Any:
         training_input_mode=algorithm["TrainingInputMode"],
         hyperparameters=dict(request["HyperParameters"]),
         compute=configs.Compute(
-            instance_type=resources["InstanceType"],
+            instance_type=resources.get("InstanceType"),
+            instance_preferences=_preferences(resources),
             instance_count=resources["InstanceCount"],
             volume_size_in_gb=resources["VolumeSizeInGB"],
             keep_alive_period_in_seconds=resources.get("KeepAlivePeriodInSeconds"),
@@ -166,6 +174,7 @@ def model_trainer(request: dict[str, Any], session: Any) -> Any:
         stopping_condition=configs.StoppingCondition(
             max_runtime_in_seconds=stopping["MaxRuntimeInSeconds"],
             max_wait_time_in_seconds=stopping.get("MaxWaitTimeInSeconds"),
+            max_pending_time_in_seconds=stopping.get("MaxPendingTimeInSeconds"),
         ),
         output_data_config=configs.OutputDataConfig(
             s3_output_path=output["S3OutputPath"],
@@ -184,11 +193,24 @@ def model_trainer(request: dict[str, Any], session: Any) -> Any:
         environment=request.get("Environment"),
         tags=[configs.Tag(key=tag["Key"], value=tag["Value"]) for tag in request.get("Tags", [])] or None,
     )
+    if "RetryStrategy" in request:
+        attempts = request["RetryStrategy"]["MaximumRetryAttempts"]
+        trainer.with_retry_strategy(configs.RetryStrategy(maximum_retry_attempts=attempts))
     if algorithm["MetricDefinitions"]:
         trainer.with_metric_definitions(
             [configs.MetricDefinition(name=m["Name"], regex=m["Regex"]) for m in algorithm["MetricDefinitions"]]
         )
     return trainer
+
+
+def _preferences(resources: dict[str, Any]) -> list[Any] | None:
+    """Return the instance types that are tried in turn, as SDK objects; `None` if there is only one."""
+    if "InstancePreferences" not in resources:
+        return None
+    kind = sdk("sagemaker.core.shapes").InstancePreference
+    return [
+        kind(instance_type=item["InstanceType"], training_plan_arns=None) for item in resources["InstancePreferences"]
+    ]
 
 
 def sdk_channels(request: dict[str, Any]) -> list[Any]:

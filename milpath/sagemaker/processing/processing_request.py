@@ -98,6 +98,9 @@ def processing_request(
         "InstanceType": settings.instance_type,
         "VolumeSizeInGB": settings.volume_size_gb,
     }
+    if settings.other_instance_types:
+        del cluster["InstanceType"]
+        cluster["InstancePreferences"] = [{"InstanceType": item} for item in settings.instance_types]
     request: dict[str, Any] = {
         "ProcessingJobName": name,
         "RoleArn": role,
@@ -138,6 +141,8 @@ def _require_processing(settings: JobSettings) -> None:
         ("spot", settings.spot),
         ("keep_alive_seconds", settings.keep_alive_seconds),
         ("checkpoints", settings.checkpoints),
+        ("retries", settings.retries),
+        ("max_pending_seconds", settings.max_pending_seconds),
     ):
         if value:
             raise ValueError(f"sagemaker.{key}={value} is only for training jobs; Processing has none: remove it")

@@ -71,8 +71,9 @@ def transform_request(
             f"({counted(sum(bag.size > MAX_PAYLOAD_MB * MEBIBYTE for bag in bags), 'object')} of {len(bags):,} are larger); "
             "upload these slides, or their features as .h5: both are predicted by a Processing job"
         )
-    if settings.spot or settings.keep_alive_seconds:
-        raise ValueError("sagemaker.spot and sagemaker.keep_alive_seconds are only for training jobs: remove them")
+    for key in ("spot", "keep_alive_seconds", "other_instance_types", "retries", "max_pending_seconds"):
+        if value := getattr(settings, key):
+            raise ValueError(f"sagemaker.{key}={value} does not exist in Batch Transform: remove it")
     resources: dict[str, Any] = {
         "InstanceType": settings.instance_type,
         "InstanceCount": min(settings.instance_count, len(bags)),

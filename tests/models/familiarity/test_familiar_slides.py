@@ -1,6 +1,7 @@
 """Tests of the model of familiar slides: ranks among validation bags, the bound, and states from files."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_a_percent_says_how_many_validation_bags_are_less_unfamiliar() -> None:
 
     found = Familiarity([model]).judge(validation[:, None])
 
-    less = np.array([sum(other < score for other in found.score) for score in found.score])
+    less = np.array([sum(other < score - 1e-3 for other in found.score) for score in found.score])
     np.testing.assert_array_equal(found.percent, less * 100 / 40)
     assert len(set(less)) > 35
     assert Familiarity([model]).judge(_distances(5, 1, factor=9)[:, None]).percent.tolist() == [100] * 5
@@ -99,6 +100,13 @@ def test_the_bound_is_said_in_words() -> None:
     assert "about 4 in 41" in Familiarity([_model(40, 0.1)]).say_bound()
 
 
+def test_bags_of_few_patients_are_said_instead_of_a_rate() -> None:
+    said = Familiarity([replace(_model(40), num_groups=4)]).say_bound()
+
+    assert "an unknown share: the validation bags are of only 4 groups" in said
+    assert "about" not in said
+
+
 def test_a_single_validation_bag_gives_finite_scores() -> None:
     model = _model(1)
 
@@ -149,6 +157,7 @@ def test_a_state_gives_the_same_scores() -> None:
         ("refer", "none", "share"),
         ("num_bags", -1, "number"),
         ("tiles_per_bag", True, "number"),
+        ("num_groups", -1, "number"),
         ("bags", {}, "must have"),
         ("tiles", fit_gaussian(np.random.default_rng(0).normal(size=(9, 5))).state(), "embeddings of 3 and 5"),
         ("other", 1, "must have"),

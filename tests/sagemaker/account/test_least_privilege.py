@@ -28,6 +28,13 @@ def needs(service, operation, params):
         for action in ACTIONS.get(operation, [operation]):
             yield f"s3:{action}", bucket if action == "ListBucket" else f"{bucket}/{params['Key']}"
         return
+    if service == "application-autoscaling":
+        yield f"{service}:{operation}", "*"
+        return
+    if service == "monitoring":
+        (alarm,) = [params["AlarmName"]] if "AlarmName" in params else params["AlarmNames"]
+        yield f"cloudwatch:{operation}", f"arn:aws:cloudwatch:{REGION}:123456789012:alarm:{alarm}"
+        return
     kind, name = next(
         (
             (KINDS[key], params[key])
@@ -80,7 +87,9 @@ def test_every_call_of_a_whole_day_is_allowed_and_nothing_else_is(
     account.s3.delete_object(Bucket="slides", Key="in/a.svs")
     account.s3.put_object(Bucket="slides", Key="in/a.npy", Body=b"bag")
     assert command(transform, f"checkpoint={feature_path}", *place, "name=bags")[0] == 1
-    assert command(deploy, f"archive={tmp_path / 'model.tar.gz'}", "bucket=slides", f"role={ROLE}")[0] == 0
+    assert (
+        command(deploy, f"archive={tmp_path / 'model.tar.gz'}", "bucket=slides", f"role={ROLE}", "mode=async")[0] == 0
+    )
     assert command(delete, "endpoint=milpath")[0] == 0
     made = [call for call in calls if call[1] not in ("DeleteObject",) and call[2].get("Body") not in (b"bag",)]
     used = [name for name in COMMANDS if name not in ("tune", "score")]

@@ -32,6 +32,12 @@ GIVEN = {"bucket": "slides", "training": "s3://slides/panda"}
         ({"spot": True, "max_wait_seconds": 10}, "at least sagemaker.max_run_seconds=86400"),
         ({"spot": True, "keep_alive_seconds": 600}, "mutually exclusive"),
         ({"subnets": ["subnet-1"]}, "must be given together"),
+        ({"retries": 31}, "sagemaker.retries=31 must be between 0 and 30"),
+        ({"max_pending_seconds": 60}, "sagemaker.max_pending_seconds=60 must be between 1800 and 2419200"),
+        ({"other_instance_types": ["ml.g5.xlarge"]}, "must be up to 4 types other than sagemaker.instance_type"),
+        ({"other_instance_types": ["g5"]}, "sagemaker.other_instance_types=g5 is not an instance type"),
+        ({"other_instance_types": ["ml.g6.xlarge"], "spot": True}, "mutually exclusive: choose one"),
+        ({"private": True}, "sagemaker.private=true (sagemaker=hospital) needs sagemaker.subnets; give it"),
         ({"isolate": True}, "nothing can be installed in it: add sagemaker.image=ADDRESS"),
     ],
 )

@@ -127,3 +127,15 @@ def test_every_other_setting_has_its_field():
 def test_a_metric_is_found_in_the_line_of_its_epoch(number):
     line = f"[1,mpirank:0,algo-1]<stdout>:epoch=2 train/loss=7.5 val/auroc={number} val/auroc_macro=5"
     assert re.search(metric_definition("val/auroc")["Regex"], line)[1] == number
+
+
+def test_a_job_that_finds_no_capacity_tries_other_instances_and_starts_again():
+    body = request(other_instance_types=["ml.g5.2xlarge"], retries=3, max_pending_seconds=7200, compress_output=False)
+    require_valid(body)
+    resources = body["ResourceConfig"]
+    assert "InstanceType" not in resources  # the service takes one of the two
+    assert resources["InstancePreferences"] == [{"InstanceType": "ml.g5.xlarge"}, {"InstanceType": "ml.g5.2xlarge"}]
+    assert resources["InstanceCount"] == 1
+    assert body["RetryStrategy"] == {"MaximumRetryAttempts": 3}
+    assert body["StoppingCondition"]["MaxPendingTimeInSeconds"] == 7200
+    assert body["OutputDataConfig"]["CompressionType"] == "NONE"

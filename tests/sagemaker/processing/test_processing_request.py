@@ -120,12 +120,19 @@ def test_a_hospital_has_its_own_network_and_keys():
     assert body["ProcessingResources"]["ClusterConfig"]["VolumeKmsKeyId"] == "key-1"
 
 
+def test_other_instances_are_tried_if_there_is_no_capacity():
+    cluster = request(other_instance_types=["ml.c7i.4xlarge"])["ProcessingResources"]["ClusterConfig"]
+    assert cluster["InstancePreferences"] == [{"InstanceType": "ml.c6i.4xlarge"}, {"InstanceType": "ml.c7i.4xlarge"}]
+    assert ("InstanceType" in cluster, cluster["InstanceCount"]) == (False, 4)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"spot": True}, "sagemaker.spot=True is only for training jobs"),
         ({"keep_alive_seconds": 60}, "sagemaker.keep_alive_seconds=60 is only for training jobs"),
         ({"input_mode": "FastFile"}, "sagemaker.input_mode=FastFile is only for training jobs; Processing copies"),
+        ({"retries": 2}, "sagemaker.retries=2 is only for training jobs"),
         ({"max_run_seconds": 777_601}, "exceeds the nine days"),
         ({"environment": {"LONG": "x" * 257}}, "sagemaker.environment.LONG has 257 characters"),
     ],
