@@ -46,7 +46,7 @@ def test_arrays_have_the_numbers_of_the_command(folder, run_here, tmp_path):
             slide.probabilities, row[["probability_benign", "probability_malignant"]].astype(float), atol=1e-6
         )
         assert (slide.predicted, slide.refer) == (row["predicted"], bool(row["defer"]))
-        np.testing.assert_allclose(slide.attention, of_slide["attention"], atol=1e-6)
+        np.testing.assert_allclose(slide.attention, of_slide["weight"], atol=1e-6)
         np.testing.assert_array_equal(slide.x0, of_slide["x0"])
         np.testing.assert_array_equal(slide.y0, of_slide["y0"])
         assert (of_slide["size0"] == slide.size0).all()
