@@ -10,11 +10,15 @@ if TYPE_CHECKING:
     from milpath.data.datamodule import BagDataModule
     from milpath.data.store.bag_store import BagStore
     from milpath.data.store.bag_store_writer import BagStoreWriter
+    from milpath.drawing.heatmap import draw_overlay
     from milpath.drawing.montage import draw_montage
     from milpath.inference.pictures.overlays import draw_bag_overlay
     from milpath.inference.predict_bags import predict_bags
+    from milpath.inference.predict_slides import predict_slides
     from milpath.models import AttentionMIL, load_card, load_network, save_network
+    from milpath.reports.array_report import write_report
     from milpath.slides.cut_slide import cut_slide
+    from milpath.slides.slide_view import read_thumbnail
     from milpath.slides.tiling_options import TileOptions
     from milpath.training.classifier import MILClassifier
 
@@ -31,10 +35,14 @@ __all__ = [
     "cut_slide",
     "draw_bag_overlay",
     "draw_montage",
+    "draw_overlay",
     "load_card",
     "load_network",
     "predict_bags",
+    "predict_slides",
+    "read_thumbnail",
     "save_network",
+    "write_report",
 ]
 
 _MODULES = {
@@ -47,10 +55,14 @@ _MODULES = {
     "cut_slide": "milpath.slides.cut_slide",
     "draw_bag_overlay": "milpath.inference.pictures.overlays",
     "draw_montage": "milpath.drawing.montage",
+    "draw_overlay": "milpath.drawing.heatmap",
     "load_card": "milpath.models",
     "load_network": "milpath.models",
     "predict_bags": "milpath.inference.predict_bags",
+    "predict_slides": "milpath.inference.predict_slides",
+    "read_thumbnail": "milpath.slides.slide_view",
     "save_network": "milpath.models",
+    "write_report": "milpath.reports.array_report",
 }
 
 

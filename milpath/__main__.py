@@ -16,6 +16,7 @@ COMMANDS = {
     "app": "predict uploaded slides in a browser",
     "encoders": "list pretrained encoders, or check one",
     "table": "cross-validate methods and compare them",
+    "compare": "compare runs: metrics, curves, cases on which they disagree",
     "sagemaker.launch": "train on Amazon SageMaker",
     "sagemaker.tune": "search hyperparameters on SageMaker",
     "sagemaker.rehearse": "run a training job on this machine before it is paid for",

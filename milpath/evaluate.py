@@ -49,7 +49,7 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> "Metrics":
     """
     # Imported here so that --help and mistyped overrides need only Hydra, not torch.
     from milpath.records.folder_lock import FolderLock
-    from milpath.runs.build import build_trainer
+    from milpath.runs.build_trainer import build_trainer
 
     trainer, run_dir = build_trainer(config), Path(config.paths.run_dir)
     with FolderLock(run_dir) if trainer.is_global_zero else nullcontext():
@@ -72,8 +72,9 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.runs.earlier_run import IDENTITY_FILE
     from milpath.runs.evaluation.evaluated_data import evaluated_data
     from milpath.runs.evaluation.evaluated_slides import bags_of_slides, encode_tiles_of
+    from milpath.runs.familiar_bags import asking_probe, say_familiarity
     from milpath.runs.folds.fold_cohort import cohort_of_folds, shift_of_folds
-    from milpath.runs.results import as_shown, write_run
+    from milpath.runs.results import shown_predictions, write_run
     from milpath.targets import target_of
     from milpath.targets.aggregation import require_aggregate
     from milpath.training.callbacks.predict_splits import predict_splits
@@ -104,8 +105,6 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     _require_same_task(card, datamodule, name)
     aggregate = config.aggregate or datamodule.aggregate or card.data.get("aggregate")
     require_aggregate(aggregate, target_of(card), len(card.class_names))
-    if predictor.folds and aggregate:
-        raise ValueError(f"aggregate={aggregate} is not available for several folds; evaluate each fold")
     slides = slides_of_report(datamodule.tile_store, config.slides_dir, config.slides)  # refused before any work
     encode_tiles_of(datamodule, config, card, network, parts.encoders)
     require_same_encoder(card, network, datamodule.tile_store, datamodule.tile_store.path, name)
@@ -118,18 +117,26 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
         )
 
     classifier = MILClassifier(network, class_names=card.class_names, task=target_of(card))
-    predictions = predict_splits(trainer, classifier, datamodule, splits)
+    probe = asking_probe(predictor.familiarity)
+    predictions = predict_splits(trainer, classifier, datamodule, splits, probe)
     if left := unchanged_note(network):
         _log.warning("%s", left)
     if not trainer.is_global_zero:
         return {}
-    shift = shift_of_folds(predictor, as_shown(predictions, card), datamodule) if predictor.folds else []
+    shift, of_folds = [], predictor.temperatures
+    if predictor.folds and aggregate == card.data.get("aggregate"):
+        shown = shown_predictions(predictions, datamodule, card, aggregate, of_folds)
+        shift = shift_of_folds(predictor, shown, None if aggregate else datamodule.groups)
+    elif predictor.folds:
+        note += f"; no shift against validation, which is known with aggregate={card.data.get('aggregate') or 'null'}"
     said = {"tested": note, "warning": warning_in_words(card.warning, datamodule.warning)}
     record_run(config, run_dir, datamodule.description | {name: words for name, words in said.items() if words})
-    write_text(run_dir / "splits.csv", datamodule.split_frame().to_csv(index=False))
+    write_text(run_dir / "splits.csv", datamodule.splits_table().to_csv(index=False))
     return write_run(
         run_dir, predictions, datamodule, card,
-        report=config.report, note=note, slides=slides, aggregate=aggregate, shift=shift,
+        report=config.report, report_pdf=config.report_pdf, slides=slides,
+        note="\n".join(filter(None, (note, say_familiarity(probe)))),
+        aggregate=aggregate, shift=shift, temperatures=of_folds, familiarity=predictor.familiarity,
     )  # fmt: skip
 
 

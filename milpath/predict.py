@@ -15,12 +15,13 @@ from milpath.data.store.encoder_match import require_same_encoder, require_same_
 from milpath.data.store.level0_positions import resolution_of
 from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.progress import track
+from milpath.inference.annotations.slide_answer import SlideAnswer
 from milpath.inference.ensemble import open_predictor
-from milpath.inference.ensemble.fold_columns import fold_cells, fold_columns
+from milpath.inference.ensemble.fold_columns import EACH, each_as_cell, fold_cells, fold_columns
 from milpath.inference.input_patients import column_of_patients, patients_of_input
 from milpath.inference.open_input import open_input
 from milpath.inference.packed_linear import pack_linears
-from milpath.inference.pictures.bag_pictures import open_pictures
+from milpath.inference.pictures.open_pictures import open_pictures
 from milpath.inference.predict_bags import predict_bags
 from milpath.inference.prediction_files import PredictionFiles
 from milpath.inference.prediction_folder import claim_folder, release_folder
@@ -29,15 +30,16 @@ from milpath.inference.prediction_summary import prediction_summary
 from milpath.inference.slides_of_bags import tile_rows
 from milpath.models.checkpoint import Card
 from milpath.models.devices import choose_device
+from milpath.models.familiarity import say_unknown
 from milpath.models.network_input import takes
 from milpath.models.stains import unchanged_note
-from milpath.records.data_warning import warning_in_words
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS, unfamiliar_cells, warning_in_words
 from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.aggregation import require_aggregate
-from milpath.targets.decision import Decision, decide
-from milpath.targets.shown_sets import say_other_sets, set_cells, set_columns, shown_sets
+from milpath.targets.decision import Decision, decide, deferred_cells
+from milpath.targets.shown_sets import say_about_sets, set_cells, set_columns
 from milpath.tiling.slide_output import write_failures
 from milpath.tiling.slide_run import TilingSummary
 
@@ -91,7 +93,10 @@ def run(config: DictConfig) -> int:
         files = PredictionFiles(
             output, card.class_names, threshold, source, answer_columns=columns[0], several_slides=store.grouped,
             call_columns=columns[1], warning=warning,
-            further_columns=(*set_columns(card), *(fold_columns(card) if averaged else ())),
+            further_columns=(
+                *set_columns(card), *((*fold_columns(card), EACH) if averaged else ()),
+                *(UNFAMILIAR_COLUMNS if predictor.familiarity else ()),
+            ),
         )  # fmt: skip
         pictures = open_pictures(config, store, network, card, device)
     except (ValueError, OSError):
@@ -102,18 +107,30 @@ def run(config: DictConfig) -> int:
     predictions = predict_bags(
         network, store, target, temperature=card.temperature, done=done,
         batch_size=config.batch_size, device=device, class_names=card.class_names, on_failure=not_finite.__setitem__,
+        familiarity=predictor.familiarity,
     )  # fmt: skip
     with files, kept_memory():
-        for bag in track(predictions, "slides", len(store) - len(done)):
+        for bag in track(predictions, "slides predicted", len(store) - len(done)):
             tiles = tile_rows(store, bag.position)
-            if config.pictures:
-                pictures.draw(bag)
             microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]  # of its first slide
-            predicted, defer = "", False
+            predicted, defer = "", bag.unfamiliar
             if target.has_classes:
-                calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision)
+                calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision, bag.unfamiliar)
                 predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
-            cells = () if numbers is None else numbers.calls(bag.probabilities)
+            own_calls = () if numbers is None else numbers.calls(bag.probabilities)
+            calls_of_numbers = deferred_cells(columns[1], own_calls, bag.unfamiliar)
+            further = [
+                *set_cells(card, bag.probabilities, each=bag.each),
+                *fold_cells(
+                    card, bag.each, bag.agreement, [predicted] if target.has_classes else calls_of_numbers[::2]
+                ),
+                *([] if bag.each is None else [each_as_cell(bag.each)]),
+                *([] if bag.unfamiliarity is None else unfamiliar_cells(bag.unfamiliarity)),
+            ]
+            cells = files.cells(bag.probabilities, predicted, defer, further, calls_of_numbers)
+            # Before its row: a slide with a row is complete.
+            pictures.draw(bag, SlideAnswer(bag.bag_id, predicted, defer, cells))
+            of_tiles = {} if bag.tile_unfamiliarity is None else {UNFAMILIAR_COLUMNS[1]: bag.tile_unfamiliarity}
             files.add(
                 bag.bag_id,
                 bag.probabilities,
@@ -122,9 +139,9 @@ def run(config: DictConfig) -> int:
                 tiles,
                 microns_per_pixel,
                 bag.attention,
-                bag.maps,
-                cells,
-                [*set_cells(card, bag.probabilities), *fold_cells(card, bag, predicted)],
+                {**bag.maps, **of_tiles},
+                further,
+                calls_of_numbers,
             )
         if not_finite:
             failures = failures | not_finite
@@ -135,16 +152,23 @@ def run(config: DictConfig) -> int:
             )
         if config.pictures:
             pictures.draw_extremes(card.class_names[0] if target.has_classes else None)
+        if note := pictures.list_pages():
+            sys.stderr.write(f"{note}\n")
     if aggregate:
-        write_patients(output, store, card, aggregate, column_of_patients(card.data, config.patient_column))
+        write_patients(
+            output, store, card, aggregate, column_of_patients(card.data, config.patient_column), predictor.temperatures
+        )
     sys.stdout.write(prediction_summary(output, "patient" if store.grouped else "slide"))
     if predictor.note:
         sys.stdout.write(f"{predictor.note}\n")
-    sets = shown_sets(card, aggregate)
-    if said := say_other_sets(card, aggregate) if sets is None else sets.too_small(card.class_names):
+    if known := predictor.known_note(store.bags["bag_id"].tolist()):
+        sys.stdout.write(f"{known}\n")
+    if said := say_about_sets(card, aggregate):
         sys.stderr.write(f"{said}\n")
     if note := unchanged_note(network):
         sys.stderr.write(f"{note}\n")
+    if predictor.familiarity is None:
+        sys.stderr.write(f"{say_unknown()}\n")
     if failures:
         name, reason = next(iter(sorted(failures.items())))
         line = f"{counted(len(failures), 'slide')} failed, see {output}/failures.csv (first: {name!r}: {reason})"

@@ -1,11 +1,13 @@
 """Cross-validate methods: `python -m milpath.table experiment=NAME methods=[...] folds=10 repeats=5 output=DIR`."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -13,11 +15,13 @@ from rich.markdown import Markdown
 
 from milpath.config.command import command, own_config_dirs
 from milpath.config.roots import TableConfig, TrainConfig
+from milpath.data.datamodule import BagDataModule
 from milpath.metrics.weighted_metrics import metric_function
 from milpath.models.checkpoint import load_card
 from milpath.records.data_warning import warning_in_words
 from milpath.records.provenance import describe_environment
 from milpath.reports.method_table import MethodTable, compare_methods
+from milpath.reports.paper.printed_page import print_page
 from milpath.reports.run_folder import read_fold
 from milpath.reports.table_page import write_table_report
 from milpath.reports.tables import as_markdown, write_table
@@ -25,7 +29,7 @@ from milpath.runs.build import build_training_data, use_metrics_of
 from milpath.runs.monitor import require_validation
 from milpath.search.cross_validation import compose_training, plan_trainings, run_trainings, save_plan
 from milpath.search.nested_search import choose, write_choices
-from milpath.targets import Target, target_of
+from milpath.targets import NumericTarget, Target, target_of
 
 
 def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -> MethodTable:
@@ -55,16 +59,21 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
     first = compose_training(trainings[0].overrides)
     datamodule = build_training_data(first)
     datamodule.setup()  # fails on bad data before the first of many trainings, and builds the store once
+    metric = config.metric or first.monitor.removeprefix("val/")
+    if metric not in (known := _metrics_of(datamodule)):
+        raise ValueError(
+            f"{metric!r} is not a metric of a {datamodule.task} task, by which a table compares methods; give metric= one "
+            f"of {', '.join(known)}"
+        )
     if config.search:
         require_validation(first.monitor, datamodule)
     save_plan(trainings, output)
     title = next((word.removeprefix("experiment=") for word in words if word.startswith("experiment=")), "table")
     run_trainings(trainings, config.jobs)
-    monitored = first.monitor.removeprefix("val/")
     chosen = choose(trainings, first.monitor, first.monitor_mode)
     if config.search and (num_failed := write_choices(trainings, chosen, first.monitor, output / "choices.csv")):
         sys.stdout.write(f"{num_failed} of {len(trainings)} candidates failed, see {output / 'choices.csv'}\n")
-    groups = datamodule.groups
+    groups = None if datamodule.aggregate else datamodule.groups  # predictions are then those of patients
     folds = [
         read_fold(
             training.run_dir,
@@ -78,16 +87,32 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
     ]
     table = compare_methods(
         folds,
-        config.metric or monitored,
+        metric,
         title=f"{title}: {config.folds} folds x {config.repeats}",
         published=_plain(config.published),
         seed=config.seed,
     )
     table = replace(table, warning=warning_in_words(datamodule.warning, datamodule.warning))
     write_table(table, output)
-    write_table_report(table, output, describe_environment())
-    Console().print(Markdown(as_markdown(table)))
+    page = write_table_report(table, output, describe_environment())
+    text = as_markdown(table)
+    # A name that is cut off could be that of another method.
+    width = max(shutil.get_terminal_size().columns, *map(len, text.split("\n\n- ")[0].splitlines()))
+    Console(width=width).print(Markdown(text))
+    sys.stdout.write(f"report: {page}\n")
+    if config.report_pdf:
+        Console().print(print_page(page), soft_wrap=True, markup=False, highlight=False)
     return table
+
+
+def _metrics_of(datamodule: BagDataModule) -> tuple[str, ...]:
+    """Return the metrics of a trained network: some need what a target fits on its predictions."""
+    target = datamodule.fitted_target
+    if isinstance(target, NumericTarget):
+        labels = datamodule.labels("train")
+        outputs = target.num_outputs(len(datamodule.class_names))
+        target = target.fitted_on_predictions(np.zeros((len(labels), outputs), np.float32), labels)
+    return target.reported_metrics
 
 
 def _target_of_run(run_dir: Path, target: Target) -> Target:
@@ -114,7 +139,10 @@ def _plain(config: Any) -> Any:
 @command("table", after_stop="finished trainings are kept; run the same command to continue")
 def main(config: DictConfig) -> None:
     """Run the command; a table with failed trainings is written, but the exit status is 1."""
-    own = {field.name for field in fields(TableConfig)} - {field.name for field in fields(TrainConfig)} | {"seed"}
+    own = {field.name for field in fields(TableConfig)} - {field.name for field in fields(TrainConfig)} | {
+        "seed",
+        "report_pdf",
+    }
     words = [word for word in HydraConfig.get().overrides.task if word.split("=")[0] not in own]
     table = run(config, words, own_config_dirs(HydraConfig.get()))
     if any(row.failed for row in table.rows) and config.on_error == "fail":

@@ -67,6 +67,9 @@ GPL 3 with the GCC Runtime Library Exception, libquadmath is under the LGPL 2.1.
 The packages nvidia-* are not free software: NVIDIA's licence permits their redistribution as part of an application. Builds
 of torch for CPUs do not need them.
 
+The package itself holds OpenSeadragon 6.1.1 for the pages of predicted slides, in milpath/inference/slide_page/assets, under
+the BSD-3-Clause licence beside it. Copyright (C) 2009 CodePlex Foundation, (C) 2010-2025 OpenSeadragon contributors.
+
 The base image python:3.12-slim adds CPython (PSF-2.0) and packages of Debian, some under the GPL, whose licences are in
 /usr/share/doc/*/copyright of the image.
 

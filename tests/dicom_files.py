@@ -22,6 +22,7 @@ def write_dicom(
     kind: str = "VOLUME",
     side: int = 128,
     sop_class: str = WHOLE_SLIDE,
+    frames: list[bytes] | None = None,
 ) -> Path:
     """Write one instance.
 
@@ -34,10 +35,12 @@ def write_dicom(
         kind: Third value of ImageType: VOLUME for a level, LABEL, OVERVIEW or THUMBNAIL for another image.
         side: Side of its tiles in pixels.
         sop_class: Its class.
+        frames: Its tiles as whole JPEG streams whose samples are red, green, blue; `None` compresses the picture.
     """
     down, across = microns if isinstance(microns, tuple) else (microns, microns)
     height, width = picture.shape[:2]
-    frames = list(_frames(picture, side))
+    colours = "YBR_FULL_422" if frames is None else "RGB"
+    frames = frames or list(_frames(picture, side))
     uid, study = f"{_ROOT}{series}.{instance}", f"{_ROOT}{series}"
     spacing = f"{down / 1000:.9g}\\{across / 1000:.9g}"
     measures = _sequence((0x0028, 0x9110), [_element((0x0028, 0x0030), "DS", spacing)])
@@ -53,7 +56,7 @@ def write_dicom(
         _element((0x0020, 0x0052), "UI", f"{study}.9"),
         _element((0x0020, 0x9311), "CS", "TILED_FULL"),
         _element((0x0028, 0x0002), "US", 3),
-        _element((0x0028, 0x0004), "CS", "YBR_FULL_422"),
+        _element((0x0028, 0x0004), "CS", colours),
         _element((0x0028, 0x0006), "US", 0),
         _element((0x0028, 0x0008), "IS", str(len(frames))),
         _element((0x0028, 0x0010), "US", side),

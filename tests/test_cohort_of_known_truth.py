@@ -150,6 +150,25 @@ def test_the_measured_coverage_is_the_one_asked_for_within_three_standard_errors
         assert found["set_size"] < {"diagnosis": 2, "grade": 3}[name]
 
 
+def test_the_sets_of_two_folds_cover_patients_of_none_of_them_as_asked(large_study):
+    patients = np.array([f"patient_{number:04d}" for number in range(800)])
+    for name, own in (("held", patients[500:]), ("rest", patients[:500])):
+        pd.DataFrame({"bag_id": own}).to_csv(large_study / f"{name}.csv", index=False)
+    data = [*RUN[:2], "data.bag_column=patient_id", "data.group_column=null"]
+    words = [*RUN, *TARGETS["diagnosis"], *data, "data.exclude=[held.csv]", "data.val_fraction=0.5"]
+    words += ["decision.coverage=0.9", "optimizer.lr=0.02", "trainer.max_epochs=3"]
+    for fold in range(2):
+        assert here("milpath.train", *words, f"data.fold={fold}", f"run_name=fold_{fold}", cwd=large_study) == 0
+    checkpoint = "checkpoint=[runs/fold_0/checkpoints/best.ckpt,runs/fold_1/checkpoints/best.ckpt]"
+    data += [*TARGETS["diagnosis"], "data.exclude=[rest.csv]", "trainer.accelerator=cpu", "report=false"]
+    assert here("milpath.evaluate", checkpoint, *data, "run_name=held", cwd=large_study) == 0
+    found = pd.read_json(large_study / "runs/held/metrics.json")["test"]
+    assert len(pd.read_csv(large_study / "runs/held/predictions.csv")) == 300
+    # Of the share of 300 sets, and of the scores of 250 validation bags, 125 of each fold.
+    assert abs(found["set_coverage"] - 0.9) < 3 * np.sqrt(0.9 * 0.1 * (1 / 300 + 1 / 250)), found.to_dict()
+    assert found["set_size"] < 2
+
+
 def test_the_table_by_scanner_finds_a_network_that_learned_the_scanner(tmp_path):
     cohort = SyntheticCohort(num_patients=160, num_tiles=3, tile_size=16, shortcut=0.8)
     encode(cohort, Colour(), tmp_path, 3)

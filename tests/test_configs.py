@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from milpath import models
 from milpath.config.roots import CONFIG_DIR
-from milpath.runs.build import build_datamodule, build_network, build_trainer
+from milpath.runs.build import build_datamodule, build_network
+from milpath.runs.build_trainer import build_trainer
 from milpath.search.cross_validation import compose_training
 
 GROUPS = (

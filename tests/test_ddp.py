@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from milpath.models import load_network
+from milpath.models import load_card, load_network
 from tests.commands import DDP, DETERMINED_RUN, here, milpath
 
 pytestmark = pytest.mark.slow
@@ -41,6 +41,11 @@ def test_training_on_many_processes_equals_one_with_the_batch_of_all(workplace, 
     for checkpoint in ("last.ckpt", "best.ckpt"):
         one, many = (load_network(workplace / "runs" / run / "checkpoints" / checkpoint) for run in ("one", name))
         torch.testing.assert_close(many.state_dict(), one.state_dict(), atol=1e-5, rtol=1e-5)
+    one, many = (load_card(workplace / "runs" / run / "checkpoints/best.ckpt").familiarity for run in ("one", name))
+    assert many["num_bags"] == one["num_bags"] == 19
+    for part in ("bags", "tiles"):
+        torch.testing.assert_close(many[part]["mean"], one[part]["mean"], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(many[part]["variances"], one[part]["variances"], atol=1e-5, rtol=1e-2)
     one_metrics, one_predictions = results(workplace, "one")
     many_metrics, many_predictions = results(workplace, name)
     for split, values in one_metrics.items():
@@ -68,6 +73,9 @@ def test_evaluation_counts_every_bag_once_and_gives_equal_numbers(workplace, dev
         np.concatenate(frame.pop("attention").map(json.loads)) for frame in (many_predictions, one_predictions)
     ]
     np.testing.assert_allclose(*attention, atol=1e-6)
+    # A score is a logarithm of distances in spreads of the validation bags, which are two.
+    scores = [frame.pop("unfamiliarity_score") for frame in (many_predictions, one_predictions)]
+    np.testing.assert_allclose(*scores, atol=1e-3)
     pd.testing.assert_frame_equal(many_predictions, one_predictions, atol=1e-6, rtol=0)
     if devices == 2:
         here("milpath.evaluate", *words, "trainer.accelerator=cpu", "run_name=evaluate_1", cwd=workplace)

@@ -21,6 +21,7 @@ from PIL import Image
 
 from milpath import encoders
 from milpath.__main__ import COMMANDS, split_command
+from milpath.config.command_line import folders_as
 from milpath.models import AttentionMIL, save_network
 from tests.conftest import REPOSITORY
 from tests.pyramids import tissue, write_pyramid
@@ -117,6 +118,8 @@ def test_every_command_line_composes(words, block):
     assert name in COMMANDS, block.where
     if name == "encoders":  # `check NAME` is `encoder=NAME`
         rest = encoders.overrides(rest)
+    if name == "compare":  # folders without a key are `runs`
+        rest = folders_as("runs", rest)
     overrides = [word for word in rest if "=" in word and not word.startswith("--")]
     flags = [word for word in rest if word not in overrides]
     assert set(flags) <= {"-m", "--cfg", "--help", "job", "..."}, block.where
@@ -129,6 +132,7 @@ ABOUT = {
     "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "extract-features": ("extract", "train", "predict"),
     "panda": ("train", "tile"), "cluster": ("train", "tile"),
     "encoders": ("encoders", "train"), "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",),
+    "compare": ("compare",),
     "sagemaker/train": ("sagemaker.launch", "sagemaker.deploy"), "sagemaker/serve": ("sagemaker.deploy", "sagemaker.package"),
     "sagemaker/score-many": ("sagemaker.transform", "predict"), "sagemaker/tile": ("sagemaker.process", "tile"), "sagemaker/cost": ("sagemaker.deploy", "sagemaker.launch"),
     "sagemaker/rehearse": ("sagemaker.rehearse", "sagemaker.launch"), "sagemaker/security": ("sagemaker.launch", "sagemaker.policy", "sagemaker.deploy"), "splits": ("train",), "targets": ("train",),
@@ -221,6 +225,8 @@ def test_the_python_of_a_page_runs_as_written(page, inputs, tmp_path, monkeypatc
         probabilities = dict(re.findall(r"^(case_\d\d) (0\.\d+|1\.0)$", printed, re.MULTILINE))
         assert set(probabilities) == {f"case_{number:02d}" for number in range(16)}
         assert drawn == {*probabilities, "montage"}
+        assert {path.stem for path in tmp_path.glob("*.jpg")} == set(probabilities)
+        assert "malignant" in (tmp_path / "my_report/report.html").read_text(encoding="utf-8")
         assert printed.count("highest weight on tile") == 4
         with Image.open("case_01.png") as picture:
             assert min(picture.size) > 150

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from milpath.config.roots import CONFIG_DIR
+from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.search.cross_validation import compose_training
 from milpath.train import run
 from tests.drawn_data import draw_breast_images, draw_classic, draw_colon, draw_digits, draw_features
@@ -41,12 +43,25 @@ def words(tmp_path_factory) -> dict[str, list[str]]:
         "ucsb_breast": [f"data.path={draw_breast_images(folder / 'ucsb_breast')}", *BREAST],
         "mnist_bags": [f"data.path={draw_digits(folder / 'mnist')}", *DIGITS],
         **dict.fromkeys(("musk1", "musk2", "fox", "tiger", "elephant"), classic),
+        "own_images": [f"data.path={store_of(folder / 'tiles', 'tiles')}", "model.encoder.embedding_dim=8"],
+        "frozen_encoder": [f"data.path={store_of(folder / 'extracted', 'features')}"],
         "colon_cancer": [f"data.path={draw_colon(folder / 'colon')}"],
         "features": [
             f"data.path={draw_features(folder / 'features')}",
             f"data.labels={folder / 'features/labels.csv'}",
         ],
     }
+
+
+def store_of(folder: Path, kind: str) -> Path:
+    """Write twelve bags of tiles or features that differ by their label."""
+    rng = np.random.default_rng(0)
+    with BagStoreWriter(folder) as writer:
+        for number in range(12):
+            tiles = rng.integers(0, 255, (3, 32, 32, 3), np.uint8)
+            features = rng.standard_normal((3, 16), np.float32) + number % 2
+            writer.add(f"image_{number:02d}", tiles if kind == "tiles" else features, {"label": number % 2})
+    return folder
 
 
 def train_a_batch(experiment, words, tmp_path):

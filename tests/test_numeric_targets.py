@@ -15,6 +15,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.metrics.intervals import metric_intervals
 from milpath.models.checkpoint import load_card
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS
 from milpath.reports.page import write_report
 from milpath.sagemaker import inference
 from milpath.sagemaker.jobs.model_archive import write_model_dir
@@ -25,53 +26,11 @@ from milpath.viewer.result_page import render_answer
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_check import Limits
 from tests.commands import DDP, here, milpath
+from tests.drawn_targets import CLASSES, RUN, TARGETS, write_store
+from tests.sagemaker.loopback_endpoint import served_as
 from tests.sagemaker.request_bodies import npy
 
-TILE = 16
 NPY = "application/x-npy"
-TARGETS = {
-    "regression": ["target=regression", "target.columns=[age]", "target.units=[years]", "monitor=val/mae", "monitor_mode=min"],
-    "two": ["target=regression", "target.columns=[age,psa]", "target.loss=squared", "monitor=val/r2"],
-    "cox": ["target=survival", "target.time_column=months", "target.event_column=died", "target.unit=months",
-            "monitor=val/c_index"],
-    "hazard": ["target=survival", "target.time_column=months", "target.event_column=died", "target.loss=hazard",
-               "target.num_intervals=4", "target.times=[6,12]", "monitor=val/loss", "monitor_mode=min"],
-    "several": [
-        "target=several",
-        "target.targets={age:{task:regression,units:[years],quantiles:[0.1,0.9]},grade:{task:ordinal,class_names:[low,mid,high]},"
-        "mutated:binary,os:{task:survival,time_column:months,event_column:died,unit:months}}",
-        "target.weights={grade:2}", "model.attention_per_target=true", "monitor=val/age/mae", "monitor_mode=min",
-        "decision.sensitivity=0.9", "seed=1",
-    ],
-    "multilabel": ["target=multilabel", "target.columns=[mutated,her2]", "monitor=val/macro_auroc"],
-}  # fmt: skip
-RUN = [
-    "data=bag_store", "data.num_folds=3", "data.batch_size=8", "data.group_column=patient_id", "model/encoder=tile_cnn",
-    "model.encoder.embedding_dim=8", "trainer.accelerator=cpu", "trainer.max_epochs=2", "logger=csv",
-    "callbacks.progress=null", "optimizer.lr=0.003",
-]  # fmt: skip
-
-
-def write_store(folder: Path, num_bags: int = 36) -> Path:
-    """Small tiles whose brightness tells the age and the hazard; two slides a patient, two centres."""
-    draw, classes = np.random.default_rng(0), np.random.default_rng(1)
-    with BagStoreWriter(folder) as writer:
-        for number in range(num_bags):
-            level = draw.normal()
-            grade, her2 = ["low", "mid", "high"][classes.integers(3)], int(classes.integers(2))
-            tiles = np.clip(draw.normal(128 + 40 * level, 20, (3, TILE, TILE, 3)), 0, 255).astype(np.uint8)
-            time, censored = draw.exponential(12 * np.exp(-level)), draw.uniform(2, 40)
-            writer.add(
-                f"slide_{number:02d}", tiles,
-                {
-                    "patient_id": f"p{number // 2}", "data_provider": "AB"[number // 2 % 2], "age": round(60 + 10 * level, 1),
-                    "psa": round(float(np.exp(level)), 3), "months": round(min(time, censored), 2),
-                    "died": "true" if time <= censored else "false",
-                    "grade": "" if number % 7 == 3 else grade, "her2": her2,
-                    "mutated": "" if number % 9 == 4 else int(level > 0),
-                },
-            )  # fmt: skip
-    return folder
 
 
 @pytest.fixture(scope="module", params=TARGETS)
@@ -139,7 +98,7 @@ def test_what_is_fitted_comes_from_the_training_bags_only(trained):
             assert target.times == pytest.approx(np.quantile(events, [0.25, 0.5, 0.75]), rel=5e-3)
 
 
-def test_evaluate_predict_app_and_both_endpoints_give_the_numbers_of_the_run(trained):
+def test_evaluate_predict_app_endpoints_and_score_give_the_numbers_of_the_run(trained, monkeypatch, capsys):
     folder, _ = trained
     checkpoint = folder / "runs/r/checkpoints/best.ckpt"
     target = target_of(load_card(checkpoint))
@@ -155,7 +114,7 @@ def test_evaluate_predict_app_and_both_endpoints_give_the_numbers_of_the_run(tra
     assert here("milpath.predict", *words, cwd=folder) == 0
     predicted = pd.read_csv(folder / "out/predictions.csv").set_index("id").loc[expected.index]
     calls = list(target.call_columns)
-    assert list(predicted.columns) == [*columns, *calls]
+    assert list(predicted.columns) == [*columns, *calls, *UNFAMILIAR_COLUMNS]
     pd.testing.assert_frame_equal(predicted[columns], expected[columns], rtol=1e-4)
     pd.testing.assert_frame_equal(predicted[calls], expected[calls])
     pd.testing.assert_frame_equal(evaluated[calls], expected[calls])
@@ -190,6 +149,26 @@ def test_evaluate_predict_app_and_both_endpoints_give_the_numbers_of_the_run(tra
             page = render_answer(shown)
             assert shown.numbers[0][1] in page
             assert "Probability of each class" not in page
+    words = ["endpoint=study", "data=bag_store", "data.path=bags", "data.num_folds=3", "data.group_column=patient_id"]
+    words += ["splits=[train,val,test]", "region=eu-central-1", "run_name=s"]
+    with served_as("study", folder / "model", monkeypatch):
+        assert here("milpath.sagemaker.score", *words, cwd=folder) == 0
+        words[-1:] = ["run_name=other", "data.task=binary", "data.label_column=died"]
+        capsys.readouterr()
+        assert here("milpath.sagemaker.score", *words, cwd=folder) == 1
+    name = load_card(checkpoint).task
+    assert f"ValueError: the endpoint predicts {name} " in (error := capsys.readouterr().err), error
+    assert ", but the data have binary " in error
+    scored = pd.read_csv(folder / "runs/s/predictions.csv")
+    assert list(scored.columns) == list(pd.read_csv(folder / "runs/e/predictions.csv").columns)
+    scored = scored.set_index("id").loc[expected.index]
+    pd.testing.assert_frame_equal(scored[columns], expected[columns], rtol=1e-4)
+    pd.testing.assert_frame_equal(scored[calls], expected[calls])
+    found = json.loads((folder / "runs/s/metrics.json").read_text())
+    for split, values in after.items():
+        known = {metric: value for metric, value in values.items() if value is not None}
+        assert {metric: found[split][metric] for metric in known} == pytest.approx(known, rel=1e-4, abs=1e-5)
+        assert [metric for metric, value in found[split].items() if value is not None] == list(known)
 
 
 def test_a_target_that_a_checkpoint_does_not_have_is_refused_in_one_line(trained, run_here):
@@ -228,16 +207,71 @@ def test_the_report_is_written_again_from_the_files_of_a_run(trained):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["regression", "cox", "several"])
+@pytest.mark.parametrize("name", ["nominal", "ordinal", *(name for name in TARGETS if name != "two")])
 def test_a_table_compares_methods_by_a_metric_of_the_target(name, tmp_path):
     write_store(tmp_path / "bags")
-    words = [*RUN[:3], *RUN[4:], *TARGETS[name], "data.path=bags", "trainer.max_epochs=1"]
+    words = [*RUN[:3], *RUN[4:], *(TARGETS | CLASSES)[name], "data.path=bags", "trainer.max_epochs=1"]
     words = [word for word in words if not word.startswith(("data.num_folds", "model.attention_per_target", "seed="))]
-    words += ["data.val_fraction=0.3", "methods=[attention,embedding_mean]", "folds=2", "repeats=1", "output=table"]
+    methods = ["attention", "embedding_mean"] if name in ("regression", "cox", "several") else ["attention"]
+    words += ["data.val_fraction=0.3", f"methods=[{','.join(methods)}]", "folds=2", "repeats=1", "output=table"]
+    if name == "multilabel":  # five validation bags have one class of a target
+        words += ["monitor=val/macro_brier", "monitor_mode=min"]
+        words.remove("monitor=val/macro_auroc")
+    words += ["metric=accuracy"] * (name in CLASSES) + ["metric=integrated_brier"] * (name in ("cox", "hazard"))
     assert here("milpath.table", *words, cwd=tmp_path) == 0
     rows = json.loads((tmp_path / "table/table.json").read_text())["rows"]
-    assert [row["method"] for row in rows] == ["attention", "embedding_mean"]
+    assert [row["method"] for row in rows] == methods
     assert all(np.isfinite(row["mean"]) for row in rows)
+
+
+@pytest.mark.parametrize("name", ["ordinal", "regression", "cox", "several"])
+def test_a_search_chooses_by_a_metric_of_the_target(name, tmp_path):
+    write_store(tmp_path / "bags", num_bags=24)
+    words = [
+        "hparams_search=attention_grid",
+        *RUN,
+        *(TARGETS | CLASSES)[name],
+        "data.path=bags",
+        "trainer.max_epochs=1",
+    ]
+    words += ["model.gated=true", "optimizer.lr=0.01,0.001"]
+    assert here("milpath.train", *words, "-m", cwd=tmp_path) == 0
+    trials = pd.read_csv(tmp_path / "runs/attention_grid/trials.csv")
+    monitor = next(word for word in words if word.startswith("monitor=")).partition("=")[2]
+    assert np.isfinite(trials[monitor]).all()
+    assert trials[monitor].tolist() == sorted(trials[monitor], reverse="monitor_mode=min" not in words)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        (
+            "hazard",
+            [],
+            "'loss' is not a metric of a survival task, by which a table compares methods; give metric= one of c_index",
+        ),
+        ("regression", ["metric=auroc"], "'auroc' is not a metric of a regression task"),
+    ],
+)
+def test_a_table_by_a_metric_that_the_target_lacks_is_refused_before_it_trains(
+    name, words, message, tmp_path, run_here
+):
+    write_store(tmp_path / "bags")
+    words = [
+        *RUN,
+        *TARGETS[name],
+        "data.path=bags",
+        "methods=[attention]",
+        "folds=2",
+        "repeats=1",
+        "output=table",
+        *words,
+    ]
+    words.remove("data.num_folds=3")
+    status, output = run_here("milpath.table", *words, "data.val_fraction=0.3", cwd=tmp_path)
+    assert status == 1
+    assert message in output
+    assert not (tmp_path / "table").exists()
 
 
 @pytest.mark.slow
@@ -297,7 +331,7 @@ def test_training_on_two_processes_equals_one(name, tmp_path):
         (["target=survival"], "time"),
         (["target=survival", "target.time_column=months", "target.event_column=never"], "training bags are censored"),
         (["target=survival", "target.time_column=months", "target.event_column=once"],
-         "class 'with an event' has 1 bags, fewer than data.num_folds=3"),
+         "class 'with an event' has 1 bag, fewer than data.num_folds=3; a single one cannot be both learnt and tested"),
         (["target=regression", "data.label_column=age", "data.sampler=balanced"], "sampler=balanced draws classes"),
         (["target=regression", "data.label_column=age", "class_weights=balanced"], "class_weights=balanced needs classes"),
         (["target=regression", "data.label_column=age", "monitor=val/auroc"], "give monitor= one of val/mae"),

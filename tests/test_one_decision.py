@@ -23,7 +23,9 @@ from milpath.sagemaker.serve import create_app
 from milpath.targets.decision import Decision, decide
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_check import Limits
+from tests.commands import here
 from tests.models.stains.drawn_stains import stained
+from tests.sagemaker.loopback_endpoint import served_as
 from tests.sagemaker.request_bodies import npy
 
 NUM_BAGS, NUM_TILES, TILE, WIDTH = 24, 3, 16, 5
@@ -207,10 +209,28 @@ def by_toolkit(case: Case) -> dict[str, Verdict]:
     return found
 
 
+def by_score(case: Case, monkeypatch: pytest.MonkeyPatch) -> dict[str, Verdict]:
+    words = ["endpoint=slides", "data=bag_store", f"data.path={case.folder / 'store'}", "data.num_folds=1"]
+    words += [f"data.task={case.task}", f"data.class_names=[{','.join(CLASSES[case.task])}]"]
+    with served_as("slides", case.folder / "model", monkeypatch):
+        assert here("milpath.sagemaker.score", *words, "run_name=s", "region=eu-central-1", cwd=case.folder) == 0
+    names, threshold = CLASSES[case.task], THRESHOLD if case.task == "binary" else None
+    metrics = [json.loads((case.folder / f"runs/{run}/metrics.json").read_text())["test"] for run in ("s", "e")]
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-5)
+    return {
+        row["id"]: Verdict(
+            names[row["predicted"]], tuple(row[f"probability_{name}"] for name in names), threshold, None
+        )
+        for row in pd.read_csv(case.folder / "runs/s/predictions.csv").to_dict("records")
+    }
+
+
 @pytest.mark.parametrize(
     ("task", "kind"), [*((task, kind) for task in CLASSES for kind in ("tiles", "features")), ("binary", "stained")]
 )
-def test_every_way_in_gives_the_same_class_probability_threshold_and_deferral(task, kind, tmp_path, run_here):
+def test_every_way_in_gives_the_same_class_probability_threshold_and_deferral(
+    task, kind, tmp_path, run_here, monkeypatch
+):
     case = make_case(tmp_path, task, kind)
     calls = [verdict.predicted for verdict in case.expected.values()]
     modes = [CLASSES[task][int(np.argmax(verdict.probabilities))] for verdict in case.expected.values()]
@@ -225,6 +245,7 @@ def test_every_way_in_gives_the_same_class_probability_threshold_and_deferral(ta
     }
     if kind != "features":  # the app shows images only
         ways["app"] = by_app(case)
+        ways["score"] = by_score(case, monkeypatch)
     for way, found in ways.items():
         assert found.keys() == case.expected.keys(), way
         for name, expected in case.expected.items():

@@ -1,12 +1,14 @@
 """Patients with several slides through training, evaluation and prediction."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from milpath.data.datamodule import BagDataModule
 from milpath.data.store.bag_store import BagStore
@@ -16,8 +18,11 @@ from milpath.drawing.picture_frame import attention_limits, colours_of
 from milpath.inference.predict_bags import predict_bags
 from milpath.metrics.conformal import Conformal
 from milpath.models import load_card, load_network
+from milpath.reports.compare.compare_page import compare_runs
+from milpath.reports.compare.compared_runs import read_compared
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_check import Limits
+from tests import qupath_rules
 from tests.commands import here
 from tests.drawn_patients import DrawnPatients, draw_patients
 
@@ -98,12 +103,20 @@ def test_every_slide_of_a_patient_has_its_outlines_and_pictures_on_one_colour_sc
         assert all((predicted / "pictures" / f"{slide}_{kind}.jpg").is_file() for slide in slides)
     shares = pd.read_csv(predicted / "slide_attention.csv")
     own = shares.loc[shares["id"] == "P02", "slide"].tolist()
+    read = [qupath_rules.read(predicted / "geojson" / f"{slide}.geojson") for slide in own]
+    row = pd.read_csv(predicted / "predictions.csv").set_index("id").loc["P02"]
+    for *_, answer in read:
+        assert answer.name.startswith("P02: ")
+        assert answer.measurements["probability_1"] == pytest.approx(row["probability_1"], abs=1e-9)
     features = [
         feature["properties"]
         for slide in own
         for feature in json.loads((predicted / "geojson" / f"{slide}.geojson").read_text())["features"]
+        if feature["properties"]["objectType"] == "tile"
     ]
+    ranks = [feature["measurements"]["attention rank"] for feature in features]
     weights = np.array([feature["measurements"]["attention"] for feature in features])
+    assert ranks == pd.Series(weights).rank(method="max", ascending=False).tolist(), "a patient's tiles in one ranking"
     assert len(own) == 2
     assert np.isclose(weights.sum(), 1, atol=1e-5)
     expected = colours_of(weights, attention_limits(weights), "viridis")
@@ -136,8 +149,7 @@ def test_slides_are_never_taken_for_patients(by_patient, images, folder, capsys)
     words = [checkpoint, "data=bag_store", f"data.path={images.store}", f"data.patients={images.patients}"]
     assert here("milpath.evaluate", *words, f"data.slides={images.slides}", "run_name=refused", cwd=folder)
     assert "give data.bag_column=patient_id" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="one slide at a time"):
-        Analyst(by_patient / "checkpoints" / "best.ckpt", Limits())
+    assert Analyst(by_patient / "checkpoints" / "best.ckpt", Limits()).of_patients  # and says so on its page
 
 
 def test_a_table_that_does_not_fit_the_slides_is_refused_by_name(by_patient, images, folder, tmp_path, capsys):
@@ -189,7 +201,11 @@ def test_results_by_patient_differ_from_those_by_slide(by_slide, study, folder):
     # Only one slide of a positive patient shows the lesion.
     assert metrics["auroc"] > auroc + 0.1
     assert metrics["auroc"] > 0.95
-    assert "P01" in (by_slide / "report.html").read_text()
+    page = (by_slide / "report.html").read_text()
+    assert "P01" in page
+    cases = json.loads(re.search(r'id="case-data">(.*?)</script>', page, re.S)[1])
+    assert dict(zip(cases["id"], cases["numSlides"], strict=True))["P02"] == 2
+    assert sum(cases["numSlides"]) == 114
 
 
 def test_prediction_and_evaluation_of_slides_agree_on_every_patient(by_slide, study, folder, capsys):
@@ -224,3 +240,62 @@ def test_prediction_and_evaluation_of_slides_agree_on_every_patient(by_slide, st
     mean = pd.read_csv(folder / "runs" / "mean" / "predictions.csv").set_index("id")
     assert set(mean.index) == set(run.index[run["split"] == "test"])
     assert not np.allclose(mean["probability_1"], run.loc[mean.index, "probability_1"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["data.aggregate=mean", "data.aggregate=null"])
+def test_a_table_tests_and_resamples_patients(mode, study, tmp_path):
+    words = [
+        word for word in [*RUN, *FEATURES, *tables(study), mode] if not word.startswith(("data.num_folds", "paths"))
+    ]
+    words += [
+        "data.val_fraction=0.2",
+        "trainer.max_epochs=1",
+        "methods=[attention,embedding_mean]",
+        "folds=2",
+        "repeats=1",
+    ]
+    assert here("milpath.table", *words, "metric=accuracy", "output=table", cwd=tmp_path) == 0
+    row = json.loads((tmp_path / "table/table.json").read_text())["rows"][1]
+    right, values, ratios = {"attention": [], "embedding_mean": []}, {}, []
+    for method in right:
+        for repeat, fold in np.ndindex(1, 2):
+            run = pd.read_csv(tmp_path / f"table/runs/{method}/repeat_{repeat}/fold_{fold}/predictions.csv")
+            run["patient"] = run["id"].str.replace(r"slide_(\d\d)_.*", r"P\1", regex=True)
+            test = run[run["split"] == "test"]
+            assert not set(test["patient"]) & set(run["patient"][run["split"] == "train"])
+            assert (len(test) == test["patient"].nunique()) == (mode != "data.aggregate=null")
+            right[method].append((test["label"] == test["predicted"]).groupby(test["patient"]).agg(["sum", "count"]))
+            ratios.append(len(test) / (run["split"] == "train").sum())
+        values[method] = np.array([own["sum"].sum() / own["count"].sum() for own in right[method]])
+    # The paired test over folds, each of whole patients, by its definition.
+    difference = values["embedding_mean"] - values["attention"]
+    error = np.sqrt((1 / 2 + np.mean(ratios[2:])) * difference.var(ddof=1))
+    assert row["mean"] == pytest.approx(values["embedding_mean"].mean())
+    if error > 0:
+        assert row["p_value"] == pytest.approx(2 * stats.t.sf(abs(difference.mean()) / error, 1))
+    # The interval: patients drawn with replacement, the same in every fold and repeat.
+    draw, means = np.random.default_rng(1), []
+    patients = sorted({name for own in right["embedding_mean"] for name in own.index})
+    for _ in range(2000):
+        times = pd.Series(np.bincount(draw.integers(60, size=60), minlength=60), patients)
+        folds = [own.mul(times.loc[own.index], axis=0).sum() for own in right["embedding_mean"]]
+        means.append(np.mean([own["sum"] / own["count"] for own in folds]))
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert (row["low"], row["high"]) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
+    # Two runs on the same slides: their difference on the same drawn patients.
+    runs = [tmp_path / f"table/runs/{method}/repeat_0/fold_0" for method in right]
+    (compared,) = (row for row in compare_runs(read_compared(runs), 1000).sections[0].metrics if row.name == "accuracy")
+    first, second = (own[0] for own in right.values())
+    differences = []
+    for _ in range(2000):
+        times = pd.Series(np.bincount(draw.integers(len(first), size=len(first)), minlength=len(first)), first.index)
+        shares = [own.mul(times, axis=0).sum() for own in (first, second)]
+        differences.append(shares[1]["sum"] / shares[1]["count"] - shares[0]["sum"] / shares[0]["count"])
+    found = compared.differences[1]
+    low, high = np.quantile(differences, [0.025, 0.975])
+    assert found.value == pytest.approx(values["embedding_mean"][0] - values["attention"][0])
+    assert (found.low or found.value, found.high or found.value) == (
+        pytest.approx(low, abs=0.03),
+        pytest.approx(high, abs=0.03),
+    )

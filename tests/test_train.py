@@ -115,6 +115,12 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_weights_of_the_unin
     for checkpoint in ("last.ckpt", "best.ckpt"):
         whole, resumed = (weights(workplace / "runs" / run / "checkpoints" / checkpoint) for run in ("whole", name))
         torch.testing.assert_close(resumed, whole, atol=0, rtol=0)
+    whole, resumed = (
+        load_card(workplace / "runs" / run / "checkpoints/best.ckpt").familiarity for run in ("whole", name)
+    )
+    for part in ("bags", "tiles"):
+        torch.testing.assert_close(resumed[part], whole[part], atol=0, rtol=0)
+    assert torch.equal(resumed["scores"], whole["scores"])
     whole, resumed = ((workplace / "runs" / run / "logs/csv/metrics.csv").read_text() for run in ("whole", name))
     assert resumed == whole
 

@@ -98,7 +98,7 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
             failed.clear()
             typed[:] = sys.argv[1:]
             if {"-h", "--help"} & set(typed):
-                sys.stdout.write(help_text(name))
+                sys.stdout.write(help_text(name, typed))
                 return
             try:
                 words = literal_overrides(flags_first(typed))

@@ -1,6 +1,7 @@
 """The text of `milpath COMMAND --help`: every option with its default and the comment of the configuration."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from milpath.config.option_reference import (
     Key,
@@ -19,43 +20,49 @@ from milpath.config.roots import CONFIG_DIR
 _WIDEST = 44  # a longer option takes more room, and its comment follows
 
 
-def help_text(command: str) -> str:
+def help_text(command: str, words: Sequence[str] = ()) -> str:
     """Return usage, options and groups of a command.
 
     Args:
         command: Its name, such as `train` or `sagemaker.launch`.
+        words: What was typed; the keys of `group=OPTION` are shown instead of those of the default of the group.
     """
     path, typed = root_path(command), f"milpath {command.replace('.', ' ')}"
-    chosen = {group: option for group, option in defaults_of(path).items() if group in groups()}
+    given = dict(word.split("=", 1) for word in words if "=" in word and word.split("=", 1)[0] in groups())
+    chosen = {group: given.get(group, option) for group, option in defaults_of(path).items() if group in groups()}
     lines = [as_typed(line) for line in header_lines(path)]
     options = [key for key in keys_of(path) if key.value or key.comment]
     lines += ["", "Options, key=value (??? must be given):", *map(_line, options)]
     if extends_train(path):
         lines += ["", "Every option of milpath train also works: milpath train --help"]
     if chosen:
-        lines += ["", "Groups, group=OPTION; below each group the keys of its default, group.key=value:"]
+        lines += ["", "Groups, group=OPTION; below each group the keys of its default, group.key=value."]
+        lines.append(f"The keys of another option: {typed} --help {next(iter(chosen))}=OPTION")
         for group, option in chosen.items():
-            lines += ["", *_group(group, option)]
+            lines += ["", *_group(group, option, given)]
     lines += ["", f"{typed} ... --cfg job    print the composed configuration and stop"]
     if chosen or extends_train(path):
         lines.append(f"{typed} ... --info defaults-tree    print which files it is composed of")
     return "\n".join([*lines, ""])
 
 
-def _group(group: str, option: str) -> Iterator[str]:
+def _group(group: str, option: str, given: Mapping[str, str]) -> Iterator[str]:
     """Yield the lines of a group: its choices, then the keys of the chosen options."""
     choices = sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml") if path.stem != "options")
     # The choice of no option may have a file of its own or none.
     yield _line(Key(group, option, " | ".join(choices)), indent="")
-    for name in option.split(", "):
-        if not (CONFIG_DIR / group / f"{name}.yaml").is_file():
+    for name in re.split(r"[\s,]+", option.strip("[]")):
+        path = CONFIG_DIR / group / f"{name}.yaml"
+        if not path.is_file():
             continue
+        # The keys of an experiment are those of other groups.
+        prefix = "" if "@package _global_" in path.read_text(encoding="utf-8") else f"{group.replace('/', '.')}."
         for key in _keys(group, name).values():
             if key.name.rpartition(".")[2] != "_target_" and (key.value or key.comment):
-                yield _line(Key(f"{group.replace('/', '.')}.{key.name}", key.value, key.comment))
-        for inner, chosen in inner_groups(CONFIG_DIR / group / f"{name}.yaml").items():
+                yield _line(Key(f"{prefix}{key.name}", key.value, key.comment))
+        for inner, chosen in inner_groups(path).items() if prefix else ():
             yield ""
-            yield from _group(inner, chosen)
+            yield from _group(inner, given.get(inner, chosen), given)
 
 
 def _keys(group: str, option: str) -> dict[str, Key]:

@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 
@@ -13,11 +14,11 @@ _PATH_NAMES = frozenset(
         *("archive", "checkpoint", "exclude", "folder", "groups", "images", "labels", "masks", "output"),
         *("bag_column", "group_column", "id_column", "label_column", "patient_column", "slide_column", "split_column"),
         *("patients", "slides_table"),
-        *("requirements", "resume_from", "run_name", "slides", "tiles", "tissue_model"),
+        *("requirements", "resume_from", "run_name", "runs", "slides", "tiles", "tissue_model"),
     ]
 )
 _PATH_KEYS = frozenset(["data.splits"])  # `splits` of a root configuration is a list of names
-_LIST_NAMES = frozenset(["checkpoint", "exclude", "searchpath"])  # each also takes [path,path]
+_LIST_NAMES = frozenset(["checkpoint", "exclude", "runs", "searchpath"])  # each also takes [path,path]
 _KEPT = ("", "null", "???")
 _QUOTED = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
 _QUOTED_VALUE = re.compile(rf"{_QUOTED}(?:\s*,\s*{_QUOTED})*", re.DOTALL)
@@ -85,6 +86,31 @@ def flags_first(words: Sequence[str]) -> list[str]:
         else:
             flags.append(word)
     return [*flags, *overrides]
+
+
+def folders_as(key: str, words: Sequence[str]) -> list[str]:
+    """Return a command line on which folders without a key are the value of `key`.
+
+    Args:
+        key: An option that takes a list of paths.
+        words: Command-line arguments.
+
+    Example:
+        >>> folders_as("runs", ["runs/a", "runs/b", "output=both"])
+        ['output=both', 'runs=[runs/a,runs/b]']
+    """
+    known, unread = get_args_parser().parse_known_args(list(words))
+    given = [word for word in (*known.overrides, *unread) if not word.startswith("-")]
+    # The name of a folder may contain `=`, as those of a sweep do.
+    folders = [word for word in given if "=" not in word or Path(word).is_dir()]
+    rest = Counter(folders)
+    kept = []
+    for word in reversed(words):  # the value of a flag comes before the folders, if it is the same word
+        if rest[word] > 0:
+            rest[word] -= 1
+        else:
+            kept.append(word)
+    return [*reversed(kept), override(key, folders)] if folders else list(words)
 
 
 def is_path(key: str) -> bool:

@@ -45,6 +45,8 @@ def explain(error: Exception, command: str, words: Sequence[str]) -> str:
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     if found := re.match(r"Could not (?:override|delete from config\.) '([^']+)'", text):
         return _unknown_option(found[1], command, overrides)
+    if found := re.match(r"You must specify '([^']+)'", text):
+        return _not_chosen(found[1], command, overrides)
     if isinstance(error, MissingConfigException) and (found := re.search(r"Could not find '(.+)/([^'/]*)'", text)):
         return _unknown_choice(found[1], found[2], error.options or [])
     if "group override must be a string" in text:
@@ -81,6 +83,16 @@ def _no_choice(group: str, command: str, words: Sequence[str]) -> str:
     if group not in _options(command, [word for word in words if word.partition("=")[0] != group]):
         return _line(group, command, [])
     return f"{typed}: {group}=null is not a choice; give {group}=none"
+
+
+def _not_chosen(group: str, command: str, words: Sequence[str]) -> str:
+    """Return the message for a group without a default of which no option is given, perhaps because it is mistyped."""
+    keys = [word.lstrip("+~").partition("=")[0] for word in words]
+    if mistyped := difflib.get_close_matches(group, [key for key in keys if key != group], n=1, cutoff=0.6):
+        return _line(mistyped[0], command, [group])
+    choices = sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml") if path.stem != "options")
+    shown = ", ".join(choices[:_MOST_OPTIONS]) + (", ..." if len(choices) > _MOST_OPTIONS else "")
+    return f"{group} must be given: add {group}=NAME to the command, one of {shown}"
 
 
 def _line(key: str, command: str, nearest: Sequence[str]) -> str:

@@ -39,6 +39,23 @@ milpath predict checkpoint=runs/first/checkpoints/best.ckpt slides=new_slides ou
 # predict in a browser
 milpath app checkpoint=runs/first/checkpoints/best.ckpt
 
+# == From your own images (JPEG, PNG, ...) and a table to cross-validated results by patient, and overlays
+
+# encode the images; the table may name them by file
+milpath extract slides=images labels=labels.csv id_column=image encoder=efficientnet_lite0 level=0 min_inside=0.5 \
+    output=features
+
+# five folds, no patient in two of them
+milpath table experiment=frozen_encoder data.path=features data.group_column=patient methods=[gated_attention] \
+    folds=5 repeats=1 output=table
+
+# attention and calls of all folds together
+milpath predict checkpoint=table slides=images output=predictions
+
+# or train a small network on the tiles themselves
+milpath tile slides=images labels=labels.csv id_column=image level=0 output=store
+milpath train experiment=own_images data.path=store data.group_column=patient run_name=own
+
 # == From features of a pretrained encoder
 
 # list the encoders, and which of them are on this machine
@@ -61,6 +78,9 @@ milpath train data=features data.path=features data.labels=labels.csv model=tran
 # cross-validate methods
 milpath table data=bag_store data.path=store methods=[attention,gated_attention,dsmil] folds=5 repeats=1 \
     output=table
+
+# two runs on the same bags: metrics, curves, cases on which they disagree
+milpath compare runs/first runs/grouped
 
 # a sweep of four runs
 milpath train -m data=bag_store data.path=store model.gated=true,false seed=1,2

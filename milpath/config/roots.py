@@ -19,6 +19,8 @@ class Decision:
     defer_fraction: float = 0.1
     coverage: float | None = None
     coverage_by_class: bool = False
+    familiarity: bool = True
+    refer_unfamiliar: float | None = 0.01
 
 
 @dataclass
@@ -47,6 +49,7 @@ class TrainConfig:
     compile: bool = False
     test: bool = True
     report: bool = True
+    report_pdf: bool = False
     slides_dir: str | None = None
     decision: Decision = field(default_factory=Decision)
 
@@ -76,6 +79,7 @@ class EvaluateConfig:
     run_name: str = MISSING
     seed: int = 0
     report: bool = True
+    report_pdf: bool = False
     overwrite: bool = False
 
 
@@ -93,6 +97,8 @@ class PredictConfig:
     alpha: float = 0.6
     colour_map: str = "viridis"
     dense: float | None = None
+    formats: list[str] | None = None
+    viewer_pixels: int = 100_000_000
     slides_table: str | None = None
     patient_column: str | None = None
     slide_column: str | None = None
@@ -221,6 +227,22 @@ class TableConfig(TrainOverrides):  # type: ignore[misc,valid-type]
     on_error: str = "fail"
 
 
+@dataclass
+class CompareConfig:
+    """Root keys of `python -m milpath.compare`."""
+
+    runs: Any = MISSING
+    output: str = "comparison"
+    names: list[str] | None = None
+    split: str = "test"
+    different_bags: str = "error"
+    task: str | None = None
+    num_resamples: int = 1000
+    seed: int = 0
+    report_pdf: bool = False
+    overwrite: bool = False
+
+
 _store = ConfigStore.instance()
 _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="evaluate_schema", node=EvaluateConfig)
@@ -230,6 +252,7 @@ _store.store(name="extract_schema", node=ExtractConfig)
 _store.store(name="tile_schema", node=TileConfig)
 _store.store(name="encoders_schema", node=EncodersConfig)
 _store.store(name="table_schema", node=TableConfig)
+_store.store(name="compare_schema", node=CompareConfig)
 
 # Without the extra `sweep` this option does not exist and Hydra would not say what to install; the search does.
 if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_optuna_sweeper") is None:

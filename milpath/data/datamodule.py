@@ -251,9 +251,10 @@ class BagDataModule(LabelledBags, LightningDataModule):
         """Return the loader of the test split, or an empty list if it has no bags."""
         return self.dataloader("test") if "test" in self.splits else []
 
-    def predict_dataloader(self) -> list[BagLoader]:
-        """Return a loader for each split."""
-        return [self.dataloader(split) for split in self.splits]
+    def predict_dataloader(self) -> BagLoader:
+        """Return the loader of `Trainer.predict`, which yields every bag of all splits once."""
+        bags = BagSplit.of(self.store, self.label_frame, None)
+        return self._loader(bags, EvaluationPlan(bags.lengths, self.eval_batch_size), False)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics of the features, which belong to the trained network."""

@@ -1,6 +1,7 @@
 """Attention overlays: heat maps of tile weights on the thumbnail of a slide."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from milpath.drawing.picture_frame import (
     frame,
     require_finite_attention,
 )
+from milpath.drawing.tile_numbers import write_numbers
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.floating]
@@ -84,10 +86,22 @@ def attention_map(
     return np.asarray(np.divide(total, count, out=np.full(shape, np.nan), where=count > 0))
 
 
-def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour_map: str, alpha: float) -> Pixels:
-    """Blend colours into a thumbnail where values exist, (1 - a) thumbnail + a colour; a increases with the value.
+def opacity_of(values: Values, limits: tuple[float, float], colour_map: str) -> NDArray[np.float64]:
+    """Return the share of the full opacity of each value between the limits, in [0, 1]; it increases with the value.
 
-    With `SIGNED_MAP` a increases with the distance from the middle of the limits, where it is 0.
+    With `SIGNED_MAP` it increases with the distance from the middle of the limits, where it is 0.
+
+    Example:
+        >>> opacity_of(np.array([0.0, 1.0]), (0.0, 1.0), "viridis").tolist()
+        [0.25, 1.0]
+    """
+    low, high = limits
+    share = np.clip((values - low) / (high - low), 0, 1) if high > low else np.full(np.shape(values), 0.5)
+    return np.abs(2 * share - 1) if colour_map == SIGNED_MAP else LOW_OPACITY + (1 - LOW_OPACITY) * share
+
+
+def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour_map: str, alpha: float) -> Pixels:
+    """Blend colours into a thumbnail where values exist, (1 - a) thumbnail + a colour; a is `alpha` times `opacity_of`.
 
     Args:
         thumbnail: uint8 `(height, width, 3)`.
@@ -101,11 +115,8 @@ def blend(thumbnail: Pixels, values: Values, limits: tuple[float, float], colour
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be in [0, 1], got {alpha}")
-    low, high = limits
     known = ~np.isnan(values)
-    share = np.clip((values[known] - low) / (high - low), 0, 1) if high > low else np.full(known.sum(), 0.5)
-    strength = np.abs(2 * share - 1) if colour_map == SIGNED_MAP else LOW_OPACITY + (1 - LOW_OPACITY) * share
-    opacity = (alpha * strength)[:, None].astype(np.float32)
+    opacity = (alpha * opacity_of(values[known], limits, colour_map))[:, None].astype(np.float32)
     result = thumbnail.copy()
     mixed = (1 - opacity) * thumbnail[known] + opacity * colours_of(values[known], limits, colour_map)
     result[known] = np.round(mixed).astype(np.uint8)
@@ -148,18 +159,21 @@ def draw_overlay(
     outlines: bool = True,
     limits: tuple[float, float] | None = None,
     signed: bool = False,
+    numbers: Mapping[int, str] = MappingProxyType({}),
 ) -> Image.Image:
     """Draw attention over the thumbnail of a slide, with colour bar, scale bar and outlines of the selected tiles.
 
-    With overlapping tiles and without outlines this is the dense map.
+    With overlapping tiles and without outlines this is the dense map. All that is needed are arrays: attention of any other
+    program can be drawn.
 
     Args:
         thumbnail: uint8 `(height, width, 3)`.
         weights: `(tiles,)` attention, sums to 1.
-        x: `(tiles,)` left edges in pixels of the level from which the tiles were read.
+        x: `(tiles,)` left edges in pixels of the level from which the tiles were read (`x0` in `attention.csv`: of level 0);
+            NaN for a tile without a position, which is not drawn.
         y: `(tiles,)` top edges.
         tile_size: Side of a tile in the same pixels.
-        scale: Thumbnail pixels per such pixel.
+        scale: Thumbnail pixels per such pixel (see `read_thumbnail`).
         title: Title above the picture.
         microns_per_pixel: Resolution of the thumbnail; `None` draws no scale bar.
         alpha: Opacity of the colours at the high end, in [0, 1].
@@ -168,7 +182,19 @@ def draw_overlay(
         limits: Weights at the ends of the colour bar; `None` uses `attention_limits`.
         signed: Whether the values are contributions of any sign instead of attention, drawn in blue below 0 and red above;
             `limits` must then be given, as far below 0 as above.
+        numbers: Position of a tile to the number written on it, as of `tile_numbers.numbers_of_top_tiles`.
+
+    Raises:
+        ValueError: If the arrays do not fit together, or attention is not finite.
+
+    Example:
+        >>> thumbnail = np.full((64, 96, 3), 240, np.uint8)
+        >>> x, y = np.array([0.0, 128.0, 256.0]), np.array([0.0, 128.0, 0.0])
+        >>> draw_overlay(thumbnail, np.array([0.7, 0.2, 0.1]), x, y, tile_size=128, scale=0.25).mode
+        'RGB'
     """
+    weights, x, y = np.asarray(weights), np.asarray(x, np.float64), np.asarray(y, np.float64)
+    _require_fitting(thumbnail, weights, x, y, tile_size, scale)
     if signed and (limits is None or limits[0] != -limits[1]):
         raise ValueError(f"contributions need limits as far below 0 as above, got {limits}")
     colour_map = SIGNED_MAP if signed else colour_map
@@ -179,10 +205,26 @@ def draw_overlay(
     picture = blend(thumbnail, values, limits, colour_map, alpha)
     if outlines:
         picture = outline_tiles(picture, x, y, tile_size, scale)
+    if numbers:
+        picture = write_numbers(picture, numbers, np.asarray(x, float), np.asarray(y, float), scale)
     on_white = blend(np.full((1, 256, 3), 255, np.uint8), np.linspace(0, 1, 256)[None], (0, 1), colour_map, alpha)[0]
     marked = (0.0, "0") if signed else (1 / max(len(weights), 1), "equal share")
     bar = ColourBar(limits, on_white, "contribution" if signed else "attention", marked)
     return frame(picture, title, bar, microns_per_pixel)
+
+
+def _require_fitting(thumbnail: Pixels, weights: Values, x: Values, y: Values, tile_size: float, scale: float) -> None:
+    """Refuse arrays that do not fit together, of which a picture could be drawn nevertheless."""
+    if thumbnail.dtype != np.uint8 or thumbnail.ndim != 3 or thumbnail.shape[2] != 3:
+        raise ValueError(
+            f"the thumbnail must be uint8 (height, width, 3), RGB from 0 to 255, not {thumbnail.dtype} {thumbnail.shape}"
+        )
+    if weights.ndim != 1 or not weights.shape == x.shape == y.shape:
+        raise ValueError(
+            f"weights, x and y must be (tiles,) of the same length, not {weights.shape}, {x.shape} and {y.shape}"
+        )
+    if not (tile_size > 0 and scale > 0):
+        raise ValueError(f"tile_size and scale must be above 0, not {tile_size} and {scale}")
 
 
 def blend_mask(thumbnail: Pixels, mask: NDArray[np.integer], values: Mapping[int, str], alpha: float = 0.6) -> Pixels:

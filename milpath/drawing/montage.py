@@ -19,6 +19,7 @@ from milpath.drawing.picture_frame import (
     frame,
     require_finite_attention,
 )
+from milpath.drawing.tile_numbers import EXPLANATION, tile_number
 from milpath.slides.slide_tiles import SlideTiles, TilesOfSlides
 
 Pixels = NDArray[np.uint8]
@@ -59,7 +60,7 @@ def draw_montage(
     limits: tuple[float, float] | None = None,
     cell_size: int | None = None,
 ) -> Image.Image:
-    """Draw a bag: tiles in descending order of attention, each framed in the colour of its weight.
+    """Draw a bag: tiles in descending order of attention, each framed in the colour of its weight, with its number.
 
     Args:
         tiles: uint8 `(tiles, height, width, 3 or 1)`; of tiles in a slide only those that are shown are read.
@@ -80,7 +81,7 @@ def draw_montage(
     _check(tiles, weights)
     limits = limits or attention_limits(weights)
     chosen = np.argsort(-np.asarray(weights), kind="stable")[:num_shown]
-    captions = [f"{weights[index]:.3f}" for index in chosen]
+    captions = [f"{tile_number(index)}  {weights[index]:.3f}" for index in chosen]
     if tile_labels is not None:
         captions = [
             MARKED * bool(tile_labels[index] > 0) + words for index, words in zip(chosen, captions, strict=True)
@@ -91,7 +92,7 @@ def draw_montage(
     ]
     grid = _arrange(cells, min(columns, len(cells)))
     bar = ColourBar(limits, colour_table(colour_map), "attention", (1 / len(weights), "equal share"))
-    notes = []
+    notes = [EXPLANATION]
     if len(chosen) < len(tiles):
         notes.append(f"{len(chosen)} of {len(tiles):,} tiles, {float(np.sum(weights[chosen])):.0%} of the attention")
     if tile_labels is not None:

@@ -54,7 +54,7 @@ class BatchEncoder:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1, or auto")
         self._device = torch.device(device)
-        if self._device.type == "cpu" and precision == "32-true" and isinstance(encoder, PretrainedEncoder):
+        if self._device.type == "cpu" and isinstance(encoder, PretrainedEncoder):
             encoder = encoder.with_folded_norms(tile_size)
         self._encoder = encoder.to(self._device)
         self._stains = stains_of(self._encoder)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from milpath.data.loading.threads import num_cores
 from milpath.data.sources.loose_tiles import holds_tiles
 from milpath.data.store.bag_store import BagStore
 from milpath.encoding.batch_encoder import BatchEncoder, describe_encoder
@@ -22,7 +23,7 @@ from milpath.models.stains import unchanged_note
 from milpath.records.digests import sha256_of_file
 from milpath.slides.tile_files import open_tile_files
 from milpath.slides.tiling_options import TileOptions
-from milpath.tiling.slide_bags import MAX_SECONDS, num_cores
+from milpath.tiling.slide_bags import MAX_SECONDS
 from milpath.tiling.slide_job import SlideJob, TileForm
 from milpath.tiling.slide_merge import StoreContent, StorePlan
 from milpath.tiling.slide_output import disk_errors
@@ -132,7 +133,7 @@ def extract_features(
         )  # fmt: skip
 
         def work(names: list[str], parts: SlideParts) -> SlideProgress:
-            with SlideProgress(len(names)) as progress:
+            with SlideProgress(len(names), "slides encoded") as progress:
                 if names:
                     batches = BatchEncoder(encoder, kind.tile_size, chosen, precision, batch_size, dtype)
                     FeatureParts(batches, form, parts, progress).write(stream(names, parts))

@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 
 from milpath.data.sources.features.encoder_in_file import write_encoder
-from milpath.data.sources.features.feature_origin import WARNING
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import Level0Positions, level0_positions, resolution_of
 from milpath.records.atomic_files import atomic_path, remove_partial_files
+from milpath.records.data_warning import WARNING_KEY
 
 # A 10x objective gives nominally 1 micron per pixel.
 _MICRONS_AT_1X = 10.0
@@ -54,7 +54,7 @@ def write_layouts(store: BagStore, output: Path, formats: Sequence[str]) -> None
                 LAYOUTS[name](file, store, index, places)
                 write_encoder(file, store.description, store.tiles.dtype.name)
                 if store.warning:
-                    file.attrs[WARNING] = store.warning
+                    file.attrs[WARNING_KEY] = store.warning
                 file.attrs[_STORE] = str(store.description["sha256"])
 
 

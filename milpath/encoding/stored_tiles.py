@@ -12,7 +12,7 @@ from PIL import Image
 
 from milpath.data.loading.threads import map_in_threads
 from milpath.data.sources.panda_tiles import tiles_by_slide
-from milpath.data.sources.tile_decoding import decode_tile, largest_file
+from milpath.data.sources.tile_decoding import decode_tile, largest_file, warning_of_tile
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import (
     bounds_offset,
@@ -20,6 +20,7 @@ from milpath.data.store.level0_positions import (
     resolution_of,
 )
 from milpath.encoding.tile_events import BagBegun, BagEnded, BagTiles, TileEvent
+from milpath.records.data_warning import joined
 from milpath.records.digests import size_and_time
 from milpath.records.stain_sample import sampled_lines, sampled_tiles
 from milpath.slides.tile_files import TileFiles
@@ -143,7 +144,7 @@ class TileImages:
         tile_size: Side of the first tile in pixels; all must have it.
         tiling: Only the size of the tiles.
         identity: What identifies the tiles.
-        warning: Empty: image files do not say it.
+        warning: What the first tile of each slide says against itself; empty for tissue.
 
     Raises:
         ValueError: If the first tile is not a square image.
@@ -166,7 +167,15 @@ class TileImages:
         self.tile_size = self._size_of_first()
         self.tiling: dict[str, Any] = {"tile_size": self.tile_size}
         self.identity = {"tiles_sha256": files.content_digest()}
-        self.warning = ""
+        self.warning = joined(map(self._warning_of, self.files))
+
+    def _warning_of(self, slide: str) -> str:
+        """Return what the first tile of a slide says against itself; a damaged one fails when the slide is read."""
+        name = self._names[slide][min(self._names[slide])]
+        try:
+            return warning_of_tile(self._files.read(name, largest_file(self.tile_size)), name)
+        except (ValueError, OSError):
+            return ""
 
     def bags(self, records: Sequence[SlideRecord]) -> pd.DataFrame:
         """Return no columns: nothing else is known about the slides."""

@@ -13,10 +13,11 @@ from torch.nn import Module
 from milpath.data.loading.bag import fresh_buffer
 from milpath.data.sources.features.feature_check import describe_non_finite
 from milpath.data.store.bag_store import BagStore
-from milpath.models.averaged_network import AveragedMILOutput
+from milpath.models.averaged_network import of_networks
+from milpath.models.familiarity import Familiarity
+from milpath.models.familiarity.embeddings import judged_answer
 from milpath.models.finite import explain_non_finite_answer, finite_bags
 from milpath.models.network_input import to_network_input
-from milpath.models.output import MILOutput
 from milpath.models.tile_maps import tile_maps
 from milpath.targets import Target, target_named
 
@@ -35,9 +36,13 @@ class BagPrediction(NamedTuple):
         attention: `(tiles,)`, sums to 1.
         maps: Name to `(tiles,)` of the maps of a network with attention or contributions per class; see
             `milpath.models.tile_maps`.
-        spread: `(columns,)`, standard deviation of the predictions between the folds of an average; `None` of one network.
+        each: `(folds, columns)`, the predictions of the folds of an average; `None` of one network.
         agreement: Mean rank correlation of the attention of pairs of folds; `None` of one network or for a single tile.
         limits: Name ("attention" or a map) to the ends of its colour scale, if they are those of more tiles than these.
+        ranks: `(tiles,)` ranks of the attention among the tiles of the bag, if these are only some of them; else `None`.
+        num_ranked: Number of tiles of that bag.
+        unfamiliarity: `(3,)`, the columns `UNFAMILIAR_COLUMNS`; `None` without a model of familiar slides.
+        tile_unfamiliarity: `(tiles,)`, percent of the validation tiles that are less unfamiliar; `None` likewise.
     """
 
     position: int
@@ -46,8 +51,22 @@ class BagPrediction(NamedTuple):
     attention: NDArray[np.float32]
     maps: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
     limits: Mapping[str, tuple[float, float]] = MappingProxyType({})
-    spread: NDArray[np.float64] | None = None
+    each: NDArray[np.float64] | None = None
     agreement: float | None = None
+    ranks: NDArray[np.int64] | None = None
+    num_ranked: int | None = None
+    unfamiliarity: NDArray[np.float64] | None = None
+    tile_unfamiliarity: NDArray[np.float32] | None = None
+
+    @property
+    def unfamiliar(self) -> bool:
+        """Whether the bag is above the bound of unfamiliarity."""
+        return self.unfamiliarity is not None and bool(self.unfamiliarity[0] == 1)
+
+    @property
+    def spread(self) -> NDArray[np.float64] | None:
+        """`(columns,)`, standard deviation of the predictions between the folds; `None` of one network."""
+        return None if self.each is None else np.asarray(self.each.std(axis=0, ddof=1))
 
 
 def predict_bags(
@@ -62,6 +81,7 @@ def predict_bags(
     device: str | torch.device = "cpu",
     class_names: Sequence[str] = (),
     on_failure: Callable[[str, str], None] | None = None,
+    familiarity: Familiarity | None = None,
 ) -> Iterator[BagPrediction]:
     """Predict bags batch by batch; memory holds one batch, for any size of the store.
 
@@ -78,6 +98,7 @@ def predict_bags(
         class_names: Names of the classes, to name the maps of a network that has them; without names there are no maps.
         on_failure: Called with the name of a bag and the reason instead of a prediction if a feature or the output is
             not finite; `None` raises.
+        familiarity: The models of familiar slides of the network; `None` does not judge whether bags are familiar.
 
     Raises:
         ValueError: If a feature or the output is not finite, with the bag, and the tile if it is the cause.
@@ -99,14 +120,14 @@ def predict_bags(
         tiles = to_network_input(torch.from_numpy(buffer).to(device))
         mask = torch.arange(tiles.shape[1])[None, :] < torch.from_numpy(lengths)[:, None]
         with torch.inference_mode():
-            output = network(tiles, None if mask.all() else mask.to(device))
+            output, judged = judged_answer(network, familiarity, tiles, None if mask.all() else mask.to(device))
             answers = target.answers(output.logits.float(), temperature)
             probabilities = answers.cpu().numpy()
             attention = output.attention.float().cpu().numpy()
             named = tile_maps(output, target.map_names(class_names), class_names) if class_names else {}
             maps = {name: values.cpu().numpy() for name, values in named.items()}
             finite = finite_bags(output, answers).tolist()
-            spread, agreement = _between_folds(output)
+            of_folds = of_networks(output)
         for row, index in enumerate(chosen):
             if index in done:
                 continue
@@ -119,16 +140,16 @@ def predict_bags(
             own_maps = {name: values[row, :length] for name, values in maps.items()}
             yield BagPrediction(
                 index, ids[index], probabilities[row], attention[row, :length], own_maps,
-                spread=None if spread is None else spread[row], agreement=None if agreement is None else agreement[row],
+                each=None if (each := of_folds["each"]) is None else each[row].numpy(),
+                agreement=None if (agreement := of_folds["agreement"]) is None else _known(float(agreement[row])),
+                unfamiliarity=None if judged is None else judged.table()[row],
+                tile_unfamiliarity=None if judged is None else judged.tiles[row],
             )  # fmt: skip
 
 
-def _between_folds(output: MILOutput) -> tuple[NDArray[np.float64] | None, list[float | None] | None]:
-    """Return spread and agreement of an average over folds, bag by bag; `None` of one network."""
-    if not isinstance(output, AveragedMILOutput):
-        return None, None
-    agreement = [None if math.isnan(value) else value for value in output.agreement.tolist()]
-    return output.spread.double().cpu().numpy(), agreement
+def _known(value: float) -> float | None:
+    """Return a number, `None` if it is not defined."""
+    return None if math.isnan(value) else value
 
 
 def _refuse(bag_id: str, reason: str) -> None:

@@ -148,12 +148,32 @@ class PredictionFiles:
         writer.writerows([bag_id, *cells, *values] for *cells, values in rows)
         self._attention.flush()
         os.fsync(self._attention.fileno())
-        answer: list[str | int] = [*number_cells(np.asarray(probabilities))]
-        if not self.answer_columns:
-            answer += [predicted, "" if self.threshold is None else f"{self.threshold:.9g}", int(defer)]
-        csv.writer(self._predictions).writerow([bag_id, *answer, *calls, *further, *self._last])
+        row = self.cells(probabilities, predicted, defer, further, calls)
+        csv.writer(self._predictions).writerow([bag_id, *row.values()])
         self._predictions.flush()
         os.fsync(self._predictions.fileno())
+
+    def cells(
+        self,
+        probabilities: NDArray[np.floating],
+        predicted: str,
+        defer: bool,
+        further: Sequence[str] = (),
+        calls: Sequence[str] = (),
+    ) -> dict[str, str]:
+        """Return the row of a slide in `predictions.csv` without its name, column by column.
+
+        Args:
+            probabilities: As in `add`.
+            predicted: As in `add`.
+            defer: As in `add`.
+            further: As in `add`.
+            calls: As in `add`.
+        """
+        answer = number_cells(np.asarray(probabilities))
+        if not self.answer_columns:
+            answer += [predicted, "" if self.threshold is None else f"{self.threshold:.9g}", str(int(defer))]
+        return dict(zip(self.columns[1:], [*answer, *calls, *further, *self._last], strict=True))
 
     def _recover(self) -> set[str]:
         """Return the slides that an interrupted run finished, and drop partial rows."""

@@ -5,11 +5,14 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from milpath.records.atomic_files import is_partial_file, remove_partial_files, write_json
+from milpath.records.digests import sha256_of_text
 
 _RECORD = "prediction.json"
-_FOLDERS = ("bags", "pictures", "geojson")
+_LONGEST_NAME = 150
+_FOLDERS = ("bags", "pictures", "geojson", "asap", "dense", "viewer")
 _FILES = (
     "predictions.csv", "attention.csv", "slide_attention.csv", "patients.csv", "failures.csv",
     ".predictions.csv.partial", ".attention.csv.partial", _RECORD,
@@ -53,9 +56,23 @@ def claim_folder(
             f"{output} contains {found[0]!r}, which was not written by a prediction; set another output, or overwrite=true"
         )
     output.mkdir(parents=True, exist_ok=True)
-    for folder in (output, output / "pictures", output / "geojson"):
+    for folder in (output, *(output / name for name in _FOLDERS if name != "bags"), output / "viewer/slides"):
         remove_partial_files(folder)
     write_json(record, (before or {}) | dict(source))
+
+
+def file_name(bag_id: str) -> str:
+    """Return a file name for a slide of any name that is valid and stays in its folder.
+
+    Example:
+        >>> file_name("../<script>"), file_name("slide_1")
+        ('%2E%2E%2F%3Cscript%3E', 'slide_1')
+    """
+    name = quote(bag_id, safe=" ")
+    name = name.replace(".", "%2E") if name.startswith(".") else name
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{sha256_of_text(bag_id)[:16]}"
+    return name
 
 
 def _of_others(output: Path) -> list[str]:

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from milpath.inference.ensemble.fold_columns import EACH
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS
 from milpath.records.error_text import counted, one_line_of
 
 NUM_SHOWN = 10
+UNFAMILIAR = UNFAMILIAR_COLUMNS[0]
 
 
 def prediction_summary(output: Path, what: str = "slide") -> str:
@@ -29,12 +32,14 @@ def prediction_summary(output: Path, what: str = "slide") -> str:
     rows = [[what, "predicted", "highest probability", ""]]
     for position, row in enumerate(table.head(NUM_SHOWN).to_dict("records")):
         refer = "refer to a person" if int(row["defer"]) else ""
+        refer += ": unfamiliar" if refer and str(row.get(UNFAMILIAR)) == "1" else ""
         rows.append([one_line_of(row["id"]), one_line_of(row["predicted"]), f"{certain.iloc[position]:.3f}", refer])
     lines = _aligned(rows, len(table))
     names = [name.removeprefix("probability_") for name in columns]
     counts = ", ".join(f"{int((table['predicted'] == name).sum()):,} {one_line_of(name)}" for name in names)
     num_deferred = int(table["defer"].astype(int).sum())
     lines.append(f"{counted(len(table), what)}: {counts}; {num_deferred:,} to refer to a person")
+    lines += _unfamiliar_line(table, what)
     if "set" in table:
         single = int(table["set"].isin(names).sum())
         lines.append(f"prediction sets: {single:,} of {counted(len(table), what)} with one class")
@@ -44,16 +49,25 @@ def prediction_summary(output: Path, what: str = "slide") -> str:
 
 def _numbers_summary(table: pd.DataFrame, output: Path, what: str) -> list[str]:
     """Return the predicted numbers as lines; an empty cell is a number that is not defined."""
-    names = [str(name) for name in table.columns if name != "id"]
+    names = [str(name) for name in table.columns if name not in ("id", EACH, *UNFAMILIAR_COLUMNS[::2])]
     rows = [[what, *names]]
     for row in table.head(NUM_SHOWN).to_dict("records"):
         rows.append([one_line_of(row["id"]), *(_cell(name, str(row[name])) for name in names)])
-    return [*_aligned(rows, len(table)), counted(len(table), what), f"predictions: {output / 'predictions.csv'}"]
+    last = [counted(len(table), what), *_unfamiliar_line(table, what)]
+    return [*_aligned(rows, len(table)), *last, f"predictions: {output / 'predictions.csv'}"]
+
+
+def _unfamiliar_line(table: pd.DataFrame, what: str) -> list[str]:
+    """Return how many of the predictions are unfamiliar; empty without a model or a bound."""
+    if UNFAMILIAR not in table or (cells := table[UNFAMILIAR].astype(str)).eq("").all():
+        return []
+    count = int(cells.eq("1").sum())
+    return [f"unfamiliar, to refer to a person whatever the answer: {count:,} of {counted(len(table), what)}"]
 
 
 def _cell(name: str, text: str) -> str:
     """Return a cell of a prediction: a number with four digits, a class or a deferral as it is."""
-    if name.endswith(("/predicted", "/defer")):
+    if name.endswith(("/predicted", "/defer", "/set")):
         return one_line_of(text)
     return f"{float(text):.4g}" if text else "-"
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import resolution_of
 from milpath.drawing.picture_frame import attention_limits
+from milpath.inference.annotations.attention_classes import attention_ranks
 from milpath.inference.pictures.class_overlays import map_limits
 from milpath.inference.predict_bags import BagPrediction
 
@@ -31,7 +32,7 @@ def by_slide(store: BagStore, bag: BagPrediction) -> list[BagPrediction]:
     """Return the prediction of a bag slide by slide, as bags of `store.slide_store`; the bag itself if bags are slides.
 
     The attention of a slide is its part of the attention of the bag and does not sum to 1. All slides of the bag are drawn
-    on one colour scale.
+    on one colour scale, and their tiles are ranked together.
 
     Args:
         store: The store that was predicted.
@@ -41,6 +42,7 @@ def by_slide(store: BagStore, bag: BagPrediction) -> list[BagPrediction]:
         return [bag]
     names = store.slide_store.bags["bag_id"]
     limits = {"attention": attention_limits(bag.attention)} | map_limits(bag.maps)
+    ranks = attention_ranks(bag.attention)
     return [
         BagPrediction(
             part.position,
@@ -49,6 +51,10 @@ def by_slide(store: BagStore, bag: BagPrediction) -> list[BagPrediction]:
             bag.attention[part.rows],
             {name: values[part.rows] for name, values in bag.maps.items()},
             limits,
+            agreement=bag.agreement,  # over all tiles of the bag
+            ranks=ranks[part.rows],
+            num_ranked=len(ranks),
+            tile_unfamiliarity=None if bag.tile_unfamiliarity is None else bag.tile_unfamiliarity[part.rows],
         )
         for part in store.slides_of(bag.position)
     ]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.intervals import Interval, bootstrap_interval
+from milpath.metrics.survival.survival_curves import kaplan_meier
 
 Array = NDArray[np.float64]
 
@@ -20,7 +21,7 @@ class CohortShift:
         predicted: Mean prediction in the tested cohort: probability of the class, or number.
         observed: Mean truth there: share of bags of the class, or mean number.
         calibration: Calibration in the large there, observed minus predicted, with its 95% interval.
-        predicted_before: Mean prediction on the validation bags of all folds.
+        predicted_before: Mean prediction on the validation bags of all folds; `None` if their files do not say it.
         observed_before: Mean truth there.
     """
 
@@ -28,7 +29,7 @@ class CohortShift:
     predicted: float
     observed: float
     calibration: Interval
-    predicted_before: float
+    predicted_before: float | None
     observed_before: float
 
 
@@ -72,6 +73,47 @@ def cohort_shift(
                 bootstrap_interval(mean, len(truth), groups, num_resamples),
                 float(answers_before[:, place].mean()),
                 float(truth_before[:, place].mean()),
+            )
+        )
+    return rows
+
+
+def survival_shift(
+    times: Array,
+    bags: tuple[Array, NDArray[np.bool_], Array],
+    bags_before: tuple[Array, NDArray[np.bool_], Array],
+    names: Sequence[str],
+    groups: NDArray[np.str_] | None = None,
+    num_resamples: int = 1000,
+) -> list[CohortShift]:
+    """Return the shift of survival at some times: mean predicted survival, and Kaplan and Meier's estimate as the truth.
+
+    Args:
+        times: `(times,)`.
+        bags: Time and event `(bags,)` and predicted survival `(bags, times)` of the tested cohort.
+        bags_before: Likewise of the validation bags; survival is NaN where it is not known.
+        names: Name of each time.
+        groups: As in `cohort_shift`.
+        num_resamples: As in `cohort_shift`.
+    """
+    (time, event, survival), (time_before, event_before, survival_before) = bags, bags_before
+    rows = []
+    for place, name in enumerate(names):
+
+        def difference(weights: Array | None, place: int = place) -> Array:
+            counts = np.ones(len(time)) if weights is None else weights
+            observed = kaplan_meier(time, event, counts).at(times[place])[..., 0]
+            return np.asarray(observed - counts @ survival[:, place] / counts.sum(axis=-1))
+
+        before = survival_before[:, place]
+        rows.append(
+            CohortShift(
+                name,
+                float(survival[:, place].mean()),
+                float(kaplan_meier(time, event).at(times[place])[0]),
+                bootstrap_interval(difference, len(time), groups, num_resamples),
+                float(before.mean()) if len(before) and np.isfinite(before).all() else None,
+                float(kaplan_meier(time_before, event_before).at(times[place])[0]),
             )
         )
     return rows

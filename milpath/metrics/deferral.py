@@ -49,6 +49,45 @@ class Deferral:
     num_single: int | None = None
 
 
+@dataclass(frozen=True)
+class Referral:
+    """Bags that the rule of a run refers to a person for one reason, or decides; each bag is in one row.
+
+    Attributes:
+        reason: "low confidence", "unfamiliar", "both", or "decided by the network".
+        num_bags: Number of bags.
+        num_errors: Wrong predictions among them.
+        accuracy: Accuracy of the network on them; `None` if there are none.
+    """
+
+    reason: str
+    num_bags: int
+    num_errors: int
+    accuracy: float | None
+
+
+def referral_table(outcomes: EvaluatedBags, defer_below: float, unfamiliar: NDArray[np.bool_]) -> list[Referral]:
+    """Return why the bags of a split are referred to a person, and how right the network is on those and on the others.
+
+    Args:
+        outcomes: Evaluated bags of the split; all of them count in every metric, referred or not.
+        defer_below: Confidence below which a bag is referred.
+        unfamiliar: bool `(bags,)`, above the bound of unfamiliarity.
+    """
+    unsure = outcomes.confidence < defer_below
+    parts = {
+        "low confidence": unsure & ~unfamiliar,
+        "unfamiliar": unfamiliar & ~unsure,
+        "both": unsure & unfamiliar,
+        "decided by the network": ~unsure & ~unfamiliar,
+    }
+    rows = []
+    for reason, chosen in parts.items():
+        count, wrong = int(chosen.sum()), int((~outcomes.correct[chosen]).sum())
+        rows.append(Referral(reason, count, wrong, 1 - wrong / count if count else None))
+    return rows
+
+
 def risk_coverage(outcomes: EvaluatedBags) -> RiskCoverage:
     """Return the risk-coverage curve, most certain bags first.
 

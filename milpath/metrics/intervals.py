@@ -98,7 +98,7 @@ def bootstrap_interval(
     """
     value = float(statistic(None))
     portions = [statistic(weights) for weights in resample_weights(num_bags, groups, num_resamples, seed)]
-    return _percentiles(value, np.concatenate(portions), confidence)
+    return percentile_interval(value, np.concatenate(portions), confidence)
 
 
 def metric_intervals(
@@ -120,20 +120,46 @@ def metric_intervals(
     Returns:
         Metric name to interval.
     """
+    found = resampled_metrics(outcomes, names, num_resamples, seed)
+    return {name: interval_of_metric(name, outcomes, *values, confidence) for name, values in found.items()}
+
+
+def resampled_metrics(
+    outcomes: Outcomes, names: Iterable[str], num_resamples: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, Array]]:
+    """Return the value of each metric and its values on resamples, `(resamples,)`, which depend on the seed alone.
+
+    Args:
+        outcomes: Evaluated bags of one split.
+        names: As in `metric_intervals`.
+        num_resamples: Number of resamples.
+        seed: Seed of the resamples.
+    """
     metrics = {name: metric_function(name) for name in names}
     resampled: dict[str, list[Array]] = {name: [] for name in metrics}
     for weights in resample_weights(outcomes.num_bags, outcomes.groups, num_resamples, seed):
         for name, metric in metrics.items():
             resampled[name].append(metric(outcomes, weights))
-    intervals = {
-        name: _percentiles(float(metric(outcomes)), np.concatenate(resampled[name]), confidence)
-        for name, metric in metrics.items()
-    }
-    for name, interval in intervals.items():
-        if interval.low is None and interval.value in (0.0, 1.0) and (count := _num_judged(name, outcomes)):
-            low, high = wilson(interval.value, count, confidence)
-            intervals[name] = replace(interval, low=low, high=high)
-    return intervals
+    return {name: (float(metric(outcomes)), np.concatenate(resampled[name])) for name, metric in metrics.items()}
+
+
+def interval_of_metric(
+    name: str, outcomes: Outcomes, value: float, resampled: Array, confidence: float = 0.95
+) -> Interval:
+    """Return the interval of a metric from its resampled values; Wilson's where a share of bags is 0 or 1.
+
+    Args:
+        name: Name of the metric.
+        outcomes: The evaluated bags.
+        value: Value on them.
+        resampled: `(resamples,)` as of `resampled_metrics`.
+        confidence: Confidence level in (0, 1).
+    """
+    interval = percentile_interval(value, resampled, confidence)
+    if interval.low is None and interval.value in (0.0, 1.0) and (count := _num_judged(name, outcomes)):
+        low, high = wilson(interval.value, count, confidence)
+        return replace(interval, low=low, high=high)
+    return interval
 
 
 def wilson(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -187,8 +213,8 @@ def mean_and_standard_error(values: Iterable[float]) -> tuple[float | None, floa
     return float(array.mean()), error
 
 
-def _percentiles(value: float, resampled: Array, confidence: float) -> Interval:
-    """Return the percentile interval, with equal shares of resamples on both sides."""
+def percentile_interval(value: float, resampled: Array, confidence: float = 0.95) -> Interval:
+    """Return the percentile interval of resampled values, `(resamples,)`, with equal shares of them on both sides."""
     defined = resampled[np.isfinite(resampled)]
     num_undefined = len(resampled) - len(defined)
     if not np.isfinite(value) or num_undefined > len(resampled) / 2:

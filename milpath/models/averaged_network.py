@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Self
+from typing import Self, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -15,46 +15,73 @@ class AveragedMILOutput(DetailedMILOutput):
     """The output of several networks.
 
     Attributes:
-        spread: `(bags, columns)`, standard deviation (n - 1) of the predictions between the networks.
+        each: `(bags, networks, columns)`, what each network predicts, in the columns of the target of the average.
         agreement: `(bags,)`, mean rank correlation (Spearman) of the attention of all pairs of networks, in [-1, 1]; NaN for
             a bag of one tile.
     """
 
-    spread: Tensor
+    each: Tensor
     agreement: Tensor
 
     def __new__(
         cls,
         logits: Tensor,
         attention: Tensor,
-        spread: Tensor,
+        each: Tensor,
         agreement: Tensor,
         class_attention: Tensor | None = None,
         contributions: Tensor | None = None,
+        target_attention: Tensor | None = None,
     ) -> Self:
-        output = super().__new__(cls, logits, attention, class_attention, contributions)
-        output.spread, output.agreement = spread, agreement
+        output = super().__new__(
+            cls, logits, attention, class_attention, contributions, target_attention=target_attention
+        )
+        output.each, output.agreement = each, agreement
         return output
+
+    @property
+    def spread(self) -> Tensor:
+        """`(bags, columns)`, standard deviation (n - 1) of the predictions between the networks."""
+        return self.each.std(1)
+
+
+class OfNetworks(TypedDict):
+    """What an average says of its networks, on the CPU; `None` of one network."""
+
+    each: Tensor | None
+    agreement: Tensor | None
+
+
+def of_networks(output: MILOutput) -> OfNetworks:
+    """Return the predictions of each network of an average, float64, and how far their attention agrees."""
+    if not isinstance(output, AveragedMILOutput):
+        return {"each": None, "agreement": None}
+    return {"each": output.each.double().cpu(), "agreement": output.agreement.double().cpu()}
 
 
 class AveragedNetwork(nn.Module):
-    """Average what several networks predict of a bag: probabilities, each at the temperature of its network, or numbers.
+    """Average what several networks predict of a bag: probabilities, numbers or survival curves.
 
-    The output has the logits that give these averages, so that it is used like that of one network. Attention and maps per
-    class are averaged as well: each network's attention sums to 1, so that the average does and all bags have one scale.
-    Contributions are averaged before any temperature and no longer sum to the logits.
+    Probabilities are averaged each at the temperature of its network. The output has the logits that give these averages for
+    `target`, so that it is used like that of one network. Attention and maps per class are averaged as well: each network's
+    attention sums to 1, so that the average does and all bags have one scale. Contributions are averaged before any
+    temperature and no longer sum to the logits. Maps that the networks have in different numbers, one per interval of time,
+    are left out.
 
     Args:
-        members: The networks, with the same inputs and outputs.
+        members: The networks, with the same inputs.
         targets: The target of each, with its fitted values.
         temperatures: The temperature of each.
+
+    Raises:
+        ValueError: If predictions for this target cannot be averaged.
     """
 
     def __init__(self, members: Sequence[nn.Module], targets: Sequence[Target], temperatures: Sequence[float]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.targets, self.temperatures = tuple(targets), tuple(temperatures)
-        require_average(self.targets[0])
+        self.target = self.targets[0].average_of(self.targets)
 
     @property
     def tile_encoder(self) -> nn.Module:
@@ -64,41 +91,23 @@ class AveragedNetwork(nn.Module):
 
     def forward(self, tiles: Tensor, mask: Tensor | None = None) -> AveragedMILOutput:
         """Return the averages of a batch of bags; arguments as in `MILNetwork.forward`."""
-        outputs: list[MILOutput] = [member(tiles, mask) for member in self.members]
-        answers = torch.stack(
-            [
-                target.answers(output.logits.double(), temperature)
-                for output, target, temperature in zip(outputs, self.targets, self.temperatures, strict=True)
-            ]
-        )
-        logits = self.targets[0].logits_of(answers.mean(0))
+        return self.average([member(tiles, mask) for member in self.members], mask)
+
+    def average(self, outputs: Sequence[MILOutput], mask: Tensor | None = None) -> AveragedMILOutput:
+        """Return the averages of the outputs of all networks for a batch of bags."""
+        logits, each = self.target.averaged(self.targets, [output.logits for output in outputs], self.temperatures)
         attention = torch.stack([output.attention.float() for output in outputs])
-        maps = [_mean_map(outputs, name) for name in ("class_attention", "contributions")]
+        maps = [_mean_map(outputs, name) for name in ("class_attention", "contributions", "target_attention")]
         return AveragedMILOutput(
-            logits.to(outputs[0].logits.dtype), attention.mean(0), answers.std(0), _agreement(attention, mask), *maps
+            logits.to(outputs[0].logits.dtype), attention.mean(0), each, _agreement(attention, mask), *maps
         )
 
 
 def _mean_map(outputs: Sequence[MILOutput], name: str) -> Tensor | None:
-    """Return the mean of a map over the networks; `None` if they do not have it."""
+    """Return the mean of a map over the networks; `None` if they do not all have the same."""
     rows = [row for output in outputs if isinstance(row := getattr(output, name, None), Tensor)]
-    return torch.stack(rows).mean(0) if len(rows) == len(outputs) else None
-
-
-def require_average(target: Target) -> None:
-    """Refuse to average the predictions of several networks, if that is not defined for their target.
-
-    Raises:
-        ValueError: If the target has no `logits_of`.
-    """
-    if type(target).logits_of is not Target.logits_of:
-        return
-    why = "; define logits_of in its target"
-    if target.name == "survival":
-        why = ": the risks of different folds have different baselines and no common scale"
-    raise ValueError(
-        f"the predictions of several networks cannot be averaged for a {target.name} task{why}; predict with each fold"
-    )
+    same = len(rows) == len(outputs) and len({row.shape for row in rows}) == 1
+    return torch.stack(rows).mean(0) if same else None
 
 
 def _agreement(attention: Tensor, mask: Tensor | None) -> Tensor:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from milpath.models.familiarity import FamiliarSlides, familiar_of
 from milpath.records.data_warning import SYNTHETIC, require_warning
 from milpath.records.plain_values import brief, require_plain
 from milpath.targets import target_names, target_of
-from milpath.targets.shown_sets import sets_of
+from milpath.targets.set_parts import fitted_parts
 from milpath.targets.target import require_class_names
 
 FORMAT_VERSION = 1
@@ -33,6 +34,8 @@ class Card:
             empty without sets.
         warning: What the training data say against themselves, such as "synthetic slides: says nothing about real tissue";
             it stands beside every answer, and every bag is deferred to a person. Empty for tissue.
+        familiarity: Tensors and plain values of the model of familiar slides, fitted on the training split and compared with
+            the validation split (`milpath.models.familiarity.FamiliarSlides`); empty without one.
         data: The data configuration of the run; `_target_` is its only key that starts with an underscore.
     """
 
@@ -48,15 +51,36 @@ class Card:
     target_state: Mapping[str, Any] = field(default_factory=dict)
     conformal: Mapping[str, Any] = field(default_factory=dict)
     warning: str = ""
+    familiarity: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def familiar(self) -> FamiliarSlides | None:
+        """The model of familiar slides; `None` for a checkpoint without one."""
+        return familiar_of(self.familiarity)
 
 
 def card_to_dict(card: Card) -> dict[str, Any]:
     """Return the card as stored in a file."""
     content = {"format_version": FORMAT_VERSION} | asdict(card) | {"class_names": list(card.class_names)}
-    for name in ("target_state", "conformal", "warning"):
+    for name in ("target_state", "conformal", "warning", "familiarity"):
         if not content[name]:
             del content[name]  # the file of a card without them stays as it was before they existed
     return content
+
+
+def plain_card(card: Card) -> dict[str, Any]:
+    """Return the card as plain values, with the numbers of its model of familiar slides instead of the tensors."""
+    content, model = asdict(replace(card, familiarity={})), card.familiar
+    if model is None:
+        del content["familiarity"]
+        return content
+    told = {"num_bags": model.num_bags, "num_validation_bags": len(model.scores), "num_groups": model.num_groups}
+    return content | {"familiarity": told | {"refer": model.refer, "bound": model.bound}}
+
+
+def answering_card(card: Card) -> dict[str, Any]:
+    """Return the card without its network and data: what is needed to evaluate the answers of the network."""
+    return card_to_dict(replace(card, network={}, tiling={}, data={}, encoder={}, familiarity={}))
 
 
 def card_from_dict(content: Mapping[str, Any]) -> Card:
@@ -92,12 +116,14 @@ def _names_drawn_data(data: Any) -> bool:
 
 def _plain_field(name: str, value: Any) -> Any:
     """Return a copy of a field; `_target_` names the data set, no other key may start with an underscore."""
+    if name == "familiarity":
+        return FamiliarSlides.of_state(value).state() if value else {}
     return require_plain(value, f"{name} of the card", allowed=("_target_",) if name == "data" else ())
 
 
 def require_sound(card: Card) -> None:
     """Refuse a card with invalid values."""
-    for name in ("network", "tiling", "data", "encoder", "target_state", "conformal"):
+    for name in ("network", "tiling", "data", "encoder", "target_state", "conformal", "familiarity"):
         if not isinstance(getattr(card, name), Mapping):
             raise ValueError(f"{name} of the card must be a mapping, not {brief(getattr(card, name))}")
         _plain_field(name, dict(getattr(card, name)))
@@ -117,7 +143,7 @@ def require_sound(card: Card) -> None:
     require_warning(card.warning, "warning of the card")
     require_class_names(card.class_names)
     target_of(card)
-    sets_of(card)
+    fitted_parts(card)
     arguments = card.network.get("arguments")
     require_outputs(card, arguments.get("num_outputs") if isinstance(arguments, Mapping) else None)
 

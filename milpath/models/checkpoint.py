@@ -80,17 +80,17 @@ def load_card(path: str | Path) -> Card:
 
 
 @overload
-def load_network(path: str | Path, *, encoders: Iterable[type[nn.Module]] = ()) -> MILNetwork: ...
+def load_network(path: str | Path, *, encoders: Iterable[type[nn.Module] | nn.Module] = ()) -> MILNetwork: ...
 
 
 @overload
 def load_network(
-    path: str | Path, networks: Iterable[type[nn.Module]], encoders: Iterable[type[nn.Module]] = ()
+    path: str | Path, networks: Iterable[type[nn.Module]], encoders: Iterable[type[nn.Module] | nn.Module] = ()
 ) -> nn.Module: ...
 
 
 def load_network(
-    path: str | Path, networks: Iterable[type[nn.Module]] = (), encoders: Iterable[type[nn.Module]] = ()
+    path: str | Path, networks: Iterable[type[nn.Module]] = (), encoders: Iterable[type[nn.Module] | nn.Module] = ()
 ) -> nn.Module:
     """Return the network of a checkpoint in evaluation mode, on the CPU.
 
@@ -100,7 +100,7 @@ def load_network(
     Args:
         path: `best.ckpt` or `last.ckpt` of a run, or a file written by `save_network`.
         networks: Your own network classes: `load_network(path, networks=[MyNetwork])`.
-        encoders: Your own encoder classes.
+        encoders: Your own encoder classes, or modules built like the trained ones, of which a copy gets the weights.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -189,8 +189,13 @@ def read_archive(path: str | Path) -> Any:
     return content
 
 
-def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
+def write_checkpoint(content: Mapping[str, Any], path: Path, *, seal: bool = True) -> None:
     """Write a checkpoint with the digests of its parts, atomically.
+
+    Args:
+        content: The parts of the checkpoint; without a card under "milpath" there are no digests.
+        path: The file.
+        seal: Compute the digests; False if `content` was sealed and not changed since.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
@@ -199,7 +204,7 @@ def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
     with atomic_path(path) as temporary:
         try:
             with temporary.open("wb") as file:
-                torch.save(sealed(content) if "milpath" in content else dict(content), file)
+                torch.save(sealed(content) if seal and "milpath" in content else dict(content), file)
         except RuntimeError as error:
             # On a full disk torch reports unexpected positions; the reason is in the exception's context.
             if isinstance(error.__context__, OSError):

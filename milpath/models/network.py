@@ -10,8 +10,8 @@ class MILNetwork(nn.Module):
     """A network in two steps: `encode` each tile, then `aggregate` the bag; `forward` runs both.
 
     Args:
-        encoder: Name of an encoder, or a mapping of its name (or your own encoder class) and arguments (see
-            `milpath.models.encoders`).
+        encoder: Name of an encoder, any `torch.nn.Module` that maps tiles to `(tiles, embedding_dim)`, or a mapping of the
+            name (or your own encoder class, or a module) and arguments (see `milpath.models.encoders`).
         num_outputs: Number of logits: 1 for two classes, K for K classes, K - 1 for K ordered classes.
 
     Attributes:

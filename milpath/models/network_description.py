@@ -1,5 +1,6 @@
 """Conversion of a network to a description of plain values and back."""
 
+import copy
 from collections.abc import Iterable, Mapping
 from inspect import Parameter, signature
 from typing import Any
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from milpath.models.encoders.encoder_files import LOADING_KEYS, encoder_names
 from milpath.models.encoders.tile_encoder import BACKBONES, ENCODERS, require_own_name
+from milpath.models.module_as_encoder import FOUND
 from milpath.models.network import MILNetwork
 from milpath.records.error_text import reason_of
 from milpath.records.plain_values import brief
@@ -68,7 +70,7 @@ def build_described(
     description: Any,
     weights: Mapping[str, Tensor],
     networks: Iterable[type[nn.Module]] = (),
-    encoders: Iterable[type[nn.Module]] = (),
+    encoders: Iterable[type[nn.Module] | nn.Module] = (),
 ) -> nn.Module:
     """Return a network from its description and weights; nothing is downloaded and no other file is read.
 
@@ -79,7 +81,7 @@ def build_described(
         description: `{"name": class in milpath.models or of networks, "arguments": {...}}`.
         weights: Name to tensor, as in a state dict.
         networks: User-defined network classes, identified by name like those of this library.
-        encoders: User-defined encoder classes, likewise.
+        encoders: User-defined encoder classes, likewise, or modules, of which a copy gets the weights.
 
     Raises:
         ValueError: If the name is not one of these networks, or the arguments or the weights do not fit it.
@@ -88,7 +90,7 @@ def build_described(
         raise ValueError("a network must be described by a name and a mapping of arguments")
     name, arguments = description.get("name"), dict(description.get("arguments", {}))
     known = _networks()
-    own = _own_by_name(networks, known, "network")
+    own: dict[str, type[nn.Module]] = _own_by_name(networks, known, "network")
     if not isinstance(name, str) or name not in known | own:
         raise ValueError(
             f"unknown network {brief(name)}; this version of milpath has {', '.join(known)}; for your own network "
@@ -109,9 +111,9 @@ def build_described(
     kind = (known | own)[name]
     try:
         with torch.device("meta"):
-            trial = kind(**arguments)
+            trial = kind(**_with_own_module(arguments))
         require_fit(trial.state_dict(), weights)
-        network = kind(**arguments)
+        network = kind(**_with_own_module(arguments))
         network.load_state_dict(dict(weights))
     except (TypeError, RuntimeError, AttributeError, ArithmeticError, LookupError, AssertionError) as error:
         # Arguments of a wrong type raise whatever the layers raise.
@@ -127,16 +129,25 @@ def _networks() -> dict[str, type[MILNetwork]]:
     return {name: item for name, item in found.items() if isinstance(item, type) and issubclass(item, MILNetwork)}
 
 
-def _own_by_name(kinds: Iterable[type[nn.Module]], taken: Iterable[str], what: str) -> dict[str, type[nn.Module]]:
-    """Return user-defined classes by name; refuse duplicate names and names of this library."""
-    found: dict[str, type[nn.Module]] = {}
+def _with_own_module(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments in which an encoder that was given as a module is a copy on the CPU, which gets the weights."""
+    encoder = arguments.get("encoder")
+    if isinstance(encoder, Mapping) and isinstance(module := encoder.get("name"), nn.Module):
+        return {**arguments, "encoder": {FOUND: {}, **encoder, "name": copy.deepcopy(module).cpu()}}
+    return dict(arguments)
+
+
+def _own_by_name(kinds: Iterable[Any], taken: Iterable[str], what: str) -> dict[str, Any]:
+    """Return user-defined classes, or modules as encoders, by name; refuse duplicate names and names of this library."""
+    found: dict[str, Any] = {}
     taken = tuple(taken)
     for kind in kinds:
-        if not isinstance(kind, type) or not issubclass(kind, nn.Module):
+        own = type(kind) if what == "encoder" and isinstance(kind, nn.Module) else kind
+        if not isinstance(own, type) or not issubclass(own, nn.Module):
             raise ValueError(f"{brief(kind)} is not a {what}; give classes derived from torch.nn.Module")
-        require_own_name(kind, taken, what)
-        if found.setdefault(kind.__name__, kind) is not kind:
-            raise ValueError(f"two {what} classes are named {kind.__name__}; give one of them another name")
+        require_own_name(own, taken, what)
+        if found.setdefault(own.__name__, kind) is not kind:
+            raise ValueError(f"two {what} classes are named {own.__name__}; give one of them another name")
     return found
 
 

@@ -1,5 +1,6 @@
-"""What data say against themselves: that they are drawn, or are no tissue at all. Kept from the source to every answer."""
+"""What speaks against an answer: data that are drawn or no tissue at all, kept from the source on, and unfamiliar slides."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,6 +8,11 @@ from milpath.records.plain_values import brief
 
 SYNTHETIC = "synthetic slides: says nothing about real tissue"
 MAX_LENGTH = 300
+# Name of the warning in files of other formats: an attribute in HDF5, a text in PNG.
+WARNING_KEY = "milpath_warning"
+# Columns of predictions: 1 for a bag above the bound, 0 for others, not a number without a bound; percent of the validation
+# bags that are less unfamiliar; the score that is compared.
+UNFAMILIAR_COLUMNS = ("unfamiliar", "unfamiliarity", "unfamiliarity_score")
 
 
 def warning_of_source(source: object) -> str:
@@ -64,3 +70,14 @@ def warning_in_words(trained: str, evaluated: str = "") -> str:
         return f"trained and evaluated on {trained}"
     parts = [f"{verb} on {warning}" for verb, warning in (("trained", trained), ("evaluated", evaluated)) if warning]
     return "; ".join(parts)
+
+
+def unfamiliar_cells(values: Iterable[float]) -> list[str]:
+    """Return the cells of a bag in `UNFAMILIAR_COLUMNS`; the first is empty without a bound.
+
+    Example:
+        >>> unfamiliar_cells([1.0, 97.5, 3.25])
+        ['1', '97.5', '3.2500']
+    """
+    above, percent, score = values
+    return ["" if math.isnan(above) else str(int(above)), f"{percent:.4g}", f"{score:.4f}"]

@@ -8,8 +8,8 @@ from itertools import islice
 
 _SUFFIXES = frozenset((
     ".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".tif", ".tiff", ".btf", ".ome",
-    ".qptiff", ".dcm", ".czi", ".isyntax", ".zvi", ".lif", ".png", ".jpg", ".jpeg", ".bmp", ".h5", ".hdf5",
-    ".pt", ".npy", ".npz", ".zarr", ".zip",
+    ".qptiff", ".dcm", ".czi", ".isyntax", ".zvi", ".lif", ".vsi", ".nd2", ".kfb", ".sdpc", ".tmap",
+    ".i2syntax", ".jp2", ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".h5", ".hdf5", ".pt", ".npy", ".npz", ".zarr", ".zip",
 ))  # fmt: skip
 # Names that are compared with all others to explain why they do not match.
 _EXPLAINED = 20

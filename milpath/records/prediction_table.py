@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from milpath.records.atomic_files import atomic_path
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS, unfamiliar_cells
 from milpath.records.error_text import reason_of
 from milpath.records.label_table import read_written_table
 
@@ -17,6 +18,8 @@ _PREFIX = "probability_"
 _COLUMNS = ("id", "split", "label", "predicted")
 # Columns of the labels of a target without classes.
 LABEL_PREFIX = "label_"
+# Columns with a value for each tile, besides attention.
+_MAPS = ("attention_", "contribution_")
 # Columns of predicted numbers whose cells may be empty: a median survival that is not reached. One of several targets has
 # its name and a slash before it.
 MAY_BE_EMPTY = ("median_time",)
@@ -44,6 +47,11 @@ class Predictions:
         answer_columns: Names of the columns of the predicted numbers; empty with classes.
         call_columns: Names of the columns of predicted classes and deferrals, if several targets have classes among them.
         calls: The cells of these columns for each bag; they are written, but not read again.
+        each: `(bags, networks, columns)`, predictions of each network of an average; `None` of one network. Not written.
+        agreement: `(bags,)`, how far the attention of these networks agrees; NaN if not defined, `None` of one network.
+        further_columns: Names of columns at the end of the table, such as prediction sets.
+        further: The cells of these columns for each bag; they are written, but not read again.
+        unfamiliarity: `(bags, 3)`, the columns `UNFAMILIAR_COLUMNS`; `None` without a model of familiar slides.
 
     Raises:
         ValueError: If a probability, a weight or a value of a map is not finite, with the name of the bag.
@@ -62,6 +70,11 @@ class Predictions:
     answer_columns: Sequence[str] = ()
     call_columns: Sequence[str] = ()
     calls: Sequence[Sequence[str]] = ()
+    each: np.ndarray | None = None
+    agreement: np.ndarray | None = None
+    further_columns: Sequence[str] = ()
+    further: Sequence[Sequence[str]] = ()
+    unfamiliarity: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for row, (bag_id, attention) in enumerate(zip(self.bag_ids, self.attention, strict=True)):
@@ -75,6 +88,11 @@ class Predictions:
     def predicted_labels(self) -> np.ndarray:
         """Class indices `(bags,)`."""
         return self.probabilities.argmax(1) if self.predicted is None else self.predicted
+
+    @property
+    def unfamiliar(self) -> np.ndarray:
+        """Whether each bag is above the bound of unfamiliarity, bool `(bags,)`; none without a bound or a model."""
+        return np.zeros(len(self), bool) if self.unfamiliarity is None else self.unfamiliarity[:, 0] == 1
 
     def maps_of(self, row: int) -> dict[str, np.ndarray]:
         """Return the maps of a bag, each `(tiles,)`."""
@@ -97,10 +115,15 @@ class Predictions:
             answer_columns=self.answer_columns,
             call_columns=self.call_columns,
             calls=[self.calls[row] for row in chosen] if self.call_columns else (),
+            each=None if self.each is None else self.each[chosen],
+            agreement=None if self.agreement is None else self.agreement[chosen],
+            further_columns=self.further_columns,
+            further=[self.further[row] for row in chosen] if self.further_columns else (),
+            unfamiliarity=None if self.unfamiliarity is None else self.unfamiliarity[chosen],
         )
 
     def write_csv(self, path: str | Path) -> None:
-        """Write `id,split,label,predicted,probability_<class>...,attention`; float32 needs 9 digits per number.
+        """Write `id,split,label,predicted,probability_<class>...,attention,unfamiliar...`; float32 needs 9 digits.
 
         Label and prediction are class indices, an unknown label is an empty cell, attention and each map are JSON lists.
         A target without classes has `id,split,label_<column>...`, its predicted numbers and `attention`; the label of one
@@ -111,23 +134,35 @@ class Predictions:
             return
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*_COLUMNS, *(_PREFIX + name for name in self.class_names), "attention", *self.maps])
+            names = (_PREFIX + name for name in self.class_names)
+            writer.writerow([*_COLUMNS, *names, "attention", *self.maps, *self._last_columns])
             rows = zip(
                 self.bag_ids, self.splits, self.labels, self.predicted_labels, self.probabilities,
                 zip(self.attention, *self.maps.values(), strict=True), strict=True,
             )  # fmt: skip
-            for bag_id, split, label, predicted, probabilities, of_tiles in rows:
+            for row, (bag_id, split, label, predicted, probabilities, of_tiles) in enumerate(rows):
                 known = int(label) if label >= 0 else ""
                 numbers = [f"{value:.9g}" for value in probabilities]
                 lists = ["[" + ", ".join(f"{value:.9g}" for value in values) + "]" for values in of_tiles]
-                writer.writerow([bag_id, split, known, int(predicted), *numbers, *lists])
+                last = self._last_cells(row)
+                writer.writerow([bag_id, split, known, int(predicted), *numbers, *lists, *last])
+
+    @property
+    def _last_columns(self) -> tuple[str, ...]:
+        """Further columns, and those of unfamiliarity."""
+        return (*self.further_columns, *(() if self.unfamiliarity is None else UNFAMILIAR_COLUMNS))
+
+    def _last_cells(self, row: int) -> list[str]:
+        """Return the cells of these columns."""
+        strange = [] if self.unfamiliarity is None else unfamiliar_cells(self.unfamiliarity[row])
+        return [*(self.further[row] if self.further_columns else ()), *strange]
 
     def _write_numbers(self, path: str | Path) -> None:
         """Write the table of a target without classes."""
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             columns = (*self.label_columns, *self.answer_columns, "attention", *self.maps, *self.call_columns)
-            writer.writerow(["id", "split", *columns])
+            writer.writerow(["id", "split", *columns, *self._last_columns])
             rows = zip(
                 self.bag_ids, self.splits, self.labels, self.probabilities,
                 zip(self.attention, *self.maps.values(), strict=True), strict=True,
@@ -136,7 +171,7 @@ class Predictions:
                 lists = ["[" + ", ".join(f"{value:.9g}" for value in values) + "]" for values in of_tiles]
                 known = ["" if np.isnan(value) else f"{value:.15g}" for value in labels]
                 calls = self.calls[row] if self.call_columns else ()
-                writer.writerow([bag_id, split, *known, *number_cells(answers), *lists, *calls])
+                writer.writerow([bag_id, split, *known, *number_cells(answers), *lists, *calls, *self._last_cells(row)])
 
 
 def number_cells(answers: np.ndarray) -> list[str]:
@@ -196,6 +231,7 @@ def read_predictions(path: str | Path) -> Predictions:
         class_names=[name.removeprefix(_PREFIX) for name in names],
         predicted=table["predicted"].to_numpy(dtype=np.int64),
         maps=maps,
+        unfamiliarity=_unfamiliarity(path, table),
     )
 
 
@@ -222,13 +258,30 @@ def _read_numbers(path: str | Path, table: pd.DataFrame, columns: Sequence[str])
         maps=maps,
         label_columns=labels,
         answer_columns=answers,
+        unfamiliarity=_unfamiliarity(path, table),
     )
+
+
+def _unfamiliarity(path: str | Path, table: pd.DataFrame) -> np.ndarray | None:
+    """Return the columns of unfamiliarity; `None` if the table does not have them all."""
+    if not set(UNFAMILIAR_COLUMNS) <= set(table.columns):
+        return None
+    try:
+        values = table[list(UNFAMILIAR_COLUMNS)].to_numpy(dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} contains values that are not numbers ({reason_of(error)})") from None
+    if not np.isfinite(values[:, 1:]).all() or not (np.isnan(values[:, 0]) | np.isin(values[:, 0], (0, 1))).all():
+        raise ValueError(
+            f"{path} must have 0, 1 or nothing in unfamiliar, and finite numbers in {UNFAMILIAR_COLUMNS[1:]}"
+        )
+    return values
 
 
 def _map_columns(table: pd.DataFrame) -> list[str]:
     """Return the columns after attention that hold lists as well; a column that somebody added is none."""
-    after = list(table.columns)[list(table.columns).index("attention") + 1 :]
-    return [str(name) for name in after if table[name].astype(str).str.startswith("[").all()]
+    after = [str(name) for name in table.columns[list(table.columns).index("attention") + 1 :]]
+    own = [name for name in after if name.startswith(_MAPS)]
+    return [name for name in own if table[name].astype(str).str.startswith("[").all()]
 
 
 def _lists(column: pd.Series) -> list[np.ndarray]:

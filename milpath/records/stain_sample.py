@@ -4,14 +4,14 @@
 MOST_TILES, _GRID = 256, 32
 
 
-def sampled_tiles(num_tiles: int) -> list[int]:
-    """Return which tiles of a bag its stains are estimated from: at most 256, evenly spaced.
+def sampled_tiles(num_tiles: int, most: int = MOST_TILES) -> list[int]:
+    """Return which tiles of a bag something is estimated from: evenly spaced, at most 256 of them for its stains.
 
     Example:
         >>> len(sampled_tiles(10)), sampled_tiles(512)[:3]
         (10, [0, 2, 4])
     """
-    count = min(num_tiles, MOST_TILES)
+    count = min(num_tiles, most)
     return [index * num_tiles // count for index in range(count)]
 
 

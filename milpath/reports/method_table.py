@@ -1,5 +1,6 @@
 """Comparison of methods on the same folds: mean, standard error, bootstrap interval, paired test and failed folds."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -58,6 +59,7 @@ class MethodRow:
         failed: Name of each failed fold with the reason; excluded from the mean.
         undefined: Name of each fold where the metric is undefined (one class only); excluded from the mean.
         published: Published value to compare with, if any.
+        beside: Mean and standard error of the metric of `MethodTable.beside` over the finished folds.
     """
 
     method: str
@@ -70,6 +72,7 @@ class MethodRow:
     failed: tuple[str, ...] = ()
     undefined: tuple[str, ...] = ()
     published: float | None = None
+    beside: tuple[float | None, float | None] = (None, None)
 
     @property
     def num_done(self) -> int:
@@ -88,6 +91,8 @@ class MethodTable:
         rows: One row per method, in the order given.
         same_test_bags: Whether folds of one repeat share test bags, so that this is not a cross-validation.
         warning: What the data say against themselves, the first of the notes; empty for tissue.
+        grouping: How many groups (patients) the bags are of, in words; empty if bags have no groups.
+        beside: Balanced accuracy for AUROC, which says nothing about the calls; empty for other metrics.
     """
 
     title: str
@@ -96,6 +101,8 @@ class MethodTable:
     rows: tuple[MethodRow, ...]
     same_test_bags: bool = False
     warning: str = ""
+    beside: str = ""
+    grouping: str = ""
 
     @property
     def complete(self) -> bool:
@@ -113,6 +120,8 @@ class MethodTable:
             f"p: corrected resampled t-test (Nadeau and Bengio 2003, eq. 9) against {self.reference}, two-sided, on the "
             "folds that both have; not adjusted for the number of methods.",
         ]
+        if self.grouping:
+            notes.append(self.grouping)
         if self.same_test_bags:
             notes.append(
                 "Test bags have the same names in every fold: the data define their own split, and folds differ only in "
@@ -161,6 +170,7 @@ def compare_methods(
         raise ValueError(f"reference must be one of the methods {', '.join(by_method)}, got {reference!r}")
     _refuse_doubles(by_method)
     values = {method: _values(folds, metric) for method, folds in by_method.items()}
+    beside = _metric_of_calls(metric)
     rows = []
     for method, folds in by_method.items():
         defined = {key: value for key, value in values[method].items() if np.isfinite(value)}
@@ -179,10 +189,50 @@ def compare_methods(
                     fold.name for fold in folds if np.isnan(values[method].get((fold.repeat, fold.fold), 0.0))
                 ),
                 published=(published or {}).get(method),
+                beside=mean_and_standard_error(filter(np.isfinite, _values(folds, beside).values()))
+                if beside
+                else (None,) * 2,
             )
         )
     same = any(_same_test_bags(folds) for folds in by_method.values())
-    return MethodTable(title=title, metric=metric, reference=reference, rows=tuple(rows), same_test_bags=same)
+    return MethodTable(
+        title=title,
+        metric=metric,
+        reference=reference,
+        rows=tuple(rows),
+        same_test_bags=same,
+        beside=beside,
+        grouping=_grouping([fold for folds in by_method.values() for fold in folds]),
+    )
+
+
+def _grouping(folds: Sequence[FoldResult]) -> str:
+    """Return how many groups the tested bags are of, and whether each is tested in one fold only, as a note."""
+    tested: dict[tuple[str, int, str], set[int]] = defaultdict(set)
+    bags: set[str] = set()
+    for fold in folds:
+        if fold.outcomes is not None:
+            if fold.outcomes.groups is None:
+                return ""
+            bags.update(fold.bag_ids)
+            for group in fold.outcomes.groups:
+                tested[fold.method, fold.repeat, str(group)].add(fold.fold)
+    if not tested:
+        return ""
+    apart = all(len(numbers) == 1 for numbers in tested.values())
+    said = "each group is tested in one fold only" if apart else "some groups are tested in more than one fold"
+    return f"{len(bags):,} bags of {len({group for *_, group in tested}):,} groups; {said}."
+
+
+def _metric_of_calls(metric: str) -> str:
+    """Return the metric of the called classes that belongs to a metric of ranks; empty if there is none.
+
+    Example:
+        >>> _metric_of_calls("auroc"), _metric_of_calls("grade/auroc"), _metric_of_calls("accuracy")
+        ('balanced_accuracy', 'grade/balanced_accuracy', '')
+    """
+    target, slash, name = metric.rpartition("/")
+    return f"{target}{slash}balanced_accuracy" if name == "auroc" else ""
 
 
 def _same_test_bags(folds: Sequence[FoldResult]) -> bool:

@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.pictures.overlays import SlidePicture
 from milpath.metrics.cohort_shift import CohortShift
-from milpath.metrics.conformal import Conformal
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
+from milpath.models.familiarity import Familiarity
 from milpath.records.atomic_files import write_text
 from milpath.records.prediction_table import Predictions
+from milpath.reports.cases import case_anchor, num_slides_of
+from milpath.reports.familiarity_results import familiarity_results
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import SPLIT_NAMES, training_plots
@@ -27,6 +30,7 @@ from milpath.reports.run_folder import RunFolder, groups_of
 from milpath.reports.run_parts import attention_of, subgroups_of
 from milpath.reports.set_results import set_results
 from milpath.targets import NumericTarget, Survival, Target
+from milpath.targets.set_parts import SetPart
 
 # The page is static; predictions.csv has all bags.
 MAX_CASES = 200
@@ -48,7 +52,10 @@ def write_numbers_report(
     num_resamples: int,
     title: str | None,
     warning: str,
-    conformal: Conformal | None = None,
+    sets: Sequence[SetPart] = (),
+    each: NDArray[np.float64] | None = None,
+    agreement: NDArray[np.float64] | None = None,
+    familiarity: Familiarity | None = None,
     shift: Sequence[CohortShift] = (),
 ) -> Path:
     """Write `report.html` of a run whose target has no classes.
@@ -65,9 +72,12 @@ def write_numbers_report(
         num_pictures: As in `write_report`.
         num_resamples: As in `write_report`.
         title: As in `write_report`.
-        conformal: As in `write_report`.
+        sets: As in `write_report`.
+        each: As in `write_report`.
+        agreement: As in `write_report`.
         shift: As in `write_report`.
         warning: As in `write_report`; empty for none.
+        familiarity: As in `write_report`.
 
     Returns:
         The path of the report.
@@ -84,9 +94,10 @@ def write_numbers_report(
     rows = metric_rows(outcomes, target, num_resamples)
     plots = target_plots(outcomes, reported, target)
     training = training_plots(run.history, target.hidden_metrics) if run.history is not None else []
+    strange, drawn = familiarity_results(run, familiarity, of_bags)
     page = render(
         "numbers.html.j2",
-        plots + training,
+        plots + training + drawn,
         ("plots.js",),
         title=title or run.path.resolve().name,
         warning=warning,
@@ -106,18 +117,19 @@ def write_numbers_report(
             outcomes[reported], target, reported, target.names, {row.name: row.intervals[reported] for row in rows}
         ),
         num_resamples=num_resamples,
+        familiarity=strange,
         grouped=groups is not None,
         own_plots=plots,
         risk_rows=risk_rows(outcomes[reported], target),
         training=training,
-        attention=attention_of(run, reported, store),
+        attention=attention_of(run, reported, store, agreement),
         subgroups=subgroups_of(run, reported, target, outcomes, bags, subgroup_columns, num_resamples),
         cases=numeric_cases(
-            run, target, outcomes, order[:MAX_CASES], pictures, partial(_label_and_answer, run.predictions)
+            run, target, outcomes, order[:MAX_CASES], pictures, partial(_label_and_answer, run.predictions), store
         ),
         pictures_folder=PICTURES,
         shift=shift,
-        sets=set_results(outcomes, conformal, target.names),
+        sets=set_results(run, sets, of_bags, each),
         without_pictures=without_pictures(store, slides),
     )
     write_text(run.path / "report.html", page)
@@ -154,15 +166,19 @@ def numeric_cases(
     order: Sequence[int],
     pictures: Mapping[str, CasePictures],
     said: Callable[[int], dict[str, Any]],
+    store: BagStore | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the cases as plain values; `said` gives label and prediction of a row."""
+    """Return the cases as plain values, of patients with their slides; `said` gives label and prediction of a row."""
+    num_slides = num_slides_of(store)
     wrongness = np.empty(len(run.predictions))
     for split, each in outcomes.items():
         wrongness[run.rows(split)] = target.wrongness(each)
     return [
         {
             "id": run.predictions.bag_ids[row],
+            "anchor": case_anchor(run.predictions.bag_ids[row]),
             "split": SPLIT_NAMES.get(run.predictions.splits[row], run.predictions.splits[row]),
+            "num_slides": num_slides.get(run.predictions.bag_ids[row]),
             **said(row),
             "wrongness": float(wrongness[row]),
             "pictures": pictures.get(run.predictions.bag_ids[row]),

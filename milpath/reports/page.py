@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore
 from milpath.drawing.warning_strip import with_warning
@@ -17,12 +18,14 @@ from milpath.inference.pictures.overlays import SlidePicture
 from milpath.inference.pictures.sharpest_bags import draw_run_extremes
 from milpath.metrics.calibration import say_bound
 from milpath.metrics.cohort_shift import CohortShift
-from milpath.metrics.conformal import Conformal
+from milpath.metrics.deferral import referral_table
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.subgroups import grade_rows
+from milpath.models.familiarity import Familiarity
 from milpath.records.atomic_files import write_text
 from milpath.records.data_warning import require_warning
-from milpath.reports.cases import case_table
+from milpath.reports.cases import case_table, num_slides_of
+from milpath.reports.familiarity_results import familiarity_results
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.numbers_page import write_numbers_report
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
@@ -41,10 +44,11 @@ from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of, read_run
 from milpath.reports.run_parts import attention_of, subgroups_of
 from milpath.reports.second_reader import second_reader
-from milpath.reports.set_results import set_results
+from milpath.reports.set_results import class_flags, set_results
 from milpath.reports.several_page import write_several_report
 from milpath.targets import ClassTarget, NumericTarget, Several, Target, target_named
 from milpath.targets.evaluation import evaluate_bags
+from milpath.targets.set_parts import SetPart
 
 
 def write_report(
@@ -54,7 +58,9 @@ def write_report(
     threshold: float = 0.5,
     temperature: float = 1.0,
     defer_below: float = 0.0,
-    conformal: Conformal | None = None,
+    sets: Sequence[SetPart] = (),
+    each: NDArray[np.float64] | None = None,
+    agreement: NDArray[np.float64] | None = None,
     shift: Sequence[CohortShift] = (),
     bags: pd.DataFrame | None = None,
     store: BagStore | None = None,
@@ -66,6 +72,7 @@ def write_report(
     num_resamples: int = 1000,
     title: str | None = None,
     warning: str | None = None,
+    familiarity: Familiarity | None = None,
 ) -> Path:
     """Write `report.html` into a run folder, and the pictures of the cases with the largest errors into `report_files`.
 
@@ -75,7 +82,10 @@ def write_report(
         threshold: Operating point the run used (binary).
         temperature: Temperature of the run; the report shows calibration with and without it.
         defer_below: Confidence below which a bag is deferred to a pathologist.
-        conformal: Prediction sets of the run, fitted on validation; None without.
+        sets: The targets of the run with their prediction sets, fitted on validation; empty without.
+        each: `(bags, folds, columns)` predictions of the folds of an average, in the order of `predictions.csv`; None of one
+            network.
+        agreement: `(bags,)`, how far the folds agree on attention; None of one network.
         shift: How the bags differ from those that several folds were calibrated on; empty for one network.
         bags: Table with `bag_id` and further columns (provider, grade, patient).
         store: The tiles, or their features; with None, or features of slides that are not at hand, there are no pictures.
@@ -89,6 +99,7 @@ def write_report(
         title: Heading; None for the name of the folder.
         warning: What the data of the run say against themselves, on top of the page and below its pictures; None for what
             the run recorded.
+        familiarity: The models of familiar slides that judged the predictions; None without.
 
     Returns:
         The path of the report.
@@ -100,12 +111,12 @@ def write_report(
     run, target = read_run(run_dir), target_named(task)
     warning = run.warning if warning is None else require_warning(warning, "warning")
     if isinstance(target, NumericTarget):
-        sets: dict[str, Any] = {} if isinstance(target, Several) else {"conformal": conformal, "shift": shift}
         write: Any = write_several_report if isinstance(target, Several) else write_numbers_report
         path: Path = write(
             run, target, bags=None if bags is None else _known_bags(run, bags), store=store, groups=groups,
             subgroup_columns=subgroup_columns, slide_picture=slide_picture, slides=slides, num_pictures=num_pictures,
-            num_resamples=num_resamples, title=title, warning=warning, **sets,
+            num_resamples=num_resamples, title=title, warning=warning, sets=sets, each=each, agreement=agreement,
+            shift=shift, familiarity=familiarity,
         )  # fmt: skip
         return path
     assert isinstance(target, ClassTarget)
@@ -115,11 +126,14 @@ def write_report(
     reported = run.splits[0]
     pictures, extremes = _draw(run, store, target, outcomes, num_pictures, slide_picture, slides, warning)
     everything = evaluate_bags(run.predictions.labels, run.predictions.probabilities, target.name, threshold)
-    cases = case_table(run.predictions, everything, target, defer_below, known, pictures)
-    content, plots = _results(run, target, outcomes, reported, threshold, temperature, num_resamples, conformal)
+    cases = case_table(run.predictions, everything, target, defer_below, known, pictures, num_slides_of(store))
+    content, plots = _results(
+        run, target, outcomes, reported, threshold, temperature, num_resamples, class_flags(run, sets, reported, each)
+    )
+    strange, drawn = familiarity_results(run, familiarity, of_bags)
     page = render(
         "report.html.j2",
-        plots,
+        plots + drawn,
         ("plots.js", "cases.js"),
         title=title or run_dir.resolve().name,
         warning=warning,
@@ -127,14 +141,18 @@ def write_report(
         num_pictured=len(pictures),
         without_pictures=without_pictures(store, slides),
         extremes=extremes,
-        attention=attention_of(run, reported, store),
+        attention=attention_of(run, reported, store, agreement),
         subgroups=subgroups_of(run, reported, target, outcomes, known, subgroup_columns, num_resamples),
         grades=[]
         if target.has_threshold
         else grade_rows(outcomes[reported], None if known is None else known.iloc[run.rows(reported)]),
         defer_below=defer_below,
         shift=shift,
-        sets=set_results(outcomes, conformal, run.predictions.class_names),
+        familiarity=strange,
+        referrals=referral_table(outcomes[reported], defer_below, run.predictions.unfamiliar[run.rows(reported)])
+        if strange
+        else [],
+        sets=set_results(run, sets, of_bags, each),
         grouped=groups is not None,
         **content,
     )
@@ -164,14 +182,14 @@ def _results(
     threshold: float,
     temperature: float,
     num_resamples: int,
-    conformal: Conformal | None,
+    sets: NDArray[np.bool_] | None,
 ) -> tuple[dict[str, Any], list[Plot]]:
     """Return the numbers of the report and its plots."""
     main = outcomes[reported]
     names = run.predictions.class_names
     evaluated = {split: each for split, each in outcomes.items() if split != "train"} or outcomes
     validation = outcomes.get("val") if reported != "val" else None
-    reader = second_reader(main, validation, target, threshold, conformal=conformal)
+    reader = second_reader(main, validation, target, threshold, sets=sets)
     calibrations = {"as predicted": main}
     if temperature != 1:
         # The probabilities of the run are already calibrated; compare with those before calibration.

@@ -15,6 +15,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions
 from milpath.drawing.montage import draw_montage
 from milpath.drawing.picture_frame import stacked
+from milpath.drawing.tile_numbers import numbers_of_top_tiles
 from milpath.drawing.warning_strip import with_warning
 from milpath.inference.pictures.class_overlays import draw_class_overlays, map_in_words
 from milpath.inference.pictures.overlays import LONGEST_SIDE, SlidePicture, draw_bag_overlay, known_labels
@@ -152,16 +153,22 @@ def _overlays(
 ) -> tuple[Image.Image | None, dict[str, Image.Image]]:
     """Return the overlay of a bag and those of its maps; of the slides with the most attention if it has several."""
     slides, parts = store.slide_store, by_slide(store, bag)
-    parts = sorted(parts, key=lambda part: -float(part.attention.sum()))[:_MOST_SLIDES]
+    starts = np.cumsum([0, *(len(part.attention) for part in parts)])
+    numbered = numbers_of_top_tiles(bag.attention)
+    order = sorted(range(len(parts)), key=lambda place: -float(parts[place].attention.sum()))[:_MOST_SLIDES]
     overlays, of_classes = [], defaultdict(list)
-    for part in parts:
+    for place in order:
+        part, start = parts[place], int(starts[place])
+        numbers = {tile - start: words for tile, words in numbered.items() if start <= tile < starts[place + 1]}
         if slide_picture is not None:
             picture = slide_picture(part.bag_id)
         else:
             picture = picture_of_slide(slides, part.position, files, LONGEST_SIDE)
         title = f"{part.bag_id} · {part.attention.sum():.0%} of the attention" if store.grouped else part.bag_id
         chosen = slides.tile_slice(part.position)
-        overlay = draw_bag_overlay(slides, chosen, part.attention, title, picture, limits=part.limits.get("attention"))
+        overlay = draw_bag_overlay(
+            slides, chosen, part.attention, title, picture, limits=part.limits.get("attention"), numbers=numbers
+        )
         overlays += [overlay] if overlay is not None else []
         for name, each in draw_class_overlays(
             slides, chosen, part.maps, part.bag_id, picture, limits=part.limits

@@ -1,8 +1,7 @@
 """Rendering of templates to self-contained HTML: scripts, styles and data are inlined, nothing is fetched."""
 
-import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from milpath.drawing.embedded_data import embed as embed
 from milpath.drawing.picture_frame import RESEARCH_USE_ONLY
 from milpath.reports.plots.plot_style import Plot
 
@@ -38,22 +38,10 @@ def render(template: str, plots: Sequence[Plot] = (), scripts: Sequence[str] = (
         figures={plot.name: plot.figure.to_plotly_json() for plot in plots},
         plotly=Markup(get_plotlyjs()) if plots else "",  # noqa: S704
         style=_own("report.css"),
-        scripts=[_own(name) for name in scripts],
+        scripts=[_own(name) for name in (*scripts, "tables.js")],
         research_use_only=RESEARCH_USE_ONLY,
         **content,
     )
-
-
-def embed(content: Mapping[str, Any] | Sequence[Any]) -> Markup:
-    r"""Return data as JSON for a script element; no text in it can close the element or open another.
-
-    Example:
-        >>> str(embed(["</script><b>"]))
-        '["\\u003c/script\\u003e\\u003cb\\u003e"]'
-    """
-    text = json.dumps(content, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
-    # These are JSON escapes, so JSON.parse returns the original text.
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore
 from milpath.metrics.attention_quality import AttentionQuality, attention_entropy, attention_quality
@@ -13,17 +14,37 @@ from milpath.reports.run_folder import RunFolder
 from milpath.targets import Target
 
 
-def attention_of(run: RunFolder, reported: str, store: BagStore | None) -> dict[str, Any]:
-    """Return the entropy of attention and, if there are tile labels, how well attention ranks the positive tiles."""
+def attention_of(
+    run: RunFolder, reported: str, store: BagStore | None, agreement: NDArray[np.float64] | None = None
+) -> dict[str, Any]:
+    """Return the entropy of attention and, if there are tile labels, how well attention ranks the positive tiles.
+
+    Args:
+        run: The run.
+        reported: The split.
+        store: The tiles; `None` if they are not at hand.
+        agreement: `(bags,)` of the folds of an average on attention, NaN if not defined; `None` of one network.
+
+    Empty for predictions without attention.
+    """
     rows = run.rows(reported).tolist()
     attention = [run.predictions.attention[row] for row in rows]
+    if not any(map(len, attention)):
+        return {}
     quality: AttentionQuality | None = None
     if store is not None and store.tile_labels is not None:
         index_of = {bag_id: index for index, bag_id in enumerate(store.bags["bag_id"])}
         labels = [store.tile_labels[store.tile_slice(index_of[run.predictions.bag_ids[row]])] for row in rows]
         quality = attention_quality(attention, labels)
     entropies = [attention_entropy(weights) for weights in attention]
-    return {"quality": quality, "entropy": float(np.mean(entropies)), "low": min(entropies), "high": max(entropies)}
+    known = np.zeros(0) if agreement is None else agreement[rows][np.isfinite(agreement[rows])]
+    agreed = (
+        {"mean": float(known.mean()), "low": float(known.min()), "high": float(known.max())} if len(known) else None
+    )
+    return {
+        "quality": quality, "entropy": float(np.mean(entropies)), "low": min(entropies), "high": max(entropies),
+        "agreement": agreed,
+    }  # fmt: skip
 
 
 def subgroups_of(

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from milpath.metrics.calibration import fit_temperature, say_bound
-from milpath.metrics.conformal import Conformal
 from milpath.metrics.deferral import Deferral, deferral_table
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.operating_point import OperatingPoint, attained, threshold_for_sensitivity
@@ -63,7 +65,7 @@ def second_reader(
     target: ClassTarget,
     threshold: float,
     wished: Sequence[float] = WISHED,
-    conformal: Conformal | None = None,
+    sets: NDArray[np.bool_] | None = None,
 ) -> SecondReader:
     """Choose thresholds and temperature on validation, and measure them on the reported split.
 
@@ -73,11 +75,10 @@ def second_reader(
         target: The target of the run.
         threshold: Operating point of the run.
         wished: Target sensitivities to choose thresholds for.
-        conformal: The prediction sets of the run; `None` without.
+        sets: `(bags, classes)`, the prediction sets of the reported split; `None` without.
     """
     binary = target.has_threshold
     scores = outcomes.probabilities[:, 1]
-    sets = None if conformal is None else conformal.sets(outcomes.probabilities)
     deferral = tuple(deferral_table(outcomes, sets=sets))
     used = attained(outcomes.labels, scores, threshold, outcomes.groups) if binary else None
     if validation is None or validation.num_bags == 0:

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from milpath.metrics.conformal import FITTED_ON, NUMBERS, Conformal, MeasuredSets, measure_sets
-from milpath.metrics.evaluated_bags import EvaluatedBags
+import numpy as np
+from numpy.typing import NDArray
+
+from milpath.metrics.conformal import FITTED_ON, NUMBERS, CrossConformal, MeasuredSets, measure_sets
+from milpath.reports.run_folder import RunFolder
+from milpath.targets.set_parts import SetPart, Sets
 
 
 @dataclass(frozen=True)
@@ -13,36 +16,72 @@ class SetResults:
     """Prediction sets of a run.
 
     Attributes:
-        conformal: The fitted sets.
+        fitted: The fitted sets.
         note: What to know if there are too few validation bags; empty otherwise.
-        of_numbers: Whether they are intervals of numbers.
         by_split: Split to its rows.
     """
 
-    conformal: Conformal
+    fitted: Sets
     note: str
-    of_numbers: bool
     by_split: Mapping[str, Sequence[MeasuredSets]]
 
+    @property
+    def of_numbers(self) -> bool:
+        """Whether they are intervals of numbers."""
+        return self.fitted.kind == NUMBERS
 
-def set_results(outcomes: Mapping[str, Any], conformal: Conformal | None, names: Sequence[str]) -> SetResults | None:
-    """Return the prediction sets on each split on which they are not fitted; `None` for a run without.
+    @property
+    def promise(self) -> float | None:
+        """The coverage in theory of an average of folds; `None` of one network, where it is what was asked for."""
+        return self.fitted.promise if isinstance(self.fitted, CrossConformal) else None
+
+
+def set_results(
+    run: RunFolder,
+    parts: Sequence[SetPart],
+    groups: NDArray[np.str_] | None,
+    each: NDArray[np.float64] | None,
+    name: str = "",
+) -> SetResults | None:
+    """Return the prediction sets on each split on which they are not fitted; `None` for a target without.
 
     Args:
-        outcomes: Split to outcomes.
-        conformal: The fitted sets; `None` without.
-        names: Names of the classes or numbers.
+        run: The run.
+        parts: The targets of its checkpoint with their sets.
+        groups: `(bags,)` patient of each predicted bag; `None` if all bags are independent.
+        each: `(bags, folds, columns)` predictions of the folds of an average; `None` of one network.
+        name: Name of one of several targets.
     """
-    if conformal is None:
+    part = next((part for part in parts if part.name == name), None)
+    if part is None or part.sets is None:
         return None
-    by_split = {
-        split: measure_sets(conformal, each.labels, _answers(each), names, each.groups)
-        for split, each in outcomes.items()
-        if split not in FITTED_ON
-    }
-    return SetResults(conformal, conformal.too_small(names), conformal.kind == NUMBERS, by_split)
+    by_split = {}
+    for split in run.splits:
+        if split not in FITTED_ON:
+            rows = run.rows(split)
+            known, labels = part.known(run.predictions.labels[rows])
+            rows = rows[known]
+            by_split[split] = measure_sets(
+                part.sets, labels, part.of(run.predictions.probabilities[rows]), part.names,
+                None if groups is None else groups[rows], None if each is None else part.of(each[rows]),
+            )  # fmt: skip
+    return SetResults(part.sets, part.sets.too_small(part.names), by_split)
 
 
-def _answers(outcomes: Any) -> Any:
-    """Return the probabilities or the predicted numbers."""
-    return outcomes.probabilities if isinstance(outcomes, EvaluatedBags) else outcomes.answers
+def class_flags(
+    run: RunFolder, parts: Sequence[SetPart], split: str, each: NDArray[np.float64] | None
+) -> NDArray[np.bool_] | None:
+    """Return which classes are in the set of each bag of a split, `(bags, classes)`; `None` without sets.
+
+    Args:
+        run: The run.
+        parts: As in `set_results`.
+        split: Name of the split.
+        each: As in `set_results`.
+    """
+    if not parts or parts[0].sets is None:
+        return None
+    rows = run.rows(split)
+    return parts[0].sets.sets(
+        parts[0].of(run.predictions.probabilities[rows]), None if each is None else parts[0].of(each[rows])
+    )

@@ -6,15 +6,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.pictures.overlays import SlidePicture
+from milpath.metrics.cohort_shift import CohortShift
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.evaluated_several import MACRO, EvaluatedSeveral
 from milpath.metrics.subgroups import subgroup_tables
+from milpath.models.familiarity import Familiarity
 from milpath.records.atomic_files import write_text
 from milpath.records.prediction_table import Predictions
+from milpath.reports.familiarity_results import familiarity_results
 from milpath.reports.headline import MetricRow, in_words, metric_rows, metric_title
 from milpath.reports.numbers_page import MAX_CASES, WITHOUT_BAR, numeric_cases, risk_rows, target_plots, worst_first
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
@@ -31,7 +36,9 @@ from milpath.reports.plots.plot_style import Plot
 from milpath.reports.rendering import render
 from milpath.reports.run_folder import RunFolder, groups_of
 from milpath.reports.run_parts import attention_of
+from milpath.reports.set_results import set_results
 from milpath.targets import NumericTarget, Several
+from milpath.targets.set_parts import SetPart
 from milpath.targets.several.member import Member
 
 
@@ -49,6 +56,11 @@ def write_several_report(
     num_resamples: int,
     title: str | None,
     warning: str,
+    sets: Sequence[SetPart] = (),
+    each: NDArray[np.float64] | None = None,
+    agreement: NDArray[np.float64] | None = None,
+    shift: Sequence[CohortShift] = (),
+    familiarity: Familiarity | None = None,
 ) -> Path:
     """Write `report.html` of a run with several targets; arguments as in `write_numbers_report`."""
     of_bags = None if groups is None else groups_of(run.predictions.bag_ids, groups)
@@ -66,10 +78,13 @@ def write_several_report(
         _section(number, member, outcomes, reported, rows, known, subgroup_columns, num_resamples)
         for number, member in enumerate(target.members)
     ]
+    for section, member in zip(sections, target.members, strict=True):
+        section["sets"] = set_results(run, sets, of_bags, each, member.name)
     training = training_plots(run.history) if run.history is not None else []
+    strange, drawn = familiarity_results(run, familiarity, of_bags)
     page = render(
         "several.html.j2",
-        [plot for section in sections for plot in section["plots"]] + training,
+        [plot for section in sections for plot in section["plots"]] + training + drawn,
         ("plots.js",),
         title=title or run.path.resolve().name,
         warning=warning,
@@ -82,12 +97,20 @@ def write_several_report(
         over_all=[row for row in rows if row.name.startswith(MACRO)],
         sections=sections,
         num_resamples=num_resamples,
+        familiarity=strange,
         grouped=groups is not None,
         without_bar=WITHOUT_BAR,
         training=training,
-        attention=attention_of(run, reported, store),
+        attention=attention_of(run, reported, store, agreement),
+        shift=shift,
         cases=numeric_cases(
-            run, target, outcomes, order[:MAX_CASES], pictures, partial(_label_and_answer, target, run.predictions)
+            run,
+            target,
+            outcomes,
+            order[:MAX_CASES],
+            pictures,
+            partial(_label_and_answer, target, run.predictions),
+            store,
         ),
         pictures_folder=PICTURES,
         without_pictures=without_pictures(store, slides),

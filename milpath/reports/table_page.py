@@ -11,7 +11,7 @@ from milpath.reports.headline import metric_title
 from milpath.reports.method_table import MethodTable
 from milpath.reports.plots.plot_style import COLOURS, FAINT, Plot, new_figure, round_off
 from milpath.reports.rendering import render
-from milpath.reports.tables import interval_words, p_words, plus_minus
+from milpath.reports.tables import beside_words, interval_words, p_words, plus_minus
 
 
 def write_table_report(table: MethodTable, folder: Path, provenance: Mapping[str, Any] | None = None) -> Path:
@@ -27,7 +27,13 @@ def write_table_report(table: MethodTable, folder: Path, provenance: Mapping[str
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
-        {"row": row, "value": plus_minus(row), "interval": interval_words(row.interval), "p": p_words(row, table)}
+        {
+            "row": row,
+            "value": plus_minus(row),
+            "interval": interval_words(row.interval),
+            "beside": beside_words(row),
+            "p": p_words(row, table),
+        }
         for row in table.rows
     ]
     plots = [_methods_plot(table)] if any(row.values for row in table.rows) else []
@@ -39,6 +45,7 @@ def write_table_report(table: MethodTable, folder: Path, provenance: Mapping[str
         title=table.title or "Table of methods",
         table=table,
         metric_title=metric_title(table.metric),
+        beside_title=metric_title(table.beside) if table.beside else "",
         rows=rows,
         has_published=any(row.published is not None for row in table.rows),
         provenance=dict(provenance or {}),

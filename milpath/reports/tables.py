@@ -44,6 +44,10 @@ def as_markdown(table: MethodTable) -> str:
         [row.method, plus_minus(row), interval_words(row.interval), p_words(row, table), _folds(row)]
         for row in table.rows
     ]
+    if table.beside:
+        head.insert(3, f"{table.beside}, mean ± SE")
+        for words, row in zip(rows, table.rows, strict=True):
+            words.insert(3, beside_words(row))
     if _has_published(table):
         head.insert(2, "published")
         for words, row in zip(rows, table.rows, strict=True):
@@ -56,7 +60,7 @@ def as_markdown(table: MethodTable) -> str:
 def as_csv(table: MethodTable) -> str:
     """Return the table as CSV with full precision; a missing number is an empty field."""
     file = io.StringIO()
-    records = [_record(row) for row in table.rows]
+    records = [_record(row, table) for row in table.rows]
     writer = csv.DictWriter(file, fieldnames=list(records[0]), lineterminator="\n")
     writer.writeheader()
     for record in records:
@@ -69,7 +73,7 @@ def as_json(table: MethodTable) -> dict[str, Any]:
     rows = []
     for row in table.rows:
         folds = [{"repeat": repeat, "fold": fold, "value": value} for (repeat, fold), value in row.values.items()]
-        rows.append(_record(row) | {"folds": folds})
+        rows.append(_record(row, table) | {"folds": folds})
     return {
         "title": table.title,
         "metric": table.metric,
@@ -82,15 +86,18 @@ def as_json(table: MethodTable) -> dict[str, Any]:
 
 def as_latex(table: MethodTable) -> str:
     """Return the table for LaTeX with booktabs, followed by the notes as comments."""
+    beside = f"{_latex(table.beside)} & " if table.beside else ""
     lines = [
-        r"\begin{tabular}{lrrrr}",
+        rf"\begin{{tabular}}{{lrrr{'r' if beside else ''}r}}",
         r"\toprule",
-        rf"Method & {_latex(table.metric)} & 95\% interval & $p$ & folds \\",
+        rf"Method & {_latex(table.metric)} & 95\% interval & {beside}$p$ & folds \\",
         r"\midrule",
     ]
     for row in table.rows:
         value = plus_minus(row).replace("±", r"$\pm$")
         interval = interval_words(row.interval)
+        if beside:
+            interval += " & " + beside_words(row).replace("±", r"$\pm$")
         p_value = p_words(row, table).replace("<", "$<$")
         lines.append(rf"{_latex(row.method)} & {value} & {interval} & {p_value} & {_folds(row)} \\")
     notes = [f"% {' '.join(note.split())}" for note in table.notes]
@@ -99,9 +106,18 @@ def as_latex(table: MethodTable) -> str:
 
 def plus_minus(row: MethodRow) -> str:
     """Return mean and standard error as text."""
-    if row.mean is None:
+    return _mean_words(row.mean, row.standard_error)
+
+
+def beside_words(row: MethodRow) -> str:
+    """Return mean and standard error of the metric beside the main one as text."""
+    return _mean_words(*row.beside)
+
+
+def _mean_words(mean: float | None, error: float | None) -> str:
+    if mean is None:
         return "no fold"
-    return f"{row.mean:.3f}" + (f" ± {row.standard_error:.3f}" if row.standard_error is not None else "")
+    return f"{mean:.3f}" + (f" ± {error:.3f}" if error is not None else "")
 
 
 def interval_words(interval: Interval | None) -> str:
@@ -126,14 +142,17 @@ def _folds(row: MethodRow) -> str:
     return f"{words} ({len(row.failed)} failed)" if row.failed else words
 
 
-def _record(row: MethodRow) -> dict[str, Any]:
+def _record(row: MethodRow, table: MethodTable) -> dict[str, Any]:
     """Return a row as plain values."""
+    mean, error = row.beside
+    beside = {table.beside: mean, f"{table.beside}_standard_error": error} if table.beside else {}
     return {
         "method": row.method,
         "mean": row.mean,
         "standard_error": row.standard_error,
         "low": row.interval.low if row.interval else None,
         "high": row.interval.high if row.interval else None,
+        **beside,
         "difference": row.test.difference if row.test else None,
         "p_value": row.test.p_value if row.test else None,
         "test": row.test.name if row.test else None,

@@ -1,19 +1,14 @@
-"""Objects from a configuration: data, classifier and Trainer."""
+"""Objects from a configuration: data and classifier."""
 
 import inspect
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
 import milpath.data
-from milpath.config.command import quieten_frameworks, require_finite_numbers
+from milpath.config.command import require_finite_numbers
 from milpath.data import SOURCES
 from milpath.data.datamodule import BagDataModule
 from milpath.data.store.encoder_match import encoder_of
@@ -24,23 +19,16 @@ from milpath.models.network import MILNetwork
 from milpath.records.error_text import reason_of
 from milpath.records.plain_values import brief, require_plain
 from milpath.runs.chosen_parts.build_network import build_network
+from milpath.runs.familiar_bags import require_familiarity
 from milpath.runs.fitted_sets import require_sets
 from milpath.runs.instantiation import instantiate_entry, object_named
 from milpath.runs.slides_as_labels import take_slides_for_labels
 from milpath.targets import Target
 from milpath.targets.aggregation import require_aggregate
 from milpath.targets.target import require_class_names
-from milpath.training.callbacks.continued_logs import ContinuedLogs
-from milpath.training.callbacks.epoch_progress import epoch_progress
-from milpath.training.callbacks.memory_callback import KeptMemory
-from milpath.training.callbacks.stop_on_signal import StopOnSignal
-from milpath.training.checkpoint_files import AtomicCheckpointIO
 from milpath.training.classifier import AuxiliaryLoss, MILClassifier
-from milpath.training.step_seed import StepSeed
 
 CLASS_WEIGHTS = ("none", "balanced")
-# Loggers talk to the server that the user names, and to nobody else; a variable that the user has set stays.
-_WITHOUT_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
 
 
 def build_training_data(config: DictConfig) -> BagDataModule:
@@ -148,6 +136,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
     if not datamodule.fitted_target.has_classes:
         _refuse_options_of_classes(config, datamodule.fitted_target)
     require_sets(config, datamodule)
+    require_familiarity(config)
     if config.class_weights == "balanced":
         counts = datamodule.class_counts("train")
         weights = [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]
@@ -221,50 +210,6 @@ def _tiling(datamodule: BagDataModule) -> dict[str, Any]:
     return tile_size | datamodule.tiling | trained_resolution(datamodule.store)
 
 
-def build_trainer(config: DictConfig) -> Trainer:
-    """Return the Trainer of a configuration with its callbacks and loggers."""
-    quieten_frameworks()
-    callbacks = _entries(config.get("callbacks"))
-    for name, value in _WITHOUT_TELEMETRY.items():
-        os.environ.setdefault(name, value)
-    loggers = _entries(config.get("logger"))
-    if not loggers:
-        # Lightning raises an error if this callback has no logger.
-        callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
-    if trace := instantiate_entry(config.get("profiler")):
-        callbacks.append(trace)
-    callbacks += [StepSeed(config.seed), KeptMemory(), StopOnSignal(), ContinuedLogs()]
-    callbacks, shown = _with_progress(callbacks, config)
-    trainer = cast(
-        Trainer,
-        instantiate_entry(
-            config.trainer,
-            callbacks=callbacks,
-            enable_progress_bar=shown,
-            logger=cast(list[Logger], loggers) or False,
-            # BagDataModule distributes the bags itself, because Lightning's sampler repeats some of them.
-            use_distributed_sampler=False,
-        ),
-    )
-    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-        # For every strategy, including one given as an object.
-        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-    return trainer
-
-
-def _with_progress(callbacks: list[Callback], config: DictConfig) -> tuple[list[Callback], bool]:
-    """Return the callbacks with at most one that shows progress, and whether there is one.
-
-    Lightning would draw its own bar, also in a log, and refuses a callback together with `enable_progress_bar=false`.
-    """
-    wanted = bool(config.trainer.get("enable_progress_bar", True))
-    if not wanted:
-        return [callback for callback in callbacks if not isinstance(callback, ProgressBar)], False
-    if "callbacks" not in config:  # a command that only predicts
-        callbacks = [*callbacks, epoch_progress()]
-    return callbacks, any(isinstance(callback, ProgressBar) for callback in callbacks)
-
-
 def _optimizer(config: DictConfig) -> Any:
     """Return the optimizer's factory after trying it on one parameter, so that bad values fail before training."""
     require_finite_numbers(OmegaConf.create({"optimizer": config}))
@@ -281,8 +226,3 @@ def _optimizer(config: DictConfig) -> Any:
 def _options() -> list[str]:
     """Return the names of the options shared by every data set."""
     return [name for name in inspect.signature(BagDataModule).parameters if name != "source"]
-
-
-def _entries(config: DictConfig | None) -> list[Any]:
-    """Return the objects of named entries; entries set to null are skipped."""
-    return [instantiate_entry(entry) for entry in (config or {}).values() if entry]

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from milpath.data.datamodule import BagDataModule
-from milpath.metrics.conformal import FITTED_ON, NUMBERS, fit_conformal, measure_sets, set_metrics
+from milpath.metrics.conformal import FITTED_ON, fit_conformal, measure_sets, set_metrics
 from milpath.models.card import Card
 from milpath.records.prediction_table import Predictions
 from milpath.targets import target_of
-from milpath.targets.shown_sets import shown_sets
+from milpath.targets.set_parts import set_parts, state_of_sets
+from milpath.targets.shown_sets import shown_parts
 from milpath.targets.target import Target
 
 
@@ -44,12 +45,12 @@ def require_set_options(target: Target, coverage: float, by_class: bool) -> None
     """
     if not 0 < coverage < 1:
         raise ValueError(f"decision.coverage={coverage:g} must be above 0 and below 1, such as 0.9")
-    if target.set_kind is None:
+    if not set_parts(target, ()):
         reason = "a censored time has no error to fit them on" if target.name == "survival" else "it defines none"
         raise ValueError(
             f"prediction sets are not available for a {target.name} task: {reason}; remove decision.coverage"
         )
-    if by_class and target.set_kind == NUMBERS:
+    if by_class and not any(part.target.has_classes for part in set_parts(target, ())):
         raise ValueError(f"a {target.name} task has no classes; remove decision.coverage_by_class")
 
 
@@ -73,27 +74,40 @@ def fitted_sets(
     """
     target = target_of(card)
     require_set_options(target, coverage, by_class)
-    assert target.set_kind is not None
-    part = predictions.of_split("val")
-    answers = part.probabilities.astype(np.float64)
-    fitted = fit_conformal(part.labels, answers, target.set_kind, coverage, by_class, _groups(part, groups))
-    return replace(fitted, aggregate=aggregate).state()
+    validation, of_bags = predictions.of_split("val"), {}
+    answers, groups_of = validation.probabilities.astype(np.float64), _groups(validation, groups)
+    for part in set_parts(target, card.class_names):
+        rows, labels = part.known(validation.labels)
+        if part.name and not len(rows):
+            raise ValueError(
+                f"prediction sets need validation bags with a label of the target {part.name!r}, but there are none; set "
+                "data.val_fraction, or remove decision.coverage"
+            )
+        fitted = fit_conformal(
+            labels, part.of(answers[rows]), str(part.target.set_kind), coverage, by_class and part.target.has_classes,
+            None if groups_of is None else groups_of[rows],
+        )  # fmt: skip
+        of_bags[part.name] = replace(fitted, aggregate=aggregate)
+    return state_of_sets(of_bags)
 
 
 def measured_sets(
     predictions: Predictions, card: Card, groups: dict[str, str] | None, aggregate: str | None = None
 ) -> dict[str, dict[str, Any]]:
     """Return split to coverage and size of the prediction sets; empty for a card without, or for the split of the fit."""
-    if (conformal := shown_sets(card, aggregate)) is None:
-        return {}
-    values = {}
+    parts, values = shown_parts(card, aggregate), dict[str, dict[str, Any]]()
     for split in dict.fromkeys(predictions.splits):
-        if split not in FITTED_ON:
-            part = predictions.of_split(split)
-            answers = part.probabilities.astype(np.float64)
-            values[split] = set_metrics(
-                measure_sets(conformal, part.labels, answers, card.class_names, _groups(part, groups))
-            )
+        if split in FITTED_ON or not parts:
+            continue
+        own, values[split] = predictions.of_split(split), {}
+        answers, of_bags = own.probabilities.astype(np.float64), _groups(own, groups)
+        for part in parts:
+            assert part.sets is not None
+            rows, labels = part.known(own.labels)
+            each = None if own.each is None else part.of(own.each[rows])
+            chosen = None if of_bags is None else of_bags[rows]
+            found = set_metrics(measure_sets(part.sets, labels, part.of(answers[rows]), part.names, chosen, each))
+            values[split] |= {f"{part.prefix}{name}": value for name, value in found.items()}
     return values
 
 

@@ -13,8 +13,9 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.grouped_store import GroupedStore
 from milpath.records.label_table import require_column
 from milpath.records.prediction_table import Predictions
-from milpath.targets import Target
-from milpath.targets.aggregation import aggregated_answers
+from milpath.targets import NumericTarget, Target
+from milpath.targets.aggregation import aggregated_answers, aggregated_by_fold, mean_of_known
+from milpath.targets.decision import deferred_cells
 
 
 class PatientResults(NamedTuple):
@@ -33,7 +34,11 @@ class PatientResults(NamedTuple):
 
 
 def results_by_patient(
-    predictions: Predictions, datamodule: BagDataModule, target: Target, aggregate: str
+    predictions: Predictions,
+    datamodule: BagDataModule,
+    target: Target,
+    aggregate: str,
+    temperatures: Sequence[float] = (),
 ) -> PatientResults:
     """Return the results of patients from predictions of their slides.
 
@@ -42,6 +47,7 @@ def results_by_patient(
         datamodule: The data, after `setup`.
         target: Their target.
         aggregate: "mean" or "max" (see `aggregated_answers`).
+        temperatures: Temperature of each fold of an average of classes, whose probabilities are put together without it.
 
     Raises:
         ValueError: If the patient of a slide is unknown, or slides of a patient differ in label or split.
@@ -74,7 +80,21 @@ def results_by_patient(
         predicted=None,
         logits=None,
         maps={name: of_tiles(list(values)) for name, values in predictions.maps.items()},
+        each=None
+        if predictions.each is None
+        else aggregated_by_fold(target, predictions.each[slides], codes, aggregate, temperatures),
+        agreement=None if predictions.agreement is None else mean_of_known(predictions.agreement[slides], codes),
+        unfamiliarity=None
+        if predictions.unfamiliarity is None
+        # A patient is as unfamiliar as the most unfamiliar slide.
+        else np.stack([predictions.unfamiliarity[[slides[slide] for slide in own]].max(axis=0) for own in members]),
     )
+    if isinstance(target, NumericTarget) and target.call_columns:
+        calls = [
+            deferred_cells(target.call_columns, target.calls(row), bool(strange))
+            for row, strange in zip(found.answers, by_patient.unfamiliar, strict=True)
+        ]
+        by_patient = replace(by_patient, calls=calls)
     stored = bags.drop(columns=["index", "label", "split"])
     store = GroupedStore(datamodule.tile_store, stored, [positions[own] for own in members])
     return PatientResults(_in_order(by_patient, predictions.splits), bags, store)
@@ -92,4 +112,8 @@ def _in_order(predictions: Predictions, splits: Sequence[str]) -> Predictions:
         probabilities=predictions.probabilities[order],
         attention=[predictions.attention[row] for row in order],
         maps={name: [values[row] for row in order] for name, values in predictions.maps.items()},
+        each=None if predictions.each is None else predictions.each[order],
+        agreement=None if predictions.agreement is None else predictions.agreement[order],
+        calls=[predictions.calls[row] for row in order] if predictions.call_columns else (),
+        unfamiliarity=None if predictions.unfamiliarity is None else predictions.unfamiliarity[order],
     )

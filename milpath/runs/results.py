@@ -14,18 +14,22 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from milpath.data.datamodule import BagDataModule
+from milpath.inference.ensemble.fold_columns import fold_cells, fold_columns
 from milpath.metrics.cohort_shift import CohortShift, shift_metrics
 from milpath.models.checkpoint import Card, load_weights, update_card
+from milpath.models.familiarity import Familiarity
 from milpath.records.data_warning import warning_in_words
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
+from milpath.reports.paper.printed_page import print_page
 from milpath.reports.pictures import slides_of_report, without_pictures
+from milpath.runs.familiar_bags import fitting_probe, say_familiarity
 from milpath.runs.fitted_sets import fitted_sets, measured_sets
 from milpath.runs.patient_results import results_by_patient
-from milpath.runs.result_files import Metrics, by_split, summary_table, write_results, write_slide_attention
+from milpath.runs.result_files import Metrics, labels_in_words, summary_table, write_results, write_slide_attention
 from milpath.targets import NumericTarget, class_target_named, target_of
-from milpath.targets.decision import Decision, choose_decision, decide
-from milpath.targets.shown_sets import say_other_sets, shown_sets
+from milpath.targets.decision import Decision, choose_decision, decide, deferred_cells
+from milpath.targets.shown_sets import say_about_sets, set_columns, set_rows, shown_parts
 from milpath.training.callbacks.predict_splits import columns_of, predict_splits
 from milpath.training.classifier import MILClassifier
 
@@ -49,15 +53,15 @@ def finish_run(
     if best.exists():
         load_weights(classifier.network, best)
     splits = [split for split in datamodule.splits if split != "test" or config.test]
-    predictions = predict_splits(trainer, classifier, datamodule, splits)
+    probe = fitting_probe(config, datamodule)
+    predictions = predict_splits(trainer, classifier, datamodule, splits, probe)
     if not trainer.is_global_zero:
         return {}
-    target = classifier.target
+    target, wished = classifier.target, config.decision
     changes: dict[str, Any]
     if isinstance(target, NumericTarget):
         fitted = target.fitted_on_predictions(*_of_split(predictions, "train"))
         if target.decides:
-            wished = config.decision
             fitted = fitted.decided_on(
                 *_of_split(predictions, "val"), wished.sensitivity, wished.calibrate, wished.defer_fraction
             )
@@ -69,19 +73,21 @@ def finish_run(
         decision = _decide_on_validation(config, decided_on, classifier.task)
         changes = {name: getattr(decision, name) for name in ("threshold", "temperature", "defer_below")}
     card = replace(classifier.card(), **changes)
-    wished = config.decision
     if wished.coverage is not None:
         changes["conformal"] = fitted_sets(
             *_of_patients(predictions, datamodule, card), wished.coverage, bool(wished.coverage_by_class),
             datamodule.aggregate,
         )  # fmt: skip
         card = replace(card, conformal=changes["conformal"])
+    changes["familiarity"] = {} if probe is None else probe.state()
     if best.exists():
         update_card(best, **changes)
     slides = slides_of_report(datamodule.tile_store, config.get("slides_dir"))
     return write_run(
         run_dir, predictions, datamodule, card,
-        report=config.report, slides=slides, aggregate=datamodule.aggregate,
+        report=config.report, report_pdf=config.get("report_pdf", False), slides=slides,
+        aggregate=datamodule.aggregate, note=say_familiarity(probe),
+        familiarity=None if probe is None else probe.familiarity,
     )  # fmt: skip
 
 
@@ -92,10 +98,13 @@ def write_run(
     card: Card,
     *,
     report: bool = True,
+    report_pdf: bool = False,
     note: str = "",
     shift: Sequence[CohortShift] = (),
     aggregate: str | None = None,
     slides: Mapping[str, Path] = MappingProxyType({}),
+    temperatures: Sequence[float] = (),
+    familiarity: Familiarity | None = None,
 ) -> Metrics:
     """Write metrics, predictions and report of a run, and print the summary table.
 
@@ -105,11 +114,14 @@ def write_run(
         datamodule: The data of the run; the report takes bags, tiles and groups from it.
         card: The checkpoint's card, with the operating point chosen on validation.
         report: Whether to write `report.html` and its pictures.
+        report_pdf: Whether to print it as `report.pdf` too, if the machine has a browser.
         note: Printed below the table.
         shift: How the tested bags differ from those that several folds were calibrated on; empty for one checkpoint.
         aggregate: "mean" or "max": the results are those of patients, from the predictions of their slides, which are
             written to `slide_predictions.csv`; `None`: those of the bags.
         slides: Bag to the file of its slide, for the pictures of features in the report.
+        temperatures: Temperature of each fold of an average of classes; empty for one network.
+        familiarity: The models of familiar slides that judged the predictions; `None` without.
     """
     target = target_of(card)
     bags, store, groups = datamodule.label_frame, datamodule.tile_store, datamodule.groups
@@ -117,16 +129,17 @@ def write_run(
         predictions = _answered(predictions, target)
     if aggregate:
         predictions.write_csv(run_dir / "slide_predictions.csv")
-        predictions, bags, store = results_by_patient(predictions, datamodule, target, aggregate)
+        predictions, bags, store = results_by_patient(predictions, datamodule, target, aggregate, temperatures)
         groups = None
     if not isinstance(target, NumericTarget):
         predictions = _decided(predictions, card)
-    conformal, of_sets = shown_sets(card, aggregate), measured_sets(predictions, card, groups, aggregate)
+    predictions = _with_sets(predictions, card, aggregate)
+    of_sets = measured_sets(predictions, card, groups, aggregate)
     if shift:
         of_sets = {split: dict(of_sets.get(split, {})) for split in dict.fromkeys(predictions.splits)}
         of_sets["test" if "test" in of_sets else next(iter(of_sets))] |= shift_metrics(shift)
     write_slide_attention(run_dir / "slide_attention.csv", predictions, store)
-    metrics = write_results(run_dir, predictions, target, card.threshold, more=of_sets)
+    metrics = write_results(run_dir, predictions, target, card.threshold, more=of_sets, groups=groups)
     warning = warning_in_words(card.warning, datamodule.warning)
     if report:
         page = write_report(
@@ -140,15 +153,19 @@ def write_run(
             groups=groups,
             slides=slides,
             warning=warning,
-            conformal=conformal,
+            sets=shown_parts(card, aggregate),
+            each=predictions.each,
+            agreement=predictions.agreement,
             shift=shift,
+            familiarity=familiarity,
         )
         why = f" ({line})" if (line := without_pictures(datamodule.tile_store, slides)) else ""
         Console().print(f"report: {page}{why}", soft_wrap=True, markup=False, highlight=False)
+        if report_pdf:
+            Console().print(print_page(page), soft_wrap=True, markup=False, highlight=False)
     Console().print(summary_table(metrics, title=str(run_dir)))
     counts = labels_in_words(predictions, target) if isinstance(target, NumericTarget) else ""
-    small = say_other_sets(card, aggregate) if conformal is None else conformal.too_small(card.class_names)
-    for line in filter(None, (counts, note, small, warning)):
+    for line in filter(None, (counts, note, say_about_sets(card, aggregate), warning)):
         Console().print(line, soft_wrap=True, markup=False, highlight=False)
     return metrics
 
@@ -157,13 +174,25 @@ def _of_patients(
     predictions: Predictions, datamodule: BagDataModule, card: Card
 ) -> tuple[Predictions, Card, dict[str, str] | None]:
     """Return what prediction sets are fitted on: predictions as they are shown, of patients if they are aggregated."""
+    shown = shown_predictions(predictions, datamodule, card, datamodule.aggregate)
+    return shown, card, None if datamodule.aggregate else datamodule.groups
+
+
+def shown_predictions(
+    predictions: Predictions,
+    datamodule: BagDataModule,
+    card: Card,
+    aggregate: str | None,
+    temperatures: Sequence[float] = (),
+) -> Predictions:
+    """Return predictions as a run shows them, of patients if they are aggregated; arguments as in `write_run`."""
     target = target_of(card)
-    if not datamodule.aggregate:
-        return as_shown(predictions, card), card, datamodule.groups
+    if not aggregate:
+        return as_shown(predictions, card)
     if isinstance(target, NumericTarget):
         predictions = _answered(predictions, target)
-    predictions = results_by_patient(predictions, datamodule, target, datamodule.aggregate).predictions
-    return predictions if isinstance(target, NumericTarget) else _decided(predictions, card), card, None
+    predictions = results_by_patient(predictions, datamodule, target, aggregate, temperatures).predictions
+    return predictions if isinstance(target, NumericTarget) else _decided(predictions, card)
 
 
 def as_shown(predictions: Predictions, card: Card) -> Predictions:
@@ -188,23 +217,34 @@ def _answered(predictions: Predictions, target: NumericTarget) -> Predictions:
     answers = predictions.probabilities
     if predictions.logits is not None:
         answers = target.answers(torch.from_numpy(predictions.logits)).numpy()
-    calls = [target.calls(row) for row in answers] if target.call_columns else ()
+    columns = target.call_columns
+    calls = (
+        [
+            deferred_cells(columns, target.calls(row), bool(strange))
+            for row, strange in zip(answers, predictions.unfamiliar, strict=True)
+        ]
+        if columns
+        else ()
+    )
     return replace(
         predictions, probabilities=answers, calls=calls, call_columns=target.call_columns, **columns_of(target)
     )
 
 
-def labels_in_words(predictions: Predictions, target: NumericTarget) -> str:
-    """Return how many bags of each split have a label of each of several targets; empty for one target."""
-    counts = {split: target.num_labelled(part.labels) for split, part in by_split(predictions).items()}
-    names = next(iter(counts.values()), {})
-    sizes = {split: len(part) for split, part in by_split(predictions).items()}
-    lines = [
-        f"{name}: "
-        + ", ".join(f"{counts[split][name]:,} of {sizes[split]:,} {split} bags have a label" for split in counts)
-        for name in names
-    ]
-    return "\n".join(lines)
+def _with_sets(predictions: Predictions, card: Card, aggregate: str | None) -> Predictions:
+    """Return the predictions with the columns of prediction sets, and of the folds of an average."""
+    answers = predictions.probabilities.astype(np.float64)
+    rows = set_rows(card, answers, aggregate, predictions.each)
+    columns = set_columns(card, aggregate)
+    if predictions.each is not None:
+        columns = (*columns, *fold_columns(card))
+        agreement = np.full(len(predictions), np.nan) if predictions.agreement is None else predictions.agreement
+        for row, cells in enumerate(rows):
+            called = list(predictions.calls[row][::2]) if predictions.call_columns else []
+            if not predictions.answer_columns:
+                called = [card.class_names[predictions.predicted_labels[row]]]
+            cells += fold_cells(card, predictions.each[row], float(agreement[row]), called)
+    return replace(predictions, further_columns=columns, further=rows) if columns else predictions
 
 
 def _of_split(predictions: Predictions, name: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -29,7 +29,18 @@ CHECKPOINT_KEY = RUN_KEY
 FORMAT_VERSION = 1
 
 # Where a run is written and how its result is used; does not affect training.
-_ROOT = {"paths", "logger", "profiler", "sagemaker", "run_name", "resume_from", "compile", "test", "report"}
+_ROOT = {
+    "paths",
+    "logger",
+    "profiler",
+    "sagemaker",
+    "run_name",
+    "resume_from",
+    "compile",
+    "test",
+    "report",
+    "report_pdf",
+}
 # How bags are read, not which; files are identified by content, not by name.
 _DATA = {
     "stores_dir", "verify", "num_workers", "device_cache", "eval_batch_size", "batch_size", "splits", "groups", "exclude",
@@ -45,9 +56,10 @@ _TRAINER = {
 # Callbacks that do not affect training. Callbacks unknown to this library are part of the identity.
 _ONLOOKERS = {
     "LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "ModelSummary", "RichModelSummary", "DeviceStatsMonitor",
-    "Timer", "AttentionMontages", "epoch_progress", "EpochLines", "EpochLine", "StayStopped",
+    "Timer", "AttentionMontages", "epoch_progress", "EpochLines", "EpochLine", "StayStopped", "TrainingLines",
 }  # fmt: skip
-_CHECKPOINTS = {"ModelCheckpoint", "TimedCheckpoint"}
+_CHECKPOINTS = {"ModelCheckpoint", "BestCheckpoint", "TimedCheckpoint"}
+_LIGHTNINGS_CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
 _CALLBACK_PATHS = {"dirpath", "run_dir", "trials_dir"}
 
 
@@ -155,7 +167,9 @@ def decisive_callbacks(entries: Mapping[str, Any]) -> Iterator[tuple[str, dict[s
         # Only the best checkpoint is tested; the others are for resuming.
         if not entry or kind in _ONLOOKERS or (kind in _CHECKPOINTS and entry.get("filename") != "best"):
             continue
-        yield name, {key: value for key, value in entry.items() if key not in _CALLBACK_PATHS}
+        kept = {key: value for key, value in entry.items() if key not in _CALLBACK_PATHS}
+        # The best epoch of runs of earlier versions was chosen by Lightning's own class; they can be continued.
+        yield name, kept | ({"_target_": _LIGHTNINGS_CHECKPOINT} if kind in _CHECKPOINTS else {})
 
 
 def _flat(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:

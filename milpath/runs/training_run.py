@@ -10,32 +10,31 @@ from milpath.config.command import is_sweep, refuse_distributed_sweep
 from milpath.records.atomic_files import write_json, write_text
 
 if TYPE_CHECKING:
-    import pandas as pd
     from lightning.pytorch import Trainer
 
-    from milpath.data.datamodule import BagDataModule
     from milpath.runs.result_files import Metrics
 
 
-def run(config: DictConfig) -> "Metrics":
+def run(config: DictConfig, checkpoint_seconds: float = 0.0) -> "Metrics":
     """Train, test the best checkpoint and write the run folder.
 
     Args:
         config: The composed root of the `train` command.
+        checkpoint_seconds: Least time between two checkpoints to resume from; 0 writes one after every epoch.
 
     Returns:
         Split to metric to value, as in `metrics.json`.
     """
     # Imported here so that --help and mistyped overrides need only Hydra, not torch.
     from milpath.records.folder_lock import FolderLock
-    from milpath.runs.build import build_trainer
+    from milpath.runs.build_trainer import build_trainer
     from milpath.training.wandb_run import own_wandb_run
 
     run_dir = Path(config.paths.run_dir)
     if is_sweep():
         refuse_distributed_sweep(config)
     # Lightning knows the rank, whether it, torchrun, SLURM or MPI started the processes; rank 0 holds the lock.
-    trainer = build_trainer(config)
+    trainer = build_trainer(config, checkpoint_seconds)
     with FolderLock(run_dir) if trainer.is_global_zero else nullcontext(), own_wandb_run():
         return _train(config, trainer, run_dir)
 
@@ -55,6 +54,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
+    from milpath.training.step_threads import use_threads_of_fit
 
     resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while
     seed_everything(config.seed, workers=True, verbose=False)
@@ -69,13 +69,15 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
         return metrics
     checkpoint = checkpoint_to_resume(config.resume_from, run_dir, identity)
     classifier = build_classifier(config, datamodule)
+    if trainer.strategy.root_device.type == "cpu":
+        use_threads_of_fit(classifier, datamodule, trainer.num_devices)
     trainer.callbacks.append(IdentityInCheckpoint(identity))  # type: ignore[attr-defined]
     if trainer.is_global_zero:
         # Written first: from here on the folder belongs to this run.
         write_json(run_dir / IDENTITY_FILE, identity.as_record())
         said = warning_in_words(datamodule.warning, datamodule.warning)
         record_run(config, run_dir, datamodule.description | ({"warning": said} if said else {}))
-        write_text(run_dir / "splits.csv", _splits_table(datamodule).to_csv(index=False))
+        write_text(run_dir / "splits.csv", datamodule.splits_table().to_csv(index=False))
         write_stain_target(classifier.network, run_dir)
     if config.compile:
         from milpath.models.stains import StainNormalisation
@@ -86,9 +88,3 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
         classifier.network.compile()
     trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     return finish_run(config, trainer, classifier, datamodule, run_dir)
-
-
-def _splits_table(datamodule: "BagDataModule") -> "pd.DataFrame":
-    """Return the content of `splits.csv`: `id, split, label`, and `group` if the split keeps groups together."""
-    frame, groups = datamodule.split_frame(), datamodule.groups
-    return frame if groups is None else frame.assign(group=frame["id"].astype(str).map(groups))

@@ -1,5 +1,6 @@
 """Repeated cross-validation: every method on the same folds, each training in its own folder."""
 
+import copy
 import itertools
 import logging
 import multiprocessing
@@ -9,11 +10,14 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf, open_dict
 
 from milpath.config.command import one_line
 from milpath.config.command_line import override, quoted
@@ -26,7 +30,9 @@ from milpath.runs.earlier_run import identity_in_folder, require_same_run
 from milpath.runs.run_identity import identity_of
 from milpath.runs.training_run import run
 from milpath.search.trials import FAILURE
+from milpath.training.step_threads import JOBS
 
+_LINES = "milpath.training.callbacks.epoch_progress.TrainingLines"
 # The built-in rows of a table: the overrides that each method adds to the command line of milpath.train.
 METHODS: Mapping[str, tuple[str, ...]] = {
     "attention": ("model=attention_mil",),
@@ -48,6 +54,10 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "additive_mil": ("model=additive_mil",),
     "feather_mil": ("model=feather_mil", "model/encoder=linear", "model.encoder.hidden_dims=[512]"),
 }
+# Keys of values that differ between the trainings of a method.
+_OF_ONE_TRAINING = {"data.fold", "data.split_seed", "seed", "paths.runs_dir", "run_name"}
+# An interrupted training repeats at most as much.
+_CHECKPOINT_SECONDS = 10.0
 # A method that is its weights: without them it would be another one under its name.
 _PRETRAINED = {"feather_mil": "model.weights_path"}
 
@@ -199,7 +209,7 @@ def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training
     else:
         # Forked processes inherit locks held by threads that do not exist in them.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_job, initargs=(jobs,)) as pool:
             futures = [pool.submit(_run_training, training) for training in waiting]
             try:
                 for future in track(as_completed(futures), "trainings", len(futures)):
@@ -212,8 +222,9 @@ def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training
     return [training for training in trainings if not (training.run_dir / "metrics.json").exists()]
 
 
-def _end_with_parent() -> None:
-    """Ignore SIGINT, which the parent handles, and exit whenever the parent does."""
+def _begin_job(jobs: int) -> None:
+    """Share the cores; ignore SIGINT, which the parent handles, and exit whenever the parent does."""
+    os.environ[JOBS] = str(jobs)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -242,13 +253,33 @@ def _run_training(training: Training) -> None:
     failure.unlink(missing_ok=True)
     try:
         quiet = ("resume_from=auto", "trainer.enable_progress_bar=false", "callbacks.progress=null")
-        run(compose_training((*training.overrides, *quiet)))
+        config = compose_training((*training.overrides, *quiet))
+        with open_dict(config):
+            lines = {"_target_": _LINES, "name": f"{training.method}, repeat {training.repeat}, fold {training.fold}"}
+            config.callbacks = {**(config.callbacks or {}), "lines": lines}
+        run(config, checkpoint_seconds=_CHECKPOINT_SECONDS)
     except Exception as error:
         write_text(failure, one_line(error) + "\n")
 
 
 def compose_training(words: Iterable[str]) -> Any:
-    """Return the configuration of `milpath.train` for some overrides."""
+    """Return the configuration of `milpath.train` for some overrides.
+
+    Hydra composes what the trainings of a method share once; it takes longer than ten epochs on a small data set.
+    """
+    words = tuple(words)
+    own = [word for word in words if word.split("=")[0] in _OF_ONE_TRAINING]
+    config = copy.deepcopy(_composed(tuple(word for word in words if word not in own)))
+    if any(OmegaConf.select(config, word.split("=")[0], default=_composed) is _composed for word in own):
+        return _composed(words)  # Hydra's error names the key
+    for parsed in OverridesParser.create().parse_overrides(own):
+        OmegaConf.update(config, parsed.key_or_group, parsed.value())
+    return config
+
+
+@cache
+def _composed(words: tuple[str, ...]) -> Any:
+    """Return the configuration as Hydra composes it."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return compose("train", overrides=list(words))

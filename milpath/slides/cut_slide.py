@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from milpath.slides.detection.tissue_map import TissueMap
 from milpath.slides.readers.open_slide import open_slide
+from milpath.slides.readers.slide import require_all_bits
 from milpath.slides.slide_view import SlideView, thumbnail, view_slide
 from milpath.slides.tile_grid import grid_over
 from milpath.slides.tile_positions import TilePositions, place_all, place_darkest, read_places
@@ -18,8 +19,6 @@ from milpath.slides.tissue import find_tissue, place_tissue, require_tissue
 # Tissue always varies more than this; an empty slide varies only by the noise of the scanner.
 _BLANK_RANGE = 32
 _SMALL = 256
-# Samples of 16 bits that end here have 14 bits or fewer (cameras give 10 to 14): as 16 bits they are almost black.
-_FEW_BITS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -108,13 +107,7 @@ def cut_places(
             if places.number[position] >= 0 and inside.size:
                 low, high = min(low, int(inside.min())), max(high, int(inside.max()))
         yield positions, tiles
-    highest = view.slide.highest_sample
-    if 255 < highest < _FEW_BITS:
-        bits = highest.bit_length()
-        raise ValueError(
-            f"the 16-bit values of {view.slide.path.name} end at {highest}: they have {bits} bits and would be almost "
-            f"black; scale them (vips linear in.tif out.tif {1 << (16 - bits)} 0), or convert the slide to 8 bits"
-        )
+    require_all_bits(view.slide)
     if high - low <= _BLANK_RANGE:
         by_darkness = options.method == "darkest" and options.background == "white"
         if by_darkness and high <= _BLANK_RANGE and thumbnail(view.slide, _SMALL)[0].max() > 2 * _BLANK_RANGE:

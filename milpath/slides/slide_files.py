@@ -9,6 +9,7 @@ from pathlib import Path
 
 from milpath.slides.readers.dicom_header import DicomHeader, is_dicom, read_dicom_header
 from milpath.slides.readers.slide_formats import (
+    CZI_SUFFIX,
     DICOM_SUFFIX,
     INDEX_SUFFIXES,
     SLIDE_SUFFIXES,
@@ -72,6 +73,7 @@ def find_slides(root: Path, leave_out: Path | None = None) -> SlideFiles:
                 files.ignored.append(path)
         for paths in by_name.values():
             paths[:] = [path for path in paths if path not in parts]
+            _prefer_converted(paths, files)
         for folder, found in instances.items():
             _add_dicom(folder, found, by_name, files)
     for name, same in sorted(by_name.items()):
@@ -228,6 +230,18 @@ def _header_of(path: Path) -> DicomHeader | None:
         return read_dicom_header(path)
     except OSError:
         return None  # a broken link, which is named
+
+
+def _prefer_converted(paths: list[Path], files: SlideFiles) -> None:
+    """Leave out a CZI beside the slide into which it was converted; earlier versions read only the latter."""
+    others = [path for path in paths if path.suffix.lower() != CZI_SUFFIX]
+    if len(others) == 1 and len(paths) == 2:
+        left = next(path for path in paths if path not in others)
+        files.notes.append(
+            f"{_printable(left.name)} is left out: slide {_printable(_name_of(left))!r} is taken from "
+            f"{_printable(others[0].name)}"
+        )
+        paths[:] = others
 
 
 def _why_broken(name: str, paths: list[Path]) -> str | None:

@@ -1,13 +1,15 @@
 """A slide at one resolution, surrounded by unlimited white."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.readers.rgb import WHITE
-from milpath.slides.readers.slide import PLAUSIBLE_MICRONS, Size, Slide
+from milpath.slides.readers.slide import PLAUSIBLE_MICRONS, WHOLE_LEVEL_PIXELS, Size, Slide
+from milpath.slides.shrunken_picture import shrink
 from milpath.slides.tiling_options import TileOptions
 
 # Resolutions that differ by less than 1% count as equal: resampling would blur and gain nothing.
@@ -46,14 +48,24 @@ class SlideView:
         """Return any region, uint8 RGB `(height, width, 3)`; pixels outside the slide are white."""
         left, top = max(x, 0), max(y, 0)
         right, bottom = min(x + width, self.size.width), min(y + height, self.size.height)
-        canvas = np.full((height, width, 3), WHITE, np.uint8)
-        if left < right and top < bottom:
-            inside = canvas[top - y : bottom - y, left - x : right - x]
-            if self.scale == 1:
-                inside[...] = self.slide.read(self.level, left, top, right - left, bottom - top)
-            else:
-                self._resample(inside, left, top)
+        if left >= right or top >= bottom:
+            return np.full((height, width, 3), WHITE, np.uint8)
+        # White only where it stays: a region may be a whole level.
+        canvas = np.empty((height, width, 3), np.uint8)
+        canvas[: top - y], canvas[bottom - y :] = WHITE, WHITE
+        canvas[top - y : bottom - y, : left - x], canvas[top - y : bottom - y, right - x :] = WHITE, WHITE
+        inside = canvas[top - y : bottom - y, left - x : right - x]
+        if self.scale == 1:
+            inside[...] = self.slide.read(self.level, left, top, right - left, bottom - top)
+        else:
+            self._resample(inside, left, top)
         return canvas
+
+    def whole(self) -> NDArray[np.uint8] | None:
+        """Return all of the view without copying it, `None` if it is resampled or too large for the memory."""
+        if self.scale != 1 or self.size.width * self.size.height > WHOLE_LEVEL_PIXELS:
+            return None
+        return self.slide.read(self.level, 0, 0, *self.size)
 
     def to_level0(self, x: NDArray[np.int64], y: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return positions of the view in pixels of level 0, rounded; the sides of a level may be scaled differently."""
@@ -94,8 +106,7 @@ class SlideView:
             max(box[0] - left, 0.0), max(box[1] - top, 0.0),
             min(box[2] - left, right - left), min(box[3] - top, bottom - top),
         )  # fmt: skip
-        image = Image.fromarray(pixels)
-        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, inner, self.reducing_gap))
+        return shrink(pixels, Size(width, height), inner, self.reducing_gap)
 
 
 def view_slide(slide: Slide, options: TileOptions) -> SlideView:
@@ -178,6 +189,25 @@ def thumbnail(slide: Slide, max_size: int = 512) -> tuple[NDArray[np.uint8], flo
     view = view_at(slide, max(1.0, max(slide.level_sizes[0]) / max_size))
     view.reducing_gap = 1.0  # enough for viewing, in half the time
     return view.read(0, 0, *view.size)[:max_size, :max_size], view.downsample
+
+
+def read_thumbnail(path: str | Path, max_size: int = 512) -> tuple[NDArray[np.uint8], float]:
+    """Return a thumbnail of the slide in a file, uint8 `(height, width, 3)`, and its scale.
+
+    Args:
+        path: The slide.
+        max_size: Largest length of the longer side in pixels (the thumbnail is never larger than the slide).
+
+    Returns:
+        The thumbnail, and its pixels per pixel of level 0, at most 1: `draw_overlay` takes both.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a slide.
+    """
+    with open_slide(path) as slide:
+        pixels, downsample = thumbnail(slide, max_size)
+        return np.ascontiguousarray(pixels), 1 / downsample
 
 
 def _level_index(slide: Slide, level: int) -> int:

@@ -11,7 +11,7 @@ from milpath.slides.detection.tissue_map import TissueMap
 from milpath.slides.readers.rgb import WHITE
 from milpath.slides.slide_view import SlideView
 from milpath.slides.tile_grid import BLOCK_SIZE, Block, Grid, inside_fraction, read_blocks
-from milpath.slides.tile_selection import tile_sums
+from milpath.slides.tile_selection import Padding, tile_sums
 
 # Columns of `tiles.csv`: the corner and the side of a tile in pixels of level 0.
 LEVEL0_COLUMNS = ("x0", "y0", "size0")
@@ -72,10 +72,7 @@ def place_darkest(
     Raises:
         ValueError: If there is no candidate.
     """
-    sums = np.empty((grid.rows, grid.columns), np.int64)
-    for block in read_blocks(view, grid):
-        pixels = block.pixels if tissue is None else _only_tissue(block, grid, tissue)
-        sums[block.rows, block.columns] = tile_sums(pixels, grid.tile_size, grid.stride)
+    sums = _sums_of(view, grid, tissue)
     candidates = _enough_inside(view, grid, min_inside)
     fraction = None
     if tissue is not None:
@@ -93,6 +90,22 @@ def place_darkest(
     missing = max(0, (num_tiles or 0) - len(number))
     filler = np.zeros(missing, np.int64)
     return TilePositions(np.append(x, filler), np.append(y, filler), np.append(number, filler - 1))
+
+
+def _sums_of(view: SlideView, grid: Grid, tissue: TissueMap | None) -> NDArray[np.int64]:
+    """Return the pixel sum of each tile, `(rows, columns)`; with a map everything but tissue counts as white."""
+    whole = view.whole() if tissue is None else None
+    if whole is not None:
+        right, bottom = (
+            first + (count - 1) * grid.stride + grid.tile_size - side
+            for first, count, side in zip((grid.left, grid.top), (grid.columns, grid.rows), view.size, strict=True)
+        )
+        return tile_sums(whole, grid.tile_size, grid.stride, Padding(-grid.top, bottom, -grid.left, right))
+    sums = np.empty((grid.rows, grid.columns), np.int64)
+    for block in read_blocks(view, grid):
+        pixels = block.pixels if tissue is None else _only_tissue(block, grid, tissue)
+        sums[block.rows, block.columns] = tile_sums(pixels, grid.tile_size, grid.stride)
+    return sums
 
 
 def _enough_inside(view: SlideView, grid: Grid, min_inside: float) -> NDArray[np.bool_]:

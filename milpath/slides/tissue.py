@@ -1,11 +1,14 @@
 """Map of the tissue of a slide, and placement of tiles where most tissue is."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from milpath.slides.deep_tissue import load_tissue_model, refine_tissue
 from milpath.slides.detection.tissue_map import OTSU, TissueMap, map_tissue
+from milpath.slides.readers.slide import require_all_bits
 from milpath.slides.slide_view import SlideView, view_at
 from milpath.slides.tile_grid import Grid, grid_over, inside_fraction
 from milpath.slides.tile_positions import TilePositions
@@ -59,6 +62,7 @@ def require_tissue(view: SlideView, tissue: TissueMap) -> None:
     """
     if tissue.tissue.any():
         return
+    require_all_bits(view.slide)  # almost black, which looks like ink
     found = [
         f"{mask.mean():.0%} of it is {what}"
         for mask, what in ((tissue.marker, "ink"), (tissue.black, "black"))
@@ -88,8 +92,23 @@ def place_tissue(view: SlideView, options: TileOptions, tissue: TissueMap) -> Ti
     step = max(1, tile_size // STEPS)
     amount, stain = _summed(tissue.tissue), _summed(tissue.saturation)
 
+    span = round(tile_size / step)
+
+    # Eight offsets across and eight down make 64 grids.
+    @cache
+    def ends(first: int, count: int, stride: int, limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        starts = np.round((first + np.arange(count) * stride) / step).astype(np.int64)
+        return np.clip(starts, 0, limit - 1), np.clip(starts + span, 0, limit - 1)
+
+    def means(table: NDArray[np.int64], grid: Grid) -> NDArray[np.float64]:
+        """Return the mean over each tile, row by row; pixels outside the image count as 0."""
+        left, right = ends(grid.left, grid.columns, grid.stride, table.shape[1])
+        top, bottom = ends(grid.top, grid.rows, grid.stride, table.shape[0])
+        strips = table[bottom] - table[top]
+        return np.asarray((strips[:, right] - strips[:, left]).ravel() / span**2)
+
     def tissue_of(grid: Grid) -> NDArray[np.float64]:
-        fraction = _means(amount, grid, step)
+        fraction = means(amount, grid)
         if options.min_inside:
             corners = grid.corners(np.arange(grid.num_tiles))
             fraction[inside_fraction(*corners, tile_size, view.size) < options.min_inside] = 0
@@ -106,7 +125,7 @@ def place_tissue(view: SlideView, options: TileOptions, tissue: TissueMap) -> Ti
         amount_caught = float(fraction[enough][order].sum())
         if amount_caught < best_score[0]:
             continue
-        strength = float(_means(stain, grid, step)[enough][order].sum()) if break_ties else 0.0
+        strength = float(means(stain, grid)[enough][order].sum()) if break_ties else 0.0
         if (amount_caught, strength) > best_score:
             best, best_score = grid, (amount_caught, strength)
     if best is None:
@@ -114,7 +133,7 @@ def place_tissue(view: SlideView, options: TileOptions, tissue: TissueMap) -> Ti
             f"{view.slide.path.name} has no tile of {tile_size} px with at least {least:.0%} tissue; "
             "lower min_tissue or tile_size"
         )
-    fraction, stained = tissue_of(best), _means(stain, best, step)
+    fraction, stained = tissue_of(best), means(stain, best)
     kept = np.flatnonzero(fraction >= least)
     kept = kept[np.lexsort((kept, -stained[kept], -fraction[kept]))][: options.num_tiles]
     return TilePositions(*best.corners(kept), kept, fraction[kept])
@@ -135,17 +154,3 @@ def _summed(values: NDArray[np.generic]) -> NDArray[np.int64]:
     table = np.zeros((values.shape[0] + 1, values.shape[1] + 1), np.int64)
     np.cumsum(np.cumsum(values, axis=0, dtype=np.int64), axis=1, out=table[1:, 1:])
     return table
-
-
-def _means(table: NDArray[np.int64], grid: Grid, step: int) -> NDArray[np.float64]:
-    """Return the mean over each tile, row by row; pixels outside the image count as 0."""
-    span = round(grid.tile_size / step)
-
-    def ends(first: int, count: int, limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        starts = np.round((first + np.arange(count) * grid.stride) / step).astype(np.int64)
-        return np.clip(starts, 0, limit - 1), np.clip(starts + span, 0, limit - 1)
-
-    left, right = ends(grid.left, grid.columns, table.shape[1])
-    top, bottom = ends(grid.top, grid.rows, table.shape[0])
-    strips = table[bottom] - table[top]
-    return np.asarray((strips[:, right] - strips[:, left]).ravel() / span**2)

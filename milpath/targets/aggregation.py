@@ -1,5 +1,6 @@
 """Predictions of patients from those of their slides: the mean, or the slide with the highest."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from milpath.targets.numeric_target import NumericTarget
 from milpath.targets.ordinal import Ordinal
-from milpath.targets.target import Target
+from milpath.targets.target import ClassTarget, Target
 
 AGGREGATES = ("mean", "max")
 
@@ -82,3 +83,43 @@ def aggregated_answers(
     weights = np.zeros(len(values))
     weights[chosen] = 1
     return Aggregated(values[chosen], weights)
+
+
+def aggregated_by_fold(
+    target: Target,
+    each: NDArray[np.float64],
+    patients: NDArray[np.int64],
+    aggregate: str,
+    temperatures: Sequence[float] = (),
+) -> NDArray[np.float64]:
+    """Return the predictions of patients by each fold of an average, `(patients, folds, columns)`.
+
+    Args:
+        target: As in `aggregated_answers`.
+        each: `(slides, folds, columns)`, probabilities of classes at the temperature of each fold.
+        patients: As in `aggregated_answers`.
+        aggregate: As in `aggregated_answers`.
+        temperatures: Temperature of each fold, without which probabilities of classes are put together; empty for 1.
+    """
+    found = []
+    for fold, answers in enumerate(each.transpose(1, 0, 2)):
+        if isinstance(target, ClassTarget) and temperatures and temperatures[fold] != 1:
+            own = target.at_temperature(answers, 1 / temperatures[fold])
+            own = aggregated_answers(target, own, patients, aggregate).answers
+            found.append(target.at_temperature(own, temperatures[fold]))
+        else:
+            found.append(aggregated_answers(target, answers, patients, aggregate).answers)
+    return np.stack(found, axis=1)
+
+
+def mean_of_known(values: NDArray[np.float64], patients: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean over the slides of each patient that have a value, NaN where none has.
+
+    Example:
+        >>> mean_of_known(np.array([0.5, np.nan, np.nan]), np.array([0, 0, 1])).tolist()
+        [0.5, nan]
+    """
+    known = np.isfinite(values)
+    counts = np.bincount(patients, known)
+    sums = np.bincount(patients, np.where(known, values, 0.0))
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

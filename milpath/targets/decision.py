@@ -1,7 +1,7 @@
 """The decision made on the validation split: temperature, threshold and deferral."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, Self
@@ -119,8 +119,14 @@ def choose_decision(
     return Decision(threshold, temperature, defer_threshold(calibrated.max(axis=1), defer_share))
 
 
-def decide(probabilities: Array, task: str, decision: Decision) -> Calls:
+def decide(probabilities: Array, task: str, decision: Decision, unfamiliar: NDArray[np.bool_] | bool = False) -> Calls:
     """Apply a decision to probabilities at temperature 1: the only place where bags are classified.
+
+    Args:
+        probabilities: `(bags, classes)`.
+        task: Name of the target.
+        decision: The decision.
+        unfamiliar: Whether each bag is above the bound of unfamiliarity, which defers it however certain it is.
 
     Raises:
         ValueError: If a probability is not finite.
@@ -137,8 +143,20 @@ def decide(probabilities: Array, task: str, decision: Decision) -> Calls:
     return Calls(
         probabilities=probabilities,
         predicted=target.predicted_classes(probabilities, decision.threshold),
-        deferred=(probabilities.max(axis=1) < decision.defer_below) | decision.defer_all,
+        deferred=(probabilities.max(axis=1) < decision.defer_below) | decision.defer_all | np.asarray(unfamiliar, bool),
     )
+
+
+def deferred_cells(columns: Sequence[str], cells: Sequence[str], unfamiliar: bool) -> Sequence[str]:
+    """Return the cells of predicted classes and deferrals of several targets; an unfamiliar bag is deferred for each.
+
+    Example:
+        >>> deferred_cells(["grade/predicted", "grade/defer"], ["high", "0"], unfamiliar=True)
+        ['high', '1']
+    """
+    if not unfamiliar:
+        return cells
+    return ["1" if name.endswith("/defer") else cell for name, cell in zip(columns, cells, strict=True)]
 
 
 def _require_finite(probabilities: Array) -> None:

@@ -1,12 +1,17 @@
 """Quantiles of a predicted number from logits: in ascending order by construction, with the pinball loss."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
+from milpath.metrics.evaluated_numbers import EvaluatedNumbers
+from milpath.metrics.intervals import Interval
+from milpath.metrics.quantile_metrics import covered
 from milpath.records.plain_values import brief
 
 MAX_LEVELS = 99
@@ -61,6 +66,32 @@ def quantiles_of(logits: Tensor, levels: Sequence[float]) -> Tensor:
     return torch.cat([lowest, gaps], -1).cumsum(-1)
 
 
+def logits_of_quantiles(quantiles: Tensor, levels: Sequence[float]) -> Tensor:
+    """Return the logits of `quantiles_of` for quantiles in ascending order, `(..., quantiles)`.
+
+    Example:
+        >>> logits_of_quantiles(torch.tensor([-1.0, 0.5]).double(), [0.05, 0.95]).round(decimals=2).tolist()
+        [0.64, -2.0]
+    """
+    normal = torch.special.ndtri(torch.tensor(list(levels), dtype=torch.float64, device=quantiles.device))
+    start = normal.diff().expm1().log().to(quantiles.dtype)
+    lowest = quantiles[..., :1] - normal[:1].to(quantiles.dtype)
+    gaps = quantiles.diff(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
+    return torch.cat([lowest, gaps + (-torch.expm1(-gaps)).log() - start], -1)  # softplus^-1(x) = x + log(1 - e^-x)
+
+
+def outer_quantiles(answers: NDArray[np.float64], num_numbers: int, num_levels: int) -> NDArray[np.float64]:
+    """Return the lowest quantile of each number, then the highest of each, `(..., 2 numbers)`.
+
+    Args:
+        answers: `(..., numbers (1 + levels))`: the numbers, then the quantiles of each.
+        num_numbers: Number of numbers.
+        num_levels: Number of quantiles of each.
+    """
+    last = num_numbers + num_levels - 1
+    return np.concatenate([answers[..., num_numbers::num_levels], answers[..., last::num_levels]], -1)
+
+
 def pinball_losses(predicted: Tensor, wanted: Tensor, levels: Sequence[float]) -> Tensor:
     """Return `max(t (y - q), (t - 1) (y - q))` of each quantile q of level t.
 
@@ -79,3 +110,27 @@ def pinball_losses(predicted: Tensor, wanted: Tensor, levels: Sequence[float]) -
     level = torch.tensor(list(levels), dtype=predicted.dtype, device=predicted.device)
     error = wanted[..., None] - predicted
     return torch.maximum(level * error, (level - 1) * error)
+
+
+def coverage_in_words(
+    outcomes: EvaluatedNumbers, names: Sequence[str], levels: Sequence[float], intervals: Mapping[str, Interval]
+) -> str:
+    """Return a sentence on how often each number lies between its outer quantiles; empty without quantiles.
+
+    Args:
+        outcomes: Evaluated bags.
+        names: Names of the numbers.
+        levels: Levels of the quantiles.
+        intervals: Name of a metric to its interval.
+    """
+    if not levels:
+        return ""
+    low, high, said = levels[0], levels[-1], []
+    for place, name in enumerate(names):
+        found = intervals["coverage" if len(names) == 1 else f"coverage_{name}"]
+        reach = "" if found.low is None else f" (95% interval {found.low:.0%} to {found.high:.0%})"
+        said.append(
+            f" The true {name} lies between the quantiles {low:g} and {high:g} in {covered(outcomes, place).sum():,} of "
+            f"{outcomes.num_bags:,} bags, {found.value:.0%}{reach}; {high - low:.0%} are expected."
+        )
+    return "".join(said)

@@ -14,10 +14,17 @@ from milpath.metrics.conformal import NUMBERS
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers, evaluated_numbers
 from milpath.metrics.intervals import Interval
 from milpath.metrics.number_metrics import NUMBER_METRICS, WITHOUT_UNIT
-from milpath.metrics.quantile_metrics import QUANTILE_METRICS, covered
+from milpath.metrics.quantile_metrics import QUANTILE_METRICS
 from milpath.records.plain_values import brief
 from milpath.targets.numeric_target import NumericTarget, numbers_of_state
-from milpath.targets.quantiles import pinball_losses, quantiles_of, require_levels
+from milpath.targets.quantiles import (
+    coverage_in_words,
+    logits_of_quantiles,
+    outer_quantiles,
+    pinball_losses,
+    quantiles_of,
+    require_levels,
+)
 from milpath.targets.target import Array
 
 LOSSES = ("huber", "squared")
@@ -60,6 +67,7 @@ class Regression(NumericTarget):
     name = "regression"
     wrongness_title = "Error"
     set_kind = NUMBERS
+    fitted_names = ("mean", "scale")
 
     def __init__(
         self,
@@ -94,14 +102,12 @@ class Regression(NumericTarget):
 
     @property
     def headline(self) -> tuple[str, ...]:
-        """The metrics at the top of a report."""
         if len(self.names) > 1:
             return WITHOUT_UNIT
         return ("mae", "r2", "coverage" if self.levels else "pearson", "spearman")
 
     @property
     def subgroup_metrics(self) -> tuple[str, ...]:
-        """The metrics of the tables by provider, grade or scanner."""
         return ("mae", "r2", "spearman") if len(self.names) == 1 else WITHOUT_UNIT
 
     @property
@@ -225,8 +231,16 @@ class Regression(NumericTarget):
         return logits[:, :count], quantiles_of(logits[:, count:].unflatten(1, (count, len(self.levels))), self.levels)
 
     def logits_of(self, answers: Tensor) -> Tensor:
-        mean, scale = self._statistics(answers)
-        return (answers.double() - mean) / scale
+        (mean, scale), count, wide = self._statistics(answers), len(self.names), answers.double()
+        centre = (wide[:, :count] - mean) / scale
+        if not self.levels:
+            return centre
+        quantiles = (wide[:, count:].unflatten(1, (count, -1)) - mean[:, None]) / scale[:, None]
+        return torch.cat([centre, logits_of_quantiles(quantiles, self.levels).flatten(1)], 1)
+
+    def set_answers(self, answers: Array) -> Array:
+        """Return the numbers, or all lowest and then all highest quantiles, `(..., numbers)` or `(..., 2 numbers)`."""
+        return outer_quantiles(answers, len(self.names), len(self.levels)) if self.levels else answers
 
     def evaluate(
         self, labels: NDArray[Any], answers: Array, threshold: float = 0.5, groups: NDArray[np.str_] | None = None
@@ -262,22 +276,7 @@ class Regression(NumericTarget):
             parts.append(
                 f"half have a predicted {name} within {low:.3g}{unit} of the truth, and 90% within {high:.3g}{unit}"
             )
-        return f"{where}, {'; '.join(parts)}.{''.join(self._coverage_in_words(outcomes, intervals))}"
-
-    def _coverage_in_words(self, outcomes: EvaluatedNumbers, intervals: Mapping[str, Interval]) -> list[str]:
-        """Return a sentence on the coverage of each number; empty without quantiles."""
-        if not self.levels:
-            return []
-        low, high = self.levels[0], self.levels[-1]
-        said = []
-        for place, name in enumerate(self.names):
-            found = intervals["coverage" if len(self.names) == 1 else f"coverage_{name}"]
-            reach = "" if found.low is None else f" (95% interval {found.low:.0%} to {found.high:.0%})"
-            said.append(
-                f" The true {name} lies between the quantiles {low:g} and {high:g} in {covered(outcomes, place).sum():,} of "
-                f"{outcomes.num_bags:,} bags, {found.value:.0%}{reach}; {high - low:.0%} are expected."
-            )
-        return said
+        return f"{where}, {'; '.join(parts)}.{coverage_in_words(outcomes, self.names, self.levels, intervals)}"
 
     def defined_metrics(self, labels: Array) -> tuple[str, ...]:
         quantiles = np.repeat(labels, len(self.levels), axis=1)

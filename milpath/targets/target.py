@@ -13,11 +13,12 @@ from milpath.metrics.conformal import CLASSES
 from milpath.metrics.evaluated_bags import EvaluatedBags, Outcomes
 from milpath.metrics.intervals import Interval
 from milpath.metrics.weighted_metrics import metric_function, own_metric_names
+from milpath.targets.averaged_answers import AveragedAnswers
 
 Array = NDArray[np.float64]
 
 
-class Target(ABC):
+class Target(AveragedAnswers, ABC):
     """What is predicted of a bag: one of several classes (`ClassTarget`) or numbers (`NumericTarget`).
 
     There is one file per target: everything that depends on the target is a method or an attribute of it, so that
@@ -147,16 +148,13 @@ class Target(ABC):
             intervals: Metric name to interval on this split.
         """
 
-    def logits_of(self, answers: Tensor) -> Tensor:
-        """Return the logits whose `answers` at temperature 1 are given, `(bags, num_outputs)`; for averages over networks.
+    def set_answers(self, answers: Array) -> Array:
+        """Return what prediction sets are made of: probabilities, numbers, or the outer quantiles of numbers.
 
         Args:
-            answers: `(bags, columns)`, float64.
-
-        Raises:
-            ValueError: If the target does not define them.
+            answers: `(..., columns)` of `answers`.
         """
-        raise ValueError(f"a {self.name} task does not define the logits of a prediction")
+        return answers
 
     def map_names(self, class_names: Sequence[str]) -> Sequence[str]:
         """Return the names of the maps of a network that has one per logit."""

@@ -1,8 +1,8 @@
 """Cutting a folder of slides into one bag store, in parallel and resumable; no slide is skipped silently."""
 
-import os
 from pathlib import Path
 
+from milpath.data.loading.threads import num_cores
 from milpath.records.digests import sha256_of_file
 from milpath.slides.detection.tissue_model import TissueModel
 from milpath.slides.tiling_options import TileOptions
@@ -123,7 +123,7 @@ def _cut(
         )
         for name in names
     )  # fmt: skip
-    with SlideProgress(len(names)) as progress:
+    with SlideProgress(len(names), "slides cut") as progress:
         for answer in cut_slides(jobs, min(num_workers, max(1, len(names))), max_seconds):
             if answer.error is None:
                 parts.succeed(answer.job.bag_id)
@@ -131,11 +131,6 @@ def _cut(
                 parts.fail(answer.job.bag_id, " ".join(answer.error.split()))
             progress.advance(failed=answer.error is not None, peak_memory=answer.peak_memory)
     return progress
-
-
-def num_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _path(path: str | Path | None) -> Path | None:

@@ -15,6 +15,7 @@ class SlideProgress:
 
     Args:
         total: Number of slides to do.
+        doing: What is counted: "slides cut" or "slides encoded".
 
     Attributes:
         num_done: Slides done so far, including failed ones.
@@ -22,13 +23,14 @@ class SlideProgress:
         peak_memory: Largest memory of a worker in bytes.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, doing: str) -> None:
         self.total = total
+        self.doing = doing
         self.num_done = 0
         self.num_failed = 0
         self.peak_memory = 0
         self._started = time.monotonic()
-        self._lines = ProgressLines("slides")
+        self._lines = ProgressLines(doing)
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
 
@@ -46,8 +48,8 @@ class SlideProgress:
         if self._console.is_terminal:
             words = TextColumn("{task.fields[rate]:.1f} slides/s, {task.fields[failed]} failed")
             columns = (BarColumn(), MofNCompleteColumn(), words, TimeElapsedColumn(), TimeRemainingColumn())
-            self._bar = Progress(TextColumn("slides"), *columns, console=self._console)
-            self._task = self._bar.add_task("slides", total=self.total, rate=0.0, failed=0)
+            self._bar = Progress(TextColumn(self.doing), *columns, console=self._console)
+            self._task = self._bar.add_task(self.doing, total=self.total, rate=0.0, failed=0)
             self._bar.start()
         return self
 

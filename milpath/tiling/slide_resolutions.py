@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from milpath.records.error_text import counted
 from milpath.records.id_matching import match_ids
 from milpath.records.label_table import find_column, quote_first, read_table
 from milpath.records.tile_resolution import ALLOW, SAME_RESOLUTION, describe_range
@@ -108,7 +109,8 @@ def resolution_notes(records: Sequence[SlideRecord]) -> list[str]:
     if known:
         lines.append(f"tiles have {describe_range(min(known), max(known))} microns per pixel")
     if unknown and known:
-        lines[0] += f"; {len(unknown):,} slides do not state theirs: {quote_first(unknown)}"
+        verb = "does not state its own" if len(unknown) == 1 else "do not state theirs"
+        lines[0] += f"; {counted(len(unknown), 'slide')} {verb}: {quote_first(unknown)}"
     by_text: dict[str, list[str]] = {}
     for record in records:
         for text in record.notes:

@@ -1,7 +1,7 @@
 """`MILClassifier`, the LightningModule that trains any network with `forward(tiles, mask) -> MILOutput`."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypedDict, cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -17,10 +17,11 @@ from milpath.models.checkpoint import Card, card_to_dict, describe_network
 from milpath.models.finite import describe_non_finite_weights, finite_bags, require_finite_answers
 from milpath.models.network import MILNetwork
 from milpath.models.output import MILOutput
-from milpath.models.tile_maps import tile_maps
 from milpath.models.weights_digest import require_sealed, sealed
 from milpath.targets import Target, target_named
+from milpath.training.embedding_probe import EmbeddingProbe
 from milpath.training.epoch_means import EpochMeans
+from milpath.training.predicted_bag import PredictedBag, predict_batch
 from milpath.training.split_metrics import SplitMetrics, of_all_processes
 
 # Advice when training diverges; no checkpoint is written after that, so the last one is finite.
@@ -33,17 +34,6 @@ _WAY_OUT = (
 # Parts of a checkpoint that determine how training resumes and that no migration of Lightning changes.
 _OF_THE_RUN = ("milpath", "state_dict", "optimizer_states", "lr_schedulers")
 AuxiliaryLoss = Callable[[Module, Tensor, Tensor, MILOutput, Tensor], Tensor]
-
-
-class BagPredictions(TypedDict):
-    """Predictions of a batch: on the CPU, one entry per bag, attention and maps (see `tile_maps`) without padding."""
-
-    bag_ids: list[str]
-    labels: Tensor
-    logits: Tensor
-    probabilities: Tensor
-    attention: list[Tensor]
-    maps: dict[str, list[Tensor]]
 
 
 class MILClassifier(LightningModule):
@@ -67,6 +57,9 @@ class MILClassifier(LightningModule):
         tiling: Tiling options, stored in the checkpoint so that slides are tiled for prediction as for training.
         data: The configuration of the data, stored in the checkpoint so that `evaluate` finds them.
         warning: What the data say against themselves, stored likewise (see `milpath.models.checkpoint.Card`).
+
+    Attributes:
+        probe: What looks at the embeddings of the bags that are predicted; `None` for nothing.
     """
 
     class_weights: Tensor
@@ -99,6 +92,7 @@ class MILClassifier(LightningModule):
         self.encoder = encoder or {}
         self.data = data or {}
         self.warning = warning
+        self.probe: EmbeddingProbe | None = None
         weights = torch.tensor(list(class_weights) if class_weights is not None else [1.0] * len(self.class_names))
         if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
             raise ValueError(f"class_weights must be finite and at least 0, got {weights.tolist()}")
@@ -153,23 +147,9 @@ class MILClassifier(LightningModule):
         entropies = [attention_entropy(weights[:length]) for weights, length in zip(attention, lengths, strict=True)]
         self._means.add("val/attention_entropy", logits.new_tensor(sum(entropies)), num_bags)
 
-    def predict_step(self, batch: BagBatch, batch_idx: int) -> BagPredictions:
-        output = self(batch.tiles, batch.network_mask)
-        answers = self.target.answers(output.logits.float())
-        require_finite_answers(finite_bags(output, answers).tolist(), batch.bag_ids, self.network)
-        lengths, names = batch.mask.sum(1).tolist(), self.target.map_names(self.class_names)
-
-        def unpadded(values: Tensor) -> list[Tensor]:
-            return [row[:length].clone() for row, length in zip(values.float().cpu(), lengths, strict=True)]
-
-        return BagPredictions(
-            bag_ids=list(batch.bag_ids),
-            labels=batch.labels.cpu(),
-            logits=output.logits.float().cpu(),
-            probabilities=answers.cpu(),
-            attention=unpadded(output.attention),
-            maps={name: unpadded(values) for name, values in tile_maps(output, names, self.class_names).items()},
-        )
+    def predict_step(self, batch: BagBatch, batch_idx: int) -> list[PredictedBag]:
+        """Return the prediction of each bag of a batch; `Trainer.predict` returns a list of these lists."""
+        return predict_batch(self, batch)
 
     def on_train_epoch_end(self) -> None:
         self._check_finite()

@@ -1,4 +1,4 @@
-"""ASGI middleware in front of Gradio: limits requests, refuses paths that were not uploaded, sets security headers."""
+"""ASGI middleware in front of Gradio: limits requests, refuses paths that were not uploaded, keeps uploads apart."""
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -7,6 +7,8 @@ from typing import Any
 
 from starlette.formparsers import MultiPartException
 from starlette.responses import JSONResponse
+
+from milpath.viewer.private_uploads import PrivateUploads
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -45,6 +47,7 @@ class Guard:
         self._app = app
         self._max_bytes = max_bytes + _OVERHEAD
         self._incoming = incoming.resolve()
+        self._private = PrivateUploads(self._incoming)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -62,7 +65,9 @@ class Guard:
         if scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, with_headers)
         elif scope["path"] == _UPLOAD:
-            await self._app(scope, _Bounded(receive, self._max_bytes), with_headers)
+            with self._private.upload() as upload:
+                await self._app(scope, _Bounded(receive, self._max_bytes, upload.note_whole), upload.keep)
+                await upload.respond(with_headers)
         else:
             await self._pass_checked(scope, receive, with_headers)
 
@@ -115,18 +120,22 @@ class _Bounded:
     Args:
         receive: Receives the parts.
         max_bytes: Maximum size of all parts.
+        on_whole: Called when the last part has come.
     """
 
-    def __init__(self, receive: Receive, max_bytes: int) -> None:
+    def __init__(self, receive: Receive, max_bytes: int, on_whole: Callable[[], None]) -> None:
         self._receive = receive
         self._left = max_bytes
         self._whole = False
+        self._on_whole = on_whole
 
     async def __call__(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
             self._whole = not message.get("more_body", False)
+            if self._whole:
+                self._on_whole()
             if self._left < 0:
                 raise MultiPartException("The files exceed the maximum allowed size.")
         elif not self._whole:

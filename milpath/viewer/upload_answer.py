@@ -1,13 +1,12 @@
-"""Prediction of one upload."""
+"""Prediction of an upload: slides, or one patient of several."""
 
+import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from milpath.config.own_parts import OwnParts
@@ -17,66 +16,24 @@ from milpath.drawing.warning_strip import with_warning
 from milpath.inference.encode_input import encode_input
 from milpath.inference.ensemble import open_predictor
 from milpath.inference.pictures.bag_pictures import BagPictures
-from milpath.inference.pictures.class_overlays import map_in_words
 from milpath.inference.pictures.tile_pixels import slide_paths
 from milpath.inference.pictures.top_tiles import draw_top_tiles
 from milpath.inference.predict_bags import predict_bags
 from milpath.models.encoders.trained_encoder import describes_encoder, open_trained_encoder
+from milpath.models.familiarity import say_unknown
 from milpath.models.network_input import takes
 from milpath.records.data_warning import warning_in_words
+from milpath.records.error_text import counted
 from milpath.slides.tiling_options import TileOptions
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.decision import Decision, decide
 from milpath.targets.shown_sets import say_set
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.tiling.slide_run import TilingSummary
-from milpath.viewer.tile_intake import write_tile_bag
-from milpath.viewer.upload_check import Limits, sort_upload
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Prediction of one slide, kept only in memory.
-
-    Attributes:
-        name: Name of the slide, chosen by the sender: must be escaped wherever it is shown.
-        class_names: Names of the classes.
-        probabilities: Probability of each class; they sum to 1.
-        predicted: Name of the predicted class.
-        task: "binary", "nominal" or "ordinal".
-        threshold: Probability of the second class at or above which it is predicted; None for more than two classes.
-        deferred: Whether the slide is deferred to a pathologist.
-        defer_below: A highest class probability below this is deferred; 0 if the network has no such rule.
-        num_tiles: Number of tiles in the bag.
-        resolution: What to know about the resolution of the tiles, if it is unknown; empty otherwise.
-        overlay: Attention on the slide; None if the positions of the tiles are unknown.
-        class_overlays: Words and picture of the map of each class; empty for a network without maps per class.
-        montage: The bag with its weights.
-        top_tiles: The tiles with the highest and the lowest attention.
-        numbers: Title and text of each number that a target without classes predicts; empty with classes, which have
-            probabilities instead.
-        prediction_set: The classes or the intervals that hold the truth with the coverage of the network, in sentences;
-            empty for a network without.
-        warning: What the training data say against themselves, in words; empty for tissue.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    probabilities: tuple[float, ...]
-    predicted: str
-    task: str
-    threshold: float | None
-    deferred: bool
-    defer_below: float
-    num_tiles: int
-    resolution: str
-    overlay: Image.Image | None
-    class_overlays: tuple[tuple[str, Image.Image], ...]
-    montage: Image.Image
-    top_tiles: Image.Image
-    numbers: tuple[tuple[str, str], ...] = ()
-    prediction_set: str = ""
-    warning: str = ""
+from milpath.viewer.shown_answer import Answer
+from milpath.viewer.shown_slides import draw_slides, draw_whole_montage, one_bag
+from milpath.viewer.tile_intake import write_tile_bags
+from milpath.viewer.upload_check import Limits, Upload, sort_upload
 
 
 class Analyst:
@@ -95,6 +52,7 @@ class Analyst:
         card: Card of the checkpoint.
         tile_size: Side of the tiles it was trained on, in pixels.
         encoder: The encoder of a network trained on features; `None` for a network of tiles.
+        of_patients: Whether it was trained on patients, each a bag of all its slides.
         options: Tiling options for slides; None if the training tiles were not cut by a reproducible rule.
 
     Raises:
@@ -115,12 +73,8 @@ class Analyst:
     ) -> None:
         parts = parts or OwnParts()
         predictor = open_predictor(checkpoint, parts.networks, parts.encoders, method=method)
-        self.card, self.network = predictor.card, predictor.network
-        if bag_column := self.card.data.get("bag_column"):
-            raise ValueError(
-                f"{checkpoint} was trained on patients, each a bag of all its slides (data.bag_column={bag_column}), but "
-                "the app answers one slide at a time; predict patients with python -m milpath.predict slides_table=CSV"
-            )
+        self.card, self.network, self.familiarity = predictor.card, predictor.network, predictor.familiarity
+        self.of_patients = bool(self.card.data.get("bag_column"))
         self.encoder: nn.Module | None = None
         if takes(self.network) == "features":
             if not describes_encoder(self.card.encoder):
@@ -151,43 +105,71 @@ class Analyst:
             self._no_slides = f"this network only accepts tiles: {error}"
 
     def answer(self, files: Sequence[Path], folder: Path) -> Answer:
-        """Return the prediction of one slide.
+        """Return the prediction of one slide, or of one patient for a network of patients.
 
         Args:
-            files: A slide, a zip of tiles, or tiles.
+            files: A slide, a zip of tiles, or tiles; for a network of patients also several slides, or the tiles of several.
             folder: An empty folder for temporary files; the caller deletes it.
+
+        Raises:
+            ValueError: With a one-line message if the files cannot be used, or are several slides for a network of slides.
+        """
+        slides = sort_upload(files, self.limits, self.tile_size)
+        if len(slides) > 1 and not self.of_patients:
+            raise ValueError(f"these are {len(slides)} slides, and the network predicts one slide at a time")
+        return self._answer(slides, folder)
+
+    def answers(self, files: Sequence[Path], folder: Path, *, one_patient: bool = True) -> Iterator[Answer]:
+        """Yield the predictions of an upload: one of a patient, otherwise one per slide.
+
+        Args:
+            files: Slides, or tiles.
+            folder: An empty folder for temporary files; the caller deletes it.
+            one_patient: Whether all slides are those of one patient, for a network of patients; others predict slides.
 
         Raises:
             ValueError: With a one-line message if the files cannot be used.
         """
-        upload = sort_upload(files, self.limits, self.tile_size)
+        slides = sort_upload(files, self.limits, self.tile_size)
+        bags = [slides] if one_patient and self.of_patients else [[slide] for slide in slides]
+        for number, own in enumerate(bags):
+            place = folder / str(number)
+            place.mkdir()
+            yield self._answer(own, place)
+            shutil.rmtree(place)
+
+    def _answer(self, slides: Sequence[Upload], folder: Path) -> Answer:
+        """Return the prediction of a bag: all tiles of some slides."""
         bags, tiles = folder / "bags", folder / "tiles"
-        if upload.slide is not None:
-            self._cut(upload.slide, bags)
+        found = _together([slide.slide for slide in slides if slide.slide is not None], folder)
+        if found is not None:
+            self._cut(found, bags)
         else:
-            write_tile_bag(upload.tiles, tiles if self.encoder else bags, self.tile_size, self.limits)
+            of_slides = [slide.tiles for slide in slides]
+            write_tile_bags(of_slides, tiles if self.encoder else bags, self.tile_size, self.limits)
             self._encode(tiles, bags)
-        store = BagStore.open(bags)
+        store = self._bag_of(BagStore.open(bags), len(slides))
         target = target_of(self.card)
         resolution = compare_resolution(self.card.tiling, store)
         (bag,) = predict_bags(
             self.network, store, target,
             temperature=self.card.temperature, device=self.device, class_names=self.card.class_names,
+            familiarity=self.familiarity,
         )  # fmt: skip
         numbers: list[tuple[str, str]] = []
         predicted, deferred = "", False
         if isinstance(target, NumericTarget):
             numbers = target.say(bag.probabilities.astype(np.float64))
         else:
-            calls = decide(bag.probabilities[None].astype(np.float64), self.card.task, Decision.of_card(self.card))
+            probabilities, decision = bag.probabilities[None].astype(np.float64), Decision.of_card(self.card)
+            calls = decide(probabilities, self.card.task, decision, bag.unfamiliar)
             predicted, deferred = self.card.class_names[calls.predicted[0]], bool(calls.deferred[0])
         # Features have no pixels: those of uploaded tiles are in their own store, those of a slide are read again.
-        shown = BagStore.open(tiles) if tiles.exists() else store
-        pictures = BagPictures(shown, folder, {} if upload.slide is None else slide_paths(store, upload.slide))
-        picture = pictures.slide_picture(bag)
-        of_classes, montage = pictures.class_overlays(bag, picture), pictures.montage(bag)
-        assert montage is not None
-        warning, overlay = warning_in_words(self.card.warning), pictures.overlay(bag, picture)
+        shown = self._bag_of(BagStore.open(tiles), len(slides)) if tiles.exists() else store
+        warning = warning_in_words(self.card.warning)
+        pictures = BagPictures(
+            shown, folder, {} if found is None else slide_paths(store, found), warning=warning
+        )  # fmt: skip
         return Answer(
             name=bag.bag_id,
             class_names=self.card.class_names,
@@ -199,16 +181,27 @@ class Analyst:
             defer_below=self.card.defer_below,
             num_tiles=len(bag.attention),
             resolution=resolution or "",
-            overlay=None if overlay is None else with_warning(overlay, warning),
-            class_overlays=tuple(
-                (map_in_words(name), with_warning(drawn, warning)) for name, drawn in of_classes.items()
-            ),
-            montage=with_warning(montage, warning),
+            slides=draw_slides(pictures, bag),
+            montage=with_warning(draw_whole_montage(pictures, bag), warning),
             top_tiles=with_warning(draw_top_tiles(pictures, bag), warning),
             numbers=tuple(numbers),
-            prediction_set=say_set(self.card, bag.probabilities),
+            prediction_set=say_set(self.card, bag.probabilities, bag.each),
             warning=warning,
+            unfamiliar=bag.unfamiliar,
+            unfamiliarity=f"{say_unknown()[:1].upper()}{say_unknown()[1:]}."
+            if self.familiarity is None or bag.unfamiliarity is None
+            else self.familiarity.say(bag.unfamiliarity),
+            of_patient=self.of_patients,
         )
+
+    def _bag_of(self, store: BagStore, num_slides: int) -> BagStore:
+        """Return the store of one bag: that of the slide, or the patient of all slides."""
+        if len(store) < num_slides:
+            raise ValueError(
+                f"the {num_slides} files are only {counted(len(store), 'slide')}, such as the parts of a DICOM slide; "
+                "upload one file per slide"
+            )
+        return one_bag(store) if self.of_patients else store
 
     def _cut(self, slide: Path, bags: Path) -> None:
         """Tile and encode a slide as in training; a separate process reads it, which may crash or hang."""
@@ -253,6 +246,17 @@ class _Bounded(nn.Module):
 
 
 def _require_store(summary: TilingSummary) -> None:
-    """Refuse a slide that could not be read."""
-    if not summary.has_store:
+    """Refuse slides of which one could not be read."""
+    if summary.failures or not summary.has_store:
         raise ValueError(next(iter(summary.failures.values())))
+
+
+def _together(slides: Sequence[Path], folder: Path) -> Path | None:
+    """Return the slide, or a folder to which several are moved; None if there are none."""
+    if len(slides) < 2:
+        return slides[0] if slides else None
+    place = folder / "slides"
+    place.mkdir()
+    for path in slides:
+        path.replace(place / path.name)
+    return place

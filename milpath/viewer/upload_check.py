@@ -1,13 +1,17 @@
-"""Checks of an upload before decoding: type (a slide, or the tiles of one) and limits."""
+"""Checks of an upload before decoding: its slides, each a slide file or tiles, and limits."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from milpath.slides.readers.image_header import png_header
 from milpath.slides.readers.slide_formats import SEVERAL_FILES, SLIDE_SUFFIXES
 
 MEBIBYTE = 2**20
+_OF_A_SLIDE = re.compile(r"(.+)_\d+")
+# A PNG among several files whose longer side has as many tiles is a slide; a smaller one is a tile, of whatever size.
+_SLIDE_SIDES = 4
 
 
 # Slides of several files need a folder, which an upload cannot contain.
@@ -20,7 +24,7 @@ class Limits:
 
     Attributes:
         max_upload_mb: Size of all files together, and of the unpacked content of a zip, in MiB.
-        max_tiles: Number of tiles of a bag uploaded as tiles.
+        max_tiles: Number of tiles of an upload of tiles, over all its slides.
         max_seconds: Time limit for cutting a slide.
 
     Raises:
@@ -44,7 +48,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Upload:
-    """Files of one upload.
+    """Files of one slide.
 
     Attributes:
         slide: The slide, or None.
@@ -55,8 +59,10 @@ class Upload:
     tiles: tuple[Path, ...] = ()
 
 
-def sort_upload(files: Sequence[Path], limits: Limits, tile_size: int) -> Upload:
-    """Return whether an upload is a slide or tiles, after checking type and size.
+def sort_upload(files: Sequence[Path], limits: Limits, tile_size: int) -> list[Upload]:
+    """Return the slides of an upload, all slide files or all tiles, after checking type and size.
+
+    A zip holds the tiles of one slide. Loose tiles belong to the slides of their names `{slide}_{i}.png`.
 
     Args:
         files: The uploaded files; the suffix gives the type, the content is checked when it is read.
@@ -78,25 +84,59 @@ def sort_upload(files: Sequence[Path], limits: Limits, tile_size: int) -> Upload
     if size > limits.max_bytes:
         raise ValueError(f"the upload has {size / MEBIBYTE:,.1f} MB; at most {limits.max_upload_mb:,} MB are allowed")
     if len(files) > 1:
-        return _several(files)
+        return _several(files, tile_size)
     (path,) = files
-    if path.suffix.lower() == ".zip" or _is_tile(path, tile_size):
-        return Upload(tiles=(path,))
-    return Upload(slide=path)
+    if path.suffix.lower() == ".zip" or _png_size(path) == (tile_size, tile_size):
+        return [Upload(tiles=(path,))]
+    return [Upload(slide=path)]
 
 
-def _several(files: Sequence[Path]) -> Upload:
-    """Return several PNG tiles; other types must be uploaded one at a time."""
-    for path in files:
-        if path.suffix.lower() != ".png":
-            raise ValueError(
-                f"{path.name} was uploaded with {len(files) - 1} other files; upload one slide or zip at a time"
-            )
-    return Upload(tiles=tuple(files))
+def _several(files: Sequence[Path], tile_size: int) -> list[Upload]:
+    """Return the slides of several files."""
+    zips = [path for path in files if path.suffix.lower() == ".zip"]
+    tiles = [path for path in files if _may_be_tile(path, tile_size)]
+    slides = [path for path in files if path not in zips and path not in tiles]
+    if bool(zips) + bool(tiles) + bool(slides) > 1:
+        (first, kind), (second, other) = [
+            (found[0].name, words)
+            for found, words in ((slides, "a slide"), (zips, "a zip of tiles"), (tiles, "a tile"))
+            if found
+        ][:2]
+        raise ValueError(f"{first} is {kind} and {second} {other}; upload only slides, only zips, or only tiles")
+    for path in (*slides, *zips):
+        if sum(other.stem == path.stem for other in files) > 1:
+            raise ValueError(f"two of the files have the name {path.stem!r}; rename one, or leave it out")
+    if tiles:
+        return [Upload(tiles=of_slide) for of_slide in _by_slide(tiles)]
+    return [*(Upload(slide=path) for path in slides), *(Upload(tiles=(path,)) for path in zips)]
 
 
-def _is_tile(path: Path, tile_size: int) -> bool:
-    """Return whether a file is a PNG of the size of a tile."""
+def slide_of_tile(name: str) -> str | None:
+    """Return the slide of a tile `{slide}_{i}.png`; None for another name."""
+    found = _OF_A_SLIDE.fullmatch(PurePosixPath(name).stem)
+    return found[1] if found else None
+
+
+def _by_slide(tiles: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """Return tiles by slide; all together if a name does not tell the slide."""
+    names = [(slide_of_tile(path.name) or "").casefold() for path in tiles]
+    if "" in names:
+        return [tuple(tiles)]
+    return [
+        tuple(path for path, name in zip(tiles, names, strict=True) if name == slide) for slide in dict.fromkeys(names)
+    ]
+
+
+def _may_be_tile(path: Path, tile_size: int) -> bool:
+    """Return whether one of several files is a PNG, and not as large as a slide."""
+    if path.suffix.lower() != ".png":
+        return False
+    size = _png_size(path)
+    return size is None or max(size) < _SLIDE_SIDES * tile_size
+
+
+def _png_size(path: Path) -> tuple[int, int] | None:
+    """Return width and height of a PNG; None for another file."""
     with path.open("rb") as file:
         header = png_header(file.read(32))
-    return header is not None and header[:2] == (tile_size, tile_size)
+    return None if header is None else header[:2]

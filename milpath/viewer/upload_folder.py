@@ -78,7 +78,7 @@ class Uploads:
 
     def one_line(self, error: Exception) -> str:
         """Return the message of an error in one line, without the folders of this machine."""
-        folder = rf"{re.escape(str(self._answering))}/[^/]+/(?:\d+/|{_WORK}/)?"
+        folder = rf"{re.escape(str(self._answering))}/[^/]+/(?:\d+/|{_WORK}/(?:\d+/)?(?:slides/)?)?"
         return re.sub(folder, "", " ".join(str(error).split()))[:_LONGEST_LINE]
 
     def forget_older_than(self, seconds: float) -> None:

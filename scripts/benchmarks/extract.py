@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--svs", type=Path, help="also a scan")
     parser.add_argument("--copies", type=int, default=8, help="copies of the scan, of which a small one has few tiles")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--precision", default="32-true", help="of the command; the usual way computes in float32")
     parser.add_argument("--memory", nargs="*", type=int, default=[1_000, 20_000], help="numbers of tiles; none: skip")
 
 
@@ -89,8 +90,8 @@ def rates(what: str, slides: Path, folder: Path, encoder: PretrainedEncoder, opt
     found: dict[str, list[Cost]] = {"encoder alone": [], "extract": [], "the usual way": []}
     load = os.getloadavg()[0]
     for _ in range(options.repeats):
-        found["encoder alone"].append(encoder_alone(tiles, encoder, options.tiles))
-        store, cost = extracted(slides, folder / "out", encoder, cut)
+        found["encoder alone"].append(encoder_alone(tiles, encoder, options.tiles, options.precision))
+        store, cost = extracted(slides, folder / "out", encoder, cut, options.precision)
         found["extract"].append(cost)
         found["the usual way"].append(usual_way(slides, store, folder / "usual", encoder))
     rate = {name: statistics.median(cost.rate for cost in costs) for name, costs in found.items()}
@@ -129,9 +130,9 @@ class Clock:
         return Cost(num_tiles / self.seconds, 1000 * self.cpu_seconds / num_tiles)
 
 
-def encoder_alone(tiles: np.ndarray, encoder: PretrainedEncoder, num_tiles: int) -> Cost:
+def encoder_alone(tiles: np.ndarray, encoder: PretrainedEncoder, num_tiles: int, precision: str) -> Cost:
     """Return the cost of full batches that are in memory, encoded as `extract` does."""
-    batches = BatchEncoder(encoder, tiles.shape[1], batch_size=BATCH)
+    batches = BatchEncoder(encoder, tiles.shape[1], precision=precision, batch_size=BATCH)
     batches.buffer[:] = tiles[:BATCH]
     batches.submit(BATCH)
     with Clock() as clock:
@@ -143,11 +144,15 @@ def encoder_alone(tiles: np.ndarray, encoder: PretrainedEncoder, num_tiles: int)
     return clock.cost(max(1, num_tiles // BATCH) * BATCH)
 
 
-def extracted(slides: Path, output: Path, encoder: PretrainedEncoder, cut: TileOptions) -> tuple[BagStore, Cost]:
+def extracted(
+    slides: Path, output: Path, encoder: PretrainedEncoder, cut: TileOptions, precision: str
+) -> tuple[BagStore, Cost]:
     """Extract as the command does."""
     shutil.rmtree(output, ignore_errors=True)
     with Clock() as clock:
-        extract_features(slides, output, encoder, encoder.card.to_dict(), cut, device="cpu", batch_size=BATCH)
+        extract_features(
+            slides, output, encoder, encoder.card.to_dict(), cut, device="cpu", batch_size=BATCH, precision=precision
+        )
     store = BagStore.open(output)
     return store, clock.cost(len(store.tiles))
 

@@ -57,6 +57,7 @@ PATHS = {
     "predict": ["checkpoint", "slides", "output", "labels", "masks"],
     "app": ["checkpoint", "temporary_dir"],
     "table": ["output", "data.splits", "paths.data_dir"],
+    "compare": ["runs", "output"],
     "sagemaker.launch": ["data.splits", "paths.data_dir", "sagemaker.requirements"],
     "sagemaker.tune": ["data.splits", "paths.data_dir", "sagemaker.requirements"],
     "sagemaker.package": ["checkpoint", "output"],
@@ -164,8 +165,10 @@ def test_every_command_takes_any_path(command, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     keys = PATHS[command]
     for name in (UGLY, "[a,b]"):
-        # A list of checkpoints is averaged: a single one in brackets is quoted.
-        words = [f'{key}="{name}"' if key == "checkpoint" and name[:1] == "[" else f"{key}={name}" for key in keys]
+        # A list of checkpoints is averaged, one of runs compared: a single one in brackets is quoted.
+        words = [
+            f'{key}="{name}"' if key in ("checkpoint", "runs") and name[:1] == "[" else f"{key}={name}" for key in keys
+        ]
         assert here(f"milpath.{command}", "--cfg", "job", *ALSO.get(command, []), *words, cwd=tmp_path) == 0
         config = OmegaConf.create(capsys.readouterr().out)
         for key in keys:

@@ -19,6 +19,8 @@ WRONG = {
     ("train", "optimizer=adma"): "unknown option optimizer=adma; did you mean optimizer=adam? optimizer is one of adam, adamw, sgd",
     ("train", "experiment=msuk1"): "did you mean experiment=musk1?",
     ("train", "model/encoder=resnet81"): "did you mean model/encoder=resnet18?",
+    ("extract", "encodr=uni"): "milpath extract: unknown option 'encodr'; did you mean 'encoder'?",
+    ("extract", "slides=x"): "encoder must be given: add encoder=NAME to the command, one of conch, ",
     ("train", "xyzzy=1"): "milpath train: unknown option 'xyzzy'; milpath train --help lists the options",
     ("train", "seed=abc"): "milpath train: seed=abc: Value 'abc' of type 'str' could not be converted to Integer",
     ("train", "sed"): "'sed' is not an option; give key=value",
@@ -70,6 +72,22 @@ def test_help_has_every_option_and_group_with_its_comment(command, tmp_path, cap
             assert re.search(rf"^  {re.escape(key.name)}: {re.escape(key.value)} +# {re.escape(key.comment)}$", line)
     assert any("--cfg job" in line for line in lines)
     assert all(line.count("\n") == 0 for line in lines)
+
+
+def test_help_shows_the_keys_of_the_options_that_are_typed(tmp_path, capsys):
+    words = ["data=bag_store", "model/encoder=linear", "experiment=frozen_encoder", "seed=1"]
+    assert here("milpath.train", *words, "--help", cwd=tmp_path) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^data: bag_store +# bag_store \| ", said, re.MULTILINE)
+    for line in (
+        "  data.path: ???",
+        "  model.encoder.hidden_dims: [512]",
+        "  optimizer.lr: 2.0e-4",
+        "  trainer.max_epochs: 40",
+    ):
+        assert f"\n{line}" in said, line
+    for line in ("data.num_slides", "model.encoder.invert", "experiment.data"):
+        assert line not in said, line
 
 
 def test_help_of_training_has_every_group_with_its_choices_and_the_keys_of_the_default():

@@ -93,7 +93,8 @@ def test_a_split_file_that_parts_a_group_is_refused(datamodule, tmp_path):
     lines = [f"bag_{number:03d},{'train' if number else 'test'}" for number in range(40)]
     (tmp_path / "splits.csv").write_text("id,split\n" + "\n".join(lines) + "\n")
     columns = {"patient": [number // 2 for number in range(40)]}
-    with pytest.raises(ValueError, match=r"splits.csv puts 1 group\(s\) in more than one split \(first: 'group 0'\)$"):
+    words = r"\(first: 'group 0', with 'bag_000' in test and 'bag_001' in train\); put all bags of a group, such as a patient"
+    with pytest.raises(ValueError, match=rf"splits.csv puts 1 group\(s\) in more than one split {words}"):
         datamodule(columns=columns, splits=str(tmp_path / "splits.csv"), group_column="patient")
 
 

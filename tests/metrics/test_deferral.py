@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from milpath.metrics.deferral import defer_threshold, deferral_table, risk_coverage
+from milpath.metrics.deferral import defer_threshold, deferral_table, referral_table, risk_coverage
 from milpath.targets.evaluation import evaluate_bags
 
 
@@ -44,3 +44,19 @@ def test_referring_the_least_certain_catches_errors():
 def test_a_share_out_of_range_is_refused():
     with pytest.raises(ValueError, match=r"\[0, 1\), got 1"):
         defer_threshold(np.array([0.5]), 1.0)
+
+
+def test_every_bag_is_in_one_row_of_the_reasons_of_referral():
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.45, 0.55], [0.1, 0.9]])
+    outcomes = evaluate_bags([1, 0, 1, 0, 1], probabilities, "binary")
+    rows = referral_table(outcomes, 0.7, np.array([True, False, True, True, False]))
+    assert [(row.reason, row.num_bags, row.num_errors, row.accuracy) for row in rows] == [
+        ("low confidence", 1, 0, 1.0),
+        ("unfamiliar", 2, 1, 0.5),
+        ("both", 1, 1, 0.0),
+        ("decided by the network", 1, 0, 1.0),
+    ]
+    assert sum(row.num_bags for row in rows) == outcomes.num_bags
+    nobody = referral_table(outcomes, 0.0, np.zeros(5, bool))
+    assert [row.num_bags for row in nobody] == [0, 0, 0, 5]
+    assert nobody[0].accuracy is None

@@ -8,7 +8,7 @@ from torch import nn
 
 from milpath.models.averaged_network import AveragedNetwork
 from milpath.models.output import DetailedMILOutput, MILOutput
-from milpath.targets import Regression, Survival, target_named
+from milpath.targets import Multilabel, Regression, Several, Survival, Target, target_named
 
 NUM_TILES = 7
 
@@ -38,8 +38,12 @@ CASES = {
     "nominal": [target_named("nominal")] * 2,
     "ordinal": [target_named("ordinal")] * 2,
     "regression": [regression([50.0, 2.0], [10.0, 0.5]), regression([60.0, 3.0], [5.0, 1.5])],
+    "quantiles": [
+        Regression(["age", "psa"], mean=mean, scale=scale, quantiles=[0.1, 0.9])
+        for mean, scale in (([50.0, 2.0], [10.0, 0.5]), ([60.0, 3.0], [5.0, 1.5]))
+    ],
 }
-OUTPUTS = {"binary": 1, "nominal": 3, "ordinal": 3, "regression": 2}
+OUTPUTS = {"binary": 1, "nominal": 3, "ordinal": 3, "regression": 2, "quantiles": 6}
 
 
 def networks(name, detailed=False):
@@ -82,7 +86,62 @@ def test_attention_is_averaged_and_its_agreement_is_the_rank_correlation_over_re
 
 
 def test_a_target_without_averages_is_refused():
-    with pytest.raises(
-        ValueError, match="cannot be averaged for a survival task: the risks of different folds have differ"
-    ):
+    class Own(Regression):
+        """Numbers without a definition of their average."""
+
+        name = "own"
+        logits_of = Target.logits_of
+
+    with pytest.raises(ValueError, match="cannot be averaged for a own task; define logits_of in its target"):
+        AveragedNetwork(networks("binary"), [Own(), Own()], [1.0, 1.0])
+    with pytest.raises(ValueError, match="a fold has no baseline hazard, which its training fits at its end"):
         AveragedNetwork(networks("binary"), [Survival(), Survival()], [1.0, 1.0])
+
+
+def test_several_targets_average_each_as_by_itself():
+    """Classes at the temperature of each fold, quantiles in units, survival as curves; the maps of a target stay."""
+    draw = np.random.default_rng(1)
+    labels = np.column_stack([draw.integers(0, 2, 30), draw.normal(50, 10, 30), draw.exponential(5, 30), np.ones(30)])
+    folds = []
+    for fold in range(2):
+        target = Several(
+            {"grade": {"task": "binary", "class_names": ["low", "high"]},
+             "age": {"task": "regression", "quantiles": [0.1, 0.5, 0.9]}, "os": "survival"}
+        ).fitted_on(labels[fold * 5 : fold * 5 + 25])  # fmt: skip
+        logits = draw.normal(size=(30, 6)).astype(np.float32)
+        target = target.fitted_on_predictions(logits, labels)
+        folds.append(target.decided_on(logits, labels, calibrate=True))
+    members = [Fixed(draw.normal(size=(2, 6)).astype(np.float32), seed) for seed in range(2)]
+    network = AveragedNetwork(members, folds, [1.0, 1.0])
+    output = network(torch.zeros(2, NUM_TILES, 4))
+    average = network.target
+    found = dict(zip(average.answer_columns, average.answers(output.logits).T.double().numpy(), strict=True))
+    each = [target.answers(member.logits.double()).numpy() for target, member in zip(folds, members, strict=True)]
+    assert [target.members[0].decision.temperature != 1 for target in folds] == [True, True]
+    for place, name in enumerate(folds[0].answer_columns):
+        if name.startswith(("grade", "age")):
+            np.testing.assert_allclose(found[name], np.mean([own[:, place] for own in each], axis=0), rtol=1e-4)
+            np.testing.assert_allclose(output.each[..., place].T, [own[:, place] for own in each], rtol=1e-6)
+    for time in average.members[2].target.times:
+        curves = [
+            target.members[2].target.cumulative_hazard(member.logits[:, 5:].double(), torch.tensor([time]).double())
+            for target, member in zip(folds, members, strict=True)
+        ]
+        wanted = torch.stack([(-curve).exp() for curve in curves]).mean(0)[:, 0].numpy()
+        np.testing.assert_allclose(found[f"os/survival_at_{time:.9g}"], wanted, rtol=1e-5)
+    again = Several().with_state(average.state())
+    torch.testing.assert_close(again.answers(output.logits), average.answers(output.logits))
+
+
+def test_the_columns_of_multilabel_average_each_on_its_own():
+    labels = np.array([[0, 1], [1, 0], [1, np.nan], [0, 1]], dtype=float)
+    folds = []
+    for _ in range(2):
+        target = Multilabel(["egfr", "kras"], ["wild type", "mutated"]).fitted_on(labels)
+        folds.append(target)
+    members = [Fixed(np.array(logits, dtype=np.float32), 0) for logits in ([[2.0, -1.0]] * 2, [[0.0, 3.0]] * 2)]
+    network = AveragedNetwork(members, folds, [1.0, 1.0])
+    found = network.target.answers(network(torch.zeros(2, NUM_TILES, 4)).logits)[0]
+    wanted = (torch.sigmoid(torch.tensor([2.0, -1.0])) + torch.sigmoid(torch.tensor([0.0, 3.0]))) / 2
+    torch.testing.assert_close(found[1::2], wanted)
+    assert Multilabel().with_state(network.target.state()).answer_columns == folds[0].answer_columns

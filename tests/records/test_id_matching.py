@@ -12,7 +12,7 @@ FOUND = ["S1", "S2.2024", "Prä", "007"]
     [
         ("S1", "S1"), ("S1.svs", "S1"), ("S1.SVS", "S1"), ("a/b/S1.ndpi", "S1"), (r"C:\scans\S1.mrxs", "S1"),
         ("S1.ome.tif", "S1"), ("S1.svs.h5", "S1"), ("s1", "S1"), ("s1.tiff", "S1"), ("S2.2024", "S2.2024"),
-        ("S2.2024.svs", "S2.2024"), ("Pra\u0308", "Prä"), ("007.pt", "007"),
+        ("S2.2024.svs", "S2.2024"), ("Pra\u0308", "Prä"), ("007.pt", "007"), ("S1.vsi", "S1"), ("S1.webp", "S1"),
         ("S2", None), ("S1.tumour", None), ("7", None), ("S3", None), (".svs", None),
     ],
 )  # fmt: skip

@@ -109,3 +109,30 @@ def test_a_map_that_is_not_finite_is_refused_by_bag_tile_and_name():
             ["x"], ["test"], np.array([0]), np.full((1, 2), 0.5), [np.array([0.5, 0.5])], ["a", "b"],
             maps={"attention_a": [np.array([1.0, np.nan])]},
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("numbers", [False, True], ids=["classes", "numbers"])
+def test_columns_of_unfamiliarity_come_last_and_are_read_again(predictions, tmp_path, numbers):
+    strange = np.array([[1, 97.5, 3.25], [0, 0, -1.5], [np.nan, 50, 0.125], [0, 12.5, 0]])
+    changes = {"unfamiliarity": strange, "further_columns": ("set",), "further": [["a"], ["b"], ["c"], ["d"]]}
+    if numbers:
+        changes |= {"labels": np.zeros((4, 1)), "label_columns": ("label_age",), "answer_columns": ("x", "y", "z")}
+    table = Predictions(**(vars(predictions) | changes))
+    table.write_csv(tmp_path / "predictions.csv")
+    found = pd.read_csv(tmp_path / "predictions.csv")
+    assert found.columns[-4:].tolist() == ["set", "unfamiliar", "unfamiliarity", "unfamiliarity_score"]
+    again = read_predictions(tmp_path / "predictions.csv")
+    np.testing.assert_array_equal(again.unfamiliarity, strange)
+    assert again.unfamiliar.tolist() == [True, False, False, False]
+    assert again.of_split("test").unfamiliar.tolist() == [False, False, False]
+    assert predictions.unfamiliar.tolist() == [False] * 4
+
+
+@pytest.mark.parametrize("cell", ["2", "maybe", "inf"])
+def test_a_table_whose_unfamiliarity_is_no_such_number_is_refused(predictions, tmp_path, cell):
+    Predictions(**(vars(predictions) | {"unfamiliarity": np.ones((4, 3))})).write_csv(tmp_path / "p.csv")
+    table = pd.read_csv(tmp_path / "p.csv", dtype=str)
+    table.loc[1, "unfamiliar"] = cell
+    table.to_csv(tmp_path / "p.csv", index=False)
+    with pytest.raises(ValueError, match="unfamiliar|not numbers"):
+        read_predictions(tmp_path / "p.csv")

@@ -9,18 +9,7 @@ import pytest
 from milpath.reports.method_table import FoldResult, compare_methods
 from milpath.reports.page import write_report
 from milpath.reports.table_page import write_table_report
-from tests.browser import DESKTOP, PHONE, axe_source, chromium, violations
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def axe():
-    return axe_source()
+from tests.browser import DESKTOP, PHONE, violations
 
 
 @pytest.fixture(scope="module")
@@ -28,30 +17,6 @@ def report(binary_run):
     return write_report(
         binary_run.path, task="binary", bags=binary_run.bags, store=binary_run.store, defer_below=0.6, num_resamples=100
     )
-
-
-@pytest.fixture
-def open_page(browser):
-    """Open a page; at the end it must have said nothing and fetched nothing but itself and its pictures."""
-    said, fetched, pages = [], [], []
-
-    def open_(path, viewport):
-        context = browser.new_context(viewport=viewport, offline=True)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: fetched.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_selector("html[data-plots=drawn]", timeout=20_000)
-        pages.append((path, context))
-        return page
-
-    yield open_
-    folders = tuple(path.parent.as_uri() for path, _ in pages)
-    for _, context in pages:
-        context.close()
-    assert said == []
-    assert [url for url in fetched if not url.startswith((*folders, "data:", "blob:"))] == []
 
 
 def _ids(page):

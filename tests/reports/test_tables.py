@@ -48,7 +48,7 @@ def test_a_failed_fold_is_named_in_every_file(table, tmp_path):
 def test_markdown_is_a_table_whatever_the_names_hold(table):
     lines = [line for line in as_markdown(table).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 3
-    assert {line.replace(r"\|", "").count("|") for line in lines} == {7}
+    assert {line.replace(r"\|", "").count("|") for line in lines} == {8}
     assert r"odd\|name & &lt;b>" in lines[4]
     assert "| 0.892 |" in lines[2]
 
@@ -58,7 +58,7 @@ def test_latex_prints_the_names_as_they_are(table):
     assert r"gated\_attention" in latex
     assert r"odd|name \& <b>" in latex
     rows = [line for line in latex.splitlines() if line.endswith(r"\\")]
-    assert {line.replace(r"\&", "").count("&") for line in rows} == {4}
+    assert {line.replace(r"\&", "").count("&") for line in rows} == {5}
 
 
 def test_numbers_that_there_are_not_are_empty_and_not_zero(tmp_path):
@@ -66,4 +66,19 @@ def test_numbers_that_there_are_not_are_empty_and_not_zero(tmp_path):
     write_table(table, tmp_path)
     record = next(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert (record["mean"], record["p_value"]) == ("", "")
-    assert "| no fold | undefined | reference | 0/1 (1 failed) |" in (tmp_path / "table.md").read_text()
+    assert "| no fold | undefined | no fold | reference | 0/1 (1 failed) |" in (tmp_path / "table.md").read_text()
+
+
+def test_balanced_accuracy_stands_beside_auroc_and_only_there(table, tmp_path):
+    write_table(table, tmp_path)
+    markdown, content = (tmp_path / "table.md").read_text(), json.loads((tmp_path / "table.json").read_text())
+    with (tmp_path / "table.csv").open() as file:
+        records = list(csv.DictReader(file))
+    for row, entry, record in zip(table.rows, content["rows"], records, strict=True):
+        mean, error = row.beside
+        assert f"{mean:.3f} ± {error:.3f}" in markdown
+        assert (entry["balanced_accuracy"], entry["balanced_accuracy_standard_error"]) == (mean, error)
+        assert float(record["balanced_accuracy"]) == mean
+    results = [FoldResult("attention", 0, 0, ["a", "b"], evaluate_bags([0, 1], np.eye(2), "binary"), 4)]
+    assert compare_methods(results, "auroc").rows[0].beside == (1.0, None)
+    assert "balanced" not in as_markdown(compare_methods(results, "accuracy"))

@@ -124,7 +124,7 @@ def test_a_slide_that_fails_stops_no_other_and_is_named(uploaded, played, comman
     (request,) = uploaded.requests("CreateProcessingJob")  # no job is started to find out again
     assert request["Environment"]["MILPATH_PHASE"] == "cut"
     words[words.index(OPTIONS)] = OPTIONS.replace("}", ", on_error: skip}")
-    status, output, errors = command(process, *words)
+    status, _, errors = command(process, *words)
     assert (status, errors) == (0, "")
     found = download(uploaded.s3, "out", tmp_path / "found")
     assert BagStore.open(found).bags["bag_id"].tolist() == sorted(NAMES)

@@ -1,22 +1,18 @@
 import json
-import socket
-import threading
-import time
-from types import SimpleNamespace
+import tarfile
 
 import numpy as np
 import pandas as pd
 import pytest
-import uvicorn
 from hydra import compose, initialize_config_dir
-from starlette.types import ASGIApp
 
 from milpath import evaluate, train
 from milpath.config.roots import CONFIG_DIR
 from milpath.records.prediction_table import read_predictions
 from milpath.sagemaker import package, score
-from milpath.sagemaker.serve import create_app
+from milpath.targets import target_named
 from tests.commands import SMALL_RUN
+from tests.sagemaker.loopback_endpoint import served_as
 
 # What Lightning says of itself with this torch, and of small data.
 pytestmark = [
@@ -53,41 +49,15 @@ def checkpoint(folder, words):
     return folder / "runs" / "a" / "checkpoints" / "best.ckpt"
 
 
-def as_sagemaker(app: ASGIApp) -> ASGIApp:
-    """Let the server be found where the runtime of SageMaker has its endpoints."""
-
-    async def wrapped(scope, receive, send):
-        if scope["type"] == "http" and scope["path"] == "/endpoints/slides/invocations":
-            scope = scope | {"path": "/invocations", "raw_path": b"/invocations"}
-        await app(scope, receive, send)
-
-    return wrapped
-
-
 @pytest.fixture
 def endpoint(checkpoint, folder, monkeypatch):
-    """The archive of the network, unpacked and served on loopback where boto3 looks for the endpoint `slides`."""
-    import tarfile
-
+    """The archive of the network, unpacked and served."""
     archive = folder / "model.tar.gz"
     package.run(composed("sagemaker_package", f"checkpoint={checkpoint}", f"output={archive}"))
     with tarfile.open(archive) as file:
         file.extractall(folder / "model", filter="data")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = uvicorn.Config(as_sagemaker(create_app(folder / "model")), port=port, log_level="warning")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", f"http://127.0.0.1:{port}")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    yield "slides"
-    server.should_exit = True
-    thread.join(10)
+    with served_as("slides", folder / "model", monkeypatch):
+        yield "slides"
 
 
 def scored(words, *more):
@@ -138,7 +108,8 @@ def test_what_cannot_be_scored_is_one_line(endpoint, words, folder):
 def test_maps_per_class_in_the_responses_are_in_the_table():
     answer = {"bag_id": "a", "probabilities": {"x": 0.25, "y": 0.75}, "attention": [0.5, 0.5], "label": "y"}
     answers = [answer | {"attention_x": [1.0, 0.0], "attention_y": [0.0, 1.0]}]
-    table = score._predictions(answers, SimpleNamespace(class_names=["x", "y"]), ["test"], np.array([1]))
+    rows = pd.DataFrame({"split": ["test"], "label": [1]})
+    table = score._predictions(answers, target_named("binary"), ["x", "y"], rows)
     assert {name: values[0].tolist() for name, values in table.maps.items()} == {
         "attention_x": [1.0, 0.0],
         "attention_y": [0.0, 1.0],

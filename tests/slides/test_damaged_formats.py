@@ -1,6 +1,7 @@
 """Damaged copies of every format, cut by the real workers: each is read, or refused by name; the parent never crashes."""
 
 import random
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,9 +14,11 @@ from milpath.data.store.bag_store import BagStore
 from milpath.slides.slide_files import find_slides
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_bags import build_slide_store
+from tests.czi_files import JPEG_XR, write_czi
 from tests.dicom_files import write_dicom_slide
 from tests.drawn_data import draw_scan
 from tests.mirax import write_mirax
+from tests.ome_zarr import write_ome_zarr
 from tests.pyramids import tissue
 from tests.slides.test_damaged_slides import damage, tag_spans
 
@@ -43,6 +46,12 @@ def draw(kind: str, folder: Path, real: Path | None) -> Path:
     if kind == "dicom":
         write_dicom_slide(folder / "slide", pixels, levels=2)
         return folder / "slide"
+    if kind == "czi":
+        return write_czi(folder / "slide.czi", np.asarray(pixels), factors=(1, 2), codec=JPEG_XR)
+    if kind == "zarr":
+        # In a folder of its own: the slide is a folder.
+        write_ome_zarr(folder / "slide.zarr", np.asarray(pixels)[::2, ::2], factors=(2, 1))
+        return folder
     if kind == "mrxs":
         write_mirax(folder / "slide.mrxs", np.asarray(tissue(512, 512)), levels=2)
         return folder
@@ -54,6 +63,9 @@ def spans_of(path: Path) -> list[tuple[int, int]]:
     """Return where the bytes lie that decide everything."""
     if path.suffix in (".svs", ".tif", ".ndpi"):
         return tag_spans(path.read_bytes())
+    if path.suffix == ".czi":
+        content = path.read_bytes()
+        return [(place.start(), 160) for place in re.finditer(b"ZISRAW|WMPHOTO", content)]
     return [(0, min(path.stat().st_size, 2048))]
 
 
@@ -117,7 +129,7 @@ def _cut(slides: Path, output: Path, options: TileOptions):
     return output, summary
 
 
-@pytest.mark.parametrize("kind", ["svs", "ome", "dicom", "mrxs", "ndpi"])
+@pytest.mark.parametrize("kind", ["svs", "ome", "dicom", "mrxs", "ndpi", "czi", "zarr"])
 def test_damaged_slides_of_every_format_are_read_or_refused_by_name(kind, tmp_path, request):
     real = None
     if kind == "ndpi":

@@ -33,7 +33,7 @@ def damage(original, spans, random_):
     length, start = random_.randint(2, 64), place(original, spans, random_)
     length = min(length, size - start)
     if kind == "copy":
-        other = random_.randrange(size - length)
+        other = random_.randrange(max(1, size - length))
         return [(start, original[other : other + length])], size
     return [(start, bytes([0 if kind == "zeros" else 255]) * length)], size
 

@@ -106,7 +106,7 @@ def test_slides_that_state_nothing_are_named_beside_the_others(slides, tmp_path)
         (folder / name).symlink_to(slides / name)
     write_pyramid(folder / "c.tif", PICTURE, factors=(4,), resolutionunit="NONE")
     _, said = cut(folder, tmp_path / "out", mixed_resolution="allow")
-    assert "tiles have 0.5 to 2 microns per pixel; 1 slides do not state theirs: 'c'\n" in said
+    assert "tiles have 0.5 to 2 microns per pixel; 1 slide does not state its own: 'c'\n" in said
 
 
 def test_a_lost_piece_of_a_slide_is_named_in_the_summary(tmp_path):

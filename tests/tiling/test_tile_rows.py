@@ -10,7 +10,8 @@ import tifffile
 
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import bounds_offset, level0_positions
-from milpath.inference.pictures.bag_pictures import BagPictures, slide_paths
+from milpath.inference.pictures.bag_pictures import BagPictures
+from milpath.inference.pictures.tile_pixels import slide_paths
 from milpath.inference.predict_bags import BagPrediction
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_bags import build_slide_store

@@ -91,7 +91,7 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
         ),
         "two slides in a zip": (
             [write_zip(folder / "two.zip", {"a_0.png": tile, "a_1.png": tile, "b_0.png": tile})],
-            "the tiles belong to 2 slides ('a', 'b', ...); upload one slide at a time",
+            "the tiles belong to 2 slides ('a', 'b', ...); give each slide a zip of its own",
         ),
         "one number twice": (
             [write_zip(folder / "twice.zip", {"c_1.png": tile, "c_01.png": tile})],
@@ -120,7 +120,7 @@ def bad_files(tmp_path_factory) -> dict[str, tuple[list[Path], str]]:
         ),
         "one tile": ([write("a_2.png", tile)], "contains only one tile, but attention compares tiles with each other"),
         "one tile in a zip": ([write_zip(folder / "one.zip", {"a_0.png": tile})], "one.zip contains only one tile"),
-        "two slides": ([slide, folder / "a_0.png"], "good.tiff was uploaded with 1 other files; upload one slide or zip at a time"),
+        "two slides": ([slide, folder / "a_0.png"], "good.tiff is a slide and a_0.png a tile; upload only slides, only zips, or only tiles"),
         "nothing": ([], "there is no file"),
     }  # fmt: skip
 

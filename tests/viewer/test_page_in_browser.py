@@ -113,8 +113,14 @@ class App:
     def join(self, payload: object, session: str) -> tuple[int, str]:
         """Ask as the page asks."""
         config = json.loads(self.get("/config"))
-        number = next(row["id"] for row in config["dependencies"] if row["inputs"])
-        body = {"data": [payload], "fn_index": number, "session_hash": session, "event_data": None, "trigger_id": None}
+        number = next(row["id"] for row in config["dependencies"] if len(row["inputs"]) == 2)
+        body = {
+            "data": [payload, None],
+            "fn_index": number,
+            "session_hash": session,
+            "event_data": None,
+            "trigger_id": None,
+        }
         return self.post("/gradio_api/queue/join", json.dumps(body).encode(), "application/json")
 
     def ask(self, payload: object) -> str:
@@ -175,7 +181,7 @@ def open_page(browser, app):
         page.on("request", lambda request: fetched.append(request.url))
         page.goto(app.address)
         page.set_default_timeout(10_000)
-        page.wait_for_selector("#analyse")
+        page.wait_for_selector("#files")
         contexts.append(context)
         return page
 
@@ -196,8 +202,6 @@ def _ask(page, *files):
     # The page takes the files of an answer away; Gradio stumbles over one that comes in the same instant.
     page.wait_for_selector("#files .file-preview", state="detached")
     page.set_input_files("#files input[type=file]", [str(path) for path in files])
-    page.wait_for_selector("#files .file-preview")
-    page.click("#analyse")
 
 
 def _overflow(page) -> int:
@@ -227,6 +231,10 @@ def test_a_slide_is_answered_and_nothing_of_it_stays_and_axe_finds_nothing(open_
     page.wait_for_selector("#files .file-preview", state="detached")
     assert app.files() == []
     assert violations(page, axe) == []
+    viewer = page.frames[1]
+    viewer.wait_for_selector("body[data-layer]")
+    assert violations(viewer, axe) == []
+    assert page.get_attribute("iframe.viewer", "sandbox") == "allow-scripts"
 
 
 def test_names_are_text_wherever_they_are_shown(open_page, app, tmp_path, slide):
@@ -239,8 +247,8 @@ def test_names_are_text_wherever_they_are_shown(open_page, app, tmp_path, slide)
     odd = tmp_path / "<img src=x onerror=alert(3)>${alert(4)}{{5}}.txt.tiff"
     odd.write_bytes(b"II*\0 no slide")
     _ask(page, odd)
-    page.wait_for_selector(".toast-body", timeout=60_000)
-    page.wait_for_timeout(300)
+    page.wait_for_selector(".refused", timeout=60_000)
+    assert EVIL in page.inner_text(".history")
     assert page.locator("img[src=x]").count() == 0
     assert app.files() == []
 
@@ -253,15 +261,16 @@ def test_a_bad_file_is_one_clear_line_and_is_deleted_and_takes_the_answer_before
     for kind in ("no slide", "wrong tile size", "path out of a zip", "zip bomb", "blank slide"):
         files, words = bad_files[kind]
         _ask(page, *files)
-        page.wait_for_selector(".toast-body", timeout=60_000)
-        assert words in page.inner_text(".toast-body")
+        page.wait_for_function(
+            "words => document.querySelector('.refused')?.textContent.includes(words)", arg=words, timeout=60_000
+        )
+        assert page.locator(".toast-body").count() == 0, "what is said covers nothing"
         assert str(app.folder) not in page.inner_text("body")
         assert page.locator(".answer").count() == 0
         # The file is gone, and the page does not offer it again.
         page.wait_for_selector("#files .file-preview", state="detached")
         assert app.files() == []
-        page.click(".toast-close")
-        page.wait_for_selector(".toast-body", state="detached")
+    assert page.locator(".history tbody tr").count() == 1, "the answer, and no refusal"
     assert "Traceback" not in app.said()
 
 
@@ -271,6 +280,8 @@ def test_what_the_page_itself_refuses_is_said_at_once(open_page, app, bad_files,
     page.set_input_files("#files input[type=file]", [str(path) for path in bad_files[kind][0]])
     page.wait_for_selector(".toast-body")
     assert words in page.inner_text(".toast-body")
+    toast, title = page.locator(".toast-body").bounding_box(), page.locator("h1").bounding_box()
+    assert toast["y"] + toast["height"] <= title["y"], "it stands above the page and covers nothing"
     assert app.files() == []
 
 
@@ -293,14 +304,40 @@ def _choose_by_keyboard(page):
 def test_the_keyboard_does_everything(open_page, slide):
     page = open_page(DESKTOP)
     _choose_by_keyboard(page).set_files(str(slide))
-    page.wait_for_selector("#files .file-preview")
-    for _ in range(8):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.id") == "analyse":
-            break
-    assert page.evaluate("document.activeElement.id") == "analyse"
-    page.keyboard.press("Enter")
     page.wait_for_selector(".answer", timeout=60_000)
+    viewer = page.frames[1]
+    viewer.wait_for_selector("body[data-layer]")
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if viewer.evaluate("document.activeElement.id") == "opacity":
+            break
+    page.keyboard.press("End")
+    assert viewer.inner_text("#shown") == "100 %"
+
+
+def test_two_people_with_the_same_file_each_get_their_answer_and_only_their_own_history(
+    open_page, app, slide, tmp_path
+):
+    mine, theirs = open_page(DESKTOP), open_page(DESKTOP)
+    for page in (mine, theirs):
+        page.set_input_files("#files input[type=file]", [str(slide)])
+    for page in (mine, theirs):
+        page.wait_for_selector(".answer", timeout=60_000)
+        assert page.inner_text(".answer h2") == "slide 7"
+        assert page.locator(".refused").count() == 0
+        assert page.locator(".history tbody tr").count() == 1
+    _ask(
+        mine,
+        write_zip(tmp_path / "neighbour.zip", {f"neighbour_{number}.png": png(seed=number) for number in range(3)}),
+    )
+    mine.wait_for_function("document.querySelectorAll('.history tbody tr').length === 2", timeout=60_000)
+    assert "neighbour" in mine.inner_text(".history")
+    assert "neighbour" not in theirs.inner_text("body")
+    mine.wait_for_selector("#files .file-preview", state="detached")
+    assert app.files() == []
+    mine.reload()
+    mine.wait_for_selector("#files")
+    assert mine.locator(".history").count() == 0, "a new session"
 
 
 def _multipart(name: str, data: bytes) -> tuple[bytes, str]:
@@ -375,7 +412,7 @@ def test_one_slide_is_answered_at_a_time(app, slide):
     sessions = ["first", "second", "third"]
     with ThreadPoolExecutor(len(sessions)) as threads:
         for session in sessions:
-            body, kind = _multipart(f"{session}.tiff", slide.read_bytes() + session.encode())
+            body, kind = _multipart("slide.tiff", slide.read_bytes())  # all the same
             (path,) = json.loads(app.post("/gradio_api/upload", body, kind)[1])
             assert app.join([{"path": path} | FILE], session)[0] == 200
         times = sorted(threads.map(watch, sessions))

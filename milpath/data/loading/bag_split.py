@@ -34,12 +34,14 @@ class BagSplit:
         self.lengths = store.num_tiles[indices]
 
     @classmethod
-    def of(cls, store: BagStore, table: pd.DataFrame, split: str) -> Self:
-        """Return the bags of one split, from a table with `index`, `label` and `split`.
+    def of(cls, store: BagStore, table: pd.DataFrame, split: str | None) -> Self:
+        """Return the bags of one split, from a table with `index`, `label` and `split`; `None` for all bags.
 
         Raises:
             ValueError: If the split is empty.
         """
+        if split is None:
+            return cls(store, table["index"].to_numpy(), label_array(table["label"]))
         rows = table[table["split"] == split]
         if rows.empty:
             found = ", ".join(name for name in SPLITS if (table["split"] == name).any()) or "none"

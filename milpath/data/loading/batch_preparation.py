@@ -61,7 +61,10 @@ def fit_statistics(store: BagStore, indices: Sequence[int] | np.ndarray) -> Feat
         ValueError: If the store contains images (networks normalise those themselves), or a feature is not finite.
     """
     if len(store.tile_shape) != 1:
-        raise ValueError("data.standardize is for feature bags; encoders of tiles carry their own normalisation")
+        raise ValueError(
+            "data.standardize is for feature bags; encoders of tiles carry their own normalisation: these are tiles, so set "
+            "data.standardize=false, or encode them first (milpath extract slides=STORE encoder=NAME output=FEATURES)"
+        )
     count, mean, square = 0, np.zeros(store.tile_shape), np.zeros(store.tile_shape)
     slides = store.slide_store
     for position in (part.position for index in indices for part in store.slides_of(int(index))):

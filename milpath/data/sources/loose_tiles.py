@@ -8,9 +8,10 @@ from PIL import Image, UnidentifiedImageError
 
 from milpath.data.loading.threads import map_in_threads
 from milpath.data.sources.panda_tiles import numbered_tiles, tiles_by_slide
-from milpath.data.sources.tile_decoding import decode_tile, largest_file
+from milpath.data.sources.tile_decoding import decode_tile, largest_file, warning_of_tile
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.records.data_warning import joined
 from milpath.slides.tile_files import TileFiles, open_tile_files
 from milpath.slides.tile_names import first_number, missing_number
 
@@ -62,11 +63,12 @@ def build_tile_store(path: Path, output: Path, tile_size: int) -> dict[str, str]
         ValueError: If no slide can be read; the message gives the first reason.
     """
     failures: dict[str, str] = {}
+    said: set[str] = set()
     with open_tile_files(path) as files:
         slides = sorted(tiles_by_slide(files.names(), path).items())
         first = first_number(numbers for _, numbers in slides)
         _require_size(files, slides[0][1], tile_size, path)
-        decoded = map_in_threads(lambda slide: _decode(files, slide[1], tile_size, path, first), slides)
+        decoded = map_in_threads(lambda slide: _decode(files, slide[1], tile_size, path, first, said), slides)
         source = {"name": "loose tiles", "parameters": {"content": files.content_digest()}}
         with BagStoreWriter(output, source) as writer:
             for (name, _), tiles in zip(slides, decoded, strict=True):
@@ -74,6 +76,8 @@ def build_tile_store(path: Path, output: Path, tile_size: int) -> dict[str, str]
                     failures[name] = tiles
                 else:
                     writer.add(name, tiles, labels={})
+            if warning := joined(sorted(said)):
+                writer.extra["warning"] = warning
             if not writer.num_bags:
                 name, reason = next(iter(failures.items()))
                 raise ValueError(
@@ -114,14 +118,21 @@ def _require_size(files: TileFiles, numbers: dict[int, str], tile_size: int, pat
         )
 
 
-def _decode(files: TileFiles, numbers: dict[int, str], tile_size: int, path: Path, first: int) -> np.ndarray | str:
-    """Return the tiles of a slide in the order of their numbers, or the reason why they cannot be read."""
+def _decode(
+    files: TileFiles, numbers: dict[int, str], tile_size: int, path: Path, first: int, said: set[str]
+) -> np.ndarray | str:
+    """Return the tiles of a slide in the order of their numbers, or the reason why they cannot be read.
+
+    `said` gets what they say against themselves.
+    """
     if (missing := missing_number(numbers, first)) is not None:
         return f"{path} has {len(numbers):,} tiles of this slide but none with the number {missing}; give all of them"
-    largest = largest_file(tile_size)
+    largest, tiles = largest_file(tile_size), []
     try:
-        return np.stack(
-            [decode_tile(files.read(name, largest), tile_size, f"{path}/{name}") for _, name in sorted(numbers.items())]
-        )
+        for _, name in sorted(numbers.items()):
+            data = files.read(name, largest)
+            tiles.append(decode_tile(data, tile_size, f"{path}/{name}"))
+            said.add(warning_of_tile(data, f"{path}/{name}"))
+        return np.stack(tiles)
     except ValueError as error:
         return str(error)

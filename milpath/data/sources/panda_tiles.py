@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from milpath.data.sources.tile_decoding import decode_tile, largest_file
+from milpath.data.sources.tile_decoding import decode_tile, largest_file, warning_of_tile
 from milpath.data.splits.label_matching import check_on_mismatch, match_bags, named_like_data
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.data.store.readable_bags import check_on_error, readable_bags
+from milpath.records.data_warning import joined
 from milpath.records.digests import sha256_of_file
 from milpath.records.label_table import quote_first, read_table
 from milpath.slides.tile_files import TileFiles, open_tile_files
@@ -108,21 +109,24 @@ class PandaTiles:
         with open_tile_files(self.tiles) as files:
             found = tiles_by_slide(files.names(), self.tiles)
 
+            said: set[str] = set()
+
             def read(image_id: str) -> np.ndarray:
-                return self._decode(files, found[image_id])
+                return self._decode(files, found[image_id], said)
 
             for image_id, labels, tiles in readable_bags(read, table, writer, self.tiles, self.on_error):
                 writer.add(image_id, tiles, labels)
+            if warning := joined(sorted(said)):
+                writer.extra["warning"] = warning
 
-    def _decode(self, files: TileFiles, names: dict[int, str]) -> np.ndarray:
-        """Return the tiles of a slide in the order of their numbers."""
-        largest = largest_file(self.tile_size)
-        return np.stack(
-            [
-                decode_tile(files.read(names[number], largest), self.tile_size, f"{self.tiles}/{names[number]}")
-                for number in range(self.num_tiles)
-            ]
-        )
+    def _decode(self, files: TileFiles, names: dict[int, str], said: set[str]) -> np.ndarray:
+        """Return the tiles of a slide in the order of their numbers; `said` gets what they say against themselves."""
+        largest, tiles = largest_file(self.tile_size), []
+        for number in range(self.num_tiles):
+            data, name = files.read(names[number], largest), f"{self.tiles}/{names[number]}"
+            tiles.append(decode_tile(data, self.tile_size, name))
+            said.add(warning_of_tile(data, name))
+        return np.stack(tiles)
 
     def _table(self, found: Collection[str], say: bool = False) -> pd.DataFrame:
         """Return the label table, its slides named like their tiles."""

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from milpath.data.loading.batch_plan import require_at_least
 from milpath.data.loading.threads import map_in_threads
 from milpath.data.sources.drawn_tissue import BENIGN, INFLAMED, darkest_first, draw_stains, stain_tiles
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.records.data_warning import WARNING_KEY, warning_of_source
 from milpath.records.digests import sha256_of_text
 
 # Increase it when pictures or description change: stores are found by the description of their content.
@@ -93,7 +95,7 @@ class SyntheticBags:
         return labels, tiles, rows
 
     def write_folder(self, folder: str | Path) -> Path:
-        """Write the slides in the layout of PANDA: `train/{image_id}_{i}.png` and `train.csv`.
+        """Write the slides in the layout of PANDA: `train/{image_id}_{i}.png` and `train.csv`; the files say they are drawn.
 
         Args:
             folder: Output folder; created if it does not exist.
@@ -103,10 +105,11 @@ class SyntheticBags:
         """
         folder = Path(folder)
         (folder / "train").mkdir(parents=True, exist_ok=True)
-        table = []
+        table, said = [], PngInfo()
+        said.add_text(WARNING_KEY, warning_of_source(self))
         for labels, tiles, _ in map_in_threads(self.draw_slide, range(self.num_slides)):
             table.append(labels)
             for number, tile in enumerate(tiles):
-                Image.fromarray(tile).save(folder / "train" / f"{labels['image_id']}_{number}.png")
+                Image.fromarray(tile).save(folder / "train" / f"{labels['image_id']}_{number}.png", pnginfo=said)
         pd.DataFrame(table).to_csv(folder / "train.csv", index=False)
         return folder

@@ -6,12 +6,26 @@ import imagecodecs
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from milpath.slides.readers.image_header import png_header
+from milpath.records.data_warning import WARNING_KEY, require_warning
+from milpath.slides.readers.image_header import png_header, png_text
 
 
 def largest_file(tile_size: int) -> int:
     """Return the maximum file size of a tile in bytes: twice its pixels with alpha, plus metadata."""
     return 8 * tile_size * tile_size + 2**16
+
+
+def warning_of_tile(data: bytes, name: str) -> str:
+    """Return what a tile says against itself, such as that it is drawn; empty for tissue, which says nothing.
+
+    Args:
+        data: Content of a PNG file.
+        name: Name of the file in error messages.
+
+    Raises:
+        ValueError: If the words are not one line of text.
+    """
+    return require_warning(png_text(data, WARNING_KEY), f"the text {WARNING_KEY} of {name}")
 
 
 def decode_tile(data: bytes, tile_size: int, name: str) -> np.ndarray:

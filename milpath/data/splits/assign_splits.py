@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from milpath.records.error_text import counted
 from milpath.records.label_table import find_column, quote_first
 
 SPLITS = ("train", "val", "test")
@@ -204,9 +205,13 @@ def _check_counts(labels: np.ndarray, class_names: Sequence[str], num_folds: int
     for number, name in enumerate(class_names):
         count = int((labels == number).sum())
         if 0 < count < num_folds:
+            way_out = (
+                "a single one cannot be both learnt and tested: check the column of the labels"
+                if count == 1
+                else f"set data.num_folds={count} or less"
+            )
             raise ValueError(
-                f"class {name!r} has {count} bags, fewer than data.num_folds={num_folds}; "
-                f"set data.num_folds={max(count, 1)} or less"
+                f"class {name!r} has {counted(count, 'bag')}, fewer than data.num_folds={num_folds}; {way_out}"
             )
 
 

@@ -137,8 +137,8 @@ def read_split(path: str | Path, bag_ids: np.ndarray, *, fold: int = 0, known: C
     strangers = table.loc[~table["bag_id"].isin([*bag_ids, *known]), "bag_id"].tolist()
     if strangers:
         raise ValueError(
-            f"{len(strangers)} of {len(table):,} bags in {path} are not in the data (first: {quote_first(strangers, 1)}); "
-            "the file belongs to another data set"
+            f"{len(strangers)} of {len(table):,} bags in {path} are not in the data (first: {quote_first(strangers, 1)}), "
+            f"whose bags are {quote_first([str(name) for name in bag_ids[:2]], 1)}; the file belongs to another data set"
         )
     split = pd.Series(bag_ids).map(table.set_index("bag_id")["split"]).fillna("").to_numpy(dtype=object)
     if unused := int((split == "").sum()):

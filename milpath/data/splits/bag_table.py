@@ -104,7 +104,9 @@ def label_and_split(
             split_seed=options.split_seed, stratify_by=options.stratify_by, groups=groups,
         )  # fmt: skip
     if groups is not None:
-        _require_whole_groups(split, groups, options.splits or f"column {options.split_column!r} of the data")
+        _require_whole_groups(
+            table["bag_id"].tolist(), split, groups, options.splits or f"column {options.split_column!r} of the data"
+        )
     shown = labels if values is None else pd.Series(list(map(tuple, values[kept].tolist())), dtype=object)
     table = table.assign(index=positions, label=shown, split=split)
     return table[table["split"] != ""].reset_index(drop=True), names
@@ -212,11 +214,16 @@ def _say_unused_split(table: pd.DataFrame) -> None:
         )  # fmt: skip
 
 
-def _require_whole_groups(split: np.ndarray, groups: np.ndarray, origin: str) -> None:
+def _require_whole_groups(bag_ids: Sequence[str], split: np.ndarray, groups: np.ndarray, origin: str) -> None:
     """Refuse a split that separates a group."""
-    used = pd.DataFrame({"group": groups, "split": split})
+    used = pd.DataFrame({"group": groups, "split": split, "bag": bag_ids})
     used = used[used["split"] != ""]
     sides = used.groupby("group")["split"].nunique()
     if (sides > 1).any():
         first = sides[sides > 1].index[0]
-        raise ValueError(f"{origin} puts {int((sides > 1).sum())} group(s) in more than one split (first: {first!r})")
+        own = used[used["group"] == first].drop_duplicates("split")
+        where = " and ".join(f"{bag!r} in {side}" for bag, side in zip(own["bag"], own["split"], strict=True))
+        raise ValueError(
+            f"{origin} puts {int((sides > 1).sum())} group(s) in more than one split (first: {first!r}, with {where}); "
+            "put all bags of a group, such as a patient, in one split"
+        )

@@ -88,9 +88,14 @@ class LabelledBags:
         return self.label_frame.loc[self.label_frame["split"] == split, "bag_id"].tolist()
 
     def split_frame(self) -> pd.DataFrame:
-        """Return `id, split, label` of every bag: the content of a run's `splits.csv`, which `data.splits` reads."""
+        """Return `id, split, label` of every bag, which `data.splits` reads."""
         frame = self.label_frame[["bag_id", "split", "label"]].rename(columns={"bag_id": "id"})
         return frame if self.fitted_target.has_classes else frame.assign(label=frame["label"].map(text_of_label))
+
+    def splits_table(self) -> pd.DataFrame:
+        """Return the content of `splits.csv`: `split_frame`, and `group` if the split keeps groups together."""
+        frame, groups = self.split_frame(), self.groups
+        return frame if groups is None else frame.assign(group=frame["id"].astype(str).map(groups))
 
     def labels(self, split: str) -> np.ndarray:
         """Return the labels of a split, `(bags,)` classes or `(bags, columns)` numbers, in the order of the store."""

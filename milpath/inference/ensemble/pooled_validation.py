@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from milpath.models.checkpoint import RUN_KEY, read_checkpoint
+from milpath.metrics.conformal import FoldScores
+from milpath.models.checkpoint import RUN_KEY, load_card, read_checkpoint
 from milpath.records.digests import sha256_of_splits
 from milpath.records.label_table import read_written_table
 from milpath.records.prediction_table import read_predictions
+from milpath.targets import Target, target_of
+from milpath.targets.set_parts import SetPart, set_parts
 
 Array = NDArray[np.float64]
 
@@ -29,6 +32,7 @@ class FoldRecord:
         bag_ids: Its validation bags.
         labels: `(bags,)` classes, or `(bags, columns)`.
         answers: `(bags, columns)`, predictions of this fold's network with its temperature.
+        target: Its target, with what its training fitted.
         groups: Bag to group (patient); empty if the bags are independent, or the run did not write them.
     """
 
@@ -39,7 +43,19 @@ class FoldRecord:
     bag_ids: Sequence[str]
     labels: NDArray[Any]
     answers: Array
+    target: Target
     groups: Mapping[str, str]
+
+    def scores(self, part: SetPart) -> FoldScores:
+        """Return the validation bags of this fold with a label of a target, for its prediction sets.
+
+        Args:
+            part: The target, of those of the average.
+        """
+        own = next(each for each in set_parts(self.target, part.names) if each.name == part.name)
+        rows, labels = own.known(self.labels)
+        names = None if not self.groups else np.array([self.groups[self.bag_ids[row]] for row in rows], dtype=np.str_)
+        return FoldScores(labels, own.of(self.answers[rows]), names)
 
 
 @dataclass(frozen=True)
@@ -49,7 +65,8 @@ class PooledValidation:
     Attributes:
         bag_ids: Names of the bags.
         labels: `(bags,)` classes, or `(bags, columns)`.
-        answers: `(bags, columns)`; of a bag that is in the validation split of several folds, the mean.
+        answers: `(bags, columns)` of the average; of a bag that is in the validation split of several folds, the mean. NaN
+            where the files of a fold do not say it.
         groups: `(bags,)` group of each bag; `None` if all bags are independent.
     """
 
@@ -82,19 +99,29 @@ def read_fold(path: Path) -> FoldRecord:
         or contents.get("splits_sha256") != sha256_of_splits(splits)
     ):
         raise ValueError(f"{run_dir}/splits.csv is not that of the run that wrote {path}; give the folder of the run")
+    card = load_card(path)
+    aggregate = card.data.get("aggregate")
     part = read_predictions(run_dir / "predictions.csv").of_split("val")
-    wanted = {name for name, split in splits.items() if split == "val"}
-    if set(part.bag_ids) != wanted or len(part.bag_ids) != len(wanted):
+    wanted, found = {name for name, split in splits.items() if split == "val"}, part.bag_ids
+    if aggregate:  # the predictions are those of patients, and splits.csv has their slides
+        found = read_predictions(run_dir / "slide_predictions.csv").of_split("val").bag_ids
+    if set(found) != wanted or len(found) != len(wanted):
         raise ValueError(f"{run_dir}/predictions.csv does not hold the {len(wanted)} validation bags of its run")
-    groups = dict(zip(table["bag_id"].astype(str), table["group"].astype(str), strict=True)) if "group" in table else {}
+    groups: dict[str, str] = {}
+    if "group" in table and not aggregate:  # patients are independent
+        groups = dict(zip(table["bag_id"].astype(str), table["group"].astype(str), strict=True))
     return FoldRecord(
         path, settings, str(contents.get("tiles_sha256")), splits, part.bag_ids, part.labels,
-        part.probabilities.astype(np.float64), groups,
+        part.probabilities.astype(np.float64), target_of(card), groups,
     )  # fmt: skip
 
 
-def pool_validation(folds: Sequence[FoldRecord]) -> PooledValidation:
+def pool_validation(folds: Sequence[FoldRecord], target: Target) -> PooledValidation:
     """Return the validation predictions of all folds, one row per bag; test predictions are never used.
+
+    Args:
+        folds: The folds.
+        target: The target of their average.
 
     Raises:
         ValueError: If there are none, or two folds have another label for a bag.
@@ -102,8 +129,9 @@ def pool_validation(folds: Sequence[FoldRecord]) -> PooledValidation:
     labels: dict[str, Any] = {}
     answers: dict[str, list[Array]] = {}
     for fold in folds:
-        for name, label, row in zip(fold.bag_ids, fold.labels, fold.answers, strict=True):
-            if name in labels and not np.array_equal(labels[name], label):
+        of_average = target.as_average(fold.target, fold.answers)
+        for name, label, row in zip(fold.bag_ids, fold.labels, of_average, strict=True):
+            if name in labels and not np.array_equal(labels[name], label, equal_nan=not target.has_classes):
                 raise ValueError(f"bag {name!r} has another label in {fold.path} than in the folds before; train again")
             labels[name] = label
             answers.setdefault(name, []).append(row)

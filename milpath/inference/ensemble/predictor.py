@@ -10,15 +10,17 @@ from torch import nn
 
 from milpath.inference.ensemble.fold_checkpoints import fold_checkpoints
 from milpath.inference.ensemble.pooled_validation import FoldRecord, PooledValidation, pool_validation, read_fold
-from milpath.metrics.conformal import fit_conformal
-from milpath.models.averaged_network import AveragedNetwork, require_average
+from milpath.metrics.conformal import fit_cross_conformal
+from milpath.models.averaged_network import AveragedNetwork
 from milpath.models.checkpoint import Card, load_card, load_network
+from milpath.models.familiarity import Familiarity, joined
 from milpath.records.digests import sha256_of_file, sha256_of_values
 from milpath.records.plain_values import brief
-from milpath.targets import ClassTarget, target_of
+from milpath.targets import ClassTarget, Several, target_of
 from milpath.targets.decision import Decision, choose_decision
+from milpath.targets.set_parts import set_parts, state_of_sets
 
-_DECISION = ("sensitivity", "calibrate", "defer_fraction", "coverage", "coverage_by_class")
+_DECISION = ("sensitivity", "calibrate", "defer_fraction", "coverage", "coverage_by_class", "refer_unfamiliar")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Predictor:
         sha256: Digest of the file, or of all files.
         folds: The record of each fold; empty for one checkpoint.
         validation: The pooled validation predictions; `None` for one checkpoint.
+        familiarity: The models of familiar slides; `None` if the checkpoint, or one of the folds, has none.
     """
 
     network: nn.Module
@@ -40,6 +43,12 @@ class Predictor:
     sha256: str
     folds: Sequence[FoldRecord] = ()
     validation: PooledValidation | None = None
+    familiarity: Familiarity | None = None
+
+    @property
+    def temperatures(self) -> Sequence[float]:
+        """Temperature of each fold; empty for one checkpoint."""
+        return self.network.temperatures if isinstance(self.network, AveragedNetwork) else ()
 
     @property
     def note(self) -> str:
@@ -49,6 +58,19 @@ class Predictor:
         return (
             f"average of {len(self.folds)} folds, calibrated on the {len(self.validation.bag_ids):,} validation bags of all "
             "folds, each predicted by a fold that was not trained on it"
+        )
+
+    def known_note(self, bag_ids: Sequence[str]) -> str:
+        """Return how many of the predicted bags the folds were trained on, by their names; empty for one checkpoint.
+
+        Args:
+            bag_ids: Names of the predicted bags.
+        """
+        if self.validation is None or not (known := set(self.validation.bag_ids) & set(bag_ids)):
+            return ""
+        return (
+            f"{len(known):,} of {len(bag_ids):,} have the names of bags that folds were trained on: their predictions are "
+            "no test; the folds were tested in the table"
         )
 
 
@@ -61,10 +83,11 @@ def open_predictor(
 ) -> Predictor:
     """Open a checkpoint, or several folds as one network.
 
-    Probabilities are averaged after each fold's temperature, numbers in their units. Temperature, threshold, deferral and
-    prediction sets of the average are fitted on the pooled validation predictions: each bag is predicted by the network of
-    a fold that had it in its validation split, never by one that was trained on it, and never is a test split used. The
-    average of all folds cannot be fitted on these bags, because most folds were trained on them.
+    Probabilities are averaged after each fold's temperature, numbers in their units, survival as curves; several targets
+    each as by itself. Temperature, threshold and deferral of the average are fitted on the pooled validation predictions:
+    each bag is predicted by the network of a fold that had it in its validation split, never by one that was trained on it,
+    and never is a test split used. The average of all folds cannot be fitted on these bags, because most folds were trained
+    on them. Prediction sets compare each fold's prediction with those of its own validation bags (`CrossConformal`).
 
     Args:
         checkpoint: A path, a list of paths, or the folder of `milpath table`.
@@ -82,26 +105,28 @@ def open_predictor(
     if len(paths) == 1:
         path = paths[0]
         network = load_network(path, own_networks, own_encoders)
-        return Predictor(network, load_card(path), str(path), sha256_of_file(path))
+        card = load_card(path)
+        return Predictor(network, card, str(path), sha256_of_file(path), familiarity=joined([card.familiar]))
     cards = [load_card(path) for path in paths]
     _require_alike(paths, [_compared(card) for card in cards])
     targets = [target_of(card) for card in cards]
-    require_average(targets[0])
+    target = targets[0].average_of(targets)
     folds = [read_fold(path) for path in paths]
     _require_alike(
         paths, [{f"decision.{name}": fold.settings.get(f"decision.{name}") for name in _DECISION} for fold in folds]
     )
-    validation = pool_validation(folds)
-    card = _calibrated(cards[0], folds[0].settings, validation)
+    validation = pool_validation(folds, target)
+    card = _calibrated(replace(cards[0], target_state=target.state()), folds, validation)
     members = [load_network(path, own_networks, own_encoders) for path in paths]
     averaged = AveragedNetwork(members, targets, [each.temperature for each in cards]).eval()
     digest = sha256_of_values([sha256_of_file(path) for path in paths])
-    return Predictor(averaged, card, f"{paths[0]} and {len(paths) - 1} more folds", digest, folds, validation)
+    name, familiarity = f"{paths[0]} and {len(paths) - 1} more folds", joined([each.familiar for each in cards])
+    return Predictor(averaged, card, name, digest, folds, validation, familiarity)
 
 
 def _compared(card: Card) -> dict[str, Any]:
     """Return what must be equal in all folds, in the order in which a difference is reported."""
-    options = {name: value for name, value in card.target_state.items() if name not in ("mean", "scale")}
+    options = target_of(card).state_in_common(card.target_state)
     return (
         {"task": card.task, "class_names": list(card.class_names), "warning": card.warning}
         | {f"target.{name}": value for name, value in options.items()}
@@ -121,47 +146,57 @@ def _require_alike(paths: Sequence[Path], values: Sequence[Mapping[str, Any]]) -
                 )
 
 
-def _calibrated(card: Card, settings: Mapping[str, Any], validation: PooledValidation) -> Card:
-    """Return the card with operating point and prediction sets fitted on the pooled validation predictions."""
-    target, wished = target_of(card), {name: settings.get(f"decision.{name}") for name in _DECISION}
+def _calibrated(card: Card, folds: Sequence[FoldRecord], validation: PooledValidation) -> Card:
+    """Return the card with operating point and prediction sets fitted on the validation predictions of all folds."""
+    target, settings = target_of(card), folds[0].settings
+    wished = {name: settings.get(f"decision.{name}") for name in _DECISION}
     for name, value in wished.items():  # a checkpoint is untrusted
         if value is not None and not isinstance(value, int | float):
             raise ValueError(f"decision.{name} in the record of the folds is {brief(value)}, which is not a number")
-    answers = validation.answers
-    decision = Decision()
+    answers, decision = validation.answers, Decision()
+    chosen: dict[str, Any] = {
+        "sensitivity": wished["sensitivity"],
+        "calibrate": bool(wished["calibrate"]),
+        "defer_share": float(wished["defer_fraction"] or 0),
+    }
     if isinstance(target, ClassTarget):
         if len(np.unique(validation.labels)) > 1:
-            decision = choose_decision(
-                validation.labels, answers, card.task, sensitivity=wished["sensitivity"],
-                calibrate=bool(wished["calibrate"]), defer_share=float(wished["defer_fraction"] or 0),
-            )  # fmt: skip
+            decision = choose_decision(validation.labels, answers, card.task, **chosen)
         elif wished["sensitivity"] is not None or wished["calibrate"]:
             raise ValueError(
                 "the validation bags of all folds have one class, so that no threshold or temperature can be chosen; train "
                 "with a larger data.val_fraction"
             )
-        answers = target.at_temperature(answers, decision.temperature) if decision.temperature != 1 else answers
-    state: dict[str, Any] = {}
-    if wished["coverage"] is not None and target.set_kind is not None:
-        if validation.groups is None and _grouped(card):
-            raise ValueError(
-                "the folds were split by group, but their splits.csv does not name the groups, which prediction sets need; "
-                "train them again with this version"
-            )
-        fitted = fit_conformal(
-            validation.labels, answers, target.set_kind, float(wished["coverage"]),
-            bool(wished["coverage_by_class"]), validation.groups,
-        )  # fmt: skip
-        state = replace(fitted, aggregate=card.conformal.get("aggregate")).state()
+    elif isinstance(target, Several):
+        card = replace(card, target_state=target.decided_on_answers(validation.labels, answers, **chosen).state())
     return replace(
         card,
         threshold=decision.threshold,
         temperature=decision.temperature,
         defer_below=decision.defer_below,
-        conformal=state,
+        conformal={}
+        if wished["coverage"] is None
+        else _sets(card, folds, wished["coverage"], bool(wished["coverage_by_class"])),
     )
 
 
+def _sets(card: Card, folds: Sequence[FoldRecord], coverage: float, by_class: bool) -> dict[str, Any]:
+    """Return the state of prediction sets of each target, from what each fold says of its own validation bags."""
+    if _grouped(card) and not all(fold.groups or not fold.bag_ids for fold in folds):
+        raise ValueError(
+            "the folds were split by group, but their splits.csv does not name the groups, which prediction sets need; "
+            "train them again with this version"
+        )
+    fitted, aggregate = {}, card.data.get("aggregate")
+    for part in set_parts(target_of(card), card.class_names):
+        sets = fit_cross_conformal(
+            [fold.scores(part) for fold in folds], str(part.target.set_kind), float(coverage),
+            by_class and part.target.has_classes, len(part.names),
+        )  # fmt: skip
+        fitted[part.name] = replace(sets, aggregate=None if aggregate is None else str(aggregate))
+    return state_of_sets(fitted) if fitted else {}
+
+
 def _grouped(card: Card) -> bool:
-    """Return whether a run was split by group."""
-    return bool(card.data.get("group_column") or card.data.get("groups"))
+    """Return whether bags of one group were kept together, and are not the groups themselves."""
+    return not card.data.get("aggregate") and bool(card.data.get("group_column") or card.data.get("groups"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,13 +50,16 @@ class Truth:
     values: Mapping[int, str]
 
 
-def put_together(tiles: Pixels, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[SlidePicture, float, float]:
+def put_together(
+    tiles: Pixels, x: NDArray[np.floating], y: NDArray[np.floating], longest_side: int = LONGEST_SIDE
+) -> tuple[SlidePicture, float, float]:
     """Assemble the tiles of a bag at their positions.
 
     Args:
         tiles: uint8 `(tiles, size, size, 3 or 1)`.
         x: `(tiles,)` left edges; NaN for tiles without a position.
         y: `(tiles,)` top edges.
+        longest_side: Of the picture, in pixels.
 
     Returns:
         The picture, and the offsets to subtract from x and y for positions in it.
@@ -63,7 +67,7 @@ def put_together(tiles: Pixels, x: NDArray[np.floating], y: NDArray[np.floating]
     size = tiles.shape[1]
     left, top = float(np.nanmin(x)), float(np.nanmin(y))
     width, height = float(np.nanmax(x)) + size - left, float(np.nanmax(y)) + size - top
-    scale = min(1.0, LONGEST_SIDE / max(width, height))
+    scale = min(1.0, longest_side / max(width, height))
     shape = max(1, round(height * scale)), max(1, round(width * scale))
     canvas = np.full((*shape, 3), NO_TILE, np.uint8)
     for tile, tile_x, tile_y in zip(tiles, x, y, strict=True):
@@ -91,6 +95,7 @@ def draw_bag_overlay(
     limits: tuple[float, float] | None = None,
     signed: bool = False,
     beside_truth: bool = True,
+    numbers: Mapping[int, str] = MappingProxyType({}),
 ) -> Image.Image | None:
     """Draw attention on the tissue of a bag, next to the ground truth if a mask or tile labels are known.
 
@@ -106,6 +111,7 @@ def draw_bag_overlay(
         limits: Values at the ends of the colour bar; `None` means those of the weights.
         signed: Whether the weights are contributions of any sign; needs limits.
         beside_truth: Whether to draw the ground truth if it is known.
+        numbers: Position of a tile to the number written on it.
 
     Returns:
         The picture; `None` if the positions of the tiles are unknown, or the store contains features and no `picture`
@@ -131,6 +137,7 @@ def draw_bag_overlay(
     overlay = draw_overlay(
         picture.pixels, weights, x, y, size, picture.scale,
         title=title, microns_per_pixel=microns, alpha=alpha, colour_map=colour_map, limits=limits, signed=signed,
+        numbers=numbers,
     )  # fmt: skip
     if not beside_truth:
         return overlay

@@ -1,11 +1,15 @@
 """Scores of split conformal prediction, and the quantile of those of the validation bags."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+# Weights that sum to a coverage may miss it by rounding.
+ROUNDING = 1e-12
 CLASSES, ORDERED, NUMBERS = "classes", "ordered", "numbers"
 
 
@@ -41,6 +45,53 @@ def class_scores(probabilities: Array, kind: str = CLASSES) -> Array:
     return scores
 
 
+def ends_of(answers: Array, num_numbers: int) -> tuple[Array, Array]:
+    """Return what intervals start from, lower and upper ends, each `(..., numbers)`.
+
+    Args:
+        answers: `(..., numbers)`, which are both ends, or `(..., 2 numbers)`: all lower ends, then all upper ends.
+        num_numbers: Number of numbers.
+    """
+    return answers[..., :num_numbers], answers[..., -num_numbers:]
+
+
+def number_scores(labels: NDArray[Any], answers: Array) -> Array:
+    """Return `max(low - y, y - high)` of each number, `(bags, numbers)`; of equal ends this is `|y - prediction|`.
+
+    References:
+        Romano, Patterson, Candes. Conformalized quantile regression. NeurIPS 2019, eq. 6.
+
+    Example:
+        >>> number_scores(np.array([[5.0]]), np.array([[1.0, 9.0]])).tolist()
+        [[-4.0]]
+    """
+    low, high = ends_of(answers, labels.shape[1])
+    return np.asarray(np.maximum(low - labels, labels - high))
+
+
+def ordered_ends(low: Array, high: Array) -> tuple[Array, Array]:
+    """Return ends that do not cross: an interval that would be empty holds the middle of its ends."""
+    middle = (low + high) / 2
+    return np.where(low > high, middle, low), np.where(low > high, middle, high)
+
+
+def share_weights(groups: NDArray[Any]) -> tuple[Array, int]:
+    """Return the weight of each bag, so that each of K patients has `1 / (K + 1)`, and K.
+
+    Args:
+        groups: `(bags,)` patient of each bag.
+    """
+    _, of_bag, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return 1 / (sizes[of_bag.reshape(-1)] * (len(sizes) + 1)), len(sizes)
+
+
+def weighted_quantile(scores: Array, weights: Array, coverage: float) -> float | None:
+    """Return the smallest score up to which the weights reach a coverage; `None` if they do not."""
+    order = np.argsort(scores, kind="stable")
+    place = int(np.searchsorted(np.cumsum(weights[order]), coverage - ROUNDING))
+    return float(scores[order][place]) if place < len(scores) else None
+
+
 def score_quantile(scores: Array, groups: NDArray[np.str_] | None, coverage: float) -> tuple[float | None, int]:
     """Return the quantile of calibration scores that a new score stays below with a probability of at least `coverage`.
 
@@ -64,10 +115,36 @@ def score_quantile(scores: Array, groups: NDArray[np.str_] | None, coverage: flo
     """
     if not len(scores):
         return None, 0
-    _, of_bag, sizes = np.unique(
-        np.arange(len(scores)) if groups is None else groups, return_inverse=True, return_counts=True
+    weights, num_groups = share_weights(np.arange(len(scores)) if groups is None else groups)
+    return weighted_quantile(scores, weights, coverage), num_groups
+
+
+def say_too_few(
+    coverage: float,
+    by_class: bool,
+    of_numbers: bool,
+    names: Sequence[str],
+    num_groups: Sequence[int],
+    missing: Sequence[int],
+) -> str:
+    """Return a sentence on sets that hold everything because there are too few validation bags; empty if there are none.
+
+    Args:
+        coverage: Wanted coverage.
+        by_class: Whether it holds within each class.
+        of_numbers: Whether these are intervals of numbers.
+        names: Names of the classes or numbers.
+        num_groups: Independent bags or patients of each class or number, or of all.
+        missing: Places, among these, of those with too few.
+    """
+    if not missing:
+        return ""
+    of = ", ".join(f"{names[place]} ({num_groups[place]})" for place in missing)
+    have = f"the classes {of} have fewer" if by_class else f"there are {num_groups[missing[0]]}"
+    what = "no interval has an end" if of_numbers else "every set holds every class"
+    if by_class:
+        what = "every set holds these classes"
+    return (
+        f"a coverage of {coverage:g} needs at least {fewest_groups(coverage)} independent validation bags "
+        f"or patients{' of each class' if by_class else ''}, but {have}: {what}"
     )
-    order = np.argsort(scores, kind="stable")
-    reached = np.cumsum(1 / (sizes[of_bag.reshape(-1)][order] * (len(sizes) + 1)))
-    place = int(np.searchsorted(reached, coverage - 1e-12))
-    return (float(scores[order][place]) if place < len(scores) else None), len(sizes)

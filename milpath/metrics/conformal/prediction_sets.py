@@ -8,7 +8,16 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.conformal.conformity_scores import NUMBERS, ORDERED, class_scores, fewest_groups, score_quantile
+from milpath.metrics.conformal.conformity_scores import (
+    NUMBERS,
+    ORDERED,
+    class_scores,
+    ends_of,
+    number_scores,
+    ordered_ends,
+    say_too_few,
+    score_quantile,
+)
 from milpath.records.plain_values import brief
 
 Array = NDArray[np.float64]
@@ -27,7 +36,7 @@ class Conformal:
     - "classes": `1 - p_y`;
     - "ordered": the probability of the classes that are added before `y` when a range grows from the most probable class
       by the more probable neighbour, so that a set is a range of classes;
-    - "numbers": `|y - prediction|`, for each number on its own.
+    - "numbers": `|y - prediction|`, or `max(low - y, y - high)` of predicted quantiles, for each number on its own.
 
     A set always holds the most probable class. With `by_class` the coverage holds within each class.
 
@@ -47,6 +56,7 @@ class Conformal:
         Sadinle, Lei, Wasserman. Least ambiguous set-valued classifiers with bounded error levels. JASA 2019 (`1 - p_y`).
         Lu, Angelopoulos, Pomerantz. Improving trustworthiness of AI disease severity rating in medical imaging with
         ordinal conformal prediction sets. MICCAI 2022 (ranges of classes).
+        Romano, Patterson, Candes. Conformalized quantile regression. NeurIPS 2019 (quantiles).
         Lee, Barber, Willett. Distribution-free inference with hierarchical data. 2023, eq. 5 (several bags of a patient).
     """
 
@@ -58,35 +68,34 @@ class Conformal:
     num_bags: int
     aggregate: str | None = None
 
-    def sets(self, probabilities: Array) -> Flags:
+    def sets(self, probabilities: Array, each: Array | None = None) -> Flags:
         """Return whether each class is in the set of each bag, `(bags, classes)`.
 
         Args:
             probabilities: `(bags, classes)`, with the temperature of the checkpoint.
+            each: Of several networks, which these sets are not for.
         """
         bounds = np.array([np.inf if value is None else value for value in self.quantiles])
-        inside = class_scores(probabilities, self.kind) <= bounds
-        inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True
-        if self.kind == ORDERED:  # quantiles by class may leave a gap, which the truth must not fall into
-            before = np.maximum.accumulate(inside, axis=1)
-            inside = before & np.maximum.accumulate(inside[:, ::-1], axis=1)[:, ::-1]
-        return np.asarray(inside)
+        return completed(class_scores(probabilities, self.kind) <= bounds, probabilities, self.kind)
 
-    def intervals(self, answers: Array) -> tuple[Array, Array]:
+    def intervals(self, answers: Array, each: Array | None = None) -> tuple[Array, Array]:
         """Return lower and upper ends, each `(bags, numbers)`; NaN if an interval has no end.
 
         Args:
-            answers: `(bags, numbers)`.
+            answers: `(bags, numbers)`, or `(bags, 2 numbers)` lower and upper quantiles.
+            each: As in `sets`.
         """
         widths = np.array([np.nan if value is None else value for value in self.quantiles])
-        return answers - widths, answers + widths
+        low, high = ends_of(answers, len(widths))
+        return ordered_ends(low - widths, high + widths)
 
-    def covered(self, labels: NDArray[Any], answers: Array) -> Flags:
+    def covered(self, labels: NDArray[Any], answers: Array, each: Array | None = None) -> Flags:
         """Return whether each set holds the truth, `(bags,)`, or each interval, `(bags, numbers)`."""
         if self.kind != NUMBERS:
             return np.asarray(self.sets(answers)[np.arange(len(labels)), labels])
         bounds = np.array([np.inf if value is None else value for value in self.quantiles])
-        return np.asarray(np.abs(labels - answers) <= bounds)
+        low, high = self.intervals(answers)
+        return np.asarray((number_scores(labels, answers) <= bounds) | ((low <= labels) & (labels <= high)))
 
     def state(self) -> dict[str, Any]:
         """Return plain values, which a checkpoint keeps."""
@@ -111,12 +120,12 @@ class Conformal:
         quantiles, groups = state.get("quantiles"), state.get("num_groups")
         for name, sound in {
             "kind": kind is not None and state.get("kind") == kind,
-            "coverage": _is_number(state.get("coverage")) and 0 < state["coverage"] < 1,
+            "coverage": is_number(state.get("coverage")) and 0 < state["coverage"] < 1,
             "by_class": isinstance(state.get("by_class"), bool),
             "quantiles": _is_list(quantiles, wanted)
-            and all(each is None or _is_number(each) for each in quantiles or ()),
-            "num_groups": _is_list(groups, wanted) and all(_is_count(each) for each in groups or ()),
-            "num_bags": _is_count(state.get("num_bags")),
+            and all(each is None or is_number(each) for each in quantiles or ()),
+            "num_groups": _is_list(groups, wanted) and all(is_count(each) for each in groups or ()),
+            "num_bags": is_count(state.get("num_bags")),
             "aggregate": state.get("aggregate") in (None, "mean", "max"),
         }.items():
             if not sound:
@@ -132,18 +141,8 @@ class Conformal:
         Args:
             names: Names of the classes or numbers.
         """
-        if None not in self.quantiles:
-            return ""
-        places = [place for place, value in enumerate(self.quantiles) if value is None]
-        of = ", ".join(f"{names[place]} ({self.num_groups[place]})" for place in places)
-        have = f"the classes {of} have fewer" if self.by_class else f"there are {self.num_groups[places[0]]}"
-        what = "no interval has an end" if self.kind == NUMBERS else "every set holds every class"
-        if self.by_class:
-            what = "every set holds these classes"
-        return (
-            f"a coverage of {self.coverage:g} needs at least {fewest_groups(self.coverage)} independent validation bags "
-            f"or patients{' of each class' if self.by_class else ''}, but {have}: {what}"
-        )
+        missing = [place for place, value in enumerate(self.quantiles) if value is None]
+        return say_too_few(self.coverage, self.by_class, self.kind == NUMBERS, names, self.num_groups, missing)
 
 
 def fit_conformal(
@@ -158,7 +157,8 @@ def fit_conformal(
 
     Args:
         labels: `(bags,)` classes, or `(bags, numbers)`.
-        answers: `(bags, classes)` probabilities as predictions show them, or `(bags, numbers)`.
+        answers: `(bags, classes)` probabilities as predictions show them, `(bags, numbers)`, or `(bags, 2 numbers)` of
+            lower and upper quantiles.
         kind: "classes", "ordered" or "numbers".
         coverage: Wanted share of sets with the truth, in (0, 1).
         by_class: Whether the coverage is to hold within each class.
@@ -168,7 +168,21 @@ def fit_conformal(
         ValueError: If the coverage is out of range, there are no bags, numbers are asked for by class, or a value is not
             finite.
     """
-    if not _is_number(coverage) or not 0 < coverage < 1:
+    parts = scores_by_part(labels, answers, kind, coverage, by_class)
+    found = [score_quantile(scores, None if groups is None else groups[rows], coverage) for rows, scores in parts]
+    quantiles, sizes = zip(*found, strict=True)
+    return Conformal(kind, float(coverage), by_class, quantiles, sizes, len(labels))
+
+
+def scores_by_part(
+    labels: NDArray[Any], answers: Array, kind: str, coverage: float, by_class: bool
+) -> list[tuple[NDArray[np.int64], Array]]:
+    """Return rows and scores of the true labels for each quantile that is fitted: of each class or number, or of all.
+
+    Raises:
+        ValueError: As in `fit_conformal`.
+    """
+    if not is_number(coverage) or not 0 < coverage < 1:
         raise ValueError(f"a coverage must be in (0, 1), such as 0.9, got {coverage}")
     if not len(labels):
         raise ValueError("prediction sets need a validation split, but it has no bags; set data.val_fraction")
@@ -176,21 +190,30 @@ def fit_conformal(
         raise ValueError("a coverage by class needs classes; a number has none")
     if not np.isfinite(answers).all() or not np.isfinite(labels).all():
         raise ValueError("prediction sets need finite labels and predictions")
+    everything = np.arange(len(labels))
     if kind == NUMBERS:
-        parts = [(column, groups) for column in np.abs(labels - answers).T]
-    else:
-        scores = class_scores(answers, kind)[np.arange(len(labels)), labels]
-        chosen = [labels == k for k in range(answers.shape[1])] if by_class else [np.ones(len(labels), bool)]
-        parts = [(scores[rows], None if groups is None else groups[rows]) for rows in chosen]
-    quantiles, sizes = zip(*(score_quantile(column, of, coverage) for column, of in parts), strict=True)
-    return Conformal(kind, float(coverage), by_class, quantiles, sizes, len(labels))
+        return [(everything, column) for column in number_scores(labels, answers).T]
+    scores = class_scores(answers, kind)[everything, labels]
+    chosen = [np.flatnonzero(labels == k) for k in range(answers.shape[1])] if by_class else [everything]
+    return [(rows, scores[rows]) for rows in chosen]
 
 
-def _is_number(value: Any) -> bool:
+def completed(inside: Flags, probabilities: Array, kind: str) -> Flags:
+    """Return sets that hold the most probable class, and of ordered classes are ranges."""
+    inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True
+    if kind == ORDERED:  # quantiles by class, or several networks, may leave a gap, where the truth must not be
+        before = np.maximum.accumulate(inside, axis=1)
+        inside = before & np.maximum.accumulate(inside[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray(inside)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value of a card is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Return whether a value of a card is a whole number of 0 or more."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 

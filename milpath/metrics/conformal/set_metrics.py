@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.conformal.conformity_scores import NUMBERS
+from milpath.metrics.conformal.cross_conformal import CrossConformal
 from milpath.metrics.conformal.measured_coverage import measured_coverage
 from milpath.metrics.conformal.prediction_sets import Conformal
 from milpath.metrics.intervals import Interval
@@ -39,29 +40,33 @@ class MeasuredSets:
 
 
 def measure_sets(
-    conformal: Conformal,
+    conformal: Conformal | CrossConformal,
     labels: NDArray[Any],
     answers: Array,
     names: Sequence[str],
     groups: NDArray[np.str_] | None = None,
+    each: Array | None = None,
 ) -> list[MeasuredSets]:
     """Return the sets of all bags, then of each class; or the intervals of each number.
 
     Args:
         conformal: The fitted sets.
         labels: `(bags,)`, or `(bags, numbers)`.
-        answers: `(bags, classes)` probabilities with the temperature of the checkpoint, or `(bags, numbers)`.
+        answers: `(bags, classes)` probabilities with the temperature of the checkpoint, `(bags, numbers)`, or
+            `(bags, 2 numbers)` lower and upper quantiles.
         names: Names of the classes or numbers.
         groups: `(bags,)` patient of each bag; `None` if all bags are independent.
+        each: `(bags, networks, columns)` of answers by each network of an average; `None` of one network.
     """
-    covered = conformal.covered(labels, answers)
+    covered = conformal.covered(labels, answers, each)
     if conformal.kind == NUMBERS:
-        widths = [None if quantile is None else 2 * quantile for quantile in conformal.quantiles]
+        low, high = conformal.intervals(answers, each)
+        widths = [float(own.mean()) if len(own) and np.isfinite(own).all() else None for own in (high - low).T]
         return [
             MeasuredSets(name, len(labels), measured_coverage(covered[:, place], groups), widths[place], None, True)
             for place, name in enumerate(names)
         ]
-    sizes = conformal.sets(answers).sum(axis=1)
+    sizes = conformal.sets(answers, each).sum(axis=1)
     rows = []
     for name, chosen in [("", np.ones(len(labels), bool)), *((name, labels == k) for k, name in enumerate(names))]:
         known, any_bags = None if groups is None else groups[chosen], bool(chosen.any())

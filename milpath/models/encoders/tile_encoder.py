@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import repeat
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,12 @@ from milpath.models.encoders.linear import LinearEncoder
 from milpath.models.encoders.open_encoder import from_spec
 from milpath.models.encoders.pretrained_encoder import PretrainedEncoder
 from milpath.models.encoders.tile_cnn import TileCNN
+from milpath.models.module_as_encoder import FOUND, describe_module, described, require_complete
 from milpath.models.pooling import full_mask
 from milpath.models.stains import StainNormalisation
 
-# A name, or a mapping of `name` (or an encoder class instead) and arguments.
-EncoderSpec = str | Mapping[str, Any]
+# A name or a module, or a mapping of `name` (or an encoder class or a module instead) and arguments.
+EncoderSpec = str | nn.Module | Mapping[str, Any]
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {"tile_cnn": TileCNN, "lenet5": LeNet5, "linear": LinearEncoder}
 BACKBONES = (*TORCHVISION_BACKBONES, LITE0)
@@ -49,6 +50,9 @@ class TileEncoder(nn.Module):
               `tile_size` or `num_features` that is null in a configuration is set from the data.
             - `set_statistics(mean, std)`: needed for `data.standardize=true`.
 
+            Any `torch.nn.Module` that maps tiles or features to `(tiles, embedding_dim)` is an encoder as well, itself or as
+            `name`; what it takes and the width of its output are found by trying it (see `describe_module`).
+
     Attributes:
         spec: The specification in plain values, with the name of an encoder class instead of the class.
         stains: The normalisation of stains, which each bag goes through first; `None` without one.
@@ -59,25 +63,34 @@ class TileEncoder(nn.Module):
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
-        if not isinstance(spec, str | Mapping):
-            raise ValueError(f"encoder must be a name or a mapping of name and arguments, not {spec!r}")
-        arguments: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
+        if not isinstance(spec, str | nn.Module | Mapping):
+            raise ValueError(
+                f"encoder must be a name or a mapping of name and arguments, or a torch.nn.Module, not {spec!r}"
+            )
+        arguments: dict[str, Any] = dict(spec) if isinstance(spec, Mapping) else {"name": spec}
         kind = arguments.pop("name", None)
-        if isinstance(kind, type):
-            require_own_name(kind, (*ENCODERS, *BACKBONES, *encoder_names()), "encoder")
+        if isinstance(kind, type | nn.Module):
+            own = kind if isinstance(kind, type) else type(kind)
+            require_own_name(own, (*ENCODERS, *BACKBONES, *encoder_names()), "encoder")
         elif not isinstance(kind, str):
             raise ValueError(
                 f"an encoder needs a name: one of {', '.join((*ENCODERS, *BACKBONES))} or timm/<architecture>"
             )
-        self.name: str = kind.__name__ if isinstance(kind, type) else kind
+        if isinstance(kind, nn.Module) and FOUND not in arguments:
+            arguments = describe_module(kind, arguments)
+            del arguments["name"]
+        self.name: str = kind if isinstance(kind, str) else (kind if isinstance(kind, type) else type(kind)).__name__
         self.spec: str | dict[str, Any] = spec if isinstance(spec, str) else {"name": self.name} | arguments
+        found = {} if isinstance(kind, str) else dict(arguments.pop(FOUND, {}))
         self.frozen = bool(arguments.pop("frozen", False))
         self.activation_checkpointing = bool(arguments.pop("activation_checkpointing", False))
         self.tile_micro_batch: int | None = arguments.pop("tile_micro_batch", None)
         if self.tile_micro_batch is not None and self.tile_micro_batch < 1:
             raise ValueError(f"tile_micro_batch must be null or at least 1, not {self.tile_micro_batch}")
         method, target = arguments.pop("stain_normalisation", None), arguments.pop("stain_target", None)
-        self.network = _build(kind, arguments)
+        if isinstance(kind, type):
+            require_complete(self.name, found)
+        self.network = kind if isinstance(kind, nn.Module) else _build(kind, arguments)
         if isinstance(self.network, PretrainedEncoder):
             # With all facts, so that a checkpoint needs no other file to rebuild it.
             self.spec = self.network.card.to_dict() | {
@@ -85,8 +98,7 @@ class TileEncoder(nn.Module):
                 for key, value in dict(self.spec if isinstance(self.spec, dict) else {}).items()
                 if key in _OF_EVERY_ENCODER
             }
-        self.embedding_dim = cast(int, self.network.embedding_dim)
-        self.takes = str(self.network.takes)
+        self.takes, self.embedding_dim = described(self.name, self.network, found)
         self.stains = self._stains_of(method, target)
         # Set while parts of one bag are encoded: how the whole bag is changed, `(1, values)`.
         self._values_of_bag: Tensor | None = None
@@ -261,15 +273,11 @@ def _build(name: str | type, arguments: dict[str, Any]) -> nn.Module:
 
 
 def _build_own(kind: type, arguments: dict[str, Any]) -> nn.Module:
-    """Return an encoder of a user-defined class, which must declare its input and output."""
+    """Return an encoder of a user-defined class."""
     try:
         network = kind(**arguments)
     except TypeError as error:
         raise ValueError(f"encoder {kind.__name__}: {error}") from None
     if not isinstance(network, nn.Module):
         raise ValueError(f"encoder {kind.__name__} is not a torch.nn.Module; derive it from torch.nn.Module")
-    if getattr(network, "takes", None) not in ("tiles", "features"):
-        raise ValueError(f'encoder {kind.__name__} must declare takes = "tiles" or takes = "features"')
-    if type(getattr(network, "embedding_dim", None)) is not int:
-        raise ValueError(f"encoder {kind.__name__} must store the width of its embedding as self.embedding_dim, an int")
     return network

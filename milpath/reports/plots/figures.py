@@ -163,8 +163,12 @@ def calibration_plot(curves: Mapping[str, EvaluatedBags]) -> Plot:
                 text=[f"{count} bags" for count in curve.count],
                 name=f"{name}, ECE {error:.3f}",
                 mode="lines+markers",
-                line={"color": COLOURS[number], "dash": DASHES[number], "width": 1.5},
-                marker={"size": round_off(size), "color": COLOURS[number], "symbol": ("circle", "diamond")[number % 2]},
+                line={"color": COLOURS[number % len(COLOURS)], "dash": DASHES[number % len(DASHES)], "width": 1.5},
+                marker={
+                    "size": round_off(size),
+                    "color": COLOURS[number % len(COLOURS)],
+                    "symbol": ("circle", "diamond")[number % 2],
+                },
             )
         )
         words.append(f"{name}: expected calibration error {error:.3f}")

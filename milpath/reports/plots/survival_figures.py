@@ -101,12 +101,8 @@ def _kaplan_meier_plot(outcomes: EvaluatedTimes, risk_cut: float, unit: str) -> 
 
 def _calibration_plot(outcomes: EvaluatedTimes, place: int, unit: str) -> Plot:
     """Return observed against predicted survival at one time in groups of equal size."""
-    assert outcomes.survival is not None
-    time, predicted = float(outcomes.times[place]), outcomes.survival[:, place]
-    count = max(1, min(_GROUPS, outcomes.num_bags // _MIN_BAGS))
-    groups = np.array_split(np.argsort(predicted, kind="stable"), count)
-    x = [float(predicted[rows].mean()) for rows in groups]
-    y = [float(kaplan_meier(outcomes.time[rows], outcomes.event[rows]).at(time)[0]) for rows in groups]
+    x, y = survival_calibration(outcomes, place)
+    count, time = len(x), float(outcomes.times[place])
     at = f"{time:.4g} {unit}".strip()
     figure = new_figure(f"predicted share without event up to {at}", "observed share (Kaplan-Meier)")
     add_reference(figure, [0, 1], [0, 1], "perfect")
@@ -116,3 +112,19 @@ def _calibration_plot(outcomes: EvaluatedTimes, place: int, unit: str) -> Plot:
     figure.update_yaxes(range=[-0.03, 1.05])
     words = f"Bags in {count} group{'s' if count > 1 else ''} of equal size by predicted survival up to {at}."
     return Plot(f"survival-calibration-{place}", f"Calibration at {at}", words, figure)
+
+
+def survival_calibration(outcomes: EvaluatedTimes, place: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean predicted and observed survival at one time in groups of equal size by prediction, `(groups,)` each.
+
+    Args:
+        outcomes: Evaluated bags with predicted survival.
+        place: Position of the time in `outcomes.times`.
+    """
+    assert outcomes.survival is not None
+    time, predicted = float(outcomes.times[place]), outcomes.survival[:, place]
+    count = max(1, min(_GROUPS, outcomes.num_bags // _MIN_BAGS))
+    groups = np.array_split(np.argsort(predicted, kind="stable"), count)
+    x = [float(predicted[rows].mean()) for rows in groups]
+    y = [float(kaplan_meier(outcomes.time[rows], outcomes.event[rows]).at(time)[0]) for rows in groups]
+    return np.array(x), np.array(y)

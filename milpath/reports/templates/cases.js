@@ -10,9 +10,8 @@
   const dialog = get("case");
   const details = Object.entries(data.details);
   const all = data.id.map((_, row) => row);
-  const haystack = all.map((row) => [data.id[row], ...details.map(([, values]) => values[row])].join("\n").toLowerCase());
   const score = all.map((row) => data.probabilities[row][data.positiveClass ?? data.predicted[row]]);
-  const columns = { id: data.id, split: data.split, label: data.label, predicted: data.predicted, score, wrongness: data.wrongness };
+  const columns = { id: data.id, split: data.split, label: data.label, predicted: data.predicted, score, wrongness: data.wrongness, slides: data.numSlides };
   const state = { key: "wrongness", down: true, page: 0, rows: all, open: -1, opener: null };
 
   const element = (name, text, className) => {
@@ -26,6 +25,33 @@
   const outcome = (row) => (isWrong(row) ? "wrong" : "right");
   const MARKS = { wrong: "✕ wrong", right: "✓ correct" };
   const mark = (row) => MARKS[outcome(row)] + (data.deferred[row] ? " → deferred" : "");
+  // Everything that a case shows can be found, each value after its title.
+  const haystack = all.map((row) => [
+    data.id[row],
+    data.splitNames[data.split[row]],
+    "true " + data.classNames[data.label[row]],
+    "predicted " + data.classNames[data.predicted[row]],
+    mark(row),
+    ...details.map(([name, values]) => name.replaceAll("_", " ") + " " + values[row]),
+    ...(data.unfamiliarity.length ? ["unfamiliar " + data.unfamiliarity[row]] : []),
+    score[row].toFixed(3),
+    data.wrongness[row].toFixed(3),
+  ].join("\n").toLowerCase());
+  // "wrong isup 3" is "wrong" and "isup 3": words that stand together in a case are one phrase, and a number belongs to the
+  // word before it.
+  const phrasesOf = (text) => {
+    const words = text.split(" ");
+    const phrases = [];
+    for (let start = 0; start < words.length;) {
+      const ends = words.map((_, place) => place + 1).filter((end) => end > start && !/^\d+$/.test(words[end] ?? ""));
+      const phraseTo = (end) => words.slice(start, end).join(" ");
+      const end = ends.findLast((each) => haystack.some((found) => found.includes(phraseTo(each)))) ?? ends[0];
+      phrases.push(phraseTo(end));
+      start = end;
+    }
+    return phrases;
+  };
+  const anchor = (row) => "#case-" + encodeURIComponent(data.id[row]);
 
   const options = (select, names, chosen) => {
     select.append(new Option("all", ""));
@@ -36,7 +62,9 @@
   options(get("filter-label"), data.classNames, -1);
 
   const select = () => {
-    const words = get("filter-text").value.trim().toLowerCase();
+    const words = get("filter-text").value.trim().toLowerCase().replace(/\s+/g, " ");
+    const phrases = phrasesOf(words);
+    const found = (row) => phrases.every((phrase) => haystack[row].includes(phrase));
     const split = get("filter-split").value;
     const label = get("filter-label").value;
     const wanted = get("filter-outcome").value;
@@ -44,7 +72,7 @@
       (split === "" || data.split[row] === Number(split)) &&
       (label === "" || data.label[row] === Number(label)) &&
       (wanted === "" || (wanted === "refer" ? data.deferred[row] === 1 : (wanted === "wrong") === isWrong(row))) &&
-      (words === "" || haystack[row].includes(words));
+      (words === "" || found(row));
     const values = columns[state.key];
     const sign = state.down ? -1 : 1;
     const compare = (a, b) => (values[a] < values[b] ? -sign : values[a] > values[b] ? sign : a - b);
@@ -57,6 +85,7 @@
     const pages = Math.max(1, Math.ceil(state.rows.length / PAGE));
     const shown = state.rows.slice(state.page * PAGE, (state.page + 1) * PAGE);
     body.replaceChildren(...shown.map(rowOf));
+    get("case-table").dispatchEvent(new Event("rows-drawn", { bubbles: true }));
     heads.forEach((head) => {
       const own = head.dataset.key === state.key;
       head.setAttribute("aria-sort", own ? (state.down ? "descending" : "ascending") : "none");
@@ -83,10 +112,11 @@
     const error = element("td", data.wrongness[row].toFixed(3), "numeric");
     line.append(
       first,
-      element("td", data.splitNames[data.split[row]], "wide"),
+      element("td", data.splitNames[data.split[row]]),
+      ...(data.numSlides.length ? [element("td", String(data.numSlides[row]), "numeric")] : []),
       element("td", data.classNames[data.label[row]]),
       called,
-      element("td", score[row].toFixed(3), "numeric wide"),
+      element("td", score[row].toFixed(3), "numeric"),
       error,
     );
     line.addEventListener("click", () => open(row, button));
@@ -132,6 +162,8 @@
     state.open = state.rows.indexOf(row);
     if (opener) state.opener = opener;
     get("case-title").textContent = data.id[row];
+    get("case-link").href = anchor(row);
+    remember(anchor(row));
     const called = `${data.classNames[data.predicted[row]]} (${mark(row)})`;
     const words = element("div");
     const pictures = element("div");
@@ -142,9 +174,15 @@
         ["True class", data.classNames[data.label[row]]],
         ["Predicted", called],
         ...details.map(([name, values]) => [name.replaceAll("_", " "), values[row] || "unknown"]),
-        ["Tiles", String(data.numTiles[row])],
-        ["Attention entropy", data.entropy[row].toFixed(3)],
-        ["Highest attention", data.top[row].map(([tile, weight]) => `tile ${tile}: ${weight.toFixed(3)}`).join(", ")],
+        ...(data.numSlides.length ? [["Slides", String(data.numSlides[row])]] : []),
+        ...(data.numTiles[row] ? [
+          ["Tiles", String(data.numTiles[row])],
+          ["Attention entropy", data.entropy[row].toFixed(3)],
+        ] : []),
+        ...(data.unfamiliarity.length ? [["Unfamiliar", data.unfamiliarity[row]]] : []),
+        ...(data.numTiles[row] ? [
+          ["Tiles with the highest attention", data.top[row].map(([tile, weight]) => `#${tile} ${weight.toFixed(3)}`).join(", ")],
+        ] : []),
       ]),
     );
     if (data.overlay[row]) pictures.append(picture(data.overlay[row], "Attention at the positions of the tiles. Research use only, not for diagnosis."));
@@ -153,10 +191,29 @@
     else pictures.append(element("p", "This case has no picture: only the cases with the largest errors have pictures.", "note"));
     get("case-body").replaceChildren(words, pictures);
     get("case-back").disabled = state.open <= 0;
-    get("case-on").disabled = state.open >= state.rows.length - 1;
+    get("case-on").disabled = state.open < 0 || state.open >= state.rows.length - 1;
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
     get("case-title").focus();
+  };
+  // The address names the open case, so that it can be sent to somebody; it makes no entry in the history.
+  const remember = (hash) => {
+    try { history.replaceState(null, "", hash || location.pathname + location.search); } catch { /* a page without an address */ }
+  };
+  const openFromAddress = () => {
+    if (!location.hash.startsWith("#case-")) return;
+    let wanted = location.hash.slice("#case-".length);
+    try { wanted = decodeURIComponent(wanted); } catch { /* a link typed by hand */ }
+    const row = data.id.indexOf(wanted);
+    if (row < 0) {
+      get("case-count").textContent = `This page has no case ${wanted}.`;
+      get("cases").scrollIntoView();
+      return;
+    }
+    if (!state.rows.includes(row)) { get("case-filters").reset(); get("filter-split").value = ""; select(); }
+    state.page = Math.floor(state.rows.indexOf(row) / PAGE);
+    draw();
+    open(row, body.children[state.rows.indexOf(row) % PAGE].querySelector("button"));
   };
   const step = (by) => {
     const next = state.open + by;
@@ -165,7 +222,7 @@
 
   heads.forEach((head) => head.querySelector("button").addEventListener("click", () => {
     const key = head.dataset.key;
-    state.down = state.key === key ? !state.down : key === "wrongness" || key === "score";
+    state.down = state.key === key ? !state.down : ["wrongness", "score", "slides"].includes(key);
     state.key = key;
     select();
   }));
@@ -177,10 +234,12 @@
   get("case-on").addEventListener("click", () => step(1));
   get("case-close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-  dialog.addEventListener("close", () => { if (state.opener && state.opener.isConnected) state.opener.focus(); });
+  dialog.addEventListener("close", () => { remember(""); if (state.opener && state.opener.isConnected) state.opener.focus(); });
   dialog.addEventListener("keydown", (event) => {
     if (event.key === "ArrowLeft") step(-1);
     if (event.key === "ArrowRight") step(1);
   });
+  window.addEventListener("hashchange", openFromAddress);
   select();
+  openFromAddress();
 })();

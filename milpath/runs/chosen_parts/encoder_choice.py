@@ -64,7 +64,10 @@ def _check(encoder: Any, kind: str) -> bool:
         return False
     name = encoder if isinstance(encoder, str) else encoder.get("_target_") or encoder.get("name")
     if kind == "tiles":
-        raise ValueError(f"the data are tiles, but the encoder {name} takes features; leave out model/encoder={name}")
+        raise ValueError(
+            f"the data are tiles, but the encoder {name} takes features; leave out model/encoder={name}, or encode the "
+            "tiles: milpath extract slides=STORE encoder=NAME output=FEATURES"
+        )
     way_out = f"add model/encoder={_OF_FEATURES} (or leave model/encoder out)"
     if name != _DEFAULT:
         raise ValueError(f"the data are features, but the encoder {name} takes tiles; {way_out}")

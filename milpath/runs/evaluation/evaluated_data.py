@@ -56,7 +56,7 @@ def evaluated_data(
             datamodule = build_described_datamodule(card.data, sources, stores_dir=stores_dir)
         except ValueError as error:
             raise ValueError(f"{checkpoint} {error}") from None
-        _trained_as(datamodule, card)
+        keep_target(datamodule, card)
         datamodule.setup("test")
         _require_split_of_run(trained, datamodule, checkpoint)
         return datamodule, ""
@@ -102,13 +102,13 @@ def typed_split(given: Mapping[str, Any], typed: Collection[str]) -> bool:
 def data_with_split(data: DictConfig, card: Card, changes: Mapping[str, Any] | None = None) -> BagDataModule:
     """Return the data module of a configuration with some options replaced, after `setup`."""
     datamodule = build_datamodule(data, **(changes or {}))
-    _trained_as(datamodule, card)
+    keep_target(datamodule, card)
     datamodule.setup("test")
     return datamodule
 
 
-def _trained_as(datamodule: BagDataModule, card: Card) -> None:
-    """Give data the classes of a trained network, or its target with the fitted values."""
+def keep_target(datamodule: BagDataModule, card: Card) -> None:
+    """Give data, before `setup`, the classes of a trained network, or its target with the fitted values."""
     target = target_of(card)
     datamodule.trained_names = card.class_names if target.has_classes else None
     datamodule.trained_target = target

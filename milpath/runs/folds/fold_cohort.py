@@ -1,6 +1,6 @@
 """Other data on which the folds of a cross-validation are tested together."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -10,10 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from milpath.data.datamodule import BagDataModule
 from milpath.inference.ensemble import Predictor
 from milpath.inference.ensemble.pooled_validation import trained_on
-from milpath.metrics.cohort_shift import CohortShift, cohort_shift
+from milpath.metrics.cohort_shift import CohortShift, cohort_shift, survival_shift
 from milpath.records.prediction_table import Predictions
 from milpath.runs.evaluation.evaluated_data import data_with_split, typed_split, untested_bags
-from milpath.targets import ClassTarget, target_of
+from milpath.targets import ClassTarget, Several, Survival, Target, target_of
 
 
 def cohort_of_folds(
@@ -54,32 +54,74 @@ def cohort_of_folds(
     return datamodule, "; ".join(filter(None, said))
 
 
-def shift_of_folds(predictor: Predictor, predictions: Predictions, datamodule: BagDataModule) -> list[CohortShift]:
+def shift_of_folds(
+    predictor: Predictor, predictions: Predictions, groups: Mapping[str, str] | None
+) -> list[CohortShift]:
     """Return how the tested bags differ from the validation bags of all folds.
 
     Args:
         predictor: The folds.
         predictions: Predictions of the tested bags, with temperature and numbers as they are shown.
-        datamodule: Their data.
+        groups: Bag to patient; `None` if all bags are independent.
     """
-    validation, target = predictor.validation, target_of(predictor.card)
+    validation, target, names = predictor.validation, target_of(predictor.card), predictor.card.class_names
     assert validation is not None
-    before = validation.answers
-    if isinstance(target, ClassTarget) and predictor.card.temperature != 1:
-        before = target.at_temperature(before, predictor.card.temperature)
-    groups = datamodule.groups
-    return cohort_shift(
-        _as_columns(predictions.labels, predictor),
-        predictions.probabilities.astype(np.float64),
-        _as_columns(validation.labels, predictor),
-        before,
-        predictor.card.class_names,
-        None if groups is None else np.array([str(groups[name]) for name in predictions.bag_ids]),
-    )
+    answers, before = predictions.probabilities.astype(np.float64), validation.answers
+    of_bags = None if groups is None else np.array([str(groups[name]) for name in predictions.bag_ids])
+    if not isinstance(target, Several):
+        if isinstance(target, ClassTarget) and predictor.card.temperature != 1:
+            before = target.at_temperature(before, predictor.card.temperature)
+        return _shift(target, names, names, predictions.labels, answers, validation.labels, before, of_bags)
+    rows: list[CohortShift] = []
+    parts = zip(target.parts_of(predictions.labels, answers), target.parts_of(validation.labels, before), strict=True)
+    for (member, own, given), (_, own_before, given_before) in parts:
+        (chosen, labels), (chosen_before, labels_before) = member.known(own), member.known(own_before)
+        if not len(chosen) or not len(chosen_before):
+            continue
+        answers_before = given_before[chosen_before]
+        if isinstance(member.target, ClassTarget) and member.decision.temperature != 1:
+            answers_before = member.target.at_temperature(answers_before, member.decision.temperature)
+        shifted = [f"{member.name}/{name}" for name in _shifted(member.target, member.class_names)]
+        rows += _shift(
+            member.target, member.class_names, shifted, labels, given[chosen], labels_before, answers_before,
+            None if of_bags is None else of_bags[chosen],
+        )  # fmt: skip
+    return rows
 
 
-def _as_columns(labels: NDArray[Any], predictor: Predictor) -> NDArray[np.float64]:
-    """Return the labels as one column per class or number."""
-    if not target_of(predictor.card).has_classes:
-        return labels.astype(np.float64)
-    return np.eye(len(predictor.card.class_names))[labels.astype(np.int64)]
+def _shifted(target: Target, class_names: Sequence[str]) -> Sequence[str]:
+    """Return what shifts: classes, numbers, or survival at some times."""
+    if not isinstance(target, Survival):
+        return class_names
+    return [name for name in target.answer_columns if name.startswith("survival_at_")]
+
+
+def _shift(
+    target: Target,
+    class_names: Sequence[str],
+    names: Sequence[str],
+    labels: NDArray[Any],
+    answers: NDArray[np.float64],
+    labels_before: NDArray[Any],
+    answers_before: NDArray[np.float64],
+    groups: NDArray[np.str_] | None,
+) -> list[CohortShift]:
+    """Return the shift of one target."""
+    if isinstance(target, Survival):
+        at = slice(1, 1 + len(target.times))
+        return survival_shift(
+            target.times, (labels[:, 0], labels[:, 1] == 1, answers[:, at]),
+            (labels_before[:, 0], labels_before[:, 1] == 1, answers_before[:, at]),
+            _shifted(target, class_names) if names is class_names else names, groups,
+        )  # fmt: skip
+    if target.has_classes:
+        one_hot = np.eye(len(class_names))
+        return cohort_shift(
+            one_hot[labels.astype(np.int64)],
+            answers,
+            one_hot[labels_before.astype(np.int64)],
+            answers_before,
+            names,
+            groups,
+        )
+    return cohort_shift(labels, answers, labels_before, answers_before, names, groups)

@@ -11,6 +11,8 @@ from milpath.config.own_parts import OwnParts, import_own_parts
 from milpath.models.checkpoint import Card, load_card, load_network
 from milpath.models.devices import choose_device
 from milpath.models.encoders.trained_encoder import TrainedEncoder, open_trained_encoder
+from milpath.models.familiarity import joined
+from milpath.models.familiarity.embeddings import judged_answer
 from milpath.models.finite import finite_bags
 from milpath.models.network_input import to_network_input
 from milpath.models.stains import sampled_tiles
@@ -54,6 +56,7 @@ class Endpoint:
     ) -> None:
         self.card: Card = load_card(path)
         self.target = target_of(self.card)
+        self.familiarity = joined([self.card.familiar])
         self.device = choose_device()
         own = parts or OwnParts()
         self.network: nn.Module = load_network(path, own.networks, own.encoders).to(self.device)
@@ -91,7 +94,7 @@ class Endpoint:
             with self.encoder.parts_of_bag(tiles[sampled_tiles(len(tiles))]):
                 tiles = torch.cat([self.encoder(part[None])[0] for part in tiles.split(_TILES_AT_A_TIME)])
         try:
-            output = self.network(tiles[None])
+            output, judged = judged_answer(self.network, self.familiarity, tiles[None])
         except ValueError as error:
             # The encoder checks the shape itself if the card does not specify it.
             raise BadRequestError(str(error)) from None
@@ -107,7 +110,8 @@ class Endpoint:
                 output, self.target.map_names(self.card.class_names), self.card.class_names
             ).items()
         }
-        return Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag, maps)
+        strange = None if judged is None else judged.table()[0]
+        return Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag, maps, strange)
 
 
 def model_fn(model_dir: str, context: Any = None) -> Endpoint:

@@ -15,7 +15,7 @@ from milpath.records.tile_resolution import describe_range, differs, trained_ran
 from milpath.sagemaker.endpoint.input_spec import InputSpec, TileBag
 from milpath.sagemaker.endpoint.npy_body import read_npy
 from milpath.sagemaker.endpoint.picture_body import read_slide, read_tile, read_zip
-from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits
+from milpath.sagemaker.endpoint.request_limits import DESCRIBE, BadRequestError, Limits
 
 NPY, ZIP, JSON = "application/x-npy", "application/zip", "application/json"
 PICTURES = ("image/png", "image/jpeg", "image/tiff")
@@ -40,7 +40,7 @@ class BodyReader:
     encoded: InputSpec | None = None
 
     def read(self, body: bytes, content_type: str) -> list[TileBag]:
-        """Return the bags of a body.
+        """Return the bags of a body; none of `DESCRIBE`, which asks for the card of the network.
 
         Args:
             body: The body of the request.
@@ -89,6 +89,8 @@ class BodyReader:
         """Return the bags of a JSON body."""
         if not isinstance(content, dict):
             raise BadRequestError(f"the JSON body must be an object with {_JSON_KEYS}")
+        if content == DESCRIBE:
+            return []
         if "bags" in content:
             entries = content["bags"]
             if not isinstance(entries, list) or not entries:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 
 MEBIBYTE = 2**20
+# The JSON body that asks for the card of the network instead of a prediction.
+DESCRIBE = {"describe": True}
 Bounds = TypeVar("Bounds", bound="DataclassInstance")
 _PREFIX = "MILPATH_"
 _DECIMAL = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.models.checkpoint import Card
-from milpath.records.data_warning import warning_in_words
+from milpath.models.card import Card, answering_card
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS, warning_in_words
 from milpath.records.tile_resolution import trained_range
 from milpath.sagemaker.endpoint.input_spec import TileBag
 from milpath.sagemaker.endpoint.request_limits import BadRequestError
 from milpath.targets import NumericTarget, target_of
-from milpath.targets.decision import Calls, Decision, decide
-from milpath.targets.shown_sets import class_set, number_intervals, say_other_sets, shown_sets
+from milpath.targets.decision import Calls, Decision, decide, deferred_cells
+from milpath.targets.shown_sets import class_sets, number_intervals, say_about_sets, shown_parts
 
 JSON, NPZ = "application/json", "application/x-npz"
 
@@ -29,12 +29,14 @@ class Answer(NamedTuple):
         attention: `(tiles,)` float32, sums to 1.
         bag: The bag, for the names and positions of its tiles.
         maps: Name (`attention_<class>`, `contribution_<class>`) to `(tiles,)`, for a network with maps per class.
+        unfamiliarity: `(3,)`, the columns `UNFAMILIAR_COLUMNS`; `None` without a model of familiar slides.
     """
 
     probabilities: NDArray[np.float32]
     attention: NDArray[np.float32]
     bag: TileBag
     maps: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
+    unfamiliarity: NDArray[np.float64] | None = None
 
 
 def choose_writer(accept: str) -> str:
@@ -58,7 +60,7 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
     """Return the body of a response.
 
     Args:
-        answers: One per bag.
+        answers: One per bag; none for a request of the card of the network, which `application/json` then adds.
         card: Class names, operating point and deferral threshold.
         content_type: `application/json`, or `application/x-npz` with the arrays `probabilities (bags, classes)`,
             `attention (bags, tiles)` (0 on padding), likewise each map of a network with maps per class, `num_tiles`,
@@ -66,21 +68,25 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
             is not defined, and `answer_columns` and `units` replace the probabilities, `label`, `deferred` and `threshold`;
             several targets with classes among them have `calls (bags, call columns)` and `call_columns`, as text.
             A network trained on other data than tissue adds `warning`, and defers every bag.
-            With prediction sets also `sets (bags, classes)`, or `low` and `high (bags, columns)`, NaN without an end.
+            A network with a model of familiar slides adds `unfamiliar` (NaN without a bound), `unfamiliarity` and
+            `unfamiliarity_score (bags,)`.
+            With prediction sets also `sets (bags, classes)`, or `low` and `high (bags, columns)`, NaN without an end; those
+            of several targets have the name of the target and a slash before them.
     """
     if content_type == NPZ:
         return _npz(answers, card)
     content = {"class_names": list(card.class_names), "predictions": [describe(answer, card) for answer in answers]}
+    if not answers:
+        content["card"] = answering_card(card)
     if card.warning:
         content["warning"] = warning_in_words(card.warning)
     if isinstance(target := target_of(card), NumericTarget):
         content["units"] = dict(zip(target.answer_columns, target.units, strict=True))
-    if (conformal := shown_sets(card)) is not None:
-        content["coverage"] = conformal.coverage
-        if small := conformal.too_small(card.class_names):
-            content["note"] = small
-    elif other := say_other_sets(card):
-        content["note"] = other
+    if parts := shown_parts(card):
+        assert parts[0].sets is not None
+        content["coverage"] = parts[0].sets.coverage  # of all targets
+    if said := say_about_sets(card):
+        content["note"] = said
     if (trained := trained_range(card.tiling)) is not None:
         content["trained_microns_per_pixel"] = list(trained)
     return json.dumps(content, allow_nan=False).encode()
@@ -89,7 +95,8 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
 def call(answers: Sequence[Answer], card: Card) -> Calls:
     """Return the predicted classes and deferrals, by the same decision as every command of this library."""
     probabilities = np.stack([answer.probabilities for answer in answers])
-    return decide(probabilities.astype(np.float64), card.task, Decision.of_card(card))
+    strange = np.array([answer.unfamiliarity is not None and answer.unfamiliarity[0] == 1 for answer in answers])
+    return decide(probabilities.astype(np.float64), card.task, Decision.of_card(card), strange)
 
 
 def describe(answer: Answer, card: Card) -> dict[str, Any]:
@@ -98,11 +105,17 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
     Returns:
         label, probabilities by class, threshold (binary tasks), deferred, or the predicted numbers of a target without
         classes (null if not defined); the names of the classes in the prediction set, or the ends of the interval of each
-        number (null without an end), if the network has them; attention; the resolution that the request stated (None: not
+        number (null without an end), if the network has them; how unfamiliar the slide is, if the network has a model of
+        familiar slides; attention; the resolution that the request stated (None: not
         compared with that of the training) if the card states its own; the maps of a network that has them per class, each
         a list like attention; and the names of the tiles or their corners in the slide image, if known.
     """
     content = _called(answer, card)
+    if answer.unfamiliarity is not None:
+        above, percent, score = answer.unfamiliarity.tolist()
+        content |= dict(
+            zip(UNFAMILIAR_COLUMNS, (None if np.isnan(above) else bool(above), percent, score), strict=True)
+        )
     content["attention"] = [_plain(weight) for weight in answer.attention]
     content |= {name: [_plain(value) for value in values] for name, values in answer.maps.items()}
     if trained_range(card.tiling) is not None:
@@ -123,13 +136,14 @@ def _called(answer: Answer, card: Card) -> dict[str, Any]:
             "answers": {name: None if np.isnan(value) else _plain(value) for name, value in pairs}
         }
         if target.call_columns:
-            content["calls"] = dict(zip(target.call_columns, target.calls(answer.probabilities), strict=True))
+            content["calls"] = dict(zip(target.call_columns, _calls_of(target, answer), strict=True))
         intervals = number_intervals(card, answer.probabilities)
         ends = {
             name: [None if end is None else float(f"{end:.9g}") for end in pair] for name, pair in intervals.items()
         }
-        return content | ({"intervals": ends} if ends else {})
-    calls, names = call([answer], card), class_set(card, answer.probabilities)
+        sets = class_sets(card, answer.probabilities)
+        return content | ({"intervals": ends} if ends else {}) | ({"sets": sets} if sets else {})
+    calls, names = call([answer], card), class_sets(card, answer.probabilities).get("", [])
     return {
         "label": card.class_names[calls.predicted[0]],
         "probabilities": {
@@ -140,8 +154,16 @@ def _called(answer: Answer, card: Card) -> dict[str, Any]:
     } | ({"set": names} if names else {})
 
 
+def _calls_of(target: NumericTarget, answer: Answer) -> Sequence[str]:
+    """Return the cells of predicted classes and deferrals of several targets."""
+    strange = answer.unfamiliarity is not None and bool(answer.unfamiliarity[0] == 1)
+    return deferred_cells(target.call_columns, target.calls(answer.probabilities), strange)
+
+
 def _npz(answers: Sequence[Answer], card: Card) -> bytes:
     """Return the predictions as arrays."""
+    if not answers:
+        raise BadRequestError(f"the card of the network can only be {JSON}, not {NPZ}", 406)
     lengths = [len(answer.attention) for answer in answers]
     of_tiles = {"attention": [answer.attention for answer in answers]}
     of_tiles |= {name: [answer.maps[name] for answer in answers] for name in answers[0].maps}
@@ -151,6 +173,9 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
             padded[name][row, : lengths[row]] = values
     if card.warning:
         padded["warning"] = np.array(warning_in_words(card.warning))
+    strange = [answer.unfamiliarity for answer in answers if answer.unfamiliarity is not None]
+    if strange:
+        padded |= dict(zip(UNFAMILIAR_COLUMNS, np.stack(strange, axis=1), strict=True))
     body = BytesIO()
     np.savez_compressed(
         body,
@@ -165,18 +190,21 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
 def _called_arrays(answers: Sequence[Answer], card: Card) -> dict[str, Any]:
     """Return predicted classes and probabilities, or predicted numbers, as arrays."""
     rows = np.stack([answer.probabilities for answer in answers])
-    target, conformal = target_of(card), shown_sets(card)
+    target, sets = target_of(card), dict[str, Any]()
+    for part in shown_parts(card):
+        assert part.sets is not None
+        if part.target.has_classes:
+            sets[f"{part.prefix}sets"] = part.sets.sets(part.of(rows))
+        else:
+            ends = zip(("low", "high"), part.sets.intervals(part.of(rows)), strict=True)
+            sets |= {f"{part.prefix}{name}": values.astype(np.float32) for name, values in ends}
     if isinstance(target, NumericTarget):
         arrays = {"answers": rows, "answer_columns": np.array(target.answer_columns), "units": np.array(target.units)}
         if target.call_columns:
             arrays["call_columns"] = np.array(target.call_columns)
-            arrays["calls"] = np.array([target.calls(row) for row in rows])
-        if conformal is not None:
-            low, high = conformal.intervals(rows.astype(np.float64))
-            arrays |= {"low": low.astype(np.float32), "high": high.astype(np.float32)}
-        return arrays
+            arrays["calls"] = np.array([_calls_of(target, answer) for answer in answers])
+        return arrays | sets
     calls = call(answers, card)
-    sets = {} if conformal is None else {"sets": conformal.sets(rows.astype(np.float64))}
     return sets | {
         "probabilities": rows,
         "label": calls.predicted,

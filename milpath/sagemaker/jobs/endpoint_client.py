@@ -5,7 +5,8 @@ import time
 import uuid
 from typing import Any
 
-from milpath.sagemaker.endpoint.request_limits import MEBIBYTE
+from milpath.models.card import Card, card_from_dict
+from milpath.sagemaker.endpoint.request_limits import DESCRIBE, MEBIBYTE
 from milpath.sagemaker.jobs.aws_account import split_address
 
 NPY, JSON = "application/x-npy", "application/json"
@@ -48,12 +49,13 @@ class EndpointClient:
         self.asynchronous = asynchronous
         self.timeout_seconds = timeout_seconds
 
-    def ask(self, body: bytes, name: str) -> dict[str, Any]:
+    def ask(self, body: bytes, name: str, kind: str = NPY) -> dict[str, Any]:
         """Return the response for one bag.
 
         Args:
-            body: A `.npy` file.
+            body: A `.npy` file, or JSON.
             name: Name of the bag, for error messages.
+            kind: Content type of the body.
 
         Raises:
             ValueError: If the endpoint refuses the bag, or does not exist.
@@ -62,7 +64,7 @@ class EndpointClient:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            answer: dict[str, Any] = json.loads(self._ask_later(body) if self.asynchronous else self._ask_now(body))
+            answer: dict[str, Any] = json.loads((self._ask_later if self.asynchronous else self._ask_now)(body, kind))
         except ClientError as error:
             found = error.response["Error"]
             raise ValueError(f"bag {name!r}: {found['Code']}: {' '.join(found['Message'].split())[:300]}") from None
@@ -70,18 +72,32 @@ class EndpointClient:
             raise ValueError(f"bag {name!r}: {' '.join(str(error).split())}") from None
         return answer
 
-    def _ask_now(self, body: bytes) -> bytes:
+    def card(self) -> Card | None:
+        """Return the card of the network without its data; `None` if the endpoint runs a version that does not tell it.
+
+        Raises:
+            ValueError: If the endpoint does not exist, or its answer is no card.
+            TimeoutError: If there is no response in time.
+        """
+        try:
+            answer = self.ask(json.dumps(DESCRIBE).encode(), "(card)", JSON)
+        except ValueError as error:
+            if "none of npy" in str(error):
+                return None
+            raise
+        return card_from_dict(answer["card"])
+
+    def _ask_now(self, body: bytes, kind: str) -> bytes:
         """Send a body, by reference if it is too large, and return the response."""
         from botocore.exceptions import ClientError
 
-        kind = NPY
         if len(body) > MAX_BODY_BYTES:
             if self.s3_prefix is None:
                 raise ValueError(
                     f"a bag of {len(body) / 1e6:.1f} MB exceeds the 6 MiB that an endpoint accepts: add "
                     "s3_prefix=s3://bucket/folder/ and deploy with s3_prefixes=[s3://bucket/folder/]"
                 )
-            body, kind = json.dumps({"s3_uri": self._put(body), "content_type": NPY}).encode(), JSON
+            body, kind = json.dumps({"s3_uri": self._put(body, kind), "content_type": kind}).encode(), JSON
         deadline = time.monotonic() + self.timeout_seconds
         while True:
             try:
@@ -95,10 +111,10 @@ class EndpointClient:
                     raise
                 time.sleep(1)
 
-    def _ask_later(self, body: bytes) -> bytes:
+    def _ask_later(self, body: bytes, kind: str) -> bytes:
         """Send the address of a body and wait for the response or the failure to appear in S3."""
         receipt = self.client.invoke_endpoint_async(
-            EndpointName=self.endpoint, InputLocation=self._put(body), ContentType=NPY, Accept=JSON
+            EndpointName=self.endpoint, InputLocation=self._put(body, kind), ContentType=kind, Accept=JSON
         )
         deadline = time.monotonic() + self.timeout_seconds
         while time.monotonic() < deadline:
@@ -109,11 +125,11 @@ class EndpointClient:
             time.sleep(0.5)
         raise TimeoutError(f"no response at {receipt['OutputLocation']} within {self.timeout_seconds:.0f} s")
 
-    def _put(self, body: bytes) -> str:
+    def _put(self, body: bytes, kind: str) -> str:
         """Write a body below the prefix and return its address."""
-        address = f"{str(self.s3_prefix).rstrip('/')}/{uuid.uuid4().hex}.npy"
+        address = f"{str(self.s3_prefix).rstrip('/')}/{uuid.uuid4().hex}.{kind.rpartition('-')[2].rpartition('/')[2]}"
         bucket, key = split_address(address)
-        self.s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=NPY)
+        self.s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=kind)
         return address
 
     def _get(self, address: str | None) -> bytes | None:

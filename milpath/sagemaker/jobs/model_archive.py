@@ -1,6 +1,5 @@
 """The model archive, `model.tar.gz`: the network, its card in readable form, and the serving code."""
 
-import dataclasses
 import json
 import tempfile
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from milpath.config.own_files import own_files
 from milpath.config.own_parts import import_own_parts
 from milpath.models import load_network, save_network
+from milpath.models.card import plain_card
 from milpath.models.checkpoint import load_card
 from milpath.models.encoders.trained_encoder import open_trained_encoder
 from milpath.records.atomic_files import write_bytes, write_json
@@ -67,7 +67,7 @@ def write_model_dir(
     files = serving_code() | _own_code(parts, parts_dir or Path.cwd())
     folder.mkdir(parents=True, exist_ok=True)
     save_network(network, folder / NETWORK_FILE, card)
-    write_json(folder / "card.json", dataclasses.asdict(card))
+    write_json(folder / "card.json", plain_card(card))
     if encoder_path is not None:
         open_trained_encoder(
             card.encoder, weights_path=str(encoder_path)

@@ -32,20 +32,20 @@ def glass_colour(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """
     high, low = extremes(pixels)
     bright = (high >= _LEAST_BRIGHTNESS) & (low < WHITE)
-    colours = pixels[bright & _smooth(pixels)]
+    colours = pixels.reshape(-1, 3)[np.flatnonzero(bright & _smooth(pixels))]
     every = max(1, len(colours) // _ENOUGH)
     colours = colours[::every]
     strength = saturation(colours[None])[0]
     grey, strong = strength <= _LARGEST_IN_STAINS, strength > _LARGEST_SATURATION
-    tinted = colours[~grey & ~strong]
-    hue = hue_of(tinted)
-    colours = np.concatenate([colours[grey], tinted[(hue < _STAINS[0]) | (hue > _STAINS[1])]])
+    tinted = np.flatnonzero(~grey & ~strong)
+    hue = hue_of(colours[tinted])
+    colours = colours[np.concatenate([np.flatnonzero(grey), tinted[(hue < _STAINS[0]) | (hue > _STAINS[1])]])]
     if len(colours) * every < _LEAST_SHARE * bright.size:
         return np.full(3, float(WHITE))
     level = colours @ np.full(3, 1 / 3, np.float32)
     counts = np.convolve(np.bincount(level.astype(np.int64), minlength=256), np.ones(5), mode="same")
     # A peak is not smaller than its neighbourhood; the slope below a brighter peak is not one.
-    around = np.stack([np.roll(counts, shift) for shift in range(-_NEAR, _NEAR + 1)]).max(axis=0)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(counts, _NEAR, mode="wrap"), 2 * _NEAR + 1).max(axis=1)
     peak = int(np.flatnonzero((counts == around) & (counts >= _LEAST_PEAK * counts.max()))[-1])
     return np.asarray(np.median(colours[np.abs(level - peak) <= _NEAR], axis=0), np.float64)
 

@@ -28,6 +28,11 @@ class _Ink(NamedTuple):
     core: int
     least_value: int
 
+    @property
+    def width(self) -> float:
+        """Degrees from the first hue to the last."""
+        return (self.last - self.first) % 360
+
 
 # Haematoxylin has hues from about 220 (a pale counterstain) to 270 degrees, eosin and blood from 310 to 15, DAB and melanin
 # from 15 to 45. Saturation on a thumbnail, where a pixel averages several cells, rarely exceeds 150 in these stains.
@@ -73,18 +78,18 @@ def find_marker(
     """
     high, _ = extremes(pixels)
     ink = np.asarray((high < _DARK) & (saturation < _DARK_SATURATION) & (high > _DIGITAL_BLACK))
-    strong = _Colours.of(pixels, high, saturation, min(item.core for item in _INKS))
-    inks = [item for item in _INKS if strong.core(item).any()]
-    if not inks:
+    if not (saturation >= min(item.core for item in _INKS)).any():
         return ink
     every, num_coloured = _Colours.of(pixels, high, saturation, _EDGE_SATURATION), max(1, int(coloured.sum()))
-    for item in inks:
+    for item in _INKS:
         core = every.core(item)
-        if every.of_hue(item).sum() > _STAIN_SHARE * num_coloured:
-            core &= every.strength >= _STRONGER
-        if core.any():
-            along = (every.hue - item.first) % 360
-            away = (along - np.median(along[core]) + 180) % 360 - 180
+        if not len(core):
+            continue
+        along = _turned(every.hue - item.first)
+        if (along <= item.width).sum() > _STAIN_SHARE * num_coloured:
+            core = core[every.strength[core] >= _STRONGER]
+        if len(core):
+            away = _turned(along - np.median(along[core]) + 180) - 180
             ink |= _grow(
                 _at(every.numbers[core], high.shape), _at(every.numbers[np.abs(away) <= _EDGE_HUE], high.shape)
             )
@@ -106,16 +111,15 @@ class _Colours(NamedTuple):
         index = np.flatnonzero(saturation >= least)
         return cls(index, saturation.ravel()[index], hue_of(pixels.reshape(-1, 3)[index]), high.ravel()[index])
 
-    def of_hue(self, ink: _Ink) -> NDArray[np.bool_]:
-        """Return which pixels have the hue of an ink."""
-        return np.asarray((self.hue - ink.first) % 360 <= (ink.last - ink.first) % 360)
-
-    def core(self, ink: _Ink) -> NDArray[np.bool_]:
-        """Return which pixels can be nothing but an ink, unless its hue is a stain of the slide."""
+    def core(self, ink: _Ink) -> NDArray[np.int64]:
+        """Return which of them can be nothing but an ink, unless its hue is a stain of the slide."""
         found = np.flatnonzero((self.strength >= ink.core) & (self.value >= ink.least_value))
-        core = np.zeros(len(self.numbers), bool)
-        core[found[(self.hue[found] - ink.first) % 360 <= (ink.last - ink.first) % 360]] = True
-        return core
+        return np.asarray(found[_turned(self.hue[found] - ink.first) <= ink.width])
+
+
+def _turned(degrees: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return angles between -360 and 720 degrees as from 0 to 360; `%` gives the same and is slow."""
+    return np.where(degrees < 0, degrees + 360, np.where(degrees >= 360, degrees - 360, degrees))
 
 
 def _at(index: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -128,5 +132,8 @@ def _at(index: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
 def _grow(core: NDArray[np.bool_], edge: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the core with the edge that is connected to it, up to the width of an edge."""
     for _ in range(_EDGE_WIDTH):
-        core = core | (dilate(core) & edge)
+        grown = core | (dilate(core) & edge)
+        if np.array_equal(grown, core):
+            break
+        core = grown
     return core

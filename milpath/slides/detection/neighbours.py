@@ -11,11 +11,22 @@ def count_neighbours(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
         >>> count_neighbours(np.array([[True, False], [False, False]])).tolist()
         [[1, 1], [1, 1]]
     """
-    padded = np.pad(mask, 1).astype(np.uint8)
-    rows = padded[:-2] + padded[1:-1] + padded[2:]
-    return np.asarray(rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:])
+    one = mask.astype(np.uint8)
+    rows = one.copy()
+    rows[1:] += one[:-1]
+    rows[:-1] += one[1:]
+    counts = rows.copy()
+    counts[:, 1:] += rows[:, :-1]
+    counts[:, :-1] += rows[:, 1:]
+    return counts
 
 
 def dilate(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the mask grown by one pixel in all eight directions."""
-    return count_neighbours(mask) > 0
+    rows = mask.copy()
+    rows[1:] |= mask[:-1]
+    rows[:-1] |= mask[1:]
+    grown = rows.copy()
+    grown[:, 1:] |= rows[:, :-1]
+    grown[:, :-1] |= rows[:, 1:]
+    return grown

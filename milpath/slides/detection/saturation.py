@@ -33,7 +33,7 @@ def hue_of(colours: NDArray[np.uint8]) -> NDArray[np.float32]:
         >>> hue_of(np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]], np.uint8)).tolist()
         [0.0, 120.0, 240.0, 0.0]
     """
-    red, green, blue = colours.astype(np.float32).T
+    red, green, blue = (colours[:, channel].astype(np.float32) for channel in range(3))
     high = np.maximum(np.maximum(red, green), blue)
     span = np.maximum(high - np.minimum(np.minimum(red, green), blue), 1)
     hue = np.where(

@@ -39,6 +39,31 @@ def png_header(data: bytes) -> PNGHeader | None:
     return PNGHeader(int.from_bytes(data[16:20]), int.from_bytes(data[20:24]), data[24], data[25])
 
 
+def png_text(data: bytes, keyword: str) -> str:
+    """Return a text before the pixels of a PNG file; empty without one.
+
+    Args:
+        data: The file.
+        keyword: Its keyword.
+
+    Example:
+        >>> png_text(PNG_SIGNATURE + bytes.fromhex("00000005 74455874 6279006d65"), "by")
+        'me'
+    """
+    position, start = len(PNG_SIGNATURE), keyword.encode("latin-1") + b"\0"
+    if not data.startswith(PNG_SIGNATURE):
+        return ""
+    while position + 8 <= len(data):
+        end = position + 8 + int.from_bytes(data[position : position + 4])
+        kind, content = data[position + 4 : position + 8], data[position + 8 : end]
+        if kind == b"IDAT":
+            break
+        if kind == b"tEXt" and content.startswith(start):
+            return content[len(start) :].decode("latin-1")
+        position = end + 4
+    return ""
+
+
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Return the width and height of a JPEG stream, `None` if it has no valid frame header.
 

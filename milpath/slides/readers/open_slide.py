@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from milpath.slides.readers.czi.czi_slide import CziSlide
 from milpath.slides.readers.dicom_header import is_dicom
 from milpath.slides.readers.picture_slide import PictureSlide
 from milpath.slides.readers.slide import Size, Slide
@@ -13,13 +14,14 @@ from milpath.slides.readers.zarr_slide import ZarrSlide
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"RIFF")
+_CZI_SIGNATURE = b"ZISRAWFILE"
 _SETTINGS = "Slidedat.ini"
 
 
 def open_slide(path: str | Path) -> Slide:
     """Open a slide: TIFF and SVS with tifffile, DICOM and vendor formats with OpenSlide, plain images with Pillow.
 
-    OME-Zarr is read chunk by chunk.
+    OME-Zarr is read chunk by chunk, CZI piece by piece.
 
     Args:
         path: The file, or the folder of OME-Zarr; for DICOM, one of the instances of the slide, whose
@@ -52,6 +54,8 @@ def open_slide(path: str | Path) -> Slide:
         return _open_tiff(path)
     if signature.startswith(_PICTURE_SIGNATURES):
         return PictureSlide(path)
+    if signature.startswith(_CZI_SIGNATURE):
+        return CziSlide(path)
     if path.suffix.lower() in VENDOR_SUFFIXES or is_dicom(path):
         return _open_vendor_slide(path)
     if reason := why_not_read(path.name, signature):

@@ -43,6 +43,8 @@ def to_rgb(
     values = _to_eight_bits(pixels)
     if inverted:
         values = WHITE - values
+    if samples == 3:
+        return np.ascontiguousarray(values)
     colour = values[:, :, : 1 if samples < 3 else 3]
     if samples in (2, 4) and alpha is not None:
         colour = _on_white(colour, values[:, :, -1:], alpha == "premultiplied")

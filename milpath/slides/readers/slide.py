@@ -15,6 +15,8 @@ WHOLE_LEVEL_PIXELS = 4096 * 4096
 PLAUSIBLE_MICRONS = (0.05, 20.0)
 # Pixels whose sides differ by more than this part are not square; scanners state both sides with their own rounding.
 _SQUARE = 0.02
+# Samples of 16 bits that end here have 14 bits or fewer (cameras give 10 to 14): as 16 bits they are almost black.
+_FEW_BITS = 1 << 14
 
 
 class Size(NamedTuple):
@@ -128,3 +130,18 @@ def plausible_microns(value: float | None) -> float | None:
 def missing_pieces(missing: int, total: int, level: int) -> str:
     """Return the note on pieces of a level that the scanner lost."""
     return f"{missing:,} of {total:,} pieces of level {level} have no data in the file and are white"
+
+
+def require_all_bits(slide: Slide) -> None:
+    """Refuse a slide whose 16-bit samples, as far as they were read, have 14 bits or fewer.
+
+    Raises:
+        ValueError: With the number of bits and how to scale them.
+    """
+    highest = slide.highest_sample
+    if 255 < highest < _FEW_BITS:
+        bits = highest.bit_length()
+        raise ValueError(
+            f"the 16-bit values of {slide.path.name} end at {highest}: they have {bits} bits and would be almost "
+            f"black; scale them (vips linear in.tif out.tif {1 << (16 - bits)} 0), or convert the slide to 8 bits"
+        )

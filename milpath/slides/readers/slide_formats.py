@@ -5,30 +5,29 @@ MIRAX_SUFFIX, DICOM_SUFFIX = ".mrxs", ".dcm"
 INDEX_SUFFIXES = (".vms", ".vmu")
 VENDOR_SUFFIXES = (MIRAX_SUFFIX, ".svslide", *INDEX_SUFFIXES)
 FOLDER_SUFFIX = ".zarr"
+CZI_SUFFIX = ".czi"
 SEVERAL_FILES = (MIRAX_SUFFIX, *INDEX_SUFFIXES, FOLDER_SUFFIX)
 SLIDE_SUFFIXES = (
-    ".tif", ".tiff", ".btf", ".qptiff", ".svs", ".ndpi", ".scn", ".bif", *VENDOR_SUFFIXES, DICOM_SUFFIX, FOLDER_SUFFIX,
-    ".png", ".jpg", ".jpeg", ".bmp", ".webp",
+    ".tif", ".tiff", ".btf", ".qptiff", ".svs", ".ndpi", ".scn", ".bif", CZI_SUFFIX, *VENDOR_SUFFIXES,
+    DICOM_SUFFIX, FOLDER_SUFFIX, ".png", ".jpg", ".jpeg", ".bmp", ".webp",
 )  # fmt: skip
 
-_BIO_FORMATS = "convert it to an OME-TIFF pyramid: bioformats2raw and raw2ometiff --rgb, or QuPath (export as OME-TIFF)"
+CONVERT = "convert it to an OME-TIFF pyramid: bioformats2raw and raw2ometiff --rgb, or QuPath (export as OME-TIFF)"
 # Suffix of a format that is not read to its name and what converts it.
 OTHER_FORMATS = {
-    ".czi": ("Zeiss CZI", _BIO_FORMATS),
-    ".vsi": ("Olympus VSI", _BIO_FORMATS),
-    ".lif": ("Leica LIF", _BIO_FORMATS),
-    ".nd2": ("Nikon ND2", _BIO_FORMATS),
-    ".zvi": ("Zeiss ZVI", _BIO_FORMATS),
+    ".vsi": ("Olympus VSI", CONVERT),
+    ".lif": ("Leica LIF", CONVERT),
+    ".nd2": ("Nikon ND2", CONVERT),
+    ".zvi": ("Zeiss ZVI", CONVERT),
     ".isyntax": ("Philips iSyntax", "convert it to TIFF: isyntax-to-tiff of libisyntax, or the export of Philips"),
     ".i2syntax": ("Philips iSyntax 2", "convert it to DICOM or TIFF with the export of Philips"),
     ".kfb": ("KFBio KFB", "convert it to SVS with the converter of KFBio"),
     ".sdpc": ("Sqray SDPC", "convert it to SVS with the converter of Sqray"),
     ".tmap": ("Unic TMAP", "convert it to SVS with the converter of Unic"),
     ".jp2": ("JPEG 2000", "convert it to a tiled TIFF: vips tiffsave --tile --pyramid"),
-    ".ome.companion": ("OME companion", _BIO_FORMATS),
+    ".ome.companion": ("OME companion", CONVERT),
 }  # fmt: skip
 _SIGNATURES = {
-    b"ZISRAWFILE": ".czi",
     b"\0\0\0\x0cjP  ": ".jp2",
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ".zvi",
     b"\x70\0\0\0": ".lif",
@@ -49,8 +48,8 @@ def why_not_read(name: str, start: bytes = b"") -> str | None:
         start: Its first bytes.
 
     Example:
-        >>> why_not_read("a.CZI")[:20]
-        'a.CZI is a Zeiss CZI'
+        >>> why_not_read("a.VSI")[:23]
+        'a.VSI is an Olympus VSI'
     """
     by_content = next((suffix for magic, suffix in _SIGNATURES.items() if start.startswith(magic)), None)
     by_name = next((suffix for suffix in OTHER_FORMATS if name.lower().endswith(suffix)), None)
@@ -58,4 +57,4 @@ def why_not_read(name: str, start: bytes = b"") -> str | None:
     if suffix is None:
         return None
     kind, way = OTHER_FORMATS[suffix]
-    return f"{name} is a {kind} file, which is not read; {way}"
+    return f"{name} is {'an' if kind[0] in 'AEIO' else 'a'} {kind} file, which is not read; {way}"

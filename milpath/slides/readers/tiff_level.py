@@ -63,16 +63,18 @@ class TiffLevel:
 
     def read(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Return a region inside the level; segments omitted by the writer are white."""
-        canvas = np.full((height, width, 3), WHITE, np.uint8)
+        canvas = np.empty((height, width, 3), np.uint8)
         high, wide = self._piece_height, self._piece_width
         for row in range(y // high, (y + height - 1) // high + 1):
             for column in range(x // wide, (x + width - 1) // wide + 1):
                 piece = self._decode(row * self._columns + column)
-                if piece is None:
-                    continue
                 left, top = column * wide - x, row * high - y
-                part = piece[max(-top, 0) : height - top, max(-left, 0) : width - left]
-                canvas[max(top, 0) :, max(left, 0) :][: part.shape[0], : part.shape[1]] = part
+                target = canvas[max(top, 0) : top + high, max(left, 0) : left + wide]
+                part = None if piece is None else piece[max(-top, 0) : height - top, max(-left, 0) : width - left]
+                if part is None or part.shape != target.shape:
+                    target[...] = WHITE  # all of it only where it stays
+                if part is not None:
+                    target[: part.shape[0], : part.shape[1]] = part
         return canvas
 
     def _decode(self, index: int) -> NDArray[np.uint8] | None:

@@ -19,6 +19,8 @@ _EVENTS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0
 # Columns that name where a bag comes from; times in other units show as a ratio of medians.
 PLACES = ("center", "centre", "site", "hospital", "institution", "cohort", "data_provider", "provider", "scanner")
 _UNITS = {30.4: "days and months", 365.25: "days and years", 12.0: "months and years"}
+# Follow-up differs between centres as well; the next factors are more than twice this one apart.
+_NEAR = 1.55
 _MIN_BAGS = 3
 
 
@@ -77,10 +79,13 @@ def events(bags: pd.DataFrame, column: str) -> Array:
     event = np.array([_EVENTS.get(label_text(value).lower(), np.nan) for value in bags[column]])
     if (unknown := np.isnan(event)).any():
         row = int(unknown.argmax())
+        way_out = ""
+        if is_missing(bags[column].iloc[row]):
+            way_out = ", or leave such slides out with data.on_missing_label=skip"
         raise ValueError(
             f"column {column!r} must hold 1 or true for an event and 0 or false for censoring, but the first of "
             f"{int(unknown.sum()):,} other cells {cell_in_words(bags[column].iloc[row])} (slide "
-            f"{rows_of(bags, unknown)}); correct the table"
+            f"{rows_of(bags, unknown)}); correct the table{way_out}"
         )
     return event
 
@@ -94,7 +99,7 @@ READERS: Mapping[str, Callable[[pd.DataFrame, str], Array]] = {
 
 
 def warn_of_units(bags: pd.DataFrame, time: Array, places: Sequence[str] = PLACES) -> None:
-    """Warn if the median time of two centres differs by the factor between two units of time, within a quarter."""
+    """Warn if the median time of two centres differs by about the factor between two units of time."""
     for column in filter(None, (find_column(bags.columns, name) for name in places)):
         groups = pd.Series(time).groupby(bags[column].astype(str).to_numpy())
         medians = groups.median()[groups.size() >= _MIN_BAGS]
@@ -103,7 +108,7 @@ def warn_of_units(bags: pd.DataFrame, time: Array, places: Sequence[str] = PLACE
             continue
         ratio = medians.iloc[-1] / medians.iloc[0]
         for factor, units in _UNITS.items():
-            if 0.75 < ratio / factor < 1.33:
+            if 1 / _NEAR < ratio / factor < _NEAR:
                 _log.warning(
                     "times of %s %r are %.0f times those of %r (medians %.4g and %.4g): are they in %s? Use one unit",
                     column, medians.index[-1], ratio, medians.index[0], medians.iloc[-1], medians.iloc[0], units,

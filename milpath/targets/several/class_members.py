@@ -14,16 +14,17 @@ from milpath.targets.target import Array, ClassTarget
 
 def choose_member_decision(
     member: Member,
-    logits: NDArray[np.float32],
+    logits: NDArray[np.float32] | None,
     labels: Array,
     sensitivity: float | None,
     calibrate: bool,
     defer_share: float,
+    answers: Array | None = None,
 ) -> Member:
     """Return a member with the decision chosen on the validation bags that have its label; numbers decide nothing.
 
     A sensitivity is that of each target with a threshold. With labels of a single class, or none, the decision stays as it
-    is.
+    is. It is chosen from logits, or from probabilities at temperature 1 where there are no logits.
 
     Raises:
         ValueError: If a sensitivity or a temperature is asked and there are no two classes.
@@ -41,9 +42,12 @@ def choose_member_decision(
                 "or remove these options"
             )
         return member
-    own = torch.from_numpy(np.ascontiguousarray(logits[rows]))
+    own = None if logits is None else torch.from_numpy(np.ascontiguousarray(logits[rows]))
 
     def scaled(temperature: float) -> Array:
+        if own is None:
+            assert answers is not None
+            return target.at_temperature(answers[rows], temperature)
         return np.asarray(target.probabilities(own, temperature).numpy(), dtype=np.float64)
 
     decision = choose_decision(

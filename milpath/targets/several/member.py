@@ -80,9 +80,10 @@ class Member:
     def map_names(self) -> tuple[str, ...]:
         """Name of the map of each logit."""
         names, count = tuple(self.target.map_names(self.class_names)), self.num_outputs
-        if count == 1 and (isinstance(self.target, NumericTarget) or len(names) == 2):
+        of_classes = isinstance(self.target, ClassTarget)
+        if len(names) == 1 or (of_classes and count == 1):
             return (self.name,)
-        if count == len(names) - 1:
+        if of_classes and count == len(names) - 1:
             names = tuple(f"above {name}" for name in names[:-1])
         return tuple(f"{self.name}/{name}" for name in names)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +14,7 @@ from torch import Tensor
 from milpath.metrics.evaluated_several import EvaluatedSeveral
 from milpath.metrics.intervals import Interval
 from milpath.targets.numeric_target import NumericTarget
+from milpath.targets.several.averaged_members import AveragedMembers
 from milpath.targets.several.class_members import (
     answer_in_words,
     answers_in_words,
@@ -24,7 +24,6 @@ from milpath.targets.several.class_members import (
 )
 from milpath.targets.several.member import Member
 from milpath.targets.several.member_options import members_of_options
-from milpath.targets.several.several_columns import SeveralColumns
 from milpath.targets.several.several_state import members_of_state, state_of_members
 from milpath.targets.target import Array
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Several(SeveralColumns):
+class Several(AveragedMembers):
     """Several targets of one network, of any kind; a label may be missing.
 
     The loss of a bag is `sum_t w_t / p_t * loss_t`, over the targets t of which it has a label, with the weight `w_t` and
@@ -128,6 +127,25 @@ class Several(SeveralColumns):
         parts = zip(self.members, self._split(logits, self._num_outputs), self._labels(labels), strict=True)
         return self._with(
             [choose_member_decision(member, z, own, sensitivity, calibrate, defer_share) for member, z, own in parts]
+        )
+
+    def decided_on_answers(
+        self, labels: Array, answers: Array, sensitivity: float | None, calibrate: bool, defer_share: float
+    ) -> Self:
+        """Return the target with the decision of each target with classes, chosen from predictions at temperature 1.
+
+        Args:
+            labels: `(bags, label columns)`.
+            answers: `(bags, answer columns)`.
+            sensitivity: As in `decided_on`.
+            calibrate: As in `decided_on`.
+            defer_share: As in `decided_on`.
+        """
+        return self._with(
+            [
+                choose_member_decision(member, None, own, sensitivity, calibrate, defer_share, answers=given)
+                for member, own, given in self.parts_of(labels, answers)
+            ]
         )
 
     def deferring_all(self) -> Self:
@@ -238,9 +256,3 @@ class Several(SeveralColumns):
         """Return each target with the names of its columns in a table."""
         names = iter(columns)
         return [(member, tuple(next(names) for _ in member.columns)) for member in self.members]
-
-    def _with(self, members: Sequence[Member]) -> Self:
-        """Return the same target with other members."""
-        changed = copy.copy(self)
-        changed.members = tuple(members)
-        return changed

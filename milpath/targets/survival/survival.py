@@ -12,19 +12,21 @@ from milpath.metrics.intervals import Interval
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.metrics.survival.survival_curves import Curve, censoring_curve
 from milpath.metrics.survival.survival_metrics import name_at
-from milpath.records.plain_values import brief
 from milpath.targets.numeric_target import NumericTarget
 from milpath.targets.survival.survival_losses import (
+    breslow,
+    cox_hazard,
     cox_losses,
+    cox_median,
     hazard_losses,
     hazard_mean,
     hazard_median,
-    hazard_survival,
+    interval_hazard,
 )
-from milpath.targets.survival.survival_state import is_ascending, options_of_state
+from milpath.targets.survival.survival_state import FITTED, options_of_state, require_options
 from milpath.targets.target import Array
 
-LOSSES = ("cox", "hazard")
+_BASELINE = ("baseline_times", "baseline_hazard")
 
 
 class Survival(NumericTarget):
@@ -47,15 +49,13 @@ class Survival(NumericTarget):
 
     Raises:
         ValueError: If an option is unknown or out of range.
-
-    References:
-        Breslow. Covariance analysis of censored survival data. Biometrics 30, 1974 (baseline hazard).
     """
 
     name = "survival"
     wrongness_title = "Risk"
     headline = ("c_index", "uno_c_index", "time_auc", "integrated_brier")
     subgroup_metrics = ("c_index", "time_auc")
+    fitted_names = FITTED
 
     def __init__(
         self,
@@ -70,14 +70,7 @@ class Survival(NumericTarget):
         self.time_column, self.event_column = str(time_column), str(event_column)
         self.loss, self.num_intervals, self.wished_times, self.unit = loss, num_intervals, times, str(unit or "")
         self.fitted: dict[str, Array] = {name: np.asarray(values, float) for name, values in (fitted or {}).items()}
-        if loss not in LOSSES:
-            raise ValueError(f"target.loss is {brief(loss)}; it must be one of {', '.join(LOSSES)}")
-        if isinstance(num_intervals, bool) or not isinstance(num_intervals, int) or not 2 <= num_intervals <= 1000:
-            raise ValueError(
-                f"target.num_intervals is {brief(num_intervals)}; it must be a whole number from 2 to 1000"
-            )
-        if times is not None and not is_ascending(times):
-            raise ValueError(f"target.times is {brief(times)}; it must be a list of ascending positive numbers")
+        require_options(loss, num_intervals, times)
 
     @property
     def over_batch(self) -> bool:
@@ -98,6 +91,11 @@ class Survival(NumericTarget):
     def risk_cut(self) -> float | None:
         """Median risk of the training split, which cuts bags into two groups; `None` before it is fitted."""
         return float(self.fitted["risk_cut"][0]) if len(self.fitted.get("risk_cut", ())) else None
+
+    @property
+    def last_time(self) -> float:
+        """The time up to which survival is known."""
+        return float(self.fitted["cuts" if self.loss == "hazard" else "baseline_times"][-1])
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -175,10 +173,7 @@ class Survival(NumericTarget):
         fitted: dict[str, Any] = {**self.fitted, "risk_cut": [float(np.median(risk))]}
         if self.loss == "cox":
             time, event = labels[:, 0], labels[:, 1] == 1
-            moments, events = np.unique(time[event], return_counts=True)
-            largest = float(risk.max())
-            at_risk = np.array([np.exp(risk[time >= moment] - largest).sum() for moment in moments])
-            fitted |= {"baseline_times": moments, "baseline_hazard": np.cumsum(events / at_risk) * np.exp(-largest)}
+            fitted |= dict(zip(_BASELINE, breslow(risk, time, event), strict=True))
         return self._with(fitted)
 
     def state(self) -> dict[str, Any]:
@@ -187,7 +182,16 @@ class Survival(NumericTarget):
         return options | {name: np.asarray(values, float).tolist() for name, values in self.fitted.items()}
 
     def with_state(self, state: Mapping[str, Any]) -> Self:
-        return type(self)(**options_of_state(state))
+        from milpath.targets.survival.averaged_survival import AveragedSurvival  # which derives from this class
+
+        options = options_of_state(state)
+        found: Any = (AveragedSurvival if "grid" in options["fitted"] else type(self))(**options)
+        return found  # type: ignore[no-any-return]
+
+    def average_of(self, targets: Sequence[Any]) -> Any:
+        from milpath.targets.survival.averaged_survival import AveragedSurvival
+
+        return AveragedSurvival.of_folds(targets)
 
     def num_outputs(self, num_classes: int) -> int:
         if self.loss == "cox":
@@ -213,12 +217,11 @@ class Survival(NumericTarget):
         risk = self._risk(wide)
         if not self.predicts_survival:
             return risk[:, None].to(logits.dtype)
-        times = self._tensor("times", wide)
+        survival = (-self.cumulative_hazard(wide, self._tensor("times", wide))).exp()
         if self.loss == "hazard":
-            cuts = self._tensor("cuts", wide)
-            survival, median = hazard_survival(wide, times, cuts), hazard_median(wide, cuts)
+            median = hazard_median(wide, self._tensor("cuts", wide))
         else:
-            survival, median = self._cox_survival(risk, times)
+            median = cox_median(risk, *(self._tensor(name, wide) for name in _BASELINE))
         return torch.cat([risk[:, None], survival, median[:, None]], 1).to(logits.dtype)
 
     def evaluate(
@@ -269,8 +272,7 @@ class Survival(NumericTarget):
             if name == "risk":
                 rows.append(("risk", f"{value:.3f}"))
             elif name == "median_time":
-                last = self.fitted["cuts" if self.loss == "hazard" else "baseline_times"][-1]
-                text = f"not reached within {last:.4g}{unit}" if np.isnan(value) else f"{value:.4g}{unit}"
+                text = f"not reached within {self.last_time:.4g}{unit}" if np.isnan(value) else f"{value:.4g}{unit}"
                 rows.append(("median time to the event", text))
             else:
                 rows.append((f"no event up to {name.rpartition('_')[2]}{unit}", f"{value:.1%}"))
@@ -280,14 +282,11 @@ class Survival(NumericTarget):
         """Return the risk, `(bags,)`."""
         return logits[:, 0] if self.loss == "cox" else -hazard_mean(logits, self._tensor("cuts", logits))
 
-    def _cox_survival(self, risk: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-        """Return survival at some times, and the time at which it falls to one half or below; NaN if it does not."""
-        steps, hazard = self._tensor("baseline_times", risk), self._tensor("baseline_hazard", risk)
-        at = torch.cat([hazard.new_zeros(1), hazard])[torch.searchsorted(steps, times, right=True)]
-        survival = (-(at.log()[None, :] + risk[:, None]).exp()).exp()  # 0 times infinity would be no number
-        place = torch.searchsorted(hazard, torch.log(risk.new_tensor(2.0)) * (-risk).exp())
-        padded = torch.cat([steps, steps.new_full((1,), torch.nan)])
-        return survival, padded[place]
+    def cumulative_hazard(self, logits: Tensor, times: Tensor) -> Tensor:
+        """Return minus the log of survival at some times, `(bags, times)`, from the logits of one network."""
+        if self.loss == "hazard":
+            return interval_hazard(logits, times, self._tensor("cuts", logits))
+        return cox_hazard(logits[:, 0], times, *(self._tensor(name, logits) for name in _BASELINE))
 
     def _tensor(self, name: str, like: Tensor) -> Tensor:
         """Return a fitted value with dtype and device of a tensor."""

@@ -1,8 +1,12 @@
-"""Losses of survival: Cox's partial likelihood with Efron's ties, and the likelihood of discrete hazards."""
+"""Losses of survival, Cox's partial likelihood and that of discrete hazards, and the curves that logits stand for."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
+
+Array = NDArray[np.float64]
 
 
 def cox_losses(risk: Tensor, time: Tensor, event: Tensor) -> Tensor:
@@ -61,19 +65,66 @@ def hazard_losses(logits: Tensor, time: Tensor, event: Tensor, cuts: Tensor) -> 
     return survived + torch.where(ended, F.softplus(-own), 0.0)
 
 
-def hazard_survival(logits: Tensor, times: Tensor, cuts: Tensor) -> Tensor:
-    """Return the probability of no event up to some times, `(bags, times)`, with a constant hazard within an interval.
+def cox_hazard(risk: Tensor, times: Tensor, steps: Tensor, hazard: Tensor) -> Tensor:
+    """Return the cumulative hazard `H_0(t) exp(risk)`, minus the log of survival, `(bags, times)`.
+
+    Args:
+        risk: `(bags,)` log of the relative hazard.
+        times: `(times,)`.
+        steps: `(steps,)` times of the steps of the baseline, ascending.
+        hazard: `(steps,)` cumulative baseline hazard from each step on.
+    """
+    at = torch.cat([hazard.new_zeros(1), hazard])[torch.searchsorted(steps, times, right=True)]
+    return (at.log()[None, :] + risk[:, None]).exp()  # 0 times infinity would be no number
+
+
+def cox_median(risk: Tensor, steps: Tensor, hazard: Tensor) -> Tensor:
+    """Return the time at which survival falls to one half or below, `(bags,)`; NaN if it does not.
+
+    Args:
+        risk: As in `cox_hazard`.
+        steps: As in `cox_hazard`.
+        hazard: As in `cox_hazard`.
+    """
+    place = torch.searchsorted(hazard, torch.log(risk.new_tensor(2.0)) * (-risk).exp())
+    return torch.cat([steps, steps.new_full((1,), torch.nan)])[place]
+
+
+def interval_hazard(logits: Tensor, times: Tensor, cuts: Tensor) -> Tensor:
+    """Return the cumulative hazard at some times, `(bags, times)`, which is constant within an interval.
 
     After the last cut it stays as it is: nothing is known of later times.
 
     Args:
         logits: `(bags, intervals)`.
         times: `(times,)`.
-        cuts: As in `hazard_losses`.
+        cuts: `(intervals,)` ends of the intervals, ascending.
     """
     starts = torch.cat([cuts.new_zeros(1), cuts[:-1]])
     share = ((times[:, None] - starts) / (cuts - starts)).clamp(0, 1)
-    return (-(F.softplus(logits)[:, None, :] * share[None]).sum(2)).exp()
+    return (F.softplus(logits)[:, None, :] * share[None]).sum(2)
+
+
+def hazard_survival(logits: Tensor, times: Tensor, cuts: Tensor) -> Tensor:
+    """Return the probability of no event up to some times, `(bags, times)`; arguments as in `interval_hazard`."""
+    return (-interval_hazard(logits, times, cuts)).exp()
+
+
+def breslow(risk: Array, time: Array, event: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Return the steps of the cumulative baseline hazard of Cox's model, and its value from each on.
+
+    Args:
+        risk: `(bags,)` log of the relative hazard.
+        time: `(bags,)`.
+        event: `(bags,)`.
+
+    References:
+        Breslow. Covariance analysis of censored survival data. Biometrics 30, 1974.
+    """
+    moments, events = np.unique(time[event], return_counts=True)
+    largest = float(risk.max())
+    at_risk = np.array([np.exp(risk[time >= moment] - largest).sum() for moment in moments])
+    return moments, np.cumsum(events / at_risk) * np.exp(-largest)
 
 
 def hazard_mean(logits: Tensor, cuts: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ import numpy as np
 from milpath.records.plain_values import MAX_NUMBER, brief
 from milpath.targets.numeric_target import numbers_of_state
 
+LOSSES = ("cox", "hazard")
 _TEXTS = ("time_column", "event_column", "loss", "unit")
 _STEPS = (("censoring_times", "censoring_values"), ("baseline_times", "baseline_hazard"))
-_FITTED = ("cuts", "times", "risk_cut", *(name for pair in _STEPS for name in pair))
+FITTED = ("cuts", "times", "grid", "risk_cut", *(name for pair in _STEPS for name in pair))
 
 
 def options_of_state(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,20 +28,35 @@ def options_of_state(state: Mapping[str, Any]) -> dict[str, Any]:
     # The hazard is relative to a risk, which may be anywhere.
     largest = {"baseline_hazard": np.finfo(np.float64).max}
     fitted = {
-        name: numbers_of_state(state, name, largest=largest.get(name, MAX_NUMBER)) for name in _FITTED if name in state
+        name: numbers_of_state(state, name, largest=largest.get(name, MAX_NUMBER)) for name in FITTED if name in state
     }
     for first, second in _STEPS:
         if len(fitted.get(first, ())) != len(fitted.get(second, ())):
             raise ValueError(f"{first} and {second} in target_state of the card must have the same length")
     if not is_ascending(fitted["times"]) or ("cuts" in fitted and not is_ascending(fitted["cuts"])):
         raise ValueError("times and cuts in target_state of the card must be ascending positive numbers")
-    if any(
-        np.any(np.diff(fitted.get(name, [])) < 0) for name in ("censoring_times", "baseline_times", "baseline_hazard")
-    ):
+    descending = ("censoring_times", "baseline_times", "baseline_hazard", "grid")
+    if any(np.any(np.diff(fitted.get(name, [])) < 0) for name in descending):
         raise ValueError("times and baseline hazard in target_state of the card must not descend")
-    if state["loss"] == "hazard" and "cuts" not in fitted:
+    if "grid" in fitted and not (fitted["grid"] and fitted["grid"][0] >= 0 and fitted["grid"][-1] > 0):
+        raise ValueError("grid in target_state of the card must be times that end above 0")
+    if state["loss"] == "hazard" and not {"cuts", "grid"} & set(fitted):
         raise ValueError("target_state of the card lacks cuts, which loss=hazard needs")
     return {name: state[name] for name in (*_TEXTS, "num_intervals")} | {"fitted": fitted}
+
+
+def require_options(loss: Any, num_intervals: Any, times: Any) -> None:
+    """Refuse options of a survival target that are unknown or out of range.
+
+    Raises:
+        ValueError: With the option and what it may be.
+    """
+    if loss not in LOSSES:
+        raise ValueError(f"target.loss is {brief(loss)}; it must be one of {', '.join(LOSSES)}")
+    if isinstance(num_intervals, bool) or not isinstance(num_intervals, int) or not 2 <= num_intervals <= 1000:
+        raise ValueError(f"target.num_intervals is {brief(num_intervals)}; it must be a whole number from 2 to 1000")
+    if times is not None and not is_ascending(times):
+        raise ValueError(f"target.times is {brief(times)}; it must be a list of ascending positive numbers")
 
 
 def is_ascending(values: Any) -> bool:

@@ -4,7 +4,7 @@ import sys
 import time
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from rich.console import Console
 from typing_extensions import override
@@ -94,6 +94,33 @@ class EpochLines(ProgressBar):
         sys.stdout.write(self.line(trainer, self._epoch) + "\n")
         sys.stdout.flush()
         self._epoch = None
+
+
+class TrainingLines(Callback):
+    """Write now and then how far one of many trainings is, which has neither a bar nor a line per epoch.
+
+    Args:
+        name: The training in words.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._first = 0
+        self._lines = ProgressLines(f"{name}, steps")
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._first = trainer.global_step
+        self._lines = ProgressLines(f"{self.name}, steps")
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.is_global_zero:
+            total = trainer.estimated_stepping_batches
+            known = total != float("inf")
+            self._lines.show(trainer.global_step - self._first, int(total) - self._first if known else None)
 
 
 def epoch_progress(monitor: str | None = None) -> ProgressBar:

@@ -10,14 +10,17 @@ from lightning.pytorch import Trainer
 from milpath.data.datamodule import BagDataModule
 from milpath.records.prediction_table import LABEL_PREFIX, Predictions
 from milpath.targets import NumericTarget, Target
-from milpath.training.classifier import BagPredictions, MILClassifier
-
-# Name, predictions, attention, logits and maps of a bag.
-Row = tuple[str, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
+from milpath.training.classifier import MILClassifier
+from milpath.training.embedding_probe import EmbeddingProbe
+from milpath.training.predicted_bag import PredictedBag
 
 
 def predict_splits(
-    trainer: Trainer, classifier: MILClassifier, datamodule: BagDataModule, splits: Iterable[str]
+    trainer: Trainer,
+    classifier: MILClassifier,
+    datamodule: BagDataModule,
+    splits: Iterable[str],
+    probe: EmbeddingProbe | None = None,
 ) -> Predictions:
     """Predict every bag of some splits in evaluation mode, with any number of processes.
 
@@ -26,6 +29,7 @@ def predict_splits(
         classifier: The classifier; dropout and augmentation are off.
         datamodule: The data, after `setup`.
         splits: Names of splits ("train", "val", "test"), in the order of the result.
+        probe: What looks at the embeddings of these bags, split by split; `None` for nothing.
 
     Returns:
         The predictions, on every process, in the order of the splits and their bags.
@@ -34,9 +38,14 @@ def predict_splits(
         RuntimeError: If a bag was predicted twice or not at all.
     """
     parts = []
+    classifier.probe = probe
     for split in splits:
         outputs = trainer.predict(classifier, dataloaders=datamodule.dataloader(split))
-        parts.append(_collect(cast(list[BagPredictions], outputs or []), datamodule, split, classifier.target))
+        rows = _rows_of(cast(list[list[PredictedBag]], outputs or []), datamodule, split)
+        if probe is not None:
+            probe.see(split, [row.seen for row in rows if row.seen is not None])
+        parts.append(_collect(rows, datamodule, split, classifier.target))
+    classifier.probe = None
     return Predictions(
         bag_ids=[bag_id for part in parts for bag_id in part.bag_ids],
         splits=[split for part in parts for split in part.splits],
@@ -46,6 +55,11 @@ def predict_splits(
         class_names=list(classifier.class_names),
         logits=np.concatenate([cast(np.ndarray, part.logits) for part in parts]),
         maps={name: [values for part in parts for values in part.maps[name]] for name in parts[0].maps},
+        each=_stacked([row for part in parts for row in (part.each if part.each is not None else [None])]),
+        agreement=_stacked(
+            [row for part in parts for row in (part.agreement if part.agreement is not None else [None])]
+        ),
+        unfamiliarity=None if probe is None else probe.table(),
         **columns_of(classifier.target),
     )
 
@@ -58,38 +72,39 @@ def columns_of(target: Target) -> dict[str, Any]:
     return {"label_columns": labels, "answer_columns": target.answer_columns}
 
 
-def _collect(outputs: list[BagPredictions], datamodule: BagDataModule, split: str, target: Target) -> Predictions:
+def _rows_of(outputs: list[list[PredictedBag]], datamodule: BagDataModule, split: str) -> list[PredictedBag]:
     """Gather the predictions of all processes, in the order of the split."""
-    rows = [
-        (
-            bag_id,
-            output["probabilities"][row].numpy(),
-            output["attention"][row].numpy(),
-            output["logits"][row].numpy(),
-            {name: values[row].numpy() for name, values in output["maps"].items()},
-        )
-        for output in outputs
-        for row, bag_id in enumerate(output["bag_ids"])
-    ]
+    rows = [bag for batch in outputs for bag in batch]
     if dist.is_available() and dist.is_initialized():
-        gathered: list[list[Row]] = [[] for _ in range(dist.get_world_size())]
+        gathered: list[list[PredictedBag]] = [[] for _ in range(dist.get_world_size())]
         dist.all_gather_object(gathered, rows)
         rows = [row for part in gathered for row in part]
-    by_id = {row[0]: row for row in rows}
+    by_id = {row.bag_id: row for row in rows}
     expected = datamodule.bag_ids(split)
     if len(by_id) != len(rows) or set(by_id) != set(expected):
         raise RuntimeError(
             f"split {split!r} has {len(expected)} bags, but got {len(rows)} predictions of {len(by_id)} bags"
         )
-    ordered = [by_id[bag_id] for bag_id in expected]
+    return [by_id[bag_id] for bag_id in expected]
+
+
+def _collect(ordered: list[PredictedBag], datamodule: BagDataModule, split: str, target: Target) -> Predictions:
+    """Return the predictions of a split."""
     return Predictions(
-        bag_ids=list(expected),
+        bag_ids=[row.bag_id for row in ordered],
         splits=[split] * len(ordered),
         labels=datamodule.labels(split),
-        probabilities=np.stack([row[1] for row in ordered]),
-        attention=[row[2] for row in ordered],
+        probabilities=np.stack([row.probabilities for row in ordered]),
+        attention=[row.attention for row in ordered],
         class_names=list(datamodule.class_names),
-        logits=np.stack([row[3] for row in ordered]),
-        maps={name: [row[4][name] for row in ordered] for name in ordered[0][4]},
+        logits=np.stack([row.logits for row in ordered]),
+        maps={name: [row.maps[name] for row in ordered] for name in ordered[0].maps},
+        each=_stacked([row.each for row in ordered]),
+        agreement=_stacked([row.agreement for row in ordered]),
         **columns_of(target),
     )
+
+
+def _stacked(rows: list[Any]) -> np.ndarray | None:
+    """Return the values of all bags; `None` if they have none."""
+    return None if any(row is None for row in rows) else np.stack(rows)

@@ -125,7 +125,7 @@ def test_excluded_bags_may_be_in_the_file(tmp_path):
     ("text", "message"),
     [
         ("id,split\nx,train\ny,test\na,val\n",
-         "2 of 3 bags in {path} are not in the data (first: 'x', ...); the file belongs to another data set"),
+         "2 of 3 bags in {path} are not in the data (first: 'x', ...), whose bags are 'a', ...; the file belongs to another data set"),
         ("id,split\na,training\n", "{path} has the split 'training'; it must be one of train, val, test"),
         ("id,split\na,train\na,test\n", "{path} names 'a' more than once; a file with several folds needs the column 'fold'"),
         ("id,part\na,train\n", "{path} has no column 'split'; it has id, part"),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -23,6 +24,7 @@ from milpath.search.cross_validation import compose_training
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import thumbnail
 from milpath.train import run as train
+from tests import qupath_rules
 from tests.commands import SMALL_RUN
 from tests.drawn_data import KAROLINSKA, RADBOUD
 
@@ -142,10 +144,29 @@ def test_the_dense_map_covers_all_tissue_and_no_glass(panda, panda_folder):
     assert changed.mean() < 0.6
 
 
+def test_the_dense_map_is_a_table_and_tiles_for_qupath(panda):
+    assert sorted(path.name for path in (panda / "dense").iterdir()) == sorted(
+        f"{slide}.{ending}" for slide in (RADBOUD, KAROLINSKA) for ending in ("csv", "geojson")
+    )
+    table = pd.read_csv(panda / "dense" / f"{RADBOUD}.csv")
+    assert table.columns.tolist() == ["x0", "y0", "size0", "weight"]
+    assert table["weight"].sum() == pytest.approx(1, abs=1e-4)
+    *tiles, answer = qupath_rules.read(panda / "dense" / f"{RADBOUD}.geojson")
+    found = pd.DataFrame([[*each.roi.bounds[:2], each.measurements["attention"]] for each in tiles])
+    np.testing.assert_allclose(found.to_numpy(), table[["x0", "y0", "weight"]].to_numpy(), rtol=1e-6)
+    assert len(tiles) > len(qupath_rules.read(panda / "geojson" / f"{RADBOUD}.geojson"))
+    row = pd.read_csv(panda / "predictions.csv").set_index("id").loc[RADBOUD]
+    assert answer.name.startswith(f"{RADBOUD}: {row['predicted']}, probability ")
+
+
 def test_what_needs_a_slide_is_refused_of_tiles_before_any_work(checkpoint, tmp_path):
     with pytest.raises(ValueError, match=r"dense=0.5 needs whole slides"):
         _predict(checkpoint, _store(tmp_path), tmp_path / "out", dense=0.5)
-    for words, message in ({"alpha": 2.0}, "alpha=2.0"), ({"colour_map": "jet"}, "colour map 'jet'"):
+    for words, message in (
+        ({"alpha": 2.0}, "alpha=2.0"),
+        ({"colour_map": "jet"}, "colour map 'jet'"),
+        ({"formats": ["svg"]}, "'svg' must be one of geojson, asap, viewer"),
+    ):
         with pytest.raises(ValueError, match=message):
             _predict(checkpoint, _store(tmp_path / message[:5]), tmp_path / "out", **words)
     assert not (tmp_path / "out/predictions.csv").exists()

@@ -69,9 +69,9 @@ def test_outlines_have_a_measurement_for_each_class(predicted):
     quantity, _, output = predicted
     collection = json.loads((output / "geojson/slide a.geojson").read_text())
     table = pd.read_csv(output / "attention.csv")
-    for tile, feature in enumerate(collection["features"]):
+    for tile, feature in enumerate(collection["features"][:-1]):
         measured = feature["properties"]["measurements"]
-        assert list(measured) == ["attention", *(f"{quantity}_{name}" for name in CLASSES)]
+        assert list(measured) == ["attention", "attention rank", *(f"{quantity}_{name}" for name in CLASSES)]
         row = table[(table["id"] == "slide a") & (table["tile"] == tile)].iloc[0]
         assert measured[f"{quantity}_low grade"] == pytest.approx(row[f"{quantity}_low grade"], abs=1e-6)
 

@@ -94,6 +94,53 @@ def test_intervals_of_numbers_cover_over_many_draws_each_number_on_its_own():
     assert (np.abs(np.mean(shares, axis=0) - 0.9) < 3 * error).all()
 
 
+def test_quantiles_are_conformalized_as_romano_patterson_and_candes_do():
+    """Equations 6 to 8 by hand: `E_i = max(lo - y, y - hi)`, and both ends move by its ceil((n + 1) 0.9)-th smallest."""
+    generator = np.random.default_rng(11)
+    shares, of_widths = [], []
+    for draw in range(NUM_DRAWS):
+        x = generator.uniform(0, 1, (2, 59, 1))
+        truth = generator.normal(size=x.shape) * (0.2 + 3 * x)
+        ends = np.concatenate([-0.9 * (0.2 + 3 * x), 0.9 * (0.2 + 3 * x)], axis=2)  # too narrow: they cover 63%
+        conformal = fit_conformal(truth[0], ends[0], "numbers", 0.9)
+        low, high = conformal.intervals(ends[1])
+        if draw < 5:
+            errors = sorted(max(lo - y, y - hi) for y, (lo, hi) in zip(truth[0, :, 0], ends[0], strict=True))
+            np.testing.assert_allclose(high[:, 0], ends[1, :, 1] + errors[int(np.ceil(60 * 0.9)) - 1], rtol=1e-12)
+            np.testing.assert_allclose(low[:, 0], ends[1, :, 0] - errors[int(np.ceil(60 * 0.9)) - 1], rtol=1e-12)
+        shares.append(conformal.covered(truth[1], ends[1]).mean())
+        of_widths.append((high - low)[x[1] > 0.8].mean() / (high - low)[x[1] < 0.2].mean())
+    # 54 of 60 ranks are exactly 0.9.
+    assert abs(np.mean(shares) - 0.9) < 3 * np.std(shares) / np.sqrt(NUM_DRAWS)
+    assert np.mean(of_widths) > 1.5  # wide where the noise is
+
+
+def test_quantiles_that_are_too_wide_shrink_but_never_cross():
+    truth, ends = np.zeros((20, 1)), np.tile([-5.0, 5.0], (20, 1))
+    conformal = fit_conformal(truth, ends, "numbers", 0.9)
+    low, high = conformal.intervals(np.array([[-7.0, 7.0], [1.0, 2.0]]))
+    assert low.ravel().tolist() == [-2.0, 1.5]
+    assert high.ravel().tolist() == [2.0, 1.5]
+    assert conformal.covered(np.array([[1.9], [1.5]]), np.array([[-7.0, 7.0], [1.0, 2.0]])).all()
+
+
+def test_a_class_without_any_validation_bag_is_in_every_set_by_class():
+    labels, probabilities = np.zeros(20, int), np.tile([0.9, 0.1], (20, 1))
+    conformal = fit_conformal(labels, probabilities, "classes", 0.9, by_class=True)
+    assert conformal.num_groups == (20, 0)
+    assert conformal.sets(np.array([[0.9, 0.1]])).tolist() == [[True, True]]
+    assert "tumour (0) have fewer: every set holds these classes" in conformal.too_small(["benign", "tumour"])
+
+
+def test_equal_scores_are_counted_together_and_only_add_to_the_coverage():
+    generator, shares = np.random.default_rng(12), []
+    for _ in range(NUM_DRAWS):
+        truth = generator.integers(0, 4, (2, 40, 1)).astype(float)  # errors of 0 to 3, each many times
+        conformal = fit_conformal(truth[0], np.zeros((40, 1)), "numbers", 0.7)
+        shares.append(conformal.covered(truth[1], np.zeros((40, 1))).mean())
+    assert np.mean(shares) > 0.7 - 3 * np.std(shares) / np.sqrt(NUM_DRAWS)
+
+
 def test_several_bags_of_a_patient_count_as_one():
     """Each patient has an error of its own: taken for independent, patients with many bags would decide the quantile."""
     generator = np.random.default_rng(5)

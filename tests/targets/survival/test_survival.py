@@ -197,7 +197,10 @@ def test_a_training_split_without_an_event_is_refused():
         Survival(event_column="died").fitted_on(np.array([[1.0, 0], [2, 0], [3, 0]]))
 
 
-@pytest.mark.parametrize(("factor", "warned"), [(365.25, "days and years"), (30.0, "days and months"), (2.0, "")])
+@pytest.mark.parametrize(
+    ("factor", "warned"),
+    [(365.25, "days and years"), (30.0, "days and months"), (20.0, "days and months"), (2.0, ""), (7.0, "")],
+)
 def test_times_in_other_units_of_a_centre_are_a_warning(factor, warned, caplog):
     time = np.r_[np.full(5, 24.0), np.full(5, 24.0 * factor)]
     bags = pd.DataFrame({"bag_id": [f"b{n}" for n in range(10)], "centre": ["A"] * 5 + ["B"] * 5})

@@ -62,7 +62,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_in_a_log(monkeypatch):
 def test_a_trainer_has_no_bar_that_was_not_asked_for(words, kinds, tmp_path):
     from lightning.pytorch.callbacks import ProgressBar
 
-    from milpath.runs.build import build_trainer
+    from milpath.runs.build_trainer import build_trainer
     from milpath.search.cross_validation import compose_training
 
     trainer = build_trainer(

@@ -11,11 +11,10 @@ import numpy as np
 from milpath.data.sources.features.encoder_in_file import ATTRIBUTE, read_encoder
 from milpath.models.encoders.encoder_card import EncoderCard
 from milpath.models.encoders.trained_encoder import encoder_facts
-from milpath.records.data_warning import MAX_LENGTH, joined, require_warning
+from milpath.records.data_warning import MAX_LENGTH, WARNING_KEY, joined, require_warning
 
 _LONGEST_NAME = 200
 # Attribute of a file whose tiles are not those of tissue.
-WARNING = "milpath_warning"
 # Pixels at 10x are nominally 1 micron wide.
 _MICRONS_AT_1X = 10.0
 
@@ -198,7 +197,7 @@ def _positive(attributes: Any, name: str) -> float | None:
 
 def _warning(file: h5py.File) -> str:
     """Return what milpath wrote about the tiles of a file; empty if nothing."""
-    return require_warning(_text(file.attrs, WARNING, MAX_LENGTH) or "", f"{WARNING} of {file.filename}")
+    return require_warning(_text(file.attrs, WARNING_KEY, MAX_LENGTH) or "", f"{WARNING_KEY} of {file.filename}")
 
 
 def _text(attributes: Any, name: str, longest: int = _LONGEST_NAME) -> str | None:

@@ -1,0 +1,1 @@
+"""Predictions as annotations for slide viewers: GeoJSON for QuPath, XML for ASAP."""

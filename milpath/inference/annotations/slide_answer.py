@@ -1,0 +1,87 @@
+"""The answer for a bag in the form that annotations and pages show."""
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from milpath.inference.ensemble.fold_columns import EACH
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS
+
+REFER = "refer to a person"
+# Columns of names, of which some look like numbers.
+_WORDS = ("predicted", "set", "warning")
+
+
+@dataclass(frozen=True)
+class SlideAnswer:
+    """What a prediction says about a bag.
+
+    Attributes:
+        bag_id: Name of the bag: a slide, or a patient of several slides.
+        predicted: Name of the predicted class; empty for a target without classes.
+        deferred: Whether the bag is referred to a person.
+        cells: Column of `predictions.csv` to the cell of the bag.
+    """
+
+    bag_id: str
+    predicted: str = ""
+    deferred: bool = False
+    cells: Mapping[str, str] = field(default_factory=dict)
+
+    def measurements(self) -> dict[str, float]:
+        """Return the columns that are finite numbers, under their names."""
+        numbers = {name: _number(name, cell) for name, cell in self.cells.items()}
+        return {name: value for name, value in numbers.items() if value is not None}
+
+    def texts(self) -> dict[str, str]:
+        """Return the columns that are not numbers, such as the prediction set and the warning.
+
+        The predictions of each fold of an average are left out: a list for programs, of which the spread is shown.
+        """
+        return {
+            name: cell for name, cell in self.cells.items() if cell and name != EACH and _number(name, cell) is None
+        }
+
+    @property
+    def unfamiliar(self) -> bool:
+        """Whether the network does not know slides like this one."""
+        return self.cells.get(UNFAMILIAR_COLUMNS[0]) == "1"
+
+    def in_words(self) -> str:
+        """Return the answer in one line.
+
+        Example:
+            >>> SlideAnswer("a", "tumour", True, {"probability_tumour": "0.61", "defer": "1"}).in_words()
+            'tumour, probability 0.610; refer to a person'
+        """
+        values = self.measurements()
+        if self.predicted:
+            probability = values.get(f"probability_{self.predicted}")
+            said = self.predicted + ("" if probability is None else f", probability {probability:.3f}")
+        else:
+            said = ", ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:3])
+        why = ": unfamiliar" if self.unfamiliar else ""
+        return f"{said}; {REFER}{why}" if self.deferred or self.unfamiliar else said
+
+
+def read_answers(path: Path) -> dict[str, SlideAnswer]:
+    """Return the answers of a `predictions.csv`, by the name of the bag."""
+    answers = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            bag_id = row.pop("id")
+            answers[bag_id] = SlideAnswer(bag_id, row.get("predicted", ""), row.get("defer") == "1", row)
+    return answers
+
+
+def _number(name: str, cell: str) -> float | None:
+    """Return a cell as a finite number; `None` if it is none, such as a class that is called 1."""
+    if name.rpartition("/")[2] in _WORDS:
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

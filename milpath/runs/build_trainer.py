@@ -1,0 +1,92 @@
+"""The Trainer of a configuration, with its callbacks and loggers."""
+
+import copy
+import os
+from typing import Any, cast
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from omegaconf import DictConfig, OmegaConf
+
+from milpath.config.command import quieten_frameworks
+from milpath.runs.instantiation import instantiate_entry
+from milpath.training.callbacks.continued_logs import ContinuedLogs
+from milpath.training.callbacks.epoch_progress import epoch_progress
+from milpath.training.callbacks.memory_callback import KeptMemory
+from milpath.training.callbacks.stop_on_signal import StopOnSignal
+from milpath.training.checkpoint_files import AtomicCheckpointIO
+from milpath.training.step_seed import StepSeed
+
+_AFTER_EVERY_EPOCH = (
+    "lightning.pytorch.callbacks.ModelCheckpoint", "milpath.training.checkpoint_files.BestCheckpoint",
+)  # fmt: skip
+# Loggers talk to the server that the user names, and to nobody else; a variable that the user has set stays.
+_WITHOUT_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
+
+
+def build_trainer(config: DictConfig, checkpoint_seconds: float = 0.0) -> Trainer:
+    """Return the Trainer of a configuration with its callbacks and loggers.
+
+    Args:
+        config: The composed root of a command.
+        checkpoint_seconds: Least time between two checkpoints to resume from at the end of epochs (see `SparingCheckpoint`).
+    """
+    quieten_frameworks()
+    callbacks = _entries(_sparing(config.get("callbacks"), checkpoint_seconds))
+    for name, value in _WITHOUT_TELEMETRY.items():
+        os.environ.setdefault(name, value)
+    loggers = _entries(config.get("logger"))
+    if not loggers:
+        # Lightning raises an error if this callback has no logger.
+        callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+    if trace := instantiate_entry(config.get("profiler")):
+        callbacks.append(trace)
+    callbacks += [StepSeed(config.seed), KeptMemory(), StopOnSignal(), ContinuedLogs()]
+    callbacks, shown = _with_progress(callbacks, config)
+    trainer = cast(
+        Trainer,
+        instantiate_entry(
+            config.trainer,
+            callbacks=callbacks,
+            enable_progress_bar=shown,
+            logger=cast(list[Logger], loggers) or False,
+            # BagDataModule distributes the bags itself, because Lightning's sampler repeats some of them.
+            use_distributed_sampler=False,
+        ),
+    )
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        # For every strategy, including one given as an object.
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    return trainer
+
+
+def _sparing(entries: DictConfig | None, seconds: float) -> DictConfig | None:
+    """Return the callbacks' entries, in which what writes a checkpoint after every epoch does so less often."""
+    if not entries or not seconds:
+        return entries
+    entries = copy.deepcopy(entries)
+    OmegaConf.set_struct(entries, False)
+    for entry in entries.values():
+        if entry and entry.get("_target_") in _AFTER_EVERY_EPOCH and not entry.get("monitor"):
+            entry.update({"_target_": "milpath.training.checkpoint_files.SparingCheckpoint", "min_seconds": seconds})
+    return entries
+
+
+def _with_progress(callbacks: list[Callback], config: DictConfig) -> tuple[list[Callback], bool]:
+    """Return the callbacks with at most one that shows progress, and whether there is one.
+
+    Lightning would draw its own bar, also in a log, and refuses a callback together with `enable_progress_bar=false`.
+    """
+    wanted = bool(config.trainer.get("enable_progress_bar", True))
+    if not wanted:
+        return [callback for callback in callbacks if not isinstance(callback, ProgressBar)], False
+    if "callbacks" not in config:  # a command that only predicts
+        callbacks = [*callbacks, epoch_progress()]
+    return callbacks, any(isinstance(callback, ProgressBar) for callback in callbacks)
+
+
+def _entries(config: DictConfig | None) -> list[Any]:
+    """Return the objects of named entries; entries set to null are skipped."""
+    return [instantiate_entry(entry) for entry in (config or {}).values() if entry]

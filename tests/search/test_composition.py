@@ -1,0 +1,36 @@
+"""A table composes what its trainings share once; each must get what Hydra would give it alone."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from milpath.config.roots import CONFIG_DIR
+from milpath.search.cross_validation import compose_training, plan_trainings
+
+
+def as_hydra_composes(words):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose("train", overrides=list(words))
+
+
+def test_every_training_has_the_configuration_that_hydra_composes(tmp_path):
+    output = tmp_path / "a, [b] = 'c'"
+    words = ["experiment=musk1", "data.path=musk1.npz"]
+    search = {"optimizer.lr": [1e-4, 5e-4]}
+    for training in plan_trainings(words, ["attention", "embedding_mean"], 3, 2, output, search=search)[::5]:
+        found = OmegaConf.to_yaml(compose_training(training.overrides))
+        assert found == OmegaConf.to_yaml(as_hydra_composes(training.overrides))
+
+
+def test_what_one_training_changes_does_not_reach_the_next():
+    words = ["experiment=musk1", "data.path=musk1.npz", "data.fold=1"]
+    compose_training(words).optimizer.lr = 7.0
+    assert compose_training(words).optimizer.lr != 7.0
+
+
+def test_a_key_that_the_configuration_lacks_is_the_error_of_hydra():
+    with pytest.raises(HydraException, match="num_fold"):
+        compose_training(["experiment=musk1", "data.num_fold=3", "data.fold=1"])
