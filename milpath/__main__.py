@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": "compare runs: metrics, curves, cases on which they disagree",
     "sagemaker.launch": "train on Amazon SageMaker",
     "sagemaker.tune": "search hyperparameters on SageMaker",
+    "sagemaker.rehearse": "run a training job on this machine before it is paid for",
     "sagemaker.process": "cut or encode slides in S3 on SageMaker",
     "sagemaker.transform": "score thousands of slides in S3 on SageMaker",
     "sagemaker.package": "package a checkpoint for an endpoint",

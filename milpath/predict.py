@@ -113,12 +113,12 @@ def run(config: DictConfig) -> int:
         for bag in track(predictions, "slides predicted", len(store) - len(done)):
             tiles = tile_rows(store, bag.position)
             microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]  # of its first slide
-            predicted, defer = "", False
+            predicted, defer = "", bag.unfamiliar
             if target.has_classes:
                 calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision, bag.unfamiliar)
                 predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
-            of_numbers = () if numbers is None else numbers.calls(bag.probabilities)
-            calls_of_numbers = tuple(deferred_cells(columns[1], of_numbers, bag.unfamiliar))
+            own_calls = () if numbers is None else numbers.calls(bag.probabilities)
+            calls_of_numbers = deferred_cells(columns[1], own_calls, bag.unfamiliar)
             further = [
                 *set_cells(card, bag.probabilities, each=bag.each),
                 *fold_cells(

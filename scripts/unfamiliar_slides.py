@@ -8,7 +8,7 @@ import argparse
 import csv
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -107,8 +107,8 @@ def milpath(work: Path, command: str, *words: str) -> None:
     subprocess.run([sys.executable, "-m", f"milpath.{command}", *words], cwd=work, check=True)
 
 
-def train(work: Path) -> None:
-    """Train the networks that are not there yet."""
+def train(work: Path) -> Iterator[str]:
+    """Train the networks that are not there yet, and yield the name of each."""
     quiet = (  # an interrupted training is continued
         "resume_from=auto",
         "trainer.accelerator=cpu",
@@ -138,12 +138,13 @@ def train(work: Path) -> None:
             "data=bag_store", "data.path=features_karolinska", "data.num_folds=4", "data.val_fraction=0.4",
             "data.target=label", "data.group_column=patient", *head,
         ),
-        "tiles": ("data=panda_tiles", "data.tiles=glas", f"data.num_tiles={NUM_TILES}", *glas, *LESS),
         "drawn": ("data.num_slides=200", *LESS),
+        "tiles": ("data=panda_tiles", "data.tiles=glas", f"data.num_tiles={NUM_TILES}", *glas, *LESS),
     }  # fmt: skip
     for name, words in runs.items():
         if not (work / "runs" / name / "report.html").is_file():
             milpath(work, "train", f"run_name={name}", *words, *quiet)
+        yield name
 
 
 def scores(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -204,13 +205,16 @@ def main() -> None:
         prepare(options.data.resolve(), work)
     halve(work / "change0", work / "glas64")
     halve(work / "panda", work / "panda64")
-    train(work)
     changes = {words: f"change{number}" for number, words in enumerate(CHANGES) if number}
     slide = str(options.data.resolve() / "slides/CMU-1-Small-Region.svs")
-    shown(work, "provider", {"Radboud": "radboud", "GlaS": "change0"})
-    for run in ("features", "tiles"):
-        shown(work, run, {"PANDA": "panda", **changes})
-    shown(work, "drawn", {"GlaS": "glas64", "PANDA": "panda64", "CMU-1, skin": slide})
+    others = {
+        "features": {"PANDA": "panda", **changes},
+        "provider": {"Radboud": "radboud", "GlaS": "change0"},
+        "drawn": {"GlaS": "glas64", "PANDA": "panda64", "CMU-1, skin": slide},
+        "tiles": {"PANDA": "panda", **changes},
+    }
+    for run in train(work):
+        shown(work, run, others[run])
 
 
 if __name__ == "__main__":

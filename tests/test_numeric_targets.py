@@ -98,7 +98,7 @@ def test_what_is_fitted_comes_from_the_training_bags_only(trained):
             assert target.times == pytest.approx(np.quantile(events, [0.25, 0.5, 0.75]), rel=5e-3)
 
 
-def test_evaluate_predict_app_endpoints_and_score_give_the_numbers_of_the_run(trained, monkeypatch):
+def test_evaluate_predict_app_endpoints_and_score_give_the_numbers_of_the_run(trained, monkeypatch, capsys):
     folder, _ = trained
     checkpoint = folder / "runs/r/checkpoints/best.ckpt"
     target = target_of(load_card(checkpoint))
@@ -153,6 +153,12 @@ def test_evaluate_predict_app_endpoints_and_score_give_the_numbers_of_the_run(tr
     words += ["splits=[train,val,test]", "region=eu-central-1", "run_name=s"]
     with served_as("study", folder / "model", monkeypatch):
         assert here("milpath.sagemaker.score", *words, cwd=folder) == 0
+        words[-1:] = ["run_name=other", "data.task=binary", "data.label_column=died"]
+        capsys.readouterr()
+        assert here("milpath.sagemaker.score", *words, cwd=folder) == 1
+    name = load_card(checkpoint).task
+    assert f"ValueError: the endpoint predicts {name} " in (error := capsys.readouterr().err), error
+    assert ", but the data have binary " in error
     scored = pd.read_csv(folder / "runs/s/predictions.csv")
     assert list(scored.columns) == list(pd.read_csv(folder / "runs/e/predictions.csv").columns)
     scored = scored.set_index("id").loc[expected.index]

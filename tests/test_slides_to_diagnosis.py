@@ -19,11 +19,17 @@ pytestmark = [pytest.mark.command, pytest.mark.slow]
 SMALL = {
     "extract": ["device=cpu", "tile_size=32"],
     "train": [
-        "data.group_column=patient_id",
         "data.num_folds=4",
         "trainer.max_epochs=2",
         "trainer.accelerator=cpu",
         "callbacks.progress=null",
+    ],
+    "table": [
+        "folds=2",
+        "methods=[attention]",
+        "data.val_fraction=0.25",
+        "trainer.max_epochs=1",
+        "trainer.accelerator=cpu",
     ],
     "predict": ["device=cpu"],
 }
@@ -43,7 +49,7 @@ def test_slides_become_features_a_network_and_attention_on_the_tissue(run_here, 
         write_pyramid(tmp_path / f"slides/slide {number}.tiff", tissue(80, 60, seed=number), factors=(4, 1))
         rows.append((f"slide {number}", number // 2 % 2, f"patient {number // 2}"))
     pd.DataFrame(rows, columns=["slide_id", "label", "patient_id"]).to_csv(tmp_path / "labels.csv", index=False)
-    assert [name for name, _ in commands()] == ["extract", "train", "predict"]
+    assert [name for name, _ in commands()] == ["extract", "train", "table", "predict"]
     for name, words in commands():
         status, message = run_here(f"milpath.{name}", *words, *SMALL[name], cwd=tmp_path)
         assert status == 0, message
@@ -54,8 +60,12 @@ def test_slides_become_features_a_network_and_attention_on_the_tissue(run_here, 
     assert len(splits) == 16
     assert splits.groupby("patient_id")["split"].nunique().eq(1).all()
     assert load_card(tmp_path / "runs/features/checkpoints/best.ckpt").encoder["name"] == "efficientnet_lite0"
-    # Slides that are cut and encoded again have the predictions of the training's features.
-    stored = pd.read_csv(tmp_path / "runs/features/predictions.csv").set_index("id")
+    assert "attention" in (tmp_path / "table/report.html").read_text(encoding="utf-8")
+    # Slides that are cut and encoded again have the predictions of the features.
+    words = ["checkpoint=table", "method=attention", "slides=extracted", "output=of_features", "pictures=false"]
+    status, message = run_here("milpath.predict", *words, *SMALL["predict"], cwd=tmp_path)
+    assert status == 0, message
+    stored = pd.read_csv(tmp_path / "of_features/predictions.csv").set_index("id")
     found = pd.read_csv(tmp_path / "predictions/predictions.csv").set_index("id").loc[stored.index]
     probabilities = [name for name in found if name.startswith("probability")]
     np.testing.assert_allclose(found[probabilities], stored[probabilities], atol=1e-4)

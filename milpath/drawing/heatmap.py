@@ -87,14 +87,9 @@ def attention_map(
 
 
 def opacity_of(values: Values, limits: tuple[float, float], colour_map: str) -> NDArray[np.float64]:
-    """Return the share of the full opacity of each value, in [0, 1]; it increases with the value.
+    """Return the share of the full opacity of each value between the limits, in [0, 1]; it increases with the value.
 
     With `SIGNED_MAP` it increases with the distance from the middle of the limits, where it is 0.
-
-    Args:
-        values: Of any shape, finite.
-        limits: Values at the two ends of the colour map.
-        colour_map: Name of the colour map.
 
     Example:
         >>> opacity_of(np.array([0.0, 1.0]), (0.0, 1.0), "viridis").tolist()

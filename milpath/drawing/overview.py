@@ -20,7 +20,6 @@ _GAP = 8
 WORDS_HEIGHT = _GAP + _CAPTION
 # Tissue outside the selected tiles keeps this fraction of its contrast.
 _FAINT = 0.35
-_FAINT_OF = 255 - ((255 - np.arange(256)) * _FAINT).astype(np.uint8)
 
 
 def draw_choice(
@@ -47,7 +46,7 @@ def draw_choice(
     for left, top in zip(x, y, strict=True):
         rows = tile_span(top, tile_size, scale, picture.shape[0])
         chosen[rows, tile_span(left, tile_size, scale, picture.shape[1])] = True
-    faint = _FAINT_OF[picture]
+    faint = 255 - ((255 - picture) * _FAINT).astype(np.uint8)
     return outline_tiles(np.where(chosen[:, :, None], picture, faint), x, y, tile_size, scale)
 
 

@@ -31,7 +31,7 @@ from milpath.runs.result_files import Metrics, summary_table, write_results
 from milpath.sagemaker.jobs.aws_account import open_account
 from milpath.sagemaker.jobs.endpoint_client import EndpointClient
 from milpath.sagemaker.jobs.job_configs import SCORE
-from milpath.targets import NumericTarget, Target, target_of
+from milpath.targets import NumericTarget, Target, target_named, target_of
 from milpath.training.callbacks.predict_splits import columns_of
 
 
@@ -126,7 +126,7 @@ def _card_of_answers(answers: list[dict[str, Any]], datamodule: BagDataModule) -
 def _require_same_labels(task: str, names: list[str], datamodule: BagDataModule) -> None:
     """Refuse data whose labels are not those that the endpoint predicts."""
     found = list(datamodule.class_names)
-    if names != found:
+    if names != found and target_named(task).has_classes and datamodule.fitted_target.has_classes:
         raise ValueError(
             f"the endpoint has the classes {', '.join(names)}, but the data have {', '.join(found)}; "
             + (
@@ -135,7 +135,7 @@ def _require_same_labels(task: str, names: list[str], datamodule: BagDataModule)
                 else "set data.target, data.label_column or data.class_names"
             )
         )
-    if task != datamodule.task:
+    if (task, names) != (datamodule.task, found):
         raise ValueError(
             f"the endpoint predicts {task} {', '.join(names)}, but the data have {datamodule.task} {', '.join(found)}; "
             "set data.target, data.task, data.label_column or data.class_names"

@@ -43,7 +43,7 @@ footer.research { border-top: 1px solid #c8ced4; padding-top: 0.6rem; font-size:
 .answer figure { margin: 1rem 0; }
 .answer figure img { max-width: 100%; height: auto; border: 1px solid #c8ced4; background: white; }
 .answer figcaption, .answer summary { font-size: 0.92rem; }
-.answer .viewer { display: block; width: 100%; height: 52rem; border: 1px solid #c8ced4; margin: 1rem 0; }
+.answer .viewer { display: block; width: 100%; height: 56rem; border: 1px solid #c8ced4; margin: 1rem 0; }
 @media (max-width: 600px) {
   .answer .viewer { height: 66rem; }
   .history tr > :first-child { display: none; }

@@ -1,10 +1,8 @@
 """A folder laid out like /opt/ml, and SageMaker's training toolkit started in it as in a container."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ from milpath.sagemaker.jobs.job_configs import job_overrides
 from milpath.sagemaker.jobs.job_settings import JobSettings
 from milpath.sagemaker.jobs.source_archive import write_source
 from milpath.sagemaker.jobs.training_request import training_request
+from milpath.sagemaker.rehearsal import ml_folder
+from milpath.sagemaker.rehearsal.ml_folder import make_folders, write_channels, write_config
 
 INSTANCE_TYPE = "ml.p4d.24xlarge"
 # A run of a few seconds: few small slides, a narrow network without dropout.
@@ -49,8 +49,7 @@ def lay_out(
 ) -> None:
     """Write the files SageMaker provides to a container: configuration, channels, source."""
     shutil.rmtree(base, ignore_errors=True)
-    for name in ("input/config", "input/data", "model", "output/data", "checkpoints", "code"):
-        (base / name).mkdir(parents=True)
+    make_folders(base)
     write_source(base / "source.tar.gz", job_overrides(words))
     job = JobSettings(
         bucket="slides",
@@ -62,32 +61,16 @@ def lay_out(
         job, region="eu-central-1", role="role", image="image", source=str(base / "source.tar.gz"), run_id="1"
     )
     lay_out_config(base, {**request["HyperParameters"], **(hyperparameters or {})}, hosts, host, interface)
-    names = {}
     for channel, folder in (channels or {}).items():
         shutil.copytree(folder, base / "input" / "data" / channel)
-        names[channel] = {
-            "TrainingInputMode": "File",
-            "S3DistributionType": "FullyReplicated",
-            "RecordWrapperType": "None",
-        }
-    write(base / "input/config/inputdataconfig.json", names)
+    write_channels(base, list(channels or {}))
 
 
 def lay_out_config(
     base: Path, hyperparameters: Mapping[str, str], hosts: Sequence[str], host: str, interface: str
 ) -> None:
     """Write hyperparameters, all as strings like the service does, and the hosts of the job."""
-    write(base / "input/config/hyperparameters.json", dict(hyperparameters))
-    group = "homogeneousCluster"
-    resources = {
-        "current_host": host,
-        "hosts": list(hosts),
-        "current_group_name": group,
-        "current_instance_type": INSTANCE_TYPE,
-        "instance_groups": [{"instance_group_name": group, "instance_type": INSTANCE_TYPE, "hosts": list(hosts)}],
-        "network_interface_name": interface,
-    }
-    write(base / "input/config/resourceconfig.json", resources)
+    write_config(base, hyperparameters, INSTANCE_TYPE, hosts=hosts, host=host, interface=interface)
 
 
 def write(path: Path, content: object) -> None:
@@ -96,18 +79,7 @@ def write(path: Path, content: object) -> None:
 
 def environment(base: Path, toolkit: Path, job_name: str = "job-1", **more: str) -> dict[str, str]:
     """Return the environment variables of a container."""
-    return {
-        "PATH": f"{toolkit}/bin:{Path(sys.executable).parent}:/usr/bin:/bin:/usr/sbin",
-        "HOME": os.environ["HOME"],
-        "OMP_NUM_THREADS": "1",
-        "PYTHONUNBUFFERED": "TRUE",
-        "SAGEMAKER_BASE_DIR": str(base),
-        "SAGEMAKER_TRAINING_MODULE": "sagemaker_pytorch_container.training:main",
-        "TRAINING_JOB_NAME": job_name,
-        "MILPATH_CHECKPOINTS_DIR": str(base / "checkpoints"),
-        "MILPATH_STORES_DIR": str(base.parent / "stores"),
-        **more,
-    }
+    return ml_folder.environment(base, toolkit / "bin", job_name, **more)
 
 
 def start(base: Path, toolkit: Path, **more: str) -> subprocess.Popen[str]:

@@ -12,6 +12,8 @@ from milpath.drawing.picture_frame import RESEARCH_USE_ONLY
 from milpath.inference.annotations.slide_answer import REFER, SlideAnswer
 from milpath.inference.slide_page.attention_layer import Layer
 from milpath.inference.slide_page.image_pyramid import OVERLAP, TILE_SIZE, Source, level_range
+from milpath.models.familiarity.fold_familiarity import say_unknown
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS
 
 ASSETS = Path(__file__).parent / "assets"
 # OpenSeadragon 6.1.1 as its authors published it; its licence lies beside it.
@@ -81,7 +83,7 @@ def slide_html(
         "slide_page.html.j2", title=title, warning=_sentence(warning), note=note, layers=layers, bare=bare,
         lines=[] if answer is None else _lines(title, answer), refer=_say_referral(answer, warning),
         tiles=[{"number": tile.number, "weight": f"{tile.weight:.3g}", "image": tile.image} for tile in tiles],
-        cells={} if answer is None else {name: cell for name, cell in answer.cells.items() if cell},
+        cells={} if answer is None else answer.labelled(),
         data=data, script=_asset("slide_page.js"), openseadragon=_asset(OPENSEADRAGON) if bare else "",
     )  # fmt: skip
 
@@ -103,6 +105,11 @@ def _lines(title: str, answer: SlideAnswer) -> list[str]:
     lines = [f"Predicted {said}."] if said else []
     if answer.bag_id != title:
         lines.append(f"This is the answer for {answer.bag_id}, all of whose slides count together.")
+    strange = answer.measurements().get(UNFAMILIAR_COLUMNS[1])
+    if strange is None:
+        lines.append(_sentence(say_unknown()))
+    else:
+        lines.append(f"More unfamiliar than {strange:.3g}% of the validation bags of this network.")
     return lines
 
 

@@ -18,6 +18,8 @@ from milpath.records.plain_values import brief
 
 # Names of hyperparameters cannot contain dots: `optimizer__lr` is `optimizer.lr`.
 DOT = "__"
+# What the names of hyperparameters begin with that SageMaker's toolkit reads itself.
+PLATFORM = "sagemaker_"
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*([.@/][A-Za-z0-9_]+)*")
 # `${paths.data_dir}` refers to another value of the same configuration; with a colon, or nested, it calls a resolver.
 _RESOLVER = re.compile(r"\$\{[^{}]*(:|\$\{)")

@@ -23,12 +23,13 @@ JOB_DEFAULTS = {
 }
 # One line per epoch instead of a progress bar: SageMaker parses metrics from the output of a job.
 _PROGRESS = "++callbacks.progress._target_=milpath.sagemaker.jobs.epoch_line.EpochLine"
-_LAUNCH_KEYS = ("sagemaker", "dry_run", "wait", "tune", "hydra")
+_LAUNCH_KEYS = ("sagemaker", "dry_run", "wait", "tune", "rehearse", "hydra")
 
 # Names of the root configurations.
 LAUNCH, TUNE, PACKAGE = "sagemaker_launch", "sagemaker_tune", "sagemaker_package"
 DEPLOY, DELETE, SCORE = "sagemaker_deploy", "sagemaker_delete", "sagemaker_score"
 PROCESS, TRANSFORM, POLICY = "sagemaker_process", "sagemaker_transform", "sagemaker_policy"
+REHEARSE = "sagemaker_rehearse"
 
 LaunchConfig = make_dataclass(
     "LaunchConfig",
@@ -36,6 +37,7 @@ LaunchConfig = make_dataclass(
     bases=(TrainOverrides,),
 )
 TuneConfig = make_dataclass("TuneConfig", [("tune", Any, field(default=MISSING))], bases=(LaunchConfig,))
+RehearseConfig = make_dataclass("RehearseConfig", [("rehearse", Any, field(default=MISSING))], bases=(TrainOverrides,))
 
 
 @dataclass
@@ -130,6 +132,7 @@ class PolicyConfig:
 _store = ConfigStore.instance()
 _store.store(name=f"{LAUNCH}_schema", node=LaunchConfig)
 _store.store(name=f"{TUNE}_schema", node=TuneConfig)
+_store.store(name=f"{REHEARSE}_schema", node=RehearseConfig)
 _store.store(name=f"{PACKAGE}_schema", node=PackageConfig)
 _store.store(name=f"{DEPLOY}_schema", node=DeployConfig)
 _store.store(name=f"{DELETE}_schema", node=DeleteConfig)

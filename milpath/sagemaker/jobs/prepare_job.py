@@ -52,10 +52,7 @@ def prepare_job(settings: JobSettings, *, offline: bool = False) -> Job:
         ValueError: If the training or the account is not ready, before anything is charged.
     """
     settings.require_training()
-    training, overrides = compose_job()
-    check_targets(training)
-    refuse_unfit_encoder(training)
-    _require_same_backend(str(overrides), settings)
+    training, overrides = _checked_training(settings)
     role = require_role(settings.role)
     account = None
     if offline:
@@ -78,13 +75,43 @@ def prepare_job(settings: JobSettings, *, offline: bool = False) -> Job:
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "source.tar.gz"
-        digest = write_source(path, overrides, own_config_dirs(), settings.requirements, _own_code(training))
+        digest = _write(path, training, overrides, settings)
         source = f"{settings.address}/source/{digest}/source.tar.gz"
         if account is not None:
             upload(account, path, source)
     run_id = f"{settings.job_name}-{datetime.now(UTC):%Y%m%d%H%M%S}"
     request = training_request(settings, region=region, role=role, image=image, source=source, run_id=run_id)
     return Job(request, region, account)
+
+
+def write_job_source(path: Path, settings: JobSettings) -> str:
+    """Check a training and write its source; called inside a command, whose overrides are those of the training.
+
+    Args:
+        path: Output path, `.tar.gz`.
+        settings: Settings of the job.
+
+    Returns:
+        A digest of the content.
+
+    Raises:
+        ValueError: If the training cannot be composed.
+    """
+    return _write(path, *_checked_training(settings), settings)
+
+
+def _checked_training(settings: JobSettings) -> tuple[DictConfig, list[str]]:
+    """Return the training as the job will compose it, and its overrides, after all checks that need no account."""
+    training, overrides = compose_job()
+    check_targets(training)
+    refuse_unfit_encoder(training)
+    _require_same_backend(str(overrides), settings)
+    return training, overrides
+
+
+def _write(path: Path, training: DictConfig, overrides: list[str], settings: JobSettings) -> str:
+    """Write the source of a checked training."""
+    return write_source(path, overrides, own_config_dirs(), settings.requirements, _own_code(training))
 
 
 def _own_code(training: DictConfig) -> dict[str, bytes]:

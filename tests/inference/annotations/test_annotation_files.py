@@ -87,4 +87,5 @@ def test_how_unfamiliar_a_slide_and_its_tiles_are_is_in_qupath_and_on_the_page(w
     page = (tmp_path / "viewer/slides/plain.html").read_text()
     assert "whatever the probability: the network does not know slides like this one" in page
     assert "Predicted malignant, probability 0.900." in page
+    assert "More unfamiliar than 99.5% of the validation bags of this network." in page
     assert "<option>Unfamiliarity, percent of validation tiles that are less so</option>" in page

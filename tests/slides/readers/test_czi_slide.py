@@ -168,7 +168,7 @@ def test_a_file_cut_off_anywhere_and_pieces_of_a_forged_size_are_refused(tmp_pat
     path = tmp_path / "a.czi"
     for length in range(11, len(whole) - 400, 997):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"a\.czi cannot be read: .*(ends at|damaged|cut off)"):
+        with pytest.raises(ValueError, match=r"a\.czi cannot be read: .*(ends at|damaged|cut off).*; copy it again"):
             open_slide(path)
     place = whole.index(b"DV", 200)
     # Width and stored width of the first piece, in the directory and in its own entry.

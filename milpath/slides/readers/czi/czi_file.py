@@ -54,10 +54,11 @@ class CziFile:
         path: The file.
 
     Attributes:
-        pieces: Its pieces, in the order of the directory.
+        part: Number of the file from 0, of an image in several files.
+        pieces: Its pieces, in the order of the directory; none of a later part.
 
     Raises:
-        ValueError: If it is damaged, cut off, or one of several files of an image.
+        ValueError: If it is damaged or cut off.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,10 +66,9 @@ class CziFile:
         try:
             self._size = self._file.seek(0, os.SEEK_END)
             content = self._part(0, b"ZISRAWFILE", _HEADER.size)
-            *_, part, self._directory, self._metadata, _, _ = _HEADER.unpack(content)
-            if part:
-                raise ValueError(f"it is part {part + 1} of an image in several files")
-            self.pieces = tuple(self._entries())
+            *_, self.part, self._directory, self._metadata, _, _ = _HEADER.unpack(content)
+            # The first file of several has the directory.
+            self.pieces = () if self.part else tuple(self._entries())
         except BaseException:
             self._file.close()
             raise

@@ -66,7 +66,7 @@ class CziSlide(Slide):
         try:
             self._file = CziFile(path)
         except ValueError as error:
-            raise self._refusal(error) from None
+            raise ValueError(f"{self._refusal(error)}; copy it again") from None
         try:
             self._open()
         except ValueError as error:
@@ -77,6 +77,8 @@ class CziSlide(Slide):
         return ValueError(f"{self.path.name} cannot be read: {error}")
 
     def _open(self) -> None:
+        if self._file.part:
+            raise ValueError(f"it is part {self._file.part + 1} of an image in several files; {_CONVERT}")
         metadata = self._file.metadata()
         pieces = self._file.pieces
         self._require_one_plane(pieces, _channel_names(metadata))
