@@ -9,6 +9,7 @@ from milpath.metrics.intervals import (
     bootstrap_interval,
     mean_and_standard_error,
     metric_intervals,
+    percentile_interval,
     resample_weights,
     wilson,
 )
@@ -102,6 +103,14 @@ def test_nothing_to_draw_from_is_an_error():
 def test_resamples_that_all_agree_give_no_interval():
     interval = bootstrap_interval(_mean_of(np.ones(7)), 7)
     assert (interval.value, interval.low, interval.high) == (1.0, None, None)
+
+
+def test_resamples_that_agree_up_to_rounding_give_no_interval():
+    """0.500 (0.500 to 0.500) would read as certainty."""
+    rounded = 0.5 + np.array([0.0, 1.2e-16, -1.2e-16] * 30)
+    assert percentile_interval(0.5, rounded).low is None
+    assert percentile_interval(0.0, rounded - 0.5).low is None, "likewise a difference of two networks"
+    assert percentile_interval(1e-7, 1e-7 * np.arange(90)).low == pytest.approx(2.225e-7), "small, and no rounding"
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

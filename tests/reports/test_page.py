@@ -2,11 +2,14 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from milpath.metrics.subgroups import subgroup_tables
 from milpath.metrics.weighted_metrics import METRICS
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
+from milpath.reports.rendering import render
 from milpath.targets.evaluation import evaluate_bags
 
 
@@ -89,6 +92,16 @@ def test_nothing_is_fetched_from_elsewhere(page):
 def test_attention_is_measured_against_tile_labels(page):
     assert "Tile AUROC, mean over bags" in page
     assert "there is no validation split" not in page.lower()
+    assert "An AUROC of 0.5, or an average precision equal to that share, is chance." in _text(page)
+
+
+def test_a_perfect_auroc_of_six_bags_says_that_it_has_no_interval():
+    labels = np.arange(6) % 2
+    outcomes = evaluate_bags(labels, np.stack([1.0 - labels, labels], axis=1), "binary")
+    bags, names = pd.DataFrame({"site": list("aaaabb")}), ["auroc", "accuracy"]
+    tables = subgroup_tables(outcomes, bags, names, ["site"], num_resamples=20)
+    words = _text(render("subgroups.html.j2", plots=[], subgroups=tables, metric_names={}))
+    assert "1.000 (no interval) 1.000 (0.510 to 1.000)" in words
 
 
 def test_writing_again_replaces_pictures_and_leaves_no_half_page(binary_run):

@@ -156,6 +156,30 @@ def test_the_search_finds_what_is_shown(open_page, graded):
     assert numbers in page.inner_text("#case-body")
 
 
+def test_the_search_finds_a_grade_that_is_a_column_by_its_first_word(open_page, make_run):
+    run = make_run(num_bags=12, name="grades_in_a_column")
+    bags = run.bags.assign(isup_grade=[str(row % 4) for row in range(12)])
+    page = open_page(write_report(run.path, task="binary", bags=bags, num_pictures=0, num_resamples=5), DESKTOP)
+    page.select_option("#filter-split", label="all")
+    for words in ("isup 3", "isup grade 3"):
+        page.fill("#filter-text", words)
+        assert page.inner_text("#case-count").startswith("3 of 12 cases"), words
+
+
+def test_a_number_beside_its_interval_is_not_broken_on_a_phone(open_page, report):
+    page = open_page(report, PHONE)
+    page.evaluate("""document.querySelectorAll('#results td.numeric').forEach(cell => {
+      cell.dataset.title = 'more unfamiliar than validation, a long title';
+    })""")
+    lines = page.evaluate("""[...document.querySelectorAll('#results td.numeric')].map(cell => {
+      const range = document.createRange();
+      range.selectNodeContents(cell.firstChild);
+      return range.getClientRects().length;
+    })""")
+    assert set(lines) == {1}
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
 def test_a_figure_is_saved_as_svg_or_printed_alone_and_paper_is_light_without_controls(open_page, report):
     page = open_page(report, {"width": 390, "height": 800}, **NIGHT)
     with page.expect_download() as saved:

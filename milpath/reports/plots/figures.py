@@ -225,5 +225,12 @@ def training_plots(history: pd.DataFrame, hidden: Sequence[str] = ()) -> list[Pl
                 figure.data[-1].mode = "markers"
             words.append(f"{name} {values.iloc[0]:.3g} at the start, {values.iloc[-1]:.3g} at the end")
         figure.update_layout(height=280, showlegend=True)
+        shown = by_epoch[columns].to_numpy(dtype=np.float64)
+        if len(by_epoch) <= 10:
+            figure.update_xaxes(dtick=1)
+        low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+        if metric != "loss" and high - low < 0.02:
+            # Plotly would magnify the last digits of a share that hardly changes, and draw a constant one from -0.5 to 1.5.
+            figure.update_yaxes(range=[low - 0.05, min(high + 0.05, 1.005)])
         plots.append(Plot(f"training-{metric}", title[0].upper() + title[1:], sentence("; ".join(words)), figure))
     return plots

@@ -33,6 +33,8 @@
     "predicted " + data.classNames[data.predicted[row]],
     mark(row),
     ...details.map(([name, values]) => name.replaceAll("_", " ") + " " + values[row]),
+    // "isup 3" finds the column isup_grade, too.
+    ...details.filter(([name]) => name.includes("_")).map(([name, values]) => name.split("_")[0] + " " + values[row]),
     ...(data.unfamiliarity.length ? ["unfamiliar " + data.unfamiliarity[row]] : []),
     score[row].toFixed(3),
     data.wrongness[row].toFixed(3),

@@ -92,6 +92,24 @@ def test_attention_fades_over_the_slide_and_axe_finds_nothing(open_page, viewpor
     assert page.get_attribute("#toggle", "aria-pressed") == "false"
 
 
+def test_a_phone_cuts_no_long_title_of_a_layer_and_breaks_no_number(open_page):
+    page = open_page(PHONE)
+    page.evaluate(
+        "document.querySelector('#layer').add(new Option('How unfamiliar each tile is, in percent. '.repeat(4)))"
+    )
+    page.evaluate(
+        "document.querySelectorAll('section tbody th').forEach(cell => { cell.textContent = 'percent of validation bags '.repeat(4) })"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    lines = page.evaluate("""[...document.querySelectorAll('section tbody td')].map(cell => {
+      const range = document.createRange();
+      range.selectNodeContents(cell);
+      return range.getClientRects().length;
+    })""")
+    assert len(lines) > 2
+    assert set(lines) == {1}
+
+
 def test_every_layer_is_shown_with_its_scale_and_a_tile_is_found(open_page):
     page = open_page(DESKTOP)
     first = _canvas(page)

@@ -83,6 +83,18 @@ def test_one_epoch_is_a_point():
     assert plot.figure.data[0].mode == "markers"
 
 
+def test_an_axis_of_a_share_that_hardly_changes_ends_at_one_and_does_not_magnify_it():
+    history = {"epoch": [0, 1, 2], "val/balanced_accuracy": [0.5] * 3, "val/attention_entropy": [0.99999, 1.0, 1.0]}
+    constant, even = (
+        plot.figure.layout for plot in training_plots(pd.DataFrame(history | {"val/auroc": [0.6, 0.7, 0.9]}))[1:]
+    )
+    assert tuple(constant.yaxis.range) == pytest.approx((0.45, 0.55))
+    assert tuple(even.yaxis.range) == pytest.approx((0.94999, 1.005))
+    auroc = training_plots(pd.DataFrame(history | {"val/auroc": [0.6, 0.7, 0.9]}))[0].figure.layout
+    assert auroc.yaxis.range is None
+    assert auroc.xaxis.dtick == 1, "no half epochs"
+
+
 def test_a_log_without_epochs_or_metrics_has_no_plot():
     assert training_plots(pd.DataFrame({"step": [1]})) == []
     assert training_plots(pd.DataFrame({"epoch": [0, 1], "train/loss": [np.nan, np.nan]})) == []
