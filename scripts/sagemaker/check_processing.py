@@ -17,7 +17,9 @@ from tests.sagemaker.conftest import REGION, ROLE, account, command  # noqa: F40
 from tests.sagemaker.played_processing import copy_out, keys, lay_out
 
 NAMES = ["d", "b", "c", "a"]
-MOUNT = 'mkdir -p /opt/ml /tmp/code && mount --bind "$1" /opt/ml && mount -t tmpfs tmpfs /tmp/code && shift && exec "$@"'
+MOUNT = (
+    'mkdir -p /opt/ml /tmp/code && mount --bind "$1" /opt/ml && mount -t tmpfs tmpfs /tmp/code && shift && exec "$@"'
+)
 
 
 def run_job(s3, request, folder):
@@ -36,7 +38,9 @@ def run_job(s3, request, folder):
             "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         line = ["unshare", "--mount", "/bin/bash", "-c", MOUNT, "mount", str(base), *words]
-        running.append(subprocess.Popen(line, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        running.append(
+            subprocess.Popen(line, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
     logs = [process_.communicate(timeout=400)[0] for process_ in running]
     for host, log, process_ in zip(hosts, logs, running, strict=True):
         base = folder / request["ProcessingJobName"] / host
