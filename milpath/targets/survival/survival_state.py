@@ -82,8 +82,8 @@ def quartiles_in_short(times: NDArray[np.float64]) -> NDArray[np.float64]:
     Before the first event no metric at a time is defined, and after the last one no survival is known.
 
     Example:
-        >>> quartiles_in_short(np.array([12.34, 20.0, 31.06])).tolist(), quartiles_in_short(np.array([1004.0, 1006])).tolist()
-        ([16.2, 20.0, 25.5], [1004.5, 1005.0, 1005.5])
+        >>> [quartiles_in_short(np.array(times)).tolist() for times in ([12.34, 20.0, 31.06], [1004.0, 1006.0])]
+        [[16.2, 20.0, 25.5], [1004.5, 1005.0, 1005.5]]
     """
     found = []
     for moment in np.quantile(times, [0.25, 0.5, 0.75]):
