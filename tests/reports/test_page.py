@@ -160,7 +160,9 @@ def test_what_does_not_belong_to_the_run_is_refused_and_the_page_before_stays(
 def test_a_run_that_was_calibrated_shows_its_error_before_and_after(binary_run):
     def sentence(**words):
         path = write_report(binary_run.path, task="binary", num_resamples=20, **words)
-        return re.search(r"second reader Calibration SVG PDF (.*?) Larger points", _text(path.read_text(encoding="utf-8")))[1]
+        return re.search(
+            r"second reader Calibration SVG PDF (.*?) Larger points", _text(path.read_text(encoding="utf-8"))
+        )[1]
 
     test = np.array(binary_run.predictions.splits) == "test"
     odds = binary_run.predictions.probabilities[test] ** 2.0  # the logits times 2: what was there before temperature 2
