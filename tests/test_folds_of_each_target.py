@@ -142,6 +142,13 @@ def test_survival_of_patients_is_that_of_their_slides_by_each_fold(survival, cap
     assert metrics[f"predicted_mean_{time}"] == pytest.approx(patients[time].mean(), abs=1e-5)
     observed = kaplan_meier(patients["label_time"].to_numpy(), patients["label_event"].to_numpy() == 1)
     assert metrics[f"observed_mean_{time}"] == pytest.approx(float(observed.at(float(time.rpartition("_")[2]))[0]))
+    # Another cohort has another follow-up: its own weights against censoring.
+    labels = patients[["label_time", "label_event"]].to_numpy(float)
+    own = target.in_cohort(labels)
+    assert own.state() != target.state()
+    weighted = own.metrics(own.evaluate(labels, patients[list(target.answer_columns)].to_numpy(float)))
+    for name in ("uno_c_index", "integrated_brier", "time_auc"):
+        assert metrics[name] == pytest.approx(weighted[name], abs=1e-5)
     page = (run / "report.html").read_text()
     assert "Survival by predicted risk" in page
     assert "Shift against validation" in page
