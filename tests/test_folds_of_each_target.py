@@ -84,7 +84,7 @@ def test_several_targets_predict_evaluate_and_report_each(several, capsys):
     assert (spreads > 0).all(axis=None)
     assert table["attention_agreement"].dropna().between(-1, 1).all()
     page = (run / "report.html").read_text()
-    for words in ("Prediction sets of diagnosis", "Agreement of the folds on attention", "Shift against validation"):
+    for words in ("Table of coverage of diagnosis", "Agreement of the folds on attention", "Shift against validation"):
         assert words in page
     assert {f"observed_mean_{name}" for name in ("marker/marker", time.replace("fold_spread_", ""))} <= set(metrics)
     assert read_predictions(run / "predictions.csv").answer_columns == list(target.answer_columns)

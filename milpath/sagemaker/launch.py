@@ -4,6 +4,7 @@ All overrides of `milpath.train` work; `sagemaker.KEY=VALUE` sets the resources,
 """
 
 import json
+import subprocess
 import sys
 from typing import Any
 
@@ -29,13 +30,19 @@ def run(config: DictConfig) -> dict[str, Any]:
         ValueError: If the training cannot be composed or the account is not ready; the message says what to type.
     """
     settings = settings_of(config)
+    if settings.mode == "local" and not config.dry_run:
+        _require_docker()
     job = prepare_job(settings, offline=config.dry_run)
     if config.dry_run:
         sys.stdout.write(json.dumps(job.request, indent=2) + "\n")
         return job.request
-    trainer = model_trainer(job.request, open_sdk(job.account, str(settings.bucket)))
+    local = settings.mode == "local"
+    trainer = model_trainer(job.request, open_sdk(job.account, str(settings.bucket)), local=local)
     with explained("submit the job"):
-        trainer.train(input_data_config=sdk_channels(job.request), wait=config.wait, logs=config.wait)
+        trainer.train(input_data_config=sdk_channels(job.request), wait=config.wait or local, logs=config.wait)
+    if local:
+        sys.stdout.write("the job ran in its container on this machine; nothing but S3 was charged\n")
+        return job.request
     name = trainer._latest_training_job.training_job_name
     results = "model.tar.gz, output.tar.gz" if settings.compress_output else "model/, output/"
     sys.stdout.write(
@@ -46,6 +53,19 @@ def run(config: DictConfig) -> dict[str, Any]:
         f"stop:        aws sagemaker stop-training-job --training-job-name {name}\n"
     )
     return job.request
+
+
+def _require_docker() -> None:
+    """Refuse a container on this machine if docker cannot start one, before anything is uploaded."""
+    try:
+        # Asks the daemon, and is a command of docker compose.
+        subprocess.run(["docker", "compose", "ls"], check=True, capture_output=True, text=True)  # noqa: S607
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = " ".join(str(getattr(error, "stderr", "") or error).split())
+        raise ValueError(
+            f"sagemaker.mode=local needs docker with docker compose, running ({reason[:200]}); without it, run: milpath "
+            "sagemaker rehearse"
+        ) from None
 
 
 @command(LAUNCH)

@@ -67,8 +67,9 @@ def run(config: DictConfig) -> list[dict[str, Any]]:
             raise ValueError(f"the last job finished no slide of {len(slides):,}; see its log in CloudWatch")
         _require_usable(jobs, account, slides, state, on_error)
         num_instances = max(1, min(many, len(state.to_do)))
-        jobs.require_disk(state.to_do, num_instances)
         phase = "cut" if num_instances > 1 else "whole"
+        merged = sum(int(item["Size"]) for item in parts.values()) if phase == "whole" else 0
+        jobs.require_disk(state.to_do, num_instances, merged)
         request = jobs.request(phase, num_instances, earlier=bool(parts), slides=bool(state.to_do))
         jobs.prepare(account, slides, state)
         with explained("submit the job"):

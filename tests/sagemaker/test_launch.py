@@ -71,6 +71,16 @@ def test_other_instances_and_retries_reach_the_service(account, command):
     assert "/output/model/, output/" in output
 
 
+def test_local_mode_needs_docker_and_submits_nothing(account, command, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status, _, errors = command(launch, *SMALL, *GIVEN, "sagemaker.mode=local")
+    assert status == 1
+    assert "sagemaker.mode=local needs docker with docker compose, running (" in errors
+    assert "without it, run: milpath sagemaker rehearse" in errors
+    assert (errors.count("\n"), "Traceback" in errors) == (1, False)
+    assert account.requests("CreateTrainingJob") == []
+
+
 def test_a_warm_pool_is_asked_for_field_by_field(account, command):
     status, _, errors = command(launch, *SMALL, *GIVEN, "sagemaker.keep_alive_seconds=600", "sagemaker.tags=null")
     assert (status, errors) == (0, "")

@@ -7,6 +7,7 @@ from typing import Any
 
 DISTRIBUTIONS = ("torchrun", "smddp")
 INPUT_MODES = ("File", "FastFile")
+MODES = ("service", "local")
 SMDDP_INSTANCE_TYPES = ("ml.p4d.24xlarge", "ml.p4de.24xlarge")
 # Limits of the service.
 MAX_INSTANCE_TYPES, MAX_RETRIES, PENDING_SECONDS = 5, 30, (1800, 2_419_200)
@@ -45,6 +46,7 @@ class JobSettings:
     distribution: str = "torchrun"
     processes_per_instance: int | None = None
     mpi_options: str | None = None
+    mode: str = "service"
     input_mode: str = "File"
     output: str | None = None
     checkpoints: str | None = None
@@ -94,6 +96,11 @@ class JobSettings:
         )
         _require_one_of("distribution", self.distribution, DISTRIBUTIONS)
         _require_one_of("input_mode", self.input_mode, INPUT_MODES)
+        _require_one_of("mode", self.mode, MODES)
+        _require(
+            self.mode == "service" or not (self.spot or self.other_instance_types),
+            "sagemaker.mode=local runs on this machine, which has neither spot nor other instances: remove them",
+        )
         for name in ("instance_count", "volume_size_gb", "max_run_seconds"):
             _require(getattr(self, name) >= 1, f"sagemaker.{name}={getattr(self, name)} must be at least 1")
         if self.distribution == "smddp":

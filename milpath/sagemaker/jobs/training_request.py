@@ -1,6 +1,8 @@
 """The request of a training job, and the SageMaker SDK objects that send it."""
 
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 from milpath.sagemaker.jobs.aws_account import sdk
@@ -143,7 +145,7 @@ def _hyperparameters(settings: JobSettings, region: str, source: str) -> dict[st
     return parameters
 
 
-def model_trainer(request: dict[str, Any], session: Any) -> Any:
+def model_trainer(request: dict[str, Any], session: Any, *, local: bool = False) -> Any:
     """Return the SDK's `ModelTrainer` that sends a request unchanged.
 
     It gets no `source_code`, because the SDK would then replace the image's entry point with one that lacks SMDDP support.
@@ -151,11 +153,15 @@ def model_trainer(request: dict[str, Any], session: Any) -> Any:
     Args:
         request: Result of `training_request`.
         session: A session of the SDK.
+        local: Whether the job runs in its container on this machine.
     """
     configs = sdk("sagemaker.core.training.configs")
     algorithm, resources = request["AlgorithmSpecification"], request["ResourceConfig"]
     stopping, output, network = request["StoppingCondition"], request["OutputDataConfig"], request.get("VpcConfig", {})
-    trainer = sdk("sagemaker.train.model_trainer").ModelTrainer(
+    module = sdk("sagemaker.train.model_trainer")
+    trainer = module.ModelTrainer(
+        training_mode=module.Mode.LOCAL_CONTAINER if local else module.Mode.SAGEMAKER_TRAINING_JOB,
+        **({"local_container_root": str(_local_folder())} if local else {}),
         sagemaker_session=session,
         base_job_name=request["TrainingJobName"],
         role=request["RoleArn"],
@@ -163,7 +169,7 @@ def model_trainer(request: dict[str, Any], session: Any) -> Any:
         training_input_mode=algorithm["TrainingInputMode"],
         hyperparameters=dict(request["HyperParameters"]),
         compute=configs.Compute(
-            instance_type=resources.get("InstanceType"),
+            instance_type=_local_type() if local else resources.get("InstanceType"),
             instance_preferences=_preferences(resources),
             instance_count=resources["InstanceCount"],
             volume_size_in_gb=resources["VolumeSizeInGB"],
@@ -201,6 +207,18 @@ def model_trainer(request: dict[str, Any], session: Any) -> Any:
             [configs.MetricDefinition(name=m["Name"], regex=m["Regex"]) for m in algorithm["MetricDefinitions"]]
         )
     return trainer
+
+
+def _local_folder() -> Path:
+    """Return the folder of the container's files, which the SDK would otherwise scatter in the working folder."""
+    folder = Path("rehearsal/container").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _local_type() -> str:
+    """Return the SDK's word for this machine."""
+    return "local_gpu" if shutil.which("nvidia-smi") else "local_cpu"
 
 
 def _preferences(resources: dict[str, Any]) -> list[Any] | None:

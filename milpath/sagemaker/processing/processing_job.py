@@ -139,8 +139,13 @@ class SlideJobs:
             upload(account, source, f"{self.work}/code/source.tar.gz")
         self.sign(client)
 
-    def require_disk(self, slides: Sequence[S3Slide], num_instances: int) -> None:
-        """Refuse a disk on which the slides of an instance do not fit.
+    def require_disk(self, slides: Sequence[S3Slide], num_instances: int, merged_bytes: int = 0) -> None:
+        """Refuse a disk on which the slides of an instance, or the store that it merges, do not fit.
+
+        Args:
+            slides: The slides that are left.
+            num_instances: Number of instances.
+            merged_bytes: Results of earlier jobs that are merged: they are there twice, as parts and as a store.
 
         Raises:
             ValueError: With the size that they need.
@@ -148,11 +153,11 @@ class SlideJobs:
         # The service shares out by number: the largest slides may all come to one instance.
         each = -(-len(slides) // num_instances)
         largest = sum(sorted((slide.size for slide in slides), reverse=True)[:each]) / _GIB
-        if largest + _ROOM_GB > self.settings.volume_size_gb:
+        needed = largest + 2 * merged_bytes / _GIB + _ROOM_GB
+        if needed > self.settings.volume_size_gb:
             raise ValueError(
-                f"{counted(each, 'slide')} of up to {largest:,.0f} GiB do not fit on sagemaker.volume_size_gb="
-                f"{self.settings.volume_size_gb}; set it to {largest + _ROOM_GB + 1:,.0f}".replace(",", "")
-                + ", or take more instances"
+                f"{counted(each, 'slide')} of up to {largest:.0f} GiB and {merged_bytes / _GIB:.0f} GiB of results do not fit "
+                f"on sagemaker.volume_size_gb={self.settings.volume_size_gb}; set it to {needed + 1:.0f}, or take more instances"
             )
 
     def sign(self, client: Any) -> None:

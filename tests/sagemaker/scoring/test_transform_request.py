@@ -73,5 +73,5 @@ def test_an_object_above_the_limit_is_named_with_the_other_way():
     large = [*BAGS, S3Slide("c.npy", (100 << 20) + 1, BAGS[0].modified)]
     with pytest.raises(ValueError, match=r"c.npy has 101 MB, .*\(1 object of 3 are larger\); upload these slides"):
         transform_request(settings(), **PLACE | {"bags": large})
-    with pytest.raises(ValueError, match="only for training jobs"):
+    with pytest.raises(ValueError, match="sagemaker.spot=True does not exist in Batch Transform"):
         transform_request(settings(spot=True), **PLACE)

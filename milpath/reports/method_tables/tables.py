@@ -9,7 +9,7 @@ from typing import Any
 from milpath.metrics.intervals import Interval
 from milpath.records.atomic_files import write_text
 from milpath.reports.markdown import escape, markdown_table
-from milpath.reports.method_table import MethodRow, MethodTable
+from milpath.reports.method_tables.method_table import MethodRow, MethodTable
 
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
