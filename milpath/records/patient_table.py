@@ -143,12 +143,12 @@ def _warn_if_different(
     numbers = pd.to_numeric(own, errors="coerce"), pd.to_numeric(new, errors="coerce")
     differs &= ~(numbers[0] == numbers[1])
     if differs.any():
-        row = int(differs.to_numpy().argmax())
+        first = int(differs.to_numpy().argmax())
         _log.warning(
             "column %r of %s differs from that of %s for %s of %s slides (first: %r has %s, its patient %s); that of the "
             "patients is used",
             column, slides_name, patients_name, f"{int(differs.sum()):,}", f"{len(slides):,}",
-            slides["bag_id"].iloc[row], own.iloc[row], new.iloc[row],
+            slides["bag_id"].iloc[first], own.iloc[first], new.iloc[first],
         )  # fmt: skip
 
 
