@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from milpath.inference.predict_bags import predict_bags
     from milpath.inference.predict_slides import predict_slides
     from milpath.models import AttentionMIL, load_card, load_network, save_network
-    from milpath.reports.array_report import write_report
+    from milpath.runs.array_report import write_report
     from milpath.slides.cut_slide import cut_slide
     from milpath.slides.slide_view import read_thumbnail
     from milpath.slides.tiling_options import TileOptions
@@ -62,7 +62,7 @@ _MODULES = {
     "predict_slides": "milpath.inference.predict_slides",
     "read_thumbnail": "milpath.slides.slide_view",
     "save_network": "milpath.models",
-    "write_report": "milpath.reports.array_report",
+    "write_report": "milpath.runs.array_report",
 }
 
 

@@ -20,11 +20,11 @@ from milpath.metrics.weighted_metrics import metric_function
 from milpath.models.checkpoint import load_card
 from milpath.records.data_warning import warning_in_words
 from milpath.records.provenance import describe_environment
-from milpath.reports.method_table import MethodTable, compare_methods
+from milpath.reports.method_tables.method_table import MethodTable, compare_methods
+from milpath.reports.method_tables.table_page import write_table_report
+from milpath.reports.method_tables.tables import as_markdown, write_table
 from milpath.reports.paper.printed_page import print_page
 from milpath.reports.run_folder import read_fold
-from milpath.reports.table_page import write_table_report
-from milpath.reports.tables import as_markdown, write_table
 from milpath.runs.build import build_training_data, use_metrics_of
 from milpath.runs.monitor import require_validation
 from milpath.search.cross_validation import compose_training, plan_trainings, run_trainings, save_plan

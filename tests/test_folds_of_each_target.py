@@ -84,7 +84,7 @@ def test_several_targets_predict_evaluate_and_report_each(several, capsys):
     assert (spreads > 0).all(axis=None)
     assert table["attention_agreement"].dropna().between(-1, 1).all()
     page = (run / "report.html").read_text()
-    for words in ("Prediction sets of diagnosis", "Agreement of the folds on attention", "Shift against validation"):
+    for words in ("Table of coverage of diagnosis", "Agreement of the folds on attention", "Shift against validation"):
         assert words in page
     assert {f"observed_mean_{name}" for name in ("marker/marker", time.replace("fold_spread_", ""))} <= set(metrics)
     assert read_predictions(run / "predictions.csv").answer_columns == list(target.answer_columns)
@@ -142,6 +142,13 @@ def test_survival_of_patients_is_that_of_their_slides_by_each_fold(survival, cap
     assert metrics[f"predicted_mean_{time}"] == pytest.approx(patients[time].mean(), abs=1e-5)
     observed = kaplan_meier(patients["label_time"].to_numpy(), patients["label_event"].to_numpy() == 1)
     assert metrics[f"observed_mean_{time}"] == pytest.approx(float(observed.at(float(time.rpartition("_")[2]))[0]))
+    # Another cohort has another follow-up: its own weights against censoring.
+    labels = patients[["label_time", "label_event"]].to_numpy(float)
+    own = target.in_cohort(labels)
+    assert own.state() != target.state()
+    weighted = own.metrics(own.evaluate(labels, patients[list(target.answer_columns)].to_numpy(float)))
+    for name in ("uno_c_index", "integrated_brier", "time_auc"):
+        assert metrics[name] == pytest.approx(weighted[name], abs=1e-5)
     page = (run / "report.html").read_text()
     assert "Survival by predicted risk" in page
     assert "Shift against validation" in page

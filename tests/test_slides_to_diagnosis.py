@@ -25,9 +25,8 @@ SMALL = {
         "callbacks.progress=null",
     ],
     "table": [
-        "folds=2",
+        "folds=4",
         "methods=[attention]",
-        "data.val_fraction=0.25",
         "trainer.max_epochs=1",
         "trainer.accelerator=cpu",
     ],

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from milpath.drawing.picture_frame import (
@@ -146,9 +146,9 @@ def _draw_edge(area: Pixels, colour: tuple[int, int, int]) -> None:
 
 def draw_overlay(
     thumbnail: Pixels,
-    weights: Values,
-    x: Values,
-    y: Values,
+    weights: ArrayLike,
+    x: ArrayLike,
+    y: ArrayLike,
     tile_size: float,
     scale: float,
     *,
@@ -189,8 +189,7 @@ def draw_overlay(
 
     Example:
         >>> thumbnail = np.full((64, 96, 3), 240, np.uint8)
-        >>> x, y = np.array([0.0, 128.0, 256.0]), np.array([0.0, 128.0, 0.0])
-        >>> draw_overlay(thumbnail, np.array([0.7, 0.2, 0.1]), x, y, tile_size=128, scale=0.25).mode
+        >>> draw_overlay(thumbnail, np.array([0.7, 0.3]), [0, 128], [0, 128], tile_size=128, scale=0.25).mode
         'RGB'
     """
     weights, x, y = np.asarray(weights), np.asarray(x, np.float64), np.asarray(y, np.float64)
@@ -216,9 +215,7 @@ def draw_overlay(
 def _require_fitting(thumbnail: Pixels, weights: Values, x: Values, y: Values, tile_size: float, scale: float) -> None:
     """Refuse arrays that do not fit together, of which a picture could be drawn nevertheless."""
     if thumbnail.dtype != np.uint8 or thumbnail.ndim != 3 or thumbnail.shape[2] != 3:
-        raise ValueError(
-            f"the thumbnail must be uint8 (height, width, 3), RGB from 0 to 255, not {thumbnail.dtype} {thumbnail.shape}"
-        )
+        raise ValueError(f"the thumbnail must be uint8 (height, width, 3), not {thumbnail.dtype} {thumbnail.shape}")
     if weights.ndim != 1 or not weights.shape == x.shape == y.shape:
         raise ValueError(
             f"weights, x and y must be (tiles,) of the same length, not {weights.shape}, {x.shape} and {y.shape}"

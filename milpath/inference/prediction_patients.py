@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from milpath.records.label_table import require_column
 from milpath.records.prediction_table import number_cells
 from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.aggregation import aggregated_answers, aggregated_by_fold, mean_of_known
-from milpath.targets.decision import Decision, decide
+from milpath.targets.decision import Decision, decide, deferred_cells
 from milpath.targets.shown_sets import set_columns, set_rows
 
 PATIENTS = "patients.csv"
@@ -56,8 +57,12 @@ def write_patients(
     if isinstance(target, NumericTarget):
         columns = list(target.answer_columns)
         answers = aggregated_answers(target, table[columns].to_numpy(np.float64), codes, aggregate).answers
-        more: list[list[object]] = [[] for _ in names]
-        header = columns
+        referred = np.zeros(len(names), bool) if strange is None else strange[:, 0] == 1
+        more: list[list[Any]] = [
+            list(deferred_cells(target.call_columns, target.calls(row), bool(each)))
+            for row, each in zip(answers, referred, strict=True)
+        ]
+        header = [*columns, *target.call_columns]
     else:
         probabilities = table[columns].to_numpy(np.float64)
         if card.temperature != 1:
@@ -88,12 +93,12 @@ def write_patients(
         header += UNFAMILIAR_COLUMNS
         for cells, values in zip(sets, strange, strict=True):
             cells += unfamiliar_cells(values)
-    rows = [[*cells, *further] for cells, further in zip(more, sets, strict=True)]
+    last = [[*cells, *further] for cells, further in zip(more, sets, strict=True)]
     with atomic_path(output / PATIENTS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "num_slides", *header, *(["warning"] if warning else [])])
-        for name, count, answer, last in zip(names, np.bincount(codes), answers, rows, strict=True):
-            writer.writerow([name, int(count), *number_cells(answer), *last, *([warning] if warning else [])])
+        for name, count, row, cells in zip(names, np.bincount(codes), answers, last, strict=True):
+            writer.writerow([name, int(count), *number_cells(row), *cells, *([warning] if warning else [])])
     return output / PATIENTS
 
 

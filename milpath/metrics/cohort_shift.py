@@ -19,7 +19,7 @@ class CohortShift:
     Attributes:
         name: Name of the class or number.
         predicted: Mean prediction in the tested cohort: probability of the class, or number.
-        observed: Mean truth there: share of bags of the class, or mean number.
+        observed: Mean truth there: share of bags of the class, or mean number; `None` if nobody is followed up to the time.
         calibration: Calibration in the large there, observed minus predicted, with its 95% interval.
         predicted_before: Mean prediction on the validation bags of all folds; `None` if their files do not say it.
         observed_before: Mean truth there.
@@ -27,10 +27,10 @@ class CohortShift:
 
     name: str
     predicted: float
-    observed: float
+    observed: float | None
     calibration: Interval
     predicted_before: float | None
-    observed_before: float
+    observed_before: float | None
 
 
 def cohort_shift(
@@ -102,7 +102,9 @@ def survival_shift(
 
         def difference(weights: Array | None, place: int = place) -> Array:
             counts = np.ones(len(time)) if weights is None else weights
-            observed = kaplan_meier(time, event, counts).at(times[place])[..., 0]
+            observed = np.where(
+                counts @ (time >= times[place]) > 0, kaplan_meier(time, event, counts).at(times[place])[..., 0], np.nan
+            )
             return np.asarray(observed - counts @ survival[:, place] / counts.sum(axis=-1))
 
         before = survival_before[:, place]
@@ -110,13 +112,18 @@ def survival_shift(
             CohortShift(
                 name,
                 float(survival[:, place].mean()),
-                float(kaplan_meier(time, event).at(times[place])[0]),
+                _observed(time, event, float(times[place])),
                 bootstrap_interval(difference, len(time), groups, num_resamples),
                 float(before.mean()) if len(before) and np.isfinite(before).all() else None,
-                float(kaplan_meier(time_before, event_before).at(times[place])[0]),
+                _observed(time_before, event_before, float(times[place])),
             )
         )
     return rows
+
+
+def _observed(time: Array, event: NDArray[np.bool_], moment: float) -> float | None:
+    """Return the share without an event up to a time; `None` if nobody is followed that long: the curve ends before."""
+    return float(kaplan_meier(time, event).at(moment)[0]) if (time >= moment).any() else None
 
 
 def shift_metrics(rows: Sequence[CohortShift]) -> dict[str, float | None]:

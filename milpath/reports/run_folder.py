@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.records.data_warning import require_warning
 from milpath.records.prediction_table import Predictions, read_predictions
-from milpath.reports.method_table import FoldResult
+from milpath.reports.method_tables.method_table import FoldResult
 from milpath.targets import Target, target_named
 
 SPLITS = ("test", "val", "train")

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from milpath.data.datamodule import BagDataModule
+from milpath.inference.ensemble.fold_columns import fold_cells, fold_columns
 from milpath.metrics.conformal import FITTED_ON, fit_conformal, measure_sets, set_metrics
 from milpath.models.card import Card
 from milpath.records.prediction_table import Predictions
 from milpath.targets import target_of
 from milpath.targets.set_parts import set_parts, state_of_sets
-from milpath.targets.shown_sets import shown_parts
+from milpath.targets.shown_sets import set_columns, set_rows, shown_parts
 from milpath.targets.target import Target
 
 
@@ -109,6 +110,22 @@ def measured_sets(
             found = set_metrics(measure_sets(part.sets, labels, part.of(answers[rows]), part.names, chosen, each))
             values[split] |= {f"{part.prefix}{name}": value for name, value in found.items()}
     return values
+
+
+def with_set_columns(predictions: Predictions, card: Card, aggregate: str | None) -> Predictions:
+    """Return the predictions with the columns of prediction sets, and of the folds of an average."""
+    answers = predictions.probabilities.astype(np.float64)
+    rows = set_rows(card, answers, aggregate, predictions.each)
+    columns = set_columns(card, aggregate)
+    if predictions.each is not None:
+        columns = (*columns, *fold_columns(card))
+        agreement = np.full(len(predictions), np.nan) if predictions.agreement is None else predictions.agreement
+        for row, cells in enumerate(rows):
+            called = list(predictions.calls[row][::2]) if predictions.call_columns else []
+            if not predictions.answer_columns:
+                called = [card.class_names[predictions.predicted_labels[row]]]
+            cells += fold_cells(card, predictions.each[row], float(agreement[row]), called)
+    return replace(predictions, further_columns=columns, further=rows) if columns else predictions
 
 
 def _groups(part: Predictions, groups: dict[str, str] | None) -> NDArray[np.str_] | None:

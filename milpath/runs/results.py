@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from milpath.data.datamodule import BagDataModule
-from milpath.inference.ensemble.fold_columns import fold_cells, fold_columns
 from milpath.metrics.cohort_shift import CohortShift, shift_metrics
 from milpath.models.checkpoint import Card, load_weights, update_card
 from milpath.models.familiarity import Familiarity
@@ -24,12 +23,12 @@ from milpath.reports.page import write_report
 from milpath.reports.paper.printed_page import print_page
 from milpath.reports.pictures import slides_of_report, without_pictures
 from milpath.runs.familiar_bags import fitting_probe, say_familiarity
-from milpath.runs.fitted_sets import fitted_sets, measured_sets
+from milpath.runs.fitted_sets import fitted_sets, measured_sets, with_set_columns
 from milpath.runs.patient_results import results_by_patient
 from milpath.runs.result_files import Metrics, labels_in_words, summary_table, write_results, write_slide_attention
 from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.decision import Decision, choose_decision, decide, deferred_cells
-from milpath.targets.shown_sets import say_about_sets, set_columns, set_rows, shown_parts
+from milpath.targets.shown_sets import say_about_sets, shown_parts
 from milpath.training.callbacks.predict_splits import columns_of, predict_splits
 from milpath.training.classifier import MILClassifier
 
@@ -133,7 +132,7 @@ def write_run(
         groups = None
     if not isinstance(target, NumericTarget):
         predictions = _decided(predictions, card)
-    predictions = _with_sets(predictions, card, aggregate)
+    predictions = with_set_columns(predictions, card, aggregate)
     of_sets = measured_sets(predictions, card, groups, aggregate)
     if shift:
         of_sets = {split: dict(of_sets.get(split, {})) for split in dict.fromkeys(predictions.splits)}
@@ -229,22 +228,6 @@ def _answered(predictions: Predictions, target: NumericTarget) -> Predictions:
     return replace(
         predictions, probabilities=answers, calls=calls, call_columns=target.call_columns, **columns_of(target)
     )
-
-
-def _with_sets(predictions: Predictions, card: Card, aggregate: str | None) -> Predictions:
-    """Return the predictions with the columns of prediction sets, and of the folds of an average."""
-    answers = predictions.probabilities.astype(np.float64)
-    rows = set_rows(card, answers, aggregate, predictions.each)
-    columns = set_columns(card, aggregate)
-    if predictions.each is not None:
-        columns = (*columns, *fold_columns(card))
-        agreement = np.full(len(predictions), np.nan) if predictions.agreement is None else predictions.agreement
-        for row, cells in enumerate(rows):
-            called = list(predictions.calls[row][::2]) if predictions.call_columns else []
-            if not predictions.answer_columns:
-                called = [card.class_names[predictions.predicted_labels[row]]]
-            cells += fold_cells(card, predictions.each[row], float(agreement[row]), called)
-    return replace(predictions, further_columns=columns, further=rows) if columns else predictions
 
 
 def _of_split(predictions: Predictions, name: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -55,7 +55,8 @@ def aggregated_answers(
 ) -> Aggregated:
     """Return the predictions of patients.
 
-    "mean" averages the probabilities, or numbers, of the slides of a patient. "max" takes the prediction of one slide as it
+    "mean" averages the probabilities, or numbers, of the slides of a patient; of survival the curves, and the median is that
+    of the mean curve. "max" takes the prediction of one slide as it
     is: that with the highest probability of the second class, the highest expected grade, or the highest first number (the
     risk of a survival target); the first of several in a tie.
 
@@ -75,7 +76,10 @@ def aggregated_answers(
     values = np.asarray(answers, np.float64)
     counts = np.bincount(patients)
     if aggregate == "mean":
-        found = np.stack([np.bincount(patients, column) for column in values.T], axis=1) / counts[:, None]
+        if isinstance(target, NumericTarget):
+            found = target.mean_answers(values, patients)
+        else:
+            found = np.stack([np.bincount(patients, column) for column in values.T], axis=1) / counts[:, None]
         return Aggregated(found, 1 / counts[patients])
     score = values[:, 0] if isinstance(target, NumericTarget) else values @ np.arange(values.shape[1])
     order = np.lexsort([np.arange(len(score)), -score, patients])

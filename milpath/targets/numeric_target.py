@@ -138,6 +138,24 @@ class NumericTarget(Target):
         """
         return self
 
+    def in_cohort(self, labels: Array) -> Self:
+        """Return the target with what its metrics estimate from the tested bags of another cohort, such as its censoring.
+
+        Args:
+            labels: `(bags, label columns)` of these bags.
+        """
+        return self
+
+    def mean_answers(self, answers: Array, patients: NDArray[np.int64]) -> Array:
+        """Return the mean predictions over the slides of each patient, `(patients, answer columns)`.
+
+        Args:
+            answers: `(slides, answer columns)`.
+            patients: `(slides,)` patient of each slide, from 0.
+        """
+        sums = np.stack([np.bincount(patients, column) for column in answers.T], axis=1)
+        return np.asarray(sums / np.bincount(patients)[:, None])
+
     def num_labelled(self, labels: Array) -> dict[str, int]:
         """Return how many bags have a label of each target, if labels may be missing; otherwise empty."""
         return {}

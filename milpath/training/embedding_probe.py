@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from milpath.models.familiarity import Familiarity, ShrunkGaussian, fit_gaussian
-from milpath.models.familiarity.embeddings import answer_with_distances, embed, pooled
+from milpath.models.familiarity.embeddings import answer_with_distances, embed, pooled, unit
 from milpath.models.familiarity.familiar_slides import FamiliarSlides, calibrate
 from milpath.models.output import MILOutput
 from milpath.models.stains import sampled_tiles
@@ -22,8 +22,8 @@ class SeenBag(NamedTuple):
     """What is kept of a bag, on the CPU.
 
     Attributes:
-        embedding: `(dim,)` float32 of a training bag; empty otherwise.
-        tiles: `(tiles, dim)` float32, a sample of its tiles; empty otherwise.
+        embedding: `(dim,)` float32 of a training bag, of length 1; empty otherwise.
+        tiles: `(tiles, dim)` float32, a sample of its tiles, likewise; empty otherwise.
         distances: `(networks,)`; empty for a training bag before the fit.
         tile_distances: `(networks, tiles)`; likewise.
     """
@@ -100,10 +100,10 @@ class FittingProbe(EmbeddingProbe):
         if not self._sampling or embeddings is None:
             return output, []
         lengths = [tiles.shape[1]] * len(tiles) if mask is None else mask.sum(1).tolist()
-        means = pooled(output, embeddings).cpu().numpy()
+        means = unit(pooled(output, embeddings)).cpu().numpy()
         none = np.empty(0, np.float32)
         rows = [
-            embeddings[row, sampled_tiles(length, self.tiles_per_bag)].float().cpu().numpy()
+            unit(embeddings[row, sampled_tiles(length, self.tiles_per_bag)]).cpu().numpy()
             for row, length in enumerate(lengths)
         ]
         return output, [SeenBag(*pair, none.astype(np.float64), none) for pair in zip(means, rows, strict=True)]

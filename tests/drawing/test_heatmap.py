@@ -189,3 +189,24 @@ def test_what_cannot_be_drawn_is_refused(call, words):
 def test_no_picture_shows_attention_that_is_no_number(draw, value):
     with pytest.raises(ValueError, match=rf"attention of tile 1 is {value}; it must be finite"):
         draw(np.array([0.5, value, 0.5]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"thumbnail": np.zeros((8, 8, 3))}, r"thumbnail must be uint8 \(height, width, 3\), not float64"),
+        ({"thumbnail": np.zeros((8, 8), np.uint8)}, "thumbnail must be uint8"),
+        ({"x": [0, 4, 8]}, r"must be \(tiles,\) of the same length, not \(2,\), \(3,\) and \(2,\)"),
+        ({"weights": [[0.5, 0.5]]}, "of the same length"),
+        ({"scale": 0.0}, "tile_size and scale must be above 0, not 4 and 0.0"),
+        ({"tile_size": float("nan")}, "must be above 0"),
+        ({"weights": [0.5, float("nan")]}, "finite"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_not_drawn(change, message):
+    arrays = {"thumbnail": np.zeros((8, 8, 3), np.uint8), "weights": [0.6, 0.4], "x": [0, 4], "y": [0, 4]}
+    given = arrays | {"tile_size": 4, "scale": 1.0} | change
+    with pytest.raises(ValueError, match=message) as caught:
+        draw_overlay(**given)
+    assert "\n" not in str(caught.value)
+    assert draw_overlay(**arrays, tile_size=4, scale=1.0).mode == "RGB"  # lists are as good as arrays

@@ -130,12 +130,22 @@ def test_weights_come_from_a_safetensors_file(tmp_path):
         ([torch.ones(2)], "does not contain plain weights"),
         ({"a": torch.ones(2)}, "lacks 120 weights of the network, first 'bn1.bias'"),
         ("code", "does not contain plain weights"),
+        ({1: torch.ones(2)}, "does not contain plain weights"),
+        ({"a": torch.ones(2).to_sparse()}, "does not contain plain weights"),
+        ({"a": torch.ones(2, dtype=torch.complex64)}, "does not contain plain weights"),
+        ({"a": torch.ones(2, device="meta")}, "does not contain plain weights"),
+        ("prefix", "lacks 120 weights of the network, first 'bn1.bias'; its first is 'module.conv1.weight'"),
+        ("integers", "'conv1.weight' is torch.int8, not torch.float32"),
     ],
 )
 def test_a_file_of_other_weights_is_one_clear_line(tmp_path, content, message):
     path = tmp_path / "weights.pth"
     if content == "code":
         torch.save({"a": pytest.raises}, path)
+    elif isinstance(content, str):
+        weights = torchvision.models.resnet18(weights=None).state_dict()
+        prefix, kind = ("module.", torch.float32) if content == "prefix" else ("", torch.int8)
+        torch.save({f"{prefix}{name}": value.to(kind) for name, value in weights.items()}, path)
     elif content is not None:
         torch.save(content, path)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:

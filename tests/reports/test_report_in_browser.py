@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from milpath.reports.method_table import FoldResult, compare_methods
+from milpath.reports.method_tables.method_table import FoldResult, compare_methods
+from milpath.reports.method_tables.table_page import write_table_report
 from milpath.reports.page import write_report
-from milpath.reports.table_page import write_table_report
 from tests.browser import DESKTOP, PHONE, violations
 
 

@@ -19,13 +19,13 @@ class Clock:
 def test_a_log_has_a_line_now_and_then_with_speed_failures_and_time_left(monkeypatch, capsys):
     for module in (slide_progress, progress_lines):
         monkeypatch.setattr(module, "time", Clock())
-    with SlideProgress(1000) as progress:
+    with SlideProgress(1000, "slides cut") as progress:
         for number in range(20):
             progress.advance(failed=number == 3, peak_memory=number)
     lines = capsys.readouterr().err.splitlines()
     assert 2 <= len(lines) < 20
     assert re.fullmatch(
-        r"slides: \d+ of 1,000 in \d+ s, 0\.[1-9] slides/s, 1 failed, about \d+ (min|h \d+ min) left", lines[-1]
+        r"slides cut: \d+ of 1,000 in \d+ s, 0\.[1-9] slides/s, 1 failed, about \d+ (min|h \d+ min) left", lines[-1]
     )
     assert (progress.num_done, progress.num_failed, progress.peak_memory) == (20, 1, 19)
 
@@ -34,7 +34,7 @@ def test_a_terminal_has_a_bar_with_speed_failures_and_time_left(monkeypatch, cap
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "160")
-    with SlideProgress(3) as progress:
+    with SlideProgress(3, "slides encoded") as progress:
         for number in range(3):
             progress.advance(failed=number == 0, peak_memory=0)
     said = capsys.readouterr().err

@@ -62,9 +62,9 @@ def test_a_run_that_ends_right_after_any_checkpoint_and_goes_on_has_the_log_of_a
     written: list[int] = []
     real, last, log, on_disk = checkpoint_files.write_checkpoint, 0, tmp_path, b""
 
-    def write(content, path):
+    def write(content, path, **options):
         nonlocal on_disk
-        real(content, path)
+        real(content, path, **options)
         written.append(content["global_step"])
         if len(written) == last:
             on_disk = log.read_bytes()

@@ -55,7 +55,7 @@ def open_or_encode(store: BagStore, encoder: FrozenEncoder, stores_dir: str | Pa
     }
     if encoder.stains is not None:
         description["stain_normalisation"] = type(encoder.stains.method).__name__.lower()
-    if (code := _own_code(type(encoder.network))) is not None:
+    if (code := _own_code(encoder.network)) is not None:
         description["code_sha256"] = code
     key = sha256_of_text(json.dumps(description))[:16]
     path = Path(stores_dir) / f"features-{encoder.name.replace('/', '-')}-{key}"
@@ -67,10 +67,16 @@ def open_or_encode(store: BagStore, encoder: FrozenEncoder, stores_dir: str | Pa
     return BagStore.open(path, verify=verify)
 
 
-def _own_code(kind: type) -> str | None:
-    """Return a digest of the source file of a user-defined encoder, which may change; `None` for one of milpath."""
+def _own_code(network: torch.nn.Module) -> str | None:
+    """Return a digest of the code of a user-defined encoder, which may change; `None` for one of milpath.
+
+    Of a module of torch, such as `Sequential`, its layers; of any other the source file of its class.
+    """
+    kind = type(network)
     if kind.__module__.partition(".")[0] == "milpath":
         return None
+    if kind.__module__.partition(".")[0] == "torch":
+        return sha256_of_text(repr(network))
     try:
         return sha256_of_file(inspect.getfile(kind))
     except (TypeError, OSError):

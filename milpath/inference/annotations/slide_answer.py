@@ -12,6 +12,15 @@ from milpath.records.data_warning import UNFAMILIAR_COLUMNS
 REFER = "refer to a person"
 # Columns of names, of which some look like numbers.
 _WORDS = ("predicted", "set", "warning")
+# Columns that sentences say.
+_SAID = ("predicted", "warning", "defer", "unfamiliar")
+_LABELS = {
+    "set": "prediction set",
+    "fold_spread": "standard deviation between folds",
+    "attention_agreement": "rank correlation of the attention of folds",
+    "unfamiliarity": "percent of validation bags that are less unfamiliar",
+    "unfamiliarity_score": "score of unfamiliarity",
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,16 @@ class SlideAnswer:
         """Return the columns that are finite numbers, under their names."""
         numbers = {name: _number(name, cell) for name, cell in self.cells.items()}
         return {name: value for name, value in numbers.items() if value is not None}
+
+    def labelled(self) -> dict[str, str]:
+        """Return the cells under labels in words, without what sentences say; numbers have four digits."""
+        found = {}
+        for name, cell in self.cells.items():
+            value = _number(name, cell)
+            if cell and name not in _SAID:
+                words = _LABELS.get(name, name.replace("probability_", "probability of ", 1).replace("_", " "))
+                found[words] = cell if value is None else f"{value:.4g}"
+        return found
 
     def texts(self) -> dict[str, str]:
         """Return the columns that are not numbers, such as the prediction set and the warning.

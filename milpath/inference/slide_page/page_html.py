@@ -83,7 +83,7 @@ def slide_html(
         "slide_page.html.j2", title=title, warning=_sentence(warning), note=note, layers=layers, bare=bare,
         lines=[] if answer is None else _lines(title, answer), refer=_say_referral(answer, warning),
         tiles=[{"number": tile.number, "weight": f"{tile.weight:.3g}", "image": tile.image} for tile in tiles],
-        cells={} if answer is None else {name: cell for name, cell in answer.cells.items() if cell},
+        cells={} if answer is None else answer.labelled(),
         data=data, script=_asset("slide_page.js"), openseadragon=_asset(OPENSEADRAGON) if bare else "",
     )  # fmt: skip
 

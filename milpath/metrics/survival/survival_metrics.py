@@ -64,7 +64,10 @@ def time_auc(outcomes: EvaluatedTimes, weights: Array | None = None, *, time: fl
 
 
 def brier_at(outcomes: EvaluatedTimes, weights: Array | None = None, *, time: float) -> Array:
-    """Return the squared error of the predicted survival at a time, weighted against censoring; NaN if it is unknown.
+    """Return the squared error of the predicted survival at a time, weighted against censoring.
+
+    NaN if the survival is unknown, or nobody of the cohort that the weights were estimated on was followed that long: bags
+    without an event would then count as if they were predicted rightly.
 
     References:
         Graf et al. Assessment and comparison of prognostic classification schemes for survival data. Statistics in Medicine
@@ -76,6 +79,8 @@ def brier_at(outcomes: EvaluatedTimes, weights: Array | None = None, *, time: fl
     case = (outcomes.time <= time) & outcomes.event
     of_event = _inverse(outcomes.censoring.at(outcomes.time))
     of_time = float(_inverse(outcomes.censoring.at(time))[0])
+    if of_time == 0:
+        return _undefined(weights)
     error = predicted**2 * case * of_event + (1 - predicted) ** 2 * (outcomes.time > time) * of_time
     return _mean(error, weights)
 

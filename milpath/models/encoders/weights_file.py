@@ -2,6 +2,7 @@
 
 import importlib
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -36,8 +37,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         )
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     weights = next((content[key] for key in _NESTED if key in content), content) if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ValueError(f"{path} does not contain plain weights; save a state_dict with only names and tensors")
+    if not isinstance(weights, dict) or not weights or not all(map(_is_plain, weights.keys(), weights.values())):
+        raise ValueError(f"{path} does not contain plain weights; save a state_dict with only names and dense tensors")
     if (found := describe_non_finite_weights(weights)) is not None:
         raise ValueError(f"{path}: {found}; download or train it again")
     return weights
@@ -73,7 +74,10 @@ def fitting(
         heads: Modules that may be left over.
     """
     if missing := sorted(own.keys() - weights.keys()):
-        raise ValueError(f"{source} lacks {len(missing)} weights of the network, first {missing[0]!r}")
+        raise ValueError(
+            f"{source} lacks {len(missing)} weights of the network, first {missing[0]!r}; its first is "
+            f"{next(iter(weights), None)!r}"
+        )
     head = tuple(f"{name}." for name in heads)
     if extra := sorted(name for name in weights.keys() - own.keys() if not name.startswith(head)):
         raise ValueError(
@@ -85,6 +89,8 @@ def fitting(
             raise ValueError(
                 f"{source} does not fit the network: {name!r} is {tuple(weights[name].shape)}, not {tuple(value.shape)}"
             )
+        if value.is_floating_point() and not weights[name].is_floating_point():
+            raise ValueError(f"{source} does not fit the network: {name!r} is {weights[name].dtype}, not {value.dtype}")
     return {name: weights[name] for name in own}
 
 
@@ -104,10 +110,24 @@ def import_extra(name: str, extra: str = "backbones") -> Any:
         raise ImportError(f"this encoder needs the package {package}: pip install 'milpath[{extra}]'") from None
 
 
+def _is_plain(name: Any, value: Any) -> bool:
+    """Return whether an entry is a dense tensor of real numbers with a name: not sparse, quantized, complex or empty."""
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_quantized or value.is_complex())
+    )
+
+
 def _read_torch(path: Path) -> Any:
     """Read a torch file, tensors and plain values only."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            # What is unusual in a file is refused in one line.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} does not contain plain weights ({reason_of(error)}); save a state_dict") from None
 

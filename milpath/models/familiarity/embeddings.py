@@ -64,6 +64,18 @@ def pooled(output: MILOutput, embeddings: Tensor) -> Tensor:
     return torch.bmm(attention[:, None], hidden)[:, 0]
 
 
+def unit(embeddings: Tensor) -> Tensor:
+    """Return embeddings of length 1, `(..., dim)` float32; one of zeros stays as it is.
+
+    The length says more of contrast and sharpness than of what is shown, and shorter embeddings are closer to the mean:
+    without this a blurred slide is more familiar than a sharp one.
+
+    References:
+        Müller, Hein. Mahalanobis++: improving OOD detection via feature normalization. ICML 2025.
+    """
+    return nn.functional.normalize(embeddings.float(), dim=-1)
+
+
 def answer_with_distances(
     network: nn.Module, models: Sequence[tuple[ShrunkGaussian, ShrunkGaussian]], tiles: Tensor, mask: Tensor | None
 ) -> tuple[MILOutput, Distances]:
@@ -87,8 +99,8 @@ def answer_with_distances(
         if embeddings is None or embeddings.shape[2] != len(bags.mean):
             width = "no" if embeddings is None else embeddings.shape[2]
             raise ValueError(f"the model of familiar slides is of {len(bags.mean)} numbers, the network has {width}")
-        of_bags.append(bags.distances(pooled(output, embeddings)).double().cpu().numpy())
-        of_tiles.append(rows.distances(embeddings).cpu().numpy())
+        of_bags.append(bags.distances(unit(pooled(output, embeddings))).double().cpu().numpy())
+        of_tiles.append(rows.distances(unit(embeddings)).cpu().numpy())
     output = network.average(outputs, mask) if isinstance(network, AveragedNetwork) else outputs[0]
     per_bag = [np.stack([rows[bag, :length] for rows in of_tiles]) for bag, length in enumerate(lengths)]
     return output, Distances(np.stack(of_bags, axis=1), per_bag)

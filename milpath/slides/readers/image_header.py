@@ -1,4 +1,4 @@
-"""Size of a PNG or JPEG image from its header, before a decoder allocates memory for it."""
+"""Size of a compressed image from its header, before a decoder allocates memory for it."""
 
 from typing import NamedTuple
 
@@ -6,6 +6,11 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+_JPEG_2000_START = b"\xff\x4f\xff\x51"
+_JPEG_XL_START = b"\xff\x0a"
+# Bits of a side that is not a multiple of 8, and the ratios of width to height that JPEG XL abbreviates.
+_JPEG_XL_BITS = (9, 13, 18, 30)
+_JPEG_XL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
 
 class PNGHeader(NamedTuple):
@@ -86,4 +91,88 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
             position += 2
         else:
             position += 2 + int.from_bytes(data[position + 2 : position + 4])
+    return None
+
+
+def jpeg_2000_size(data: bytes) -> tuple[int, int] | None:
+    """Return the width and height of the reference grid of a JPEG 2000 stream or file, `None` if it has no header.
+
+    Example:
+        >>> jpeg_2000_size(bytes.fromhex("ff4f ff51 0029 0000 00000020 00000010"))
+        (32, 16)
+    """
+    start = 0 if data.startswith(_JPEG_2000_START) else _content_of_box(data, b"jp2c")
+    if start is None or data[start : start + 4] != _JPEG_2000_START or len(data) < start + 16:
+        return None
+    # The whole grid, of which the image may leave out a margin: memory is bounded by it.
+    return int.from_bytes(data[start + 8 : start + 12]), int.from_bytes(data[start + 12 : start + 16])
+
+
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """Return the width and height of a WebP image, `None` if it has no valid header.
+
+    Example:
+        >>> webp_size(b"RIFF    WEBPVP8L    " + bytes.fromhex("2f 1f c0 03 00") + bytes(5))
+        (32, 16)
+    """
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
+        return None
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        width, height = (int.from_bytes(data[place : place + 2], "little") & 0x3FFF for place in (26, 28))
+        return width, height
+    return None
+
+
+def jpeg_xl_size(data: bytes) -> tuple[int, int] | None:
+    """Return the width and height of a JPEG XL stream, or of a file with the stream in one box; `None` otherwise.
+
+    References:
+        ISO/IEC 18181-1: JPEG XL core coding system. 2022, size header.
+
+    Example:
+        >>> jpeg_xl_size(bytes.fromhex("ff0a 43 00"))
+        (16, 16)
+    """
+    start = 0 if data.startswith(_JPEG_XL_START) else _content_of_box(data, b"jxlc")
+    if start is None or data[start : start + 2] != _JPEG_XL_START:
+        return None
+    bits, place = int.from_bytes(data[start + 2 : start + 14], "little"), 0
+
+    def take(count: int) -> int:
+        nonlocal place
+        place += count
+        return bits >> (place - count) & ((1 << count) - 1)
+
+    small = take(1)
+
+    def side() -> int:
+        return 8 * (1 + take(5)) if small else 1 + take(_JPEG_XL_BITS[take(2)])
+
+    height = side()
+    ratio = take(3)
+    if ratio == 0:
+        return side(), height
+    across, down = _JPEG_XL_RATIOS[ratio - 1]
+    return height * across // down, height
+
+
+def _content_of_box(data: bytes, kind: bytes) -> int | None:
+    """Return where the content of the first box of a kind begins in a file of boxes, `None` without one."""
+    place = 0
+    while place + 8 <= len(data):
+        length, name = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
+        # 1: the length follows in 8 bytes; 0: the box is the rest of the file.
+        long = length == 1
+        if name == kind:
+            return place + (16 if long else 8)
+        length = int.from_bytes(data[place + 8 : place + 16]) if long else length
+        if length < 8:
+            return None
+        place += length
     return None

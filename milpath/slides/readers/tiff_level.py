@@ -9,7 +9,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from milpath.slides.readers.image_header import jpeg_size
+from milpath.slides.readers.czi.jpeg_xr import require_jpeg_xr_header
+from milpath.slides.readers.image_header import jpeg_2000_size, jpeg_size, jpeg_xl_size, png_header, webp_size
 from milpath.slides.readers.rgb import WHITE, to_rgb
 
 # Exceptions that tifffile and the decoders raise for damaged data.
@@ -19,6 +20,19 @@ DAMAGE = (
 )  # fmt: skip
 _MAX_PIECE_BYTES = 1 << 29
 _JPEG = (6, 7, 33007, 34892)
+_JPEG_XR = 34934
+# Compressions whose output ends where a segment ends: none, LZW, Deflate, PackBits, LZMA and Zstandard.
+_BOUNDED = (1, 5, 8, 32773, 32946, 34925, 34926, 50000)
+# An image of its own in each segment, which states its size.
+_IMAGES = {
+    **dict.fromkeys(_JPEG, ("JPEG", jpeg_size)),
+    34712: ("JPEG 2000", jpeg_2000_size),
+    34927: ("WebP", webp_size),
+    50001: ("WebP", webp_size),
+    34933: ("PNG", png_header),
+    50002: ("JPEG XL", jpeg_xl_size),
+    52546: ("JPEG XL", jpeg_xl_size),
+}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _ALPHA = {1: "premultiplied", 2: "straight"}
 
@@ -100,8 +114,8 @@ class TiffLevel:
         data = self._file.read(count)
         page = self._page
         words = {}
+        self._require_size(data)
         if page.compression in _JPEG:
-            self._require_jpeg_size(data)
             words = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
         samples = page.decode(data, index, **words)[0]
         if samples is None:
@@ -110,18 +124,32 @@ class TiffLevel:
             self.highest_sample = max(self.highest_sample, int(samples.max(initial=0)))
         return np.asarray(samples[0])
 
-    def _require_jpeg_size(self, data: bytes) -> None:
-        """Refuse a stream that declares more pixels than its segment has: its memory would be unbounded."""
-        size = jpeg_size(data)
+    def _require_size(self, data: bytes) -> None:
+        """Refuse an image that states more pixels than its segment has: its memory would be unbounded."""
+        page = self._page
+        if page.compression == _JPEG_XR:
+            samples = int(page.samplesperpixel) // self._planes
+            require_jpeg_xr_header(
+                data, (self._piece_height, self._piece_width, samples), np.dtype(page.dtype).itemsize
+            )
+        if page.compression not in _IMAGES:
+            return
+        name, size_of = _IMAGES[page.compression]
+        size = size_of(data)
         if size is None:
-            raise ValueError("one of its segments is not a JPEG stream")
+            raise ValueError(f"one of its segments is not a {name} stream")
         if size[0] > self._piece_width or size[1] > self._piece_height:
             raise ValueError(
-                f"a segment of {self._piece_width} x {self._piece_height} px contains a JPEG of {size[0]} x {size[1]} px"
+                f"a segment of {self._piece_width} x {self._piece_height} px contains a {name} of {size[0]} x {size[1]} px"
             )
 
     def _require_known_pixels(self) -> None:
         page = self._page
+        if page.compression not in (*_BOUNDED, *_IMAGES, _JPEG_XR):
+            raise ValueError(
+                f"its compression {getattr(page.compression, 'name', page.compression)} is not read; convert it "
+                "(vips tiffsave --tile --pyramid --compression jpeg)"
+            )
         kinds = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
         if page.photometric not in kinds and not (page.photometric == _YCBCR and page.compression in _JPEG):
             raise ValueError(f"its colours are {page.photometric!r}; convert it to RGB")

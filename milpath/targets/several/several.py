@@ -153,6 +153,18 @@ class Several(AveragedMembers):
             [replace(member, decision=replace(member.decision, defer_all=True)) for member in self.members]
         )
 
+    def in_cohort(self, labels: Array) -> Self:
+        return self._with([member.in_cohort(own) for member, own in self._with_labels(labels)])
+
+    def mean_answers(self, answers: Array, patients: NDArray[np.int64]) -> Array:
+        found = super().mean_answers(answers, patients)
+        parts = zip(self.members, self._answers(answers), self._answers(found), strict=True)
+        each = [
+            member.target.mean_answers(own, patients) if isinstance(member.target, NumericTarget) else mean
+            for member, own, mean in parts
+        ]
+        return np.concatenate(each, axis=1)
+
     def num_labelled(self, labels: Array) -> dict[str, int]:
         return {member.name: len(member.known(own)[0]) for member, own in self._with_labels(labels)}
 

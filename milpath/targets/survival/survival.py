@@ -13,6 +13,7 @@ from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.metrics.survival.survival_curves import Curve, censoring_curve
 from milpath.metrics.survival.survival_metrics import name_at
 from milpath.targets.numeric_target import NumericTarget
+from milpath.targets.survival.patient_curves import medians_of_patients
 from milpath.targets.survival.survival_losses import (
     breslow,
     cox_hazard,
@@ -23,7 +24,8 @@ from milpath.targets.survival.survival_losses import (
     hazard_median,
     interval_hazard,
 )
-from milpath.targets.survival.survival_state import FITTED, options_of_state, require_options
+from milpath.targets.survival.survival_state import FITTED, options_of_state, quartiles_in_short, require_options
+from milpath.targets.survival.survival_words import answers_of_survival_in_words, sentence_of_survival
 from milpath.targets.target import Array
 
 _BASELINE = ("baseline_times", "baseline_hazard")
@@ -43,7 +45,7 @@ class Survival(NumericTarget):
         loss: "cox" or "hazard".
         num_intervals: Number of intervals of "hazard", >= 2.
         times: Times at which survival is predicted and evaluated; `None` takes the quartiles of the event times of the
-            training split, rounded to three digits.
+            training split, rounded to three digits unless that leads out of their range.
         unit: Unit of the times, shown with predictions.
         fitted: Values fitted on the training split.
 
@@ -156,8 +158,7 @@ class Survival(NumericTarget):
         self.require_trainable(labels)
         time, event = labels[:, 0], labels[:, 1] == 1
         of_events = time[event & (time > 0)] if (event & (time > 0)).any() else time[event] + 1.0
-        quartiles = [float(f"{moment:.3g}") for moment in np.quantile(of_events, [0.25, 0.5, 0.75])]
-        times = np.unique(quartiles) if self.wished_times is None else self.wished_times
+        times = quartiles_in_short(of_events) if self.wished_times is None else self.wished_times
         censoring = censoring_curve(time, event)
         fitted = {"times": times, "censoring_times": censoring.times, "censoring_values": censoring.levels}
         if self.loss == "hazard":
@@ -175,6 +176,17 @@ class Survival(NumericTarget):
             time, event = labels[:, 0], labels[:, 1] == 1
             fitted |= dict(zip(_BASELINE, breslow(risk, time, event), strict=True))
         return self._with(fitted)
+
+    def in_cohort(self, labels: Array) -> Self:
+        curve = censoring_curve(labels[:, 0], labels[:, 1] == 1)
+        return self._with({**self.fitted, "censoring_times": curve.times, "censoring_values": curve.levels})
+
+    def mean_answers(self, answers: Array, patients: NDArray[np.int64]) -> Array:
+        found = super().mean_answers(answers, patients)
+        if self.predicts_survival:
+            baseline = [self.fitted[name] for name in _BASELINE if name in self.fitted]
+            found[:, -1] = medians_of_patients(answers, found, patients, self.times, *baseline)
+        return found
 
     def state(self) -> dict[str, Any]:
         names = ("time_column", "event_column", "loss", "num_intervals", "unit")
@@ -256,27 +268,11 @@ class Survival(NumericTarget):
     def sentence(
         self, outcomes: EvaluatedTimes, where: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
     ) -> str:
-        found = intervals["c_index"]
-        if found.value is None:
-            return f"{where}, {outcomes.num_events:,} have an event, too few to compare risks."
-        reach = "" if found.low is None else f" (95% interval {found.low:.0%} to {found.high:.0%})"
-        return (
-            f"{where}, {outcomes.num_events:,} have an event. Of two bags whose order is known, the one with the earlier "
-            f"event has the higher predicted risk in {found.value:.0%} of cases{reach}; chance is 50%."
-        )
+        return sentence_of_survival(where, outcomes.num_events, intervals["c_index"])
 
     def say(self, answers: Array) -> list[tuple[str, str]]:
-        unit = f" {self.unit}" if self.unit else ""
-        rows = []
-        for name, value in zip(self.answer_columns, np.ravel(answers).tolist(), strict=True):
-            if name == "risk":
-                rows.append(("risk", f"{value:.3f}"))
-            elif name == "median_time":
-                text = f"not reached within {self.last_time:.4g}{unit}" if np.isnan(value) else f"{value:.4g}{unit}"
-                rows.append(("median time to the event", text))
-            else:
-                rows.append((f"no event up to {name.rpartition('_')[2]}{unit}", f"{value:.1%}"))
-        return rows
+        last_time = self.last_time if self.predicts_survival else None
+        return answers_of_survival_in_words(self.answer_columns, answers, last_time, self.unit)
 
     def _risk(self, logits: Tensor) -> Tensor:
         """Return the risk, `(bags,)`."""

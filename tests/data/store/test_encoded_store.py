@@ -72,3 +72,14 @@ def test_features_are_computed_anew_for_other_tiles_and_other_preprocessing(netw
     weights = {name: value for name, value in network.state_dict().items() if "normalise" not in name}
     brighter.load_state_dict(weights, strict=False)
     assert open_or_encode(datamodule.store, brighter.tile_encoder, tmp_path).path != first.path
+
+
+def test_features_are_computed_anew_for_other_layers_with_the_same_weights(datamodule, tmp_path):
+    layer = torch.nn.Conv2d(3, 4, 3)
+    found = []
+    for function in (torch.nn.ReLU(), torch.nn.Tanh()):
+        layers = torch.nn.Sequential(layer, function, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        network = AttentionMIL(encoder={"name": layers, "frozen": True})
+        found.append(open_or_encode(datamodule.store, network.tile_encoder, tmp_path))
+    assert found[0].path != found[1].path
+    assert not np.array_equal(found[0].tiles, found[1].tiles)

@@ -65,7 +65,7 @@ def test_a_page_has_the_answer_its_warning_and_the_tiles_in_order(predicted):
     assert re.search(r"Predicted (benign|malignant), probability 0\.\d{3}\.", page)
     assert "Refer to a person" in page
     assert "This checkpoint has no model of familiar slides" in page
-    assert "probability_malignant" in page
+    assert re.search(r'<th scope="row">probability of malignant</th><td>0\.\d{1,4}</td>', page)
     assert "<script>alert(1)" not in page
     data = _data(page)
     # The tiles are put together from the corner of the first one.

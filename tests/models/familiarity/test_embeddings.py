@@ -7,7 +7,7 @@ import torch
 from milpath import models
 from milpath.models import AttentionMIL, EmbeddingPoolMIL
 from milpath.models.averaged_network import AveragedNetwork
-from milpath.models.familiarity.embeddings import answer_with_distances, embed, pooled
+from milpath.models.familiarity.embeddings import answer_with_distances, embed, pooled, unit
 from milpath.models.familiarity.shrunk_gaussian import fit_gaussian
 from milpath.models.network import MILNetwork
 from milpath.targets import target_named
@@ -86,6 +86,17 @@ def test_padding_and_the_other_bags_of_a_batch_do_not_matter() -> None:
             _, single = answer_with_distances(network, [pair], tiles[bag : bag + 1, :length], None)
             np.testing.assert_allclose(single.of_bags()[0], together.of_bags()[bag], rtol=1e-5)
             assert together.tiles[bag].shape == (1, length)
+
+
+def test_the_length_of_an_embedding_does_not_matter_and_zeros_stay_finite() -> None:
+    rows = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 12)).astype(np.float32))
+    torch.testing.assert_close(unit(rows), unit(0.1 * rows))
+    torch.testing.assert_close(unit(rows).norm(dim=1), torch.ones(4))
+    assert unit(torch.zeros(1, 12)).tolist() == [[0.0] * 12]
+    pair = (fit_gaussian(unit(rows).numpy()), fit_gaussian(unit(rows).numpy()))
+    with torch.inference_mode():
+        _, found = answer_with_distances(_network(), [pair], torch.zeros(1, 3, 12), None)
+    assert np.isfinite(found.of_bags()).all()
 
 
 def test_folds_answer_as_without_and_each_has_its_distance() -> None:

@@ -69,3 +69,24 @@ def test_a_trainer_has_no_bar_that_was_not_asked_for(words, kinds, tmp_path):
         compose_training([*words, f"paths.runs_dir={tmp_path}", "trainer.accelerator=cpu", "logger=csv"])
     )
     assert [type(callback).__name__ for callback in trainer.callbacks if isinstance(callback, ProgressBar)] == kinds
+
+
+def test_one_of_many_trainings_says_now_and_then_how_far_it_is(monkeypatch, capsys):
+    from types import SimpleNamespace
+
+    from milpath.drawing import progress
+    from milpath.training.callbacks.epoch_progress import TrainingLines
+
+    now = iter([0.0, 4.0, 12.0, 13.0, 25.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    lines = object.__new__(TrainingLines)
+    lines.name = "attention, repeat 0, fold 1"
+    trainer = SimpleNamespace(global_step=100, estimated_stepping_batches=300.0, is_global_zero=True)
+    lines.on_train_start(trainer, None)  # resumed after a hundred steps
+    for step in (110, 150, 160, 200):
+        trainer.global_step = step
+        lines.on_train_batch_end(trainer, None, None, None, 0)
+    assert capsys.readouterr().err.splitlines() == [
+        "attention, repeat 0, fold 1, steps: 50 of 200 in 12 s, about 36 s left",
+        "attention, repeat 0, fold 1, steps: 100 of 200 in 25 s, about 25 s left",
+    ]

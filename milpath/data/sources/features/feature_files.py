@@ -1,6 +1,7 @@
 """Readers of feature files, one per slide, as written by TRIDENT, CLAM and STAMP."""
 
 import pickle
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from milpath.records.label_table import quote_first
 _FEATURES = ("features", "feats")
 # Far more than a slide has (100,000 tiles of 2,560 features are 256 million); a damaged file may claim any number.
 _MOST_VALUES = 2**31
+_NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
 class SlideFeatures(NamedTuple):
@@ -145,7 +147,10 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
 def _read_pt(path: Path) -> SlideFeatures:
     """Read a tensor or a dictionary of tensors, never code."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # What is unusual in a file is refused in one line.
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} contains no tensor, contains code, or is damaged ({reason_of(error)})") from None
     coords = content.get("coords") if isinstance(content, dict) else None
@@ -154,9 +159,17 @@ def _read_pt(path: Path) -> SlideFeatures:
         raise ValueError(
             f"{path} contains a {type(content).__name__} without 'features', expected a tensor (tiles, features)"
         )
-    if features.dtype == torch.bfloat16:  # numpy has no bfloat16
-        features = features.float()
-    if not isinstance(coords, torch.Tensor):
-        return SlideFeatures(features.numpy(), None, FeatureOrigin())
-    places = (coords.double() if coords.is_floating_point() else coords).numpy()
-    return SlideFeatures(features.numpy(), places, FeatureOrigin())
+    places = _array(coords, "coords", path) if isinstance(coords, torch.Tensor) else None
+    return SlideFeatures(_array(features, "features", path), places, FeatureOrigin())
+
+
+def _array(tensor: torch.Tensor, name: str, path: Path) -> np.ndarray:
+    """Return a tensor as an array; features may have been saved with their gradient, or in types that numpy lacks."""
+    # Sparse, nested and quantized tensors, and those without values.
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} in {path} are a sparse, nested or quantized tensor, or one without values; save a dense tensor"
+        )
+    tensor = tensor.detach().resolve_conj().resolve_neg()
+    # numpy has no bfloat16, nor floats of 8 bits.
+    return (tensor.float() if tensor.is_floating_point() and tensor.dtype not in _NUMPY_FLOATS else tensor).numpy()

@@ -34,7 +34,7 @@ def decode_jpeg_xr(
     References:
         ITU-T T.832: JPEG XR image coding system. 2019, sections 8.3 and 8.4, and annex A.
     """
-    _require_header(data, shape, dtype.itemsize)
+    require_jpeg_xr_header(data, shape, dtype.itemsize)
     out = np.empty(shape if shape[2] > 1 else shape[:2], dtype)
     pixels = np.asarray(imagecodecs.jpegxr_decode(data, out=out))
     if pixels.size != out.size or pixels.dtype != dtype:
@@ -42,8 +42,13 @@ def decode_jpeg_xr(
     return pixels.reshape(shape)
 
 
-def _require_header(data: bytes, shape: tuple[int, int, int], num_bytes: int) -> None:
+def require_jpeg_xr_header(data: bytes, shape: tuple[int, int, int], num_bytes: int) -> None:
     """Refuse an image whose headers are not those of the expected image.
+
+    Args:
+        data: The file.
+        shape: Height, width and samples that it must have.
+        num_bytes: Bytes of a sample.
 
     Raises:
         ValueError: If they are not.

@@ -9,7 +9,7 @@ from typing import Any
 from milpath.metrics.intervals import Interval
 from milpath.records.atomic_files import write_text
 from milpath.reports.markdown import escape, markdown_table
-from milpath.reports.method_table import MethodRow, MethodTable
+from milpath.reports.method_tables.method_table import MethodRow, MethodTable
 
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
@@ -133,6 +133,8 @@ def p_words(row: MethodRow, table: MethodTable) -> str:
         return "reference"
     if row.test is None:
         return "too few folds"
+    if row.test.p_value is None:
+        return "undefined"
     return "< 0.001" if row.test.p_value < 0.001 else f"{row.test.p_value:.3f}"
 
 

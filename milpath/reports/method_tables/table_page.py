@@ -8,10 +8,10 @@ import plotly.graph_objects as go
 
 from milpath.records.atomic_files import write_text
 from milpath.reports.headline import metric_title
-from milpath.reports.method_table import MethodTable
+from milpath.reports.method_tables.method_table import MethodTable
+from milpath.reports.method_tables.tables import beside_words, interval_words, p_words, plus_minus
 from milpath.reports.plots.plot_style import COLOURS, FAINT, Plot, new_figure, round_off
 from milpath.reports.rendering import render
-from milpath.reports.tables import beside_words, interval_words, p_words, plus_minus
 
 
 def write_table_report(table: MethodTable, folder: Path, provenance: Mapping[str, Any] | None = None) -> Path:

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from milpath.metrics.weighted_metrics import METRICS
-from milpath.reports.method_table import FoldResult, compare_methods
+from milpath.reports.method_tables.method_table import FoldResult, compare_methods
 from milpath.targets.evaluation import evaluate_bags
 
 

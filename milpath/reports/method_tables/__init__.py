@@ -1,0 +1,1 @@
+"""Tables of cross-validated methods: comparison, files and page."""
