@@ -65,7 +65,7 @@ PATHS = {
     "sagemaker.score": ["paths.runs_dir", "data.path"],
     "sagemaker.delete": [],
     "sagemaker.rehearse": ["paths.data_dir"],
-    "sagemaker.process": ["checkpoint"],
+    "sagemaker.process": ["slides", "output"],
     "sagemaker.transform": ["checkpoint"],
     "sagemaker.policy": ["file"],
 }
