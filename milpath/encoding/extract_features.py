@@ -233,13 +233,10 @@ def _tiles_of(
             )  # fmt: skip
             yield plan, kind, lambda names, parts: _cut(plan, options, names, parts, num_workers, max_seconds, sampled)
             return
-        if labels is not None and isinstance(tiles, StoredTiles):
-            raise ValueError(f"labels={labels} is only for whole slides; the labels of {slides} are those it has")
         if labels is not None:
-            raise ValueError(
-                f"labels={labels} is only for whole slides, and {slides} holds tiles: train with data=panda_tiles "
-                "data.tiles=FOLDER data.labels=CSV, or extract from the store that this writes"
-            )
+            train = f"train with data=panda_tiles data.tiles={slides}, or extract from its store"
+            said = train if isinstance(tiles, TileImages) else f"the labels of {slides} are those it has"
+            raise ValueError(f"labels={labels} is only for whole slides; {said}")
         if resolutions is not None:
             raise ValueError(f"resolutions={resolutions} is only for whole slides; {slides} holds tiles")
         described = {"tiling": tiles.tiling, **tiles.identity}
