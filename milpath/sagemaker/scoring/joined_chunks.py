@@ -5,6 +5,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +93,8 @@ def join_tables(paths: Sequence[tuple[Path, frozenset[str]]], target: Path) -> N
             writer = csv.writer(file)
             writer.writerow(headers[0])
             kept = [_kept(reader, names) for reader, (_, names) in zip(readers, paths, strict=True)]
-            writer.writerows(heapq.merge(*kept, key=_first_cell))
-
-
-def _first_cell(row: Any) -> str:
-    return str(row[0])
+            rows = heapq.merge(*kept, key=itemgetter(0))
+            writer.writerows(rows)
 
 
 def _kept(rows: Iterable[list[str]], names: frozenset[str]) -> Iterator[list[str]]:
