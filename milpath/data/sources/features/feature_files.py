@@ -111,7 +111,11 @@ def _open_h5(path: Path) -> Iterator[tuple[h5py.File, h5py.Dataset, h5py.Dataset
                 raise ValueError(f"{path} has features of a whole {kind}, expected one row per tile (feat_type=tile)")
             if found[0].size is None or found[0].size > _MOST_VALUES:
                 raise ValueError(f"features in {path} are {found[0].shape}, more than a slide can have")
-            yield file, found[0], _dataset(file, "coords", path)
+            coords = _dataset(file, "coords", path)
+            if any(part.size and not part.id.get_storage_size() for part in (found[0], coords) if part is not None):
+                # HDF5 reads them as zeros, of any size that the file claims.
+                raise ValueError(f"{path} states the sizes of its datasets but holds no values; extract it again")
+            yield file, found[0], coords
     except (OSError, RuntimeError, TypeError, UnicodeDecodeError, MemoryError) as error:
         raise ValueError(f"{path} is not an HDF5 file, or is damaged ({reason_of(error)})") from None
 
@@ -169,6 +173,10 @@ def _array(tensor: torch.Tensor, name: str, path: Path) -> np.ndarray:
     if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or tensor.device.type != "cpu":
         raise ValueError(
             f"{name} in {path} are a sparse, nested or quantized tensor, or one without values; save a dense tensor"
+        )
+    if tensor.nbytes > tensor.untyped_storage().nbytes():
+        raise ValueError(
+            f"{name} in {path} repeat fewer values than their shape {tuple(tensor.shape)} has; save a dense tensor"
         )
     tensor = tensor.detach().resolve_conj().resolve_neg()
     # numpy has no bfloat16, nor floats of 8 bits.

@@ -1,5 +1,6 @@
 """Tensors in `.pt` files of features: what numpy reads, what it does not, and what no slide has."""
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ KINDS = {
 OTHERS = {
     "sparse": FEATURES.to_sparse(),
     "without values": FEATURES.to("meta"),
+    "expanded": torch.ones(1, 2).expand(1 << 20, 2),
     "complex": FEATURES.to(torch.complex64).conj(),
 }
 
@@ -36,3 +38,11 @@ def test_tensors_that_are_no_features_are_refused_in_one_line(kind, tmp_path):
     with pytest.raises(ValueError, match=r"features in .*a\.pt are") as caught:
         read_features(tmp_path / "a.pt")
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_states_sizes_without_values_is_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("features", (1 << 20, 1 << 10), "f4")
+    assert (tmp_path / "a.h5").stat().st_size < 10_000
+    with pytest.raises(ValueError, match="holds no values"):
+        read_features(tmp_path / "a.h5")
