@@ -176,7 +176,7 @@ def _array(tensor: torch.Tensor, name: str, path: Path) -> np.ndarray:
         )
     if tensor.nbytes > tensor.untyped_storage().nbytes():
         raise ValueError(
-            f"{name} in {path} repeat fewer values than their shape {tuple(tensor.shape)} has; save a dense tensor"
+            f"{name} in {path} are {tuple(tensor.shape)}, but repeat fewer values than that; save a dense tensor"
         )
     tensor = tensor.detach().resolve_conj().resolve_neg()
     # numpy has no bfloat16, nor floats of 8 bits.
