@@ -70,7 +70,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.reports.pictures import slides_of_report
     from milpath.runs.build import use_metrics_of
     from milpath.runs.earlier_run import IDENTITY_FILE
-    from milpath.runs.evaluation.evaluated_data import evaluated_data
+    from milpath.runs.evaluation.cohort_weights import card_in_cohort
+    from milpath.runs.evaluation.evaluated_data import evaluated_data, is_other_cohort
     from milpath.runs.evaluation.evaluated_slides import bags_of_slides, encode_tiles_of
     from milpath.runs.familiar_bags import asking_probe, say_familiarity
     from milpath.runs.folds.fold_cohort import cohort_of_folds, shift_of_folds
@@ -124,8 +125,11 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     if not trainer.is_global_zero:
         return {}
     shift, of_folds = [], predictor.temperatures
-    if predictor.folds and aggregate == card.data.get("aggregate"):
+    if predictor.folds or is_other_cohort(name, card, data, datamodule):
         shown = shown_predictions(predictions, datamodule, card, aggregate, of_folds)
+        card, of_cohort = card_in_cohort(card, shown.labels)
+        note = "; ".join(filter(None, (note, of_cohort)))
+    if predictor.folds and aggregate == card.data.get("aggregate"):
         shift = shift_of_folds(predictor, shown, None if aggregate else datamodule.groups)
     elif predictor.folds:
         note += f"; no shift against validation, which is known with aggregate={card.data.get('aggregate') or 'null'}"

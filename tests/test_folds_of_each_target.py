@@ -15,6 +15,7 @@ from milpath.models.checkpoint import load_card, update_card
 from milpath.records.prediction_table import read_predictions
 from milpath.targets import target_of
 from milpath.targets.set_parts import fitted_parts
+from milpath.targets.target_file import read_target
 from tests.commands import here
 
 pytestmark = [pytest.mark.slow, pytest.mark.command]
@@ -142,6 +143,13 @@ def test_survival_of_patients_is_that_of_their_slides_by_each_fold(survival, cap
     assert metrics[f"predicted_mean_{time}"] == pytest.approx(patients[time].mean(), abs=1e-5)
     observed = kaplan_meier(patients["label_time"].to_numpy(), patients["label_event"].to_numpy() == 1)
     assert metrics[f"observed_mean_{time}"] == pytest.approx(float(observed.at(float(time.rpartition("_")[2]))[0]))
+    # Another cohort has another follow-up: its own weights against censoring.
+    labels = patients[["label_time", "label_event"]].to_numpy(float)
+    own = target.in_cohort(labels)
+    assert own.state() != target.state()
+    weighted = own.metrics(own.evaluate(labels, patients[list(target.answer_columns)].to_numpy(float)))
+    for name in ("uno_c_index", "integrated_brier", "time_auc"):
+        assert metrics[name] == pytest.approx(weighted[name], abs=1e-5)
     page = (run / "report.html").read_text()
     assert "Survival by predicted risk" in page
     assert "Shift against validation" in page
@@ -170,3 +178,18 @@ def test_the_average_of_survival_is_the_mean_curve_of_the_networks(survival):
             for target, member in zip(network.targets, network.members, strict=True)
         ]
     np.testing.assert_allclose(found[:, 1 : 1 + len(times)], np.mean(curves, axis=0), atol=1e-5)
+
+
+def test_one_fold_weighs_another_cohort_by_its_own_censoring_and_its_own_data_by_that_of_training(survival, capsys):
+    best = min(survival.rglob("best.ckpt"))
+    trained = target_of(load_card(best))
+    words = [f"checkpoint={best}", "trainer.accelerator=cpu", "report=false", "aggregate=mean"]
+    other = [*COHORT, "data.bag_column=null", "data.group_column=patient_id", "run_name=other"]
+    said = "weights against censoring are those of the tested bags"
+    for more, is_said in ((other, True), (["run_name=own"], False)):
+        assert here("milpath.evaluate", *words, *more, cwd=survival) == 0
+        assert (said in " ".join(capsys.readouterr().out.split())) == is_said
+    patients = pd.read_csv(survival / "runs/other/predictions.csv")
+    wanted = trained.in_cohort(patients[["label_time", "label_event"]].to_numpy(float)).state()
+    assert read_target(survival / "runs/other").state() == wanted
+    assert read_target(survival / "runs/own").state() == trained.state()

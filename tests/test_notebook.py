@@ -1,4 +1,4 @@
-"""The notebook, from the first cell to the last, in an empty folder and without the internet."""
+"""The notebooks, from the first cell to the last, in empty folders and without the internet."""
 
 import ast
 import base64
@@ -12,15 +12,17 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
+from milpath.__main__ import COMMANDS
 from tests.conftest import REPOSITORY
 
 NOTEBOOK = REPOSITORY / "notebooks" / "attention_mil.ipynb"
+PATIENTS = REPOSITORY / "notebooks" / "features_to_patients.ipynb"
 # The kernel and its client warn of the transport between them.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def _execute(folder):
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+def _execute(folder, path=NOTEBOOK):
+    notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
     client.execute()
     return {cell.id: cell.get("outputs", []) for cell in notebook.cells}
@@ -74,9 +76,9 @@ def cpu_seconds(executed):
 
 
 @pytest.mark.slow
-def test_it_takes_a_minute_of_two_cores(cpu_seconds):
-    # Time on the processor: a machine that is shared with others may keep it waiting.
-    assert 5 < cpu_seconds < 2 * 60
+def test_it_takes_about_a_minute_of_one_core(cpu_seconds):
+    # Time on the processor: a machine that is shared with others may keep it waiting, and makes it slower.
+    assert 5 < cpu_seconds < 100
 
 
 def _check_slide(outputs, name):
@@ -124,9 +126,40 @@ def test_a_slide_of_ones_own_is_predicted_and_drawn_and_a_second_run_trains_noth
     assert again["train"] == []
 
 
-def test_the_notebook_is_committed_without_outputs():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+@pytest.mark.slow
+def test_features_become_a_table_by_patient(tmp_path):
+    outputs = _execute(tmp_path, PATIENTS)
+    (table,) = (each["data"]["text/markdown"] for each in outputs["table-shown"])
+    means = {name: float(mean) for name, mean in re.findall(r"\| (\w+) \| (\d\.\d+) ±", table)}
+    assert set(means) == {"attention", "embedding_mean", "instance_max"}
+    assert means["attention"] > 0.9
+    assert "3/3" in table
+    assert "20 test bags; differences from embedding_mean" in _text(outputs, "compare")
+    assert set(_pictures(outputs)) == {"tiles", "folds", "slides"}
+    assert (tmp_path / "comparison" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("path", "pictures"),
+    [(NOTEBOOK, {"bag", "overlay", "dense"}), (PATIENTS, {"tiles", "folds", "slides"})],
+    ids=["attention", "patients"],
+)
+def test_a_notebook_is_stored_with_its_pictures_and_nothing_of_the_machine(path, pictures):
+    notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
+    outputs = {cell.id: cell.get("outputs", []) for cell in notebook.cells}
+    assert set(_pictures(outputs)) == pictures
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
-    assert NOTEBOOK.stat().st_size < 20_000
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert all(output.output_type != "error" for cell in code for output in cell.outputs)
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(r"/(?:home|root|tmp|work|Users|mnt)/[\w.-]+", text) == []
+    assert path.stat().st_size < 1_000_000
+
+
+def test_the_words_of_the_notebooks_are_those_of_today():
+    """Every group and option that a notebook names is one that the command line knows."""
+    for path in (NOTEBOOK, PATIENTS):
+        text = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+        assert "python -m milpath" not in text
+        assert set(re.findall(r"milpath (\w+)", text)) - set(COMMANDS) == set()

@@ -11,10 +11,11 @@ from hydra._internal.utils import get_args_parser
 # The last part of a key that holds a path, besides `path`, `*_path`, `*_dir` and `dirpath`.
 _PATH_NAMES = frozenset(
     [
-        *("archive", "checkpoint", "exclude", "folder", "groups", "images", "labels", "masks", "output"),
+        *("archive", "checkpoint", "exclude", "file", "folder", "groups", "images", "labels", "masks", "output"),
         *("bag_column", "group_column", "id_column", "label_column", "patient_column", "slide_column", "split_column"),
         *("patients", "slides_table"),
-        *("requirements", "resume_from", "run_name", "runs", "slides", "tiles", "tissue_model"),
+        *("requirements", "resolutions", "resume_from", "run_name", "runs", "shard", "slides", "testing", "tiles"),
+        *("tissue_model", "training"),
     ]
 )
 _PATH_KEYS = frozenset(["data.splits"])  # `splits` of a root configuration is a list of names

@@ -234,7 +234,9 @@ def _tiles_of(
             yield plan, kind, lambda names, parts: _cut(plan, options, names, parts, num_workers, max_seconds, sampled)
             return
         if labels is not None:
-            raise ValueError(f"labels={labels} is only for whole slides; the labels of {slides} are those it has")
+            train = f"train with data=panda_tiles data.tiles={slides}, or extract from its store"
+            said = train if isinstance(tiles, TileImages) else f"the labels of {slides} are those it has"
+            raise ValueError(f"labels={labels} is only for whole slides; {said}")
         if resolutions is not None:
             raise ValueError(f"resolutions={resolutions} is only for whole slides; {slides} holds tiles")
         described = {"tiling": tiles.tiling, **tiles.identity}

@@ -10,6 +10,9 @@ from scipy import stats
 from milpath.metrics.evaluated_bags import Outcomes
 from milpath.metrics.intervals import Interval, interval_of_metric, percentile_interval, resampled_metrics
 
+# Differences of metrics that are equal but for the rounding of a subtraction.
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True)
 class PairedTest:
@@ -17,16 +20,16 @@ class PairedTest:
 
     Attributes:
         difference: First minus second.
-        p_value: Two-sided.
-        low: Lower end of the 95% interval of the difference.
+        p_value: Two-sided; `None` if the difference is the same in every fold, which leaves no spread to test it against.
+        low: Lower end of the 95% interval of the difference; `None` likewise.
         high: Upper end.
         name: Name of the test.
     """
 
     difference: float
-    p_value: float
-    low: float
-    high: float
+    p_value: float | None
+    low: float | None
+    high: float | None
     name: str
 
 
@@ -66,8 +69,10 @@ def corrected_resampled_t_test(first: Sequence[float], second: Sequence[float], 
     mean = float(differences.mean())
     error = float(np.sqrt((1 / count + test_train_ratio) * differences.var(ddof=1)))
     name = "corrected resampled t-test"
-    if error == 0:
-        return PairedTest(mean, 1.0 if mean == 0 else 0.0, mean, mean, name)
+    if not differences.any():
+        return PairedTest(0.0, 1.0, 0.0, 0.0, name)
+    if np.ptp(differences) <= _ROUNDING:
+        return PairedTest(mean, None, None, None, name)
     reach = float(stats.t.ppf(0.975, count - 1)) * error
     p_value = float(2 * stats.t.sf(abs(mean) / error, count - 1))
     return PairedTest(mean, p_value, mean - reach, mean + reach, name)

@@ -127,8 +127,29 @@ def joined(
     named = own_columns(dict.fromkeys(rows.columns), ("start", "num_tiles"))
     rows = rows.rename(columns=dict(zip(rows.columns, named, strict=True)))
     kept = slides.drop(index=strange.index)
-    kept = kept.drop(columns=columns_like(kept, rows.columns, (patient_column,)))
-    return kept.join(rows, on=patient_column)
+    replaced = columns_like(kept, rows.columns, (patient_column,))
+    found = kept.drop(columns=replaced).join(rows, on=patient_column)
+    for column in replaced if say else ():
+        _warn_if_different(kept, found, column, slides_name, patients_name)
+    return found
+
+
+def _warn_if_different(
+    slides: pd.DataFrame, found: pd.DataFrame, column: str, slides_name: str | Path, patients_name: str | Path
+) -> None:
+    """Warn about cells of the slides that differ from those of their patients, which replace them; empty ones do not."""
+    own, new = slides[column], found[columns_like(found, [column])[0]]
+    differs = own.notna() & new.notna() & (own.astype(str).str.strip() != new.astype(str).str.strip())
+    numbers = pd.to_numeric(own, errors="coerce"), pd.to_numeric(new, errors="coerce")
+    differs &= ~(numbers[0] == numbers[1])
+    if differs.any():
+        first = int(differs.to_numpy().argmax())
+        _log.warning(
+            "column %r of %s differs from that of %s for %s of %s slides (first: %r has %s, its patient %s); that of the "
+            "patients is used",
+            column, slides_name, patients_name, f"{int(differs.sum()):,}", f"{len(slides):,}",
+            slides["bag_id"].iloc[first], own.iloc[first], new.iloc[first],
+        )  # fmt: skip
 
 
 def settle(

@@ -121,8 +121,9 @@ def view_slide(slide: Slide, options: TileOptions) -> SlideView:
     if slide.microns_per_pixel is None:
         raise ValueError(
             f"{slide.path.name} does not state its microns per pixel{_implausible(slide)}; set "
-            "slide_microns_per_pixel=NUMBER (of its largest level), or choose a level with level=INDEX "
-            "microns_per_pixel=null"
+            "slide_microns_per_pixel=NUMBER (of its largest level) where slides are tiled or extracted, or choose a level "
+            "there with level=INDEX microns_per_pixel=null; a table of all slides is resolutions=CSV, in predict and "
+            "evaluate, too"
         )
     wanted = options.microns_per_pixel / slide.microns_per_pixel
     if wanted < 1 - _SAME:

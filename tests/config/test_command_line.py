@@ -41,8 +41,8 @@ ODD = [
     "x=y=z",
 ]
 PATHS = {
-    "tile": ["slides", "output", "labels", "masks"],
-    "extract": ["slides", "output", "labels", "encoder.weights_path", "encoder.weights_dir"],
+    "tile": ["slides", "output", "labels", "masks", "resolutions", "shard"],
+    "extract": ["slides", "output", "labels", "resolutions", "shard", "encoder.weights_path", "encoder.weights_dir"],
     "encoders": ["paths.weights_dir"],
     "train": [
         "data.stores_dir",
@@ -54,7 +54,7 @@ PATHS = {
         "run_name",
     ],
     "evaluate": ["checkpoint", "paths.runs_dir"],
-    "predict": ["checkpoint", "slides", "output", "labels", "masks"],
+    "predict": ["checkpoint", "slides", "output", "labels", "masks", "resolutions"],
     "app": ["checkpoint", "temporary_dir"],
     "table": ["output", "data.splits", "paths.data_dir"],
     "compare": ["runs", "output"],
@@ -64,6 +64,10 @@ PATHS = {
     "sagemaker.deploy": ["archive"],
     "sagemaker.score": ["paths.runs_dir", "data.path"],
     "sagemaker.delete": [],
+    "sagemaker.rehearse": ["paths.data_dir"],
+    "sagemaker.process": ["slides", "output"],
+    "sagemaker.transform": ["checkpoint"],
+    "sagemaker.policy": ["file"],
 }
 ALSO = {
     "sagemaker.score": ["data=bag_store", "endpoint=x"],
@@ -192,7 +196,11 @@ def test_every_argument_that_is_a_path_is_known():
 
 
 # A comment that begins like this explains a file or a folder.
-ABOUT_A_PATH = re.compile(r"(?:a |the |or a )?(?:folders?|files?|CSV|best\.ckpt|model\.tar\.gz|the archive)\b")
+ABOUT_A_PATH = re.compile(
+    r"(?:.*(?:or a |to this )|a |the |[\w, ]+: |local )?"
+    r"(?:(?:local |text )?(?:folders?|file\b(?!s)|files\b(?! of| per)|table \w+,\w+|table with)|CSV|table \(CSV|best\.ckpt|model\.tar\.gz)\b"
+)
+NO_PATHS = ("prefix", "bucket", "input_mode", "compress_output")  # of S3
 
 
 def test_every_option_that_is_explained_as_a_file_or_folder_is_known():
@@ -200,7 +208,7 @@ def test_every_option_that_is_explained_as_a_file_or_folder_is_known():
     for path in sorted(CONFIG_DIR.rglob("*.yaml")):
         group = path.parent.relative_to(CONFIG_DIR).as_posix().replace("/", ".")
         for name, comment in re.findall(r"^ *(\w+):[^#\n]*#(.*)$", path.read_text(), re.MULTILINE):
-            if ABOUT_A_PATH.match(comment.strip()) and name not in ("prefix", "bucket"):  # of S3
+            if ABOUT_A_PATH.match(comment.strip()) and name not in NO_PATHS:
                 key = name if group == "." else f"{group}.{name}"
                 known += is_path(key)
                 unknown += [] if is_path(key) else [f"{key}: {comment.strip()}"]

@@ -23,6 +23,13 @@ def test_equal_methods_differ_by_nothing():
     assert corrected_resampled_t_test([0.9, 0.8], [0.9, 0.8], 0.1).p_value == 1.0
 
 
+def test_the_same_difference_in_every_fold_is_no_evidence():
+    """Accuracies of small test splits often differ alike; without a spread p was 0."""
+    test = corrected_resampled_t_test([0.9, 0.7], [0.8, 0.6], 0.5)
+    assert test.difference == pytest.approx(0.1)
+    assert (test.p_value, test.low, test.high) == (None, None, None)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

@@ -220,7 +220,7 @@ MISTAKES = [
         "no object under s3://slides/none.onnx",
     ),
     (["sagemaker.spot=true"], "sagemaker.spot=True is only for training jobs"),
-    (["sagemaker.volume_size_gb=10"], "do not fit on sagemaker.volume_size_gb=10; set it to 21"),
+    (["sagemaker.volume_size_gb=10"], "do not fit on sagemaker.volume_size_gb=10; set it to 21, or take"),
     (["slides_per_second=0"], "slides_per_second=0.0 must be above 0"),
 ]
 

@@ -133,6 +133,8 @@ def p_words(row: MethodRow, table: MethodTable) -> str:
         return "reference"
     if row.test is None:
         return "too few folds"
+    if row.test.p_value is None:
+        return "undefined"
     return "< 0.001" if row.test.p_value < 0.001 else f"{row.test.p_value:.3f}"
 
 

@@ -79,6 +79,14 @@ def evaluated_data(
     return datamodule, _note(datamodule, given | changes, splits, trained)
 
 
+def is_other_cohort(checkpoint: str, card: Card, data: DictConfig | None, datamodule: BagDataModule) -> bool:
+    """Return whether the tested bags are of other data than the training bags of a checkpoint; arguments as above."""
+    if not data:
+        return False
+    trained = identity_in_checkpoint(Path(checkpoint))
+    return trained is None or not _holds_training_tiles(trained, datamodule, data, card)
+
+
 def _holds_training_tiles(trained: RunIdentity, datamodule: BagDataModule, data: DictConfig, card: Card) -> bool:
     """Return whether data have the tiles that a network was trained on, possibly among bags its run excluded."""
     wanted = trained.contents.get("tiles_sha256")

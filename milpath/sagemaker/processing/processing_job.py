@@ -156,8 +156,9 @@ class SlideJobs:
         needed = largest + 2 * merged_bytes / _GIB + _ROOM_GB
         if needed > self.settings.volume_size_gb:
             raise ValueError(
-                f"{counted(each, 'slide')} of up to {largest:.0f} GiB and {merged_bytes / _GIB:.0f} GiB of results do not fit "
-                f"on sagemaker.volume_size_gb={self.settings.volume_size_gb}; set it to {needed + 1:.0f}, or take more instances"
+                f"{counted(each, 'slide')} of up to {largest:.0f} GiB and {merged_bytes / _GIB:.0f} GiB of results do not "
+                f"fit on sagemaker.volume_size_gb={self.settings.volume_size_gb}; set it to {needed + 1:.0f}, or take more "
+                "instances"
             )
 
     def sign(self, client: Any) -> None:

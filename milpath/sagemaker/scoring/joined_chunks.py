@@ -93,7 +93,8 @@ def join_tables(paths: Sequence[tuple[Path, frozenset[str]]], target: Path) -> N
             writer = csv.writer(file)
             writer.writerow(headers[0])
             kept = [_kept(reader, names) for reader, (_, names) in zip(readers, paths, strict=True)]
-            writer.writerows(heapq.merge(*kept, key=itemgetter(0)))
+            rows = heapq.merge(*kept, key=itemgetter(0))
+            writer.writerows(rows)
 
 
 def _kept(rows: Iterable[list[str]], names: frozenset[str]) -> Iterator[list[str]]:

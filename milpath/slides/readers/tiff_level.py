@@ -129,7 +129,9 @@ class TiffLevel:
         page = self._page
         if page.compression == _JPEG_XR:
             samples = int(page.samplesperpixel) // self._planes
-            require_jpeg_xr_header(data, (self._piece_height, self._piece_width, samples), page.dtype.itemsize)
+            require_jpeg_xr_header(
+                data, (self._piece_height, self._piece_width, samples), np.dtype(page.dtype).itemsize
+            )
         if page.compression not in _IMAGES:
             return
         name, size_of = _IMAGES[page.compression]

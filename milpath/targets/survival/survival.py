@@ -24,7 +24,7 @@ from milpath.targets.survival.survival_losses import (
     hazard_median,
     interval_hazard,
 )
-from milpath.targets.survival.survival_state import FITTED, options_of_state, require_options
+from milpath.targets.survival.survival_state import FITTED, options_of_state, quartiles_in_short, require_options
 from milpath.targets.survival.survival_words import answers_of_survival_in_words, sentence_of_survival
 from milpath.targets.target import Array
 
@@ -45,7 +45,7 @@ class Survival(NumericTarget):
         loss: "cox" or "hazard".
         num_intervals: Number of intervals of "hazard", >= 2.
         times: Times at which survival is predicted and evaluated; `None` takes the quartiles of the event times of the
-            training split, rounded to three digits.
+            training split, rounded to three digits unless that leads out of their range.
         unit: Unit of the times, shown with predictions.
         fitted: Values fitted on the training split.
 
@@ -158,8 +158,7 @@ class Survival(NumericTarget):
         self.require_trainable(labels)
         time, event = labels[:, 0], labels[:, 1] == 1
         of_events = time[event & (time > 0)] if (event & (time > 0)).any() else time[event] + 1.0
-        quartiles = [float(f"{moment:.3g}") for moment in np.quantile(of_events, [0.25, 0.5, 0.75])]
-        times = np.unique(quartiles) if self.wished_times is None else self.wished_times
+        times = quartiles_in_short(of_events) if self.wished_times is None else self.wished_times
         censoring = censoring_curve(time, event)
         fitted = {"times": times, "censoring_times": censoring.times, "censoring_values": censoring.levels}
         if self.loss == "hazard":

@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from milpath.records.plain_values import MAX_NUMBER, brief
 from milpath.targets.numeric_target import numbers_of_state
@@ -73,3 +74,19 @@ def is_ascending(values: Any) -> bool:
     if not values or not all(isinstance(value, int | float) and 0 < value < np.inf for value in values):
         return False
     return all(float(f"{first:.9g}") < float(f"{second:.9g}") for first, second in pairwise(values))
+
+
+def quartiles_in_short(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distinct quartiles of event times, rounded to three digits unless that leads out of their range.
+
+    Before the first event no metric at a time is defined, and after the last one no survival is known.
+
+    Example:
+        >>> [quartiles_in_short(np.array(times)).tolist() for times in ([12.34, 20.0, 31.06], [1004.0, 1006.0])]
+        [[16.2, 20.0, 25.5], [1004.5, 1005.0, 1005.5]]
+    """
+    found = []
+    for moment in np.quantile(times, [0.25, 0.5, 0.75]):
+        short = float(f"{moment:.3g}")
+        found.append(short if times.min() <= short <= times.max() else float(f"{moment:.9g}"))
+    return np.unique(found)

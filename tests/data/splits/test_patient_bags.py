@@ -9,7 +9,7 @@ import pytest
 
 from milpath.data.datamodule import BagDataModule
 from milpath.data.sources.features.feature_bags import FeatureBags
-from milpath.data.splits.patient_bags import grouped_table
+from milpath.data.splits.patient_bags import PatientOptions, grouped_table
 from milpath.data.store.stored_bags import StoredBags
 from tests.drawn_patients import draw_patients, num_slides_of
 from tests.feature_files import write_trident
@@ -83,6 +83,17 @@ def test_what_does_not_fit_the_data_is_named_or_left_out(study, tmp_path, caplog
         data.setup()
     assert "slide_99_0" in caplog.text
     assert len(data.store.slide_store) == 113
+
+
+def test_a_label_of_a_slide_that_the_table_of_patients_replaces_is_named(tmp_path, caplog):
+    (tmp_path / "clinical.csv").write_text("patient_id,label,grade\n01,a,1\n02,b,2\n")
+    (tmp_path / "slides.csv").write_text("slide_id,patient_id,label,grade\nx,01,a,1.0\ny,01,b,\nz,02,b,2.0\n")
+    options = PatientOptions(str(tmp_path / "clinical.csv"), str(tmp_path / "slides.csv"), "patient_id")
+    rows = options.joined(pd.DataFrame({"bag_id": ["x", "y", "z"]}), "store")
+    assert rows["label"].tolist() == ["a", "a", "b"]
+    (record,) = caplog.records
+    assert "column 'label' of" in record.getMessage()
+    assert "for 1 of 3 slides (first: 'y' has b, its patient a); that of the patients is used" in record.getMessage()
 
 
 def test_names_are_matched_without_suffix_and_capitals(study, tmp_path):

@@ -1,6 +1,7 @@
 """Readers of feature files, one per slide, as written by TRIDENT, CLAM and STAMP."""
 
 import pickle
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from milpath.records.label_table import quote_first
 _FEATURES = ("features", "feats")
 # Far more than a slide has (100,000 tiles of 2,560 features are 256 million); a damaged file may claim any number.
 _MOST_VALUES = 2**31
+_NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
 class SlideFeatures(NamedTuple):
@@ -109,7 +111,11 @@ def _open_h5(path: Path) -> Iterator[tuple[h5py.File, h5py.Dataset, h5py.Dataset
                 raise ValueError(f"{path} has features of a whole {kind}, expected one row per tile (feat_type=tile)")
             if found[0].size is None or found[0].size > _MOST_VALUES:
                 raise ValueError(f"features in {path} are {found[0].shape}, more than a slide can have")
-            yield file, found[0], _dataset(file, "coords", path)
+            coords = _dataset(file, "coords", path)
+            if any(part.size and not part.id.get_storage_size() for part in (found[0], coords) if part is not None):
+                # HDF5 reads them as zeros, of any size that the file claims.
+                raise ValueError(f"{path} states the sizes of its datasets but holds no values; extract it again")
+            yield file, found[0], coords
     except (OSError, RuntimeError, TypeError, UnicodeDecodeError, MemoryError) as error:
         raise ValueError(f"{path} is not an HDF5 file, or is damaged ({reason_of(error)})") from None
 
@@ -145,7 +151,10 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
 def _read_pt(path: Path) -> SlideFeatures:
     """Read a tensor or a dictionary of tensors, never code."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # What is unusual in a file is refused in one line.
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} contains no tensor, contains code, or is damaged ({reason_of(error)})") from None
     coords = content.get("coords") if isinstance(content, dict) else None
@@ -154,9 +163,21 @@ def _read_pt(path: Path) -> SlideFeatures:
         raise ValueError(
             f"{path} contains a {type(content).__name__} without 'features', expected a tensor (tiles, features)"
         )
-    if features.dtype == torch.bfloat16:  # numpy has no bfloat16
-        features = features.float()
-    if not isinstance(coords, torch.Tensor):
-        return SlideFeatures(features.numpy(), None, FeatureOrigin())
-    places = (coords.double() if coords.is_floating_point() else coords).numpy()
-    return SlideFeatures(features.numpy(), places, FeatureOrigin())
+    places = _array(coords, "coords", path) if isinstance(coords, torch.Tensor) else None
+    return SlideFeatures(_array(features, "features", path), places, FeatureOrigin())
+
+
+def _array(tensor: torch.Tensor, name: str, path: Path) -> np.ndarray:
+    """Return a tensor as an array; features may have been saved with their gradient, or in types that numpy lacks."""
+    # Sparse, nested and quantized tensors, and those without values.
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} in {path} are a sparse, nested or quantized tensor, or one without values; save a dense tensor"
+        )
+    if tensor.nbytes > tensor.untyped_storage().nbytes():
+        raise ValueError(
+            f"{name} in {path} are {tuple(tensor.shape)}, but repeat fewer values than that; save a dense tensor"
+        )
+    tensor = tensor.detach().resolve_conj().resolve_neg()
+    # numpy has no bfloat16, nor floats of 8 bits.
+    return (tensor.float() if tensor.is_floating_point() and tensor.dtype not in _NUMPY_FLOATS else tensor).numpy()
