@@ -219,8 +219,9 @@ def percentile_interval(value: float, resampled: Array, confidence: float = 0.95
     num_undefined = len(resampled) - len(defined)
     if not np.isfinite(value) or num_undefined > len(resampled) / 2:
         return Interval(value if np.isfinite(value) else None, None, None, num_undefined)
-    # Weights of resamples add up in floating point: resamples that agree may differ in their last digits.
-    if np.ptp(defined) <= max(1e-9 * float(np.abs(defined).max()), 1e-14):
-        return Interval(value, None, None, num_undefined)
     low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    # Weights of resamples add up in floating point: resamples that agree may differ in their last digits. A few others, such
+    # as those without one of the classes, give the rest no width.
+    if high - low <= max(1e-9 * float(np.abs(defined).max()), 1e-14):
+        return Interval(value, None, None, num_undefined)
     return Interval(value, float(low), float(high), num_undefined)

@@ -110,6 +110,7 @@ def test_resamples_that_agree_up_to_rounding_give_no_interval():
     rounded = 0.5 + np.array([0.0, 1.2e-16, -1.2e-16] * 30)
     assert percentile_interval(0.5, rounded).low is None
     assert percentile_interval(0.0, rounded - 0.5).low is None, "likewise a difference of two networks"
+    assert percentile_interval(0.5, np.append(rounded.repeat(11), 1.0)).low is None, "one resample without a class"
     assert percentile_interval(1e-7, 1e-7 * np.arange(90)).low == pytest.approx(2.225e-7), "small, and no rounding"
 
 

@@ -110,6 +110,14 @@ def test_a_phone_cuts_no_long_title_of_a_layer_and_breaks_no_number(open_page):
     assert set(lines) == {1}
 
 
+def test_paper_is_light_and_without_controls(open_page):
+    page = open_page(DESKTOP, "dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator("#opacity").is_visible()
+    assert page.locator("#slide").is_visible()
+
+
 def test_every_layer_is_shown_with_its_scale_and_a_tile_is_found(open_page):
     page = open_page(DESKTOP)
     first = _canvas(page)
