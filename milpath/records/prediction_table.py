@@ -286,4 +286,7 @@ def _map_columns(table: pd.DataFrame) -> list[str]:
 
 def _lists(column: pd.Series) -> list[np.ndarray]:
     """Return the JSON lists of a column as arrays."""
-    return [np.asarray(json.loads(text), dtype=np.float64) for text in column]
+    values = [json.loads(text) if isinstance(text, str) else None for text in column]
+    if (row := next((row for row, value in enumerate(values) if not isinstance(value, list)), None)) is not None:
+        raise ValueError(f"row {row + 1}: {column.name} is no list, such as [0.25, 0.75]")
+    return [np.asarray(value, dtype=np.float64) for value in values]

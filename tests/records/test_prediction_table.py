@@ -73,6 +73,14 @@ def test_a_threshold_other_than_a_half_shows_in_what_is_predicted(predictions, t
             "contains values that are not numbers",
         ),
         (
+            "id,split,label,predicted,probability_a,attention\na,test,0,0,1,[1]\nb,test,0,0,1,null\n",
+            "contains values that are not numbers (row 2: attention is no list, such as [0.25, 0.75])",
+        ),
+        (
+            "id,split,label,predicted,probability_a,attention\na,test,0,0,1,[1]\nb,test,0,0,1,\n",
+            "contains values that are not numbers (row 2: attention is no list, such as [0.25, 0.75])",
+        ),
+        (
             "id,split,label,predicted,probability_a,attention\na,test,0,0,one,[1]\n",
             "contains values that are not numbers",
         ),
