@@ -16,6 +16,7 @@ from milpath.drawing.picture_frame import (
     require_finite_attention,
 )
 from milpath.drawing.tile_numbers import write_numbers
+from milpath.drawing.warning_strip import with_warning
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.floating]
@@ -160,6 +161,7 @@ def draw_overlay(
     limits: tuple[float, float] | None = None,
     signed: bool = False,
     numbers: Mapping[int, str] = MappingProxyType({}),
+    warning: str = "",
 ) -> Image.Image:
     """Draw attention over the thumbnail of a slide, with colour bar, scale bar and outlines of the selected tiles.
 
@@ -183,6 +185,7 @@ def draw_overlay(
         signed: Whether the values are contributions of any sign instead of attention, drawn in blue below 0 and red above;
             `limits` must then be given, as far below 0 as above.
         numbers: Position of a tile to the number written on it, as of `tile_numbers.numbers_of_top_tiles`.
+        warning: Written below the picture, such as `PredictedSlide.warning`.
 
     Raises:
         ValueError: If the arrays do not fit together, or attention is not finite.
@@ -209,7 +212,7 @@ def draw_overlay(
     on_white = blend(np.full((1, 256, 3), 255, np.uint8), np.linspace(0, 1, 256)[None], (0, 1), colour_map, alpha)[0]
     marked = (0.0, "0") if signed else (1 / max(len(weights), 1), "equal share")
     bar = ColourBar(limits, on_white, "contribution" if signed else "attention", marked)
-    return frame(picture, title, bar, microns_per_pixel)
+    return with_warning(frame(picture, title, bar, microns_per_pixel), warning)
 
 
 def _require_fitting(thumbnail: Pixels, weights: Values, x: Values, y: Values, tile_size: float, scale: float) -> None:

@@ -210,3 +210,11 @@ def test_arrays_that_do_not_fit_are_not_drawn(change, message):
         draw_overlay(**given)
     assert "\n" not in str(caught.value)
     assert draw_overlay(**arrays, tile_size=4, scale=1.0).mode == "RGB"  # lists are as good as arrays
+
+
+def test_the_warning_of_a_network_stands_below_its_picture():
+    arrays = {"thumbnail": np.zeros((90, 90, 3), np.uint8), "weights": [0.6, 0.4], "x": [0, 4], "y": [0, 4]}
+    plain = draw_overlay(**arrays, tile_size=4, scale=1.0)
+    warned = draw_overlay(**arrays, tile_size=4, scale=1.0, warning="trained on synthetic slides")
+    assert warned.height > plain.height
+    assert (np.asarray(warned)[: plain.height, : plain.width] == np.asarray(plain)).all()
