@@ -185,7 +185,7 @@ def draw_overlay(
         signed: Whether the values are contributions of any sign instead of attention, drawn in blue below 0 and red above;
             `limits` must then be given, as far below 0 as above.
         numbers: Position of a tile to the number written on it, as of `tile_numbers.numbers_of_top_tiles`.
-        warning: Written below the picture, such as `PredictedSlide.warning`.
+        warning: Written below the picture, such as `SlidePrediction.warning`.
 
     Raises:
         ValueError: If the arrays do not fit together, or attention is not finite.
