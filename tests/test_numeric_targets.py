@@ -64,7 +64,7 @@ def test_the_run_has_metrics_predictions_and_a_report_of_every_split(trained):
     np.testing.assert_array_equal(table[labels[0]], pd.to_numeric(store[known], errors="coerce"))
     page = (folder / "runs/r/report.html").read_text()
     assert "groups of bags, such as patients" in page
-    assert ("limits of agreement" in page) == (name in ("regression", "two", "several"))
+    assert ("limits of agreement" in page) == (name in ("regression", "two", "quantiles", "several"))
     assert ("hazard ratio" in page) == (name in ("cox", "hazard", "several"))
     assert "By data provider" in page
     assert ("Bags at risk by time" in page) == (name in ("cox", "hazard", "several"))
@@ -188,7 +188,7 @@ def test_a_target_that_a_checkpoint_does_not_have_is_refused_in_one_line(trained
         "milpath.evaluate", "checkpoint=runs/r/checkpoints/best.ckpt", *words, "run_name=w", cwd=folder
     )
     assert status != 0
-    task = {"two": "regression", "cox": "survival", "hazard": "survival"}.get(name, name)
+    task = {"two": "regression", "quantiles": "regression", "cox": "survival", "hazard": "survival"}.get(name, name)
     wanted = f"was trained for {task} .*, but the data have binary .alse, .rue; set data.target, data.task or data.class_names"
     assert re.search(wanted, error), error
 

@@ -222,7 +222,8 @@ def test_an_empty_split_is_an_error_where_it_is_asked_for(datamodule):
         ({"augmentation": "rotate"}, "data.augmentation is 'rotate'; it must be one of none, flips, turns, full"),
         (
             {"standardize": True},
-            "data.standardize is for feature bags; encoders of tiles carry their own normalisation",
+            "data.standardize is for feature bags; encoders of tiles carry their own normalisation: these are tiles, so set "
+            "data.standardize=false, or encode them first (milpath extract slides=STORE encoder=NAME output=FEATURES)",
         ),
     ],
 )
