@@ -122,7 +122,7 @@ def write_numbers_report(
         own_plots=plots,
         risk_rows=risk_rows(outcomes[reported], target),
         training=training,
-        attention=attention_of(run, reported, store, agreement),
+        attention=attention_of(run, reported, store, agreement, of_bags),
         subgroups=subgroups_of(run, reported, target, outcomes, bags, subgroup_columns, num_resamples),
         cases=numeric_cases(
             run, target, outcomes, order[:MAX_CASES], pictures, partial(_label_and_answer, run.predictions), store

@@ -141,7 +141,7 @@ def write_report(
         num_pictured=len(pictures),
         without_pictures=without_pictures(store, slides),
         extremes=extremes,
-        attention=attention_of(run, reported, store, agreement),
+        attention=attention_of(run, reported, store, agreement, of_bags),
         subgroups=subgroups_of(run, reported, target, outcomes, known, subgroup_columns, num_resamples),
         grades=[]
         if target.has_threshold

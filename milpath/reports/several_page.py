@@ -101,7 +101,7 @@ def write_several_report(
         grouped=groups is not None,
         without_bar=WITHOUT_BAR,
         training=training,
-        attention=attention_of(run, reported, store, agreement),
+        attention=attention_of(run, reported, store, agreement, of_bags),
         shift=shift,
         cases=numeric_cases(
             run,

@@ -10,6 +10,7 @@ from milpath.metrics.weighted_metrics import METRICS
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
 from milpath.reports.rendering import render
+from milpath.reports.run_parts import mean_over_bags
 from milpath.targets.evaluation import evaluate_bags
 
 
@@ -90,9 +91,20 @@ def test_nothing_is_fetched_from_elsewhere(page):
 
 
 def test_attention_is_measured_against_tile_labels(page):
-    assert "Tile AUROC, mean over bags" in page
+    shown = re.search(
+        r"Tile AUROC, mean over bags</dt><dd class=\"value\">([\d.]+)</dd><dd class=\"range\">([^<]+)", page
+    )
+    assert shown[2] == "(no interval)"  # the weights rank the tiles of all bags alike
     assert "there is no validation split" not in page.lower()
     assert "An AUROC of 0.5, or an average precision equal to that share, is chance." in _text(page)
+
+
+def test_the_mean_over_bags_draws_patients_as_a_whole():
+    values = np.array([0.1, 0.1, 0.9, 0.9, np.nan, 0.6])
+    bags, patients = mean_over_bags(values), mean_over_bags(values, np.array(list("aabbbc")))
+    assert bags.value == patients.value == pytest.approx(0.52)
+    assert patients.low < bags.low < 0.52 < bags.high <= patients.high
+    assert mean_over_bags(np.full(3, np.nan)).value is None
 
 
 def test_a_perfect_auroc_of_six_bags_says_that_it_has_no_interval():
