@@ -45,8 +45,8 @@ def render(template: str, plots: Sequence[Plot] = (), scripts: Sequence[str] = (
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number as text, "undefined" for None."""
-    return "undefined" if value is None else f"{value:.{digits}f}"
+    """Return a number as text, "undefined" for None; what rounds to zero has no sign."""
+    return "undefined" if value is None else f"{value:z.{digits}f}"
 
 
 def percent(value: float | None) -> str:
@@ -58,7 +58,7 @@ def interval(value: Any, digits: int = 3) -> str:
     """Return the bounds of an interval as text, empty if there are none."""
     if value is None or value.low is None or value.high is None:
         return ""
-    return f"{value.low:.{digits}f} to {value.high:.{digits}f}"
+    return f"{value.low:z.{digits}f} to {value.high:z.{digits}f}"
 
 
 def _own(name: str) -> Markup:

@@ -109,8 +109,10 @@ def summary_table(metrics: Mapping[str, Mapping[str, float | None]], title: str 
     table.add_column("metric")
     for split in metrics:
         table.add_column(split, justify="right")
-    names = list(dict.fromkeys(name for values in metrics.values() for name in values))
+    names = dict.fromkeys(name for values in metrics.values() for name in values)
     for name in names:
+        if name.removesuffix("_low").removesuffix("_high") in names.keys() - {name}:
+            continue  # an end of the interval of another metric, which is in the report and in metrics.json
         values = [values.get(name) for values in metrics.values()]
         table.add_row(name, *("undefined" if value is None else f"{value:.4f}" for value in values))
     return table

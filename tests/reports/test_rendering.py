@@ -24,4 +24,5 @@ def test_what_is_undefined_says_so():
     assert (number(None), percent(None), interval(None), interval(Interval(1.0, None, None))) == ("undefined",) * 2 + (
         "",
     ) * 2
+    assert (number(-0.0004), interval(Interval(0.0, -0.0001, 0.1))) == ("0.000", "0.000 to 0.100")
     assert (number(0.5), percent(0.125), interval(Interval(0.5, 0.4, 0.6))) == ("0.500", "12.5%", "0.400 to 0.600")
