@@ -5,9 +5,7 @@
   const table = get("case-table");
   const rows = [...table.querySelectorAll("tbody tr")];
   const total = Number(table.dataset.total);
-  const listed = rows.length < total
-    ? `${rows.length.toLocaleString("en")} listed cases; predictions.csv next to this page has all ${total.toLocaleString("en")}`
-    : `${total.toLocaleString("en")} cases`;
+  const part = rows.length < total;
   // Titles without units and marks: "grade: true" is found as "grade true high", "grade high" or "high".
   const titles = [...table.querySelectorAll("thead th")].map((head) => head.textContent.replace(/\[.*\]|:/g, " "));
   const plain = (text) => text.trim().toLowerCase().replace(/\s+/g, " ");
@@ -19,7 +17,8 @@
   const filter = () => {
     const found = search(get("filter-text").value);
     rows.forEach((row, number) => { row.hidden = !found(number); });
-    get("case-count").textContent = `${rows.filter((row) => !row.hidden).length.toLocaleString("en")} of ${listed}.`;
+    const shown = rows.filter((row) => !row.hidden).length;
+    get("case-count").textContent = `${shown.toLocaleString("en")} of ${rows.length.toLocaleString("en")}${part ? " listed" : ""} cases.`;
   };
   const showFromAddress = () => {
     if (!location.hash.startsWith("#case-")) return;
@@ -27,7 +26,7 @@
     const row = rows.find((each) => each.id === wanted);
     if (!row) {
       try { wanted = decodeURIComponent(wanted); } catch { /* a link typed by hand */ }
-      const where = rows.length < total ? ` among its ${listed}` : "";
+      const where = part ? ` in its list; predictions.csv next to it has all ${total.toLocaleString("en")} cases` : "";
       get("case-count").textContent = `This page has no case ${wanted.slice("case-".length)}${where}.`;
       get("cases").scrollIntoView();
     } else if (row.hidden) {
