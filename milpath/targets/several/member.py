@@ -118,6 +118,7 @@ class Member:
         from milpath.targets.columns.label_columns import bag_labels
 
         try:
+            self._require_number_of_classes(bags, column)
             labels, names = bag_labels(bags, "label", self.class_names or None, column=column, say=False)
             self.target.num_outputs(len(names))
         except ValueError as error:
@@ -125,6 +126,26 @@ class Member:
             raise ValueError(f"target {self.name!r}: {text}") from None
         say_classes(column, names, self._origin, self.option)
         return labels, names
+
+    def _require_number_of_classes(self, bags: pd.DataFrame, column: str) -> None:
+        """Refuse a column with more words than the target has classes, with the bags of the rarest word."""
+        from milpath.records.label_table import quote_first, rows_of
+        from milpath.targets.columns.class_words import folded, label_text
+
+        words = np.array([folded(label_text(value)) for value in bags[column]])
+        found, counts = np.unique(words, return_counts=True)
+        if self.class_names or len(found) < 3:
+            return
+        try:
+            self.target.num_outputs(len(found))
+        except ValueError as error:
+            reason, _, hint = str(error).partition("; ")
+            rarest = words == found[counts.argmin()]
+            raise ValueError(
+                f"{reason}: column {column!r} has {quote_first(found.tolist())}, of which "
+                f"{label_text(bags[column][rarest].iloc[0])!r} is the rarest (slide {rows_of(bags, rarest)}); correct the "
+                f"table, empty the cell{f', or {hint} in target=several' * bool(hint)}"
+            ) from None
 
     def missing(self, bags: pd.DataFrame, columns: tuple[str, ...]) -> NDArray[np.bool_]:
         """Return which bags lack a label in one of the columns, `(bags,)`."""
