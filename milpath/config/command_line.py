@@ -21,6 +21,7 @@ _PATH_NAMES = frozenset(
 _PATH_KEYS = frozenset(["data.splits"])  # `splits` of a root configuration is a list of names
 _LIST_NAMES = frozenset(["checkpoint", "exclude", "runs", "searchpath"])  # each also takes [path,path]
 _KEPT = ("", "null", "???")
+_SHARDS = re.compile(r"\d+/\d+(?:,\d+/\d+)*")  # a launcher sweeps over them; anything else is a file of names
 _QUOTED = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
 _QUOTED_VALUE = re.compile(rf"{_QUOTED}(?:\s*,\s*{_QUOTED})*", re.DOTALL)
 _ITEM = re.compile(rf"\s*({_QUOTED}|[^,]*)\s*(?:,|\Z)", re.DOTALL)
@@ -167,7 +168,7 @@ def _literal(word: str) -> str:
         return f"{typed}={quoted(value[1:-1])}"  # Lightning starts its other processes with the folder in plain quotes
     if key.rpartition(".")[2] in _LIST_NAMES and value[:1] == "[" and value[-1:] == "]":
         return f"{typed}=[{','.join(_path(item) for item in _ITEM.findall(value[1:-1]) if item)}]"
-    if is_path(key):
+    if is_path(key) and not (key == "shard" and _SHARDS.fullmatch(value)):
         return f"{typed}={_path(value)}"
     return f"{typed}={_text(value)}" if _UNREADABLE.search(value) else word
 
