@@ -129,22 +129,17 @@ class Member:
 
     def _require_number_of_classes(self, bags: pd.DataFrame, column: str) -> None:
         """Refuse a column with more words than the target has classes, with the bags of the rarest word."""
-        from milpath.records.label_table import quote_first, rows_of
-        from milpath.targets.columns.class_words import folded, label_text
+        from milpath.targets.columns.class_words import count_words
 
-        words = np.array([folded(label_text(value)) for value in bags[column]])
-        found, counts = np.unique(words, return_counts=True)
-        if self.class_names or len(found) < 3:
+        num_words, said = count_words(bags, column)
+        if self.class_names or num_words < 3:
             return
         try:
-            self.target.num_outputs(len(found))
+            self.target.num_outputs(num_words)
         except ValueError as error:
             reason, _, hint = str(error).partition("; ")
-            rarest = words == found[counts.argmin()]
             raise ValueError(
-                f"{reason}: column {column!r} has {quote_first(found.tolist())}, of which "
-                f"{label_text(bags[column][rarest].iloc[0])!r} is the rarest (slide {rows_of(bags, rarest)}); correct the "
-                f"table, empty the cell{f', or {hint} in target=several' * bool(hint)}"
+                f"{reason}: {said}; correct the table, empty the cell{f', or {hint} in target=several' * bool(hint)}"
             ) from None
 
     def missing(self, bags: pd.DataFrame, columns: tuple[str, ...]) -> NDArray[np.bool_]:
