@@ -169,7 +169,8 @@ def test_the_app_refers_to_a_person_and_never_says_no_deferral(run, checkpoint, 
     page = render_answer(answer)
     assert answer.deferred
     assert page.index("Trained on synthetic slides") < page.index("Predicted <strong>")
-    assert "Refer to a person" in page
+    assert "Refer to a person, whatever the probability." in page
+    assert page.count("rained on synthetic slides") == 1
     assert "No deferral" not in page
     pytest.importorskip("gradio")
     from milpath.viewer.gradio_page import _introduction

@@ -17,6 +17,12 @@ from milpath.config.option_reference import (
 )
 from milpath.config.roots import CONFIG_DIR
 
+# Keys of the Trainer that only `Trainer.fit` reads.
+ONLY_TRAINING = (
+    "sync_batchnorm", "max_epochs", "min_epochs", "max_steps", "max_time", "gradient_clip_val", "accumulate_grad_batches",
+    "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches", "num_sanity_val_steps", "log_every_n_steps",
+    "enable_model_summary",
+)  # fmt: skip
 _WIDEST = 44  # a longer option takes more room, and its comment follows
 
 
@@ -39,15 +45,19 @@ def help_text(command: str, words: Sequence[str] = ()) -> str:
         lines += ["", "Groups, group=OPTION; below each group the keys of its default, group.key=value."]
         lines.append(f"The keys of another option: {typed} --help {next(iter(chosen))}=OPTION")
         for group, option in chosen.items():
-            lines += ["", *_group(group, option, given)]
+            # A command that composes no callbacks only predicts.
+            unread = ONLY_TRAINING if group == "trainer" and "callbacks" not in chosen else ()
+            lines += ["", *_group(group, option, given, unread)]
+            if unread:
+                lines.append(f"  # without effect here, only in training: {', '.join(unread)}")
     lines += ["", f"{typed} ... --cfg job    print the composed configuration and stop"]
     if chosen or extends_train(path):
         lines.append(f"{typed} ... --info defaults-tree    print which files it is composed of")
     return "\n".join([*lines, ""])
 
 
-def _group(group: str, option: str, given: Mapping[str, str]) -> Iterator[str]:
-    """Yield the lines of a group: its choices, then the keys of the chosen options."""
+def _group(group: str, option: str, given: Mapping[str, str], unread: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the lines of a group: its choices, then the keys of the chosen options without those that are not read."""
     choices = sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml") if path.stem != "options")
     # The choice of no option may have a file of its own or none.
     yield _line(Key(group, option, " | ".join(choices)), indent="")
@@ -58,7 +68,7 @@ def _group(group: str, option: str, given: Mapping[str, str]) -> Iterator[str]:
         # The keys of an experiment are those of other groups.
         prefix = "" if "@package _global_" in path.read_text(encoding="utf-8") else f"{group.replace('/', '.')}."
         for key in _keys(group, name).values():
-            if key.name.rpartition(".")[2] != "_target_" and (key.value or key.comment):
+            if key.name.rpartition(".")[2] not in ("_target_", *unread) and (key.value or key.comment):
                 yield _line(Key(f"{prefix}{key.name}", key.value, key.comment))
         for inner, chosen in inner_groups(path).items() if prefix else ():
             yield ""

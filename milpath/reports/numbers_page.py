@@ -98,7 +98,7 @@ def write_numbers_report(
     page = render(
         "numbers.html.j2",
         plots + training + drawn,
-        ("plots.js",),
+        ("plots.js", "search.js", "case_rows.js"),
         title=title or run.path.resolve().name,
         warning=warning,
         run=run,

@@ -136,7 +136,7 @@ def write_report(
     page = render(
         "report.html.j2",
         plots + drawn,
-        ("plots.js", "cases.js"),
+        ("plots.js", "search.js", "cases.js"),
         title=title or run_dir.resolve().name,
         warning=warning,
         cases=cases | {"folder": PICTURES, "reported": reported},

@@ -85,7 +85,7 @@ def write_several_report(
     page = render(
         "several.html.j2",
         [plot for section in sections for plot in section["plots"]] + training + drawn,
-        ("plots.js",),
+        ("plots.js", "search.js", "case_rows.js"),
         title=title or run.path.resolve().name,
         warning=warning,
         run=run,

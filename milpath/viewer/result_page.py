@@ -105,7 +105,7 @@ def say_call(answer: Answer) -> str:
 def say_advice(answer: Answer) -> str:
     """Return a sentence on whether to defer to a pathologist."""
     if answer.warning:
-        return f"Refer to a person, whatever the probability: this network was {answer.warning}."
+        return "Refer to a person, whatever the probability."  # The warning stands above.
     if answer.unfamiliar:
         return "Refer to a person, whatever the probability: the network does not know slides like this one."
     largest = max(answer.probabilities)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from milpath.__main__ import COMMANDS
-from milpath.config.command_help import help_text
+from milpath.config.command_help import ONLY_TRAINING, help_text
 from milpath.config.option_reference import defaults_of, keys_of, root_path
 from milpath.config.roots import CONFIG_DIR
 from tests.commands import here
@@ -102,3 +102,16 @@ def test_help_of_training_has_every_group_with_its_choices_and_the_keys_of_the_d
     assert re.search(r"^  data\.target: malignant +# label \| malignant \| isup$", said, re.MULTILINE)
     assert re.search(r"^  model\.encoder\.frozen: false +# always in evaluation mode", said, re.MULTILINE)
     assert "python -m" not in said
+
+
+def test_help_of_a_command_that_only_predicts_leaves_out_what_only_training_reads():
+    known = {key.name for key in keys_of(CONFIG_DIR / "trainer/default.yaml")}
+    assert set(ONLY_TRAINING) < known
+    shown = re.compile(r"^  trainer\.(\w+):", re.MULTILINE)
+    for words in ((), ("trainer=demo",)):
+        said = help_text("evaluate", words)
+        assert set(shown.findall(said)) == known - {"_target_", *ONLY_TRAINING}
+        assert f"  # without effect here, only in training: {', '.join(ONLY_TRAINING)}" in said.splitlines()
+    said = help_text("train")
+    assert set(shown.findall(said)) == known - {"_target_"}
+    assert "without effect" not in said

@@ -12,7 +12,7 @@ from milpath.reports.compare.compared_runs import read_compared
 from milpath.reports.page import write_report
 from milpath.targets.target_file import read_target
 from tests.browser import DESKTOP, PHONE, violations
-from tests.compared_runs import write_several_run, write_times_run
+from tests.compared_runs import write_number_run, write_several_run, write_times_run
 
 NIGHT = {"color_scheme": "dark"}
 
@@ -164,6 +164,47 @@ def test_the_search_finds_a_grade_that_is_a_column_by_its_first_word(open_page, 
     for words in ("isup 3", "isup grade 3"):
         page.fill("#filter-text", words)
         assert page.inner_text("#case-count").startswith("3 of 12 cases"), words
+
+
+def listed(page):
+    return page.locator("#case-table tbody tr:visible th").all_text_contents()
+
+
+def test_the_search_of_a_report_of_several_targets_finds_what_its_rows_show(open_page, numeric):
+    page = open_page(numeric["several targets"], DESKTOP)
+    assert page.inner_text("#case-count") == "60 of 60 cases."
+    # Cases 2, 5, 8, ... are high; of every fifth case the grade is not known.
+    high = {f"bag_{number}" for number in range(2, 60, 3) if number % 5}
+    page.fill("#filter-text", "grade  TRUE high")
+    assert set(listed(page)) == high
+    assert page.inner_text("#case-count") == f"{len(high)} of 60 cases."
+    page.fill("#filter-text", "grade predicted high")
+    predicted = set(listed(page))
+    page.fill("#filter-text", "grade high")
+    assert set(listed(page)) == high | predicted
+    page.set_viewport_size(PHONE)
+    page.fill("#filter-text", "bag_41")
+    assert listed(page) == ["bag_41"]
+    # A link shows its case even where the search hides it.
+    page.evaluate("address => { location.hash = address }", case_anchor("bag_7"))
+    page.wait_for_function("() => document.querySelector('#filter-text').value === ''")
+    assert len(listed(page)) == 60
+    assert 0 <= page.locator("tr:target").bounding_box()["y"] < PHONE["height"]
+
+
+def test_a_report_of_numbers_says_how_many_of_its_cases_are_listed_and_where_the_rest_is(open_page, tmp_path):
+    path = write_number_run(tmp_path / "ages", num_bags=210)
+    page = open_page(write_report(path, task=read_target(path), num_pictures=0, num_resamples=5), DESKTOP)
+    assert "200 of 210 cases; predictions.csv next to this page has all" in page.inner_text("#caption-cases")
+    rest = "200 listed cases; predictions.csv next to this page has all 210"
+    assert page.inner_text("#case-count") == f"200 of {rest}."
+    names = listed(page)
+    page.fill("#filter-text", f"test {names[3]}")
+    assert [name for name in names if name.startswith(names[3])] == listed(page)
+    missing = next(name for name in (f"bag_{number}" for number in range(210)) if name not in names)
+    page.evaluate("address => { location.hash = address }", case_anchor(missing))
+    page.wait_for_function("() => document.querySelector('#case-count').textContent.startsWith('This')")
+    assert page.inner_text("#case-count") == f"This page has no case {missing} among its {rest}."
 
 
 def test_a_number_beside_its_interval_is_not_broken_on_a_phone(open_page, report):

@@ -45,11 +45,14 @@ class SlideAnswer:
         return {name: value for name, value in numbers.items() if value is not None}
 
     def labelled(self) -> dict[str, str]:
-        """Return the cells under labels in words, without what sentences say; numbers have four digits."""
+        """Return the cells under labels in words, without what sentences say; numbers have four digits.
+
+        The predictions of each fold are left out, as in `texts`.
+        """
         found = {}
         for name, cell in self.cells.items():
             value = _number(name, cell)
-            if cell and name not in _SAID:
+            if cell and name not in (*_SAID, EACH):
                 words = _LABELS.get(name, name.replace("probability_", "probability of ", 1).replace("_", " "))
                 found[words] = cell if value is None else f"{value:.4g}"
         return found

@@ -118,7 +118,7 @@ def _say_referral(answer: SlideAnswer | None, warning: str) -> str:
     if answer is None or not (answer.deferred or answer.unfamiliar):
         return ""
     if warning:
-        return f"Refer to a person, whatever the probability: this network was {warning}."
+        return "Refer to a person, whatever the probability."  # The warning stands above.
     if answer.unfamiliar:
         return "Refer to a person, whatever the probability: the network does not know slides like this one."
     return "Refer to a person: by the rule of this network its answer for this slide does not stand on its own."

@@ -199,7 +199,7 @@ def training_plots(history: pd.DataFrame, hidden: Sequence[str] = ()) -> list[Pl
 
     Args:
         history: `logs/csv/metrics.csv` with columns `epoch`, `step`, `train/loss`, `val/loss`, ...; rows of the same epoch
-            are averaged.
+            are averaged. Epochs are logged from 0 and shown from 1, as on the terminal.
         hidden: Metrics that are not shown for the target of the run.
     """
     if "epoch" not in history:
@@ -218,7 +218,7 @@ def training_plots(history: pd.DataFrame, hidden: Sequence[str] = ()) -> list[Pl
         for column in columns:
             values = by_epoch[column].dropna()
             name = "training" if column.startswith("train/") else "validation"
-            epochs = values.index.to_numpy(dtype=np.float64)
+            epochs = values.index.to_numpy(dtype=np.float64) + 1
             add_line(figure, epochs, values.to_numpy(dtype=np.float64), name, 0 if name == "training" else 1)
             if len(values) == 1:
                 # A line with a single point would be invisible.
@@ -228,6 +228,10 @@ def training_plots(history: pd.DataFrame, hidden: Sequence[str] = ()) -> list[Pl
         shown = by_epoch[columns].to_numpy(dtype=np.float64)
         if len(by_epoch) <= 10:
             figure.update_xaxes(dtick=1)
+        if len(by_epoch) == 1:
+            # Plotly would draw a whole epoch on either side, from 0.
+            only = float(by_epoch.index[0]) + 1
+            figure.update_xaxes(range=[only - 0.5, only + 0.5])
         low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
         if metric != "loss" and high - low < 0.02:
             # Plotly would magnify the last digits of a share that hardly changes, and draw a constant one from -0.5 to 1.5.

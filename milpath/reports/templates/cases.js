@@ -39,20 +39,7 @@
     score[row].toFixed(3),
     data.wrongness[row].toFixed(3),
   ].join("\n").toLowerCase());
-  // "wrong isup 3" is "wrong" and "isup 3": words that stand together in a case are one phrase, and a number belongs to the
-  // word before it.
-  const phrasesOf = (text) => {
-    const words = text.split(" ");
-    const phrases = [];
-    for (let start = 0; start < words.length;) {
-      const ends = words.map((_, place) => place + 1).filter((end) => end > start && !/^\d+$/.test(words[end] ?? ""));
-      const phraseTo = (end) => words.slice(start, end).join(" ");
-      const end = ends.findLast((each) => haystack.some((found) => found.includes(phraseTo(each)))) ?? ends[0];
-      phrases.push(phraseTo(end));
-      start = end;
-    }
-    return phrases;
-  };
+  const search = searchOver(haystack);
   const anchor = (row) => "#case-" + encodeURIComponent(data.id[row]);
 
   const options = (select, names, chosen) => {
@@ -64,9 +51,7 @@
   options(get("filter-label"), data.classNames, -1);
 
   const select = () => {
-    const words = get("filter-text").value.trim().toLowerCase().replace(/\s+/g, " ");
-    const phrases = phrasesOf(words);
-    const found = (row) => phrases.every((phrase) => haystack[row].includes(phrase));
+    const found = search(get("filter-text").value);
     const split = get("filter-split").value;
     const label = get("filter-label").value;
     const wanted = get("filter-outcome").value;
@@ -74,7 +59,7 @@
       (split === "" || data.split[row] === Number(split)) &&
       (label === "" || data.label[row] === Number(label)) &&
       (wanted === "" || (wanted === "refer" ? data.deferred[row] === 1 : (wanted === "wrong") === isWrong(row))) &&
-      (words === "" || found(row));
+      found(row);
     const values = columns[state.key];
     const sign = state.down ? -1 : 1;
     const compare = (a, b) => (values[a] < values[b] ? -sign : values[a] > values[b] ? sign : a - b);

@@ -11,8 +11,11 @@ from omegaconf import OmegaConf
 
 from milpath.config.roots import PredictConfig
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.inference.annotations.slide_answer import SlideAnswer
 from milpath.inference.prediction_folder import file_name
-from milpath.inference.slide_page.page_html import ASSETS, LICENCE, OPENSEADRAGON
+from milpath.inference.slide_page.attention_layer import draw_layer
+from milpath.inference.slide_page.image_pyramid import array_source
+from milpath.inference.slide_page.page_html import ASSETS, LICENCE, OPENSEADRAGON, slide_html
 from milpath.models import AttentionMIL, save_network
 from milpath.predict import run
 from tests.conftest import REPOSITORY
@@ -75,6 +78,21 @@ def test_a_page_has_the_answer_its_warning_and_the_tiles_in_order(predicted):
     weights = [float(value) for value in re.findall(r"weight ([\d.e-]+)<br>", page)]
     assert weights == sorted(weights, reverse=True)
     assert len(weights) == 5
+
+
+def test_a_page_says_its_warning_once_and_the_spread_of_folds_without_their_list():
+    corners = np.arange(2) * 32.0
+    layer = draw_layer("Attention", np.array([0.2, 0.8]), corners, corners, 32, (64, 64), (0, 1), "viridis")
+    warning = "trained on synthetic slides: says nothing about real tissue"
+    cells = {"probability_malignant": "0.9", "fold_spread": "0.0125", "fold_predictions": "[[0.1, 0.9], [0.2, 0.8]]"}
+    answer = SlideAnswer("a", "malignant", True, {**cells, "warning": warning})
+    source = array_source(np.zeros((64, 64, 3), np.uint8), 1.0)
+    page = slide_html("a", source, [layer], [], answer=answer, warning=warning)
+    assert page.count("rained on synthetic slides") == 1
+    assert "Refer to a person, whatever the probability." in page
+    assert '<th scope="row">standard deviation between folds</th><td>0.0125</td>' in page
+    assert "fold predictions" not in page
+    assert "[[0.1" not in page
 
 
 def test_only_what_has_a_place_gets_a_page_and_the_rest_is_said(predicted, workplace, tmp_path, capsys):

@@ -74,6 +74,7 @@ def test_rows_of_one_epoch_are_brought_together():
     (plot,) = training_plots(history)
     training, validation = plot.figure.data
     assert list(training.y) == [0.7, 0.4]
+    assert list(training.x) == list(validation.x) == [1, 2], "the terminal counts epochs from 1"
     assert list(validation.y) == [0.5, 0.3]
     assert plot.words == "Training 0.7 at the start, 0.4 at the end; validation 0.5 at the start, 0.3 at the end."
 
@@ -81,6 +82,8 @@ def test_rows_of_one_epoch_are_brought_together():
 def test_one_epoch_is_a_point():
     (plot,) = training_plots(pd.DataFrame({"epoch": [0], "val/auroc": [0.9]}))
     assert plot.figure.data[0].mode == "markers"
+    assert list(plot.figure.data[0].x) == [1]
+    assert tuple(plot.figure.layout.xaxis.range) == (0.5, 1.5), "no epoch 0 on the axis"
 
 
 def test_an_axis_of_a_share_that_hardly_changes_ends_at_one_and_does_not_magnify_it():
