@@ -61,9 +61,10 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
     datamodule.setup()  # fails on bad data before the first of many trainings, and builds the store once
     metric = config.metric or first.monitor.removeprefix("val/")
     if metric not in (known := _metrics_of(datamodule)):
+        epochs = f"monitor={first.monitor} only chooses the epoch of each training: " if config.metric is None else ""
         raise ValueError(
-            f"{metric!r} is not a metric of a {datamodule.task} task, by which a table compares methods; give metric= one "
-            f"of {', '.join(known)}"
+            f"{epochs}{metric!r} is not a metric of a {datamodule.task} task, by which a table compares methods; give "
+            f"metric= one of {', '.join(known)}"
         )
     if config.search:
         require_validation(first.monitor, datamodule)

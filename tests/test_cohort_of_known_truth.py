@@ -170,9 +170,9 @@ def test_the_sets_of_two_folds_cover_patients_of_none_of_them_as_asked(large_stu
 
 
 def test_the_table_by_scanner_finds_a_network_that_learned_the_scanner(tmp_path):
-    cohort = SyntheticCohort(num_patients=160, num_tiles=3, tile_size=16, shortcut=0.8)
+    cohort = SyntheticCohort(num_patients=300, num_tiles=3, tile_size=16, shortcut=0.8)
     encode(cohort, Colour(), tmp_path, 3)
-    words = [*RUN, *TARGETS["diagnosis"], "optimizer.lr=0.02", "trainer.max_epochs=20", "run_name=r"]
+    words = [*RUN, *TARGETS["diagnosis"], "optimizer.lr=0.02", "trainer.max_epochs=5", "run_name=r"]
     assert here("milpath.train", *words, cwd=tmp_path) == 0
     predictions = read_predictions(tmp_path / "runs/r/predictions.csv").of_split("test")
     bags = cohort.label_table().set_index("bag_id").loc[predictions.bag_ids].reset_index()
@@ -184,4 +184,4 @@ def test_the_table_by_scanner_finds_a_network_that_learned_the_scanner(tmp_path)
     assert overall > 0.8
     # Within a scanner little is left of what the whole split seems to show.
     within = [row.intervals[0] for row in table.rows]
-    assert all(interval.value < overall - 0.2 and interval.low < 0.5 for interval in within)
+    assert all(interval.value < overall - 0.2 and interval.high < overall - 0.1 for interval in within)

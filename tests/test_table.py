@@ -98,6 +98,14 @@ def test_names_that_only_the_table_needs_are_looked_at_before_any_training(word,
     assert not (tmp_path / "table").exists()
 
 
+def test_a_loss_that_chooses_epochs_does_not_compare_methods_and_the_message_says_what_does(tmp_path, run_here):
+    status, output = run_here("milpath.table", *WORDS, "monitor=val/loss", "monitor_mode=min", cwd=tmp_path)
+    assert status == 1
+    assert "monitor=val/loss only chooses the epoch of each training: 'loss' is not a metric of a binary task" in output
+    assert "give metric= one of auroc, average_precision" in output
+    assert not (tmp_path / "table").exists()
+
+
 def test_a_search_makes_candidates_that_differ_in_what_is_searched(tmp_path):
     plan = plan_trainings([], ["attention"], 2, 1, tmp_path, search={"optimizer.lr": [0.1, 0.2]})
     assert len(plan) == 4

@@ -109,6 +109,8 @@ def write_report(
         ValueError: If predictions, bags and store do not match.
     """
     run, target = read_run(run_dir), target_named(task)
+    if agreement is not None:  # predictions.csv is read without it
+        run = replace(run, predictions=replace(run.predictions, agreement=agreement))
     warning = run.warning if warning is None else require_warning(warning, "warning")
     if isinstance(target, NumericTarget):
         write: Any = write_several_report if isinstance(target, Several) else write_numbers_report

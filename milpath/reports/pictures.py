@@ -17,6 +17,7 @@ from milpath.drawing.montage import draw_montage
 from milpath.drawing.picture_frame import stacked
 from milpath.drawing.tile_numbers import numbers_of_top_tiles
 from milpath.drawing.warning_strip import with_warning
+from milpath.inference.pictures.bag_pictures import title_of
 from milpath.inference.pictures.class_overlays import draw_class_overlays, map_in_words
 from milpath.inference.pictures.overlays import LONGEST_SIDE, SlidePicture, draw_bag_overlay, known_labels
 from milpath.inference.pictures.sharpest_bags import tiles_of_bag
@@ -96,7 +97,8 @@ def draw_cases(
     """Draw the pictures of some cases; the folder is replaced once all are drawn.
 
     Args:
-        predictions: The predictions, with the attention of each tile.
+        predictions: The predictions, with the attention of each tile; of an average with how far its folds agree on it,
+            which the titles of the pictures say.
         rows: Rows of the predictions to draw.
         store: The tiles, or their features.
         folder: Folder of the pictures.
@@ -127,8 +129,12 @@ def draw_cases(
             # A hash, because a bag name may hold "../" or characters that a file system refuses.
             stem = sha256_of_text(bag_id)[:16]
             labels = known_labels(store, chosen)
-            montage = draw_montage(pixels, weights, title=bag_id, tile_labels=labels)
-            bag = BagPrediction(index_of[bag_id], bag_id, _NO_ANSWER, weights, predictions.maps_of(row))
+            agreement = None if predictions.agreement is None else float(predictions.agreement[row])
+            bag = BagPrediction(
+                index_of[bag_id], bag_id, _NO_ANSWER, weights, predictions.maps_of(row),
+                agreement=None if agreement is None or np.isnan(agreement) else agreement,
+            )  # fmt: skip
+            montage = draw_montage(pixels, weights, title=title_of(bag), tile_labels=labels)
             overlay, of_classes = _overlays(store, bag, slide_picture, slides)
             files = tuple((map_in_words(name), f"{stem}_map_{number}.jpg") for number, name in enumerate(of_classes))
             for (_, file), of_class in zip(files, of_classes.values(), strict=True):
@@ -164,11 +170,12 @@ def _overlays(
             picture = slide_picture(part.bag_id)
         else:
             picture = picture_of_slide(slides, part.position, files, LONGEST_SIDE)
-        title = f"{part.bag_id} · {part.attention.sum():.0%} of the attention" if store.grouped else part.bag_id
+        named = f"{part.bag_id} · {part.attention.sum():.0%} of the attention" if store.grouped else part.bag_id
         chosen = slides.tile_slice(part.position)
         overlay = draw_bag_overlay(
-            slides, chosen, part.attention, title, picture, limits=part.limits.get("attention"), numbers=numbers
-        )
+            slides, chosen, part.attention, title_of(part._replace(bag_id=named)), picture,
+            limits=part.limits.get("attention"), numbers=numbers,
+        )  # fmt: skip
         overlays += [overlay] if overlay is not None else []
         for name, each in draw_class_overlays(
             slides, chosen, part.maps, part.bag_id, picture, limits=part.limits

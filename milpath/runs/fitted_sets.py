@@ -47,9 +47,8 @@ def require_set_options(target: Target, coverage: float, by_class: bool) -> None
     if not 0 < coverage < 1:
         raise ValueError(f"decision.coverage={coverage:g} must be above 0 and below 1, such as 0.9")
     if not set_parts(target, ()):
-        reason = "a censored time has no error to fit them on" if target.name == "survival" else "it defines none"
         raise ValueError(
-            f"prediction sets are not available for a {target.name} task: {reason}; remove decision.coverage"
+            f"prediction sets are not available for a {target.name} task: {target.without_sets}; remove decision.coverage"
         )
     if by_class and not any(part.target.has_classes for part in set_parts(target, ())):
         raise ValueError(f"a {target.name} task has no classes; remove decision.coverage_by_class")

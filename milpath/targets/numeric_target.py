@@ -46,6 +46,11 @@ class NumericTarget(Target):
         """Columns of the predictions in `predictions.csv`, in the order of `answers`."""
 
     @property
+    def spread_names(self) -> tuple[str, ...]:
+        """Names of the first predictions of a bag whose spread between the folds of an average is shown."""
+        return self.names
+
+    @property
     @abstractmethod
     def units(self) -> tuple[str, ...]:
         """Unit of each column of the predictions; empty text if unknown or without a unit."""

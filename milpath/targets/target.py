@@ -37,12 +37,14 @@ class Target(AveragedAnswers, ABC):
         hidden_metrics: Metrics that a report does not show, although `metrics.json` keeps them.
         wrongness_title: Title of `wrongness` in a table.
         set_kind: Kind of its prediction sets in `milpath.metrics.conformal`; `None` if it has none.
+        without_sets: Why it has none, for messages.
     """
 
     name: ClassVar[str]
     has_classes: ClassVar[bool]
     wrongness_title: ClassVar[str] = "Error"
     set_kind: ClassVar[str | None] = None
+    without_sets: ClassVar[str] = "it defines none"
     hidden_metrics: ClassVar[tuple[str, ...]] = ()
 
     @property

@@ -9,7 +9,7 @@ import torch
 from milpath.inference.ensemble.fold_columns import EACH, each_as_cell, fold_cells, fold_columns
 from milpath.inference.prediction_patients import write_patients
 from milpath.models.card import Card
-from milpath.targets import Several, target_of
+from milpath.targets import Regression, Several, Survival, target_of
 
 SLIDES = pd.DataFrame({"bag_id": ["a1", "a2", "b1"], "patient_id": ["a", "a", "b"]})
 
@@ -51,3 +51,17 @@ def test_a_time_that_a_fold_does_not_reach_has_no_spread():
     cells = fold_cells(own, np.array([[0.2, 0.8, 50.0], [0.4, 0.6, np.nan]]), None, ["high"])
     assert cells == [f"{np.std([0.8, 0.6], ddof=1):.9g}", "", ""]
     assert fold_cells(own, None, None, []) == []
+
+
+def test_a_target_says_itself_which_predictions_have_a_spread():
+    class OwnTimes(Survival):
+        name = "own_times"
+
+    labels = np.array([[5.0, 1], [9.0, 1], [20.0, 0], [30.0, 1]])
+    for kind in (Survival, OwnTimes):  # the kind counts, not the name
+        fitted = kind(loss="hazard", num_intervals=2, times=[6, 12]).fitted_on(labels)
+        assert (
+            fitted.spread_names == fitted.answer_columns == ("risk", "survival_at_6", "survival_at_12", "median_time")
+        )
+        assert fitted.without_sets == "a censored time has no error to fit them on"
+    assert Regression(["age"], quantiles=[0.1, 0.9]).spread_names == ("age",)  # its quantiles have no spread

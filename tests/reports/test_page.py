@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,8 +8,10 @@ import pytest
 
 from milpath.metrics.subgroups import subgroup_tables
 from milpath.metrics.weighted_metrics import METRICS
-from milpath.records.prediction_table import Predictions
+from milpath.records.digests import sha256_of_text
+from milpath.records.prediction_table import Predictions, read_predictions
 from milpath.reports.page import write_report
+from milpath.reports.pictures import draw_cases
 from milpath.reports.rendering import render
 from milpath.reports.run_parts import mean_over_bags
 from milpath.targets.evaluation import evaluate_bags
@@ -121,6 +124,21 @@ def test_writing_again_replaces_pictures_and_leaves_no_half_page(binary_run):
     assert len(list((binary_run.path / "report_files").iterdir())) == 6
     assert not list(path.parent.glob(".*")) + list(path.parent.glob("*partial*"))
     write_report(binary_run.path, task="binary", bags=binary_run.bags, store=binary_run.store, num_resamples=50)
+
+
+def test_overlays_of_cases_carry_the_agreement_of_the_folds(binary_run, tmp_path):
+    agreement = np.linspace(-0.5, 0.9, len(binary_run.bags))
+    words = {"task": "binary", "store": binary_run.store, "num_pictures": 1, "num_resamples": 5}
+    write_report(binary_run.path, **words, agreement=agreement)
+    found = {path.name: path.read_bytes() for path in (binary_run.path / "report_files").iterdir()}
+    plain = read_predictions(binary_run.path / "predictions.csv")
+    shown = [row for row, name in enumerate(plain.bag_ids) if f"{sha256_of_text(name)[:16]}_overlay.jpg" in found]
+    for number, predictions in enumerate((replace(plain, agreement=agreement), plain)):
+        draw_cases(predictions, shown, binary_run.store, tmp_path / f"files_{number}")
+    assert len(found) == 2
+    for name, picture in found.items():
+        assert picture == (tmp_path / "files_0" / name).read_bytes()
+        assert picture != (tmp_path / "files_1" / name).read_bytes()  # one network has no agreement
 
 
 @pytest.mark.parametrize("task", ["nominal", "ordinal"])

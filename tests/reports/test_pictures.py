@@ -7,10 +7,12 @@ from PIL import Image
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.drawing.picture_frame import content_origin
+from milpath.drawing.tile_numbers import numbers_of_top_tiles
 from milpath.inference.pictures.overlays import NO_TILE, SlidePicture, draw_bag_overlay, put_together
 from milpath.inference.pictures.sharpest_bags import draw_run_extremes
+from milpath.records.digests import sha256_of_text
 from milpath.records.prediction_table import Predictions
-from milpath.reports.pictures import draw_cases
+from milpath.reports.pictures import QUALITY, draw_cases
 from tests.pyramids import tissue
 
 
@@ -59,6 +61,19 @@ def test_every_case_gets_montage_and_overlay(tmp_path):
         for name in (files.montage, files.overlay):
             with Image.open(tmp_path / "report_files" / name) as picture:
                 assert min(picture.size) > 100
+
+
+def test_overlays_of_averaged_folds_say_how_far_these_agree(tmp_path):
+    store, plain = _store(tmp_path, PLACES), _predictions()
+    folder = tmp_path / "report_files"
+    draw_cases(replace(plain, agreement=np.array([0.414, np.nan, 0.9])), [0, 1], store, folder)
+    for row, title in ((0, "slide_0 · attention of folds agrees 0.41"), (1, "slide_1")):
+        weights = plain.attention[row]
+        numbers = numbers_of_top_tiles(weights)
+        expected = draw_bag_overlay(store, store.tile_slice(row), weights, title, numbers=numbers)
+        expected.save(tmp_path / "expected.jpg", quality=QUALITY)
+        name = sha256_of_text(f"slide_{row}")[:16]
+        assert (folder / f"{name}_overlay.jpg").read_bytes() == (tmp_path / "expected.jpg").read_bytes()
 
 
 def test_pictures_of_a_killed_process_are_removed(tmp_path):

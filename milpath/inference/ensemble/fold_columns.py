@@ -20,8 +20,8 @@ def fold_columns(card: Card) -> tuple[str, ...]:
     Of several targets each has its name and a slash before its columns.
     """
     found = []
-    for prefix, target, names, _ in _targets(card):
-        own = [SPREAD] if target.has_classes else [f"{SPREAD}_{name}" for name in _numbers(target, names)]
+    for prefix, target, _, _ in _targets(card):
+        own = [SPREAD] if target.has_classes else [f"{SPREAD}_{name}" for name in _numbers(target)]
         found += [f"{prefix}{name}" for name in own]
     return (*found, AGREEMENT)
 
@@ -45,7 +45,7 @@ def fold_cells(
     cells = []
     for _, target, names, columns in _targets(card):
         own = spread[columns]
-        chosen = [list(names).index(next(calls))] if target.has_classes else range(len(_numbers(target, names)))
+        chosen = [list(names).index(next(calls))] if target.has_classes else range(len(_numbers(target)))
         own = own[list(chosen)]
         cells += ["" if np.isnan(value) else f"{value:.9g}" for value in own]
     return [*cells, "" if agreement is None or np.isnan(agreement) else f"{agreement:.9g}"]
@@ -64,10 +64,10 @@ def _targets(card: Card) -> Iterator[tuple[str, Target, Sequence[str], slice]]:
         start = columns.stop
 
 
-def _numbers(target: Target, names: Sequence[str]) -> Sequence[str]:
-    """Return the predicted numbers: those that have a name, or all columns of survival."""
+def _numbers(target: Target) -> Sequence[str]:
+    """Return the names of the numbers that have a spread."""
     assert isinstance(target, NumericTarget)
-    return target.answer_columns if target.name == "survival" else names
+    return target.spread_names
 
 
 def each_as_cell(each: NDArray[np.float64]) -> str:

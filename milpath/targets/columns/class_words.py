@@ -130,6 +130,20 @@ def sorted_words(bags: pd.DataFrame, column: str) -> tuple[str, ...]:
     return tuple(words)
 
 
+def count_words(bags: pd.DataFrame, column: str) -> tuple[int, str]:
+    """Return how many different words a column has, and a clause on them with the bags of the rarest.
+
+    Example:
+        >>> count_words(pd.DataFrame({"bag_id": ["a", "b", "c"], "her2": ["no", "no", "yes"]}), "her2")
+        (2, "column 'her2' has 'no', 'yes', of which 'yes' is the rarest (slide 'c')")
+    """
+    words = np.array([folded(label_text(value)) for value in bags[column]])
+    found, counts = np.unique(words, return_counts=True)
+    rarest = words == found[counts.argmin()]
+    said = f"{label_text(bags[column][rarest].iloc[0])!r} is the rarest (slide {rows_of(bags, rarest)})"
+    return len(found), f"column {column!r} has {quote_first(found.tolist())}, of which {said}"
+
+
 def explain_numbers(values: np.ndarray, column: str, num_names: int | None) -> str:
     """Return why whole numbers are not classes that count from 0 without a gap; empty if they are.
 

@@ -118,6 +118,7 @@ class Member:
         from milpath.targets.columns.label_columns import bag_labels
 
         try:
+            self._require_number_of_classes(bags, column)
             labels, names = bag_labels(bags, "label", self.class_names or None, column=column, say=False)
             self.target.num_outputs(len(names))
         except ValueError as error:
@@ -125,6 +126,21 @@ class Member:
             raise ValueError(f"target {self.name!r}: {text}") from None
         say_classes(column, names, self._origin, self.option)
         return labels, names
+
+    def _require_number_of_classes(self, bags: pd.DataFrame, column: str) -> None:
+        """Refuse a column with more words than the target has classes, with the bags of the rarest word."""
+        from milpath.targets.columns.class_words import count_words
+
+        num_words, said = count_words(bags, column)
+        if self.class_names or num_words < 3:
+            return
+        try:
+            self.target.num_outputs(num_words)
+        except ValueError as error:
+            reason, _, hint = str(error).partition("; ")
+            raise ValueError(
+                f"{reason}: {said}; correct the table, empty the cell{f', or {hint} in target=several' * bool(hint)}"
+            ) from None
 
     def missing(self, bags: pd.DataFrame, columns: tuple[str, ...]) -> NDArray[np.bool_]:
         """Return which bags lack a label in one of the columns, `(bags,)`."""

@@ -55,6 +55,7 @@ class Survival(NumericTarget):
 
     name = "survival"
     wrongness_title = "Risk"
+    without_sets = "a censored time has no error to fit them on"
     headline = ("c_index", "uno_c_index", "time_auc", "integrated_brier")
     subgroup_metrics = ("c_index", "time_auc")
     fitted_names = FITTED
@@ -122,6 +123,10 @@ class Survival(NumericTarget):
         if not self.predicts_survival:
             return ("risk",)
         return ("risk", *(f"survival_at_{time:.9g}" for time in self.times), "median_time")
+
+    @property
+    def spread_names(self) -> tuple[str, ...]:
+        return self.answer_columns
 
     @property
     def units(self) -> tuple[str, ...]:

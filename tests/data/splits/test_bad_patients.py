@@ -50,7 +50,8 @@ BAD = {
     "constant": (AGE, [("age", None, "50")], "all 12 training bags have age = 50: a constant cannot be learnt; choose"),
     "infinite": (AGE, [("age", 5, "-inf")], "column 'age' must hold finite numbers, .* '-inf' .slide 'P05'.*data.exclude"),
     "a word": (AGE, [("age", 5, "old")], "column 'age' must hold finite numbers, .* 'old' .slide 'P05'"),
-    "third value": (Multilabel(["label", "event"]), [("event", 5, "2")], "target 'event': a binary task has 2 classes, not 3"),
+    "third value": (Multilabel(["label", "event"]), [("event", 5, "2")],
+                    "target 'event': a binary task has 2 classes, not 3: .* '2' is the rarest .slide 'P05'"),
 }  # fmt: skip
 
 

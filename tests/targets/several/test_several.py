@@ -250,7 +250,11 @@ def test_options_that_do_not_fit_are_refused_in_one_line(targets, weights, messa
         ({"died": "perhaps"}, "column 'died' must hold 1 or true for an event"),
         ({"age": "inf"}, "column 'age' must hold finite numbers"),
         ({"isup": "hihg"}, r"target 'grade': column 'isup' has 'hihg'.*did you mean 'high'"),
-        ({"mutated": "perhaps"}, "a binary task has 2 classes, not 3"),
+        (
+            {"mutated": "perhaps"},
+            r"target 'mutated': a binary task has 2 classes, not 3: column 'mutated' has 'no', 'perhaps', 'yes', of which "
+            r"'perhaps' is the rarest \(slide 's7'\); correct the table",
+        ),
         ({"isup": "", "mutated": "", "age": "", "months": ""}, "1 of 80 slides have no label of any target"),
     ],
 )  # fmt: skip
@@ -262,6 +266,16 @@ def test_a_cell_that_is_no_label_is_refused_with_its_slide(change, message):
     with pytest.raises(ValueError, match=message) as error:
         Several(OPTIONS).read(table, Several(OPTIONS).columns_of_table(None, "label"))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("yes_no", "third"), [(["no", "yes"], "perhaps"), ([0, 1], 2), ([0, 1], 9)])
+def test_a_third_value_of_a_multilabel_column_is_refused_with_its_slide(yes_no, third):
+    table = pd.DataFrame({"bag_id": [f"s{number}" for number in range(9)], "egfr": yes_no * 4 + [third]}).astype(object)
+    for names in (None, list(map(str, yes_no))):
+        target = Multilabel(["egfr"], names)
+        with pytest.raises(ValueError, match=rf"'?{third}'?.*slide 's8'") as error:
+            target.read(table, target.columns_of_table(None, "label"))
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
