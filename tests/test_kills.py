@@ -16,8 +16,8 @@ pytestmark = pytest.mark.command
 def test_a_command_that_is_killed_goes_on_to_the_same_bytes(command, temporary, tmp_path, monkeypatch):
     if temporary is not None and Path(temporary).is_dir():
         monkeypatch.setenv("TMPDIR", temporary)  # another file system than that of the results
-    hits, rounds, different = kills.kill_and_compare(command, tmp_path, kills=4, seed=5)
-    assert hits == 4
+    hits, rounds, different = kills.kill_and_compare(command, tmp_path, kills=3, seed=5)
+    assert hits == 3
     assert rounds >= 1
     assert different == []
 
