@@ -110,7 +110,7 @@ def test_a_link_opens_its_case_even_where_a_filter_hides_it(open_page, report, b
     assert neighbour != hostile
     assert page.evaluate("location.hash") == "#" + case_anchor(neighbour)
     page.keyboard.press("Escape")
-    assert page.evaluate("location.hash") == ""
+    page.wait_for_function("() => location.hash === ''")
     splits = dict(zip(binary_run.predictions.bag_ids, binary_run.predictions.splits, strict=True))
     page.select_option("#filter-split", label="test")
     hidden = next(name for name, split in splits.items() if split == "train")

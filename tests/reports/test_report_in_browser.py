@@ -132,7 +132,7 @@ def test_numbers_side_by_side_stand_on_one_line(open_page, report):
     bottoms = "names => [...document.querySelectorAll(names)].map(value => value.getBoundingClientRect().bottom)"
     for section in ("results", "attention"):
         lines = page.evaluate(bottoms, f"#{section} .headline .value")
-        assert len(lines) == 4
+        assert len(lines) == {"results": 4, "attention": 2}[section]
         assert max(lines) - min(lines) < 1
 
 
