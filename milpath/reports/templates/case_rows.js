@@ -29,9 +29,11 @@
       const where = part ? ` in its list; predictions.csv next to it has all ${total.toLocaleString("en")} cases` : "";
       get("case-count").textContent = `This page has no case ${wanted.slice("case-".length)}${where}.`;
       get("cases").scrollIntoView();
-    } else if (row.hidden) {
-      get("case-filters").reset();
-      filter();
+    } else {
+      if (row.hidden) {
+        get("case-filters").reset();
+        filter();
+      }
       row.scrollIntoView({ behavior: "instant", block: "center" });
     }
   };
@@ -39,6 +41,7 @@
   get("case-filters").addEventListener("input", filter);
   get("case-filters").addEventListener("submit", (event) => event.preventDefault());
   window.addEventListener("hashchange", showFromAddress);
+  window.addEventListener("load", showFromAddress);  // figures and stacked tables have moved what is below them
   filter();
   showFromAddress();
 })();
