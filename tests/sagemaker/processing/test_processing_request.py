@@ -18,11 +18,11 @@ PLACE = {
     "role": ROLE,
     "image": "registry/pytorch-training:2.10.0-cpu-py313",
     "inputs": [
-        Input("code", "s3://slides/work/code/", CODE_DIR),
-        Input("slides", "s3://slides/work/manifest.json", SLIDES_DIR, manifest=True, shared_out=True),
+        Input("code", "s3://slides/cutting/code/", CODE_DIR),
+        Input("slides", "s3://slides/cutting/manifest.json", SLIDES_DIR, manifest=True, shared_out=True),
     ],
     "outputs": [
-        Output("parts", "/opt/ml/processing/work/store/parts", "s3://slides/work/parts", continuous=True),
+        Output("parts", "/opt/ml/processing/cut/store/parts", "s3://slides/cutting/parts", continuous=True),
         Output("store", "/opt/ml/processing/output", "s3://slides/store"),
     ],
     "environment": {"MILPATH_PHASE": "cut"},
@@ -55,7 +55,7 @@ def test_the_request_field_by_field():
             {
                 "InputName": "code",
                 "S3Input": {
-                    "S3Uri": "s3://slides/work/code/",
+                    "S3Uri": "s3://slides/cutting/code/",
                     "LocalPath": "/opt/ml/processing/input/code",
                     "S3DataType": "S3Prefix",
                     "S3InputMode": "File",
@@ -65,7 +65,7 @@ def test_the_request_field_by_field():
             {
                 "InputName": "slides",
                 "S3Input": {
-                    "S3Uri": "s3://slides/work/manifest.json",
+                    "S3Uri": "s3://slides/cutting/manifest.json",
                     "LocalPath": "/opt/ml/processing/input/slides",
                     "S3DataType": "ManifestFile",
                     "S3InputMode": "File",
@@ -78,8 +78,8 @@ def test_the_request_field_by_field():
                 {
                     "OutputName": "parts",
                     "S3Output": {
-                        "S3Uri": "s3://slides/work/parts",
-                        "LocalPath": "/opt/ml/processing/work/store/parts",
+                        "S3Uri": "s3://slides/cutting/parts",
+                        "LocalPath": "/opt/ml/processing/cut/store/parts",
                         "S3UploadMode": "Continuous",
                     },
                 },
