@@ -5,17 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
-from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from milpath.metrics.deferral import risk_coverage
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.evaluated_numbers import EvaluatedNumbers
-from milpath.metrics.ranking import auroc, average_precision
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.metrics.survival.survival_curves import kaplan_meier
 from milpath.reports.compare.compared_runs import Part
-from milpath.reports.plots.figures import calibration_plot
+from milpath.reports.plots.figures import calibration_plot, precision_recall_curves, roc_curves
 from milpath.reports.plots.plot_style import (
     COLOURS,
     MAX_POINTS,
@@ -62,9 +59,13 @@ def _class_plots(part: Part, outcomes: Sequence[EvaluatedBags], names: Sequence[
             continue
         scores = [each.probabilities[:, number] for each in outcomes]
         of_class = "" if positive is not None else f", {part.class_names[number]} against the rest"
-        plots.append(_roc(f"roc-{number}", f"ROC curve{of_class}", truth, scores, names))
+        rankings = [(name, truth, own) for name, own in zip(names, scores, strict=True)]
+        figure, words = roc_curves(rankings)
+        plots.append(Plot(f"roc-{number}", f"ROC curve{of_class}", _clauses(words), figure))
         if positive is not None:
-            plots.append(_precision_recall(truth, scores, names))
+            figure, words = precision_recall_curves(rankings)
+            said = _clauses(words) + f" {truth.mean():.0%} of bags are positive."
+            plots.append(Plot("precision-recall", "Precision and recall", said, figure))
     calibration = calibration_plot(dict(zip(names, outcomes, strict=True)))
     plots.append(replace(calibration, words=names[0] + calibration.words[len(names[0]) :]))
     plots.append(_risk_coverage(outcomes, names))
@@ -74,38 +75,6 @@ def _class_plots(part: Part, outcomes: Sequence[EvaluatedBags], names: Sequence[
 def _clauses(words: Sequence[str]) -> str:
     """Return clauses as a sentence that begins with the name of a run, as it is written."""
     return "; ".join(words) + "."
-
-
-def _roc(
-    key: str, title: str, truth: NDArray[np.bool_], scores: Sequence[NDArray[np.float64]], names: Sequence[str]
-) -> Plot:
-    """Return the ROC curves of the runs for one class."""
-    figure = new_figure("1 - specificity", "sensitivity")
-    words = []
-    for number, (name, own) in enumerate(zip(names, scores, strict=True)):
-        area = float(auroc(truth, own))
-        false_alarms, found, _ = roc_curve(truth, own)
-        add_line(figure, false_alarms, found, f"{name} {area:.3f}", number)
-        words.append(f"{name}: area under the curve {area:.3f}")
-    add_reference(figure, [0, 1], [0, 1], "chance")
-    figure.update_xaxes(range=[-0.02, 1.02])
-    figure.update_yaxes(range=[-0.02, 1.02])
-    return Plot(key, title, _clauses(words), figure)
-
-
-def _precision_recall(truth: NDArray[np.bool_], scores: Sequence[NDArray[np.float64]], names: Sequence[str]) -> Plot:
-    """Return the precision-recall curves of the runs."""
-    figure = new_figure("recall (sensitivity)", "precision")
-    words = []
-    for number, (name, own) in enumerate(zip(names, scores, strict=True)):
-        area = float(average_precision(truth, own))
-        precision, recall, _ = precision_recall_curve(truth, own)
-        add_line(figure, recall, precision, f"{name} {area:.3f}", number, shape="hv")
-        words.append(f"{name}: average precision {area:.3f}")
-    figure.update_xaxes(range=[-0.02, 1.02])
-    figure.update_yaxes(range=[-0.02, 1.05])
-    said = _clauses(words) + f" {truth.mean():.0%} of bags are positive."
-    return Plot("precision-recall", "Precision and recall", said, figure)
 
 
 def _risk_coverage(outcomes: Sequence[EvaluatedBags], names: Sequence[str]) -> Plot:

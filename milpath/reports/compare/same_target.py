@@ -1,6 +1,6 @@
 """Whether two runs predict the same thing, so that their metrics may stand side by side."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from milpath.records.prediction_table import Predictions
 from milpath.targets import NumericTarget, Regression, Several, Survival, Target
@@ -50,8 +50,8 @@ def _facts(first: Target, other: Target) -> Iterator[tuple[str, str, str]]:
             yield "levels of the quantiles", _numbers(first.levels), _numbers(other.levels)
 
 
-def _numbers(values: object) -> str:
-    return ", ".join(f"{value:g}" for value in values)  # type: ignore[attr-defined]
+def _numbers(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _refuse(first: str, other: str, what: str, own: str, others: str) -> None:

@@ -1,10 +1,11 @@
 """Plots of a report: discrimination, calibration, risk against coverage, and the logged metrics by epoch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from milpath.metrics.calibration import reliability_curve
@@ -30,11 +31,15 @@ SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 SHOWN = ("loss", "auroc", "quadratic_kappa", "balanced_accuracy", "attention_entropy")
 
 
-def roc_plot(outcomes: Mapping[str, EvaluatedBags], class_names: Sequence[str]) -> Plot:
-    """Return the ROC curve of each split for a binary task, otherwise of each class against the rest on the first split."""
+# Name of a curve, which bags are positive, `(bags,)` bool, and their scores, `(bags,)`.
+Ranking = tuple[str, NDArray[np.bool_], NDArray[np.float64]]
+
+
+def roc_curves(rankings: Iterable[Ranking]) -> tuple[go.Figure, list[str]]:
+    """Return the figure of some ROC curves, and a clause on each."""
     figure = new_figure("1 - specificity", "sensitivity")
     words = []
-    for number, (name, positive, scores) in enumerate(_rankings(outcomes, class_names)):
+    for number, (name, positive, scores) in enumerate(rankings):
         area = float(auroc(positive, scores))
         false_alarms, found, _ = roc_curve(positive, scores)
         add_line(figure, false_alarms, found, f"{name} {area:.3f}", number)
@@ -42,22 +47,39 @@ def roc_plot(outcomes: Mapping[str, EvaluatedBags], class_names: Sequence[str]) 
     add_reference(figure, [0, 1], [0, 1], "chance")
     figure.update_xaxes(range=[-0.02, 1.02])
     figure.update_yaxes(range=[-0.02, 1.02])
+    return figure, words
+
+
+def precision_recall_curves(rankings: Iterable[Ranking]) -> tuple[go.Figure, list[str]]:
+    """Return the figure of some precision-recall curves, and a clause on each."""
+    figure = new_figure("recall (sensitivity)", "precision")
+    words = []
+    for number, (name, positive, scores) in enumerate(rankings):
+        area = float(average_precision(positive, scores))
+        precision, recall, _ = precision_recall_curve(positive, scores)
+        # Average precision is a sum of steps; linear interpolation would overstate the area.
+        add_line(figure, recall, precision, f"{name} {area:.3f}", number, shape="hv")
+        words.append(f"{name}: average precision {area:.3f}")
+    figure.update_xaxes(range=[-0.02, 1.02])
+    figure.update_yaxes(range=[-0.02, 1.05])
+    return figure, words
+
+
+def roc_plot(outcomes: Mapping[str, EvaluatedBags], class_names: Sequence[str]) -> Plot:
+    """Return the ROC curve of each split for a binary task, otherwise of each class against the rest on the first split."""
+    figure, words = roc_curves(_rankings(outcomes, class_names))
     return Plot("roc", "ROC curve", _sentence(words), figure)
 
 
 def precision_recall_plot(outcomes: Mapping[str, EvaluatedBags], class_names: Sequence[str]) -> Plot:
     """Return the precision-recall curve of each split for a binary task, otherwise of each class against the rest."""
-    figure = new_figure("recall (sensitivity)", "precision")
-    words = []
-    for number, (name, positive, scores) in enumerate(_rankings(outcomes, class_names)):
-        area = float(average_precision(positive, scores))
-        precision, recall, _ = precision_recall_curve(positive, scores)
-        # Average precision is a sum of steps; linear interpolation would overstate the area.
-        add_line(figure, recall, precision, f"{name} {area:.3f}", number, shape="hv")
-        words.append(f"{name}: average precision {area:.3f} where {positive.mean():.0%} of bags are positive")
-    figure.update_xaxes(range=[-0.02, 1.02])
-    figure.update_yaxes(range=[-0.02, 1.05])
-    return Plot("precision-recall", "Precision and recall", _sentence(words), figure)
+    rankings = list(_rankings(outcomes, class_names))
+    figure, words = precision_recall_curves(rankings)
+    said = [
+        f"{clause} where {positive.mean():.0%} of bags are positive"
+        for clause, (_, positive, _) in zip(words, rankings, strict=True)
+    ]
+    return Plot("precision-recall", "Precision and recall", _sentence(said), figure)
 
 
 def confusion_plot(outcomes: EvaluatedBags, class_names: Sequence[str]) -> Plot:

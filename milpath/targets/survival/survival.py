@@ -1,7 +1,7 @@
 """Survival target: the time to an event, of which only a lower bound is known for censored bags."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -202,8 +202,7 @@ class Survival(NumericTarget):
         from milpath.targets.survival.averaged_survival import AveragedSurvival  # which derives from this class
 
         options = options_of_state(state)
-        found: Any = (AveragedSurvival if "grid" in options["fitted"] else type(self))(**options)
-        return found  # type: ignore[no-any-return]
+        return cast(Self, (AveragedSurvival if "grid" in options["fitted"] else type(self))(**options))
 
     def average_of(self, targets: Sequence[Any]) -> Any:
         from milpath.targets.survival.averaged_survival import AveragedSurvival
