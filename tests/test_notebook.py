@@ -105,8 +105,10 @@ def test_attention_lies_on_the_planted_lesions_and_another_pooling_moves_it(outp
 @pytest.mark.slow
 def test_the_report_of_the_trained_run_says_that_attention_finds_the_lesions(outputs, folder):
     report = (folder / "runs/tour/report.html").read_text(encoding="utf-8")
-    for name in ("Tile AUROC, mean over bags", "Tile AUROC, all tiles pooled"):
-        assert float(re.search(rf'{name}</dt><dd class="value">([\d.]+)<', report)[1]) >= 0.95
+    shown = r'Tile AUROC, mean over bags</dt><dd class="value">([\d.]+)</dd><dd class="range">([\d.]+) to'
+    auroc, lowest = map(float, re.search(shown, report).groups())
+    assert auroc >= 0.95
+    assert lowest >= 0.9
     assert {path.name for path in folder.iterdir()} - {"drawn.png"} == {"runs", "stores"}
 
 

@@ -102,6 +102,13 @@ class App:
         """Return every file the app has written anywhere it may write."""
         return [str(path) for root in (self.folder, self.cwd) for path in root.rglob("*") if path.is_file()]
 
+    def wait_for_files(self, count: int) -> list[str]:
+        """Return the files as soon as there are so many: the server clears up after it has answered."""
+        deadline = time.monotonic() + 20
+        while len(self.files()) != count and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return self.files()
+
     def post(self, path: str, body: bytes, kind: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         connection.request("POST", path, body, {"Content-Type": kind})
@@ -229,7 +236,7 @@ def test_a_slide_is_answered_and_nothing_of_it_stays_and_axe_finds_nothing(open_
         assert images.nth(number).evaluate("image => image.complete && image.naturalWidth > 200")
     assert _overflow(page) <= 0
     page.wait_for_selector("#files .file-preview", state="detached")
-    assert app.files() == []
+    assert app.wait_for_files(0) == []
     assert violations(page, axe) == []
     viewer = page.frames[1]
     viewer.wait_for_selector("body[data-layer]")
@@ -250,7 +257,7 @@ def test_names_are_text_wherever_they_are_shown(open_page, app, tmp_path, slide)
     page.wait_for_selector(".refused", timeout=60_000)
     assert EVIL in page.inner_text(".history")
     assert page.locator("img[src=x]").count() == 0
-    assert app.files() == []
+    assert app.wait_for_files(0) == []
 
 
 def test_a_bad_file_is_one_clear_line_and_is_deleted_and_takes_the_answer_before_away(open_page, app, slide, bad_files):
@@ -269,7 +276,7 @@ def test_a_bad_file_is_one_clear_line_and_is_deleted_and_takes_the_answer_before
         assert page.locator(".answer").count() == 0
         # The file is gone, and the page does not offer it again.
         page.wait_for_selector("#files .file-preview", state="detached")
-        assert app.files() == []
+        assert app.wait_for_files(0) == []
     assert page.locator(".history tbody tr").count() == 1, "the answer, and no refusal"
     assert "Traceback" not in app.said()
 
@@ -282,7 +289,7 @@ def test_what_the_page_itself_refuses_is_said_at_once(open_page, app, bad_files,
     assert words in page.inner_text(".toast-body")
     toast, title = page.locator(".toast-body").bounding_box(), page.locator("h1").bounding_box()
     assert toast["y"] + toast["height"] <= title["y"], "it stands above the page and covers nothing"
-    assert app.files() == []
+    assert app.wait_for_files(0) == []
 
 
 def _choose_by_keyboard(page):
@@ -334,7 +341,7 @@ def test_two_people_with_the_same_file_each_get_their_answer_and_only_their_own_
     assert "neighbour" in mine.inner_text(".history")
     assert "neighbour" not in theirs.inner_text("body")
     mine.wait_for_selector("#files .file-preview", state="detached")
-    assert app.files() == []
+    assert app.wait_for_files(0) == []
     mine.reload()
     mine.wait_for_selector("#files")
     assert mine.locator(".history").count() == 0, "a new session"
@@ -352,7 +359,7 @@ def test_the_server_itself_refuses_what_is_too_large_and_keeps_no_part_of_it(app
     part = _multipart("a.tiff", bytes(2 * 2**20))[0].removesuffix(b"--xx--\r\n")
     status, text = app.post("/gradio_api/upload", part * 3 + b"--xx--\r\n", "multipart/form-data; boundary=xx")
     assert status == 413, text
-    assert app.files() == []
+    assert app.wait_for_files(0) == []
 
 
 def test_an_upload_that_is_broken_off_leaves_nothing(app):
@@ -360,13 +367,8 @@ def test_an_upload_that_is_broken_off_leaves_nothing(app):
     with socket.create_connection(("127.0.0.1", app.port)) as connection:
         head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body[: 2**19])
-        deadline = time.monotonic() + 20
-        while not app.files() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert app.files(), "it began to write"
-    while app.files() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert app.files() == []
+        assert len(app.wait_for_files(1)) == 1, "it began to write"
+    assert app.wait_for_files(0) == []
 
 
 def test_a_client_cannot_name_files_of_the_server_or_addresses(app, checkpoint):
@@ -383,7 +385,7 @@ def test_a_client_cannot_name_files_of_the_server_or_addresses(app, checkpoint):
     )
     assert app.post("/gradio_api/queue/join", b" " * 2_000_000, "application/json")[0] == 400
     assert app.get(f"/gradio_api/file={checkpoint}").startswith('{"detail"')
-    assert app.files() == []
+    assert app.wait_for_files(0) == []
 
 
 def test_a_type_that_is_not_read_is_refused_also_without_the_page(app):
@@ -391,7 +393,7 @@ def test_a_type_that_is_not_read_is_refused_also_without_the_page(app):
     assert status == 200
     (path,) = json.loads(text)
     assert "run.exe has the type .exe; supported types" in app.ask([{"path": path} | FILE])
-    assert app.files() == []
+    assert app.wait_for_files(0) == []
 
 
 def test_one_slide_is_answered_at_a_time(app, slide):
@@ -418,7 +420,7 @@ def test_one_slide_is_answered_at_a_time(app, slide):
         times = sorted(threads.map(watch, sessions))
     for (_, ended), (began, _) in pairwise(times):
         assert began > ended - 0.1
-    assert app.files() == []
+    assert app.wait_for_files(0) == []
 
 
 # An upload that begins and then comes a byte at a time.
@@ -436,10 +438,7 @@ def test_two_hundred_slow_clients_keep_nobody_out(app):
             assert status == 200
             (path,) = json.loads(text)
             assert "run.exe has the type .exe" in app.ask([{"path": path} | FILE])
-    deadline = time.monotonic() + 20
-    while app.files() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert app.files() == []
+    assert app.wait_for_files(0) == []
 
 
 def test_streams_that_nobody_ends_keep_nobody_out(app):
@@ -451,7 +450,7 @@ def test_streams_that_nobody_ends_keep_nobody_out(app):
 
 def test_told_to_end_it_leaves_nothing_and_it_never_left_its_host(app):
     app.post("/gradio_api/upload", *_multipart("forgotten.tiff", b"II*\0"))
-    assert len(app.files()) == 1
+    assert len(app.wait_for_files(1)) == 1
     with SlowClients(app.port, 6, (SILENT, HALF_HEADERS, SLOW_UPLOAD)):
         time.sleep(0.5)
         assert app.stop() == 143
