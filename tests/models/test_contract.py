@@ -23,6 +23,8 @@ NETWORKS = {
     "DSMIL": {},
     "CLAMSB": {"hidden_dim": 16, "attention_dim": 8},
     "TransMIL": {"hidden_dim": 32, "num_landmarks": 16},
+    "AttentionEnsembleMIL": {"num_members": 3, "hidden_dims": [16, 8], "dropout": 0.5, "input_dropout": 0.2},
+    "AttentionEnsembleMIL gated": {"num_members": 2, "hidden_dims": [], "gated": True},
     "MultiHeadAttentionMIL": {"hidden_dim": 16, "num_heads": 4, "attention_dim": 8},
     "CLAMMB": {"hidden_dim": 16, "attention_dim": 8},
     "ACMIL": {"hidden_dim": 16, "attention_dim": 8, "num_branches": 3, "num_masked": 4},

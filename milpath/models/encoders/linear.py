@@ -31,14 +31,12 @@ class LinearEncoder(nn.Module):
         super().__init__()
         if num_features is None:
             raise ValueError("the encoder linear needs the width of the features; set model.encoder.num_features")
-        if not hidden_dims:
-            raise ValueError("the encoder linear needs at least one width in hidden_dims")
         self.num_features = num_features
         self.hidden_dims = list(hidden_dims)
         self.dropout = dropout
-        self.embedding_dim = self.hidden_dims[-1]
-        self.drop = nn.Dropout(dropout)
         widths = [num_features, *self.hidden_dims]
+        self.embedding_dim = widths[-1]
+        self.drop = nn.Dropout(dropout)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.register_buffer("feature_mean", torch.zeros(num_features))
         self.register_buffer("feature_std", torch.ones(num_features))
