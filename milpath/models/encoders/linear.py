@@ -17,8 +17,13 @@ class LinearEncoder(nn.Module):
     Args:
         num_features: Width of the input features.
         hidden_dims: Width of each layer; the last is the width of the embedding. Ilse et al. use 256, 128, 64 for the
-            classic data sets.
+            classic data sets. Empty: the embedding is the (standardised) features.
         dropout: Probability of dropout after each layer, in [0, 1).
+        clip: Standardised features are limited to -clip..clip, in standard deviations, so that a rare large value of a
+            feature that hardly varied in training does not decide alone; `None` for no limit.
+
+    Raises:
+        ValueError: If `num_features` is missing or `clip` is not greater than 0.
     """
 
     takes = "features"
@@ -26,14 +31,21 @@ class LinearEncoder(nn.Module):
     feature_std: Tensor
 
     def __init__(
-        self, num_features: int | None = None, hidden_dims: Sequence[int] = (512,), dropout: float = 0.0
+        self,
+        num_features: int | None = None,
+        hidden_dims: Sequence[int] = (512,),
+        dropout: float = 0.0,
+        clip: float | None = None,
     ) -> None:
         super().__init__()
         if num_features is None:
             raise ValueError("the encoder linear needs the width of the features; set model.encoder.num_features")
+        if clip is not None and not clip > 0:
+            raise ValueError(f"clip={clip} of the encoder linear must be greater than 0 standard deviations, or null")
         self.num_features = num_features
         self.hidden_dims = list(hidden_dims)
         self.dropout = dropout
+        self.clip = clip
         widths = [num_features, *self.hidden_dims]
         self.embedding_dim = widths[-1]
         self.drop = nn.Dropout(dropout)
@@ -53,6 +65,8 @@ class LinearEncoder(nn.Module):
                 f"the network takes {self.num_features} features per tile, the bags have {features.shape[-1]}"
             )
         hidden = (features - self.feature_mean) / self.feature_std
+        if self.clip is not None:
+            hidden = hidden.clamp(-self.clip, self.clip)
         for layer in self.layers:
             hidden = self.drop(F.relu(layer(hidden)))
         return hidden

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from milpath.models import ACMIL, CLAMMB, DTFDMIL, ILRAMIL, AdditiveMIL, AttentionMIL, MultiHeadAttentionMIL
+from milpath.models import ACMIL, CLAMMB, DTFDMIL, ILRAMIL, AdditiveMIL, AttentionEnsembleMIL, AttentionMIL, MultiHeadAttentionMIL
 from milpath.models.networks.acmil import hide_strongest
 from milpath.models.networks.dtfd_mil import deal, deal_alike
 from tests.models.formulas import BAGS, LINEAR, apply, batch, check, sigmoid, softmax, weights
@@ -47,6 +47,38 @@ def test_multi_head_attention():
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="hidden_dim=10 must be a multiple of num_heads=3"):
         MultiHeadAttentionMIL(encoder=LINEAR, hidden_dim=10, num_heads=3)
+
+
+def member_of(layer, number: int):
+    """The layer of one member, as a `torch.nn.Linear`."""
+    alone = torch.nn.Linear(*layer.weight.shape[1:]).double()
+    alone.load_state_dict({"weight": layer.weight[number].T, "bias": layer.bias[number, 0]})
+    return alone
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_an_ensemble_is_the_mean_of_its_members(gated):
+    def formula(network, hidden):
+        logits, attention = [], []
+        for number in range(network.num_members):
+            layers = {name: member_of(layer, number) for name, layer in network.named_children() if name.endswith("_layer")}
+            tiles = hidden
+            for layer in network.hidden_layers:
+                tiles = relu(apply(member_of(layer, number), tiles))
+            scores = np.tanh(apply(layers["tanh_layer"], tiles))
+            if gated:
+                scores = scores * sigmoid(apply(layers["gate_layer"], tiles))
+            weight = softmax(apply(layers["score_layer"], scores)[:, 0])
+            logits.append(apply(layers["classification_layer"], weight @ tiles))
+            attention.append(weight)
+        return np.mean(logits, 0), np.mean(attention, 0)
+
+    check(AttentionEnsembleMIL(encoder=LINEAR, num_outputs=2, num_members=3, hidden_dims=[7, 4], gated=gated), formula)
+
+
+def test_an_ensemble_without_a_member_is_refused():
+    with pytest.raises(ValueError, match="num_members=0 of an ensemble must be at least 1"):
+        AttentionEnsembleMIL(encoder=LINEAR, num_members=0)
 
 
 def class_scores(network, hidden: np.ndarray) -> tuple[list[float], np.ndarray]:
