@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from milpath.models.member_linear import MemberLinear
+
 
 class LinearEncoder(nn.Module):
     """Linear, ReLU and dropout for each width; features are standardised with statistics stored in the network.
@@ -21,6 +23,8 @@ class LinearEncoder(nn.Module):
         dropout: Probability of dropout after each layer, in [0, 1).
         clip: Standardised features are limited to -clip..clip, in standard deviations, so that a rare large value of a
             feature that hardly varied in training does not decide alone; `None` for no limit.
+        num_members: Members of an ensemble, each with layers of its own; the embedding is those of all members, one after
+            another.
 
     Raises:
         ValueError: If `num_features` is missing or `clip` is not greater than 0.
@@ -36,6 +40,7 @@ class LinearEncoder(nn.Module):
         hidden_dims: Sequence[int] = (512,),
         dropout: float = 0.0,
         clip: float | None = None,
+        num_members: int = 1,
     ) -> None:
         super().__init__()
         if num_features is None:
@@ -46,10 +51,13 @@ class LinearEncoder(nn.Module):
         self.hidden_dims = list(hidden_dims)
         self.dropout = dropout
         self.clip = clip
+        self.num_members = num_members
         widths = [num_features, *self.hidden_dims]
-        self.embedding_dim = widths[-1]
+        self.embedding_dim = num_members * widths[-1]
         self.drop = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b) if num_members == 1 else MemberLinear(num_members, a, b) for a, b in pairwise(widths)
+        )
         self.register_buffer("feature_mean", torch.zeros(num_features))
         self.register_buffer("feature_std", torch.ones(num_features))
 
@@ -67,6 +75,8 @@ class LinearEncoder(nn.Module):
         hidden = (features - self.feature_mean) / self.feature_std
         if self.clip is not None:
             hidden = hidden.clamp(-self.clip, self.clip)
+        if self.num_members > 1:
+            hidden = hidden.expand(self.num_members, -1, -1)
         for layer in self.layers:
             hidden = self.drop(F.relu(layer(hidden)))
-        return hidden
+        return hidden if self.num_members == 1 else hidden.transpose(0, 1).flatten(1)

@@ -49,31 +49,32 @@ def test_heads_that_do_not_divide_the_width_are_refused():
         MultiHeadAttentionMIL(encoder=LINEAR, hidden_dim=10, num_heads=3)
 
 
-def member_of(layer, number: int):
-    """The layer of one member, as a `torch.nn.Linear`."""
-    alone = torch.nn.Linear(*layer.weight.shape[1:]).double()
-    alone.load_state_dict({"weight": layer.weight[number].T, "bias": layer.bias[number, 0]})
-    return alone
-
-
 @pytest.mark.parametrize("gated", [False, True])
-def test_an_ensemble_is_the_mean_of_its_members(gated):
-    def formula(network, hidden):
-        logits, attention = [], []
-        for number in range(network.num_members):
-            layers = {name: member_of(layer, number) for name, layer in network.named_children() if name.endswith("_layer")}
-            tiles = hidden
-            for layer in network.hidden_layers:
-                tiles = relu(apply(member_of(layer, number), tiles))
-            scores = np.tanh(apply(layers["tanh_layer"], tiles))
-            if gated:
-                scores = scores * sigmoid(apply(layers["gate_layer"], tiles))
-            weight = softmax(apply(layers["score_layer"], scores)[:, 0])
-            logits.append(apply(layers["classification_layer"], weight @ tiles))
-            attention.append(weight)
-        return np.mean(logits, 0), np.mean(attention, 0)
+def test_an_ensemble_is_the_mean_of_networks_of_attention(gated):
+    network = AttentionEnsembleMIL(encoder=LINEAR, num_outputs=2, num_members=3, gated=gated).double().eval()
+    tiles, mask = batch()
+    output = network(tiles, mask)
+    members = [AttentionMIL(encoder=LINEAR, num_outputs=2, gated=gated).double().eval() for _ in range(3)]
+    for number, member in enumerate(members):
+        layers = {
+            "tile_encoder.network.layers.0": network.tile_encoder.network.layers[0],
+            "classification_layer": network.classification_layer,
+            **{f"attention_pooling.{name}": getattr(network, name) for name in ("tanh_layer", "score_layer")},
+            **({"attention_pooling.gate_layer": network.gate_layer} if gated else {}),
+        }
+        for name, layer in layers.items():
+            values = {"weight": layer.weight[number].T, "bias": layer.bias[number, 0]}
+            member.get_submodule(name).load_state_dict(values)
+    each = [member(tiles, mask) for member in members]
+    torch.testing.assert_close(output.member_logits, torch.stack([one.logits for one in each], 1))
+    torch.testing.assert_close(output.logits, torch.stack([one.logits for one in each]).mean(0))
+    torch.testing.assert_close(output.attention, torch.stack([one.attention for one in each]).mean(0))
 
-    check(AttentionEnsembleMIL(encoder=LINEAR, num_outputs=2, num_members=3, hidden_dims=[7, 4], gated=gated), formula)
+
+def test_members_share_an_encoder_that_is_not_of_linear_layers():
+    network = AttentionEnsembleMIL(encoder="lenet5", num_members=2).eval()
+    assert network.tanh_layer.weight.shape == (2, 500, 128)
+    assert network(torch.rand(1, 3, 1, 28, 28)).attention.sum().item() == pytest.approx(1)
 
 
 def test_an_ensemble_without_a_member_is_refused():
