@@ -11,12 +11,10 @@ _log = logging.getLogger(__name__)
 _LOSS, _ENTROPY = "train/loss", "val/attention_entropy"
 # Epochs in a row that attention must stay at an end, at least; of longer trainings, the last third.
 _LEAST_EPOCHS = 5
-# Entropy relative to equal weights; between networks that learn, it moves by more within an epoch.
+# Entropy relative to equal weights.
 _ONE_TILE, _EQUAL = 0.01, 0.995
 # Share of what the loss fell, which it may rise again. Batches of few bags vary by a tenth.
 _RISE = 0.25
-# A pooling that is not learned has one entropy in all epochs.
-_CONSTANT = 1e-6
 
 
 class CollapseWarning(Callback):
@@ -53,7 +51,9 @@ class CollapseWarning(Callback):
             return
         # With a monitor the best epoch is used, whichever is the last.
         last_is_used = not any(getattr(callback, "monitor", None) for callback in trainer.checkpoint_callbacks)
-        for found in (of_attention(self._entropies), of_loss(self._losses) if last_is_used else None):
+        learned = getattr(pl_module.network, "learns_attention", True)
+        attention, loss = of_attention(self._entropies) if learned else None, of_loss(self._losses) if last_is_used else None
+        for found in (attention, loss):
             if found:
                 _log.warning("%s: %s", self.name, found)
 
@@ -85,7 +85,7 @@ def of_attention(entropies: Sequence[float]) -> str | None:
     """
     count = max(_LEAST_EPOCHS, len(entropies) // 3)
     last = entropies[-count:]
-    if len(last) < count or max(entropies) - min(entropies) <= _CONSTANT:
+    if len(last) < count or not any(entropies):  # bags of one tile
         return None
     if max(last) < _ONE_TILE:
         return (
