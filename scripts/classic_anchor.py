@@ -1,7 +1,9 @@
-"""The authors' recipe for the classic sets, on the folds of `milpath table`: python scripts/classic_anchor.py DATA OUTPUT [SET...]
+"""The authors' recipe for the classic sets, on the folds of `milpath table`:
 
-Written from the article and its public code (github.com/AMLab-Amsterdam/AttentionDeepMIL), independently of milpath's networks
-and training: linear layers 256-128-64 with ReLU and dropout 0.5, attention 64 with tanh (or gated), one bag per step,
+    python scripts/classic_anchor.py DATA OUTPUT [SET...]
+
+Written from the article and its public code (github.com/AMLab-Amsterdam/AttentionDeepMIL), independently of milpath's
+networks and training: linear layers 256-128-64 with ReLU and dropout 0.5, attention 64 with tanh (or gated), one bag per step,
 Glorot's initialisation with biases of 0, SGD with momentum 0.9 and the article's rates and weight decay for each set,
 100 epochs. As in the code there is no validation split and the last weights are tested. The article stops at the lowest
 validation error + loss and does not say which bags it validates on. Features are standardised on the training bags of each

@@ -15,10 +15,10 @@ from milpath.models.pooling import full_mask, masked_softmax
 class AttentionEnsembleMIL(MILNetwork):
     """Classify a bag by several attention networks at once.
 
-    Each member is an `AttentionMIL` with its own attention and classification layer; with the encoder `linear` it also has its
-    own layers there, and any other encoder is shared. Logits and attention are means over the members, so that attention sums
-    to 1. In training the loss is the mean of the members' losses (`member_logits`): members that start and drop out
-    differently stay different, which an average profits from.
+    Each member is an `AttentionMIL` with its own attention and classification layer; with the encoder `linear` it also has
+    its own layers there, and any other encoder is shared. Logits and attention are means over the members, so that
+    attention sums to 1. In training the loss is the mean of the members' losses (`member_logits`): members that start and
+    drop out differently stay different, which an average profits from.
 
     Args:
         encoder: Name of an encoder, or a mapping of its name and arguments.
@@ -32,8 +32,8 @@ class AttentionEnsembleMIL(MILNetwork):
         ValueError: If there is no member.
 
     References:
-        Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, eq. 7-9. Lakshminarayanan, Pritzel,
-        Blundell. Simple and scalable predictive uncertainty estimation using deep ensembles. NeurIPS 2017.
+        Ilse, Tomczak, Welling. Attention-based deep multiple instance learning. ICML 2018, eq. 7-9. Lakshminarayanan,
+        Pritzel, Blundell. Simple and scalable predictive uncertainty estimation using deep ensembles. NeurIPS 2017.
 
     Example:
         >>> network = AttentionEnsembleMIL(encoder={"name": "linear", "num_features": 8}, num_members=3)

@@ -15,16 +15,15 @@ class AveragedWeights(WeightAveraging):
     """Average the weights exponentially over the last epochs.
 
     The average after step n is `(1 - c) * average + c * weights` with `c = max(1 - exp(-1 / (window * steps per epoch)),
-    1 / n)`: the plain mean of all steps until the window is full, then the moving average. The last steps of a small data set
-    with a constant learning rate move the weights at random; their average does not hang on where training happens to end.
+    1 / n)`: the plain mean of all steps until the window is full, then the moving average. The last steps of a small data
+    set with a constant learning rate move the weights at random; their average does not hang on where training ends.
 
-    Training goes on with its own weights. Validation, `best.ckpt`, `last.ckpt` and the results have the average; a checkpoint
-    also holds the weights of training, so that a resumed run is bit-identical to an uninterrupted one. Averaging a run that
-    was trained without it up to a checkpoint starts there.
+    Training goes on with its own weights. Validation, `best.ckpt`, `last.ckpt` and the results have the average; a
+    checkpoint also holds the weights of training, so that a resumed run is bit-identical to an uninterrupted one.
 
     Args:
-        window: Epochs over which the average reaches back (its time constant), greater than 0; half of it comes from the last
-            0.7 windows.
+        window: Epochs over which the average reaches back (its time constant), greater than 0; half of it comes from the
+            last 0.7 windows.
 
     Raises:
         ValueError: If the window is not finite and greater than 0.
@@ -37,7 +36,9 @@ class AveragedWeights(WeightAveraging):
 
     def __init__(self, window: float = 2.0) -> None:
         if not (math.isfinite(window) and window > 0):
-            raise ValueError(f"window={window} of averaged weights must be a number of epochs greater than 0, such as 2")
+            raise ValueError(
+                f"window={window} of averaged weights must be a number of epochs greater than 0, such as 2"
+            )
         super().__init__(multi_avg_fn=self._add_step)
         self.window = window
         self._share = 1.0

@@ -52,7 +52,10 @@ class CollapseWarning(Callback):
         # With a monitor the best epoch is used, whichever is the last.
         last_is_used = not any(getattr(callback, "monitor", None) for callback in trainer.checkpoint_callbacks)
         learned = getattr(pl_module.network, "learns_attention", True)
-        attention, loss = of_attention(self._entropies) if learned else None, of_loss(self._losses) if last_is_used else None
+        attention, loss = (
+            of_attention(self._entropies) if learned else None,
+            of_loss(self._losses) if last_is_used else None,
+        )
         for found in (attention, loss):
             if found:
                 _log.warning("%s: %s", self.name, found)
@@ -94,8 +97,8 @@ def of_attention(entropies: Sequence[float]) -> str | None:
         )
     if min(last) > _EQUAL:
         return (
-            f"attention was equal for all tiles in the last {count} epochs: the network is a plain mean of tiles; train longer, "
-            "raise optimizer.lr, or compare with model=embedding_pool_mil model.pooling=mean"
+            f"attention was equal for all tiles in the last {count} epochs: the network is a plain mean of tiles; train "
+            "longer, raise optimizer.lr, or compare with model=embedding_pool_mil model.pooling=mean"
         )
     return None
 
@@ -117,6 +120,6 @@ def of_loss(losses: Sequence[float]) -> str | None:
     if losses[-1] - best <= _RISE * (max(losses[0], losses[-1]) - best) or losses[0] <= best:
         return None
     return (
-        f"train/loss ended at {losses[-1]:.3g}, far above its best, {best:.3g} in epoch {losses.index(best) + 1}, and the last "
-        "weights are used: lower optimizer.lr, set scheduler=cosine, or average the last epochs (callbacks.averaged_weights)"
+        f"train/loss ended at {losses[-1]:.3g}, far above its best, {best:.3g} in epoch {losses.index(best) + 1}, and the "
+        "last weights are used: lower optimizer.lr, set scheduler=cosine, or average the last epochs (callbacks.averaged_weights)"
     )

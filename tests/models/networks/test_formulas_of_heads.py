@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from milpath.models import ACMIL, CLAMMB, DTFDMIL, ILRAMIL, AdditiveMIL, AttentionEnsembleMIL, AttentionMIL, MultiHeadAttentionMIL
+from milpath.models import (
+    ACMIL,
+    CLAMMB,
+    DTFDMIL,
+    ILRAMIL,
+    AdditiveMIL,
+    AttentionEnsembleMIL,
+    AttentionMIL,
+    MultiHeadAttentionMIL,
+)
 from milpath.models.networks.acmil import hide_strongest
 from milpath.models.networks.dtfd_mil import deal, deal_alike
 from tests.models.formulas import BAGS, LINEAR, apply, batch, check, sigmoid, softmax, weights

@@ -110,7 +110,9 @@ def test_a_run_of_the_command_tests_the_average_and_resumes_bit_for_bit(tmp_path
     whole, parts = (read_checkpoint(tmp_path / f"runs/{name}/checkpoints/last.ckpt") for name in ("whole", "parts"))
     for part in ("state_dict", "current_model_state"):
         assert all(torch.equal(value, whole[part][name]) for name, value in parts[part].items())
-    assert not torch.equal(*(whole[part]["network.classification_layer.weight"] for part in ("state_dict", "current_model_state")))
+    assert not torch.equal(
+        *(whole[part]["network.classification_layer.weight"] for part in ("state_dict", "current_model_state"))
+    )
     # What was tested is the average of the best epoch.
     best = tmp_path / "runs/whole/checkpoints/best.ckpt"
     average = read_checkpoint(best)["state_dict"]["network.classification_layer.weight"]

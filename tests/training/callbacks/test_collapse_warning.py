@@ -26,7 +26,7 @@ def test_ordinary_attention_is_not_warned_of(entropies):
 @pytest.mark.parametrize(
     ("entropies", "message"),
     [
-        ([0.8, 0.2] + [0.004, 0.006, 0.003, 0.001, 0.0], "on one tile of each validation bag in the last 5 epochs"),
+        ([0.8, 0.2, 0.004, 0.006, 0.003, 0.001, 0.0], "on one tile of each validation bag in the last 5 epochs"),
         ([0.9] + [0.0] * 29, "on one tile of each validation bag in the last 10 epochs"),
         ([0.9972, 0.9991, 0.9994, 0.9996, 0.9995, 0.9998], "equal for all tiles in the last 5 epochs"),
     ],
@@ -37,7 +37,14 @@ def test_attention_that_stays_at_an_end_is_warned_of(entropies, message):
 
 @pytest.mark.parametrize(
     "losses",
-    [[0.69], [0.69, 0.69], [0.69, 0.7, 0.69, 0.7], [0.69, 0.4, 0.1, 0.12, 0.16], [0.7, 0.02, 0.01, 0.08], [0.5, 0.6, 0.9]],
+    [
+        [0.69],
+        [0.69, 0.69],
+        [0.69, 0.7, 0.69, 0.7],
+        [0.69, 0.4, 0.1, 0.12, 0.16],
+        [0.7, 0.02, 0.01, 0.08],
+        [0.5, 0.6, 0.9],
+    ],
 )
 def test_a_loss_that_varies_or_was_never_lower_is_not_warned_of(losses):
     assert of_loss(losses) is None
