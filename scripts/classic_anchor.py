@@ -3,12 +3,12 @@
     python scripts/classic_anchor.py DATA OUTPUT [SET...]
 
 Written from the article and its public code (github.com/AMLab-Amsterdam/AttentionDeepMIL), independently of milpath's
-networks and training: linear layers 256-128-64 with ReLU and dropout 0.5, attention 64 with tanh (or gated), one bag per step,
-Glorot's initialisation with biases of 0, SGD with momentum 0.9 and the article's rates and weight decay for each set,
-100 epochs. As in the code there is no validation split and the last weights are tested. The article stops at the lowest
-validation error + loss and does not say which bags it validates on. Features are standardised on the training bags of each
-fold (the article: on the whole set). The ten folds of a repeat are trained side by side with the same order of bags; a
-step on a bag changes only the nine networks that train on it.
+networks and training: linear layers 256-128-64 with ReLU and dropout 0.5, attention 64 with tanh (or gated), one bag
+per step, Glorot's initialisation with biases of 0, SGD with momentum 0.9 and the article's rates and weight decay for
+each set, 100 epochs. As in the code there is no validation split and the last weights are tested. The article stops
+at the lowest validation error + loss and does not say which bags it validates on. Features are standardised on the
+training bags of each fold (the article: on the whole set). The ten folds of a repeat are trained side by side with
+the same order of bags; a step on a bag changes only the nine networks that train on it.
 
 Writes OUTPUT/SET_METHOD.json with the accuracy of each fold.
 """

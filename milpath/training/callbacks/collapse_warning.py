@@ -121,5 +121,6 @@ def of_loss(losses: Sequence[float]) -> str | None:
         return None
     return (
         f"train/loss ended at {losses[-1]:.3g}, far above its best, {best:.3g} in epoch {losses.index(best) + 1}, and the "
-        "last weights are used: lower optimizer.lr, set scheduler=cosine, or average the last epochs (callbacks.averaged_weights)"
+        "last weights are used: lower optimizer.lr, set scheduler=cosine, or average them with "
+        "callbacks=no_validation_averaged"
     )

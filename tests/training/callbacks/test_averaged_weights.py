@@ -100,7 +100,7 @@ def test_a_window_of_no_epochs_is_refused(window):
 
 
 @pytest.mark.command
-def test_a_run_of_the_command_tests_the_average_and_resumes_bit_for_bit(tmp_path):
+def test_a_run_of_the_command_tests_the_average_and_resumes_bit_for_bit(tmp_path, capfd):
     write_features(tmp_path / "in", [0, 1] * 12)
     words = [*FEATURES, "callbacks=averaged_weights", "optimizer.lr=0.01", "callbacks.early_stopping=null"]
     assert here("milpath.train", *words, "trainer.max_epochs=3", "run_name=whole", cwd=tmp_path) == 0
@@ -117,3 +117,5 @@ def test_a_run_of_the_command_tests_the_average_and_resumes_bit_for_bit(tmp_path
     best = tmp_path / "runs/whole/checkpoints/best.ckpt"
     average = read_checkpoint(best)["state_dict"]["network.classification_layer.weight"]
     assert torch.equal(load_network(best).classification_layer.weight, average)
+    # Nothing collapsed.
+    assert "collapse_warning" not in "".join(capfd.readouterr())
