@@ -159,10 +159,7 @@ def _plan(
     seed: int,
     search: Mapping[str, Sequence[Any]],
 ) -> Iterator[Training]:
-    candidates = [
-        tuple(override(key, value) for key, value in zip(search, values, strict=True))
-        for values in itertools.product(*search.values())
-    ]
+    candidates = [tuple(map(override, search, values)) for values in itertools.product(*search.values())]
     for method, repeat, fold in itertools.product(methods, range(repeats), range(folds)):
         for number, candidate in enumerate(candidates):
             runs_dir = output / "runs" / method / f"repeat_{repeat}"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from typing_extensions import override
 
 _log = logging.getLogger(__name__)
@@ -15,13 +16,16 @@ _LEAST_EPOCHS = 5
 _ONE_TILE, _EQUAL = 0.01, 0.995
 # Share of what the loss fell, which it may rise again. Batches of few bags vary by a tenth.
 _RISE = 0.25
+# Multiple of a best loss near 0, which it may rise to if that is more than this share of the first loss.
+_MULTIPLE, _SHARE = 30, 0.01
 
 
 class CollapseWarning(Callback):
     """Warn at the end of a training about what it can show only there; it changes nothing.
 
     - Attention stayed on one tile of each validation bag, or equal for all tiles.
-    - The mean loss of the last epoch is far above that of the best epoch, and the last weights are used.
+    - The mean loss of the last epoch is far above that of the best epoch, and the last weights are used: there is neither a
+      monitor nor an average.
 
     What it compares is kept in checkpoints, so that a resumed training is judged as a whole.
 
@@ -49,8 +53,12 @@ class CollapseWarning(Callback):
         self._note_loss(trainer)
         if not trainer.is_global_zero:
             return
-        # With a monitor the best epoch is used, whichever is the last.
-        last_is_used = not any(getattr(callback, "monitor", None) for callback in trainer.checkpoint_callbacks)
+        # With a monitor the best epoch is used, whichever is the last; an average hardly follows a late step.
+        last_is_used = not any(
+            isinstance(callback, WeightAveraging)
+            or (isinstance(callback, ModelCheckpoint) and callback.monitor is not None)
+            for callback in trainer.callbacks  # type: ignore[attr-defined]
+        )
         learned = getattr(pl_module.network, "learns_attention", True)
         attention, loss = (
             of_attention(self._entropies) if learned else None,
@@ -116,8 +124,9 @@ def of_loss(losses: Sequence[float]) -> str | None:
     """
     if len(losses) < 2:
         return None
-    best = min(losses)
-    if losses[-1] - best <= _RISE * (max(losses[0], losses[-1]) - best) or losses[0] <= best:
+    best, last = min(losses), losses[-1]
+    far = last - best > _RISE * (max(losses[0], last) - best) or last > max(_MULTIPLE * best, _SHARE * losses[0])
+    if not far or losses[0] <= best:
         return None
     return (
         f"train/loss ended at {losses[-1]:.3g}, far above its best, {best:.3g} in epoch {losses.index(best) + 1}, and the "

@@ -44,6 +44,7 @@ def test_attention_that_stays_at_an_end_is_warned_of(entropies, message):
         [0.69, 0.4, 0.1, 0.12, 0.16],
         [0.7, 0.02, 0.01, 0.08],
         [0.5, 0.6, 0.9],
+        [0.69, 0.002, 0.0008, 0.124, 0.059, 0.0038],
     ],
 )
 def test_a_loss_that_varies_or_was_never_lower_is_not_warned_of(losses):
@@ -54,6 +55,8 @@ def test_a_loss_that_ends_far_above_its_best_is_warned_of_with_what_to_do():
     found = of_loss([0.69, 0.2, 0.05, 0.3])
     assert "train/loss ended at 0.3, far above its best, 0.05 in epoch 3" in found
     assert "scheduler=cosine" in found
+    # A step of a rare bag, long after all others were right: AUROC fell from 0.989 to 0.918.
+    assert "0.0001 in epoch 3" in of_loss([0.69, 0.01, 0.0001, 0.0002, 0.1085, 0.0144, 0.0394])
     assert of_loss([0.69, 0.4, 3.0])  # also where it ends above its beginning
 
 
