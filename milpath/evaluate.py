@@ -16,8 +16,6 @@ from milpath.records.tile_resolution import ALLOW
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-    from milpath.data.datamodule import BagDataModule
-    from milpath.models.checkpoint import Card
     from milpath.runs.result_files import Metrics
 
 
@@ -71,7 +69,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.runs.build import use_metrics_of
     from milpath.runs.earlier_run import IDENTITY_FILE
     from milpath.runs.evaluation.cohort_weights import card_in_cohort
-    from milpath.runs.evaluation.evaluated_data import evaluated_data, is_other_cohort
+    from milpath.runs.evaluation.evaluated_data import evaluated_data, is_other_cohort, require_same_task
     from milpath.runs.evaluation.evaluated_slides import bags_of_slides, encode_tiles_of
     from milpath.runs.familiar_bags import asking_probe, say_familiarity
     from milpath.runs.folds.fold_cohort import cohort_of_folds, shift_of_folds
@@ -103,7 +101,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
             stores_dir=str(config.paths.stores_dir), sources=parts.sources,
         )  # fmt: skip
     note = "; ".join(filter(None, (note, left_out)))
-    _require_same_task(card, datamodule, name)
+    require_same_task(card, datamodule, name)
     aggregate = config.aggregate or datamodule.aggregate or card.data.get("aggregate")
     require_aggregate(aggregate, target_of(card), len(card.class_names))
     slides = slides_of_report(datamodule.tile_store, config.slides_dir, config.slides)  # refused before any work
@@ -142,16 +140,6 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
         note="\n".join(filter(None, (note, say_familiarity(probe)))),
         aggregate=aggregate, shift=shift, temperatures=of_folds, familiarity=predictor.familiarity,
     )  # fmt: skip
-
-
-def _require_same_task(card: "Card", datamodule: "BagDataModule", checkpoint: str) -> None:
-    """Refuse to evaluate a network on labels it was not trained for."""
-    found = (datamodule.task, tuple(datamodule.class_names))
-    if found != (card.task, tuple(card.class_names)):
-        raise ValueError(
-            f"{checkpoint} was trained for {card.task} {', '.join(card.class_names)}, but the data have "
-            f"{found[0]} {', '.join(found[1])}; set data.target, data.task or data.class_names"
-        )
 
 
 @command("evaluate")

@@ -84,6 +84,32 @@ class EvaluateConfig:
 
 
 @dataclass
+class FaithfulnessConfig:
+    """Root keys of `python -m milpath.faithfulness`."""
+
+    checkpoint: Any = MISSING
+    method: str | None = None
+    data: Any = None
+    output: str = "faithfulness"
+    splits: list[str] = field(default_factory=lambda: ["test"])
+    explain: str | None = None
+    share: float = 0.1
+    num_random: int = 10
+    max_passes: int = 2000
+    max_bags: int | None = None
+    augmentation: str | None = None
+    num_augmented: int = 3
+    num_resamples: int = 1000
+    seed: int = 0
+    device: str = "auto"
+    encoder_weights_path: str | None = None
+    parts: list[str] = field(default_factory=list)
+    paths: Any = MISSING
+    report_pdf: bool = False
+    overwrite: bool = False
+
+
+@dataclass
 class PredictConfig:
     """Root keys of `python -m milpath.predict`."""
 
@@ -246,6 +272,7 @@ class CompareConfig:
 _store = ConfigStore.instance()
 _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="evaluate_schema", node=EvaluateConfig)
+_store.store(name="faithfulness_schema", node=FaithfulnessConfig)
 _store.store(name="predict_schema", node=PredictConfig)
 _store.store(name="app_schema", node=AppConfig)
 _store.store(name="extract_schema", node=ExtractConfig)
