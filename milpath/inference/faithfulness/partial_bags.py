@@ -85,7 +85,7 @@ class PartialBags:
         lengths = np.array([len(part) for part in parts])
         rows = np.zeros((len(parts), int(lengths.max())), np.int64)
         for row, part in zip(rows, parts, strict=True):
-            row[: len(part)] = part
+            row[: len(part)] = np.sort(part)  # in the order of the bag, which networks with positions see
         device = self._embeddings[0].device
         mask = torch.from_numpy(np.arange(rows.shape[1]) < lengths[:, None]).to(device)
         chosen = torch.from_numpy(rows).to(device)

@@ -103,6 +103,7 @@ def _part(
         "num_bags": len({row.bag_id for row in rows}),
         "num_flat": sum(row.flat for row in rows),
         "num_rows": len(rows),
+        "num_units": len(rows) if groups is None else len(np.unique(groups)),
         "orders": found,
     }
 

@@ -7,6 +7,8 @@ from milpath.inference.faithfulness.tile_relevance import ATTENTION, RANDOM
 
 # Below this no order of tiles changes the answer more than random ones do.
 _NOTHING = 0.01
+# With fewer bags, or groups of them, an interval of resamples is too narrow to decide anything.
+_MIN_UNITS = 5
 # What is found, from better to worse.
 FAITHFUL, IN_PART, UNDECIDED, CHANCE, WORSE, MIXED = "faithful", "in part", "undecided", "chance", "worse", "mixed"
 FLAT, INSENSITIVE = "no attention", "insensitive"
@@ -59,7 +61,7 @@ def _finding(part: Mapping[str, Any]) -> tuple[str, str]:
     """Return the finding and its words, from the intervals of both gains."""
     numbers = part["orders"][ATTENTION]["probability"]
     signs = [_sign(numbers[name]) for name in ("deletion_gain", "insertion_gain")]
-    if None in signs:
+    if part["num_units"] < _MIN_UNITS:
         return UNDECIDED, _WORDS[UNDECIDED]
     if signs == [1, 1]:
         return FAITHFUL, _WORDS[FAITHFUL]
@@ -72,11 +74,11 @@ def _finding(part: Mapping[str, Any]) -> tuple[str, str]:
     return (WORSE, _WORDS[WORSE]) if -1 in signs else (CHANCE, _WORDS[CHANCE])
 
 
-def _sign(interval: list[float | None]) -> int | None:
-    """Return on which side of 0 an interval lies, 0 if on both; `None` without an interval, unless it is exactly 0."""
+def _sign(interval: list[float | None]) -> int:
+    """Return on which side of 0 an interval lies, 0 if on both; without one all resamples agree on the value."""
     value, low, high = interval
     if low is None or high is None:
-        return 0 if value == 0 else None
+        low = high = value or 0.0
     return 1 if low > 0 else -1 if high < 0 else 0
 
 
