@@ -78,6 +78,7 @@ class EvaluateConfig:
     paths: Any = MISSING
     run_name: str = MISSING
     seed: int = 0
+    faithfulness: bool = False
     report: bool = True
     report_pdf: bool = False
     overwrite: bool = False

@@ -13,12 +13,11 @@ from milpath.inference.faithfulness.tile_relevance import ORDERS
 from milpath.metrics.faithfulness.perturbation_curves import area
 from milpath.records.atomic_files import write_json, write_text
 from milpath.reports.faithfulness.faithfulness_plots import curve_picture, faithfulness_plots
-from milpath.reports.faithfulness.faithfulness_summary import RECORD, row_drop
+from milpath.reports.faithfulness.faithfulness_summary import row_drop
 from milpath.reports.rendering import render
+from milpath.reports.run_folder import FAITHFULNESS
 
 TABLE, PICTURE = "faithfulness.csv", "faithfulness.svg"
-# What a section of a report needs besides the record.
-ORDER_WORDS: Mapping[str, str] = ORDERS
 
 
 def write_faithfulness(
@@ -44,9 +43,9 @@ def write_faithfulness(
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / TABLE, _table(rows, record, groups))
     write_text(folder / PICTURE, curve_picture(record))
-    write_json(folder / RECORD, dict(record))
+    write_json(folder / FAITHFULNESS, dict(record))
     if not page:
-        return folder / RECORD
+        return folder / FAITHFULNESS
     html = render(
         "faithfulness.html.j2",
         faithfulness_plots(record),
@@ -54,10 +53,15 @@ def write_faithfulness(
         title=record["title"],
         warning=record["warning"],
         faithfulness=record,
-        order_words=ORDER_WORDS,
     )
     write_text(folder / "report.html", html)
     return folder / "report.html"
+
+
+def remove_faithfulness(folder: Path) -> None:
+    """Delete what an earlier evaluation measured in a folder, which a report would show beside other predictions."""
+    for name in (FAITHFULNESS, TABLE, PICTURE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _table(rows: Sequence[MeasuredBag], record: Mapping[str, Any], groups: Mapping[str, str] | None) -> str:

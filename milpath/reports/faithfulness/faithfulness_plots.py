@@ -24,7 +24,9 @@ _SIDES = (
 
 
 def faithfulness_plots(record: Mapping[str, Any]) -> list[Plot]:
-    """Return both plots of the bags that the verdict is about, in probability or in the units of the number."""
+    """Return both plots of the bags that the verdict is about; none of an empty record."""
+    if not record:
+        return []
     part = headline_part(record)
     plots = []
     for kind, shares, title, axis, good in _SIDES:

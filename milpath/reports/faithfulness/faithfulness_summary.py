@@ -13,7 +13,6 @@ from milpath.metrics.faithfulness.perturbation_curves import KEPT, REMOVED, area
 from milpath.metrics.intervals import Interval
 from milpath.reports.faithfulness.verdict import verdict_of
 
-RECORD = "faithfulness.json"
 ALL = "all bags"
 # Numbers of an order, each an interval: value, low, high.
 AREAS = ("deletion_area", "insertion_area", "deletion_gain", "insertion_gain", "relevance_gain", "drop")
@@ -69,6 +68,7 @@ def summarise(
         "seed": options.seed,
         "removed": REMOVED.tolist(),
         "kept": KEPT.tolist(),
+        "orders": {name: words for name, words in ORDERS.items() if name in parts[0]["orders"]},
         "parts": parts,
         "truth": _truth(rows, drawn, num_resamples),
         "between": _agreement([row.between for row in rows], drawn, num_resamples),
