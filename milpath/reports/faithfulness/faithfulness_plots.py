@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
@@ -36,7 +37,7 @@ def faithfulness_plots(record: Mapping[str, Any]) -> list[Plot]:
             values, low, high = zip(*part["orders"][order]["probability"][kind], strict=True)
             if order in _SHADED and None not in (*low, *high):
                 _shade(figure, x, low, high, style["color"])
-            add_line(figure, x, values, order, **style)
+            add_line(figure, np.array(x), np.array(values), order, **style)
         figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%")
         if record["of_classes"]:
             figure.update_yaxes(range=[-0.03, 1.03])

@@ -176,5 +176,5 @@ def _agreement(
 
 
 def _plain(interval: Interval) -> list[float | None]:
-    """Return value, low and high."""
-    return [interval.value, interval.low, interval.high]
+    """Return value, low and high with six digits, which keeps the record small."""
+    return [None if end is None else float(f"{end:.6g}") for end in (interval.value, interval.low, interval.high)]
