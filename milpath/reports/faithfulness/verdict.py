@@ -42,6 +42,12 @@ def verdict_of(record: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, 
         )
         return {"finding": FLAT, "verdict": words}
     finding, words = _finding(part)
+    if finding != UNDECIDED and abs(_numbers(part)["drop_gain"][0] or 0.0) < _NOTHING * _scale(part):
+        words = (
+            "so few tiles change as little as random ones, and over the whole curves attention gains "
+            f"{_number(_numbers(part)['deletion_gain'], signed=True)} on random orders while tiles are removed and "
+            f"{_number(_numbers(part)['insertion_gain'], signed=True)} while they are put back: {words}"
+        )
     sentence = (
         f"{_where(record, part)}, removing the {record['share']:.0%} most attended tiles "
         f"{_lowers(_drop(part, ATTENTION))} {_quantity(record)} by {_number(_drop(part, ATTENTION))}, "
@@ -59,7 +65,7 @@ def verdict_of(record: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, 
 
 def _finding(part: Mapping[str, Any]) -> tuple[str, str]:
     """Return the finding and its words, from the intervals of both gains."""
-    numbers = part["orders"][ATTENTION]["probability"]
+    numbers = _numbers(part)
     signs = [_sign(numbers[name]) for name in ("deletion_gain", "insertion_gain")]
     if part["num_units"] < _MIN_UNITS:
         return UNDECIDED, _WORDS[UNDECIDED]
@@ -115,6 +121,11 @@ def _drop(part: Mapping[str, Any], order: str) -> list[float | None]:
     return found
 
 
+def _numbers(part: Mapping[str, Any]) -> Mapping[str, list[float | None]]:
+    found: Mapping[str, list[float | None]] = part["orders"][ATTENTION]["probability"]
+    return found
+
+
 def _lowers(drop: list[float | None]) -> str:
     return "lowers" if (drop[0] or 0.0) >= 0 else "raises"
 
@@ -138,13 +149,15 @@ def _insensitive(record: Mapping[str, Any]) -> str:
     )
 
 
-def _number(interval: list[float | None], *, plain: bool = False) -> str:
-    """Return the size of a value, with its interval unless `plain`."""
+def _number(interval: list[float | None], *, plain: bool = False, signed: bool = False) -> str:
+    """Return the size of a value with its interval; its value only if `plain`, which like `signed` keeps the sign."""
     value, low, high = interval
     if value is None:
         return "an undefined amount"
-    sign = -1 if value < 0 else 1
-    if plain or low is None or high is None:
-        return f"{value:z.2f}" if plain else f"{sign * value:.2f} (no interval)"
+    if plain:
+        return f"{value:z.2f}"
+    sign = 1 if signed or value >= 0 else -1
+    if low is None or high is None:
+        return f"{sign * value:z.2f} (no interval)"
     ends = sorted((sign * low, sign * high))
-    return f"{sign * value:.2f} ({ends[0]:z.2f} to {ends[1]:z.2f})"
+    return f"{sign * value:z.2f} ({ends[0]:z.2f} to {ends[1]:z.2f})"

@@ -7,11 +7,13 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.inference.faithfulness import MeasureOptions, measure_bags, question_of
 from milpath.models.checkpoint import Card
 from milpath.reports.faithfulness import summarise, write_faithfulness
 from milpath.reports.faithfulness.verdict import verdict_of
-from tests.inference.faithfulness.planted_bags import CARD, MarkerNetwork, write_planted
+from tests.inference.faithfulness.planted_bags import CARD, NUM_TILES, MarkerNetwork, write_planted
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,20 @@ def test_attention_that_is_random_is_no_better_than_random(store, attended):
 def test_attention_to_all_other_tiles_points_away(store):
     _, record = measured(store, MarkerNetwork(0, -5.0))
     assert record["finding"] == "worse"
+
+
+def test_where_a_tenth_of_the_tiles_changes_nothing_the_whole_curves_are_told(tmp_path):
+    with BagStoreWriter(tmp_path / "store") as writer:
+        for number in range(6):
+            tiles = np.zeros((NUM_TILES, 6), np.float32)
+            tiles[:8, 0] = 1  # the marker is in eight tiles: nothing is lost before all of them are removed
+            writer.add(f"bag_{number}", tiles, {"label": 1}, {"tile_label": tiles[:, 0].astype(np.int64)})
+    _, record = measured(BagStore.open(tmp_path / "store"), MarkerNetwork())
+    assert record["finding"] == "faithful"
+    assert (
+        "so few tiles change as little as random ones, and over the whole curves attention gains 0.5"
+        in record["verdict"]
+    )
 
 
 def test_a_network_that_weighs_all_tiles_equally_has_no_attention_to_test(store):
