@@ -158,7 +158,10 @@ def _truth(
         values = np.array([row.truth.get(order, np.nan) for row in rows])
         if np.isfinite(values).any():
             (interval,) = mean_intervals(values[:, None], groups, num_resamples)
-            found[order] = {"auroc": _plain(interval), "num_bags": int(np.isfinite(values).sum())}
+            found[order] = {
+                "auroc": _plain(interval),
+                "num_bags": len({row.bag_id for row in rows if np.isfinite(row.truth.get(order, np.nan))}),
+            }
     return found
 
 
