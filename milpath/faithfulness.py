@@ -71,7 +71,6 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> list[str]:
         explain=config.explain, augmentation=config.augmentation, max_bags=config.max_bags,
         num_resamples=config.num_resamples, device=choose_device(config.device), notes=[note],
     )  # fmt: skip
-    config.paths.run_dir = str(output)
     record_run(config, output, datamodule.description)
     record["title"] = "Is attention faithful?"
     page = write_faithfulness(output, rows, record, datamodule.kept_together)

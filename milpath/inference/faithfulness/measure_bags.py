@@ -42,7 +42,7 @@ class MeasureOptions:
 
     share: float = 0.1
     num_random: int = 10
-    max_passes: int = 2000
+    max_passes: int = 1000
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
     num_augmented: int = 3
     seed: int = 0

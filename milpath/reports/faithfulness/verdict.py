@@ -17,7 +17,7 @@ _WORDS = {
     CHANCE: "attention is no better than random",
     WORSE: "attention points away from what the network uses",
     MIXED: "removing and keeping its tiles say the opposite of each other",
-    UNDECIDED: "too few bags to tell attention from random",
+    UNDECIDED: "too few bags, or patients, to tell attention from random",
 }
 
 
