@@ -19,13 +19,15 @@ set -euo pipefail
 export OMP_NUM_THREADS=1
 # A bag store is built once per node: put it on a fast local disk or on a shared one.
 export MILPATH_STORES_DIR=${MILPATH_STORES_DIR:-$PWD/stores}
+# srun returns the highest status of its tasks. A task that fails is to outrank the others, which are then ended by SIGTERM (143).
+# 138: ended by SIGUSR1 while it was starting.
+task='trap : TERM USR1; "$@"; status=$?; case $status in 0 | 143) ;; 138) status=143 ;; *) status=255 ;; esac; exit $status'
 status=0
-# Without --kill-on-bad-exit the tasks of a job wait for one that has ended.
-srun --kill-on-bad-exit=1 "${PYTHON:-python}" -m milpath.train "$@" \
+srun --kill-on-bad-exit=1 bash -c "$task" task "${PYTHON:-python}" -m milpath.train "$@" \
     trainer=ddp trainer.devices="$SLURM_NTASKS_PER_NODE" trainer.num_nodes="$SLURM_NNODES" \
     run_name="${RUN_NAME:-slurm_$SLURM_JOB_ID}" resume_from=auto || status=$?
-# 143: stopped by SIGTERM, and saved. SLURM requeues a job by itself when it takes its nodes away at once. One that is given time
-# (GraceTime, the signal above) is still RUNNING here, and would count as failed when this script ends.
+# SLURM requeues a job by itself when it takes its nodes away at once or loses one. A job that was given time to save (GraceTime,
+# the signal above) is still RUNNING here, and would count as failed when this script ends.
 if [ "$status" = 143 ] && [ "$(squeue --noheader --format=%T --jobs="$SLURM_JOB_ID")" = RUNNING ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -1,12 +1,15 @@
 """What a cluster's operators start: the manifest against the operator's schema, and the processes that training counts."""
 
 import json
+import os
+import warnings
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
+from milpath.runs.build_trainer import build_trainer
 from milpath.search.cross_validation import compose_training
 from scripts.cluster.operator_contract import pods_of, refusals
 
@@ -90,6 +93,17 @@ def test_the_manifest_names_no_account_and_trains_what_there_is(job):
     config = compose_training(list(command[3:]))
     assert config.resume_from == "auto"
     assert config.trainer.strategy == "ddp"
+
+
+def test_nothing_is_said_of_srun_where_slurm_is_installed_and_not_used(tmp_path, monkeypatch):
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    config = compose_training(["data=synthetic", "trainer.accelerator=cpu", "logger=none", f"paths.run_dir={tmp_path}"])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        build_trainer(config)
+    assert [str(warning.message) for warning in said] == []
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """scripts/train_slurm.sh on a real SLURM of two nodes: preempted, out of time, cancelled. Started by check_clusters.sh."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -40,9 +38,11 @@ def ended(slurm: Slurm, number: str) -> bool:
 
 
 def require_completed(slurm: Slurm, folder: Path, number: str, name: str, restarts: int) -> None:
-    wait_until(lambda: ended(slurm, number), 240, f"the job of {name} ends")
+    wait_until(lambda: ended(slurm, number), 400, f"the job of {name} ends")
     job = slurm.job(number)
-    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", str(restarts)), (folder / f"{name}.log").read_text()[-3000:]
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", str(restarts)), (folder / f"{name}.log").read_text()[
+        -3000:
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -52,37 +52,43 @@ def uninterrupted(slurm, folder):
     return folder / "runs" / "whole"
 
 
-def train_until(slurm, folder, name, *, epochs=2, options=()):
-    number = submit(slurm, folder, name, *SLOW, options=options)
-    wait_until(lambda: epochs_done(folder / "runs" / name) >= epochs or ended(slurm, number), 120, "two epochs")
+def train_for_two_epochs(slurm: Slurm, folder: Path, name: str) -> str:
+    """Submit the script and wait until the training is in its middle; returns the number of the job."""
+    number = submit(slurm, folder, name, *SLOW)
+    wait_until(lambda: epochs_done(folder / "runs" / name) >= 2 or ended(slurm, number), 300, "two epochs")
     assert not ended(slurm, number), (folder / f"{name}.log").read_text()[-3000:]
     return number
 
 
 def test_a_preempted_job_goes_on_when_the_urgent_one_is_done(slurm, folder, uninterrupted):
-    number = train_until(slurm, folder, "preempted")
+    number = train_for_two_epochs(slurm, folder, "preempted")
     slurm.command("srun", "--partition=urgent", "--nodes=2", "--gpus-per-node=1", "--cpus-per-task=1", "sleep", "1")
     require_completed(slurm, folder, number, "preempted", restarts=1)
     require_equal_runs(folder / "runs" / "preempted", uninterrupted)
 
 
 def test_a_job_at_its_time_limit_goes_on_in_a_further_one(slurm, folder, uninterrupted):
-    number = train_until(slurm, folder, "out_of_time", options=("--time=1", "--signal=USR1@20"))
-    require_completed(slurm, folder, number, "out_of_time", restarts=1)
-    require_equal_runs(folder / "runs" / "out_of_time", uninterrupted)
+    # SLURM counts minutes and looks every half of one: the signal comes 30 to 90 s after the start, and each step takes 3 s.
+    options = ("--time=2", "--signal=TERM@30")
+    number = submit(slurm, folder, "limited", *SLOW[:1], "+callbacks.slow.seconds=3", options=options)
+    wait_until(lambda: ended(slurm, number), 900, "the job ends")
+    job = slurm.job(number)
+    assert job["JobState"] == "COMPLETED", (folder / "limited.log").read_text()[-3000:]
+    assert int(job["Restarts"]) >= 1
+    require_equal_runs(folder / "runs" / "limited", uninterrupted)
 
 
 @pytest.mark.parametrize("signal", ["USR1", "TERM"])
 def test_a_signal_to_the_tasks_is_a_preemption(slurm, folder, uninterrupted, signal):
     name = f"signal_{signal}"
-    number = train_until(slurm, folder, name)
+    number = train_for_two_epochs(slurm, folder, name)
     slurm.command("scancel", f"--signal={signal}", number)
     require_completed(slurm, folder, number, name, restarts=1)
     require_equal_runs(folder / "runs" / name, uninterrupted)
 
 
 def test_a_job_that_its_user_cancels_does_not_come_back(slurm, folder):
-    number = train_until(slurm, folder, "cancelled")
+    number = train_for_two_epochs(slurm, folder, "cancelled")
     slurm.command("scancel", number)
     wait_until(lambda: ended(slurm, number), 120, "the job is cancelled")
     job = slurm.job(number)
@@ -90,8 +96,11 @@ def test_a_job_that_its_user_cancels_does_not_come_back(slurm, folder):
     assert (folder / "runs/cancelled/checkpoints/last.ckpt").is_file()
 
 
-def test_a_mistake_fails_the_job_at_once(slurm, folder):
-    number = submit(slurm, folder, "mistake", "data.num_slides=-1")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_task_that_fails_ends_the_job(slurm, folder, rank):
+    # The other task is ended by SIGTERM, with the status of one that was preempted.
+    words = ["+callbacks.fails._target_=slow_steps.FailsOnRank", f"+callbacks.fails.rank={rank}"]
+    number = submit(slurm, folder, f"fails_{rank}", *words)
     wait_until(lambda: ended(slurm, number), 120, "the job fails")
     job = slurm.job(number)
     assert (job["JobState"], job["Restarts"]) == ("FAILED", "0")

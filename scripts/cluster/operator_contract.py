@@ -1,8 +1,8 @@
 """What Kubeflow's training operator makes of a PyTorchJob: its pods, their environment, and what it refuses.
 
 Written after the operator's sources, releases 1.7.0, 1.8.1 and 1.9.0, which agree in all of this: `setPodEnv` and
-`GetMasterEnvVarGenerator` (pkg/controller.v1/pytorch), `SetDefaults_PyTorchJob` (pkg/apis/kubeflow.org/v1) and the rules of the
-validating webhook.
+`GetMasterEnvVarGenerator` (pkg/controller.v1/pytorch), `SetDefaults_PyTorchJob` (pkg/apis/kubeflow.org/v1) and the rules
+of the validating webhook.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""A callback for checks: every step takes a while, so that a short training can be interrupted in the middle."""
+"""Callbacks for checks: slow steps, so that a short training can be interrupted in the middle, and a process that fails."""
 
 import time
 
@@ -11,3 +11,12 @@ class SlowSteps(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         time.sleep(self.seconds)
+
+
+class FailsOnRank(Callback):
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1 and trainer.global_rank == self.rank:
+            raise ValueError("this process fails")

@@ -85,7 +85,9 @@ def slurm_cluster(folder: Path, grace_seconds: int = 60) -> Iterator[Slurm]:
     (folder / "state").mkdir(parents=True)
     (folder / "slurm.conf").write_text(_CONFIGURATION.format(folder=folder, grace_seconds=grace_seconds))
     (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")
-    (folder / "cgroup.conf").write_text(f"CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nCgroupMountpoint={folder}/no-cgroup\n")
+    (folder / "cgroup.conf").write_text(
+        f"CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nCgroupMountpoint={folder}/no-cgroup\n"
+    )
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o600)

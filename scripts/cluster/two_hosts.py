@@ -28,7 +28,9 @@ def two_hosts(names: Sequence[str], number: int) -> Iterator[list[str]]:
             Path(f"/etc/netns/{space}/hosts").write_text(hosts)
         _sh(f"ip link add milpath{number}a type veth peer name milpath{number}b")
         for place, (space, end) in enumerate(zip(spaces, "ab", strict=True), start=1):
-            _sh(f"ip link set milpath{number}{end} netns {space}; ip -n {space} link set milpath{number}{end} name eth0")
+            _sh(
+                f"ip link set milpath{number}{end} netns {space}; ip -n {space} link set milpath{number}{end} name eth0"
+            )
             _sh(f"ip -n {space} addr add 10.79.{number}.{place}/24 dev eth0")
             _sh(f"ip -n {space} link set eth0 up; ip -n {space} link set lo up")
         yield spaces

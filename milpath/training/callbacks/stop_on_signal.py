@@ -118,7 +118,8 @@ def _requeue_job() -> None:
     """Have SLURM start this job again from its script."""
     job = os.environ["SLURM_JOB_ID"]
     try:
-        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)
+        # The tool of the cluster, found like srun.
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)  # noqa: S603, S607
     except (OSError, subprocess.CalledProcessError) as error:
         reason = str(getattr(error, "stderr", "") or error).strip()
         _log.warning("job %s could not be requeued (%s); submit it again with the same run_name", job, reason)

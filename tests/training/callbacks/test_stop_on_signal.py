@@ -12,7 +12,7 @@ from tests.commands import SMALL_RUN, here
 
 RUN = [*SMALL_RUN, "trainer.max_epochs=3", "callbacks.early_stopping=null"]
 TASK = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "milpath", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1"}
-TASK |= {name: "0" for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")} | {"SLURM_NNODES": "1"}
+TASK |= dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0") | {"SLURM_NNODES": "1"}
 
 
 class SignalInTheMiddle(Callback):
