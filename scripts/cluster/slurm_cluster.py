@@ -110,7 +110,11 @@ def slurm_cluster(folder: Path, grace_seconds: int = 60) -> Iterator[Slurm]:
                 start(*inside(space, node, "/usr/sbin/slurmd", "-D", "-N", node))
             cluster = Slurm(folder, spaces[0])
             wait_until(lambda: _idle(cluster), 60, "both nodes of SLURM are idle")
-            yield cluster
+            try:
+                yield cluster
+            finally:
+                cluster.command("scancel", "--partition=spare")
+                wait_until(lambda: _idle(cluster), 60, "the jobs that are left end")
         finally:
             for daemon in reversed(daemons):
                 daemon.terminate()
