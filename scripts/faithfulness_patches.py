@@ -2,8 +2,8 @@
 
     python scripts/faithfulness_patches.py --patches panda_gleason_patches --output .
 
-Writes `store_0` and `store_1`: the test bags of the first are of one half of the slides, those of the second of the other. The
-patches are encoded by EfficientNet-Lite0; augmented copies are left out.
+Writes `store_0` and `store_1`: the test bags of the first are of one half of the slides, those of the second of the other.
+Patches are encoded by EfficientNet-Lite0; augmented copies are left out.
 """
 
 import argparse
