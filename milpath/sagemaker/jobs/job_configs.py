@@ -127,6 +127,7 @@ class PolicyConfig:
     kms_key: str | None = None
     repositories: list[str] = field(default_factory=list)
     private_network: bool = False
+    mlflow: str | None = None
     file: str | None = None
 
 
