@@ -54,9 +54,7 @@ def run(config: DictConfig) -> dict[str, dict[str, Any]]:
             instance_type="ml.m5.xlarge" if settings.mode == "serverless" else settings.instance_type,
         )
     elif account is not None:
-        package = approved_package(
-            account, str(settings.model_package), allow_unapproved=settings.allow_unapproved
-        )
+        package = approved_package(account, str(settings.model_package), allow_unapproved=settings.allow_unapproved)
         say_end(package.image)
         sys.stdout.write(f"{settings.model_package} is {package.approval}\n")
     requests = endpoint_requests(settings, role=role, image=image, model=model, suffix=suffix)

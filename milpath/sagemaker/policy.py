@@ -13,7 +13,6 @@ from milpath.sagemaker.account.least_privilege import COMMANDS, Place, person_po
 from milpath.sagemaker.jobs.aws_account import require_role
 from milpath.sagemaker.jobs.job_configs import POLICY
 from milpath.sagemaker.jobs.job_settings import require_s3
-from milpath.training.mlflow_log import require_mlflow_arn
 
 WHO = ("person", "role", "trust")
 
@@ -42,6 +41,8 @@ def run(config: DictConfig) -> dict[str, Any]:
         for address in words[key]:
             require_s3(key, address)
     if words["mlflow"] is not None:
+        from milpath.training.mlflow_log import require_mlflow_arn  # loads Lightning
+
         require_mlflow_arn("mlflow", words["mlflow"])
     place = Place(**words)
     policies = {"person": lambda: person_policy(place, commands or COMMANDS), "role": lambda: role_policy(place)}

@@ -1,6 +1,7 @@
 """MLflow logger: a database, a server or SageMaker's managed MLflow, which also gets files of the finished run."""
 
 import importlib.util
+import logging
 import re
 import sys
 import tempfile
@@ -55,6 +56,9 @@ class MLflowLog(MLFlowLogger):
             raise ValueError(f"logger.mlflow.artifacts: {unknown[0]} is not one of {', '.join(known)}")
         place = str(tracking_uri)
         _require_packages(place)
+        if not place.startswith("arn:"):
+            # The plugin of SageMaker, if it is installed, fails at every address that is no ARN, and MLflow warns each time.
+            logging.getLogger("mlflow.tracking.request_header.registry").setLevel(logging.ERROR)
         if artifact_location is None and place.startswith("sqlite:///"):
             # MLflow would make a folder mlruns in the working folder.
             folder = Path(place.removeprefix("sqlite:///")).resolve().parent
@@ -87,7 +91,7 @@ class MLflowLog(MLFlowLogger):
         Raises:
             ConnectionError: If MLflow does not answer, or refuses.
         """
-        here = urlsplit(self.place).scheme in _HERE
+        here = is_here(self.place)
         wanted = self.artifacts if self.artifacts is not None else [*OF_THE_RUN, *(OF_EACH_SLIDE if here else ())]
         best = {
             f"best/{split}/{name}": value
@@ -116,6 +120,19 @@ class MLflowLog(MLFlowLogger):
             more = ",".join([*OF_THE_RUN, *kept])
             line += f"; {names} name slides and stay here, unless you add logger.mlflow.artifacts=[{more}]"
         return line
+
+
+def is_here(place: str) -> bool:
+    """Return whether a place of MLflow is a database or a folder of this machine.
+
+    Args:
+        place: A tracking URI.
+
+    Example:
+        >>> is_here("sqlite:///runs/mlflow.db"), is_here("http://127.0.0.1:5000")
+        (True, False)
+    """
+    return urlsplit(place).scheme in _HERE
 
 
 def send_runs(loggers: Sequence[Logger], run_dir: Path, metrics: Mapping[str, Mapping[str, float | None]]) -> None:

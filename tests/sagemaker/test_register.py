@@ -47,7 +47,9 @@ def test_a_run_is_registered_with_card_metrics_approval_and_data(account, comman
     archive = account.s3.get_object(Bucket="slides", Key=key)["Body"].read()
     assert hashlib.sha256(archive).hexdigest() == properties["archive_sha256"]
     card = json.loads(sent["ModelCard"]["ModelCardContent"])
-    assert card["additional_information"]["caveats_and_recommendations"].startswith("For research use only. Trained on synth")
+    assert card["additional_information"]["caveats_and_recommendations"].startswith(
+        "For research use only. Trained on synth"
+    )
     # No slide is named, in whatever field.
     names = [line.split(",")[0] for line in (registered_run / "splits.csv").read_text().splitlines()[1:]]
     assert names
@@ -88,7 +90,9 @@ def test_only_what_is_approved_is_deployed(account, command, registered_run):
     words = [f"model_package={GROUP}/1", *DEPLOY]
     status, _, errors = command(deploy, *words)
     assert (status, errors.count("\n")) == (1, 1)
-    assert "is PendingManualApproval, and only what is Approved is deployed; run: aws sagemaker update-model-p" in errors
+    assert (
+        "is PendingManualApproval, and only what is Approved is deployed; run: aws sagemaker update-model-p" in errors
+    )
     assert account.requests("CreateModel") == []
     account.sagemaker.update_model_package(ModelPackageArn=f"{GROUP}/1", ModelApprovalStatus="Rejected")
     assert f"model_package={GROUP}/1 is Rejected, and only" in command(deploy, *words)[2]
@@ -157,7 +161,10 @@ def test_the_metrics_of_another_training_are_refused(account, command, registere
         (["run=."], "which the archive is made; give archive=model.tar.gz"),
         (["run=s3://slides/none.tar.gz", "archive=s3://slides/none.tar.gz"], "could not read s3://slides/none.tar.gz"),
         (["run=s3://slides/panda/", "archive=s3://slides/panda/"], "does not say of which training"),
-        (["run=s3://slides/a.tar.gz", "archive=b.tar.gz", "dry_run=true"], "so run=s3://slides/a.tar.gz must be on this"),
+        (
+            ["run=s3://slides/a.tar.gz", "archive=b.tar.gz", "dry_run=true"],
+            "so run=s3://slides/a.tar.gz must be on this",
+        ),
         (["run=.", "group=no_underscore"], "group=no_underscore must be 1 to 63 letters"),
         (["run=.", "approval=Yes"], "approval=Yes must be one of PendingManualApproval, Approved, Rejected"),
         (["run=.", "bucket=null"], "bucket must be given"),

@@ -92,7 +92,9 @@ def test_an_arn_reaches_a_real_server_signed_and_sends_no_row_of_a_slide_unasked
         asked = MLflowLog("asked", "a", SERVER, artifacts=["report", "predictions"])
         told = asked.send_run(run_dir, metrics)
         keys = [item["Key"] for item in s3.list_objects_v2(Bucket="tracked")["Contents"]]
-    assert f"MLflow: config.yaml, metrics.json, card.json of run {logger.run_id} sent to {APP}; report.html and " in said
+    assert (
+        f"MLflow: config.yaml, metrics.json, card.json of run {logger.run_id} sent to {APP}; report.html and " in said
+    )
     assert "logger.mlflow.artifacts=[config,metrics,card,report,predictions]" in said
     assert told == f"MLflow: report.html, predictions.csv of run {asked.run_id} sent to {SERVER}"
     client, found = logged(f"sqlite:///{folder}/mlflow.db")
@@ -149,6 +151,8 @@ def test_an_arn_without_credentials_is_one_line(tmp_path, monkeypatch):
 )  # fmt: skip
 def test_what_cannot_work_is_refused_before_the_training(monkeypatch, options, missing, message):
     known = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == missing else known(name, *more))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == missing else known(name, *more)
+    )
     with pytest.raises(ValueError, match=message):
         MLflowLog(**options)

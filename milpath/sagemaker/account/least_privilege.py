@@ -25,7 +25,10 @@ _SAGEMAKER: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "register": {
         "model-package-group": (
-            "CreateModelPackage", "CreateModelPackageGroup", "DescribeModelPackageGroup", "AddTags",
+            "CreateModelPackage",
+            "CreateModelPackageGroup",
+            "DescribeModelPackageGroup",
+            "AddTags",
         ),
         "model-package": ("CreateModelPackage",),
     },

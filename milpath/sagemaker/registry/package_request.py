@@ -7,8 +7,6 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from milpath.sagemaker.endpoint.request_body import CONTENT_TYPES
-from milpath.sagemaker.endpoint.response import JSON, NPZ
 from milpath.sagemaker.jobs.endpoint_request import DeployConfig, model_data, serving_environment
 
 APPROVALS = {"PendingManualApproval": "PendingReview", "Approved": "Approved", "Rejected": "Draft"}
@@ -118,6 +116,10 @@ def package_request(settings: RegisterConfig, registered: Registered, image: str
     References:
         Amazon SageMaker API Reference, CreateModelPackage.
     """
+    # Imported here because they load torch, which the settings of every other command do not need.
+    from milpath.sagemaker.endpoint.request_body import CONTENT_TYPES
+    from milpath.sagemaker.endpoint.response import JSON, NPZ
+
     container: dict[str, Any] = {
         "Image": image,
         **model_data(registered.archive),

@@ -64,7 +64,6 @@ def read_ranges(content: Mapping[str, Any] | None) -> list[Range]:
     return ranges
 
 
-
 def request_ranges(ranges: Sequence[Range]) -> dict[str, list[dict[str, Any]]]:
     """Return the ranges as the API takes them, by hyperparameter name.
 
