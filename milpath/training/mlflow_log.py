@@ -5,7 +5,8 @@ import logging
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -153,20 +154,17 @@ def send_runs(loggers: Sequence[Logger], run_dir: Path, metrics: Mapping[str, Ma
                 sys.stderr.write(f"{error}; the run is whole in {run_dir}, but MLflow lacks its files\n")
 
 
-class _answering:
+@contextmanager
+def _answering(place: str) -> Iterator[None]:
     """Turn what MLflow and AWS raise into one line."""
+    from mlflow.exceptions import MlflowException
 
-    def __init__(self, place: str) -> None:
-        self.place = place
-
-    def __enter__(self) -> None:
-        """Do nothing: the errors of the block count."""
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        from mlflow.exceptions import MlflowException
-
-        if isinstance(error, MlflowException | OSError) or type(error).__module__.startswith("botocore"):
-            raise ConnectionError(f"MLflow at {self.place}: {' '.join(str(error).split())[:500]}") from None
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, MlflowException | OSError) and not type(error).__module__.startswith("botocore"):
+            raise
+        raise ConnectionError(f"MLflow at {place}: {' '.join(str(error).split())[:500]}") from None
 
 
 def _require_packages(place: str) -> None:

@@ -97,7 +97,7 @@ def test_an_arn_reaches_a_real_server_signed_and_sends_no_row_of_a_slide_unasked
     )
     assert "logger.mlflow.artifacts=[config,metrics,card,report,predictions]" in said
     assert told == f"MLflow: report.html, predictions.csv of run {asked.run_id} sent to {SERVER}"
-    client, found = logged(f"sqlite:///{folder}/mlflow.db")
+    _, found = logged(f"sqlite:///{folder}/mlflow.db")
     assert (found.info.status, found.data.metrics) == ("FINISHED", {"val/auroc": 0.5, "best/test/auroc": 0.75})
     stored = {run: set() for run in (logger.run_id, asked.run_id)}
     for key in keys:

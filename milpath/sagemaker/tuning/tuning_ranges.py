@@ -71,8 +71,8 @@ def request_ranges(ranges: Sequence[Range]) -> dict[str, list[dict[str, Any]]]:
         ranges: Result of `read_ranges`.
 
     Example:
-        >>> request_ranges(read_ranges({"optimizer.lr": {"low": 1e-5, "high": 1e-2, "log": True}}))
-        {'ContinuousParameterRanges': [{'Name': 'optimizer__lr', 'MinValue': '1e-05', 'MaxValue': '0.01', 'ScalingType': 'Logarithmic'}]}
+        >>> request_ranges(read_ranges({"seed": {"low": 0, "high": 9}}))
+        {'IntegerParameterRanges': [{'Name': 'seed', 'MinValue': '0', 'MaxValue': '9', 'ScalingType': 'Auto'}]}
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for item in ranges:

@@ -111,7 +111,7 @@ def test_every_call_of_a_whole_day_is_allowed_and_nothing_else_is(
         command(deploy, f"model_package={SAGEMAKER}:model-package/milpath/1", *own, "endpoint=milpath-approved")[0] == 0
     )
     assert command(deploy, f"archive={tmp_path / 'model.tar.gz'}", *own, "mode=async")[0] == 0
-    score_both(registered_run, tmp_path, monkeypatch)
+    score_both(account, registered_run, tmp_path, monkeypatch)
     assert command(delete, "endpoint=milpath")[0] == 0
     made = [call for call in calls if call[1] not in ("DeleteObject",) and call[2].get("Body") not in (b"bag",)]
     statements = person_policy(PLACE, COMMANDS)["Statement"]
@@ -135,7 +135,7 @@ def test_every_call_of_a_whole_day_is_allowed_and_nothing_else_is(
         assert statement_for(statements, action, resource) is None, (action, resource)
 
 
-def score_both(registered_run, runs_dir, monkeypatch):
+def score_both(account, registered_run, runs_dir, monkeypatch):
     """Score an endpoint at once and by way of S3, as an asynchronous one."""
     folder = registered_run.parents[1]
     with tarfile.open(folder / "model.tar.gz") as file:
@@ -149,7 +149,14 @@ def score_both(registered_run, runs_dir, monkeypatch):
         score.run(compose("sagemaker_score", words))
     monkeypatch.delenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME")
     client = EndpointClient(open_account(REGION), "milpath", "s3://slides/milpath/bodies", asynchronous=True)
-    assert client.ask(b"bag", "a")  # whatever the played account answers
+    answer = {"Bucket": "slides", "Key": "milpath/answers/milpath/a.out"}  # where deploy lets the endpoint write
+    account.s3.put_object(**answer, Body=b'{"label": "benign"}')
+
+    def move(parsed, **_):
+        parsed["OutputLocation"] = f"s3://{answer['Bucket']}/{answer['Key']}"
+
+    account.events.register("after-call.sagemaker-runtime.InvokeEndpointAsync", move)
+    assert client.ask(b"bag", "a") == {"label": "benign"}
 
 
 def describe(played, request):
