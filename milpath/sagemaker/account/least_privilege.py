@@ -181,8 +181,9 @@ def person_policy(place: Place, commands: Sequence[str] = COMMANDS) -> dict[str,
         outputs = list(place.write) if "transform" in commands else []
         statements.append(_allow("write", {"s3:PutObject"}, [place.objects(item) for item in (place.work, *outputs)]))
     if set(commands) & set(_READS_WORK):
-        # A checkpoint may lie with the data.
+        # A checkpoint may lie with the data, and what is registered where a job was told to write it.
         folders = [place.work, *(place.read if "transform" in commands else ())]
+        folders += place.write if {"register", "deploy"} & set(commands) else ()
         statements.append(_allow("read", {"s3:GetObject"}, [place.objects(item) for item in folders]))
     if place.kms_key and writing:
         statements.append(_allow("key", _KEY, [place.kms_key]))

@@ -57,7 +57,7 @@ def approved_package(account: Any, arn: str, *, allow_unapproved: bool) -> Packa
         )
     if (status := found["ModelPackageStatus"]) != "Completed":
         raise ValueError(f"model_package={arn} is {status}, not Completed; register the run again")
-    (container, *others) = found.get("InferenceSpecification", {}).get("Containers", [{}])
+    (container, *others) = found.get("InferenceSpecification", {}).get("Containers") or [{}]
     if others or "Image" not in container:
         raise ValueError(f"model_package={arn} must have one container with an image, as those of register have")
     _require_same_archive(account, container, found.get("CustomerMetadataProperties", {}), arn)

@@ -15,7 +15,7 @@ ARCHIVE_ETAG = "archive_etag"
 _GROUP = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _MAX_PROPERTIES, _MAX_PROPERTY = 50, 256
 # What the service takes in a value of the metadata.
-_UNTAKEN = re.compile(r"[^\w\s.:/=+\-@]")
+_UNTAKEN = re.compile(r"[^\w .:/=+\-@]")
 
 
 @dataclass
