@@ -148,7 +148,6 @@ def score_both(account, registered_run, runs_dir, monkeypatch):
     ):
         score.run(compose("sagemaker_score", words))
     monkeypatch.delenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME")
-    client = EndpointClient(open_account(REGION), "milpath", "s3://slides/milpath/bodies", asynchronous=True)
     answer = {"Bucket": "slides", "Key": "milpath/answers/milpath/a.out"}  # where deploy lets the endpoint write
     account.s3.put_object(**answer, Body=b'{"label": "benign"}')
 
@@ -156,6 +155,7 @@ def score_both(account, registered_run, runs_dir, monkeypatch):
         parsed["OutputLocation"] = f"s3://{answer['Bucket']}/{answer['Key']}"
 
     account.events.register("after-call.sagemaker-runtime.InvokeEndpointAsync", move)
+    client = EndpointClient(open_account(REGION), "milpath", "s3://slides/milpath/bodies", asynchronous=True)
     assert client.ask(b"bag", "a") == {"label": "benign"}
 
 
