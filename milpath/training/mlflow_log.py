@@ -34,7 +34,7 @@ class MLflowLog(MLFlowLogger):
         tracking_uri: `sqlite:///runs/mlflow.db`, `http://server:5000`, or the ARN of a SageMaker MLflow app or tracking
             server.
         artifacts: Which of config, metrics, card, report and predictions are sent; `None` sends all of them if MLflow is
-            on this machine, and to a server only config, metrics and card, which name no slide.
+            on this machine, and to a server only config, metrics and card, which have no row or picture of a slide.
         artifact_location: Where a new experiment keeps its files; `None` is the folder `mlflow_artifacts` beside a
             database, otherwise as the server decides.
         **options: Further arguments of Lightning's logger.
