@@ -136,6 +136,24 @@ def is_here(place: str) -> bool:
     return urlsplit(place).scheme in _HERE
 
 
+def log_settings(loggers: Sequence[Logger], settings: Mapping[str, Any]) -> None:
+    """Log the settings of a run as the parameters of MLflow, before the training.
+
+    Args:
+        loggers: All loggers of the Trainer.
+        settings: Dotted key to value: what determines the network. Paths are not logged.
+
+    Raises:
+        ConnectionError: If MLflow does not answer, or refuses.
+    """
+    for logger in loggers:
+        if isinstance(logger, MLflowLog):
+            with _answering(logger.place):
+                logger.log_hyperparams(
+                    {name: value for name, value in settings.items() if not name.endswith(("path", "_dir"))}
+                )
+
+
 def send_runs(loggers: Sequence[Logger], run_dir: Path, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
     """Send a finished run to the MLflow loggers of a Trainer, and say what was sent.
 

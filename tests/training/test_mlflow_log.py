@@ -53,6 +53,8 @@ def test_a_run_in_a_database_has_metrics_settings_and_every_file(run_dir):
     client, found = logged(f"sqlite:///{run_dir.parent}/mlflow.db")
     assert (found.info.run_name, found.info.status) == ("a", "FINISHED")
     assert "train/loss" in found.data.metrics
+    assert (found.data.params["optimizer.lr"], found.data.params["model.encoder"]) == ("0.0001", "tile_cnn")
+    assert not [name for name in found.data.params if "path" in name or "dir" in name.split(".")[-1]]
     metrics = json.loads((run_dir / "metrics.json").read_text())
     for split in ("train", "val", "test"):
         assert found.data.metrics[f"best/{split}/auroc"] == metrics[split]["auroc"]
