@@ -23,6 +23,7 @@ COMMANDS = {
     "sagemaker.process": "cut or encode slides in S3 on SageMaker",
     "sagemaker.transform": "score thousands of slides in S3 on SageMaker",
     "sagemaker.package": "package a checkpoint for an endpoint",
+    "sagemaker.register": "register a trained network with its card, metrics and approval",
     "sagemaker.deploy": "create an endpoint",
     "sagemaker.score": "test an endpoint",
     "sagemaker.delete": "delete an endpoint and its resources",

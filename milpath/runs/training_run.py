@@ -54,6 +54,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
+    from milpath.training.mlflow_log import log_settings, send_runs
     from milpath.training.step_threads import use_threads_of_fit
 
     resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while
@@ -75,6 +76,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     if trainer.is_global_zero:
         # Written first: from here on the folder belongs to this run.
         write_json(run_dir / IDENTITY_FILE, identity.as_record())
+        log_settings(trainer.loggers, identity.settings)
         said = warning_in_words(datamodule.warning, datamodule.warning)
         record_run(config, run_dir, datamodule.description | ({"warning": said} if said else {}))
         write_text(run_dir / "splits.csv", datamodule.splits_table().to_csv(index=False))
@@ -87,4 +89,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
                 part.stay_uncompiled()
         classifier.network.compile()
     trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    return finish_run(config, trainer, classifier, datamodule, run_dir)
+    metrics = finish_run(config, trainer, classifier, datamodule, run_dir)
+    if trainer.is_global_zero:
+        send_runs(trainer.loggers, run_dir, metrics)
+    return metrics

@@ -61,6 +61,7 @@ PATHS = {
     "sagemaker.launch": ["data.splits", "paths.data_dir", "sagemaker.requirements"],
     "sagemaker.tune": ["data.splits", "paths.data_dir", "sagemaker.requirements"],
     "sagemaker.package": ["checkpoint", "output"],
+    "sagemaker.register": ["run", "archive"],
     "sagemaker.deploy": ["archive"],
     "sagemaker.score": ["paths.runs_dir", "data.path"],
     "sagemaker.delete": [],
