@@ -12,6 +12,7 @@ COMMANDS = {
     "extract": "encode slides as features of a pretrained network",
     "train": "train and test a network, and write its report",
     "evaluate": "test a checkpoint, on its own or on other data",
+    "faithfulness": "does attention show what a network uses: remove tiles and watch the answer",
     "predict": "predict slides: tables, overlays and outlines for QuPath",
     "app": "predict uploaded slides in a browser",
     "encoders": "list pretrained encoders, or check one",

@@ -132,7 +132,7 @@ ABOUT = {
     "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "extract-features": ("extract", "train", "predict"),
     "panda": ("train", "tile"), "cluster": ("train", "tile"),
     "encoders": ("encoders", "train"), "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",),
-    "compare": ("compare",),
+    "compare": ("compare",), "faithfulness": ("faithfulness", "evaluate", "train"),
     "sagemaker/train": ("sagemaker.launch", "sagemaker.deploy"), "sagemaker/serve": ("sagemaker.deploy", "sagemaker.package", "sagemaker.launch"),
     "sagemaker/score-many": ("sagemaker.transform", "predict"), "sagemaker/tile": ("sagemaker.process", "tile"), "sagemaker/cost": ("sagemaker.deploy", "sagemaker.launch"),
     "sagemaker/rehearse": ("sagemaker.rehearse", "sagemaker.launch"), "sagemaker/security": ("sagemaker.launch", "sagemaker.policy", "sagemaker.deploy"), "sagemaker/registry": ("sagemaker.register", "sagemaker.deploy", "sagemaker.launch", "sagemaker.delete"),

@@ -33,6 +33,9 @@ milpath evaluate checkpoint=runs/first/checkpoints/best.ckpt run_name=first_test
 # test it on another cohort
 milpath evaluate checkpoint=runs/first/checkpoints/best.ckpt data=bag_store data.path=other_store
 
+# does attention show what the network uses? remove tiles and watch the answer
+milpath faithfulness checkpoint=runs/first/checkpoints/best.ckpt
+
 # predict new slides
 milpath predict checkpoint=runs/first/checkpoints/best.ckpt slides=new_slides output=predictions
 

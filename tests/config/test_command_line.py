@@ -58,6 +58,7 @@ PATHS = {
     "app": ["checkpoint", "temporary_dir"],
     "table": ["output", "data.splits", "paths.data_dir"],
     "compare": ["runs", "output"],
+    "faithfulness": ["checkpoint", "output", "data.path", "encoder_weights_path", "paths.stores_dir"],
     "sagemaker.launch": ["data.splits", "paths.data_dir", "sagemaker.requirements"],
     "sagemaker.tune": ["data.splits", "paths.data_dir", "sagemaker.requirements"],
     "sagemaker.package": ["checkpoint", "output"],
@@ -74,6 +75,7 @@ ALSO = {
     "sagemaker.score": ["data=bag_store", "endpoint=x"],
     "sagemaker.delete": ["endpoint=x"],
     "tile": ["level=-1"],
+    "faithfulness": ["data=bag_store"],
     "extract": ["encoder=resnet50"],
 }
 KEPT = ("null", "???")  # no value, and a value that is required: `./null` is the file of this name

@@ -58,8 +58,11 @@ class LabelledBags:
     @property
     def groups(self) -> dict[str, str] | None:
         """Each bag to its group, which is kept in one split; `None` without groups, and for results by patient."""
-        if self.aggregate:
-            return None
+        return None if self.aggregate else self.kept_together
+
+    @property
+    def kept_together(self) -> dict[str, str] | None:
+        """Each bag to its group, also where results are those of patients; `None` without groups."""
         return group_of_each_bag(self.tile_store.bags, self._split_options.group_column, self._split_options.groups)
 
     @property
