@@ -10,6 +10,7 @@ from importlib import import_module
 COMMANDS = {
     "tile": "cut whole slides into tiles",
     "extract": "encode slides as features of a pretrained network",
+    "check-data": "look for leaks and shortcuts in data before a training",
     "train": "train and test a network, and write its report",
     "evaluate": "test a checkpoint, on its own or on other data",
     "predict": "predict slides: tables, overlays and outlines for QuPath",
@@ -108,7 +109,7 @@ def _unknown(name: str) -> str:
 def _run(name: str, words: Sequence[str]) -> None:
     """Run a command; `sys.argv[0]` is kept, so that the provenance of a run records what was typed."""
     try:
-        module = import_module(f"milpath.{name}")
+        module = import_module(f"milpath.{name.replace('-', '_')}")
     except KeyboardInterrupt:  # the seconds before a command handles signals itself
         sys.stderr.write("stopped\n")
         sys.exit(130)
