@@ -33,8 +33,8 @@ def run(config: DictConfig) -> list[str]:
     if not 0 <= most <= 80:
         raise ValueError(f"max_distance is {most}; it must be from 0 to 80 of 255 bits (unrelated slides differ by 94)")
     for name in ("num_permutations", "num_resamples"):
-        if config[name] < 19:
-            raise ValueError(f"{name} is {config[name]}; it must be 19 or more, or nothing is below p = 0.05")
+        if config[name] < 99:
+            raise ValueError(f"{name} is {config[name]}; it must be 99 or more, or chance is not known well enough")
     options = CheckOptions(
         tuple(map(str, config.columns)), most, config.num_permutations, config.num_resamples, config.seed
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from milpath.checks.covariates import Values, column_covariates, name_covariates
 from milpath.checks.findings import CheckedSlides, Finding, SlidePair, of_pairs
-from milpath.checks.label_shortcuts import PROBE_CHECK, label_findings, probe_findings, probes
+from milpath.checks.label_shortcuts import PROBE_CHECK, is_of_name, label_findings, probe_findings, probes
 from milpath.checks.near_duplicates import MAX_DISTANCE, near_pairs
 from milpath.checks.patient_names import patients_in_two_splits, patients_with_two_names, slides_under_two_names
 from milpath.checks.perceptual_hash import NUM_BITS, hash_of_text
@@ -55,7 +55,7 @@ class CheckOptions:
     Attributes:
         columns: Columns that are tested although their name is not technical.
         max_distance: Bits of 255 by which the hashes of near-duplicates may differ.
-        num_permutations: Of the label for each covariate; a fifth of it for each probe.
+        num_permutations: Of the label for each covariate, and of each property for its probe.
         num_resamples: Bootstrap resamples of each interval.
         seed: Seed of permutations, resamples and folds.
     """
@@ -242,14 +242,14 @@ def _check_embeddings(
         )
         return
     # Parts of names are no property of a slide that an embedding could hold.
-    properties = {name: values for name, values in covariates.items() if not name.endswith((" of the name", " of the names"))}
+    properties = {name: values for name, values in covariates.items() if not is_of_name(name)}
     if not properties:
         checks.findings.append(
             Finding("unchecked", PROBE_CHECK, "nothing known of the slides to be told: name columns with columns=[NAME]")
         )
         return
     checks.probes, left = probes(
-        embeddings[0], properties, checks.slides.groups, num_permutations=max(19, options.num_permutations // 5),
+        embeddings[0], properties, checks.slides.groups, num_permutations=options.num_permutations,
         num_resamples=options.num_resamples, seed=options.seed,
     )  # fmt: skip
     adjusted: Sequence[float] = holm([probe.p_value for probe in checks.probes])

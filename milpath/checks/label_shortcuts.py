@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.checks.findings import CheckedSlides, Finding
+from milpath.checks.slide_colours import COLOURS
 from milpath.data.splits.assign_splits import assign_folds
 from milpath.metrics.intervals import Interval
 from milpath.metrics.shortcuts.association import LEAST_EFFECT, SHARE, Association
@@ -34,7 +35,10 @@ def label_findings(found: Sequence[Association], slides: CheckedSlides, num_perm
     strong = [each for each in found if each.is_finding]
     weak = [each for each in found if each.adjusted < 0.05 and not each.is_finding]
     findings = [
-        Finding("look", LABEL_CHECK, f"the label can be told from {each.name}: {in_words(each)}, {by}") for each in strong
+        Finding(
+            "look", LABEL_CHECK, f"the label can be told from {each.name}: {in_words(each)}, {by}{_meaning(each.name)}"
+        )
+        for each in strong
     ]
     if weak:
         sentence = (
@@ -50,6 +54,11 @@ def label_findings(found: Sequence[Association], slides: CheckedSlides, num_perm
             + f" ({by}, Holm)"
         )
         findings.append(Finding("ok", LABEL_CHECK, sentence))
+    if len(found) / (num_permutations + 1) >= 0.05:
+        needed = f"num_permutations={20 * len(found)} or more"
+        findings.append(
+            Finding("unchecked", LABEL_CHECK, f"no test of {len(found)} can be below 0.05 with so few permutations; give {needed}")
+        )
     if slides.groups is None:
         findings.append(
             Finding(
@@ -162,6 +171,20 @@ def _of_probe(probe: Probe, p: float) -> str:
     if probe.balanced_accuracy is not None:
         text += f", balanced accuracy {_effect(probe.balanced_accuracy)} with {1 / len(probe.values):.2f} by guessing"
     return f"{text}, p = {_p(p)} (Holm)"
+
+
+def is_of_name(covariate: str) -> bool:
+    """Return whether a covariate is a part of the names of slides, or their order."""
+    return covariate.endswith((" of the name", " of the names"))
+
+
+def _meaning(covariate: str) -> str:
+    """Return what to look for."""
+    if is_of_name(covariate):
+        return "; a network sees no names: were the classes collected, scanned and named alike?"
+    if covariate in COLOURS or covariate == "number of tiles":
+        return "; this may be the disease itself, or the stain"
+    return ""
 
 
 def _least(each: Association) -> str:

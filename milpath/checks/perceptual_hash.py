@@ -25,8 +25,7 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> Hashes:
     References:
         Zauner. Implementation and benchmarking of perceptual image hash functions. 2010 (the hash by cosine transform).
     """
-    grey = Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=None)
-    waves = dctn(np.asarray(grey, dtype=np.float64), norm="ortho")[:_FREQUENCIES, :_FREQUENCIES]
+    waves = dctn(_shrunken(pixels), norm="ortho")[:_FREQUENCIES, :_FREQUENCIES]
     return _packed(waves > 0)
 
 
@@ -37,7 +36,13 @@ def is_blank(pixels: NDArray[np.uint8]) -> bool:
         >>> is_blank(np.full((8, 8, 3), 240, np.uint8))
         True
     """
-    return float(np.asarray(Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)).std()) < 2
+    return float(_shrunken(pixels).std()) < 2
+
+
+def _shrunken(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the brightness of a picture, `(64, 64)`; a mirrored picture gives the mirrored result."""
+    grey = Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(grey, dtype=np.float64)
 
 
 def orientations(hashes: Hashes) -> Hashes:

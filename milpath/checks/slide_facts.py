@@ -95,9 +95,8 @@ def _kept(path: Path) -> dict[str, dict[str, Any]]:
         table = read_written_table(path, required=_COLUMNS)
     except ValueError:
         return {}
-    table["reason"] = table["reason"].fillna("").astype(str)
-    table = table[table["reason"] == ""]
-    return {str(row["bag_id"]): row for row in table.astype({"hash": str, "fingerprint": str}).to_dict("records")}
+    table = table[table["reason"].isna()].astype({"hash": str, "fingerprint": str, "reason": object})
+    return {str(row["bag_id"]): row | {"reason": ""} for row in table.to_dict("records")}
 
 
 def _keep(rows: list[dict[str, Any]], path: Path) -> None:

@@ -77,7 +77,7 @@ def linear_probe(
         Nature Communications 12, 2021 (what such a probe finds in slides).
 
     Raises:
-        ValueError: If embeddings are not finite, or there are fewer than two folds or values.
+        ValueError: If embeddings are not finite or all the same, or there are fewer than two folds or values.
     """
     numbers = np.issubdtype(values.dtype, np.number)
     names, codes = np.unique(values if numbers else values.astype(str), return_inverse=True)
@@ -85,12 +85,15 @@ def linear_probe(
         raise ValueError(f"a probe of {name} needs two values and two folds, got {len(names)} and {len(np.unique(folds))}")
     if not np.isfinite(embeddings).all():
         raise ValueError("embeddings are not finite; encode the slides again")
+    if not np.ptp(embeddings, axis=0).any():
+        raise ValueError("all embeddings are the same, so nothing can be told from them")
     smoothers = [_Smoother(embeddings[folds != fold], embeddings[folds == fold]) for fold in np.unique(folds)]
     targets = rankdata(values).astype(np.float64) if numbers else codes.reshape(-1).astype(np.int64)
     portions = [
         _judged(smoothers, rows, folds, len(names)) for rows in permuted(targets, group_codes(groups), num_permutations, seed)
     ]
     null = np.concatenate([_effects(scores, rows, len(names)) for scores, rows in portions])
+    null = null[np.isfinite(null)]  # of few groups, all may get one value
     scores, rows = _judged(smoothers, targets[None], folds, len(names))
     effect = float(_effects(scores, rows, len(names))[0])
     effects, accuracies = [], []
@@ -104,8 +107,8 @@ def linear_probe(
         accuracy = percentile_interval(right, np.concatenate(accuracies))
     return Probe(
         name, "rank correlation" if numbers else "auroc", len(values), () if numbers else tuple(map(str, names)),
-        percentile_interval(effect, np.concatenate(effects)), accuracy, float(np.nanmean(null)),
-        float(np.nanquantile(null, 0.95)), p_value(effect, null[np.isfinite(null)]),
+        percentile_interval(effect, np.concatenate(effects)), accuracy, float(null.mean()),
+        float(np.quantile(null, 0.95)), p_value(effect, null),
     )  # fmt: skip
 
 
@@ -156,7 +159,9 @@ def _effects(scores: Array, targets: NDArray[np.generic], num_values: int) -> Ar
     outside = targets.shape[1] - inside
     won = (ranks * has).sum(axis=1) - inside * (inside + 1) / 2
     areas = np.divide(won, inside * outside, out=np.full_like(won, np.nan), where=inside * outside > 0)
-    return np.asarray(np.nanmean(areas, axis=1))
+    known = np.isfinite(areas)
+    total = np.where(known, areas, 0).sum(axis=1)
+    return np.divide(total, known.sum(axis=1), out=np.full(len(total), np.nan), where=known.any(axis=1))
 
 
 def _weighted_effect(scores: Array, targets: NDArray[np.generic], weights: Array, numbers: bool) -> Array:
@@ -168,8 +173,7 @@ def _weighted_effect(scores: Array, targets: NDArray[np.generic], weights: Array
         spread = np.sqrt(np.maximum(means[3] - means[0] ** 2, 0) * np.maximum(means[4] - means[1] ** 2, 0))
         return np.divide(means[2] - means[0] * means[1], spread, out=np.full(len(total), np.nan), where=spread > 0)
     areas = [auroc(targets == value, scores[:, value], weights) for value in range(scores.shape[1])]
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.mean(areas, axis=0))
+    return np.asarray(np.mean(areas, axis=0))
 
 
 def _balanced(right: NDArray[np.bool_], targets: NDArray[np.generic], weights: Array) -> Array:

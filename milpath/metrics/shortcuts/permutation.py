@@ -17,8 +17,8 @@ def permuted(
 
     Slides of one patient mostly have the same label. Were single slides permuted, ten slides of a patient would count as
     ten agreements, and chance would look like a finding. If all bags of each group have one value, groups exchange their
-    values. Otherwise the groups are put in a random order, and the row of their values is shifted by a random number of
-    bags and given to the bags in their own order: neighbours stay neighbours.
+    values. Otherwise the groups are put in a random order, with the bags of each in a random order, and the row of their
+    values is shifted by a random number of bags and given to the bags, sorted by group: neighbours mostly stay neighbours.
 
     Args:
         values: `(bags,)`.
@@ -45,10 +45,12 @@ def permuted(
         if alike:
             yield ordered[starts][drawn][:, groups]
             continue
+        # The place of each group in the random order, with a fraction that shuffles its bags.
+        places = np.argsort(drawn, axis=1)[:, groups[order]] + generator.random((count, num_bags))
+        shuffled = ordered[np.argsort(places, axis=1)]
+        shift = generator.integers(num_bags, size=(count, 1))
         rows = np.empty((count, num_bags), dtype=values.dtype)
-        for row, sequence in zip(rows, drawn, strict=True):
-            places = np.concatenate([np.arange(starts[g], starts[g] + sizes[g]) for g in sequence])
-            row[order] = np.roll(ordered[places], int(generator.integers(num_bags)))
+        rows[:, order] = np.take_along_axis(shuffled, (np.arange(num_bags) + shift) % num_bags, axis=1)
         yield rows
 
 
