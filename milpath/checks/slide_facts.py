@@ -93,9 +93,11 @@ def _kept(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     try:
         table = read_written_table(path, required=_COLUMNS)
-    except ValueError:
+    except (ValueError, OSError):
         return {}
-    table = table[table["reason"].isna()].astype({"hash": str, "fingerprint": str, "reason": object})
+    # Nanoseconds have so many digits that they are read as a code.
+    types = {"hash": str, "fingerprint": str, "reason": object, "file_time": "int64"}
+    table = table[table["reason"].isna()].astype(types)
     return {str(row["bag_id"]): row | {"reason": ""} for row in table.to_dict("records")}
 
 

@@ -27,6 +27,7 @@ class GroupDifference:
         difference: Result on them minus that on the others, with its 95% interval by patient.
         p_value: Two-sided, of a permutation of the values; `None` if the metric is undefined on one side.
         adjusted: The same, adjusted by Holm for all values of all columns that are compared.
+        by_group: Whether bags of one patient were kept together.
     """
 
     column: str
@@ -36,6 +37,7 @@ class GroupDifference:
     difference: Interval
     p_value: float | None
     adjusted: float | None
+    by_group: bool = False
 
 
 def group_differences(
@@ -82,14 +84,42 @@ def group_differences(
         ]
     )
     found = []
+    by_group = outcomes.groups is not None
     for place, value in enumerate(shown):
         difference = percentile_interval(float(observed[place]), resampled[:, place])
         defined = null[np.isfinite(null[:, place]), place]
         p = None if difference.value is None or not len(defined) else p_value(abs(difference.value), defined)
-        found.append(
-            GroupDifference(column, str(names[value]), metric, int((codes == value).sum()), difference, p, p)
-        )
+        found.append(GroupDifference(column, str(names[value]), metric, int((codes == value).sum()), difference, p, p, by_group))
     return found
+
+
+def in_one_sentence(differences: Sequence[GroupDifference], metric_title: str) -> str:
+    """Return whether results differ between the values of a column, in words; empty if nothing was compared.
+
+    Args:
+        differences: Of one column, adjusted for all that were compared.
+        metric_title: The metric as it is shown.
+
+    Example:
+        >>> half = Interval(-0.2, -0.3, -0.1)
+        >>> in_one_sentence([GroupDifference("scanner", "a", "auroc", 20, half, 0.001, 0.002)], "AUROC")
+        'AUROC by scanner: a differs from the others by -0.20 (-0.30 to -0.10), p = 0.002 (values permuted within classes, Holm).'
+    """
+    tested = [each for each in differences if each.adjusted is not None]
+    if not tested:
+        return ""
+    how = f"values permuted within classes{' and by group' if tested[0].by_group else ''}, Holm"
+    column = tested[0].column.replace("_", " ")
+    found = [each for each in tested if each.adjusted is not None and each.adjusted < 0.05]
+    if not found:
+        least = min(each.adjusted for each in tested if each.adjusted is not None)
+        return f"{metric_title} by {column}: no difference beyond chance, smallest p = {least:.2g} ({how})."
+    words = []
+    for each in found:
+        ends = each.difference
+        interval = "" if ends.low is None or ends.high is None else f" ({ends.low:+.2f} to {ends.high:+.2f})"
+        words.append(f"{each.value} differs from the others by {ends.value:+.2f}{interval}, p = {each.adjusted:.2g}")
+    return f"{metric_title} by {column}: {'; '.join(words)} ({how})."
 
 
 def adjusted_together(differences: Sequence[GroupDifference]) -> list[GroupDifference]:
