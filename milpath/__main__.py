@@ -92,7 +92,7 @@ def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
         ('sagemaker.launch', ['seed=1'])
     """
     size = 2 if words[0] == "sagemaker" and len(words) > 1 else 1
-    return ".".join(words[:size]), list(words[size:])
+    return ".".join(words[:size]).replace("_", "-"), list(words[size:])
 
 
 def _unknown(name: str) -> str:

@@ -28,6 +28,7 @@ def run(config: DictConfig) -> list[str]:
     from milpath.checks.check_report import printed_lines, write_checks
     from milpath.checks.check_slides import CheckOptions
     from milpath.checks.near_duplicates import MAX_DISTANCE
+    from milpath.records.provenance import describe_environment
 
     most = config.max_distance if config.max_distance is not None else MAX_DISTANCE
     if not 0 <= most <= 80:
@@ -41,8 +42,10 @@ def run(config: DictConfig) -> list[str]:
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     checks = _checks(config, output, options)
-    asked = {key: config[key] for key in ("slides", "labels", "checkpoint", "num_permutations", "num_resamples", "seed")}
-    write_checks(checks, output, asked | {"max_distance": most})
+    asked = {
+        key: config[key] for key in ("slides", "labels", "checkpoint", "num_permutations", "num_resamples", "seed")
+    }
+    write_checks(checks, output, asked | {"max_distance": most, "environment": describe_environment()})
     return printed_lines(checks, output)
 
 
@@ -51,7 +54,9 @@ def _checks(config: DictConfig, output: Path, options: "CheckOptions") -> "DataC
     from milpath.checks.check_slides import check_slides
     from milpath.checks.checked_inputs import slides_of_data, slides_of_files, slides_of_table
 
-    of_table = {key: config[key] for key in ("id_column", "label_column", "group_column", "split_column", "splits_path")}
+    of_table = {
+        key: config[key] for key in ("id_column", "label_column", "group_column", "split_column", "splits_path")
+    }
     if config.data is None:
         if config.checkpoint is not None:
             raise ValueError("checkpoint needs the tiles or features that it predicts: give data=NAME data.path=FOLDER")
@@ -59,7 +64,9 @@ def _checks(config: DictConfig, output: Path, options: "CheckOptions") -> "DataC
             if given := [key for key, value in of_table.items() if value is not None]:
                 raise ValueError(f"{given[0]} belongs to a table; give labels=TABLE")
             if config.slides is None:
-                raise ValueError("nothing to check: give data=NAME as in milpath train, or labels=TABLE, or slides=FOLDER")
+                raise ValueError(
+                    "nothing to check: give data=NAME as in milpath train, or labels=TABLE, or slides=FOLDER"
+                )
             files = _files(config.slides)
             slides = slides_of_files(list(files))
         else:
@@ -67,7 +74,9 @@ def _checks(config: DictConfig, output: Path, options: "CheckOptions") -> "DataC
             files = {} if config.slides is None else _files(config.slides)
         return check_slides(slides, None, _facts(files, slides, config.slides, output), None, options)
     if given := [key for key in ("labels", *of_table) if config[key] is not None]:
-        raise ValueError(f"with data= the labels are those of the data: give data.{given[0]} instead of {given[0]}, if it has it")
+        raise ValueError(
+            f"with data= the labels are those of the data: give data.{given[0]} instead of {given[0]}, if it has it"
+        )
     from milpath.runs.bag_embeddings import embeddings_of
     from milpath.runs.build import build_training_data
 
@@ -90,9 +99,7 @@ def _files(folder: str) -> dict[str, Path]:
     return dict(found.found)
 
 
-def _facts(
-    files: dict[str, Path], slides: "CheckedSlides", folder: str | None, output: Path
-) -> "pd.DataFrame | None":
+def _facts(files: dict[str, Path], slides: "CheckedSlides", folder: str | None, output: Path) -> "pd.DataFrame | None":
     """Return what the files of the slides say, under the names of the table; `None` without a folder."""
     from milpath.checks.slide_facts import slide_facts
     from milpath.records.id_matching import match_ids

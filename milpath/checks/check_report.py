@@ -25,9 +25,8 @@ def printed_lines(checks: DataChecks, output: Path) -> list[str]:
     counts = Counter(finding.level for finding in checks.findings)
     lines += ["", ", ".join(f"{counts[level]} {level}" for level in LEVELS if counts[level])]
     if checks.pairs:
-        lines.append(
-            f"{counted(len(checks.pairs), 'pair')} in {output / PAIRS}; data.groups={output / GROUPS} keeps them in one split"
-        )
+        together = f"data.groups={output / GROUPS} keeps them in one split"
+        lines.append(f"{counted(len(checks.pairs), 'pair')} in {output / PAIRS}; {together}")
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in checks.seconds.items() if seconds >= 0.05)
     return [*lines, f"record: {output / RECORD}" + (f" ({took})" if took else "")]
 

@@ -112,7 +112,11 @@ def check_slides(
     checks.findings += label_findings(checks.associations, slides, options.num_permutations)
     if others:
         checks.findings.append(
-            Finding("unchecked", "columns", f"not compared with the label: {', '.join(others)}; columns=[NAME] compares them")
+            Finding(
+                "unchecked",
+                "columns",
+                f"not compared with the label: {', '.join(others)}; columns=[NAME] compares them",
+            )
         )
     started = _took(checks, "labels", started)
     _check_embeddings(checks, embeddings, covariates, options)
@@ -147,7 +151,8 @@ def _check_files(checks: DataChecks, facts: pd.DataFrame, options: CheckOptions)
     files = facts.set_index("bag_id")["file"]
     same = pairs_of([[int(place) for place in places] for places in by_content.values()])
     found = [
-        SlidePair(_SAME_FILE, names[a], names[b], f"{files.iloc[a]} and {files.iloc[b]} have the same content") for a, b in same
+        SlidePair(_SAME_FILE, names[a], names[b], f"{files.iloc[a]} and {files.iloc[b]} have the same content")
+        for a, b in same
     ]
     checks.pairs += found
     none = f"no two of {counted(int(readable.sum()), 'file')} have the same content"
@@ -158,7 +163,11 @@ def _check_files(checks: DataChecks, facts: pd.DataFrame, options: CheckOptions)
     shown = np.flatnonzero(readable & ~blank)
     if count := int((readable & blank).sum()):
         checks.findings.append(
-            Finding("unchecked", _NEAR, f"{slides.counted(count)} have a thumbnail of one brightness, which is like any other")
+            Finding(
+                "unchecked",
+                _NEAR,
+                f"{slides.counted(count)} have a thumbnail of one brightness, which is like any other",
+            )
         )
     hashes = [hash_of_text(str(text)) for text in facts["hash"].iloc[shown]]
     close = near_pairs(np.stack(hashes), options.max_distance) if len(hashes) > 1 else []
@@ -176,7 +185,12 @@ def _check_files(checks: DataChecks, facts: pd.DataFrame, options: CheckOptions)
     among = f"{slides.counted(len(shown))} ({counted(number, 'pair')}, each in 8 orientations)"
     checks.findings.append(
         of_pairs(
-            _NEAR, near, slides, found=f"among {among} look the same", none=f"no near-duplicate among {among}", certain=False
+            _NEAR,
+            near,
+            slides,
+            found=f"among {among} look the same",
+            none=f"no near-duplicate among {among}",
+            certain=False,
         )
     )
 
@@ -185,7 +199,10 @@ def _check_tiles(checks: DataChecks, store: BagStore, rows: NDArray[np.int64]) -
     """Compare the tiles of bags."""
     slides, names = checks.slides, checks.slides.names
     equal = pairs_of(equal_bags(store, rows))
-    found = [SlidePair(_SAME_TILES, names[a], names[b], f"all {store.num_tiles[rows[a]]:,} tiles are the same") for a, b in equal]
+    found = [
+        SlidePair(_SAME_TILES, names[a], names[b], f"all {store.num_tiles[rows[a]]:,} tiles are the same")
+        for a, b in equal
+    ]
     checks.findings.append(
         of_pairs(
             _SAME_TILES, found, slides, found="have the same tiles, byte for byte",
@@ -204,10 +221,14 @@ def _check_tiles(checks: DataChecks, store: BagStore, rows: NDArray[np.int64]) -
     if many or not few:
         none = f"no two of {slides.counted(len(rows))} share a tile{without}"
         checks.findings.append(
-            of_pairs(_SHARED, many, slides, found=f"share at least half of their tiles{without}", none=none, certain=False)
+            of_pairs(
+                _SHARED, many, slides, found=f"share at least half of their tiles{without}", none=none, certain=False
+            )
         )
     if few:
-        said = of_pairs(_SHARED, few, slides, found=f"share less than half of their tiles{without}", none="", certain=False)
+        said = of_pairs(
+            _SHARED, few, slides, found=f"share less than half of their tiles{without}", none="", certain=False
+        )
         checks.findings.append(Finding("note", said.check, said.sentence, said.examples))
     checks.pairs += found + many
 
@@ -245,7 +266,9 @@ def _check_embeddings(
     properties = {name: values for name, values in covariates.items() if not is_of_name(name)}
     if not properties:
         checks.findings.append(
-            Finding("unchecked", PROBE_CHECK, "nothing known of the slides to be told: name columns with columns=[NAME]")
+            Finding(
+                "unchecked", PROBE_CHECK, "nothing known of the slides to be told: name columns with columns=[NAME]"
+            )
         )
         return
     checks.probes, left = probes(

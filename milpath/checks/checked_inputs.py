@@ -140,8 +140,10 @@ def _labels(cells: pd.Series, column: str) -> tuple[NDArray[np.generic], tuple[s
     Raises:
         ValueError: If a cell is empty, or there are too many different texts.
     """
-    if (empty := int(cells.isna().sum())):
-        raise ValueError(f"{empty:,} of {len(cells):,} slides have an empty cell in column {column!r}; label or remove them")
+    if empty := int(cells.isna().sum()):
+        raise ValueError(
+            f"{empty:,} of {len(cells):,} slides have an empty cell in column {column!r}; label or remove them"
+        )
     names, codes = np.unique(np.array(_texts(cells), dtype=str), return_inverse=True)
     if len(names) <= MAX_VALUES:
         return codes.reshape(-1).astype(np.int64), tuple(map(str, names))

@@ -58,7 +58,9 @@ def name_covariates(names: Sequence[str]) -> dict[str, Values]:
                 found[f"word {order[False]} of the name"] = np.array([cell.casefold() for cell in cells], dtype=str)
     else:
         found["first letter of the name"] = np.array([stem[:1].casefold() for stem in stems], dtype=str)
-        found["last number of the name"] = _numbers([next((p for p in reversed(own) if p.isdigit()), "") for own in parts])
+        found["last number of the name"] = _numbers(
+            [next((p for p in reversed(own) if p.isdigit()), "") for own in parts]
+        )
     places = np.empty(len(names))
     places[np.argsort(np.array(stems, dtype=str), kind="stable")] = np.arange(len(names))
     found["alphabetic order of the names"] = places
@@ -93,7 +95,7 @@ def column_covariates(
             found[column] = values
         elif column in chosen and len(np.unique(values.astype(str))) > MAX_VALUES:
             raise ValueError(
-                f"column {column!r} has {len(set(values.astype(str))):,} different texts, of which nothing can be told; give a "
+                f"column {column!r} has {len(set(values.astype(str))):,} different texts, which tell nothing; give a "
                 f"column of numbers, or of at most {MAX_VALUES} texts"
             )
     return found, others

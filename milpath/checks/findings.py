@@ -126,9 +126,11 @@ def of_pairs(
         return Finding("ok", check, none)
     split = dict(zip(slides.names, slides.splits.tolist(), strict=True))
     group = {} if slides.groups is None else dict(zip(slides.names, slides.groups.tolist(), strict=True))
-    across = [pair for pair in pairs if split[pair.first] and split[pair.second] and split[pair.first] != split[pair.second]]
+    across = [
+        pair for pair in pairs if split[pair.first] and split[pair.second] and split[pair.first] != split[pair.second]
+    ]
     apart = [pair for pair in pairs if group and group[pair.first] != group[pair.second]]
-    words = [f"{counted(len(pairs), f'pair')} of {slides.noun}s {found}"]
+    words = [f"{counted(len(pairs), 'pair')} of {slides.noun}s {found}"]
     if slides.has_splits:
         words.append(f"{len(across):,} of them in two splits")
     if group:

@@ -57,14 +57,19 @@ def label_findings(found: Sequence[Association], slides: CheckedSlides, num_perm
     if len(found) / (num_permutations + 1) >= 0.05:
         needed = f"num_permutations={20 * len(found)} or more"
         findings.append(
-            Finding("unchecked", LABEL_CHECK, f"no test of {len(found)} can be below 0.05 with so few permutations; give {needed}")
+            Finding(
+                "unchecked",
+                LABEL_CHECK,
+                f"no test of {len(found)} can be below 0.05 with so few permutations; give {needed}",
+            )
         )
     if slides.groups is None:
         findings.append(
             Finding(
-                "unchecked", LABEL_CHECK,
+                "unchecked",
+                LABEL_CHECK,
                 "patients are not known, and slides count as independent: p-values are too small if patients have several",
-            )  # fmt: skip
+            )
         )
     return findings
 

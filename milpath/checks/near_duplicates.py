@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from milpath.checks.perceptual_hash import NUM_ORIENTATIONS, Hashes, orientations, steady_bits
 
-# Of 255 bits. Recompressed (JPEG quality 30), halved, turned, mirrored, darker or recoloured GlaS and UCSB images differ from
-# their original by at most 32 bits in 99 of 100 images, and no two of these 223 images by fewer than 94.
+# Of 255 bits. Recompressed (JPEG quality 30), halved, turned, mirrored, darker or recoloured GlaS and UCSB images differ
+# from their original by at most 32 bits in 99 of 100 images, and no two of these 223 images by fewer than 94.
 MAX_DISTANCE = 40
 # Of a block of pairs, so that it fits the cache.
 _ROWS, _COLUMNS = 256, 4096

@@ -14,8 +14,8 @@ from milpath.records.label_table import find_column
 
 # Columns that name the patient in public cohorts and in the tables of this library.
 PATIENT_COLUMNS = (
-    "patient_id", "patient", "case_id", "case", "subject_id", "subject", "participant_id", "participant", "donor_id", "donor",
-    "bcr_patient_barcode", "case_submitter_id",
+    "patient_id", "patient", "case_id", "case", "subject_id", "subject", "participant_id", "participant", "donor_id",
+    "donor", "bcr_patient_barcode", "case_submitter_id",
 )  # fmt: skip
 _TCGA = re.compile(r"TCGA-\w{2}-\w{4}(?=-|\.|$)")
 _PARTS = re.compile(r"[^\W\d_]+|\d+")
@@ -37,7 +37,7 @@ def patients_in_two_splits(slides: CheckedSlides) -> Finding:
     if not slides.has_splits:
         return Finding("unchecked", check, f"no split is known; {column} has {len(set(slides.groups)):,} values")
     frame = frame[frame["split"] != ""]
-    counts = frame.groupby(["group", "split"]).size().unstack(fill_value=0)
+    counts = pd.crosstab(frame["group"], frame["split"])
     torn = counts[(counts > 0).sum(axis=1) > 1]
     if torn.empty:
         return Finding("ok", check, f"none of {len(counts):,} values of {column} is in two splits")
@@ -92,8 +92,11 @@ def patients_with_two_names(values: Sequence[str], column: str) -> list[Finding]
     scheme = len({short for short, _ in longer}) > max(3, len(names) // 10)
     findings = []
     if same:
-        sentence = f"{counted(len(same), 'group')} of values of {column} differ only by capitals, blanks, signs or leading zeros"
-        findings.append(Finding("look", check, sentence, tuple(" = ".join(map(repr, own)) for own in same[:_MOST_SHOWN])))
+        groups = f"{counted(len(same), 'group')} of values of {column}"
+        sentence = f"{groups} differ only by capitals, blanks, signs or leading zeros"
+        findings.append(
+            Finding("look", check, sentence, tuple(" = ".join(map(repr, own)) for own in same[:_MOST_SHOWN]))
+        )
     if rare:
         sentence = f"{counted(len(rare), 'pair')} of values of {column} differ only by letters before or after"
         if scheme:
@@ -124,7 +127,9 @@ def slides_under_two_names(slides: CheckedSlides) -> Finding:
     counts = Counter(map(name_form, slides.names))
     twice = {form for form, count in counts.items() if count > 1}
     if not twice:
-        return Finding("ok", check, f"no two of {slides.counted(len(counts))} have names that differ only by how they are written")
+        return Finding(
+            "ok", check, f"no two of {slides.counted(len(counts))} have names that differ only by how they are written"
+        )
     own: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name in slides.names:
         if (form := name_form(name)) in twice:

@@ -73,8 +73,8 @@ def shared_tiles(store: BagStore, rows: NDArray[np.int64]) -> tuple[list[SharedT
         rows: Positions of the bags in the store.
 
     Returns:
-        The pairs with the largest share first, and the number of tiles that were left out: of one colour or value, as padding
-        is, or in more than 20 bags.
+        The pairs with the largest share first, and the number of tiles that were left out: of one colour or value, as
+        padding is, or in more than 20 bags.
     """
     bags_of: dict[bytes, set[int]] = defaultdict(set)
     own_tiles: list[set[bytes]] = []

@@ -22,15 +22,17 @@ from milpath.slides.slide_view import thumbnail
 
 FACTS_FILE = "slides.csv"
 _COLUMNS = (
-    "bag_id", "file", "file_size", "file_time", "fingerprint", "width", "height", "microns_per_pixel", *COLOURS, "blank", "hash",
-    "reason",
+    "bag_id", "file", "file_size", "file_time", "fingerprint", "width", "height", "microns_per_pixel", *COLOURS, "blank",
+    "hash", "reason",
 )  # fmt: skip
 # The hash needs 64 pixels; with a few times more, the filter that shrinks a slide has no influence.
 _THUMBNAIL = 256
 _SAVED_EVERY = 200
 
 
-def slide_facts(files: Mapping[str, Path], output: Path, tell: Callable[[int, int], None] | None = None) -> pd.DataFrame:
+def slide_facts(
+    files: Mapping[str, Path], output: Path, tell: Callable[[int, int], None] | None = None
+) -> pd.DataFrame:
     """Return one row per slide, and keep it in `slides.csv`: a slide whose file did not change is not opened again.
 
     Args:
@@ -39,9 +41,9 @@ def slide_facts(files: Mapping[str, Path], output: Path, tell: Callable[[int, in
         tell: Called now and then with the number of slides that are done, and of all.
 
     Returns:
-        `bag_id`, `file`, `file_size` (bytes), `file_time` (nanoseconds), `fingerprint` (sampled SHA-256), `width` and `height`
-        (pixels of level 0), `microns_per_pixel`, mean optical densities, `blank` (1 if the thumbnail shows nothing), `hash`
-        (of the thumbnail) and `reason`, which is empty unless the file cannot be read.
+        `bag_id`, `file`, `file_size` (bytes), `file_time` (nanoseconds), `fingerprint` (sampled SHA-256), `width` and
+        `height` (pixels of level 0), `microns_per_pixel`, mean optical densities, `blank` (1 if the thumbnail shows nothing),
+        `hash` (of the thumbnail) and `reason`, which is empty unless the file cannot be read.
     """
     path = output / FACTS_FILE
     known = _kept(path)
@@ -50,7 +52,11 @@ def slide_facts(files: Mapping[str, Path], output: Path, tell: Callable[[int, in
     for name, file in files.items():
         old = known.get(name)
         with suppress(OSError):
-            if old is not None and (old["file_size"], old["file_time"]) == size_and_time(file) and old["file"] == str(file):
+            if (
+                old is not None
+                and (old["file_size"], old["file_time"]) == size_and_time(file)
+                and old["file"] == str(file)
+            ):
                 rows.append(old)
                 continue
         waiting.append((name, file))

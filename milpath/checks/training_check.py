@@ -66,7 +66,8 @@ def _in_line(finding: Finding) -> str:
     """Return a finding with its first example."""
     loud = "LEAK, " if finding.level == "leak" else ""
     example = f" ({finding.examples[0]})" if finding.examples else ""
-    return f"{loud}{finding.sentence if finding.level in ('ok', 'note') else f'{finding.check}: {finding.sentence}'}{example}"
+    check = "" if finding.level in ("ok", "note") else f"{finding.check}: "
+    return f"{loud}{check}{finding.sentence}{example}"
 
 
 def _shortened(text: str) -> str:

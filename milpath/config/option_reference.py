@@ -133,7 +133,9 @@ def as_typed(text: str) -> str:
         >>> as_typed("python -m milpath.sagemaker.score endpoint=NAME")
         'milpath sagemaker score endpoint=NAME'
     """
-    return re.sub(r"python -m milpath\.([\w.]*\w)", lambda found: f"milpath {found[1].replace('.', ' ').replace('_', '-')}", text)
+    return re.sub(
+        r"python -m milpath\.([\w.]*\w)", lambda found: f"milpath {found[1].replace('.', ' ').replace('_', '-')}", text
+    )
 
 
 def _defaults_list(path: Path) -> list[typing.Any]:

@@ -23,8 +23,8 @@ def embeddings_of(
     Args:
         datamodule: The data, after `setup`.
         rows: Positions of the bags in the store.
-        checkpoint: A trained network; its embedding is the mean of the tiles by attention, of length 1. `None` takes the plain
-            mean of stored features.
+        checkpoint: A trained network; its embedding is the mean of the tiles by attention, of length 1. `None` takes the
+            plain mean of stored features.
         parts: The user's own classes in the checkpoint.
 
     Returns:
@@ -49,7 +49,9 @@ def _of_network(datamodule: "BagDataModule", checkpoint: str, parts: list[str]) 
     own = import_own_parts(parts)
     network = load_network(checkpoint, own.networks, own.encoders)
     if isinstance(network, AveragedNetwork):
-        raise ValueError(f"{checkpoint} is an average of folds, which have no embedding in common; give best.ckpt of one")
+        raise ValueError(
+            f"{checkpoint} is an average of folds, which have no embedding in common; give best.ckpt of one"
+        )
     found: dict[str, NDArray[np.float32]] = {}
     with torch.inference_mode():
         for batch in datamodule.predict_dataloader():

@@ -129,7 +129,10 @@ def test_near_duplicates_and_copies_across_splits_are_named(tmp_path, slide_fold
     slides, files = slides_in(tmp_path, slide_folder)
     checks = check_slides(slides, facts=slide_facts(files, tmp_path), options=FEW)
     (copy,) = [finding for finding in levels(checks, "leak") if finding.check == "same file"]
-    assert copy.sentence == "1 pair of slides are the same file twice, 1 of them in two splits, 1 under two values of patient"
+    assert (
+        copy.sentence
+        == "1 pair of slides are the same file twice, 1 of them in two splits, 1 under two values of patient"
+    )
     assert copy.examples[0].startswith("s06 (test, patient 6) and s21 (train, patient 13): ")
     (near,) = [finding for finding in levels(checks, "look") if finding.check == "near-duplicate slides"]
     assert near.sentence.startswith("1 pair of slides among 14 slides (91 pairs, each in 8 orientations) look the same")
@@ -178,7 +181,12 @@ def test_probes_say_what_the_embedding_tells_and_whether_the_label_follows_it(tm
     embeddings[:, 0] += 6 * (content["scanner"] == "aperio")
     slides = slides_of_table(table_of(tmp_path, **content))
     checks = check_slides(slides, embeddings=(embeddings, "the mean features"), options=FEW)
-    said = {probe.name: finding for probe, finding in zip(checks.probes, [f for f in checks.findings if "be told from the mean" in f.sentence], strict=True)}
+    said = {
+        probe.name: finding
+        for probe, finding in zip(
+            checks.probes, [f for f in checks.findings if "be told from the mean" in f.sentence], strict=True
+        )
+    }
     assert said["scanner"].level == "look"
     assert "scanner can be told from the mean features: AUROC" in said["scanner"].sentence
     assert "the label follows it as well" in said["scanner"].sentence
@@ -191,8 +199,12 @@ def test_a_site_of_a_single_patient_cannot_be_probed(tmp_path):
     content = cohort()
     content["site"] = ["alone" if patient == "P000" else "others" for patient in content["patient_id"]]
     slides = slides_of_table(table_of(tmp_path, **content))
-    checks = check_slides(slides, embeddings=(np.random.default_rng(0).normal(size=(80, 3)), "the mean features"), options=FEW)
-    assert any("site: 'alone' is the value of a single patient" in finding.sentence for finding in levels(checks, "unchecked"))
+    checks = check_slides(
+        slides, embeddings=(np.random.default_rng(0).normal(size=(80, 3)), "the mean features"), options=FEW
+    )
+    assert any(
+        "site: 'alone' is the value of a single patient" in finding.sentence for finding in levels(checks, "unchecked")
+    )
 
 
 def test_files_and_lines_say_the_same(tmp_path):

@@ -73,7 +73,8 @@ def test_hashes_of_turned_pictures_are_those_of_their_orientations():
     distances = {
         change: bit_counts(turned ^ hashes_of([CHANGES[change](picture)])).sum(axis=1)
         for change in CHANGES
-        if "turned by 90" in change or change in ("transposed", "transverse", "mirrored", "upside down", "turned by 180")
+        if "turned by 90" in change
+        or change in ("transposed", "transverse", "mirrored", "upside down", "turned by 180")
     }
     # A coefficient near 0 may change its sign by rounding.
     assert max(found.min() for found in distances.values()) <= 4

@@ -21,7 +21,15 @@ def slides(groups=None, splits=None, names=None):
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("P007", "P7"), ("p12", "P12"), (" P12", "P12"), ("P-12", "P12"), ("Ａ12", "A12"), ("case 3", "Case_03"), ("07", "7")],
+    [
+        ("P007", "P7"),
+        ("p12", "P12"),
+        (" P12", "P12"),
+        ("P-12", "P12"),
+        ("\uff2112", "A12"),
+        ("case 3", "Case_03"),
+        ("07", "7"),
+    ],
 )
 def test_one_patient_written_in_two_ways_is_found(first, second):
     (found,) = patients_with_two_names([first, second, "Q99"], "patient")
@@ -39,7 +47,9 @@ def test_a_prefix_or_suffix_is_found(short, long):
     assert repr(short) in found.examples[0]
 
 
-@pytest.mark.parametrize("pair", [("P12", "P13"), ("1.10", "11.0"), ("A12", "B12"), ("12", "12-2"), ("P1", "P10"), ("alpha", "alphab")])
+@pytest.mark.parametrize(
+    "pair", [("P12", "P13"), ("1.10", "11.0"), ("A12", "B12"), ("12", "12-2"), ("P1", "P10"), ("alpha", "alphab")]
+)
 def test_different_patients_are_not_confused(pair):
     (found,) = patients_with_two_names([*pair], "patient")
     assert found.level == "ok"

@@ -82,7 +82,9 @@ def linear_probe(
     numbers = np.issubdtype(values.dtype, np.number)
     names, codes = np.unique(values if numbers else values.astype(str), return_inverse=True)
     if len(names) < 2 or len(np.unique(folds)) < 2:
-        raise ValueError(f"a probe of {name} needs two values and two folds, got {len(names)} and {len(np.unique(folds))}")
+        raise ValueError(
+            f"a probe of {name} needs two values and two folds, got {len(names)} and {len(np.unique(folds))}"
+        )
     if not np.isfinite(embeddings).all():
         raise ValueError("embeddings are not finite; encode the slides again")
     if not np.ptp(embeddings, axis=0).any():
@@ -90,7 +92,8 @@ def linear_probe(
     smoothers = [_Smoother(embeddings[folds != fold], embeddings[folds == fold]) for fold in np.unique(folds)]
     targets = rankdata(values).astype(np.float64) if numbers else codes.reshape(-1).astype(np.int64)
     portions = [
-        _judged(smoothers, rows, folds, len(names)) for rows in permuted(targets, group_codes(groups), num_permutations, seed)
+        _judged(smoothers, rows, folds, len(names))
+        for rows in permuted(targets, group_codes(groups), num_permutations, seed)
     ]
     null = np.concatenate([_effects(scores, rows, len(names)) for scores, rows in portions])
     null = null[np.isfinite(null)]  # of few groups, all may get one value

@@ -38,7 +38,9 @@ def permuted(
     sizes = np.bincount(groups)
     starts = np.cumsum(sizes) - sizes
     ordered = values[order]
-    alike = all(np.all(ordered[start : start + size] == ordered[start]) for start, size in zip(starts, sizes, strict=True))
+    alike = all(
+        np.all(ordered[start : start + size] == ordered[start]) for start, size in zip(starts, sizes, strict=True)
+    )
     for first in range(0, num_permutations, portion):
         count = min(portion, num_permutations - first)
         drawn = np.argsort(generator.random((count, len(sizes))), axis=1)

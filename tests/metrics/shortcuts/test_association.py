@@ -30,9 +30,7 @@ def test_of_several_classes_it_is_the_mean_of_one_against_the_rest():
     labels = rng.integers(0, 3, 240)
     site = np.where(rng.random(240) < 0.7, labels, rng.integers(0, 3, 240)).astype(str)
     (found,) = associations(labels, {"site": site}, **FEW)
-    each = [
-        roc_auc_score(labels == name, [(labels[site == own] == name).mean() for own in site]) for name in range(3)
-    ]
+    each = [roc_auc_score(labels == name, [(labels[site == own] == name).mean() for own in site]) for name in range(3)]
     assert found.effect.value == pytest.approx(np.mean(each))
 
 
