@@ -1,6 +1,7 @@
 """Check data before a training: `python -m milpath.check_data data=NAME data.key=value`, or `slides=DIR labels=CSV`."""
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,10 @@ def _checks(config: DictConfig, output: Path, options: "CheckOptions") -> "DataC
         else:
             slides = slides_of_table(config.labels, **of_table)
             files = {} if config.slides is None else _files(config.slides)
-        return check_slides(slides, None, _facts(files, slides, config.slides, output), None, options)
+        facts, seconds = _facts(files, slides, config.slides, output)
+        checks = check_slides(slides, None, facts, None, options)
+        checks.seconds = seconds | checks.seconds
+        return checks
     if given := [key for key in ("labels", *of_table) if config[key] is not None]:
         raise ValueError(
             f"with data= the labels are those of the data: give data.{given[0]} instead of {given[0]}, if it has it"
@@ -83,10 +87,16 @@ def _checks(config: DictConfig, output: Path, options: "CheckOptions") -> "DataC
     datamodule = build_training_data(config)
     datamodule.setup("fit")
     slides, rows = slides_of_data(datamodule)
+    if config.slides is not None and datamodule.tile_store.grouped:
+        raise ValueError(
+            f"slides={config.slides} are compared one by one, and a bag has several: give data.bag_column=null"
+        )
     files = {} if config.slides is None else _files(config.slides)
     embeddings = embeddings_of(datamodule, rows, config.checkpoint, list(config.parts))
-    store = datamodule.tile_store
-    return check_slides(slides, (store, rows), _facts(files, slides, config.slides, output), embeddings, options)
+    facts, seconds = _facts(files, slides, config.slides, output)
+    checks = check_slides(slides, (datamodule.tile_store, rows), facts, embeddings, options)
+    checks.seconds = seconds | checks.seconds
+    return checks
 
 
 def _files(folder: str) -> dict[str, Path]:
@@ -99,13 +109,15 @@ def _files(folder: str) -> dict[str, Path]:
     return dict(found.found)
 
 
-def _facts(files: dict[str, Path], slides: "CheckedSlides", folder: str | None, output: Path) -> "pd.DataFrame | None":
-    """Return what the files of the slides say, under the names of the table; `None` without a folder."""
+def _facts(
+    files: dict[str, Path], slides: "CheckedSlides", folder: str | None, output: Path
+) -> "tuple[pd.DataFrame | None, dict[str, float]]":
+    """Return what the files of the slides say, under the names of the table, and the seconds; `None` without a folder."""
     from milpath.checks.slide_facts import slide_facts
     from milpath.records.id_matching import match_ids
 
     if folder is None:
-        return None
+        return None, {}
     named = match_ids(slides.names, list(files))
     if not named:
         raise ValueError(f"no slide in {folder} has a name of the table; it has {', '.join(list(files)[:3])}, ...")
@@ -113,7 +125,9 @@ def _facts(files: dict[str, Path], slides: "CheckedSlides", folder: str | None, 
     def tell(done: int, of: int) -> None:
         sys.stderr.write(f"{done:,} of {of:,} thumbnails\n")
 
-    return slide_facts({name: files[file] for name, file in named.items()}, output, tell)
+    started = time.perf_counter()
+    facts = slide_facts({name: files[file] for name, file in named.items()}, output, tell)
+    return facts, {"reading slides": round(time.perf_counter() - started, 2)}
 
 
 @command("check_data")

@@ -47,9 +47,9 @@ def words(store, *more):
 def test_a_store_is_checked_with_its_split_tiles_and_features(store, tmp_path, capsys):
     assert here("milpath.check_data", *words(store), "output=checked", cwd=tmp_path) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "60 slides; 30 of patient_id; splits test 20, train 40"
+    assert lines[0] == "60 bags; 30 values of patient_id; splits test 20, train 40"
     assert (
-        "leak      same tiles: 1 pair of slides have the same tiles, byte for byte, 1 of them in two splits" in lines[2]
+        "leak      same tiles: 1 pair of bags have the same tiles, byte for byte, 1 of them in two splits" in lines[2]
     )
     assert lines[3].strip() == "slide_01 (train, patient P0) and slide_40 (test, patient P20): all 5 tiles are the same"
     text = "\n".join(lines)
@@ -65,8 +65,8 @@ def test_a_store_is_checked_with_its_split_tiles_and_features(store, tmp_path, c
     again = words(store, "data.split_column=null", f"data.groups={tmp_path}/checked/groups.csv", "output=again")
     assert here("milpath.check_data", *again, cwd=tmp_path) == 0
     said = capsys.readouterr().out
-    assert "1 pair of slides have the same tiles, byte for byte, 0 of them in two splits" in said
-    assert "29 of the groups of data.groups" in said
+    assert "1 pair of bags have the same tiles, byte for byte, 0 of them in two splits" in said
+    assert "29 values of the groups of data.groups" in said
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_a_training_says_in_one_line_what_is_on_two_sides(store, tmp_path):
     checked = check_for_training(datamodule_of(store, tmp_path, split_column="part"))
     assert checked.is_warning
     assert checked.line.startswith(
-        "data check: LEAK, same tiles: 1 pair of slides have the same tiles, 1 of them in two splits"
+        "data check: LEAK, same tiles: 1 pair of bags have the same tiles, 1 of them in two splits"
     )
     assert "slide_01 (train, patient P0) and slide_40 (test, patient P20)" in checked.line
     assert checked.line.endswith("milpath check-data also compares thumbnails, names and labels)")
     assert checked.leak == (
-        "same tiles: 1 pair of slides have the same tiles, 1 of them in two splits, 1 under two values of patient_id"
+        "same tiles: 1 pair of bags have the same tiles, 1 of them in two splits, 1 under two values of patient_id"
     )
 
 
@@ -126,7 +126,7 @@ def test_clean_data_are_said_to_be_clean(store, tmp_path):
     assert not checked.is_warning
     assert checked.leak == ""
     assert checked.line.startswith(
-        "data check: no two of 59 slides have the same tiles; none of 30 values of patient_id is in two splits ("
+        "data check: no two of 59 bags have the same tiles; none of 30 values of patient_id is in two splits ("
     )
 
 
@@ -137,4 +137,4 @@ def test_the_line_is_logged_and_a_leak_stands_in_the_run(store, tmp_path, caplog
         assert here("milpath.train", *given, cwd=tmp_path) == 0
     record = json.loads((tmp_path / "runs" / "leaky" / "provenance.json").read_text())
     assert record["data"]["check"].startswith("data check: LEAK, same tiles: 1 pair")
-    assert record["data"]["warning"].startswith("same tiles: 1 pair of slides have the same tiles")
+    assert record["data"]["warning"].startswith("same tiles: 1 pair of bags have the same tiles")

@@ -48,7 +48,7 @@ def slides_of_data(datamodule: "BagDataModule") -> tuple[CheckedSlides, NDArray[
         table.drop(columns=[name for name in ("start",) if name in table]), labels,
         datamodule.class_names if target.has_classes else (), frame["split"].to_numpy(dtype=str), groups, column,
         (datamodule.label_column or default_column(datamodule.target),), datamodule.split_column or "",
-        "bag" if datamodule.tile_store.grouped else "slide",
+        "bag",
     )  # fmt: skip
     return slides, rows
 

@@ -102,7 +102,7 @@ class CheckedSlides:
         """Return the line about what was checked."""
         parts = [self.counted(len(self.table))]
         if self.groups is not None:
-            parts.append(f"{len(set(self.groups)):,} of {self.group_column or 'the groups'}")
+            parts.append(f"{len(set(self.groups)):,} values of {self.group_column or 'the groups'}")
         if self.has_splits:
             names, counts = np.unique(self.splits[self.splits != ""], return_counts=True)
             parts.append("splits " + ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True)))

@@ -22,6 +22,8 @@ _PARTS = re.compile(r"[^\W\d_]+|\d+")
 # Of a prefix or suffix that somebody may have added to a name.
 _MOST_LETTERS = 10
 _MOST_SHOWN = 3
+# Of a patient, on average.
+_MOST_SLIDES = 100
 
 
 def patients_in_two_splits(slides: CheckedSlides) -> Finding:
@@ -55,9 +57,13 @@ def patients_in_two_splits(slides: CheckedSlides) -> Finding:
 
 
 def patient_column(table: pd.DataFrame) -> str | None:
-    """Return the column that names the patients by its name; `None` if there is none."""
+    """Return the column that names the patients by its name; `None` if there is none.
+
+    A column of few values, such as `case` of a study with controls, names no patients.
+    """
     for name in PATIENT_COLUMNS:
-        if (found := find_column(table.columns, name)) is not None and not table[found].isna().all():
+        found = find_column(table.columns, name)
+        if found is not None and table[found].nunique() > max(2, len(table) // _MOST_SLIDES):
             return found
     return None
 

@@ -42,8 +42,8 @@ def slide_facts(
 
     Returns:
         `bag_id`, `file`, `file_size` (bytes), `file_time` (nanoseconds), `fingerprint` (sampled SHA-256), `width` and
-        `height` (pixels of level 0), `microns_per_pixel`, mean optical densities, `blank` (1 if the thumbnail shows nothing),
-        `hash` (of the thumbnail) and `reason`, which is empty unless the file cannot be read.
+        `height` (pixels of level 0), `microns_per_pixel`, mean optical densities, `blank` (1 if the thumbnail shows
+        nothing), `hash` (of the thumbnail) and `reason`, which is empty unless the file cannot be read.
     """
     path = output / FACTS_FILE
     known = _kept(path)

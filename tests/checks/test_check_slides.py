@@ -50,7 +50,7 @@ def checked(tmp_path, content, **options):
 def test_a_clean_cohort_gives_no_alarm_and_says_what_was_looked_for(tmp_path):
     checks = checked(tmp_path, cohort())
     assert levels(checks, "leak") == levels(checks, "look") == []
-    assert checks.slides.summary() == "80 slides; 40 of patient_id; splits test 20, train 60"
+    assert checks.slides.summary() == "80 slides; 40 values of patient_id; splits test 20, train 60"
     said = "\n".join(finding.sentence for finding in levels(checks, "ok"))
     assert "none of 40 values of patient_id is in two splits" in said
     assert "no two of 40 values of patient_id differ only by how they are written" in said

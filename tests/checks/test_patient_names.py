@@ -91,8 +91,10 @@ def test_slides_written_in_two_ways_are_found():
 
 
 def test_the_column_of_the_patient_is_known_by_its_usual_names():
-    assert patient_column(pd.DataFrame({"bag_id": ["s"], "Case ID": [1]})) == "Case ID"
-    assert patient_column(pd.DataFrame({"bag_id": ["s"], "site": [1]})) is None
+    assert patient_column(pd.DataFrame({"bag_id": range(4), "Case ID": [1, 2, 3, 3]})) == "Case ID"
+    assert patient_column(pd.DataFrame({"bag_id": range(4), "site": range(4)})) is None
+    # Cases and controls are no patients.
+    assert patient_column(pd.DataFrame({"bag_id": range(4), "case": [0, 1, 1, 0]})) is None
 
 
 def test_patients_of_tcga_are_in_the_names_of_slides():
