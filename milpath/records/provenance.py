@@ -65,7 +65,7 @@ def _command() -> list[str]:
     program = Path(sys.argv[0])
     # The program `milpath`, or `python -m milpath`, sets the main module to the command it runs.
     if program.stem == "milpath" or program.parts[-2:] == ("milpath", "__main__.py"):
-        return ["milpath", *name.split(".")[1:], *sys.argv[1:]]
+        return ["milpath", *name.replace("_", "-").split(".")[1:], *sys.argv[1:]]
     return ["python", "-m", name, *sys.argv[1:]]
 
 

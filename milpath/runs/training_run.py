@@ -1,5 +1,6 @@
 """One training run from its configuration: data, network, Trainer and run folder."""
 
+import logging
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
     from milpath.runs.result_files import Metrics
+
+_log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig, checkpoint_seconds: float = 0.0) -> "Metrics":
@@ -43,7 +46,8 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     """Train in a run folder that this process has locked."""
     from lightning.pytorch import seed_everything
 
-    from milpath.records.data_warning import warning_in_words
+    from milpath.checks.training_check import check_for_training
+    from milpath.records.data_warning import joined, warning_in_words
     from milpath.records.provenance import record_run
     from milpath.reports.pictures import slides_of_report
     from milpath.runs.build import build_classifier, build_training_data
@@ -77,8 +81,12 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
         # Written first: from here on the folder belongs to this run.
         write_json(run_dir / IDENTITY_FILE, identity.as_record())
         log_settings(trainer.loggers, identity.settings)
-        said = warning_in_words(datamodule.warning, datamodule.warning)
-        record_run(config, run_dir, datamodule.description | ({"warning": said} if said else {}))
+        checked = check_for_training(datamodule)
+        (_log.warning if checked.is_warning else _log.info)("%s", checked.line)
+        datamodule.leak = checked.leak
+        said = joined([warning_in_words(datamodule.warning, datamodule.warning), checked.leak])
+        description = datamodule.description | {"check": checked.line} | ({"warning": said} if said else {})
+        record_run(config, run_dir, description)
         write_text(run_dir / "splits.csv", datamodule.splits_table().to_csv(index=False))
         write_stain_target(classifier.network, run_dir)
     if config.compile:
