@@ -107,7 +107,7 @@ def _encode(store: BagStore, encoder: FrozenEncoder, path: Path, description: di
             where = store.tile_slice(index)
             labels = {name: store.bags[name].iloc[index] for name in columns}
             known = store.tile_rows(where).drop(columns="bag_id")
-            rows = {name: known[name].to_numpy() for name in known}
+            rows = {str(name): known[name].to_numpy() for name in known}
             features = _features(encoder, store.tiles[where], device)
             require_finite_bags(features[None], [len(features)], [bag_id], f"the output of encoder {encoder.name}")
             writer.add(bag_id, features, labels, rows)

@@ -31,5 +31,5 @@ class StoredBags:
         for index, (bag_id, labels) in enumerate(labelled_bags(table)):
             where = store.tile_slice(index)
             known = store.tile_rows(where).drop(columns="bag_id")
-            rows = {name: known[name].to_numpy() for name in known}
+            rows = {str(name): known[name].to_numpy() for name in known}
             writer.add(bag_id, store.tiles[where], labels, rows)

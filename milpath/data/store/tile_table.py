@@ -271,7 +271,7 @@ class _Blocks:
         for table in read_written_blocks(self.path / "tiles.csv", _BLOCK_ROWS):
             require_same_rows(self.path, table["bag_id"], self.bags, count)
             numbers = table.drop(columns="bag_id")
-            whole = {name for name in numbers if numbers[name].dtype == np.int64}
+            whole = {str(name) for name in numbers if numbers[name].dtype == np.int64}
             words = [name for name in numbers if name not in whole and numbers[name].dtype != np.float64]
             if words or any(numbers[name].abs().max() > _LARGEST_WHOLE for name in whole):
                 self.columns = None
