@@ -1,6 +1,7 @@
 """One training run from its configuration: data, network, Trainer and run folder."""
 
 import logging
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +49,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
 
     from milpath.checks.training_check import check_for_training
     from milpath.records.data_warning import joined, warning_in_words
-    from milpath.records.provenance import record_run
+    from milpath.records.provenance import record_end, record_run
     from milpath.reports.pictures import slides_of_report
     from milpath.runs.build import build_classifier, build_training_data
     from milpath.runs.chosen_parts.encoder_choice import let_encoder_follow, refuse_unfit_encoder
@@ -61,6 +62,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.training.mlflow_log import log_settings, send_runs
     from milpath.training.step_threads import use_threads_of_fit
 
+    started = time.monotonic()
     resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while
     seed_everything(config.seed, workers=True, verbose=False)
     refuse_unfit_encoder(config)
@@ -99,5 +101,6 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     metrics = finish_run(config, trainer, classifier, datamodule, run_dir)
     if trainer.is_global_zero:
+        record_end(run_dir, time.monotonic() - started, resumed=checkpoint is not None)
         send_runs(trainer.loggers, run_dir, metrics)
     return metrics

@@ -187,7 +187,7 @@ def usual_way(slides: Path, store: BagStore, output: Path, encoder: PretrainedEn
     output.mkdir()
     bags = []
     for index, row in store.bags.iterrows():
-        tiles = store.tiles_table.iloc[store.tile_slice(int(index))]
+        tiles = store.tile_rows(store.tile_slice(int(index)))
         coords = output / f"{row['bag_id']}_coords.h5"
         with h5py.File(coords, "w") as file:
             file["coords"] = tiles[["x0", "y0"]].to_numpy(np.int64)

@@ -125,7 +125,7 @@ class BagSplit:
 
     def _known(self, position: int, rows: TileRows) -> Bag:
         """Return what is known of a bag, without its tiles."""
-        tile_labels = None if self.store.tile_labels is None else self.store.tile_labels[rows]
+        tile_labels = self.store.labels_of_tiles(rows)
         label = self.labels[position]
         known = int(label) if label.ndim == 0 else tuple(label.tolist())
         return Bag(_NO_TILES, known, self.bag_ids[position], tile_labels)

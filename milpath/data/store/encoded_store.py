@@ -99,7 +99,6 @@ def _encode(store: BagStore, encoder: FrozenEncoder, path: Path, description: di
     started = time.perf_counter()
     encoder.to(device)
     columns = [name for name in store.bags.columns if name not in ("bag_id", "start", "num_tiles")]
-    tile_columns = [name for name in store.tiles_table.columns if name != "bag_id"]
     source = {"name": "features", "parameters": description}
     with BagStoreWriter(path, source, {"warning": store.warning} if store.warning else {}) as writer:
         writer.expected_bags = len(store)
@@ -107,7 +106,8 @@ def _encode(store: BagStore, encoder: FrozenEncoder, path: Path, description: di
         for index, bag_id in track(enumerate(bag_ids), f"features of {encoder.name}, bags", len(bag_ids)):
             where = store.tile_slice(index)
             labels = {name: store.bags[name].iloc[index] for name in columns}
-            rows = {name: store.tiles_table[name].to_numpy()[where] for name in tile_columns}
+            known = store.tile_rows(where).drop(columns="bag_id")
+            rows = {str(name): known[name].to_numpy() for name in known}
             features = _features(encoder, store.tiles[where], device)
             require_finite_bags(features[None], [len(features)], [bag_id], f"the output of encoder {encoder.name}")
             writer.add(bag_id, features, labels, rows)
