@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def _command() -> list[str]:
     return ["python", "-m", name, *sys.argv[1:]]
 
 
+@cache
 def _version(name: str) -> str | None:
     """Return the installed version, `None` for a package that is not installed."""
     try:
@@ -77,6 +79,7 @@ def _version(name: str) -> str | None:
         return None
 
 
+@cache  # of this process: what it imported does not change when the checkout does
 def _describe_code() -> dict[str, Any]:
     """Return the commit and dirty flag of the checkout the library runs from; both `None` for an installed wheel."""
     package_dir = Path(__file__).resolve().parents[1]
