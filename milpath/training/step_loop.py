@@ -15,7 +15,6 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from packaging.version import Version
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
@@ -71,6 +70,7 @@ class StepLoop(_TrainingEpochLoop):
     """
 
     _hooks: StepHooks | None = None
+    _validates: bool = False
 
     @classmethod
     def put_into(cls, trainer: Trainer) -> None:
@@ -81,14 +81,19 @@ class StepLoop(_TrainingEpochLoop):
 
     @override
     def run(self, data_fetcher: _DataFetcher) -> None:
-        with known_to_have_no_gpu():
-            super().run(data_fetcher)
+        try:
+            with known_to_have_no_gpu():
+                super().run(data_fetcher)
+        finally:
+            self._hooks = None
 
     @override
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         super().on_run_start(data_fetcher)
         trainer = self.trainer
-        self._hooks = StepHooks.of(trainer.callbacks) if has_plain_steps(trainer, data_fetcher) else None  # type: ignore[attr-defined]
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        self._validates = super()._should_check_val_epoch()
+        self._hooks = StepHooks.of(callbacks) if has_plain_steps(trainer, data_fetcher) else None
 
     @override
     def advance(self, data_fetcher: _DataFetcher) -> None:
@@ -119,6 +124,11 @@ class StepLoop(_TrainingEpochLoop):
         progress.increment_completed()
 
     @override
+    def _should_check_val_epoch(self) -> bool:
+        # The answer for an epoch does not change within it, and Lightning asks in every step.
+        return super()._should_check_val_epoch() if self._hooks is None else self._validates
+
+    @override
     def _save_loggers_on_train_batch_end(self) -> None:
         # A plain step has logged nothing; what the epoch logs is saved with it.
         if self._hooks is None:
@@ -135,7 +145,9 @@ class StepLoop(_TrainingEpochLoop):
         for hook in hooks.on_before_zero_grad:
             hook(trainer, module, optimizer)
         done.zero_grad.increment_started()
-        optimizer.zero_grad()
+        for group in optimizer.param_groups:  # `zero_grad`, without its record for a profiler
+            for parameter in group["params"]:
+                parameter.grad = None
         done.zero_grad.increment_completed()
         for hook in hooks.on_before_backward:
             hook(trainer, module, loss)
@@ -184,7 +196,7 @@ def has_plain_steps(trainer: Trainer, data_fetcher: _DataFetcher) -> bool:
         and trainer.strategy.model is module
         and len(trainer.optimizers) == 1
         and not _needs_closure(trainer.optimizers[0])
-        and not any(is_overridden(name, module, LightningModule) for name in _OF_MODULE)
+        and not any(_implements(module, name, LightningModule) for name in _OF_MODULE)
         and not _changes_batches(trainer.datamodule)  # type: ignore[attr-defined]
         and all(map(_is_silent, trainer.callbacks))  # type: ignore[attr-defined]
     )
@@ -196,7 +208,8 @@ def _needs_closure(optimizer: Optimizer) -> bool:
 
 
 def _changes_batches(datamodule: LightningDataModule | None) -> bool:
-    return datamodule is not None and any(is_overridden(name, datamodule, DataHooks) for name in _TRANSFER_HOOKS)
+    """Return whether a data module takes part in the transfer of batches to the device."""
+    return datamodule is not None and any(_implements(datamodule, name, DataHooks) for name in _TRANSFER_HOOKS)
 
 
 def _is_silent(callback: Callback) -> bool:
@@ -207,7 +220,7 @@ def _is_silent(callback: Callback) -> bool:
     return known or not any(_implements(callback, name) for name in _STEP_HOOKS)
 
 
-def _implements(callback: Callback, name: str) -> bool:
-    """Return whether a callback implements a hook."""
-    own = getattr(callback, name)
-    return getattr(own, "__func__", own) is not getattr(Callback, name)
+def _implements(owner: object, name: str, base: type = Callback) -> bool:
+    """Return whether an object has a method of its own in place of that of its base class."""
+    own = getattr(owner, name)
+    return getattr(own, "__func__", own) is not getattr(base, name)

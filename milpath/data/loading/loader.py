@@ -121,9 +121,10 @@ class BagLoader:
 
     def _load(self, planned: PlannedBatch) -> LoadedBatch:
         """Gather one batch, or only the rows of its tiles if they are on the device."""
+        seed = planned.seed if self.preparation.is_random else 0
         if self.cache.tiles is None:
             batch = self.split.gather(planned.indices, planned.global_size, self._pin_memory, planned.sample)
-            return LoadedBatch(batch, None, planned.seed, self)
+            return LoadedBatch(batch, None, seed, self)
         self.cache.require_finite(self.split.indices[planned.indices])
         batch = self.split.gather_rows(planned.indices, planned.global_size, planned.sample)
-        return LoadedBatch(batch, batch.tiles, planned.seed, self)
+        return LoadedBatch(batch, batch.tiles, seed, self)
