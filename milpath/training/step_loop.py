@@ -57,7 +57,7 @@ class StepHooks(NamedTuple):
     @classmethod
     def of(cls, callbacks: list[Callback]) -> Self:
         """Return the hooks of callbacks."""
-        return cls(*(tuple(getattr(own, name) for own in callbacks if _implements(own, name)) for name in _STEP_HOOKS))
+        return cls(*(tuple(getattr(own, name) for own in callbacks if _acts(own, name)) for name in _STEP_HOOKS))
 
 
 class StepLoop(_TrainingEpochLoop):
@@ -115,7 +115,8 @@ class StepLoop(_TrainingEpochLoop):
         loss = self._optimize(hooks, batch, batch_idx)
         progress.increment_processed()
         if trainer.lr_scheduler_configs:
-            self.update_lr_schedulers("step", update_plateau_schedulers=False)
+            if any(config.interval == "step" for config in trainer.lr_scheduler_configs):
+                self.update_lr_schedulers("step", update_plateau_schedulers=False)
             if self._num_ready_batches_reached():
                 self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
         for hook in hooks.on_train_batch_end:
@@ -218,6 +219,13 @@ def _is_silent(callback: Callback) -> bool:
         return callback.logging_interval == "epoch"
     known = type(callback) in _SILENT or type(callback).__module__.startswith("milpath.")
     return known or not any(_implements(callback, name) for name in _STEP_HOOKS)
+
+
+def _acts(callback: Callback, name: str) -> bool:
+    """Return whether a callback does something in a hook of a step: most checkpoints are only of epochs."""
+    if isinstance(callback, ModelCheckpoint) and name == "on_train_batch_end":
+        return callback._every_n_train_steps > 0 or callback._train_time_interval is not None
+    return _implements(callback, name)
 
 
 def _implements(owner: object, name: str, base: type = Callback) -> bool:
