@@ -25,7 +25,6 @@ from milpath.training.csv_log import CSVLog
 from milpath.training.step_loop import StepLoop, has_plain_steps, known_to_have_no_gpu
 from milpath.training.step_seed import StepSeed
 
-
 pytestmark = pytest.mark.filterwarnings("ignore")  # what Lightning says of itself and of small data
 
 

@@ -13,7 +13,6 @@ from milpath.data.loading.batch_preparation import Preparation
 from milpath.data.loading.device_cache import DeviceCache
 from milpath.data.loading.threads import map_in_threads
 
-
 # Batches of this size from a store of this size are gathered in the thread that trains: the store stays in the page cache,
 # and handing such a batch over takes longer than gathering it.
 _SMALL_BATCH, _SMALL_STORE = 2**18, 2**30

@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", nargs="*", choices=list(_KINDS), default=list(_KINDS))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--long-bags", type=int, default=16, help="bags of 2,000 to 12,000 tiles")
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: seconds of all cores, on a busy machine")
+    parser.add_argument(
+        "--clock", choices=list(CLOCKS), default="wall", help="cpu: seconds of all cores, on a busy machine"
+    )
 
 
 def run(options: argparse.Namespace) -> list[dict]:

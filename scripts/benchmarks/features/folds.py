@@ -30,7 +30,9 @@ NUM_BAGS, NUM_FEATURES = 92, 166
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="musk1.npz; drawn bags of the same sizes if it is left out")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: seconds of all cores, on a busy machine")
+    parser.add_argument(
+        "--clock", choices=list(CLOCKS), default="wall", help="cpu: seconds of all cores, on a busy machine"
+    )
 
 
 def run(options: argparse.Namespace) -> list[dict]:
