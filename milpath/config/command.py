@@ -182,6 +182,10 @@ def quieten_frameworks() -> None:
     """Silence messages of the frameworks about themselves; those about the user's data are kept."""
     logging.raiseExceptions = False  # an unwritable log must not print one traceback per line
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    # A hint on every machine that has SLURM, such as a login node.
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
+    # "SLURM auto-requeueing enabled", which StopOnSignal replaces.
+    logging.getLogger("lightning.pytorch.trainer.connectors.signal_connector").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # no validation split
     # The logged values are already reduced over all processes: tests/test_ddp.py compares them with a single process.
