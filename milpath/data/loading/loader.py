@@ -109,7 +109,9 @@ class BagLoader:
     def _load(self, planned: PlannedBatch) -> LoadedBatch:
         """Gather one batch, or only the rows of its tiles if they are on the device."""
         if self.cache.tiles is None:
-            batch = self.split.gather(planned.indices, planned.global_size, self._pin_memory, planned.sample)
+            batch = self.split.gather(
+                planned.indices, planned.global_size, self._pin_memory, planned.sample, planned.seed
+            )
             return LoadedBatch(batch, None, planned.seed, self)
         self.cache.require_finite(self.split.indices[planned.indices])
         batch = self.split.gather_rows(planned.indices, planned.global_size, planned.sample)
