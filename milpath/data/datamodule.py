@@ -229,7 +229,9 @@ class BagDataModule(LabelledBags, LightningDataModule):
             )
         slides = self.store.slide_store
         changes = [None, *((self.augmentation, copy) for copy in range(self.augmented_copies))]
-        stores = [open_or_encode(slides, encoder, self.stores_dir, verify=self.verify, augmented=each) for each in changes]
+        stores = [
+            open_or_encode(slides, encoder, self.stores_dir, verify=self.verify, augmented=each) for each in changes
+        ]
         self._store, *self._copies = [self.store.of_slides(features) for features in stores]
         self._cache = DeviceCache(self._store, self.device_cache)
 

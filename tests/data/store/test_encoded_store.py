@@ -63,7 +63,9 @@ def test_augmented_tiles_are_not_encoded_once(network, tmp_path):
         datamodule.encode_with(network.tile_encoder)
 
 
-def test_training_takes_kept_features_of_augmented_tiles_and_evaluation_those_of_the_tiles_themselves(network, tmp_path):
+def test_training_takes_kept_features_of_augmented_tiles_and_evaluation_those_of_the_tiles_themselves(
+    network, tmp_path
+):
     source = SyntheticBags(num_slides=12, num_tiles=3, tile_size=32)
     options = {"target": "malignant", "num_folds": 3, "stores_dir": str(tmp_path), "batch_size": 4}
     datamodule = BagDataModule(source, augmentation="full", augmented_copies=2, **options)
