@@ -1,5 +1,6 @@
 """One training run from its configuration: data, network, Trainer and run folder."""
 
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from lightning.pytorch import seed_everything
 
     from milpath.records.data_warning import warning_in_words
-    from milpath.records.provenance import record_run
+    from milpath.records.provenance import record_end, record_run
     from milpath.reports.pictures import slides_of_report
     from milpath.runs.build import build_classifier, build_training_data
     from milpath.runs.chosen_parts.encoder_choice import let_encoder_follow, refuse_unfit_encoder
@@ -56,6 +57,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
     from milpath.training.step_threads import use_threads_of_fit
 
+    started = time.monotonic()
     resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while
     seed_everything(config.seed, workers=True, verbose=False)
     refuse_unfit_encoder(config)
@@ -87,4 +89,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
                 part.stay_uncompiled()
         classifier.network.compile()
     trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    return finish_run(config, trainer, classifier, datamodule, run_dir)
+    metrics = finish_run(config, trainer, classifier, datamodule, run_dir)
+    if trainer.is_global_zero:
+        record_end(run_dir, time.monotonic() - started, resumed=checkpoint is not None)
+    return metrics
