@@ -49,7 +49,7 @@ table glas_macenko "$data/glas" experiment=glas "$pair" folds=5 repeats=3 model.
 table glas_ungrouped "$data/glas" experiment=glas "$pair" folds=5 repeats=1 data.group_column=null
 if [[ -f $data/glas/labels.csv ]]; then
     mkdir -p "$output"
-    awk -F, 'NR == 1 { print "id,split"; next } { print $1 "," ($5 == "train" ? "train" : "test") }' \
+    awk -F, 'NR == 1 { print "id,split"; next } { gsub(/.*\/|\.[a-z]+$/, "", $1); print $1 "," ($5 == "train" ? "train" : "test") }' \
         "$data/glas/labels.csv" >"$output/glas_official.csv"
 fi
 table glas_official "$data/glas" experiment=glas "$pair" folds=5 repeats=1 metric=accuracy data.group_column=null \
