@@ -37,7 +37,7 @@ def test_every_table_composes_and_has_a_folder_of_its_own(commands):
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             config = compose("table", words)
         assert set(config.methods) <= set(METHODS)
-        assert set(config.published) <= set(config.methods)
+        assert set(config.published or {}) <= set(config.methods)
         outputs.add(config.output)
     assert len(outputs) == len(commands)
 
