@@ -1,4 +1,4 @@
-"""Measure speed: `python scripts/benchmark.py train|load|tile|extract|predict|start|scale [--json FILE]`.
+"""Measure speed: `python scripts/benchmark.py train|load|tile|extract|predict|start|scale|gpu|all [--json FILE]`.
 
 Every row is the median of several runs and is shown with alternatives measured in the same process. Read the ratios:
 absolute times are only meaningful on an idle machine.
@@ -24,6 +24,8 @@ MODULES = {
     "scale": "benchmarks.scale",
     "tile": "benchmarks.tile",
     "extract": "benchmarks.extract",
+    "gpu": "benchmarks.gpu",
+    "all": "benchmarks.together",
 }
 
 
