@@ -27,6 +27,8 @@ MODULES = {
     "tile": "benchmarks.tile",
     "extract": "benchmarks.extract",
     "cost": "benchmarks.cost",
+    "gpu": "benchmarks.gpu",
+    "all": "benchmarks.together",
 }
 
 
