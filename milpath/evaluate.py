@@ -133,7 +133,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
             [measured], datamodule, ["test"] if "test" in splits else splits, MeasureOptions(seed=config.seed),
             device=trainer.strategy.root_device,
         )  # fmt: skip
-        write_faithfulness(run_dir, rows, found, datamodule.kept_together, page=False)
+        write_faithfulness(run_dir, rows, found, datamodule.split_groups, page=False)
     shift, of_folds = [], predictor.temperatures
     if predictor.folds or is_other_cohort(name, card, data, datamodule):
         shown = shown_predictions(predictions, datamodule, card, aggregate, of_folds)

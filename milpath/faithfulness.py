@@ -73,7 +73,7 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> list[str]:
     )  # fmt: skip
     record_run(config, output, datamodule.description)
     record["title"] = "Is attention faithful?"
-    page = write_faithfulness(output, rows, record, datamodule.kept_together)
+    page = write_faithfulness(output, rows, record, datamodule.split_groups)
     lines = [*filter(None, [record["warning"]]), *summary_lines(record), f"report: {page}"]
     return [*lines, print_page(page)] if config.report_pdf else lines
 

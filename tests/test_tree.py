@@ -24,6 +24,7 @@ COMMANDS = {
     "encoders",
     "compare",
     "faithfulness",
+    "check_data",
 }
 MAX_LINES = 300
 MAX_MODULES = 17

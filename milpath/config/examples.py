@@ -18,6 +18,9 @@ milpath tile slides=slides labels=labels.csv output=store
 # at a resolution, the tiles with most tissue
 milpath tile slides=slides labels=labels.csv output=store microns_per_pixel=1 method=tissue num_tiles=64
 
+# look for duplicates, patients in two splits, and labels that follow the scanner or the file name
+milpath check-data data=bag_store data.path=store slides=slides
+
 # train and test
 milpath train data=bag_store data.path=store run_name=first
 

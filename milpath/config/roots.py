@@ -206,6 +206,31 @@ class CompareConfig:
     overwrite: bool = False
 
 
+@dataclass
+class CheckDataConfig:
+    """Root keys of `python -m milpath.check_data`."""
+
+    data: Any = None
+    target: Any = None
+    metrics: Any = field(default_factory=dict)
+    paths: Any = MISSING
+    output: str = "data_check"
+    slides: str | None = None
+    labels: str | None = None
+    id_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    split_column: str | None = None
+    splits_path: str | None = None
+    columns: list[str] = field(default_factory=list)
+    checkpoint: str | None = None
+    parts: list[str] = field(default_factory=list)
+    max_distance: int | None = None
+    num_permutations: int = 999
+    num_resamples: int = 1000
+    seed: int = 0
+
+
 _store = ConfigStore.instance()
 _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="evaluate_schema", node=EvaluateConfig)
@@ -217,6 +242,7 @@ _store.store(name="tile_schema", node=TileConfig)
 _store.store(name="encoders_schema", node=EncodersConfig)
 _store.store(name="table_schema", node=TableConfig)
 _store.store(name="compare_schema", node=CompareConfig)
+_store.store(name="check_data_schema", node=CheckDataConfig)
 
 # Without the extra `sweep` this option does not exist and Hydra would not say what to install; the search does.
 if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_optuna_sweeper") is None:

@@ -102,7 +102,7 @@ def measure_faithfulness(
         said.append(
             f"{counted(long, 'bag')} with more than {options.max_passes:,} tiles (max_passes) lack occlusion and single tile"
         )
-    record = summarise(found, questions[0], options, datamodule.kept_together, num_resamples)
+    record = summarise(found, questions[0], options, datamodule.split_groups, num_resamples)
     record |= {
         "networks": [{"path": each.path, "sha256": each.sha256} for each in networks],
         "splits": list(splits),
