@@ -138,7 +138,7 @@ ABOUT = {
     "sagemaker/score-many": ("sagemaker.transform", "predict"), "sagemaker/tile": ("sagemaker.process", "tile"), "sagemaker/cost": ("sagemaker.deploy", "sagemaker.launch"),
     "sagemaker/rehearse": ("sagemaker.rehearse", "sagemaker.launch"), "sagemaker/security": ("sagemaker.launch", "sagemaker.policy", "sagemaker.deploy"), "sagemaker/registry": ("sagemaker.register", "sagemaker.deploy", "sagemaker.launch", "sagemaker.delete"),
     "sagemaker/mlflow": ("train", "sagemaker.launch", "sagemaker.policy"), "splits": ("train",), "targets": ("train",),
-    "calibration": ("train",), "run-folder": ("train",),
+    "calibration": ("train",), "run-folder": ("train", "evaluate"),
 }  # fmt: skip
 NEEDS = {
     "data.dtype": ["data=features"], "data.on_mismatch": ["data=features"], "data.on_error": ["data=features"],
