@@ -2,8 +2,8 @@
 
 python scripts/results.py keep tables/musk1                 # the output folder of `milpath table`
 python scripts/results.py runs mnist_bags_100 --metric auroc 'attention=runs/mnist_100_plain_*' ...
-python scripts/results.py                                   # writes docs/results.md
-python scripts/results.py --check                           # exit status 1 if it is not what the files give
+python scripts/results.py                                   # writes docs/results.md and docs/scale.md
+python scripts/results.py --check                           # exit status 1 if they are not what the files give
 """
 
 import argparse
@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from milpath.records.atomic_files import write_text
+from results_page import page_of_tables, scale_page
 from results_page.kept_tables import keep, table_of_folder, table_of_runs
-from results_page.page_of_tables import page
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -61,21 +61,30 @@ def _folders(pattern: str) -> list[Path]:
     return sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
 
 
+def _pages(docs: Path) -> dict[Path, str]:
+    """Return the pages and their text."""
+    pages = {docs / "results.md": page_of_tables.page(docs / "tables")}
+    if (docs / "tables/scale").is_dir():
+        pages[docs / "scale.md"] = scale_page.page(docs / "tables/scale")
+    return pages
+
+
 def _write(docs: Path) -> int:
-    write_text(docs / "results.md", page(docs / "tables"))
+    for path, text in _pages(docs).items():
+        write_text(path, text)
     return 0
 
 
 def _check(docs: Path) -> int:
-    there = (docs / "results.md").read_text(encoding="utf-8").splitlines()
-    changes = list(
-        difflib.unified_diff(there, page(docs / "tables").splitlines(), "results.md", "files", lineterm="", n=0)
-    )
-    if changes:
-        sys.stderr.write(
-            "\n".join([*changes, "docs/results.md is not what docs/tables gives; run scripts/results.py", ""])
-        )
-    return bool(changes)
+    changed = 0
+    for path, text in _pages(docs).items():
+        there = path.read_text(encoding="utf-8").splitlines()
+        changes = list(difflib.unified_diff(there, text.splitlines(), path.name, "files", lineterm="", n=0))
+        if changes:
+            changed = 1
+            said = f"{path.name} is not what docs/tables gives; run scripts/results.py"
+            sys.stderr.write("\n".join([*changes, said, ""]))
+    return changed
 
 
 if __name__ == "__main__":

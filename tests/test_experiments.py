@@ -45,7 +45,7 @@ def words(tmp_path_factory) -> dict[str, list[str]]:
         "ucsb_breast": [f"data.path={draw_breast_images(folder / 'ucsb_breast')}", *BREAST],
         "glas": [f"data.path={draw_colon_images(folder / 'glas', 5)}", *COLON_IMAGES],
         "mnist_bags": [f"data.path={draw_digits(folder / 'mnist')}", *DIGITS],
-        **dict.fromkeys(("musk1", "musk2", "fox", "tiger", "elephant"), classic),
+        **dict.fromkeys(("musk1", "musk2", "fox", "tiger", "elephant", "classic_article"), classic),
         "own_images": [f"data.path={store_of(folder / 'tiles', 'tiles')}", "model.encoder.embedding_dim=8"],
         "frozen_encoder": [f"data.path={store_of(folder / 'extracted', 'features')}"],
         "colon_cancer": [f"data.path={draw_colon(folder / 'colon')}"],

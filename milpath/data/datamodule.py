@@ -177,6 +177,8 @@ class BagDataModule(LabelledBags, LightningDataModule):
             listed(stratify_by), listed(exclude), max_bags, max_bags_per_class,
             split_column or getattr(source, "split_column", None), label_column, on_missing_label,
         )  # fmt: skip
+        # What a check found to be on two sides of the split; a report says it. Empty for nothing, or without a check.
+        self.leak = ""
         # Excluded bags that are not in the store; None if they are in it.
         self.left_out: set[str] | None = None
         self._store: BagStore | None = None

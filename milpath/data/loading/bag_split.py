@@ -100,8 +100,9 @@ class BagSplit:
             else:
                 source.read_some(int(self.indices[position]), own, out[:length])
             out[length:] = 0
+        labelled = store.labels_of_tiles(slice(0)) is not None
         bags = [
-            self._known(int(position), self._rows(position, own))
+            self._known(int(position), self._rows(position, own) if labelled else None)
             for position, own in zip(positions, chosen, strict=True)
         ]
         require_finite_bags(tiles, lengths, [bag.bag_id for bag in bags], store.path)
@@ -140,9 +141,9 @@ class BagSplit:
         rows = self.store.rows_of(int(self.indices[position]))
         return rows if chosen is None else rows[chosen]
 
-    def _known(self, position: int, rows: TileRows) -> Bag:
-        """Return what is known of a bag, without its tiles."""
-        tile_labels = None if self.store.tile_labels is None else self.store.tile_labels[rows]
+    def _known(self, position: int, rows: TileRows | None) -> Bag:
+        """Return what is known of a bag, without its tiles; its rows matter if tiles have labels."""
+        tile_labels = None if rows is None else self.store.labels_of_tiles(rows)
         label = self.labels[position]
         known = int(label) if label.ndim == 0 else tuple(label.tolist())
         return Bag(_NO_TILES, known, self.bag_ids[position], tile_labels)

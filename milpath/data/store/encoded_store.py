@@ -120,7 +120,6 @@ def _encode(
     encoder.to(device)
     preparation = Preparation(None if augmented is None else augmented[0])
     columns = [name for name in store.bags.columns if name not in ("bag_id", "start", "num_tiles")]
-    tile_columns = [name for name in store.tiles_table.columns if name != "bag_id"]
     source = {"name": "features", "parameters": description}
     with BagStoreWriter(path, source, {"warning": store.warning} if store.warning else {}) as writer:
         writer.expected_bags = len(store)
@@ -128,7 +127,8 @@ def _encode(
         for index, bag_id in track(enumerate(bag_ids), f"features of {encoder.name}, bags", len(bag_ids)):
             where = store.tile_slice(index)
             labels = {name: store.bags[name].iloc[index] for name in columns}
-            rows = {name: store.tiles_table[name].to_numpy()[where] for name in tile_columns}
+            known = store.tile_rows(where).drop(columns="bag_id")
+            rows = {str(name): known[name].to_numpy() for name in known}
             seed = None if augmented is None else (augmented[1], index)
             features = _features(encoder, store.tiles[where], device, preparation, seed)
             require_finite_bags(features[None], [len(features)], [bag_id], f"the output of encoder {encoder.name}")
