@@ -1,4 +1,4 @@
-"""Measure speed: `python scripts/benchmark.py train|load|tile|extract|predict|start|scale|features|folds [--json FILE]`.
+"""Measure speed: `python scripts/benchmark.py NAME [--json FILE]`; `--help` lists the names.
 
 Every row is the median of several runs and is shown with alternatives measured in the same process. Read the ratios:
 absolute times are only meaningful on an idle machine.
@@ -26,6 +26,9 @@ MODULES = {
     "folds": "benchmarks.features.folds",
     "tile": "benchmarks.tile",
     "extract": "benchmarks.extract",
+    "cost": "benchmarks.cost",
+    "gpu": "benchmarks.gpu",
+    "all": "benchmarks.together",
 }
 
 

@@ -80,7 +80,7 @@ def parser() -> OverridesParser:
 @cache
 def load(name: str) -> None:
     """Import a command, which registers the schema of its root."""
-    importlib.import_module(f"milpath.{name}")
+    importlib.import_module(f"milpath.{name.replace('-', '_')}")
 
 
 def composed(name: str, overrides: list[str]) -> list[str]:
@@ -92,7 +92,7 @@ def composed(name: str, overrides: list[str]) -> list[str]:
         first = next(override.sweep_string_iterator()) if sweep else None
         single.append(f"{override.key_or_group}={first}" if sweep else override.input_line)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose(name.replace(".", "_"), single, return_hydra_config=True)
+        config = compose(re.sub(r"[.-]", "_", name), single, return_hydra_config=True)
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     return sorted(OmegaConf.missing_keys(config))
@@ -132,10 +132,12 @@ ABOUT = {
     "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "extract-features": ("extract", "train", "predict"),
     "panda": ("train", "tile"), "cluster": ("train", "tile"),
     "encoders": ("encoders", "train"), "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",),
-    "compare": ("compare",),
+    "compare": ("compare",), "faithfulness": ("faithfulness", "evaluate", "train"),
+    "check-data": ("check-data", "train"),
     "sagemaker/train": ("sagemaker.launch", "sagemaker.deploy"), "sagemaker/serve": ("sagemaker.deploy", "sagemaker.package", "sagemaker.launch"),
     "sagemaker/score-many": ("sagemaker.transform", "predict"), "sagemaker/tile": ("sagemaker.process", "tile"), "sagemaker/cost": ("sagemaker.deploy", "sagemaker.launch"),
-    "sagemaker/rehearse": ("sagemaker.rehearse", "sagemaker.launch"), "sagemaker/security": ("sagemaker.launch", "sagemaker.policy", "sagemaker.deploy"), "splits": ("train",), "targets": ("train",),
+    "sagemaker/rehearse": ("sagemaker.rehearse", "sagemaker.launch"), "sagemaker/security": ("sagemaker.launch", "sagemaker.policy", "sagemaker.deploy"), "sagemaker/registry": ("sagemaker.register", "sagemaker.deploy", "sagemaker.launch", "sagemaker.delete"),
+    "sagemaker/mlflow": ("train", "sagemaker.launch", "sagemaker.policy"), "splits": ("train",), "targets": ("train",),
     "calibration": ("train",), "run-folder": ("train",),
 }  # fmt: skip
 NEEDS = {

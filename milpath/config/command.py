@@ -4,6 +4,7 @@ import errno
 import logging
 import math
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -62,7 +63,8 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
         A decorator. The decorated function takes no arguments, reads the command line and exits with status 1 on an error,
         130 on SIGINT and 143 on SIGTERM. `HYDRA_FULL_ERROR=1` shows the traceback.
     """
-    name = config_name.replace("_", ".", 1)  # sagemaker.launch
+    # As in the list of commands: sagemaker.launch, check-data.
+    name = re.sub("^sagemaker_", "sagemaker.", config_name).replace("_", "-")
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         failed: list[str] = []  # failed jobs of a plain sweep, which continues with the others

@@ -15,7 +15,18 @@ _PATH_NAMES = frozenset(
         *("archive", "checkpoint", "exclude", "file", "folder", "groups", "images", "labels", "masks", "output"),
         *("bag_column", "group_column", "id_column", "label_column", "patient_column", "slide_column", "split_column"),
         *("patients", "slides_table"),
-        *("requirements", "resolutions", "resume_from", "run_name", "runs", "shard", "slides", "testing", "tiles"),
+        *(
+            "requirements",
+            "resolutions",
+            "resume_from",
+            "run",
+            "run_name",
+            "runs",
+            "shard",
+            "slides",
+            "testing",
+            "tiles",
+        ),
         *("tissue_model", "training"),
     ]
 )

@@ -154,8 +154,14 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
     if description and datamodule.label_column is not None:
         description["label_column"] = datamodule.label_column
     encoder = getattr(network, "tile_encoder", None)  # the user's own network may have none
-    unchanged = datamodule.augmentation.kind == "none"
-    if isinstance(encoder, TileEncoder) and encoder.frozen and encoder.takes == "tiles" and unchanged:
+    copies, unchanged = datamodule.augmented_copies, datamodule.augmentation.kind == "none"
+    frozen = isinstance(encoder, TileEncoder) and encoder.frozen and encoder.takes == "tiles"
+    if copies and not frozen:
+        raise ValueError(
+            f"data.augmented_copies={copies} keeps features of a frozen encoder of milpath, and this one is not; set "
+            "model.encoder.frozen=true, or data.augmented_copies=0"
+        )
+    if frozen and (unchanged or copies):
         datamodule.encode_with(encoder)
     return MILClassifier(
         network,

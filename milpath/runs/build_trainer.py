@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from milpath.config.command import quieten_frameworks
 from milpath.runs.instantiation import instantiate_entry
+from milpath.training.callbacks.collapse_warning import CollapseWarning
 from milpath.training.callbacks.continued_logs import ContinuedLogs
 from milpath.training.callbacks.epoch_progress import epoch_progress
 from milpath.training.callbacks.memory_callback import KeptMemory
@@ -45,6 +46,8 @@ def build_trainer(config: DictConfig, checkpoint_seconds: float = 0.0) -> Traine
     if trace := instantiate_entry(config.get("profiler")):
         callbacks.append(trace)
     callbacks += [StepSeed(config.seed), KeptMemory(), StopOnSignal(), ContinuedLogs()]
+    if "callbacks" in config:  # a training
+        callbacks.append(CollapseWarning(str(config.paths.run_dir)))
     callbacks, shown = _with_progress(callbacks, config)
     trainer = cast(
         Trainer,

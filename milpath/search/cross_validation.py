@@ -47,6 +47,8 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "clam_sb": ("model=clam_sb", "auxiliary_loss=clam_clustering"),
     "clam_mb": ("model=clam_mb", "auxiliary_loss=clam_clustering"),
     "trans_mil": ("model=trans_mil",),
+    "attention_ensemble": ("model=attention_ensemble_mil",),
+    "gated_attention_ensemble": ("model=attention_ensemble_mil", "model.gated=true"),
     "multi_head_attention": ("model=multi_head_attention_mil",),
     "acmil": ("model=acmil", "auxiliary_loss=acmil_branches"),
     "dtfd_mil": ("model=dtfd_mil", "auxiliary_loss=dtfd_pseudo_bags"),

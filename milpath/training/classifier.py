@@ -219,11 +219,14 @@ class MILClassifier(LightningModule):
             output = network.aggregate(embeddings, batch.network_mask)
             extra = self.auxiliary_loss(self.network, embeddings, batch.mask, output, batch.labels)
         logits, labels = output.logits.float(), batch.labels
+        members = getattr(output, "member_logits", None)
+        parts = [logits] if members is None else [part.float() for part in members.unbind(1)]
         if self.target.over_batch:
-            logits, labels = of_all_processes(logits, labels)
-        losses = self.target.losses(logits, labels)
+            gathered = [of_all_processes(part, labels) for part in parts]
+            parts, (logits, labels) = [part for part, _ in gathered], gathered[0]
+        losses = torch.stack([self.target.losses(part, labels) for part in parts]).mean(0)
         # An infinite logit of the correct sign has loss 0; 0 * inf is NaN, which stops the run.
-        poison = 0 * logits.detach().sum(1)
+        poison = 0 * torch.stack(parts).detach().sum((0, 2))
         if not self.target.has_classes:
             return losses + poison
         weighted = self.class_weights[labels] * losses

@@ -122,7 +122,9 @@ class BagLoader:
         """Gather one batch, or only the rows of its tiles if they are on the device."""
         seed = planned.seed if self.preparation.is_random else 0
         if self.cache.tiles is None:
-            batch = self.split.gather(planned.indices, planned.global_size, self._pin_memory, planned.sample)
+            # Each bag is drawn from the store or one of its augmented copies.
+            drawn = planned.seed if self.split.copies else 0
+            batch = self.split.gather(planned.indices, planned.global_size, self._pin_memory, planned.sample, drawn)
             return LoadedBatch(batch, None, seed, self)
         self.cache.require_finite(self.split.indices[planned.indices])
         batch = self.split.gather_rows(planned.indices, planned.global_size, planned.sample)
