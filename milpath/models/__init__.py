@@ -6,6 +6,7 @@ Every network has the signature `forward(tiles, mask=None) -> MILOutput(logits, 
 from milpath.models.checkpoint import load_card, load_network, save_network
 from milpath.models.networks.acmil import ACMIL
 from milpath.models.networks.additive_mil import AdditiveMIL
+from milpath.models.networks.attention_ensemble_mil import AttentionEnsembleMIL
 from milpath.models.networks.attention_mil import AttentionMIL
 from milpath.models.networks.clam_mb import CLAMMB
 from milpath.models.networks.clam_sb import CLAMSB
@@ -27,6 +28,7 @@ __all__ = [
     "DTFDMIL",
     "ILRAMIL",
     "AdditiveMIL",
+    "AttentionEnsembleMIL",
     "AttentionMIL",
     "DetailedMILOutput",
     "EmbeddingPoolMIL",

@@ -16,9 +16,11 @@ class MILNetwork(nn.Module):
 
     Attributes:
         auxiliary_parts: Names of layers that the logits do not depend on and that only an auxiliary loss trains.
+        learns_attention: Whether attention has weights of its own, and is not that of a fixed pooling.
     """
 
     auxiliary_parts: tuple[str, ...] = ()
+    learns_attention: bool = True
 
     def __init__(self, encoder: EncoderSpec, num_outputs: int) -> None:
         super().__init__()

@@ -32,6 +32,8 @@ class DetailedMILOutput(MILOutput):
         branch_attention: `(bags, branches, tiles)`, the weights of each branch, which sum to 1 over the tiles; a branch
             without tiles has weights of 0.
         target_attention: `(bags, targets, tiles)`, the normalised weights of each of several targets.
+        member_logits: `(bags, members, num_outputs)` of each member of an ensemble, whose mean the logits are; in training
+            each member has a loss of its own.
 
     Example:
         >>> import torch
@@ -46,6 +48,7 @@ class DetailedMILOutput(MILOutput):
     branch_logits: Tensor | None
     branch_attention: Tensor | None
     target_attention: Tensor | None
+    member_logits: Tensor | None
 
     def __new__(
         cls,
@@ -56,6 +59,7 @@ class DetailedMILOutput(MILOutput):
         branch_logits: Tensor | None = None,
         branch_attention: Tensor | None = None,
         target_attention: Tensor | None = None,
+        member_logits: Tensor | None = None,
     ) -> Self:
         output = super().__new__(cls, logits, attention)
         output.class_attention = class_attention
@@ -63,4 +67,5 @@ class DetailedMILOutput(MILOutput):
         output.branch_logits = branch_logits
         output.branch_attention = branch_attention
         output.target_attention = target_attention
+        output.member_logits = member_logits
         return output

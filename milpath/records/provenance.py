@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def _command() -> list[str]:
     program = Path(sys.argv[0])
     # The program `milpath`, or `python -m milpath`, sets the main module to the command it runs.
     if program.stem == "milpath" or program.parts[-2:] == ("milpath", "__main__.py"):
-        return ["milpath", *name.split(".")[1:], *sys.argv[1:]]
+        return ["milpath", *name.replace("_", "-").split(".")[1:], *sys.argv[1:]]
     return ["python", "-m", name, *sys.argv[1:]]
 
 
@@ -94,6 +95,7 @@ def _processor() -> str:
     return next(named, "") or platform.processor() or platform.machine()
 
 
+@cache
 def _version(name: str) -> str | None:
     """Return the installed version, `None` for a package that is not installed."""
     try:
@@ -102,6 +104,7 @@ def _version(name: str) -> str | None:
         return None
 
 
+@cache  # of this process: what it imported does not change when the checkout does
 def _describe_code() -> dict[str, Any]:
     """Return the commit and dirty flag of the checkout the library runs from; both `None` for an installed wheel."""
     package_dir = Path(__file__).resolve().parents[1]

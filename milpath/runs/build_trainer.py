@@ -12,11 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from milpath.config.command import quieten_frameworks
 from milpath.runs.instantiation import instantiate_entry
+from milpath.training.callbacks.collapse_warning import CollapseWarning
 from milpath.training.callbacks.continued_logs import ContinuedLogs
 from milpath.training.callbacks.epoch_progress import epoch_progress
 from milpath.training.callbacks.memory_callback import KeptMemory
 from milpath.training.callbacks.stop_on_signal import StopOnSignal
 from milpath.training.checkpoint_files import AtomicCheckpointIO
+from milpath.training.step_loop import StepLoop
 from milpath.training.step_seed import StepSeed
 
 _AFTER_EVERY_EPOCH = (
@@ -44,6 +46,8 @@ def build_trainer(config: DictConfig, checkpoint_seconds: float = 0.0) -> Traine
     if trace := instantiate_entry(config.get("profiler")):
         callbacks.append(trace)
     callbacks += [StepSeed(config.seed), KeptMemory(), StopOnSignal(), ContinuedLogs()]
+    if "callbacks" in config:  # a training
+        callbacks.append(CollapseWarning(str(config.paths.run_dir)))
     callbacks, shown = _with_progress(callbacks, config)
     trainer = cast(
         Trainer,
@@ -56,6 +60,7 @@ def build_trainer(config: DictConfig, checkpoint_seconds: float = 0.0) -> Traine
             use_distributed_sampler=False,
         ),
     )
+    StepLoop.put_into(trainer)
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         # For every strategy, including one given as an object.
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()

@@ -47,6 +47,8 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "clam_sb": ("model=clam_sb", "auxiliary_loss=clam_clustering"),
     "clam_mb": ("model=clam_mb", "auxiliary_loss=clam_clustering"),
     "trans_mil": ("model=trans_mil",),
+    "attention_ensemble": ("model=attention_ensemble_mil",),
+    "gated_attention_ensemble": ("model=attention_ensemble_mil", "model.gated=true"),
     "multi_head_attention": ("model=multi_head_attention_mil",),
     "acmil": ("model=acmil", "auxiliary_loss=acmil_branches"),
     "dtfd_mil": ("model=dtfd_mil", "auxiliary_loss=dtfd_pseudo_bags"),
@@ -291,8 +293,7 @@ def save_plan(trainings: Sequence[Training], output: Path) -> None:
     Raises:
         ValueError: If the folder holds a table with other trainings.
     """
-    plan = [list(training.overrides) for training in trainings]
-    path = output / "plan.json"
+    plan, path = [list(training.overrides) for training in trainings], output / "plan.json"
     if path.exists() and parse_json(path.read_text(encoding="utf-8"), str(path)) != plan:
         raise ValueError(f"{output} holds another table; give another output folder, or the same overrides as before")
     output.mkdir(parents=True, exist_ok=True)

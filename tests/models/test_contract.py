@@ -23,6 +23,8 @@ NETWORKS = {
     "DSMIL": {},
     "CLAMSB": {"hidden_dim": 16, "attention_dim": 8},
     "TransMIL": {"hidden_dim": 32, "num_landmarks": 16},
+    "AttentionEnsembleMIL": {"num_members": 3},
+    "AttentionEnsembleMIL gated": {"num_members": 2, "gated": True, "attention_dim": 8},
     "MultiHeadAttentionMIL": {"hidden_dim": 16, "num_heads": 4, "attention_dim": 8},
     "CLAMMB": {"hidden_dim": 16, "attention_dim": 8},
     "ACMIL": {"hidden_dim": 16, "attention_dim": 8, "num_branches": 3, "num_masked": 4},

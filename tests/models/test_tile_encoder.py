@@ -113,7 +113,7 @@ def test_a_mask_that_does_not_fit_is_refused_before_anything_is_encoded(spec):
         ({"name": "tile_cnn", "mean": [0.5]}, "3 channels.*mean has 1"),
         ({"name": "tile_cnn", "std": [0.1, 0.0, 0.1]}, "std .*greater than 0"),
         ({"name": "linear"}, "set model.encoder.num_features"),
-        ({"name": "linear", "num_features": 3, "hidden_dims": []}, "at least one width"),
+        ({"name": "linear", "num_features": 3, "clip": 0}, "clip=0 .* must be greater than 0 standard deviations"),
         ({**SMALL, "tile_micro_batch": 0}, "tile_micro_batch must be null or at least 1, not 0"),
     ],
 )
@@ -146,3 +146,10 @@ def test_micro_batches_and_checkpointing_together_give_equal_gradients():
         network(tiles(2, 4, 3, 24, 24)).square().mean().backward()
         results.append([parameter.grad for parameter in network.parameters()])
     torch.testing.assert_close(results[1], results[0], atol=1e-5, rtol=1e-5)
+
+
+def test_standardised_features_are_limited_and_without_layers_are_the_embedding():
+    network = TileEncoder({"name": "linear", "num_features": 2, "hidden_dims": [], "clip": 3.0})
+    network.network.set_statistics(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.001]))
+    embeddings = network(torch.tensor([[[2.0, 0.002], [-9.0, 1.0]]]), None)
+    torch.testing.assert_close(embeddings, torch.tensor([[[0.5, 2.0], [-3.0, 3.0]]]))

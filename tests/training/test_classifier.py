@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from milpath.config.roots import CONFIG_DIR
 from milpath.data.loading.bag import Bag, BagBatch, collate_bags
-from milpath.models import DSMIL, AttentionMIL
+from milpath.models import DSMIL, AttentionEnsembleMIL, AttentionMIL
 from milpath.training import MILClassifier
 from milpath.training.auxiliary_losses import max_instance_loss
 
@@ -49,6 +49,20 @@ def test_the_network_gets_a_mask_only_where_there_is_padding(lengths, auxiliary,
     monkeypatch.setattr(network, "encode", lambda tiles, mask=None: seen.append(mask) or encode(tiles, mask))
     losses_of(network, batch, auxiliary_loss=max_instance_loss if auxiliary else None)
     assert [mask is None for mask in seen] == [lengths[0] == lengths[1]]
+
+
+@pytest.mark.parametrize("task", ["binary", "nominal"])
+def test_the_loss_of_an_ensemble_is_the_mean_of_the_losses_of_its_members(task):
+    torch.manual_seed(0)
+    outputs = 1 if task == "binary" else 2
+    network, batch = AttentionEnsembleMIL(encoder=FEATURES, num_members=3, num_outputs=outputs).eval(), batch_of(5, 2)
+    classifier = MILClassifier(network, class_names=("a", "b"), task=task, class_weights=[1.0, 3.0])
+    output = network(batch.tiles, batch.mask)
+    of_members = torch.stack([classifier.target.losses(part, batch.labels) for part in output.member_logits.unbind(1)])
+    expected = torch.tensor([1.0, 3.0]) * of_members.mean(0)
+    torch.testing.assert_close(classifier._bag_losses(batch), expected)
+    # It is not the loss of the mean.
+    assert (expected > torch.tensor([1.0, 3.0]) * classifier.target.losses(output.logits, batch.labels)).all()
 
 
 @pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from milpath.models.member_linear import MemberLinear
+
 
 class LinearEncoder(nn.Module):
     """Linear, ReLU and dropout for each width; features are standardised with statistics stored in the network.
@@ -17,8 +19,15 @@ class LinearEncoder(nn.Module):
     Args:
         num_features: Width of the input features.
         hidden_dims: Width of each layer; the last is the width of the embedding. Ilse et al. use 256, 128, 64 for the
-            classic data sets.
+            classic data sets. Empty: the embedding is the (standardised) features.
         dropout: Probability of dropout after each layer, in [0, 1).
+        clip: Standardised features are limited to -clip..clip, in standard deviations, so that a rare large value of a
+            feature that hardly varied in training does not decide alone; `None` for no limit.
+        num_members: Members of an ensemble, each with layers of its own; the embedding is those of all members, one after
+            another.
+
+    Raises:
+        ValueError: If `num_features` is missing or `clip` is not greater than 0.
     """
 
     takes = "features"
@@ -26,20 +35,29 @@ class LinearEncoder(nn.Module):
     feature_std: Tensor
 
     def __init__(
-        self, num_features: int | None = None, hidden_dims: Sequence[int] = (512,), dropout: float = 0.0
+        self,
+        num_features: int | None = None,
+        hidden_dims: Sequence[int] = (512,),
+        dropout: float = 0.0,
+        clip: float | None = None,
+        num_members: int = 1,
     ) -> None:
         super().__init__()
         if num_features is None:
             raise ValueError("the encoder linear needs the width of the features; set model.encoder.num_features")
-        if not hidden_dims:
-            raise ValueError("the encoder linear needs at least one width in hidden_dims")
+        if clip is not None and not clip > 0:
+            raise ValueError(f"clip={clip} of the encoder linear must be greater than 0 standard deviations, or null")
         self.num_features = num_features
         self.hidden_dims = list(hidden_dims)
         self.dropout = dropout
-        self.embedding_dim = self.hidden_dims[-1]
-        self.drop = nn.Dropout(dropout)
+        self.clip = clip
+        self.num_members = num_members
         widths = [num_features, *self.hidden_dims]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.embedding_dim = num_members * widths[-1]
+        self.drop = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b) if num_members == 1 else MemberLinear(num_members, a, b) for a, b in pairwise(widths)
+        )
         self.register_buffer("feature_mean", torch.zeros(num_features))
         self.register_buffer("feature_std", torch.ones(num_features))
 
@@ -54,7 +72,18 @@ class LinearEncoder(nn.Module):
             raise ValueError(
                 f"the network takes {self.num_features} features per tile, the bags have {features.shape[-1]}"
             )
-        hidden = (features - self.feature_mean) / self.feature_std
+        hidden = features if self._keeps(features) else (features - self.feature_mean) / self.feature_std
+        if self.clip is not None:
+            hidden = hidden.clamp(-self.clip, self.clip)
+        if self.num_members > 1:
+            hidden = hidden.expand(self.num_members, -1, -1)
         for layer in self.layers:
             hidden = self.drop(F.relu(layer(hidden)))
-        return hidden
+        return hidden if self.num_members == 1 else hidden.transpose(0, 1).flatten(1)
+
+    def _keeps(self, features: Tensor) -> bool:
+        """Return whether the statistics leave features as they are; asked only where that costs no synchronisation."""
+        mean, std = self.feature_mean, self.feature_std
+        if mean.device.type != "cpu" or mean.dtype != features.dtype or torch.compiler.is_compiling():
+            return False
+        return not bool(mean.any()) and bool((std == 1).all())

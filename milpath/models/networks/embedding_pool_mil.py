@@ -25,6 +25,8 @@ class EmbeddingPoolMIL(MILNetwork):
         (embedding-level approach).
     """
 
+    learns_attention = False
+
     def __init__(
         self, encoder: EncoderSpec = "tile_cnn", pooling: str = "mean", num_outputs: int = 1, sharpness: float = 1.0
     ) -> None:

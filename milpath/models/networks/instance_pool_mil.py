@@ -28,6 +28,8 @@ class InstancePoolMIL(MILNetwork):
         approach). Pinheiro, Collobert. From image-level to pixel-level labeling. CVPR 2015, eq. 6 (log-sum-exp).
     """
 
+    learns_attention = False
+
     def __init__(
         self, encoder: EncoderSpec = "tile_cnn", pooling: str = "max", num_outputs: int = 1, sharpness: float = 1.0
     ) -> None:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from milpath.models import ACMIL, CLAMMB, DTFDMIL, ILRAMIL, AdditiveMIL, AttentionMIL, MultiHeadAttentionMIL
+from milpath.models import (
+    ACMIL,
+    CLAMMB,
+    DTFDMIL,
+    ILRAMIL,
+    AdditiveMIL,
+    AttentionEnsembleMIL,
+    AttentionMIL,
+    MultiHeadAttentionMIL,
+)
 from milpath.models.networks.acmil import hide_strongest
 from milpath.models.networks.dtfd_mil import deal, deal_alike
 from tests.models.formulas import BAGS, LINEAR, apply, batch, check, sigmoid, softmax, weights
@@ -47,6 +56,39 @@ def test_multi_head_attention():
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="hidden_dim=10 must be a multiple of num_heads=3"):
         MultiHeadAttentionMIL(encoder=LINEAR, hidden_dim=10, num_heads=3)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_an_ensemble_is_the_mean_of_networks_of_attention(gated):
+    network = AttentionEnsembleMIL(encoder=LINEAR, num_outputs=2, num_members=3, gated=gated).double().eval()
+    tiles, mask = batch()
+    output = network(tiles, mask)
+    members = [AttentionMIL(encoder=LINEAR, num_outputs=2, gated=gated).double().eval() for _ in range(3)]
+    for number, member in enumerate(members):
+        layers = {
+            "tile_encoder.network.layers.0": network.tile_encoder.network.layers[0],
+            "classification_layer": network.classification_layer,
+            **{f"attention_pooling.{name}": getattr(network, name) for name in ("tanh_layer", "score_layer")},
+            **({"attention_pooling.gate_layer": network.gate_layer} if gated else {}),
+        }
+        for name, layer in layers.items():
+            values = {"weight": layer.weight[number].T, "bias": layer.bias[number, 0]}
+            member.get_submodule(name).load_state_dict(values)
+    each = [member(tiles, mask) for member in members]
+    torch.testing.assert_close(output.member_logits, torch.stack([one.logits for one in each], 1))
+    torch.testing.assert_close(output.logits, torch.stack([one.logits for one in each]).mean(0))
+    torch.testing.assert_close(output.attention, torch.stack([one.attention for one in each]).mean(0))
+
+
+def test_members_share_an_encoder_that_is_not_of_linear_layers():
+    network = AttentionEnsembleMIL(encoder="lenet5", num_members=2).eval()
+    assert network.tanh_layer.weight.shape == (2, 500, 128)
+    assert network(torch.rand(1, 3, 1, 28, 28)).attention.sum().item() == pytest.approx(1)
+
+
+def test_an_ensemble_without_a_member_is_refused():
+    with pytest.raises(ValueError, match="num_members=0 of an ensemble must be at least 1"):
+        AttentionEnsembleMIL(encoder=LINEAR, num_members=0)
 
 
 def class_scores(network, hidden: np.ndarray) -> tuple[list[float], np.ndarray]:
