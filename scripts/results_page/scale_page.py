@@ -66,7 +66,7 @@ def page(folder: Path) -> str:
         "measured": lambda: _measured(now),
         "per_slide": lambda: _per_slide(steps),
         "totals": lambda: _totals(steps),
-        "opened": lambda: _opened({"as a table": before, "with the index": now}),
+        "opened": lambda: _opened({"as a table, before": before, "this version": now}),
         "value": value,
         "show": _show,
         "size": _size,
@@ -148,7 +148,7 @@ def _written(step: Step, slides: int = 1) -> str:
 
 def _opened(versions: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """Return the table of opened stores, before and after the index."""
-    head = ["store", "tiles.csv", "process", "open, CPU s", "positions of one slide, CPU s", "memory of both, MB"]
+    head = ["store", "how", "process", "open, CPU s", "positions of one slide, CPU s", "memory of both, MB"]
     rows = []
     for version, records in versions.items():
         for name, each in records.items():
