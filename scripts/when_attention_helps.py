@@ -26,6 +26,7 @@ from milpath.models.network import MILNetwork
 from milpath.records.atomic_files import write_json
 from milpath.records.provenance import describe_environment
 from planted_bags import NUM_FEATURES, SLIDES, Plan, Pool, mnist_pool, synthetic_pool
+from results_page.kept_tables import without_paths
 
 PLAN = Plan(
     sizes={64: (1, 2, 4, 8, 16, 32), 16: (1, 2, 4, 8)},
@@ -137,7 +138,7 @@ def as_table(rows: Sequence[Mapping[str, Any]], plan: Plan, minutes: float) -> d
         cells = words.setdefault((row["data"], row["tiles"], row["positive_tiles"]), [None] * len(numbers))
         beyond = row["low"] > 0 or row["high"] < 0
         cells[numbers.index(row["training_bags"])] = f"**{text}**" if beyond else text
-    made = describe_environment()
+    made = describe_environment() | {"command": ["python", "scripts/when_attention_helps.py", *sys.argv[1:]]}
     kept = ("command", "started", "packages", "python", "platform", "processor", "device", "num_cores", "num_threads")
     code = made["code"] or {}
     record = {"format_version": 1, "version": made["packages"].get("milpath"), "commit": code.get("commit")}
@@ -206,7 +207,7 @@ def run(output: Path, mnist: Path | None, plan: Plan = PLAN, synthetic: bool = T
                 sys.stdout.flush()
     rows = summarise(cells, plan)
     minutes = round(sum(found["minutes"] for found in cells.values()), 1)
-    write_json(output / "when_attention_helps.json", as_table(rows, plan, minutes))
+    write_json(output / "when_attention_helps.json", without_paths(as_table(rows, plan, minutes)))
     plot(rows, output / "when_attention_helps.svg")
 
 
