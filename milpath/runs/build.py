@@ -155,14 +155,14 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         description["label_column"] = datamodule.label_column
     encoder = getattr(network, "tile_encoder", None)  # the user's own network may have none
     copies, unchanged = datamodule.augmented_copies, datamodule.augmentation.kind == "none"
-    frozen = isinstance(encoder, TileEncoder) and encoder.frozen and encoder.takes == "tiles"
-    if copies and not frozen:
+    if isinstance(encoder, TileEncoder) and encoder.frozen and encoder.takes == "tiles":
+        if unchanged or copies:
+            datamodule.encode_with(encoder)
+    elif copies:
         raise ValueError(
             f"data.augmented_copies={copies} keeps features of a frozen encoder of milpath, and this one is not; set "
             "model.encoder.frozen=true, or data.augmented_copies=0"
         )
-    if frozen and (unchanged or copies):
-        datamodule.encode_with(encoder)
     return MILClassifier(
         network,
         class_names=datamodule.class_names,

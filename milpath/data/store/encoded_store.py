@@ -148,7 +148,7 @@ def _features(
 ) -> np.ndarray:
     """Return float32 features `(tiles, embedding_dim)` of the uint8 tiles of a bag, augmented if there is a seed."""
 
-    def prepared(chosen: np.ndarray | slice, number: int) -> torch.Tensor:
+    def prepared(chosen: list[int] | slice, number: int) -> torch.Tensor:
         part = torch.from_numpy(np.array(tiles[chosen])).to(device)[None]
         drawn = 0 if seed is None else np.random.SeedSequence([*seed, number]).generate_state(1, np.uint32)[0]
         return preparation(part, torch.ones(part.shape[:2], dtype=torch.bool), int(drawn), False)

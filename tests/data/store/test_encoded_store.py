@@ -6,6 +6,8 @@ from milpath.data import BagDataModule, SyntheticBags
 from milpath.data.loading.augmentation import TileAugmentation
 from milpath.data.store.encoded_store import hash_of_weights, open_or_encode
 from milpath.models import AttentionMIL
+from milpath.runs.build import build_classifier, build_training_data
+from milpath.search.cross_validation import compose_training
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +109,15 @@ def test_copies_without_an_augmentation_are_refused(tmp_path):
     source = SyntheticBags(num_slides=12, num_tiles=3, tile_size=32)
     with pytest.raises(ValueError, match=r"^data.augmented_copies=2 needs an augmentation; set data.augmentation=full"):
         BagDataModule(source, target="malignant", augmented_copies=2, stores_dir=str(tmp_path))
+
+
+def test_copies_for_an_encoder_that_learns_are_refused_rather_than_ignored(tmp_path):
+    words = ["data.num_slides=12", "data.num_tiles=2", "data.tile_size=32", "data.augmentation=flips"]
+    config = compose_training([*words, "data.augmented_copies=2", f"paths.stores_dir={tmp_path}", "run_name=run"])
+    datamodule = build_training_data(config)
+    datamodule.setup()
+    with pytest.raises(ValueError, match=r"set model.encoder.frozen=true, or data.augmented_copies=0$"):
+        build_classifier(config, datamodule)
 
 
 def test_features_are_computed_anew_for_other_tiles_and_other_preprocessing(network, datamodule, tmp_path):
