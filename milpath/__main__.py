@@ -10,8 +10,10 @@ from importlib import import_module
 COMMANDS = {
     "tile": "cut whole slides into tiles",
     "extract": "encode slides as features of a pretrained network",
+    "check-data": "look for leaks and shortcuts in data before a training",
     "train": "train and test a network, and write its report",
     "evaluate": "test a checkpoint, on its own or on other data",
+    "faithfulness": "does attention show what a network uses: remove tiles and watch the answer",
     "predict": "predict slides: tables, overlays and outlines for QuPath",
     "app": "predict uploaded slides in a browser",
     "encoders": "list pretrained encoders, or check one",
@@ -23,6 +25,7 @@ COMMANDS = {
     "sagemaker.process": "cut or encode slides in S3 on SageMaker",
     "sagemaker.transform": "score thousands of slides in S3 on SageMaker",
     "sagemaker.package": "package a checkpoint for an endpoint",
+    "sagemaker.register": "register a trained network with its card, metrics and approval",
     "sagemaker.deploy": "create an endpoint",
     "sagemaker.score": "test an endpoint",
     "sagemaker.delete": "delete an endpoint and its resources",
@@ -91,7 +94,7 @@ def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
         ('sagemaker.launch', ['seed=1'])
     """
     size = 2 if words[0] == "sagemaker" and len(words) > 1 else 1
-    return ".".join(words[:size]), list(words[size:])
+    return ".".join(words[:size]).replace("_", "-"), list(words[size:])
 
 
 def _unknown(name: str) -> str:
@@ -108,7 +111,7 @@ def _unknown(name: str) -> str:
 def _run(name: str, words: Sequence[str]) -> None:
     """Run a command; `sys.argv[0]` is kept, so that the provenance of a run records what was typed."""
     try:
-        module = import_module(f"milpath.{name}")
+        module = import_module(f"milpath.{name.replace('-', '_')}")
     except KeyboardInterrupt:  # the seconds before a command handles signals itself
         sys.stderr.write("stopped\n")
         sys.exit(130)

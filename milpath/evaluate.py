@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -16,8 +16,6 @@ from milpath.records.tile_resolution import ALLOW
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-    from milpath.data.datamodule import BagDataModule
-    from milpath.models.checkpoint import Card
     from milpath.runs.result_files import Metrics
 
 
@@ -64,15 +62,18 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.data.store.encoder_match import require_same_encoder
     from milpath.data.store.resolution_match import compare_resolution
     from milpath.inference.ensemble import open_predictor
+    from milpath.inference.faithfulness import MeasureOptions
     from milpath.models.stains import unchanged_note
     from milpath.records.data_warning import warning_in_words
     from milpath.records.provenance import record_run
+    from milpath.reports.faithfulness import remove_faithfulness, write_faithfulness
     from milpath.reports.pictures import slides_of_report
     from milpath.runs.build import use_metrics_of
     from milpath.runs.earlier_run import IDENTITY_FILE
     from milpath.runs.evaluation.cohort_weights import card_in_cohort
-    from milpath.runs.evaluation.evaluated_data import evaluated_data, is_other_cohort
+    from milpath.runs.evaluation.evaluated_data import evaluated_data, is_other_cohort, require_same_task
     from milpath.runs.evaluation.evaluated_slides import bags_of_slides, encode_tiles_of
+    from milpath.runs.evaluation.measured_faithfulness import MeasuredNetwork, measure_faithfulness
     from milpath.runs.familiar_bags import asking_probe, say_familiarity
     from milpath.runs.folds.fold_cohort import cohort_of_folds, shift_of_folds
     from milpath.runs.results import shown_predictions, write_run
@@ -103,7 +104,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
             stores_dir=str(config.paths.stores_dir), sources=parts.sources,
         )  # fmt: skip
     note = "; ".join(filter(None, (note, left_out)))
-    _require_same_task(card, datamodule, name)
+    require_same_task(card, datamodule, name)
     aggregate = config.aggregate or datamodule.aggregate or card.data.get("aggregate")
     require_aggregate(aggregate, target_of(card), len(card.class_names))
     slides = slides_of_report(datamodule.tile_store, config.slides_dir, config.slides)  # refused before any work
@@ -124,6 +125,15 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
         _log.warning("%s", left)
     if not trainer.is_global_zero:
         return {}
+    remove_faithfulness(run_dir)
+    found: dict[str, Any] = {}
+    if config.faithfulness:
+        measured = MeasuredNetwork(network, card, predictor.name, predictor.sha256)
+        rows, found = measure_faithfulness(
+            [measured], datamodule, ["test"] if "test" in splits else splits, MeasureOptions(seed=config.seed),
+            device=trainer.strategy.root_device,
+        )  # fmt: skip
+        write_faithfulness(run_dir, rows, found, datamodule.split_groups, page=False)
     shift, of_folds = [], predictor.temperatures
     if predictor.folds or is_other_cohort(name, card, data, datamodule):
         shown = shown_predictions(predictions, datamodule, card, aggregate, of_folds)
@@ -139,19 +149,9 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     return write_run(
         run_dir, predictions, datamodule, card,
         report=config.report, report_pdf=config.report_pdf, slides=slides,
-        note="\n".join(filter(None, (note, say_familiarity(probe)))),
+        note="\n".join(filter(None, (note, say_familiarity(probe), found.get("verdict", "")))),
         aggregate=aggregate, shift=shift, temperatures=of_folds, familiarity=predictor.familiarity,
     )  # fmt: skip
-
-
-def _require_same_task(card: "Card", datamodule: "BagDataModule", checkpoint: str) -> None:
-    """Refuse to evaluate a network on labels it was not trained for."""
-    found = (datamodule.task, tuple(datamodule.class_names))
-    if found != (card.task, tuple(card.class_names)):
-        raise ValueError(
-            f"{checkpoint} was trained for {card.task} {', '.join(card.class_names)}, but the data have "
-            f"{found[0]} {', '.join(found[1])}; set data.target, data.task or data.class_names"
-        )
 
 
 @command("evaluate")

@@ -22,6 +22,7 @@ from milpath.records.data_warning import warning_in_words
 from milpath.records.provenance import describe_environment
 from milpath.reports.method_tables.method_table import MethodTable, compare_methods
 from milpath.reports.method_tables.table_page import write_table_report
+from milpath.reports.method_tables.table_record import RecordedRun, record_of
 from milpath.reports.method_tables.tables import as_markdown, write_table
 from milpath.reports.paper.printed_page import print_page
 from milpath.reports.run_folder import read_fold
@@ -94,8 +95,10 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
         seed=config.seed,
     )
     table = replace(table, warning=warning_in_words(datamodule.warning, datamodule.warning))
-    write_table(table, output)
-    page = write_table_report(table, output, describe_environment())
+    environment = describe_environment()
+    runs = [RecordedRun(training.repeat, training.fold, training.run_dir) for training in trainings]
+    write_table(table, output, record_of(runs, environment["command"]))
+    page = write_table_report(table, output, environment)
     text = as_markdown(table)
     # A name that is cut off could be that of another method.
     width = max(shutil.get_terminal_size().columns, *map(len, text.split("\n\n- ")[0].splitlines()))

@@ -1,4 +1,4 @@
-"""Measure speed: `python scripts/benchmark.py train|load|tile|extract|predict|start|scale [--json FILE]`.
+"""Measure speed: `python scripts/benchmark.py NAME [--json FILE]`; `--help` lists the names.
 
 Every row is the median of several runs and is shown with alternatives measured in the same process. Read the ratios:
 absolute times are only meaningful on an idle machine.
@@ -22,8 +22,13 @@ MODULES = {
     "predict": "benchmarks.predict",
     "start": "benchmarks.start",
     "scale": "benchmarks.scale",
+    "features": "benchmarks.features.feature_bags",
+    "folds": "benchmarks.features.folds",
     "tile": "benchmarks.tile",
     "extract": "benchmarks.extract",
+    "cost": "benchmarks.cost",
+    "gpu": "benchmarks.gpu",
+    "all": "benchmarks.together",
 }
 
 

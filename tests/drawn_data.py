@@ -70,6 +70,19 @@ def draw_breast_images(folder: Path, groups: int = 8) -> Path:
     return folder
 
 
+def draw_colon_images(folder: Path, patients: int = 8) -> Path:
+    """Write a benign and a malignant image of every patient, as the set `glas` has them."""
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for patient in range(patients):
+        for label in (0, 1):
+            name = f"images/train_{2 * patient + label}.jpg"
+            Image.fromarray(biopsy(522, 775, seed=2 * patient + label)).save(folder / name, quality=85)
+            rows.append({"image": name, "label": label, "patient": patient + 1, "split": "train"})
+    pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
+    return folder
+
+
 def draw_digits(folder: Path, train: int = 2000, test: int = 500) -> Path:
     """Write noise in place of digits, as `mnist.npz` has them; no two images are equal."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,12 @@ def test_folders_need_no_key_and_may_have_any_name(monkeypatch, capsys, folder):
     }  # fmt: skip
 
 
+def test_a_comma_in_a_folder_of_a_list_is_quoted(monkeypatch, capsys, folder):
+    words = ('runs=[runs/first,"runs/lr=0.1, (a) [b]"]', "num_resamples=20")
+    assert typed(monkeypatch, folder, *words) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "60 test bags; differences from first"
+
+
 def test_other_runs_are_not_replaced_but_the_same_are(monkeypatch, capsys, folder):
     assert typed(monkeypatch, folder, "runs/first", "runs/second", "num_resamples=10") == 0
     assert typed(monkeypatch, folder, "runs/first", "runs/second", "num_resamples=20") == 0
@@ -61,6 +67,11 @@ def test_a_run_folder_is_never_taken_for_the_output(monkeypatch, capsys, folder)
         (["runs/first", "runs/none"], "runs/none has no predictions.csv"),
         (["runs/first", "runs/second", "different_bags=some"], "different_bags=some must be error or shared"),
         (["runs/first", "runs/second", "splits=val"], "splits"),
+        (
+            ["runs=[runs/first,runs/lr=0.1, (a) [b]]"],
+            "runs is a list, which commas divide, but runs/lr=0.1, (a) [b] has one in its name; quote it: "
+            """'runs=[runs/first,"runs/lr=0.1, (a) [b]"]'""",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(monkeypatch, capsys, folder, words, expected):

@@ -31,7 +31,7 @@ GROUPS = (
 )
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONFIG_DIR / group).glob("*.yaml"))]
 # Data sets that lie on the user's disk: without them they must say where they looked.
-ON_DISK = {"panda", "panda_tiles", "ucsb_breast", "ucsb_breast_patches", "musk1", "musk2", "fox", "tiger", "elephant", "colon_cancer", "features", "bag_store", "mnist_bags"}  # fmt: skip
+ON_DISK = {"panda", "panda_tiles", "ucsb_breast", "ucsb_breast_patches", "glas", "musk1", "musk2", "fox", "tiger", "elephant", "colon_cancer", "features", "bag_store", "mnist_bags"}  # fmt: skip
 NO_DATA_SET = {"options", "from_checkpoint"}
 NEEDS = {
     ("data", "panda_tiles"): ["data.tiles=tiles", "data.labels=labels.csv"],

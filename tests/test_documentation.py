@@ -80,7 +80,7 @@ def parser() -> OverridesParser:
 @cache
 def load(name: str) -> None:
     """Import a command, which registers the schema of its root."""
-    importlib.import_module(f"milpath.{name}")
+    importlib.import_module(f"milpath.{name.replace('-', '_')}")
 
 
 def composed(name: str, overrides: list[str]) -> list[str]:
@@ -92,7 +92,7 @@ def composed(name: str, overrides: list[str]) -> list[str]:
         first = next(override.sweep_string_iterator()) if sweep else None
         single.append(f"{override.key_or_group}={first}" if sweep else override.input_line)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose(name.replace(".", "_"), single, return_hydra_config=True)
+        config = compose(re.sub(r"[.-]", "_", name), single, return_hydra_config=True)
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     return sorted(OmegaConf.missing_keys(config))
@@ -132,15 +132,18 @@ ABOUT = {
     "own-slides": ("train", "tile"), "own-features": ("train", "predict"), "extract-features": ("extract", "train", "predict"),
     "panda": ("train", "tile"), "cluster": ("train", "tile"),
     "encoders": ("encoders", "train"), "search": ("train",), "predict": ("predict",), "app": ("app",), "cross-validation": ("table",),
-    "compare": ("compare",),
+    "compare": ("compare",), "faithfulness": ("faithfulness", "evaluate", "train"),
+    "check-data": ("check-data", "train"),
     "sagemaker/train": ("sagemaker.launch", "sagemaker.deploy"), "sagemaker/serve": ("sagemaker.deploy", "sagemaker.package", "sagemaker.launch"),
     "sagemaker/score-many": ("sagemaker.transform", "predict"), "sagemaker/tile": ("sagemaker.process", "tile"), "sagemaker/cost": ("sagemaker.deploy", "sagemaker.launch"),
-    "sagemaker/rehearse": ("sagemaker.rehearse", "sagemaker.launch"), "sagemaker/security": ("sagemaker.launch", "sagemaker.policy", "sagemaker.deploy"), "splits": ("train",), "targets": ("train",),
-    "calibration": ("train",), "run-folder": ("train",),
+    "sagemaker/rehearse": ("sagemaker.rehearse", "sagemaker.launch"), "sagemaker/security": ("sagemaker.launch", "sagemaker.policy", "sagemaker.deploy"), "sagemaker/registry": ("sagemaker.register", "sagemaker.deploy", "sagemaker.launch", "sagemaker.delete"),
+    "sagemaker/mlflow": ("train", "sagemaker.launch", "sagemaker.policy"), "splits": ("train",), "targets": ("train",),
+    "calibration": ("train",), "run-folder": ("train", "evaluate"),
 }  # fmt: skip
 NEEDS = {
     "data.dtype": ["data=features"], "data.on_mismatch": ["data=features"], "data.on_error": ["data=features"],
     "model.encoder.hidden_dims": ["model/encoder=linear"], "data.tiles": ["data=panda_tiles"],
+    "logger.mlflow.tracking_uri": ["logger=mlflow"],
 }  # fmt: skip
 ALWAYS = {"extract": ["encoder=efficientnet_lite0"], "encoders": ["encoder=uni"]}  # a group without a default
 OVERRIDE = re.compile(r"^[a-z_][\w./@]*=\S")
@@ -257,7 +260,9 @@ def test_the_commands_from_slides_to_a_report_run_as_written(inputs, tmp_path, r
         (tmp_path / name).symlink_to(inputs / name)
     for name, *words in first_commands("README.md")[:-1]:  # the last one serves until it is stopped
         # Fewer epochs than the default: it takes less time, and every step is taken.
-        status, error = run_here(f"milpath.{name}", *words, *["trainer.max_epochs=2"] * (name == "train"), cwd=tmp_path)
+        status, error = run_here(
+            f"milpath.{name.replace('-', '_')}", *words, *["trainer.max_epochs=2"] * (name == "train"), cwd=tmp_path
+        )
         assert status == 0, error
     assert (tmp_path / "runs/first/report.html").is_file()
     assert (tmp_path / "runs/first_test/metrics.json").is_file()

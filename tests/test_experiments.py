@@ -10,7 +10,7 @@ from milpath.config.roots import CONFIG_DIR
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.search.cross_validation import compose_training
 from milpath.train import run
-from tests.drawn_data import draw_breast_images, draw_classic, draw_colon, draw_digits, draw_features
+from tests.drawn_data import draw_breast_images, draw_classic, draw_colon, draw_colon_images, draw_digits, draw_features
 
 SYNTHETIC = [
     "data=synthetic",
@@ -22,9 +22,11 @@ SYNTHETIC = [
 
 
 BREAST = ["data.tile_size=256", "data.max_bags=16"]
+COLON_IMAGES = ["data.tile_size=262", "data.max_bags=16", "data.num_folds=2"]
 DIGITS = ["data.num_train_bags=8", "data.num_test_bags=8"]
 REAL = {
     "ucsb_breast": ("ucsb_breast", BREAST),
+    "glas": ("glas", COLON_IMAGES),
     "mnist_bags": ("mnist", DIGITS),
     "musk1": ("mil_classic", []),
     "fox": ("mil_classic", []),
@@ -41,6 +43,7 @@ def words(tmp_path_factory) -> dict[str, list[str]]:
         "panda_attention": SYNTHETIC,
         "panda_article": SYNTHETIC,
         "ucsb_breast": [f"data.path={draw_breast_images(folder / 'ucsb_breast')}", *BREAST],
+        "glas": [f"data.path={draw_colon_images(folder / 'glas', 5)}", *COLON_IMAGES],
         "mnist_bags": [f"data.path={draw_digits(folder / 'mnist')}", *DIGITS],
         **dict.fromkeys(("musk1", "musk2", "fox", "tiger", "elephant", "classic_article"), classic),
         "own_images": [f"data.path={store_of(folder / 'tiles', 'tiles')}", "model.encoder.embedding_dim=8"],

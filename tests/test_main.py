@@ -63,10 +63,10 @@ def test_no_command_is_forgotten():
         functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
         decorators = [ast.unparse(decorator) for function in functions for decorator in function.decorator_list]
         if any(text.startswith("command(") for text in decorators):
-            found.add(".".join(path.relative_to(REPOSITORY / "milpath").with_suffix("").parts))
+            found.add(".".join(path.relative_to(REPOSITORY / "milpath").with_suffix("").parts).replace("_", "-"))
     assert found == set(COMMANDS)
     for name in COMMANDS:
-        assert importlib.util.find_spec(f"milpath.{name}") is not None
+        assert importlib.util.find_spec(f"milpath.{name.replace('-', '_')}") is not None
 
 
 def test_the_version_is_that_of_the_package(monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """One command a table."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,12 @@ def test_a_table_has_every_method_and_names_the_fold_that_failed(workplace):
     assert rows["embedding_mean"]["folds_done"] == 3
     assert "repeat 1, fold 0: ValueError" in rows["embedding_mean"]["failed"][0]
     assert "FAILED repeat 1, fold 0" in (workplace / "table/table.md").read_text()
+    record = table["record"]
+    assert record["command"][-len(WORDS) :] == WORDS
+    assert (record["num_trainings"], record["seeds"], record["version"]) == (7, [0, 1, 2, 3], version("milpath"))
+    trainings = [json.loads(path.read_text()) for path in (workplace / "table").rglob("provenance.json")]
+    assert record["minutes"] == pytest.approx(sum(each["minutes"] for each in trainings if "minutes" in each), abs=1e-2)
+    assert record["minutes"] > 0
     assert {path.suffix for path in (workplace / "table").glob("table.*")} == {".md", ".csv", ".json", ".tex"}
 
 

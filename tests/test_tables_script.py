@@ -37,14 +37,14 @@ def test_every_table_composes_and_has_a_folder_of_its_own(commands):
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             config = compose("table", words)
         assert set(config.methods) <= set(METHODS)
-        assert set(config.published) <= set(config.methods)
+        assert set(config.published or {}) <= set(config.methods)
         outputs.add(config.output)
     assert len(outputs) == len(commands)
 
 
 def test_every_experiment_with_a_published_figure_is_in_it(commands):
     asked = {word for command in commands for word in command if word.startswith("experiment=")}
-    names = ("musk1", "musk2", "fox", "tiger", "elephant", "ucsb_breast", "colon_cancer", "mnist_bags")
+    names = ("musk1", "musk2", "fox", "tiger", "elephant", "ucsb_breast", "glas", "colon_cancer", "mnist_bags")
     assert asked == {f"experiment={name}" for name in names}
     training_bags = [word for command in commands for word in command if word.startswith("data.num_train_bags=")]
     assert [int(word.split("=")[1]) for word in training_bags] == [50, 100, 150, 200, 300, 500]

@@ -12,7 +12,20 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "milpath"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-COMMANDS = {"train", "evaluate", "predict", "tile", "extract", "table", "search", "app", "encoders", "compare"}
+COMMANDS = {
+    "train",
+    "evaluate",
+    "predict",
+    "tile",
+    "extract",
+    "table",
+    "search",
+    "app",
+    "encoders",
+    "compare",
+    "faithfulness",
+    "check_data",
+}
 MAX_LINES = 300
 MAX_MODULES = 17
 MEDIAN_LINES = 95

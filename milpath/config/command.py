@@ -4,6 +4,7 @@ import errno
 import logging
 import math
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -62,7 +63,8 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
         A decorator. The decorated function takes no arguments, reads the command line and exits with status 1 on an error,
         130 on SIGINT and 143 on SIGTERM. `HYDRA_FULL_ERROR=1` shows the traceback.
     """
-    name = config_name.replace("_", ".", 1)  # sagemaker.launch
+    # As in the list of commands: sagemaker.launch, check-data.
+    name = re.sub("^sagemaker_", "sagemaker.", config_name).replace("_", "-")
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         failed: list[str] = []  # failed jobs of a plain sweep, which continues with the others
@@ -182,6 +184,10 @@ def quieten_frameworks() -> None:
     """Silence messages of the frameworks about themselves; those about the user's data are kept."""
     logging.raiseExceptions = False  # an unwritable log must not print one traceback per line
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    # A hint on every machine that has SLURM, such as a login node.
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
+    # "SLURM auto-requeueing enabled", which StopOnSignal replaces.
+    logging.getLogger("lightning.pytorch.trainer.connectors.signal_connector").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # no validation split
     # The logged values are already reduced over all processes: tests/test_ddp.py compares them with a single process.

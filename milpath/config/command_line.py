@@ -1,5 +1,6 @@
 """Paths and text on the command line, taken literally: Hydra's grammar reads commas, brackets and `${` as syntax."""
 
+import itertools
 import os
 import re
 from collections import Counter
@@ -14,7 +15,18 @@ _PATH_NAMES = frozenset(
         *("archive", "checkpoint", "exclude", "file", "folder", "groups", "images", "labels", "masks", "output"),
         *("bag_column", "group_column", "id_column", "label_column", "patient_column", "slide_column", "split_column"),
         *("patients", "slides_table"),
-        *("requirements", "resolutions", "resume_from", "run_name", "runs", "shard", "slides", "testing", "tiles"),
+        *(
+            "requirements",
+            "resolutions",
+            "resume_from",
+            "run",
+            "run_name",
+            "runs",
+            "shard",
+            "slides",
+            "testing",
+            "tiles",
+        ),
         *("tissue_model", "training"),
     ]
 )
@@ -49,6 +61,9 @@ def literal_overrides(words: Sequence[str]) -> list[str]:
 
     Returns:
         The arguments in Hydra's grammar.
+
+    Raises:
+        ValueError: If a list of paths is divided at a comma inside the name of a file or folder.
 
     Example:
         >>> literal_overrides(["slides=/data/Präparate, 2024", "level=-1", "labels=null"])
@@ -167,10 +182,31 @@ def _literal(word: str) -> str:
     if key == "hydra.run.dir" and "LOCAL_RANK" in os.environ and re.fullmatch('".+"', value, re.DOTALL):
         return f"{typed}={quoted(value[1:-1])}"  # Lightning starts its other processes with the folder in plain quotes
     if key.rpartition(".")[2] in _LIST_NAMES and value[:1] == "[" and value[-1:] == "]":
+        _require_whole_paths(typed, value[1:-1].split(","))
         return f"{typed}=[{','.join(_path(item) for item in _ITEM.findall(value[1:-1]) if item)}]"
     if is_path(key) and not (key == "shard" and _SHARDS.fullmatch(value)):
         return f"{typed}={_path(value)}"
     return f"{typed}={_text(value)}" if _UNREADABLE.search(value) else word
+
+
+def _require_whole_paths(typed: str, pieces: Sequence[str]) -> None:
+    """Refuse a list that is divided within a path: one of its pieces does not exist, but does with those after it."""
+    for start, end in itertools.combinations(range(len(pieces) + 1), 2):
+        whole = ",".join(pieces[start:end]).strip()
+        if end - start > 1 and not _exists(pieces[start].strip()) and _exists(whole):
+            words = [*pieces[:start], f'"{whole}"', *pieces[end:]]
+            raise ValueError(
+                f"{typed} is a list, which commas divide, but {whole} has one in its name; quote it: "
+                f"'{typed}=[{','.join(words)}]'"
+            )
+
+
+def _exists(path: str) -> bool:
+    """Return whether there is such a file or folder; no name that is too long or odd for the disk exists."""
+    try:
+        return bool(path) and Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _path(value: str) -> str:

@@ -18,6 +18,9 @@ milpath tile slides=slides labels=labels.csv output=store
 # at a resolution, the tiles with most tissue
 milpath tile slides=slides labels=labels.csv output=store microns_per_pixel=1 method=tissue num_tiles=64
 
+# look for duplicates, patients in two splits, and labels that follow the scanner or the file name
+milpath check-data data=bag_store data.path=store slides=slides
+
 # train and test
 milpath train data=bag_store data.path=store run_name=first
 
@@ -32,6 +35,9 @@ milpath evaluate checkpoint=runs/first/checkpoints/best.ckpt run_name=first_test
 
 # test it on another cohort
 milpath evaluate checkpoint=runs/first/checkpoints/best.ckpt data=bag_store data.path=other_store
+
+# does attention show what the network uses? remove tiles and watch the answer
+milpath faithfulness checkpoint=runs/first/checkpoints/best.ckpt
 
 # predict new slides
 milpath predict checkpoint=runs/first/checkpoints/best.ckpt slides=new_slides output=predictions

@@ -79,4 +79,4 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 def _is_first_process() -> bool:
     """Return whether this is the first process of a distributed training."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK"))
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))

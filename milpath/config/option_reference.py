@@ -98,8 +98,8 @@ def groups() -> list[str]:
 
 
 def root_path(command: str) -> Path:
-    """Return the root configuration of a command, such as `sagemaker.launch`."""
-    return CONFIG_DIR / f"{command.replace('.', '_')}.yaml"
+    """Return the root configuration of a command, such as `sagemaker.launch` or `check-data`."""
+    return CONFIG_DIR / f"{command.replace('.', '_').replace('-', '_')}.yaml"
 
 
 def extends_train(path: Path) -> bool:
@@ -133,7 +133,9 @@ def as_typed(text: str) -> str:
         >>> as_typed("python -m milpath.sagemaker.score endpoint=NAME")
         'milpath sagemaker score endpoint=NAME'
     """
-    return re.sub(r"python -m milpath\.([\w.]*\w)", lambda found: f"milpath {found[1].replace('.', ' ')}", text)
+    return re.sub(
+        r"python -m milpath\.([\w.]*\w)", lambda found: f"milpath {found[1].replace('.', ' ').replace('_', '-')}", text
+    )
 
 
 def _defaults_list(path: Path) -> list[typing.Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from milpath.config.slide_roots import EncodersConfig, ExtractConfig, TileConfig
 from milpath.records import CONFIG_DIR as CONFIG_DIR
 
 
@@ -78,7 +79,34 @@ class EvaluateConfig:
     paths: Any = MISSING
     run_name: str = MISSING
     seed: int = 0
+    faithfulness: bool = False
     report: bool = True
+    report_pdf: bool = False
+    overwrite: bool = False
+
+
+@dataclass
+class FaithfulnessConfig:
+    """Root keys of `python -m milpath.faithfulness`."""
+
+    checkpoint: Any = MISSING
+    method: str | None = None
+    data: Any = None
+    output: str = "faithfulness"
+    splits: list[str] = field(default_factory=lambda: ["test"])
+    explain: str | None = None
+    share: float = 0.1
+    num_random: int = 10
+    max_passes: int = 1000
+    max_bags: int | None = None
+    augmentation: str | None = None
+    num_augmented: int = 3
+    num_resamples: int = 1000
+    seed: int = 0
+    device: str = "auto"
+    encoder_weights_path: str | None = None
+    parts: list[str] = field(default_factory=list)
+    paths: Any = MISSING
     report_pdf: bool = False
     overwrite: bool = False
 
@@ -138,77 +166,12 @@ class AppConfig:
     temporary_dir: str | None = None
 
 
-@dataclass
-class SlideConfig:
-    """Root keys that `milpath.tile` and `milpath.extract` share."""
-
-    slides: str = MISSING
-    output: str = MISSING
-    labels: str | None = None
-    id_column: str | None = None
-    label_column: str | None = None
-    num_tiles: int | None = None
-    microns_per_pixel: float | None = None
-    overlap: int = 0
-    min_tissue: float = 0.1
-    tissue_threshold: Any = None
-    background: str = "white"
-    min_inside: float = 0.0
-    tissue_model: str | None = None
-    slide_microns_per_pixel: float | None = None
-    resolutions: str | None = None
-    mixed_resolution: str = "error"
-    num_workers: int | None = None
-    on_error: str = "fail"
-    overwrite: bool = False
-    shard: str | None = None
-    max_seconds: float | None = 3600.0
-
-
-@dataclass
-class TileConfig(SlideConfig):
-    """Root keys of `python -m milpath.tile`."""
-
-    masks: str | None = None
-    method: str = "darkest"
-    num_tiles: int | None = 16
-    tile_size: int = 128
-    level: int = -1
-    write_png: bool = False
-
-
 # A schema that is merged over `train` must have no defaults that would win over those of train.yaml.
 TrainOverrides = make_dataclass(
     "TrainOverrides",
     [(item.name, item.type, field(default=MISSING)) for item in fields(TrainConfig)],
     bases=(TrainConfig,),
 )
-
-
-@dataclass
-class EncodersConfig:
-    """Root keys of `python -m milpath.encoders`."""
-
-    encoder: Any = None
-    paths: Any = MISSING
-    device: str = "auto"
-    parts: list[str] = field(default_factory=list)
-
-
-@dataclass
-class ExtractConfig(SlideConfig):
-    """Root keys of `python -m milpath.extract`."""
-
-    encoder: Any = MISSING
-    paths: Any = MISSING
-    method: str = "tissue"
-    tile_size: int | None = None
-    level: int | None = None
-    format: list[str] = field(default_factory=lambda: ["store"])
-    precision: str | None = None
-    dtype: str = "float16"
-    device: str = "auto"
-    batch_size: Any = "auto"
 
 
 @dataclass
@@ -243,9 +206,36 @@ class CompareConfig:
     overwrite: bool = False
 
 
+@dataclass
+class CheckDataConfig:
+    """Root keys of `python -m milpath.check_data`."""
+
+    data: Any = None
+    target: Any = None
+    metrics: Any = field(default_factory=dict)
+    paths: Any = MISSING
+    output: str = "data_check"
+    slides: str | None = None
+    labels: str | None = None
+    id_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    split_column: str | None = None
+    splits_path: str | None = None
+    columns: list[str] = field(default_factory=list)
+    checkpoint: str | None = None
+    parts: list[str] = field(default_factory=list)
+    max_distance: int | None = None
+    run_name: str = MISSING
+    num_permutations: int = 999
+    num_resamples: int = 1000
+    seed: int = 0
+
+
 _store = ConfigStore.instance()
 _store.store(name="train_schema", node=TrainConfig)
 _store.store(name="evaluate_schema", node=EvaluateConfig)
+_store.store(name="faithfulness_schema", node=FaithfulnessConfig)
 _store.store(name="predict_schema", node=PredictConfig)
 _store.store(name="app_schema", node=AppConfig)
 _store.store(name="extract_schema", node=ExtractConfig)
@@ -253,6 +243,7 @@ _store.store(name="tile_schema", node=TileConfig)
 _store.store(name="encoders_schema", node=EncodersConfig)
 _store.store(name="table_schema", node=TableConfig)
 _store.store(name="compare_schema", node=CompareConfig)
+_store.store(name="check_data_schema", node=CheckDataConfig)
 
 # Without the extra `sweep` this option does not exist and Hydra would not say what to install; the search does.
 if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_optuna_sweeper") is None:

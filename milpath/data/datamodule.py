@@ -71,6 +71,8 @@ class BagDataModule(LabelledBags, LightningDataModule):
         sampler: "shuffle" or "balanced" (see `TrainingPlan`).
         augmentation: "none", "flips", "turns" or "full" (see `TileAugmentation`); only for training batches.
         stain_jitter: Strength of the stain jitter of "full".
+        augmented_copies: Augmented features of each tile that are kept beside its own if the encoder is frozen; a training
+            batch takes one of them at random for each bag. 0 keeps none, and augmented tiles are encoded in every epoch.
         seed: Seed of the order of training bags and of the augmentation.
         stores_dir: Folder in which bag stores are built and kept.
         verify: Verify the hash of a store's array, once per change of the file; False trusts the disk. Sizes, counts
@@ -123,6 +125,7 @@ class BagDataModule(LabelledBags, LightningDataModule):
         sampler: str = "shuffle",
         augmentation: str = "none",
         stain_jitter: float = 0.1,
+        augmented_copies: int = 0,
         seed: int = 0,
         stores_dir: str = "stores",
         verify: bool = True,
@@ -132,7 +135,7 @@ class BagDataModule(LabelledBags, LightningDataModule):
         super().__init__()
         require_at_least(
             batch_size=(batch_size, 1), eval_batch_size=(eval_batch_size, 1), num_workers=(num_workers, 0),
-            max_tiles=(max_tiles, 1),
+            max_tiles=(max_tiles, 1), augmented_copies=(augmented_copies, 0),
         )  # fmt: skip
         self.source = source
         self.target = target
@@ -141,6 +144,11 @@ class BagDataModule(LabelledBags, LightningDataModule):
         self.num_workers = num_workers
         self.sampler = sampler
         self.augmentation = TileAugmentation(augmentation, stain_jitter)
+        if augmented_copies and augmentation == "none":
+            raise ValueError(
+                f"data.augmented_copies={augmented_copies} needs an augmentation; set data.augmentation=full, turns or flips"
+            )
+        self.augmented_copies = augmented_copies
         self.seed = seed
         self.patient_column, self.aggregate = patient_column, aggregate
         if aggregate and bag_column:
@@ -169,9 +177,12 @@ class BagDataModule(LabelledBags, LightningDataModule):
             listed(stratify_by), listed(exclude), max_bags, max_bags_per_class,
             split_column or getattr(source, "split_column", None), label_column, on_missing_label,
         )  # fmt: skip
+        # What a check found to be on two sides of the split; a report says it. Empty for nothing, or without a check.
+        self.leak = ""
         # Excluded bags that are not in the store; None if they are in it.
         self.left_out: set[str] | None = None
         self._store: BagStore | None = None
+        self._copies: list[BagStore] = []
 
     def setup(self, stage: str | None = None) -> None:
         """Build the store if necessary, and split; a second call does nothing."""
@@ -211,14 +222,19 @@ class BagDataModule(LabelledBags, LightningDataModule):
             encoder: A frozen encoder; the trained network takes its features instead of tiles.
 
         Raises:
-            ValueError: If tiles are augmented: each epoch would need different features.
+            ValueError: If tiles are augmented without `augmented_copies`: each epoch would need different features.
         """
-        if self.augmentation.kind != "none":
+        if self.augmentation.kind != "none" and not self.augmented_copies:
             raise ValueError(
-                f"data.augmentation={self.augmentation.kind} changes tiles before they are encoded; set it to none"
+                f"data.augmentation={self.augmentation.kind} changes tiles before they are encoded; set it to none, or "
+                "data.augmented_copies to how many augmented features of each tile are kept"
             )
-        features = open_or_encode(self.store.slide_store, encoder, self.stores_dir, verify=self.verify)
-        self._store = self.store.of_slides(features)
+        slides = self.store.slide_store
+        changes = [None, *((self.augmentation, copy) for copy in range(self.augmented_copies))]
+        stores = [
+            open_or_encode(slides, encoder, self.stores_dir, verify=self.verify, augmented=each) for each in changes
+        ]
+        self._store, *self._copies = [self.store.of_slides(features) for features in stores]
         self._cache = DeviceCache(self._store, self.device_cache)
 
     @property
@@ -238,7 +254,7 @@ class BagDataModule(LabelledBags, LightningDataModule):
 
     def train_dataloader(self) -> BagLoader:
         """Return the training loader: reshuffled each epoch, augmented; a single class is an error."""
-        bags = BagSplit.of(self.store, self.label_frame, "train")
+        bags = BagSplit.of(self.store, self.label_frame, "train", self._copies)
         require_learnable(self.fitted_target, self.label_frame, self.class_names, self.sampler)
         plan = TrainingPlan(bags.labels, bags.lengths, self.batch_size, self.seed, self.sampler, self.max_tiles)
         return self._loader(bags, plan, True)
@@ -267,4 +283,5 @@ class BagDataModule(LabelledBags, LightningDataModule):
     def _loader(self, bags: BagSplit, plan: TrainingPlan | EvaluationPlan, augment: bool) -> BagLoader:
         """Return the loader of a plan."""
         preparation = Preparation(self.augmentation if augment else None, self.statistics)
-        return BagLoader(bags, plan, preparation, self._cache, self.num_workers)
+        cache = DeviceCache(bags.store, "never") if bags.copies else self._cache
+        return BagLoader(bags, plan, preparation, cache, self.num_workers)

@@ -86,7 +86,7 @@ def tile_rows(store: BagStore, position: int) -> pd.DataFrame:
         `slide` is the slide of a tile, `tile` its number in the slide, `microns` the microns per pixel of the slide, NaN if
         unknown.
     """
-    rows, slides = store.tiles_table.iloc[store.tile_slice(position)], store.slide_store
+    rows, slides = store.tile_rows(store.tile_slice(position)), store.slide_store
     if not store.grouped:
         return rows
     parts = store.slides_of(position)

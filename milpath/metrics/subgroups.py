@@ -1,7 +1,7 @@
 """Results on subgroups of the bags: by the values of a column, and on ISUP grades by provider."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 from milpath.metrics.evaluated_bags import EvaluatedBags, Outcomes
 from milpath.metrics.intervals import Interval, metric_intervals
 from milpath.metrics.ranking import auroc
+from milpath.metrics.shortcuts.group_differences import (
+    GroupDifference,
+    adjusted_together,
+    group_differences,
+    in_one_sentence,
+)
+from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.metrics.weighted_metrics import quadratic_kappa
 
 Array = NDArray[np.float64]
@@ -117,11 +124,17 @@ class SubgroupTable:
         column: Name of the column.
         metrics: Names of the metrics.
         rows: One row per value, sorted.
+        differences: Of the first metric between each value and the others; empty for survival.
     """
 
     column: str
     metrics: tuple[str, ...]
     rows: tuple[Subgroup, ...]
+    differences: tuple[GroupDifference, ...] = ()
+
+    def verdict(self, metric_title: str) -> str:
+        """Return whether the first metric differs between the values beyond chance; empty if that was not tested."""
+        return in_one_sentence(self.differences, metric_title)
 
 
 def subgroup_tables(
@@ -139,8 +152,8 @@ def subgroup_tables(
         bags: One row per bag, in the same order.
         metrics: Names of the metrics of the table.
         columns: Columns to group by; `None` takes the known ones that exist.
-        num_resamples: Number of resamples.
-        seed: Seed of the resamples.
+        num_resamples: Number of resamples, and of permutations of the values.
+        seed: Seed of both.
 
     Raises:
         ValueError: If a requested column does not exist.
@@ -161,8 +174,16 @@ def subgroup_tables(
             chosen = np.flatnonzero(values == kind)
             intervals = metric_intervals(outcomes.part(chosen), metrics, num_resamples, seed=seed)
             rows.append(Subgroup(str(kind), len(chosen), tuple(intervals[name] for name in metrics)))
-        tables.append(_without_empty_columns(SubgroupTable(column, metrics, tuple(rows))))
-    return tables
+        table = _without_empty_columns(SubgroupTable(column, metrics, tuple(rows)))
+        # Concordance over all pairs of a cohort, a thousand times for each value, would take hours.
+        if table.metrics and not isinstance(outcomes, EvaluatedTimes):
+            found = group_differences(
+                outcomes, column, values, table.metrics[0], num_resamples, num_resamples, seed=seed
+            )
+            table = replace(table, differences=tuple(found))
+        tables.append(table)
+    together = iter(adjusted_together([each for table in tables for each in table.differences]))
+    return [replace(table, differences=tuple(next(together) for _ in table.differences)) for table in tables]
 
 
 def grade_rows(outcomes: EvaluatedBags, bags: pd.DataFrame | None) -> list[GradeResult]:

@@ -126,6 +126,25 @@ def read_written_table(path: str | Path, required: Sequence[str] = (), *, unique
     return table
 
 
+def read_written_blocks(path: str | Path, num_rows: int) -> Iterator[pd.DataFrame]:
+    """Yield a CSV that milpath wrote, with a column `bag_id`, some rows at a time, typed as in each block.
+
+    Raises:
+        ValueError: If it is not such a table.
+    """
+    path = Path(path)
+    try:
+        with pd.read_csv(
+            path, dtype={"bag_id": str}, keep_default_na=False, na_values=[""], chunksize=num_rows, low_memory=False
+        ) as blocks:
+            for table in blocks:
+                if "bag_id" not in table:
+                    raise ValueError(f"{path} has no column 'bag_id'; it has {', '.join(map(str, table.columns))}")
+                yield table
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a CSV table ({str(error).strip()})") from None
+
+
 def is_code(values: Iterable[str]) -> bool:
     """Return whether a column of digits names something, such as patients, so that its cells are not numbers.
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.records.atomic_files import write_json, write_text
+from milpath.records.plain_values import parse_json
 
 PACKAGES = (
     "milpath",
@@ -41,6 +43,19 @@ def record_run(config: DictConfig, run_dir: Path, data: Mapping[str, Any]) -> No
     write_json(run_dir / "provenance.json", describe_environment() | {"data": dict(data)})
 
 
+def record_end(run_dir: Path, seconds: float, resumed: bool) -> None:
+    """Add how long a run took to its `provenance.json`.
+
+    Args:
+        run_dir: The folder of the run, with the file of `record_run`.
+        seconds: From the start of this process's part of the run to its results.
+        resumed: Whether an earlier process did a part, whose time is not included.
+    """
+    path = run_dir / "provenance.json"
+    record = parse_json(path.read_text(encoding="utf-8"), str(path))
+    write_json(path, {**record, "minutes": round(seconds / 60, 4), "resumed": resumed})
+
+
 def describe_environment() -> dict[str, Any]:
     """Return command, time, code version, package versions and device of this process."""
     return {
@@ -50,6 +65,7 @@ def describe_environment() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "processor": _processor(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "num_cores": os.cpu_count(),
         "num_threads": torch.get_num_threads(),
@@ -65,10 +81,21 @@ def _command() -> list[str]:
     program = Path(sys.argv[0])
     # The program `milpath`, or `python -m milpath`, sets the main module to the command it runs.
     if program.stem == "milpath" or program.parts[-2:] == ("milpath", "__main__.py"):
-        return ["milpath", *name.split(".")[1:], *sys.argv[1:]]
+        return ["milpath", *name.replace("_", "-").split(".")[1:], *sys.argv[1:]]
     return ["python", "-m", name, *sys.argv[1:]]
 
 
+def _processor() -> str:
+    """Return the name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
+
+
+@cache
 def _version(name: str) -> str | None:
     """Return the installed version, `None` for a package that is not installed."""
     try:
@@ -77,6 +104,7 @@ def _version(name: str) -> str | None:
         return None
 
 
+@cache  # of this process: what it imported does not change when the checkout does
 def _describe_code() -> dict[str, Any]:
     """Return the commit and dirty flag of the checkout the library runs from; both `None` for an installed wheel."""
     package_dir = Path(__file__).resolve().parents[1]

@@ -18,6 +18,7 @@ from milpath.models.familiarity import Familiarity
 from milpath.records.atomic_files import write_text
 from milpath.records.prediction_table import Predictions
 from milpath.reports.cases import case_anchor, num_slides_of
+from milpath.reports.faithfulness import faithfulness_plots
 from milpath.reports.familiarity_results import familiarity_results
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
@@ -97,7 +98,7 @@ def write_numbers_report(
     strange, drawn = familiarity_results(run, familiarity, of_bags)
     page = render(
         "numbers.html.j2",
-        plots + training + drawn,
+        plots + training + drawn + faithfulness_plots(run.faithfulness),
         ("plots.js", "search.js", "case_rows.js"),
         title=title or run.path.resolve().name,
         warning=warning,

@@ -25,6 +25,7 @@ from milpath.models.familiarity import Familiarity
 from milpath.records.atomic_files import write_text
 from milpath.records.data_warning import require_warning
 from milpath.reports.cases import case_table, num_slides_of
+from milpath.reports.faithfulness import faithfulness_plots
 from milpath.reports.familiarity_results import familiarity_results
 from milpath.reports.headline import NAMES, in_words, metric_rows
 from milpath.reports.numbers_page import write_numbers_report
@@ -135,7 +136,7 @@ def write_report(
     strange, drawn = familiarity_results(run, familiarity, of_bags)
     page = render(
         "report.html.j2",
-        plots + drawn,
+        plots + drawn + faithfulness_plots(run.faithfulness),
         ("plots.js", "search.js", "cases.js"),
         title=title or run_dir.resolve().name,
         warning=warning,

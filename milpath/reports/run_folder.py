@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from milpath.records.prediction_table import Predictions, read_predictions
 from milpath.reports.method_tables.method_table import FoldResult
 from milpath.targets import Target, target_named
 
+FAITHFULNESS = "faithfulness.json"
 SPLITS = ("test", "val", "train")
 
 
@@ -30,6 +31,7 @@ class RunFolder:
         history: Content of `logs/csv/metrics.csv`; None if it is missing.
         provenance: Content of `provenance.json`; empty if it is missing.
         config: Text of `config.yaml`; empty if it is missing.
+        faithfulness: Content of `faithfulness.json`, what an evaluation measured of attention; empty if it did not.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class RunFolder:
     history: pd.DataFrame | None
     provenance: Mapping[str, Any]
     config: str
+    faithfulness: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def splits(self) -> list[str]:
@@ -94,6 +97,7 @@ def read_run(path: Path) -> RunFolder:
         history=pd.read_csv(history) if history.is_file() and history.stat().st_size else None,
         provenance=_read_json(path / "provenance.json"),
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
+        faithfulness=_read_json(path / FAITHFULNESS),
     )
 
 

@@ -40,9 +40,10 @@ def attention_of(
         return {}
     quality: AttentionQuality | None = None
     intervals: dict[str, Interval] = {}
-    if store is not None and store.tile_labels is not None:
+    if store is not None and store.labels_of_tiles(slice(0)) is not None:
         index_of = {bag_id: index for index, bag_id in enumerate(store.bags["bag_id"])}
-        labels = [store.tile_labels[store.tile_slice(index_of[run.predictions.bag_ids[row]])] for row in rows]
+        wanted = [store.tile_slice(index_of[run.predictions.bag_ids[row]]) for row in rows]
+        labels = [store.labels_of_tiles(where) for where in wanted]
         quality = attention_quality(attention, labels)
         drawn = None if groups is None else groups[rows]
         intervals = {

@@ -19,6 +19,7 @@ from milpath.metrics.subgroups import subgroup_tables
 from milpath.models.familiarity import Familiarity
 from milpath.records.atomic_files import write_text
 from milpath.records.prediction_table import Predictions
+from milpath.reports.faithfulness import faithfulness_plots
 from milpath.reports.familiarity_results import familiarity_results
 from milpath.reports.headline import MetricRow, in_words, metric_rows, metric_title
 from milpath.reports.numbers_page import MAX_CASES, WITHOUT_BAR, numeric_cases, risk_rows, target_plots, worst_first
@@ -84,7 +85,10 @@ def write_several_report(
     strange, drawn = familiarity_results(run, familiarity, of_bags)
     page = render(
         "several.html.j2",
-        [plot for section in sections for plot in section["plots"]] + training + drawn,
+        [plot for section in sections for plot in section["plots"]]
+        + training
+        + drawn
+        + faithfulness_plots(run.faithfulness),
         ("plots.js", "search.js", "case_rows.js"),
         title=title or run.path.resolve().name,
         warning=warning,

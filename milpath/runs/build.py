@@ -154,9 +154,15 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
     if description and datamodule.label_column is not None:
         description["label_column"] = datamodule.label_column
     encoder = getattr(network, "tile_encoder", None)  # the user's own network may have none
-    unchanged = datamodule.augmentation.kind == "none"
-    if isinstance(encoder, TileEncoder) and encoder.frozen and encoder.takes == "tiles" and unchanged:
-        datamodule.encode_with(encoder)
+    copies, unchanged = datamodule.augmented_copies, datamodule.augmentation.kind == "none"
+    if isinstance(encoder, TileEncoder) and encoder.frozen and encoder.takes == "tiles":
+        if unchanged or copies:
+            datamodule.encode_with(encoder)
+    elif copies:
+        raise ValueError(
+            f"data.augmented_copies={copies} keeps features of a frozen encoder of milpath, and this one is not; set "
+            "model.encoder.frozen=true, or data.augmented_copies=0"
+        )
     return MILClassifier(
         network,
         class_names=datamodule.class_names,

@@ -18,6 +18,7 @@ from milpath.training.callbacks.epoch_progress import epoch_progress
 from milpath.training.callbacks.memory_callback import KeptMemory
 from milpath.training.callbacks.stop_on_signal import StopOnSignal
 from milpath.training.checkpoint_files import AtomicCheckpointIO
+from milpath.training.step_loop import StepLoop
 from milpath.training.step_seed import StepSeed
 
 _AFTER_EVERY_EPOCH = (
@@ -59,6 +60,7 @@ def build_trainer(config: DictConfig, checkpoint_seconds: float = 0.0) -> Traine
             use_distributed_sampler=False,
         ),
     )
+    StepLoop.put_into(trainer)
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         # For every strategy, including one given as an object.
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()

@@ -17,7 +17,7 @@ from milpath.data.datamodule import BagDataModule
 from milpath.metrics.cohort_shift import CohortShift, shift_metrics
 from milpath.models.checkpoint import Card, load_weights, update_card
 from milpath.models.familiarity import Familiarity
-from milpath.records.data_warning import warning_in_words
+from milpath.records.data_warning import joined, warning_in_words
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
 from milpath.reports.paper.printed_page import print_page
@@ -139,7 +139,7 @@ def write_run(
         of_sets["test" if "test" in of_sets else next(iter(of_sets))] |= shift_metrics(shift)
     write_slide_attention(run_dir / "slide_attention.csv", predictions, store)
     metrics = write_results(run_dir, predictions, target, card.threshold, more=of_sets, groups=groups)
-    warning = warning_in_words(card.warning, datamodule.warning)
+    warning = joined([warning_in_words(card.warning, datamodule.warning), datamodule.leak])
     if report:
         page = write_report(
             run_dir,

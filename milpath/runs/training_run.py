@@ -1,5 +1,7 @@
 """One training run from its configuration: data, network, Trainer and run folder."""
 
+import logging
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
     from milpath.runs.result_files import Metrics
+
+_log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig, checkpoint_seconds: float = 0.0) -> "Metrics":
@@ -43,8 +47,9 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     """Train in a run folder that this process has locked."""
     from lightning.pytorch import seed_everything
 
-    from milpath.records.data_warning import warning_in_words
-    from milpath.records.provenance import record_run
+    from milpath.checks.training_check import check_for_training
+    from milpath.records.data_warning import joined, warning_in_words
+    from milpath.records.provenance import record_end, record_run
     from milpath.reports.pictures import slides_of_report
     from milpath.runs.build import build_classifier, build_training_data
     from milpath.runs.chosen_parts.encoder_choice import let_encoder_follow, refuse_unfit_encoder
@@ -54,8 +59,10 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
+    from milpath.training.mlflow_log import log_settings, send_runs
     from milpath.training.step_threads import use_threads_of_fit
 
+    started = time.monotonic()
     resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while
     seed_everything(config.seed, workers=True, verbose=False)
     refuse_unfit_encoder(config)
@@ -75,8 +82,13 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     if trainer.is_global_zero:
         # Written first: from here on the folder belongs to this run.
         write_json(run_dir / IDENTITY_FILE, identity.as_record())
-        said = warning_in_words(datamodule.warning, datamodule.warning)
-        record_run(config, run_dir, datamodule.description | ({"warning": said} if said else {}))
+        log_settings(trainer.loggers, identity.settings)
+        checked = check_for_training(datamodule)
+        (_log.warning if checked.is_warning else _log.info)("%s", checked.line)
+        datamodule.leak = checked.leak
+        said = joined([warning_in_words(datamodule.warning, datamodule.warning), checked.leak])
+        description = datamodule.description | {"check": checked.line} | ({"warning": said} if said else {})
+        record_run(config, run_dir, description)
         write_text(run_dir / "splits.csv", datamodule.splits_table().to_csv(index=False))
         write_stain_target(classifier.network, run_dir)
     if config.compile:
@@ -87,4 +99,8 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
                 part.stay_uncompiled()
         classifier.network.compile()
     trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    return finish_run(config, trainer, classifier, datamodule, run_dir)
+    metrics = finish_run(config, trainer, classifier, datamodule, run_dir)
+    if trainer.is_global_zero:
+        record_end(run_dir, time.monotonic() - started, resumed=checkpoint is not None)
+        send_runs(trainer.loggers, run_dir, metrics)
+    return metrics

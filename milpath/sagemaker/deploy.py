@@ -1,4 +1,7 @@
-"""Create an endpoint: `python -m milpath.sagemaker.deploy archive=model.tar.gz role=... bucket=... [mode=serverless]`."""
+"""Create an endpoint: `python -m milpath.sagemaker.deploy archive=model.tar.gz role=... bucket=... [mode=serverless]`.
+
+Instead of the archive, `model_package=ARN` deploys what was registered and approved.
+"""
 
 import json
 import sys
@@ -9,7 +12,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.config.command import command
-from milpath.sagemaker.account.image_end import chosen_image
+from milpath.sagemaker.account.image_end import chosen_image, say_end
 from milpath.sagemaker.jobs.aws_account import (
     explained,
     open_account,
@@ -21,6 +24,7 @@ from milpath.sagemaker.jobs.aws_account import (
 from milpath.sagemaker.jobs.endpoint_request import DeployConfig, endpoint_requests
 from milpath.sagemaker.jobs.endpoint_scaling import alarm_request, bill_note, limits_of, scales, scaling_requests
 from milpath.sagemaker.jobs.job_configs import DEPLOY
+from milpath.sagemaker.registry.approved_package import approved_package, region_of_package
 
 
 def run(config: DictConfig) -> dict[str, dict[str, Any]]:
@@ -38,33 +42,35 @@ def run(config: DictConfig) -> dict[str, dict[str, Any]]:
     settings = cast(DeployConfig, OmegaConf.to_object(config))
     role = require_role(settings.role, "role")
     suffix = f"{datetime.now(UTC):%Y%m%d%H%M%S}"
-    model = _model_address(settings, suffix)
-    if settings.dry_run:
-        region, account = settings.region, None
-        if region is None:
-            raise ValueError("dry_run does not contact AWS, so it needs region=eu-central-1 (or yours)")
-    else:
-        account = open_account(settings.region)
-        region = account.region_name
-    image = chosen_image(
-        settings.image,
-        "inference",
-        region=region,
-        version=settings.image_version,
-        python=settings.image_python,
-        instance_type="ml.m5.xlarge" if settings.mode == "serverless" else settings.instance_type,
-    )
+    model, image = _model_address(settings, suffix), None
+    account, region = _account(settings)
+    if model is not None:
+        image = chosen_image(
+            settings.image,
+            "inference",
+            region=region,
+            version=settings.image_version,
+            python=settings.image_python,
+            instance_type="ml.m5.xlarge" if settings.mode == "serverless" else settings.instance_type,
+        )
+    elif account is not None:
+        package = approved_package(account, str(settings.model_package), allow_unapproved=settings.allow_unapproved)
+        say_end(package.image)
+        sys.stdout.write(f"{settings.model_package} is {package.approval}\n")
     requests = endpoint_requests(settings, role=role, image=image, model=model, suffix=suffix)
     scaling = scaling_requests(settings) if scales(settings) else {}
     if account is None:
+        if model is None:
+            sys.stderr.write("dry_run does not contact AWS: whether the package is approved was not looked up\n")
         sys.stdout.write(json.dumps(requests | ({"scaling": scaling} if scaling else {}), indent=2) + "\n")
         sys.stderr.write(f"{bill_note(settings)}\n")
         return requests
-    if model == settings.archive:
-        require_objects(account, model)
-    else:
-        require_bucket(account, str(settings.bucket))
-        upload(account, Path(settings.archive), model)
+    if model is not None:
+        if model == settings.archive:
+            require_objects(account, model)
+        else:
+            require_bucket(account, str(settings.bucket))
+            upload(account, Path(str(settings.archive)), model)
     _create(account.client("sagemaker"), settings, requests)
     if scaling:
         _scale(account, settings, scaling)
@@ -90,8 +96,29 @@ def _scale(account: Any, settings: DeployConfig, requests: dict[str, dict[str, A
     sys.stdout.write(f"scales between {low} and {high} x {settings.instance_type}\n")
 
 
-def _model_address(settings: DeployConfig, suffix: str) -> str:
-    """Return the address of the model in S3."""
+def _account(settings: DeployConfig) -> tuple[Any, str]:
+    """Return the session, which is `None` for a dry run, and the region: that of a model package is in its name."""
+    region = settings.region
+    if settings.model_package:
+        region = region_of_package(settings.model_package)
+        if settings.region not in (None, region):
+            raise ValueError(f"model_package={settings.model_package} is in {region}, not in region={settings.region}")
+    if not settings.dry_run:
+        account = open_account(region)
+        return account, account.region_name
+    if region is None:
+        raise ValueError("dry_run does not contact AWS, so it needs region=eu-central-1 (or yours)")
+    return None, region
+
+
+def _model_address(settings: DeployConfig, suffix: str) -> str | None:
+    """Return the address of the model in S3; `None` for a model package, which has its own."""
+    if (settings.archive is None) == (settings.model_package is None):
+        raise ValueError("give one of archive=model.tar.gz (or its address in S3) and model_package=ARN")
+    if settings.archive is None:
+        if settings.image is not None:
+            raise ValueError("image is for archive; a model package has the image that it was registered with")
+        return None
     if settings.archive.startswith("s3://"):
         return settings.archive
     if not Path(settings.archive).is_file():

@@ -40,6 +40,10 @@ def run(config: DictConfig) -> dict[str, Any]:
     for key in ("read", "write"):
         for address in words[key]:
             require_s3(key, address)
+    if words["mlflow"] is not None:
+        from milpath.training.mlflow_log import require_mlflow_arn  # loads Lightning
+
+        require_mlflow_arn("mlflow", words["mlflow"])
     place = Place(**words)
     policies = {"person": lambda: person_policy(place, commands or COMMANDS), "role": lambda: role_policy(place)}
     policy = policies.get(who, trust_policy)()

@@ -5,6 +5,8 @@ All overrides of `milpath.sagemaker.launch` work as well.
 
 import json
 import sys
+import time
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from hydra import compose
@@ -12,11 +14,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.config.command import command
-from milpath.sagemaker.jobs.aws_account import explained, open_sdk, sdk
+from milpath.sagemaker.jobs.aws_account import explained
 from milpath.sagemaker.jobs.job_configs import TUNE, command_line, job_overrides, override_key, settings_of
 from milpath.sagemaker.jobs.prepare_job import prepare_job
-from milpath.sagemaker.jobs.training_request import metric_definition, model_trainer, sdk_channels
-from milpath.sagemaker.jobs.tuning_ranges import STRATEGIES, Range, read_ranges, sdk_ranges
+from milpath.sagemaker.jobs.training_request import metric_definition
+from milpath.sagemaker.tuning.tuning_ranges import STRATEGIES, Range, read_ranges
+from milpath.sagemaker.tuning.tuning_request import tuning_request
+
+_SECONDS = 30
 
 
 def run(config: DictConfig) -> str | None:
@@ -39,32 +44,36 @@ def run(config: DictConfig) -> str | None:
     _require_keys(ranges)
     job = prepare_job(settings, offline=config.dry_run)
     objective = metric_definition(tune["objective"])
+    request = tuning_request(job.request, tune, ranges, objective, f"{datetime.now(UTC):%y%m%d%H%M%S}")
     if config.dry_run:
-        sys.stdout.write(json.dumps({"TrainingJobDefinition": job.request, "Tuning": tune}, indent=2) + "\n")
+        sys.stdout.write(json.dumps(request, indent=2) + "\n")
         return None
-    session = open_sdk(job.account, str(settings.bucket))
-    definitions = {d["Name"]: d for d in [*job.request["AlgorithmSpecification"]["MetricDefinitions"], objective]}
-    tuner = sdk("sagemaker.train.tuner").HyperparameterTuner(
-        model_trainer=model_trainer(job.request, session),
-        objective_metric_name=objective["Name"],
-        hyperparameter_ranges=sdk_ranges(ranges),
-        metric_definitions=list(definitions.values()),
-        strategy=tune["strategy"],
-        objective_type="Maximize" if tune["maximize"] else "Minimize",
-        max_jobs=tune["max_jobs"],
-        max_parallel_jobs=tune["max_parallel_jobs"],
-        early_stopping_type="Auto" if tune["early_stopping"] else "Off",
-        base_tuning_job_name=settings.job_name[:15],
-    )
+    client, name = job.account.client("sagemaker"), str(request["HyperParameterTuningJobName"])
     with explained("submit the search"):
-        tuner.tune(inputs=sdk_channels(job.request), wait=config.wait)
-    name = str(tuner.latest_tuning_job.hyper_parameter_tuning_job_name)
+        client.create_hyper_parameter_tuning_job(**request)
+    best = f"aws sagemaker describe-hyper-parameter-tuning-job --hyper-parameter-tuning-job-name {name}"
     sys.stdout.write(
         f"submitted {name}: {tune['max_jobs']} trainings, {tune['max_parallel_jobs']} at a time\n"
-        f"best so far: aws sagemaker describe-hyper-parameter-tuning-job --hyper-parameter-tuning-job-name {name} "
-        "--query BestTrainingJob\n"
+        f"best so far: {best} --query BestTrainingJob\n"
     )
+    if config.wait:
+        _wait(client, name)
     return name
+
+
+def _wait(client: Any, name: str) -> None:
+    """Wait until a search has ended, and print its best training."""
+    while True:
+        with explained(f"describe {name}"):
+            found = client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+        if (status := found["HyperParameterTuningJobStatus"]) not in ("InProgress", "Stopping"):
+            break
+        time.sleep(_SECONDS)
+    if status != "Completed":
+        reason = " ".join(found.get("FailureReason", "no reason was given").split())
+        raise ValueError(f"{name} is {status}: {reason}")
+    best = found.get("BestTrainingJob", {}).get("TrainingJobName", "none has the objective in its output")
+    sys.stdout.write(f"completed {name}; best training: {best}\n")
 
 
 def _require_keys(ranges: list[Range]) -> None:

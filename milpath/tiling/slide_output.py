@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from milpath.data.store.tile_table import INDEX_FILES
 from milpath.data.store.verified_arrays import MEMORY
 from milpath.records.atomic_files import atomic_path, remove_partial_files
 from milpath.records.error_text import counted
@@ -22,7 +23,7 @@ from milpath.tiling.slide_job import OutputError
 from milpath.tiling.slide_merge import StorePlan
 from milpath.tiling.slide_parts import SlideParts
 
-_FILES = ("store.json", "tiles.npy", "bags.csv", "tiles.csv", "failures.csv", QUALITY_FILE, MEMORY)
+_FILES = ("store.json", "tiles.npy", "bags.csv", "tiles.csv", "failures.csv", QUALITY_FILE, MEMORY, *INDEX_FILES)
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 # One file of features per slide, in the formats of other programs.

@@ -35,7 +35,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class SparingCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint without a monitor, except that epochs of a second do not each write a file.
 
-    The first epoch, the last one and any that ends `min_seconds` after the file was written are saved: what an
+    The last epoch is saved, and any that ends `min_seconds` after the training began or the file was written: what an
     interruption costs is bounded by time. In the many short trainings of a table, writing took a third of the time.
 
     Args:
@@ -46,7 +46,7 @@ class SparingCheckpoint(ModelCheckpoint):
     def __init__(self, min_seconds: float, **options: Any) -> None:
         super().__init__(**options)
         self._min_seconds = min_seconds
-        self._written: float | None = None
+        self._written = 0.0
 
     @property
     @override
@@ -54,8 +54,13 @@ class SparingCheckpoint(ModelCheckpoint):
         return _key_of_lightning(self, super().state_key)
 
     @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._written = time.monotonic()
+
+    @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        due = self._written is None or time.monotonic() - self._written >= self._min_seconds
+        due = time.monotonic() - self._written >= self._min_seconds
         # Processes must agree, since all of them take part in saving.
         if trainer.strategy.reduce_boolean_decision(due, all=False) or _is_last_epoch(trainer):
             super().on_train_epoch_end(trainer, pl_module)

@@ -1,5 +1,6 @@
 """`MILClassifier`, the LightningModule that trains any network with `forward(tiles, mask) -> MILOutput`."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
@@ -121,12 +122,15 @@ class MILClassifier(LightningModule):
 
     def training_step(self, batch: BagBatch, batch_idx: int) -> Tensor:
         losses = self._bag_losses(batch)
-        loss = losses.sum() / batch.global_size * self.trainer.world_size
-        # Reading a value from the GPU synchronizes; the loss of the previous step is already available.
-        self._check_finite()
-        self._unchecked = (self.global_step, batch.bag_ids, loss.detach())
+        loss = losses.sum() / batch.global_size
+        if (world_size := self.trainer.world_size) > 1:
+            loss = loss * world_size
         if loss.device.type == "cpu":
+            self._require_finite(self.global_step, batch.bag_ids, loss.detach())
+        else:
+            # Reading a value from the GPU synchronizes; the loss of the previous step is already available.
             self._check_finite()
+            self._unchecked = (self.global_step, batch.bag_ids, loss.detach())
         self._means.add("train/loss", losses.detach().sum(), len(losses))
         return loss
 
@@ -208,7 +212,7 @@ class MILClassifier(LightningModule):
         """Return the weighted loss of each bag, `(bags,)`; an auxiliary loss is added to each."""
         if self.auxiliary_loss is None:
             output = self(batch.tiles, batch.network_mask)
-            extra: Tensor | float = 0.0
+            extra = None
         else:
             network = cast(MILNetwork, self.network)  # an auxiliary loss needs the embeddings
             embeddings = network.encode(self._as_weights(batch.tiles), batch.network_mask)
@@ -223,10 +227,10 @@ class MILClassifier(LightningModule):
         losses = torch.stack([self.target.losses(part, labels) for part in parts]).mean(0)
         # An infinite logit of the correct sign has loss 0; 0 * inf is NaN, which stops the run.
         poison = 0 * torch.stack(parts).detach().sum((0, 2))
-        weighted: Tensor = losses + poison
-        if self.target.has_classes:
-            weighted = self.class_weights[labels] * losses + extra + poison
-        return weighted
+        if not self.target.has_classes:
+            return losses + poison
+        weighted = self.class_weights[labels] * losses
+        return (weighted if extra is None else weighted + extra) + poison
 
     def _as_weights(self, tiles: Tensor) -> Tensor:
         """Return tiles in the dtype of the weights, which precision=bf16-true or 64-true changes."""
@@ -236,11 +240,14 @@ class MILClassifier(LightningModule):
         """Raise an error, before a checkpoint is written, if the loss of the last step was not finite."""
         if self._unchecked is None:
             return
-        step, bag_ids, loss = self._unchecked
-        self._unchecked = None
-        if not torch.isfinite(loss):
+        unchecked, self._unchecked = self._unchecked, None
+        self._require_finite(*unchecked)
+
+    def _require_finite(self, step: int, bag_ids: list[str], loss: Tensor) -> None:
+        """Raise an error if the loss of a step is not finite."""
+        if not math.isfinite(value := loss.item()):
             raise FloatingPointError(
-                f"train/loss is {loss.item()} at {self._where(step)}, bags {', '.join(map(repr, bag_ids))}; {_WAY_OUT}"
+                f"train/loss is {value} at {self._where(step)}, bags {', '.join(map(repr, bag_ids))}; {_WAY_OUT}"
             )
 
     def _require_finite_validation(self) -> None:

@@ -40,7 +40,6 @@ from milpath.models.encoders.pretrained_encoder import PretrainedEncoder
 from milpath.slides.cut_slide import cut_slide
 from milpath.slides.tiling_options import TileOptions
 
-BATCH = 16
 MICRONS = 0.5
 
 
@@ -50,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--svs", type=Path, help="also a scan")
     parser.add_argument("--copies", type=int, default=8, help="copies of the scan, of which a small one has few tiles")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch-size", type=int, default=16, help="tiles; the same for every way")
     parser.add_argument("--precision", default="32-true", help="of the command; the usual way computes in float32")
     parser.add_argument("--memory", nargs="*", type=int, default=[1_000, 20_000], help="numbers of tiles; none: skip")
 
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace) -> list[dict]:
             sets[options.svs.stem] = folder / "svs"
         records = []
         for encoder_name in options.encoders:
-            encoder = opened(encoder_name)
+            encoder = opened_encoder(encoder_name).to(options.device)
             for what, slides in sets.items():
                 records += rates(f"{encoder_name}, {what}", slides, folder, encoder, options)
         if options.memory:
@@ -75,7 +76,7 @@ def run(options: argparse.Namespace) -> list[dict]:
     return records
 
 
-def opened(name: str) -> PretrainedEncoder:
+def opened_encoder(name: str) -> PretrainedEncoder:
     """Return the encoder, with random weights if its own are not on this machine: they change no time."""
     try:
         return open_encoder(name)
@@ -86,14 +87,14 @@ def opened(name: str) -> PretrainedEncoder:
 def rates(what: str, slides: Path, folder: Path, encoder: PretrainedEncoder, options: argparse.Namespace) -> list[dict]:
     """Return tiles per second of the three ways, alternating."""
     cut = TileOptions(method="tissue", num_tiles=options.tiles, tile_size=224, microns_per_pixel=MICRONS)
-    tiles = cut_slide(next(iter(sorted(slides.iterdir()))), cut).pixels[: 4 * BATCH]
+    tiles = cut_slide(next(iter(sorted(slides.iterdir()))), cut).pixels[: 4 * options.batch_size]
     found: dict[str, list[Cost]] = {"encoder alone": [], "extract": [], "the usual way": []}
     load = os.getloadavg()[0]
     for _ in range(options.repeats):
-        found["encoder alone"].append(encoder_alone(tiles, encoder, options.tiles, options.precision))
-        store, cost = extracted(slides, folder / "out", encoder, cut, options.precision)
+        found["encoder alone"].append(encoder_alone(tiles, encoder, options))
+        store, cost = extracted(slides, folder / "out", encoder, cut, options)
         found["extract"].append(cost)
-        found["the usual way"].append(usual_way(slides, store, folder / "usual", encoder))
+        found["the usual way"].append(usual_way(slides, store, folder / "usual", encoder, options))
     rate = {name: statistics.median(cost.rate for cost in costs) for name, costs in found.items()}
     cpu = {name: statistics.median(cost.cpu_ms for cost in costs) for name, costs in found.items()}
     records = [record(f"{what}, load {load:.0f}: {name}", value, "tiles/s") for name, value in rate.items()]
@@ -130,29 +131,31 @@ class Clock:
         return Cost(num_tiles / self.seconds, 1000 * self.cpu_seconds / num_tiles)
 
 
-def encoder_alone(tiles: np.ndarray, encoder: PretrainedEncoder, num_tiles: int, precision: str) -> Cost:
+def encoder_alone(tiles: np.ndarray, encoder: PretrainedEncoder, options: argparse.Namespace) -> Cost:
     """Return the cost of full batches that are in memory, encoded as `extract` does."""
-    batches = BatchEncoder(encoder, tiles.shape[1], precision=precision, batch_size=BATCH)
-    batches.buffer[:] = tiles[:BATCH]
-    batches.submit(BATCH)
+    num_tiles, size = options.tiles, options.batch_size
+    batches = BatchEncoder(encoder, tiles.shape[1], device=options.device, precision=options.precision, batch_size=size)
+    batches.buffer[:] = tiles[:size]
+    batches.submit(size)
     with Clock() as clock:
-        for number in range(max(1, num_tiles // BATCH)):
-            first = number * BATCH % (len(tiles) - BATCH + 1)
-            batches.buffer[:] = tiles[first : first + BATCH]
-            batches.submit(BATCH)
+        for number in range(max(1, num_tiles // size)):
+            first = number * size % (len(tiles) - size + 1)
+            batches.buffer[:] = tiles[first : first + size]
+            batches.submit(size)
         batches.finish()
-    return clock.cost(max(1, num_tiles // BATCH) * BATCH)
+    return clock.cost(max(1, num_tiles // size) * size)
 
 
 def extracted(
-    slides: Path, output: Path, encoder: PretrainedEncoder, cut: TileOptions, precision: str
+    slides: Path, output: Path, encoder: PretrainedEncoder, cut: TileOptions, options: argparse.Namespace
 ) -> tuple[BagStore, Cost]:
     """Extract as the command does."""
     shutil.rmtree(output, ignore_errors=True)
     with Clock() as clock:
         extract_features(
-            slides, output, encoder, encoder.card.to_dict(), cut, device="cpu", batch_size=BATCH, precision=precision
-        )
+            slides, output, encoder, encoder.card.to_dict(), cut, device=options.device, batch_size=options.batch_size,
+            precision=options.precision,
+        )  # fmt: skip
     store = BagStore.open(output)
     return store, clock.cost(len(store.tiles))
 
@@ -181,13 +184,15 @@ class TilesOfOneSlide(Dataset):
         return torch.from_numpy(np.asarray(tile).copy()).permute(2, 0, 1).float() / 255
 
 
-def usual_way(slides: Path, store: BagStore, output: Path, encoder: PretrainedEncoder) -> Cost:
+def usual_way(
+    slides: Path, store: BagStore, output: Path, encoder: PretrainedEncoder, options: argparse.Namespace
+) -> Cost:
     """Extract slide by slide with a DataLoader; the coordinates are given."""
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir()
     bags = []
     for index, row in store.bags.iterrows():
-        tiles = store.tiles_table.iloc[store.tile_slice(int(index))]
+        tiles = store.tile_rows(store.tile_slice(int(index)))
         coords = output / f"{row['bag_id']}_coords.h5"
         with h5py.File(coords, "w") as file:
             file["coords"] = tiles[["x0", "y0"]].to_numpy(np.int64)
@@ -197,8 +202,9 @@ def usual_way(slides: Path, store: BagStore, output: Path, encoder: PretrainedEn
         for slide, coords, target in bags:
             features = []
             with torch.inference_mode():
-                for batch in DataLoader(TilesOfOneSlide(slide, coords), batch_size=BATCH, num_workers=1):
-                    features.append(encoder(batch).float().numpy())
+                tiles = TilesOfOneSlide(slide, coords)
+                for batch in DataLoader(tiles, batch_size=options.batch_size, num_workers=1):
+                    features.append(encoder(batch.to(options.device)).float().cpu().numpy())
             with h5py.File(target, "w") as file:
                 file["features"] = np.concatenate(features).astype(np.float32)
     return clock.cost(len(store.tiles))

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--longest", type=int, default=60)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu", help="of the comparison with torchmil")
     parser.add_argument("--skip", nargs="*", choices=["lengths", "torchmil", "stream", "memory"], default=[])
     streaming.add_arguments(parser)
     memory.add_arguments(parser)
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> list[dict]:
     records = [] if "lengths" in options.skip else of_lengths(lengths, options)
     with tempfile.TemporaryDirectory() as name:
         if "torchmil" not in options.skip:
-            records += against_torchmil(lengths.tolist(), Path(name), options.repeats, "cpu")
+            records += against_torchmil(lengths.tolist(), Path(name), options.repeats, options.device)
         if "stream" not in options.skip:
             sizes = options.stream_bags, options.stream_tiles, options.stream_features
             records += streaming.streaming(*sizes, Path(name))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer
 
 from milpath.data import BagDataModule, SyntheticBags
+from milpath.training.step_loop import StepLoop
 from milpath.training.step_seed import StepSeed
 
 
@@ -22,11 +23,13 @@ def make_trainer(device: str, precision: str = "32-true", **options: object) -> 
     """Return the Trainer of `milpath.train` without the files of a run."""
     accelerator = "gpu" if device == "cuda" else device
     options = {"max_epochs": 1, "limit_val_batches": 0, "callbacks": [StepSeed(0)]} | options
-    return Trainer(
+    trainer = Trainer(
         accelerator=accelerator, devices=1, precision=precision, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0,
         **options,
     )  # fmt: skip
+    StepLoop.put_into(trainer)
+    return trainer
 
 
 def make_datamodule(folder: Path, num_bags: int, batch_size: int, **options: object) -> BagDataModule:

@@ -58,9 +58,21 @@ PATHS = {
     "app": ["checkpoint", "temporary_dir"],
     "table": ["output", "data.splits", "paths.data_dir"],
     "compare": ["runs", "output"],
+    "faithfulness": ["checkpoint", "output", "data.path", "encoder_weights_path", "paths.stores_dir"],
+    "check-data": [
+        "slides",
+        "labels",
+        "output",
+        "checkpoint",
+        "splits_path",
+        "id_column",
+        "split_column",
+        "paths.stores_dir",
+    ],
     "sagemaker.launch": ["data.splits", "paths.data_dir", "sagemaker.requirements"],
     "sagemaker.tune": ["data.splits", "paths.data_dir", "sagemaker.requirements"],
     "sagemaker.package": ["checkpoint", "output"],
+    "sagemaker.register": ["run", "archive"],
     "sagemaker.deploy": ["archive"],
     "sagemaker.score": ["paths.runs_dir", "data.path"],
     "sagemaker.delete": [],
@@ -73,6 +85,7 @@ ALSO = {
     "sagemaker.score": ["data=bag_store", "endpoint=x"],
     "sagemaker.delete": ["endpoint=x"],
     "tile": ["level=-1"],
+    "faithfulness": ["data=bag_store"],
     "extract": ["encoder=resnet50"],
 }
 KEPT = ("null", "???")  # no value, and a value that is required: `./null` is the file of this name
@@ -173,7 +186,10 @@ def test_every_command_takes_any_path(command, tmp_path, capsys, monkeypatch):
         words = [
             f'{key}="{name}"' if key in ("checkpoint", "runs") and name[:1] == "[" else f"{key}={name}" for key in keys
         ]
-        assert here(f"milpath.{command}", "--cfg", "job", *ALSO.get(command, []), *words, cwd=tmp_path) == 0
+        assert (
+            here(f"milpath.{command.replace('-', '_')}", "--cfg", "job", *ALSO.get(command, []), *words, cwd=tmp_path)
+            == 0
+        )
         config = OmegaConf.create(capsys.readouterr().out)
         for key in keys:
             assert OmegaConf.select(config, key) == name, key

@@ -45,7 +45,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("command", "word"), WRONG, ids=str)
 def test_a_mistyped_option_is_one_line_with_the_nearest_name(command, word, tmp_path, capfd):
-    assert here(f"milpath.{command}", word, cwd=tmp_path) == 1
+    assert here(f"milpath.{command.replace('-', '_')}", word, cwd=tmp_path) == 1
     said = capfd.readouterr().err
     assert WRONG[command, word] in said
     assert said.count("\n") == 1
@@ -62,7 +62,7 @@ def test_a_mistyped_option_of_a_sweep_is_one_line(tmp_path, capfd):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_every_option_and_group_with_its_comment(command, tmp_path, capsys):
-    assert here(f"milpath.{command}", "--help", cwd=tmp_path) == 0
+    assert here(f"milpath.{command.replace('-', '_')}", "--help", cwd=tmp_path) == 0
     lines = capsys.readouterr().out.splitlines()
     assert f"{lines[0]} ".startswith(f"milpath {command.replace('.', ' ')} ")
     for key in keys_of(root_path(command)):

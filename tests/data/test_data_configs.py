@@ -14,7 +14,7 @@ import milpath.data
 from milpath.config.roots import CONFIG_DIR
 from milpath.data import SOURCES, BagDataModule
 from milpath.runs.build import build_datamodule
-from tests.drawn_data import draw_breast_images, draw_classic, draw_digits
+from tests.drawn_data import draw_breast_images, draw_classic, draw_colon_images, draw_digits
 
 # Builds whole data sets.
 pytestmark = pytest.mark.command
@@ -52,7 +52,7 @@ def test_a_configuration_names_a_source_and_every_argument_of_it(name):
 
 SHAPES = {
     "musk1": (166,), "fox": (230,), "tiger": (230,), "ucsb_breast": (3, 128, 128), "ucsb_breast_patches": (3, 32, 32),
-    "mnist_bags": (1, 28, 28),
+    "glas": (3, 131, 131), "mnist_bags": (1, 28, 28),
 }  # fmt: skip
 FEW_DIGITS = ["data.num_train_bags=80", "data.num_test_bags=40"]
 
@@ -76,6 +76,7 @@ def build(name, folder, bags, overrides, stores):
         ("tiger", draw_classic, [20, 20], []),
         ("ucsb_breast", draw_breast_images, [8, 8], []),
         ("ucsb_breast_patches", draw_breast_images, [8, 8], []),
+        ("glas", draw_colon_images, [8, 8], []),
         ("mnist_bags", draw_digits, [60, 60], FEW_DIGITS),
     ],
 )
@@ -91,6 +92,7 @@ def test_drawn_data_build_from_their_configuration(tmp_path, name, draw, bags, o
         ("tiger", "mil_classic", [100, 100], []),
         ("ucsb_breast", "ucsb_breast", [26, 32], []),
         ("ucsb_breast_patches", "ucsb_breast", [26, 32], []),
+        ("glas", "glas", [91, 74], []),
         ("mnist_bags", "mnist", [60, 60], FEW_DIGITS),
     ],
 )

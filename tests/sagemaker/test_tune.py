@@ -4,7 +4,7 @@ import pytest
 
 from milpath.sagemaker import tune
 from milpath.sagemaker.jobs.hyperparameters import overrides_of
-from milpath.sagemaker.jobs.tuning_ranges import read_ranges
+from milpath.sagemaker.tuning.tuning_ranges import read_ranges
 from tests.sagemaker.conftest import ROLE
 
 GIVEN = [
@@ -55,12 +55,21 @@ def test_a_drawn_value_becomes_an_override_of_the_job(account, command):
     assert overrides_of(words) == ["model=dsmil", "optimizer.lr=0.003"]
 
 
+def test_a_search_that_is_waited_for_names_its_best_training(account, command):
+    status, output, errors = command(tune, *GIVEN, RANGES, "wait=true")
+    assert (status, errors) == (0, "")
+    (sent,) = account.requests("CreateHyperParameterTuningJob")
+    assert f"completed {sent['HyperParameterTuningJobName']}; best training: " in output
+
+
 def test_dry_run_shows_the_search_and_sends_nothing(account, command):
-    status, shown, errors = command(tune, *GIVEN, RANGES, "dry_run=true")
+    status, shown, errors = command(tune, *GIVEN, RANGES, "dry_run=true", "sagemaker.region=eu-central-1")
     assert (status, errors, account.sent) == (0, "", [])
     content = json.loads(shown)
-    assert content["Tuning"]["ranges"]["seed"] == {"low": 0, "high": 9}
+    (seed,) = content["HyperParameterTuningJobConfig"]["ParameterRanges"]["IntegerParameterRanges"]
+    assert seed == {"Name": "seed", "MinValue": "0", "MaxValue": "9", "ScalingType": "Auto"}
     assert content["TrainingJobDefinition"]["RoleArn"] == ROLE
+    assert len(content["HyperParameterTuningJobName"]) <= 32
 
 
 @pytest.mark.parametrize(

@@ -100,9 +100,9 @@ def as_batch(tiles: np.ndarray, bags: Sequence[Bag], lengths: Sequence[int], glo
             tile_labels[row, :length] = bag.tile_labels
     return BagBatch(
         tiles=torch.from_numpy(tiles),
-        mask=torch.arange(tiles.shape[1])[None, :] < torch.tensor(lengths)[:, None],
-        labels=torch.tensor(
-            [bag.label for bag in bags], dtype=torch.float32 if isinstance(bags[0].label, tuple) else torch.int64
+        mask=torch.from_numpy(np.arange(tiles.shape[1]) < np.array(lengths)[:, None]),
+        labels=torch.from_numpy(
+            np.array([bag.label for bag in bags], np.float32 if isinstance(bags[0].label, tuple) else np.int64)
         ),
         tile_labels=torch.from_numpy(tile_labels),
         bag_ids=[bag.bag_id for bag in bags],

@@ -15,6 +15,8 @@ from milpath.data.splits.label_cells import label_array
 from milpath.data.store.bag_store import BagStore, TileRows
 
 _NO_TILES = np.empty(0)
+# Distinguishes the choice of a copy from other draws with the seed of a batch.
+_STREAM = 3
 
 
 class BagSplit:
@@ -24,17 +26,21 @@ class BagSplit:
         store: The store.
         indices: `(bags,)` positions in the store.
         labels: `(bags,)` class of each bag, or `(bags, columns)` numbers.
+        copies: Other stores of the same bags, such as the features of augmented tiles, of which `gather` may take one.
     """
 
-    def __init__(self, store: BagStore, indices: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(
+        self, store: BagStore, indices: np.ndarray, labels: np.ndarray, copies: Sequence[BagStore] = ()
+    ) -> None:
         self.store = store
+        self.copies = tuple(copies)
         self.indices = indices
         self.labels = labels
         self.bag_ids: list[str] = store.bags["bag_id"].iloc[indices].tolist()
         self.lengths = store.num_tiles[indices]
 
     @classmethod
-    def of(cls, store: BagStore, table: pd.DataFrame, split: str | None) -> Self:
+    def of(cls, store: BagStore, table: pd.DataFrame, split: str | None, copies: Sequence[BagStore] = ()) -> Self:
         """Return the bags of one split, from a table with `index`, `label` and `split`; `None` for all bags.
 
         Raises:
@@ -47,7 +53,7 @@ class BagSplit:
             found = ", ".join(name for name in SPLITS if (table["split"] == name).any()) or "none"
             way_out = "check data.num_folds, data.val_fraction and data.splits"
             raise ValueError(f"the {split} split is empty: the data have {found}; {way_out}")
-        return cls(store, rows["index"].to_numpy(), label_array(rows["label"]))
+        return cls(store, rows["index"].to_numpy(), label_array(rows["label"]), copies)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -63,6 +69,7 @@ class BagSplit:
         global_size: int,
         pin_memory: bool = False,
         sample: TileSample | None = None,
+        seed: int = 0,
     ) -> BagBatch:
         """Return some bags as a batch, with tiles in the dtype of the store.
 
@@ -71,6 +78,7 @@ class BagSplit:
             global_size: Number of bags of the step over all processes.
             pin_memory: Use pinned memory for the tiles, for asynchronous transfer to a GPU.
             sample: Which tiles of long bags are used; `None` for all.
+            seed: Seed of the choice between the store and its copies, for each bag; not used without copies.
 
         Raises:
             ValueError: If a feature is not finite, with the bag and the tile.
@@ -84,14 +92,17 @@ class BagSplit:
             for position, own in zip(positions, chosen, strict=True)
         ]
         tiles = fresh_buffer((len(lengths), max(lengths), *store.tile_shape), store.tiles.dtype, pin_memory)
-        for out, length, position, own in zip(tiles, lengths, positions, chosen, strict=True):
+        for out, length, position, own, source in zip(
+            tiles, lengths, positions, chosen, self._sources(len(positions), seed), strict=True
+        ):
             if own is None:
-                store.read_into(int(self.indices[position]), out[:length])
+                source.read_into(int(self.indices[position]), out[:length])
             else:
-                store.read_some(int(self.indices[position]), own, out[:length])
+                source.read_some(int(self.indices[position]), own, out[:length])
             out[length:] = 0
+        labelled = store.labels_of_tiles(slice(0)) is not None
         bags = [
-            self._known(int(position), self._rows(position, own))
+            self._known(int(position), self._rows(position, own) if labelled else None)
             for position, own in zip(positions, chosen, strict=True)
         ]
         require_finite_bags(tiles, lengths, [bag.bag_id for bag in bags], store.path)
@@ -114,6 +125,13 @@ class BagSplit:
         """Number of numbers of a label; `None` if labels are classes."""
         return None if self.labels.ndim == 1 else int(self.labels.shape[1])
 
+    def _sources(self, count: int, seed: int) -> list[BagStore]:
+        """Return the store that each of some bags is read from."""
+        stores = [self.store, *self.copies]
+        if len(stores) == 1:
+            return stores * count
+        return [stores[number] for number in np.random.default_rng([seed, _STREAM]).integers(0, len(stores), count)]
+
     def _chosen(self, position: int, sample: TileSample | None) -> NDArray[np.int64] | None:
         """Return the tiles of a bag that are used; `None` for all."""
         return None if sample is None else sample.chosen(position, int(self.lengths[position]))
@@ -123,9 +141,9 @@ class BagSplit:
         rows = self.store.rows_of(int(self.indices[position]))
         return rows if chosen is None else rows[chosen]
 
-    def _known(self, position: int, rows: TileRows) -> Bag:
-        """Return what is known of a bag, without its tiles."""
-        tile_labels = None if self.store.tile_labels is None else self.store.tile_labels[rows]
+    def _known(self, position: int, rows: TileRows | None) -> Bag:
+        """Return what is known of a bag, without its tiles; its rows matter if tiles have labels."""
+        tile_labels = None if rows is None else self.store.labels_of_tiles(rows)
         label = self.labels[position]
         known = int(label) if label.ndim == 0 else tuple(label.tolist())
         return Bag(_NO_TILES, known, self.bag_ids[position], tile_labels)

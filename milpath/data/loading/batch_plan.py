@@ -21,14 +21,21 @@ class PlannedBatch(NamedTuple):
     Attributes:
         indices: Bags of this process, as positions in the split; empty if a batch has fewer bags than processes.
         global_size: Number of bags of all processes in this step.
-        seed: Seed of all randomness in this step and process.
+        of_step: What the seed of this step and process is computed from; empty without randomness.
         sample: Which tiles of long bags are used; `None` for all.
     """
 
     indices: np.ndarray
     global_size: int
-    seed: int
+    of_step: tuple[int, ...] = ()
     sample: TileSample | None = None
+
+    @property
+    def seed(self) -> int:
+        """Seed of all randomness in this step and process, computed when asked for: bags of features need none."""
+        if not self.of_step:
+            return 0
+        return int(np.random.SeedSequence(self.of_step).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def require_at_least(**options: tuple[int | None, int]) -> None:
@@ -106,8 +113,7 @@ class TrainingPlan:
             batches = np.array_split(order, len(self))
         sample = None if self.max_tiles is None else TileSample(self.max_tiles, self.seed, self.epoch)
         for step, batch in enumerate(batches):
-            seed = np.random.SeedSequence([self.seed, self.epoch, step, rank]).generate_state(1, np.uint64)[0]
-            yield PlannedBatch(batch[rank::world_size], len(batch), int(seed >> np.uint64(1)), sample)
+            yield PlannedBatch(batch[rank::world_size], len(batch), (self.seed, self.epoch, step, rank), sample)
 
     def _balanced(self, rng: np.random.Generator) -> np.ndarray:
         """Return as many draws as there are bags, equally many of each class, as evenly as possible within a class."""
@@ -170,4 +176,4 @@ class EvaluationPlan:
 
     def __iter__(self) -> Iterator[PlannedBatch]:
         for indices in self._share():
-            yield PlannedBatch(indices, len(indices), 0)
+            yield PlannedBatch(indices, len(indices))

@@ -96,6 +96,11 @@ class Preparation:
         self.augmentation = augmentation
         self.statistics = statistics
 
+    @property
+    def is_random(self) -> bool:
+        """Whether a batch depends on its seed."""
+        return self.augmentation is not None and self.augmentation.kind != "none"
+
     def __call__(self, tiles: Tensor, mask: Tensor, seed: int, padded: bool) -> Tensor:
         """Prepare a batch.
 
@@ -116,7 +121,7 @@ class Preparation:
                 if padded:
                     features = features * mask[..., None]
             return features
-        if self.augmentation is None or self.augmentation.kind == "none":
+        if not self.is_random or self.augmentation is None:
             return to_network_input(tiles)
         tiles = tiles.permute(0, 1, 4, 2, 3)
         generator = torch.Generator(tiles.device).manual_seed(seed)

@@ -13,6 +13,10 @@ from milpath.data.loading.batch_preparation import Preparation
 from milpath.data.loading.device_cache import DeviceCache
 from milpath.data.loading.threads import map_in_threads
 
+# Batches of this size from a store of this size are gathered in the thread that trains: the store stays in the page cache,
+# and handing such a batch over takes longer than gathering it.
+_SMALL_BATCH, _SMALL_STORE = 2**18, 2**30
+
 
 class LoadedBatch:
     """A batch on the host; `to(device)` converts it to the input of a network.
@@ -59,7 +63,7 @@ class BagLoader:
         plan: Assignment of bags to batches.
         preparation: Last step, on the device.
         cache: Tiles that are already on the device.
-        num_workers: Threads that gather in advance; 0 gathers on demand.
+        num_workers: Threads that gather in advance; 0 gathers on demand, as small batches always are.
     """
 
     def __init__(
@@ -87,7 +91,7 @@ class BagLoader:
         plan = iter(self.sampler)
         self.position = self._start()
         plan = islice(plan, self.position, None)
-        for batch in map_in_threads(self._load, plan, self.num_workers):
+        for batch in map_in_threads(self._load, plan, 0 if self._is_small() else self.num_workers):
             self.position += 1
             yield batch
 
@@ -99,6 +103,14 @@ class BagLoader:
         """Continue in the middle of an epoch: batches already trained on are not loaded again."""
         self._resume = (int(state_dict["epoch"]), int(state_dict["position"]))
 
+    def _is_small(self) -> bool:
+        """Return whether gathering a batch takes less time than handing it over to another thread."""
+        tiles = self.split.store.tiles
+        if not len(tiles) or not len(self.split):
+            return True
+        batch = tiles[:1].nbytes * float(self.split.lengths.mean()) * self.sampler.batch_size
+        return tiles.nbytes <= _SMALL_STORE and batch <= _SMALL_BATCH
+
     def _start(self) -> int:
         """Return how many batches of this epoch were done before the checkpoint that is resumed."""
         resume, self._resume = self._resume, None
@@ -108,9 +120,12 @@ class BagLoader:
 
     def _load(self, planned: PlannedBatch) -> LoadedBatch:
         """Gather one batch, or only the rows of its tiles if they are on the device."""
+        seed = planned.seed if self.preparation.is_random else 0
         if self.cache.tiles is None:
-            batch = self.split.gather(planned.indices, planned.global_size, self._pin_memory, planned.sample)
-            return LoadedBatch(batch, None, planned.seed, self)
+            # Each bag is drawn from the store or one of its augmented copies.
+            drawn = planned.seed if self.split.copies else 0
+            batch = self.split.gather(planned.indices, planned.global_size, self._pin_memory, planned.sample, drawn)
+            return LoadedBatch(batch, None, seed, self)
         self.cache.require_finite(self.split.indices[planned.indices])
         batch = self.split.gather_rows(planned.indices, planned.global_size, planned.sample)
-        return LoadedBatch(batch, batch.tiles, planned.seed, self)
+        return LoadedBatch(batch, batch.tiles, seed, self)

@@ -38,16 +38,28 @@ class SyntheticBags:
         num_tiles: Tiles per slide, darkest first as in PANDA.
         tile_size: Width and height of a tile in pixels.
         drawing_seed: Seed of the pictures. Slide n does not depend on the number of slides.
+        lesion_share: Share of the tiles of a malignant slide that have a lesion, in (0, 1], at least one tile; `None`
+            takes 0.20 to 0.40 by the grade.
     """
 
     synthetic = True
 
-    def __init__(self, num_slides: int = 240, num_tiles: int = 16, tile_size: int = 128, drawing_seed: int = 0) -> None:
+    def __init__(
+        self,
+        num_slides: int = 240,
+        num_tiles: int = 16,
+        tile_size: int = 128,
+        drawing_seed: int = 0,
+        lesion_share: float | None = None,
+    ) -> None:
         require_at_least(num_slides=(num_slides, 2), num_tiles=(num_tiles, 1), tile_size=(tile_size, 16))
+        if lesion_share is not None and not 0 < lesion_share <= 1:
+            raise ValueError(f"data.lesion_share is {lesion_share}; it must be more than 0 and at most 1, or null")
         self.num_slides = num_slides
         self.num_tiles = num_tiles
         self.tile_size = tile_size
         self.drawing_seed = drawing_seed
+        self.lesion_share = lesion_share
 
     def describe(self) -> dict[str, Any]:
         """Return the parameters."""
@@ -57,7 +69,7 @@ class SyntheticBags:
             "num_tiles": self.num_tiles,
             "tile_size": self.tile_size,
             "drawing_seed": self.drawing_seed,
-        }
+        } | ({} if self.lesion_share is None else {"lesion_share": self.lesion_share})
 
     def write(self, writer: BagStoreWriter) -> None:
         """Draw every slide into a store."""
@@ -79,7 +91,8 @@ class SyntheticBags:
         score = str(rng.choice(_GLEASON[grade]))
         provider = str(rng.choice(_PROVIDERS))
         kinds = np.where(rng.random(self.num_tiles) < 0.3, INFLAMED, BENIGN)
-        num_lesions = max(1, round(_LESION_SHARE[grade] * self.num_tiles)) if grade else 0
+        share = self.lesion_share or _LESION_SHARE[grade]
+        num_lesions = max(1, round(share * self.num_tiles)) if grade else 0
         lesions = rng.permutation(self.num_tiles)[:num_lesions]
         # The first number of a score is the most frequent pattern of the lesion.
         first, second = int(score[0]), int(score[2])

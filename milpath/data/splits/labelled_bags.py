@@ -58,9 +58,17 @@ class LabelledBags:
     @property
     def groups(self) -> dict[str, str] | None:
         """Each bag to its group, which is kept in one split; `None` without groups, and for results by patient."""
-        if self.aggregate:
-            return None
+        return None if self.aggregate else self.split_groups
+
+    @property
+    def split_groups(self) -> dict[str, str] | None:
+        """Each bag to its group, which is kept in one split, whatever the results are of; `None` without groups."""
         return group_of_each_bag(self.tile_store.bags, self._split_options.group_column, self._split_options.groups)
+
+    @property
+    def group_column(self) -> str | None:
+        """Column of the groups that are kept in one split; `None` without groups, and for those of a file."""
+        return self._split_options.group_column
 
     @property
     def label_column(self) -> str | None:

@@ -1,9 +1,9 @@
 """The bag store: a folder with one memory-mapped array of tiles.
 
-tiles.npy   uint8 [tiles, height, width, channels] or float [tiles, features], plain numpy format bags.csv    bag_id,
-start, num_tiles, then the columns of the source tiles.csv   bag_id, then x, y, level, x0, y0, size0 and tile_label if
-known; one row per tile, in the order of tiles.npy store.json  format_version, source, sha256 of tiles.npy, sizes and
-digests of all parts, version of the writer
+- `tiles.npy`: uint8 `(tiles, height, width, channels)` or float `(tiles, features)`, plain numpy format
+- `bags.csv`: `bag_id`, `start`, `num_tiles`, then the columns of the source
+- `tiles.csv`: `bag_id`, then `x`, `y`, `level`, `x0`, `y0`, `size0` and `tile_label` if known; one row per tile, in order
+- `store.json`: format_version, source, sha256 of `tiles.npy`, sizes and digests of all parts, version of the writer
 """
 
 import itertools
@@ -23,10 +23,10 @@ from milpath.data.store.store_digests import (
     TABLES,
     read_description,
     require_counts,
-    require_same_bags,
     require_unchanged_description,
     require_unchanged_parts,
 )
+from milpath.data.store.tile_table import TileTable
 from milpath.records.data_warning import require_warning
 from milpath.records.digests import sha256_of_file, sha256_of_values
 from milpath.records.error_text import reason_of
@@ -35,8 +35,6 @@ from milpath.records.label_table import read_written_table
 FORMAT_VERSION = 1
 # Exceptions that numpy raises for invalid headers, which it parses with Python's tokenizer.
 _BROKEN_ARRAY = (OSError, ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError, TokenError)
-# Columns of `tiles.csv` that are drawn or counted.
-_NUMBERS = {"x", "y", "level", "x0", "y0", "size0", "tile_label"}
 # Keys of `store.json` about when, by which version and from where a store was written.
 _NO_CONTENT = ("created", "created_by", "source", "digest")
 # Tiles of a bag: a slice of the array, or row numbers.
@@ -84,8 +82,8 @@ class BagStore:
     def open(cls, path: str | Path, *, verify: bool = True) -> "BagStore":
         """Open a store.
 
-        Sizes, counts and hashes of the tables are verified against `store.json` each time, the hash of `tiles.npy` once
-        per change of the file (see `verified_arrays`).
+        Sizes, counts and hashes of the tables are verified against `store.json`; the hash of `tiles.npy`, and that of a
+        table of more than 16 MB, once per change of the file (see `verified_arrays`).
 
         Args:
             path: The folder.
@@ -122,6 +120,7 @@ class BagStore:
         view = BagStore(self.path, description, bags, self.tiles)
         view.stored_bags = self.stored_bags
         view.array_sha256 = self.array_sha256
+        view._tile_table = self._tile_table
         return view
 
     @staticmethod
@@ -162,29 +161,29 @@ class BagStore:
         return np.asarray(self._lengths)
 
     @cached_property
-    def tiles_table(self) -> pd.DataFrame:
-        """One row per tile, in the order of `tiles`: `bag_id` and, if known, `x`, `y`, `level`, `tile_label`."""
-        table = read_written_table(self.path / "tiles.csv", required=("bag_id",), unique=False)
-        require_same_bags(self.path, table["bag_id"], self.stored_bags)
-        # An empty cell means that a tile has no position; infinity is not a position either, but would be drawn.
-        for name in _NUMBERS & set(table.columns):
-            if (infinite := np.isinf(pd.to_numeric(table[name], errors="coerce"))).any():
-                row = int(infinite.to_numpy().argmax())
-                starts = self.stored_bags["start"].to_numpy()
-                tile = row - int(starts[np.searchsorted(starts, row, side="right") - 1])
-                raise ValueError(
-                    f"{self.path / 'tiles.csv'} has {name}={table[name].iloc[row]} for tile {tile} of bag "
-                    f"{table['bag_id'].iloc[row]!r}; give a finite number, or leave the cell empty"
-                )
-        return table
+    def _tile_table(self) -> TileTable:
+        return TileTable(self.path, self.description, self.stored_bags)
 
-    @cached_property
-    def tile_labels(self) -> np.ndarray | None:
+    @property
+    def tiles_table(self) -> pd.DataFrame:
+        """One row per tile, in the order of `tiles`: `bag_id` and, if known, `x`, `y`, `level`, `tile_label`.
+
+        In memory it takes 150 bytes per tile; `tile_rows` reads those of a bag only.
+        """
+        return self._tile_table.whole
+
+    def tile_rows(self, chosen: TileRows) -> pd.DataFrame:
+        """Return the rows of `tiles_table` of some tiles, as `tile_slice` returns them."""
+        return self._tile_table.rows(chosen)
+
+    def labels_of_tiles(self, chosen: TileRows) -> NDArray[np.int64] | None:
+        """Return the label of some tiles, int64 with -1 if unknown; `None` if no label of the store is known."""
+        return self._tile_table.labels(chosen)
+
+    @property
+    def tile_labels(self) -> NDArray[np.int64] | None:
         """Label of each tile, `(tiles,)` int64 with -1 if unknown; `None` if no label is known."""
-        # The table is read only if it has labels: ten million rows take seconds.
-        if "tile_label" not in self.description["tile_columns"]:
-            return None
-        return self.tiles_table["tile_label"].fillna(-1).to_numpy(dtype=np.int64)
+        return self.labels_of_tiles(slice(None))
 
     # Whether bags may have several slides.
     grouped = False

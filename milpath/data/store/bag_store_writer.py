@@ -1,5 +1,6 @@
 """Writer of bag stores, which appear under their name only when they are complete."""
 
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from milpath.records.atomic_files import atomic_path, sync_folder, write_json, w
 from milpath.records.digests import sha256_of_file
 from milpath.records.label_table import own_columns
 
+_BLOCK_ROWS = 1 << 18
 # Columns of bags.csv that the store needs itself.
 _RESERVED = ("bag_id", "start", "num_tiles")
 
@@ -159,6 +161,21 @@ class BagStoreWriter:
     def _remove_work_files(self) -> None:
         """Remove what only an unfinished store has; called when everything else is on disk."""
 
+    def _write_tile_rows(self, bags: pd.DataFrame) -> None:
+        """Write `tiles.csv`, the rows of some bags at a time: as a table, ten million rows take gigabytes."""
+        # A column has one type in all bags, as if they were put together.
+        kinds = {name: np.result_type(*{rows[name].dtype for rows in self._tile_rows}) for name in self._tile_rows[0]}
+        block = (bags["start"].to_numpy() // _BLOCK_ROWS).tolist()
+        with atomic_path(self._partial / "tiles.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+            for _, group in itertools.groupby(range(len(bags)), key=block.__getitem__):
+                own = list(group)
+                bag_ids = np.repeat(bags["bag_id"].to_numpy()[own], bags["num_tiles"].to_numpy()[own])
+                columns = {
+                    name: np.concatenate([self._tile_rows[bag][name] for bag in own]).astype(kind, copy=False)
+                    for name, kind in kinds.items()
+                }
+                pd.DataFrame({"bag_id": bag_ids, **columns}).to_csv(file, index=False, header=own[0] == 0)
+
     def _finish(self) -> None:
         """Complete the files and rename the folder."""
         if not self._rows:
@@ -168,16 +185,13 @@ class BagStoreWriter:
         os.fsync(self._file.fileno())
         bags = pd.DataFrame(self._rows)
         write_text(self._partial / "bags.csv", bags.to_csv(index=False))
-        columns = {name: np.concatenate([rows[name] for rows in self._tile_rows]) for name in self._tile_rows[0]}
-        bag_ids = np.repeat(bags["bag_id"].to_numpy(), bags["num_tiles"].to_numpy())
-        with atomic_path(self._partial / "tiles.csv") as temporary:
-            pd.DataFrame({"bag_id": bag_ids, **columns}).to_csv(temporary, index=False)
+        self._write_tile_rows(bags)
         description = {
             "format_version": FORMAT_VERSION,
             "source": self._source,
             "num_bags": len(bags),
             "num_tiles": self._num_tiles,
-            "tile_columns": list(columns),
+            "tile_columns": list(self._tile_rows[0]),
             "sha256": sha256_of_file(self._partial / "tiles.npy"),
             "created_by": f"milpath {version('milpath')}",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),

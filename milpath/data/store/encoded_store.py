@@ -6,11 +6,14 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock
 
+from milpath.data.loading.augmentation import TileAugmentation
+from milpath.data.loading.batch_preparation import Preparation
 from milpath.data.sources.features.feature_check import require_finite_bags
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
@@ -18,7 +21,6 @@ from milpath.drawing.progress import track
 from milpath.models.devices import choose_device
 from milpath.models.encoders import TileEncoder
 from milpath.models.encoders.trained_encoder import TrainedEncoder
-from milpath.models.network_input import to_network_input
 from milpath.models.stains import sampled_tiles, unchanged_note
 from milpath.records.digests import sha256_of_file, sha256_of_text
 
@@ -28,7 +30,14 @@ _log = logging.getLogger(__name__)
 _TILES_AT_A_TIME = 256
 
 
-def open_or_encode(store: BagStore, encoder: FrozenEncoder, stores_dir: str | Path, *, verify: bool = True) -> BagStore:
+def open_or_encode(
+    store: BagStore,
+    encoder: FrozenEncoder,
+    stores_dir: str | Path,
+    *,
+    verify: bool = True,
+    augmented: tuple[TileAugmentation, int] | None = None,
+) -> BagStore:
     """Return the features of every tile of a store, computed the first time and read from disk afterwards.
 
     The folder is named by a hash of the tiles, the name of the encoder and every one of its weights (and the source file
@@ -39,6 +48,8 @@ def open_or_encode(store: BagStore, encoder: FrozenEncoder, stores_dir: str | Pa
         encoder: A frozen encoder; its preprocessing is part of it.
         stores_dir: Folder of the stores.
         verify: False skips the hash of the array of features (see `BagStore.open`).
+        augmented: How tiles are augmented before they are encoded, and the number of this copy, which seeds the draws;
+            `None` encodes them as they are.
 
     Raises:
         ValueError: If the encoder is not frozen: its features would be outdated after the first step.
@@ -47,7 +58,7 @@ def open_or_encode(store: BagStore, encoder: FrozenEncoder, stores_dir: str | Pa
         raise ValueError(
             f"the encoder {encoder.name} is not frozen; set model.encoder.frozen=true to cache its features"
         )
-    description = {
+    description: dict[str, Any] = {
         "tiles_sha256": store.description["sha256"],
         "bags": store.bags["bag_id"].tolist(),
         "encoder": encoder.name,
@@ -57,13 +68,16 @@ def open_or_encode(store: BagStore, encoder: FrozenEncoder, stores_dir: str | Pa
         description["stain_normalisation"] = type(encoder.stains.method).__name__.lower()
     if (code := _own_code(encoder.network)) is not None:
         description["code_sha256"] = code
+    if augmented is not None:
+        kind, copy = augmented
+        description["augmentation"] = {"kind": kind.kind, "stain_jitter": kind.stain_jitter, "copy": copy}
     key = sha256_of_text(json.dumps(description))[:16]
     path = Path(stores_dir) / f"features-{encoder.name.replace('/', '-')}-{key}"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / f".{path.name}.lock"):
         if not path.exists():
             del description["bags"]
-            _encode(store, encoder, path, description)
+            _encode(store, encoder, path, description, augmented)
     return BagStore.open(path, verify=verify)
 
 
@@ -92,14 +106,20 @@ def hash_of_weights(encoder: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _encode(store: BagStore, encoder: FrozenEncoder, path: Path, description: dict[str, str]) -> None:
+def _encode(
+    store: BagStore,
+    encoder: FrozenEncoder,
+    path: Path,
+    description: dict[str, Any],
+    augmented: tuple[TileAugmentation, int] | None,
+) -> None:
     """Write the features of all tiles, bag by bag."""
     device = choose_device()
     home = next((value.device for value in encoder.state_dict().values()), torch.device("cpu"))
     started = time.perf_counter()
     encoder.to(device)
+    preparation = Preparation(None if augmented is None else augmented[0])
     columns = [name for name in store.bags.columns if name not in ("bag_id", "start", "num_tiles")]
-    tile_columns = [name for name in store.tiles_table.columns if name != "bag_id"]
     source = {"name": "features", "parameters": description}
     with BagStoreWriter(path, source, {"warning": store.warning} if store.warning else {}) as writer:
         writer.expected_bags = len(store)
@@ -107,8 +127,10 @@ def _encode(store: BagStore, encoder: FrozenEncoder, path: Path, description: di
         for index, bag_id in track(enumerate(bag_ids), f"features of {encoder.name}, bags", len(bag_ids)):
             where = store.tile_slice(index)
             labels = {name: store.bags[name].iloc[index] for name in columns}
-            rows = {name: store.tiles_table[name].to_numpy()[where] for name in tile_columns}
-            features = _features(encoder, store.tiles[where], device)
+            known = store.tile_rows(where).drop(columns="bag_id")
+            rows = {str(name): known[name].to_numpy() for name in known}
+            seed = None if augmented is None else (augmented[1], index)
+            features = _features(encoder, store.tiles[where], device, preparation, seed)
             require_finite_bags(features[None], [len(features)], [bag_id], f"the output of encoder {encoder.name}")
             writer.add(bag_id, features, labels, rows)
     encoder.to(home)
@@ -117,12 +139,25 @@ def _encode(store: BagStore, encoder: FrozenEncoder, path: Path, description: di
     _log.info("features of %d bags written to %s in %.1f s", len(store), path, time.perf_counter() - started)
 
 
-def _features(encoder: FrozenEncoder, tiles: np.ndarray, device: torch.device) -> np.ndarray:
-    """Return float32 features `(tiles, embedding_dim)` of the uint8 tiles of a bag."""
+def _features(
+    encoder: FrozenEncoder,
+    tiles: np.ndarray,
+    device: torch.device,
+    preparation: Preparation,
+    seed: tuple[int, int] | None,
+) -> np.ndarray:
+    """Return float32 features `(tiles, embedding_dim)` of the uint8 tiles of a bag, augmented if there is a seed."""
+
+    def prepared(chosen: list[int] | slice, number: int) -> torch.Tensor:
+        part = torch.from_numpy(np.array(tiles[chosen])).to(device)[None]
+        drawn = 0 if seed is None else np.random.SeedSequence([*seed, number]).generate_state(1, np.uint32)[0]
+        return preparation(part, torch.ones(part.shape[:2], dtype=torch.bool), int(drawn), False)
+
+    starts = range(0, len(tiles), _TILES_AT_A_TIME)
+    sample = prepared(sampled_tiles(len(tiles)), len(starts))[0]
     parts = []
-    sample = torch.from_numpy(np.array(tiles[sampled_tiles(len(tiles))])).to(device)
-    with torch.inference_mode(), encoder.parts_of_bag(to_network_input(sample)):
-        for start in range(0, len(tiles), _TILES_AT_A_TIME):
-            part = torch.from_numpy(np.array(tiles[start : start + _TILES_AT_A_TIME])).to(device)
-            parts.append(encoder(to_network_input(part)[None])[0].float().cpu().numpy())
+    with torch.inference_mode(), encoder.parts_of_bag(sample):
+        for number, start in enumerate(starts):
+            part = prepared(slice(start, start + _TILES_AT_A_TIME), number)
+            parts.append(encoder(part)[0].float().cpu().numpy())
     return np.concatenate(parts)

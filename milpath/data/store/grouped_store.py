@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore, SlidePart, TileRows
 from milpath.records.digests import sha256_of_values
@@ -71,20 +72,26 @@ class GroupedStore(BagStore):
             for own, start, end in zip(self.members[index], starts, ends, strict=True)
         ]
 
-    @cached_property
+    @property
     def tiles_table(self) -> pd.DataFrame:
         """One row per tile, as in the store of slides; `slide` is the slide of the tile, `bag_id` its patient."""
-        table = self._slides.tiles_table
-        names = self._slides.bags["bag_id"].to_numpy()
-        of_slide = {
-            names[own]: bag for bag, owned in zip(self.bags["bag_id"], self.members, strict=True) for own in owned
-        }
-        return table.assign(slide=table["bag_id"], bag_id=table["bag_id"].map(of_slide))
+        return self._of_patients(self._slides.tiles_table)
 
-    @property
-    def tile_labels(self) -> np.ndarray | None:
-        """Label of each tile, as in the store of slides."""
-        return self._slides.tile_labels
+    def tile_rows(self, chosen: TileRows) -> pd.DataFrame:
+        """Return the rows of `tiles_table` of some tiles."""
+        return self._of_patients(self._slides.tile_rows(chosen))
+
+    @cached_property
+    def _bag_of_slide(self) -> dict[str, str]:
+        names = self._slides.bags["bag_id"].to_numpy()
+        return {names[own]: bag for bag, owned in zip(self.bags["bag_id"], self.members, strict=True) for own in owned}
+
+    def _of_patients(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(slide=rows["bag_id"], bag_id=rows["bag_id"].map(self._bag_of_slide))
+
+    def labels_of_tiles(self, chosen: TileRows) -> NDArray[np.int64] | None:
+        """Return the label of some tiles, as the store of slides does."""
+        return self._slides.labels_of_tiles(chosen)
 
     def content_digest(self) -> str:
         """Return a hash of the slides and of how they are grouped."""

@@ -38,7 +38,7 @@ def level0_positions(store: BagStore, chosen: TileRows) -> Level0Positions | Non
     names = set(store.description["tile_columns"])
     if not ({"x", "y"} <= names or set(LEVEL0_COLUMNS) <= names):
         return None
-    rows = store.tiles_table.iloc[chosen]
+    rows = store.tile_rows(chosen)
     if set(LEVEL0_COLUMNS) <= names:
         x0, y0, sizes = (rows[name].to_numpy(np.float64) for name in LEVEL0_COLUMNS)
         return None if np.isnan(x0).all() else Level0Positions(x0, y0, float(np.nanmax(sizes)))
@@ -66,7 +66,7 @@ def _downsample_of_sizes(store: BagStore, chosen: TileRows) -> float:
     tile_size = cut.get("tile_size") or encoder.get("tile_size")
     if not tile_size or "size0" not in store.description["tile_columns"]:
         return 0.0
-    size0 = store.tiles_table["size0"].iloc[chosen].max()
+    size0 = store.tile_rows(chosen)["size0"].max()
     return float(size0) / tile_size if np.isfinite(size0) else 0.0
 
 

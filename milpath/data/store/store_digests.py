@@ -1,12 +1,13 @@
 """Digests of the parts of a bag store, written to store.json and verified whenever the store is opened."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from milpath.data.store.verified_arrays import announce, is_remembered, remember
 from milpath.records.digests import sha256_of_file, sha256_of_values
@@ -15,6 +16,10 @@ from milpath.records.plain_values import parse_json
 
 TABLES = ("bags.csv", "tiles.csv")
 ARRAY = "tiles.npy"
+# Columns of `tiles.csv` that are drawn or counted.
+_NUMBERS = {"x", "y", "level", "x0", "y0", "size0", "tile_label"}
+# Tables of at least this size are hashed once per change rather than whenever a store is opened.
+_REMEMBERED_BYTES = 16 << 20
 _AGAIN = "copy the store again from its source, or delete it and build it again"
 
 
@@ -74,8 +79,7 @@ def require_unchanged_parts(
 ) -> None:
     """Verify all parts of a store against `store.json`.
 
-    Sizes, counts and the hashes of both tables are verified each time, the hash of the array once per change of its
-    file.
+    Sizes and counts are verified each time, the hash of the array and that of a large table once per change of its file.
 
     Args:
         path: Folder of the store.
@@ -115,18 +119,61 @@ def require_same_bags(path: Path, bag_ids: pd.Series, bags: pd.DataFrame) -> Non
         bag_ids: Column `bag_id` of `tiles.csv`.
         bags: Content of `bags.csv`.
     """
-    expected = np.repeat(bags["bag_id"].to_numpy(), bags["num_tiles"].to_numpy())
-    if len(bag_ids) != len(expected):
-        raise ValueError(
-            f"{path / 'tiles.csv'} has {len(bag_ids):,} rows, but bags.csv counts {len(expected):,} tiles; {_AGAIN}"
-        )
+    require_num_rows(path, len(bag_ids), bags)
+    require_same_rows(path, bag_ids, bags)
+
+
+def require_num_rows(path: Path, count: int, bags: pd.DataFrame) -> None:
+    """Refuse a `tiles.csv` with more or fewer rows than `bags.csv` counts tiles."""
+    if count != (expected := int(bags["num_tiles"].sum())):
+        raise ValueError(f"{path / 'tiles.csv'} has {count:,} rows, but bags.csv counts {expected:,} tiles; {_AGAIN}")
+
+
+def require_same_rows(path: Path, bag_ids: pd.Series, bags: pd.DataFrame, first: int = 0) -> None:
+    """Refuse rows of `tiles.csv` that are not of the bags of `bags.csv` in their order.
+
+    Args:
+        path: The store.
+        bag_ids: Column `bag_id` of consecutive rows of `tiles.csv`.
+        bags: Content of `bags.csv`.
+        first: Number of the first of these rows.
+    """
+    ends = bags["num_tiles"].cumsum().to_numpy()
+    of_bags = np.searchsorted(ends, np.arange(first, first + len(bag_ids)), side="right")
+    if len(of_bags) and of_bags[-1] == len(bags):  # a row after the last bag
+        require_num_rows(path, first + len(bag_ids), bags)
+    expected = bags["bag_id"].to_numpy()[of_bags]
     different = bag_ids.to_numpy() != expected
     if different.any():
         row = int(different.argmax())
         raise ValueError(
-            f"{path / 'tiles.csv'} has a tile of {bag_ids.iloc[row]!r} in row {row + 2}, where bags.csv has one of "
+            f"{path / 'tiles.csv'} has a tile of {bag_ids.iloc[row]!r} in row {first + row + 2}, where bags.csv has one of "
             f"{expected[row]!r}: one of them was sorted or changed; {_AGAIN}"
         )
+
+
+def require_finite_places(path: Path, table: pd.DataFrame, starts: NDArray[np.int64], first: int = 0) -> None:
+    """Refuse rows of `tiles.csv` with an infinite position: an empty cell means none, and infinity would be drawn.
+
+    Args:
+        path: The store.
+        table: Consecutive rows of `tiles.csv`.
+        starts: First row of each bag.
+        first: Number of the first of these rows.
+    """
+    for name in _NUMBERS & set(table.columns):
+        if (infinite := np.isinf(pd.to_numeric(table[name], errors="coerce"))).any():
+            row = int(infinite.to_numpy().argmax())
+            tile = first + row - int(starts[np.searchsorted(starts, first + row, side="right") - 1])
+            raise ValueError(
+                f"{path / 'tiles.csv'} has {name}={table[name].iloc[row]} for tile {tile} of bag "
+                f"{table['bag_id'].iloc[row]!r}; give a finite number, or leave the cell empty"
+            )
+
+
+def sha256_of_table(path: Path, description: Mapping[str, Any], name: str) -> str:
+    """Return the digest of a table of an open store, which a store of milpath 0.1.0 does not say."""
+    return str(description["parts"][name]["sha256"]) if "parts" in description else sha256_of_file(path / name)
 
 
 def _compare_parts(path: Path, parts: Mapping[str, Any], tiles: np.ndarray) -> None:
@@ -140,11 +187,24 @@ def _compare_parts(path: Path, parts: Mapping[str, Any], tiles: np.ndarray) -> N
         )
     for name in TABLES:
         file = path / name
-        if file.stat().st_size != parts[name]["bytes"] or sha256_of_file(file) != parts[name]["sha256"]:
+        if file.stat().st_size != parts[name]["bytes"] or not _has_digest(file, parts[name]["sha256"]):
             raise ValueError(
                 f"{file} was changed after it was written; if you corrected it yourself, accept it with "
                 f'python -c "from milpath.data import seal_store; seal_store({str(path)!r})", otherwise {_AGAIN}'
             )
+
+
+def _has_digest(file: Path, sha256: str) -> bool:
+    """Return whether a file has a digest; a large one is read again only if it has changed."""
+    large = file.stat().st_size >= _REMEMBERED_BYTES
+    if large and is_remembered(file, sha256):
+        return True
+    before = file.stat()
+    if sha256_of_file(file) != sha256:
+        return False
+    if large:
+        remember(file, sha256, before)
+    return True
 
 
 def _require_old_tables(path: Path, bags: pd.DataFrame) -> None:
@@ -153,12 +213,22 @@ def _require_old_tables(path: Path, bags: pd.DataFrame) -> None:
     if is_remembered(path / "tiles.csv", state):
         return
     before = (path / "tiles.csv").stat()
-    try:
-        rows = pd.read_csv(path / "tiles.csv", usecols=["bag_id"], dtype=str, keep_default_na=False)
-    except ValueError as error:
-        raise ValueError(f"{path / 'tiles.csv'} is not a table of tiles ({str(error).strip()}); {_AGAIN}") from None
-    require_same_bags(path, rows["bag_id"], bags)
+    count = 0
+    for bag_ids in _bag_ids_of(path / "tiles.csv"):
+        require_same_rows(path, bag_ids, bags, count)
+        count += len(bag_ids)
+    require_num_rows(path, count, bags)
     remember(path / "tiles.csv", state, before)
+
+
+def _bag_ids_of(file: Path) -> Iterator[pd.Series]:
+    """Yield the names of bags in a table of tiles, some rows at a time."""
+    try:
+        with pd.read_csv(file, usecols=["bag_id"], dtype=str, keep_default_na=False, chunksize=1 << 18) as blocks:
+            for rows in blocks:
+                yield rows["bag_id"]
+    except ValueError as error:
+        raise ValueError(f"{file} is not a table of tiles ({str(error).strip()}); {_AGAIN}") from None
 
 
 def _require_array(path: Path, sha256: str, size: int) -> None:

@@ -27,9 +27,9 @@ class StoredBags:
         store = BagStore.open(self.path)
         if store.warning:
             writer.extra["warning"] = store.warning
-        columns = [name for name in store.tiles_table.columns if name != "bag_id"]
         table = store.bags.drop(columns=["start", "num_tiles"])
         for index, (bag_id, labels) in enumerate(labelled_bags(table)):
             where = store.tile_slice(index)
-            rows = {name: store.tiles_table[name].to_numpy()[where] for name in columns}
+            known = store.tile_rows(where).drop(columns="bag_id")
+            rows = {str(name): known[name].to_numpy() for name in known}
             writer.add(bag_id, store.tiles[where], labels, rows)

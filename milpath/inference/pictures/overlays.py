@@ -152,7 +152,7 @@ def draw_bag_overlay(
 
 def known_labels(store: BagStore, chosen: TileRows) -> NDArray[np.int64] | None:
     """Return the tile labels of a bag; `None` if none is known."""
-    labels = None if store.tile_labels is None else store.tile_labels[chosen]
+    labels = store.labels_of_tiles(chosen)
     return None if labels is None or (labels < 0).all() else labels
 
 
@@ -161,7 +161,7 @@ def positions_of(store: BagStore, chosen: TileRows) -> tuple[NDArray[np.float64]
     table: Mapping[str, object] = dict.fromkeys(store.description["tile_columns"])
     if not {"x", "y"} <= set(table):
         return None
-    rows = store.tiles_table.iloc[chosen]
+    rows = store.tile_rows(chosen)
     x, y = rows["x"].to_numpy(np.float64), rows["y"].to_numpy(np.float64)
     if np.isnan(x).all() or ("level" in rows and rows["level"].nunique() > 1):
         return None

@@ -72,7 +72,7 @@ class LinearEncoder(nn.Module):
             raise ValueError(
                 f"the network takes {self.num_features} features per tile, the bags have {features.shape[-1]}"
             )
-        hidden = (features - self.feature_mean) / self.feature_std
+        hidden = features if self._keeps(features) else (features - self.feature_mean) / self.feature_std
         if self.clip is not None:
             hidden = hidden.clamp(-self.clip, self.clip)
         if self.num_members > 1:
@@ -80,3 +80,10 @@ class LinearEncoder(nn.Module):
         for layer in self.layers:
             hidden = self.drop(F.relu(layer(hidden)))
         return hidden if self.num_members == 1 else hidden.transpose(0, 1).flatten(1)
+
+    def _keeps(self, features: Tensor) -> bool:
+        """Return whether the statistics leave features as they are; asked only where that costs no synchronisation."""
+        mean, std = self.feature_mean, self.feature_std
+        if mean.device.type != "cpu" or mean.dtype != features.dtype or torch.compiler.is_compiling():
+            return False
+        return not bool(mean.any()) and bool((std == 1).all())

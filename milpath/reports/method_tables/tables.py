@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{"
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 
 
-def write_table(table: MethodTable, folder: Path) -> list[Path]:
+def write_table(table: MethodTable, folder: Path, record: Mapping[str, Any] | None = None) -> list[Path]:
     """Write `table.md`, `table.csv`, `table.json` and `table.tex`.
 
     Args:
         table: From `compare_methods`.
         folder: Output folder, created if missing.
+        record: How the trainings were made, from `milpath.reports.method_tables.table_record.record_of`; it is added to
+            `table.json` as `record`.
 
     Returns:
         The four paths.
@@ -29,7 +32,10 @@ def write_table(table: MethodTable, folder: Path) -> list[Path]:
     texts = {
         "table.md": as_markdown(table),
         "table.csv": as_csv(table),
-        "table.json": json.dumps(as_json(table), indent=2, allow_nan=False) + "\n",
+        "table.json": json.dumps(
+            as_json(table) | ({"record": dict(record)} if record else {}), indent=2, allow_nan=False
+        )
+        + "\n",
         "table.tex": as_latex(table),
     }
     for name, text in texts.items():

@@ -79,6 +79,20 @@ def evaluated_data(
     return datamodule, _note(datamodule, given | changes, splits, trained)
 
 
+def require_same_task(card: Card, datamodule: BagDataModule, checkpoint: str) -> None:
+    """Refuse to evaluate a network on labels it was not trained for.
+
+    Raises:
+        ValueError: If the target or its classes differ.
+    """
+    found = (datamodule.task, tuple(datamodule.class_names))
+    if found != (card.task, tuple(card.class_names)):
+        raise ValueError(
+            f"{checkpoint} was trained for {card.task} {', '.join(card.class_names)}, but the data have "
+            f"{found[0]} {', '.join(found[1])}; set data.target, data.task or data.class_names"
+        )
+
+
 def is_other_cohort(checkpoint: str, card: Card, data: DictConfig | None, datamodule: BagDataModule) -> bool:
     """Return whether the tested bags are of other data than the training bags of a checkpoint; arguments as above."""
     if not data:

@@ -53,9 +53,18 @@ def chosen_image(given: str | None, scope: str, *, region: str, version: str, py
         ValueError: If AWS has no such image.
     """
     image = given or image_address(scope, region=region, version=version, python=python, instance_type=instance_type)
+    say_end(image)
+    return image
+
+
+def say_end(image: str) -> None:
+    """Say on stderr if an image has no patches any more, or soon will not.
+
+    Args:
+        image: Address of an image.
+    """
     if note := end_note(image, today()):
         sys.stderr.write(f"{note}\n")
-    return image
 
 
 def end_note(image: str, day: date) -> str | None:

@@ -23,12 +23,22 @@ _SAGEMAKER: dict[str, dict[str, tuple[str, ...]]] = {
         "transform-job": ("CreateTransformJob", "DescribeTransformJob", "AddTags"),
         "model": ("CreateModel", "DeleteModel", "AddTags"),
     },
+    "register": {
+        "model-package-group": (
+            "CreateModelPackage",
+            "CreateModelPackageGroup",
+            "DescribeModelPackageGroup",
+            "AddTags",
+        ),
+        "model-package": ("CreateModelPackage",),
+    },
     "deploy": {
+        "model-package": ("DescribeModelPackage",),
         "model": ("CreateModel", "DeleteModel", "AddTags"),
         "endpoint-config": ("CreateEndpointConfig", "DeleteEndpointConfig", "AddTags"),
         "endpoint": ("CreateEndpoint", "DescribeEndpoint", "AddTags"),
     },
-    "score": {"endpoint": ("InvokeEndpoint",)},
+    "score": {"endpoint": ("InvokeEndpoint", "InvokeEndpointAsync")},
     "delete": {
         "model": ("DeleteModel",),
         "endpoint-config": ("DescribeEndpointConfig", "DeleteEndpointConfig"),
@@ -46,8 +56,19 @@ _SCALING = {
 _ALARMS = {"deploy": "cloudwatch:PutMetricAlarm", "delete": "cloudwatch:DeleteAlarms"}
 _PASSES_ROLE = ("launch", "tune", "process", "transform", "deploy")
 # What a command does in the bucket of the work, and in the folders of the data.
-_WRITES_WORK = ("launch", "tune", "process", "transform", "deploy")
-_READS_WORK = ("process", "transform")
+_WRITES_WORK = ("launch", "tune", "process", "transform", "register", "deploy", "score")
+_READS_WORK = ("process", "transform", "register", "deploy", "score")
+# Those that list a bucket, or ask for its region.
+_LISTS_WORK = ("launch", "tune", "process", "transform", "register", "deploy")
+# What the logger asks of MLflow, and the action that allows it.
+MLFLOW_ACTIONS = {
+    "experiments/get-by-name": "GetExperimentByName",
+    "experiments/create": "CreateExperiment",
+    "runs/create": "CreateRun",
+    "runs/get": "GetRun",
+    "runs/update": "UpdateRun",
+    "runs/log-batch": "LogBatch",
+}
 _KEY = frozenset(["kms:Decrypt", "kms:GenerateDataKey", "kms:CreateGrant", "kms:DescribeKey"])
 _LOGS = frozenset(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"])
 _NETWORK = (
@@ -72,6 +93,7 @@ class Place:
         kms_key: ARN of a key, or None.
         repositories: ARNs of ECR repositories of images; AWS's own images are in an account of AWS.
         private_network: Whether jobs run in a VPC.
+        mlflow: ARN of the MLflow app or tracking server that trainings log to, or None.
     """
 
     region: str
@@ -84,6 +106,7 @@ class Place:
     kms_key: str | None = None
     repositories: Sequence[str] = ()
     private_network: bool = False
+    mlflow: str | None = None
 
     @property
     def partition(self) -> str:
@@ -151,18 +174,20 @@ def person_policy(place: Place, commands: Sequence[str] = COMMANDS) -> dict[str,
         to = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
         statements.append(_allow("role", {"iam:PassRole"}, [place.role], to))
     writing = [name for name in commands if name in _WRITES_WORK]
-    if writing:
-        folders = [place.work, *place.read, *place.write]
+    folders = [place.work, *place.read, *place.write]
+    if set(commands) & set(_LISTS_WORK):
         statements.append(_allow("buckets", {"s3:ListBucket"}, place.buckets(folders)))
+    if writing:
         outputs = list(place.write) if "transform" in commands else []
         statements.append(_allow("write", {"s3:PutObject"}, [place.objects(item) for item in (place.work, *outputs)]))
     if set(commands) & set(_READS_WORK):
-        # A checkpoint may lie with the data.
+        # A checkpoint may lie with the data, and what is registered where a job was told to write it.
         folders = [place.work, *(place.read if "transform" in commands else ())]
+        folders += place.write if {"register", "deploy"} & set(commands) else ()
         statements.append(_allow("read", {"s3:GetObject"}, [place.objects(item) for item in folders]))
     if place.kms_key and writing:
         statements.append(_allow("key", _KEY, [place.kms_key]))
-    return {"Version": "2012-10-17", "Statement": statements}
+    return {"Version": "2012-10-17", "Statement": statements + _of_mlflow(place)}
 
 
 def role_policy(place: Place) -> dict[str, Any]:
@@ -193,7 +218,17 @@ def role_policy(place: Place) -> dict[str, Any]:
         statements.append(_allow("key", _KEY, [place.kms_key]))
     if place.private_network:
         statements.append(_allow("network", {f"ec2:{action}" for action in _NETWORK}, ["*"]))
-    return {"Version": "2012-10-17", "Statement": statements}
+    return {"Version": "2012-10-17", "Statement": statements + _of_mlflow(place)}
+
+
+def _of_mlflow(place: Place) -> list[dict[str, Any]]:
+    """Return the statement for logging to an MLflow app or tracking server; none without one."""
+    if place.mlflow is None:
+        return []
+    actions = {f"sagemaker-mlflow:{action}" for action in MLFLOW_ACTIONS.values()}
+    # An app has an action of its own for its whole interface.
+    app = {"sagemaker:CallMlflowAppApi"} if ":mlflow-app/" in place.mlflow else set()
+    return [_allow("mlflow", actions | app, [place.mlflow])]
 
 
 def trust_policy() -> dict[str, Any]:

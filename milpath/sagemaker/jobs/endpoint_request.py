@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
-
 from milpath.sagemaker.endpoint.request_limits import MEBIBYTE, Limits
 
 MODES = ("instance", "serverless", "async")
@@ -14,7 +12,9 @@ MODES = ("instance", "serverless", "async")
 class DeployConfig:
     """Root keys of `python -m milpath.sagemaker.deploy`; each is explained in `configs/sagemaker_deploy.yaml`."""
 
-    archive: str = MISSING
+    archive: str | None = None
+    model_package: str | None = None
+    allow_unapproved: bool = False
     endpoint: str = "milpath"
     mode: str = "instance"
     instance_type: str = "ml.m5.xlarge"
@@ -46,15 +46,15 @@ class DeployConfig:
 
 
 def endpoint_requests(
-    settings: DeployConfig, *, role: str, image: str, model: str, suffix: str
+    settings: DeployConfig, *, role: str, image: str | None, model: str | None, suffix: str
 ) -> dict[str, dict[str, Any]]:
     """Return the bodies of `CreateModel`, `CreateEndpointConfig` and `CreateEndpoint`, in this order.
 
     Args:
         settings: Settings of the endpoint.
         role: ARN of the role that the endpoint assumes.
-        image: Address of the serving image.
-        model: Address of `model.tar.gz` in S3.
+        image: Address of the serving image; `None` for that of the model package.
+        model: Address of `model.tar.gz` in S3; `None` for that of the model package.
         suffix: Distinguishes model and configuration from those of earlier deployments.
 
     Raises:
@@ -87,7 +87,7 @@ def endpoint_requests(
     create_model: dict[str, Any] = {
         "ModelName": name,
         "ExecutionRoleArn": role,
-        "PrimaryContainer": {"Image": image, **_model_data(model), "Environment": _environment(settings)},
+        "PrimaryContainer": _container(settings, image, model),
     }
     if settings.subnets:
         create_model["VpcConfig"] = {
@@ -116,14 +116,20 @@ def endpoint_requests(
     return requests
 
 
-def _model_data(model: str) -> dict[str, Any]:
+def _container(settings: DeployConfig, image: str | None, model: str | None) -> dict[str, Any]:
+    """Return the container: an image with an archive, or a model package, which has both."""
+    what = {"Image": image, **model_data(model)} if model else {"ModelPackageName": settings.model_package}
+    return what | {"Environment": serving_environment(settings)}
+
+
+def model_data(model: str) -> dict[str, Any]:
     """Return where the model is: an archive, or a folder that a job with `compress_output=false` wrote."""
     if not model.endswith("/"):
         return {"ModelDataUrl": model}
     return {"ModelDataSource": {"S3DataSource": {"S3Uri": model, "S3DataType": "S3Prefix", "CompressionType": "None"}}}
 
 
-def _environment(settings: DeployConfig) -> dict[str, str]:
+def serving_environment(settings: DeployConfig) -> dict[str, str]:
     """Return the environment variables of the container: location of the code and limits."""
     limit = Limits.max_reference_bytes if settings.mode == "async" else Limits.max_body_bytes
     # TorchServe has its own limit; set it slightly above SageMaker's.

@@ -13,6 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from milpath.config.roots import TrainOverrides
 from milpath.sagemaker.jobs.endpoint_request import DeployConfig
 from milpath.sagemaker.jobs.job_settings import JobSettings
+from milpath.sagemaker.registry.package_request import RegisterConfig
 
 # Defaults of every job, unless overridden on the command line.
 JOB_DEFAULTS = {
@@ -29,7 +30,7 @@ _LAUNCH_KEYS = ("sagemaker", "dry_run", "wait", "tune", "rehearse", "hydra")
 LAUNCH, TUNE, PACKAGE = "sagemaker_launch", "sagemaker_tune", "sagemaker_package"
 DEPLOY, DELETE, SCORE = "sagemaker_deploy", "sagemaker_delete", "sagemaker_score"
 PROCESS, TRANSFORM, POLICY = "sagemaker_process", "sagemaker_transform", "sagemaker_policy"
-REHEARSE = "sagemaker_rehearse"
+REHEARSE, REGISTER = "sagemaker_rehearse", "sagemaker_register"
 
 LaunchConfig = make_dataclass(
     "LaunchConfig",
@@ -126,6 +127,7 @@ class PolicyConfig:
     kms_key: str | None = None
     repositories: list[str] = field(default_factory=list)
     private_network: bool = False
+    mlflow: str | None = None
     file: str | None = None
 
 
@@ -135,6 +137,7 @@ _store.store(name=f"{TUNE}_schema", node=TuneConfig)
 _store.store(name=f"{REHEARSE}_schema", node=RehearseConfig)
 _store.store(name=f"{PACKAGE}_schema", node=PackageConfig)
 _store.store(name=f"{DEPLOY}_schema", node=DeployConfig)
+_store.store(name=f"{REGISTER}_schema", node=RegisterConfig)
 _store.store(name=f"{DELETE}_schema", node=DeleteConfig)
 _store.store(name=f"{SCORE}_schema", node=ScoreConfig)
 _store.store(name=f"{PROCESS}_schema", node=ProcessConfig)

@@ -9,12 +9,15 @@ from milpath.config.own_files import own_files
 from milpath.config.own_parts import import_own_parts
 from milpath.models import load_network, save_network
 from milpath.models.card import plain_card
-from milpath.models.checkpoint import load_card
+from milpath.models.checkpoint import RUN_KEY, load_card, read_checkpoint
 from milpath.models.encoders.trained_encoder import open_trained_encoder
 from milpath.records.atomic_files import write_bytes, write_json
+from milpath.records.plain_values import require_plain
+from milpath.runs.earlier_run import IDENTITY_FILE
 from milpath.sagemaker.endpoint.handlers import CODE_DIR, ENCODER_DIR, NETWORK_FILE, PARTS_FILE
 from milpath.sagemaker.jobs.source_archive import PACKAGE_DIR, archive, read_folder
 
+CARD_FILE = "card.json"
 # Everything that an endpoint imports; a test imports it without lightning, hydra and pandas.
 _SERVING = (
     "__init__.py",
@@ -67,7 +70,10 @@ def write_model_dir(
     files = serving_code() | _own_code(parts, parts_dir or Path.cwd())
     folder.mkdir(parents=True, exist_ok=True)
     save_network(network, folder / NETWORK_FILE, card)
-    write_json(folder / "card.json", plain_card(card))
+    write_json(folder / CARD_FILE, plain_card(card))
+    # Settings and digests of the data of the run, by which a registration knows the results of this network.
+    if identity := read_checkpoint(checkpoint).get(RUN_KEY):
+        write_json(folder / IDENTITY_FILE, require_plain(identity, f"identity of the run in {checkpoint}"))
     if encoder_path is not None:
         open_trained_encoder(
             card.encoder, weights_path=str(encoder_path)

@@ -22,6 +22,7 @@ from milpath.sagemaker.jobs.aws_account import (
     upload,
 )
 from milpath.sagemaker.jobs.job_configs import compose_job, own_config_dirs
+from milpath.sagemaker.jobs.job_loggers import packages_of_loggers, with_mlflow
 from milpath.sagemaker.jobs.job_settings import JobSettings
 from milpath.sagemaker.jobs.source_archive import write_source
 from milpath.sagemaker.jobs.training_request import training_request
@@ -53,6 +54,7 @@ def prepare_job(settings: JobSettings, *, offline: bool = False) -> Job:
     """
     settings.require_training()
     training, overrides = _checked_training(settings)
+    settings = with_mlflow(settings, training)
     role = require_role(settings.role)
     account = None
     if offline:
@@ -111,7 +113,8 @@ def _checked_training(settings: JobSettings) -> tuple[DictConfig, list[str]]:
 
 def _write(path: Path, training: DictConfig, overrides: list[str], settings: JobSettings) -> str:
     """Write the source of a checked training."""
-    return write_source(path, overrides, own_config_dirs(), settings.requirements, _own_code(training))
+    further = packages_of_loggers(training)
+    return write_source(path, overrides, own_config_dirs(), settings.requirements, _own_code(training), further=further)
 
 
 def _own_code(training: DictConfig) -> dict[str, bytes]:

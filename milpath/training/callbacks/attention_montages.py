@@ -73,7 +73,7 @@ class AttentionMontages(Callback):
         weights = bag.attention
         said = _said(bag, label, datamodule)
         title = f"{bag.bag_id} · {said} · {in_words(weights)}"
-        labels = None if store.tile_labels is None else store.tile_labels[where]
+        labels = store.labels_of_tiles(where)
         labels = None if labels is None or (labels < 0).all() else labels
         pixels = tile_pixels(store, bag.position, {})
         if pixels is None:

@@ -106,11 +106,14 @@ class TrainingLines(Callback):
     def __init__(self, name: str) -> None:
         self.name = name
         self._first = 0
+        self._total: int | None = None
         self._lines = ProgressLines(f"{name}, steps")
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._first = trainer.global_step
+        total = trainer.estimated_stepping_batches
+        self._total = None if total == float("inf") else int(total) - self._first
         self._lines = ProgressLines(f"{self.name}, steps")
 
     @override
@@ -118,9 +121,7 @@ class TrainingLines(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.is_global_zero:
-            total = trainer.estimated_stepping_batches
-            known = total != float("inf")
-            self._lines.show(trainer.global_step - self._first, int(total) - self._first if known else None)
+            self._lines.show(trainer.global_step - self._first, self._total)
 
 
 def epoch_progress(monitor: str | None = None) -> ProgressBar:

@@ -1,7 +1,9 @@
-"""Callback for SIGTERM: saves a checkpoint and stops all processes of a training."""
+"""Callback for SIGTERM and SLURM's SIGUSR1: saves a checkpoint and stops all processes of a training."""
 
+import logging
 import os
 import signal
+import subprocess
 import threading
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
+_log = logging.getLogger(__name__)
 _STATUS = 128 + signal.SIGTERM
 # Preemption leaves 30 s (Kubernetes, SLURM) to 120 s (SageMaker) before the process is killed.
 _SECONDS_TO_SAVE = 10.0
@@ -26,11 +29,15 @@ class StopOnSignal(Callback):
     different points of the code deadlock. Here all processes agree after each step. If saving takes longer than ten
     seconds the process exits without it; the previous checkpoint stays intact.
 
+    In a SLURM job SIGUSR1 (`#SBATCH --signal=USR1@120`) does the same and then requeues the job, in place of Lightning's
+    handler, which saves `hpc_ckpt_*.ckpt` in the middle of a step.
+
     Training resumed from such a checkpoint is bit-identical to an uninterrupted run.
     """
 
     def __init__(self) -> None:
         self._asked = False
+        self._requeue = False
         self._again: threading.Timer | None = None
 
     @override
@@ -70,6 +77,8 @@ class StopOnSignal(Callback):
             return
         if self._again is not None:
             self._again.cancel()
+        if self._requeue and trainer.is_global_zero:
+            _requeue_job()
         if trainer.state.fn == TrainerFn.FITTING:
             exception.add_note(f"after epoch {trainer.current_epoch}, step {trainer.global_step}")
         launcher = trainer.strategy.launcher
@@ -86,11 +95,14 @@ class StopOnSignal(Callback):
         """Replace Lightning's handler; Lightning restores the original one when the Trainer is done."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, partial(self._hear, trainer))
+            if "SLURM_JOB_ID" in os.environ:
+                signal.signal(signal.SIGUSR1, partial(self._hear, trainer))
 
     def _hear(self, trainer: Trainer, number: int, frame: FrameType | None) -> None:
         if self._asked or trainer.state.fn != TrainerFn.FITTING:
             raise SIGTERMException(_STATUS)
         self._asked = True
+        self._requeue = number != signal.SIGTERM
         self._again = threading.Timer(_SECONDS_TO_SAVE, os.kill, (os.getpid(), signal.SIGTERM))
         self._again.daemon = True
         self._again.start()
@@ -100,3 +112,14 @@ class StopOnSignal(Callback):
         agreed = trainer.strategy.reduce_boolean_decision(self._asked, all=False)
         self._asked |= agreed  # a signal may have arrived meanwhile
         return agreed
+
+
+def _requeue_job() -> None:
+    """Have SLURM start this job again from its script."""
+    job = os.environ["SLURM_JOB_ID"]
+    try:
+        # The tool of the cluster, found like srun.
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)  # noqa: S603, S607
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = str(getattr(error, "stderr", "") or error).strip()
+        _log.warning("job %s could not be requeued (%s); submit it again with the same run_name", job, reason)

@@ -59,6 +59,15 @@ def test_evaluation_counts_every_bag_once_on_any_number_of_processes(num_bags, b
     assert world_size > 1 or all(len(batch.indices) for batch in processes[0])
 
 
+def test_the_seed_of_a_step_is_that_of_seed_epoch_step_and_process():
+    plan = TrainingPlan(np.zeros(4, int), np.ones(4, int), 2, 7)
+    plan.set_epoch(3)
+    for step, batch in enumerate(plan):
+        expected = np.random.SeedSequence([7, 3, step, 0]).generate_state(1, np.uint64)[0] >> np.uint64(1)
+        assert batch.seed == int(expected)
+    assert [batch.seed for batch in EvaluationPlan(np.ones(4, int), 2)] == [0, 0]
+
+
 def test_an_epoch_has_its_own_order_which_a_seed_repeats():
     def order(seed, epoch):
         plan = TrainingPlan(np.zeros(50, int), np.ones(50, int), 8, seed)

@@ -1,9 +1,11 @@
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from milpath.data.loading import loader as loading
 from milpath.data.loading.augmentation import TileAugmentation
 from milpath.data.loading.bag_split import BagSplit
 from milpath.data.loading.batch_plan import EvaluationPlan, TrainingPlan
@@ -48,7 +50,8 @@ def test_tiles_lie_channels_last_for_the_convolution(open_store):
 
 @pytest.mark.parametrize("lengths", [[4] * 9, [1, 5, 2, 8, 3, 3, 4, 6, 2]])
 @pytest.mark.parametrize("tile_shape", [(6, 6, 3), (5,)])
-def test_threads_and_device_cache_change_nothing(open_store, lengths, tile_shape):
+def test_threads_and_device_cache_change_nothing(open_store, lengths, tile_shape, monkeypatch):
+    monkeypatch.setattr(loading, "_SMALL_BATCH", -1)
     store = open_store(lengths, tile_shape=tile_shape)
     labels = store.bags["label"].to_numpy()
     augmentation = "full" if len(tile_shape) == 3 else "none"
@@ -108,10 +111,24 @@ def test_a_resumed_loader_goes_on_where_it_stopped(open_store):
 
 
 def test_an_error_in_a_thread_reaches_the_reader(open_store, monkeypatch):
+    monkeypatch.setattr(loading, "_SMALL_BATCH", -1)
     loader = loader_of(open_store([2] * 6), num_workers=2)
     monkeypatch.setattr(BagSplit, "gather", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         list(loader)
+
+
+@pytest.mark.parametrize(("num_features", "expected"), [(8, {"MainThread"}), (40_000, {"milpath-data_0"})])
+def test_small_batches_are_gathered_in_the_thread_that_trains(open_store, monkeypatch, num_features, expected):
+    threads, gather = set(), BagSplit.gather
+
+    def gather_here(*arguments):
+        threads.add(threading.current_thread().name)
+        return gather(*arguments)
+
+    monkeypatch.setattr(BagSplit, "gather", gather_here)
+    assert len(list(loader_of(open_store([2] * 6, tile_shape=(num_features,)), num_workers=1))) == 2
+    assert threads == expected
 
 
 def test_a_process_without_a_bag_gets_an_empty_batch(open_store, monkeypatch):

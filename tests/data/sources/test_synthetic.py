@@ -38,6 +38,16 @@ def test_lesions_are_planted_in_malignant_slides_alone(store):
     assert set(store.tile_labels) == {0, 1}
 
 
+def test_the_share_of_lesions_can_be_set_for_every_grade():
+    source = SyntheticBags(num_slides=12, num_tiles=16, tile_size=16, lesion_share=0.5)
+    lesions = [int(source.draw_slide(slide)[2]["tile_label"].sum()) for slide in range(12)]
+    assert lesions == [0, 8] * 6
+    rare = SyntheticBags(num_slides=2, num_tiles=16, tile_size=16, lesion_share=0.01)
+    assert rare.draw_slide(1)[2]["tile_label"].sum() == 1  # a malignant slide has a lesion
+    assert source.describe() != rare.describe()
+    assert "lesion_share" not in SyntheticBags().describe()  # stores of earlier versions are found
+
+
 def test_tiles_come_darkest_first_as_in_panda(store):
     sums = store.tiles.sum(axis=(1, 2, 3), dtype=np.int64).reshape(len(store), -1)
     assert (np.diff(sums, axis=1) >= 0).all()
@@ -104,7 +114,11 @@ def test_the_folder_is_read_as_panda_is(synthetic_folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"num_slides": 1}, "data.num_slides is 1; it must be 2 or more"), ({"tile_size": 8}, "data.tile_size is 8")],
+    [
+        ({"num_slides": 1}, "data.num_slides is 1; it must be 2 or more"),
+        ({"tile_size": 8}, "data.tile_size is 8"),
+        ({"lesion_share": 0}, "data.lesion_share is 0; it must be more than 0"),
+    ],
 )
 def test_impossible_numbers_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

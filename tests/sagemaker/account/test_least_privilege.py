@@ -1,12 +1,20 @@
 import fnmatch
 import json
+import tarfile
 
 import pytest
+from hydra import compose, initialize_config_dir
 
-from milpath.sagemaker import delete, deploy, launch, policy, process, transform
-from milpath.sagemaker.account.least_privilege import COMMANDS, Place, person_policy, role_policy
+from milpath.config.roots import CONFIG_DIR
+from milpath.sagemaker import delete, deploy, launch, policy, process, register, score, transform, tune
+from milpath.sagemaker.account.least_privilege import COMMANDS, MLFLOW_ACTIONS, Place, person_policy, role_policy
+from milpath.sagemaker.jobs.aws_account import open_account
+from milpath.sagemaker.jobs.endpoint_client import EndpointClient
+from tests.commands import SMALL_RUN
 from tests.sagemaker.conftest import REGION, ROLE
+from tests.sagemaker.loopback_endpoint import served_as
 
+SAGEMAKER = f"arn:aws:sagemaker:{REGION}:123456789012"
 PLACE = Place(REGION, ROLE, "slides", read=["s3://slides/panda", "s3://slides/in"], write=["s3://slides/out"])
 GIVEN = ["sagemaker.bucket=slides", f"sagemaker.role={ROLE}"]
 # Operations whose permission has another name, or several.
@@ -17,7 +25,7 @@ ACTIONS = {
 KINDS = {
     "TrainingJobName": "training-job", "ProcessingJobName": "processing-job", "TransformJobName": "transform-job",
     "HyperParameterTuningJobName": "hyper-parameter-tuning-job", "EndpointName": "endpoint",
-    "EndpointConfigName": "endpoint-config", "ModelName": "model",
+    "EndpointConfigName": "endpoint-config", "ModelName": "model", "ModelPackageGroupName": "model-package-group",
 }  # fmt: skip
 
 
@@ -35,6 +43,13 @@ def needs(service, operation, params):
         (alarm,) = [params["AlarmName"]] if "AlarmName" in params else params["AlarmNames"]
         yield f"cloudwatch:{operation}", f"arn:aws:cloudwatch:{REGION}:123456789012:alarm:{alarm}"
         return
+    if operation == "DescribeModelPackage":
+        yield f"sagemaker:{operation}", params["ModelPackageName"]
+        return
+    if operation == "CreateModelPackage":  # of a version, and of the group that it is made in
+        yield f"sagemaker:{operation}", f"{SAGEMAKER}:model-package/{params['ModelPackageGroupName']}/1"
+        yield f"sagemaker:{operation}", f"{SAGEMAKER}:model-package-group/{params['ModelPackageGroupName']}"
+        return
     kind, name = next(
         (
             (KINDS[key], params[key])
@@ -43,7 +58,7 @@ def needs(service, operation, params):
         ),
         (None, None),
     )
-    resource = "*" if kind is None else f"arn:aws:sagemaker:{REGION}:123456789012:{kind}/{name}"
+    resource = "*" if kind is None else f"{SAGEMAKER}:{kind}/{name}"
     yield f"sagemaker:{operation}", resource
     if params.get("Tags"):
         yield "sagemaker:AddTags", resource
@@ -72,7 +87,7 @@ def calls(account):
 
 
 def test_every_call_of_a_whole_day_is_allowed_and_nothing_else_is(
-    account, calls, command, monkeypatch, tmp_path, network_path, feature_path
+    account, calls, command, monkeypatch, tmp_path, network_path, feature_path, registered_run
 ):
     for module in (process, transform):
         monkeypatch.setattr(module, "wait_for_job", lambda played, request: describe(played, request))
@@ -87,13 +102,19 @@ def test_every_call_of_a_whole_day_is_allowed_and_nothing_else_is(
     account.s3.delete_object(Bucket="slides", Key="in/a.svs")
     account.s3.put_object(Bucket="slides", Key="in/a.npy", Body=b"bag")
     assert command(transform, f"checkpoint={feature_path}", *place, "name=bags")[0] == 1
+    assert command(tune, *small, *GIVEN, "tune.ranges={seed: {low: 0, high: 9}}", "wait=true")[0] == 0
+    account.s3.upload_file(str(registered_run.parents[1] / "model.tar.gz"), "slides", "milpath/job/model.tar.gz")
+    own = [f"role={ROLE}", "bucket=slides"]
+    packed = [f"run={registered_run}", "archive=s3://slides/milpath/job/model.tar.gz"]
+    assert command(register, *packed, "bucket=slides", "approval=Approved")[0] == 0
     assert (
-        command(deploy, f"archive={tmp_path / 'model.tar.gz'}", "bucket=slides", f"role={ROLE}", "mode=async")[0] == 0
+        command(deploy, f"model_package={SAGEMAKER}:model-package/milpath/1", *own, "endpoint=milpath-approved")[0] == 0
     )
+    assert command(deploy, f"archive={tmp_path / 'model.tar.gz'}", *own, "mode=async")[0] == 0
+    score_both(account, registered_run, tmp_path, monkeypatch)
     assert command(delete, "endpoint=milpath")[0] == 0
     made = [call for call in calls if call[1] not in ("DeleteObject",) and call[2].get("Body") not in (b"bag",)]
-    used = [name for name in COMMANDS if name not in ("tune", "score")]
-    statements = person_policy(PLACE, used)["Statement"]
+    statements = person_policy(PLACE, COMMANDS)["Statement"]
     exercised = set()
     for service, operation, params in made:
         for action, resource in needs(service, operation, params):
@@ -112,6 +133,30 @@ def test_every_call_of_a_whole_day_is_allowed_and_nothing_else_is(
         ("iam:PassRole", "arn:aws:iam::123456789012:role/Admin"),
     ]:
         assert statement_for(statements, action, resource) is None, (action, resource)
+
+
+def score_both(account, registered_run, runs_dir, monkeypatch):
+    """Score an endpoint at once and by way of S3, as an asynchronous one."""
+    folder = registered_run.parents[1]
+    with tarfile.open(folder / "model.tar.gz") as file:
+        file.extractall(runs_dir / "served", filter="data")
+    words = [word for word in SMALL_RUN if word.startswith("data")]
+    words += ["endpoint=milpath", "run_name=scored", f"paths.stores_dir={folder}/stores", f"paths.runs_dir={runs_dir}"]
+    with (
+        served_as("milpath", runs_dir / "served", monkeypatch),
+        initialize_config_dir(str(CONFIG_DIR), version_base="1.3"),
+    ):
+        score.run(compose("sagemaker_score", words))
+    monkeypatch.delenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME")
+    answer = {"Bucket": "slides", "Key": "milpath/answers/milpath/a.out"}  # where deploy lets the endpoint write
+    account.s3.put_object(**answer, Body=b'{"label": "benign"}')
+
+    def move(parsed, **_):
+        parsed["OutputLocation"] = f"s3://{answer['Bucket']}/{answer['Key']}"
+
+    account.events.register("after-call.sagemaker-runtime.InvokeEndpointAsync", move)
+    client = EndpointClient(open_account(REGION), "milpath", "s3://slides/milpath/bodies", asynchronous=True)
+    assert client.ask(b"bag", "a") == {"label": "benign"}
 
 
 def describe(played, request):
@@ -143,9 +188,14 @@ def test_only_the_commands_that_are_used_are_allowed(command, tmp_path):
     words = [f"role={ROLE}", "bucket=slides", "region=eu-central-1"]
     path = tmp_path / "person.json"
     status, output, _ = command(policy, *words, "commands=[score]", f"file={path}")
-    assert (status, output) == (0, f"{path}: 1 statements\n")
-    (statement,) = json.loads(path.read_text())["Statement"]
-    assert statement["Action"] == ["sagemaker:InvokeEndpoint"]
+    assert (status, output) == (0, f"{path}: 3 statements\n")
+    found = {item["Sid"]: (item["Action"], item["Resource"]) for item in json.loads(path.read_text())["Statement"]}
+    work = ["arn:aws:s3:::slides/milpath/*"]
+    assert found == {
+        "Endpoint": (["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointAsync"], [f"{SAGEMAKER}:endpoint/milpath*"]),
+        "Write": (["s3:PutObject"], work),
+        "Read": (["s3:GetObject"], work),
+    }
     status, shown, _ = command(policy, *words, "who=trust")
     assert json.loads(shown)["Statement"][0]["Principal"] == {"Service": "sagemaker.amazonaws.com"}
     for wrong, message in [
@@ -154,10 +204,27 @@ def test_only_the_commands_that_are_used_are_allowed(command, tmp_path):
         (["role=Trainer"], "role=Trainer is not an ARN"),
         (["bucket=null"], "bucket must be given, such as bucket=my-slides"),
         (["read=[panda]"], "read=panda is not an address"),
+        ([f"mlflow={ROLE}"], f"mlflow={ROLE} is not the ARN of an MLflow app or tracking server"),
     ]:
         status, _, errors = command(policy, *words, *wrong)
         assert (status, errors.count("\n")) == (1, 1)
         assert message in errors
+
+
+@pytest.mark.parametrize("who", ["role", "person"])
+def test_logging_to_mlflow_is_allowed_on_that_server_only(command, who):
+    words = [f"who={who}", f"role={ROLE}", "bucket=slides", f"region={REGION}"]
+    found = {}
+    for kind in ("mlflow-tracking-server/slides", "mlflow-app/app-ABC"):
+        status, shown, _ = command(policy, *words, f"mlflow={SAGEMAKER}:{kind}")
+        assert status == 0
+        (found[kind],) = [item for item in json.loads(shown)["Statement"] if item["Sid"] == "Mlflow"]
+        assert found[kind]["Resource"] == [f"{SAGEMAKER}:{kind}"]
+    server, app = (set(item["Action"]) for item in found.values())
+    assert server == {f"sagemaker-mlflow:{action}" for action in MLFLOW_ACTIONS.values()}
+    assert app - server == {"sagemaker:CallMlflowAppApi"}
+    assert not {action for action in app if "Delete" in action or "*" in action}
+    assert "Mlflow" not in command(policy, *words)[1]
 
 
 def test_a_hospital_has_everything_on(command, account):

@@ -12,6 +12,7 @@ from milpath.data.sources.features.encoder_in_file import ATTRIBUTE, read_encode
 from milpath.models.encoders.encoder_card import EncoderCard
 from milpath.models.encoders.trained_encoder import encoder_facts
 from milpath.records.data_warning import MAX_LENGTH, WARNING_KEY, joined, require_warning
+from milpath.records.error_text import visible
 
 _LONGEST_NAME = 200
 # Attribute of a file whose tiles are not those of tissue.
@@ -163,10 +164,24 @@ def origin_of(file: h5py.File, features: h5py.Dataset, coords: h5py.Dataset | No
 
 
 def tile_size_in_microns(file: h5py.File) -> float | None:
-    """Return the side of a tile in an HDF5 file of STAMP, whose coordinates are in microns; `None` for other files."""
-    if (size := _positive(file.attrs, "tile_size_um")) is not None:
-        return size
-    return _positive(file.attrs, "tile_size") if _text(file.attrs, "unit") == "um" else None
+    """Return the side of a tile in an HDF5 file of STAMP, whose coordinates are in microns; `None` for other files.
+
+    Raises:
+        ValueError: If it is there but not a positive number: without it the coordinates say nothing.
+    """
+    name = "tile_size_um"
+    if name not in file.attrs:
+        if _text(file.attrs, "unit") != "um" or "tile_size" not in file.attrs:
+            return None
+        name = "tile_size"
+    found = np.asarray(file.attrs[name]).ravel().tolist()
+    size = _positive(file.attrs, name)
+    if size is None or len(found) != 1:
+        raise ValueError(
+            f"{name} of {file.filename} is {visible(str(found))}, expected the side of a tile in microns as one number; "
+            "write it again, or delete the attribute to leave out the positions"
+        )
+    return size
 
 
 def kind_of_features(file: h5py.File) -> str | None:

@@ -266,6 +266,19 @@ def test_a_tile_size_that_is_no_number_of_pixels_is_named(tmp_path, slides, labe
     one_line(tmp_path, labels, ValueError, rf"^3 of 3 bags in .* cannot be read: 'slide_1' \({reason}\)")
 
 
+@pytest.mark.parametrize("value", [np.nan, 0.0, -256.0, "256 um", [256.0, 128.0]])
+@pytest.mark.parametrize("name", ["tile_size_um", "tile_size"])
+def test_a_tile_size_that_is_no_number_of_microns_is_named(tmp_path, slides, labels, name, value):
+    size = {"tile_size_um": None, name: value}
+    for slide, (features, coords) in slides.items():
+        write_stamp(tmp_path / f"features/{slide}.h5", features, coords, **(size if slide == "slide_5" else {}))
+    bad_file(
+        tmp_path, labels, "slide_5",
+        rf"{name} of .*slide_5.h5 is \[.*\], expected the side of a tile in microns as one number; write it again, or "
+        "delete the attribute to leave out the positions",
+    )  # fmt: skip
+
+
 def test_what_trident_says_about_encoder_and_tiles_is_kept(tmp_path, slides, labels):
     for name, (features, coords) in slides.items():
         write_trident(tmp_path / f"features/features_uni_v2/{name}.h5", features, coords)

@@ -1,10 +1,9 @@
-"""Hyperparameter ranges: read from a configuration, checked, and converted for the SageMaker SDK."""
+"""Hyperparameter ranges: read from a configuration, checked, and converted for the request."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from milpath.sagemaker.jobs.aws_account import sdk
 from milpath.sagemaker.jobs.hyperparameters import parameter_name
 
 STRATEGIES = ("Bayesian", "Random", "Grid", "Hyperband")
@@ -65,16 +64,26 @@ def read_ranges(content: Mapping[str, Any] | None) -> list[Range]:
     return ranges
 
 
-def sdk_ranges(ranges: Sequence[Range]) -> dict[str, Any]:
-    """Return the ranges as SDK objects, by hyperparameter name."""
-    parameter = sdk("sagemaker.core.parameter")
-    found = {}
+def request_ranges(ranges: Sequence[Range]) -> dict[str, list[dict[str, Any]]]:
+    """Return the ranges as the API takes them, by hyperparameter name.
+
+    Args:
+        ranges: Result of `read_ranges`.
+
+    Example:
+        >>> request_ranges(read_ranges({"seed": {"low": 0, "high": 9}}))
+        {'IntegerParameterRanges': [{'Name': 'seed', 'MinValue': '0', 'MaxValue': '9', 'ScalingType': 'Auto'}]}
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
     for item in ranges:
-        name = parameter_name(item.key)
+        entry: dict[str, Any] = {"Name": parameter_name(item.key)}
         if item.choices:
-            found[name] = parameter.CategoricalParameter([str(value) for value in item.choices])
-            continue
-        whole = isinstance(item.low, int) and isinstance(item.high, int)
-        number = parameter.IntegerParameter if whole else parameter.ContinuousParameter
-        found[name] = number(item.low, item.high, scaling_type="Logarithmic" if item.log else "Auto")
+            kind = "CategoricalParameterRanges"
+            entry["Values"] = [str(value) for value in item.choices]
+        else:
+            whole = isinstance(item.low, int) and isinstance(item.high, int)
+            kind = "IntegerParameterRanges" if whole else "ContinuousParameterRanges"
+            entry |= {"MinValue": str(item.low), "MaxValue": str(item.high)}
+            entry["ScalingType"] = "Logarithmic" if item.log else "Auto"
+        found.setdefault(kind, []).append(entry)
     return found

@@ -1,0 +1,1 @@
+"""Hyperparameter searches: ranges of configuration keys, and the request."""

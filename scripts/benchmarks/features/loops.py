@@ -1,0 +1,111 @@
+"""Other ways of training the same network on the same features: a plain loop, CLAM's, and torchmil's Trainer."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from milpath.data.store.bag_store import BagStore
+
+ATTENTION_WIDTH = 128
+
+
+class PlainABMIL(nn.Module):
+    """Attention-based MIL as it is usually written: padded bags in, logits out."""
+
+    def __init__(self, num_features: int, width: int) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(num_features, width), nn.ReLU())
+        self.attention = nn.Sequential(nn.Linear(width, ATTENTION_WIDTH), nn.Tanh(), nn.Linear(ATTENTION_WIDTH, 1))
+        self.classifier = nn.Linear(width, 1)
+
+    def forward(self, tiles: Tensor, mask: Tensor | None = None) -> Tensor:
+        hidden = self.encoder(tiles)
+        scores = self.attention(hidden).squeeze(-1)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        return self.classifier(torch.bmm(scores.softmax(1)[:, None], hidden)[:, 0])
+
+
+def plain_epochs(store: BagStore, width: int, batch_size: int, epochs: int) -> Callable[[], None]:
+    """Return a loop that reads the store of this library by its memory map and pads batches in random order."""
+    network, step = _training(store, width)
+    rng = np.random.default_rng(0)
+    labels = torch.from_numpy(store.bags["label"].to_numpy()).float()
+
+    def run() -> None:
+        network.train()
+        for _ in range(epochs):
+            for chosen in torch.from_numpy(rng.permutation(len(store))).split(batch_size):
+                bags = [torch.from_numpy(np.array(store.tiles[store.tile_slice(int(i))])).float() for i in chosen]
+                mask = torch.arange(max(map(len, bags)))[None] < torch.tensor([len(bag) for bag in bags])[:, None]
+                tiles = nn.utils.rnn.pad_sequence(bags, batch_first=True)
+                step(tiles, None if bool(mask.all()) else mask, labels[chosen])
+
+    return run
+
+
+def clam_epochs(store: BagStore, width: int, folder: Path, epochs: int) -> Callable[[], None]:
+    """Return a loop over single bags, each read in float32 from an HDF5 file of its own in every epoch."""
+    folder.mkdir()
+    for number in range(len(store)):
+        with h5py.File(folder / f"{number}.h5", "w") as file:
+            file["features"] = store.read(number).astype(np.float32)
+    labels = store.bags["label"].tolist()
+
+    class Slides(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(labels)
+
+        def __getitem__(self, number: int) -> tuple[Tensor, float]:
+            with h5py.File(folder / f"{number}.h5", "r") as file:
+                return torch.from_numpy(file["features"][:]), float(labels[number])
+
+    network, step = _training(store, width)
+
+    def run() -> None:
+        network.train()
+        for _ in range(epochs):
+            for tiles, label in torch.utils.data.DataLoader(Slides(), batch_size=1, shuffle=True):
+                step(tiles, None, label.float())
+
+    return run
+
+
+def torchmil_epochs(store: BagStore, width: int, batch_size: int, epochs: int) -> Callable[[], None]:
+    """Return torchmil's training of its ABMIL, without validation; its bags are in memory in float32."""
+    from torchmil.data import collate_fn
+    from torchmil.models import ABMIL
+    from torchmil.utils import Trainer
+
+    labels = store.bags["label"].tolist()
+    bags = [
+        {"X": torch.from_numpy(store.read(number)).float(), "Y": torch.tensor(labels[number])}
+        for number in range(len(store))
+    ]
+    loader = torch.utils.data.DataLoader(bags, batch_size, shuffle=True, collate_fn=collate_fn)
+    num_features = store.tile_shape[0]
+    layers = nn.Sequential(nn.Linear(num_features, width), nn.ReLU())
+    network = ABMIL(in_shape=(num_features,), feat_ext=layers)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    trainer = Trainer(network, optimizer, device="cpu", disable_pbar=True, verbose=False)
+    return lambda: trainer.train(epochs, loader)
+
+
+def _training(store: BagStore, width: int) -> tuple[nn.Module, Callable[[Tensor, Tensor | None, Tensor], float]]:
+    """Return a network and its step, with torch's optimizer as it is by default."""
+    network = PlainABMIL(store.tile_shape[0], width)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+
+    def step(tiles: Tensor, mask: Tensor | None, labels: Tensor) -> float:
+        loss = F.binary_cross_entropy_with_logits(network(tiles, mask)[:, 0], labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return network, step

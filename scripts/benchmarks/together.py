@@ -1,0 +1,66 @@
+"""Every benchmark, one after the other, each in a process of its own: what one keeps in memory does not help the next.
+
+With `--quick` each runs at a small size: all take a few minutes, the ratios are rough, and every row is there.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.timing import record
+
+SCRIPT = Path(__file__).resolve().parent.parent / "benchmark.py"
+QUICK = {
+    "train": ["--bags", "12", "--repeats", "1", "--skip", "frozen"],
+    "load": ["--bags", "60", "--repeats", "2"],
+    "predict": ["--bags", "12", "--feature-bags", "200", "--repeats", "1"],
+    "start": ["--repeats", "1"],
+    "scale": ["--bags", "60", "--repeats", "1", "--stream-bags", "8", "--skip", "memory"],
+    "tile": ["--slides", "12", "--repeats", "1", "--skip", "tissue"],
+    "extract": ["--encoders", "efficientnet_lite0", "--tiles", "48", "--repeats", "1", "--memory"],
+    "gpu": ["--device", "cpu", "--skip", "tests"],
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="a few minutes instead of an hour; rough ratios")
+
+
+def run(options: argparse.Namespace) -> list[dict]:
+    words: Mapping[str, Sequence[str]] = QUICK if options.quick else {name: [] for name in QUICK}
+    records, failed = [], []
+    for name, each in words.items():
+        found, seconds, error = measure(name, each)
+        records += [row | {"name": f"{name}: {row['name']}"} for row in found]
+        records.append(record(f"{name}: the whole benchmark", seconds, "s"))
+        if error:
+            failed.append(f"{name}: {error}")
+    if failed:
+        raise SystemExit("these benchmarks failed: " + "; ".join(failed))
+    return records
+
+
+def measure(name: str, words: Sequence[str], limit: float | None = None) -> tuple[list[dict], float, str]:
+    """Run one benchmark in a process.
+
+    Returns:
+        Its rows, the seconds it took, and one line of what went wrong, empty if nothing did.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.json"
+        call = [sys.executable, str(SCRIPT), name, "--json", str(rows), *words]
+        start = time.perf_counter()
+        try:
+            done = subprocess.run(call, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return [], time.perf_counter() - start, f"did not end within {limit:.0f} s"
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
+            return [], seconds, said[-1]
+        return json.loads(rows.read_text())["records"], seconds, ""

@@ -1,0 +1,80 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from milpath.metrics.evaluated_bags import EvaluatedBags
+from milpath.metrics.shortcuts.group_differences import adjusted_together, group_differences, in_one_sentence
+from milpath.metrics.subgroups import subgroup_tables
+
+
+def outcomes_of(labels, scores, groups=None):
+    probabilities = np.stack([1 - scores, scores], axis=1)
+    return EvaluatedBags(labels, probabilities, (scores > 0.5).astype(np.int64), 1, groups)
+
+
+def drawn(noise_of_b, seed=0, num_patients=100):
+    """Two slides a patient; at hospital b the scores have more noise, and more slides are malignant."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(num_patients), 2)
+    site = np.where(rng.random(num_patients) < 0.5, "a", "b")[groups]
+    labels = (rng.random(num_patients)[groups] < np.where(site == "a", 0.3, 0.7)).astype(np.int64)
+    noise = rng.normal(size=num_patients)[groups] + 0.3 * rng.normal(size=len(groups))
+    logits = 2 * labels - 1 + noise * np.where(site == "b", noise_of_b, 1.0)
+    return outcomes_of(labels, 1 / (1 + np.exp(-logits)), groups.astype(str)), site
+
+
+def test_a_hospital_with_worse_results_is_found():
+    outcomes, site = drawn(5.0)
+    (found,) = group_differences(outcomes, "site", site, "auroc", 199, 199)
+    own = site == "a"
+    expected = [roc_auc_score(outcomes.labels[rows], outcomes.probabilities[rows, 1]) for rows in (own, ~own)]
+    assert found.difference.value == pytest.approx(expected[0] - expected[1])
+    assert found.difference.low > 0
+    assert found.p_value < 0.05
+    assert found.by_group
+    assert in_one_sentence([found], "AUROC").startswith("AUROC by site: a differs from the others by +0.")
+
+
+def test_equal_hospitals_with_another_share_of_malignant_slides_give_few_alarms():
+    found = [group_differences(*_named(drawn(1.0, seed, 60)), "accuracy", 99, 2)[0].p_value for seed in range(60)]
+    assert np.mean(np.array(found) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
+
+
+def _named(pair):
+    return pair[0], "site", pair[1]
+
+
+def test_each_of_several_values_is_compared_with_the_others():
+    outcomes, site = drawn(1.0)
+    site = np.where(np.arange(200) % 4 < 2, site, "c")
+    found = group_differences(outcomes, "site", site, "accuracy", 99, 20)
+    assert [each.value for each in found] == ["a", "b", "c"]
+    right = outcomes.predicted == outcomes.labels
+    for each in found:
+        own = site == each.value
+        assert each.difference.value == pytest.approx(right[own].mean() - right[~own].mean())
+
+
+def test_an_undefined_result_has_no_p_value_and_is_not_adjusted_for():
+    outcomes, site = drawn(1.0)
+    alone = np.where((outcomes.labels == 1) & (np.arange(200) < 30), "only malignant", site)
+    found = adjusted_together(group_differences(outcomes, "site", alone, "auroc", 99, 20))
+    by_value = {each.value: each for each in found}
+    assert by_value["only malignant"].p_value is None
+    assert by_value["a"].adjusted <= min(1, 2 * by_value["a"].p_value)
+    assert in_one_sentence([by_value["only malignant"]], "AUROC") == ""
+
+
+def test_tables_of_a_report_are_adjusted_together_and_say_it_in_words():
+    outcomes, site = drawn(5.0)
+    bags = pd.DataFrame({"scanner": np.where(np.arange(200) % 4 < 2, "x", "y"), "data_provider": site})
+    provider, scanner = subgroup_tables(outcomes, bags, ["auroc"], num_resamples=99)
+    assert provider.differences[0].adjusted == pytest.approx(2 * provider.differences[0].p_value)
+    assert "differs from the others" in provider.verdict("AUROC")
+    assert "values permuted within classes and by group, Holm" in provider.verdict("AUROC")
+    assert "no difference beyond chance, smallest p = " in scanner.verdict("AUROC")
+    single = subgroup_tables(replace(outcomes, groups=None), bags, ["auroc"], num_resamples=99)
+    assert "by group" not in single[0].verdict("AUROC")

@@ -1,0 +1,134 @@
+"""The command `milpath faithfulness`, and the section of an evaluation's report."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from milpath.data.store.bag_store_writer import BagStoreWriter
+from tests.commands import here
+
+FAITHFULNESS, EVALUATE = "milpath.faithfulness", "milpath.evaluate"
+CHECKPOINT = "checkpoint=runs/a/checkpoints/best.ckpt"
+QUICK = ["num_random=2", "num_resamples=50", "device=cpu"]
+TRAIN = [
+    "data=bag_store", "data.path=store", "data.group_column=patient", "data.num_folds=3", "model=gated_attention_mil",
+    "model/encoder=linear", "model.encoder.hidden_dims=[8]", "optimizer.lr=0.02", "logger=none",
+    "trainer.accelerator=cpu", "trainer.max_epochs=6", "trainer.enable_progress_bar=false", "report=false",
+]  # fmt: skip
+
+
+def write_store(folder: Path, num_bags: int = 36, prefix: str = "bag") -> None:
+    """Write bags of ten tiles, half of them with a tile that has the marker of the class."""
+    draw = np.random.default_rng(0)
+    with BagStoreWriter(folder) as writer:
+        for number in range(num_bags):
+            tiles = draw.normal(size=(10, 6)).astype(np.float32)
+            labels = np.zeros(10, np.int64)
+            if number % 2:
+                labels[draw.integers(10)] = 1
+                tiles[labels == 1, 0] += 6
+            patient = f"P{number // 2}"
+            writer.add(
+                f"{prefix}_{number:02}", tiles, {"label": number % 2, "patient": patient}, {"tile_label": labels}
+            )
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("faithfulness")
+    write_store(folder / "store")
+    write_store(folder / "other", 8, "other")
+    for fold, name in enumerate("ab"):
+        assert here("milpath.train", *TRAIN, f"data.fold={fold}", f"run_name={name}", cwd=folder) == 0
+    return folder
+
+
+def record_of(folder: Path) -> dict:
+    return json.loads((folder / "faithfulness.json").read_text())
+
+
+def test_the_test_split_of_the_run_is_measured_and_the_verdict_printed(workplace, capfd):
+    assert here(FAITHFULNESS, CHECKPOINT, *QUICK, "output=one", cwd=workplace) == 0
+    out, record = capfd.readouterr().out, record_of(workplace / "one")
+    assert record["verdict"] in out
+    assert "tile AUROC: attention" in out
+    splits = pd.read_csv(workplace / "runs/a/splits.csv")
+    table = pd.read_csv(workplace / "one/faithfulness.csv")
+    assert sorted(table["bag_id"]) == sorted(splits.loc[splits["split"] == "test", "id"])
+    assert (table["group"] == table["bag_id"].map(dict(zip(splits["id"], splits["group"], strict=True)))).all()
+    assert record["num_groups"] == splits.loc[splits["split"] == "test", "group"].nunique()
+    predictions = pd.read_csv(workplace / "runs/a/predictions.csv").set_index("id")
+    of_one = predictions.loc[
+        table["bag_id"], [name for name in predictions if name.startswith("probability")]
+    ].to_numpy()
+    np.testing.assert_allclose(table["value"], of_one.max(1), atol=1e-5)
+    assert {each.name for each in (workplace / "one").iterdir()} >= {
+        "report.html", "faithfulness.json", "faithfulness.csv", "faithfulness.svg", "config.yaml", "provenance.json",
+    }  # fmt: skip
+
+
+def test_other_data_are_measured_as_a_whole_and_two_checkpoints_compared(workplace, capfd):
+    both = "checkpoint=[runs/a/checkpoints/best.ckpt,runs/b/checkpoints/best.ckpt]"
+    words = ["data=bag_store", "data.path=other", "output=two", "explain=1"]
+    assert here(FAITHFULNESS, both, *QUICK, *words, cwd=workplace) == 0
+    record = record_of(workplace / "two")
+    assert (record["num_bags"], record["num_networks"]) == (8, 2)
+    assert record["quantity"] == "probability of 1"
+    assert -1 <= record["between"]["spearman"][0] <= 1
+    assert "agreement of attention between networks: spearman" in capfd.readouterr().out
+    assert [each["path"] for each in record["networks"]] == [f"runs/{name}/checkpoints/best.ckpt" for name in "ab"]
+
+
+def test_bags_that_another_checkpoint_was_trained_on_are_said(workplace):
+    both = "checkpoint=[runs/a/checkpoints/best.ckpt,runs/b/checkpoints/best.ckpt]"
+    assert here(FAITHFULNESS, both, *QUICK, "output=three", cwd=workplace) == 0
+    (note,) = record_of(workplace / "three")["notes"]
+    assert note == "runs/b/checkpoints/best.ckpt was trained on 12 of the 12 bags, by their names"
+
+
+def test_a_second_measurement_does_not_replace_the_first_by_itself(workplace, run_here):
+    assert here(FAITHFULNESS, CHECKPOINT, *QUICK, "output=again", "max_bags=3", cwd=workplace) == 0
+    assert "3 of 12 bags are measured (max_bags), drawn with seed 0" in record_of(workplace / "again")["notes"]
+    status, error = run_here(FAITHFULNESS, CHECKPOINT, *QUICK, "output=again", cwd=workplace)
+    assert status == 1
+    assert "again holds a measurement; give another output, or overwrite=true" in error
+    status, error = run_here(FAITHFULNESS, CHECKPOINT, *QUICK, "output=runs/a", "overwrite=true", cwd=workplace)
+    assert status == 1
+    assert "runs/a holds the results of something else" in error
+    assert here(FAITHFULNESS, CHECKPOINT, *QUICK, "output=again", "overwrite=true", cwd=workplace) == 0
+    assert record_of(workplace / "again")["num_bags"] > 3
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("explain=tumour", "explain=tumour is not one of 0, 1"),
+        ("share=1.5", "share=1.5 must be in (0, 1)"),
+        ("splits=[nothing]", "splits=['nothing'] has no bags"),
+        ("augmentation=turns", "augmentation=turns is for tiles, and the network takes features"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(workplace, run_here, word, said):
+    status, error = run_here(FAITHFULNESS, CHECKPOINT, *QUICK, word, "output=bad", cwd=workplace)
+    assert status == 1
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (workplace / "bad").exists()
+
+
+def test_an_evaluation_has_the_section_only_if_it_is_asked_for(workplace, tmp_path, capfd):
+    shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
+    words = [CHECKPOINT, "trainer.accelerator=cpu", "run_name=e"]
+    assert here(EVALUATE, *words, "faithfulness=true", cwd=tmp_path) == 0
+    page, record = (tmp_path / "runs/e/report.html").read_text(), record_of(tmp_path / "runs/e")
+    assert record["verdict"] in page
+    assert record["verdict"] in " ".join(capfd.readouterr().out.split())
+    assert 'id="plot-faithfulness-deletion"' in page
+    # A later evaluation into the folder must not show what was measured with an earlier one.
+    assert here(EVALUATE, *words, "overwrite=true", cwd=tmp_path) == 0
+    assert "Is attention faithful?" not in (tmp_path / "runs/e/report.html").read_text()
+    assert not list((tmp_path / "runs/e").glob("faithfulness.*"))

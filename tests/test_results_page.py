@@ -1,0 +1,189 @@
+"""The page of results is what its files give, and the files are what commands wrote, without what is personal."""
+
+import importlib
+import json
+import re
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.compared_runs import write_class_run
+from tests.conftest import REPOSITORY
+
+OLD_TABLE = REPOSITORY / "tests/version_0_1_0/table"
+
+
+@pytest.fixture(scope="module")
+def results() -> ModuleType:
+    """The script."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(REPOSITORY / "scripts"))
+        return importlib.import_module("results")
+
+
+@pytest.fixture
+def docs(tmp_path) -> Path:
+    """A documentation with two tables, their words, figures of others and a frame."""
+    tables = tmp_path / "docs/tables"
+    tables.mkdir(parents=True)
+    (tables / "page.md").write_text(
+        "# Results\n\n{{ section('old') }}\n{{ rest() }}\n{{ section('missing') }}\n{{ not_run() }}"
+    )
+    source = {"name": "Somebody 2018", "url": "https://example.org", "protocol": "ten folds", "from_memory": True}
+    figures = [("old", "attention", 0.75), ("old", "svm", 0.6), ("missing", "attention", 0.85)]
+    keys = ("table", "method", "value")
+    content = [dict(zip(keys, each, strict=True)) | {"metric": "auroc", "source": "a"} for each in figures]
+    (tables / "published.json").write_text(json.dumps({"sources": {"a": source}, "figures": content}))
+    return tmp_path / "docs"
+
+
+def runs_of_seeds(folder: Path, method: str, seeds: list[int], noise: float) -> None:
+    """Write finished runs that differ in their seed."""
+    for seed in seeds:
+        run = write_class_run(folder / f"{method}_{seed}", seed, noise=noise)
+        (run / "config.yaml").write_text(f"seed: {seed}\nmodel:\n  seed: 99\n")
+        (run / "splits.csv").write_text("id,split,label\n" + "".join(f"bag_{n},test,{n * 7 % 2}\n" for n in range(60)))
+        record = {"command": ["milpath", "train", f"seed={seed}", f"data.path={folder}/bags"], "minutes": 0.5}
+        record |= {"started": "2026-11-27T01:00:00+00:00", "processor": "Some CPU", "platform": "Linux-6.1-host-x86_64"}
+        (run / "provenance.json").write_text(json.dumps(record))
+
+
+def test_the_page_is_what_its_files_give(results):
+    assert results.main(["--check"]) == 0
+
+
+def test_no_result_is_typed_into_the_words_of_the_page():
+    words = [path.read_text() for path in sorted((REPOSITORY / "docs/tables").glob("*.md"))]
+    assert len(words) > 10
+    outside = [re.sub(r"\{\{.*?\}\}|\{%.*?%\}|`[^`]*`", "", text, flags=re.DOTALL) for text in words]
+    assert [re.findall(r"\b[01]?\.\d{2,}\b", text) for text in outside] == [[]] * len(words)
+
+
+def test_a_number_that_differs_from_its_file_is_found(results, docs, capsys):
+    assert results.main(["--docs", str(docs), "keep", str(OLD_TABLE), "--name", "old"]) == 0
+    assert results.main(["--docs", str(docs), "--check"]) == 0
+    page = docs / "results.md"
+    mean = json.loads((OLD_TABLE / "table.json").read_text())["rows"][0]["mean"]
+    assert f"| attention | {mean:.3f}" in page.read_text()
+    page.write_text(page.read_text().replace(f"| attention | {mean:.3f}", "| attention | 0.999"))
+    assert results.main(["--docs", str(docs), "--check"]) == 1
+    assert f"+| attention | {mean:.3f}" in capsys.readouterr().err
+
+
+def test_a_table_of_an_older_version_gets_its_record_from_its_run_folders(results, docs):
+    assert results.main(["--docs", str(docs), "keep", str(OLD_TABLE), "--name", "old"]) == 0
+    table = json.loads((docs / "tables/old.json").read_text())
+    record, before = table["record"], json.loads((OLD_TABLE / "table.json").read_text())
+    assert [row["folds"] for row in table["rows"]] == [row["folds"] for row in before["rows"]]
+    assert (record["num_trainings"], record["version"], len(record["folds_sha256"])) == (4, "0.1.0", 64)
+    assert record["seeds"] == [0, 1]
+    assert record["minutes"] >= 0
+    page = (docs / "results.md").read_text()
+    assert record["folds_sha256"] in page
+    assert "| Somebody 2018 |\n" in page
+    assert re.search(r"\| svm \| +\|.* \| 0.600 \|\n", page)
+    assert "[Somebody 2018](https://example.org), ten folds; quoted from memory" in page
+    assert "| missing | auroc | attention 0.850 | Somebody 2018 |" in page
+
+
+def test_runs_of_several_seeds_become_one_table_with_the_command_of_each_method(results, docs, tmp_path, monkeypatch):
+    runs_of_seeds(tmp_path / "runs", "plain", [0, 1, 2], noise=1.0)
+    runs_of_seeds(tmp_path / "runs", "gated", [0, 1, 2], noise=4.0)
+    monkeypatch.chdir(tmp_path)
+    words = ["runs", "bags", "plain=runs/plain_*", "gated=runs/gated_*", "--metric", "auroc"]
+    assert results.main(["--docs", str(docs), *words]) == 0
+    table = json.loads((docs / "tables/bags.json").read_text())
+    values = {row["method"]: {fold["fold"]: fold["value"] for fold in row["folds"]} for row in table["rows"]}
+    for method, seeds in values.items():
+        for seed, value in seeds.items():
+            metrics = json.loads((tmp_path / f"runs/{method}_{seed}/metrics.json").read_text())
+            assert value == pytest.approx(metrics["test"]["auroc"], abs=1e-6)
+    assert table["record"]["seeds"] == [0, 1, 2]
+    assert table["record"]["minutes"] == 3.0
+    page = (docs / "results.md").read_text()
+    assert "milpath train seed=0 data.path=bags\nmilpath train seed=0 data.path=bags\n```" in page
+    assert "| p against plain | seeds |" in page
+    assert "3.0 minutes in 6 trainings on Some CPU" in page
+    assert str(tmp_path) not in page + (docs / "tables/bags.json").read_text()
+    assert "host" not in (docs / "tables/bags.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["keep", "nowhere"], "nowhere has no table.json; give the output folder of a finished `milpath table`"),
+        (["runs", "t", "plain", "--metric", "auroc"], "methods are given as METHOD=PATTERN"),
+        (["runs", "t", "plain=runs/none_*", "--metric", "auroc"], "plain has no run; give METHOD=PATTERN"),
+        (["runs", "t", "plain=runs/*", "--metric", "auroc"], "have one seed, 0; give each seed once"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_in_one_line(words, message, results, docs, tmp_path, monkeypatch, capsys):
+    runs_of_seeds(tmp_path / "runs", "plain", [0], noise=1.0)
+    shutil.copytree(tmp_path / "runs/plain_0", tmp_path / "runs/again_0")
+    monkeypatch.chdir(tmp_path)
+    assert results.main(["--docs", str(docs), *words]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (docs / "results.md").exists()
+
+
+def test_a_figure_of_another_metric_is_not_put_beside_a_table(results, docs, capsys):
+    path = docs / "tables/published.json"
+    path.write_text(path.read_text().replace("auroc", "accuracy"))
+    assert results.main(["--docs", str(docs), "keep", str(OLD_TABLE), "--name", "old"]) == 1
+    assert "the figure of attention in old is accuracy, the table is of auroc" in capsys.readouterr().err
+
+
+def test_a_table_of_plain_columns_is_shown_and_one_that_the_frame_leaves_out_is_refused(results, docs, capsys):
+    rows = [["small", 4, 0.71234], ["large", 1000, None]]
+    table = {
+        "title": "By size",
+        "columns": ["bags", "number", "AUROC"],
+        "rows": rows,
+        "record": {"command": ["milpath", "x"]},
+    }
+    (docs / "tables/sizes.json").write_text(json.dumps(table))
+    assert results.main(["--docs", str(docs)]) == 0
+    assert "| small | 4 | 0.712 |\n| large | 1000 |  |" in (docs / "results.md").read_text()
+    (docs / "tables/page.md").write_text("# Results\n")
+    assert results.main(["--docs", str(docs)]) == 1
+    assert "page.md shows nothing of sizes; add a section" in capsys.readouterr().err
+
+
+@pytest.fixture
+def costs(results, docs) -> Path:
+    """The measured figures of the documentation, in round numbers, and the frame of their page."""
+    folder = docs / "tables/scale"
+    folder.mkdir()
+    shutil.copy(REPOSITORY / "docs/tables/scale/page.md", folder)
+    for path in (REPOSITORY / "docs/tables/scale").glob("*.json"):
+        content = json.loads(path.read_text())
+        (folder / path.name).write_text(
+            json.dumps(content | {"records": [each | {"value": 2.0} for each in content["records"]]})
+        )
+    return folder
+
+
+def test_totals_follow_from_the_measured_figures_by_the_formula_beside_them(results, docs, costs):
+    assert results.main(["--docs", str(docs), "keep", str(OLD_TABLE), "--name", "old"]) == 0
+    page = (docs / "scale.md").read_text()
+    # 2 s to find the tissue, 2 s to read and 2 s to encode each of 10,000 tiles; 2 + 2 bytes of each are written.
+    assert "| tissue + 10,000 x (read + encode) | 40,000 | 40 kB |" in page
+    hours = 40_002 * 1_000_000 / 3600
+    days = [hours / 16 / 24, hours / 16 / 64 / 24]
+    (row,) = [line for line in page.splitlines() if line.startswith("| 1,000,000 | `milpath extract`")]
+    shown = [cell.strip() for cell in row.split("|")[3:6]]
+    assert shown == ["11,100,000", *(f"{float(f'{each:.3g}'):,.0f} days" for each in days)]
+    assert results.main(["--docs", str(docs), "--check"]) == 0
+
+
+def test_a_cost_that_was_not_measured_is_asked_for(results, docs, costs, capsys):
+    for path in costs.glob("*.json"):
+        content = json.loads(path.read_text())
+        content["records"] = [each for each in content["records"] if not each["name"].startswith("encode")]
+        path.write_text(json.dumps(content))
+    assert results.main(["--docs", str(docs), "keep", str(OLD_TABLE), "--name", "old"]) == 1
+    assert "has a record 'encode with efficientnet_lite0, per tile'; make it with" in capsys.readouterr().err
