@@ -1,6 +1,6 @@
 """Collect measurements of `milpath faithfulness` in one JSON file, and print the table of the page on faithfulness.
 
-    python scripts/faithfulness_tables.py docs/tables/faithfulness.json "MNIST-bags, gated=out_gated" ...
+    python scripts/faithfulness_tables.py docs/tables/faithfulness/faithfulness.json "MNIST-bags, gated=out_gated" ...
 
 Without measurements the file is read and only the table is printed.
 """

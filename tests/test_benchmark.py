@@ -14,12 +14,14 @@ from tests.conftest import REPOSITORY
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 import benchmark
-from benchmarks import against_torchmil, train
+from benchmarks import against_torchmil, cost, train
 from benchmarks.article import ArticleNetwork
 from benchmarks.counting import count
 from benchmarks.streaming import streaming
 from benchmarks.timing import record, speedup, turns
 from milpath.data.loading.bag import Bag, collate_bags
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.level0_positions import level0_positions
 from milpath.models import AttentionMIL
 
 
@@ -103,3 +105,14 @@ def test_every_subcommand_has_options_and_rows(name, monkeypatch, capsys):
         benchmark.main()
     assert stop.value.code == 0
     assert callable(getattr(sys.modules[benchmark.MODULES[name]], "run", None))
+
+
+def test_costs_of_slides_and_features_are_measured_and_the_large_store_opens(tmp_path):
+    found = {each["name"]: each["value"] for each in cost.features(tmp_path, num_bags=2, num_tiles=20)}
+    assert found["features of 1,280 float16, per tile"] == pytest.approx(2560, abs=8)  # the header
+    assert found["train, per tile and epoch"] > 0
+    assert found["row of attention.csv, per tile"] > 20
+    cost.table_store(tmp_path / "store", num_tiles=100, num_bags=4)
+    store = BagStore.open(tmp_path / "store")
+    assert store.num_tiles.tolist() == [25] * 4
+    assert len(level0_positions(store, store.tile_slice(2)).x0) == 25

@@ -138,7 +138,7 @@ ABOUT = {
     "sagemaker/score-many": ("sagemaker.transform", "predict"), "sagemaker/tile": ("sagemaker.process", "tile"), "sagemaker/cost": ("sagemaker.deploy", "sagemaker.launch"),
     "sagemaker/rehearse": ("sagemaker.rehearse", "sagemaker.launch"), "sagemaker/security": ("sagemaker.launch", "sagemaker.policy", "sagemaker.deploy"), "sagemaker/registry": ("sagemaker.register", "sagemaker.deploy", "sagemaker.launch", "sagemaker.delete"),
     "sagemaker/mlflow": ("train", "sagemaker.launch", "sagemaker.policy"), "splits": ("train",), "targets": ("train",),
-    "calibration": ("train",), "run-folder": ("train",),
+    "calibration": ("train",), "run-folder": ("train", "evaluate"),
 }  # fmt: skip
 NEEDS = {
     "data.dtype": ["data=features"], "data.on_mismatch": ["data=features"], "data.on_error": ["data=features"],
@@ -259,7 +259,9 @@ def test_the_commands_from_slides_to_a_report_run_as_written(inputs, tmp_path, r
         (tmp_path / name).symlink_to(inputs / name)
     for name, *words in first_commands("README.md")[:-1]:  # the last one serves until it is stopped
         # Fewer epochs than the default: it takes less time, and every step is taken.
-        status, error = run_here(f"milpath.{name}", *words, *["trainer.max_epochs=2"] * (name == "train"), cwd=tmp_path)
+        status, error = run_here(
+            f"milpath.{name.replace('-', '_')}", *words, *["trainer.max_epochs=2"] * (name == "train"), cwd=tmp_path
+        )
         assert status == 0, error
     assert (tmp_path / "runs/first/report.html").is_file()
     assert (tmp_path / "runs/first_test/metrics.json").is_file()

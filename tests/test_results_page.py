@@ -151,3 +151,39 @@ def test_a_table_of_plain_columns_is_shown_and_one_that_the_frame_leaves_out_is_
     (docs / "tables/page.md").write_text("# Results\n")
     assert results.main(["--docs", str(docs)]) == 1
     assert "page.md shows nothing of sizes; add a section" in capsys.readouterr().err
+
+
+@pytest.fixture
+def costs(results, docs) -> Path:
+    """The measured figures of the documentation, in round numbers, and the frame of their page."""
+    folder = docs / "tables/scale"
+    folder.mkdir()
+    shutil.copy(REPOSITORY / "docs/tables/scale/page.md", folder)
+    for path in (REPOSITORY / "docs/tables/scale").glob("*.json"):
+        content = json.loads(path.read_text())
+        (folder / path.name).write_text(
+            json.dumps(content | {"records": [each | {"value": 2.0} for each in content["records"]]})
+        )
+    return folder
+
+
+def test_totals_follow_from_the_measured_figures_by_the_formula_beside_them(results, docs, costs):
+    assert results.main(["--docs", str(docs), "keep", str(OLD_TABLE), "--name", "old"]) == 0
+    page = (docs / "scale.md").read_text()
+    # 2 s to find the tissue, 2 s to read and 2 s to encode each of 10,000 tiles; 2 + 2 bytes of each are written.
+    assert "| tissue + 10,000 x (read + encode) | 40,000 | 40 kB |" in page
+    hours = 40_002 * 1_000_000 / 3600
+    days = [hours / 16 / 24, hours / 16 / 64 / 24]
+    (row,) = [line for line in page.splitlines() if line.startswith("| 1,000,000 | `milpath extract`")]
+    shown = [cell.strip() for cell in row.split("|")[3:6]]
+    assert shown == ["11,100,000", *(f"{float(f'{each:.3g}'):,.0f} days" for each in days)]
+    assert results.main(["--docs", str(docs), "--check"]) == 0
+
+
+def test_a_cost_that_was_not_measured_is_asked_for(results, docs, costs, capsys):
+    for path in costs.glob("*.json"):
+        content = json.loads(path.read_text())
+        content["records"] = [each for each in content["records"] if not each["name"].startswith("encode")]
+        path.write_text(json.dumps(content))
+    assert results.main(["--docs", str(docs), "keep", str(OLD_TABLE), "--name", "old"]) == 1
+    assert "has a record 'encode with efficientnet_lite0, per tile'; make it with" in capsys.readouterr().err

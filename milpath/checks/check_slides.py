@@ -140,7 +140,7 @@ def _check_files(checks: DataChecks, facts: pd.DataFrame, options: CheckOptions)
     """Compare files and thumbnails."""
     slides = checks.slides
     names = facts["bag_id"].astype(str).tolist()
-    if unread := [f"{row.bag_id}: {row.reason}" for row in facts.itertuples() if row.reason]:
+    if unread := [f"{bag}: {reason}" for bag, reason in zip(names, facts["reason"].tolist(), strict=True) if reason]:
         checks.findings.append(
             Finding("unchecked", _NEAR, f"{slides.counted(len(unread))} cannot be read", tuple(unread[:3]))
         )
@@ -211,7 +211,8 @@ def _check_tiles(checks: DataChecks, store: BagStore, rows: NDArray[np.int64]) -
     )  # fmt: skip
     shared, left_out = shared_tiles(store, rows)
     exact = set(equal)
-    many, few = [], []
+    many: list[SlidePair] = []
+    few: list[SlidePair] = []
     for pair in shared:
         if (pair.first, pair.second) not in exact:
             detail = f"{counted(pair.num_tiles, 'tile')} in both, {pair.share:.0%} of the smaller"

@@ -40,7 +40,7 @@ def slides_of_data(datamodule: "BagDataModule") -> tuple[CheckedSlides, NDArray[
         groups, column = _patients(table, names)
     target = datamodule.fitted_target
     labels: NDArray[np.generic] | None = None
-    if target.has_classes and np.issubdtype(frame["label"].dtype, np.integer):
+    if target.has_classes and pd.api.types.is_integer_dtype(frame["label"]):
         labels = frame["label"].to_numpy(dtype=np.int64)
     elif len(datamodule.class_names) == 1:
         labels = np.array([float(np.ravel(value)[0]) for value in frame["label"]])
@@ -87,8 +87,8 @@ def slides_of_table(
     if group_column:
         named = column(group_column, "group_column")
         empty = table[named].isna().to_numpy()
-        groups, group_name = np.array(_texts(table[named]), dtype=str), named
-        groups = np.where(empty, np.char.add("alone: ", np.array(names, dtype=str)), groups)
+        values, group_name = np.array(_texts(table[named]), dtype=str), named
+        groups: NDArray[Any] | None = np.where(empty, np.char.add("alone: ", np.array(names, dtype=str)), values)
     else:
         groups, group_name = _patients(table, names)
     split = np.full(len(table), "", dtype=object)

@@ -69,7 +69,8 @@ def slide_facts(
                     tell(number, len(waiting))
     _keep(rows, path)
     order = {name: place for place, name in enumerate(files)}
-    return pd.DataFrame(sorted(rows, key=lambda row: order[row["bag_id"]]), columns=list(_COLUMNS))
+    rows.sort(key=lambda row: order[row["bag_id"]])
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
 def _facts(name: str, file: Path) -> dict[str, Any]:
@@ -102,9 +103,10 @@ def _kept(path: Path) -> dict[str, dict[str, Any]]:
     except (ValueError, OSError):
         return {}
     # Nanoseconds have so many digits that they are read as a code.
-    types = {"hash": str, "fingerprint": str, "reason": object, "file_time": "int64"}
-    table = table[table["reason"].isna()].astype(types)
-    return {str(row["bag_id"]): row | {"reason": ""} for row in table.to_dict("records")}
+    table = table[table["reason"].isna()]
+    table = table.astype({"hash": str, "fingerprint": str, "reason": object, "file_time": "int64"})
+    rows = ({str(name): value for name, value in row.items()} for row in table.to_dict("records"))
+    return {str(row["bag_id"]): row | {"reason": ""} for row in rows}
 
 
 def _keep(rows: list[dict[str, Any]], path: Path) -> None:

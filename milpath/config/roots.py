@@ -226,6 +226,7 @@ class CheckDataConfig:
     checkpoint: str | None = None
     parts: list[str] = field(default_factory=list)
     max_distance: int | None = None
+    run_name: str = MISSING
     num_permutations: int = 999
     num_resamples: int = 1000
     seed: int = 0

@@ -293,8 +293,7 @@ def save_plan(trainings: Sequence[Training], output: Path) -> None:
     Raises:
         ValueError: If the folder holds a table with other trainings.
     """
-    plan = [list(training.overrides) for training in trainings]
-    path = output / "plan.json"
+    plan, path = [list(training.overrides) for training in trainings], output / "plan.json"
     if path.exists() and parse_json(path.read_text(encoding="utf-8"), str(path)) != plan:
         raise ValueError(f"{output} holds another table; give another output folder, or the same overrides as before")
     output.mkdir(parents=True, exist_ok=True)

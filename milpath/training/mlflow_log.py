@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger, MLFlowLogger
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 from milpath.models.card import plain_card
 from milpath.models.checkpoint import load_card

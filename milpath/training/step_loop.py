@@ -91,7 +91,7 @@ class StepLoop(_TrainingEpochLoop):
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         super().on_run_start(data_fetcher)
         trainer = self.trainer
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks: list[Callback] = trainer.callbacks
         self._validates = super()._should_check_val_epoch()
         self._hooks = StepHooks.of(callbacks) if has_plain_steps(trainer, data_fetcher) else None
 
@@ -152,7 +152,7 @@ class StepLoop(_TrainingEpochLoop):
         done.zero_grad.increment_completed()
         for hook in hooks.on_before_backward:
             hook(trainer, module, loss)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for hook in hooks.on_after_backward:
             hook(trainer, module)
         for hook in hooks.on_before_optimizer_step:
@@ -187,7 +187,7 @@ def has_plain_steps(trainer: Trainer, data_fetcher: _DataFetcher) -> bool:
     return (
         type(trainer.strategy) is SingleDeviceStrategy
         and (type(precision) is Precision or (type(precision) is MixedPrecision and precision.scaler is None))
-        and type(trainer.profiler) is PassThroughProfiler
+        and type(trainer.profiler) is PassThroughProfiler  # type: ignore[attr-defined]
         and trainer.accumulate_grad_batches == 1
         and not isinstance(data_fetcher, _DataLoaderIterDataFetcher)
         and len(loaders) == 1

@@ -1,11 +1,12 @@
-"""Cost of the commands per slide and per tile, and of opening a store with millions of tiles, for `docs/scale.md`.
+"""Cost of slides and tiles in CPU time of one process, and of opening stores with millions of tiles, for `docs/scale.md`.
 
-Each command runs twice, on a smaller and a larger input: the difference is what the additional slides or tiles cost, and
-start-up is not in it. CPU time is that of all processes of a command together, so that other work on the machine changes it
-little. Slides are generated pyramids as in `benchmark.py tile`, the array of the large stores has one byte per tile.
+The functions that the commands call run in this process, warm, so that start-up is not in a figure, and CPU time changes
+little with other work on the machine. A figure per tile is the difference between a larger and a smaller input. The scan is
+given with `--svs`, or generated. The array of the large stores has one byte per tile.
 """
 
 import argparse
+import copy
 import os
 import shutil
 import subprocess
@@ -13,19 +14,29 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import torch
 
+from benchmarks.extract import BATCH, encoder_alone, opened_encoder
 from benchmarks.tile import drawn_level, write_pyramid
 from benchmarks.timing import record
+from benchmarks.training_loops import train_step
+from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.data.store.store_digests import sealed_description
+from milpath.inference.packed_linear import pack_linears
+from milpath.inference.predict_bags import predict_bags
+from milpath.inference.prediction_files import ATTENTION, PredictionFiles
+from milpath.models import AttentionMIL
 from milpath.records.atomic_files import write_json
 from milpath.records.digests import sha256_of_file
+from milpath.slides.cut_slide import cut_slide
+from milpath.slides.tiling_options import TileOptions
 
-NUM_FEATURES = 1024
+NUM_FEATURES = 1280  # of efficientnet_lite0
 _OPENED = """
 import sys, time
 from milpath.data.store.bag_store import BagStore
@@ -40,45 +51,26 @@ print(opened - start, time.process_time() - opened, peak() - before)
 """
 
 
-class Usage(NamedTuple):
-    """What a command took.
-
-    Attributes:
-        cpu_s: CPU seconds of all its processes.
-        peak_mb: Largest memory of one of them.
-    """
-
-    cpu_s: float
-    peak_mb: float
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--slides", type=int, nargs=2, default=[1, 5], help="slides that are cut")
-    parser.add_argument("--tiles", type=int, nargs=2, default=[32, 192], help="tiles of a slide that are encoded")
-    parser.add_argument(
-        "--bags", type=int, nargs=2, default=[8, 32], help="bags that are predicted; the larger are trained"
-    )
-    parser.add_argument("--bag-tiles", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, nargs=2, default=[1, 4])
+    parser.add_argument("--svs", type=Path, help="a scan (default: a generated one)")
+    parser.add_argument("--tiles", type=int, nargs=2, default=[8, 64], help="tiles that are cut from the scan")
+    parser.add_argument("--bags", type=int, default=8, help="bags that are trained and predicted")
+    parser.add_argument("--bag-tiles", type=int, default=2000)
     parser.add_argument("--rows", type=int, nargs="*", default=[1_000_000, 10_000_000], help="tiles of opened stores")
     parser.add_argument(
         "--many-slides", type=int, default=1_000_000, help="slides of one more opened store, ten tiles each"
     )
-    parser.add_argument("--skip", nargs="*", choices=["cut", "encode", "train", "open"], default=[])
+    parser.add_argument("--skip", nargs="*", choices=["slides", "features", "open"], default=[])
 
 
 def run(options: argparse.Namespace) -> list[dict]:
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
         folder = Path(name)
         records = []
-        if not {"cut", "encode"} <= set(options.skip):
-            write_pyramid(folder / "one" / "slide_0.tiff", drawn_level(), (16, 4, 1))
-        if "cut" not in options.skip:
-            records += cut(folder, options.slides)
-        if "encode" not in options.skip:
-            records += encode(folder, options.tiles)
-        if "train" not in options.skip:
-            records += train_and_predict(folder, options)
+        if "slides" not in options.skip:
+            records += slides(folder, options.svs, options.tiles)
+        if "features" not in options.skip:
+            records += features(folder, options.bags, options.bag_tiles)
         if "open" not in options.skip:
             for rows in options.rows:
                 records += opened(folder / f"store_{rows}", rows, max(rows // 5000, 1))
@@ -87,75 +79,80 @@ def run(options: argparse.Namespace) -> list[dict]:
         return records
 
 
-def cut(folder: Path, counts: list[int]) -> list[dict]:
-    """Return the cost of finding tissue and cutting 64 tiles of 256 px, per slide."""
-    used = []
-    for count in counts:
-        slides = folder / f"slides_{count}"
-        slides.mkdir()
-        for number in range(count):
-            shutil.copy(folder / "one/slide_0.tiff", slides / f"slide_{number}.tiff")
-        words = ["method=tissue", "num_tiles=64", "tile_size=256", "level=0", "num_workers=1"]
-        used.append(command("tile", f"slides={slides}", f"output={folder / f'cut_{count}'}", *words, cwd=folder))
-        shutil.rmtree(slides)
+def slides(folder: Path, scan: Path | None, counts: list[int]) -> list[dict]:
+    """Return the cost of finding tissue, per slide, and of reading and encoding a tile of 256 px."""
+    if scan is None:
+        scan = folder / "slide.tiff"
+        write_pyramid(scan, drawn_level(), (1,))
+    cuts = [TileOptions(method="tissue", num_tiles=count, tile_size=256, level=0) for count in counts]
+    cut_slide(scan, cuts[0])
+    found = [least(lambda cut=cut: cut_slide(scan, cut)) for cut in cuts]
+    tiles = cut_slide(scan, cuts[1]).pixels
+    cut = [len(cut_slide(scan, each).pixels) for each in cuts]
+    read = (found[1] - found[0]) / (cut[1] - cut[0])
+    encoder = opened_encoder("efficientnet_lite0")
+    encoded = encoder_alone(tiles, encoder, 2 * BATCH, "32-true").cpu_ms / 1000
     return [
-        record("cut 64 tiles, per slide", slope(used, counts), "CPU s"),
-        record("cut 64 tiles, memory", used[-1].peak_mb, "MB"),
+        record("find tissue, per slide", found[0] - cut[0] * read, "CPU s"),
+        record("read, per tile", read, "CPU s"),
+        record("encode with efficientnet_lite0, per tile", encoded, "CPU s"),
     ]
 
 
-def encode(folder: Path, counts: list[int]) -> list[dict]:
-    """Return the cost of reading and encoding a tile, and the size of its features and its row."""
-    used = []
-    for count in counts:
-        output = folder / f"features_{count}"
-        words = ["encoder=efficientnet_lite0", f"num_tiles={count}", "microns_per_pixel=0.5", "device=cpu"]
-        used.append(command("extract", f"slides={folder / 'one'}", f"output={output}", *words, cwd=folder))
-    per_tile = (output / "tiles.npy").stat().st_size / count
+def features(folder: Path, num_bags: int, num_tiles: int) -> list[dict]:
+    """Return the cost of a training step and of a prediction, per tile, and the sizes of their files."""
+    store = feature_store(folder / "features", num_bags, num_tiles)
+    torch.manual_seed(0)
+    network = AttentionMIL(encoder={"name": "linear", "num_features": NUM_FEATURES, "hidden_dims": [512]}, gated=True)
+    optimizer = torch.optim.AdamW(network.parameters())
+
+    def train() -> None:
+        for index in range(num_bags):
+            tiles = torch.from_numpy(store.read(index)).float()[None]
+            train_step(
+                network, optimizer, SimpleNamespace(tiles=tiles, network_mask=None, labels=torch.ones(1)), "32-true"
+            )
+
+    packed = copy.deepcopy(network).eval()
+    pack_linears(packed)
+
+    def predict() -> None:
+        shutil.rmtree(folder / "predicted", ignore_errors=True)
+        with PredictionFiles(folder / "predicted", ("0", "1"), 0.5, {}) as files:
+            for bag in predict_bags(packed, store, "binary", device="cpu"):
+                rows = store.tile_rows(store.tile_slice(bag.position))
+                files.add(bag.bag_id, bag.probabilities, "1", False, rows, 0.5, bag.attention)
+
+    train(), predict()
+    count = num_bags * num_tiles
+    trained, predicted = least(train) / count, least(predict) / count
     return [
-        record("encode with efficientnet_lite0, per tile", slope(used, counts), "CPU s"),
-        record("encode, memory", used[-1].peak_mb, "MB"),
-        record("features of 1,280 float16, per tile", per_tile, "bytes"),
-        record("row of tiles.csv, per tile", (output / "tiles.csv").stat().st_size / count, "bytes"),
+        record("train, per tile and epoch", trained, "CPU s"),
+        record("predict, per tile", predicted, "CPU s"),
+        record("features of 1,280 float16, per tile", (store.path / "tiles.npy").stat().st_size / count, "bytes"),
+        record("row of attention.csv, per tile", (folder / "predicted" / ATTENTION).stat().st_size / count, "bytes"),
     ]
 
 
-def train_and_predict(folder: Path, options: argparse.Namespace) -> list[dict]:
-    """Return the cost of an epoch and of a prediction on bags of features, per tile."""
-    stores = [feature_store(folder / f"bags_{count}", count, options.bag_tiles) for count in options.bags]
-    trained = []
-    for epochs in options.epochs:
-        words = ["experiment=frozen_encoder", f"data.path={stores[-1]}", f"trainer.max_epochs={epochs}", "report=false"]
-        words += ["logger=none", "trainer.accelerator=cpu", f"run_name=run_{epochs}", "data.val_fraction=0.2"]
-        trained.append(command("train", *words, cwd=folder))
-    splits = pd.read_csv(folder / f"runs/run_{epochs}/splits.csv")["split"]
-    num_tiles = int((splits != "test").sum()) * options.bag_tiles
-    checkpoint = folder / f"runs/run_{epochs}/checkpoints/best.ckpt"
-    predicted = []
-    for store, count in zip(stores, options.bags, strict=True):
-        words = [f"checkpoint={checkpoint}", f"slides={store}", f"output={folder / f'predicted_{count}'}", "device=cpu"]
-        predicted.append(command("predict", *words, "pictures=false", cwd=folder))
-    tiles = [count * options.bag_tiles for count in options.bags]
-    written = sum(path.stat().st_size for path in (folder / f"predicted_{count}").rglob("*") if path.is_file())
-    growth = (predicted[1].peak_mb - predicted[0].peak_mb) * 1e6 / (tiles[1] - tiles[0])
-    return [
-        record("train, per tile and epoch", slope(trained, options.epochs) / num_tiles, "CPU s"),
-        record("train, memory", trained[-1].peak_mb, "MB"),
-        record("predict, per tile", slope(predicted, tiles), "CPU s"),
-        record("predict, memory", predicted[-1].peak_mb, "MB"),
-        record("predict, growth of memory per tile", max(growth, 0.0), "bytes"),
-        record("files of a prediction without pictures, per tile", written / tiles[1], "bytes"),
-    ]
+def least(function, turns: int = 3) -> float:
+    """Return the least CPU time of some turns, which other processes lengthen and never shorten."""
+    times = []
+    for _ in range(turns):
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
+    return min(times)
 
 
-def feature_store(path: Path, num_bags: int, num_tiles: int) -> Path:
-    """Write bags of random features."""
+def feature_store(path: Path, num_bags: int, num_tiles: int) -> BagStore:
+    """Write bags of random features with places."""
     block = np.random.default_rng(0).standard_normal((num_tiles, NUM_FEATURES), np.float32).astype(np.float16)
     with BagStoreWriter(path, {"name": "features"}) as writer:
         for number in range(num_bags):
-            places = {"x": np.arange(num_tiles) * 256, "y": np.zeros(num_tiles, np.int64)}
+            places = {name: np.arange(num_tiles) * 256 for name in ("x", "y", "x0", "y0")}
+            places |= {"level": np.zeros(num_tiles, np.int64), "size0": np.full(num_tiles, 256)}
             writer.add(f"bag_{number}", block, {"label": number % 2}, places)
-    return path
+    return BagStore.open(path)
 
 
 def opened(path: Path, num_tiles: int, num_bags: int) -> list[dict]:
@@ -170,7 +167,10 @@ def opened(path: Path, num_tiles: int, num_bags: int) -> list[dict]:
         list(map(float, subprocess.check_output([sys.executable, "-c", _OPENED, str(path)], text=True).split()))
         for _ in names
     ]
-    records = [record("SHA-256 of a file", rate, "GB/s")]
+    records = [
+        record("SHA-256 of a file", rate, "GB/s"),
+        record("row of tiles.csv, per tile", (path / "tiles.csv").stat().st_size / num_tiles, "bytes"),
+    ]
     for name, (open_s, place_s, memory) in zip(names, found, strict=True):
         what = f"{num_tiles:,} tiles of {num_bags:,} slides, {name} process"
         records += [
@@ -209,23 +209,3 @@ def table_store(path: Path, num_tiles: int, num_bags: int) -> None:
         "num_tiles": each * num_bags, "tile_columns": columns, "sha256": sha256_of_file(path / "tiles.npy"),
     }  # fmt: skip
     write_json(path / "store.json", sealed_description(description, path))
-
-
-def command(name: str, *words: str, cwd: Path) -> Usage:
-    """Run a command of milpath, and return what it and its processes took."""
-    sys.stderr.write(f"milpath {name} {' '.join(words)}\n")
-    root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"milpath.{name}", *words], cwd=cwd, env=environment, stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"milpath {name} ended with status {process.returncode}")
-    return Usage(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e3)
-
-
-def slope(used: list[Usage], counts: list[int]) -> float:
-    """Return the CPU seconds of one more."""
-    return (used[1].cpu_s - used[0].cpu_s) / (counts[1] - counts[0])

@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> list[dict]:
             sets[options.svs.stem] = folder / "svs"
         records = []
         for encoder_name in options.encoders:
-            encoder = opened(encoder_name).to(options.device)
+            encoder = opened_encoder(encoder_name).to(options.device)
             for what, slides in sets.items():
                 records += rates(f"{encoder_name}, {what}", slides, folder, encoder, options)
         if options.memory:
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> list[dict]:
     return records
 
 
-def opened(name: str) -> PretrainedEncoder:
+def opened_encoder(name: str) -> PretrainedEncoder:
     """Return the encoder, with random weights if its own are not on this machine: they change no time."""
     try:
         return open_encoder(name)

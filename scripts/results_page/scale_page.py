@@ -15,6 +15,8 @@ TILES_PER_SLIDE = 10_000
 EPOCHS = 20
 CORES = 16
 MACHINES = 64
+# The file of the version that read tiles.csv as a table.
+BEFORE = "before"
 SLIDES = (10_000, 1_000_000)
 _SECONDS = 3600
 
@@ -43,30 +45,32 @@ class Step:
 
 
 def page(folder: Path) -> str:
-    """Return the page of a folder with `page.md`, and the JSON files of `benchmark.py cost` with its sets of records.
+    """Return the page of a folder with `page.md` and the JSON files of `benchmark.py cost`, of which `before.json` is older.
 
     Raises:
         ValueError: If a figure that the page shows was not measured.
     """
     files = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
-    records = {name: {each["name"]: each for each in content["records"]} for name, content in files.items()}
+    before = {each["name"]: each for each in files.get(BEFORE, {"records": []})["records"]}
+    now = {each["name"]: each for name, content in files.items() if name != BEFORE for each in content["records"]}
 
-    def value(name: str, file: str = "cost") -> float:
-        if name not in records.get(file, {}):
-            raise ValueError(f"{folder / file}.json has no record {name!r}; make it with scripts/benchmark.py cost")
-        return float(records[file][name]["value"])
+    def value(name: str, then: bool = False) -> float:
+        records = before if then else now
+        if name not in records:
+            raise ValueError(f"no file in {folder} has a record {name!r}; make it with scripts/benchmark.py cost")
+        return float(records[name]["value"])
 
     steps = _steps(value)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     environment.globals = {
-        "measured": lambda: _measured(records["cost"]),
+        "measured": lambda: _measured(now),
         "per_slide": lambda: _per_slide(steps),
         "totals": lambda: _totals(steps),
-        "opened": lambda: _opened(records),
+        "opened": lambda: _opened({"as a table, before": before, "this version": now}),
         "value": value,
         "show": _show,
         "size": _size,
-        "machine": files["cost"]["machine"],
+        "machine": next((content["machine"] for name, content in files.items() if name != BEFORE), {}),
         "tiles_per_slide": TILES_PER_SLIDE,
         "epochs": EPOCHS,
         "cores": CORES,
@@ -79,27 +83,34 @@ def page(folder: Path) -> str:
 def _steps(value: Any) -> list[Step]:
     tiles = TILES_PER_SLIDE
     row = value("row of tiles.csv, per tile")
-    features = value("features of 1,280 float16, per tile")
-    cut, encode = value("cut 64 tiles, per slide"), value("encode with efficientnet_lite0, per tile")
+    tissue, read = value("find tissue, per slide"), value("read, per tile")
+    encode = value("encode with efficientnet_lite0, per tile")
     train, predict = value("train, per tile and epoch"), value("predict, per tile")
-    stored = tiles * (features + row)
-    files = value("files of a prediction without pictures, per tile")
+    extract = tissue + (read + encode) * tiles
+    stored, attention = value("features of 1,280 float16, per tile") + row, value("row of attention.csv, per tile")
     return [
-        Step("`milpath tile`, 64 tiles of 256 px", "cut", cut, 64 * (256 * 256 * 3 + row)),
         Step(
-            "`milpath extract`, efficientnet_lite0",
-            f"cut + encode x {tiles:,}",
-            cut + encode * tiles,
-            stored,
+            "`milpath tile`, 64 tiles of 256 px", "tissue + 64 x read", tissue + 64 * read, 64 * (256 * 256 * 3 + row)
         ),
         Step(
-            f"`milpath train`, {EPOCHS} epochs on features",
-            f"train x {tiles:,} x {EPOCHS}",
+            "`milpath extract`, efficientnet_lite0",
+            f"tissue + {tiles:,} x (read + encode)",
+            extract,
+            tiles * stored,
+        ),
+        Step(
+            f"`milpath train`, {EPOCHS} epochs",
+            f"{EPOCHS} x {tiles:,} x train",
             train * tiles * EPOCHS,
             0.0,
             machines=1,
         ),
-        Step("`milpath predict` on features", f"predict x {tiles:,}", predict * tiles, files * tiles),
+        Step(
+            "`milpath predict` on features",
+            f"{tiles:,} x predict",
+            predict * tiles,
+            tiles * attention,
+        ),
     ]
 
 
@@ -135,18 +146,17 @@ def _written(step: Step, slides: int = 1) -> str:
     return _size(step.written * slides) if step.written else "checkpoints"
 
 
-def _opened(records: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+def _opened(versions: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """Return the table of opened stores, before and after the index."""
-    head = ["store", "version", "process", "open", "positions of one slide", "memory of both"]
+    head = ["store", "how", "process", "open, CPU s", "positions of one slide, CPU s", "memory of both, MB"]
     rows = []
-    for file, version in (("before", "as a table"), ("cost", "with the index"), ("many", "with the index")):
-        for name, each in records.get(file, {}).items():
+    for version, records in versions.items():
+        for name, each in records.items():
             if name.startswith("open, "):
                 what, _, process = name.removeprefix("open, ").rpartition(", ")
-                beside = records[file][f"positions of a slide, {what}, {process}"]
-                memory = records[file][f"memory of both, {what}, {process}"]
-                times = [f"{_show(one['value'])} s" for one in (each, beside)]
-                rows.append([what, version, process.removesuffix(" process"), *times, f"{_show(memory['value'])} MB"])
+                others = (f"positions of a slide, {what}, {process}", f"memory of both, {what}, {process}")
+                values = [_show(one["value"]) for one in (each, *(records[other] for other in others))]
+                rows.append([what, version, process.removesuffix(" process"), *values])
     return "\n".join(markdown_table(head, rows, [False, False, False, True, True, True]))
 
 

@@ -22,7 +22,7 @@ def test_every_example_composes(line, tmp_path, capsys, monkeypatch):
     sweep = "-m" in words
     words = [word.partition(",")[0] if sweep and "," in word else word for word in words if word != "-m"]
     shown = [] if "--cfg" in words else ["--cfg", "job"]
-    assert here(f"milpath.{name}", *words, *shown, cwd=tmp_path) == 0
+    assert here(f"milpath.{name.replace('-', '_')}", *words, *shown, cwd=tmp_path) == 0
     assert OmegaConf.missing_keys(OmegaConf.create(capsys.readouterr().out)) == set()
 
 

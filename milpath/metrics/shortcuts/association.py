@@ -121,9 +121,10 @@ def _parts(values: NDArray[np.generic], num_groups: int) -> Codes:
 
 def _standard_ranks(numbers: NDArray[np.generic]) -> Array:
     """Return ranks with mean 0 and variance 1; zeros if all are equal."""
-    ranks = rankdata(numbers).astype(np.float64)
+    ranks: Array = rankdata(numbers).astype(np.float64)
     ranks -= ranks.mean()
-    return ranks / (ranks.std() or 1.0)
+    found: Array = ranks / (ranks.std() or 1.0)
+    return found
 
 
 def _counts(parts: Codes, labels: NDArray[np.generic], num_classes: int) -> Array:
@@ -156,7 +157,8 @@ def _macro_auroc(counts: Array, order: Codes) -> Array:
     with np.errstate(invalid="ignore"):
         known = np.isfinite(areas)
         total = np.where(known, areas, 0).sum(axis=-1)
-        return np.divide(total, known.sum(axis=-1), out=np.full(total.shape, np.nan), where=known.any(axis=-1))
+        means: Array = np.divide(total, known.sum(axis=-1), out=np.full(total.shape, np.nan), where=known.any(axis=-1))
+    return means
 
 
 def _share_of_parts(parts: Codes, ranks: NDArray[np.generic]) -> Array:
@@ -173,7 +175,7 @@ def _resampled(parts: Codes, label: NDArray[np.generic], weights: Array) -> Arra
     if np.issubdtype(label.dtype, np.integer):
         num_classes = int(label.max()) + 1
         cells = np.zeros((len(label), num_parts * num_classes))
-        cells[np.arange(len(label)), parts * num_classes + label] = 1
+        cells[np.arange(len(label)), parts * num_classes + label.astype(np.int64)] = 1
         counts = (weights @ cells).reshape(len(weights), num_parts, num_classes)
         own = _counts(parts, label[None], num_classes)[0]
         order = np.argsort(own / own.sum(axis=1, keepdims=True), axis=0, kind="stable")
@@ -184,4 +186,6 @@ def _resampled(parts: Codes, label: NDArray[np.generic], weights: Array) -> Arra
     sizes, sums = weights @ cells, (weights * numbers) @ cells
     mean, square = weights @ numbers / total, weights @ numbers**2 / total
     between = np.divide(sums**2, sizes, out=np.zeros_like(sums), where=sizes > 0).sum(axis=1) / total - mean**2
-    return np.divide(between, square - mean**2, out=np.full(len(total), np.nan), where=square - mean**2 > 0)
+    spread = square - mean**2
+    shares: Array = np.divide(between, spread, out=np.full(len(total), np.nan), where=spread > 0)
+    return shares

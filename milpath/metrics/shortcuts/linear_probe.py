@@ -156,7 +156,8 @@ def _effects(scores: Array, targets: NDArray[np.generic], num_values: int) -> Ar
         own = ranks[..., 0] - ranks[..., 0].mean(axis=1, keepdims=True)
         true = targets.astype(np.float64) - targets.mean(axis=1, keepdims=True)
         spread = np.sqrt((own**2).sum(axis=1) * (true**2).sum(axis=1))
-        return np.divide((own * true).sum(axis=1), spread, out=np.full(len(own), np.nan), where=spread > 0)
+        found: Array = np.divide((own * true).sum(axis=1), spread, out=np.full(len(own), np.nan), where=spread > 0)
+        return found
     has = targets[..., None] == np.arange(num_values)
     inside = has.sum(axis=1).astype(np.float64)
     outside = targets.shape[1] - inside
@@ -164,17 +165,20 @@ def _effects(scores: Array, targets: NDArray[np.generic], num_values: int) -> Ar
     areas = np.divide(won, inside * outside, out=np.full_like(won, np.nan), where=inside * outside > 0)
     known = np.isfinite(areas)
     total = np.where(known, areas, 0).sum(axis=1)
-    return np.divide(total, known.sum(axis=1), out=np.full(len(total), np.nan), where=known.any(axis=1))
+    means: Array = np.divide(total, known.sum(axis=1), out=np.full(len(total), np.nan), where=known.any(axis=1))
+    return means
 
 
 def _weighted_effect(scores: Array, targets: NDArray[np.generic], weights: Array, numbers: bool) -> Array:
     """Return `(resamples,)` effects of weighted bags."""
     if numbers:
-        own = rankdata(scores[:, 0]).astype(np.float64)
+        own, true = rankdata(scores[:, 0]).astype(np.float64), targets.astype(np.float64)
         total = weights.sum(axis=1)
-        means = [weights @ each / total for each in (own, targets, own * targets, own**2, targets.astype(float) ** 2)]
+        means = [weights @ each / total for each in (own, true, own * true, own**2, true**2)]
         spread = np.sqrt(np.maximum(means[3] - means[0] ** 2, 0) * np.maximum(means[4] - means[1] ** 2, 0))
-        return np.divide(means[2] - means[0] * means[1], spread, out=np.full(len(total), np.nan), where=spread > 0)
+        shared = means[2] - means[0] * means[1]
+        found: Array = np.divide(shared, spread, out=np.full(len(total), np.nan), where=spread > 0)
+        return found
     areas = [auroc(targets == value, scores[:, value], weights) for value in range(scores.shape[1])]
     return np.asarray(np.mean(areas, axis=0))
 

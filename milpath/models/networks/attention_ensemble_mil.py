@@ -53,7 +53,9 @@ class AttentionEnsembleMIL(MILNetwork):
         if num_members < 1:
             raise ValueError(f"num_members={num_members} of an ensemble must be at least 1")
         own_layers = isinstance(encoder, Mapping) and encoder.get("name") == "linear"
-        super().__init__({**encoder, "num_members": num_members} if own_layers else encoder, num_outputs)
+        if isinstance(encoder, Mapping) and own_layers:
+            encoder = {**encoder, "num_members": num_members}
+        super().__init__(encoder, num_outputs)
         self.gated = gated
         self.num_members = num_members
         self.attention_dim = attention_dim
