@@ -42,7 +42,8 @@ done
 # GlaS: the recipe of ucsb_breast; variants on the folds of the first two repeats.
 pair='methods=[attention,embedding_mean]'
 table glas "$data/glas" experiment=glas folds=5 repeats=5 \
-    'methods=[attention,gated_attention,multi_head_attention,embedding_mean,embedding_max]'
+    'methods=[attention,gated_attention,embedding_mean,embedding_max,multi_head_attention]' \
+    'method_options={multi_head_attention: {model.hidden_dim: 128}}'
 table glas_augmented "$data/glas" experiment=glas "$pair" folds=5 repeats=2 data.augmentation=full data.augmented_copies=3
 table glas_macenko "$data/glas" experiment=glas "$pair" folds=5 repeats=2 model.encoder.stain_normalisation=macenko \
     model.encoder.stain_target_path="$data/ucsb_breast/images/ytma10_010704_benign1_ccd.jpg"
