@@ -142,7 +142,7 @@ def as_table(rows: Sequence[Mapping[str, Any]], plan: Plan, minutes: float) -> d
     kept = ("command", "started", "packages", "python", "platform", "processor", "device", "num_cores", "num_threads")
     code = made["code"] or {}
     record = {"format_version": 1, "version": made["packages"].get("milpath"), "commit": code.get("commit")}
-    record |= {"dirty": bool(code.get("dirty")), "minutes": minutes, "seeds": list(range(plan.seeds)), "unit": "seed"}
+    record |= {"dirty": bool(code.get("dirty")), "minutes": minutes, "seeds": list(range(plan.seeds)), "unit": "cell"}
     settings = {"num_features": NUM_FEATURES, "test_bags": plan.num_test, "epochs": plan.epochs}
     settings |= {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
     return {
