@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from milpath.records.atomic_files import write_json
+from milpath.records.plain_values import parse_json
 from milpath.reports.method_tables.method_table import FoldResult, MethodRow, compare_methods
 from milpath.reports.method_tables.table_record import RecordedRun, record_of
 from milpath.reports.method_tables.tables import interval_words, plus_minus
@@ -42,6 +43,15 @@ def finished_runs(folder: Path) -> dict[str, list[RecordedRun]]:
     if not found:
         raise FileNotFoundError(f"{folder} has no finished training; give the output folder of `milpath table`")
     return found
+
+
+def command_of(folder: Path) -> list[str]:
+    """Return the command of a table: as its file records it, or as its first training does."""
+    path = folder / "table.json"
+    record = parse_json(path.read_text(encoding="utf-8"), str(path)).get("record") if path.is_file() else None
+    if record is None:
+        record = record_of(run for each in finished_runs(folder).values() for run in each)
+    return [str(word) for word in record["command"]]
 
 
 def fold_of(run: RecordedRun, variant: str) -> FoldResult:
@@ -107,8 +117,9 @@ def main(words: Sequence[str] | None = None) -> int:
         ]
         head = ["method", "variant", "folds", "AUROC, mean ± SE", "95 % interval", "difference in AUROC"]
         head += ["ECE, mean ± SE", "95 % interval of ECE", "difference in ECE", "Brier, mean ± SE"]
+        commands = [command_of(folder) for folder in dict.fromkeys(variants.values())]
         table = {"title": given.title, "columns": head, "rows": [row.pop("words") for row in rows], "values": rows}
-        write_json(given.output, without_paths(table | {"record": record_of(done)}))
+        write_json(given.output, without_paths(table | {"record": record_of(done) | {"commands": commands}}))
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{' '.join(str(error).split())}\n")
         return 1

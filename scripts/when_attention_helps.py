@@ -75,10 +75,10 @@ def outputs(
     for number in range(len(train)):
         torch.manual_seed(number // num_shares)
         networks.append(kind(encoder={"name": "linear", "num_features": NUM_FEATURES, "hidden_dims": [NUM_FEATURES]}))
-    weights, buffers = stack_module_state(networks)
+    weights, _ = stack_module_state(networks)
 
-    def forward(own: dict[str, torch.Tensor], state: dict[str, torch.Tensor], tiles: torch.Tensor) -> Any:
-        output = functional_call(networks[0], (own, state), (tiles,))
+    def forward(own: dict[str, torch.Tensor], tiles: torch.Tensor) -> Any:
+        output = functional_call(networks[0], own, (tiles,))
         return output.logits[:, 0], output.attention
 
     optimizer = torch.optim.AdamW(weights.values(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
@@ -88,7 +88,7 @@ def outputs(
         order = torch.from_numpy(np.stack([rng.permutation(train.shape[1]) for rng in orders]))
         for batch in order.tensor_split(-(-train.shape[1] // BATCH_SIZE), 1):
             rows = train[torch.arange(len(train))[:, None], batch]
-            logits, _ = vmap(forward)(weights, buffers, features[rows])
+            logits, _ = vmap(forward)(weights, features[rows])
             labels = (batch % 2 == 0).float()
             loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(1).sum()
             optimizer.zero_grad()
@@ -96,7 +96,7 @@ def outputs(
             optimizer.step()
         scheduler.step()
     with torch.inference_mode():
-        parts = [vmap(forward)(weights, buffers, features[rows]) for rows in test.split(50, 1)]
+        parts = [vmap(forward)(weights, features[rows]) for rows in test.split(50, 1)]
     logits, attention = (torch.cat([part[place] for part in parts], 1).numpy() for place in (0, 1))
     return logits, attention
 
@@ -142,7 +142,7 @@ def as_table(rows: Sequence[Mapping[str, Any]], plan: Plan, minutes: float) -> d
     kept = ("command", "started", "packages", "python", "platform", "processor", "device", "num_cores", "num_threads")
     code = made["code"] or {}
     record = {"format_version": 1, "version": made["packages"].get("milpath"), "commit": code.get("commit")}
-    record |= {"dirty": bool(code.get("dirty")), "minutes": minutes, "seeds": list(range(plan.seeds)), "unit": "seed"}
+    record |= {"dirty": bool(code.get("dirty")), "minutes": minutes, "seeds": list(range(plan.seeds)), "unit": "cell"}
     settings = {"num_features": NUM_FEATURES, "test_bags": plan.num_test, "epochs": plan.epochs}
     settings |= {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
     return {
