@@ -317,7 +317,7 @@ def test_the_reference_has_every_key_of_every_configuration(reference):
         if group == "hydra":
             continue
         if group == ".":
-            page = reference[f"reference/commands/{path.stem.replace('sagemaker_', 'sagemaker-')}.md"]
+            page = reference[f"reference/commands/{path.stem.replace('_', '-')}.md"]
         else:
             page = reference[f"reference/configuration/{group.replace('/', '-')}.md"]
             page = page.split(f"\n## {path.stem}\n")[1].split("\n## ")[0]

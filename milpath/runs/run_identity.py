@@ -22,6 +22,7 @@ from typing_extensions import override
 from milpath.config.roots import Decision, TrainConfig
 from milpath.data.datamodule import BagDataModule
 from milpath.models.checkpoint import RUN_KEY
+from milpath.models.encoders import ENCODERS
 from milpath.records.digests import sha256_of_file, sha256_of_splits, sha256_of_values
 
 # Key of the identity in a checkpoint.
@@ -195,6 +196,10 @@ def _defaults_of(plain: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {item.name: item.default for item in fields(TrainConfig)}
     defaults |= {f"decision.{item.name}": item.default for item in fields(Decision)}
     defaults |= {f"data.{key}": value for key, value in _signature(BagDataModule).items()}
+    encoder = (plain.get("model") or {}).get("encoder")
+    own = ENCODERS.get(str(encoder.get("name"))) if isinstance(encoder, Mapping) else None
+    if own is not None:
+        defaults |= {f"model.encoder.{key}": value for key, value in _signature(own).items()}
     defaults |= {"model.encoder.stain_normalisation": "none"}
     callbacks = {f"callbacks.{key}": value for key, value in (plain.get("callbacks") or {}).items()}
     for group, content in {**plain, **callbacks}.items():
