@@ -81,7 +81,7 @@ def test_the_version_is_that_of_the_package(monkeypatch, capsys):
         (["sagemaker", "lunch"], "unknown command 'sagemaker lunch'; did you mean 'sagemaker launch'? "),
         (
             ["sagemaker"],
-            "sagemaker needs a subcommand, one of launch, tune, rehearse, process, transform, package, deploy, score, delete, policy",
+            "sagemaker needs a subcommand, one of launch, tune, rehearse, process, transform, package, register, deploy, score, delete, policy",
         ),
         (["xyzzy"], "unknown command 'xyzzy'; milpath --help lists the commands"),
     ],

@@ -141,6 +141,7 @@ def test_only_checkpoints_without_a_monitor_become_sparing():
     }
     config = OmegaConf.create({"trainer": {"_target_": "lightning.pytorch.Trainer", "logger": False}, "seed": 0})
     config.callbacks = entries
+    config.paths = {"run_dir": "runs/one"}
     kinds = [type(callback).__name__ for callback in build_trainer(config, 10.0).checkpoint_callbacks]
     assert kinds == ["ModelCheckpoint", "SparingCheckpoint"]
     assert config.callbacks.last._target_.endswith(".ModelCheckpoint")

@@ -23,9 +23,10 @@ def test_a_log_has_one_line_per_epoch_and_no_bar_or_advert(folder):
     left = r", at most \d+ s left"
     for number, rest in ((1, left), (2, left), (3, "")):
         assert re.fullmatch(pattern.format(number, rest), lines[start + number - 1]), lines
-    # Before: the line of the new bag store. After: the table of metrics.
-    assert start == 1
+    # Before: the lines of the new bag store and of its check. After: the table of metrics.
+    assert start == 2
     assert "SyntheticBags" in lines[0]
+    assert " - data check: no two of 24 bags" in lines[1]
     # Its title, the path of the run, is wrapped at the width of the table.
     top = next(number for number, line in enumerate(lines) if line.startswith("┏"))
     assert "runs/a" in "".join(line.strip() for line in lines[start + 3 : top])
