@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.extract import BATCH, encoder_alone, opened_encoder
+from benchmarks.extract import BATCH_SIZE, encoder_alone, opened_encoder
 from benchmarks.tile import drawn_level, write_pyramid
 from benchmarks.timing import record
 from benchmarks.training_loops import train_step
@@ -91,7 +91,7 @@ def slides(folder: Path, scan: Path | None, counts: list[int]) -> list[dict]:
     cut = [len(cut_slide(scan, each).pixels) for each in cuts]
     read = (found[1] - found[0]) / (cut[1] - cut[0])
     encoder = opened_encoder("efficientnet_lite0")
-    encoded = encoder_alone(tiles, encoder, 2 * BATCH, "32-true").cpu_ms / 1000
+    encoded = encoder_alone(tiles, encoder, 2 * BATCH_SIZE, "32-true").cpu_ms / 1000
     return [
         record("find tissue, per slide", found[0] - cut[0] * read, "CPU s"),
         record("read, per tile", read, "CPU s"),

@@ -40,6 +40,7 @@ from milpath.models.encoders.pretrained_encoder import PretrainedEncoder
 from milpath.slides.cut_slide import cut_slide
 from milpath.slides.tiling_options import TileOptions
 
+BATCH_SIZE = 16
 MICRONS = 0.5
 
 
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--copies", type=int, default=8, help="copies of the scan, of which a small one has few tiles")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch-size", type=int, default=16, help="tiles; the same for every way")
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="tiles; the same for every way")
     parser.add_argument("--precision", default="32-true", help="of the command; the usual way computes in float32")
     parser.add_argument("--memory", nargs="*", type=int, default=[1_000, 20_000], help="numbers of tiles; none: skip")
 
@@ -91,7 +92,9 @@ def rates(what: str, slides: Path, folder: Path, encoder: PretrainedEncoder, opt
     found: dict[str, list[Cost]] = {"encoder alone": [], "extract": [], "the usual way": []}
     load = os.getloadavg()[0]
     for _ in range(options.repeats):
-        found["encoder alone"].append(encoder_alone(tiles, encoder, options))
+        found["encoder alone"].append(
+            encoder_alone(tiles, encoder, options.tiles, options.precision, options.device, options.batch_size)
+        )
         store, cost = extracted(slides, folder / "out", encoder, cut, options)
         found["extract"].append(cost)
         found["the usual way"].append(usual_way(slides, store, folder / "usual", encoder, options))
@@ -131,19 +134,25 @@ class Clock:
         return Cost(num_tiles / self.seconds, 1000 * self.cpu_seconds / num_tiles)
 
 
-def encoder_alone(tiles: np.ndarray, encoder: PretrainedEncoder, options: argparse.Namespace) -> Cost:
+def encoder_alone(
+    tiles: np.ndarray,
+    encoder: PretrainedEncoder,
+    num_tiles: int,
+    precision: str,
+    device: str = "cpu",
+    batch_size: int = BATCH_SIZE,
+) -> Cost:
     """Return the cost of full batches that are in memory, encoded as `extract` does."""
-    num_tiles, size = options.tiles, options.batch_size
-    batches = BatchEncoder(encoder, tiles.shape[1], device=options.device, precision=options.precision, batch_size=size)
-    batches.buffer[:] = tiles[:size]
-    batches.submit(size)
+    batches = BatchEncoder(encoder, tiles.shape[1], device=device, precision=precision, batch_size=batch_size)
+    batches.buffer[:] = tiles[:batch_size]
+    batches.submit(batch_size)
     with Clock() as clock:
-        for number in range(max(1, num_tiles // size)):
-            first = number * size % (len(tiles) - size + 1)
-            batches.buffer[:] = tiles[first : first + size]
-            batches.submit(size)
+        for number in range(max(1, num_tiles // batch_size)):
+            first = number * batch_size % (len(tiles) - batch_size + 1)
+            batches.buffer[:] = tiles[first : first + batch_size]
+            batches.submit(batch_size)
         batches.finish()
-    return clock.cost(max(1, num_tiles // size) * size)
+    return clock.cost(max(1, num_tiles // batch_size) * batch_size)
 
 
 def extracted(
