@@ -116,3 +116,7 @@ def test_costs_of_slides_and_features_are_measured_and_the_large_store_opens(tmp
     store = BagStore.open(tmp_path / "store")
     assert store.num_tiles.tolist() == [25] * 4
     assert len(level0_positions(store, store.tile_slice(2)).x0) == 25
+
+
+def test_all_measures_everything_that_can_be_measured():
+    assert set(together.QUICK) == set(benchmark.MODULES) - {"all"}
