@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 import benchmark
-from benchmarks import against_torchmil, cost, train
+from benchmarks import against_torchmil, cost, together, train
 from benchmarks.article import ArticleNetwork
 from benchmarks.counting import count
 from benchmarks.streaming import streaming
