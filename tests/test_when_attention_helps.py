@@ -14,7 +14,7 @@ SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 
 @pytest.fixture
 def experiment(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
     import planted_bags
     import when_attention_helps
 
