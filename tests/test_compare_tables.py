@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -17,7 +18,7 @@ from tests.conftest import REPOSITORY
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(REPOSITORY / "scripts"))
+        patch.setattr(sys, "path", [str(REPOSITORY / "scripts"), *sys.path])
         return importlib.import_module("compare_tables")
 
 

@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import sys
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -307,7 +308,7 @@ def reference() -> dict[str, str]:
     """The generated pages."""
     pytest.importorskip("mkdocs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(REPOSITORY / "scripts"))
+        patch.setattr(sys, "path", [str(REPOSITORY / "scripts"), *sys.path])
         return importlib.import_module("documentation").pages()
 
 

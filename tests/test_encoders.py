@@ -131,7 +131,7 @@ def test_drawn_tiles_are_the_same_everywhere_and_differ_from_each_other():
 
 def test_the_table_of_the_documentation_has_a_row_for_every_encoder(monkeypatch):
     pytest.importorskip("mkdocs")
-    monkeypatch.syspath_prepend(str(REPOSITORY / "scripts"))
+    monkeypatch.setattr(sys, "path", [str(REPOSITORY / "scripts"), *sys.path])
     page = importlib.import_module("documentation").pages()["reference/encoders.md"]
     for name in encoder_names():
         (row,) = [line for line in page.splitlines() if line.startswith(f"| [`{name}`]")]

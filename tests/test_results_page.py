@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +20,7 @@ OLD_TABLE = REPOSITORY / "tests/version_0_1_0/table"
 def results() -> ModuleType:
     """The script."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(REPOSITORY / "scripts"))
+        patch.setattr(sys, "path", [str(REPOSITORY / "scripts"), *sys.path])
         return importlib.import_module("results")
 
 
