@@ -7,7 +7,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.inference.faithfulness import MeasureOptions, measure_bags, question_of
 from milpath.models import AttentionMIL
-from tests.inference.faithfulness.planted_bags import CARD, NUM_TILES, MarkerNetwork, write_planted
+from tests.inference.faithfulness.bags_with_truth import CARD, NUM_TILES, MarkerNetwork, write_planted
 
 SURE = 1 / (1 + np.exp(-4.0))
 

@@ -8,7 +8,7 @@ from milpath.inference.faithfulness import MeasureOptions, measure_bags, questio
 from milpath.models import AttentionMIL
 from milpath.models.checkpoint import Card
 from milpath.targets import Multilabel, Regression, Several, Survival, target_named
-from tests.inference.faithfulness.planted_bags import write_planted
+from tests.inference.faithfulness.bags_with_truth import write_planted
 
 TIMES = np.array([[5.0, 1.0], [3.0, 1.0], [4.0, 0.0], [2.0, 1.0], [6.0, 1.0], [7.0, 0.0]])
 LOGITS = np.linspace(-0.5, 0.5, 6, dtype=np.float32)[:, None]

@@ -20,7 +20,7 @@ from milpath.models import (
 )
 from milpath.models.averaged_network import AveragedNetwork
 from milpath.targets import target_named
-from tests.inference.faithfulness.planted_bags import CARD
+from tests.inference.faithfulness.bags_with_truth import CARD
 
 NETWORKS = [
     ACMIL, AdditiveMIL, AttentionMIL, CLAMMB, CLAMSB, DSMIL, DTFDMIL, EmbeddingPoolMIL, ILRAMIL, InstancePoolMIL,

@@ -9,7 +9,7 @@ from milpath.models import CLAMMB, AdditiveMIL, AttentionMIL, InstancePoolMIL
 from milpath.models.checkpoint import Card
 from milpath.models.output import DetailedMILOutput
 from milpath.models.pooling import full_mask
-from tests.inference.faithfulness.planted_bags import CARD
+from tests.inference.faithfulness.bags_with_truth import CARD
 
 FEATURES = {"name": "linear", "num_features": 8, "hidden_dims": [16]}
 

@@ -13,7 +13,7 @@ from milpath.inference.faithfulness import MeasureOptions, measure_bags, questio
 from milpath.models.checkpoint import Card
 from milpath.reports.faithfulness import summarise, write_faithfulness
 from milpath.reports.faithfulness.verdict import verdict_of
-from tests.inference.faithfulness.planted_bags import CARD, NUM_TILES, MarkerNetwork, write_planted
+from tests.inference.faithfulness.bags_with_truth import CARD, NUM_TILES, MarkerNetwork, write_planted
 
 
 @pytest.fixture(scope="module")
