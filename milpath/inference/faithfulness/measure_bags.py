@@ -16,7 +16,8 @@ from milpath.inference.faithfulness.partial_bags import PartialBags
 from milpath.inference.faithfulness.tile_relevance import ATTENTION, RANDOM, tile_relevance
 from milpath.metrics.attention_quality import attention_quality
 from milpath.metrics.faithfulness.perturbation_curves import mean_over_orders, num_kept, num_of_share, num_removed
-from milpath.metrics.faithfulness.rank_agreement import kendall, overlap_by_chance, spearman, top_overlap
+from milpath.metrics.faithfulness.rank_agreement import kendall, overlap_by_chance, top_overlap
+from milpath.metrics.number_metrics import spearman
 from milpath.models.network_input import to_network_input
 from milpath.records.digests import sha256_of_text
 
@@ -200,7 +201,7 @@ def _truth(relevance: Mapping[str, Array], labels: NDArray[np.int64] | None, exp
 def _agreement(first: Array, second: Array, share: float) -> dict[str, float]:
     """Return how far two attentions of one bag agree."""
     top = int(num_of_share(share, len(first)))
-    found = spearman(first, second), kendall(first, second), top_overlap(first, second, top)
+    found = float(spearman(first, second)), kendall(first, second), top_overlap(first, second, top)
     return dict(zip(AGREEMENTS, (*found, overlap_by_chance(len(first), top)), strict=True))
 
 

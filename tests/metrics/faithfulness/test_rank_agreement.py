@@ -3,7 +3,8 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from milpath.metrics.faithfulness.rank_agreement import kendall, overlap_by_chance, spearman, top_overlap
+from milpath.metrics.faithfulness.rank_agreement import kendall, overlap_by_chance, top_overlap
+from milpath.metrics.number_metrics import spearman
 
 
 @pytest.mark.parametrize("length", [2, 3, 17, 200, 1500])
