@@ -81,11 +81,10 @@ class StopOnSignal(Callback):
             _requeue_job()
         if trainer.state.fn == TrainerFn.FITTING:
             exception.add_note(f"after epoch {trainer.current_epoch}, step {trainer.global_step}")
-        launcher = trainer.strategy.launcher
-        children = list(getattr(launcher, "procs", []))
-        if children:
-            # Lightning monitors this list, and kills this process as well when one of them ends.
-            launcher.procs.clear()  # type: ignore[union-attr]
+        started = getattr(trainer.strategy.launcher, "procs", [])
+        children = list(started)
+        # Lightning monitors this list, and kills this process as well when one of them ends.
+        started.clear()
         for child in children:
             # Saving is done, which was collective; without this process the children would wait forever.
             child.kill()
