@@ -206,7 +206,9 @@ def write_checkpoint(content: Mapping[str, Any], path: Path, *, seal: bool = Tru
             with temporary.open("wb") as file:
                 torch.save(sealed(content) if seal and "milpath" in content else dict(content), file)
         except RuntimeError as error:
-            # On a full disk torch reports unexpected positions; the reason is in the exception's context.
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
+            # On a full disk, and when a signal ends the writing, torch reports unexpected positions; the reason is in the
+            # exception's context.
+            reason = error.__context__
+            if isinstance(reason, OSError) or (reason is not None and not isinstance(reason, Exception)):
+                raise reason from None
             raise

@@ -2,6 +2,8 @@ import contextlib
 import pickle
 import random
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,6 +52,31 @@ def test_a_file_with_code_is_refused_and_the_code_does_not_run(tmp_path):
     with pytest.raises(ValueError, match="not a milpath checkpoint"):
         load_network(tmp_path / "plain.ckpt")
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_write_is_an_interruption_and_leaves_the_previous_file(tmp_path, monkeypatch, stop):
+    # torch's writer reported "unexpected pos" then, and a training that was stopped had failed.
+    path = tmp_path / "last.ckpt"
+    write_checkpoint({"state_dict": {"first": torch.zeros(1)}}, path)
+    before, open_file, writes = path.read_bytes(), Path.open, []
+
+    @contextlib.contextmanager
+    def open_and_interrupt(path, *arguments):
+        with open_file(path, *arguments) as file:
+
+            def write(data):
+                writes.append(file.write(data))
+                if len(writes) == 3:
+                    raise stop  # as the handler of SIGINT or SIGTERM does, between two writes
+
+            yield SimpleNamespace(write=write, flush=file.flush)
+
+    with monkeypatch.context() as patch, pytest.raises(stop):
+        patch.setattr(Path, "open", open_and_interrupt)
+        write_checkpoint({"state_dict": {f"weight{i}": torch.zeros(4000) for i in range(9)}}, path)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 2000])
