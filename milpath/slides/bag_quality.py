@@ -116,7 +116,8 @@ def measure_bag(view: SlideView, places: TilePositions, tile_size: int, tissue: 
         for name, mask in (("tissue", tissue.tissue), ("marker", tissue.marker), ("black", tissue.black))
     }
     total = int(tissue.tissue.sum())
-    in_bag = (covered(tissue.tissue.shape, x, y, tile_size, tissue.step) * tissue.tissue).sum()
+    in_bag = covered(tissue.tissue.shape, x, y, tile_size, tissue.step)
+    in_bag *= tissue.tissue
     best = np.argsort(-of_tiles["tissue"], kind="stable")[:_TILES_READ]
     best = best[of_tiles["tissue"][best] >= _LEAST_FOR_BLUR]
     side = min(tile_size, _SIDE_READ)
@@ -129,7 +130,7 @@ def measure_bag(view: SlideView, places: TilePositions, tile_size: int, tissue: 
         slide_marker=float(tissue.marker.mean()),
         slide_black=float(tissue.black.mean()),
         slide_dense=float(tissue.dense.sum() / total) if total else 0.0,
-        tissue_in_bag=float(in_bag / total) if total else None,
+        tissue_in_bag=float(in_bag.sum() / total) if total else None,
         bag_tissue=float(of_tiles["tissue"].mean()) if len(x) else 0.0,
         bag_marker=float(of_tiles["marker"].mean()) if len(x) else 0.0,
         bag_black=float(of_tiles["black"].mean()) if len(x) else 0.0,

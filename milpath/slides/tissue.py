@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from milpath.slides.deep_tissue import load_tissue_model, refine_tissue
+from milpath.slides.detection.tile_cover import summed_area
 from milpath.slides.detection.tissue_map import OTSU, TissueMap, map_tissue
 from milpath.slides.readers.slide import require_all_bits
 from milpath.slides.slide_view import SlideView, view_at
@@ -90,7 +91,7 @@ def place_tissue(view: SlideView, options: TileOptions, tissue: TissueMap) -> Ti
     require_tissue(view, tissue)
     tile_size, overlap, least = options.tile_size, options.overlap, options.min_tissue
     step = max(1, tile_size // STEPS)
-    amount, stain = _summed(tissue.tissue), _summed(tissue.saturation)
+    amount, stain = summed_area(tissue.tissue), summed_area(tissue.saturation)
 
     span = round(tile_size / step)
 
@@ -100,7 +101,7 @@ def place_tissue(view: SlideView, options: TileOptions, tissue: TissueMap) -> Ti
         starts = np.round((first + np.arange(count) * stride) / step).astype(np.int64)
         return np.clip(starts, 0, limit - 1), np.clip(starts + span, 0, limit - 1)
 
-    def means(table: NDArray[np.int64], grid: Grid) -> NDArray[np.float64]:
+    def means(table: NDArray[np.uint32], grid: Grid) -> NDArray[np.float64]:
         """Return the mean over each tile, row by row; pixels outside the image count as 0."""
         left, right = ends(grid.left, grid.columns, grid.stride, table.shape[1])
         top, bottom = ends(grid.top, grid.rows, grid.stride, table.shape[0])
@@ -147,10 +148,3 @@ def _shift(grid: Grid, right: int, down: int) -> Grid:
         columns=grid.columns + (1 if right else 0),
         rows=grid.rows + (1 if down else 0),
     )
-
-
-def _summed(values: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Return the summed-area table, whose differences are sums over rectangles."""
-    table = np.zeros((values.shape[0] + 1, values.shape[1] + 1), np.int64)
-    np.cumsum(np.cumsum(values, axis=0, dtype=np.int64), axis=1, out=table[1:, 1:])
-    return table

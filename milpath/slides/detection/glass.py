@@ -19,6 +19,7 @@ _LEAST_PEAK = 0.1
 _NEAR = 6
 # Pixels that say enough of a colour.
 _ENOUGH = 200_000
+_AT_ONCE = 1 << 18
 
 
 def glass_colour(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -32,9 +33,9 @@ def glass_colour(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """
     high, low = extremes(pixels)
     bright = (high >= _LEAST_BRIGHTNESS) & (low < WHITE)
-    colours = pixels.reshape(-1, 3)[np.flatnonzero(bright & _smooth(pixels))]
-    every = max(1, len(colours) // _ENOUGH)
-    colours = colours[::every]
+    candidates = (bright & _smooth(pixels)).ravel()
+    every = max(1, int(np.count_nonzero(candidates)) // _ENOUGH)
+    colours = pixels.reshape(-1, 3)[_every(candidates, every)]
     strength = saturation(colours[None])[0]
     grey, strong = strength <= _LARGEST_IN_STAINS, strength > _LARGEST_SATURATION
     tinted = np.flatnonzero(~grey & ~strong)
@@ -67,9 +68,25 @@ def whiten_glass(pixels: NDArray[np.uint8], glass: NDArray[np.float64]) -> NDArr
     return np.stack([table[pixels[:, :, channel], channel] for channel in range(3)], axis=2)
 
 
+def _every(mask: NDArray[np.bool_], step: int) -> NDArray[np.int64]:
+    """Return `np.flatnonzero(mask)[::step]` without the numbers in between, which would be larger than the picture."""
+    found, seen = [np.empty(0, np.int64)], 0
+    for start in range(0, len(mask), _AT_ONCE):
+        numbers = np.flatnonzero(mask[start : start + _AT_ONCE])
+        found.append(numbers[-seen % step :: step] + start)
+        seen += len(numbers)
+    return np.concatenate(found)
+
+
 def _smooth(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return where a pixel is like its neighbours to the right and below, or to the left and above at the far edges."""
-    grey = pixels[:, :, 1].astype(np.int16)
-    across = np.abs(np.diff(grey, axis=1, append=grey[:, -1:]))
-    down = np.abs(np.diff(grey, axis=0, append=grey[-1:]))
-    return np.asarray((across <= _SMOOTH) & (down <= _SMOOTH))
+    """Return where a pixel is like its neighbours to the right and below; there are none at the far edges."""
+    green = np.ascontiguousarray(pixels[:, :, 1])
+    smooth = np.ones(green.shape, bool)
+    smooth[:, :-1] = _is_near(green[:, 1:], green[:, :-1])
+    smooth[:-1] &= _is_near(green[1:], green[:-1])
+    return smooth
+
+
+def _is_near(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return where two pictures differ by at most what smooth glass does."""
+    return np.asarray(np.maximum(one, other) - np.minimum(one, other) <= _SMOOTH)

@@ -118,8 +118,10 @@ class _Colours(NamedTuple):
 
 
 def _turned(degrees: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return angles between -360 and 720 degrees as from 0 to 360; `%` gives the same and is slow."""
-    return np.where(degrees < 0, degrees + 360, np.where(degrees >= 360, degrees - 360, degrees))
+    """Change angles between -360 and 720 degrees to 0 to 360, and return them; `%` gives the same and is slow."""
+    below, above = degrees < 0, degrees >= 360
+    np.add(degrees, 360, out=degrees, where=below)
+    return np.subtract(degrees, 360, out=degrees, where=above)
 
 
 def _at(index: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_]:

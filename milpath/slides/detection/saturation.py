@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 
 # The saturation of darker pixels (borders, missing parts) is meaningless.
 _LEAST_BRIGHTNESS = 30
+# Colours whose hue is computed at a time: their dozen intermediate results stay in the processor's cache.
+_AT_ONCE = 1 << 15
 
 
 def saturation(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -33,13 +35,19 @@ def hue_of(colours: NDArray[np.uint8]) -> NDArray[np.float32]:
         >>> hue_of(np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]], np.uint8)).tolist()
         [0.0, 120.0, 240.0, 0.0]
     """
-    red, green, blue = (colours[:, channel].astype(np.float32) for channel in range(3))
-    high = np.maximum(np.maximum(red, green), blue)
-    span = np.maximum(high - np.minimum(np.minimum(red, green), blue), 1)
-    hue = np.where(
-        high == red, (green - blue) / span, np.where(high == green, 2 + (blue - red) / span, 4 + (red - green) / span)
-    )
-    return np.asarray(hue * 60 % 360, np.float32)
+    hue = np.empty(len(colours), np.float32)
+    for start in range(0, len(colours), _AT_ONCE):
+        part = colours[start : start + _AT_ONCE]
+        red, green, blue = (part[:, channel].astype(np.float32) for channel in range(3))
+        high = np.maximum(np.maximum(red, green), blue)
+        span = np.maximum(high - np.minimum(np.minimum(red, green), blue), 1)
+        turns = np.where(
+            high == red,
+            (green - blue) / span,
+            np.where(high == green, 2 + (blue - red) / span, 4 + (red - green) / span),
+        )
+        hue[start : start + _AT_ONCE] = turns * 60 % 360
+    return hue
 
 
 def otsu_threshold(values: NDArray[np.uint8]) -> int:

@@ -18,8 +18,7 @@ def tile_fractions(
     """
     if not mask.any():  # ink and black, of most slides
         return np.zeros(len(x))
-    table = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1))
-    np.cumsum(np.cumsum(mask, axis=0, dtype=np.float64), axis=1, out=table[1:, 1:])
+    table = summed_area(mask)
     left, right = x / step[0], (x + tile_size) / step[0]
     top, bottom = y / step[1], (y + tile_size) / step[1]
     inside = (
@@ -51,7 +50,31 @@ def covered(
                 for column_part, column_share in ((0, 1 - near), (1, near)):
                     share = down_sign * across_sign * row_share * column_share
                     np.add.at(corners, (row + row_part, column + column_part), share)
-    return np.asarray(np.cumsum(np.cumsum(corners, axis=0), axis=1)[:height, :width].clip(0, 1))
+    # In place: these maps are the largest that are made of a slide.
+    np.cumsum(corners, axis=0, out=corners)
+    np.cumsum(corners, axis=1, out=corners)
+    inside = corners[:height, :width]
+    return inside.clip(0, 1, out=inside)
+
+
+def summed_area(values: NDArray[np.generic]) -> NDArray[np.uint32]:
+    """Return the summed-area table of non-negative integers, `(height + 1, width + 1)`.
+
+    Differences of its entries are sums over rectangles. They are right also where the sum over the whole map is larger than
+    2^32 and wraps around, as long as their own sum is not.
+
+    Args:
+        values: `(height, width)`.
+
+    Example:
+        >>> summed_area(np.array([[1, 2], [3, 4]])).tolist()
+        [[0, 0, 0], [0, 1, 3], [0, 4, 10]]
+    """
+    table = np.zeros((values.shape[0] + 1, values.shape[1] + 1), np.uint32)
+    inner = table[1:, 1:]
+    np.cumsum(values, axis=0, dtype=np.uint32, out=inner)
+    np.cumsum(inner, axis=1, out=inner)
+    return table
 
 
 def _split(position: NDArray[np.float64], limit: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -61,7 +84,7 @@ def _split(position: NDArray[np.float64], limit: int) -> tuple[NDArray[np.int64]
     return pixel, position - pixel
 
 
-def _read(table: NDArray[np.float64], row: NDArray[np.float64], column: NDArray[np.float64]) -> NDArray[np.float64]:
+def _read(table: NDArray[np.uint32], row: NDArray[np.float64], column: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return a summed-area table between its entries, which is linear in each direction."""
     height, width = table.shape
     top, low = _split(row, height - 1)

@@ -113,5 +113,6 @@ def automatic_threshold(white: NDArray[np.uint8], colour: NDArray[np.uint8]) -> 
     if glass.size < _LEAST_GLASS * colour.size:
         return float(_LEAST)
     middle = float(np.median(glass))
-    spread = 1.4826 * float(np.median(np.abs(glass - middle)))
+    away = np.subtract(glass, middle, dtype=np.float32)
+    spread = 1.4826 * float(np.median(np.abs(away, out=away)))
     return min(max(middle + _DEVIATIONS * spread, _LEAST), _LARGEST)

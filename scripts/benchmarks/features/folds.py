@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
+from torch.optim import Optimizer
 
 from benchmarks.features.feature_bags import CLOCKS
 from benchmarks.timing import record, speedup, turns
@@ -67,7 +68,8 @@ def plain_training(config: Any, datamodule: BagDataModule) -> None:
     classifier = build_classifier(config, datamodule)
     network = classifier.network.train()
     configured = classifier.configure_optimizers()
-    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]
+    constant = isinstance(configured, Optimizer)
+    optimizer = configured if constant else configured["optimizer"]
     loader = datamodule.train_dataloader()
     for epoch in range(config.trainer.max_epochs):
         loader.sampler.set_epoch(epoch)
@@ -78,7 +80,8 @@ def plain_training(config: Any, datamodule: BagDataModule) -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        scheduler.step()
+        if not constant:
+            configured["lr_scheduler"].step()
 
 
 def drawn_bags(path: Path) -> Path:
