@@ -49,11 +49,17 @@ def run(options: argparse.Namespace) -> list[dict]:
 
 
 def measure(name: str, words: Sequence[str], limit: float | None = None) -> tuple[list[dict], float, str]:
-    """Run one benchmark in a process.
+    """Run one benchmark in a process, and say when it ends.
 
     Returns:
         Its rows, the seconds it took, and one line of what went wrong, empty if nothing did.
     """
+    found, seconds, error = _measure(name, words, limit)
+    sys.stderr.write(f"{name}: {error or 'done'}, {seconds:.0f} s\n")
+    return found, seconds, error
+
+
+def _measure(name: str, words: Sequence[str], limit: float | None) -> tuple[list[dict], float, str]:
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
         call = [sys.executable, str(SCRIPT), name, "--json", str(rows), *words]
