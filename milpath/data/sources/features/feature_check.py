@@ -76,8 +76,8 @@ def all_finite(values: np.ndarray) -> bool:
     if values.dtype.kind != "f":
         return True
     if values.dtype == np.float16 and values.dtype.isnative:
-        # numpy processes float16 values one by one; comparing their exponents as integers is ten times as fast, in parts that
-        # stay in the cache rather than in new memory of the size of the batch.
+        # numpy processes float16 values one by one; comparing their exponents as integers is ten times as fast, in parts
+        # that stay in the cache rather than in new memory of the size of the batch.
         bits = np.ascontiguousarray(values).view(np.uint16).reshape(-1)
         parts = (bits[start : start + _PART] for start in range(0, len(bits), _PART))
         return all(int((part & np.uint16(0x7FFF)).max()) < 0x7C00 for part in parts)
