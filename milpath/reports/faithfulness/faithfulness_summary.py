@@ -72,6 +72,7 @@ def summarise(
         "parts": parts,
         "truth": _truth(rows, drawn, num_resamples),
         "between": _agreement([row.between for row in rows], drawn, num_resamples),
+        "between_kinds": _by_kind(rows, drawn, num_resamples),
         "augmented": _agreement([row.augmented for row in rows], drawn, num_resamples),
     }
     headline = _headline(question, parts)
@@ -163,6 +164,18 @@ def _truth(
                 "num_bags": len({row.bag_id for row in rows if np.isfinite(row.truth.get(order, np.nan))}),
             }
     return found
+
+
+def _by_kind(
+    rows: Sequence[MeasuredBag], groups: NDArray[np.str_] | None, num_resamples: int
+) -> dict[str, dict[str, Any]]:
+    """Return the agreement of each kind of pair of networks, with the number of bags that have such pairs."""
+    kinds = dict.fromkeys(kind for row in rows for kind in row.between_kinds)
+    return {
+        kind: _agreement([row.between_kinds.get(kind, {}) for row in rows], groups, num_resamples)
+        | {"num_bags": sum(kind in row.between_kinds for row in rows)}
+        for kind in sorted(kinds)
+    }
 
 
 def _agreement(
