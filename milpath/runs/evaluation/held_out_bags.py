@@ -4,9 +4,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from milpath.checks.evaluation_check import TrainedBags
 from milpath.records.digests import sha256_of_values
 from milpath.records.error_text import counted
+from milpath.records.plain_values import parse_json
 from milpath.runs.earlier_run import identity_in_checkpoint
 
 # Kinds of pairs of networks, whose attentions are compared.
@@ -55,6 +60,19 @@ def held_out_bags(path: str, tiles_sha256: str) -> HeldOutBags:
     training = sorted(bag_id for bag_id, split in splits.items() if split == "train")
     digest = sha256_of_values([tiles, *training]) if tiles and training else ""
     return HeldOutBags(path, splits, tiles == tiles_sha256, digest)
+
+
+def trained_bags(path: str) -> TrainedBags:
+    """Return what the run of a checkpoint says about its bags, their groups and their store; a path as of `held_out_bags`."""
+    splits = held_out_bags(path, "").splits
+    run_dir = Path(path).parent.parent
+    groups, data = dict[str, str](), dict[str, Any]()
+    if splits:
+        frame = pd.read_csv(run_dir / "splits.csv", dtype=str, keep_default_na=False)
+        groups = dict(zip(frame["id"], frame["group"], strict=True)) if "group" in frame else {}
+        if (record := run_dir / "provenance.json").is_file():
+            data = parse_json(record.read_text(encoding="utf-8"), str(record)).get("data", {})
+    return TrainedBags(splits, groups, str(data.get("store", "")), str(data.get("store_sha256", "")))
 
 
 def bags_of_networks(

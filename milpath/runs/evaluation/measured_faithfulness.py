@@ -161,7 +161,9 @@ def summary_lines(record: dict[str, Any]) -> list[str]:
     agreements = [("between networks", record["between"])]
     agreements += [(f"between networks {kind}", found) for kind, found in record["between_kinds"].items()]
     for title, found in [*agreements, ("with augmented tiles", record["augmented"])]:
-        values = [f"{name} {found[name][0]:.3f}" for name in (*AGREEMENTS, "change") if found.get(name, [None])[0] is not None]
+        values = [
+            f"{name} {found[name][0]:.3f}" for name in (*AGREEMENTS, "change") if found.get(name, [None])[0] is not None
+        ]
         if values:
             lines.append(f"agreement of attention {title}: {', '.join(values)}")
     return [*lines, *record["notes"]]
@@ -183,4 +185,3 @@ def _augmentation(
     jitter = measured.card.data.get("stain_jitter")
     augment = TileAugmentation(wanted, float(jitter) if isinstance(jitter, int | float) else 0.1)
     return (lambda tiles, generator: augment(tiles, generator)), ""
-

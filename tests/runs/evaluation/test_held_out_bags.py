@@ -20,11 +20,16 @@ def network(test: str, name: str = "one", *, same_tiles: bool = True) -> HeldOut
 def test_each_network_has_the_bags_that_it_held_out():
     found, notes = bags_of_networks([network("ab"), network("bc")], ["a", "b"], ["test"], BAGS)
     assert found == {"a": [0], "b": [0, 1], "c": [1]}
-    assert notes == ["each network is measured on the bags in test of its own run: 3 bags, each with 1 to 2 of 2 networks"]
+    assert notes == [
+        "each network is measured on the bags in test of its own run: 3 bags, each with 1 to 2 of 2 networks"
+    ]
 
 
 def test_seeds_of_one_fold_need_no_note():
-    assert bags_of_networks([network("ab"), network("ab")], ["a", "b"], ["test"], BAGS) == ({"a": [0, 1], "b": [0, 1]}, [])
+    assert bags_of_networks([network("ab"), network("ab")], ["a", "b"], ["test"], BAGS) == (
+        {"a": [0, 1], "b": [0, 1]},
+        [],
+    )
 
 
 def test_bags_that_the_data_at_hand_lack_are_left_out():
