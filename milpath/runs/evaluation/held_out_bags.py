@@ -63,7 +63,7 @@ def held_out_bags(path: str, tiles_sha256: str) -> HeldOutBags:
 
 
 def trained_bags(path: str) -> TrainedBags:
-    """Return what the run of a checkpoint says about its bags, their groups and their store; a path as of `held_out_bags`."""
+    """Return what the run of a checkpoint says about its bags, their groups and store; a path as of `held_out_bags`."""
     splits = held_out_bags(path, "").splits
     run_dir = Path(path).parent.parent
     groups, data = dict[str, str](), dict[str, Any]()
@@ -106,8 +106,8 @@ def bags_of_networks(
         counts = sorted({len(positions) for positions in found.values()})
         each = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         notes.append(
-            f"each network is measured on the bags in {', '.join(splits)} of its own run: {counted(len(found), 'bag')}, each "
-            f"with {each} of {len(networks)} networks"
+            f"each network is measured on the bags in {', '.join(splits)} of its own run: {counted(len(found), 'bag')}, "
+            f"each with {each} of {len(networks)} networks"
         )
         if counts[-1] == 1:
             notes.append(
