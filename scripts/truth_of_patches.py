@@ -175,7 +175,9 @@ def as_table(
 
 
 def in_words(interval: Any, sign: str = "") -> str:
-    """Return a value with its interval."""
+    """Return a value with its interval, if resamples differ."""
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:{sign}.2f}"
     return f"{interval.value:{sign}.2f} ({interval.low:{sign}.2f} to {interval.high:{sign}.2f})"
 
 
