@@ -8,6 +8,7 @@ the other. Attention is compared with the gradient times the input of a network 
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -70,6 +71,7 @@ def main() -> None:
         halves = halves_of(table, draw)
         for test in (0, 1):
             work = words.work / f"halving_{halving}_{test}"
+            shutil.rmtree(work / "store", ignore_errors=True)  # of an earlier start: the same draw gives the same bags
             rows_of = write_store(work / "store", table, features, halves, test, draw)
             for name, model in NETWORKS.items():
                 run = trained(work, model)
