@@ -2,7 +2,7 @@
 
     python scripts/faithfulness_tables.py docs/tables/faithfulness/faithfulness.json "MNIST-bags, gated=out_gated" ...
 
-Without measurements the file is read and only the table is printed.
+Measurements are added to those of the file. Without any the file is read and only the table is printed.
 """
 
 import argparse
@@ -23,7 +23,8 @@ def main() -> None:
     words = parser.parse_args()
     if words.measurements:
         titles = dict(each.rsplit("=", 1) for each in words.measurements)
-        write_json(words.file, {title: slim(Path(folder)) for title, folder in titles.items()})
+        kept = json.loads(words.file.read_text(encoding="utf-8")) if words.file.is_file() else {}
+        write_json(words.file, kept | {title: slim(Path(folder)) for title, folder in titles.items()})
     print("\n".join(table(json.loads(words.file.read_text(encoding="utf-8")))))
 
 

@@ -59,7 +59,7 @@ def main() -> None:
         "--work", type=Path, required=True, help="folder of stores and runs; a second run continues there"
     )
     words = parser.parse_args()
-    started = time.monotonic()
+    started, minutes = time.monotonic(), 0.0
     table, features = patches(words.patches)
     slides = table["panda_image_id"].to_numpy()
     names = sorted(set(slides))
@@ -74,12 +74,17 @@ def main() -> None:
             shutil.rmtree(work / "store", ignore_errors=True)  # of an earlier start: the same draw gives the same bags
             rows_of = write_store(work / "store", table, features, halves, test, draw)
             for name, model in NETWORKS.items():
+                before = time.monotonic()
                 run = trained(work, model)
+                started += (
+                    time.monotonic() - before
+                )  # trainings count by their own record, also those of an earlier start
+                minutes += float(json.loads((run / "provenance.json").read_text(encoding="utf-8"))["minutes"])
                 bag_aurocs[name].append(json.loads((run / "metrics.json").read_text(encoding="utf-8"))["test"]["auroc"])
                 for order, found in of_bags(run, work / "store", rows_of, number_of).items():
                     if (name, order) in pairs:
                         pairs[name, order] += found
-    minutes = round((time.monotonic() - started) / 60, 1)
+    minutes = round(minutes + (time.monotonic() - started) / 60, 1)
     table_of = as_table({key: np.concatenate(each) for key, each in pairs.items()}, bag_aurocs, names, minutes)
     write_json(words.file, without_paths(table_of))
 
