@@ -117,12 +117,19 @@ def test_folds_are_compared_on_bags_that_both_networks_held_out_apart_from_seeds
     assert kinds["trained on the same bags"]["spearman"][0] == pytest.approx(1)
     assert kinds["trained on other bags"]["spearman"][0] < 1
     assert kinds["trained on other bags"]["num_bags"] == len(held["a"] & held["redrawn"]) > 0
+    difference = record["between_difference"]
+    assert difference["words"] == "trained on other bags minus trained on the same bags"
+    assert difference["num_bags"] == len(held["a"] & held["redrawn"])
+    # The copy agrees with its original completely.
+    expected = kinds["trained on other bags"]["spearman"][0] - 1
+    assert difference["spearman"][0] == pytest.approx(expected, abs=1e-5)
     table = pd.read_csv(workplace / "folds/faithfulness.csv")
     assert set(table.loc[table["network"] == 2, "bag_id"]) == held["redrawn"]
     out, page = capfd.readouterr().out, (workplace / "folds/report.html").read_text()
     for kind in kinds:
         assert f"agreement of attention between networks {kind}: spearman" in out
         assert f"between networks {kind}, in" in page
+    assert "agreement of those trained on other bags minus trained on the same bags" in page
 
 
 def test_a_split_of_the_user_is_measured_by_all_networks_and_training_bags_are_said(workplace):

@@ -150,7 +150,9 @@ def test_measurements_of_attention_become_a_row_per_kind_of_pair(results, docs, 
     kind = {"spearman": [0.5, 0.4, 0.6], "kendall": [0.4, None, None], "overlap": [0.25, 0.2, 0.3]}
     kind |= {"overlap_by_chance": [0.05, 0.05, 0.05], "num_bags": 9}
     record = {"num_networks": 4, "num_groups": None, "share": 0.1, "seconds": 60.0, "networks": networks}
-    (out / "faithfulness.json").write_text(json.dumps(record | {"between_kinds": {"trained on other bags": kind}}))
+    record |= {"between_kinds": {"trained on other bags": kind}}
+    record["between_difference"] = kind | {"overlap": [-0.1, -0.2, -0.05], "num_bags": 7}
+    (out / "faithfulness.json").write_text(json.dumps(record))
     paths = ",".join(network["path"] for network in networks)
     command = ["milpath", "faithfulness", f"checkpoint=[{paths}]", "output=out"]
     (out / "provenance.json").write_text(json.dumps(MADE | {"command": command}))
@@ -158,6 +160,7 @@ def test_measurements_of_attention_become_a_row_per_kind_of_pair(results, docs, 
     assert results.main(["--docs", str(docs), "stability", "stable", f"MUSK1={out}"]) == 0
     text = (docs / "results.md").read_text()
     assert "| MUSK1 | 4 | 9 | other training bags | 0.50 (0.40 to 0.60) | 0.40 | 0.25 (0.20 to 0.30) | 0.05 |" in text
+    assert "| difference, of bags with both | +0.50 (+0.40 to +0.60) | +0.40 | -0.10 (-0.20 to -0.05) |  |" in text
     # The trainings are one line, and the files of the measurement one file.
     assert text.count("milpath train experiment=musk1") == 1
     assert "milpath faithfulness 'checkpoint=[best.ckpt,...]' output=out" in text
@@ -167,7 +170,12 @@ def test_measurements_of_attention_become_a_row_per_kind_of_pair(results, docs, 
 
 def test_findings_about_data_become_a_row_each(results, docs, tmp_path):
     (tmp_path / "out").mkdir()
-    finding = {"level": "leak", "check": "patients across splits", "sentence": "11 of 16 are", "examples": ["1: train 2"]}
+    finding = {
+        "level": "leak",
+        "check": "patients across splits",
+        "sentence": "11 of 16 are",
+        "examples": ["1: train 2"],
+    }
     record = {"environment": MADE | {"command": ["milpath", "check-data"]}, "findings": [finding]}
     (tmp_path / "out/data_check.json").write_text(json.dumps(record))
     (docs / "tables/page.md").write_text("{{ section('checked') }}\n{{ rest() }}")

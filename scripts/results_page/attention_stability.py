@@ -38,6 +38,12 @@ def stability_table(folders: Mapping[str, Path]) -> dict[str, Any]:
                 values.append(
                     {"title": title, "kind": kind, "share": record["share"], "groups": record["num_groups"], **found}
                 )
+        if difference := record["between_difference"]:
+            apart = [_interval(difference[name], "+") for name in ("spearman", "kendall", "overlap")]
+            rows.append(
+                [title, record["num_networks"], difference["num_bags"], "difference, of bags with both", *apart, ""]
+            )
+            values.append({"title": title, "kind": "difference", **difference})
     return {
         "title": "Stability of attention",
         "columns": COLUMNS,
@@ -57,6 +63,8 @@ def _trainings(networks: list[dict[str, Any]]) -> list[tuple[dict[str, Any], flo
     return found
 
 
-def _interval(value: list[float | None]) -> str:
+def _interval(value: list[float | None], sign: str = "") -> str:
     middle, low, high = value
-    return "undefined" if middle is None else f"{middle:.2f}" + ("" if low is None else f" ({low:.2f} to {high:.2f})")
+    if middle is None:
+        return "undefined"
+    return f"{middle:{sign}.2f}" + ("" if low is None else f" ({low:{sign}.2f} to {high:{sign}.2f})")

@@ -160,6 +160,8 @@ def summary_lines(record: dict[str, Any]) -> list[str]:
         lines.append(f"tile AUROC: {each}")
     agreements = [("between networks", record["between"])]
     agreements += [(f"between networks {kind}", found) for kind, found in record["between_kinds"].items()]
+    if difference := record["between_difference"]:
+        agreements.append((f"of pairs {difference['words']}", difference))
     for title, found in [*agreements, ("with augmented tiles", record["augmented"])]:
         values = [
             f"{name} {found[name][0]:.3f}" for name in (*AGREEMENTS, "change") if found.get(name, [None])[0] is not None
