@@ -55,6 +55,13 @@ def test_the_page_is_what_its_files_give(results):
     assert results.main(["--check"]) == 0
 
 
+def test_the_table_of_the_page_on_faithfulness_is_what_its_file_gives(monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "scripts"))
+    tables = importlib.import_module("faithfulness_tables")
+    records = json.loads((REPOSITORY / "docs/tables/faithfulness/faithfulness.json").read_text())
+    assert "\n".join(tables.table(records)) in (REPOSITORY / "docs/concepts/faithfulness.md").read_text()
+
+
 def test_no_result_is_typed_into_the_words_of_the_page():
     words = [path.read_text() for path in sorted((REPOSITORY / "docs/tables").glob("*.md"))]
     assert len(words) > 10

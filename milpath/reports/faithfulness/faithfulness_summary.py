@@ -190,7 +190,10 @@ def _difference_of_kinds(
     first, second = (
         [row.between_kinds[kind] if found else {} for row, found in zip(rows, both, strict=True)] for kind in kinds
     )
-    each = [{name: one[name] - other[name] for name in one} for one, other in zip(first, second, strict=True)]
+    each = [
+        {name: one[name] - other[name] for name in one if name != "overlap_by_chance"}
+        for one, other in zip(first, second, strict=True)
+    ]
     return _agreement(each, groups, num_resamples) | {"num_bags": sum(both), "words": f"{kinds[0]} minus {kinds[1]}"}
 
 
