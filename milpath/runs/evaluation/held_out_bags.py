@@ -66,13 +66,22 @@ def trained_bags(path: str) -> TrainedBags:
     """Return what the run of a checkpoint says about its bags, their groups and store; a path as of `held_out_bags`."""
     splits = held_out_bags(path, "").splits
     run_dir = Path(path).parent.parent
-    groups, data = dict[str, str](), dict[str, Any]()
-    if splits:
-        frame = pd.read_csv(run_dir / "splits.csv", dtype=str, keep_default_na=False)
-        groups = dict(zip(frame["id"], frame["group"], strict=True)) if "group" in frame else {}
-        if (record := run_dir / "provenance.json").is_file():
-            data = parse_json(record.read_text(encoding="utf-8"), str(record)).get("data", {})
+    if not splits:
+        return TrainedBags({}, {}, "", "")
+    frame = pd.read_csv(run_dir / "splits.csv", dtype=str, keep_default_na=False)
+    groups = dict(zip(frame["id"], frame["group"], strict=True)) if "group" in frame else {}
+    data = _described_data(run_dir / "provenance.json")
     return TrainedBags(splits, groups, str(data.get("store", "")), str(data.get("store_sha256", "")))
+
+
+def _described_data(path: Path) -> Mapping[str, Any]:
+    """Return what a run recorded of its data; empty if the file is missing or damaged: the store is then unknown."""
+    try:
+        record = parse_json(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, ValueError):
+        return {}
+    data = record.get("data") if isinstance(record, Mapping) else None
+    return data if isinstance(data, Mapping) else {}
 
 
 def bags_of_networks(
