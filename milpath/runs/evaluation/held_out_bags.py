@@ -105,7 +105,7 @@ def bags_of_networks(
     """
     own = [each.bags_in(splits) for each in networks]
     if own[0] != set(tested):
-        own = [None] * len(networks)
+        own = [None for _ in networks]
     found: dict[str, list[int]] = {bag_id: [] for bag_id in tested}
     for position, bags in enumerate(own):
         for bag_id in tested if bags is None else sorted(bags.intersection(known)):
