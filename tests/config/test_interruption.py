@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.models import AttentionMIL, save_network
 from tests.commands import DDP, SMALL_RUN, here
 from tests.pyramids import tissue, write_pyramid
+from tests.warm_start import WarmCommand
 
 LONG_RUN = [*SMALL_RUN, "trainer.max_epochs=100000", "callbacks.early_stopping=null"]
 # Long enough to be stopped in the middle, short enough to be trained to its end.
@@ -27,17 +27,14 @@ class Command:
     """A command in a process group of its own, so that what it leaves behind can be found."""
 
     def __init__(self, name: str, words: Sequence[str], cwd: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", f"milpath.{name}", *words], cwd=cwd, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+        self.process = WarmCommand(name, words, cwd, new_session=True)
 
     def wait_for(self, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 300
         while not ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.end()
-                pytest.fail(f"it did not come to work: {self.process.communicate()[1][-2000:]}")
+                pytest.fail(f"it did not come to work: {self.process.communicate(60)[1][-2000:]}")
             time.sleep(0.01)
 
     def stop(self, number: int, *, group: bool = False) -> tuple[int, str]:
