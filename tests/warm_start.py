@@ -152,7 +152,9 @@ def serve(descriptor: int) -> None:
     for name in PACKAGES:
         with contextlib.suppress(ModuleNotFoundError):  # an extra
             importlib.import_module(name)
-    assert len(list(Path("/proc/self/task").iterdir())) == 1, "a thread would be missing in the processes that are started"
+    assert len(list(Path("/proc/self/task").iterdir())) == 1, (
+        "a thread would be missing in the processes that are started"
+    )
     gc.collect()
     gc.freeze()
     requests = socket.socket(fileno=descriptor)
