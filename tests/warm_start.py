@@ -36,6 +36,7 @@ PACKAGES = (
     "PIL.Image",
 )
 REQUEST_SIZE = 1 << 17
+NUMBER_SIZE = 12  # of a process, or an exit status
 
 
 class WarmCommand:
@@ -67,7 +68,7 @@ class WarmCommand:
         os.close(status)
         if pipe is not None:
             os.close(pipe)
-        self.pid = int(os.read(self.status, 20))
+        self.pid = int(os.read(self.status, NUMBER_SIZE))
 
     def poll(self) -> int | None:
         """Return the exit status, or None while it runs."""
@@ -104,7 +105,7 @@ class WarmCommand:
 
     def _ended_within(self, seconds: float | None) -> int | None:
         if self.returncode is None and select.select([self.status], [], [], seconds)[0]:
-            self.returncode = int(os.read(self.status, 20))
+            self.returncode = int(os.read(self.status, NUMBER_SIZE))
             os.close(self.status)
         return self.returncode
 
@@ -175,7 +176,6 @@ def serve(descriptor: int) -> None:
                 become(json.loads(content), files)
                 return
             running[os.pidfd_open(pid)] = pid, files[2]
-            tell(files[2], pid)
             for file in files[:2]:
                 os.close(file)
 
@@ -183,7 +183,7 @@ def serve(descriptor: int) -> None:
 def tell(descriptor: int, number: int) -> None:
     """Write a number for a test, which may have ended."""
     with contextlib.suppress(BrokenPipeError):
-        os.write(descriptor, str(number).encode())
+        os.write(descriptor, b"%*d" % (NUMBER_SIZE, number))
 
 
 def become(request: dict, files: Sequence[int]) -> None:
@@ -193,8 +193,9 @@ def become(request: dict, files: Sequence[int]) -> None:
     nobody = os.open(os.devnull, os.O_RDONLY)
     for number, file in enumerate((nobody, *files[:2])):
         os.dup2(file, number)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.chdir(request["cwd"])
+    tell(files[2], os.getpid())
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.environ.clear()
     os.environ.update(request["environment"])
     tempfile.tempdir = None
