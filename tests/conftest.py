@@ -78,6 +78,7 @@ def pytest_collection_finish() -> None:
     """Leave what tests and packages have loaded out of later collections: it stays until the end."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)  # a composed configuration makes ten thousand objects
     gc.enable()
 
 
