@@ -40,8 +40,13 @@ def test_a_process_that_is_killed_ends_the_job_and_leaves_a_whole_checkpoint(tmp
         _, errors = job.communicate(timeout=180)
     finally:
         job.kill()
-    assert job.returncode not in (0, -signal.SIGKILL)
-    assert "by peer" in errors, errors[-2000:]  # "Connection closed" or "reset"
+    # It ends by the connection that is "closed by peer" or "reset by peer", or Lightning, which looks every five seconds, was
+    # there before it had ended, and ends it.
+    if job.returncode == -signal.SIGKILL:
+        assert "terminated with code -9" in (tmp_path / "runs/killed/train.log").read_text()
+    else:
+        assert job.returncode != 0
+        assert "by peer" in errors, errors[-2000:]
     assert load_network(last)
 
 
