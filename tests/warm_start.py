@@ -1,4 +1,4 @@
-"""Start commands from a process that has loaded the packages they need: the imports of a training take five seconds of CPU.
+"""Start commands from a process that has loaded the packages they need: the imports of a training take three seconds of CPU.
 
 A command that is started here is a process of its own with its signals, memory and exit status, and runs what
 `python -m milpath.NAME` runs; milpath itself is imported anew. Tests of the start (its time, what it loads, what it sends) and

@@ -14,7 +14,7 @@ _GROUP_OF_SWEEPS = "hparams_search"
 
 @contextmanager
 def composed_once() -> Iterator[None]:
-    """Let Hydra compose the configuration of a training only once, which takes a quarter of a second less."""
+    """Let Hydra compose the configuration of a training only once, which saves a sixth of a second."""
     internal: Any = hydra._internal.hydra.Hydra
     before = internal.get_mode
 
