@@ -13,7 +13,7 @@ def collecting_later() -> Iterator[None]:
     """Pause the garbage collector while modules are imported, and leave what they made out of later collections.
 
     Torch and Lightning make a million objects that stay, and each collection walks through all of them. A collector that
-    somebody has turned off stays off, and nothing is left out where the modules had been loaded before: a process that trains
+    somebody has turned off stays off. Nothing is left out where the modules had been loaded before: a process that trains
     again and again has garbage of its own.
     """
     was_on, before = gc.isenabled(), len(sys.modules)
