@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from milpath.config.command import command
+from milpath.config.module_loading import collecting_later
 from milpath.records.atomic_files import write_text
 from milpath.records.tile_resolution import ALLOW
 
@@ -46,8 +47,9 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> "Metrics":
             split of the run cannot be reproduced.
     """
     # Imported here so that --help and mistyped overrides need only Hydra, not torch.
-    from milpath.records.folder_lock import FolderLock
-    from milpath.runs.build_trainer import build_trainer
+    with collecting_later():
+        from milpath.records.folder_lock import FolderLock
+        from milpath.runs.build_trainer import build_trainer
 
     trainer, run_dir = build_trainer(config), Path(config.paths.run_dir)
     with FolderLock(run_dir) if trainer.is_global_zero else nullcontext():
