@@ -94,8 +94,11 @@ def test_features_do_not_depend_on_the_other_tiles_of_a_batch():
     np.testing.assert_array_equal(encode(tiles[3:6]), expected[3:6])
 
 
-def test_the_reader_of_slides_needs_no_torch():
-    code = "import sys, milpath.encoding.tile_worker; sys.exit('torch' in sys.modules)"
+def test_the_processes_that_read_slides_need_neither_torch_nor_matplotlib():
+    code = (
+        "import sys, milpath.encoding.tile_worker, milpath.tiling.worker; "
+        "sys.exit(not {'torch', 'matplotlib', 'pandas'}.isdisjoint(sys.modules))"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

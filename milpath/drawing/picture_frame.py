@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -37,6 +37,9 @@ def colour_table(name: str) -> NDArray[np.uint8]:
         raise ValueError(
             f"colour map {name!r} must be one of {', '.join(COLOUR_MAPS)} (readable with colour blindness)"
         )
+    # Only here: importing it costs the workers that cut slides, which draw no map, 0.2 s and 15 MB.
+    import matplotlib as mpl
+
     table = np.array(mpl.colormaps[name](np.arange(256), bytes=True)[:, :3], dtype=np.uint8)
     # The array is cached and shared by all callers.
     table.flags.writeable = False
@@ -94,8 +97,11 @@ def require_finite_attention(weights: NDArray[np.floating]) -> None:
 @cache
 def font(size: int = TEXT_SIZE, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """Return a font bundled with matplotlib, so that pictures look the same on every machine."""
+    found = find_spec("matplotlib")
+    assert found is not None
+    assert found.origin is not None
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / name), size)
+    return ImageFont.truetype(str(Path(found.origin).parent / "mpl-data/fonts/ttf" / name), size)
 
 
 def fit_text(text: str, width: int, face: ImageFont.FreeTypeFont) -> str:

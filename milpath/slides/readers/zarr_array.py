@@ -31,12 +31,12 @@ def _blosc_decode(data: bytes, out: Any) -> Any:
 
 
 # Each takes the size of the decoded chunk as a limit, so that no chunk unpacks without bound. Other codecs, of which some
-# run code (pickle), are refused.
+# run code (pickle), are refused. A codec is loaded when it is first used.
 _DECODERS = {
     "blosc": _blosc_decode,
-    "zstd": imagecodecs.zstd_decode,
-    "zlib": imagecodecs.zlib_decode,
-    "gzip": imagecodecs.gzip_decode,
+    "zstd": lambda data, out: imagecodecs.zstd_decode(data, out=out),
+    "zlib": lambda data, out: imagecodecs.zlib_decode(data, out=out),
+    "gzip": lambda data, out: imagecodecs.gzip_decode(data, out=out),
     "lz4": lambda data, out: imagecodecs.lz4_decode(data, out=out, header=True),
 }
 _ERRORS = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RuntimeError)
