@@ -98,6 +98,8 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--bags", type=int, default=100, help="training bags")
     parser.add_argument("--seeds", type=int, default=3, help="seeds, from 0")
     given = parser.parse_args(words)
+    if unknown := [name for name in given.recipes if name not in CANDIDATES]:
+        parser.error(f"no recipe {unknown[0]!r}; give {', '.join(CANDIDATES)}")
     torch.set_num_threads(1)
     digits = read_digits(given.mnist)
     done: list[dict[str, Any]] = json.loads(given.output.read_text()) if given.output.is_file() else []

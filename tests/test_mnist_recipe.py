@@ -55,3 +55,6 @@ def test_a_recipe_learns_and_its_rows_are_kept(digits, tmp_path, monkeypatch, ca
     assert rows[0]["auroc"] > 0.95
     assert rows[0].items() >= {**easy, "bags": 20, "seed": 0}.items()
     assert capsys.readouterr().out.count("AUROC") == 2
+    with pytest.raises(SystemExit):
+        mnist_recipe.main([str(digits), str(output), "hard"])
+    assert "no recipe 'hard'; give easy, none" in capsys.readouterr().err

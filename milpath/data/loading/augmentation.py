@@ -90,7 +90,8 @@ class TileAugmentation:
             torch.stack([torch.stack(row, 1) for row in rows], 1), list(flat.shape), align_corners=False
         )
         moved = F.grid_sample(flat, grid, padding_mode="border", align_corners=False)
-        return moved.contiguous(memory_format=torch.channels_last).unflatten(0, tiles.shape[:2])
+        placed: Tensor = moved.contiguous(memory_format=torch.channels_last).unflatten(0, tiles.shape[:2])
+        return placed
 
     def recolour(self, tiles: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Jitter the stains of float tiles with values in [0, 1]."""
