@@ -33,7 +33,7 @@ test: lint types imports pytest
 
 # For the edit loop: tests that need no command, training or browser.
 test-fast: setup
-	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not command"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not command"
 
 # Includes the slow tests, as in continuous integration.
 test-all: lint types imports pytest-all
@@ -53,10 +53,10 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 pytest: setup
-	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
 pytest-all: setup
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -110,8 +110,11 @@ def _unknown(name: str) -> str:
 
 def _run(name: str, words: Sequence[str]) -> None:
     """Run a command; `sys.argv[0]` is kept, so that the provenance of a run records what was typed."""
+    from milpath.config.module_loading import collecting_later
+
     try:
-        module = import_module(f"milpath.{name.replace('-', '_')}")
+        with collecting_later():
+            module = import_module(f"milpath.{name.replace('-', '_')}")
     except KeyboardInterrupt:  # the seconds before a command handles signals itself
         sys.stderr.write("stopped\n")
         sys.exit(130)

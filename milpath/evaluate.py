@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from milpath.config.command import command
+from milpath.config.module_loading import collecting_later
 from milpath.records.atomic_files import write_text
 from milpath.records.tile_resolution import ALLOW
 
@@ -46,8 +47,9 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> "Metrics":
             split of the run cannot be reproduced.
     """
     # Imported here so that --help and mistyped overrides need only Hydra, not torch.
-    from milpath.records.folder_lock import FolderLock
-    from milpath.runs.build_trainer import build_trainer
+    with collecting_later():
+        from milpath.records.folder_lock import FolderLock
+        from milpath.runs.build_trainer import build_trainer
 
     trainer, run_dir = build_trainer(config), Path(config.paths.run_dir)
     with FolderLock(run_dir) if trainer.is_global_zero else nullcontext():
@@ -58,21 +60,29 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     """Evaluate into a run folder that this process has locked."""
     from lightning.pytorch import seed_everything
 
+    from milpath.checks.evaluation_check import check_for_evaluation
+    from milpath.checks.training_check import check_for_training
     from milpath.config.own_parts import import_own_parts
     from milpath.data.store.encoder_match import require_same_encoder
     from milpath.data.store.resolution_match import compare_resolution
     from milpath.inference.ensemble import open_predictor
     from milpath.inference.faithfulness import MeasureOptions
     from milpath.models.stains import unchanged_note
-    from milpath.records.data_warning import warning_in_words
+    from milpath.records.data_warning import joined, warning_in_words
     from milpath.records.provenance import record_run
     from milpath.reports.faithfulness import remove_faithfulness, write_faithfulness
     from milpath.reports.pictures import slides_of_report
     from milpath.runs.build import use_metrics_of
     from milpath.runs.earlier_run import IDENTITY_FILE
     from milpath.runs.evaluation.cohort_weights import card_in_cohort
-    from milpath.runs.evaluation.evaluated_data import evaluated_data, is_other_cohort, require_same_task
+    from milpath.runs.evaluation.evaluated_data import (
+        evaluated_data,
+        is_other_cohort,
+        require_same_task,
+        tests_split_of_run,
+    )
     from milpath.runs.evaluation.evaluated_slides import bags_of_slides, encode_tiles_of
+    from milpath.runs.evaluation.held_out_bags import trained_bags
     from milpath.runs.evaluation.measured_faithfulness import MeasuredNetwork, measure_faithfulness
     from milpath.runs.familiar_bags import asking_probe, say_familiarity
     from milpath.runs.folds.fold_cohort import cohort_of_folds, shift_of_folds
@@ -118,6 +128,16 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
             f"splits={list(config.splits)} has none of the splits of the data: {', '.join(datamodule.splits)}"
         )
 
+    paths = [str(fold.path) for fold in predictor.folds] or [name]
+    checked = (
+        check_for_training(datamodule)
+        if not predictor.folds and tests_split_of_run(name, datamodule)
+        else check_for_evaluation(datamodule, splits, [trained_bags(path) for path in paths])
+    )
+    if trainer.is_global_zero:
+        (_log.warning if checked.is_warning else _log.info)("%s", checked.line)
+    datamodule.leak = checked.leak
+
     classifier = MILClassifier(network, class_names=card.class_names, task=target_of(card))
     probe = asking_probe(predictor.familiarity)
     predictions = predict_splits(trainer, classifier, datamodule, splits, probe)
@@ -143,7 +163,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
         shift = shift_of_folds(predictor, shown, None if aggregate else datamodule.groups)
     elif predictor.folds:
         note += f"; no shift against validation, which is known with aggregate={card.data.get('aggregate') or 'null'}"
-    said = {"tested": note, "warning": warning_in_words(card.warning, datamodule.warning)}
+    warning = joined([warning_in_words(card.warning, datamodule.warning), checked.leak])
+    said = {"tested": note, "check": checked.line, "warning": warning}
     record_run(config, run_dir, datamodule.description | {name: words for name, words in said.items() if words})
     write_text(run_dir / "splits.csv", datamodule.splits_table().to_csv(index=False))
     return write_run(

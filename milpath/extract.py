@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from milpath.config.command import command
+from milpath.config.module_loading import collecting_later
 from milpath.records.error_text import counted
 from milpath.slides.tiling_options import OPTION_NAMES
 from milpath.tiling.slide_run import TilingSummary, describe_run, require_complete_store
@@ -18,8 +19,9 @@ def run(config: DictConfig) -> TilingSummary:
     Args:
         config: The composed root of the `extract` command.
     """
-    from milpath.encoding.extract_features import extract_features, holds_cut_tiles, tile_options
-    from milpath.runs.chosen_parts.build_encoder import build_encoder, encoder_facts
+    with collecting_later():
+        from milpath.encoding.extract_features import extract_features, holds_cut_tiles, tile_options
+        from milpath.runs.chosen_parts.build_encoder import build_encoder, encoder_facts
 
     # Options are checked before weights are read.
     facts = encoder_facts(config.encoder)

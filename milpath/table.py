@@ -32,6 +32,15 @@ from milpath.search.cross_validation import compose_training, plan_trainings, ru
 from milpath.search.nested_search import choose, write_choices
 from milpath.targets import NumericTarget, Target, target_of
 
+# What a table sets for each training, and the option that decides it.
+_CHOSEN = {
+    "data.fold": "folds",
+    "data.num_folds": "folds",
+    "data.split_seed": "seed (repeats count up from it)",
+    "paths.runs_dir": "output",
+    "run_name": "output",
+}
+
 
 def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -> MethodTable:
     """Train every fold of every method that is not finished yet, and write the table.
@@ -43,8 +52,12 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
 
     Returns:
         The table, also written to `table.md`, `table.csv`, `table.json` and `table.tex` in the output folder.
+
+    Raises:
+        ValueError: If a name is unknown, or an override is one that the table sets for each training.
     """
     _require_known(config)
+    _require_free(words)
     output = Path(config.output).absolute()
     trainings = plan_trainings(
         words,
@@ -133,6 +146,14 @@ def _require_known(config: DictConfig) -> None:
     methods = [str(method) for method in config.methods]
     if unknown := [name for name in config.published or {} if name not in methods]:
         raise ValueError(f"published has {', '.join(unknown)}, which is not in methods=[{','.join(methods)}]")
+
+
+def _require_free(words: Sequence[str]) -> None:
+    """Refuse options that the table sets for each training: what was typed would change nothing."""
+    for word in words:
+        key = word.lstrip("+~").partition("=")[0]
+        if key in _CHOSEN:
+            raise ValueError(f"{word}: a table chooses {key} for each of its trainings; set {_CHOSEN[key]} instead")
 
 
 def _plain(config: Any) -> Any:

@@ -26,21 +26,42 @@ def main() -> None:
     parser.add_argument("--patches", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path())
     words = parser.parse_args()
-    table = pd.read_csv(words.patches / "labels.csv")
-    table = table[table["augmented"] == 0].reset_index(drop=True)
-    features = encode([words.patches / name for name in table["image"]])
+    table, features = patches(words.patches)
     draw = np.random.default_rng(0)
-    half = table["panda_image_id"].map(halves_of(table, draw)).to_numpy()
-    cancer = table["label"].to_numpy() > 0
+    half = halves_of(table, draw)
     for test in (0, 1):
-        with BagStoreWriter(words.output / f"store_{test}") as writer:
-            for split, count in BAGS:
-                own = half == (test if split == "test" else 1 - test)
-                for number in range(count):
-                    rows = bag_of(np.flatnonzero(own & cancer), np.flatnonzero(own & ~cancer), number % 2 == 1, draw)
-                    labels = {"label": number % 2, "split": split}
-                    tiles = {"tile_label": cancer[rows].astype(np.int64)}
-                    writer.add(f"{split}_{number:03}", features[rows], labels, tiles)
+        write_store(words.output / f"store_{test}", table, features, half, test, draw)
+
+
+def patches(folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the table of the patches without augmented copies, and their features."""
+    table = pd.read_csv(folder / "labels.csv")
+    table = table[table["augmented"] == 0].reset_index(drop=True)
+    return table, encode([folder / name for name in table["image"]])
+
+
+def write_store(
+    folder: Path,
+    table: pd.DataFrame,
+    features: np.ndarray,
+    halves: dict[str, int],
+    test: int,
+    draw: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """Write bags whose test split is of one half of the slides, and return the rows of the patches of each bag."""
+    half = table["panda_image_id"].map(halves).to_numpy()
+    cancer = table["label"].to_numpy() > 0
+    rows_of = {}
+    with BagStoreWriter(folder) as writer:
+        for split, count in BAGS:
+            own = half == (test if split == "test" else 1 - test)
+            for number in range(count):
+                name = f"{split}_{number:03}"
+                rows = bag_of(np.flatnonzero(own & cancer), np.flatnonzero(own & ~cancer), number % 2 == 1, draw)
+                tiles = {"tile_label": cancer[rows].astype(np.int64)}
+                writer.add(name, features[rows], {"label": number % 2, "split": split}, tiles)
+                rows_of[name] = rows
+    return rows_of
 
 
 def encode(paths: list[Path]) -> np.ndarray:

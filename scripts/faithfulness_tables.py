@@ -2,7 +2,7 @@
 
     python scripts/faithfulness_tables.py docs/tables/faithfulness/faithfulness.json "MNIST-bags, gated=out_gated" ...
 
-Without measurements the file is read and only the table is printed.
+Measurements are added to those of the file. Without any the file is read and only the table is printed.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from milpath.records.atomic_files import write_json
+from results_page.kept_tables import without_paths
 
 ORDERS = ("attention", "contribution", "gradient x input", "occlusion", "single tile", "random")
 
@@ -23,13 +24,14 @@ def main() -> None:
     words = parser.parse_args()
     if words.measurements:
         titles = dict(each.rsplit("=", 1) for each in words.measurements)
-        write_json(words.file, {title: slim(Path(folder)) for title, folder in titles.items()})
+        kept = json.loads(words.file.read_text(encoding="utf-8")) if words.file.is_file() else {}
+        write_json(words.file, kept | {title: slim(Path(folder)) for title, folder in titles.items()})
     print("\n".join(table(json.loads(words.file.read_text(encoding="utf-8")))))
 
 
 def slim(folder: Path) -> dict[str, Any]:
     """Return the record of a measurement without its curves, which its picture shows, and with its provenance."""
-    record: dict[str, Any] = json.loads((folder / "faithfulness.json").read_text(encoding="utf-8"))
+    record: dict[str, Any] = without_paths(json.loads((folder / "faithfulness.json").read_text(encoding="utf-8")))
     for part in record["parts"]:
         for order in part["orders"].values():
             for scale in ("probability", "log_odds"):

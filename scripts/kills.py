@@ -14,9 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +76,9 @@ def main() -> None:
     sys.exit(bool(different))
 
 
-def kill_and_compare(command: str, folder: Path, kills: int, seed: int) -> tuple[int, int, list[str]]:
+def kill_and_compare(
+    command: str, folder: Path, kills: int, seed: int, starter: Callable[[Sequence[str], Path], Any] | None = None
+) -> tuple[int, int, list[str]]:
     """Return the kills that hit, the runs brought to their end, and the files that differ from those of a run left alone.
 
     Args:
@@ -83,12 +86,14 @@ def kill_and_compare(command: str, folder: Path, kills: int, seed: int) -> tuple
         folder: An empty folder.
         kills: How many; a run that ends before the last one is followed by another one from the start.
         seed: Of the moments.
+        starter: What starts the command, from its words and its folder; by default a new interpreter (`start`).
     """
+    launch = starter or start
     write_input(folder)
     results, words = COMMANDS[command]
     (folder / "whole").mkdir()
     began = time.monotonic()
-    end_of(start(words, folder / "whole"), folder / "whole")
+    end_of(launch(words, folder / "whole"), folder / "whole")
     seconds = time.monotonic() - began
     whole = contents(folder / "whole", results)
     source, hits, rounds, different = random.Random(seed), 0, 0, set()
@@ -96,14 +101,14 @@ def kill_and_compare(command: str, folder: Path, kills: int, seed: int) -> tuple
         cwd = folder / f"killed_{rounds}"
         cwd.mkdir()
         while hits < kills:
-            process = start(words, cwd)
+            process = launch(words, cwd)
             if not kill(process, cwd, results, source, seconds):
                 break
             hits += 1
             if command == "predict" and (cwd / results / "predictions.csv").exists():
                 break  # killed after its last file: a finished prediction is not started again
         else:
-            end_of(start(words, cwd), cwd)
+            end_of(launch(words, cwd), cwd)
         different |= differences(whole, contents(cwd, results))
         rounds += 1
     return hits, rounds, sorted(different)

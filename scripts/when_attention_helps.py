@@ -24,9 +24,9 @@ from milpath.metrics.ranking import auroc
 from milpath.models import AttentionMIL, EmbeddingPoolMIL
 from milpath.models.network import MILNetwork
 from milpath.records.atomic_files import write_json
-from milpath.records.provenance import describe_environment
 from planted_bags import NUM_FEATURES, SLIDES, Plan, Pool, mnist_pool, synthetic_pool
 from results_page.kept_tables import without_paths
+from results_page.script_record import made_by
 
 PLAN = Plan(
     sizes={64: (1, 2, 4, 8, 16, 32), 16: (1, 2, 4, 8)},
@@ -138,11 +138,8 @@ def as_table(rows: Sequence[Mapping[str, Any]], plan: Plan, minutes: float) -> d
         cells = words.setdefault((row["data"], row["tiles"], row["positive_tiles"]), [None] * len(numbers))
         beyond = row["low"] > 0 or row["high"] < 0
         cells[numbers.index(row["training_bags"])] = f"**{text}**" if beyond else text
-    made = describe_environment() | {"command": ["python", "scripts/when_attention_helps.py", *sys.argv[1:]]}
-    kept = ("command", "started", "packages", "python", "platform", "processor", "device", "num_cores", "num_threads")
-    code = made["code"] or {}
-    record = {"format_version": 1, "version": made["packages"].get("milpath"), "commit": code.get("commit")}
-    record |= {"dirty": bool(code.get("dirty")), "minutes": minutes, "seeds": list(range(plan.seeds)), "unit": "cell"}
+    record = made_by(["python", "scripts/when_attention_helps.py", *sys.argv[1:]], minutes)
+    record |= {"seeds": list(range(plan.seeds)), "unit": "cell"}
     settings = {"num_features": NUM_FEATURES, "test_bags": plan.num_test, "epochs": plan.epochs}
     settings |= {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
     return {
@@ -150,7 +147,7 @@ def as_table(rows: Sequence[Mapping[str, Any]], plan: Plan, minutes: float) -> d
         "columns": ["data", "positive tiles", *(f"{number} training bags" for number in numbers)],
         "rows": [[data, f"{count} of {size}", *cells] for (data, size, count), cells in words.items()],
         "values": list(rows),
-        "record": record | {name: made.get(name) for name in kept} | {"settings": settings},
+        "record": record | {"settings": settings},
     }
 
 

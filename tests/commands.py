@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.warm_start import completed
+
 # A run of seconds: few small slides, a narrow network.
 SMALL_RUN = [
     "data=synthetic",
@@ -42,11 +44,8 @@ DDP = ["trainer=ddp", "trainer.accelerator=cpu"]
 
 
 def milpath(command: str, *words: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run `python -m milpath.<command>` in a folder."""
-    environment = {**os.environ, "COLUMNS": "200"}
-    result = subprocess.run(
-        [sys.executable, "-m", f"milpath.{command}", *words], cwd=cwd, env=environment, capture_output=True, text=True
-    )
+    """Run `python -m milpath.<command>` in a folder, in a process that has the packages of others loaded."""
+    result = completed(command, *words, cwd=cwd, environment={**os.environ, "COLUMNS": "200"})
     if check:
         assert result.returncode == 0, result.stderr[-3000:]
     return result

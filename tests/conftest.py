@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 import re
 from collections.abc import Callable
@@ -35,11 +36,20 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # What a file imports in order to run commands, train, start processes, compose configurations (a sixth of a second each), ask a
 # mocked AWS or open a browser.
 STARTS = re.compile(
-    r"^\s*(?:from|import) (?:subprocess|multiprocessing|lightning|moto|nbclient|hydra|tests\.commands|tests\.browser"
+    r"^\s*(?:from|import) (?:subprocess|multiprocessing|lightning|moto|nbclient|hydra|tests\.commands|tests\.warm_start|tests\.browser"
     r"|tests\.sagemaker\.conftest|milpath\.train|milpath import (?:predict|encoders)|milpath\.search\.cross_validation"
     r"|milpath\.tiling\.(?:slide_bags|worker_pool)|milpath\.encoding\.extract_features|milpath\.viewer\.upload_answer)\b",
     re.M,
 )
+
+# Seconds of CPU of the longest files, rounded; the Makefile has xdist keep this order (--no-loadscope-reorder).
+LONG_FILES = {
+    "test_numeric_targets.py": 130, "test_experiments.py": 90, "config/test_interruption.py": 90, "test_ddp.py": 80, "test_extract.py": 70,
+    "test_documentation.py": 60, "test_kills.py": 60, "test_notebook.py": 60, "test_no_outside_connections.py": 60, "test_main.py": 50,
+    "test_ddp_ends.py": 40, "test_cohort_of_known_truth.py": 40, "runs/test_resume.py": 40, "search/test_search_callback.py": 30,
+    "test_configs.py": 30, "viewer/test_page_in_browser.py": 30, "test_requirements.py": 30, "models/test_contract.py": 30,
+    "test_train.py": 25, "sagemaker/test_rehearse.py": 20, "test_ddp_odd_paths.py": 20,
+}  # fmt: skip
 
 
 @cache
@@ -49,10 +59,27 @@ def starts_a_command(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `command` what `make test-fast` leaves out beside the slow tests."""
+    """Mark as `command` what `make test-fast` leaves out beside the slow tests, and begin with the longest files.
+
+    A file is run by one process: a long one that starts last leaves the others without work.
+    """
     for item in items:
         if "run_here" in getattr(item, "fixturenames", ()) or starts_a_command(item.path):
             item.add_marker("command")
+    items.sort(key=lambda item: -LONG_FILES.get(item.nodeid.partition("::")[0].removeprefix("tests/"), 0))
+
+
+def pytest_sessionstart() -> None:
+    """Pause the garbage collector while all tests are imported."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what tests and packages have loaded out of later collections: it stays until the end."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)  # a composed configuration makes ten thousand objects
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

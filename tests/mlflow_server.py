@@ -34,7 +34,7 @@ def mlflow_server(folder: Path) -> Iterator[int]:
         yield int((folder / "port").read_text())
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
         log.close()
 
 

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 from milpath.models import load_network
 from tests.commands import DDP, DETERMINED_RUN, milpath
+from tests.warm_start import WarmCommand
 
 pytestmark = pytest.mark.slow
 
@@ -30,20 +29,24 @@ def test_a_process_that_is_killed_ends_the_job_and_leaves_a_whole_checkpoint(tmp
         "run_name=killed",
         "trainer.max_epochs=100000",
     ]
-    command = [sys.executable, "-m", "milpath.train", *words]
-    job = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    job = WarmCommand("train", words, tmp_path)
     last = tmp_path / "runs/killed/checkpoints/last.ckpt"
     try:
-        deadline = time.monotonic() + 120
-        while not last.exists() and time.monotonic() < deadline:
+        deadline = time.monotonic() + 300
+        while not last.exists() and job.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
         (child,) = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
         os.kill(int(child), signal.SIGKILL)
-        _, errors = job.communicate(timeout=60)
+        _, errors = job.communicate(timeout=180)
     finally:
         job.kill()
-    assert job.returncode not in (0, -signal.SIGKILL)
-    assert "by peer" in errors, errors[-2000:]  # "Connection closed" or "reset"
+    # It ends by the connection that is "closed by peer" or "reset by peer", or Lightning, which looks every five seconds, was
+    # there before it had ended, and ends it.
+    if job.returncode == -signal.SIGKILL:
+        assert "terminated with code -9" in (tmp_path / "runs/killed/train.log").read_text()
+    else:
+        assert job.returncode != 0
+        assert "by peer" in errors, errors[-2000:]
     assert load_network(last)
 
 
@@ -54,6 +57,6 @@ def test_a_process_that_raises_ends_the_job_with_its_own_error_and_leaves_a_whol
     result = milpath("train", *words, cwd=tmp_path, check=False)
     assert result.returncode != 0
     assert "train/loss is" in result.stderr
-    assert time.monotonic() - start < 60  # with the start of the processes
+    assert time.monotonic() - start < 240  # with the start of the processes; the others would wait for half an hour
     last = tmp_path / "runs/fails/checkpoints/last.ckpt"
     assert not last.exists() or load_network(last)

@@ -1,5 +1,6 @@
 """README and documentation: their Python runs as written, their commands compose, their reference is complete."""
 
+import copy
 import importlib
 import re
 import shlex
@@ -14,9 +15,10 @@ import pandas as pd
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
@@ -84,16 +86,26 @@ def load(name: str) -> None:
     importlib.import_module(f"milpath.{name.replace('-', '_')}")
 
 
+@cache
+def chosen(name: str, choices: tuple[str, ...]) -> DictConfig:
+    """Compose what a command line chooses of groups of options, once for all that choose the same."""
+    load(name)
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose(re.sub(r"[.-]", "_", name), list(choices), return_hydra_config=True)
+
+
 def composed(name: str, overrides: list[str]) -> list[str]:
     """Compose a command line; returns the mandatory keys that it leaves open."""
-    load(name)
-    single = []
+    choices, values = [], []
     for override in parser().parse_overrides(overrides):
-        sweep = override.is_sweep_override()
-        first = next(override.sweep_string_iterator()) if sweep else None
-        single.append(f"{override.key_or_group}={first}" if sweep else override.input_line)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose(re.sub(r"[.-]", "_", name), single, return_hydra_config=True)
+        line = override.input_line
+        if override.is_sweep_override():
+            line = f"{override.key_or_group}={next(override.sweep_string_iterator())}"
+        key = override.key_or_group
+        (choices if "/" in key or (CONFIGS / key).is_dir() else values).append(line)
+    config = copy.deepcopy(chosen(name, tuple(choices)))
+    # As `compose` does once the groups are in place: nothing else of a command line changes what they are.
+    ConfigLoaderImpl._apply_overrides_to_config(parser().parse_overrides(values), config)
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     return sorted(OmegaConf.missing_keys(config))

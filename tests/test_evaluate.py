@@ -43,12 +43,26 @@ def note_of(folder: Path, name: str) -> str:
     return json.loads((folder / "runs" / name / "provenance.json").read_text())["data"].get("tested", "")
 
 
+def record_of(folder: Path, name: str) -> dict:
+    return json.loads((folder / "runs" / name / "provenance.json").read_text())["data"]
+
+
+def fitted(folder: Path) -> set[str]:
+    splits = pd.read_csv(folder / "runs/a/splits.csv", dtype=str)
+    return set(splits.loc[splits["split"] != "test", "id"])
+
+
 def test_every_bag_of_other_data_is_tested(workplace):
     assert here(EVALUATE, *WORDS, *OTHER, "run_name=other", cwd=workplace) == 0
     predictions = rows_of(workplace, "other")
     assert len(predictions) == 10
     assert set(predictions["split"]) == {"test"}
     assert note_of(workplace, "other") == ""
+    # They are copies of the slides that the network was trained on, under other names.
+    record, copies = record_of(workplace, "other"), sum(f"S{number:03}" in fitted(workplace) for number in range(10))
+    said = f"same tiles: {copies} pairs of bags have the same tiles, {copies} of them in two splits"
+    assert record["check"].startswith(f"data check: LEAK, {said}")
+    assert record["warning"] == said
 
 
 @pytest.mark.parametrize(
@@ -80,12 +94,17 @@ def test_the_data_it_was_trained_on_keep_the_split_of_the_run(workplace):
     pd.testing.assert_frame_equal(rows_of(workplace, "same"), rows_of(workplace, "own"))
     assert "train" not in set(rows_of(workplace, "same")["split"])
     assert note_of(workplace, "same").startswith("10 of 24 bags are tested: 14 are in the split 'train'")
+    of_training = record_of(workplace, "a")["check"].partition("(")[0]
+    assert of_training == record_of(workplace, "own")["check"].partition("(")[0]
 
 
 def test_who_asks_for_the_bags_it_was_trained_on_is_told(workplace):
     assert here(EVALUATE, *WORDS, *SAME, "data.num_folds=1", "run_name=all", cwd=workplace) == 0
     assert len(rows_of(workplace, "all")) == 24
     assert note_of(workplace, "all").startswith("14 of the tested bags have the name of a training bag (first: S")
+    count = len(fitted(workplace))
+    said = f"data check: LEAK, trained bags: {count} of 24 bags to test are training or validation bags of the network"
+    assert record_of(workplace, "all")["check"].startswith(said)
 
 
 @pytest.mark.parametrize("words", [[], SAME], ids=["from the checkpoint", "given"])

@@ -26,7 +26,9 @@ from milpath.models.checkpoint import save_network
 from milpath.models.encoders import open_encoder
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_bags import build_slide_store
+from tests.commands import milpath
 from tests.pyramids import tissue, write_pyramid
+from tests.warm_start import WarmCommand
 
 pytest.importorskip("timm")
 ENCODER = ["encoder=efficientnet_lite0", "device=cpu", "tile_size=64", "microns_per_pixel=1", "batch_size=8"]
@@ -49,7 +51,7 @@ def content(output: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def reference(workplace):
     words = ["slides=slides", "labels=labels.csv", "output=reference", "format=[store,h5]", *ENCODER]
-    subprocess.run([sys.executable, "-m", "milpath.extract", *words], cwd=workplace, check=True)
+    milpath("extract", *words, cwd=workplace)
     return workplace / "reference"
 
 
@@ -272,10 +274,9 @@ def test_a_kill_at_any_moment_changes_no_byte(workplace, reference):
     """The process group is killed after random times, until a run comes to its end."""
     moments = random.Random(0)
     words = ["slides=slides", "labels=labels.csv", "output=killed", "format=[store,h5]", *ENCODER, "num_workers=2"]
-    command = [sys.executable, "-m", "milpath.extract", *words]
     num_kills, output = 0, workplace / "killed"
     while True:
-        process = subprocess.Popen(command, cwd=workplace, start_new_session=True, stdout=subprocess.DEVNULL)
+        process = WarmCommand("extract", words, workplace, new_session=True)
         # Some time after it began to write, later from kill to kill so that it comes to its end.
         while process.poll() is None and not (output / "parts").exists():
             time.sleep(0.05)

@@ -83,11 +83,67 @@ def test_other_data_are_measured_as_a_whole_and_two_checkpoints_compared(workpla
     assert [each["path"] for each in record["networks"]] == [f"runs/{name}/checkpoints/best.ckpt" for name in "ab"]
 
 
-def test_bags_that_another_checkpoint_was_trained_on_are_said(workplace):
+def test_networks_of_two_folds_are_each_measured_on_the_bags_they_held_out(workplace):
     both = "checkpoint=[runs/a/checkpoints/best.ckpt,runs/b/checkpoints/best.ckpt]"
     assert here(FAITHFULNESS, both, *QUICK, "output=three", cwd=workplace) == 0
-    (note,) = record_of(workplace / "three")["notes"]
-    assert note == "runs/b/checkpoints/best.ckpt was trained on 12 of the 12 bags, by their names"
+    table, record = pd.read_csv(workplace / "three/faithfulness.csv"), record_of(workplace / "three")
+    for position, name in enumerate("ab"):
+        splits = pd.read_csv(workplace / f"runs/{name}/splits.csv")
+        own = table.loc[table["network"] == position, "bag_id"]
+        assert sorted(own) == sorted(splits.loc[splits["split"] == "test", "id"])
+    assert record["between"] == {}
+    assert record["notes"][0] == (
+        "each network is measured on the bags in test of its own run: 24 bags, each with 1 of 2 networks"
+    )
+    assert record["notes"][1].startswith("no two networks held out the same bag, so their attentions are not compared")
+
+
+def test_folds_are_compared_on_bags_that_both_networks_held_out_apart_from_seeds(workplace, capfd):
+    words = ["data.fold=0", "data.split_seed=1", "run_name=redrawn"]
+    assert here("milpath.train", *TRAIN, *words, cwd=workplace) == 0
+    shutil.copytree(workplace / "runs/a", workplace / "runs/again")
+    names = ("a", "again", "redrawn")
+    words = "checkpoint=[" + ",".join(f"runs/{name}/checkpoints/best.ckpt" for name in names) + "]"
+    assert here(FAITHFULNESS, words, *QUICK, "output=folds", cwd=workplace) == 0
+    held = {}
+    for name in names:
+        splits = pd.read_csv(workplace / f"runs/{name}/splits.csv")
+        held[name] = set(splits.loc[splits["split"] == "test", "id"])
+    assert held["a"] == held["again"] != held["redrawn"]
+    record = record_of(workplace / "folds")
+    assert record["num_bags"] == len(held["a"] | held["redrawn"])
+    kinds = record["between_kinds"]
+    assert kinds["trained on the same bags"]["num_bags"] == len(held["a"])
+    assert kinds["trained on the same bags"]["spearman"][0] == pytest.approx(1)
+    assert kinds["trained on other bags"]["spearman"][0] < 1
+    assert kinds["trained on other bags"]["num_bags"] == len(held["a"] & held["redrawn"]) > 0
+    difference = record["between_difference"]
+    assert difference["words"] == "trained on other bags minus trained on the same bags"
+    assert difference["num_bags"] == len(held["a"] & held["redrawn"])
+    # The copy agrees with its original completely.
+    expected = kinds["trained on other bags"]["spearman"][0] - 1
+    assert difference["spearman"][0] == pytest.approx(expected, abs=1e-5)
+    table = pd.read_csv(workplace / "folds/faithfulness.csv")
+    assert set(table.loc[table["network"] == 2, "bag_id"]) == held["redrawn"]
+    out, page = capfd.readouterr().out, (workplace / "folds/report.html").read_text()
+    for kind in kinds:
+        assert f"agreement of attention between networks {kind}: spearman" in out
+        assert f"between networks {kind}, in" in page
+    assert "agreement of those trained on other bags minus trained on the same bags" in page
+
+
+def test_a_split_of_the_user_is_measured_by_all_networks_and_training_bags_are_said(workplace):
+    both = "checkpoint=[runs/a/checkpoints/best.ckpt,runs/b/checkpoints/best.ckpt]"
+    splits = pd.read_csv(workplace / "runs/a/splits.csv")[["id", "split"]]
+    splits["split"] = np.where(splits.index < 10, "test", "train")
+    splits.to_csv(workplace / "mine.csv", index=False)
+    words = ["data=bag_store", "data.path=store", "data.splits=mine.csv", "output=mine"]
+    assert here(FAITHFULNESS, both, *QUICK, *words, cwd=workplace) == 0
+    record = record_of(workplace / "mine")
+    trained = pd.read_csv(workplace / "runs/b/splits.csv").set_index("id")["split"] == "train"
+    seen = int(trained[splits["id"][:10]].sum())
+    assert (record["num_bags"], record["num_networks"]) == (10, 2)
+    assert record["notes"][-1] == f"runs/b/checkpoints/best.ckpt was trained on {seen} of the 10 bags, by their names"
 
 
 def test_a_second_measurement_does_not_replace_the_first_by_itself(workplace, run_here):

@@ -1,10 +1,12 @@
 """SIGKILL at random moments loses nothing: the same command goes on, and ends with the bytes of a run that was left alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from scripts import kills
+from tests.warm_start import WarmCommand
 
 pytestmark = pytest.mark.command
 
@@ -16,10 +18,15 @@ pytestmark = pytest.mark.command
 def test_a_command_that_is_killed_goes_on_to_the_same_bytes(command, temporary, tmp_path, monkeypatch):
     if temporary is not None and Path(temporary).is_dir():
         monkeypatch.setenv("TMPDIR", temporary)  # another file system than that of the results
-    hits, rounds, different = kills.kill_and_compare(command, tmp_path, kills=3, seed=5)
+    hits, rounds, different = kills.kill_and_compare(command, tmp_path, kills=3, seed=5, starter=start)
     assert hits == 3
     assert rounds >= 1
     assert different == []
+
+
+def start(words: Sequence[str], cwd: Path) -> WarmCommand:
+    with (cwd / "said.txt").open("wb") as said:
+        return WarmCommand(words[0], words[1:], cwd, stdout=said, stderr=said)
 
 
 def test_a_difference_is_found(tmp_path):

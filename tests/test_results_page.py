@@ -55,6 +55,13 @@ def test_the_page_is_what_its_files_give(results):
     assert results.main(["--check"]) == 0
 
 
+def test_the_table_of_the_page_on_faithfulness_is_what_its_file_gives(monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "scripts"))
+    tables = importlib.import_module("faithfulness_tables")
+    records = json.loads((REPOSITORY / "docs/tables/faithfulness/faithfulness.json").read_text())
+    assert "\n".join(tables.table(records)) in (REPOSITORY / "docs/concepts/faithfulness.md").read_text()
+
+
 def test_no_result_is_typed_into_the_words_of_the_page():
     words = [path.read_text() for path in sorted((REPOSITORY / "docs/tables").glob("*.md"))]
     assert len(words) > 10
@@ -129,6 +136,58 @@ def test_what_cannot_be_kept_is_refused_in_one_line(words, message, results, doc
     assert message in error
     assert error.count("\n") == 1
     assert not (docs / "results.md").exists()
+
+
+MADE = {
+    "started": "2026-11-27T01:00:00+00:00", "code": {"commit": "a" * 40, "dirty": False}, "packages": {"milpath": "0.1.0"},
+    "processor": "Some CPU", "platform": "Linux-6.1-host-x86_64", "num_cores": 2, "num_threads": 1,
+}  # fmt: skip
+
+
+def test_measurements_of_attention_become_a_row_per_kind_of_pair(results, docs, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    networks = []
+    for fold in range(4):
+        run = tmp_path / f"table/fold_{fold}"
+        run.mkdir(parents=True)
+        command = ["milpath", "train", "experiment=musk1", f"data.fold={fold}", f"seed={fold}", f"run_name=fold_{fold}"]
+        (run / "provenance.json").write_text(json.dumps(MADE | {"command": command, "minutes": 0.5}))
+        networks.append({"path": str(run / "checkpoints/best.ckpt"), "sha256": ""})
+    kind = {"spearman": [0.5, 0.4, 0.6], "kendall": [0.4, None, None], "overlap": [0.25, 0.2, 0.3]}
+    kind |= {"overlap_by_chance": [0.05, 0.05, 0.05], "num_bags": 9}
+    record = {"num_networks": 4, "num_groups": None, "share": 0.1, "seconds": 60.0, "networks": networks}
+    record |= {"between_kinds": {"trained on other bags": kind}}
+    record["between_difference"] = kind | {"overlap": [-0.1, -0.2, -0.05], "num_bags": 7}
+    (out / "faithfulness.json").write_text(json.dumps(record))
+    paths = ",".join(network["path"] for network in networks)
+    command = ["milpath", "faithfulness", f"checkpoint=[{paths}]", "output=out"]
+    (out / "provenance.json").write_text(json.dumps(MADE | {"command": command}))
+    (docs / "tables/page.md").write_text("{{ section('stable') }}\n{{ rest() }}")
+    assert results.main(["--docs", str(docs), "stability", "stable", f"MUSK1={out}"]) == 0
+    text = (docs / "results.md").read_text()
+    assert "| MUSK1 | 4 | 9 | other training bags | 0.50 (0.40 to 0.60) | 0.40 | 0.25 (0.20 to 0.30) | 0.05 |" in text
+    assert "| difference, of bags with both | +0.50 (+0.40 to +0.60) | +0.40 | -0.10 (-0.20 to -0.05) |  |" in text
+    # The trainings are one line, and the files of the measurement one file.
+    assert text.count("milpath train experiment=musk1") == 1
+    assert "milpath faithfulness 'checkpoint=[best.ckpt,...]' output=out" in text
+    assert "3.0 minutes" in text
+    assert str(tmp_path) not in text
+
+
+def test_findings_about_data_become_a_row_each(results, docs, tmp_path):
+    (tmp_path / "out").mkdir()
+    finding = {
+        "level": "leak",
+        "check": "patients across splits",
+        "sentence": "11 of 16 are",
+        "examples": ["1: train 2"],
+    }
+    record = {"environment": MADE | {"command": ["milpath", "check-data"]}, "findings": [finding]}
+    (tmp_path / "out/data_check.json").write_text(json.dumps(record))
+    (docs / "tables/page.md").write_text("{{ section('checked') }}\n{{ rest() }}")
+    assert results.main(["--docs", str(docs), "checks", "checked", f"GlaS={tmp_path / 'out'}"]) == 0
+    assert "| GlaS | leak | patients across splits | 11 of 16 are |" in (docs / "results.md").read_text()
 
 
 def test_a_figure_of_another_metric_is_not_put_beside_a_table(results, docs, capsys):

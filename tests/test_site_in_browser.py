@@ -67,7 +67,7 @@ def test_the_search_finds_a_concept_and_an_option(site, browser):
         ("stain_jitter", "reference/configuration/data.html"),
     ):
         page.goto(f"{site}/index.html?q={query}")
-        page.wait_for_selector(f'.md-search-result__link[href*="{found}"]', timeout=30_000, state="attached")
+        page.wait_for_selector(f'.md-search-result__link[href*="{found}"]', timeout=90_000, state="attached")
     page.context.close()
 
 

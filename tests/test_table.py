@@ -96,6 +96,10 @@ def test_two_tables_are_not_mixed_in_one_folder(workplace, run_here):
     [
         ("metric=accurancy", "metric 'accurancy' is not one of auroc"),
         ("published={gated:0.9}", "published has gated, which is not in methods=[attention,embedding_mean]"),
+        ("data.split_seed=3", "a table chooses data.split_seed for each of its trainings; set seed"),
+        ("++data.fold=1", "a table chooses data.fold for each of its trainings; set folds instead"),
+        ("data.num_folds=7", "set folds instead"),
+        ("run_name=mine", "set output instead"),
     ],
 )
 def test_names_that_only_the_table_needs_are_looked_at_before_any_training(word, message, tmp_path, run_here):

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import torch
 
 from milpath.models import load_card, load_network
 from tests.commands import SMALL_RUN, here, milpath
+from tests.warm_start import WarmCommand
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +97,9 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_weights_of_the_unin
         words += ["callbacks.timed_checkpoint.train_time_interval.minutes=0.00001"]
     if not (workplace / "runs/whole").exists():
         here("milpath.train", *words, "run_name=whole", cwd=workplace)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "milpath.train", *words, f"run_name={name}"],
-        cwd=workplace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = WarmCommand("train", [*words, f"run_name={name}"], workplace)
     last = workplace / "runs" / name / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (last.exists() and resumable(torch.load(last, weights_only=True), mid_epoch=timed)):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline

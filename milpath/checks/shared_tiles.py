@@ -46,13 +46,25 @@ def equal_bags(store: BagStore, rows: NDArray[np.int64]) -> list[list[int]]:
     Returns:
         Positions in `rows`, of two bags or more each.
     """
-    flat = store.tiles.reshape(len(store.tiles), -1).view(np.uint8)
-    middle = max(0, (flat.shape[1] - _BYTES) // 2)
+    return equal_bags_of_stores([(store, int(index)) for index in rows])
+
+
+def equal_bags_of_stores(bags: Sequence[tuple[BagStore, int]]) -> list[list[int]]:
+    """Return the groups of bags of one store or several that have the same tiles, as `equal_bags`.
+
+    Args:
+        bags: Store and position of each bag; the tiles of all stores have one shape and type.
+
+    Returns:
+        Positions in `bags`, of two bags or more each.
+    """
+    flat = {id(store): store.tiles.reshape(len(store.tiles), -1).view(np.uint8) for store, _ in bags}
     alike: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-    for place, index in enumerate(rows):
-        own = store.rows_of(int(index))
+    for place, (store, index) in enumerate(bags):
+        values, own = flat[id(store)], store.rows_of(index)
+        middle = max(0, (values.shape[1] - _BYTES) // 2)
         chosen = own[np.linspace(0, len(own) - 1, min(_TILES, len(own))).astype(np.int64)] if len(own) else own
-        content = b"".join(flat[row, middle : middle + _BYTES].tobytes() for row in chosen)
+        content = b"".join(values[row, middle : middle + _BYTES].tobytes() for row in chosen)
         alike[len(own), content].append(place)
     found: list[list[int]] = []
     for (num_tiles, _), places in alike.items():
@@ -60,7 +72,8 @@ def equal_bags(store: BagStore, rows: NDArray[np.int64]) -> list[list[int]]:
             continue
         whole: dict[bytes, list[int]] = defaultdict(list)
         for place in places:
-            whole[_digest(store.read(int(rows[place])))].append(place)
+            store, index = bags[place]
+            whole[_digest(store.read(index))].append(place)
         found += [same for same in whole.values() if len(same) > 1]
     return sorted(found)
 

@@ -1,12 +1,14 @@
-"""The checks that a training does by itself: those that take no second, in one line."""
+"""The checks that a training and an evaluation do by themselves: those that take no second, in one line."""
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from milpath.checks.checked_inputs import slides_of_data
-from milpath.checks.findings import Finding, SlidePair, of_pairs
+from milpath.checks.findings import CheckedSlides, Finding, SlidePair, of_pairs
 from milpath.checks.patient_names import patients_in_two_splits, patients_with_two_names, slides_under_two_names
-from milpath.checks.shared_tiles import equal_bags, pairs_of
+from milpath.checks.shared_tiles import equal_bags_of_stores, pairs_of
+from milpath.data.store.bag_store import BagStore
 from milpath.records.data_warning import MAX_LENGTH
 from milpath.records.error_text import visible
 
@@ -41,20 +43,48 @@ def check_for_training(datamodule: "BagDataModule") -> TrainingCheck:
     """
     started = time.perf_counter()
     slides, rows = slides_of_data(datamodule)
+    store = datamodule.tile_store
+    return checked(
+        [same_tiles(slides, [(store, int(row)) for row in rows]), *names_and_patients(slides)], slides, started
+    )
+
+
+def same_tiles(slides: CheckedSlides, bags: Sequence[tuple[BagStore, int]]) -> Finding:
+    """Return which bags have the same tiles.
+
+    Args:
+        slides: The bags that are compared.
+        bags: Store and position of each of them.
+    """
+    names = slides.names
     equal = [
-        SlidePair("same tiles", slides.names[first], slides.names[second], "all tiles are the same")
-        for first, second in pairs_of(equal_bags(datamodule.tile_store, rows))
+        SlidePair("same tiles", names[first], names[second], "all tiles are the same")
+        for first, second in pairs_of(equal_bags_of_stores(bags))
     ]
-    none = f"no two of {slides.counted(len(rows))} have the same tiles"
-    findings = [of_pairs("same tiles", equal, slides, found="have the same tiles", none=none, certain=True)]
-    findings.append(patients_in_two_splits(slides))
+    none = f"no two of {slides.counted(len(bags))} have the same tiles"
+    return of_pairs("same tiles", equal, slides, found="have the same tiles", none=none, certain=True)
+
+
+def names_and_patients(slides: CheckedSlides) -> list[Finding]:
+    """Return patients in two splits, and patients and bags under two names."""
+    findings = [patients_in_two_splits(slides)]
     if slides.groups is not None:
         findings += patients_with_two_names(slides.groups.tolist(), slides.group_column)
-    findings.append(slides_under_two_names(slides))
+    return [*findings, slides_under_two_names(slides)]
+
+
+def checked(findings: Sequence[Finding], slides: CheckedSlides, started: float) -> TrainingCheck:
+    """Return findings in one line: what is alarming, or else what the first two looked for and did not find.
+
+    Args:
+        findings: The findings, those of which a clean result is said first.
+        slides: The bags they are about.
+        started: When the check began, by `time.perf_counter`.
+    """
     leaks = [finding for finding in findings if finding.level == "leak"]
     alarming = [finding for finding in findings if finding.level in ("leak", "look")]
     told = alarming or [finding for finding in findings[:2] if finding.level != "unchecked"]
-    told += [finding for finding in findings if finding.level == "note"]
+    told += [finding for finding in findings if finding.level == "note" and finding not in told]
     text = "; ".join(map(_in_line, told))
     unknown = "" if slides.groups is not None else "; patients are not known (data.group_column)"
     line = f"data check: {text}{unknown} ({time.perf_counter() - started:.1f} s; {_MORE})"

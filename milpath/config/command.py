@@ -30,6 +30,7 @@ from milpath.config.folder_names import check_run_folder, check_working_folder
 from milpath.config.interruption import interruptible
 from milpath.config.kept_configuration import check_command_line
 from milpath.config.roots import CONFIG_DIR
+from milpath.config.run_mode import composed_once
 from milpath.records.error_text import one_line_of
 from milpath.records.folder_lock import HOLDER_FILE, LOCK_FILE, FolderLock
 
@@ -111,7 +112,7 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
                 sys.exit(1)
             sys.argv[1:] = words
             try:
-                with interruptible(after_stop), errors_raised():
+                with interruptible(after_stop), errors_raised(), composed_once():
                     composed()
             except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
                 # The function of the command has handled its own errors: what arrives here is of the command line.

@@ -26,6 +26,8 @@ Array = NDArray[np.float64]
 KNOWN_COLUMNS = ("data_provider", "scanner", "isup_grade", "tma_group")
 # Columns with more values are not tabulated.
 MAX_VALUES = 20
+# Concordance compares all pairs of bags, a thousand times for each value: about a second per value with 2,000 of them.
+MAX_TIMES = 3000
 
 
 @dataclass(frozen=True)
@@ -124,17 +126,19 @@ class SubgroupTable:
         column: Name of the column.
         metrics: Names of the metrics.
         rows: One row per value, sorted.
-        differences: Of the first metric between each value and the others; empty for survival.
+        differences: Of the first metric between each value and the others; empty if that was not tested.
+        untested: Why it was not, in a sentence; empty if it was, or there is nothing to test.
     """
 
     column: str
     metrics: tuple[str, ...]
     rows: tuple[Subgroup, ...]
     differences: tuple[GroupDifference, ...] = ()
+    untested: str = ""
 
     def verdict(self, metric_title: str) -> str:
-        """Return whether the first metric differs between the values beyond chance; empty if that was not tested."""
-        return in_one_sentence(self.differences, metric_title)
+        """Return whether the first metric differs between the values beyond chance, or why that was not tested."""
+        return self.untested or in_one_sentence(self.differences, metric_title)
 
 
 def subgroup_tables(
@@ -175,8 +179,10 @@ def subgroup_tables(
             intervals = metric_intervals(outcomes.part(chosen), metrics, num_resamples, seed=seed)
             rows.append(Subgroup(str(kind), len(chosen), tuple(intervals[name] for name in metrics)))
         table = _without_empty_columns(SubgroupTable(column, metrics, tuple(rows)))
-        # Concordance over all pairs of a cohort, a thousand times for each value, would take hours.
-        if table.metrics and not isinstance(outcomes, EvaluatedTimes):
+        if table.metrics and isinstance(outcomes, EvaluatedTimes) and outcomes.num_bags > MAX_TIMES:
+            why = f"Whether they differ by {column.replace('_', ' ')} is not tested with more than {MAX_TIMES:,} bags."
+            table = replace(table, untested=why)
+        elif table.metrics:
             found = group_differences(
                 outcomes, column, values, table.metrics[0], num_resamples, num_resamples, seed=seed
             )

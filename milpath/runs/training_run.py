@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from milpath.config.command import is_sweep, refuse_distributed_sweep
+from milpath.config.module_loading import collecting_later
 from milpath.records.atomic_files import write_json, write_text
 
 if TYPE_CHECKING:
@@ -30,9 +31,10 @@ def run(config: DictConfig, checkpoint_seconds: float = 0.0) -> "Metrics":
         Split to metric to value, as in `metrics.json`.
     """
     # Imported here so that --help and mistyped overrides need only Hydra, not torch.
-    from milpath.records.folder_lock import FolderLock
-    from milpath.runs.build_trainer import build_trainer
-    from milpath.training.wandb_run import own_wandb_run
+    with collecting_later():
+        from milpath.records.folder_lock import FolderLock
+        from milpath.runs.build_trainer import build_trainer
+        from milpath.training.wandb_run import own_wandb_run
 
     run_dir = Path(config.paths.run_dir)
     if is_sweep():

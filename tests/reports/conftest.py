@@ -28,7 +28,7 @@ def open_page(browser):
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: fetched.append(request.url))
         page.goto(path.as_uri() + fragment)
-        page.wait_for_selector("html[data-plots=drawn]", timeout=20_000)
+        page.wait_for_selector("html[data-plots=drawn]", timeout=60_000)
         pages.append((path, context))
         return page
 

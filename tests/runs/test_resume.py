@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import yaml
 from milpath.models import load_network
 from milpath.records.folder_lock import FolderLock
 from tests.commands import here
+from tests.warm_start import WarmCommand
 
 TRAIN = "milpath.train"
 FEATURES = [
@@ -227,12 +226,8 @@ def test_a_folder_another_process_trains_into_is_refused_with_its_name(workplace
 @pytest.mark.slow
 def test_of_two_trainings_started_at_once_one_is_refused_and_the_other_whole(workplace):
     words = [*SHORT, "run_name=race", "resume_from=auto", "trainer.max_epochs=60", "callbacks.early_stopping=null"]
-    command = [sys.executable, "-m", TRAIN, *words]
-    both = [
-        subprocess.Popen(command, cwd=workplace, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        for _ in "ab"
-    ]
-    errors = [process.communicate()[1] for process in both]
+    both = [WarmCommand("train", words, workplace) for _ in "ab"]
+    errors = [process.communicate(600)[1] for process in both]
     # One may be done before the other looks: then the other finds a finished run and tests it again.
     refused = [error for process, error in zip(both, errors, strict=True) if process.returncode]
     assert len(refused) <= 1

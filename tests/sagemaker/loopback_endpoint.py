@@ -42,4 +42,4 @@ def served_as(name: str, model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> It
         monkeypatch.setenv(variable, "testing")
     yield
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)

@@ -1,7 +1,7 @@
 """Curves, agreement and truth of each bag of a store, for one network or several."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -72,9 +72,11 @@ class MeasuredBag:
         insertion: Order to `(2, steps)`: the values of the first tiles only, at `KEPT`.
         truth: Order to the AUROC with which it ranks positive tiles; NaN without tiles of both kinds.
         flat: Whether all tiles have the same attention.
-        between: Agreement of attention with that of each later network: `AGREEMENTS` to the mean over them; empty of one.
+        between: Agreement of attention between each two networks of the bag: `AGREEMENTS` to the mean over pairs; only in
+            the row of the first network, and empty of one.
         augmented: Agreement of attention with that of augmented copies: `AGREEMENTS` to the mean, and "change", the mean
             change of the probability; empty without augmentation.
+        between_kinds: Kind of pair to what `between` is for the pairs of that kind.
     """
 
     bag_id: str
@@ -88,6 +90,7 @@ class MeasuredBag:
     flat: bool
     between: Mapping[str, float]
     augmented: Mapping[str, float]
+    between_kinds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def measure_bags(
@@ -99,6 +102,8 @@ def measure_bags(
     *,
     device: str | torch.device = "cpu",
     tile_labels: NDArray[np.int64] | None = None,
+    networks_of: Mapping[int, Sequence[int]] | None = None,
+    kinds: Mapping[tuple[int, int], str] | None = None,
 ) -> Iterator[list[MeasuredBag]]:
     """Measure bags one by one; memory holds one bag and 32 MB of its parts.
 
@@ -110,9 +115,11 @@ def measure_bags(
         options: How bags are perturbed.
         device: Device of the networks.
         tile_labels: Label of each tile of the store; `None` if they are not known.
+        networks_of: Bag to the positions of the networks that are measured on it, in order; `None` for all.
+        kinds: Kind of some pairs of networks, by their positions in order; the agreement of each kind is told apart.
 
     Yields:
-        A row per network of each bag; nothing for a bag of one tile, of which no part can be removed.
+        A row per measured network of each bag; nothing for a bag of one tile, of which no part can be removed.
 
     Raises:
         ValueError: If a feature or an answer is not finite.
@@ -128,14 +135,23 @@ def measure_bags(
         tiles = to_network_input(torch.from_numpy(stored).to(device))[None]
         labels = None if tile_labels is None else tile_labels[store.tile_slice(index)]
         rows, weights = [], []
-        for number, (network, question) in enumerate(zip(networks, questions, strict=True)):
-            row, attention = _measure(network, tiles, ids[index], number, question, options, labels)
+        chosen = range(len(networks)) if networks_of is None else networks_of[index]
+        for number in chosen:
+            row, attention = _measure(networks[number], tiles, ids[index], number, questions[number], options, labels)
             rows.append(row)
             weights.append(attention)
-        pairs = [_agreement(first, second, options.share) for first, second in combinations(weights, 2)]
-        between = {name: float(np.mean([pair[name] for pair in pairs])) for name in AGREEMENTS} if pairs else {}
+        pairs = {
+            (chosen[first], chosen[second]): _agreement(weights[first], weights[second], options.share)
+            for first, second in combinations(range(len(chosen)), 2)
+        }
+        by_kind = {
+            kind: _mean_agreement([found for pair, found in pairs.items() if (kinds or {}).get(pair) == kind])
+            for kind in dict.fromkeys((kinds or {})[pair] for pair in pairs if pair in (kinds or {}))
+        }
         # One row of a bag carries what belongs to all its networks.
-        yield [replace(row, between=between if row.network == 0 else {}) for row in rows]
+        if rows:
+            rows[0] = replace(rows[0], between=_mean_agreement(list(pairs.values())), between_kinds=by_kind)
+        yield rows
 
 
 def _measure(
@@ -203,6 +219,11 @@ def _agreement(first: Array, second: Array, share: float) -> dict[str, float]:
     top = int(num_of_share(share, len(first)))
     found = float(spearman(first, second)), kendall(first, second), top_overlap(first, second, top)
     return dict(zip(AGREEMENTS, (*found, overlap_by_chance(len(first), top)), strict=True))
+
+
+def _mean_agreement(pairs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean over pairs of networks of each kind of agreement; empty without pairs."""
+    return {name: float(np.mean([pair[name] for pair in pairs])) for name in AGREEMENTS} if pairs else {}
 
 
 def _augmented(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from milpath.metrics.evaluated_bags import EvaluatedBags, Outcomes
 from milpath.metrics.intervals import Interval, percentile_interval, resample_weights
 from milpath.metrics.shortcuts.permutation import group_codes, holm, p_value, permuted
+from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.metrics.weighted_metrics import metric_function
 
 Array = NDArray[np.float64]
@@ -28,6 +29,7 @@ class GroupDifference:
         p_value: Two-sided, of a permutation of the values; `None` if the metric is undefined on one side.
         adjusted: The same, adjusted by Holm for all values of all columns that are compared.
         by_group: Whether bags of one patient were kept together.
+        within: The kinds of bags within which values were permuted: "classes", or "events and censored times".
     """
 
     column: str
@@ -38,6 +40,7 @@ class GroupDifference:
     p_value: float | None
     adjusted: float | None
     by_group: bool = False
+    within: str = "classes"
 
 
 def group_differences(
@@ -52,7 +55,8 @@ def group_differences(
     """Return the difference of each value of a column from all others; of two values only that of the first.
 
     The values are permuted among the bags of one class, since a hospital with more malignant slides may have another
-    accuracy without being read worse, and by patient where the bags have patients.
+    accuracy without being read worse, and by patient where the bags have patients. Of survival they are permuted among the
+    bags with an event and among those without, since hospitals differ in how long they follow their patients.
 
     Args:
         outcomes: Evaluated bags of one split.
@@ -85,12 +89,15 @@ def group_differences(
     )
     found = []
     by_group = outcomes.groups is not None
+    within = "events and censored times" if isinstance(outcomes, EvaluatedTimes) else "classes"
     for place, value in enumerate(shown):
         difference = percentile_interval(float(observed[place]), resampled[:, place])
         defined = null[np.isfinite(null[:, place]), place]
         p = None if difference.value is None or not len(defined) else p_value(abs(difference.value), defined)
         found.append(
-            GroupDifference(column, str(names[value]), metric, int((codes == value).sum()), difference, p, p, by_group)
+            GroupDifference(
+                column, str(names[value]), metric, int((codes == value).sum()), difference, p, p, by_group, within
+            )
         )
     return found
 
@@ -111,7 +118,7 @@ def in_one_sentence(differences: Sequence[GroupDifference], metric_title: str) -
     tested = [each for each in differences if each.adjusted is not None]
     if not tested:
         return ""
-    how = f"values permuted within classes{' and by group' if tested[0].by_group else ''}, Holm"
+    how = f"values permuted within {tested[0].within}{' and by group' if tested[0].by_group else ''}, Holm"
     column = tested[0].column.replace("_", " ")
     found = [each for each in tested if each.adjusted is not None and each.adjusted < 0.05]
     if not found:
@@ -133,9 +140,11 @@ def adjusted_together(differences: Sequence[GroupDifference]) -> list[GroupDiffe
 
 
 def _permuted_in_classes(outcomes: Outcomes, codes: Codes, num_permutations: int, seed: int) -> list[Codes]:
-    """Return chunks of permuted values, `(permutations, bags)`: within each class, and by patient where there are any."""
+    """Return chunks of permuted values, `(permutations, bags)`: within each class or kind, by patient where known."""
     groups = group_codes(outcomes.groups)
     labels = outcomes.labels if isinstance(outcomes, EvaluatedBags) else np.zeros(outcomes.num_bags, dtype=np.int64)
+    if isinstance(outcomes, EvaluatedTimes):
+        labels = outcomes.event.astype(np.int64)
     rows = np.empty((num_permutations, outcomes.num_bags), dtype=np.int64)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)

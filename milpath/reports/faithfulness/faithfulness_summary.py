@@ -72,6 +72,8 @@ def summarise(
         "parts": parts,
         "truth": _truth(rows, drawn, num_resamples),
         "between": _agreement([row.between for row in rows], drawn, num_resamples),
+        "between_kinds": _by_kind(rows, drawn, num_resamples),
+        "between_difference": _difference_of_kinds(rows, drawn, num_resamples),
         "augmented": _agreement([row.augmented for row in rows], drawn, num_resamples),
     }
     headline = _headline(question, parts)
@@ -163,6 +165,36 @@ def _truth(
                 "num_bags": len({row.bag_id for row in rows if np.isfinite(row.truth.get(order, np.nan))}),
             }
     return found
+
+
+def _by_kind(
+    rows: Sequence[MeasuredBag], groups: NDArray[np.str_] | None, num_resamples: int
+) -> dict[str, dict[str, Any]]:
+    """Return the agreement of each kind of pair of networks, with the number of bags that have such pairs."""
+    kinds = dict.fromkeys(kind for row in rows for kind in row.between_kinds)
+    return {
+        kind: _agreement([row.between_kinds.get(kind, {}) for row in rows], groups, num_resamples)
+        | {"num_bags": sum(kind in row.between_kinds for row in rows)}
+        for kind in sorted(kinds)
+    }
+
+
+def _difference_of_kinds(
+    rows: Sequence[MeasuredBag], groups: NDArray[np.str_] | None, num_resamples: int
+) -> dict[str, Any]:
+    """Return how much less or more pairs of one kind agree than those of the other, on bags with both; empty without any."""
+    kinds = sorted({kind for row in rows for kind in row.between_kinds})
+    both = [len(kinds) == 2 and set(kinds) <= set(row.between_kinds) for row in rows]
+    if not any(both):
+        return {}
+    first, second = (
+        [row.between_kinds[kind] if found else {} for row, found in zip(rows, both, strict=True)] for kind in kinds
+    )
+    each = [
+        {name: one[name] - other[name] for name in one if name != "overlap_by_chance"}
+        for one, other in zip(first, second, strict=True)
+    ]
+    return _agreement(each, groups, num_resamples) | {"num_bags": sum(both), "words": f"{kinds[0]} minus {kinds[1]}"}
 
 
 def _agreement(

@@ -101,6 +101,13 @@ def is_other_cohort(checkpoint: str, card: Card, data: DictConfig | None, datamo
     return trained is None or not _holds_training_tiles(trained, datamodule, data, card)
 
 
+def tests_split_of_run(checkpoint: str, datamodule: BagDataModule) -> bool:
+    """Return whether data, after `setup`, have the split that a checkpoint was trained with."""
+    trained = identity_in_checkpoint(Path(checkpoint))
+    wanted = None if trained is None else trained.contents.get("splits_sha256")
+    return wanted is not None and wanted == digest_of_splits(bags_of(datamodule.split_frame()))
+
+
 def _holds_training_tiles(trained: RunIdentity, datamodule: BagDataModule, data: DictConfig, card: Card) -> bool:
     """Return whether data have the tiles that a network was trained on, possibly among bags its run excluded."""
     wanted = trained.contents.get("tiles_sha256")
@@ -139,7 +146,7 @@ def keep_target(datamodule: BagDataModule, card: Card) -> None:
 def _require_split_of_run(trained: RunIdentity | None, datamodule: BagDataModule, checkpoint: str) -> None:
     """Refuse a split that differs from that of the run: training bags would be tested."""
     wanted = None if trained is None else trained.contents.get("splits_sha256")
-    if wanted is None or wanted == digest_of_splits(bags_of(datamodule.split_frame())):
+    if wanted is None or tests_split_of_run(checkpoint, datamodule):
         return
     path = Path(checkpoint).parent.parent / "splits.csv"
     raise ValueError(

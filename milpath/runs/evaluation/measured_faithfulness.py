@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,14 @@ from milpath.data.datamodule import BagDataModule
 from milpath.data.loading.augmentation import TileAugmentation
 from milpath.drawing.progress import track
 from milpath.inference.faithfulness import MeasuredBag, MeasureOptions, measure_bags, question_of
+from milpath.inference.faithfulness.measure_bags import AGREEMENTS
 from milpath.models.card import Card
 from milpath.models.network_input import takes
 from milpath.records.data_warning import warning_in_words
 from milpath.records.error_text import counted
 from milpath.records.plain_values import brief
 from milpath.reports.faithfulness import summarise
-from milpath.runs.earlier_run import identity_in_checkpoint
+from milpath.runs.evaluation.held_out_bags import bags_of_networks, held_out_bags, kinds_of_pairs
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,15 @@ def measure_faithfulness(
     """
     started = time.perf_counter()
     frame = datamodule.label_frame
-    chosen = frame.loc[frame["split"].isin(list(splits))]
-    if chosen.empty:
+    tested = frame.loc[frame["split"].isin(list(splits)), "bag_id"].astype(str).tolist()
+    if not tested:
         raise ValueError(f"splits={list(splits)} has no bags; the data have {', '.join(datamodule.splits)}")
-    said = list(filter(None, notes))
+    tiles_sha256 = str(datamodule.tile_store.description["sha256"])
+    held_out = [held_out_bags(each.path, tiles_sha256) for each in networks]
+    networks_of, notes_on_bags = bags_of_networks(held_out, tested, splits, set(frame["bag_id"].astype(str)))
+    chosen = frame.loc[frame["bag_id"].astype(str).isin(networks_of)]
+    # The note on the bags of the first network says nothing of those that others hold out.
+    said = [*filter(None, notes if len(networks_of) == len(tested) else ()), *notes_on_bags]
     if max_bags is not None and max_bags < len(chosen):
         kept = np.sort(np.random.default_rng(options.seed).permutation(len(chosen))[:max_bags])
         said.append(
@@ -87,11 +92,12 @@ def measure_faithfulness(
         said.append(f"{questions[0].name} is explained; explain=NAME explains another target: {', '.join(others)}")
     augment, left_out = _augmentation(networks[0], datamodule, augmentation)
     said += [left_out] if left_out else []
-    said += [note for each in networks[1:] if (note := _trained_on(each, chosen["bag_id"].astype(str).tolist()))]
     found, store = [], datamodule.store
     measured = measure_bags(
         [each.network for each in networks], store, chosen["index"].tolist(), questions,
         replace(options, augment=augment), device=device, tile_labels=datamodule.tile_store.tile_labels,
+        networks_of={int(row["index"]): networks_of[str(row["bag_id"])] for row in chosen.to_dict("records")},
+        kinds=kinds_of_pairs(held_out),
     )  # fmt: skip
     for rows in track(measured, "bags measured", len(chosen)):
         found += rows
@@ -152,10 +158,16 @@ def summary_lines(record: dict[str, Any]) -> list[str]:
     if record["truth"]:
         each = ", ".join(f"{name} {value['auroc'][0]:.3f}" for name, value in record["truth"].items())
         lines.append(f"tile AUROC: {each}")
-    for name, title in (("between", "between networks"), ("augmented", "with augmented tiles")):
-        if found := record[name]:
-            kinds = ", ".join(f"{kind} {value[0]:.3f}" for kind, value in found.items() if value[0] is not None)
-            lines.append(f"agreement of attention {title}: {kinds}")
+    agreements = [("between networks", record["between"])]
+    agreements += [(f"between networks {kind}", found) for kind, found in record["between_kinds"].items()]
+    if difference := record["between_difference"]:
+        agreements.append((f"of pairs {difference['words']}", difference))
+    for title, found in [*agreements, ("with augmented tiles", record["augmented"])]:
+        values = [
+            f"{name} {found[name][0]:.3f}" for name in (*AGREEMENTS, "change") if found.get(name, [None])[0] is not None
+        ]
+        if values:
+            lines.append(f"agreement of attention {title}: {', '.join(values)}")
     return [*lines, *record["notes"]]
 
 
@@ -175,13 +187,3 @@ def _augmentation(
     jitter = measured.card.data.get("stain_jitter")
     augment = TileAugmentation(wanted, float(jitter) if isinstance(jitter, int | float) else 0.1)
     return (lambda tiles, generator: augment(tiles, generator)), ""
-
-
-def _trained_on(measured: MeasuredNetwork, bag_ids: Sequence[str]) -> str:
-    """Return how many of the measured bags another checkpoint was trained on, by their names; empty if it is none."""
-    path = Path(measured.path)
-    identity = identity_in_checkpoint(path) if path.is_file() else None
-    if identity is None or not identity.bags:
-        return ""
-    seen = sum(identity.bags.get(bag_id, ("", ""))[0] == "train" for bag_id in bag_ids)
-    return f"{measured.path} was trained on {seen:,} of the {len(bag_ids):,} bags, by their names" if seen else ""

@@ -49,7 +49,7 @@ def test_processes_that_start_together_build_once(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(30)
+        process.join(120)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert len(list(tmp_path.glob("written_*"))) == 1
 

@@ -5,9 +5,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from milpath.metrics import subgroups
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.metrics.shortcuts.group_differences import adjusted_together, group_differences, in_one_sentence
 from milpath.metrics.subgroups import subgroup_tables
+from milpath.metrics.survival.evaluated_times import EvaluatedTimes
+from milpath.metrics.survival.survival_curves import kaplan_meier
+from milpath.metrics.survival.survival_metrics import harrell_c
+from milpath.reports.rendering import render
 
 
 def outcomes_of(labels, scores, groups=None):
@@ -45,6 +50,45 @@ def test_equal_hospitals_with_another_share_of_malignant_slides_give_few_alarms(
 
 def _named(pair):
     return pair[0], "site", pair[1]
+
+
+def drawn_times(noise_of_b, seed=0, num_bags=120):
+    """Times that follow a risk, which is measured with more noise at hospital b; b follows its patients half as long."""
+    rng = np.random.default_rng(seed)
+    site = np.where(rng.random(num_bags) < 0.5, "a", "b")
+    risk = rng.normal(size=num_bags)
+    times, last = rng.exponential(np.exp(-2 * risk)), rng.exponential(np.where(site == "b", 1.0, 2.0))
+    time, event = np.minimum(times, last), times <= last
+    measured = risk + rng.normal(size=num_bags) * np.where(site == "b", noise_of_b, 0.5)
+    horizons = np.quantile(time, [0.25, 0.5])
+    return EvaluatedTimes(time, event, measured, None, horizons, kaplan_meier(time, ~event)), site
+
+
+def test_a_hospital_where_risks_are_ranked_worse_is_found_and_the_sentence_says_how_it_was_tested():
+    outcomes, site = drawn_times(5.0, num_bags=300)
+    (found,) = group_differences(outcomes, "site", site, "c_index", 199, 199)
+    own = np.flatnonzero(site == "a")
+    expected = harrell_c(outcomes.part(own)) - harrell_c(outcomes.part(np.flatnonzero(site != "a")))
+    assert found.difference.value == pytest.approx(float(expected))
+    assert found.difference.low > 0
+    assert found.p_value < 0.05
+    (table,) = subgroup_tables(outcomes, pd.DataFrame({"site": site}), ["c_index"], ["site"], 199)
+    assert table.verdict("C-index").startswith("C-index by site: a differs from the others by +0.")
+    assert table.verdict("C-index").endswith("(values permuted within events and censored times, Holm).")
+
+
+def test_hospitals_that_follow_their_patients_for_different_times_give_few_alarms():
+    found = [group_differences(*_named(drawn_times(0.5, seed, 60)), "c_index", 99, 2)[0].p_value for seed in range(60)]
+    assert np.mean(np.array(found) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
+
+
+def test_a_cohort_whose_pairs_would_take_too_long_is_said_to_be_untested(monkeypatch):
+    monkeypatch.setattr(subgroups, "MAX_TIMES", 100)
+    outcomes, site = drawn_times(0.5)
+    (table,) = subgroup_tables(outcomes, pd.DataFrame({"site": site}), ["c_index"], ["site"], 99)
+    assert table.differences == ()
+    words = render("subgroups.html.j2", plots=[], subgroups=[table], metric_names={})
+    assert "Whether they differ by site is not tested with more than 100 bags." in words
 
 
 def test_each_of_several_values_is_compared_with_the_others():

@@ -35,7 +35,7 @@ def start_job(num_processes, **variables):
         )
     found = []
     for process in processes:
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors[-3000:]
         found.append(json.loads(output.split("FOUND ")[1]))
     return found
