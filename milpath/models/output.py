@@ -1,7 +1,10 @@
 """The output type of all networks."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -69,3 +72,41 @@ class DetailedMILOutput(MILOutput):
         output.target_attention = target_attention
         output.member_logits = member_logits
         return output
+
+
+# Fields of a detailed output whose last dimension is the tiles.
+_OF_TILES = ("attention", "class_attention", "contributions", "branch_attention", "target_attention")
+_DETAILS = (
+    "class_attention",
+    "contributions",
+    "branch_logits",
+    "branch_attention",
+    "target_attention",
+    "member_logits",
+)
+
+
+def joined(outputs: Sequence[MILOutput], num_tiles: int) -> MILOutput:
+    """Return the output of a batch from those of its bags, 0 on padding.
+
+    Args:
+        outputs: One output per bag, each with the tiles of its bag; all with the same fields.
+        num_tiles: Number of tiles of the padded batch.
+
+    Example:
+        >>> bags = [MILOutput(torch.zeros(1, 1), torch.full((1, n), 1 / n)) for n in (1, 2)]
+        >>> joined(bags, 2).attention
+        tensor([[1.0000, 0.0000],
+                [0.5000, 0.5000]])
+    """
+
+    def field(name: str) -> Tensor:
+        values = [getattr(output, name) for output in outputs]
+        if name in _OF_TILES:
+            values = [F.pad(value, (0, num_tiles - value.shape[-1])) for value in values]
+        return torch.cat(values)
+
+    if not isinstance(outputs[0], DetailedMILOutput):
+        return MILOutput(field("logits"), field("attention"))
+    details = {name: field(name) for name in _DETAILS if getattr(outputs[0], name) is not None}
+    return DetailedMILOutput(field("logits"), field("attention"), **details)

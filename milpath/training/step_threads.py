@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from milpath.data.datamodule import BagDataModule
 from milpath.data.loading.threads import num_cores
@@ -13,6 +14,7 @@ from milpath.data.loading.threads import num_cores
 _SMALL_STEP = 5e8
 # Whoever sets one of them has chosen.
 _CHOSEN = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_CHOSEN_FOR_NUMPY = "OPENBLAS_NUM_THREADS"
 # Number of trainings at a time, which `milpath table jobs=n` tells its processes.
 JOBS = "MILPATH_JOBS"
 
@@ -51,9 +53,10 @@ def use_threads_of_fit(
     num_processes: int = 1,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
-    """Set the threads of torch in this process for a training on a CPU, unless the user has chosen their number.
+    """Set the threads of torch and numpy in this process for a training on a CPU, unless the user has chosen their number.
 
-    Another number of threads may change the last bit of a result, so `provenance.json` records it.
+    The threads in which numpy and scipy multiply small matrices wait for each other as those of torch do. Another number
+    of threads may change the last bit of a result, so `provenance.json` records it.
 
     Args:
         module: The network.
@@ -63,4 +66,7 @@ def use_threads_of_fit(
     """
     if not any(environment.get(name) for name in _CHOSEN):
         cores = num_cores() // (num_processes * int(environment.get(JOBS) or 1))
-        torch.set_num_threads(threads_of_step(operations_of_step(module, datamodule), cores))
+        threads = threads_of_step(operations_of_step(module, datamodule), cores)
+        torch.set_num_threads(threads)
+        if not environment.get(_CHOSEN_FOR_NUMPY):
+            threadpool_limits(threads, user_api="blas")

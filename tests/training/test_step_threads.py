@@ -1,7 +1,9 @@
 """Threads of a training: one for small steps, no more than the cores that it has."""
 
+import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from milpath.data import BagDataModule, StoredBags
 from milpath.data.loading.threads import num_cores
@@ -12,7 +14,8 @@ from milpath.training.step_threads import JOBS, operations_of_step, use_threads_
 @pytest.fixture(autouse=True)
 def _threads_as_before():
     before = torch.get_num_threads()
-    yield
+    with threadpool_limits():  # restored at the end
+        yield
     torch.set_num_threads(before)
 
 
@@ -49,6 +52,23 @@ def test_small_steps_get_one_thread_and_large_ones_the_cores_of_their_process(da
     for processes, environment, expected in ((1, {}, 8), (2, {}, 4), (1, {JOBS: "4"}, 2), (16, {}, 1)):
         use_threads_of_fit(large, datamodule, processes, environment)
         assert torch.get_num_threads() == expected
+
+
+def threads_of_numpy():
+    assert np.linalg.inv(np.eye(2)).shape == (2, 2)  # its library is loaded
+    found = {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+    return found or pytest.skip("numpy has a library here whose threads cannot be set")
+
+
+def test_numpy_multiplies_matrices_with_as_many_threads_as_a_step_has(data, monkeypatch):
+    monkeypatch.setattr("milpath.training.step_threads.num_cores", lambda: 2)
+    datamodule = data()
+    use_threads_of_fit(network(4000), datamodule, environment={})
+    assert threads_of_numpy() == {2}
+    use_threads_of_fit(network(4000), datamodule, environment={"OPENBLAS_NUM_THREADS": "1", JOBS: "2"})
+    assert threads_of_numpy() == {2}
+    use_threads_of_fit(network(8), datamodule, environment={})
+    assert threads_of_numpy() == {1}
 
 
 def test_the_choice_of_the_user_stays(data):

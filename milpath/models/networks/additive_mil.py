@@ -39,6 +39,8 @@ class AdditiveMIL(MILNetwork):
         True
     """
 
+    separates_bags = True
+
     def __init__(
         self,
         encoder: EncoderSpec = "tile_cnn",

@@ -42,6 +42,8 @@ class AttentionEnsembleMIL(MILNetwork):
         (torch.Size([2, 5]), torch.Size([2, 3, 1]))
     """
 
+    separates_bags = True
+
     def __init__(
         self,
         encoder: EncoderSpec = "tile_cnn",

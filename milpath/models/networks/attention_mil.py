@@ -41,6 +41,8 @@ class AttentionMIL(MILNetwork):
         (torch.Size([2, 1]), torch.Size([2, 5]))
     """
 
+    separates_bags = True
+
     def __init__(
         self,
         encoder: EncoderSpec = "tile_cnn",

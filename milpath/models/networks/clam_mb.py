@@ -34,6 +34,7 @@ class CLAMMB(CLAMSB):
     """
 
     option_of_classes = "num_classes"
+    separates_bags = True
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class CLAMSB(MILNetwork):
 
     auxiliary_parts = ("instance_layers",)
     option_of_classes = "num_instance_classes"
+    separates_bags = True
 
     def __init__(
         self,

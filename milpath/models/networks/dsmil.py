@@ -28,6 +28,8 @@ class DSMIL(MILNetwork):
         self-supervised contrastive learning. CVPR 2021, eq. 3-7.
     """
 
+    separates_bags = True
+
     def __init__(
         self, encoder: EncoderSpec = "tile_cnn", num_outputs: int = 1, query_dim: int = 128, dropout: float = 0.0
     ) -> None:

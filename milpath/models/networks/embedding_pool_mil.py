@@ -26,6 +26,7 @@ class EmbeddingPoolMIL(MILNetwork):
     """
 
     learns_attention = False
+    separates_bags = True
 
     def __init__(
         self, encoder: EncoderSpec = "tile_cnn", pooling: str = "mean", num_outputs: int = 1, sharpness: float = 1.0

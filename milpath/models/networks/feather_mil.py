@@ -46,6 +46,8 @@ class FeatherMIL(AttentionMIL):
         Shao, Chen, Song, Runevic, Lu, Ding, Mahmood. Do multiple instance learning models transfer? ICML 2025.
     """
 
+    separates_bags = True
+
     def __init__(
         self,
         encoder: EncoderSpec = "tile_cnn",

@@ -92,6 +92,8 @@ class ILRAMIL(MILNetwork):
         2023, section 3.2 (iterative low-rank attention).
     """
 
+    separates_bags = True
+
     def __init__(
         self,
         encoder: EncoderSpec = "tile_cnn",

@@ -29,6 +29,7 @@ class InstancePoolMIL(MILNetwork):
     """
 
     learns_attention = False
+    separates_bags = True
 
     def __init__(
         self, encoder: EncoderSpec = "tile_cnn", pooling: str = "max", num_outputs: int = 1, sharpness: float = 1.0

@@ -34,6 +34,8 @@ class MultiHeadAttentionMIL(MILNetwork):
         torch.Size([2, 5])
     """
 
+    separates_bags = True
+
     def __init__(
         self,
         encoder: EncoderSpec = "tile_cnn",

@@ -131,6 +131,8 @@ class TransMIL(MILNetwork):
         whole slide image classification. NeurIPS 2021, algorithm 2 (TPT) and 3 (PPEG).
     """
 
+    separates_bags = True
+
     def __init__(
         self,
         encoder: EncoderSpec = "tile_cnn",

@@ -1,14 +1,19 @@
 """Callback that keeps a moving average of the weights, which validation, checkpoints and results use."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.types import STEP_OUTPUT
-from torch import Tensor
+from torch.nn import Module
+from torch.optim.swa_utils import AveragedModel
 from typing_extensions import override
+
+# A mapping of parameters or buffers and a name in it: what a module holds there may be replaced.
+_Slots = list[tuple[Mapping[str, Any], str]]
 
 
 class AveragedWeights(WeightAveraging):
@@ -39,21 +44,65 @@ class AveragedWeights(WeightAveraging):
             raise ValueError(
                 f"window={window} of averaged weights must be a number of epochs greater than 0, such as 2"
             )
-        super().__init__(multi_avg_fn=self._add_step)
+        super().__init__()
         self.window = window
-        self._share = 1.0
+        self._slots: tuple[AveragedModel, LightningModule, list[tuple[_Slots, _Slots]]] | None = None
 
     @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
+        step = trainer.global_step
+        if step <= self._latest_update_step or not self.should_update(step_idx=step - 1):
+            return
         steps = max(1.0, float(trainer.num_training_batches) / trainer.accumulate_grad_batches)
-        self._share = 1 - math.exp(-1 / (self.window * steps))
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self._add_step(pl_module, 1 - math.exp(-1 / (self.window * steps)))
+        self._latest_update_step = step
 
-    def _add_step(self, averages: list[Tensor], weights: list[Tensor], num_averaged: Tensor | int) -> None:
-        """Add a step to the averages of all parameters and buffers of one type; torch takes the first step as it is."""
-        if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, weights, max(self._share, 1 / (int(num_averaged) + 1)))
-        else:  # counters
-            torch._foreach_copy_(averages, weights)
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._slots = None
+        super().teardown(trainer, pl_module, stage)
+
+    @torch.no_grad()
+    def _add_step(self, module: LightningModule, share: float) -> None:
+        """Add a step to the averages; the first step is taken as it is, and counters always are.
+
+        torch's `AveragedModel.update_parameters` walks through all modules in every step, which takes longer than the step
+        of a small network.
+        """
+        average = self._average_model
+        assert average is not None
+        if self._slots is None or self._slots[0] is not average or self._slots[1] is not module:
+            self._slots = (average, module, _pairs_of_slots(average.module, module))
+        count = int(average.n_averaged)
+        for of_averages, of_weights in self._slots[2]:
+            averages = [owner[name] for owner, name in of_averages]
+            weights = [owner[name] for owner, name in of_weights]
+            if count and averages[0].is_floating_point():
+                torch._foreach_lerp_(averages, weights, max(share, 1 / (count + 1)))
+            else:
+                torch._foreach_copy_(averages, weights)
+        average.n_averaged += 1
+
+
+def _pairs_of_slots(average: Module, module: Module) -> list[tuple[_Slots, _Slots]]:
+    """Return where the averages and the weights are: parameters and buffers, those of one type and device together."""
+    groups: dict[tuple[torch.dtype, torch.device], tuple[_Slots, _Slots]] = {}
+    for ours, theirs in zip(_slots_of(average), _slots_of(module), strict=True):
+        kept = ours[0][ours[1]]
+        pair = groups.setdefault((kept.dtype, kept.device), ([], []))
+        pair[0].append(ours)
+        pair[1].append(theirs)
+    return list(groups.values())
+
+
+def _slots_of(module: Module) -> _Slots:
+    """Return each parameter and buffer as the mapping that holds it and its name there, a shared one once."""
+    slots: dict[int, tuple[Mapping[str, Any], str]] = {}
+    for part in module.modules():
+        for owner in (part._parameters, part._buffers):
+            for name, value in owner.items():
+                if value is not None:
+                    slots.setdefault(id(value), (owner, name))
+    return list(slots.values())

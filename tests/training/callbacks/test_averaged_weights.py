@@ -47,8 +47,22 @@ class Weights(Callback):
         self.steps.append(pl_module.layer.weight.detach().clone())
 
 
-def train(folder, max_epochs, checkpoint=None, window=1.5):
-    kept, module = Weights(), Line()
+class Counting(Line):
+    """A line that shares its weights with a second layer, and puts a new buffer in place of the last in every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.again = torch.nn.Linear(2, 1)
+        self.again.weight = self.layer.weight
+        self.register_buffer("seen", torch.zeros(1))
+
+    def training_step(self, batch, batch_idx):
+        self.seen = self.seen + 1
+        return super().training_step(batch, batch_idx) + self.again(batch[0]).pow(2).mean()
+
+
+def train(folder, max_epochs, checkpoint=None, window=1.5, kind=Line):
+    kept, module = Weights(), kind()
     trainer = Trainer(
         accelerator="cpu", max_epochs=max_epochs, logger=False, enable_model_summary=False, enable_progress_bar=False,
         num_sanity_val_steps=0,
@@ -83,6 +97,15 @@ def test_the_average_is_validated_and_saved_and_training_goes_on_with_its_own_we
     assert content["state_dict"]["norm.num_batches_tracked"] == len(steps)
     # Until the window is full it is the plain mean.
     torch.testing.assert_close(expected[3], torch.stack(steps[:4]).mean(0))
+
+
+def test_a_shared_weight_is_averaged_once_and_a_buffer_that_is_replaced_as_it_is_now(tmp_path):
+    module, steps = train(tmp_path, max_epochs=2, kind=Counting)
+    expected = averages(steps, window=1.5, per_epoch=4)[-1]
+    torch.testing.assert_close(module.layer.weight.detach(), expected, atol=1e-6, rtol=0)
+    assert module.again.weight is module.layer.weight
+    seen = averages([torch.full((1,), float(number)) for number in range(1, 9)], window=1.5, per_epoch=4)[-1]
+    torch.testing.assert_close(module.seen, seen)
 
 
 def test_a_resumed_run_has_the_weights_and_the_average_of_an_uninterrupted_one(tmp_path):

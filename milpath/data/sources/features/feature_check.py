@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+_PART = 2**18  # values of float16 that are checked at a time
+
 
 def require_finite(features: np.ndarray, bag_id: str, path: str | Path) -> None:
     """Refuse NaN and infinity in a file of features.
@@ -74,7 +76,9 @@ def all_finite(values: np.ndarray) -> bool:
     if values.dtype.kind != "f":
         return True
     if values.dtype == np.float16 and values.dtype.isnative:
-        # numpy processes float16 values one by one; comparing their exponents as integers is ten times as fast.
-        bits = np.ascontiguousarray(values).view(np.uint16) & np.uint16(0x7FFF)
-        return bool(bits.max(initial=0) < 0x7C00)
+        # numpy processes float16 values one by one; comparing their exponents as integers is ten times as fast, in parts
+        # that stay in the cache rather than in new memory of the size of the batch.
+        bits = np.ascontiguousarray(values).view(np.uint16).reshape(-1)
+        parts = (bits[start : start + _PART] for start in range(0, len(bits), _PART))
+        return all(int((part & np.uint16(0x7FFF)).max()) < 0x7C00 for part in parts)
     return bool(np.isfinite(values).all())
