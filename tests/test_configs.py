@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from milpath import models
 from milpath.config.roots import CONFIG_DIR
-from milpath.runs.build import build_datamodule, build_network
+from milpath.runs.build import build_classifier, build_datamodule, build_network
 from milpath.runs.build_trainer import build_trainer
 from milpath.search.cross_validation import compose_training
 
@@ -105,6 +105,19 @@ def test_every_encoder_builds(option, datamodule):
     config = compose_training([f"model/encoder={option}", "data.tile_size=32"])
     assert build_network(config.model, datamodule).tile_encoder.name == config.model.encoder.name
     assert option.startswith(config.model.encoder.name)
+
+
+def test_a_cosine_over_no_number_of_epochs_is_refused_before_training(datamodule):
+    """Torch takes a period of -1, with which the rate jumps between its ends from epoch to epoch."""
+    words = ["scheduler=cosine", "trainer.max_steps=100", "data.tile_size=32", "run_name=run"]
+    for limit in ("-1", "null"):
+        config = compose_training([*words, f"trainer.max_epochs={limit}"])
+        with pytest.raises(
+            ValueError, match=r"^scheduler.T_max is (-1|None) and must be a number of epochs, at least 1"
+        ):
+            build_classifier(config, datamodule)
+    config = compose_training([*words, "trainer.max_epochs=-1", "scheduler.T_max=20"])
+    assert build_classifier(config, datamodule).make_scheduler.keywords["T_max"] == 20
 
 
 @pytest.mark.parametrize("experiment", [option for group, option in OPTIONS if group == "experiment"])

@@ -29,6 +29,7 @@ REAL = {
     "ucsb_breast": ("ucsb_breast", BREAST),
     "glas": ("glas", COLON_IMAGES),
     "mnist_bags": ("mnist", DIGITS),
+    "mnist_bags_article": ("mnist", DIGITS),
     "musk1": ("mil_classic", []),
     "fox": ("mil_classic", []),
     "tiger": ("mil_classic", []),
@@ -43,12 +44,13 @@ def words(tmp_path_factory) -> dict[str, list[str]]:
     """What each experiment needs beside its name, to train on drawn data."""
     folder = tmp_path_factory.mktemp("data")
     classic = [f"data.path={draw_classic(folder / 'mil_classic')}"]
+    digits = [f"data.path={draw_digits(folder / 'mnist')}", *DIGITS]
     return {
         "panda_attention": SYNTHETIC,
         "panda_article": SYNTHETIC,
         "ucsb_breast": [f"data.path={draw_breast_images(folder / 'ucsb_breast')}", *BREAST],
         "glas": [f"data.path={draw_colon_images(folder / 'glas', 5)}", *COLON_IMAGES],
-        "mnist_bags": [f"data.path={draw_digits(folder / 'mnist')}", *DIGITS],
+        **dict.fromkeys(("mnist_bags", "mnist_bags_article"), digits),
         **dict.fromkeys(("musk1", "musk2", "fox", "tiger", "elephant", "classic_article"), classic),
         "own_images": [f"data.path={store_of(folder / 'tiles', 'tiles')}", "model.encoder.embedding_dim=8"],
         "frozen_encoder": [f"data.path={store_of(folder / 'extracted', 'features')}"],

@@ -69,7 +69,7 @@ class BagDataModule(LabelledBags, LightningDataModule):
         eval_batch_size: Bags per evaluation step; `None` means twice `batch_size`.
         num_workers: Threads that gather batches in advance; 0 gathers on demand.
         sampler: "shuffle" or "balanced" (see `TrainingPlan`).
-        augmentation: "none", "flips", "turns" or "full" (see `TileAugmentation`); only for training batches.
+        augmentation: "none", "flips", "turns", "full" or "affine" (see `TileAugmentation`); only for training batches.
         stain_jitter: Strength of the stain jitter of "full".
         augmented_copies: Augmented features of each tile that are kept beside its own if the encoder is frozen; a training
             batch takes one of them at random for each bag. 0 keeps none, and augmented tiles are encoded in every epoch.

@@ -168,7 +168,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         class_names=datamodule.class_names,
         task=datamodule.fitted_target,
         optimizer=_optimizer(config.optimizer),
-        scheduler=instantiate_entry(config.scheduler),
+        scheduler=_scheduler(config.scheduler),
         auxiliary_loss=auxiliary_loss,
         class_weights=weights,
         tiling=tiling,
@@ -227,6 +227,17 @@ def _optimizer(config: DictConfig) -> Any:
         values = ", ".join(f"optimizer.{name}={config[name]}" for name in names)
         raise ValueError(f"{config._target_} rejects its values ({error}): {values}") from None
     return make
+
+
+def _scheduler(config: DictConfig | None) -> Any:
+    """Return the scheduler's factory; a period of no epoch, which torch takes, would make the rate jump."""
+    period = (config or {}).get("T_max", 1)
+    if not isinstance(period, int) or period < 1:
+        raise ValueError(
+            f"scheduler.T_max is {period} and must be a number of epochs, at least 1; it is trainer.max_epochs unless you "
+            "set it: give scheduler.T_max to a training that ends by trainer.max_steps or trainer.max_time"
+        )
+    return instantiate_entry(config)
 
 
 def _options() -> list[str]:

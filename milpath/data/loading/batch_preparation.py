@@ -126,5 +126,5 @@ class Preparation:
         tiles = tiles.permute(0, 1, 4, 2, 3)
         generator = torch.Generator(tiles.device).manual_seed(seed)
         tiles = self.augmentation.turn(tiles, generator).float().div_(255)
-        tiles = self.augmentation.recolour(tiles, generator)
+        tiles = self.augmentation.recolour(self.augmentation.move(tiles, generator), generator)
         return tiles * mask[..., None, None, None] if padded else tiles

@@ -195,7 +195,7 @@ class MnistBags:
             rng = np.random.default_rng([self.bag_seed, number])
             for bag in range(num_bags):
                 positive = bag % 2 == 0
-                chosen = self._draw(labels, positive, rng)
+                chosen = self.draw(labels, positive, rng)
                 tile_labels = (labels[chosen] == self.target_digit).astype(np.int64)
                 writer.add(
                     f"{split}_{bag:05d}",
@@ -204,8 +204,8 @@ class MnistBags:
                     {"tile_label": tile_labels, "digit": labels[chosen].astype(np.int64)},
                 )
 
-    def _draw(self, labels: np.ndarray, positive: bool, rng: np.random.Generator) -> np.ndarray:
-        """Return the digits of a bag."""
+    def draw(self, labels: np.ndarray, positive: bool, rng: np.random.Generator) -> np.ndarray:
+        """Return the digits of a bag as positions in `labels`, the label of each digit that may be drawn."""
         if not positive:
             others = np.flatnonzero(labels != self.target_digit)
             return rng.choice(others, self._length(rng))
