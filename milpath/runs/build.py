@@ -231,7 +231,7 @@ def _optimizer(config: DictConfig) -> Any:
 
 def _scheduler(config: DictConfig | None) -> Any:
     """Return the scheduler's factory; a period of no epoch, which torch takes, would make the rate jump."""
-    period = (config or {}).get("T_max", 1)
+    period = 1 if config is None else config.get("T_max", 1)
     if not isinstance(period, int) or period < 1:
         raise ValueError(
             f"scheduler.T_max is {period} and must be a number of epochs, at least 1; it is trainer.max_epochs unless you "
