@@ -148,8 +148,10 @@ def test_a_prediction_that_is_stopped_goes_on(tmp_path, number, status):
     job.wait_for(lambda: rows.exists() and rows.stat().st_size > 100)
     found, said = job.stop(number)
     assert found == status, said
-    assert said.splitlines()[-1].startswith("stopped")
-    assert said.splitlines()[-1].endswith("; finished slides are kept; run the same command to continue")
+    # A signal that comes while a file is being opened leaves it to the interpreter, which warns of it at its end.
+    line = [line for line in said.splitlines() if "ResourceWarning" not in line][-1]
+    assert line.startswith("stopped")
+    assert line.endswith("; finished slides are kept; run the same command to continue")
     assert rows.exists()
     assert not (tmp_path / "out/predictions.csv").exists()
 

@@ -26,6 +26,7 @@ PINNED = (
     "pandas",
     "scipy",
     "scikit-learn",
+    "threadpoolctl",
     "filelock",
     "rich",
     "tensorboard",
