@@ -219,7 +219,10 @@ def test_an_empty_split_is_an_error_where_it_is_asked_for(datamodule):
         ),
         ({"max_bags": 0}, "data.max_bags is 0; it must be 1 or more, or null for all bags"),
         ({"device_cache": "gpu"}, "data.device_cache is 'gpu'; it must be one of auto, never, always"),
-        ({"augmentation": "rotate"}, "data.augmentation is 'rotate'; it must be one of none, flips, turns, full, affine"),
+        (
+            {"augmentation": "rotate"},
+            "data.augmentation is 'rotate'; it must be one of none, flips, turns, full, affine",
+        ),
         (
             {"standardize": True},
             "data.standardize is for feature bags; encoders of tiles carry their own normalisation: these are tiles, so set "
