@@ -34,7 +34,7 @@ class SlowClients:
         self.sockets: list[socket.socket] = []
         self._talking: list[socket.socket] = []
         for opening in itertools.islice(itertools.cycle(kinds), count):
-            connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+            connection = socket.create_connection(("127.0.0.1", port), timeout=10)
             if opening:
                 with contextlib.suppress(OSError):
                     connection.sendall(opening)
@@ -83,7 +83,7 @@ def _is_ended(connection: socket.socket) -> bool:
 
 
 def ask(
-    port: int, path: str = "/ping", body: bytes | None = None, timeout: float = 60.0, **headers: str
+    port: int, path: str = "/ping", body: bytes | None = None, timeout: float = 10.0, **headers: str
 ) -> tuple[int, bytes]:
     """Return status and body of an answer; a connection of its own each time.
 
@@ -122,5 +122,5 @@ def serving(app: ASGIApp, limits: ConnectionLimits) -> Iterator[int]:
         yield port
     finally:
         server.should_exit = True
-        thread.join(60 + limits.end_seconds)
+        thread.join(10 + limits.end_seconds)
         assert not thread.is_alive(), "the server did not end"

@@ -57,6 +57,6 @@ def test_a_process_that_raises_ends_the_job_with_its_own_error_and_leaves_a_whol
     result = milpath("train", *words, cwd=tmp_path, check=False)
     assert result.returncode != 0
     assert "train/loss is" in result.stderr
-    assert time.monotonic() - start < 240  # with the start of the processes; the others would wait for half an hour
+    assert time.monotonic() - start < 60  # with the start of the processes
     last = tmp_path / "runs/fails/checkpoints/last.ckpt"
     assert not last.exists() or load_network(last)

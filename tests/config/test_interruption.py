@@ -44,7 +44,7 @@ class Command:
             _, errors = self.process.communicate(timeout=180)
         finally:
             left = self.others()
-            deadline = time.monotonic() + 30  # a process that sees its parent gone takes a moment to end
+            deadline = time.monotonic() + 3  # a process that sees its parent gone takes a moment to end
             while left and time.monotonic() < deadline:
                 time.sleep(0.05)
                 left = self.others()

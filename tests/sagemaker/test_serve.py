@@ -2,7 +2,6 @@ import json
 import os
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import threading
@@ -185,10 +184,9 @@ def test_two_hundred_slow_clients_take_nothing_from_others(model_dir, endpoint, 
             assert ask(port) == (200, b"")
             times.append(time.monotonic() - started)
             assert ask(port, "/invocations", npy(tiles), content_type="application/x-npy") == (200, expected[0])
-        # SageMaker waits two seconds. A busy machine delays some answers; slow clients in the way would delay all.
-        assert statistics.median(times) < 2
+        assert max(times) < 2, "SageMaker waits two seconds"
         assert slow.held() <= limits.max_connections
-        assert slow.wait_until_ended(60) < 60
+        assert slow.wait_until_ended(20) < 20
         assert ask(port) == (200, b"")
 
 
@@ -204,11 +202,11 @@ def test_ping_is_answered_while_the_queue_is_full_and_one_request_more_is_told_w
         request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", npy(tiles), NPY)
         held.wait_for_queue(3)
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(request, timeout=60)
+            urllib.request.urlopen(request, timeout=5)
         assert caught.value.code == 503
         assert int(caught.value.headers["retry-after"]) >= 1
         assert json.loads(caught.value.read())["error"].startswith("2 requests are already waiting; retry in ")
-        assert ask(port, timeout=60) == (200, b"")
+        assert ask(port, timeout=2) == (200, b"")
         held.go.set()
         assert [each.result(60)[0] for each in asked] == [200] * 3
         assert ask(port, "/invocations", npy(tiles), content_type="application/x-npy")[0] == 200
@@ -261,8 +259,7 @@ def test_the_command_takes_host_and_port_and_ends_in_time_with_slow_bodies_in_ha
     with errors.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "milpath.sagemaker.serve", *words],
-            env=os.environ | {"SAGEMAKER_BIND_TO_PORT": "1", "MILPATH_BODY_SECONDS": "300", "MILPATH_END_SECONDS": "300"},
-            stderr=file,
+            env=os.environ | {"SAGEMAKER_BIND_TO_PORT": "1"}, stderr=file,
         )  # fmt: skip
     try:
         assert _wait_for(port, process, errors) == 200
@@ -270,8 +267,8 @@ def test_the_command_takes_host_and_port_and_ends_in_time_with_slow_bodies_in_ha
             time.sleep(0.3)
             process.send_signal(signal.SIGTERM)
             started = time.monotonic()
-            assert process.wait(180) == 0
-            assert time.monotonic() - started < 90  # neither the bodies nor their time come to an end
+            assert process.wait(30) == 0
+            assert time.monotonic() - started < 15
     finally:
         process.kill()
         process.wait()

@@ -5,7 +5,6 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 from starlette.applications import Starlette
@@ -73,7 +72,7 @@ def port():
 
 def _until_closed(connection: socket.socket) -> tuple[bytes, float]:
     """Return what the server says until it closes, and after how many seconds it does."""
-    connection.settimeout(60)
+    connection.settimeout(10)
     started, said = time.monotonic(), b""
     try:
         while part := connection.recv(65536):
@@ -95,25 +94,23 @@ def _until_closed(connection: socket.socket) -> tuple[bytes, float]:
 def test_a_slow_client_is_left_after_its_time_however_it_dribbles(port, opening, answer):
     with SlowClients(port, 1, (opening,), seconds=0.1) as slow:
         said, seconds = _until_closed(slow.sockets[0])
-    assert 0.3 < seconds < 30  # it would dribble for ever
+    assert 0.3 < seconds < 3
     if opening:
         assert said.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
         assert b"retry-after: 1\r\n" in said
     assert answer in said
 
 
-def test_a_body_that_comes_steadily_may_take_longer_than_its_time():
-    size, parts = 120_000, 40
-    # Long enough for a busy machine to miss some turns of the sender.
-    limits = replace(QUICK, body_seconds=2.0)
-    with serving(APP, limits) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+def test_a_body_that_comes_steadily_may_take_longer_than_its_time(port):
+    size, parts = 60_000, 20
+    with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(
             f"POST /invocations HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {size}\r\n\r\n".encode()
         )
-        for _ in range(parts):  # 30 kB/s for 4 s, where 20 kB/s are asked for over 2 s
+        for _ in range(parts):  # 30 kB/s for 2 s, where 20 kB/s are asked for over 0.6 s
             time.sleep(0.1)
             connection.sendall(bytes(size // parts))
-        assert _until_closed(connection)[0].endswith(b"120000")
+        assert _until_closed(connection)[0].endswith(b"60000")
 
 
 def test_a_body_that_came_quickly_and_then_stops_is_not_waited_for(port):
@@ -121,7 +118,7 @@ def test_a_body_that_came_quickly_and_then_stops_is_not_waited_for(port):
         connection.sendall(b"POST /invocations HTTP/1.1\r\nhost: a\r\ncontent-length: 200000\r\n\r\n" + bytes(199_000))
         said, seconds = _until_closed(connection)
     assert b" 408 " in said
-    assert seconds < 30
+    assert seconds < 3
 
 
 def test_bytes_after_an_early_answer_win_no_time(port):
@@ -130,7 +127,7 @@ def test_bytes_after_an_early_answer_win_no_time(port):
         said, seconds = _until_closed(slow.sockets[0])
     assert said.endswith(b"not read")
     assert said.count(b"HTTP/1.1") == 1
-    assert seconds < 30
+    assert seconds < 3
 
 
 def test_the_second_request_of_a_connection_has_the_same_time(port):
@@ -140,7 +137,7 @@ def test_the_second_request_of_a_connection_has_the_same_time(port):
         connection.sendall(b"GET /ping HTTP/1.1\r\nhost: a\r\nx: ")
         said, seconds = _until_closed(connection)
     assert b" 408 " in said
-    assert seconds < 30
+    assert seconds < 3
 
 
 def test_a_client_that_does_not_take_its_answer_is_left(port):
@@ -160,8 +157,8 @@ def test_a_client_that_waits_for_the_server_has_all_the_time(port):
 def test_whoever_comes_finds_a_place_while_slow_clients_hold_all():
     with serving(APP, PATIENT) as port, SlowClients(port, 60) as slow:
         for _ in range(10):
-            assert ask(port, timeout=25) == (200, b"")
-            assert ask(port, "/invocations", bytes(300_000), timeout=25) == (200, b"300000")
+            assert ask(port, timeout=2) == (200, b"")
+            assert ask(port, "/invocations", bytes(300_000), timeout=2) == (200, b"300000")
         time.sleep(0.2)
         assert 0 < slow.held() <= PATIENT.max_connections
 
@@ -178,7 +175,7 @@ def test_of_all_connections_the_slowest_makes_room():
             with SlowClients(port, 19, (SILENT,)):
                 time.sleep(0.2)
                 fair.sendall(bytes(100_000))
-                assert (first.held(), ask(port, timeout=25)[0]) == (0, 200)
+                assert (first.held(), ask(port, timeout=2)[0]) == (0, 200)
                 fair.sendall(bytes(100_000))
                 assert _until_closed(fair)[0].endswith(b"300000")
 
@@ -187,11 +184,11 @@ def test_answers_without_an_end_do_not_keep_others_out():
     opening = b"GET /events HTTP/1.1\r\nhost: a\r\n\r\n"
     with serving(APP, PATIENT) as port, SlowClients(port, 20, (opening,), seconds=60):
         time.sleep(0.3)
-        assert ask(port, timeout=25) == (200, b"")
+        assert ask(port, timeout=2) == (200, b"")
 
 
 def test_told_to_end_it_waits_for_no_slow_client_and_answers_what_is_in_hand():
-    limits = ConnectionLimits(header_seconds=100, body_seconds=100, end_seconds=100)
+    limits = ConnectionLimits(header_seconds=60, body_seconds=60, end_seconds=30)
     server = make_server(APP, limits, port=(port := free_port()), log_level="critical")
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -202,7 +199,7 @@ def test_told_to_end_it_waits_for_no_slow_client_and_answers_what_is_in_hand():
         time.sleep(0.5)
         started = time.monotonic()
         server.should_exit = True
-        assert answer.result(50) == (200, b"waited")
-        thread.join(50)
+        assert answer.result(10) == (200, b"waited")
+        thread.join(20)
         assert not thread.is_alive()
-        assert time.monotonic() - started < 50  # slow clients have 100 seconds
+        assert time.monotonic() - started < 10

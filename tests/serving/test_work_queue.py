@@ -41,7 +41,7 @@ def test_one_runs_two_wait_and_the_fourth_is_refused_at_once():
     def work():
         running.append(1)
         most.append(len(running))
-        done.wait(60)
+        done.wait(10)
         running.pop()
         return "done"
 
@@ -56,7 +56,7 @@ def test_one_runs_two_wait_and_the_fourth_is_refused_at_once():
             for _ in range(3):
                 group.start_soon(ask)
             await anyio.sleep(0.2)
-            with anyio.fail_after(5), pytest.raises(QueueFullError):
+            with anyio.fail_after(0.1), pytest.raises(QueueFullError):
                 await queue.run(work, stays)
             assert queue.retry_after >= 3
             done.set()
@@ -72,7 +72,7 @@ def test_who_leaves_before_his_turn_is_not_computed_and_frees_his_place():
 
     def work(name):
         computed.append(name)
-        done.wait(60)
+        done.wait(10)
         return name
 
     async def main():

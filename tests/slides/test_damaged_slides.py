@@ -19,7 +19,7 @@ from tests.pyramids import tissue
 pytestmark = pytest.mark.command
 
 NUM_DAMAGES = 1000
-LONGEST_SECONDS = 60
+LONGEST_SECONDS = 20
 
 
 def damage(original, spans, random_):

@@ -418,9 +418,8 @@ def test_one_slide_is_answered_at_a_time(app, slide):
             (path,) = json.loads(app.post("/gradio_api/upload", body, kind)[1])
             assert app.join([{"path": path} | FILE], session)[0] == 200
         times = sorted(threads.map(watch, sessions))
-    for (before, ended), (began, _) in pairwise(times):
-        # Slides that are computed together begin together; on a busy machine the end of one may be read late.
-        assert began - before > (ended - before) / 2
+    for (_, ended), (began, _) in pairwise(times):
+        assert began > ended - 0.1
     assert app.wait_for_files(0) == []
 
 
@@ -434,7 +433,7 @@ SLOW_UPLOAD = (
 def test_two_hundred_slow_clients_keep_nobody_out(app):
     with SlowClients(app.port, 200, (SILENT, HALF_HEADERS, SLOW_UPLOAD)):
         for _ in range(5):
-            assert ask(app.port, "/config", timeout=60)[0] == 200
+            assert ask(app.port, "/config", timeout=5)[0] == 200
             status, text = app.post("/gradio_api/upload", *_multipart("run.exe", b"MZ"))
             assert status == 200
             (path,) = json.loads(text)
@@ -446,7 +445,7 @@ def test_streams_that_nobody_ends_keep_nobody_out(app):
     opening = b"GET /gradio_api/heartbeat/abc HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
     with SlowClients(app.port, 150, (opening,), seconds=60):
         time.sleep(0.5)
-        assert ask(app.port, "/config", timeout=60)[0] == 200
+        assert ask(app.port, "/config", timeout=10)[0] == 200
 
 
 def test_told_to_end_it_leaves_nothing_and_it_never_left_its_host(app):
