@@ -103,9 +103,7 @@ def is_other_cohort(checkpoint: str, card: Card, data: DictConfig | None, datamo
 
 def tests_split_of_run(checkpoint: str, datamodule: BagDataModule) -> bool:
     """Return whether data, after `setup`, have the split that a checkpoint was trained with."""
-    trained = identity_in_checkpoint(Path(checkpoint))
-    wanted = None if trained is None else trained.contents.get("splits_sha256")
-    return wanted is not None and wanted == digest_of_splits(bags_of(datamodule.split_frame()))
+    return _has_split_of(identity_in_checkpoint(Path(checkpoint)), datamodule) is True
 
 
 def _holds_training_tiles(trained: RunIdentity, datamodule: BagDataModule, data: DictConfig, card: Card) -> bool:
@@ -143,10 +141,15 @@ def keep_target(datamodule: BagDataModule, card: Card) -> None:
     datamodule.trained_target = target
 
 
+def _has_split_of(trained: RunIdentity | None, datamodule: BagDataModule) -> bool | None:
+    """Return whether data have the split of a run; `None` if it left no record of it."""
+    wanted = None if trained is None else trained.contents.get("splits_sha256")
+    return None if wanted is None else wanted == digest_of_splits(bags_of(datamodule.split_frame()))
+
+
 def _require_split_of_run(trained: RunIdentity | None, datamodule: BagDataModule, checkpoint: str) -> None:
     """Refuse a split that differs from that of the run: training bags would be tested."""
-    wanted = None if trained is None else trained.contents.get("splits_sha256")
-    if wanted is None or tests_split_of_run(checkpoint, datamodule):
+    if _has_split_of(trained, datamodule) is not False:
         return
     path = Path(checkpoint).parent.parent / "splits.csv"
     raise ValueError(
