@@ -183,7 +183,7 @@ class _Reader(threading.Thread):
         view = memoryview(content)
         while view:
             self._waits_since = time.monotonic()
-            read = self._worker.answers.readinto(view)  # type: ignore[attr-defined]
+            read = self._worker.answers.readinto(view)
             self._waits_since = None
             if not read:
                 return None

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from io import FileIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +69,7 @@ class Worker:
             bufsize=0,  # a selector does not see buffered data
         )  # fmt: skip
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        assert isinstance(self._process.stdout, FileIO)  # as without a buffer
         self._jobs, self.answers = self._process.stdin, self._process.stdout
         _running.add(self)
 

@@ -77,7 +77,7 @@ class MLflowLog(MLFlowLogger):
             ConnectionError: If MLflow does not answer, or refuses.
         """
         with _answering(self.place):
-            return MLFlowLogger.experiment.fget(self)  # type: ignore[attr-defined]
+            return super().experiment
 
     def send_run(self, run_dir: Path, metrics: Mapping[str, Mapping[str, float | None]]) -> str:
         """Send the metrics of the best checkpoint, as `best/test/auroc`, and files of the run.

@@ -36,7 +36,7 @@ def continue_from(logger: Logger, step: int) -> None:
     if isinstance(logger, CSVLog):
         logger.continue_from(step)
     elif isinstance(logger, TensorBoardLogger) and step:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         # Its readers drop what earlier files hold from this step on.
         restart = Event(session_log=SessionLog(status=SessionLog.START))
