@@ -131,6 +131,18 @@ def test_a_link_opens_its_case_even_where_a_filter_hides_it(open_page, report, b
     assert page.locator("th[data-key=score]").get_attribute("aria-sort") == "descending"
 
 
+def test_an_address_that_comes_while_a_case_closes_is_kept(open_page, report, binary_run):
+    first, second = list(binary_run.predictions.bag_ids)[:2]
+    page = open_page(report, DESKTOP, "#" + case_anchor(first))
+    page.evaluate(
+        "address => { document.querySelector('#case').close(); location.hash = address }", case_anchor(second)
+    )
+    page.wait_for_function("title => document.querySelector('#case-title').textContent === title", arg=second)
+    assert page.locator("#case").is_visible()
+    page.evaluate("() => { document.querySelector('#case').close(); location.hash = 'case-none' }")
+    page.wait_for_function("() => document.querySelector('#case-count').textContent.startsWith('This')")
+
+
 def test_the_search_finds_what_is_shown(open_page, graded):
     run, path = graded
     page = open_page(path, DESKTOP)

@@ -151,6 +151,7 @@
     get("case-title").textContent = data.id[row];
     get("case-link").href = anchor(row);
     remember(anchor(row));
+    state.address = location.hash;
     const called = `${data.classNames[data.predicted[row]]} (${mark(row)})`;
     const words = element("div");
     const pictures = element("div");
@@ -221,7 +222,7 @@
   get("case-on").addEventListener("click", () => step(1));
   get("case-close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-  dialog.addEventListener("close", () => { remember(""); if (state.opener && state.opener.isConnected) state.opener.focus(); });
+  dialog.addEventListener("close", () => { if (location.hash === state.address) remember(""); if (state.opener && state.opener.isConnected) state.opener.focus(); });
   dialog.addEventListener("keydown", (event) => {
     if (event.key === "ArrowLeft") step(-1);
     if (event.key === "ArrowRight") step(1);
