@@ -113,6 +113,10 @@ def _run(name: str, words: Sequence[str]) -> None:
     from milpath.config.module_loading import collecting_later
 
     try:
+        if name == "table":
+            from milpath.search.job_processes import prepare_processes
+
+            prepare_processes(words)
         with collecting_later():
             module = import_module(f"milpath.{name.replace('-', '_')}")
     except KeyboardInterrupt:  # the seconds before a command handles signals itself

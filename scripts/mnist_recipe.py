@@ -32,6 +32,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "authors": {"batch_size": 1, "lr": 5e-4, "steps": 2000, "augmentation": "none"},
     "batches": {"batch_size": 4, "lr": 5e-4, "steps": 1000, "augmentation": "none"},
     "affine": {"batch_size": 4, "lr": 5e-4, "steps": 1000, "augmentation": "affine"},
+    "affine_long": {"batch_size": 4, "lr": 5e-4, "steps": 2000, "augmentation": "affine"},
     "affine_fast": {"batch_size": 4, "lr": 1e-3, "steps": 1000, "augmentation": "affine"},
 }
 WEIGHT_DECAY, WINDOW, NUM_VALIDATION, FIRST_VALIDATION_DIGIT = 1e-4, 2.0, 1000, 50_000

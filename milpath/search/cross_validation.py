@@ -4,11 +4,8 @@ import copy
 import itertools
 import logging
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,8 +26,8 @@ from milpath.runs.build import build_training_data
 from milpath.runs.earlier_run import identity_in_folder, require_same_run
 from milpath.runs.run_identity import identity_of
 from milpath.runs.training_run import run
+from milpath.search.job_processes import process_pool
 from milpath.search.trials import FAILURE
-from milpath.training.step_threads import JOBS
 
 _LINES = "milpath.training.callbacks.epoch_progress.TrainingLines"
 # The built-in rows of a table: the overrides that each method adds to the command line of milpath.train.
@@ -206,9 +203,7 @@ def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training
         for training in track(waiting, "trainings", len(waiting)):
             _run_training(training)
     else:
-        # Forked processes inherit locks held by threads that do not exist in them.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_job, initargs=(jobs,)) as pool:
+        with process_pool(jobs) as pool:
             futures = [pool.submit(_run_training, training) for training in waiting]
             try:
                 for future in track(as_completed(futures), "trainings", len(futures)):
@@ -219,20 +214,6 @@ def run_trainings(trainings: Sequence[Training], jobs: int = 1) -> list[Training
                     process.kill()
                 raise
     return [training for training in trainings if not (training.run_dir / "metrics.json").exists()]
-
-
-def _begin_job(jobs: int) -> None:
-    """Share the cores; ignore SIGINT, which the parent handles, and exit whenever the parent does."""
-    os.environ[JOBS] = str(jobs)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _require_same_training(training: Training) -> None:

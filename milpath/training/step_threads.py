@@ -7,7 +7,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from milpath.data.datamodule import BagDataModule
-from milpath.data.loading.threads import num_cores
+from milpath.data.loading.threads import JOBS, num_cores
 
 # Below, the threads of a step spend more time waiting for each other than they save, many times more if another process
 # uses a core: a step of half a billion operations takes about 10 ms on one core.
@@ -15,8 +15,6 @@ _SMALL_STEP = 5e8
 # Whoever sets one of them has chosen.
 _CHOSEN = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _CHOSEN_FOR_NUMPY = "OPENBLAS_NUM_THREADS"
-# Number of trainings at a time, which `milpath table jobs=n` tells its processes.
-JOBS = "MILPATH_JOBS"
 
 
 def threads_of_step(operations: float, cores: int) -> int:

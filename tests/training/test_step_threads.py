@@ -6,9 +6,9 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from milpath.data import BagDataModule, StoredBags
-from milpath.data.loading.threads import num_cores
+from milpath.data.loading.threads import JOBS, num_cores
 from milpath.models import AttentionMIL
-from milpath.training.step_threads import JOBS, operations_of_step, use_threads_of_fit
+from milpath.training.step_threads import operations_of_step, use_threads_of_fit
 
 
 @pytest.fixture(autouse=True)

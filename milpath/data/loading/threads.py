@@ -12,7 +12,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-
+# In a process that shares the cores with other trainings: their number.
+JOBS = "MILPATH_JOBS"
 # Quota and period of control groups, version 2 and 1; a container has its own below this path.
 _CGROUP = Path("/sys/fs/cgroup")
 
