@@ -233,7 +233,9 @@ def test_a_slide_is_answered_and_nothing_of_it_stays_and_axe_finds_nothing(open_
     assert images.count() == 3
     for number in range(3):
         assert images.nth(number).get_attribute("alt")
-        assert images.nth(number).evaluate("image => image.complete && image.naturalWidth > 200")
+        page.wait_for_function(
+            "image => image.complete && image.naturalWidth > 200", arg=images.nth(number).element_handle()
+        )
     assert _overflow(page) <= 0
     page.wait_for_selector("#files .file-preview", state="detached")
     assert app.wait_for_files(0) == []

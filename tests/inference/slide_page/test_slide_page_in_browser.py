@@ -65,9 +65,15 @@ def open_page(browser, page_path):
 
 
 def _canvas(page):
-    page.wait_for_timeout(400)
-    picture = page.locator("#slide").screenshot()
-    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+    """What is drawn once nothing changes any more."""
+    before = None
+    for _ in range(100):
+        page.wait_for_timeout(400)
+        picture = page.locator("#slide").screenshot()
+        if picture == before:
+            return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+        before = picture
+    raise AssertionError("it goes on drawing")
 
 
 @pytest.mark.parametrize(("viewport", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "phone"])
@@ -127,7 +133,7 @@ def test_every_layer_is_shown_with_its_scale_and_a_tile_is_found(open_page):
     assert float(page.inner_text("#high")) > float(page.inner_text("#low")) == 0
     page.locator(".tiles button").nth(1).click()
     page.wait_for_selector(".here")
-    page.wait_for_timeout(300)
+    _canvas(page)
     here, slide = page.locator(".here").bounding_box(), page.locator("#slide").bounding_box()
     for start, side in (("x", "width"), ("y", "height")):
         assert slide[start] <= here[start] < here[start] + here[side] <= slide[start] + slide[side]
