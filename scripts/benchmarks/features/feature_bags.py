@@ -1,7 +1,9 @@
 """Epochs of training on bags of features: this library, a plain loop, CLAM's way and torchmil, and the machine's limit.
 
 All train attention-based MIL with the same layers and Adam; this library and the plain loop read the same store of float16.
-`share` is the rate of arithmetic on real tiles, as a fraction of the rate of a large product of matrices in float32.
+`share` is the rate of arithmetic on real tiles, as a fraction of the rate of a large product of matrices in float32. The
+rows of reading show how fast batches come if steps take no time, as on a GPU that waits for them; those of this library
+are the store's float16, which a step converts on its device.
 """
 
 import argparse
@@ -9,14 +11,15 @@ import importlib.util
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
 
-from benchmarks.features.loops import ATTENTION_WIDTH, clam_epochs, plain_epochs, torchmil_epochs
+from benchmarks.features.loops import ATTENTION_WIDTH, clam_epochs, clam_loader, plain_epochs, torchmil_epochs
 from benchmarks.timing import record, speedup, turns
 from benchmarks.training_loops import make_trainer
 from milpath.data.loading.bag_split import BagSplit
@@ -54,8 +57,8 @@ def run(options: argparse.Namespace) -> list[dict]:
             make, num_features, batch_size, epochs = _KINDS[kind]
             lengths = make(rng, options)
             store = write_store(lengths, num_features, Path(name) / kind.replace(" ", "_"))
-            folder = Path(name) / f"{kind.replace(' ', '_')}_h5"
-            times = turns(alternatives(store, batch_size, epochs, folder), options.repeats, clock)
+            h5 = clam_loader(store, Path(name) / f"{kind.replace(' ', '_')}_h5")
+            times = turns(alternatives(store, batch_size, epochs, h5), options.repeats, clock)
             flop = epochs * float(sum(lengths)) * flop_of_tile(num_features)
             what = f"{kind} x {num_features}, batch {batch_size}"
             ours = times["milpath"]
@@ -65,7 +68,21 @@ def run(options: argparse.Namespace) -> list[dict]:
                 if other != "milpath":
                     records.append(record(f"milpath: {what}", epochs * len(lengths) / median(ours), "bags/s",
                                           speedup(seconds, ours), other))  # fmt: skip
+            own = own_loader(store, batch_size)
+            read = turns(
+                {"milpath": partial(read_all, own), "CLAM's way": partial(read_all, h5)}, options.repeats, clock
+            )
+            ratio = speedup(read["CLAM's way"], read["milpath"])
+            bags = len(lengths) / median(read["milpath"])
+            records.append(
+                record(f"milpath, reading alone: {what}", bags, "bags/s", ratio, "CLAM's way, reading alone")
+            )
     return records
+
+
+def read_all(loader: Iterable[object]) -> None:
+    for _ in loader:
+        pass
 
 
 _KINDS: dict[str, tuple[Callable[..., list[int]], int, int, int]] = {
@@ -102,11 +119,13 @@ def write_store(lengths: list[int], num_features: int, path: Path) -> BagStore:
     return BagStore.open(path)
 
 
-def alternatives(store: BagStore, batch_size: int, epochs: int, folder: Path) -> dict[str, Callable[[], object]]:
-    """Return what is timed, by name."""
+def alternatives(
+    store: BagStore, batch_size: int, epochs: int, h5: torch.utils.data.DataLoader
+) -> dict[str, Callable[[], object]]:
+    """Return what is timed, by name; `h5` reads a file per bag."""
     ways = {
         "plain loop": plain_epochs(store, WIDTH, batch_size, epochs),
-        "CLAM's way": clam_epochs(store, WIDTH, folder, epochs),
+        "CLAM's way": clam_epochs(store, WIDTH, h5, epochs),
         "milpath": own_epochs(store, batch_size, epochs),
     }
     if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
@@ -120,9 +139,7 @@ def alternatives(store: BagStore, batch_size: int, epochs: int, folder: Path) ->
 
 def own_epochs(store: BagStore, batch_size: int, epochs: int, precision: str = "32-true") -> Callable[[], None]:
     """Return what `milpath train` runs, without the files of a run."""
-    split = BagSplit(store, np.arange(len(store)), store.bags["label"].to_numpy())
-    plan = TrainingPlan(split.labels, split.lengths, batch_size)
-    loader = BagLoader(split, plan, Preparation(), DeviceCache(store, "auto"))
+    loader = own_loader(store, batch_size)
     encoder = {"name": "linear", "num_features": store.tile_shape[0], "hidden_dims": [WIDTH]}
     classifier = MILClassifier(
         AttentionMIL(encoder, attention_dim=ATTENTION_WIDTH),
@@ -131,3 +148,9 @@ def own_epochs(store: BagStore, batch_size: int, epochs: int, precision: str = "
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-4, fused=True),
     )
     return lambda: make_trainer("cpu", precision, max_epochs=epochs, callbacks=[KeptMemory()]).fit(classifier, loader)
+
+
+def own_loader(store: BagStore, batch_size: int) -> BagLoader:
+    split = BagSplit(store, np.arange(len(store)), store.bags["label"].to_numpy())
+    plan = TrainingPlan(split.labels, split.lengths, batch_size)
+    return BagLoader(split, plan, Preparation(), DeviceCache(store, "auto"))

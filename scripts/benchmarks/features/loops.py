@@ -49,8 +49,8 @@ def plain_epochs(store: BagStore, width: int, batch_size: int, epochs: int) -> C
     return run
 
 
-def clam_epochs(store: BagStore, width: int, folder: Path, epochs: int) -> Callable[[], None]:
-    """Return a loop over single bags, each read in float32 from an HDF5 file of its own in every epoch."""
+def clam_loader(store: BagStore, folder: Path) -> torch.utils.data.DataLoader:
+    """Return a loader of single bags, each read in float32 from an HDF5 file of its own in every epoch."""
     folder.mkdir()
     for number in range(len(store)):
         with h5py.File(folder / f"{number}.h5", "w") as file:
@@ -65,12 +65,17 @@ def clam_epochs(store: BagStore, width: int, folder: Path, epochs: int) -> Calla
             with h5py.File(folder / f"{number}.h5", "r") as file:
                 return torch.from_numpy(file["features"][:]), float(labels[number])
 
+    return torch.utils.data.DataLoader(Slides(), batch_size=1, shuffle=True)
+
+
+def clam_epochs(store: BagStore, width: int, loader: torch.utils.data.DataLoader, epochs: int) -> Callable[[], None]:
+    """Return a loop over the bags of `clam_loader`."""
     network, step = _training(store, width)
 
     def run() -> None:
         network.train()
         for _ in range(epochs):
-            for tiles, label in torch.utils.data.DataLoader(Slides(), batch_size=1, shuffle=True):
+            for tiles, label in loader:
                 step(tiles, None, label.float())
 
     return run
