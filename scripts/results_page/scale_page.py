@@ -130,7 +130,14 @@ def _per_slide(steps: Sequence[Step]) -> str:
 
 
 def _totals(steps: Sequence[Step]) -> str:
-    head = ["slides", "step", "core hours", f"one machine, {CORES} cores", f"{MACHINES} machines, slides divided", "written"]
+    head = [
+        "slides",
+        "step",
+        "core hours",
+        f"one machine, {CORES} cores",
+        f"{MACHINES} machines, slides divided",
+        "written",
+    ]
     rows = []
     for slides in SLIDES:
         for step in steps:
