@@ -101,7 +101,7 @@ def test_values_that_no_two_bags_may_exchange_are_said_to_be_untested():
     (table,) = subgroup_tables(outcomes, bags, ["accuracy"], ["site"], 99)
     assert table.differences[0].difference.value is not None
     assert table.differences[0].p_value is None
-    assert table.verdict("Accuracy").startswith("Whether they differ by site cannot be tested: ")
+    assert table.verdict("Accuracy").startswith("Whether they differ by site cannot be tested by exchanging values")
 
 
 def drawn_times(noise_of_b, seed=0, num_bags=120):
