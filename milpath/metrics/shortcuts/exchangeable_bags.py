@@ -68,7 +68,7 @@ def permuted_column(
     words = []
     if not varied.all():
         same = np.flatnonzero(~varied)
-        own = np.unique(groups[same], return_inverse=True)[1].reshape(-1)
+        own = np.unique(groups[same], return_inverse=True)[1].reshape(-1).astype(np.int64)
         strata, alike = _strata(kinds[same], own)
         part = rows[:, same]
         _exchange(part, codes[same], strata[own], own, seed)
@@ -89,7 +89,7 @@ def _exchange(rows: Codes, codes: Codes, strata: Codes, groups: Codes, seed: int
     """Fill the permuted values in: groups of one value each exchange them within strata of whole groups."""
     for stratum in np.unique(strata):
         own = np.flatnonzero(strata == stratum)
-        inside = np.unique(groups[own], return_inverse=True)[1].reshape(-1)
+        inside = np.unique(groups[own], return_inverse=True)[1].reshape(-1).astype(np.int64)
         drawn = permuted(codes[own], inside, len(rows), seed + int(stratum))
         rows[:, own] = np.concatenate([chunk.astype(np.int64) for chunk in drawn])
 
@@ -103,7 +103,7 @@ def _strata(kinds: Codes, groups: Codes) -> tuple[Codes, str]:
     np.add.at(counts, (groups, kinds), 1)
     single = (counts > 0).sum(axis=1) == 1
     if single.all():
-        return counts.argmax(axis=1), _ONE_KIND
+        return counts.argmax(axis=1).astype(np.int64), _ONE_KIND
     has, own_kind = counts > 0, np.where(single, counts.argmax(axis=1), -1)
     thirds = np.minimum(np.floor(3 * counts / counts.sum(axis=1, keepdims=True) + 1e-9), 2)
     choices = (
@@ -113,11 +113,11 @@ def _strata(kinds: Codes, groups: Codes) -> tuple[Codes, str]:
         (np.zeros((len(counts), 1)), " of any {title}"),
     )
     for properties, alike in choices:
-        strata = np.unique(properties, axis=0, return_inverse=True)[1].reshape(-1)
+        strata = np.unique(properties, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
         if 2 * (np.bincount(strata)[strata] >= _LEAST_GROUPS).sum() >= len(counts):
             return strata, alike
     # So few groups are no more in any other sets.
-    return np.unique(choices[0][0], axis=0, return_inverse=True)[1].reshape(-1), choices[0][1]
+    return np.unique(choices[0][0], axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64), choices[0][1]
 
 
 def _within_groups(codes: Codes, kinds: Codes, groups: Codes, num_permutations: int, seed: int) -> Codes:

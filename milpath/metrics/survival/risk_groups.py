@@ -64,7 +64,7 @@ def compare_groups(
         expected += total * high / count
         if count > 1:
             variance += total * (high / count) * (1 - high / count) * (count - total) / (count - 1)
-    units = None if patients is None else np.unique(patients, return_inverse=True)[1].reshape(-1)
+    units = None if patients is None else np.unique(patients, return_inverse=True)[1].reshape(-1).astype(np.int64)
     if units is not None and units.max() + 1 < len(units):
         variance = _variance_between(units, _score_residuals(time, event, high_risk, 0.0))
     else:
