@@ -11,15 +11,6 @@ from pathlib import Path
 from milpath.config.module_loading import collecting_later
 from milpath.search.job_processes import LOADING
 
-# What milpath.table imports. Not itself: each job runs it under another name, as `multiprocessing` does with main modules.
-_MODULES = (
-    "milpath.search.cross_validation",
-    "milpath.search.nested_search",
-    "milpath.reports.method_tables.table_page",
-    "milpath.reports.method_tables.table_record",
-    "milpath.reports.paper.printed_page",
-    "rich.markdown",
-)
 _LOOK_SECONDS = 0.25
 
 
@@ -48,8 +39,7 @@ def _load() -> None:
     try:
         # A module that cannot be imported is imported again by the jobs, which say why.
         with suppress(Exception), collecting_later():
-            for name in _MODULES:
-                import_module(name)
+            import_module("milpath.search.compared_methods")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, alarm)
