@@ -186,7 +186,13 @@ def subgroup_tables(
             found = group_differences(
                 outcomes, column, values, table.metrics[0], num_resamples, num_resamples, seed=seed
             )
-            table = replace(table, differences=tuple(found))
+            why = ""
+            if all(each.p_value is None for each in found) and any(each.difference.value is not None for each in found):
+                name = column.replace("_", " ")
+                why = (
+                    f"Whether they differ by {name} cannot be tested by exchanging values between bags that are alike."
+                )
+            table = replace(table, differences=tuple(found), untested=why)
         tables.append(table)
     together = iter(adjusted_together([each for table in tables for each in table.differences]))
     return [replace(table, differences=tuple(next(together) for _ in table.differences)) for table in tables]

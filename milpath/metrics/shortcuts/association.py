@@ -65,7 +65,8 @@ def associations(
         labels: `(bags,)` integer classes, or numbers.
         covariates: Name to `(bags,)` of numbers (NaN where unknown) or texts; unknown is a value of its own.
         groups: `(bags,)` patient of each bag, kept together in permutations and resamples; `None` for single bags.
-        num_permutations: Of the label; the smallest p-value is one by this number plus one.
+        num_permutations: Of the label, or of a covariate that has one value each group where the label has several; the
+            smallest p-value is one by this number plus one.
         num_resamples: Bootstrap resamples of the intervals.
         seed: Seed of both.
 
@@ -82,9 +83,19 @@ def associations(
         return []
     effect = _auroc_of_parts if measure == AUROC else _share_of_parts
     null: dict[str, list[Array]] = {name: [] for name in parts}
-    for rows in permuted(label, codes, num_permutations, seed):
-        for name, part in parts.items():
-            null[name].append(effect(part, rows))
+    # Of patients with several labels, the permuted ones are less alike than they were. What has one value each patient is
+    # permuted instead, over whole patients, which keeps the labels of each.
+    exchanged: list[str] = []
+    if codes is not None and not _is_one_by_group(label, codes):
+        exchanged = [name for name, part in parts.items() if _is_one_by_group(part, codes)]
+    for name in exchanged:
+        for rows in permuted(parts[name], codes, num_permutations, seed):
+            null[name] += [effect(row, label[None]) for row in rows.astype(np.int64)]
+    others = [name for name in parts if name not in exchanged]
+    if others:
+        for rows in permuted(label, codes, num_permutations, seed):
+            for name in others:
+                null[name].append(effect(parts[name], rows))
     found = []
     for name, part in parts.items():
         value = float(effect(part, label[None])[0])
@@ -101,6 +112,12 @@ def associations(
     adjusted = holm([each.p_value for each in found])
     found = [replace(each, adjusted=p) for each, p in zip(found, adjusted, strict=True)]
     return sorted(found, key=lambda each: -(each.effect.value or 0.0))
+
+
+def _is_one_by_group(values: NDArray[np.generic], codes: Codes) -> bool:
+    """Return whether all bags of each group have one value."""
+    first = np.unique(codes, return_index=True)[1]
+    return bool((values == values[first][codes]).all())
 
 
 def _parts(values: NDArray[np.generic], num_groups: int) -> Codes:

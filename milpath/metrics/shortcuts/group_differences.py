@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import EvaluatedBags, Outcomes
 from milpath.metrics.intervals import Interval, percentile_interval, resample_weights
-from milpath.metrics.shortcuts.permutation import group_codes, holm, p_value, permuted
+from milpath.metrics.shortcuts.exchangeable_bags import PermutedColumn, permuted_column
+from milpath.metrics.shortcuts.permutation import group_codes, holm, p_value
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
 from milpath.metrics.weighted_metrics import metric_function
 
@@ -26,10 +27,11 @@ class GroupDifference:
         metric: Name of the metric.
         num_bags: Bags that have the value.
         difference: Result on them minus that on the others, with its 95% interval by patient.
-        p_value: Two-sided, of a permutation of the values; `None` if the metric is undefined on one side.
+        p_value: Two-sided, of a permutation of the values; `None` if the metric is undefined on one side, or no two bags may
+            exchange their values.
         adjusted: The same, adjusted by Holm for all values of all columns that are compared.
         by_group: Whether bags of one patient were kept together.
-        within: The kinds of bags within which values were permuted: "classes", or "events and censored times".
+        how: How the values were permuted, in words.
     """
 
     column: str
@@ -40,7 +42,7 @@ class GroupDifference:
     p_value: float | None
     adjusted: float | None
     by_group: bool = False
-    within: str = "classes"
+    how: str = "values permuted within classes"
 
 
 def group_differences(
@@ -55,8 +57,10 @@ def group_differences(
     """Return the difference of each value of a column from all others; of two values only that of the first.
 
     The values are permuted among the bags of one class, since a hospital with more malignant slides may have another
-    accuracy without being read worse, and by patient where the bags have patients. Of survival they are permuted among the
-    bags with an event and among those without, since hospitals differ in how long they follow their patients.
+    accuracy without being read worse. Of survival they are permuted among the bags with an event and among those without,
+    since hospitals differ in how long they follow their patients. Where the bags have patients, whole patients exchange
+    their values, those with bags of several classes among each other, and several values of one patient are permuted
+    within the patient, see `permuted_column`.
 
     Args:
         outcomes: Evaluated bags of one split.
@@ -75,12 +79,16 @@ def group_differences(
     codes = codes.reshape(-1).astype(np.int64)
     shown = range(1 if len(names) == 2 else len(names))
     observed = _differences(function, outcomes, codes[None], shown)[0]
+    drawn = _permuted(outcomes, codes, num_permutations, seed)
+    portion = max(1, 2_000_000 // outcomes.num_bags)
     null = np.concatenate(
         [
-            np.abs(_differences(function, outcomes, rows, shown))
-            for rows in _permuted_in_classes(outcomes, codes, num_permutations, seed)
+            np.abs(_differences(function, outcomes, drawn.rows[start : start + portion], shown))
+            for start in range(0, num_permutations, portion)
         ]
     )
+    if (drawn.rows == codes).all():
+        null[:] = np.nan  # a p-value of 1 would say that nothing was found where nothing could be
     resampled = np.concatenate(
         [
             np.stack([_difference(function, outcomes, codes == value, weights) for value in shown], axis=1)
@@ -89,14 +97,13 @@ def group_differences(
     )
     found = []
     by_group = outcomes.groups is not None
-    within = "events and censored times" if isinstance(outcomes, EvaluatedTimes) else "classes"
     for place, value in enumerate(shown):
         difference = percentile_interval(float(observed[place]), resampled[:, place])
         defined = null[np.isfinite(null[:, place]), place]
         p = None if difference.value is None or not len(defined) else p_value(abs(difference.value), defined)
         found.append(
             GroupDifference(
-                column, str(names[value]), metric, int((codes == value).sum()), difference, p, p, by_group, within
+                column, str(names[value]), metric, int((codes == value).sum()), difference, p, p, by_group, drawn.how
             )
         )
     return found
@@ -118,7 +125,7 @@ def in_one_sentence(differences: Sequence[GroupDifference], metric_title: str) -
     tested = [each for each in differences if each.adjusted is not None]
     if not tested:
         return ""
-    how = f"values permuted within {tested[0].within}{' and by group' if tested[0].by_group else ''}, Holm"
+    how = f"{tested[0].how}, Holm"
     column = tested[0].column.replace("_", " ")
     found = [each for each in tested if each.adjusted is not None and each.adjusted < 0.05]
     if not found:
@@ -139,20 +146,14 @@ def adjusted_together(differences: Sequence[GroupDifference]) -> list[GroupDiffe
     return [each if each.p_value is None else replace(each, adjusted=next(adjusted)) for each in differences]
 
 
-def _permuted_in_classes(outcomes: Outcomes, codes: Codes, num_permutations: int, seed: int) -> list[Codes]:
-    """Return chunks of permuted values, `(permutations, bags)`: within each class or kind, by patient where known."""
-    groups = group_codes(outcomes.groups)
-    labels = outcomes.labels if isinstance(outcomes, EvaluatedBags) else np.zeros(outcomes.num_bags, dtype=np.int64)
+def _permuted(outcomes: Outcomes, codes: Codes, num_permutations: int, seed: int) -> PermutedColumn:
+    """Return permuted values: within each class or kind, and by patient where known."""
+    kinds, title = np.zeros(outcomes.num_bags, dtype=np.int64), "classes"
+    if isinstance(outcomes, EvaluatedBags):
+        kinds = outcomes.labels
     if isinstance(outcomes, EvaluatedTimes):
-        labels = outcomes.event.astype(np.int64)
-    rows = np.empty((num_permutations, outcomes.num_bags), dtype=np.int64)
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        inside = None if groups is None else np.unique(groups[own], return_inverse=True)[1].reshape(-1)
-        drawn = permuted(codes[own], inside, num_permutations, seed + int(label))
-        rows[:, own] = np.concatenate([chunk.astype(np.int64) for chunk in drawn])
-    portion = max(1, 2_000_000 // outcomes.num_bags)
-    return [rows[start : start + portion] for start in range(0, num_permutations, portion)]
+        kinds, title = outcomes.event.astype(np.int64), "events and censored times"
+    return permuted_column(codes, kinds, group_codes(outcomes.groups), num_permutations, seed, title)
 
 
 def _differences(function: Callable[..., Array], outcomes: Outcomes, rows: Codes, shown: Sequence[int]) -> Array:

@@ -59,6 +59,8 @@ def comparison_in_words(found: GroupComparison) -> str:
     if found.p_value is None:
         return "the groups cannot be compared: one is empty or there is no event"
     p_value = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
+    if found.by_patient:
+        p_value += " (by group, since bags of one group are not independent)"
     if found.hazard_ratio is None:
         return f"log-rank test {p_value}; no hazard ratio, because one group has no event"
     interval = f"95% interval {found.low:.2f} to {found.high:.2f}"
@@ -91,7 +93,7 @@ def _kaplan_meier_plot(outcomes: EvaluatedTimes, risk_cut: float, unit: str) -> 
         words.append(f"{name}: {int(event.sum()):,} events in {int(group.sum()):,} bags")
     figure.update_yaxes(range=[0, 1.03])
     figure.update_xaxes(range=[0, last * 1.02], tickvals=round_off(moments), tickformat=".3~g")
-    found = comparison_in_words(compare_groups(outcomes.time, outcomes.event, high))
+    found = comparison_in_words(compare_groups(outcomes.time, outcomes.event, high, outcomes.groups))
     caption = (
         f"The groups are cut at the median risk of the training split. {found[0].upper()}{found[1:]}. "
         f"{'; '.join(words).capitalize()}. Ticks are censored bags; the table below has the numbers at risk."

@@ -94,3 +94,18 @@ def test_p_values_are_adjusted_for_the_number_of_covariates():
 
 def test_one_class_has_nothing_to_tell():
     assert associations(np.zeros(10, dtype=np.int64), {"site": np.arange(10.0)}) == []
+
+
+def test_a_hospital_is_no_finding_by_chance_if_patients_have_different_shares_of_malignant_slides():
+    found = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        groups = np.repeat(np.arange(10), 30)
+        labels = (rng.random(300) < rng.beta(2, 2, 10)[groups]).astype(np.int64)
+        site = (rng.permutation(10) < 5)[groups].astype(str)
+        (each,) = associations(
+            labels, {"site": site}, groups.astype(str), num_permutations=59, num_resamples=2, seed=seed
+        )
+        found.append(each.p_value)
+    assert np.mean(np.array(found) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
+    assert np.mean(np.array(found) <= 0.5) >= 0.4

@@ -52,6 +52,58 @@ def _named(pair):
     return pair[0], "site", pair[1]
 
 
+def drawn_of_both_classes(seed, num_patients=20, mixed="half", column="by patient", noise_of_b=1.0):
+    """Ten slides a patient, of both classes; how well they are told apart depends on the patient, and on hospital b."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(num_patients), 10)
+    at_b = rng.permutation(num_patients) < num_patients // 2
+    share = rng.beta(np.where(at_b, 1, 2), np.where(at_b, 2, 1)) if mixed == "more at a" else np.full(num_patients, 0.5)
+    labels = (rng.random(len(groups)) < share[groups]) if mixed == "more at a" else np.tile([0, 1], 5 * num_patients)
+    labels = labels.astype(np.int64)
+    own = at_b[groups]
+    if column == "mostly by patient":
+        own = np.where(rng.random(len(groups)) < 0.05, ~own, own)
+    signal = rng.normal(1.5, 2, num_patients)[groups] * np.where(own, 1 / noise_of_b, 1)
+    logits = signal * (labels - 0.5) + rng.normal(size=len(groups)) + 0.5
+    return outcomes_of(labels, 1 / (1 + np.exp(-logits)), groups.astype(str)), np.where(own, "b", "a")
+
+
+@pytest.mark.parametrize(
+    ("metric", "drawn_as"),
+    [
+        ("auroc", {}),
+        ("auroc", {"column": "mostly by patient"}),
+        ("accuracy", {"mixed": "more at a", "num_patients": 40}),
+    ],
+    ids=["one hospital a patient", "some slides at another", "more malignant slides at one"],
+)
+def test_equal_hospitals_give_few_alarms_if_patients_have_slides_of_both_classes(metric, drawn_as):
+    found = [
+        group_differences(*_named(drawn_of_both_classes(seed, **drawn_as)), metric, 99, 2)[0].p_value
+        for seed in range(200)
+    ]
+    assert np.mean(np.array(found) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
+    assert np.mean(np.array(found) <= 0.5) >= 0.4  # nor are they all large
+
+
+@pytest.mark.parametrize("column", ["by patient", "mostly by patient"])
+def test_a_worse_hospital_is_found_if_patients_have_slides_of_both_classes(column):
+    found = [
+        group_differences(*_named(drawn_of_both_classes(seed, 60, column=column, noise_of_b=10)), "auroc", 99, 2)[0]
+        for seed in range(30)
+    ]
+    assert np.mean([each.p_value <= 0.05 for each in found]) >= 0.8
+
+
+def test_values_that_no_two_bags_may_exchange_are_said_to_be_untested():
+    outcomes, _ = drawn(1.0)
+    bags = pd.DataFrame({"site": np.where(outcomes.labels == 1, "a", "b")})
+    (table,) = subgroup_tables(outcomes, bags, ["accuracy"], ["site"], 99)
+    assert table.differences[0].difference.value is not None
+    assert table.differences[0].p_value is None
+    assert table.verdict("Accuracy").startswith("Whether they differ by site cannot be tested by exchanging values")
+
+
 def drawn_times(noise_of_b, seed=0, num_bags=120):
     """Times that follow a risk, which is measured with more noise at hospital b; b follows its patients half as long."""
     rng = np.random.default_rng(seed)

@@ -1,7 +1,9 @@
 """Survival metrics against scikit-survival and lifelines, on their real data sets."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
 from milpath.metrics.intervals import metric_intervals
 from milpath.metrics.survival.evaluated_times import EvaluatedTimes
@@ -105,6 +107,38 @@ def test_log_rank_test_and_hazard_ratio_equal_lifelines():
     assert found.hazard_ratio == pytest.approx(row["exp(coef)"], abs=1e-5)
     assert found.low == pytest.approx(row["exp(coef) lower 95%"], abs=1e-5)
     assert found.high == pytest.approx(row["exp(coef) upper 95%"], abs=1e-5)
+
+
+def test_several_slides_of_a_patient_do_not_count_as_several_events():
+    from lifelines import CoxPHFitter
+
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(60), rng.integers(1, 4, 60))
+    time, event = rng.exponential(size=60)[patients], rng.random(60)[patients] < 0.7
+    time = time + 1e-6 * np.arange(len(time))  # no ties, of which there are several robust variances
+    high = rng.random(60)[patients] + 0.2 * rng.random(len(patients)) > 0.6
+    found = compare_groups(time, event, high, patients.astype(str))
+    table = pd.DataFrame({"time": time, "event": event, "high": high.astype(float), "patient": patients})
+    row = CoxPHFitter().fit(table, "time", "event", cluster_col="patient").summary.loc["high"]
+    reach = stats.t.ppf(0.975, 59) * np.sqrt(60 / 59) * row["se(coef)"]
+    ends = np.exp(row["coef"] + np.array([-reach, reach]))
+    assert (found.hazard_ratio, found.low, found.high) == pytest.approx((row["exp(coef)"], *ends), abs=1e-4)
+    one = np.unique(patients, return_index=True)[1]
+    assert compare_groups(time[one], event[one], high[one], patients[one]) == compare_groups(
+        time[one], event[one], high[one]
+    )
+
+
+def test_risk_groups_of_patients_with_several_slides_differ_by_chance_as_often_as_promised():
+    patients, found = np.repeat(np.arange(30), 4), []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        time, event, high = rng.exponential(size=30), rng.random(30) < 0.7, rng.random(30) < 0.5
+        data = time[patients], event[patients], high[patients]
+        found.append([compare_groups(*data, known).p_value for known in (patients, None)])
+    by_patient, by_slide = (np.array(found) <= 0.05).mean(axis=0)
+    assert by_patient <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)
+    assert by_slide > 0.2
 
 
 @pytest.mark.parametrize("name", [*SURVIVAL_METRICS, "time_auc_at_365", "brier_at_365", "calibration_at_365"])
