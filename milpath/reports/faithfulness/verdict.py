@@ -124,9 +124,12 @@ def _others(record: Mapping[str, Any], part: Mapping[str, Any]) -> str:
     """Return what is found in the bags of the other predicted classes, a sentence each; empty without any."""
     found = ""
     for other in record["parts"][1:]:
-        if other["name"] == part["name"] or other["num_flat"] == other["num_rows"]:
+        if other["name"] == part["name"]:
             continue
         finding, _ = _finding(record, other)
+        if finding == FLAT:  # where the verdict says so of the network, once is enough
+            found += "" if part["num_flat"] == part["num_rows"] else f" {_where(record, other)}, {_WORDS[FLAT]}."
+            continue
         scale = _scale(record, other)
         best, words = _best(other, scale), _WORDS[finding]
         if finding in (FAITHFUL, IN_PART):
