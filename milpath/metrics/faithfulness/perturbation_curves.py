@@ -43,7 +43,7 @@ def num_kept(num_tiles: int) -> NDArray[np.int64]:
         >>> (num_kept(5) + num_removed(5)[::-1]).tolist() == [5] * NUM_STEPS
         True
     """
-    return num_tiles - num_removed(num_tiles)[::-1]
+    return np.asarray(num_tiles - num_removed(num_tiles)[::-1], dtype=np.int64)
 
 
 def area(curves: Array) -> Array:
