@@ -2,7 +2,8 @@
 
     python scripts/faithfulness_tables.py docs/tables/faithfulness/faithfulness.json "MNIST-bags, gated=out_gated" ...
 
-Measurements are added to those of the file. Without any the file is read and only the table is printed.
+Measurements are added to those of the file. Without any the file is read and only the table is printed. Verdicts follow from
+the numbers by the rule of this version; the sentences in the file are those that were printed when it was measured.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from milpath.records.atomic_files import write_json
+from milpath.reports.faithfulness.verdict import verdict_of
 from results_page.kept_tables import without_paths
 
 ORDERS = ("attention", "contribution", "gradient x input", "occlusion", "single tile", "random")
@@ -41,7 +43,7 @@ def slim(folder: Path) -> dict[str, Any]:
 
 
 def table(records: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the lines of a Markdown table: area between the curves of each order, and the tile AUROC of attention."""
+    """Return the lines of a Markdown table: area between the curves of each order, tile AUROC of attention, verdict."""
     lines = [f"| data and network | bags | {' | '.join(ORDERS)} | tile AUROC of attention | verdict |"]
     lines.append("|---|---|" + "---:|" * (len(ORDERS) + 1) + "---|")
     for title, record in records.items():
@@ -52,10 +54,15 @@ def table(records: dict[str, dict[str, Any]]) -> list[str]:
             ]
             truth = _cell(record["truth"].get("attention", {}).get("auroc")) if headline else ""
             name = f"{part['num_bags']} {part['name']}"
-            lines.append(
-                f"| {title} | {name} | {' | '.join(cells)} | {truth} | {record['finding'] if headline else ''} |"
-            )
+            lines.append(f"| {title} | {name} | {' | '.join(cells)} | {truth} | {_verdict(record, part)} |")
     return lines
+
+
+def _verdict(record: dict[str, Any], part: dict[str, Any]) -> str:
+    """Return what is found in the bags of a row, with the share of the gain of the best order."""
+    found = verdict_of(record, part)
+    share = found["share_of_best"]
+    return f"{found['finding']}" + ("" if share is None else f", {share:z.2f}")
 
 
 def _cell(interval: list[float | None] | None) -> str:

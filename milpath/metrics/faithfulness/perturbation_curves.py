@@ -26,13 +26,24 @@ def num_of_share(share: float | Array, num_tiles: int) -> NDArray[np.int64]:
 
 
 def num_removed(num_tiles: int) -> NDArray[np.int64]:
-    """Return how many tiles are removed at each of `REMOVED`, `(steps,)`; one tile always stays, an empty bag is no bag."""
+    """Return how many tiles are removed at each of `REMOVED`, `(steps,)`; one tile always stays, an empty bag is no bag.
+
+    Rounded up, so that the top share of a short bag is a tile and not none.
+    """
     return np.minimum(num_of_share(REMOVED, num_tiles), num_tiles - 1)
 
 
 def num_kept(num_tiles: int) -> NDArray[np.int64]:
-    """Return how many tiles are in the bag at each of `KEPT`, `(steps,)`."""
-    return num_of_share(KEPT, num_tiles)
+    """Return how many tiles are in the bag at each of `KEPT`, `(steps,)`: as many as stay where the rest is removed.
+
+    `KEPT` is `1 - REMOVED` in reverse. Both curves thus see parts of the same sizes, and the area between those of random
+    orders is 0 on average in bags of any length.
+
+    Example:
+        >>> (num_kept(5) + num_removed(5)[::-1]).tolist() == [5] * NUM_STEPS
+        True
+    """
+    return np.asarray(num_tiles - num_removed(num_tiles)[::-1], dtype=np.int64)
 
 
 def area(curves: Array) -> Array:

@@ -5,8 +5,12 @@ from typing import Any
 
 from milpath.inference.faithfulness.tile_relevance import ATTENTION, RANDOM
 
-# Below this no order of tiles changes the answer more than random ones do.
-_NOTHING = 0.01
+# A change of a probability below this is hardly a change: nothing is concluded from it.
+_HARDLY = 0.05
+# Below this difference of areas attention counts as the best order itself.
+_EQUAL = 0.01
+# Share of the best order's gain over random ones from which on attention is called faithful.
+_MIN_SHARE = 0.5
 # With fewer bags, or groups of them, an interval of resamples is too narrow to decide anything.
 _MIN_UNITS = 5
 # What is found, from better to worse.
@@ -14,40 +18,45 @@ FAITHFUL, IN_PART, UNDECIDED, CHANCE, WORSE, MIXED = "faithful", "in part", "und
 FLAT, INSENSITIVE = "no attention", "insensitive"
 _WORDS = {
     FAITHFUL: "attention points at what the network uses",
-    CHANCE: "attention is no better than random",
-    WORSE: "attention points away from what the network uses",
-    MIXED: "removing and keeping its tiles say the opposite of each other",
+    IN_PART: "attention points in part at what the network uses",
+    CHANCE: "attention does not show what the network uses, it is no better than random",
+    WORSE: "attention does not show what the network uses, it points away from it",
+    MIXED: "attention does not show what the network uses, removing and keeping its tiles say the opposite of each other",
     UNDECIDED: "too few bags, or patients, to tell attention from random",
+    FLAT: "all tiles have the same attention",
+    INSENSITIVE: "the answer hardly depends on which tiles are removed",
 }
 
 
-def verdict_of(record: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, str]:
-    """Return `finding`, one of the names above, and `verdict`, a sentence or two.
+def verdict_of(record: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, str | float | None]:
+    """Return `finding`, one of the names above, `verdict`, a few sentences, and `share_of_best`.
 
     Attention is faithful if its areas under both curves are better than those of random orders of the same bags, each with
-    an interval above 0.
+    an interval above 0, and if its gain over random orders, the sum of both, is at least half of that of the best order
+    measured. With less, or with one of the two areas only, it is so in part.
+
+    The answer hardly depends on which tiles are removed, and nothing is concluded, if no order changes a probability by 0.05
+    more than random ones, neither without the top share of tiles nor over the whole curves. Where only the curves tell more,
+    the top tiles are not called faithful: the finding is at most "in part".
+
+    `share_of_best` is the gain of attention over that of the best order, `None` where attention is not graded.
 
     Args:
         record: What `summarise` returns, without these.
-        part: The part of it that the verdict is about.
+        part: The part of it that the verdict is about; what is found in the others is added in a sentence.
     """
-    if not _any_change(part):
-        return {"finding": INSENSITIVE, "verdict": f"{_where(record, part)}, {_insensitive(record)}."}
-    best = _best(part)
-    if part["num_flat"] == part["num_rows"]:
-        words = (
+    finding, words = _finding(record, part)
+    if finding == INSENSITIVE:
+        sentence = f"{_where(record, part)}, {words}.{_others(record, part)}"
+        return {"finding": finding, "verdict": sentence, "share_of_best": None}
+    best = _best(part, _scale(record, part))
+    if finding == FLAT:
+        sentence = (
             f"{_where(record, part)}, all tiles have the same attention: this network has no attention whose order could be "
             f"tested. Removing the {record['share']:.0%} first tiles by {best} lowers {_quantity(record)} by "
             f"{_number(_drop(part, best))}, removing random tiles by {_number(_drop(part, RANDOM), plain=True)}."
         )
-        return {"finding": FLAT, "verdict": words}
-    finding, words = _finding(part)
-    if finding != UNDECIDED and abs(_numbers(part)["drop_gain"][0] or 0.0) < _NOTHING * _scale(part):
-        words = (
-            "so few tiles change as little as random ones, and over the whole curves attention gains "
-            f"{_number(_numbers(part)['deletion_gain'], signed=True)} on random orders while tiles are removed and "
-            f"{_number(_numbers(part)['insertion_gain'], signed=True)} while they are put back: {words}"
-        )
+        return {"finding": finding, "verdict": sentence + _others(record, part), "share_of_best": None}
     sentence = (
         f"{_where(record, part)}, removing the {record['share']:.0%} most attended tiles "
         f"{_lowers(_drop(part, ATTENTION))} {_quantity(record)} by {_number(_drop(part, ATTENTION))}, "
@@ -60,24 +69,98 @@ def verdict_of(record: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, 
             f"{_number(part['orders'][ATTENTION]['probability']['relevance_gain'])}, random orders "
             f"{_number(part['orders'][RANDOM]['probability']['relevance_gain'], plain=True)}."
         )
-    return {"finding": finding, "verdict": sentence}
+    share = None if finding == UNDECIDED else float(f"{_share_of_best(part, _scale(record, part)):.6g}")
+    return {"finding": finding, "verdict": sentence + _others(record, part), "share_of_best": share}
 
 
-def _finding(part: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the finding and its words, from the intervals of both gains."""
-    numbers = _numbers(part)
-    signs = [_sign(numbers[name]) for name in ("deletion_gain", "insertion_gain")]
+def _finding(record: Mapping[str, Any], part: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the finding and its words, from the intervals of both gains and their size."""
+    scale = _scale(record, part)
+    orders = [order for order in part["orders"] if order != RANDOM]
+    most = max(orders, key=lambda order: abs(_drop(part, order)[0] or 0.0))
+    largest = abs(_drop(part, most)[0] or 0.0)
+    few_change_nothing = largest < _HARDLY * scale
+    drops_differ = max(abs(_numbers(part, order)["drop_gain"][0] or 0.0) for order in orders) >= _HARDLY * scale
+    if not drops_differ and max(abs(_gain(part, order)) for order in orders) < _HARDLY * scale:
+        return INSENSITIVE, _insensitive(record, scale)
+    if part["num_flat"] == part["num_rows"]:
+        return FLAT, _WORDS[FLAT]
     if part["num_units"] < _MIN_UNITS:
         return UNDECIDED, _WORDS[UNDECIDED]
+    finding, reason = _direction(part)
+    share = _share_of_best(part, scale)
+    if finding == FAITHFUL and (few_change_nothing or share < _MIN_SHARE):
+        finding = IN_PART
+    words = _WORDS[finding]
+    if finding in (FAITHFUL, IN_PART):
+        words += f", {_share_words(part, scale, share)}"
+    if reason:
+        words += f"; {reason}"
+    if not few_change_nothing:
+        return finding, words
+    return finding, (
+        f"without so few tiles the answer hardly changes, in no order by more than {largest:.2f}, which says nothing about "
+        f"the top tiles. Over the whole curves attention gains "
+        f"{_number(_numbers(part)['deletion_gain'], signed=True)} on random orders while tiles are removed and "
+        f"{_number(_numbers(part)['insertion_gain'], signed=True)} while they are put back: {words}"
+    )
+
+
+def _direction(part: Mapping[str, Any]) -> tuple[str, str]:
+    """Return on which side of random orders attention is, whatever the size, and what is missing from both gains."""
+    signs = [_sign(_numbers(part)[name]) for name in ("deletion_gain", "insertion_gain")]
     if signs == [1, 1]:
-        return FAITHFUL, _WORDS[FAITHFUL]
+        return FAITHFUL, ""
     if 1 in signs and -1 in signs:
-        return MIXED, _WORDS[MIXED]
+        return MIXED, ""
     if signs == [1, 0]:
         return IN_PART, "the network uses its top tiles, but these alone are no more of an answer than random tiles"
     if signs == [0, 1]:
         return IN_PART, "its top tiles alone give the answer, but the network does as well without them"
-    return (WORSE, _WORDS[WORSE]) if -1 in signs else (CHANCE, _WORDS[CHANCE])
+    return (WORSE, "") if -1 in signs else (CHANCE, "")
+
+
+def _others(record: Mapping[str, Any], part: Mapping[str, Any]) -> str:
+    """Return what is found in the bags of the other predicted classes, a sentence each; empty without any."""
+    found = ""
+    for other in record["parts"][1:]:
+        if other["name"] == part["name"]:
+            continue
+        finding, _ = _finding(record, other)
+        if finding == FLAT:  # where the verdict says so of the network, once is enough
+            found += "" if part["num_flat"] == part["num_rows"] else f" {_where(record, other)}, {_WORDS[FLAT]}."
+            continue
+        scale = _scale(record, other)
+        best, words = _best(other, scale), _WORDS[finding]
+        if finding in (FAITHFUL, IN_PART):
+            words += f", {_share_words(other, scale, _share_of_best(other, scale))}"
+        gains = f"attention gains {_gain(other, ATTENTION):z.2f} on random orders"
+        gains += "" if best == ATTENTION else f", {best} {_gain(other, best):z.2f}"
+        found += f" {_where(record, other)}, {words} ({gains})."
+    return found
+
+
+def _gain(part: Mapping[str, Any], order: str) -> float:
+    """Return by how much the area between the curves of an order is larger than that of random orders."""
+    numbers = _numbers(part, order)
+    return (numbers["deletion_gain"][0] or 0.0) + (numbers["insertion_gain"][0] or 0.0)
+
+
+def _share_of_best(part: Mapping[str, Any], scale: float) -> float:
+    """Return the gain of attention over that of the best order, 1 if attention is the best."""
+    best = _best(part, scale)
+    if best == ATTENTION:
+        return 1.0
+    return _gain(part, ATTENTION) / _gain(part, best) if _gain(part, best) > 0 else 0.0
+
+
+def _share_words(part: Mapping[str, Any], scale: float, share: float) -> str:
+    """Return the share of the best order's gain in words; where attention is the best, what it was compared with."""
+    best = _best(part, scale)
+    if best != ATTENTION:
+        return f"{share:z.2f} of what the best order, {best}, gains on random ones"
+    others = [order for order in _complete(part) if order != ATTENTION]
+    return f"and no other order compared gains more on random ones ({', '.join(others) or 'none was measured'})"
 
 
 def _sign(interval: list[float | None]) -> int:
@@ -88,32 +171,23 @@ def _sign(interval: list[float | None]) -> int:
     return 1 if low > 0 else -1 if high < 0 else 0
 
 
-def _any_change(part: Mapping[str, Any]) -> bool:
-    """Return whether any order of tiles changes the answer differently from random ones."""
-    gains = [
-        each["probability"][name][0] or 0.0
-        for order, each in part["orders"].items()
-        for name in ("deletion_gain", "insertion_gain")
-        if order != RANDOM
-    ]
-    return max(map(abs, gains), default=0.0) >= _NOTHING * _scale(part)
-
-
-def _scale(part: Mapping[str, Any]) -> float:
+def _scale(record: Mapping[str, Any], part: Mapping[str, Any]) -> float:
     """Return the size of the watched value: 1 for probabilities, and for numbers their mean distance from the reference."""
+    if record["of_classes"]:
+        return 1.0
     largest = max(abs(each["probability"]["deletion"][0][0] or 0.0) for each in part["orders"].values())
     return min(1.0, largest) if largest else 1.0
 
 
-def _best(part: Mapping[str, Any]) -> str:
-    """Return the order with the largest area between its curves of those known for all bags; attention if it is as good."""
-    gains = {
-        order: each["probability"]["relevance_gain"][0] or 0.0
-        for order, each in part["orders"].items()
-        if order != RANDOM and each["num_bags"] == part["num_bags"]
-    }
-    best = max(gains, key=lambda order: gains[order])
-    return best if gains[best] - gains[ATTENTION] >= _NOTHING * _scale(part) else ATTENTION
+def _complete(part: Mapping[str, Any]) -> list[str]:
+    """Return the orders, without random ones, that are known for all bags."""
+    return [order for order, each in part["orders"].items() if order != RANDOM and each["num_bags"] == part["num_bags"]]
+
+
+def _best(part: Mapping[str, Any], scale: float) -> str:
+    """Return the order with the largest gain of those known for all bags; attention if it is as good."""
+    best = max(_complete(part), key=lambda order: _gain(part, order))
+    return best if _gain(part, best) - _gain(part, ATTENTION) >= _EQUAL * scale else ATTENTION
 
 
 def _drop(part: Mapping[str, Any], order: str) -> list[float | None]:
@@ -121,8 +195,8 @@ def _drop(part: Mapping[str, Any], order: str) -> list[float | None]:
     return found
 
 
-def _numbers(part: Mapping[str, Any]) -> Mapping[str, list[float | None]]:
-    found: Mapping[str, list[float | None]] = part["orders"][ATTENTION]["probability"]
+def _numbers(part: Mapping[str, Any], order: str = ATTENTION) -> Mapping[str, list[float | None]]:
+    found: Mapping[str, list[float | None]] = part["orders"][order]["probability"]
     return found
 
 
@@ -142,10 +216,10 @@ def _quantity(record: Mapping[str, Any]) -> str:
     return f"the {record['quantity']}"
 
 
-def _insensitive(record: Mapping[str, Any]) -> str:
+def _insensitive(record: Mapping[str, Any], scale: float) -> str:
     return (
-        f"no order of tiles changes {_quantity(record)} more than random orders do: the answer hangs on no tiles in "
-        "particular, and whether attention is faithful cannot be seen here"
+        f"no order of tiles changes {_quantity(record)} by {_HARDLY * scale:.2g} more than random orders do: "
+        "the answer hardly depends on which tiles are removed, and whether attention is faithful cannot be seen here"
     )
 
 

@@ -6,6 +6,7 @@ from milpath.data.loading.augmentation import TileAugmentation
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.inference.faithfulness import MeasureOptions, measure_bags, question_of
+from milpath.metrics.faithfulness.perturbation_curves import area
 from milpath.models import AttentionMIL
 from tests.inference.faithfulness.bags_with_truth import CARD, NUM_TILES, MarkerNetwork, write_planted
 
@@ -48,6 +49,17 @@ def test_a_random_order_loses_the_tile_as_often_as_the_share_of_tiles(store):
     found = np.mean([row.deletion["random"][0] for row in rows], axis=0)
     expected = SURE + (1 - 2 * SURE) * np.arange(20) / 20
     assert np.abs(found - expected).max() < 0.05
+
+
+def test_random_orders_of_a_short_bag_gain_nothing(tmp_path):
+    with BagStoreWriter(tmp_path / "store") as writer:
+        tiles = np.zeros((5, 6), np.float32)
+        tiles[0, 0] = 1
+        writer.add("short", tiles, {"label": 1})
+    options = MeasureOptions(num_random=1000)
+    (row,) = next(measure_bags([MarkerNetwork()], BagStore.open(tmp_path / "store"), [0], [question_of(CARD)], options))
+    # Parts rounded up on both sides had 0.126 of the height here.
+    assert abs(area(row.insertion["random"][0]) - area(row.deletion["random"][0])) < 0.04
 
 
 def test_the_same_seed_gives_the_same_numbers_whatever_bags_come_before(store):

@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -24,10 +26,38 @@ def test_a_bag_is_never_empty_and_is_whole_at_the_ends(num_tiles):
     assert removed.max() <= num_tiles - 1
     assert (np.diff(removed) >= 0).all()
     assert (np.diff(kept) >= 0).all()
+    # What is kept of an order is what stays where the rest is removed.
+    assert_allclose(KEPT, 1 - REMOVED[::-1])
+    assert (kept + removed[::-1] == num_tiles).all()
     # The shares are exact where the bag can be cut so.
     if num_tiles == 1000:
         assert removed.tolist() == list(range(0, 1000, 50))
         assert kept.tolist() == list(range(50, 1001, 50))
+
+
+@pytest.mark.parametrize("num_tiles", [2, 3, 4, 5, 6])
+def test_over_all_orders_of_a_bag_there_is_no_area_between_the_curves(num_tiles):
+    # Any answer to any part of the bag; part 1 has tile 0, and so on.
+    answers = np.random.default_rng(num_tiles).random(1 << num_tiles)
+    removed, kept = num_removed(num_tiles), num_kept(num_tiles)
+    gains = []
+    for order in permutations(range(num_tiles)):
+        bits = 1 << np.array(order)
+        deletion = np.array([answers[bits[size:].sum()] for size in removed])
+        insertion = np.array([answers[bits[:size].sum()] for size in kept])
+        gains.append(float(area(insertion) - area(deletion)))
+        # In reverse order what was put back first is removed last.
+        backwards = np.array([answers[bits[::-1][size:].sum()] for size in removed])
+        assert_allclose(insertion, backwards[::-1])
+    assert max(gains) > 0.05
+    assert abs(np.mean(gains)) < 1e-12
+
+
+@pytest.mark.parametrize("num_tiles", [5, 8, 10, 33])
+def test_random_orders_gain_nothing_where_one_tile_decides(num_tiles):
+    # A random part of k tiles has the tile with probability k / n.
+    expected = area(num_kept(num_tiles) / num_tiles) - area((num_tiles - num_removed(num_tiles)) / num_tiles)
+    assert abs(float(expected)) < 1e-12
 
 
 def test_the_area_is_that_of_the_trapezoidal_rule():
