@@ -89,8 +89,7 @@ def finish_run(
         aggregate=datamodule.aggregate, note=say_familiarity(probe),
         familiarity=None if probe is None else probe.familiarity,
     )  # fmt: skip
-    if not isinstance(target, NumericTarget):
-        warn_of_tested_weights(str(run_dir), predictions, getattr(classifier.network, "learns_attention", True))
+    warn_of_tested_weights(str(run_dir), predictions, getattr(classifier.network, "learns_attention", True))
     return metrics
 
 

@@ -20,7 +20,9 @@ def stability_table(folders: Mapping[str, Path]) -> dict[str, Any]:
     """Return a row per measurement and kind of pair of networks."""
     rows, values, made = [], [], []
     for title, folder in folders.items():
-        record = with_chance(parse_json((folder / "faithfulness.json").read_text(encoding="utf-8"), str(folder)), folder)
+        record = with_chance(
+            parse_json((folder / "faithfulness.json").read_text(encoding="utf-8"), str(folder)), folder
+        )
         provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         made += [*_trainings(record["networks"]), (provenance, record["seconds"] / 60)]
         for kind, words in KINDS.items():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from milpath.training.tested_weights import of_tested_weights, relative_log_loss
+from milpath.records.prediction_table import Predictions
+from milpath.training.tested_weights import of_tested_weights, relative_log_loss, warn_of_tested_weights
 from tests.commands import here
 from tests.runs.test_resume import FEATURES, write_features
 
@@ -22,8 +23,9 @@ def bags(share_positive: float, signal: float, balanced: bool = False, num_bags:
 @pytest.mark.parametrize("share", [0.5, 0.05])
 @pytest.mark.parametrize("balanced", [False, True])
 def test_weak_but_true_signal_is_not_warned_of_and_none_is(share, balanced):
-    assert of_tested_weights(*bags(share, 1.0, balanced)) is None  # an area under the curve of 0.76
-    assert "hardly better on their own training bags than a constant" in of_tested_weights(*bags(share, 0.1, balanced))
+    assert of_tested_weights(relative_log_loss(*bags(share, 1.0, balanced))) is None  # an area under the curve of 0.76
+    found = of_tested_weights(relative_log_loss(*bags(share, 0.1, balanced)))
+    assert "hardly better on their own training bags than a constant" in found
 
 
 def test_the_log_loss_is_relative_to_the_shares_or_to_equal_probabilities():
@@ -38,13 +40,13 @@ def test_the_log_loss_is_relative_to_the_shares_or_to_equal_probabilities():
     assert relative_log_loss(np.array([[0.5, 0.5], [0.5, 0.5], [0.0, 1.0]]), np.array([0, 1, -1])) == pytest.approx(1)
 
 
-def test_attention_of_one_tile_or_equal_for_all_is_warned_of_in_trainings_that_learned():
-    learned = (np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([0, 1]))
+@pytest.mark.parametrize("learned", [0.1, None])
+def test_attention_of_one_tile_or_equal_for_all_is_warned_of_in_trainings_that_learned(learned):
     hot, flat, tilted = np.array([1.0, 0, 0]), np.full(3, 1 / 3), np.array([0.6, 0.3, 0.1])
-    assert "on one tile of each training bag" in of_tested_weights(*learned, [hot, hot])
-    assert "equal for all tiles" in of_tested_weights(*learned, [flat, flat])
+    assert "on one tile of each training bag" in of_tested_weights(learned, [hot, hot])
+    assert "equal for all tiles" in of_tested_weights(learned, [flat, flat])
     for ordinary in ([hot, flat], [tilted, tilted], [np.ones(1), np.ones(1)], []):
-        assert of_tested_weights(*learned, ordinary) is None
+        assert of_tested_weights(learned, ordinary) is None
 
 
 def warnings_of(folder, capfd, *words: str, scale: float = 1.0) -> list[str]:
@@ -69,3 +71,16 @@ def test_trainings_without_validation_say_in_one_line_what_is_wrong_with_the_tes
     words = ["optimizer.lr=30", "trainer.max_epochs=7", "run_name=large"]
     (found,) = warnings_of(tmp_path, capfd, *words, scale=100)
     assert "runs/large: attention of the tested weights is on one tile of each training bag" in found
+
+
+def test_predictions_without_classes_are_judged_by_their_attention(caplog):
+    given = {"bag_ids": ["a", "b"], "labels": np.array([[0.5], [0.7]]), "probabilities": np.array([[0.1], [0.2]])}
+    given |= {"class_names": [], "label_columns": ["label_age"], "answer_columns": ["age"]}
+    given["attention"] = [np.array([1.0, 0.0])] * 2
+    warn_of_tested_weights("a run", Predictions(splits=["train", "test"], **given), True)
+    assert "a run: attention of the tested weights is on one tile" in caplog.text
+    caplog.clear()
+    # A fixed pooling has no attention of its own, and that of validation bags is judged over the epochs.
+    warn_of_tested_weights("a run", Predictions(splits=["train", "test"], **given), False)
+    warn_of_tested_weights("a run", Predictions(splits=["train", "val"], **given), True)
+    assert not caplog.text
