@@ -1,175 +1,29 @@
 """Cross-validate methods: `python -m milpath.table experiment=NAME methods=[...] folds=10 repeats=5 output=DIR`."""
 
-import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import fields, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import fields
 
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.markdown import Markdown
+from omegaconf import DictConfig
 
 from milpath.config.command import command, own_config_dirs
+from milpath.config.module_loading import collecting_later
 from milpath.config.roots import TableConfig, TrainConfig
-from milpath.data.datamodule import BagDataModule
-from milpath.metrics.weighted_metrics import metric_function
-from milpath.models.checkpoint import load_card
-from milpath.records.data_warning import warning_in_words
-from milpath.records.provenance import describe_environment
-from milpath.reports.method_tables.method_table import MethodTable, compare_methods
-from milpath.reports.method_tables.table_page import write_table_report
-from milpath.reports.method_tables.table_record import RecordedRun, record_of
-from milpath.reports.method_tables.tables import as_markdown, write_table
-from milpath.reports.paper.printed_page import print_page
-from milpath.reports.run_folder import read_fold
-from milpath.runs.build import build_training_data, use_metrics_of
-from milpath.runs.monitor import require_validation
-from milpath.search.cross_validation import compose_training, plan_trainings, run_trainings, save_plan
-from milpath.search.nested_search import choose, write_choices
-from milpath.targets import NumericTarget, Target, target_of
-
-# What a table sets for each training, and the option that decides it.
-_CHOSEN = {
-    "data.fold": "folds",
-    "data.num_folds": "folds",
-    "data.split_seed": "seed (repeats count up from it)",
-    "paths.runs_dir": "output",
-    "run_name": "output",
-}
-
-
-def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -> MethodTable:
-    """Train every fold of every method that is not finished yet, and write the table.
-
-    Args:
-        config: The composed root of the `table` command.
-        words: The command-line overrides that every training gets.
-        config_dirs: The user's own configuration folders, as `file://` addresses.
-
-    Returns:
-        The table, also written to `table.md`, `table.csv`, `table.json` and `table.tex` in the output folder.
-
-    Raises:
-        ValueError: If a name is unknown, or an override is one that the table sets for each training.
-    """
-    _require_known(config)
-    _require_free(words)
-    output = Path(config.output).absolute()
-    trainings = plan_trainings(
-        words,
-        list(config.methods),
-        config.folds,
-        config.repeats,
-        output,
-        seed=config.seed,
-        search=_plain(config.search),
-        config_dirs=config_dirs,
-        method_options=_plain(config.method_options),
-    )
-    first = compose_training(trainings[0].overrides)
-    datamodule = build_training_data(first)
-    datamodule.setup()  # fails on bad data before the first of many trainings, and builds the store once
-    metric = config.metric or first.monitor.removeprefix("val/")
-    if metric not in (known := _metrics_of(datamodule)):
-        epochs = f"monitor={first.monitor} only chooses the epoch of each training: " if config.metric is None else ""
-        raise ValueError(
-            f"{epochs}{metric!r} is not a metric of a {datamodule.task} task, by which a table compares methods; give "
-            f"metric= one of {', '.join(known)}"
-        )
-    if config.search:
-        require_validation(first.monitor, datamodule)
-    save_plan(trainings, output)
-    title = next((word.removeprefix("experiment=") for word in words if word.startswith("experiment=")), "table")
-    run_trainings(trainings, config.jobs)
-    chosen = choose(trainings, first.monitor, first.monitor_mode)
-    if config.search and (num_failed := write_choices(trainings, chosen, first.monitor, output / "choices.csv")):
-        sys.stdout.write(f"{num_failed} of {len(trainings)} candidates failed, see {output / 'choices.csv'}\n")
-    groups = None if datamodule.aggregate else datamodule.groups  # predictions are then those of patients
-    folds = [
-        read_fold(
-            training.run_dir,
-            training.method,
-            training.repeat,
-            training.fold,
-            _target_of_run(training.run_dir, datamodule.fitted_target),
-            groups=groups,
-        )
-        for training in chosen
-    ]
-    table = compare_methods(
-        folds,
-        metric,
-        title=f"{title}: {config.folds} folds x {config.repeats}",
-        published=_plain(config.published),
-        seed=config.seed,
-    )
-    table = replace(table, warning=warning_in_words(datamodule.warning, datamodule.warning))
-    environment = describe_environment()
-    runs = [RecordedRun(training.repeat, training.fold, training.run_dir) for training in trainings]
-    write_table(table, output, record_of(runs, environment["command"]))
-    page = write_table_report(table, output, environment)
-    text = as_markdown(table)
-    # A name that is cut off could be that of another method.
-    width = max(shutil.get_terminal_size().columns, *map(len, text.split("\n\n- ")[0].splitlines()))
-    Console(width=width).print(Markdown(text))
-    sys.stdout.write(f"report: {page}\n")
-    if config.report_pdf:
-        Console().print(print_page(page), soft_wrap=True, markup=False, highlight=False)
-    return table
-
-
-def _metrics_of(datamodule: BagDataModule) -> tuple[str, ...]:
-    """Return the metrics of a trained network: some need what a target fits on its predictions."""
-    target = datamodule.fitted_target
-    if isinstance(target, NumericTarget):
-        labels = datamodule.labels("train")
-        outputs = target.num_outputs(len(datamodule.class_names))
-        target = target.fitted_on_predictions(np.zeros((len(labels), outputs), np.float32), labels)
-    return target.reported_metrics
-
-
-def _target_of_run(run_dir: Path, target: Target) -> Target:
-    """Return the target with what a training fitted, which its predictions depend on; with classes it fits nothing."""
-    checkpoint = run_dir / "checkpoints" / "best.ckpt"
-    return target if target.has_classes or not checkpoint.is_file() else target_of(load_card(checkpoint))
-
-
-def _require_known(config: DictConfig) -> None:
-    """Refuse unknown names before the first training rather than after the last."""
-    use_metrics_of(config)
-    if config.metric is not None:
-        metric_function(config.metric)
-    methods = [str(method) for method in config.methods]
-    if unknown := [name for name in config.published or {} if name not in methods]:
-        raise ValueError(f"published has {', '.join(unknown)}, which is not in methods=[{','.join(methods)}]")
-
-
-def _require_free(words: Sequence[str]) -> None:
-    """Refuse options that the table sets for each training: what was typed would change nothing."""
-    for word in words:
-        key = word.lstrip("+~").partition("=")[0]
-        if key in _CHOSEN:
-            raise ValueError(f"{word}: a table chooses {key} for each of its trainings; set {_CHOSEN[key]} instead")
-
-
-def _plain(config: Any) -> Any:
-    """Return plain values, or None."""
-    return None if config is None else OmegaConf.to_container(config, resolve=True)
 
 
 @command("table", after_stop="finished trainings are kept; run the same command to continue")
 def main(config: DictConfig) -> None:
     """Run the command; a table with failed trainings is written, but the exit status is 1."""
+    # Imported here so that --help and mistyped options need only Hydra, not torch.
+    with collecting_later():
+        from milpath.search.compared_methods import make_table
+
     own = {field.name for field in fields(TableConfig)} - {field.name for field in fields(TrainConfig)} | {
         "seed",
         "report_pdf",
     }
     words = [word for word in HydraConfig.get().overrides.task if word.split("=")[0] not in own]
-    table = run(config, words, own_config_dirs(HydraConfig.get()))
+    table = make_table(config, words, own_config_dirs(HydraConfig.get()))
     if any(row.failed for row in table.rows) and config.on_error == "fail":
         sys.exit(1)
 

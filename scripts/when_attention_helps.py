@@ -21,6 +21,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from milpath.metrics.comparison import corrected_resampled_t_test
 from milpath.metrics.ranking import auroc
+from milpath.metrics.shortcuts.permutation import holm
 from milpath.models import AttentionMIL, EmbeddingPoolMIL
 from milpath.models.network import MILNetwork
 from milpath.records.atomic_files import write_json
@@ -131,24 +132,41 @@ def difference(attention: Array, mean: Array, test_train_ratio: float | None) ->
 
 def as_table(rows: Sequence[Mapping[str, Any]], plan: Plan, minutes: float) -> dict[str, Any]:
     """Return the file of the documentation: a row per share, a column per number of training bags, and how it was made."""
-    numbers = sorted({row["training_bags"] for row in rows})
-    words: dict[tuple[str, int, int], list[str | None]] = {}
-    for row in rows:
-        text = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
-        cells = words.setdefault((row["data"], row["tiles"], row["positive_tiles"]), [None] * len(numbers))
-        beyond = row["low"] > 0 or row["high"] < 0
-        cells[numbers.index(row["training_bags"])] = f"**{text}**" if beyond else text
     record = made_by(["python", "scripts/when_attention_helps.py", *sys.argv[1:]], minutes)
     record |= {"seeds": list(range(plan.seeds)), "unit": "cell"}
     settings = {"num_features": NUM_FEATURES, "test_bags": plan.num_test, "epochs": plan.epochs}
     settings |= {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
     return {
         "title": "When attention beats the mean",
-        "columns": ["data", "positive tiles", *(f"{number} training bags" for number in numbers)],
-        "rows": [[data, f"{count} of {size}", *cells] for (data, size, count), cells in words.items()],
+        **printed(rows, plan.seeds),
         "values": list(rows),
         "record": record | {"settings": settings},
     }
+
+
+def printed(rows: Sequence[Mapping[str, Any]], num_seeds: int) -> dict[str, Any]:
+    """Return the columns and rows of the page: differences with their intervals, in bold what is beyond chance."""
+    numbers = sorted({row["training_bags"] for row in rows})
+    words: dict[tuple[str, int, int], list[str | None]] = {}
+    for row, p_value in zip(rows, adjusted_p_values(rows, num_seeds), strict=True):
+        text = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+        cells = words.setdefault((row["data"], row["tiles"], row["positive_tiles"]), [None] * len(numbers))
+        cells[numbers.index(row["training_bags"])] = f"**{text}**" if p_value < 0.05 else text
+    return {
+        "columns": ["data", "positive tiles", *(f"{number} training bags" for number in numbers)],
+        "rows": [[data, f"{count} of {size}", *cells] for (data, size, count), cells in words.items()],
+    }
+
+
+def adjusted_p_values(rows: Sequence[Mapping[str, Any]], num_seeds: int) -> list[float]:
+    """Return the p-value of each difference by the t-test that gave its interval, adjusted for all of them (Holm 1979)."""
+    half = stats.t.ppf(0.975, num_seeds - 1)
+    p_values = []
+    for row in rows:
+        error = (row["high"] - row["low"]) / 2 / half
+        # Without spread over seeds nothing is tested.
+        p_values.append(float(2 * stats.t.sf(abs(row["difference"]) / error, num_seeds - 1)) if error > 0 else 1.0)
+    return holm(p_values)
 
 
 def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
     [
         ("train", ["torch", "pandas"]),
         ("evaluate", ["torch", "pandas"]),
+        ("table", ["torch", "pandas"]),
         ("predict", ["lightning", "torchmetrics", "torchvision", "scipy.optimize"]),
     ],
 )

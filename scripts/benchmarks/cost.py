@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from benchmarks.extract import BATCH_SIZE, encoder_alone, opened_encoder
-from benchmarks.tile import drawn_level, write_pyramid
+from benchmarks.tile import drawn_level, write_huge
 from benchmarks.timing import record
 from benchmarks.training_loops import train_step
 from milpath.data.store.bag_store import BagStore
@@ -52,7 +52,7 @@ print(opened - start, time.process_time() - opened, peak() - before)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--svs", type=Path, help="a scan (default: a generated one)")
+    parser.add_argument("--svs", type=Path, help="a slide (default: a drawn one of 100,000 x 80,000 px)")
     parser.add_argument("--tiles", type=int, nargs=2, default=[8, 64], help="tiles that are cut from the scan")
     parser.add_argument("--bags", type=int, default=8, help="bags that are trained and predicted")
     parser.add_argument("--bag-tiles", type=int, default=2000)
@@ -82,8 +82,8 @@ def run(options: argparse.Namespace) -> list[dict]:
 def slides(folder: Path, scan: Path | None, counts: list[int]) -> list[dict]:
     """Return the cost of finding tissue, per slide, and of reading and encoding a tile of 256 px."""
     if scan is None:
-        scan = folder / "slide.tiff"
-        write_pyramid(scan, drawn_level(), (1,))
+        scan = folder / "huge/slide.tiff"
+        write_huge(scan, drawn_level())
     cuts = [TileOptions(method="tissue", num_tiles=count, tile_size=256, level=0) for count in counts]
     cut_slide(scan, cuts[0])
     found = [least(lambda cut=cut: cut_slide(scan, cut)) for cut in cuts]

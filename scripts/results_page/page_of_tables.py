@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from milpath.reports.markdown import markdown_table
+from results_page.expected_calibration import of_calibrated
 
 PAGE = "page.md"
 PUBLISHED = "published.json"
@@ -55,6 +56,7 @@ class _Page:
             "mean": self.mean,
             "published": self.published_value,
             "tables": tables,
+            "of_calibrated": of_calibrated,
         }
 
     def text(self) -> str:

@@ -13,6 +13,7 @@ import pytest
 import milpath
 from milpath.search import job_processes
 from milpath.search.job_processes import prepare_processes, process_pool
+from tests.commands import SMALL_RUN
 
 PACKAGE = Path(milpath.__file__).parent
 
@@ -59,6 +60,7 @@ def test_jobs_load_this_copy_of_the_package_whatever_the_folder_holds(tmp_path):
 import sys
 sys.path.insert(0, {str(PACKAGE.parent)!r})
 from milpath.search.job_processes import prepare_processes, process_pool
+from tests.commands import SMALL_RUN
 if __name__ == "__main__":
     prepare_processes(["jobs=2"])
     with process_pool(2) as pool:
@@ -76,6 +78,11 @@ import torch
 def refuse(*given):
     raise AssertionError("asks for a GPU")
 torch._C._cuda_getDeviceCount = torch._C._cuda_init = refuse
+import json, os
+from pathlib import Path
+import milpath
+folder = str(Path(milpath.__file__).parents[1])
+os.environ["MILPATH_LOADING"] = json.dumps({"folder": folder, "environment": {}, "command": os.getppid()})
 try:
     torch.cuda.is_available()
 except AssertionError:
@@ -113,7 +120,133 @@ if __name__ == "__main__":
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("words", [[], ["jobs=1"], ["jobs=two"], ["jobs=2", "jobs=1"], ["folds=2"]])
-def test_nothing_is_loaded_for_a_table_of_one_job(monkeypatch, words):
+@pytest.mark.parametrize(
+    "words",
+    [[], ["jobs=1"], ["jobs=two"], ["jobs=2", "jobs=1"], ["folds=2"], ["--help", "jobs=2"], ["jobs=2", "--cfg", "job"]],
+)
+def test_nothing_is_loaded_for_a_table_of_one_job_or_for_help(monkeypatch, words):
+    monkeypatch.setattr(job_processes, "_can_fork", lambda: True)
+    monkeypatch.setattr(job_processes, "num_cores", lambda: 8)
     monkeypatch.setattr(job_processes, "_start_loading", lambda: pytest.fail("started a process"))
     prepare_processes(words)
+
+
+def test_a_single_core_is_left_to_the_command(monkeypatch):
+    monkeypatch.setattr(job_processes, "_can_fork", lambda: True)
+    started = []
+    monkeypatch.setattr(job_processes, "_start_loading", lambda: started.append(1))
+    for cores in (1, 2):
+        monkeypatch.setattr(job_processes, "num_cores", lambda cores=cores: cores)
+        prepare_processes(["jobs=2"])
+        assert len(started) == cores - 1
+
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+# Starts to load and does nothing else; names the process that loads.
+LOADER = """
+import sys, time
+import multiprocessing.forkserver
+from milpath.search import job_processes
+job_processes._start_loading()
+print(multiprocessing.forkserver._forkserver._forkserver_pid, flush=True)
+time.sleep(600)
+"""
+
+
+@ON_LINUX
+@pytest.mark.parametrize("seconds", [0.05, 0.5, 2])
+def test_what_loads_ends_with_its_command_and_says_nothing(tmp_path, seconds):
+    with subprocess.Popen(
+        [sys.executable, "-c", LOADER],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as command:
+        server = Path("/proc", command.stdout.readline().strip())
+        assert server.exists()
+        time.sleep(seconds)
+        os.killpg(command.pid, signal.SIGINT)
+        assert command.wait(60) != 0
+        ended = time.monotonic()
+        while server.exists():
+            # To load everything takes longer than this on a slow machine.
+            assert time.monotonic() - ended < 60
+            time.sleep(0.02)
+        said = command.stderr.read()
+    assert said.count("KeyboardInterrupt") == 1, said
+    assert said.count("Traceback") == 1, said
+
+
+@ON_LINUX
+def test_a_library_that_cannot_be_loaded_early_is_loaded_by_the_jobs(tmp_path):
+    (tmp_path / "shadow").mkdir()
+    (tmp_path / "shadow/lightning.py").write_text("raise RuntimeError('not this one')\n")
+    code = """
+import os, sys
+from milpath.search.job_processes import process_pool
+def answer():
+    return "lightning" in sys.modules, os.environ["MILPATH_JOBS"]
+if __name__ == "__main__":
+    with process_pool(2) as pool:
+        print(pool.submit(answer).result())
+"""
+    (tmp_path / "script.py").write_text(code)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "shadow"), str(PACKAGE.parent)])}
+    said = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert said.stdout.strip() == "(False, '2')", said.stderr
+
+
+@ON_LINUX
+def test_other_processes_of_a_script_are_as_without_a_pool(tmp_path):
+    code = """
+import multiprocessing, os, signal
+from milpath.search.job_processes import process_pool
+def tell():
+    names = ("PYTHONSAFEPATH", "PYTHONPATH", "MILPATH_LOADING")
+    print([os.environ.get(name) for name in names], signal.getsignal(signal.SIGINT) == signal.default_int_handler,
+          signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)
+if __name__ == "__main__":
+    with process_pool(2) as pool:
+        pool.submit(os.getpid).result()
+    tell()
+    process = multiprocessing.get_context("forkserver").Process(target=tell)
+    process.start()
+    process.join()
+"""
+    (tmp_path / "script.py").write_text(code)
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    said = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert said.stdout.splitlines() == 2 * [f"[None, '{PACKAGE.parent}', None] True set()"], said.stderr
+
+
+@ON_LINUX
+@pytest.mark.slow
+def test_a_table_with_two_jobs_says_nothing_of_its_processes(tmp_path):
+    words = [word for word in SMALL_RUN if not word.startswith(("callbacks", "report", "logger"))]
+    words += [
+        "data.num_slides=40",
+        "data.val_fraction=0.3",
+        "output=out",
+        "folds=2",
+        "repeats=1",
+        "methods=[instance_mean]",
+        "jobs=2",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent), "PYTHONWARNINGS": "default::RuntimeWarning"}
+    said = subprocess.run(
+        [sys.executable, "-m", "milpath", "table", *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 0, said.stderr
+    assert "RuntimeWarning" not in said.stderr
+    assert len(list(tmp_path.rglob("metrics.json"))) == 2

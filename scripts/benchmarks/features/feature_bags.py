@@ -125,6 +125,7 @@ def alternatives(
     """Return what is timed, by name; `h5` reads a file per bag."""
     ways = {
         "plain loop": plain_epochs(store, WIDTH, batch_size, epochs),
+        "plain loop, memory kept, fused Adam": plain_epochs(store, WIDTH, batch_size, epochs, fused=True),
         "CLAM's way": clam_epochs(store, WIDTH, h5, epochs),
         "milpath": own_epochs(store, batch_size, epochs),
     }

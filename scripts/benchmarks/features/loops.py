@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from milpath.data.store.bag_store import BagStore
+from milpath.records.kept_memory import kept_memory
 
 ATTENTION_WIDTH = 128
 
@@ -31,9 +32,12 @@ class PlainABMIL(nn.Module):
         return self.classifier(torch.bmm(scores.softmax(1)[:, None], hidden)[:, 0])
 
 
-def plain_epochs(store: BagStore, width: int, batch_size: int, epochs: int) -> Callable[[], None]:
-    """Return a loop that reads the store of this library by its memory map and pads batches in random order."""
-    network, step = _training(store, width)
+def plain_epochs(store: BagStore, width: int, batch_size: int, epochs: int, fused: bool = False) -> Callable[[], None]:
+    """Return a loop that reads the store of this library by its memory map and pads batches in random order.
+
+    With `fused` it has what a run of this library has on a CPU: memory kept for the next step, and the fused Adam.
+    """
+    network, step = _training(store, width, fused)
     rng = np.random.default_rng(0)
     labels = torch.from_numpy(store.bags["label"].to_numpy()).float()
 
@@ -46,7 +50,7 @@ def plain_epochs(store: BagStore, width: int, batch_size: int, epochs: int) -> C
                 tiles = nn.utils.rnn.pad_sequence(bags, batch_first=True)
                 step(tiles, None if bool(mask.all()) else mask, labels[chosen])
 
-    return run
+    return kept_memory()(run) if fused else run
 
 
 def clam_loader(store: BagStore, folder: Path) -> torch.utils.data.DataLoader:
@@ -101,10 +105,12 @@ def torchmil_epochs(store: BagStore, width: int, batch_size: int, epochs: int) -
     return lambda: trainer.train(epochs, loader)
 
 
-def _training(store: BagStore, width: int) -> tuple[nn.Module, Callable[[Tensor, Tensor | None, Tensor], float]]:
-    """Return a network and its step, with torch's optimizer as it is by default."""
+def _training(
+    store: BagStore, width: int, fused: bool | None = None
+) -> tuple[nn.Module, Callable[[Tensor, Tensor | None, Tensor], float]]:
+    """Return a network and its step, by default with torch's optimizer as it is by default."""
     network = PlainABMIL(store.tile_shape[0], width)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=fused or None)
 
     def step(tiles: Tensor, mask: Tensor | None, labels: Tensor) -> float:
         loss = F.binary_cross_entropy_with_logits(network(tiles, mask)[:, 0], labels)
