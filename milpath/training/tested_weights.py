@@ -74,8 +74,8 @@ def of_tested_weights(loss: float | None, attention: Sequence[NDArray[np.floatin
 def relative_log_loss(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float | None:
     """Return the log loss divided by that of the best constant; `None` with bags of fewer than two classes.
 
-    It is the smaller of two: that over bags, whose constant is the shares of the classes, and that with equal weight for each
-    class, whose constant is equal probabilities. A training with `class_weights=balanced` minimises the second.
+    It is the smaller of two: that over bags, whose constant is the shares of the classes, and that with equal weight for
+    each class, whose constant is equal probabilities. A training with `class_weights=balanced` minimises the second.
 
     Args:
         probabilities: `(bags, classes)`.

@@ -25,7 +25,7 @@ def with_chance(record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     table = pd.read_csv(folder / "faithfulness.csv", dtype={"bag_id": str, "group": str})
     groups = table["group" if "group" in table else "bag_id"].to_numpy(str)
-    drawn = groups if "group" in table or table["network"].nunique() > 1 else None
+    drawn = groups if "group" in table or len(set(table["network"])) > 1 else None
     counts = table["num_tiles"].astype(int)
     each = np.array([overlap_by_chance(count, int(num_of_share(record["share"], count))) for count in counts])
 
