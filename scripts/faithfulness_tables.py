@@ -14,6 +14,7 @@ from typing import Any
 from milpath.records.atomic_files import write_json
 from milpath.reports.faithfulness.verdict import verdict_of
 from results_page.kept_tables import without_paths
+from results_page.overlap_chance import with_chance
 
 ORDERS = ("attention", "contribution", "gradient x input", "occlusion", "single tile", "random")
 
@@ -33,7 +34,8 @@ def main() -> None:
 
 def slim(folder: Path) -> dict[str, Any]:
     """Return the record of a measurement without its curves, which its picture shows, and with its provenance."""
-    record: dict[str, Any] = without_paths(json.loads((folder / "faithfulness.json").read_text(encoding="utf-8")))
+    record = with_chance(json.loads((folder / "faithfulness.json").read_text(encoding="utf-8")), folder)
+    record = without_paths(record)
     for part in record["parts"]:
         for order in part["orders"].values():
             for scale in ("probability", "log_odds"):

@@ -157,22 +157,34 @@ def test_measurements_of_attention_become_a_row_per_kind_of_pair(results, docs, 
     kind = {"spearman": [0.5, 0.4, 0.6], "kendall": [0.4, None, None], "overlap": [0.25, 0.2, 0.3]}
     kind |= {"overlap_by_chance": [0.05, 0.05, 0.05], "num_bags": 9}
     record = {"num_networks": 4, "num_groups": None, "share": 0.1, "seconds": 60.0, "networks": networks}
+    record |= {"num_resamples": 100}
     record |= {"between_kinds": {"trained on other bags": kind}}
     record["between_difference"] = kind | {"overlap": [-0.1, -0.2, -0.05], "num_bags": 7}
     (out / "faithfulness.json").write_text(json.dumps(record))
+    # Eight bags of 10 tiles and one of 5: the mean of 1 / 10 and 1 / 5, whatever the record says.
+    bags = [f"b{bag},{network},{10 if bag else 5},{'' if network else 0.05}" for bag in range(9) for network in (0, 1)]
+    table = "\n".join(["bag_id,network,num_tiles,between_overlap_by_chance", *bags])
+    (out / "faithfulness.csv").write_text(table)
     paths = ",".join(network["path"] for network in networks)
     command = ["milpath", "faithfulness", f"checkpoint=[{paths}]", "output=out"]
     (out / "provenance.json").write_text(json.dumps(MADE | {"command": command}))
     (docs / "tables/page.md").write_text("{{ section('stable') }}\n{{ rest() }}")
     assert results.main(["--docs", str(docs), "stability", "stable", f"MUSK1={out}"]) == 0
     text = (docs / "results.md").read_text()
-    assert "| MUSK1 | 4 | 9 | other training bags | 0.50 (0.40 to 0.60) | 0.40 | 0.25 (0.20 to 0.30) | 0.05 |" in text
+    assert "| MUSK1 | 4 | 9 | other training bags | 0.50 (0.40 to 0.60) | 0.40 | 0.25 (0.20 to 0.30) | 0.11 |" in text
     assert "| difference, of bags with both | +0.50 (+0.40 to +0.60) | +0.40 | -0.10 (-0.20 to -0.05) |  |" in text
     # The trainings are one line, and the files of the measurement one file.
     assert text.count("milpath train experiment=musk1") == 1
     assert "milpath faithfulness 'checkpoint=[best.ckpt,...]' output=out" in text
     assert "3.0 minutes" in text
     assert str(tmp_path) not in text
+    # Of some of the bags it can be told only if all have as many tiles.
+    record["between_kinds"]["trained on other bags"]["num_bags"] = 4
+    (out / "faithfulness.json").write_text(json.dumps(record))
+    assert results.main(["--docs", str(docs), "stability", "stable", f"MUSK1={out}"]) == 1
+    (out / "faithfulness.csv").write_text(table.replace(",5,", ",10,"))
+    assert results.main(["--docs", str(docs), "stability", "stable", f"MUSK1={out}"]) == 0
+    assert "0.25 (0.20 to 0.30) | 0.10 |" in (docs / "results.md").read_text()
 
 
 def test_findings_about_data_become_a_row_each(results, docs, tmp_path):

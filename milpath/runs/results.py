@@ -31,6 +31,7 @@ from milpath.targets.decision import Decision, choose_decision, decide, deferred
 from milpath.targets.shown_sets import say_about_sets, shown_parts
 from milpath.training.callbacks.predict_splits import columns_of, predict_splits
 from milpath.training.classifier import MILClassifier
+from milpath.training.tested_weights import warn_of_tested_weights
 
 
 def finish_run(
@@ -82,12 +83,14 @@ def finish_run(
     if best.exists():
         update_card(best, **changes)
     slides = slides_of_report(datamodule.tile_store, config.get("slides_dir"))
-    return write_run(
+    metrics = write_run(
         run_dir, predictions, datamodule, card,
         report=config.report, report_pdf=config.get("report_pdf", False), slides=slides,
         aggregate=datamodule.aggregate, note=say_familiarity(probe),
         familiarity=None if probe is None else probe.familiarity,
     )  # fmt: skip
+    warn_of_tested_weights(str(run_dir), predictions, getattr(classifier.network, "learns_attention", True))
+    return metrics
 
 
 def write_run(

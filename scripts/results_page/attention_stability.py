@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from milpath.records.plain_values import parse_json
+from results_page.overlap_chance import with_chance
 from results_page.script_record import joined_records
 
 COLUMNS = [
-    "data and network", "networks", "bags", "pairs of networks", "Spearman", "Kendall's tau-b", "shared top tiles",
-    "by chance",
+    "data and network", "networks", "bags", "pairs of networks", "Spearman", "Kendall's tau-b",
+    "Jaccard index of top tiles", "by chance",
 ]  # fmt: skip
 KINDS = {"trained on the same bags": "same training bags, other seed", "trained on other bags": "other training bags"}
 
@@ -19,7 +20,9 @@ def stability_table(folders: Mapping[str, Path]) -> dict[str, Any]:
     """Return a row per measurement and kind of pair of networks."""
     rows, values, made = [], [], []
     for title, folder in folders.items():
-        record = parse_json((folder / "faithfulness.json").read_text(encoding="utf-8"), str(folder))
+        record = with_chance(
+            parse_json((folder / "faithfulness.json").read_text(encoding="utf-8"), str(folder)), folder
+        )
         provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         made += [*_trainings(record["networks"]), (provenance, record["seconds"] / 60)]
         for kind, words in KINDS.items():

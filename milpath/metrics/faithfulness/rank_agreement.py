@@ -1,8 +1,10 @@
 """How far two rankings of the tiles of a bag agree: Kendall's tau, and the overlap of their top tiles."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
+from scipy.stats import hypergeom, kendalltau
 
 Array = NDArray[np.float64]
 
@@ -49,15 +51,29 @@ def top_overlap(first: Array, second: Array, num_top: int) -> float:
     return float(np.minimum(*chosen).sum() / np.maximum(*chosen).sum())
 
 
+@lru_cache(maxsize=4096)
 def overlap_by_chance(num_tiles: int, num_top: int) -> float:
-    """Return the Jaccard index of two random sets of top tiles with the expected number of shared tiles, k^2 / n.
+    """Return the mean Jaccard index of two independent random sets of top tiles.
+
+    The number of shared tiles x is hypergeometric, and the mean is that of x / (2k - x): it is larger than the index of the
+    mean x, k^2 / n, most of all for few tiles. Of one top tile it is 1 / n.
+
+    Args:
+        num_tiles: Number of tiles n of the bag.
+        num_top: Number of top tiles k of each set, from 1 to n.
+
+    Returns:
+        In (0, 1].
 
     Example:
+        >>> round(overlap_by_chance(10, 1), 4)
+        0.1
         >>> round(overlap_by_chance(100, 10), 4)
-        0.0526
+        0.0551
     """
-    shared = num_top * num_top / num_tiles
-    return shared / (2 * num_top - shared)
+    shared = np.arange(max(0, 2 * num_top - num_tiles), num_top + 1)
+    chance = hypergeom(num_tiles, num_top, num_top).pmf(shared)
+    return float((chance * shared / (2 * num_top - shared)).sum())
 
 
 def _membership(values: Array, num_top: int) -> Array:

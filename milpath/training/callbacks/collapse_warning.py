@@ -13,7 +13,7 @@ _LOSS, _ENTROPY = "train/loss", "val/attention_entropy"
 # Epochs in a row that attention must stay at an end, at least; of longer trainings, the last third.
 _LEAST_EPOCHS = 5
 # Entropy relative to equal weights.
-_ONE_TILE, _EQUAL = 0.01, 0.995
+ONE_TILE, EQUAL = 0.01, 0.995
 # Share of what the loss fell, which it may rise again. Batches of few bags vary by a tenth.
 _RISE = 0.25
 # Multiple of a best loss near 0, which it may rise to if that is more than this share of the first loss.
@@ -26,6 +26,9 @@ class CollapseWarning(Callback):
     - Attention stayed on one tile of each validation bag, or equal for all tiles.
     - The mean loss of the last epoch is far above that of the best epoch, and the last weights are used: there is neither a
       monitor nor an average.
+
+    Trainings without validation, and those that never learned, are judged by the weights that are tested
+    (`milpath.training.tested_weights`).
 
     What it compares is kept in checkpoints, so that a resumed training is judged as a whole.
 
@@ -98,12 +101,12 @@ def of_attention(entropies: Sequence[float]) -> str | None:
     last = entropies[-count:]
     if len(last) < count or not any(entropies):  # bags of one tile
         return None
-    if max(last) < _ONE_TILE:
+    if max(last) < ONE_TILE:
         return (
             f"attention was on one tile of each validation bag in the last {count} epochs: the others do not count; lower "
             "optimizer.lr, set optimizer.weight_decay, or callbacks=averaged_weights"
         )
-    if min(last) > _EQUAL:
+    if min(last) > EQUAL:
         return (
             f"attention was equal for all tiles in the last {count} epochs: the network is a plain mean of tiles; train "
             "longer, raise optimizer.lr, or compare with model=embedding_pool_mil model.pooling=mean"

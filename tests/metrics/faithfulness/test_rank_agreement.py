@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -41,7 +43,18 @@ def test_tiles_with_equal_weights_share_the_last_places():
     assert_allclose(top_overlap(hot[::-1], flat, 2), top_overlap(hot, flat, 2))
 
 
-def test_random_top_tiles_overlap_as_much_as_chance_says():
+@pytest.mark.parametrize("num_tiles", [1, 2, 3, 5, 7])
+def test_the_overlap_by_chance_is_the_mean_over_all_pairs_of_sets(num_tiles):
+    for num_top in range(1, num_tiles + 1):
+        # By symmetry one of the two sets can stay.
+        first = set(range(num_top))
+        sets = [set(each) for each in combinations(range(num_tiles), num_top)]
+        found = np.mean([len(first & each) / len(first | each) for each in sets])
+        assert_allclose(overlap_by_chance(num_tiles, num_top), found, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("num_tiles", "num_top"), [(10, 1), (42, 5), (200, 40)])
+def test_random_top_tiles_overlap_as_much_as_chance_says(num_tiles, num_top):
     draw = np.random.default_rng(0)
-    found = [top_overlap(*draw.normal(size=(2, 200)), 40) for _ in range(400)]
-    assert abs(np.mean(found) - overlap_by_chance(200, 40)) < 0.005
+    found = [top_overlap(*draw.normal(size=(2, num_tiles)), num_top) for _ in range(4000)]
+    assert abs(np.mean(found) - overlap_by_chance(num_tiles, num_top)) < 4 * np.std(found) / 4000**0.5
