@@ -73,8 +73,8 @@ def compare_groups(
         return GroupComparison(None, None)
     statistic = float((observed - expected) ** 2 / variance)
     p_value = float(stats.chi2.sf(statistic, 1) if units is None else 2 * stats.t.sf(np.sqrt(statistic), units.max()))
-    ratio = _hazard_ratio(time, event, high_risk, units)
-    return GroupComparison(statistic, p_value, *ratio, units is not None)
+    ratio, low, high = _hazard_ratio(time, event, high_risk, units)
+    return GroupComparison(statistic, p_value, ratio, low, high, units is not None)
 
 
 def _hazard_ratio(
