@@ -17,7 +17,8 @@ from typing import Any
 
 from milpath.records.atomic_files import write_json
 from milpath.records.plain_values import parse_json
-from milpath.reports.method_tables.method_table import FoldResult, MethodRow, compare_methods
+from milpath.reports.method_tables.method_table import MethodRow, compare_methods
+from milpath.reports.method_tables.run_design import FoldResult
 from milpath.reports.method_tables.table_record import RecordedRun, record_of
 from milpath.reports.method_tables.tables import interval_words, plus_minus
 from milpath.reports.run_folder import read_fold

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.records.data_warning import require_warning
+from milpath.records.plain_values import parse_json
 from milpath.records.prediction_table import Predictions, read_predictions
-from milpath.reports.method_tables.method_table import FoldResult
+from milpath.reports.method_tables.run_design import FoldResult
 from milpath.targets import Target, target_named
 
 FAITHFULNESS = "faithfulness.json"
@@ -139,7 +140,17 @@ def read_fold(
         # The predictions of the run: its operating point, chosen on validation, may differ from 0.5.
         outcomes=_as_predicted(run.outcomes("test", task, groups=of_bags), run, rows),
         num_train=len(run.rows("train")),
+        tiles_sha256=_tiles_sha256(path),
     )
+
+
+def _tiles_sha256(path: Path) -> str:
+    """Return the digest of the tiles that a run used; empty if it did not record one."""
+    record = path / "identity.json"
+    if not record.is_file():
+        return ""
+    contents = parse_json(record.read_text(encoding="utf-8"), str(record)).get("contents") or {}
+    return str(contents.get("tiles_sha256") or "")
 
 
 def _as_predicted(outcomes: Any, run: RunFolder, rows: NDArray[np.int64]) -> Any:

@@ -10,7 +10,8 @@ import yaml
 
 from milpath.records.atomic_files import write_text
 from milpath.records.plain_values import parse_json
-from milpath.reports.method_tables.method_table import FoldResult, compare_methods
+from milpath.reports.method_tables.method_table import compare_methods
+from milpath.reports.method_tables.run_design import FoldResult
 from milpath.reports.method_tables.table_record import RecordedRun, record_of
 from milpath.reports.method_tables.tables import as_json
 from milpath.reports.run_folder import read_fold

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from milpath.reports.method_tables.method_table import FoldResult, compare_methods
+from milpath.reports.method_tables.method_table import compare_methods
+from milpath.reports.method_tables.run_design import FoldResult
 from milpath.reports.method_tables.table_page import write_table_report
 from milpath.reports.page import write_report
 from tests.browser import DESKTOP, PHONE, violations

@@ -5,42 +5,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from milpath.metrics.comparison import PairedTest, corrected_resampled_t_test
-from milpath.metrics.evaluated_bags import Outcomes
-from milpath.metrics.intervals import Interval, bootstrap_interval, mean_and_standard_error
-from milpath.metrics.weighted_metrics import metric_function
-
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """The test split of one training, or the reason it failed.
-
-    Attributes:
-        method: Name of the method.
-        repeat: 0-based repeat of the cross-validation.
-        fold: 0-based fold.
-        bag_ids: Name of each bag of the test split.
-        outcomes: These bags, evaluated; None if the training failed.
-        num_train: Number of bags in the training split.
-        failure: Reason the training failed; None if it did not.
-    """
-
-    method: str
-    repeat: int
-    fold: int
-    bag_ids: Sequence[str] = ()
-    outcomes: Outcomes | None = None
-    num_train: int = 0
-    failure: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Repeat and fold, as shown in tables."""
-        return f"repeat {self.repeat}, fold {self.fold}"
+from milpath.metrics.comparison import PairedTest
+from milpath.metrics.intervals import Interval, mean_and_standard_error
+from milpath.reports.method_tables.run_design import (
+    Design,
+    FoldResult,
+    design_of,
+    interval_of,
+    paired_test_of,
+    values_of,
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +64,7 @@ class MethodTable:
         metric: Name of the metric.
         reference: The method the others are tested against.
         rows: One row per method, in the order given.
-        same_test_bags: Whether folds of one repeat share test bags, so that this is not a cross-validation.
+        design: How the runs of a method differ.
         warning: What the data say against themselves, the first of the notes; empty for tissue.
         grouping: How many groups (patients) the bags are of, in words; empty if bags have no groups.
         beside: Balanced accuracy for AUROC, which says nothing about the calls; empty for other metrics.
@@ -99,7 +74,7 @@ class MethodTable:
     metric: str
     reference: str
     rows: tuple[MethodRow, ...]
-    same_test_bags: bool = False
+    design: Design = Design.FOLDS
     warning: str = ""
     beside: str = ""
     grouping: str = ""
@@ -113,20 +88,9 @@ class MethodTable:
     def notes(self) -> list[str]:
         """Notes on how to read the numbers, with the failed folds by name."""
         notes = [f"{self.warning[0].upper()}{self.warning[1:]}."] if self.warning else []
-        notes += [
-            "Mean and standard error over the folds of all repeats. Repeats share bags, so the standard error is too small.",
-            "Interval: 95% percentile bootstrap over bags, or over groups if bags have them; the same resample in every "
-            "repeat. Folds where a resample leaves the metric undefined are left out.",
-            f"p: corrected resampled t-test (Nadeau and Bengio 2003, eq. 9) against {self.reference}, two-sided, on the "
-            "folds that both have; not adjusted for the number of methods.",
-        ]
+        notes += _notes_of(self.design, self.reference)
         if self.grouping:
             notes.append(self.grouping)
-        if self.same_test_bags:
-            notes.append(
-                "Test bags have the same names in every fold: the data define their own split, and folds differ only in "
-                "their seeds. The standard error is over such runs; p assumes overlapping folds and is conservative."
-            )
         for row in self.rows:
             notes += [f"{row.method}: FAILED {name}" for name in row.failed]
             notes += [
@@ -134,6 +98,33 @@ class MethodTable:
                 for name in row.undefined
             ]
         return notes
+
+
+def _notes_of(design: Design, reference: str) -> list[str]:
+    """Return how mean, interval and p are to be read."""
+    bootstrap = (
+        "Interval: 95% percentile bootstrap over bags, or over groups if bags have them; the same resample in every "
+    )
+    if design is Design.FOLDS:
+        return [
+            "Mean and standard error over the folds of all repeats. Repeats share bags, so the standard error is too small.",
+            f"{bootstrap}repeat. Folds where a resample leaves the metric undefined are left out.",
+            f"p: corrected resampled t-test (Nadeau and Bengio 2003, eq. 9) against {reference}, two-sided, on the "
+            "folds that both have; not adjusted for the number of methods.",
+        ]
+    if design is Design.DRAWS:
+        return [
+            "Every run draws its own training and test bags. Mean and standard error over these draws.",
+            "Interval: 95% interval of Student's t over the draws; none for fewer than three.",
+            f"p: paired t-test over the draws that a method and {reference} both have, two-sided; not adjusted for the "
+            "number of methods.",
+        ]
+    return [
+        "Every run has the same training and the same test bags: the data define their own split, and runs differ in their "
+        "seeds. The standard error is that of the seed alone.",
+        f"{bootstrap}run.",
+        "No p: other seeds on one split do not show what other bags would give. Compare the intervals.",
+    ]
 
 
 def compare_methods(
@@ -169,8 +160,9 @@ def compare_methods(
     if reference not in by_method:
         raise ValueError(f"reference must be one of the methods {', '.join(by_method)}, got {reference!r}")
     _refuse_doubles(by_method)
-    values = {method: _values(folds, metric) for method, folds in by_method.items()}
+    values = {method: values_of(folds, metric) for method, folds in by_method.items()}
     beside = _metric_of_calls(metric)
+    design = max(map(design_of, by_method.values()), key=list(Design).index)
     rows = []
     for method, folds in by_method.items():
         defined = {key: value for key, value in values[method].items() if np.isfinite(value)}
@@ -180,8 +172,10 @@ def compare_methods(
                 method=method,
                 mean=mean,
                 standard_error=error,
-                interval=_interval(folds, metric, num_resamples, seed) if defined else None,
-                test=None if method == reference else _test(folds, defined, values[reference]),
+                interval=interval_of(folds, defined, metric, design, num_resamples, seed) if defined else None,
+                test=None
+                if method == reference
+                else paired_test_of(folds, defined, by_method[reference], values[reference], design),
                 num_planned=len(folds),
                 values=defined,
                 failed=tuple(f"{fold.name}: {fold.failure}" for fold in folds if fold.outcomes is None),
@@ -189,18 +183,17 @@ def compare_methods(
                     fold.name for fold in folds if np.isnan(values[method].get((fold.repeat, fold.fold), 0.0))
                 ),
                 published=(published or {}).get(method),
-                beside=mean_and_standard_error(filter(np.isfinite, _values(folds, beside).values()))
+                beside=mean_and_standard_error(filter(np.isfinite, values_of(folds, beside).values()))
                 if beside
                 else (None,) * 2,
             )
         )
-    same = any(_same_test_bags(folds) for folds in by_method.values())
     return MethodTable(
         title=title,
         metric=metric,
         reference=reference,
         rows=tuple(rows),
-        same_test_bags=same,
+        design=design,
         beside=beside,
         grouping=_grouping([fold for folds in by_method.values() for fold in folds]),
     )
@@ -235,66 +228,9 @@ def _metric_of_calls(metric: str) -> str:
     return f"{target}{slash}balanced_accuracy" if name == "auroc" else ""
 
 
-def _same_test_bags(folds: Sequence[FoldResult]) -> bool:
-    """Return whether a bag is tested in two folds of a repeat, which never happens in a cross-validation."""
-    tested = [(fold.repeat, bag_id) for fold in folds for bag_id in fold.bag_ids]
-    return len(set(tested)) < len(tested)
-
-
 def _refuse_doubles(by_method: Mapping[str, list[FoldResult]]) -> None:
     """Refuse to count a fold twice."""
     for method, folds in by_method.items():
         keys = [(fold.repeat, fold.fold) for fold in folds]
         if len(set(keys)) != len(keys):
             raise ValueError(f"a fold of {method} is given twice; give each repeat and fold once")
-
-
-def _values(folds: Sequence[FoldResult], metric: str) -> dict[tuple[int, int], float]:
-    """Return the value on each finished fold, NaN where the metric is undefined."""
-    function = metric_function(metric)
-    return {(fold.repeat, fold.fold): float(function(fold.outcomes)) for fold in folds if fold.outcomes is not None}
-
-
-def _interval(folds: Sequence[FoldResult], metric: str, num_resamples: int, seed: int) -> Interval:
-    """Return the bootstrap interval of the mean over folds, resampling bags."""
-    done = [(fold.bag_ids, fold.outcomes) for fold in folds if fold.outcomes is not None]
-    bag_ids = sorted({bag_id for names, _ in done for bag_id in names})
-    position = {bag_id: index for index, bag_id in enumerate(bag_ids)}
-    places = [np.array([position[bag_id] for bag_id in names]) for names, _ in done]
-    by_bag = {
-        bag_id: str(group)
-        for names, outcomes in done
-        if outcomes.groups is not None
-        for bag_id, group in zip(names, outcomes.groups, strict=True)
-    }
-    groups = np.array([by_bag[bag_id] for bag_id in bag_ids]) if len(by_bag) == len(bag_ids) else None
-    function = metric_function(metric)
-
-    def statistic(weights: Array | None) -> Array:
-        each = [
-            function(outcomes, None if weights is None else weights[:, place])
-            for place, (_, outcomes) in zip(places, done, strict=True)
-        ]
-        values = np.stack(each)
-        defined = np.isfinite(values)
-        count = defined.sum(axis=0)
-        total = np.where(defined, values, 0.0).sum(axis=0)
-        return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
-
-    return bootstrap_interval(statistic, len(bag_ids), groups, num_resamples, seed=seed)
-
-
-def _test(
-    folds: Sequence[FoldResult], own: Mapping[tuple[int, int], float], others: Mapping[tuple[int, int], float]
-) -> PairedTest | None:
-    """Return the paired test on the folds that both methods have, or None with fewer than two."""
-    shared = [key for key in own if np.isfinite(others.get(key, np.nan))]
-    ratios = [
-        fold.outcomes.num_bags / fold.num_train
-        for fold in folds
-        if fold.outcomes is not None and fold.num_train > 0 and (fold.repeat, fold.fold) in shared
-    ]
-    if len(shared) < 2 or not ratios:
-        return None
-    first, second = [own[key] for key in shared], [others[key] for key in shared]
-    return corrected_resampled_t_test(first, second, float(np.mean(ratios)))

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from milpath.metrics.weighted_metrics import METRICS
-from milpath.reports.method_tables.method_table import FoldResult, compare_methods
+from milpath.reports.method_tables.method_table import compare_methods
+from milpath.reports.method_tables.run_design import FoldResult
 from milpath.targets.evaluation import evaluate_bags
 
 
@@ -100,6 +101,6 @@ def test_results_that_make_no_table_are_refused(results, reference, words):
 
 def test_folds_that_share_their_test_bags_are_said_to():
     shared = [replace(fold, bag_ids=[f"bag_{n}" for n in range(20)]) for fold in fold_results("attention", 2.0)]
-    words = "same names in every fold"
+    words = "Every run has the same training and the same test bags"
     assert any(words in note for note in compare_methods(shared, "auroc").notes)
     assert not any(words in note for note in compare_methods(fold_results("attention", 2.0), "auroc").notes)

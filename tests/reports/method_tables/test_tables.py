@@ -4,7 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from milpath.reports.method_tables.method_table import FoldResult, compare_methods
+from milpath.reports.method_tables.method_table import compare_methods
+from milpath.reports.method_tables.run_design import FoldResult
 from milpath.reports.method_tables.tables import as_latex, as_markdown, write_table
 from milpath.targets.evaluation import evaluate_bags
 
