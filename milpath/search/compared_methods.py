@@ -40,19 +40,7 @@ _CHOSEN = {
 
 
 def make_table(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -> MethodTable:
-    """Train every fold of every method that is not finished yet, and write the table.
-
-    Args:
-        config: The composed root of the `table` command.
-        words: The command-line overrides that every training gets.
-        config_dirs: The user's own configuration folders, as `file://` addresses.
-
-    Returns:
-        The table, also written to `table.md`, `table.csv`, `table.json` and `table.tex` in the output folder.
-
-    Raises:
-        ValueError: If a name is unknown, or an override is one that the table sets for each training.
-    """
+    """Train what is not finished and write the table; see `milpath.table.run`."""
     _require_known(config)
     _require_free(words)
     output = Path(config.output).absolute()
