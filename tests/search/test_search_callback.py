@@ -12,9 +12,9 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
-from filelock import FileLock
 from omegaconf import OmegaConf
 
+from milpath.records.folder_lock import FolderLock
 from tests.commands import SMALL_RUN
 
 WORDS = [word for word in SMALL_RUN if not word.startswith(("callbacks", "report"))] + ["trainer.max_epochs=2"]
@@ -156,7 +156,7 @@ def test_a_search_that_cannot_be_is_refused_before_it_trains(name, grid, workpla
 
 
 def test_a_search_that_another_process_works_on_is_left_alone(grid, workplace, run_here):
-    with FileLock(grid / ".lock"):
+    with FolderLock(grid):
         status, error = run_here("milpath.train", *GRID, cwd=workplace)
     assert status == 1
     assert f") is working on {Path('runs/attention_grid')}" in error
