@@ -140,17 +140,15 @@ def read_fold(
         # The predictions of the run: its operating point, chosen on validation, may differ from 0.5.
         outcomes=_as_predicted(run.outcomes("test", task, groups=of_bags), run, rows),
         num_train=len(run.rows("train")),
-        tiles_sha256=_tiles_sha256(path),
+        **_digests_of(path),
     )
 
 
-def _tiles_sha256(path: Path) -> str:
-    """Return the digest of the tiles that a run used; empty if it did not record one."""
+def _digests_of(path: Path) -> dict[str, str]:
+    """Return the digests of the tiles and of the split of a run; empty ones if it did not record them."""
     record = path / "identity.json"
-    if not record.is_file():
-        return ""
-    contents = parse_json(record.read_text(encoding="utf-8"), str(record)).get("contents") or {}
-    return str(contents.get("tiles_sha256") or "")
+    content = parse_json(record.read_text(encoding="utf-8"), str(record)) if record.is_file() else {}
+    return {name: str((content.get("contents") or {}).get(name) or "") for name in ("tiles_sha256", "splits_sha256")}
 
 
 def _as_predicted(outcomes: Any, run: RunFolder, rows: NDArray[np.int64]) -> Any:

@@ -12,6 +12,7 @@ from milpath.reports.method_tables.run_design import (
     Design,
     FoldResult,
     design_of,
+    difference_of_seeds,
     interval_of,
     paired_test_of,
     values_of,
@@ -29,6 +30,8 @@ class MethodRow:
         interval: Bootstrap interval over the bags of all folds, groups drawn together; a resample draws the same bags in
             every fold and repeat.
         test: Paired test against the reference method on the folds that both have; None for the reference itself.
+        difference: Mean minus that of the reference with its paired bootstrap interval over bags, for seeds of one split;
+            otherwise None.
         num_planned: Number of folds times repeats.
         values: (repeat, fold) to value.
         failed: Name of each failed fold with the reason; excluded from the mean.
@@ -43,6 +46,7 @@ class MethodRow:
     interval: Interval | None
     test: PairedTest | None
     num_planned: int
+    difference: Interval | None = None
     values: Mapping[tuple[int, int], float] = field(default_factory=dict)
     failed: tuple[str, ...] = ()
     undefined: tuple[str, ...] = ()
@@ -89,6 +93,12 @@ class MethodTable:
         """Notes on how to read the numbers, with the failed folds by name."""
         notes = [f"{self.warning[0].upper()}{self.warning[1:]}."] if self.warning else []
         notes += _notes_of(self.design, self.reference)
+        notes += [
+            f"{row.method} minus {self.reference}: {_with_interval(row.difference)}, paired bootstrap over bags, or over "
+            "groups if bags have them."
+            for row in self.rows
+            if row.difference is not None
+        ]
         if self.grouping:
             notes.append(self.grouping)
         for row in self.rows:
@@ -98,6 +108,11 @@ class MethodTable:
                 for name in row.undefined
             ]
         return notes
+
+
+def _with_interval(found: Interval) -> str:
+    ends = "no interval" if found.low is None else f"{found.low:.3f} to {found.high:.3f}"
+    return f"{found.value:.3f} ({ends})"
 
 
 def _notes_of(design: Design, reference: str) -> list[str]:
@@ -119,11 +134,18 @@ def _notes_of(design: Design, reference: str) -> list[str]:
             f"p: paired t-test over the draws that a method and {reference} both have, two-sided; not adjusted for the "
             "number of methods.",
         ]
+    if design is Design.UNKNOWN:
+        return [
+            "Bags of the same names are tested in several runs, and it is not known which of these runs have the same bags. "
+            "Mean and standard error over the runs.",
+            f"{bootstrap}run, as if bags of one name were the same.",
+            "No p: which test fits depends on what the runs share.",
+        ]
     return [
         "Every run has the same training and the same test bags: the data define their own split, and runs differ in their "
         "seeds. The standard error is that of the seed alone.",
         f"{bootstrap}run.",
-        "No p: other seeds on one split do not show what other bags would give. Compare the intervals.",
+        "No p: other seeds on one split do not show what other bags would give.",
     ]
 
 
@@ -176,6 +198,9 @@ def compare_methods(
                 test=None
                 if method == reference
                 else paired_test_of(folds, defined, by_method[reference], values[reference], design),
+                difference=difference_of_seeds(folds, by_method[reference], metric, num_resamples, seed)
+                if design is Design.SEEDS and method != reference
+                else None,
                 num_planned=len(folds),
                 values=defined,
                 failed=tuple(f"{fold.name}: {fold.failure}" for fold in folds if fold.outcomes is None),

@@ -11,6 +11,7 @@ from milpath.metrics.intervals import Interval
 from milpath.records.atomic_files import write_text
 from milpath.reports.markdown import escape, markdown_table
 from milpath.reports.method_tables.method_table import MethodRow, MethodTable
+from milpath.reports.method_tables.run_design import Design
 
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
@@ -138,7 +139,7 @@ def p_words(row: MethodRow, table: MethodTable) -> str:
     if row.method == table.reference:
         return "reference"
     if row.test is None:
-        return "too few folds"
+        return "none" if table.design in (Design.SEEDS, Design.UNKNOWN) else "too few folds"
     if row.test.p_value is None:
         return "undefined"
     return "< 0.001" if row.test.p_value < 0.001 else f"{row.test.p_value:.3f}"
@@ -161,7 +162,7 @@ def _record(row: MethodRow, table: MethodTable) -> dict[str, Any]:
         "low": row.interval.low if row.interval else None,
         "high": row.interval.high if row.interval else None,
         **beside,
-        "difference": row.test.difference if row.test else None,
+        "difference": row.test.difference if row.test else row.difference.value if row.difference else None,
         "p_value": row.test.p_value if row.test else None,
         "test": row.test.name if row.test else None,
         "published": row.published,

@@ -100,7 +100,8 @@ def test_results_that_make_no_table_are_refused(results, reference, words):
 
 
 def test_folds_that_share_their_test_bags_are_said_to():
-    shared = [replace(fold, bag_ids=[f"bag_{n}" for n in range(20)]) for fold in fold_results("attention", 2.0)]
+    same = {"bag_ids": [f"bag_{n}" for n in range(20)], "tiles_sha256": "tiles", "splits_sha256": "split"}
+    shared = [replace(fold, **same) for fold in fold_results("attention", 2.0)]
     words = "Every run has the same training and the same test bags"
     assert any(words in note for note in compare_methods(shared, "auroc").notes)
     assert not any(words in note for note in compare_methods(fold_results("attention", 2.0), "auroc").notes)
