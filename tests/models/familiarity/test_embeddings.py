@@ -57,11 +57,12 @@ def test_a_network_of_features_is_judged_by_the_features_themselves() -> None:
 
 def test_a_network_of_tiles_is_judged_by_what_its_encoder_gives() -> None:
     network = _network(encoder="lenet5")
+    assert isinstance(network, AttentionMIL)
     tiles = torch.rand(2, 3, 1, 28, 28)
     with torch.inference_mode():
         output, embeddings = embed(network, tiles, None)
         assert embeddings is not None
-        logits = network.classification_layer(pooled(output, embeddings))  # type: ignore[operator]
+        logits = network.classification_layer(pooled(output, embeddings))
 
     torch.testing.assert_close(embeddings, network.encode(tiles))
     torch.testing.assert_close(logits, output.logits, rtol=1e-4, atol=1e-5)
