@@ -72,8 +72,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.records.provenance import record_run
     from milpath.reports.faithfulness import remove_faithfulness, write_faithfulness
     from milpath.reports.pictures import slides_of_report
+    from milpath.reports.run_folder import IDENTITY_FILE
     from milpath.runs.build import use_metrics_of
-    from milpath.runs.earlier_run import IDENTITY_FILE
     from milpath.runs.evaluation.cohort_weights import card_in_cohort
     from milpath.runs.evaluation.evaluated_data import (
         evaluated_data,

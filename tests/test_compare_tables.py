@@ -29,9 +29,9 @@ def table_of(folder: Path, noise: float, folds: int = 3) -> Path:
         (run / "config.yaml").write_text(f"seed: {fold}\n")
         predictions = pd.read_csv(run / "predictions.csv")
         numbers = predictions.iloc[:, 0].str.removeprefix("bag_").astype(int)
-        predictions["split"] = np.where(numbers < 30, "train", "test")
+        predictions["split"] = np.where(numbers % 3 == fold, "test", "train")
         predictions.to_csv(run / "predictions.csv", index=False)
-        rows = [f"bag_{n},{'train' if n < 30 else 'test'},{n * 7 % 2},group {n % 12}\n" for n in range(60)]
+        rows = [f"bag_{n},{'test' if n % 3 == fold else 'train'},{n * 7 % 2},group {n % 12}\n" for n in range(60)]
         (run / "splits.csv").write_text("id,split,label,group\n" + "".join(rows))
         (run / "provenance.json").write_text(json.dumps({"minutes": 0.5, "started": "2026-11-27T01:00:00+00:00"}))
     return folder

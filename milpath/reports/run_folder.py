@@ -18,6 +18,7 @@ from milpath.reports.method_tables.run_design import FoldResult
 from milpath.targets import Target, target_named
 
 FAITHFULNESS = "faithfulness.json"
+IDENTITY_FILE = "identity.json"
 SPLITS = ("test", "val", "train")
 
 
@@ -146,7 +147,7 @@ def read_fold(
 
 def _digests_of(path: Path) -> dict[str, str]:
     """Return the digests of the tiles and of the split of a run; empty ones if it did not record them."""
-    record = path / "identity.json"
+    record = path / IDENTITY_FILE
     content = parse_json(record.read_text(encoding="utf-8"), str(record)) if record.is_file() else {}
     return {name: str((content.get("contents") or {}).get(name) or "") for name in ("tiles_sha256", "splits_sha256")}
 

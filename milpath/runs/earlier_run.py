@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from milpath.records.digests import sha256_of_values
+from milpath.reports.run_folder import IDENTITY_FILE
 from milpath.runs.run_identity import (
     CHECKPOINT_KEY,
     RunIdentity,
@@ -20,7 +21,6 @@ from milpath.runs.run_identity import (
     settings_of,
 )
 
-IDENTITY_FILE = "identity.json"
 _NUM_SHOWN = 3
 # Schedulers whose learning rate at an epoch does not depend on the number of epochs, and never rises.
 _OPEN_ENDED = {

@@ -53,10 +53,10 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.records.data_warning import joined, warning_in_words
     from milpath.records.provenance import record_end, record_run
     from milpath.reports.pictures import slides_of_report
+    from milpath.reports.run_folder import IDENTITY_FILE
     from milpath.runs.build import build_classifier, build_training_data
     from milpath.runs.chosen_parts.encoder_choice import let_encoder_follow, refuse_unfit_encoder
     from milpath.runs.chosen_parts.stain_choice import write_stain_target
-    from milpath.runs.earlier_run import IDENTITY_FILE
     from milpath.runs.monitor import require_monitored
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path

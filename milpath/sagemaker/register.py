@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from milpath.config.command import command
 from milpath.records.digests import sha256_of_text
-from milpath.runs.earlier_run import IDENTITY_FILE
+from milpath.reports.run_folder import IDENTITY_FILE
 from milpath.sagemaker.account.image_end import chosen_image
 from milpath.sagemaker.jobs.aws_account import explained, open_account, require_bucket, upload
 from milpath.sagemaker.jobs.job_configs import REGISTER

@@ -13,7 +13,7 @@ from milpath.models.checkpoint import RUN_KEY, load_card, read_checkpoint
 from milpath.models.encoders.trained_encoder import open_trained_encoder
 from milpath.records.atomic_files import write_bytes, write_json
 from milpath.records.plain_values import require_plain
-from milpath.runs.earlier_run import IDENTITY_FILE
+from milpath.reports.run_folder import IDENTITY_FILE
 from milpath.sagemaker.endpoint.handlers import CODE_DIR, ENCODER_DIR, NETWORK_FILE, PARTS_FILE
 from milpath.sagemaker.jobs.source_archive import PACKAGE_DIR, archive, read_folder
 
