@@ -77,7 +77,7 @@ def paired_t_test(first: Sequence[float], second: Sequence[float]) -> PairedTest
 
     Example:
         >>> round(paired_t_test([0.9, 0.8, 0.95, 0.9], [0.8, 0.75, 0.8, 0.85]).p_value, 3)
-        0.034
+        0.035
     """
     return _t_test(first, second, 0.0, "paired t-test over draws")
 

@@ -18,6 +18,7 @@ from milpath.training.callbacks.epoch_progress import epoch_progress
 from milpath.training.callbacks.memory_callback import KeptMemory
 from milpath.training.callbacks.stop_on_signal import StopOnSignal
 from milpath.training.checkpoint_files import AtomicCheckpointIO
+from milpath.training.process_group import leave_at_exit
 from milpath.training.step_loop import StepLoop
 from milpath.training.step_seed import StepSeed
 
@@ -64,6 +65,7 @@ def build_trainer(config: DictConfig, checkpoint_seconds: float = 0.0) -> Traine
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         # For every strategy, including one given as an object.
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    leave_at_exit()
     return trainer
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from milpath.sagemaker.jobs.job_environment import SageMakerEnvironment, name_instance_type, smddp_enabled
+from milpath.training.process_group import leave_at_exit
 
 _log = logging.getLogger(__name__)
 _LIBRARY = "smdistributed.dataparallel.torch.torch_smddp"
@@ -40,6 +41,7 @@ class SMDDPStrategy(DDPStrategy):
         self.set_world_ranks()
         assert self.cluster_environment is not None
         _init_dist_connection(self.cluster_environment, self._get_process_group_backend(), timeout=self._timeout)
+        leave_at_exit()
 
     @override
     def reduce(self, tensor: Tensor | Any, group: Any | None = None, reduce_op: Any = "mean") -> Tensor:
