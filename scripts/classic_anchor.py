@@ -117,18 +117,17 @@ def train(instances: Instances, folds: np.ndarray, gated: bool, rates: tuple[flo
     return [float(right[fold, folds == fold].mean()) for fold in range(FOLDS)]
 
 
-def folds_of(name: str, path: str, repeat: int) -> np.ndarray:
-    """Return the fold that tests each bag, as in `milpath table`."""
-    folds: np.ndarray | None = None
+def folds_of(name: str, path: str, repeat: int) -> dict[str, int]:
+    """Return the fold that tests each bag, as in `milpath table`, in the order of the bags."""
+    folds: dict[str, int] = {}
     for fold in range(FOLDS):
         chosen = {"data.path": path, "data.num_folds": FOLDS, "data.fold": fold, "data.split_seed": repeat}
         words = (f"experiment={name}", *(f"{key}={value}" for key, value in chosen.items()))
         data = build_training_data(compose_training(words))
         data.setup("fit")
         table = data.splits_table()
-        folds = np.full(len(table), -1) if folds is None else folds
-        folds[(table["split"] == "test").to_numpy()] = fold
-    assert folds is not None
+        folds = folds or dict.fromkeys(table["id"], -1)
+        folds |= dict.fromkeys(table.loc[table["split"] == "test", "id"], fold)
     return folds
 
 
@@ -141,7 +140,7 @@ def main(path: str, output: str, *names: str) -> None:
             continue
         began, accuracies = time.monotonic(), []
         for repeat in range(REPEATS):
-            folds = folds_of(name, path, repeat)
+            folds = np.array(list(folds_of(name, path, repeat).values()))
             accuracies += train(read_instances(file), folds, method == "gated_attention", RECIPES[name], repeat)
             print(name, method, f"repeat {repeat}: {np.mean(accuracies):.4f}", flush=True)
         lr, decay = RECIPES[name]
