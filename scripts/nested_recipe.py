@@ -101,10 +101,8 @@ def main(data: str, anchor: str, output: str, repeats: str, *words: str) -> None
     authors = np.array([json.loads(file.read_text())["accuracies"][: count * FOLDS] for file in files])
     minutes = round((time.monotonic() - began) / 60, 1)
     table = table_of(inner, outer, authors)
-    table["record"] = made_by(["python", "scripts/nested_recipe.py", *sys.argv[1:]], minutes) | {
-        "seeds": list(range(count)),
-        "unit": "outer fold",
-    }
+    made = made_by(["python", "scripts/nested_recipe.py", *sys.argv[1:]], minutes)
+    table["record"] = made | {"seeds": list(range(count)), "unit": "outer fold"}
     write_json(root / "nested_recipe.json", table)
 
 
