@@ -259,3 +259,9 @@ def test_a_cost_that_was_not_measured_is_asked_for(results, docs, costs, capsys)
         path.write_text(json.dumps(content))
     assert results.main(["--docs", str(docs), "keep", str(OLD_TABLE), "--name", "old"]) == 1
     assert "has a record 'encode with efficientnet_lite0, per tile'; make it with" in capsys.readouterr().err
+
+
+def test_two_measurements_of_one_cost_are_refused(results, docs, costs, capsys):
+    shutil.copy(costs / "cost.json", costs / "later.json")
+    assert results.main(["--docs", str(docs)]) == 1
+    assert "later.json measures 'find tissue, per slide', which another file there does too" in capsys.readouterr().err

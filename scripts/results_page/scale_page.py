@@ -52,7 +52,14 @@ def page(folder: Path) -> str:
     """
     files = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     before = {each["name"]: each for each in files.get(BEFORE, {"records": []})["records"]}
-    now = {each["name"]: each for name, content in files.items() if name != BEFORE for each in content["records"]}
+    now: dict[str, Mapping[str, Any]] = {}
+    for name, content in files.items():
+        for each in content["records"] if name != BEFORE else ():
+            if each["name"] in now:
+                raise ValueError(
+                    f"{folder / name}.json measures {each['name']!r}, which another file there does too; keep one"
+                )
+            now[each["name"]] = each
 
     def value(name: str, then: bool = False) -> float:
         records = before if then else now
