@@ -23,6 +23,16 @@ def test_always_holds_every_tile(open_store):
     assert torch.equal(cache.take(rows), cache.tiles[rows])
 
 
+def test_a_device_under_another_name_copies_nothing_again(open_store):
+    """A loop of one's own says "cuda" and Lightning "cuda:0"; on a CPU "cpu:0" is such a name."""
+    cache = DeviceCache(open_store([2, 3]), "always")
+    cache.prepare(CPU)
+    tiles = cache.tiles
+    cache.prepare(torch.device("cpu:0"))
+    cache.prepare(CPU)
+    assert cache.tiles is tiles
+
+
 def test_an_unknown_mode_is_refused(open_store):
     with pytest.raises(ValueError, match=r"^data.device_cache is 'yes'; it must be one of auto, never, always$"):
         DeviceCache(open_store([1, 1]), "yes")
