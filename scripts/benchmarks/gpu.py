@@ -54,7 +54,7 @@ class Part(NamedTuple):
     reads: bool = True
 
 
-TILES, FEW_TILES = "--bags 256 --drawn 20 --batch-size 64", "--bags 6 --drawn 4 --epoch-bags 4 --batch-size 2"
+TILES, FEW_TILES = "--bags 128 --drawn 10 --batch-size 64", "--bags 6 --drawn 4 --epoch-bags 4 --batch-size 2"
 STEPS = "--skip loops idle frozen torchmil --repeats 1"
 PARTS = {
     "train in bf16-mixed": Part(
@@ -69,7 +69,7 @@ PARTS = {
         "--kinds 100 --repeats 1", reads=False,
     ),
     "predict": Part(
-        "predict", 40, "", "--bags 256 --drawn 20 --loop-bags 64 --repeats 2",
+        "predict", 40, "", "--bags 128 --drawn 10 --loop-bags 64 --repeats 2",
         "--bags 6 --drawn 4 --loop-bags 2 --feature-bags 16 --repeats 1",
     ),
     "extract": Part(
