@@ -8,7 +8,9 @@ import argparse
 import importlib
 import json
 import platform
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -42,19 +44,33 @@ def main() -> None:
     module.add_arguments(parser)
     options = parser.parse_args(sys.argv[2:])
     records = module.run(options)
-    show(records)
+    where = machine(getattr(options, "device", None))
+    show(records, where)
     if options.json:
-        content = {"machine": machine(), "records": records}
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
+        options.json.write_text(json.dumps({"machine": where, "records": records}, indent=2) + "\n")
 
 
-def machine() -> dict[str, object]:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+def machine(device: str | None = None) -> dict[str, object]:
+    """Return what was measured on; without a device on the GPU if there is one."""
+    known: dict[str, object] = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+    if device == "cpu" or not torch.cuda.is_available():
+        return {"device": platform.processor() or platform.machine()} | known
+    card = torch.cuda.get_device_properties(0)
+    versions = {"driver": driver_version(), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return {"device": card.name, "memory_gb": round(card.total_memory / 1e9, 1)} | versions | known
 
 
-def show(records: list[dict]) -> None:
-    table = Table(title=str(machine()))
+def driver_version(query: Sequence[str] = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")) -> str:
+    """Return the version of NVIDIA's driver, as its own program says."""
+    try:
+        said = subprocess.run(query, check=True, capture_output=True, text=True, timeout=20).stdout
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return said.strip().splitlines()[0] if said.strip() else "unknown"
+
+
+def show(records: list[dict], where: dict[str, object]) -> None:
+    table = Table(title=str(where))
     for name in ("name", "value", "unit", "ratio", "against"):
         table.add_column(name, justify="right" if name in ("value", "ratio") else "left")
     for record in records:

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 # One thread a process, also of the commands that tests start: two processes on two cores are faster than two threads each,
 # and sums come out equal to the last bit whichever process makes them.
@@ -67,6 +68,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "run_here" in getattr(item, "fixturenames", ()) or starts_a_command(item.path):
             item.add_marker("command")
     items.sort(key=lambda item: -LONG_FILES.get(item.nodeid.partition("::")[0].removeprefix("tests/"), 0))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
 
 
 def pytest_sessionstart() -> None:

@@ -1,6 +1,9 @@
 """The benchmark itself, and a guard of speed: ratios within one process, with wide margins, in CPU time."""
 
+import argparse
+import importlib
 import json
+import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -8,21 +11,27 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import Interval
+from torch.profiler import ProfilerActivity
 
 from tests.conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 import benchmark
-from benchmarks import against_torchmil, cost, together, train
+from benchmarks import against_torchmil, cost, device_idle, gpu, one_card, together, train
 from benchmarks.article import ArticleNetwork
 from benchmarks.counting import count
+from benchmarks.features import feature_bags
 from benchmarks.streaming import streaming
-from benchmarks.timing import record, speedup, turns
+from benchmarks.timing import PANDA_BAGS, record, speedup, turns
+from benchmarks.training_loops import make_datamodule, training_loader
 from milpath.data.loading.bag import Bag, collate_bags
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions
 from milpath.models import AttentionMIL
+from milpath.training.step_loop import StepLoop
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +129,157 @@ def test_costs_of_slides_and_features_are_measured_and_the_large_store_opens(tmp
 
 def test_all_measures_everything_that_can_be_measured():
     assert set(together.QUICK) == set(benchmark.MODULES) - {"all"}
+
+
+def test_busy_time_is_the_length_of_the_union_of_intervals():
+    assert device_idle.busy_time([]) == 0
+    assert device_idle.busy_time([(0, 2), (5, 6)]) == 3
+    assert (
+        device_idle.busy_time([(5, 6), (0, 4), (1, 2), (3, 5), (5, 5)]) == 6
+    )  # unsorted, inside, overlapping, touching
+
+
+def test_idle_is_what_work_leaves_of_the_time_from_the_first_to_the_last():
+    assert device_idle.idle_share([(10, 12), (11, 13), (18, 20)]) == pytest.approx(0.5)
+    assert device_idle.idle_share([(10, 20)]) == 0
+    for nothing in ([], [(3, 3)]):
+        with pytest.raises(ValueError, match="no work on the device was recorded"):
+            device_idle.idle_share(nothing)
+
+
+def test_only_work_on_the_device_counts_as_busy():
+    def event(start, end, device_type=DeviceType.CUDA, **known):
+        return SimpleNamespace(time_range=Interval(start, end), device_type=device_type, **known)
+
+    found = device_idle.work_intervals(
+        [
+            event(0, 1, activity_type="kernel", is_user_annotation=False),
+            event(2, 3, activity_type="gpu_memcpy", is_user_annotation=False),
+            event(4, 5),  # of a version that says no more
+            event(0, 9, DeviceType.CPU),
+            event(0, 9, activity_type="gpu_user_annotation", is_user_annotation=True),
+            event(0, 9, activity_type="cuda_sync", is_user_annotation=False),
+        ]
+    )
+    assert found == [(0, 1), (2, 3), (4, 5)]
+
+
+@pytest.mark.command
+@pytest.mark.filterwarnings("ignore")
+def test_the_clock_of_epochs_records_the_last_one_and_leaves_steps_plain(tmp_path, monkeypatch):
+    """On a CPU with the events of the CPU: what differs on a GPU is their kind."""
+    plain = []
+    run = StepLoop.advance
+    monkeypatch.setattr(
+        StepLoop, "advance", lambda loop, data: plain.append(loop._hooks is not None) or run(loop, data)
+    )
+    clock = device_idle.EpochClock(ProfilerActivity.CPU)
+    fit = feature_bags.own_fit(feature_bags.write_store([3] * 8, 4, tmp_path / "store"), 2, "cpu")
+    fit(3, clock)
+    assert plain == [True] * 12
+    assert len(clock.seconds) == 3
+    assert min(clock.seconds) > 0
+    intervals = device_idle.work_intervals(clock.profiler.events(), DeviceType.CPU)
+    # The profiler counts in microseconds, and of one epoch only.
+    assert 0 < device_idle.busy_time(intervals) < 1e6 * clock.seconds[2]
+    assert 0 <= device_idle.idle_share(intervals) < 1
+
+
+@pytest.mark.gpu
+@pytest.mark.command
+@pytest.mark.filterwarnings("ignore")
+def test_a_gpu_is_neither_always_nor_never_idle_in_small_steps(tmp_path):
+    fit = feature_bags.own_fit(feature_bags.write_store([3] * 64, 4, tmp_path / "store"), 2, "cuda")
+    rows = device_idle.idle_rows("small steps", "cuda", fit)
+    assert [row["unit"] for row in rows] == ["%", "%", "s", "GB"]
+    assert 0 < rows[0]["value"] < 100
+
+
+def test_a_cpu_has_no_row_of_an_idle_device(capsys):
+    assert device_idle.idle_rows("training", "cpu", lambda epochs, clock: 1 / 0) == []
+    assert capsys.readouterr().err == "device idle, training: not measured, no GPU\n"
+
+
+def test_the_cost_of_a_bag_in_a_larger_batch_follows_from_small_ones():
+    flop, num_bytes = train.cost_of_a_bag(3, half=True)
+    counted = train._cost_of_a_step(3, half=True)
+    assert (flop, num_bytes) == pytest.approx((counted[0] / 3, counted[1] / 3), rel=1e-3)
+
+
+def test_an_epoch_of_another_length_repeats_the_bags(tmp_path):
+    datamodule = make_datamodule(tmp_path, 6, 4, num_drawn=4)
+    loader = training_loader(datamodule, 15)
+    batches = [loaded.to("cpu") for loaded in loader]
+    assert [len(batch.labels) for batch in batches] == [4, 4, 4, 3]
+    seen = [bag_id for batch in batches for bag_id in batch.bag_ids]
+    assert sorted(seen.count(each) for each in set(seen)) == [2, 2, 2, 3, 3, 3]
+    assert set(seen) == set(datamodule.train_dataloader().split.bag_ids)
+
+
+def test_an_epoch_is_called_measured_only_if_it_was():
+    assert train.whole_epoch(PANDA_BAGS, 256, 5308.0) == record(
+        "an epoch of 10,616 bags, measured, 256 bags repeated", 2.0, "s"
+    )
+    assert train.whole_epoch(48, 48, 5308.0)["name"] == "an epoch of 10,616 bags, projected from this rate"
+
+
+def test_everything_a_gpu_shows_ends_within_eight_minutes():
+    # The rest is for the start of the command, and for reading the name of the card.
+    assert sum(gpu.LIMITS.values()) <= gpu.ALL - 15
+
+
+def parsed(name, words):
+    parser = argparse.ArgumentParser()
+    importlib.import_module(benchmark.MODULES[name]).add_arguments(parser)
+    return parser.parse_args(words)
+
+
+@pytest.mark.parametrize("name", together.QUICK)
+def test_quick_options_are_those_of_their_benchmark(name):
+    parsed(name, together.QUICK[name])
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("name", gpu.PARTS)
+def test_options_of_every_part_are_those_of_its_benchmark(name, device):
+    part = gpu.PARTS[name]
+    options = parsed(part.benchmark, gpu.words_of(part, device, "stores"))
+    assert options.device == device
+    assert (getattr(options, "stores", None) is not None) is part.reads
+
+
+def test_tests_that_need_a_gpu_are_all_run_by_the_benchmark():
+    marked = [path for path in (REPOSITORY / "tests").rglob("test_*.py") if "@pytest.mark.gpu\n" in path.read_text()]
+    assert sorted(str(path.relative_to(REPOSITORY)) for path in marked) == sorted(gpu.GPU_TESTS)
+
+
+def test_why_two_processes_cannot_share_a_card_is_said():
+    nccl = ["torch.distributed.DistBackendError: NCCL error in: NCCLUtils.cpp:77, invalid usage", "Last error:",
+            "Duplicate GPU detected : rank 0 and rank 1 both on CUDA device 6000",
+            "[rank0]:[W] Warning: destroy_process_group() was not called"]  # fmt: skip
+    assert one_card.reason_in(["\n".join(nccl), ""]) == nccl[2]
+    assert one_card.reason_in(["RuntimeError: no such backend\na warning", ""]) == "RuntimeError: no such backend"
+    assert one_card.reason_in(["", "killed\n"]) == "killed"
+    assert one_card.reason_in(["", ""]) == "failed"
+
+
+@pytest.mark.command
+def test_a_part_that_takes_too_long_ends_with_what_it_started(tmp_path):
+    left = tmp_path / "left"
+    inner = f"import time, pathlib; time.sleep(2); pathlib.Path({str(left)!r}).touch()"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    with pytest.raises(subprocess.TimeoutExpired):
+        together.run_whole([sys.executable, "-c", outer], 1)
+    time.sleep(3)
+    assert not left.exists()
+    assert together.run_whole([sys.executable, "-c", "import sys; sys.exit('too small')"], 60) == (1, "too small\n")
+
+
+def test_the_machine_of_a_run_on_the_cpu_is_the_cpu_even_if_there_is_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "driver" not in benchmark.machine("cpu")
+
+
+def test_the_version_of_the_driver_is_what_its_program_says():
+    assert benchmark.driver_version(["printf", "570.124.06\\n570.124.06\\n"]) == "570.124.06"
+    assert benchmark.driver_version(["no-such-program"]) == "unknown"

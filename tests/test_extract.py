@@ -96,6 +96,24 @@ def test_features_do_not_depend_on_the_other_tiles_of_a_batch():
     np.testing.assert_array_equal(encode(tiles[3:6]), expected[3:6])
 
 
+@pytest.mark.gpu
+def test_features_of_a_gpu_are_those_of_the_cpu_in_the_same_order():
+    """A batch is filled while the one before is computed, in one of two buffers in turn."""
+    encoder = open_encoder("efficientnet_lite0")
+    tiles = np.random.default_rng(0).integers(0, 256, (4, 8, 64, 64, 3), np.uint8)
+
+    def encode(device):
+        batches = BatchEncoder(encoder, 64, device=device, batch_size=8, dtype="float32")
+        found = []
+        for batch in tiles:
+            batches.buffer[:] = batch
+            found.append(batches.submit(8))
+        return np.concatenate([*found[1:], batches.finish()])
+
+    expected, found = encode("cpu"), encode("cuda")
+    np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
 def test_the_processes_that_read_slides_need_neither_torch_nor_matplotlib():
     code = (
         "import sys, milpath.encoding.tile_worker, milpath.tiling.worker; "

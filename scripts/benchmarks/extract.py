@@ -146,6 +146,7 @@ def encoder_alone(
     batches = BatchEncoder(encoder, tiles.shape[1], device=device, precision=precision, batch_size=batch_size)
     batches.buffer[:] = tiles[:batch_size]
     batches.submit(batch_size)
+    batches.finish()  # on a GPU the first batch also sets the libraries up
     with Clock() as clock:
         for number in range(max(1, num_tiles // batch_size)):
             first = number * batch_size % (len(tiles) - batch_size + 1)

@@ -3,7 +3,6 @@
 import argparse
 import resource
 import tempfile
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +10,8 @@ from PIL import Image
 
 from benchmarks.article import encode
 from benchmarks.timing import copy_rate, record, seconds_each
-from milpath.data import BagDataModule, SyntheticBags
-
-DRAWN = 20
-
-
-class DrawnAgain(SyntheticBags):
-    """A few synthetic slides, repeated under new names: drawing takes far longer than loading."""
-
-    def draw_slide(self, index: int):
-        if index >= DRAWN:
-            labels, tiles, rows = self._drawn[index % DRAWN]
-            return labels | {"image_id": f"{index:06}"}, tiles, rows
-        self._drawn[index] = super().draw_slide(index)
-        return self._drawn[index]
-
-    @cached_property
-    def _drawn(self) -> dict:
-        return {}
+from benchmarks.training_loops import DrawnAgain
+from milpath.data import BagDataModule
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

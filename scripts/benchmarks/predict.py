@@ -26,6 +26,11 @@ from milpath.records.kept_memory import kept_memory
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bags", type=int, default=48, help="bags of 16 tiles of 128 px")
+    parser.add_argument("--drawn", type=int, help="slides that are drawn and then repeated; all if left out")
+    parser.add_argument(
+        "--stores", type=Path, help="where data are kept for the next run; a temporary folder if left out"
+    )
+    parser.add_argument("--loop-bags", type=int, help="bags of loops of one bag; all if left out")
     parser.add_argument("--feature-bags", type=int, default=1000, help="bags of 20 features")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -35,7 +40,7 @@ def run(options: argparse.Namespace) -> list[dict]:
     device = options.device
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        datamodule = make_datamodule(folder, options.bags, batch_size=8)
+        datamodule = make_datamodule(options.stores or folder, options.bags, 8, options.drawn)
         records = rows(AttentionMIL(), datamodule.store, options, "16 x 128 px", datamodule)
         store = write_store([20] * options.feature_bags, folder / "features")
         network = AttentionMIL(encoder={"name": "linear", "num_features": FEATURES, "hidden_dims": [WIDTH]})
@@ -46,6 +51,7 @@ def rows(
     network, store: BagStore, options: argparse.Namespace, kind: str, datamodule=None, times: int = 1
 ) -> list[dict]:
     device, repeats = options.device, times * options.repeats
+    few = min(options.loop_bags or len(store), len(store))
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
 
@@ -60,7 +66,7 @@ def rows(
     def one_by_one() -> None:
         network.eval()
         with torch.no_grad():
-            for index in range(len(store)):
+            for index in range(few):
                 tiles = torch.from_numpy(store.read(index))
                 tiles = tiles.permute(0, 3, 1, 2).contiguous().float() / 255 if tiles.ndim == 4 else tiles
                 torch.sigmoid(network(tiles[None].to(device)).logits).cpu()
@@ -71,8 +77,8 @@ def rows(
             train_step(network, optimizer, loaded.to(device), "32-true")
 
     # First plain loops with the system's memory allocation, then what the command does.
-    loops = {"loop": one_by_one} | ({"article": article_loop(store, device)} if datamodule else {})
-    seconds = turns(loops, repeats)
+    loops = {"loop": one_by_one} | ({"article": article_loop(store, few, device)} if datamodule else {})
+    seconds = {name: [each * len(store) / few for each in of_loop] for name, of_loop in turns(loops, repeats).items()}
     with kept_memory():
         seconds |= turns({"batches": batches} | ({"training": training} if datamodule else {}), repeats)
     rate = len(store) / median(seconds["batches"])
@@ -91,9 +97,9 @@ def rows(
     return records
 
 
-def article_loop(store: BagStore, device: str):
+def article_loop(store: BagStore, num_bags: int, device: str):
     network = ArticleNetwork().to(device).eval()
-    bags = [[encode(tile) for tile in store.read(index)] for index in range(len(store))]
+    bags = [[encode(tile) for tile in store.read(index)] for index in range(num_bags)]
 
     def epoch() -> None:
         with torch.no_grad():

@@ -5,6 +5,8 @@ With `--quick` each runs at a small size: all take a few minutes, the ratios are
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +18,7 @@ from benchmarks.timing import record
 
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmark.py"
 QUICK = {
-    "train": ["--bags", "8", "--repeats", "1", "--skip", "frozen"],
+    "train": ["--bags", "8", "--repeats", "1", "--skip", "frozen", "idle"],
     "load": ["--bags", "60", "--repeats", "2"],
     "predict": ["--bags", "12", "--feature-bags", "200", "--repeats", "1"],
     "start": ["--repeats", "1"],
@@ -27,7 +29,7 @@ QUICK = {
     "tile": ["--slides", "12", "--repeats", "1", "--skip", "tissue"],
     "extract": ["--encoders", "efficientnet_lite0", "--tiles", "48", "--repeats", "1", "--memory"],
     # On a CPU its other parts are the benchmarks above.
-    "gpu": ["--device", "cpu", "--skip", "tests", "train", "extract", "predict"],
+    "gpu": ["--device", "cpu", "--parts", "two processes"],
 }
 
 
@@ -66,11 +68,30 @@ def _measure(name: str, words: Sequence[str], limit: float | None) -> tuple[list
         call = [sys.executable, str(SCRIPT), name, "--json", str(rows), *words]
         start = time.perf_counter()
         try:
-            done = subprocess.run(call, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=limit)
+            status, said = run_whole(call, limit)
         except subprocess.TimeoutExpired:
             return [], time.perf_counter() - start, f"did not end within {limit:.0f} s"
         seconds = time.perf_counter() - start
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
-            return [], seconds, said[-1]
+        if status:
+            return [], seconds, (said.strip().splitlines() or [f"exit status {status}"])[-1]
         return json.loads(rows.read_text())["records"], seconds, ""
+
+
+def run_whole(call: Sequence[str], limit: float | None) -> tuple[int, str]:
+    """Run a command, and end it with all processes that it started if it takes too long: they would slow the next one down.
+
+    Returns:
+        Its exit status and what it wrote to its standard error.
+
+    Raises:
+        subprocess.TimeoutExpired: If it does not end in time.
+    """
+    with subprocess.Popen(
+        call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, text=True, errors="replace"
+    ) as process:
+        try:
+            said = process.communicate(timeout=limit)[1]
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, said

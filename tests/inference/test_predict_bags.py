@@ -52,3 +52,15 @@ def test_bags_that_are_done_stay_part_of_their_batches(store):
     for bag in rest:
         np.testing.assert_array_equal(bag.probabilities, whole[bag.position].probabilities)
         np.testing.assert_array_equal(bag.attention, whole[bag.position].attention)
+
+
+@pytest.mark.gpu
+def test_a_gpu_predicts_what_the_cpu_does(store):
+    torch.manual_seed(0)
+    network = AttentionMIL(encoder={"name": "linear", "num_features": 8, "hidden_dims": [4]}).eval()
+    expected = list(predict_bags(network, store, "binary", batch_size=4))
+    for bag, reference in zip(
+        predict_bags(network, store, "binary", batch_size=4, device="cuda"), expected, strict=True
+    ):
+        np.testing.assert_allclose(bag.probabilities, reference.probabilities, atol=1e-4)
+        np.testing.assert_allclose(bag.attention, reference.attention, atol=1e-4)

@@ -82,7 +82,7 @@ def test_without_an_optimizer_it_trains_with_the_one_that_the_command_line_has()
         assert optimizer.defaults[name] == pytest.approx(configured[name])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_step_without_padding_never_waits_for_the_gpu():
     network = AttentionMIL(encoder={"name": "tile_cnn", "tile_size": 16, "embedding_dim": 8}).cuda()
     optimizer = torch.optim.Adam(network.parameters(), fused=True)

@@ -32,11 +32,16 @@ class DeviceCache:
         self.store = store
         self.mode = mode
         self.tiles: Tensor | None = None
+        self._asked_for: torch.device | None = None
         self._decided_for: torch.device | None = None
         self._not_finite: set[int] = set()
 
     def prepare(self, device: torch.device) -> None:
         """Fill the cache if this device is to have one."""
+        if self._asked_for == device:
+            return
+        self._asked_for = device
+        device = torch.empty(0, device=device).device  # "cuda" is "cuda:0", for which all tiles may be there already
         if self._decided_for == device:
             return
         self._decided_for = device

@@ -32,12 +32,14 @@ class PlainABMIL(nn.Module):
         return self.classifier(torch.bmm(scores.softmax(1)[:, None], hidden)[:, 0])
 
 
-def plain_epochs(store: BagStore, width: int, batch_size: int, epochs: int, fused: bool = False) -> Callable[[], None]:
+def plain_epochs(
+    store: BagStore, width: int, batch_size: int, epochs: int, device: str, fused: bool = False
+) -> Callable[[], None]:
     """Return a loop that reads the store of this library by its memory map and pads batches in random order.
 
     With `fused` it has what a run of this library has on a CPU: memory kept for the next step, and the fused Adam.
     """
-    network, step = _training(store, width, fused)
+    network, step = _training(store, width, device, fused)
     rng = np.random.default_rng(0)
     labels = torch.from_numpy(store.bags["label"].to_numpy()).float()
 
@@ -72,9 +74,11 @@ def clam_loader(store: BagStore, folder: Path) -> torch.utils.data.DataLoader:
     return torch.utils.data.DataLoader(Slides(), batch_size=1, shuffle=True)
 
 
-def clam_epochs(store: BagStore, width: int, loader: torch.utils.data.DataLoader, epochs: int) -> Callable[[], None]:
+def clam_epochs(
+    store: BagStore, width: int, loader: torch.utils.data.DataLoader, epochs: int, device: str
+) -> Callable[[], None]:
     """Return a loop over the bags of `clam_loader`."""
-    network, step = _training(store, width)
+    network, step = _training(store, width, device)
 
     def run() -> None:
         network.train()
@@ -85,7 +89,7 @@ def clam_epochs(store: BagStore, width: int, loader: torch.utils.data.DataLoader
     return run
 
 
-def torchmil_epochs(store: BagStore, width: int, batch_size: int, epochs: int) -> Callable[[], None]:
+def torchmil_epochs(store: BagStore, width: int, batch_size: int, epochs: int, device: str) -> Callable[[], None]:
     """Return torchmil's training of its ABMIL, without validation; its bags are in memory in float32."""
     from torchmil.data import collate_fn
     from torchmil.models import ABMIL
@@ -101,19 +105,20 @@ def torchmil_epochs(store: BagStore, width: int, batch_size: int, epochs: int) -
     layers = nn.Sequential(nn.Linear(num_features, width), nn.ReLU())
     network = ABMIL(in_shape=(num_features,), feat_ext=layers)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
-    trainer = Trainer(network, optimizer, device="cpu", disable_pbar=True, verbose=False)
+    trainer = Trainer(network, optimizer, device=device, disable_pbar=True, verbose=False)
     return lambda: trainer.train(epochs, loader)
 
 
 def _training(
-    store: BagStore, width: int, fused: bool | None = None
+    store: BagStore, width: int, device: str, fused: bool | None = None
 ) -> tuple[nn.Module, Callable[[Tensor, Tensor | None, Tensor], float]]:
-    """Return a network and its step, by default with torch's optimizer as it is by default."""
-    network = PlainABMIL(store.tile_shape[0], width)
+    """Return a network and its step on host tensors, by default with torch's optimizer as it is by default."""
+    network = PlainABMIL(store.tile_shape[0], width).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=fused or None)
 
     def step(tiles: Tensor, mask: Tensor | None, labels: Tensor) -> float:
-        loss = F.binary_cross_entropy_with_logits(network(tiles, mask)[:, 0], labels)
+        logits = network(tiles.to(device), None if mask is None else mask.to(device))[:, 0]
+        loss = F.binary_cross_entropy_with_logits(logits, labels.to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
