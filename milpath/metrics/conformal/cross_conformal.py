@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from milpath.metrics.conformal.conformity_scores import (
     NUMBERS,
     ROUNDING,
+    TIED,
     class_scores,
     ends_of,
     fewest_groups,
@@ -107,7 +108,7 @@ class CrossConformal:
             for fold, own in self._of_part(part if self.by_class else 0):
                 order = np.argsort(own.scores)
                 reached = np.concatenate([[0.0], np.cumsum(own.weights[order])])
-                below[:, part] += reached[np.searchsorted(own.scores[order], wanted[:, fold, part], side="left")]
+                below[:, part] += reached[np.searchsorted(own.scores[order], wanted[:, fold, part] - TIED, side="left")]
         return completed(below < self.coverage - ROUNDING, probabilities, self.kind)
 
     def intervals(self, answers: Array, each: Array | None = None) -> tuple[Array, Array]:

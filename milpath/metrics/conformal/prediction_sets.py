@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from milpath.metrics.conformal.conformity_scores import (
     NUMBERS,
     ORDERED,
+    TIED,
     class_scores,
     ends_of,
     number_scores,
@@ -76,7 +77,7 @@ class Conformal:
             each: Of several networks, which these sets are not for.
         """
         bounds = np.array([np.inf if value is None else value for value in self.quantiles])
-        return completed(class_scores(probabilities, self.kind) <= bounds, probabilities, self.kind)
+        return completed(class_scores(probabilities, self.kind) <= bounds + TIED, probabilities, self.kind)
 
     def intervals(self, answers: Array, each: Array | None = None) -> tuple[Array, Array]:
         """Return lower and upper ends, each `(bags, numbers)`; NaN if an interval has no end.

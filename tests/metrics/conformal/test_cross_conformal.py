@@ -186,6 +186,17 @@ def test_ties_only_add_to_a_set():
     assert cross.sets(each.mean(1), each).all()
 
 
+def test_rounding_does_not_move_a_validation_bag_out_of_its_own_set():
+    draw = np.random.default_rng(1)
+    folds, _, _ = cross_validated(draw, 60)
+    cross = fit_cross_conformal(folds, "classes", 0.6)
+    each = np.concatenate([fold.answers for fold in folds])[:, None].repeat(NUM_FOLDS, axis=1)
+    exact = cross.sets(each.mean(1), each)
+    for _ in range(20):
+        moved = each + draw.uniform(-1e-7, 1e-7, each.shape)
+        np.testing.assert_array_equal(cross.sets(each.mean(1), moved), exact)
+
+
 def test_the_state_survives_a_file_and_refuses_what_does_not_fit():
     folds, *_ = cross_validated(np.random.default_rng(5))
     cross = fit_cross_conformal(folds, "classes", 0.8, True, 3)

@@ -263,3 +263,16 @@ def test_what_cannot_be_fitted_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")) as caught:
         fit_conformal(**(given | arguments))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["classes", "ordered"])
+@pytest.mark.parametrize("by_class", [False, True])
+def test_rounding_does_not_move_a_validation_bag_out_of_its_own_set(kind, by_class):
+    # A quantile is the score of a validation bag. Other batches, machines and nine digits in a table change it a little.
+    generator = np.random.default_rng(3)
+    labels, probabilities = drawn(generator, 60, 3)
+    conformal = fit_conformal(labels, probabilities, kind, 0.8, by_class)
+    exact = conformal.sets(probabilities)
+    for _ in range(20):
+        moved = probabilities + generator.uniform(-1e-7, 1e-7, probabilities.shape)
+        np.testing.assert_array_equal(conformal.sets(moved), exact)
