@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 # Weights that sum to a coverage may miss it by rounding.
 ROUNDING = 1e-12
-# Scores of classes that differ by less are equal: so much do probabilities of one network differ between batches, machines and
-# written digits. A quantile is the score of a validation bag, whose own set must not depend on that.
+# Scores of classes that differ by less are equal: so much do probabilities of one network differ between batches, machines
+# and written digits. A quantile is the score of a validation bag, whose own set must not depend on that.
 TIED = 1e-6
 CLASSES, ORDERED, NUMBERS = "classes", "ordered", "numbers"
 
