@@ -3,18 +3,20 @@
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from milpath.config.command import command
+from milpath.config.module_loading import collecting_later
 from milpath.config.own_parts import import_own_parts
-from milpath.models.devices import choose_device
-from milpath.models.encoders import PretrainedEncoder, encoder_card, encoder_names
-from milpath.models.encoders.find_weights import how_to_get, present_weights
-from milpath.runs.chosen_parts.build_encoder import build_encoder
+
+if TYPE_CHECKING:
+    import torch
+
+    from milpath.models.encoders import PretrainedEncoder
 
 _NUM_TILES = 4
 
@@ -27,6 +29,11 @@ def run(config: DictConfig) -> list[str]:
     """
     if config.encoder is None:
         return list_of_encoders(config.paths.weights_dir)
+    # Imported here so that --help and mistyped options need only Hydra, not torch.
+    with collecting_later():
+        from milpath.models.devices import choose_device
+        from milpath.runs.chosen_parts.build_encoder import build_encoder
+
     started = time.perf_counter()
     encoder = build_encoder(config.encoder, import_own_parts(config.parts).encoders)
     loaded = time.perf_counter() - started
@@ -39,6 +46,10 @@ def list_of_encoders(weights_dir: str | None) -> list[str]:
     Args:
         weights_dir: Folder of weights.
     """
+    with collecting_later():
+        from milpath.models.encoders import encoder_card, encoder_names
+        from milpath.models.encoders.find_weights import how_to_get, present_weights
+
     rows = [["encoder", "features", "tile", "um/px", "licence", "gated", "weights"]]
     for name in encoder_names():
         card = encoder_card(name)
@@ -68,7 +79,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _facts(encoder: PretrainedEncoder, seconds: float) -> list[str]:
+def _facts(encoder: "PretrainedEncoder", seconds: float) -> list[str]:
     """Return what an encoder is."""
     card = encoder.card
     size = sum(tensor.nbytes for tensor in encoder.network.state_dict().values()) / 1e6
@@ -82,12 +93,14 @@ def _facts(encoder: PretrainedEncoder, seconds: float) -> list[str]:
     ]
 
 
-def _check(encoder: PretrainedEncoder, device: torch.device) -> list[str]:
+def _check(encoder: "PretrainedEncoder", device: "torch.device") -> list[str]:
     """Run drawn tiles; return what came out.
 
     Raises:
         ValueError: If the features are not finite, or the same for different tiles.
     """
+    import torch
+
     encoder.to(device)
     tiles = torch.from_numpy(drawn_tiles(_NUM_TILES, encoder.card.tile_size)).to(device)
     started = time.perf_counter()

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -10,10 +10,12 @@ from milpath.config.command import command
 from milpath.config.module_loading import collecting_later
 from milpath.records.error_text import counted
 from milpath.slides.tiling_options import OPTION_NAMES
-from milpath.tiling.slide_run import TilingSummary, describe_run, require_complete_store
+
+if TYPE_CHECKING:
+    from milpath.tiling.slide_run import TilingSummary
 
 
-def run(config: DictConfig) -> TilingSummary:
+def run(config: DictConfig) -> "TilingSummary":
     """Encode every slide that has not been encoded yet, and write the store once all have been.
 
     Args:
@@ -47,8 +49,10 @@ def _batch_size(value: Any) -> int | None:
     return value
 
 
-def describe(summary: TilingSummary, output: str) -> str:
+def describe(summary: "TilingSummary", output: str) -> str:
     """Return a summary of a run in a few lines."""
+    from milpath.tiling.slide_run import describe_run
+
     done = f"{counted(summary.num_cut, 'slide')} encoded, {60 * summary.rate:,.1f} slides/min"
     return describe_run(summary, output, done, f"the feature store is complete: {output}")
 
@@ -57,6 +61,8 @@ def describe(summary: TilingSummary, output: str) -> str:
 def main(config: DictConfig) -> None:
     """Run the command."""
     summary = run(config)
+    from milpath.tiling.slide_run import require_complete_store
+
     sys.stdout.write(describe(summary, config.output))
     require_complete_store(summary, config.output, config.on_error)
 

@@ -12,6 +12,7 @@ from PIL import Image
 from milpath import predict
 from milpath.config.roots import PredictConfig
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.inference import slide_predictions
 from milpath.models import AttentionMIL, save_network
 from tests.pyramids import tissue, write_pyramid
 
@@ -68,7 +69,7 @@ def run(folder, slides, **options):
 
 
 def stop_after_the_first_slide(folder, slides, monkeypatch):
-    calls = iter([predict.decide])
+    calls = iter([slide_predictions.decide])
 
     def decide(*words):
         for call in calls:
@@ -76,7 +77,7 @@ def stop_after_the_first_slide(folder, slides, monkeypatch):
         raise StoppedError
 
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(predict, "decide", decide)
+        patch.setattr(slide_predictions, "decide", decide)
         run(folder, slides)
     assert (folder / "out/.predictions.csv.partial").read_text().count("\n") == 2
 

@@ -101,7 +101,7 @@ def test_an_interrupt_says_that_nothing_is_lost(tmp_path, run_here, monkeypatch)
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("milpath.tile.build_slide_store", interrupt)
+    monkeypatch.setattr("milpath.tiling.slide_bags.build_slide_store", interrupt)
     status, said = run_here("milpath.tile", "slides=in", "output=out", cwd=tmp_path)
     assert (status, said) == (130, "stopped; finished slides are kept; run the same command to continue\n")
 
@@ -126,7 +126,7 @@ def test_a_mistake_is_one_line(tmp_path, run_here, more, message):
 
 def test_the_command_starts_without_torch():
     """A task of a cluster that cuts a few hundred slides has no seconds and no gigabyte to spare for it."""
-    code = "import sys, milpath.tile; print(*sys.modules)"
+    code = "import sys, milpath.tile, milpath.tiling.slide_bags; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not {"torch", "torchvision", "lightning", "sklearn"} & set(modules)
 

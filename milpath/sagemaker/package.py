@@ -6,10 +6,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from milpath.config.command import command
-from milpath.models.checkpoint import load_card
-from milpath.models.encoders.trained_encoder import describes_encoder, weights_of_trained
+from milpath.config.module_loading import collecting_later
 from milpath.sagemaker.jobs.job_configs import PACKAGE
-from milpath.sagemaker.jobs.model_archive import write_model_archive
 
 
 def run(config: DictConfig) -> Path:
@@ -29,6 +27,12 @@ def run(config: DictConfig) -> Path:
     path = Path(config.output)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"output={path}: the folder {path.parent} does not exist; create it first")
+    # Imported here so that --help and mistyped options need only Hydra, not torch.
+    with collecting_later():
+        from milpath.models.checkpoint import load_card
+        from milpath.models.encoders.trained_encoder import describes_encoder, weights_of_trained
+        from milpath.sagemaker.jobs.model_archive import write_model_archive
+
     encoder_path = None
     if config.include_encoder:
         card = load_card(config.checkpoint)

@@ -28,7 +28,6 @@ from milpath.sagemaker.processing.slide_listing import (
 from milpath.sagemaker.processing.slide_rate import describe_cost
 from milpath.sagemaker.processing.submission import jobs_of
 from milpath.sagemaker.processing.wait_for_job import wait_for_job
-from milpath.tiling.slide_plan import plan_slides, require_complete
 
 COMMANDS = ("tile", "extract")
 
@@ -88,6 +87,9 @@ def run(config: DictConfig) -> list[dict[str, Any]]:
 
 def _require_usable(jobs: SlideJobs, account: Any, slides: list[S3Slide], state: WorkState, on_error: str) -> None:
     """Refuse slides that do not fit their table, and work that only failed slides are left of."""
+    # Imported here so that --help and mistyped options do not wait for pandas.
+    from milpath.tiling.slide_plan import plan_slides, require_complete
+
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "slides"
         for slide in slides:

@@ -10,6 +10,7 @@ from milpath import evaluate, train
 from milpath.config.roots import CONFIG_DIR
 from milpath.records.prediction_table import read_predictions
 from milpath.sagemaker import package, score
+from milpath.sagemaker.scoring import endpoint_scores
 from milpath.targets import target_named
 from tests.commands import SMALL_RUN
 from tests.sagemaker.loopback_endpoint import served_as
@@ -109,7 +110,7 @@ def test_maps_per_class_in_the_responses_are_in_the_table():
     answer = {"bag_id": "a", "probabilities": {"x": 0.25, "y": 0.75}, "attention": [0.5, 0.5], "label": "y"}
     answers = [answer | {"attention_x": [1.0, 0.0], "attention_y": [0.0, 1.0]}]
     rows = pd.DataFrame({"split": ["test"], "label": [1]})
-    table = score._predictions(answers, target_named("binary"), ["x", "y"], rows)
+    table = endpoint_scores._predictions(answers, target_named("binary"), ["x", "y"], rows)
     assert {name: values[0].tolist() for name, values in table.maps.items()} == {
         "attention_x": [1.0, 0.0],
         "attention_y": [0.0, 1.0],

@@ -10,6 +10,7 @@ from PIL import Image
 
 from milpath import predict
 from milpath.sagemaker import transform
+from milpath.sagemaker.scoring import scored_objects
 from tests.pyramids import tissue, write_pyramid
 from tests.sagemaker import played_processing, played_transform
 from tests.sagemaker.conftest import REGION, ROLE
@@ -31,7 +32,7 @@ def played(account, monkeypatch, tmp_path):
         else:
             played_processing.play(account.s3, request, folder, monkeypatch)
 
-    monkeypatch.setattr(transform, "wait_for_job", wait_for_job)
+    monkeypatch.setattr(scored_objects, "wait_for_job", wait_for_job)
     monkeypatch.setattr("milpath.sagemaker.scoring.predict_chunks.CHUNK_SIZE", 2)
     return lost
 

@@ -11,8 +11,8 @@ from typing import Any, get_args
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from milpath.config.module_loading import collecting_later
 from milpath.config.own_files import own_files, own_names
-from milpath.runs.chosen_parts.encoder_choice import refuse_unfit_encoder
 from milpath.sagemaker.account.image_end import chosen_image
 from milpath.sagemaker.jobs.aws_account import (
     open_account,
@@ -105,6 +105,10 @@ def write_job_source(path: Path, settings: JobSettings) -> str:
 def _checked_training(settings: JobSettings) -> tuple[DictConfig, list[str]]:
     """Return the training as the job will compose it, and its overrides, after all checks that need no account."""
     training, overrides = compose_job()
+    # Imported here so that the commands start without torch.
+    with collecting_later():
+        from milpath.runs.chosen_parts.encoder_choice import refuse_unfit_encoder
+
     check_targets(training)
     refuse_unfit_encoder(training)
     _require_same_backend(str(overrides), settings)

@@ -22,15 +22,21 @@ from milpath.config.interruption import interruptible
 from milpath.records.error_text import counted
 from milpath.sagemaker.jobs.source_archive import JOB_FILE
 from milpath.sagemaker.jobs.training_job import compose_words
-from milpath.sagemaker.processing.processing_request import CODE_DIR, EARLIER_DIR, ROOT, SLIDES_DIR
+from milpath.sagemaker.processing.processing_request import (
+    CHUNKS,
+    CODE_DIR,
+    EARLIER_DIR,
+    LISTING_FILE,
+    OUTPUT,
+    ROOT,
+    SLIDES_DIR,
+    WORK,
+)
 from milpath.sagemaker.processing.slide_listing import FAILED_SUFFIX
 from milpath.tiling.slide_job import RECORD_SUFFIX, TILES_SUFFIX, SlideRecord
 from milpath.tiling.slide_parts import SlideParts
 from milpath.tiling.slide_run import TilingSummary, require_complete_store
 
-LISTING_FILE = "slides.json"
-# Relative to the root of the container's folders.
-WORK, PARTS, CHUNKS, OUTPUT = "work", "work/store/parts", "work/chunks", "output"
 _MAX_FAILURE = 1000
 _log = logging.getLogger(__name__)
 

@@ -14,11 +14,14 @@ from milpath.records.error_text import counted
 from milpath.sagemaker.jobs.aws_account import explained, require_objects, split_address, upload
 from milpath.sagemaker.jobs.job_settings import JobSettings
 from milpath.sagemaker.jobs.source_archive import write_source
-from milpath.sagemaker.processing.processing_entry import CHUNKS, LISTING_FILE, OUTPUT, PARTS
 from milpath.sagemaker.processing.processing_request import (
+    CHUNKS,
     CODE_DIR,
     EARLIER_DIR,
     FILES_DIR,
+    LISTING_FILE,
+    OUTPUT,
+    PARTS,
     PROGRAM,
     ROOT,
     SLIDES_DIR,

@@ -12,6 +12,9 @@ SLIDES_DIR = f"{ROOT}/input/slides"
 EARLIER_DIR = f"{ROOT}/input/earlier"
 FILES_DIR = f"{ROOT}/input/files"
 PROGRAM = "process.py"
+# Of the slides that an instance has; then folders relative to `ROOT`.
+LISTING_FILE = "slides.json"
+WORK, PARTS, CHUNKS, OUTPUT = "work", "work/store/parts", "work/chunks", "output"
 # Of one argument of the container and of the value of an environment variable.
 _MAX_TEXT = 256
 _MAX_SECONDS = 777_600
