@@ -10,6 +10,7 @@ from milpath.sagemaker import delete, deploy, launch, policy, process, register,
 from milpath.sagemaker.account.least_privilege import COMMANDS, MLFLOW_ACTIONS, Place, person_policy, role_policy
 from milpath.sagemaker.jobs.aws_account import open_account
 from milpath.sagemaker.jobs.endpoint_client import EndpointClient
+from milpath.sagemaker.scoring import scored_objects
 from tests.commands import SMALL_RUN
 from tests.sagemaker.conftest import REGION, ROLE
 from tests.sagemaker.loopback_endpoint import served_as
@@ -89,7 +90,7 @@ def calls(account):
 def test_every_call_of_a_whole_day_is_allowed_and_nothing_else_is(
     account, calls, command, monkeypatch, tmp_path, network_path, feature_path, registered_run
 ):
-    for module in (process, transform):
+    for module in (process, scored_objects):
         monkeypatch.setattr(module, "wait_for_job", lambda played, request: describe(played, request))
     account.s3.put_object(Bucket="slides", Key="in/a.svs", Body=b"slide")
     (tmp_path / "model.tar.gz").write_bytes(b"model")
