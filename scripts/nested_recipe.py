@@ -57,6 +57,8 @@ def write_pairs(path: Path, folds: dict[str, int]) -> None:
 
 def train(name: str, data: str, output: Path, *words: str) -> Path:
     """Train all folds of a table that are missing, and return its folder."""
+    if (output / "table.json").is_file():  # written last
+        return output
     command = [sys.executable, "-m", "milpath.table", f"experiment={name}", f"methods=[{METHOD}]", f"output={output}"]
     subprocess.run([*command, f"data.path={data}", *words], check=True, stdout=subprocess.DEVNULL)
     return output
@@ -81,8 +83,8 @@ def inner_accuracies(table: Path, folds: dict[str, int]) -> np.ndarray:
 
 def main(data: str, anchor: str, output: str, repeats: str, *words: str) -> None:
     root, count, began = Path(output), int(repeats), time.monotonic()
+    resumed = root.is_dir()
     inner = np.zeros((count, len(SETS), len(CANDIDATES), FOLDS))
-    outer = np.zeros((len(SETS), len(CANDIDATES), count, FOLDS))
     for repeat, (row, name) in product(range(count), enumerate(SETS)):
         path = f"{data}/{name}.npz"
         folds = folds_of(name, path, repeat)
@@ -93,7 +95,11 @@ def main(data: str, anchor: str, output: str, repeats: str, *words: str) -> None
             table = train(name, path, root / f"inner/{name}_{repeat}/{candidate}", *fixed, *options, *words)
             inner[repeat, row, column] = inner_accuracies(table, folds)
             print(name, repeat, candidate, inner[repeat, row, column].mean().round(4), flush=True)
+    wanted = {*chosen_in(inner).ravel().tolist(), list(CANDIDATES).index(FIXED)}
+    outer = np.full((len(SETS), len(CANDIDATES), count, FOLDS), np.nan)
     for (row, name), (column, (candidate, options)) in product(enumerate(SETS), enumerate(CANDIDATES.items())):
+        if column not in wanted:
+            continue
         fixed = (f"folds={FOLDS}", f"repeats={count}", "seed=0")
         table = train(name, f"{data}/{name}.npz", root / f"outer/{name}/{candidate}", *fixed, *options, *words)
         outer[row, column] = folds_of_table(table, METHOD).reshape(count, FOLDS)
@@ -102,8 +108,14 @@ def main(data: str, anchor: str, output: str, repeats: str, *words: str) -> None
     minutes = round((time.monotonic() - began) / 60, 1)
     table = table_of(inner, outer, authors)
     made = made_by(["python", "scripts/nested_recipe.py", *sys.argv[1:]], minutes)
-    table["record"] = made | {"seeds": list(range(count)), "unit": "outer fold"}
+    made |= {"minutes": None if resumed else minutes, "seeds": list(range(count)), "unit": "outer fold"}
+    table["record"] = made
     write_json(root / "nested_recipe.json", table)
+
+
+def chosen_in(inner: np.ndarray) -> np.ndarray:
+    """Return the candidate that each outer fold chooses, `(repeats, folds)`, from `(repeats, sets, candidates, folds)`."""
+    return np.asarray(inner.mean(1).argmax(1))
 
 
 def table_of(inner: np.ndarray, outer: np.ndarray, authors: np.ndarray) -> dict[str, Any]:
@@ -111,10 +123,10 @@ def table_of(inner: np.ndarray, outer: np.ndarray, authors: np.ndarray) -> dict[
 
     Args:
         inner: `(repeats, sets, candidates, folds)` inner accuracies.
-        outer: `(sets, candidates, repeats, folds)` accuracies on the outer folds.
+        outer: `(sets, candidates, repeats, folds)` accuracies on the outer folds; NaN for candidates that none chose.
         authors: `(sets, repeats * folds)` accuracies of the authors' recipe on these.
     """
-    chosen = inner.mean(1).argmax(1)  # (repeats, folds)
+    chosen = chosen_in(inner)
     repeats, folds = np.indices(chosen.shape)
     nested = outer[:, chosen, repeats, folds].reshape(len(SETS), -1)
     fixed = outer[:, list(CANDIDATES).index(FIXED)].reshape(len(SETS), -1)
@@ -135,7 +147,6 @@ def table_of(inner: np.ndarray, outer: np.ndarray, authors: np.ndarray) -> dict[
         "candidates": {
             name: {
                 "inner": dict(zip(SETS, inner[:, :, column].mean((0, 2)).round(4).tolist(), strict=True)),
-                "outer": dict(zip(SETS, outer[:, column].mean((1, 2)).round(4).tolist(), strict=True)),
                 "chosen": int((chosen == column).sum()),
             }
             for column, name in enumerate(CANDIDATES)

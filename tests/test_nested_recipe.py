@@ -66,6 +66,8 @@ def test_each_fold_is_tested_with_what_its_own_training_bags_chose():
     outer = np.broadcast_to(
         np.arange(len(CANDIDATES))[None, :, None, None] / 10, (len(SETS), len(CANDIDATES), 2, FOLDS)
     )
+    outer = outer.copy()
+    outer[:, sorted({*range(1, len(CANDIDATES))} - {*best.ravel().tolist()})] = np.nan  # nobody chose them
     authors = rng.uniform(0.0, 0.2, (len(SETS), 2 * FOLDS))
     found = nested_recipe.table_of(inner, outer, authors)
     np.testing.assert_allclose(found["accuracies"]["fox"], best.ravel() / 10)
