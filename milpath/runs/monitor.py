@@ -1,9 +1,12 @@
 """Checks of the metrics that choose between trainings and between epochs."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
 from milpath.data.datamodule import BagDataModule
 from milpath.targets import NumericTarget
@@ -61,6 +64,36 @@ def require_monitored(callbacks: Mapping[str, Any], datamodule: BagDataModule) -
             if datamodule.fitted_target.has_classes:
                 bags = f"{', '.join(map(str, datamodule.class_counts('val')))} validation bags per class"
             raise ValueError(f"{where}; with {bags}, give monitor= one of {known}")
+
+
+def require_first_validation(trainer: Trainer, datamodule: BagDataModule) -> None:
+    """Refuse early stopping in a training that ends, or goes on, without a validation, which Lightning fails at.
+
+    Args:
+        trainer: With its callbacks.
+        datamodule: The data, after `setup`.
+
+    Raises:
+        ValueError: If there is none after the first epoch.
+    """
+    stopping = [each for each in trainer.early_stopping_callbacks if isinstance(each, EarlyStopping)]
+    asked = next((each.monitor for each in stopping if each.monitor.startswith("val/") and each.strict), None)
+    if asked is None or trainer.val_check_interval != 1.0 or trainer.check_val_every_n_epoch != 1:
+        return
+    way_out = "or callbacks=no_validation, which tests the last weights"
+    if trainer.limit_val_batches == 0:
+        raise ValueError(
+            f"early stopping monitors {asked}, and trainer.limit_val_batches=0 validates nothing; leave it out, {way_out}"
+        )
+    batches: float = math.ceil(len(datamodule.bag_ids("train")) / (datamodule.batch_size * trainer.world_size))
+    limit = trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else batches * limit
+    steps = math.ceil(int(batches) / trainer.accumulate_grad_batches)
+    if 0 <= trainer.max_steps < steps:
+        raise ValueError(
+            f"early stopping monitors {asked}, and trainer.max_steps={trainer.max_steps} ends before the first validation; "
+            f"an epoch has {steps} steps: give trainer.max_steps={steps} or more, {way_out}"
+        )
 
 
 def _defined_metrics(datamodule: BagDataModule) -> list[str]:

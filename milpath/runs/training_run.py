@@ -57,7 +57,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.runs.build import build_classifier, build_training_data
     from milpath.runs.chosen_parts.encoder_choice import let_encoder_follow, refuse_unfit_encoder
     from milpath.runs.chosen_parts.stain_choice import write_stain_target
-    from milpath.runs.monitor import require_monitored
+    from milpath.runs.monitor import require_first_validation, require_monitored
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
@@ -73,6 +73,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     slides_of_report(datamodule.tile_store, config.get("slides_dir"))  # refused now rather than after the training
     let_encoder_follow(config.model, datamodule.tile_shape)
     require_monitored(config.callbacks, datamodule)
+    require_first_validation(trainer, datamodule)
     identity = identity_of(config, datamodule, trainer.world_size)
     if (metrics := finished_trial(run_dir, identity)) is not None:
         return metrics

@@ -1,0 +1,41 @@
+import re
+
+import pytest
+
+from tests.commands import SMALL_RUN, here
+
+# 16 bags train, four in a batch.
+WORDS = [*SMALL_RUN, "data.num_folds=6", "callbacks=default"]
+
+
+@pytest.mark.command
+@pytest.mark.parametrize(
+    ("words", "steps"),
+    [
+        (["trainer.max_steps=3"], 4),
+        (["trainer.max_steps=1", "trainer.accumulate_grad_batches=2"], 2),
+        (["trainer.max_steps=1", "trainer.limit_train_batches=3"], 3),
+        (["trainer.max_steps=1", "trainer.limit_train_batches=0.5"], 2),
+    ],
+)
+def test_a_training_that_ends_before_its_first_validation_is_refused_with_the_steps_of_an_epoch(
+    words, steps, tmp_path, capsys
+):
+    assert here("milpath.train", *WORDS, *words, "run_name=short", cwd=tmp_path) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"monitors val/auroc, and trainer\.max_steps=\d ends before the first validation", line)
+    assert f"an epoch has {steps} steps: give trainer.max_steps={steps} or more, or callbacks=no_validation" in line
+    assert not (tmp_path / "runs/short").exists()
+
+
+@pytest.mark.command
+def test_early_stopping_without_validation_is_refused(tmp_path, capsys):
+    assert here("milpath.train", *WORDS, "trainer.limit_val_batches=0", cwd=tmp_path) == 1
+    assert "trainer.limit_val_batches=0 validates nothing; leave it out, or" in capsys.readouterr().err
+
+
+@pytest.mark.command
+@pytest.mark.parametrize("words", [["trainer.max_steps=4"], ["trainer.max_steps=3", "callbacks=no_validation"]])
+def test_the_ways_out_train(words, tmp_path):
+    assert here("milpath.train", *WORDS, *words, "run_name=long", cwd=tmp_path) == 0
+    assert (tmp_path / "runs/long/metrics.json").is_file()
