@@ -28,7 +28,7 @@ import numpy as np
 
 from classic_anchor import FOLDS, folds_of
 from classic_comparison import compared, folds_of_table
-from milpath.records.atomic_files import write_json
+from results_page.kept_tables import keep
 from results_page.script_record import made_by
 
 SETS = ("musk1", "tiger", "fox")
@@ -110,7 +110,7 @@ def main(data: str, anchor: str, output: str, repeats: str, *words: str) -> None
     made = made_by(["python", "scripts/nested_recipe.py", *sys.argv[1:]], minutes)
     made |= {"minutes": None if resumed else minutes, "seeds": list(range(count)), "unit": "outer fold"}
     table["record"] = made
-    write_json(root / "nested_recipe.json", table)
+    keep(table, root / "nested_recipe.json")
 
 
 def chosen_in(inner: np.ndarray) -> np.ndarray:
