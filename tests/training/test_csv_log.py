@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 
 import pandas as pd
 import pytest
@@ -62,6 +63,10 @@ def test_a_run_that_starts_over_starts_its_log_over(tmp_path):
 def test_tensorboard_drops_the_steps_that_are_trained_again(tmp_path):
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     for first, value in ((0, 0.5), (3, 0.25)):
+        # TensorBoard reads files in the order of their names: the second they were opened in, then a number (10 before 9).
+        second = int(time.time())
+        while int(time.time()) == second:
+            time.sleep(0.02)
         logger = TensorBoardLogger(tmp_path, name="logs", version="tensorboard")
         continue_from(logger, first)
         for step in range(first, 5):
