@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from milpath.config.command import command
 from milpath.config.module_loading import collecting_later
+from milpath.sagemaker.jobs.endpoint_request import require_one_checkpoint
 from milpath.sagemaker.jobs.job_configs import PACKAGE
 
 
@@ -47,19 +48,6 @@ def run(config: DictConfig) -> Path:
         f"{path}: {path.stat().st_size / 1e6:.1f} MB; next: python -m milpath.sagemaker.deploy archive={path}\n"
     )
     return path
-
-
-def require_one_checkpoint(checkpoint: object) -> None:
-    """Refuse the average of several folds, which an endpoint cannot serve.
-
-    Raises:
-        ValueError: If it is a list, or the folder of a table.
-    """
-    if isinstance(checkpoint, str) and not Path(checkpoint).is_dir():
-        return
-    raise ValueError(
-        f"checkpoint={checkpoint}: an endpoint serves one network, not the average of several; give the best.ckpt of one run"
-    )
 
 
 @command(PACKAGE)

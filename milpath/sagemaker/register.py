@@ -15,15 +15,7 @@ from milpath.sagemaker.jobs.job_configs import REGISTER
 def run(config: DictConfig) -> dict[str, Any]:
     """Upload what is not in S3 yet, and create a version of the model package group.
 
-    Args:
-        config: The composed root of the `sagemaker_register` command.
-
-    Returns:
-        The request that was sent, or would be sent without `dry_run`.
-
-    Raises:
-        FileNotFoundError: If the run or the archive lacks a file.
-        ValueError: If archive and run are not of one training, or the account is not ready.
+    See `milpath.sagemaker.registry.registration.register_run`.
     """
     # Imported here so that --help and mistyped options need only Hydra, not torch.
     with collecting_later():

@@ -18,15 +18,7 @@ if TYPE_CHECKING:
 def run(config: DictConfig) -> "Metrics":
     """Send every bag of some splits to an endpoint and evaluate its predictions.
 
-    Args:
-        config: The composed root of the `sagemaker_score` command.
-
-    Returns:
-        Split to metric to value, as in `metrics.json`.
-
-    Raises:
-        ValueError: If the endpoint refuses a bag, or does not predict the labels of the data.
-        FileExistsError: If the run folder already holds results.
+    See `milpath.sagemaker.scoring.endpoint_scores.score_endpoint`.
     """
     # Imported here so that --help and mistyped options need only Hydra, not torch.
     with collecting_later():

@@ -15,14 +15,7 @@ from milpath.sagemaker.jobs.job_configs import TRANSFORM
 def run(config: DictConfig) -> int:
     """Submit a job for what is not scored yet, or collect the results once everything is.
 
-    Args:
-        config: The composed root of the `sagemaker_transform` command.
-
-    Returns:
-        Number of slides without a prediction, which `failures.csv` in the output names; 0 while jobs run.
-
-    Raises:
-        ValueError: If the options, the objects or the account are not ready, or nothing could be predicted.
+    See `milpath.sagemaker.scoring.scored_objects.score_objects`.
     """
     # Imported here so that --help and mistyped options need only Hydra, not torch.
     with collecting_later():

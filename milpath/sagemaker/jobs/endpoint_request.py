@@ -1,6 +1,7 @@
-"""The three requests that create an endpoint, as a pure function of its settings."""
+"""The three requests that create an endpoint, as a pure function of its settings, and what it can serve."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from milpath.sagemaker.endpoint.request_limits import MEBIBYTE, Limits
@@ -144,3 +145,16 @@ def serving_environment(settings: DeployConfig) -> dict[str, str]:
     if settings.s3_prefixes:
         environment["MILPATH_S3_PREFIXES"] = ",".join(settings.s3_prefixes)
     return environment | {name: str(value) for name, value in settings.environment.items()}
+
+
+def require_one_checkpoint(checkpoint: object) -> None:
+    """Refuse the average of several folds, which an endpoint cannot serve.
+
+    Raises:
+        ValueError: If it is a list, or the folder of a table.
+    """
+    if isinstance(checkpoint, str) and not Path(checkpoint).is_dir():
+        return
+    raise ValueError(
+        f"checkpoint={checkpoint}: an endpoint serves one network, not the average of several; give the best.ckpt of one run"
+    )

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from milpath.models.checkpoint import load_card
 from milpath.records.error_text import counted
 from milpath.sagemaker.jobs.aws_account import explained, open_account, require_bucket, split_address, upload
-from milpath.sagemaker.package import require_one_checkpoint
+from milpath.sagemaker.jobs.endpoint_request import require_one_checkpoint
 from milpath.sagemaker.processing.processing_job import SlideJobs
 from milpath.sagemaker.processing.slide_listing import S3Slide, WorkState, list_objects, list_slides
 from milpath.sagemaker.processing.slide_rate import describe_cost

@@ -6,7 +6,7 @@ import torch
 
 from milpath import models
 from milpath.models import AttentionMIL, EmbeddingPoolMIL
-from milpath.models.averaged_network import AveragedNetwork
+from milpath.models.averaged_network import AveragedMILOutput, AveragedNetwork
 from milpath.models.familiarity.embeddings import answer_with_distances, embed, pooled, unit
 from milpath.models.familiarity.shrunk_gaussian import fit_gaussian
 from milpath.models.network import MILNetwork
@@ -114,7 +114,8 @@ def test_folds_answer_as_without_and_each_has_its_distance() -> None:
         _, second = answer_with_distances(members[1], pairs[1:], tiles, mask)
 
     assert torch.equal(output.logits, expected.logits)
-    assert torch.equal(output.spread, expected.spread)  # type: ignore[attr-defined]
+    assert isinstance(output, AveragedMILOutput)
+    assert torch.equal(output.spread, expected.spread)
     assert found.of_bags().shape == (3, 2, 2)
     np.testing.assert_allclose(found.of_bags()[:, 1], second.of_bags()[:, 0])
 
