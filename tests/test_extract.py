@@ -321,7 +321,7 @@ def test_memory_does_not_grow_with_the_tiles_of_a_slide(tmp_path):
         "class Free(torch.nn.Module):\n"
         "    def forward(self, tiles): return tiles.mean((2, 3))\n"
         "count = int(sys.argv[2]) or None\n"
-        "options = TileOptions(method='tissue', tile_size=224, num_tiles=count, level=0, overlap=112, min_tissue=0.01)\n"
+        "options = TileOptions(method='tissue', tile_size=224, num_tiles=count, level=0, overlap=168, min_tissue=0.01)\n"
         "card = {'name': 'free', 'embedding_dim': 3}\n"
         "summary = extract_features(sys.argv[1], sys.argv[3], Free(), card, options, device='cpu')\n"
         "print(peak_memory(), summary.peak_memory)\n"
@@ -334,6 +334,6 @@ def test_memory_does_not_grow_with_the_tiles_of_a_slide(tmp_path):
         found.append((num_tiles, *(int(number) for number in said.split())))
     (few, *before), (many, *after) = found
     grown = (many - few) * 224 * 224 * 3
-    assert grown > 100 << 20
+    assert grown > 600 << 20  # the peak of one run differs from that of another by up to 60 MB
     for one, other in zip(before, after, strict=True):
         assert other < one + grown / 3
