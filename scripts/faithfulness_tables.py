@@ -64,7 +64,7 @@ def _verdict(record: dict[str, Any], part: dict[str, Any]) -> str:
     """Return what is found in the bags of a row, with the share of the gain of the best order."""
     found = verdict_of(record, part)
     share = found["share_of_best"]
-    return f"{found['finding']}" + ("" if share is None else f", {share:z.2f}")
+    return f"{found['finding']}" + ("" if share is None else f", {_cell(share)}")
 
 
 def _cell(interval: list[float | None] | None) -> str:

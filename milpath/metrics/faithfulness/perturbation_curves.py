@@ -110,6 +110,41 @@ def mean_intervals(
     ]
 
 
+def ratio_interval(
+    above: Array,
+    below: Array,
+    groups: NDArray[np.str_] | None = None,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Return the ratio of the means of two values of the same bags, with its bootstrap interval.
+
+    It has no value where the lower mean is not above 0, and no interval where that is so in most resamples.
+
+    Args:
+        above: `(bags,)`; bags where one of the two values is NaN are left out.
+        below: `(bags,)`.
+        groups: `(bags,)` groups that are drawn together, such as patients; `None` draws bags.
+        num_resamples: Number of resamples, which are those of `mean_intervals`.
+        confidence: Confidence level in (0, 1).
+        seed: Seed of the resamples.
+
+    Example:
+        >>> ratio_interval(np.array([1.0, 1.0, 1.0]), np.array([1.0, 2.0, 3.0])).value
+        0.5
+    """
+    known = np.isfinite(above) & np.isfinite(below)
+    pair = np.where(known[:, None], np.stack([above, below], axis=1), 0.0)
+    sums = [weights @ pair for weights in resample_weights(len(pair), groups, num_resamples, seed)]
+
+    def ratio(sum_of: Array) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.where(sum_of[:, 1] > 0, sum_of[:, 0] / sum_of[:, 1], np.nan))
+
+    return percentile_interval(float(ratio(pair.sum(axis=0)[None])[0]), ratio(np.concatenate(sums)), confidence)
+
+
 def mean_over_orders(curves: Sequence[Array]) -> Array:
     """Return the mean curve of several orders of one bag, such as random ones, `(steps,)`."""
     return np.asarray(np.mean(np.stack(curves), axis=0))

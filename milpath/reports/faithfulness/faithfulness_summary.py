@@ -8,8 +8,15 @@ from numpy.typing import NDArray
 
 from milpath.inference.faithfulness.explained_quantity import Question
 from milpath.inference.faithfulness.measure_bags import AGREEMENTS, MeasuredBag, MeasureOptions
-from milpath.inference.faithfulness.tile_relevance import ORDERS, RANDOM
-from milpath.metrics.faithfulness.perturbation_curves import KEPT, REMOVED, area, mean_intervals, value_at
+from milpath.inference.faithfulness.tile_relevance import ATTENTION, ORDERS, RANDOM
+from milpath.metrics.faithfulness.perturbation_curves import (
+    KEPT,
+    REMOVED,
+    area,
+    mean_intervals,
+    ratio_interval,
+    value_at,
+)
 from milpath.metrics.intervals import Interval
 from milpath.reports.faithfulness.verdict import verdict_of
 
@@ -33,6 +40,7 @@ def summarise(
     - `deletion_gain`, `insertion_gain`: how much better than random orders of the same bag, > 0 if better.
     - `relevance_gain`: `insertion_area - deletion_area`. Tiles in reverse order leave the bag as those in order enter it, so
       this is the area between removing the least and the most relevant first (Blücher et al., symmetric relevance gain).
+    - `share_of_gain`: the gain of attention, the sum of both, as a share of that of the order.
     - `drop`: by how much the value falls if the share of top tiles is removed; `drop_gain` more than by random tiles.
 
     Args:
@@ -132,8 +140,15 @@ def _order(
         ends = [_plain(each) for each in mean_intervals(columns, groups, num_resamples)]
         steps = deletion.shape[1]
         curves = {"deletion": ends[-2 * steps : -steps], "insertion": ends[-steps:]}
-        found[scale] = dict(zip(numbers, ends, strict=False)) | curves
+        shared = ratio_interval(_gains(rows, ATTENTION, place), _gains(rows, order, place), groups, num_resamples)
+        found[scale] = dict(zip(numbers, ends, strict=False)) | {"share_of_gain": _plain(shared)} | curves
     return found
+
+
+def _gains(rows: Sequence[MeasuredBag], order: str, place: int) -> NDArray[np.float64]:
+    """Return by how much both areas of each bag together are better than those of random orders, `(bags,)`."""
+    (deletion, insertion, _), (removed, kept, _) = (_curves(each, rows, place) for each in (order, RANDOM))
+    return area(removed) - area(deletion) + area(insertion) - area(kept)
 
 
 def row_drop(deletion: NDArray[np.float64], whole: NDArray[np.float64], share: float) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ _WORDS = {
 }
 
 
-def verdict_of(record: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, str | float | None]:
+def verdict_of(record: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
     """Return `finding`, one of the names above, `verdict`, a few sentences, and `share_of_best`.
 
     Attention is faithful if its areas under both curves are better than those of random orders of the same bags, each with
@@ -39,7 +39,8 @@ def verdict_of(record: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, 
     more than random ones, neither without the top share of tiles nor over the whole curves. Where only the curves tell more,
     the top tiles are not called faithful: the finding is at most "in part".
 
-    `share_of_best` is the gain of attention over that of the best order, `None` where attention is not graded.
+    `share_of_best` is the gain of attention over that of the best order, with its interval (value, low, high), `None` where
+    attention is not graded. If the interval has one half in it, the sentence says that the two grades cannot be told apart.
 
     Args:
         record: What `summarise` returns, without these.
@@ -69,7 +70,7 @@ def verdict_of(record: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, 
             f"{_number(part['orders'][ATTENTION]['probability']['relevance_gain'])}, random orders "
             f"{_number(part['orders'][RANDOM]['probability']['relevance_gain'], plain=True)}."
         )
-    share = None if finding == UNDECIDED else float(f"{_share_of_best(part, _scale(record, part)):.6g}")
+    share = None if finding == UNDECIDED else _share_of_best(part, _scale(record, part))
     return {"finding": finding, "verdict": sentence + _others(record, part), "share_of_best": share}
 
 
@@ -89,7 +90,7 @@ def _finding(record: Mapping[str, Any], part: Mapping[str, Any]) -> tuple[str, s
         return UNDECIDED, _WORDS[UNDECIDED]
     finding, reason = _direction(part)
     share = _share_of_best(part, scale)
-    if finding == FAITHFUL and (few_change_nothing or share < _MIN_SHARE):
+    if finding == FAITHFUL and (few_change_nothing or (share[0] or 0.0) < _MIN_SHARE):
         finding = IN_PART
     words = _WORDS[finding]
     if finding in (FAITHFUL, IN_PART):
@@ -146,19 +147,27 @@ def _gain(part: Mapping[str, Any], order: str) -> float:
     return (numbers["deletion_gain"][0] or 0.0) + (numbers["insertion_gain"][0] or 0.0)
 
 
-def _share_of_best(part: Mapping[str, Any], scale: float) -> float:
-    """Return the gain of attention over that of the best order, 1 if attention is the best."""
+def _share_of_best(part: Mapping[str, Any], scale: float) -> list[float | None]:
+    """Return the gain of attention over that of the best order, with its interval; 1 if attention is the best."""
     best = _best(part, scale)
     if best == ATTENTION:
-        return 1.0
-    return _gain(part, ATTENTION) / _gain(part, best) if _gain(part, best) > 0 else 0.0
+        return [1.0, None, None]
+    # A record of an earlier version has no interval of it.
+    found: list[float | None] | None = _numbers(part, best).get("share_of_gain")
+    if found is not None:
+        return found
+    share = _gain(part, ATTENTION) / _gain(part, best) if _gain(part, best) > 0 else 0.0
+    return [float(f"{share:.6g}"), None, None]
 
 
-def _share_words(part: Mapping[str, Any], scale: float, share: float) -> str:
+def _share_words(part: Mapping[str, Any], scale: float, share: list[float | None]) -> str:
     """Return the share of the best order's gain in words; where attention is the best, what it was compared with."""
     best = _best(part, scale)
     if best != ATTENTION:
-        return f"{share:z.2f} of what the best order, {best}, gains on random ones"
+        _, low, high = share
+        words = f"{_number(share, signed=True)} of what the best order, {best}, gains on random ones"
+        unsure = low is not None and high is not None and low < _MIN_SHARE < high
+        return words + (f", too few bags to tell from {_MIN_SHARE:z.2f}, where the grade changes" if unsure else "")
     others = [order for order in _complete(part) if order != ATTENTION]
     return f"and no other order compared gains more on random ones ({', '.join(others) or 'none was measured'})"
 

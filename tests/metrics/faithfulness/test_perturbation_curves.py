@@ -3,7 +3,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy import integrate
+from scipy import integrate, stats
 
 from milpath.metrics.faithfulness.perturbation_curves import (
     KEPT,
@@ -12,6 +12,7 @@ from milpath.metrics.faithfulness.perturbation_curves import (
     mean_intervals,
     num_kept,
     num_removed,
+    ratio_interval,
     value_at,
 )
 from milpath.metrics.intervals import bootstrap_interval
@@ -93,3 +94,21 @@ def test_a_bag_without_a_value_counts_in_no_mean():
     assert (first.value, second.value) == (3.0, 3.0)
     (none,) = mean_intervals(np.full((3, 1), np.nan))
     assert none.value is None
+
+
+def test_the_interval_of_a_ratio_is_that_of_scipy_and_leaves_out_what_is_not_known():
+    rng = np.random.default_rng(0)
+    below = rng.uniform(0.5, 1.5, 60)
+    above = 0.4 * below + rng.normal(0, 0.1, 60)
+    found = ratio_interval(np.append(above, [np.nan, 9.0]), np.append(below, [1.0, np.nan]), None, 4000)
+    theirs = stats.bootstrap(
+        (above, below), lambda one, other, axis: one.mean(axis) / other.mean(axis), paired=True, method="percentile",
+        n_resamples=4000, vectorized=True, rng=0,
+    ).confidence_interval  # fmt: skip
+    assert found.value == pytest.approx(above.mean() / below.mean())
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.003)
+
+
+def test_a_ratio_to_what_is_not_above_zero_has_no_value():
+    found = ratio_interval(np.ones(5), np.array([-1.0, -1.0, 1.0, 0.5, 0.0]))
+    assert (found.value, found.low, found.high) == (None, None, None)

@@ -43,16 +43,36 @@ def judged(*rows):
 def test_at_least_half_of_the_gain_of_the_best_order_is_faithful_and_the_share_is_named():
     record = judged(drawn({"attention": 0.4, "single tile": 0.5, "occlusion": 0.1}))
     assert record["finding"] == "faithful"
-    assert record["share_of_best"] == pytest.approx(0.8, abs=0.01)
+    assert record["share_of_best"][0] == pytest.approx(0.8, abs=0.01)
     assert (
-        "attention points at what the network uses, 0.80 of what the best order, single tile, gains"
+        "attention points at what the network uses, 0.80 (no interval) of what the best order, single tile, gains"
         in record["verdict"]
     )
 
 
+def test_the_share_has_an_interval_over_bags_and_one_that_holds_a_half_does_not_tell_the_grades_apart():
+    sure = judged(
+        drawn({"attention": 0.5, "single tile": 0.7}, num_bags=30),
+        drawn({"attention": 0.3, "single tile": 0.5}, num_bags=30),
+    )
+    value, low, high = sure["share_of_best"]
+    assert value == pytest.approx(0.8 / 1.2, abs=0.01)
+    assert 0.62 < low < value < high < 0.71
+    assert f"{value:.2f} ({low:.2f} to {high:.2f}) of what the best order, single tile, gains" in sure["verdict"]
+    assert "too few bags" not in sure["verdict"]
+    few = judged(
+        drawn({"attention": 0.5, "single tile": 0.7}, num_bags=3),
+        drawn({"attention": 0.1, "single tile": 0.5}, num_bags=3),
+    )
+    value, low, high = few["share_of_best"]
+    assert low < 0.5 < high
+    assert few["finding"] == ("faithful" if value >= 0.5 else "in part")
+    assert "too few bags to tell from 0.50, where the grade changes" in few["verdict"]
+
+
 def test_the_best_order_is_said_to_be_the_best_of_those_it_was_compared_with():
     record = judged(drawn({"attention": 0.5, "occlusion": 0.1}))
-    assert (record["finding"], record["share_of_best"]) == ("faithful", 1.0)
+    assert (record["finding"], record["share_of_best"]) == ("faithful", [1.0, None, None])
     assert "no other order compared gains more on random ones (occlusion)" in record["verdict"]
 
 
@@ -60,7 +80,7 @@ def test_less_than_half_of_the_gain_of_the_best_order_is_in_part():
     record = judged(drawn({"attention": 0.2, "single tile": 0.5}))
     assert record["finding"] == "in part"
     assert (
-        "attention points in part at what the network uses, 0.40 of what the best order, single tile, gains on random ones"
+        "attention points in part at what the network uses, 0.40 (no interval) of what the best order, single tile, gains on random ones"
         in record["verdict"]
     )
 
