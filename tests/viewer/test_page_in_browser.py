@@ -186,8 +186,8 @@ def open_page(browser, app):
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: said.append(f"dialog {dialog.message}") or dialog.dismiss())
         page.on("request", lambda request: fetched.append(request.url))
-        page.goto(app.address)
         page.set_default_timeout(60_000)
+        page.goto(app.address)
         page.wait_for_selector("#files")
         contexts.append(context)
         return page
