@@ -87,7 +87,7 @@ def test_flop_and_bytes_of_a_product_are_counted():
 
 
 def test_memory_stays_flat_while_bags_are_streamed(tmp_path):
-    rows = streaming(24, 1000, 256, tmp_path)
+    rows = streaming(24, 4000, 256, tmp_path)
     # Three batches may be under way; a leak of every bag would be 36 of them.
     assert rows[-1]["ratio"] < 12
 
