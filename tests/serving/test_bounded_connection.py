@@ -44,7 +44,11 @@ async def _wait(request):
 
 
 async def _much(request):
-    return Response(bytes(50_000_000))
+    async def parts():
+        for _ in range(50):
+            yield bytes(1_000_000)
+
+    return StreamingResponse(parts())
 
 
 async def _events(request):
@@ -204,7 +208,7 @@ def test_told_to_end_it_waits_for_no_slow_client_and_answers_what_is_in_hand():
         return await _wait(request)
 
     limits = ConnectionLimits(header_seconds=60, body_seconds=60, end_seconds=60)
-    app = Starlette(routes=[Route("/wait", wait)])
+    app = Starlette(routes=[Route("/wait", wait), *APP.routes])  # the first of that path answers
     with ThreadPoolExecutor(1) as asker, running(app, limits) as server, SlowClients(port_of(server), 12):
         answer = asker.submit(ask, port_of(server), "/wait", timeout=SOON)
         assert begun.wait(SOON)
