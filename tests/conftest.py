@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 # One thread a process, also of the commands that tests start: two processes on two cores are faster than two threads each,
 # and sums come out equal to the last bit whichever process makes them.
@@ -42,6 +43,10 @@ STARTS = re.compile(
     r"|milpath\.tiling\.(?:slide_bags|worker_pool)|milpath\.encoding\.extract_features|milpath\.viewer\.upload_answer)\b",
     re.M,
 )
+
+# A busy machine may take long for an example now and then; in continuous integration these are Hypothesis's own settings.
+settings.register_profile("busy machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 # Seconds of CPU of the longest files, rounded; the Makefile has xdist keep this order (--no-loadscope-reorder).
 LONG_FILES = {

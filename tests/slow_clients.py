@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import itertools
+import random
 import select
 import socket
 import threading
@@ -10,9 +11,11 @@ import time
 from collections.abc import Iterator
 
 from starlette.types import ASGIApp
+from uvicorn import Server
 
 from milpath.serving.connection_limits import ConnectionLimits
 from milpath.serving.uvicorn_server import make_server
+from tests.waiting import wait_until
 
 SILENT = b""
 HALF_HEADERS = b"POST /invocations HTTP/1.1\r\nhost: a\r\nx-long: "
@@ -103,24 +106,42 @@ def ask(
 
 
 def free_port() -> int:
-    """Return a port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of loopback for a process that takes some time to bind it.
+
+    It lies below those that Linux gives to outgoing connections and to whoever binds port 0, so that nobody is given it meanwhile.
+    """
+    draw = random.SystemRandom()  # tests seed the other one, in every process alike
+    while True:
+        port = draw.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@contextlib.contextmanager
+def running(app: ASGIApp, limits: ConnectionLimits) -> Iterator[Server]:
+    """Serve on loopback in a thread; gives the server."""
+    # The server binds a free port itself: one that is looked up before may be taken by another process meanwhile.
+    server = make_server(app, limits, port=0, log_level="critical")
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive())
+        yield server
+    finally:
+        server.should_exit = True
+        thread.join(10 + limits.end_seconds)
+        assert not thread.is_alive(), "the server did not end"
 
 
 @contextlib.contextmanager
 def serving(app: ASGIApp, limits: ConnectionLimits) -> Iterator[int]:
     """Serve on loopback in a thread; gives the port."""
-    server = make_server(app, limits, port=(port := free_port()), log_level="critical")
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.02)
-    try:
-        yield port
-    finally:
-        server.should_exit = True
-        thread.join(10 + limits.end_seconds)
-        assert not thread.is_alive(), "the server did not end"
+    with running(app, limits) as server:
+        yield port_of(server)
+
+
+def port_of(server: Server) -> int:
+    """Return the port that a running server listens on."""
+    port: int = server.servers[0].sockets[0].getsockname()[1]
+    return port

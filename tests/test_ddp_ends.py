@@ -57,6 +57,8 @@ def test_a_process_that_raises_ends_the_job_with_its_own_error_and_leaves_a_whol
     result = milpath("train", *words, cwd=tmp_path, check=False)
     assert result.returncode != 0
     assert "train/loss is" in result.stderr
-    assert time.monotonic() - start < 60  # with the start of the processes
+    assert (
+        time.monotonic() - start < 300
+    )  # with the start of the processes; one that waits for the other does so for half an hour
     last = tmp_path / "runs/fails/checkpoints/last.ckpt"
     assert not last.exists() or load_network(last)

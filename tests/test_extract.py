@@ -299,7 +299,7 @@ def test_a_kill_at_any_moment_changes_no_byte(workplace, reference):
         while process.poll() is None and not (output / "parts").exists():
             time.sleep(0.05)
         try:
-            assert process.wait(moments.uniform(0, 1 + num_kills)) == 0
+            assert process.wait(moments.uniform(0, 0.1 + num_kills)) == 0
             break
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)

@@ -98,7 +98,7 @@ def test_help_version_and_a_mistyped_command_load_neither_torch_nor_hydra_and_ta
         before = cpu_seconds_of_children()
         run(program, *words)
         # Time on the processor: a machine that is shared with others may keep a process waiting.
-        assert cpu_seconds_of_children() - before < 0.3, words
+        assert cpu_seconds_of_children() - before < 1, words  # a tenth; torch takes two seconds or more
     code = "import sys; sys.argv = ['milpath', '--version']; from milpath.__main__ import main; main(); print(sorted(sys.modules))"
     loaded = set(ast.literal_eval(run(sys.executable, "-c", code).stdout.splitlines()[1]))
     assert loaded.isdisjoint({"torch", "hydra", "omegaconf", "numpy", "lightning", "pandas"})

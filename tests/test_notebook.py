@@ -78,7 +78,7 @@ def cpu_seconds(executed):
 @pytest.mark.slow
 def test_it_takes_about_a_minute_of_one_core(cpu_seconds):
     # Time on the processor: a machine that is shared with others may keep it waiting, and makes it slower.
-    assert 5 < cpu_seconds < 100
+    assert 5 < cpu_seconds < 200  # 53 s on two cores that others use as well
 
 
 def _check_slide(outputs, name):

@@ -92,7 +92,8 @@ def test_another_seed_gives_other_weights(run_dir, workplace, run_here):
 @pytest.mark.parametrize("timed", [False, True], ids=["at_the_end_of_an_epoch", "in_mid_epoch"])
 def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_weights_of_the_uninterrupted_one(workplace, timed):
     name = f"killed_{timed}"
-    words = [*SMALL_RUN, "trainer.max_epochs=6", "data.augmentation=full", "callbacks.early_stopping=null"]
+    # Enough epochs to be killed in the middle: six are over within a second of the first checkpoint.
+    words = [*SMALL_RUN, "trainer.max_epochs=15", "data.augmentation=full", "callbacks.early_stopping=null"]
     if timed:
         words += ["callbacks.timed_checkpoint.train_time_interval.minutes=0.00001"]
     if not (workplace / "runs/whole").exists():

@@ -101,7 +101,7 @@ def read(word: str, key: str) -> object:
     return OmegaConf.select(config, key)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(NAMES)
 @example("a\\${b}")
 @example("\\\\${")
@@ -114,7 +114,7 @@ def test_a_path_of_any_characters_arrives_as_typed(name):
     assert read(f"a={quoted(name)}", "a") == name
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(NAMES, max_size=3))
 def test_a_list_of_paths_arrives_as_typed(names):
     assume(not any(set("\"',") & set(name) or name != name.strip() or name in KEPT for name in names))
@@ -123,7 +123,7 @@ def test_a_list_of_paths_arrives_as_typed(names):
     assert list(read(override("a.b", names), "a.b")) == names
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(NAMES)
 def test_a_folder_of_the_configuration_stays_a_reference(name):
     assume(not any(mark in name for mark in "\"'"))

@@ -235,9 +235,9 @@ def test_a_reader_that_dies_or_hangs_fails_its_slide(slides, encoder, tmp_path, 
             os.kill(self._process.pid, signal.SIGCONT)
 
     monkeypatch.setattr(Worker, "give", give)
-    summary = extract_features(slides, tmp_path, encoder, CARD, OPTIONS, device="cpu", max_seconds=2.0)
+    summary = extract_features(slides, tmp_path, encoder, CARD, OPTIONS, device="cpu", max_seconds=8.0)
     assert summary.failures["slide c"].startswith("reading it ended the process (SIGSEGV")
-    assert summary.failures["slide b"] == "it gave no tile for 2 seconds"
+    assert summary.failures["slide b"] == "it gave no tile for 8 seconds"
     assert summary.num_cut == 1
     monkeypatch.undo()
     assert extract_features(slides, tmp_path, encoder, CARD, OPTIONS, device="cpu").has_store

@@ -1,8 +1,6 @@
 """An endpoint of SageMaker on loopback, which boto3 asks as it asks the real one."""
 
-import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from milpath.sagemaker.serve import create_app
+from tests.slow_clients import port_of
+from tests.waiting import wait_until
 
 
 def as_sagemaker(app: ASGIApp, name: str) -> ASGIApp:
@@ -28,16 +28,11 @@ def as_sagemaker(app: ASGIApp, name: str) -> ASGIApp:
 @contextmanager
 def served_as(name: str, model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Serve an unpacked archive on loopback where boto3 looks for an endpoint."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = uvicorn.Config(as_sagemaker(create_app(model_dir), name), port=port, log_level="warning")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn.Config(as_sagemaker(create_app(model_dir), name), port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", f"http://127.0.0.1:{port}")
+    wait_until(lambda: server.started)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", f"http://127.0.0.1:{port_of(server)}")
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(variable, "testing")
     yield

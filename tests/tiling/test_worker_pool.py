@@ -44,21 +44,21 @@ def test_workers_that_die_or_hang_are_named_by_their_slide_and_the_others_go_on(
     names = ["a", "b", "hangs", "crashes", "is killed", "c", "d"]
     signal_while_at_work(monkeypatch, {"crashes": signal.SIGSEGV, "is killed": signal.SIGKILL, "hangs": signal.SIGSTOP})
     start = time.monotonic()
-    answers = {answer.job.bag_id: answer for answer in cut_slides(map(make_job, names), 2, max_seconds=2)}
+    answers = {answer.job.bag_id: answer for answer in cut_slides(map(make_job, names), 2, max_seconds=8)}
     assert set(answers) == set(names)
     assert [name for name in names if answers[name].error is None] == ["a", "b", "c", "d"]
     assert answers["crashes"].error == "reading it ended the process (SIGSEGV, Fatal Python error: Segmentation fault)"
     assert answers["is killed"].error == "reading it ended the process (SIGKILL)"
-    assert answers["hangs"].error == "it took longer than 2 seconds"
-    assert time.monotonic() - start < 40
+    assert answers["hangs"].error == "it took longer than 8 seconds"
+    assert time.monotonic() - start < 120
     assert 10 << 20 < answers["d"].peak_memory < 300 << 20
 
 
 def test_the_start_of_a_process_is_not_the_time_of_its_slide(make_job, tmp_path, monkeypatch):
     (tmp_path / "late").mkdir()
-    (tmp_path / "late/sitecustomize.py").write_text("import time; time.sleep(2)")
+    (tmp_path / "late/sitecustomize.py").write_text("import time; time.sleep(7)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "late"))
-    assert [answer.error for answer in cut_slides([make_job("a")], 1, max_seconds=1.5)] == [None]
+    assert [answer.error for answer in cut_slides([make_job("a")], 1, max_seconds=6)] == [None]
 
 
 def test_a_finished_slide_has_a_record_and_a_failed_one_leaves_nothing(make_job, tmp_path):

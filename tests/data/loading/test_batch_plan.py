@@ -24,7 +24,7 @@ def shares(make_plan, world_size):
     return processes
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 5), st.integers(0, 3), st.booleans())
 def test_processes_together_make_the_batches_of_one(num_bags, batch_size, world_size, epoch, ragged):
     lengths = np.arange(num_bags) % 7 + 1 if ragged else np.full(num_bags, 4)
@@ -47,7 +47,7 @@ def test_processes_together_make_the_batches_of_one(num_bags, batch_size, world_
     assert max(sizes) - min(sizes) <= 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 5), st.booleans())
 def test_evaluation_counts_every_bag_once_on_any_number_of_processes(num_bags, batch_size, world_size, ragged):
     lengths = np.arange(num_bags) % 7 + 1 if ragged else np.full(num_bags, 4)

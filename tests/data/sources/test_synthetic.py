@@ -93,7 +93,7 @@ def test_texture_does_give_a_lesion_away(store):
     features, labels = np.concatenate(scales, axis=1), store.tile_labels
     half = np.arange(len(labels)) // 16 % 2 == 0
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features[half], labels[half])
-    assert roc_auc_score(labels[~half], classifier.predict_proba(features[~half])[:, 1]) > 0.93
+    assert roc_auc_score(labels[~half], classifier.predict_proba(features[~half])[:, 1]) > 0.9
 
 
 def box_mean(images, size):

@@ -26,7 +26,7 @@ def fold_of_each(bags, labels, num_folds, **options):
     return folds
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 6), st.integers(0, 3), st.data())
 def test_every_bag_is_tested_once_and_folds_have_equal_shares(num_folds, seed, data):
     labels = np.array(data.draw(st.lists(st.integers(0, 1), min_size=30, max_size=80)))

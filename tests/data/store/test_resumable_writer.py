@@ -32,16 +32,28 @@ def cohort(folder, num=30):
     return folder
 
 
-def build_slowly(folder, stores):
-    """Build a store that takes its time for every bag."""
+def build_partly(folder, stores, count):
+    """Build a store, and wait for the end once so many bags are finished."""
     add = ResumableStoreWriter.add
 
-    def slowly(self, *arguments):
+    def until_there_are_enough(self, *arguments):
         add(self, *arguments)
-        time.sleep(0.02)
+        if count_lines(stores) >= count:
+            time.sleep(600)
 
-    ResumableStoreWriter.add = slowly
+    ResumableStoreWriter.add = until_there_are_enough
     open_or_build(source_of(folder), stores)
+
+
+def kill_in_the_middle(folder, stores, count):
+    """Kill a process that builds a store as soon as so many bags are finished."""
+    process = multiprocessing.get_context("fork").Process(target=build_partly, args=(folder, stores, count))
+    process.start()
+    while count_lines(stores) < count and process.is_alive():
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def count_lines(stores):
@@ -52,14 +64,7 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypat
     folder, stores = cohort(tmp_path / "in"), tmp_path / "stores"
     whole = open_or_build(source_of(folder), tmp_path / "whole")
     for kill in range(3):
-        process = multiprocessing.get_context("fork").Process(target=build_slowly, args=(folder, stores))
-        process.start()
-        deadline = time.monotonic() + 30
-        while count_lines(stores) < 7 * (kill + 1) and time.monotonic() < deadline:
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
+        kill_in_the_middle(folder, stores, 7 * (kill + 1))
     read = []
     monkeypatch.setattr(
         feature_bags,
@@ -144,11 +149,6 @@ def test_an_error_leaves_nothing(tmp_path):
 
 def test_labels_may_be_corrected_before_it_goes_on(tmp_path):
     folder, stores = cohort(tmp_path / "in", num=6), tmp_path / "stores"
-    process = multiprocessing.get_context("fork").Process(target=build_slowly, args=(folder, stores))
-    process.start()
-    while count_lines(stores) < 3 and process.is_alive():
-        time.sleep(0.002)
-    process.kill()
-    process.join()
+    kill_in_the_middle(folder, stores, 3)
     correct(folder / "labels.csv", 0, value=1)
     assert open_or_build(source_of(folder), stores).bags["label"].tolist() == [1, 1, 0, 1, 0, 1]

@@ -11,6 +11,7 @@ import pytest
 from milpath.reports.page import write_report
 from milpath.reports.paper import printed_page
 from milpath.reports.paper.printed_page import find_browser, print_page
+from tests.waiting import is_alive, wait_until
 
 
 def browser_that(monkeypatch, tmp_path, script):
@@ -59,17 +60,7 @@ def test_a_browser_that_never_ends_is_ended_with_its_children(monkeypatch, tmp_p
     assert "chromium did not end within 2 s" in print_page(page, timeout_seconds=2)
     assert time.monotonic() - started < 60
     child = int((tmp_path / "child").read_text())
-    deadline = time.monotonic() + 30
-    while alive(child) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not alive(child)
-
-
-def alive(process):
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    wait_until(lambda: not is_alive(child))
 
 
 def test_the_browser_gets_only_the_page_a_profile_of_its_own_and_no_network(monkeypatch, tmp_path, page):

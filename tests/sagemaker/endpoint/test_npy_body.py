@@ -18,7 +18,7 @@ DTYPES = ["<f2", ">f4", "<f8", "|u1"]
     hnp.arrays(st.sampled_from(DTYPES), hnp.array_shapes(max_dims=5, max_side=3), elements={"allow_nan": False}),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_numpy_writes_is_read_as_numpy_reads_it(array, fortran):
     body = npy(np.asfortranarray(array) if fortran else array)
     found = read_npy(body)

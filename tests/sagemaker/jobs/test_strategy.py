@@ -1,7 +1,6 @@
 import json
 import logging
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from lightning.pytorch.strategies import DDPStrategy
 
 from milpath.sagemaker.jobs import strategy
+from tests.slow_clients import free_port
 
 JOB = Path(__file__).parents[1] / "smddp_job.py"
 STANDIN = Path(__file__).parents[1] / "standin"
@@ -18,10 +18,7 @@ ENABLED = '{"sagemaker_distributed_dataparallel_enabled": true}'
 
 def start_job(num_processes, **variables):
     """Start one process a rank as a launcher does and return what each of them found."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     shared["PYTHONPATH"] = os.pathsep.join(map(str, (STANDIN, *sys.path)))
     processes = []
     for rank in range(num_processes):
