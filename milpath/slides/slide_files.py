@@ -73,9 +73,10 @@ def find_slides(root: Path, leave_out: Path | None = None) -> SlideFiles:
                 files.ignored.append(path)
         for paths in by_name.values():
             paths[:] = [path for path in paths if path not in parts]
-            _prefer_converted(paths, files)
         for folder, found in instances.items():
             _add_dicom(folder, found, by_name, files)
+        for paths in by_name.values():
+            _prefer_converted(paths, files)
     for name, same in sorted(by_name.items()):
         if not same or _printable(name) in files.broken:
             continue
@@ -247,7 +248,8 @@ def _prefer_converted(paths: list[Path], files: SlideFiles) -> None:
 def _why_broken(name: str, paths: list[Path]) -> str | None:
     """Return why a slide cannot be read as one file, `None` if it can."""
     if len(paths) > 1:
-        return f"{len(paths)} files have this name: {', '.join(_printable(str(path)) for path in paths[:4])}"
+        names = ", ".join(_printable(str(path)) for path in paths[:4])
+        return f"{len(paths)} files have this name: {names}; rename or remove all but one"
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

@@ -96,6 +96,26 @@ def test_a_converted_slide_beside_its_original_is_read_and_the_original_is_named
     assert any(named in note and "taken from case.tif" in note for note in plan.notes)
 
 
+def test_files_without_the_suffix_of_a_slide_are_counted_in_plain_english(tmp_path):
+    write_pyramid(tmp_path / "case.tif", PICTURE[:64, :64], factors=(1,))
+    (tmp_path / "README.md").touch()
+    (note,) = plan_slides(tmp_path, None, None, tmp_path / "out").notes
+    assert note == f"1 file in {tmp_path} does not have the suffix of a slide: 'README.md'"
+    (tmp_path / "notes.txt").touch()
+    (note,) = plan_slides(tmp_path, None, None, tmp_path / "out").notes
+    assert note == f"2 files in {tmp_path} do not have the suffix of a slide: 'README.md', 'notes.txt'"
+
+
+def test_a_folder_of_slides_that_are_all_refused_is_not_called_the_wrong_folder(tmp_path):
+    for suffix in (".tif", ".tiff"):
+        write_pyramid(tmp_path / f"case{suffix}", PICTURE[:64, :64], factors=(1,))
+    with pytest.raises(FileNotFoundError) as error:
+        plan_slides(tmp_path, None, None, tmp_path / "out")
+    assert "case.tif" in str(error.value)
+    assert str(error.value).endswith("rename or remove all but one)")
+    assert "give the folder" not in str(error.value)
+
+
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="a system without users")
 @pytest.mark.parametrize("search", [find_slides, holds_features])
 def test_a_folder_that_cannot_be_read_is_an_error_by_name(tmp_path, search):
