@@ -69,8 +69,8 @@ def verdict_of(record: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, 
     if best != ATTENTION:
         sentence += (
             f" Of the orders compared, {best} has the largest area between its curves, "
-            f"{_number(part['orders'][best]['probability']['relevance_gain'])}; attention has "
-            f"{_number(part['orders'][ATTENTION]['probability']['relevance_gain'])}, random orders "
+            f"{_number(part['orders'][best]['probability']['relevance_gain'], signed=True)}; attention has "
+            f"{_number(part['orders'][ATTENTION]['probability']['relevance_gain'], signed=True)}, random orders "
             f"{_number(part['orders'][RANDOM]['probability']['relevance_gain'], plain=True)}."
         )
     share = None if finding == UNDECIDED else _share_of_best(part, _scale(record, part))

@@ -185,3 +185,11 @@ def test_without_attention_that_differs_it_is_not_called_the_first_order():
     record = judged(drawn({"attention": 0.0, "occlusion": -0.5}, flat=True))
     assert record["finding"] == "no attention"
     assert record["verdict"].endswith("whose order could be tested.")
+
+
+def test_an_area_below_zero_keeps_its_sign():
+    record = judged(drawn({"attention": -0.3, "occlusion": 0.5}))
+    assert record["parts"][0]["orders"]["attention"]["probability"]["relevance_gain"][0] == pytest.approx(
+        -0.3, abs=0.01
+    )
+    assert "0.50 (0.49 to 0.51); attention has -0.30 (-0.31 to -0.29), random orders 0.00." in record["verdict"]
