@@ -74,9 +74,11 @@ def slides_of_table(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not such a table, or has no such column.
+        ValueError: If it is not such a table, has no such column, or no rows.
     """
     table = read_table(path, id_column=id_column, id_option="id_column").reset_index(drop=True)
+    if table.empty:  # every check would find nothing and be "ok"
+        raise ValueError(f"{path} has a header but no rows; give a table with one row per slide")
     names = table["bag_id"].astype(str).tolist()
 
     def column(name: str, option: str) -> str:

@@ -14,6 +14,10 @@ _KNOWN = (
         re.compile(r"Header info length \((\d+)\) is large and may not be safe .*?allow_pickle=True`\.?", re.S),
         r"its header has \1 bytes, more than an array needs",
     ),
+    (
+        re.compile(r"Target ('[^']*') is blocklisted because it .*?HYDRA_INSTANTIATE_ALLOWLIST_OVERRIDE\.?", re.S),
+        r"\1 can run any code, which no configuration may do",
+    ),
 )  # fmt: skip
 _TORCH = re.compile(r"Weights only load failed\b.*", re.S)
 _FORBIDDEN = re.compile(r"GLOBAL ([A-Za-z_][\w.]*)")

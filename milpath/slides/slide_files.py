@@ -22,6 +22,14 @@ _MASK_ENDING = "_mask"
 _MAX_INDEX = 1 << 20
 
 
+# Folders of pictures that commands write beside these files: stores, predictions and runs among the slides are no slides.
+_PICTURES = {
+    "store.json": ("overview", "png"),
+    "prediction.json": ("pictures", "dense"),
+    "provenance.json": ("report_files",),
+}
+
+
 @dataclass
 class SlideFiles:
     """Slides found in a folder and its subfolders.
@@ -73,9 +81,10 @@ def find_slides(root: Path, leave_out: Path | None = None) -> SlideFiles:
                 files.ignored.append(path)
         for paths in by_name.values():
             paths[:] = [path for path in paths if path not in parts]
-            _prefer_converted(paths, files)
         for folder, found in instances.items():
             _add_dicom(folder, found, by_name, files)
+        for paths in by_name.values():
+            _prefer_converted(paths, files)
     for name, same in sorted(by_name.items()):
         if not same or _printable(name) in files.broken:
             continue
@@ -130,7 +139,9 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
-    """Yield every file below a folder, except hidden ones; a folder that is one slide is yielded itself, or left out.
+    """Yield every file below a folder, except hidden ones and pictures of results.
+
+    A folder that is one slide is yielded itself, or left out.
 
     Raises:
         OSError: If a folder cannot be read: its slides would be missing without a word.
@@ -144,12 +155,15 @@ def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
             folders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
+        made = {folder for marker, wrote in _PICTURES.items() if marker in names for folder in wrote}
         # The folder of an MRXS slide holds its data.
         data_of = {Path(name).stem for name in names if name.lower().endswith(".mrxs")}
         yield from (here / name for name in folders if _is_one_slide(name) and not name.startswith("."))
         # In a fixed order, so that every machine takes the same of two paths to one folder.
         folders[:] = sorted(
-            name for name in folders if not (name.startswith(".") or name in data_of or _is_one_slide(name))
+            name
+            for name in folders
+            if not (name.startswith(".") or name in data_of or name in made or _is_one_slide(name))
         )
         yield from (here / name for name in names if not name.startswith("."))
 
@@ -247,7 +261,8 @@ def _prefer_converted(paths: list[Path], files: SlideFiles) -> None:
 def _why_broken(name: str, paths: list[Path]) -> str | None:
     """Return why a slide cannot be read as one file, `None` if it can."""
     if len(paths) > 1:
-        return f"{len(paths)} files have this name: {', '.join(_printable(str(path)) for path in paths[:4])}"
+        names = ", ".join(_printable(str(path)) for path in paths[:4])
+        return f"{len(paths)} files have this name: {names}; rename or remove all but one"
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

@@ -125,7 +125,10 @@ def plan_slides(
     notes, refused, files = [*found.notes], dict(found.broken), found.found
     if found.ignored:
         names = quote_first([path.name for path in found.ignored])
-        notes.append(f"{len(found.ignored):,} files in {slides} do not have the suffix of a slide: {names}")
+        verb = "does" if len(found.ignored) == 1 else "do"
+        notes.append(
+            f"{counted(len(found.ignored), 'file')} in {slides} {verb} not have the suffix of a slide: {names}"
+        )
     rows: dict[str, dict[str, str]] = {}
     if labels is not None:
         rows = _read_labels(labels, [*files, *found.broken], id_column, label_column)
@@ -137,8 +140,10 @@ def plan_slides(
         refused |= dict.fromkeys(strangers, f"in {labels}, but no slide in {slides}")
     files = {name: path for name, path in files.items() if name not in refused}
     if not files:
-        reason = f" ({len(refused):,} refused, first: {_first(refused)})" if refused else ""
-        raise FileNotFoundError(f"no slide to cut in {slides}{reason}; give the folder of the slides")
+        way_out = (
+            f" ({len(refused):,} refused, first: {_first(refused)})" if refused else "; give the folder of the slides"
+        )
+        raise FileNotFoundError(f"no slide to cut in {slides}{way_out}")
     found_masks = None
     if masks is not None:
         found_masks = _match_masks(masks, labels, files, rows)

@@ -253,3 +253,9 @@ def test_the_provider_of_panda_says_something_of_the_grade(shared_data):
     checks = check_slides(slides, options=CheckOptions(num_permutations=99, num_resamples=20))
     (look,) = levels(checks, "look")
     assert "the label can be told from data_provider: AUROC 0.60" in look.sentence
+
+
+def test_a_table_without_rows_is_refused_instead_of_called_in_order(tmp_path):
+    (tmp_path / "labels.csv").write_text("slide_id,label\n")
+    with pytest.raises(ValueError, match=r"labels.csv has a header but no rows; give a table with one row per slide"):
+        slides_of_table(tmp_path / "labels.csv")

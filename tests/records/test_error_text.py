@@ -1,6 +1,7 @@
 import io
 import pickle
 
+import hydra
 import numpy as np
 import pytest
 import torch
@@ -55,6 +56,14 @@ def test_the_advice_of_a_library_to_switch_a_protection_off_is_left_out():
             for switch in ("weights_only", "allow_pickle", "trust", "safe_globals", "max_header_size", "http"):
                 assert switch not in text, text
     assert reason_of(refusal(np.load, io.BytesIO(pickle.dumps([1])), allow_pickle=False)) == objects
+
+
+def test_a_blocked_target_is_refused_in_a_whole_sentence():
+    with pytest.raises(hydra.errors.InstantiationException) as refused:
+        hydra.utils.instantiate({"_target_": "os.system", "command": "true"})
+    assert one_line_of(str(refused.value)) == "'os.system' can run any code, which no configuration may do"
+    nested = one_line_of(f"{refused.value}\nfull_key: optimizer")
+    assert nested == "'os.system' can run any code, which no configuration may do full_key: optimizer"
 
 
 def test_what_is_no_advice_stays():

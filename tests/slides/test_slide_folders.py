@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from milpath.data.sources.features.feature_folder import holds_features
 from milpath.slides.cut_slide import cut_slide
@@ -21,8 +22,6 @@ PICTURE = tissue(512, 512)
 @pytest.fixture
 def mirax(tmp_path):
     """An MRXS slide whose own file is a JPEG thumbnail, as scanners write it."""
-    from PIL import Image
-
     path = write_mirax(tmp_path / "slides/case.mrxs", PICTURE)
     Image.fromarray(PICTURE).reduce(8).save(path, "JPEG")
     return path
@@ -94,6 +93,45 @@ def test_a_converted_slide_beside_its_original_is_read_and_the_original_is_named
     plan = plan_slides(tmp_path, None, None, tmp_path / "out")
     assert list(plan.files) == ["case"]
     assert any(named in note and "taken from case.tif" in note for note in plan.notes)
+
+
+def test_files_without_the_suffix_of_a_slide_are_counted_in_plain_english(tmp_path):
+    write_pyramid(tmp_path / "case.tif", PICTURE[:64, :64], factors=(1,))
+    (tmp_path / "README.md").touch()
+    (note,) = plan_slides(tmp_path, None, None, tmp_path / "out").notes
+    assert note == f"1 file in {tmp_path} does not have the suffix of a slide: 'README.md'"
+    (tmp_path / "notes.txt").touch()
+    (note,) = plan_slides(tmp_path, None, None, tmp_path / "out").notes
+    assert note == f"2 files in {tmp_path} do not have the suffix of a slide: 'README.md', 'notes.txt'"
+
+
+def test_pictures_that_milpath_wrote_among_the_slides_are_no_slides(tmp_path):
+    picture = Image.fromarray(PICTURE[:64, :64])
+    write_pyramid(tmp_path / "case.tif", PICTURE[:64, :64], factors=(1,))
+    for marker, made in (
+        ("store/store.json", ("store/overview/sheet_0001.jpg", "store/png/case_0.png")),
+        ("predictions/prediction.json", ("predictions/pictures/case_overlay.png", "predictions/dense/case.tif")),
+        ("runs/first/provenance.json", ("runs/first/report_files/case_montage.jpg",)),
+    ):
+        for name in made:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            picture.save(tmp_path / name)
+        (tmp_path / marker).touch()
+    write_pyramid(tmp_path / "predictions/other.tif", PICTURE[:64, :64], factors=(1,))
+    picture.save(tmp_path / "mine.png")
+    (tmp_path / "overview").mkdir()
+    picture.save(tmp_path / "overview/own.png")
+    assert sorted(find_slides(tmp_path).found) == ["case", "mine", "other", "own"]
+
+
+def test_a_folder_of_slides_that_are_all_refused_is_not_called_the_wrong_folder(tmp_path):
+    for suffix in (".tif", ".tiff"):
+        write_pyramid(tmp_path / f"case{suffix}", PICTURE[:64, :64], factors=(1,))
+    with pytest.raises(FileNotFoundError) as error:
+        plan_slides(tmp_path, None, None, tmp_path / "out")
+    assert "case.tif" in str(error.value)
+    assert str(error.value).endswith("rename or remove all but one)")
+    assert "give the folder" not in str(error.value)
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="a system without users")

@@ -257,8 +257,15 @@ def require_counts(path: Path, bags: pd.DataFrame, num_tiles: int) -> None:
                 "delete the folder and build it again"
             )
     starts = bags["num_tiles"].cumsum() - bags["num_tiles"]
-    if num_tiles != bags["num_tiles"].sum() or (bags["num_tiles"] < 1).any() or not (starts == bags["start"]).all():
+    if num_tiles != bags["num_tiles"].sum():
         raise ValueError(
             f"{path} has {num_tiles:,} tiles but bags.csv counts {bags['num_tiles'].sum():,}; "
             "delete the folder and build it again"
         )
+    wrong = (bags["num_tiles"] < 1) | (starts != bags["start"])
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        name, start = str(bags["bag_id"].iloc[row]), bags["start"].iloc[row]
+        empty = bags["num_tiles"].iloc[row] < 1
+        found = f"bag {name!r} without tiles" if empty else f"start {start} of bag {name!r}, not {starts.iloc[row]}"
+        raise ValueError(f"{path / 'bags.csv'} has {found}; delete the folder and build it again")

@@ -40,7 +40,8 @@ def verdict_of(record: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, 
     the top tiles are not called faithful: the finding is at most "in part".
 
     `share_of_best` is the gain of attention over that of the best order, with its interval (value, low, high), `None` where
-    attention is not graded. If the interval has one half in it, the sentence says that the two grades cannot be told apart.
+    attention is not graded or no order gains anything. If the interval has one half in it, and the grade hangs on the share,
+    the sentence says that the two grades cannot be told apart.
 
     Args:
         record: What `summarise` returns, without these.
@@ -54,20 +55,22 @@ def verdict_of(record: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, 
     if finding == FLAT:
         sentence = (
             f"{_where(record, part)}, all tiles have the same attention: this network has no attention whose order could be "
-            f"tested. Removing the {record['share']:.0%} first tiles by {best} lowers {_quantity(record)} by "
-            f"{_number(_drop(part, best))}, removing random tiles by {_number(_drop(part, RANDOM), plain=True)}."
+            "tested."
         )
+        if best != ATTENTION:
+            sentence += (
+                f" Removing the {record['share']:.0%} first tiles by {best} {_against_random(record, part, best)}."
+            )
         return {"finding": finding, "verdict": sentence + _others(record, part), "share_of_best": None}
     sentence = (
         f"{_where(record, part)}, removing the {record['share']:.0%} most attended tiles "
-        f"{_lowers(_drop(part, ATTENTION))} {_quantity(record)} by {_number(_drop(part, ATTENTION))}, "
-        f"removing random tiles by {_number(_drop(part, RANDOM), plain=True)}: {words}."
+        f"{_against_random(record, part, ATTENTION)}: {words}."
     )
     if best != ATTENTION:
         sentence += (
             f" Of the orders compared, {best} has the largest area between its curves, "
-            f"{_number(part['orders'][best]['probability']['relevance_gain'])}; attention has "
-            f"{_number(part['orders'][ATTENTION]['probability']['relevance_gain'])}, random orders "
+            f"{_number(part['orders'][best]['probability']['relevance_gain'], signed=True)}; attention has "
+            f"{_number(part['orders'][ATTENTION]['probability']['relevance_gain'], signed=True)}, random orders "
             f"{_number(part['orders'][RANDOM]['probability']['relevance_gain'], plain=True)}."
         )
     share = None if finding == UNDECIDED else _share_of_best(part, _scale(record, part))
@@ -78,8 +81,7 @@ def _finding(record: Mapping[str, Any], part: Mapping[str, Any]) -> tuple[str, s
     """Return the finding and its words, from the intervals of both gains and their size."""
     scale = _scale(record, part)
     orders = [order for order in part["orders"] if order != RANDOM]
-    most = max(orders, key=lambda order: abs(_drop(part, order)[0] or 0.0))
-    largest = abs(_drop(part, most)[0] or 0.0)
+    largest = _largest_drop(part)
     few_change_nothing = largest < _HARDLY * scale
     drops_differ = max(abs(_numbers(part, order)["drop_gain"][0] or 0.0) for order in orders) >= _HARDLY * scale
     if not drops_differ and max(abs(_gain(part, order)) for order in orders) < _HARDLY * scale:
@@ -89,12 +91,11 @@ def _finding(record: Mapping[str, Any], part: Mapping[str, Any]) -> tuple[str, s
     if part["num_units"] < _MIN_UNITS:
         return UNDECIDED, _WORDS[UNDECIDED]
     finding, reason = _direction(part)
-    share = _share_of_best(part, scale)
-    if finding == FAITHFUL and (few_change_nothing or (share[0] or 0.0) < _MIN_SHARE):
+    if finding == FAITHFUL and (few_change_nothing or ((_share_of_best(part, scale) or [None])[0] or 0.0) < _MIN_SHARE):
         finding = IN_PART
     words = _WORDS[finding]
     if finding in (FAITHFUL, IN_PART):
-        words += f", {_share_words(part, scale, share)}"
+        words += f", {_share_words(part, scale)}"
     if reason:
         words += f"; {reason}"
     if not few_change_nothing:
@@ -134,7 +135,7 @@ def _others(record: Mapping[str, Any], part: Mapping[str, Any]) -> str:
         scale = _scale(record, other)
         best, words = _best(other, scale), _WORDS[finding]
         if finding in (FAITHFUL, IN_PART):
-            words += f", {_share_words(other, scale, _share_of_best(other, scale))}"
+            words += f", {_share_words(other, scale)}"
         gains = f"attention gains {_gain(other, ATTENTION):z.2f} on random orders"
         gains += "" if best == ATTENTION else f", {best} {_gain(other, best):z.2f}"
         found += f" {_where(record, other)}, {words} ({gains})."
@@ -147,29 +148,39 @@ def _gain(part: Mapping[str, Any], order: str) -> float:
     return (numbers["deletion_gain"][0] or 0.0) + (numbers["insertion_gain"][0] or 0.0)
 
 
-def _share_of_best(part: Mapping[str, Any], scale: float) -> list[float | None]:
-    """Return the gain of attention over that of the best order, with its interval; 1 if attention is the best."""
+def _share_of_best(part: Mapping[str, Any], scale: float) -> list[float | None] | None:
+    """Return the gain of attention over that of the best order, with its interval, `None` if that is not above 0.
+
+    It is 1 if attention is the best.
+    """
     best = _best(part, scale)
+    if _gain(part, best) <= 0:
+        return None
     if best == ATTENTION:
         return [1.0, None, None]
     # A record of an earlier version has no interval of it.
     found: list[float | None] | None = _numbers(part, best).get("share_of_gain")
-    if found is not None:
-        return found
-    share = _gain(part, ATTENTION) / _gain(part, best) if _gain(part, best) > 0 else 0.0
-    return [float(f"{share:.6g}"), None, None]
+    return found or [float(f"{_gain(part, ATTENTION) / _gain(part, best):.6g}"), None, None]
 
 
-def _share_words(part: Mapping[str, Any], scale: float, share: list[float | None]) -> str:
+def _share_words(part: Mapping[str, Any], scale: float) -> str:
     """Return the share of the best order's gain in words; where attention is the best, what it was compared with."""
-    best = _best(part, scale)
+    best, share = _best(part, scale), _share_of_best(part, scale)
+    if share is None:
+        gains = ", ".join(f"{order} {_gain(part, order):z.2f}" for order in _complete(part))
+        return f"but no order compared gains on random ones over both curves ({gains})"
     if best != ATTENTION:
         _, low, high = share
         words = f"{_number(share, signed=True)} of what the best order, {best}, gains on random ones"
-        unsure = low is not None and high is not None and low < _MIN_SHARE < high
+        unsure = low is not None and high is not None and low < _MIN_SHARE < high and _hangs_on_share(part, scale)
         return words + (f", too few bags to tell from {_MIN_SHARE:z.2f}, where the grade changes" if unsure else "")
     others = [order for order in _complete(part) if order != ATTENTION]
     return f"and no other order compared gains more on random ones ({', '.join(others) or 'none was measured'})"
+
+
+def _hangs_on_share(part: Mapping[str, Any], scale: float) -> bool:
+    """Return whether half of the best order's gain makes attention faithful: elsewhere it is in part with any share."""
+    return _direction(part)[0] == FAITHFUL and _largest_drop(part) >= _HARDLY * scale
 
 
 def _sign(interval: list[float | None]) -> int:
@@ -204,6 +215,11 @@ def _drop(part: Mapping[str, Any], order: str) -> list[float | None]:
     return found
 
 
+def _largest_drop(part: Mapping[str, Any]) -> float:
+    """Return by how much the value changes at most without the top share of tiles of an order."""
+    return max(abs(_drop(part, order)[0] or 0.0) for order in part["orders"] if order != RANDOM)
+
+
 def _numbers(part: Mapping[str, Any], order: str = ATTENTION) -> Mapping[str, list[float | None]]:
     found: Mapping[str, list[float | None]] = part["orders"][order]["probability"]
     return found
@@ -211,6 +227,16 @@ def _numbers(part: Mapping[str, Any], order: str = ATTENTION) -> Mapping[str, li
 
 def _lowers(drop: list[float | None]) -> str:
     return "lowers" if (drop[0] or 0.0) >= 0 else "raises"
+
+
+def _against_random(record: Mapping[str, Any], part: Mapping[str, Any], order: str) -> str:
+    """Return what removing the top tiles of an order does to the value, and what removing random tiles does."""
+    drop, by_chance = _drop(part, order), _drop(part, RANDOM)
+    size = f"{abs(by_chance[0] or 0.0):.2f}"
+    # The verb of the first half holds for the second, unless that goes the other way by more than 0.00.
+    opposite = _lowers(drop) != _lowers(by_chance) and size != "0.00"
+    verb = f" {_lowers(by_chance)} it" if opposite else ""
+    return f"{_lowers(drop)} {_quantity(record)} by {_number(drop)}, removing random tiles{verb} by {size}"
 
 
 def _where(record: Mapping[str, Any], part: Mapping[str, Any]) -> str:

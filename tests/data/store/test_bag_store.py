@@ -142,6 +142,19 @@ def test_tables_and_array_must_agree(make_store):
         BagStore.open(path)
 
 
+@pytest.mark.parametrize(("column", "value", "named"), [("start", 5, "start 5 of bag '1', not 4"), ("num_tiles", 0, "bag '1' without tiles")])  # fmt: skip
+def test_a_bag_at_the_wrong_place_is_named(make_store, column, value, named):
+    path = make_store([4, 4])
+    table = pd.read_csv(path / "bags.csv")
+    table["bag_id"] = ["0", "1"]
+    table.loc[1, column] = value
+    if column == "num_tiles":
+        table.loc[0, "num_tiles"] = 8
+    table.to_csv(path / "bags.csv", index=False)
+    with pytest.raises(ValueError, match=f"bags.csv has {named}; delete the folder"):
+        BagStore.open(path)
+
+
 def test_an_array_of_objects_is_never_loaded(make_store):
     path = make_store([1, 1])
     np.save(path / "tiles.npy", np.array([{}, {}], dtype=object), allow_pickle=True)

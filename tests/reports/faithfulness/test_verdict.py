@@ -129,3 +129,67 @@ def test_the_other_class_has_a_sentence_of_its_own():
     assert "In 3 bags predicted benign, too few bags, or patients, to tell attention from random" in few["verdict"]
     flat = judged(drawn({"attention": 0.4}), drawn({"attention": 0.0, "occlusion": 0.4}, "benign", flat=True))
     assert "In 20 bags predicted benign, all tiles have the same attention" in flat["verdict"]
+
+
+def test_a_half_is_only_called_the_change_of_grade_where_it_is():
+    rows = drawn({"attention": 0.4, "single tile": 0.55})
+    for number, row in enumerate(rows):  # better than random while tiles are removed, undecided while they are put back
+        row.deletion["attention"] = row.deletion["random"] - 0.3
+        row.insertion["attention"] = row.insertion["random"] + (0.3 if number % 2 else -0.31)
+    record = judged(rows)
+    _, low, high = record["share_of_best"]
+    assert (record["finding"], low < 0.5 < high) == ("in part", True)
+    assert "the grade changes" not in record["verdict"]
+    few = {"top": 0.0, "drop": 0.01, "num_bags": 3}
+    record = judged(
+        drawn({"attention": 0.6, "single tile": 0.7}, **few), drawn({"attention": 0.3, "single tile": 0.7}, **few)
+    )
+    assert record["share_of_best"][1] < 0.5 < record["share_of_best"][2]
+    assert "the grade changes" not in record["verdict"]
+
+
+def test_there_is_no_share_of_a_best_order_that_gains_nothing():
+    record = judged(drawn({"attention": -0.3, "occlusion": -0.5}))
+    assert (record["finding"], record["share_of_best"]) == ("worse", None)
+    rows = drawn({"attention": 0.0, "occlusion": -0.1})
+    for number, row in enumerate(rows):
+        row.deletion["attention"] = row.deletion["random"] - 0.2
+        row.insertion["attention"] = row.insertion["random"] + (0.7 if number % 2 else -1.3)
+    record = judged(rows)
+    assert (record["finding"], record["share_of_best"]) == ("in part", None)
+    assert (
+        "no order compared gains on random ones over both curves (attention -0.10, occlusion -0.10)"
+        in record["verdict"]
+    )
+
+
+def test_a_sentence_says_of_each_kind_of_tiles_whether_it_raises_or_lowers_the_value():
+    against = judged(drawn({"attention": -0.3, "occlusion": 0.5}, drop=0.4))["verdict"]
+    assert (
+        "raises the probability of the predicted class by 0.12 (0.12 to 0.12), removing random tiles lowers it by 0.04:"
+        in against
+    )
+    with_it = judged(drawn({"attention": -0.3, "occlusion": 0.5}, drop=-0.4))["verdict"]
+    assert (
+        "raises the probability of the predicted class by 0.20 (0.20 to 0.20), removing random tiles by 0.04:"
+        in with_it
+    )
+    flat = judged(drawn({"attention": 0.0, "occlusion": 0.5}, flat=True, top=0.0, drop=-0.3))["verdict"]
+    assert (
+        "by occlusion raises the probability of the predicted class by 0.03 (no interval), removing random tiles by 0.03."
+        in flat
+    )
+
+
+def test_without_attention_that_differs_it_is_not_called_the_first_order():
+    record = judged(drawn({"attention": 0.0, "occlusion": -0.5}, flat=True))
+    assert record["finding"] == "no attention"
+    assert record["verdict"].endswith("whose order could be tested.")
+
+
+def test_an_area_below_zero_keeps_its_sign():
+    record = judged(drawn({"attention": -0.3, "occlusion": 0.5}))
+    assert record["parts"][0]["orders"]["attention"]["probability"]["relevance_gain"][0] == pytest.approx(
+        -0.3, abs=0.01
+    )
+    assert "0.50 (0.49 to 0.51); attention has -0.30 (-0.31 to -0.29), random orders 0.00." in record["verdict"]

@@ -61,6 +61,14 @@ def test_instances_need_no_suffix_and_other_classes_are_no_slides(tmp_path):
     assert sorted(path.name for path in files.ignored) == ["README", "label.dcm", "report.dcm"]
 
 
+def test_a_czi_beside_the_dicom_slide_it_was_converted_to_is_left_out_with_a_note(tmp_path):
+    write_dicom(tmp_path / "case.dcm", PICTURE)
+    (tmp_path / "case.czi").write_bytes(b"ZISRAWFILE")
+    files = find_slides(tmp_path)
+    assert (files.found, files.broken) == ({"case": tmp_path / "case.dcm"}, {})
+    assert files.notes == ["case.czi is left out: slide 'case' is taken from case.dcm"]
+
+
 def test_the_tiles_of_a_dicom_slide_are_those_of_its_pixels(tmp_path):
     write_dicom_slide(tmp_path / "case", PICTURE)
     bag = cut_slide(find_slides(tmp_path).found["case"], TileOptions(tile_size=64, num_tiles=4, microns_per_pixel=1.0))
