@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from milpath.checks.covariates import Values, column_covariates, name_covariates
 from milpath.checks.findings import CheckedSlides, Finding, SlidePair, of_pairs
-from milpath.checks.label_shortcuts import PROBE_CHECK, is_of_name, label_findings, probe_findings, probes
+from milpath.checks.label_shortcuts import (
+    PROBE_CHECK,
+    is_of_name,
+    label_findings,
+    missing_words,
+    probe_findings,
+    probes,
+)
 from milpath.checks.near_duplicates import MAX_DISTANCE, near_pairs
 from milpath.checks.patient_names import patients_in_two_splits, patients_with_two_names, slides_under_two_names
 from milpath.checks.perceptual_hash import NUM_BITS, hash_of_text
@@ -109,6 +116,7 @@ def check_slides(
             slides.labels, covariates, slides.groups, num_permutations=options.num_permutations,
             num_resamples=options.num_resamples, seed=options.seed,
         )  # fmt: skip
+    checks.findings += missing_words(slides)
     checks.findings += label_findings(checks.associations, slides, options.num_permutations)
     if others:
         checks.findings.append(

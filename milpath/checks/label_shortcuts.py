@@ -12,6 +12,7 @@ from milpath.metrics.intervals import Interval
 from milpath.metrics.shortcuts.association import LEAST_EFFECT, SHARE, Association
 from milpath.metrics.shortcuts.linear_probe import Probe, linear_probe
 from milpath.records.error_text import counted
+from milpath.targets.columns.class_words import is_missing
 
 LABEL_CHECK, PROBE_CHECK = "label without tissue", "told from the embedding"
 _NUM_FOLDS = 5
@@ -72,6 +73,23 @@ def label_findings(found: Sequence[Association], slides: CheckedSlides, num_perm
             )
         )
     return findings
+
+
+def missing_words(slides: CheckedSlides) -> list[Finding]:
+    """Return a finding for each class of a table that is a word for a missing label, such as NA."""
+    if slides.labels is None or slides.noun != "slide":  # a data module takes such a word only if its user names it
+        return []
+    counts = {name: int((slides.labels == code).sum()) for code, name in enumerate(slides.class_names)}
+    return [
+        Finding(
+            "look",
+            "labels",
+            f"{counted(count, 'slide')} {'has' if count == 1 else 'have'} the label {name!r}, which counts as a class here; "
+            "a training refuses it, unless data.class_names names it: label or remove them",
+        )
+        for name, count in counts.items()
+        if is_missing(name)
+    ]
 
 
 def probe_folds(

@@ -259,3 +259,14 @@ def test_a_table_without_rows_is_refused_instead_of_called_in_order(tmp_path):
     (tmp_path / "labels.csv").write_text("slide_id,label\n")
     with pytest.raises(ValueError, match=r"labels.csv has a header but no rows; give a table with one row per slide"):
         slides_of_table(tmp_path / "labels.csv")
+
+
+def test_a_word_for_a_missing_label_is_no_class_without_a_word(tmp_path):
+    rows = [f"s{number},{('benign', 'malignant', 'NA')[number % 3]}" for number in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["slide_id,label", *rows]))
+    checks = check_slides(slides_of_table(tmp_path / "labels.csv"), options=CheckOptions(num_permutations=99))
+    (look,) = levels(checks, "look")
+    assert look.line() == (
+        "look      labels: 4 slides have the label 'NA', which counts as a class here; a training refuses it, unless "
+        "data.class_names names it: label or remove them"
+    )
