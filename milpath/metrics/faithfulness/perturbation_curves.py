@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from milpath.metrics.intervals import Interval, percentile_interval, resample_weights
+from milpath.metrics.intervals import Interval, bootstrap_interval, percentile_interval, resample_weights
 
 Array = NDArray[np.float64]
 
@@ -111,14 +111,9 @@ def mean_intervals(
 
 
 def ratio_interval(
-    above: Array,
-    below: Array,
-    groups: NDArray[np.str_] | None = None,
-    num_resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    above: Array, below: Array, groups: NDArray[np.str_] | None = None, num_resamples: int = 1000
 ) -> Interval:
-    """Return the ratio of the means of two values of the same bags, with its bootstrap interval.
+    """Return the ratio of the means of two values of the same bags, with its 95 % bootstrap interval.
 
     It has no value where the lower mean is not above 0, and no interval where that is so in most resamples.
 
@@ -127,8 +122,6 @@ def ratio_interval(
         below: `(bags,)`.
         groups: `(bags,)` groups that are drawn together, such as patients; `None` draws bags.
         num_resamples: Number of resamples, which are those of `mean_intervals`.
-        confidence: Confidence level in (0, 1).
-        seed: Seed of the resamples.
 
     Example:
         >>> ratio_interval(np.array([1.0, 1.0, 1.0]), np.array([1.0, 2.0, 3.0])).value
@@ -136,13 +129,13 @@ def ratio_interval(
     """
     known = np.isfinite(above) & np.isfinite(below)
     pair = np.where(known[:, None], np.stack([above, below], axis=1), 0.0)
-    sums = [weights @ pair for weights in resample_weights(len(pair), groups, num_resamples, seed)]
 
-    def ratio(sum_of: Array) -> Array:
+    def ratio(weights: Array | None) -> Array:
+        sums = pair.sum(axis=0) if weights is None else weights @ pair
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.where(sum_of[:, 1] > 0, sum_of[:, 0] / sum_of[:, 1], np.nan))
+            return np.asarray(np.where(sums[..., 1] > 0, sums[..., 0] / sums[..., 1], np.nan))
 
-    return percentile_interval(float(ratio(pair.sum(axis=0)[None])[0]), ratio(np.concatenate(sums)), confidence)
+    return bootstrap_interval(ratio, len(pair), groups, num_resamples)
 
 
 def mean_over_orders(curves: Sequence[Array]) -> Array:

@@ -140,15 +140,16 @@ def _order(
         ends = [_plain(each) for each in mean_intervals(columns, groups, num_resamples)]
         steps = deletion.shape[1]
         curves = {"deletion": ends[-2 * steps : -steps], "insertion": ends[-steps:]}
-        shared = ratio_interval(_gains(rows, ATTENTION, place), _gains(rows, order, place), groups, num_resamples)
+        gain = numbers["deletion_gain"] + numbers["insertion_gain"]
+        shared = ratio_interval(_gain_of_attention(rows, place), gain, groups, num_resamples)
         found[scale] = dict(zip(numbers, ends, strict=False)) | {"share_of_gain": _plain(shared)} | curves
     return found
 
 
-def _gains(rows: Sequence[MeasuredBag], order: str, place: int) -> NDArray[np.float64]:
+def _gain_of_attention(rows: Sequence[MeasuredBag], place: int) -> NDArray[np.float64]:
     """Return by how much both areas of each bag together are better than those of random orders, `(bags,)`."""
-    (deletion, insertion, _), (removed, kept, _) = (_curves(each, rows, place) for each in (order, RANDOM))
-    return area(removed) - area(deletion) + area(insertion) - area(kept)
+    (deletion, insertion, _), (removed, kept, _) = (_curves(order, rows, place) for order in (ATTENTION, RANDOM))
+    return (area(removed) - area(deletion)) + (area(insertion) - area(kept))
 
 
 def row_drop(deletion: NDArray[np.float64], whole: NDArray[np.float64], share: float) -> NDArray[np.float64]:

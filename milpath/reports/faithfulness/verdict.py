@@ -158,9 +158,7 @@ def _share_of_best(part: Mapping[str, Any], scale: float) -> list[float | None] 
         return None
     if best == ATTENTION:
         return [1.0, None, None]
-    # A record of an earlier version has no interval of it.
-    found: list[float | None] | None = _numbers(part, best).get("share_of_gain")
-    return found or [float(f"{_gain(part, ATTENTION) / _gain(part, best):.6g}"), None, None]
+    return _numbers(part, best)["share_of_gain"]
 
 
 def _share_words(part: Mapping[str, Any], scale: float) -> str:
