@@ -15,8 +15,10 @@ def full_mask(values: Tensor, mask: Tensor | None) -> Tensor:
     Raises:
         ValueError: If the mask has the wrong shape or type, or a bag has no real tile.
     """
+    if mask is None and values.shape[1]:
+        return torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
     if mask is None:
-        mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
+        raise ValueError("bag 0 of the batch has no real tile; every bag needs at least one")
     if mask.shape != values.shape[:2] or mask.dtype != torch.bool:
         raise ValueError(
             f"mask must be bool of shape {tuple(values.shape[:2])} (bags, tiles), "
@@ -90,7 +92,7 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 def weighted_sum(weights: Tensor, embeddings: Tensor) -> Tensor:
     """Return `z = sum_k a_k h_k`, `(bags, dim)` (Ilse et al. 2018 eq. 7)."""
-    return torch.bmm(weights[:, None].to(embeddings.dtype), embeddings)[:, 0]
+    return torch.bmm(weights[:, None].to(embeddings.dtype), embeddings).squeeze(1)
 
 
 class AttentionPooling(nn.Module):

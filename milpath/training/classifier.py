@@ -97,6 +97,7 @@ class MILClassifier(LightningModule):
         weights = torch.tensor(list(class_weights) if class_weights is not None else [1.0] * len(self.class_names))
         if not bool((torch.isfinite(weights) & (weights >= 0)).all()):
             raise ValueError(f"class_weights must be finite and at least 0, got {weights.tolist()}")
+        self._weighs_classes = class_weights is not None
         # Not persistent: the weights depend on the data of this run and are not part of the network.
         self.register_buffer("class_weights", weights, persistent=False)
         if not self.target.has_classes and (class_weights is not None or auxiliary_loss is not None):
@@ -224,13 +225,14 @@ class MILClassifier(LightningModule):
         if self.target.over_batch:
             gathered = [of_all_processes(part, labels) for part in parts]
             parts, (logits, labels) = [part for part, _ in gathered], gathered[0]
-        losses = torch.stack([self.target.losses(part, labels) for part in parts]).mean(0)
+        each = [self.target.losses(part, labels) for part in parts]
+        losses = torch.stack(each).mean(0) if len(each) > 1 else each[0]
+        if self._weighs_classes:
+            losses = self.class_weights[labels] * losses
+        if extra is not None:
+            losses = losses + extra
         # An infinite logit of the correct sign has loss 0; 0 * inf is NaN, which stops the run.
-        poison = 0 * torch.stack(parts).detach().sum((0, 2))
-        if not self.target.has_classes:
-            return losses + poison
-        weighted = self.class_weights[labels] * losses
-        return (weighted if extra is None else weighted + extra) + poison
+        return losses + 0 * torch.cat([part.detach() for part in parts], 1).sum(1)
 
     def _as_weights(self, tiles: Tensor) -> Tensor:
         """Return tiles in the dtype of the weights, which precision=bf16-true or 64-true changes."""

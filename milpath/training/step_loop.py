@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple, Self
 
 import lightning
@@ -164,10 +165,16 @@ class StepLoop(_TrainingEpochLoop):
         return loss.detach()
 
 
+@cache
+def _has_gpu() -> bool:
+    """Return whether there is a GPU, which does not change while a process lives and takes a while to find out."""
+    return torch.cuda.is_available()
+
+
 @contextmanager
 def known_to_have_no_gpu() -> Iterator[None]:
     """Let torch ask its own runtime for GPUs, if there is none, rather than look for a library of NVIDIA each time."""
-    before = None if torch.cuda.is_available() else os.environ.pop(_LIBRARY_FIRST, None)
+    before = None if _has_gpu() else os.environ.pop(_LIBRARY_FIRST, None)
     try:
         yield
     finally:

@@ -44,6 +44,12 @@ def test_loaders_give_the_bags_of_their_split(datamodule):
     assert data.num_classes == 2
 
 
+def test_a_data_module_can_be_printed(datamodule):
+    data = datamodule()
+    assert str(data) == (f"BagDataModule, binary (0, 1): 24 train, 8 val, 8 test of 40 bags in {data.store.path}")
+    assert str(BagDataModule(data.source)) == "BagDataModule, before setup()"
+
+
 def test_labels_follow_their_bags_into_the_batch(datamodule):
     labels = [number % 3 for number in range(40)]
     data = datamodule(labels=labels, num_folds=4)

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from functools import cache
 
 import numpy as np
 import pytest
@@ -173,7 +174,11 @@ def test_a_loss_that_is_not_finite_stops_a_plain_step_before_the_weights_change(
 @pytest.mark.parametrize("available", [False, True])
 def test_without_a_gpu_torch_does_not_look_for_a_library_of_nvidia_in_every_step(monkeypatch, available):
     monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-    with known_to_have_no_gpu():
-        assert ("PYTORCH_NVML_BASED_CUDA_CHECK" in os.environ) is available
-    assert os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: asked.append(1) or available)
+    monkeypatch.setattr(step_loop, "_has_gpu", cache(step_loop._has_gpu.__wrapped__))
+    for _ in range(2):
+        with known_to_have_no_gpu():
+            assert ("PYTORCH_NVML_BASED_CUDA_CHECK" in os.environ) is available
+        assert os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
+    assert len(asked) == 1

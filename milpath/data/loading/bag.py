@@ -82,32 +82,48 @@ def collate_bags(bags: Sequence[Bag], global_size: int | None = None, pin_memory
     for row, (bag, length) in enumerate(zip(bags, lengths, strict=True)):
         tiles[row, :length] = bag.tiles
         tiles[row, length:] = 0
-    return as_batch(tiles, bags, lengths, len(bags) if global_size is None else global_size)
+    labels = np.array([bag.label for bag in bags], np.float32 if isinstance(bags[0].label, tuple) else np.int64)
+    return as_batch(
+        tiles,
+        lengths,
+        labels,
+        [bag.bag_id for bag in bags],
+        len(bags) if global_size is None else global_size,
+        [bag.tile_labels for bag in bags],
+    )
 
 
-def as_batch(tiles: np.ndarray, bags: Sequence[Bag], lengths: Sequence[int], global_size: int) -> BagBatch:
+def as_batch(
+    tiles: np.ndarray,
+    lengths: Sequence[int],
+    labels: np.ndarray,
+    bag_ids: list[str],
+    global_size: int,
+    tile_labels: Sequence[np.ndarray | None] = (),
+) -> BagBatch:
     """Return the batch of tiles that are already padded.
 
     Args:
         tiles: `(bags, tiles, ...)`, 0 on padding.
-        bags: Their labels and names; the tiles of these objects are not used.
         lengths: Number of tiles of each bag.
+        labels: `(bags,)` int64, or `(bags, columns)` float32.
+        bag_ids: Name of each bag.
         global_size: Number of bags of the step over all processes.
+        tile_labels: Labels of the tiles of each bag, as `Bag` has them; empty if no tile has one.
     """
-    tile_labels = np.full(tiles.shape[:2], -1, np.int64)
-    for row, (bag, length) in enumerate(zip(bags, lengths, strict=True)):
-        if bag.tile_labels is not None:
-            tile_labels[row, :length] = bag.tile_labels
+    longest = tiles.shape[1]
+    of_tiles = np.full((len(tiles), longest), -1, np.int64)
+    for row, known in enumerate(tile_labels):
+        if known is not None:
+            of_tiles[row, : len(known)] = known
     return BagBatch(
         tiles=torch.from_numpy(tiles),
-        mask=torch.from_numpy(np.arange(tiles.shape[1]) < np.array(lengths)[:, None]),
-        labels=torch.from_numpy(
-            np.array([bag.label for bag in bags], np.float32 if isinstance(bags[0].label, tuple) else np.int64)
-        ),
-        tile_labels=torch.from_numpy(tile_labels),
-        bag_ids=[bag.bag_id for bag in bags],
+        mask=torch.from_numpy(np.arange(longest) < np.array(lengths)[:, None]),
+        labels=torch.from_numpy(labels),
+        tile_labels=torch.from_numpy(of_tiles),
+        bag_ids=bag_ids,
         global_size=global_size,
-        padded=min(lengths) < tiles.shape[1],
+        padded=min(lengths) < longest,
     )
 
 

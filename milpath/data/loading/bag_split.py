@@ -87,26 +87,23 @@ class BagSplit:
         if len(positions) == 0:
             return empty_batch(store.tile_shape, store.tiles.dtype, global_size, self._num_columns)
         chosen = [self._chosen(int(position), sample) for position in positions]
-        lengths = [
-            int(self.lengths[position]) if own is None else len(own)
-            for position, own in zip(positions, chosen, strict=True)
-        ]
+        lengths: list[int] = self.lengths[positions].tolist()
+        if sample is not None:
+            lengths = [length if own is None else len(own) for length, own in zip(lengths, chosen, strict=True)]
         tiles = fresh_buffer((len(lengths), max(lengths), *store.tile_shape), store.tiles.dtype, pin_memory)
-        for out, length, position, own, source in zip(
-            tiles, lengths, positions, chosen, self._sources(len(positions), seed), strict=True
+        for out, length, index, own, source in zip(
+            tiles, lengths, self.indices[positions].tolist(), chosen, self._sources(len(positions), seed), strict=True
         ):
             if own is None:
-                source.read_into(int(self.indices[position]), out[:length])
+                source.read_into(index, out[:length])
             else:
-                source.read_some(int(self.indices[position]), own, out[:length])
+                source.read_some(index, own, out[:length])
             out[length:] = 0
-        labelled = store.labels_of_tiles(slice(0)) is not None
-        bags = [
-            self._known(int(position), self._rows(position, own) if labelled else None)
-            for position, own in zip(positions, chosen, strict=True)
-        ]
-        require_finite_bags(tiles, lengths, [bag.bag_id for bag in bags], store.path)
-        return as_batch(tiles, bags, lengths, global_size)
+        bag_ids = [self.bag_ids[position] for position in positions]
+        require_finite_bags(tiles, lengths, bag_ids, store.path)
+        return as_batch(
+            tiles, lengths, self._labels_of(positions), bag_ids, global_size, self._labels_of_tiles(positions, chosen)
+        )
 
     def gather_rows(
         self, positions: Sequence[int] | np.ndarray, global_size: int, sample: TileSample | None = None
@@ -114,7 +111,8 @@ class BagSplit:
         """Return some bags as a batch whose tiles are row numbers of `tiles.npy`, `(bags, tiles)` int64."""
         if len(positions) == 0:
             return empty_batch((), np.dtype(np.int64), global_size, self._num_columns)
-        rows = [self._rows(position, self._chosen(int(position), sample)) for position in positions]
+        chosen = [self._chosen(int(position), sample) for position in positions]
+        rows = [self._rows(int(position), own) for position, own in zip(positions, chosen, strict=True)]
         bags = [
             self._known(int(position), row)._replace(tiles=row) for position, row in zip(positions, rows, strict=True)
         ]
@@ -140,6 +138,19 @@ class BagSplit:
         """Return the row numbers of the tiles of a bag that are used."""
         rows = self.store.rows_of(int(self.indices[position]))
         return rows if chosen is None else rows[chosen]
+
+    def _labels_of(self, positions: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the labels of some bags as a batch has them."""
+        return self.labels[positions].astype(np.int64 if self.labels.ndim == 1 else np.float32)
+
+    def _labels_of_tiles(
+        self, positions: Sequence[int] | np.ndarray, chosen: Sequence[NDArray[np.int64] | None]
+    ) -> list[NDArray[np.int64] | None]:
+        """Return the labels of the tiles of some bags that are used; empty if no tile of the store has one."""
+        if self.store.labels_of_tiles(slice(0)) is None:
+            return []
+        rows = [self._rows(int(position), own) for position, own in zip(positions, chosen, strict=True)]
+        return [self.store.labels_of_tiles(row) for row in rows]
 
     def _known(self, position: int, rows: TileRows | None) -> Bag:
         """Return what is known of a bag, without its tiles; its rows matter if tiles have labels."""

@@ -14,8 +14,9 @@ from milpath.data.loading.device_cache import DeviceCache
 from milpath.data.loading.threads import map_in_threads
 
 # Batches of this size from a store of this size are gathered in the thread that trains: the store stays in the page cache,
-# and handing such a batch over takes longer than gathering it.
-_SMALL_BATCH, _SMALL_STORE = 2**18, 2**30
+# and handing such a batch over takes longer than gathering it. So many are gathered one after another, which is faster
+# than in turn with steps that drive the code and data of gathering out of the caches of the core.
+_SMALL_BATCH, _SMALL_STORE, _IN_ADVANCE = 2**18, 2**30, 32
 
 
 class LoadedBatch:
@@ -63,7 +64,7 @@ class BagLoader:
         plan: Assignment of bags to batches.
         preparation: Last step, on the device.
         cache: Tiles that are already on the device.
-        num_workers: Threads that gather in advance; 0 gathers on demand, as small batches always are.
+        num_workers: Threads that gather in advance; 0 gathers on demand. Small batches need none.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class BagLoader:
         plan = iter(self.sampler)
         self.position = self._start()
         plan = islice(plan, self.position, None)
-        for batch in map_in_threads(self._load, plan, 0 if self._is_small() else self.num_workers):
+        small = self._is_small()
+        for batch in self._in_advance(plan) if small else map_in_threads(self._load, plan, self.num_workers):
             self.position += 1
             yield batch
 
@@ -102,6 +104,11 @@ class BagLoader:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue in the middle of an epoch: batches already trained on are not loaded again."""
         self._resume = (int(state_dict["epoch"]), int(state_dict["position"]))
+
+    def _in_advance(self, plan: Iterator[PlannedBatch]) -> Iterator[LoadedBatch]:
+        """Gather small batches, some at a time."""
+        while loaded := [self._load(planned) for planned in islice(plan, _IN_ADVANCE)]:
+            yield from loaded
 
     def _is_small(self) -> bool:
         """Return whether gathering a batch takes less time than handing it over to another thread."""

@@ -33,6 +33,14 @@ class LabelledBags:
     _split_options: SplitOptions
     _store: BagStore | None
 
+    def __str__(self) -> str:
+        """Return task, classes and numbers of bags, such as for `print` in a notebook."""
+        if self._store is None:
+            return f"{type(self).__name__}, before setup()"
+        counts = ", ".join(f"{len(self.bag_ids(split)):,} {split}" for split in self.splits)
+        task = f"{self.fitted_target.name} ({', '.join(self.class_names)})"
+        return f"{type(self).__name__}, {task}: {counts} of {len(self.label_frame):,} bags in {self.store.path}"
+
     @property
     def store(self) -> BagStore:
         """The tiles that are loaded: those of the data, or their features; available after `setup`."""

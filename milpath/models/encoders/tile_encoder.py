@@ -165,10 +165,14 @@ class TileEncoder(nn.Module):
             padding = ~mask[..., None]
             embeddings = self._encode(tiles.masked_fill(padding, 0).flatten(0, 1)).unflatten(0, tiles.shape[:2])
             return embeddings.masked_fill(padding, 0)
-        real = self._encode(tiles[mask], None if stains is None else stains[mask])
-        embeddings = real.new_zeros(*mask.shape, self.embedding_dim)
-        embeddings[mask] = real
-        return embeddings
+        # By number of row: a mask would be turned into numbers once more for each use, and in the gradient.
+        rows, flat = mask.flatten().nonzero().squeeze(1), tiles.flatten(0, 1)
+        real = self._encode(
+            flat.index_select(0, rows) if flat.ndim == 2 else flat[rows],  # which leaves pictures channels last
+            None if stains is None else stains.flatten(0, 1)[rows],
+        )
+        embeddings = real.new_zeros(mask.numel(), self.embedding_dim).index_copy_(0, rows, real)
+        return embeddings.unflatten(0, mask.shape)
 
     def _stains_of_bags(self, tiles: Tensor, mask: Tensor | None) -> Tensor | None:
         """Return for each tile how its bag is changed, `(bags, tiles, values)`; `None` without normalisation."""
@@ -210,10 +214,12 @@ class TileEncoder(nn.Module):
 
     def _parts(self, tiles: Tensor) -> tuple[Tensor, ...]:
         """Split tiles into micro-batches of at most `tile_micro_batch`."""
-        size = self.tile_micro_batch or max(1, len(tiles))
+        size = self.tile_micro_batch
+        if size is None or size >= len(tiles):
+            return (tiles,)
         if self.training:
             # Of nearly equal size, since batch statistics of a last micro-batch of one tile would be useless.
-            return torch.tensor_split(tiles, max(1, -(-len(tiles) // size)))
+            return torch.tensor_split(tiles, -(-len(tiles) // size))
         return torch.split(tiles, size)
 
 

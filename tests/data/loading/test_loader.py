@@ -131,6 +131,18 @@ def test_small_batches_are_gathered_in_the_thread_that_trains(open_store, monkey
     assert threads == expected
 
 
+def test_small_batches_are_gathered_some_at_a_time_and_stay_in_order(open_store, monkeypatch):
+    store, gathered, gather = open_store([2] * 80), [], BagSplit.gather
+    monkeypatch.setattr(BagSplit, "gather", lambda *arguments: gathered.append(1) or gather(*arguments))
+    loader = loader_of(store, batch_size=1)
+    names = []
+    for number, loaded in enumerate(loader, 1):
+        assert loader.position == number
+        assert len(gathered) == min(80, -(-number // loading._IN_ADVANCE) * loading._IN_ADVANCE)
+        names += loaded.batch.bag_ids
+    assert names == store.bags["bag_id"].tolist()
+
+
 def test_a_process_without_a_bag_gets_an_empty_batch(open_store, monkeypatch):
     monkeypatch.setattr("milpath.data.loading.batch_plan.process_rank", lambda: (2, 3))
     store = open_store([2] * 4)
