@@ -9,6 +9,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -188,7 +189,7 @@ def _flat(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def _data_options() -> list[str]:
     """Return the options of `data` shared by every data set."""
-    return [name for name in inspect.signature(BagDataModule).parameters if name != "source"]
+    return [item.name for item in _parameters(BagDataModule) if item.name != "source"]
 
 
 def _defaults_of(plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,10 +213,16 @@ def _signature(target: Any) -> dict[str, Any]:
     """Return the default arguments of a callable, or of one named in the user's configuration."""
     try:
         made = get_object(target) if isinstance(target, str) else target
-        parameters = inspect.signature(made).parameters.values()
+        parameters = _parameters(made)
     except (TypeError, ValueError, ImportError, AttributeError, HydraException):
         return {}  # some built-in classes have no signature, and a missing class is refused when instantiated
     return {item.name: item.default for item in parameters if item.default is not inspect.Parameter.empty}
+
+
+@cache
+def _parameters(made: Any) -> tuple[inspect.Parameter, ...]:
+    """Return the parameters of a callable."""
+    return tuple(inspect.signature(made).parameters.values())
 
 
 class IdentityInCheckpoint(Callback):

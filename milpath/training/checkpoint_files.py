@@ -141,6 +141,12 @@ class TimedCheckpoint(ModelCheckpoint):
         if not trainer.is_last_batch:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Lightning copies all metrics before it finds that nothing is to be saved.
+        if self._every_n_epochs >= 1 or self.save_last:
+            super().on_train_epoch_end(trainer, pl_module)
+
 
 def _key_of_lightning(callback: ModelCheckpoint, key: str) -> str:
     """Return the key of a callback's state with the name of Lightning's class, under which checkpoints hold it."""

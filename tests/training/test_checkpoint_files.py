@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from milpath.models.weights_digest import digest_of
 from milpath.runs.build_trainer import build_trainer
-from milpath.training.checkpoint_files import AtomicCheckpointIO, BestCheckpoint, SparingCheckpoint
+from milpath.training.checkpoint_files import AtomicCheckpointIO, BestCheckpoint, SparingCheckpoint, TimedCheckpoint
 
 CONTENT = {"weights": torch.zeros(100_000)}
 
@@ -132,6 +132,24 @@ def test_of_epochs_of_a_moment_only_the_last_is_saved(tmp_path, options, last):
 def test_without_a_least_time_every_epoch_is_saved(tmp_path):
     options = {"dirpath": tmp_path, "filename": "last", "every_n_epochs": 1, "save_on_train_epoch_end": True}
     assert trained(tmp_path, SparingCheckpoint(0, **options), max_epochs=3) == [0, 1, 2]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"every_n_train_steps": 2}, [0, 1, 2]),  # after steps 2, 4 and 8; step 6 is the last of its epoch
+        ({"every_n_train_steps": 2, "save_last": True}, [0, 0, 1, 1, 2, 2]),
+        ({"every_n_epochs": 1, "save_on_train_epoch_end": True}, [0, 1, 2]),
+    ],
+)
+def test_a_checkpoint_within_epochs_does_nothing_at_their_end_unless_it_is_asked_to(tmp_path, options, expected):
+    callback, copied = TimedCheckpoint(dirpath=tmp_path, filename="timed", **options), []
+    copy = callback._monitor_candidates
+    callback._monitor_candidates = lambda trainer: copied.append(1) or copy(trainer)
+    assert trained(tmp_path, callback, max_epochs=3) == expected
+    if len(options) == 1:
+        assert len(copied) == len(expected)
 
 
 def test_only_checkpoints_without_a_monitor_become_sparing():

@@ -67,10 +67,11 @@ def fit_statistics(store: BagStore, indices: Sequence[int] | np.ndarray) -> Feat
         )
     count, mean, square = 0, np.zeros(store.tile_shape), np.zeros(store.tile_shape)
     slides = store.slide_store
+    names = slides.bags["bag_id"].tolist()
     for position in (part.position for index in indices for part in store.slides_of(int(index))):
         # Slide by slide (Chan, Golub and LeVeque 1983): no sum of squares that suffers from cancellation.
         rows = slides.read(position).astype(np.float64)
-        require_finite_bags(rows[None], [len(rows)], [slides.bags["bag_id"].iloc[position]], store.path)
+        require_finite_bags(rows[None], [len(rows)], [names[position]], store.path)
         total = count + len(rows)
         delta = rows.mean(0) - mean
         square += ((rows - rows.mean(0)) ** 2).sum(0) + delta**2 * count * len(rows) / total
