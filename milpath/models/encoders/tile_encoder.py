@@ -171,8 +171,8 @@ class TileEncoder(nn.Module):
             flat.index_select(0, rows) if flat.ndim == 2 else flat[rows],  # which leaves pictures channels last
             None if stains is None else stains.flatten(0, 1)[rows],
         )
-        embeddings = real.new_zeros(mask.numel(), self.embedding_dim).index_copy_(0, rows, real)
-        return embeddings.unflatten(0, mask.shape)
+        embeddings = real.new_zeros(mask.numel(), self.embedding_dim)
+        return embeddings.index_copy_(0, rows, real).view(*mask.shape, self.embedding_dim)
 
     def _stains_of_bags(self, tiles: Tensor, mask: Tensor | None) -> Tensor | None:
         """Return for each tile how its bag is changed, `(bags, tiles, values)`; `None` without normalisation."""
