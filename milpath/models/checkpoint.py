@@ -174,6 +174,7 @@ def read_archive(path: str | Path) -> Any:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is another kind of file, truncated or damaged, or contains code.
+        OSError: If the system does not let it be read.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; give the best.ckpt in the checkpoints folder of a run")
@@ -183,7 +184,7 @@ def read_archive(path: str | Path) -> Any:
             # torch warns about files of other programs; the error below is clearer.
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         reason = "contains code, which is never run" if "Unsupported" in str(error) else "cannot be read"
         raise ValueError(f"{path} {reason}: it is not a milpath checkpoint, or it is truncated") from None
     return content

@@ -4,6 +4,7 @@ A zip archive has a checksum for each member, which `torch.load` does not verify
 program that writes new checksums.
 """
 
+import errno
 import hashlib
 import struct
 import zipfile
@@ -19,6 +20,8 @@ CARD = "milpath"
 DIGESTS = "digests"
 _BLOCK = 4 << 20
 _MAX_VALUES = 5_000_000
+# What zipfile raises for damaged archives; a name that is no text is a ValueError.
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 _AGAIN = "get another copy of the file, or train again"
 
 
@@ -94,24 +97,27 @@ def require_whole_archive(path: str | Path) -> None:
 
     Raises:
         ValueError: If it is not a zip archive, two members have the same name, or a member is damaged.
+        OSError: If the system does not let it be read, which says nothing of the file.
     """
+    name = ""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            if len({member.filename for member in members}) < len(members):
-                raise ValueError(f"{path} has two members of the same name; it is not a milpath checkpoint")
             for member in members:
                 name = member.filename
                 with archive.open(member) as file:
                     while file.read(_BLOCK):
                         pass
-                name = ""
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place before the beginning of the file
+            raise OSError(error.errno, error.strerror, str(path)) from None
         if isinstance(error, zipfile.BadZipFile) and "CRC" in str(error):
             raise ValueError(
                 f"{path} was changed after it was written: the checksum of its member {name!r} does not match; {_AGAIN}"
             ) from None
         raise ValueError(f"{path} cannot be read: it is not a milpath checkpoint, or it is truncated") from None
+    if len({member.filename for member in members}) < len(members):
+        raise ValueError(f"{path} has two members of the same name; it is not a milpath checkpoint")
 
 
 def _without_digests(name: str, value: Any) -> Any:

@@ -121,6 +121,21 @@ def test_an_archive_of_another_kind_is_no_checkpoint(tmp_path):
         require_whole_archive(tmp_path / "x.ckpt")
 
 
+def test_a_file_whose_list_of_members_is_damaged_is_named(path):
+    whole, draw, refused = path.read_bytes(), random.Random(0), []
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in draw.choices(range(whole.index(b"PK\x01\x02"), len(whole)), k=2):
+            damaged[place] = draw.choice((0, 128, 255))
+        path.write_bytes(damaged)
+        try:
+            require_whole_archive(path)  # some changes are of no consequence
+        except ValueError as error:
+            refused.append(str(error))
+    assert len(refused) > 100
+    assert [text for text in refused if not text.startswith(f"{path} ")] == []
+
+
 def test_a_card_nested_without_end_is_one_line(path):
     content = torch.load(path, weights_only=True)
     nested: list = []

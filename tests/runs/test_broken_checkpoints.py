@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from milpath.runs.resume import newest_whole
+from tests.nobody import hidden_from_user
 
 BROKEN = {
     "empty": lambda data: b"",
@@ -50,6 +51,15 @@ def test_a_broken_last_gives_way_to_the_newest_whole_one_and_both_are_named(tmp_
     assert "last.ckpt is not a milpath checkpoint" in record.message
     assert record.message.endswith("resuming from best.ckpt instead")
     assert last.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="a system without users")
+def test_a_last_that_the_system_does_not_give_is_no_broken_one(tmp_path, write):
+    write("best.ckpt", age=60)
+    last = write("last.ckpt", age=0)
+    with hidden_from_user(last), pytest.raises(PermissionError, match=r"Permission denied: .*last\.ckpt"):
+        newest_whole(tmp_path)
+    assert newest_whole(tmp_path) == last
 
 
 def test_without_any_whole_one_the_run_is_refused(tmp_path, write):

@@ -14,6 +14,7 @@ from milpath.slides.slide_files import find_slides
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_plan import plan_slides
 from tests.mirax import write_mirax
+from tests.nobody import hidden_from_user
 from tests.pyramids import tissue, write_pyramid
 
 PICTURE = tissue(512, 512)
@@ -140,24 +141,11 @@ def test_a_folder_that_cannot_be_read_is_an_error_by_name(tmp_path, search):
     write_pyramid(tmp_path / "slides/a.tif", PICTURE[:64, :64], factors=(1,))
     hidden = tmp_path / "slides/hidden"
     hidden.mkdir()
-    hidden.chmod(0)
-    # The superuser may read everything: look as nobody.
-    parents = [tmp_path, *tmp_path.parents]
-    modes = [parent.stat().st_mode for parent in parents]
-    user = os.geteuid()
-    try:
-        if user == 0:
-            for parent in parents:
-                parent.chmod(parent.stat().st_mode | 0o555)
-            os.seteuid(65534)
-        with pytest.raises(OSError, match=r"the folder .*hidden cannot be read \(Permission denied\)"):
-            search(tmp_path / "slides")
-    finally:
-        os.seteuid(user)
-        hidden.chmod(0o700)
-        if user == 0:
-            for parent, mode in zip(parents, modes, strict=True):
-                parent.chmod(mode)
+    with (
+        hidden_from_user(hidden),
+        pytest.raises(OSError, match=r"the folder .*hidden cannot be read \(Permission denied\)"),
+    ):
+        search(tmp_path / "slides")
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
