@@ -15,17 +15,15 @@ def full_mask(values: Tensor, mask: Tensor | None) -> Tensor:
     Raises:
         ValueError: If the mask has the wrong shape or type, or a bag has no real tile.
     """
-    if mask is None and values.shape[1]:
-        return torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
-    if mask is None:
-        raise ValueError("bag 0 of the batch has no real tile; every bag needs at least one")
-    if mask.shape != values.shape[:2] or mask.dtype != torch.bool:
+    if mask is not None and (mask.shape != values.shape[:2] or mask.dtype != torch.bool):
         raise ValueError(
             f"mask must be bool of shape {tuple(values.shape[:2])} (bags, tiles), "
             f"not {str(mask.dtype).removeprefix('torch.')} of shape {tuple(mask.shape)}"
         )
-    if mask.shape[1] == 0:
+    if values.shape[1] == 0:
         raise ValueError("bag 0 of the batch has no real tile; every bag needs at least one")
+    if mask is None:
+        return torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
     # Reading the result would synchronise with a GPU, which a compiled or captured graph cannot do. The data module
     # makes no empty bags.
     if mask.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(mask.any(1).all()):

@@ -87,9 +87,10 @@ class BagSplit:
         if len(positions) == 0:
             return empty_batch(store.tile_shape, store.tiles.dtype, global_size, self._num_columns)
         chosen = [self._chosen(int(position), sample) for position in positions]
-        lengths: list[int] = self.lengths[positions].tolist()
-        if sample is not None:
-            lengths = [length if own is None else len(own) for length, own in zip(lengths, chosen, strict=True)]
+        lengths: list[int] = [
+            whole if own is None else len(own)
+            for whole, own in zip(self.lengths[positions].tolist(), chosen, strict=True)
+        ]
         tiles = fresh_buffer((len(lengths), max(lengths), *store.tile_shape), store.tiles.dtype, pin_memory)
         for out, length, index, own, source in zip(
             tiles, lengths, self.indices[positions].tolist(), chosen, self._sources(len(positions), seed), strict=True
@@ -111,8 +112,7 @@ class BagSplit:
         """Return some bags as a batch whose tiles are row numbers of `tiles.npy`, `(bags, tiles)` int64."""
         if len(positions) == 0:
             return empty_batch((), np.dtype(np.int64), global_size, self._num_columns)
-        chosen = [self._chosen(int(position), sample) for position in positions]
-        rows = [self._rows(int(position), own) for position, own in zip(positions, chosen, strict=True)]
+        rows = [self._rows(position, self._chosen(int(position), sample)) for position in positions]
         bags = [
             self._known(int(position), row)._replace(tiles=row) for position, row in zip(positions, rows, strict=True)
         ]
