@@ -34,7 +34,7 @@
         get("case-filters").reset();
         filter();
       }
-      row.scrollIntoView({ behavior: "instant", block: "center" });
+      row.scrollIntoView({ block: "center" });
     }
   };
   get("case-filters").hidden = false;

@@ -29,7 +29,7 @@
   draw().then(() => {
     // Figures move what is below them, such as the case that the address names.
     const wanted = document.getElementById(location.hash.slice(1));
-    if (wanted) wanted.scrollIntoView({ behavior: "instant", block: "center" });
+    if (wanted) wanted.scrollIntoView({ block: "center" });
     document.documentElement.setAttribute("data-plots", "drawn");
   });
   let printing = false;
