@@ -9,7 +9,7 @@ import torch
 
 from milpath.models import load_network
 from milpath.records.digests import sha256_of_values
-from milpath.search.cross_validation import METHODS, compose_training, plan_trainings
+from milpath.search.cross_validation import METHODS, compose_training, plan_trainings, run_trainings
 from tests.commands import SMALL_RUN, here
 from tests.models.networks.test_feather_mil import feather_file
 
@@ -50,6 +50,17 @@ def test_a_table_has_every_method_and_names_the_fold_that_failed(workplace):
     assert record["minutes"] == pytest.approx(sum(each["minutes"] for each in trainings if "minutes" in each), abs=1e-2)
     assert record["minutes"] > 0
     assert {path.suffix for path in (workplace / "table").glob("table.*")} == {".md", ".csv", ".json", ".tex"}
+
+
+@pytest.mark.parametrize(
+    ("words", "logs"),
+    [([], {"csv"}), (["logger=[csv,tensorboard]"], {"csv", "tensorboard"}), (["logger=tensorboard"], {"tensorboard"})],
+)
+def test_a_training_of_a_table_logs_to_csv_and_to_what_the_command_names(words, logs, tmp_path):
+    small = [word for word in OVERRIDES if not word.startswith("logger")]
+    plan = plan_trainings([*small, "trainer.max_epochs=1", *words], ["attention"], 3, 1, tmp_path)
+    assert run_trainings(plan[:1]) == []
+    assert {path.name for path in (plan[0].run_dir / "logs").iterdir()} == logs
 
 
 def test_methods_are_compared_on_the_same_folds_and_repeats_differ(workplace):

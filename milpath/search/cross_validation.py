@@ -237,9 +237,17 @@ def _run_training(training: Training) -> None:
         with open_dict(config):
             lines = {"_target_": _LINES, "name": f"{training.method}, repeat {training.repeat}, fold {training.fold}"}
             config.callbacks = {**(config.callbacks or {}), "lines": lines}
+            if "csv" in (config.logger or {}) and not any(map(_names_logger, training.overrides)):
+                # Nobody opens TensorBoard for a hundred folds, and it takes a tenth of a short training.
+                config.logger.pop("tensorboard", None)
         run(config, checkpoint_seconds=_CHECKPOINT_SECONDS)
     except Exception as error:
         write_text(failure, one_line(error) + "\n")
+
+
+def _names_logger(word: str) -> bool:
+    """Return whether an override chooses loggers or changes one."""
+    return word.lstrip("+~").startswith("logger")
 
 
 def compose_training(words: Iterable[str]) -> Any:

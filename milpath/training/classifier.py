@@ -232,7 +232,8 @@ class MILClassifier(LightningModule):
         if extra is not None:
             losses = losses + extra
         # An infinite logit of the correct sign has loss 0; 0 * inf is NaN, which stops the run.
-        return losses + 0 * torch.cat([part.detach() for part in parts], 1).sum(1)
+        answers = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        return losses + 0 * answers.detach().sum(1)
 
     def _as_weights(self, tiles: Tensor) -> Tensor:
         """Return tiles in the dtype of the weights, which precision=bf16-true or 64-true changes."""
@@ -278,10 +279,13 @@ class MILClassifier(LightningModule):
         for name, mean in means.items():
             if not torch.isfinite(mean):
                 raise FloatingPointError(f"{name} is {mean.item()} at {self._where()}; {_WAY_OUT}")
-            self.log(name, mean, prog_bar=True, logger=False if prefix == "train/" else None)
+            if prefix != "train/":
+                self.log(name, mean, prog_bar=True)
         if prefix == "train/" and means:
             # The Trainer would log them after the checkpoint of the epoch, and a kill between the two would lose them.
             row = {name: mean.item() for name, mean in means.items()}
+            self.trainer.callback_metrics.update(means)
+            self.trainer.progress_bar_metrics.update(row)
             for logger in self.loggers:
                 logger.log_metrics(row | {"epoch": self.current_epoch}, step=self.global_step - 1)
                 logger.save()

@@ -200,10 +200,13 @@ def test_the_search_of_a_report_of_several_targets_finds_what_its_rows_show(open
     page.evaluate("address => { location.hash = address }", case_anchor("bag_7"))
     page.wait_for_function("() => document.querySelector('#filter-text').value === ''")
     assert len(listed(page)) == 60
-    page.wait_for_function("""() => {
+    page.wait_for_function(
+        """() => {
       const place = document.querySelector('tr:target').getBoundingClientRect();
       return place.top >= 0 && place.bottom <= window.innerHeight;
-    }""", polling=100)
+    }""",
+        polling=100,
+    )
 
 
 def test_a_report_of_numbers_says_how_many_of_its_cases_are_listed_and_where_the_rest_is(open_page, tmp_path):
