@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
-from milpath.records.atomic_files import atomic_path, drop_open_line
+from milpath.records.atomic_files import atomic_path, drop_open_line, remove_partial_files
 
 
 class CSVLog(CSVLogger):
@@ -38,6 +38,7 @@ class _Writer(ExperimentWriter):
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
         self._path = Path(self.metrics_file_path)
+        remove_partial_files(self._path.parent)  # left by a process killed while replacing the file
         before = self._path.with_suffix(".before")  # version 0.1.0, if it was killed at its start
         if before.exists() and not self._path.exists():
             before.replace(self._path)

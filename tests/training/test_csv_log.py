@@ -127,3 +127,14 @@ def test_no_kill_loses_a_row_or_leaves_half_a_file(tmp_path):
     result = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
     assert int(result.stdout) > 40
+
+
+def test_what_a_process_left_that_was_killed_while_replacing_the_log_is_removed(tmp_path):
+    logger = CSVLog(tmp_path, name="logs", version="csv")
+    logger.log_metrics({"train/loss": 1.0}, step=0)
+    logger.save()
+    left = tmp_path / "logs/csv/.metrics.csv.123.0123abcd.partial"
+    left.write_text("half a row")
+    logger = CSVLog(tmp_path, name="logs", version="csv")
+    logger.continue_from(1)
+    assert [path.name for path in left.parent.iterdir()] == ["metrics.csv"]
