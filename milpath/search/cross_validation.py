@@ -238,7 +238,7 @@ def _run_training(training: Training) -> None:
             lines = {"_target_": _LINES, "name": f"{training.method}, repeat {training.repeat}, fold {training.fold}"}
             config.callbacks = {**(config.callbacks or {}), "lines": lines}
             if "csv" in (config.logger or {}) and not any(map(_names_logger, training.overrides)):
-                # Nobody opens TensorBoard for a hundred folds, and it takes a tenth of a short training.
+                # It would write for each fold what metrics.csv has, and take 6 % of a short training.
                 config.logger.pop("tensorboard", None)
         run(config, checkpoint_seconds=_CHECKPOINT_SECONDS)
     except Exception as error:

@@ -232,8 +232,8 @@ class MILClassifier(LightningModule):
         if extra is not None:
             losses = losses + extra
         # An infinite logit of the correct sign has loss 0; 0 * inf is NaN, which stops the run.
-        answers = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-        return losses + 0 * answers.detach().sum(1)
+        every_logit = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        return losses + 0 * every_logit.detach().sum(1)
 
     def _as_weights(self, tiles: Tensor) -> Tensor:
         """Return tiles in the dtype of the weights, which precision=bf16-true or 64-true changes."""
@@ -284,6 +284,7 @@ class MILClassifier(LightningModule):
         if prefix == "train/" and means:
             # The Trainer would log them after the checkpoint of the epoch, and a kill between the two would lose them.
             row = {name: mean.item() for name, mean in means.items()}
+            # As `log` would, which takes longer than a step of a small network.
             self.trainer.callback_metrics.update(means)
             self.trainer.progress_bar_metrics.update(row)
             for logger in self.loggers:
