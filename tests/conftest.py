@@ -21,6 +21,9 @@ from tests.drawn_data import draw_breast_images, draw_panda, draw_scan
 from tests.evaluated_runs import binary, binary_run, draw_outcomes, make_run, nominal, ordinal
 from tests.real_data import RealData
 
+# Where pytest runs the tests itself, torch was loaded before and has not read the variable.
+torch.set_num_threads(1)
+
 # Fixtures of every folder: stores of bags, and runs that look like those of a network.
 __all__ = [
     "binary",
