@@ -105,8 +105,9 @@ class MILClassifier(LightningModule):
             raise ValueError(f"a {self.task} task has no classes; set {option}")
         self.val_metrics = SplitMetrics(self.target)
         self._means = EpochMeans()
-        self._unchecked: tuple[int, list[str], Tensor] | None = None
+        self._unchecked: tuple[int | None, list[str], Tensor] | None = None
         self._answered: list[tuple[list[str], Tensor]] = []
+        self._first: tuple[Parameter, ...] = ()  # of the network, while an epoch lasts
 
     def forward(self, tiles: Tensor, mask: Tensor | None = None) -> MILOutput:
         """Return the output of the network."""
@@ -127,7 +128,7 @@ class MILClassifier(LightningModule):
         if (world_size := self.trainer.world_size) > 1:
             loss = loss * world_size
         if loss.device.type == "cpu":
-            self._require_finite(self.global_step, batch.bag_ids, loss.detach())
+            self._require_finite(None, batch.bag_ids, loss.detach())
         else:
             # Reading a value from the GPU synchronizes; the loss of the previous step is already available.
             self._check_finite()
@@ -138,6 +139,9 @@ class MILClassifier(LightningModule):
     def on_train_start(self) -> None:
         self._unchecked = None
         self._answered.clear()
+
+    def on_train_epoch_start(self) -> None:
+        self._first = (next(self.network.parameters()),)
 
     def validation_step(self, batch: BagBatch, batch_idx: int) -> None:
         output = self(batch.tiles, batch.network_mask)
@@ -157,6 +161,7 @@ class MILClassifier(LightningModule):
         return predict_batch(self, batch)
 
     def on_train_epoch_end(self) -> None:
+        self._first = ()
         self._check_finite()
         self._log_means("train/")
 
@@ -212,8 +217,7 @@ class MILClassifier(LightningModule):
     def _bag_losses(self, batch: BagBatch) -> Tensor:
         """Return the weighted loss of each bag, `(bags,)`; an auxiliary loss is added to each."""
         if self.auxiliary_loss is None:
-            output = self(batch.tiles, batch.network_mask)
-            extra = None
+            output, extra = self(batch.tiles, batch.network_mask), None
         else:
             network = cast(MILNetwork, self.network)  # an auxiliary loss needs the embeddings
             embeddings = network.encode(self._as_weights(batch.tiles), batch.network_mask)
@@ -237,17 +241,16 @@ class MILClassifier(LightningModule):
 
     def _as_weights(self, tiles: Tensor) -> Tensor:
         """Return tiles in the dtype of the weights, which precision=bf16-true or 64-true changes."""
-        return tiles.to(next(self.network.parameters()).dtype)
+        return tiles.to(next(iter(self._first or self.network.parameters())).dtype)
 
     def _check_finite(self) -> None:
         """Raise an error, before a checkpoint is written, if the loss of the last step was not finite."""
-        if self._unchecked is None:
-            return
         unchecked, self._unchecked = self._unchecked, None
-        self._require_finite(*unchecked)
+        if unchecked is not None:
+            self._require_finite(*unchecked)
 
-    def _require_finite(self, step: int, bag_ids: list[str], loss: Tensor) -> None:
-        """Raise an error if the loss of a step is not finite."""
+    def _require_finite(self, step: int | None, bag_ids: list[str], loss: Tensor) -> None:
+        """Raise an error if the loss of a step, by default of this one, is not finite."""
         if not math.isfinite(value := loss.item()):
             raise FloatingPointError(
                 f"train/loss is {value} at {self._where(step)}, bags {', '.join(map(repr, bag_ids))}; {_WAY_OUT}"

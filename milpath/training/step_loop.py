@@ -1,9 +1,10 @@
 """Lightning's loop over the steps of an epoch, without the hooks that nothing implements."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple, Self
 
 import lightning
@@ -22,6 +23,7 @@ from torch.optim import LBFGS, Optimizer
 from typing_extensions import override
 
 from milpath.data.loading.loader import BagLoader
+from milpath.training.callbacks.step_trace import StepTrace
 from milpath.training.classifier import MILClassifier
 
 Hooks = tuple[Callable[..., Any], ...]
@@ -71,6 +73,7 @@ class StepLoop(_TrainingEpochLoop):
     """
 
     _hooks: StepHooks | None = None
+    _step: Callable[[], Any] | None = None
     _validates: bool = False
 
     @classmethod
@@ -86,7 +89,7 @@ class StepLoop(_TrainingEpochLoop):
             with known_to_have_no_gpu():
                 super().run(data_fetcher)
         finally:
-            self._hooks = None
+            self._hooks = self._step = None
 
     @override
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
@@ -94,7 +97,10 @@ class StepLoop(_TrainingEpochLoop):
         trainer = self.trainer
         callbacks: list[Callback] = trainer.callbacks
         self._validates = super()._should_check_val_epoch()
-        self._hooks = StepHooks.of(callbacks) if has_plain_steps(trainer, data_fetcher) else None
+        if has_plain_steps(trainer, data_fetcher):
+            self._hooks = StepHooks.of(callbacks)
+            traced = any(isinstance(callback, StepTrace) for callback in callbacks)
+            self._step = trainer.optimizers[0].step if traced else step_without_record(trainer.optimizers[0])
 
     @override
     def advance(self, data_fetcher: _DataFetcher) -> None:
@@ -160,7 +166,7 @@ class StepLoop(_TrainingEpochLoop):
             hook(trainer, module, optimizer)
         if trainer.gradient_clip_val:
             module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
-        optimizer.step()
+        (self._step or optimizer.step)()
         done.step.increment_completed()
         return loss.detach()
 
@@ -208,6 +214,27 @@ def has_plain_steps(trainer: Trainer, data_fetcher: _DataFetcher) -> bool:
         and not _changes_batches(trainer.datamodule)  # type: ignore[attr-defined]
         and all(map(_is_silent, trainer.callbacks))  # type: ignore[attr-defined]
     )
+
+
+def step_without_record(optimizer: Optimizer) -> Callable[[], Any]:
+    """Return the step of an optimizer of torch, without the record that it makes for a profiler each time.
+
+    The record takes as long as the arithmetic of a small network's step. Torch makes it where it calls the hooks of steps,
+    so an optimizer with such hooks keeps its own step; so does one whose step somebody replaced. A scheduler does that to
+    see that there was a first step, and is passed by after that.
+
+    Args:
+        optimizer: The optimizer.
+    """
+    step, of_class, of_all = optimizer.step, type(optimizer).step, sys.modules[Optimizer.__module__]
+    seen = getattr(step, "_wrapped_by_lr_sched", False) and getattr(optimizer, "_opt_called", False)
+    own = getattr(step, "__wrapped__" if seen else "__func__", None)
+    # None of this is torch's interface: where something has another name, the optimizer keeps its own step as well.
+    hooks = [getattr(of_all, f"_global_optimizer_{when}_hooks", True) for when in ("pre", "post")]
+    hooks += [getattr(optimizer, f"_optimizer_step_{when}_hooks", True) for when in ("pre", "post")]
+    if any(hooks) or own is not of_class or not getattr(of_class, "hooked", False):
+        return step
+    return partial(of_class.__wrapped__, optimizer)
 
 
 def _needs_closure(optimizer: Optimizer) -> bool:

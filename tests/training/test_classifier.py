@@ -99,3 +99,10 @@ def test_a_step_without_padding_never_waits_for_the_gpu():
         finally:
             torch.cuda.set_sync_debug_mode(mode)
     assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+
+
+def test_weights_converted_within_an_epoch_get_tiles_of_their_type():
+    classifier, batch = classifier_of(AttentionMIL(encoder=FEATURES)), batch_of(5, 2)
+    classifier.on_train_epoch_start()
+    classifier.double()
+    assert classifier(batch.tiles, batch.mask).logits.dtype == torch.float64
