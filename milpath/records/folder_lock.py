@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +18,8 @@ LOCK_FILE = ".lock"
 HOLDER_FILE = ".lock.json"
 
 _log = logging.getLogger(__name__)
+# The holder of a lock writes its name after it got the lock, and removes it before it gives the lock back.
+_NAMELESS_SECONDS = 1.0
 # Error codes of file systems without locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
@@ -52,17 +55,28 @@ class FolderLock:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            holder = self.holder()
-            who = f" (pid {holder.get('pid')} on {holder.get('host')})" if holder else ""
-            raise ValueError(f"another process{who} is working on {self.folder}; {self.way_out}") from None
+            self._acquire_or_refuse()
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
             _log.warning("%s has no file locks (%s): let no other process work on it", self.folder, error)
             return
         write_json(self.folder / HOLDER_FILE, {"pid": os.getpid(), "host": platform.node()})
+
+    def _acquire_or_refuse(self) -> None:
+        """Acquire the lock, or raise an error with the name of the process that holds it."""
+        until = time.monotonic() + _NAMELESS_SECONDS
+        while True:
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                holder = self.holder()
+                if not holder and time.monotonic() < until:
+                    time.sleep(0.02)
+                    continue
+                who = f" (pid {holder.get('pid')} on {holder.get('host')})" if holder else ""
+                raise ValueError(f"another process{who} is working on {self.folder}; {self.way_out}") from None
+            return
 
     def release(self) -> None:
         """Release the lock; does nothing if it is not held."""

@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from threading import Timer
 
 import pytest
+from filelock import FileLock
 
-from milpath.records.folder_lock import FolderLock
+from milpath.records.folder_lock import HOLDER_FILE, LOCK_FILE, FolderLock
 
 HOLD = """
 import sys, time
@@ -49,3 +51,22 @@ def test_a_folder_is_free_after_its_block_even_after_an_error(tmp_path):
         raise RuntimeError
     with FolderLock(tmp_path), pytest.raises(ValueError, match="another process"):
         FolderLock(tmp_path).acquire()
+
+
+def test_a_process_that_has_just_got_the_folder_is_named_once_it_has_written_its_name(tmp_path):
+    with FileLock(tmp_path / LOCK_FILE):
+        later = Timer(0.2, (tmp_path / HOLDER_FILE).write_text, ['{"pid": 12, "host": "node"}'])
+        later.start()
+        with pytest.raises(ValueError, match=r"another process \(pid 12 on node\)"):
+            FolderLock(tmp_path).acquire()
+        later.join()
+
+
+def test_a_folder_that_becomes_free_meanwhile_is_taken(tmp_path):
+    other = FileLock(tmp_path / LOCK_FILE, thread_local=False)
+    other.acquire()
+    later = Timer(0.2, other.release)
+    later.start()
+    with FolderLock(tmp_path) as lock:
+        assert lock.holder()["pid"] == os.getpid()
+    later.join()
