@@ -63,18 +63,25 @@ def test_a_training_of_a_table_logs_to_csv_and_to_what_the_command_names(words, 
     assert {path.name for path in (plan[0].run_dir / "logs").iterdir()} == logs
 
 
-def test_loggers_that_an_experiment_of_ones_own_chooses_are_kept(tmp_path):
+@pytest.mark.parametrize(
+    ("logger", "logs"),
+    [
+        (
+            "own: {_target_: lightning.pytorch.loggers.CSVLogger, save_dir: '${paths.run_dir}/logs', name: own}",
+            "own csv",
+        ),
+        ("tensorboard: {default_hp_metric: true}", "csv"),
+    ],
+)
+def test_loggers_that_an_experiment_of_ones_own_changes_are_kept(logger, logs, tmp_path):
     experiment = tmp_path / "own/experiment/logged.yaml"
     experiment.parent.mkdir(parents=True)
-    experiment.write_text(
-        "# @package _global_\nlogger:\n  own: {_target_: lightning.pytorch.loggers.CSVLogger, "
-        "save_dir: '${paths.run_dir}/logs', name: own}\n"
-    )
+    experiment.write_text(f"# @package _global_\nlogger:\n  {logger}\n")
     small = [word for word in OVERRIDES if not word.startswith("logger")]
     words = [*small, "trainer.max_epochs=1", f"hydra.searchpath=[file://{tmp_path}/own]", "experiment=logged"]
     plan = plan_trainings(words, ["attention"], 3, 1, tmp_path / "runs")
     assert run_trainings(plan[:1]) == []
-    assert {path.name for path in (plan[0].run_dir / "logs").iterdir()} == {"csv", "own", "tensorboard"}
+    assert {path.name for path in (plan[0].run_dir / "logs").iterdir()} == {"tensorboard", *logs.split()}
 
 
 def test_methods_are_compared_on_the_same_folds_and_repeats_differ(workplace):

@@ -57,8 +57,6 @@ METHODS: Mapping[str, tuple[str, ...]] = {
 _OF_ONE_TRAINING = {"data.fold", "data.split_seed", "seed", "paths.runs_dir", "run_name"}
 # An interrupted training repeats at most as much.
 _CHECKPOINT_SECONDS = 10.0
-# Those of `milpath.train`, where neither its command nor an experiment chooses others.
-_DEFAULT_LOGGERS = {"csv", "tensorboard"}
 # A method that is its weights: without them it would be another one under its name.
 _PRETRAINED = {"feather_mil": "model.weights_path"}
 
@@ -239,12 +237,20 @@ def _run_training(training: Training) -> None:
         with open_dict(config):
             lines = {"_target_": _LINES, "name": f"{training.method}, repeat {training.repeat}, fold {training.fold}"}
             config.callbacks = {**(config.callbacks or {}), "lines": lines}
-            if set(config.logger or {}) == _DEFAULT_LOGGERS and not any(map(_names_logger, training.overrides)):
+            chosen = any(map(_names_logger, training.overrides))
+            if not chosen and config.logger and OmegaConf.to_container(config.logger) == _default_loggers():
                 # It would write for each fold what metrics.csv has, and take 6 % of a short training.
                 config.logger.pop("tensorboard")
         run(config, checkpoint_seconds=_CHECKPOINT_SECONDS)
     except Exception as error:
         write_text(failure, one_line(error) + "\n")
+
+
+@cache
+def _default_loggers() -> Any:
+    """Return the loggers of `milpath.train` where neither its command nor an experiment changes them, as written."""
+    files = [CONFIG_DIR / "logger" / f"{name}.yaml" for name in ("csv", "tensorboard")]
+    return OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.load, files)))
 
 
 def _names_logger(word: str) -> bool:

@@ -99,7 +99,7 @@ class StepLoop(_TrainingEpochLoop):
         self._validates = super()._should_check_val_epoch()
         if has_plain_steps(trainer, data_fetcher):
             self._hooks = StepHooks.of(callbacks)
-            traced = any(isinstance(callback, StepTrace) for callback in callbacks)
+            traced = torch.autograd._profiler_enabled() or any(isinstance(own, StepTrace) for own in callbacks)
             self._step = trainer.optimizers[0].step if traced else step_without_record(trainer.optimizers[0])
 
     @override
@@ -220,8 +220,8 @@ def step_without_record(optimizer: Optimizer) -> Callable[[], Any]:
     """Return the step of an optimizer of torch, without the record that it makes for a profiler each time.
 
     The record takes 3 % of the whole step of a small network. Torch makes it where it calls the hooks of steps, so an
-    optimizer with such hooks keeps its own step; so does one whose step somebody replaced. A scheduler does that to
-    see that there was a first step, and is passed by after that.
+    optimizer with such hooks keeps its own step; so does one whose step somebody replaced. A scheduler does that to see that
+    there was a first step, and is passed by after that. Hooks that come within an epoch are called from the next one on.
 
     Args:
         optimizer: The optimizer.
@@ -232,9 +232,9 @@ def step_without_record(optimizer: Optimizer) -> Callable[[], Any]:
     # None of this is torch's interface: where something has another name, the optimizer keeps its own step as well.
     hooks = [getattr(of_all, f"_global_optimizer_{when}_hooks", True) for when in ("pre", "post")]
     hooks += [getattr(optimizer, f"_optimizer_step_{when}_hooks", True) for when in ("pre", "post")]
-    if any(hooks) or own is not of_class or not getattr(of_class, "hooked", False):
-        return step
-    return partial(of_class.__wrapped__, optimizer)
+    inner = getattr(of_class, "__wrapped__", None)
+    hooked = getattr(of_class, "hooked", False) and not getattr(inner, "hooked", False)
+    return partial(inner, optimizer) if inner and hooked and own is of_class and not any(hooks) else step
 
 
 def _needs_closure(optimizer: Optimizer) -> bool:

@@ -241,6 +241,21 @@ def test_a_step_that_somebody_replaced_is_called():
     assert called == [1]
 
 
+def test_a_step_that_somebody_replaced_in_the_class_is_called(monkeypatch):
+    optimizer, called = adam(), []
+    monkeypatch.setattr(Adam, "step", functools.wraps(Adam.step)(lambda _: called.append(1)))
+    step_without_record(optimizer)()
+    assert called == [1]
+
+
+def test_a_profiler_round_the_training_gets_the_record_of_every_step(open_store, tmp_path):
+    trainer = trainer_of(tmp_path, callbacks=[of_epochs := OfEpochs()])
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        trainer.fit(classifier_of(), loader_of(open_store([4, 2, 3, 1], tile_shape=(5,))))
+    assert of_epochs.plain == [True]
+    assert sum(event.count for event in seen.key_averages() if event.key == "Optimizer.step#Adam.step") == 2
+
+
 def test_a_scheduler_sees_the_first_step_and_costs_no_record_after_it(recwarn):
     optimizer = adam()
     scheduler = StepLR(optimizer, 1)

@@ -1,8 +1,8 @@
 """A fold of `milpath table` against a plain loop over the same batches with the same network, on bags like those of MUSK1.
 
 The fold is the whole training: composition, 40 epochs, logs, checkpoints, predictions and results. The plain loop is its
-network, optimizer and batches without Lightning, and writes nothing. It is timed without the averages of the weights that
-the fold predicts with, and with torch's own.
+network, optimizer and batches without Lightning, and writes nothing. It is timed twice: without averages of the weights,
+which the fold predicts with, and with torch's own average.
 """
 
 import argparse
