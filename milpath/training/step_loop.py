@@ -99,7 +99,9 @@ class StepLoop(_TrainingEpochLoop):
         self._validates = super()._should_check_val_epoch()
         if has_plain_steps(trainer, data_fetcher):
             self._hooks = StepHooks.of(callbacks)
-            traced = torch.autograd._profiler_enabled() or any(isinstance(own, StepTrace) for own in callbacks)
+            traced = torch.autograd.profiler._is_profiler_enabled or any(
+                isinstance(own, StepTrace) for own in callbacks
+            )
             self._step = trainer.optimizers[0].step if traced else step_without_record(trainer.optimizers[0])
 
     @override
