@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from milpath.training.step_loop import known_to_have_no_gpu
+from milpath.training.steps.step_loop import known_to_have_no_gpu
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 MODULES = {

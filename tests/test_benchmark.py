@@ -32,7 +32,7 @@ from milpath.data.loading.bag import Bag, collate_bags
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions
 from milpath.models import AttentionMIL
-from milpath.training.step_loop import StepLoop
+from milpath.training.steps.step_loop import StepLoop
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,8 @@ from milpath.training.callbacks.memory_callback import KeptMemory
 from milpath.training.callbacks.stop_on_signal import StopOnSignal
 from milpath.training.checkpoint_files import AtomicCheckpointIO
 from milpath.training.process_group import leave_at_exit
-from milpath.training.step_loop import StepLoop
-from milpath.training.step_seed import StepSeed
+from milpath.training.steps.step_loop import StepLoop
+from milpath.training.steps.step_seed import StepSeed
 
 _AFTER_EVERY_EPOCH = (
     "lightning.pytorch.callbacks.ModelCheckpoint", "milpath.training.checkpoint_files.BestCheckpoint",

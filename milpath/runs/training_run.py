@@ -62,7 +62,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
     from milpath.training.mlflow_log import log_settings, send_runs
-    from milpath.training.step_threads import use_threads_of_fit
+    from milpath.training.steps.step_threads import use_threads_of_fit
 
     started = time.monotonic()
     resume_path(config.resume_from, run_dir)  # fails early: setting up the data may take a while

@@ -24,7 +24,7 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.models import AttentionMIL
 from milpath.training import MILClassifier
 from milpath.training.callbacks.memory_callback import KeptMemory
-from milpath.training.step_seed import StepSeed
+from milpath.training.steps.step_seed import StepSeed
 
 FEATURES, WIDTH, BATCH_SIZE, EPOCHS = 512, 512, 8, 5
 

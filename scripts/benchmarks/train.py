@@ -36,7 +36,7 @@ from milpath.data.loading.loader import BagLoader
 from milpath.models import AttentionMIL
 from milpath.records.kept_memory import kept_memory
 from milpath.training import MILClassifier
-from milpath.training.step_seed import StepSeed
+from milpath.training.steps.step_seed import StepSeed
 
 Times = dict[str, list[float]]
 

@@ -12,8 +12,8 @@ from milpath.data import BagDataModule, SyntheticBags
 from milpath.data.loading.bag_split import BagSplit
 from milpath.data.loading.batch_plan import TrainingPlan
 from milpath.data.loading.loader import BagLoader
-from milpath.training.step_loop import StepLoop
-from milpath.training.step_seed import StepSeed
+from milpath.training.steps.step_loop import StepLoop
+from milpath.training.steps.step_seed import StepSeed
 
 
 class DrawnAgain(SyntheticBags):

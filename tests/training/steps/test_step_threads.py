@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from milpath.data import BagDataModule, StoredBags
 from milpath.data.loading.threads import JOBS, num_cores
 from milpath.models import AttentionMIL
-from milpath.training.step_threads import operations_of_step, use_threads_of_fit
+from milpath.training.steps.step_threads import operations_of_step, use_threads_of_fit
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def test_operations_grow_with_weights_and_with_the_tiles_that_are_drawn(data):
 
 
 def test_small_steps_get_one_thread_and_large_ones_the_cores_of_their_process(data, monkeypatch):
-    monkeypatch.setattr("milpath.training.step_threads.num_cores", lambda: 8)
+    monkeypatch.setattr("milpath.training.steps.step_threads.num_cores", lambda: 8)
     datamodule, large = data(), network(4000)
     use_threads_of_fit(network(8), datamodule, environment={})
     assert torch.get_num_threads() == 1
@@ -61,7 +61,7 @@ def threads_of_numpy():
 
 
 def test_numpy_multiplies_matrices_with_as_many_threads_as_a_step_has(data, monkeypatch):
-    monkeypatch.setattr("milpath.training.step_threads.num_cores", lambda: 2)
+    monkeypatch.setattr("milpath.training.steps.step_threads.num_cores", lambda: 2)
     datamodule = data()
     use_threads_of_fit(network(4000), datamodule, environment={})
     assert threads_of_numpy() == {2}

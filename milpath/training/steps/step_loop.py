@@ -1,10 +1,9 @@
 """Lightning's loop over the steps of an epoch, without the hooks that nothing implements."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple, Self
 
 import lightning
@@ -25,6 +24,7 @@ from typing_extensions import override
 from milpath.data.loading.loader import BagLoader
 from milpath.training.callbacks.step_trace import StepTrace
 from milpath.training.classifier import MILClassifier
+from milpath.training.steps.optimizer_step import quick_step
 
 Hooks = tuple[Callable[..., Any], ...]
 
@@ -102,7 +102,7 @@ class StepLoop(_TrainingEpochLoop):
             traced = torch.autograd.profiler._is_profiler_enabled or any(
                 isinstance(own, StepTrace) for own in callbacks
             )
-            self._step = trainer.optimizers[0].step if traced else step_without_record(trainer.optimizers[0])
+            self._step = trainer.optimizers[0].step if traced else quick_step(trainer.optimizers[0])
 
     @override
     def advance(self, data_fetcher: _DataFetcher) -> None:
@@ -216,27 +216,6 @@ def has_plain_steps(trainer: Trainer, data_fetcher: _DataFetcher) -> bool:
         and not _changes_batches(trainer.datamodule)  # type: ignore[attr-defined]
         and all(map(_is_silent, trainer.callbacks))  # type: ignore[attr-defined]
     )
-
-
-def step_without_record(optimizer: Optimizer) -> Callable[[], Any]:
-    """Return the step of an optimizer of torch, without the record that it makes for a profiler each time.
-
-    The record takes 3 % of the whole step of a small network. Torch makes it where it calls the hooks of steps, so an
-    optimizer with such hooks keeps its own step; so does one whose step somebody replaced. A scheduler does that to see that
-    there was a first step, and is passed by after that. Hooks that come within an epoch are called from the next one on.
-
-    Args:
-        optimizer: The optimizer.
-    """
-    step, of_class, of_all = optimizer.step, type(optimizer).step, sys.modules[Optimizer.__module__]
-    seen = getattr(step, "_wrapped_by_lr_sched", False) and getattr(optimizer, "_opt_called", False)
-    own = getattr(step, "__wrapped__" if seen else "__func__", None)
-    # None of this is torch's interface: where something has another name, the optimizer keeps its own step as well.
-    hooks = [getattr(of_all, f"_global_optimizer_{when}_hooks", True) for when in ("pre", "post")]
-    hooks += [getattr(optimizer, f"_optimizer_step_{when}_hooks", True) for when in ("pre", "post")]
-    inner = getattr(of_class, "__wrapped__", None)
-    hooked = getattr(of_class, "hooked", False) and not getattr(inner, "hooked", False)
-    return partial(inner, optimizer) if inner and hooked and own is of_class and not any(hooks) else step
 
 
 def _needs_closure(optimizer: Optimizer) -> bool:

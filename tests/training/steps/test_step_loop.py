@@ -1,6 +1,5 @@
 """A training in plain steps is that of Lightning's own loop, and calls in a step only what something implements."""
 
-import functools
 import os
 from collections import Counter
 from functools import cache
@@ -13,7 +12,6 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loops import training_epoch_loop
 from torch.optim import LBFGS, Adam
 from torch.optim.lr_scheduler import StepLR
-from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.profiler import ProfilerActivity, profile
 
 from milpath.data.loading.bag_split import BagSplit
@@ -23,12 +21,13 @@ from milpath.data.loading.device_cache import DeviceCache
 from milpath.data.loading.loader import BagLoader
 from milpath.models import AttentionMIL
 from milpath.models.weights_digest import digest_of
-from milpath.training import MILClassifier, step_loop
+from milpath.training import MILClassifier
 from milpath.training.callbacks.step_trace import StepTrace
 from milpath.training.checkpoint_files import TimedCheckpoint
 from milpath.training.csv_log import CSVLog
-from milpath.training.step_loop import StepLoop, has_plain_steps, known_to_have_no_gpu, step_without_record
-from milpath.training.step_seed import StepSeed
+from milpath.training.steps import step_loop
+from milpath.training.steps.step_loop import StepLoop, has_plain_steps, known_to_have_no_gpu
+from milpath.training.steps.step_seed import StepSeed
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what Lightning says of itself and of small data
 
@@ -188,27 +187,6 @@ def test_without_a_gpu_torch_does_not_look_for_a_library_of_nvidia_in_every_step
     assert len(asked) == 1
 
 
-def records_of_steps(optimizer) -> int:
-    """Return how many records of its step a profiler gets from the step of the loop."""
-    step = step_without_record(optimizer)
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
-        step()
-    return sum(event.count for event in seen.key_averages() if event.key.startswith("Optimizer.step#"))
-
-
-def adam() -> Adam:
-    parameter = torch.nn.Parameter(torch.ones(2))
-    parameter.grad = torch.ones(2)
-    return Adam([parameter], lr=0.1)
-
-
-def test_the_step_of_an_optimizer_leaves_no_record_for_a_profiler_but_moves_the_weights_alike():
-    optimizer, other = adam(), adam()
-    assert records_of_steps(optimizer) == 0
-    other.step()
-    assert torch.equal(optimizer.param_groups[0]["params"][0], other.param_groups[0]["params"][0])
-
-
 def test_hooks_of_an_optimizer_are_called_in_every_step(open_store, tmp_path):
     called: Counter = Counter()
 
@@ -224,53 +202,12 @@ def test_hooks_of_an_optimizer_are_called_in_every_step(open_store, tmp_path):
     assert called == {"before": 4, "after": 4}
 
 
-def test_hooks_of_all_optimizers_are_called(open_store):
-    called = []
-    handle = register_optimizer_step_post_hook(lambda *_: called.append(1))
-    try:
-        step_without_record(adam())()
-    finally:
-        handle.remove()
-    assert called == [1]
-
-
-def test_a_step_that_somebody_replaced_is_called():
-    optimizer, called = adam(), []
-    optimizer.step = functools.wraps(optimizer.step)(lambda: called.append(1))
-    step_without_record(optimizer)()
-    assert called == [1]
-
-
-def test_a_step_that_somebody_replaced_in_the_class_is_called(monkeypatch):
-    optimizer, called = adam(), []
-    monkeypatch.setattr(Adam, "step", functools.wraps(Adam.step)(lambda _: called.append(1)))
-    step_without_record(optimizer)()
-    assert called == [1]
-
-
 def test_a_profiler_round_the_training_gets_the_record_of_every_step(open_store, tmp_path):
     trainer = trainer_of(tmp_path, callbacks=[of_epochs := OfEpochs()])
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         trainer.fit(classifier_of(), loader_of(open_store([4, 2, 3, 1], tile_shape=(5,))))
     assert of_epochs.plain == [True]
     assert sum(event.count for event in seen.key_averages() if event.key == "Optimizer.step#Adam.step") == 2
-
-
-def test_a_scheduler_sees_the_first_step_and_costs_no_record_after_it(recwarn):
-    optimizer = adam()
-    scheduler = StepLR(optimizer, 1)
-    assert [records_of_steps(optimizer), records_of_steps(optimizer)] == [1, 0]
-    scheduler.step()
-    assert not [str(warning.message) for warning in recwarn if "scheduler" in str(warning.message)]
-
-
-def test_somebody_who_replaced_the_step_that_a_scheduler_watches_is_called():
-    optimizer, called = adam(), []
-    StepLR(optimizer, 1)
-    optimizer.step()
-    optimizer.step = functools.wraps(optimizer.step)(lambda: called.append(1))
-    step_without_record(optimizer)()
-    assert called == [1]
 
 
 def test_a_trace_of_steps_shows_those_of_the_optimizer(open_store, tmp_path):

@@ -3,7 +3,7 @@ from lightning.pytorch import Trainer
 
 from milpath.models import AttentionMIL
 from milpath.training import MILClassifier
-from milpath.training.step_seed import StepSeed, step_seed
+from milpath.training.steps.step_seed import StepSeed, step_seed
 
 LINEAR = {"name": "linear", "num_features": 3, "hidden_dims": [4]}
 
