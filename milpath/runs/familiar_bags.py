@@ -35,10 +35,11 @@ def fitting_probe(config: DictConfig, datamodule: BagDataModule) -> FittingProbe
     if not wished.get("familiarity", True):
         return None
     share = wished.get("refer_unfamiliar")
-    groups, num_groups = datamodule.groups, 0
-    if groups is not None and "val" in datamodule.splits:
+    groups, num_groups, compares = datamodule.groups, 0, "val" in datamodule.splits
+    if groups is not None and compares:
         num_groups = len({groups[bag_id] for bag_id in datamodule.bag_ids("val")})
-    return FittingProbe(len(datamodule.bag_ids("train")), None if share is None else float(share), num_groups)
+    num_bags = len(datamodule.bag_ids("train"))
+    return FittingProbe(num_bags, None if share is None else float(share), num_groups, compares)
 
 
 def asking_probe(familiarity: Familiarity | None) -> EmbeddingProbe | None:

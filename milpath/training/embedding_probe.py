@@ -81,23 +81,26 @@ class FittingProbe(EmbeddingProbe):
         num_bags: Number of training bags.
         refer: Share of bags like those of validation that may be referred; `None` for none.
         num_groups: Of how many groups, such as patients, the validation bags are; 0 if all bags are independent.
+        compares: Whether there are validation bags to compare with; without them nothing is fitted.
 
     Attributes:
         reason: Why there is no model; empty if there is one.
     """
 
-    def __init__(self, num_bags: int, refer: float | None, num_groups: int = 0) -> None:
+    def __init__(self, num_bags: int, refer: float | None, num_groups: int = 0, compares: bool = True) -> None:
         super().__init__(None)
         self.num_bags, self.refer, self.num_groups = num_bags, refer, num_groups
         self.tiles_per_bag = max(1, min(MOST_PER_BAG, MOST_TILES // max(1, num_bags)))
         self.reason = "there is no validation split to compare with; set data.val_fraction"
-        self._sampling = True
+        self._sampling = compares
 
     def answer(self, network: nn.Module, tiles: Tensor, mask: Tensor | None) -> tuple[MILOutput, list[SeenBag]]:
-        if not self._sampling and self.gaussians:
+        if self.gaussians:
             return super().answer(network, tiles, mask)
+        if not self._sampling:
+            return network(tiles, mask), []
         output, embeddings = embed(network, tiles, mask)
-        if not self._sampling or embeddings is None:
+        if embeddings is None:
             return output, []
         lengths = [tiles.shape[1]] * len(tiles) if mask is None else mask.sum(1).tolist()
         means = unit(pooled(output, embeddings)).cpu().numpy()

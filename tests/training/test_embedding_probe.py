@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from milpath.models import AttentionMIL
+from milpath.training import embedding_probe
 from milpath.training.embedding_probe import MOST_PER_BAG, MOST_TILES, EmbeddingProbe, FittingProbe, SeenBag
 
 
@@ -88,6 +89,7 @@ def test_long_bags_and_large_splits_give_a_bounded_sample() -> None:
     [
         (_fitted(num_val=0), "no validation split"),
         (FittingProbe(0, None), "no validation split"),
+        (FittingProbe(30, None, compares=False), "no validation split"),
     ],
 )
 def test_without_validation_bags_there_is_no_model_and_a_reason(probe: FittingProbe, reason: str) -> None:
@@ -112,3 +114,14 @@ def test_a_network_without_embeddings_gives_no_model_and_a_reason() -> None:
 
     assert probe.reason == "the network has no embeddings"
     assert probe.state() == {}
+
+
+def test_nothing_is_kept_of_training_bags_that_no_validation_bag_is_compared_with(monkeypatch) -> None:
+    monkeypatch.setattr(embedding_probe, "embed", None)
+    monkeypatch.setattr(embedding_probe, "fit_gaussian", None)
+    probe = FittingProbe(4, None, compares=False)
+    assert _seen(probe, _bags(4), 2) == []
+    probe.see("train", [])
+    probe.see("test", [])
+    assert probe.state() == {}
+    assert probe.table() is None
