@@ -241,6 +241,7 @@ def _run_training(training: Training) -> None:
             if not chosen and config.logger and OmegaConf.to_container(config.logger) == _default_loggers():
                 # It would write for each fold what metrics.csv has, and take 6 % of a short training.
                 config.logger.pop("tensorboard")
+        OmegaConf.resolve(config)  # once, and not wherever a part of it is read or built
         run(config, checkpoint_seconds=_CHECKPOINT_SECONDS)
     except Exception as error:
         write_text(failure, one_line(error) + "\n")

@@ -7,7 +7,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from milpath.config.roots import CONFIG_DIR
-from milpath.search.cross_validation import compose_training, plan_trainings
+from milpath.search import cross_validation
+from milpath.search.cross_validation import compose_training, plan_trainings, run_trainings
 
 
 def as_hydra_composes(words):
@@ -34,3 +35,15 @@ def test_what_one_training_changes_does_not_reach_the_next():
 def test_a_key_that_the_configuration_lacks_is_the_error_of_hydra():
     with pytest.raises(HydraException, match="num_fold"):
         compose_training(["experiment=musk1", "data.num_fold=3", "data.fold=1"])
+
+
+def test_a_training_gets_its_settings_resolved_and_one_that_cannot_be_is_why_it_failed(tmp_path, monkeypatch):
+    words, given = ["experiment=musk1", "data.path=musk1.npz"], []
+    monkeypatch.setattr(cross_validation, "run", lambda config, **_: given.append(config))
+    plan = plan_trainings([*words, "monitor='${oc.env:MILPATH_NOT_SET}'"], ["attention"], 2, 1, tmp_path / "bad")[:1]
+    assert run_trainings(plan) == plan
+    assert "MILPATH_NOT_SET" in (plan[0].run_dir / "failure.txt").read_text(encoding="utf-8")
+    run_trainings(plan_trainings(words, ["attention"], 2, 1, tmp_path / "good")[:1])
+    (config,) = given
+    assert config.paths.run_dir.endswith("good/runs/attention/repeat_0/fold_0")
+    assert "${" not in OmegaConf.to_yaml(config, resolve=False)
