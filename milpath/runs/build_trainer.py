@@ -2,8 +2,13 @@
 
 import copy
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from typing import Any, cast
 
+from lightning.fabric.utilities import registry
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
@@ -50,23 +55,47 @@ def build_trainer(config: DictConfig, checkpoint_seconds: float = 0.0) -> Traine
     if "callbacks" in config:  # a training
         callbacks.append(CollapseWarning(str(config.paths.run_dir)))
     callbacks, shown = _with_progress(callbacks, config)
-    trainer = cast(
-        Trainer,
-        instantiate_entry(
-            config.trainer,
-            callbacks=callbacks,
-            enable_progress_bar=shown,
-            logger=cast(list[Logger], loggers) or False,
-            # BagDataModule distributes the bags itself, because Lightning's sampler repeats some of them.
-            use_distributed_sampler=False,
-        ),
-    )
+    with _packages_looked_through_once():
+        trainer = cast(
+            Trainer,
+            instantiate_entry(
+                config.trainer,
+                callbacks=callbacks,
+                enable_progress_bar=shown,
+                logger=cast(list[Logger], loggers) or False,
+                # BagDataModule distributes the bags itself, because Lightning's sampler repeats some of them.
+                use_distributed_sampler=False,
+            ),
+        )
     StepLoop.put_into(trainer)
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         # For every strategy, including one given as an object.
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     leave_at_exit()
     return trainer
+
+
+@contextmanager
+def _packages_looked_through_once() -> Iterator[None]:
+    """Let Lightning look for callbacks of installed packages once in a process, not for each of the Trainers of a table.
+
+    It reads a file of every package, 11 ms with 350 of them. The callbacks are still made anew for each Trainer.
+    """
+    asks: Any = registry
+    if getattr(asks, "entry_points", None) is not entry_points:  # another version of Lightning
+        yield
+        return
+    asks.entry_points = _entry_points
+    try:
+        yield
+    finally:
+        asks.entry_points = entry_points
+
+
+@cache
+def _entry_points(group: str) -> EntryPoints:
+    """Return the entry points of all installed packages in a group."""
+    return entry_points(group=group)
 
 
 def _sparing(entries: DictConfig | None, seconds: float) -> DictConfig | None:
