@@ -138,8 +138,15 @@ class TimedCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not trainer.is_last_batch:
+        if not trainer.is_last_batch and not (trainer.world_size == 1 and self._is_early()):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def _is_early(self) -> bool:
+        """Return whether only time decides, and it is too early; Lightning asks much else first, in every step."""
+        interval, last = self._train_time_interval, self._last_time_checked
+        if self._every_n_train_steps >= 1:
+            return False
+        return interval is None or last is None or time.monotonic() - last < interval.total_seconds()
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -124,7 +124,7 @@ class MILClassifier(LightningModule):
 
     def training_step(self, batch: BagBatch, batch_idx: int) -> Tensor:
         losses = self._bag_losses(batch)
-        loss = losses.sum() / batch.global_size
+        loss = (total := losses.sum()) / batch.global_size
         if (world_size := self.trainer.world_size) > 1:
             loss = loss * world_size
         if loss.device.type == "cpu":
@@ -133,7 +133,7 @@ class MILClassifier(LightningModule):
             # Reading a value from the GPU synchronizes; the loss of the previous step is already available.
             self._check_finite()
             self._unchecked = (self.global_step, batch.bag_ids, loss.detach())
-        self._means.add("train/loss", losses.detach().sum(), len(losses))
+        self._means.add("train/loss", total.detach(), len(losses))
         return loss
 
     def on_train_start(self) -> None:

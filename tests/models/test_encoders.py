@@ -83,8 +83,9 @@ def test_features_of_the_linear_encoder_are_standardised_with_the_statistics_it_
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_without_statistics_the_linear_encoder_takes_features_as_they_are(dtype):
-    encoder, features = LinearEncoder(num_features=3, hidden_dims=[4]), torch.rand(5, 3).to(dtype)
+@pytest.mark.parametrize("rows", [5, 500])
+def test_without_statistics_the_linear_encoder_takes_features_as_they_are(dtype, rows):
+    encoder, features = LinearEncoder(num_features=3, hidden_dims=[4]), torch.rand(rows, 3).to(dtype)
     expected = F.relu(encoder.layers[0](features.float()))
     assert torch.equal(encoder(features), expected)
     encoder.set_statistics(torch.zeros(3), torch.tensor([1.0, 2.0, 1.0]))

@@ -4,6 +4,7 @@ import resource
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import torch
@@ -150,6 +151,23 @@ def test_a_checkpoint_within_epochs_does_nothing_at_their_end_unless_it_is_asked
     assert trained(tmp_path, callback, max_epochs=3) == expected
     if len(options) == 1:
         assert len(copied) == len(expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"train_time_interval": timedelta(hours=1)}, []),
+        ({"train_time_interval": timedelta()}, [0, 0, 1, 1]),  # after each step but the last of an epoch
+        ({"every_n_train_steps": 2}, [0, 1]),
+    ],
+)
+def test_a_checkpoint_that_only_time_decides_on_asks_for_the_time_alone(tmp_path, options, expected, monkeypatch):
+    made, asked = (ModelCheckpoint.on_train_batch_end, [])
+    monkeypatch.setattr(ModelCheckpoint, "on_train_batch_end", lambda *arguments: asked.append(1) or made(*arguments))
+    callback = TimedCheckpoint(dirpath=tmp_path, filename="timed", **options)
+    assert trained(tmp_path, callback, max_epochs=2) == expected
+    assert len(asked) == (4 if expected else 0)
 
 
 def test_only_checkpoints_without_a_monitor_become_sparing():

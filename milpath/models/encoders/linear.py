@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from milpath.models.member_linear import MemberLinear
 
+# Tiles that are standardised as quickly as the statistics are looked through.
+_FEW = 64
+
 
 class LinearEncoder(nn.Module):
     """Linear, ReLU and dropout for each width; features are standardised with statistics stored in the network.
@@ -82,8 +85,10 @@ class LinearEncoder(nn.Module):
         return hidden if self.num_members == 1 else hidden.transpose(0, 1).flatten(1)
 
     def _keeps(self, features: Tensor) -> bool:
-        """Return whether the statistics leave features as they are; asked only where that costs no synchronisation."""
+        """Return whether the statistics leave features as they are; asked only where that costs less than the arithmetic."""
         mean, std = self.feature_mean, self.feature_std
         if mean.device.type != "cpu" or mean.dtype != features.dtype or torch.compiler.is_compiling():
+            return False  # on a GPU the answer costs a synchronisation
+        if len(features) <= _FEW:
             return False
         return not bool(mean.any()) and bool((std == 1).all())

@@ -64,7 +64,6 @@ class AveragedWeights(WeightAveraging):
         self._slots = None
         super().teardown(trainer, pl_module, stage)
 
-    @torch.no_grad()
     def _add_step(self, module: LightningModule, share: float) -> None:
         """Add a step to the averages; the first step is taken as it is, and counters always are.
 
@@ -79,11 +78,12 @@ class AveragedWeights(WeightAveraging):
         for of_averages, of_weights in self._slots[2]:
             averages = [owner[name] for owner, name in of_averages]
             weights = [owner[name] for owner, name in of_weights]
-            if count and averages[0].is_floating_point():
-                torch._foreach_lerp_(averages, weights, max(share, 1 / (count + 1)))
-            else:
-                torch._foreach_copy_(averages, weights)
-        average.n_averaged += 1
+            with torch.no_grad():
+                if count and averages[0].is_floating_point():
+                    torch._foreach_lerp_(averages, weights, max(share, 1 / (count + 1)))
+                else:
+                    torch._foreach_copy_(averages, weights)
+        average.n_averaged.add_(1)  # `+=` would also register the buffer anew, which takes longer than the addition
 
 
 def _pairs_of_slots(average: Module, module: Module) -> list[tuple[_Slots, _Slots]]:

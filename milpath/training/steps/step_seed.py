@@ -20,21 +20,23 @@ class StepSeed(Callback):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self._on_cpu = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._seed(trainer, pl_module)
+        self._on_cpu = pl_module.device.type == "cpu"
+        self._seed(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._seed(trainer, pl_module)
+        self._seed(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         # Not in on_train_batch_start: augmentation draws when the batch is moved to the device, before that hook.
-        self._seed(trainer, pl_module)
+        self._seed(trainer)
 
-    def _seed(self, trainer: Trainer, module: LightningModule) -> None:
+    def _seed(self, trainer: Trainer) -> None:
         """Seed for the next batch."""
         seed = step_seed(self.seed, trainer.fit_loop.total_batch_idx + 1, trainer.global_rank)
-        if module.device.type == "cpu":
+        if self._on_cpu:
             # torch.manual_seed also keeps a call, with its stack, for every kind of device that is not in use: memory that
             # grows with the steps, and a tenth of the time of a step of a small network.
             torch.default_generator.manual_seed(seed)
