@@ -118,15 +118,21 @@ def load_network(
     return network.eval()
 
 
-def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Load the weights of a checkpoint into a network of the same architecture; refuse weights that do not fit."""
+def load_weights(network: nn.Module, path: str | Path) -> Card:
+    """Load the weights of a checkpoint into a network of the same architecture; refuse weights that do not fit.
+
+    Returns:
+        The card of the checkpoint.
+    """
     content = read_checkpoint(path)
+    card = _card_of(content, path)
     try:
         weights = _network_weights(content)
         require_fit(network.state_dict(), weights)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     network.load_state_dict(weights)
+    return card
 
 
 def _network_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:

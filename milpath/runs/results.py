@@ -17,6 +17,7 @@ from milpath.data.datamodule import BagDataModule
 from milpath.metrics.cohort_shift import CohortShift, shift_metrics
 from milpath.models.checkpoint import Card, load_weights, update_card
 from milpath.models.familiarity import Familiarity
+from milpath.models.weights_digest import digest_of
 from milpath.records.data_warning import joined, warning_in_words
 from milpath.records.prediction_table import Predictions
 from milpath.reports.page import write_report
@@ -50,8 +51,7 @@ def finish_run(
         Split to metric to value, as in `metrics.json`.
     """
     best = run_dir / "checkpoints" / "best.ckpt"
-    if best.exists():
-        load_weights(classifier.network, best)
+    tested = load_weights(classifier.network, best) if best.exists() else None
     splits = [split for split in datamodule.splits if split != "test" or config.test]
     probe = fitting_probe(config, datamodule)
     predictions = predict_splits(trainer, classifier, datamodule, splits, probe)
@@ -80,7 +80,7 @@ def finish_run(
         )  # fmt: skip
         card = replace(card, conformal=changes["conformal"])
     changes["familiarity"] = {} if probe is None else probe.state()
-    if best.exists():
+    if tested is not None and digest_of(changes) != digest_of({name: getattr(tested, name) for name in changes}):
         update_card(best, **changes)
     slides = slides_of_report(datamodule.tile_store, config.get("slides_dir"))
     metrics = write_run(

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from milpath.models import load_network
+from milpath.models.checkpoint import load_card, update_card
 from milpath.records.folder_lock import FolderLock
 from tests.commands import here
 from tests.warm_start import WarmCommand
@@ -201,6 +202,19 @@ def test_a_run_that_is_continued_for_more_epochs_equals_one_that_had_them_from_t
     assert (
         run_here(TRAIN, *SHORT, "trainer.max_epochs=4", "run_name=planned", "resume_from=auto", cwd=workplace)[0] == 0
     )
+
+
+def test_a_checkpoint_is_written_again_only_if_the_results_change_its_card(workplace, run_here):
+    words = ["callbacks=no_validation", "callbacks.progress=null", "data.val_fraction=0", "run_name=fixed"]
+    best = workplace / "runs/fixed/checkpoints/best.ckpt"
+    assert run_here(TRAIN, *SHORT, *words, cwd=workplace)[0] == 0
+    written = best.stat().st_mtime_ns
+    assert run_here(TRAIN, *SHORT, *words, "resume_from=auto", cwd=workplace)[0] == 0
+    assert best.stat().st_mtime_ns == written
+    assert load_card(best).threshold == 0.5
+    update_card(best, threshold=0.9)  # as with another decision
+    assert run_here(TRAIN, *SHORT, *words, "resume_from=auto", cwd=workplace)[0] == 0
+    assert load_card(best).threshold == 0.5
 
 
 def test_a_record_that_was_edited_is_not_believed(workplace, run_here):

@@ -230,14 +230,16 @@ def _changes_batches(datamodule: LightningDataModule | None) -> bool:
 
 def _is_silent(callback: Callback) -> bool:
     """Return whether a callback logs nothing in a step."""
-    if isinstance(callback, LearningRateMonitor):
+    if type(callback) is LearningRateMonitor:
         return callback.logging_interval == "epoch"
     known = type(callback) in _SILENT or type(callback).__module__.startswith("milpath.")
     return known or not any(_implements(callback, name) for name in _STEP_HOOKS)
 
 
 def _acts(callback: Callback, name: str) -> bool:
-    """Return whether a callback does something in a hook of a step: most checkpoints are only of epochs."""
+    """Return whether a callback does something in a hook of a plain step: most are only of epochs."""
+    if type(callback) is LearningRateMonitor:
+        return False
     if isinstance(callback, ModelCheckpoint) and name == "on_train_batch_end":
         return callback._every_n_train_steps > 0 or callback._train_time_interval is not None
     return _implements(callback, name)
