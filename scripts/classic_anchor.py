@@ -26,7 +26,7 @@ from torch import Tensor
 from milpath.data.sources.classic_mil import Instances, read_instances
 from milpath.records.atomic_files import write_json
 from milpath.runs.build import build_training_data
-from milpath.search.cross_validation import compose_training
+from milpath.search.composition import compose_training
 
 # Learning rate and weight decay of each set; quoted from memory of the article's supplement.
 RECIPES = {

@@ -42,7 +42,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # mocked AWS or open a browser.
 STARTS = re.compile(
     r"^\s*(?:from|import) (?:subprocess|multiprocessing|lightning|moto|nbclient|hydra|tests\.commands|tests\.warm_start|tests\.browser"
-    r"|tests\.sagemaker\.conftest|milpath\.train|milpath import (?:predict|encoders)|milpath\.search\.cross_validation"
+    r"|tests\.sagemaker\.conftest|milpath\.train|milpath import (?:predict|encoders)|milpath\.search\.(?:cross_validation|composition)"
     r"|milpath\.tiling\.(?:slide_bags|worker_pool)|milpath\.encoding\.extract_features|milpath\.viewer\.upload_answer)\b",
     re.M,
 )

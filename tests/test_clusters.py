@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from milpath.runs.build_trainer import build_trainer
-from milpath.search.cross_validation import compose_training
+from milpath.search.composition import compose_training
 from scripts.cluster.operator_contract import pods_of, refusals
 
 REPOSITORY = Path(__file__).parents[1]

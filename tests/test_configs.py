@@ -13,7 +13,7 @@ from milpath import models
 from milpath.config.roots import CONFIG_DIR
 from milpath.runs.build import build_classifier, build_datamodule, build_network
 from milpath.runs.build_trainer import build_trainer
-from milpath.search.cross_validation import compose_training
+from milpath.search.composition import compose_training
 
 GROUPS = (
     "data",

@@ -12,7 +12,7 @@ from milpath import encoders
 from milpath.config.roots import CONFIG_DIR
 from milpath.models.encoders import encoder_card, encoder_names
 from milpath.runs.chosen_parts.build_encoder import build_encoder, encoder_facts
-from milpath.search.cross_validation import compose_training
+from milpath.search.composition import compose_training
 from tests.conftest import REPOSITORY
 
 pytest.importorskip("timm", reason="comes with the extra backbones")

@@ -9,7 +9,7 @@ import pytest
 
 from milpath.config.roots import CONFIG_DIR
 from milpath.data.store.bag_store_writer import BagStoreWriter
-from milpath.search.cross_validation import compose_training
+from milpath.search.composition import compose_training
 from milpath.train import run
 from tests.drawn_data import draw_breast_images, draw_classic, draw_colon, draw_colon_images, draw_digits, draw_features
 

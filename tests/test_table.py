@@ -9,7 +9,8 @@ import torch
 
 from milpath.models import load_network
 from milpath.records.digests import sha256_of_values
-from milpath.search.cross_validation import METHODS, compose_training, plan_trainings, run_trainings
+from milpath.search.composition import compose_training
+from milpath.search.cross_validation import METHODS, plan_trainings, run_trainings
 from tests.commands import SMALL_RUN, here
 from tests.models.networks.test_feather_mil import feather_file
 

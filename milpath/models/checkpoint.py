@@ -119,10 +119,14 @@ def load_network(
 
 
 def load_weights(network: nn.Module, path: str | Path) -> Card:
-    """Load the weights of a checkpoint into a network of the same architecture; refuse weights that do not fit.
+    """Load the weights of a checkpoint into a network of the same architecture.
 
     Returns:
         The card of the checkpoint.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a milpath checkpoint, or its weights do not fit the network or are not finite.
     """
     content = read_checkpoint(path)
     card = _card_of(content, path)

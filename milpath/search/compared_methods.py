@@ -25,7 +25,8 @@ from milpath.reports.paper.printed_page import print_page
 from milpath.reports.run_folder import read_fold
 from milpath.runs.build import build_training_data, use_metrics_of
 from milpath.runs.monitor import require_validation
-from milpath.search.cross_validation import compose_training, plan_trainings, run_trainings, save_plan
+from milpath.search.composition import compose_training
+from milpath.search.cross_validation import plan_trainings, run_trainings, save_plan
 from milpath.search.nested_search import choose, write_choices
 from milpath.targets import NumericTarget, Target, target_of
 

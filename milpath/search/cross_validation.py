@@ -1,24 +1,16 @@
 """Repeated cross-validation: every method on the same folds, each training in its own folder."""
 
-import copy
 import itertools
 import logging
 import multiprocessing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf, open_dict
-
 from milpath.config.command import one_line
 from milpath.config.command_line import override, quoted
-from milpath.config.roots import CONFIG_DIR
 from milpath.drawing.progress import track
 from milpath.records.atomic_files import write_json, write_text
 from milpath.records.plain_values import parse_json
@@ -26,10 +18,10 @@ from milpath.runs.build import build_training_data
 from milpath.runs.earlier_run import identity_in_folder, require_same_run
 from milpath.runs.run_identity import identity_of
 from milpath.runs.training_run import run
+from milpath.search.composition import compose_quiet_training, compose_training
 from milpath.search.job_processes import process_pool
 from milpath.search.trials import FAILURE
 
-_LINES = "milpath.training.callbacks.epoch_progress.TrainingLines"
 # The built-in rows of a table: the overrides that each method adds to the command line of milpath.train.
 METHODS: Mapping[str, tuple[str, ...]] = {
     "attention": ("model=attention_mil",),
@@ -53,8 +45,6 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "additive_mil": ("model=additive_mil",),
     "feather_mil": ("model=feather_mil", "model/encoder=linear", "model.encoder.hidden_dims=[512]"),
 }
-# Keys of values that differ between the trainings of a method.
-_OF_ONE_TRAINING = {"data.fold", "data.split_seed", "seed", "paths.runs_dir", "run_name"}
 # An interrupted training repeats at most as much.
 _CHECKPOINT_SECONDS = 10.0
 # A method that is its weights: without them it would be another one under its name.
@@ -232,54 +222,9 @@ def _run_training(training: Training) -> None:
     failure = training.run_dir / FAILURE
     failure.unlink(missing_ok=True)
     try:
-        quiet = ("resume_from=auto", "trainer.enable_progress_bar=false", "callbacks.progress=null")
-        config = compose_training((*training.overrides, *quiet))
-        with open_dict(config):
-            lines = {"_target_": _LINES, "name": f"{training.method}, repeat {training.repeat}, fold {training.fold}"}
-            config.callbacks = {**(config.callbacks or {}), "lines": lines}
-            chosen = any(map(_names_logger, training.overrides))
-            if not chosen and config.logger and OmegaConf.to_container(config.logger) == _default_loggers():
-                # It would write for each fold what metrics.csv has, and take 6 % of a short training.
-                config.logger.pop("tensorboard")
-        OmegaConf.resolve(config)  # once, and not wherever a part of it is read or built
-        run(config, checkpoint_seconds=_CHECKPOINT_SECONDS)
+        run(compose_quiet_training(training.overrides, training.name), checkpoint_seconds=_CHECKPOINT_SECONDS)
     except Exception as error:
         write_text(failure, one_line(error) + "\n")
-
-
-@cache
-def _default_loggers() -> Any:
-    """Return the loggers of `milpath.train` where neither its command nor an experiment changes them, as written."""
-    files = [CONFIG_DIR / "logger" / f"{name}.yaml" for name in ("csv", "tensorboard")]
-    return OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.load, files)))
-
-
-def _names_logger(word: str) -> bool:
-    """Return whether an override chooses loggers or changes one."""
-    return word.lstrip("+~").startswith("logger")
-
-
-def compose_training(words: Iterable[str]) -> Any:
-    """Return the configuration of `milpath.train` for some overrides.
-
-    Hydra composes what the trainings of a method share once; it takes longer than ten epochs on a small data set.
-    """
-    words = tuple(words)
-    own = [word for word in words if word.split("=")[0] in _OF_ONE_TRAINING]
-    config = copy.deepcopy(_composed(tuple(word for word in words if word not in own)))
-    if any(OmegaConf.select(config, word.split("=")[0], default=_composed) is _composed for word in own):
-        return _composed(words)  # Hydra's error names the key
-    for parsed in OverridesParser.create().parse_overrides(own):
-        OmegaConf.update(config, parsed.key_or_group, parsed.value())
-    return config
-
-
-@cache
-def _composed(words: tuple[str, ...]) -> Any:
-    """Return the configuration as Hydra composes it."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose("train", overrides=list(words))
 
 
 def save_plan(trainings: Sequence[Training], output: Path) -> None:

@@ -142,7 +142,7 @@ class TimedCheckpoint(ModelCheckpoint):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def _is_early(self) -> bool:
-        """Return whether only time decides, and it is too early; Lightning asks much else first, in every step."""
+        """Return whether a step is not to be saved for its number and not yet for the time; Lightning asks more first."""
         interval, last = self._train_time_interval, self._last_time_checked
         if self._every_n_train_steps >= 1:
             return False

@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 
 from milpath.config.roots import CONFIG_DIR
 from milpath.search import cross_validation
-from milpath.search.cross_validation import compose_training, plan_trainings, run_trainings
+from milpath.search.composition import compose_training
+from milpath.search.cross_validation import plan_trainings, run_trainings
 
 
 def as_hydra_composes(words):
@@ -47,3 +48,12 @@ def test_a_training_gets_its_settings_resolved_and_one_that_cannot_be_is_why_it_
     (config,) = given
     assert config.paths.run_dir.endswith("good/runs/attention/repeat_0/fold_0")
     assert "${" not in OmegaConf.to_yaml(config, resolve=False)
+
+
+def test_text_that_looks_like_an_interpolation_stays_text(tmp_path, monkeypatch):
+    given, words = [], ["experiment=musk1", r"data.path='folder of \${name}'"]
+    monkeypatch.setattr(cross_validation, "run", lambda config, **_: given.append(config))
+    assert run_trainings(plan_trainings(words, ["attention"], 2, 1, tmp_path)[:1])
+    (config,) = given
+    assert config.data.path == "folder of ${name}"
+    assert OmegaConf.to_container(config, resolve=True)["data"]["path"] == "folder of ${name}"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from milpath.models.member_linear import MemberLinear
 
-# Tiles that are standardised as quickly as the statistics are looked through.
+# Up to so many tiles, standardising costs no more than looking through the statistics.
 _FEW = 64
 
 
@@ -85,7 +85,7 @@ class LinearEncoder(nn.Module):
         return hidden if self.num_members == 1 else hidden.transpose(0, 1).flatten(1)
 
     def _keeps(self, features: Tensor) -> bool:
-        """Return whether the statistics leave features as they are; asked only where that costs less than the arithmetic."""
+        """Return whether the statistics are known to leave features as they are; looked at only where that saves time."""
         mean, std = self.feature_mean, self.feature_std
         if mean.device.type != "cpu" or mean.dtype != features.dtype or torch.compiler.is_compiling():
             return False  # on a GPU the answer costs a synchronisation

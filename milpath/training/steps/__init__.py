@@ -1,1 +1,1 @@
-"""What a step of training needs: the loop round it, its seed, its threads and that of the optimizer."""
+"""Parts of a training step: the loop around it, its seed, its threads and the step of the optimizer."""

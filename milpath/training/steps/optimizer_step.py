@@ -1,5 +1,6 @@
 """The step of an optimizer of torch, without what it does again in every step although nothing has changed."""
 
+import operator
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -9,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer
 
-# A float, as torch's own step adds it to the number of steps, would become a tensor for each parameter.
+# The float that torch's own step adds would become a tensor for each parameter; so would this one without `alpha=1.0`.
 _ONE = torch.tensor(1.0, dtype=torch.float32)
-# By whether the decay of weights is decoupled from the gradient, as in AdamW.
+# Keyed by whether weight decay is decoupled from the gradient, as in AdamW.
 _KERNELS: dict[Any, str] = {False: "_fused_adam_", True: "_fused_adamw_"}
-# Variants of Adam that keep more or are called otherwise.
+# Options under which Adam keeps more state or is called differently.
 _OTHERWISE = ("amsgrad", "capturable", "differentiable")
+_KEPT = ("exp_avg", "exp_avg_sq", "step")
 
 
 def quick_step(optimizer: Optimizer) -> Callable[[], Any]:
@@ -22,8 +24,9 @@ def quick_step(optimizer: Optimizer) -> Callable[[], Any]:
 
     Torch makes a record of each step for a profiler, in the place where it calls the hooks of steps. An optimizer with such
     hooks keeps its own step; so does one whose step somebody replaced. A scheduler does that to see that there was a first
-    step, and is passed by after that. The fused Adam also collects and checks its tensors in each step, which on a CPU takes
-    longer than the arithmetic of a small network. Settings can change between steps, tensors and hooks between epochs.
+    step, and is passed by after that. The fused Adam also checks and sorts its tensors in each step, which on a CPU takes
+    longer than the arithmetic of a small network; here that is done once, and again when a group of parameters is added or a
+    state is loaded. Hooks that are registered within an epoch are called from the next one on.
 
     Args:
         optimizer: The optimizer.
@@ -48,23 +51,23 @@ class _Group(NamedTuple):
     kernel: Callable[..., None]
     settings: dict[str, Any]
     parameters: list[Tensor]
-    means: list[Tensor]
-    squares: list[Tensor]
-    steps: list[Tensor]
+    states: list[dict[str, Tensor]]
 
 
 class _FusedAdam:
-    """The step of a fused Adam, which collects the tensors once: after a step of its own, since the first one makes them."""
+    """The step of a fused Adam, whose groups are looked through once, after a step of torch's own, which makes the state."""
 
     def __init__(self, optimizer: Optimizer, step: Callable[[], Any]) -> None:
         self._optimizer = optimizer
         self._step = step
         self._groups: list[_Group] | None = None
+        self._known: list[Any] = []
 
     def __call__(self) -> None:
-        if self._groups is None:
+        if self._groups is None or not self._is_known():
             self._step()
             self._groups = _groups_of(self._optimizer)
+            self._known = [self._optimizer.state, *self._optimizer.param_groups]
             return
         gradients = [[parameter.grad for parameter in group.parameters] for group in self._groups]
         # A parameter without a gradient, as of a part that only some batches train, is left out of a step.
@@ -72,14 +75,20 @@ class _FusedAdam:
             self._step()
             return
         with torch.no_grad():
-            for (kernel, settings, *tensors, steps), found in zip(self._groups, gradients, strict=True):
-                parameters, means, squares = tensors
-                torch._foreach_add_(steps, _ONE)
+            for (kernel, settings, parameters, states), found in zip(self._groups, gradients, strict=True):
+                means, squares, steps = ([state[name] for state in states] for name in _KEPT)
+                torch._foreach_add_(steps, _ONE, alpha=1.0)
                 kernel(
                     parameters, found, means, squares, [], steps, amsgrad=False, lr=settings["lr"],
                     beta1=settings["betas"][0], beta2=settings["betas"][1], weight_decay=settings["weight_decay"],
                     eps=settings["eps"], maximize=settings["maximize"], grad_scale=None, found_inf=None,
                 )  # fmt: skip
+
+    def _is_known(self) -> bool:
+        """Return whether no group was added and no state loaded, which makes new groups, or cleared."""
+        state, groups = self._optimizer.state, self._optimizer.param_groups
+        known = self._known
+        return bool(state) and len(known) == 1 + len(groups) and all(map(operator.is_, known, (state, *groups)))
 
 
 def _groups_of(optimizer: Optimizer) -> list[_Group]:
@@ -87,13 +96,13 @@ def _groups_of(optimizer: Optimizer) -> list[_Group]:
     groups = []
     for settings in optimizer.param_groups:
         parameters: list[Tensor] = settings["params"]
-        state = [optimizer.state.get(parameter) or {} for parameter in parameters]
+        states: list[dict[str, Tensor]] = [optimizer.state.get(parameter) or {} for parameter in parameters]
         kernel = getattr(torch, _KERNELS.get(settings.get("decoupled_weight_decay"), ""), None)
-        if kernel is None or not settings.get("fused") or any(map(settings.get, _OTHERWISE)) or not all(state):
+        if kernel is None or not settings.get("fused") or any(map(settings.get, _OTHERWISE)) or not all(states):
             return []
-        kept = [[tensors[name] for tensors in state] for name in ("exp_avg", "exp_avg_sq", "step")]
-        alike = {(tensor.device.type, tensor.dtype) for tensors in (parameters, *kept) for tensor in tensors}
+        tensors = [*parameters, *(state[name] for state in states for name in _KEPT)]
+        alike = {(tensor.device.type, tensor.dtype) for tensor in tensors}
         if isinstance(settings["lr"], Tensor) or alike != {("cpu", torch.float32)}:
             return []
-        groups.append(_Group(kernel, settings, parameters, *kept))
+        groups.append(_Group(kernel, settings, parameters, states))
     return groups

@@ -237,9 +237,9 @@ def _is_silent(callback: Callback) -> bool:
 
 
 def _acts(callback: Callback, name: str) -> bool:
-    """Return whether a callback does something in a hook of a plain step: most are only of epochs."""
+    """Return whether a callback does something in a hook of a plain step: most checkpoints are only of epochs."""
     if type(callback) is LearningRateMonitor:
-        return False
+        return False  # that of a plain step logs at the start of epochs
     if isinstance(callback, ModelCheckpoint) and name == "on_train_batch_end":
         return callback._every_n_train_steps > 0 or callback._train_time_interval is not None
     return _implements(callback, name)

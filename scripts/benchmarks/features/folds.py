@@ -26,7 +26,8 @@ from benchmarks.features.feature_bags import CLOCKS
 from benchmarks.timing import record, speedup, turns
 from milpath.data.datamodule import BagDataModule
 from milpath.runs.build import build_classifier, build_training_data
-from milpath.search.cross_validation import compose_training, plan_trainings, run_trainings
+from milpath.search.composition import compose_training
+from milpath.search.cross_validation import plan_trainings, run_trainings
 
 NUM_BAGS, NUM_FEATURES = 92, 166
 

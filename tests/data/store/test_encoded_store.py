@@ -7,7 +7,7 @@ from milpath.data.loading.augmentation import TileAugmentation
 from milpath.data.store.encoded_store import hash_of_weights, open_or_encode
 from milpath.models import AttentionMIL
 from milpath.runs.build import build_classifier, build_training_data
-from milpath.search.cross_validation import compose_training
+from milpath.search.composition import compose_training
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from milpath.inference.pictures.sharpest_bags import read_strongest
 from milpath.inference.predict_bags import BagPrediction
 from milpath.models import AttentionMIL, load_network
 from milpath.predict import run as predict
-from milpath.search.cross_validation import compose_training
+from milpath.search.composition import compose_training
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import thumbnail
 from milpath.train import run as train

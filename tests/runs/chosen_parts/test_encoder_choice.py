@@ -1,7 +1,7 @@
 import pytest
 
 from milpath.runs.chosen_parts.encoder_choice import let_encoder_follow, refuse_unfit_encoder
-from milpath.search.cross_validation import compose_training
+from milpath.search.composition import compose_training
 
 FEATURES = ["data=features", "data.path=feats", "data.labels=labels.csv"]
 PLAIN = {"name": "linear", "num_features": None, "hidden_dims": [512], "dropout": 0.0}

@@ -11,7 +11,7 @@ from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.data.store.stored_bags import StoredBags
 from milpath.drawing.picture_frame import colours_of
 from milpath.models import AttentionMIL
-from milpath.search.cross_validation import compose_training
+from milpath.search.composition import compose_training
 from milpath.train import run
 from milpath.training.callbacks.attention_montages import AttentionMontages, choose_bags, in_words
 from milpath.training.classifier import MILClassifier

@@ -64,7 +64,7 @@ def test_a_trainer_has_no_bar_that_was_not_asked_for(words, kinds, tmp_path):
     from lightning.pytorch.callbacks import ProgressBar
 
     from milpath.runs.build_trainer import build_trainer
-    from milpath.search.cross_validation import compose_training
+    from milpath.search.composition import compose_training
 
     trainer = build_trainer(
         compose_training([*words, f"paths.runs_dir={tmp_path}", "trainer.accelerator=cpu", "logger=csv"])

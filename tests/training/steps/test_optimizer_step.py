@@ -1,5 +1,6 @@
 """The quick step of an optimizer moves the weights as its own, and calls whoever takes part in steps."""
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -130,10 +131,37 @@ def test_a_fused_adam_calls_its_own_step_only_once_and_where_a_gradient_is_missi
     assert len(called) == (4 if quick else 24)
 
 
-def test_weights_in_float64_keep_their_own_step():
-    weights, _ = trained(OPTIMIZERS["adam"][1], quick=True, dtype=torch.float64)
-    expected, _ = trained(OPTIMIZERS["adam"][1], quick=False, dtype=torch.float64)
-    assert all(torch.equal(one, two) for one, two in zip(weights, expected, strict=True))
+def test_weights_in_float64_keep_their_own_step(monkeypatch):
+    called, inner = [], Adam.step.__wrapped__
+    monkeypatch.setattr(Adam.step, "__wrapped__", lambda self: called.append(1) or inner(self))
+    trained(OPTIMIZERS["adam"][1], quick=True, dtype=torch.float64)
+    assert len(called) == 24
+
+
+@pytest.mark.parametrize("change", ["group", "loaded", "cleared", "tensor"])
+def test_what_is_changed_on_the_optimizer_within_an_epoch_counts_from_the_next_step_on(change):
+    def weights(quick: bool) -> list[Tensor]:
+        first, second = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
+        optimizer = Adam([first], lr=0.1, fused=True)
+        before, step = None, quick_step(optimizer) if quick else optimizer.step
+        for index in range(8):
+            if index == 2:
+                before = copy.deepcopy(optimizer.state_dict())
+            if index == 5:
+                if change == "group":
+                    optimizer.add_param_group({"params": [second], "lr": 0.01})
+                elif change == "loaded":
+                    optimizer.load_state_dict(before)
+                elif change == "cleared":
+                    optimizer.state.clear()
+                else:
+                    optimizer.state[first]["exp_avg"] = torch.full((3,), 0.5)
+            first.grad, second.grad = torch.arange(3.0) - index, torch.arange(2.0) + index
+            step()
+        return [first, second, optimizer.state[first]["step"]]
+
+    for found, expected in zip(weights(True), weights(False), strict=True):
+        assert torch.equal(found, expected)
 
 
 def test_a_torch_without_the_kernel_keeps_its_own_step(monkeypatch):
