@@ -29,7 +29,7 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> list[str]:
     from milpath.data.store.encoder_match import require_same_encoder
     from milpath.inference.ensemble.fold_checkpoints import fold_checkpoints
     from milpath.inference.faithfulness import MeasureOptions
-    from milpath.models.checkpoint import load_card, load_network
+    from milpath.models.checkpoint import open_checkpoint
     from milpath.models.devices import choose_device
     from milpath.records.digests import sha256_of_file
     from milpath.records.provenance import record_run
@@ -52,9 +52,7 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> list[str]:
     parts = import_own_parts(config.parts)
     paths = fold_checkpoints(config.checkpoint, config.method)
     networks = [
-        MeasuredNetwork(
-            load_network(path, parts.networks, parts.encoders), load_card(path), str(path), sha256_of_file(path)
-        )
+        MeasuredNetwork(*open_checkpoint(path, parts.networks, parts.encoders), str(path), sha256_of_file(path))
         for path in paths
     ]
     first = networks[0]

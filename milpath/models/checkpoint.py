@@ -22,11 +22,13 @@ __all__ = [
     "RUN_KEY",
     "Card",
     "card_from_dict",
+    "card_of",
     "card_to_dict",
     "describe_network",
     "load_card",
     "load_network",
     "load_weights",
+    "open_checkpoint",
     "read_archive",
     "read_checkpoint",
     "save_network",
@@ -64,7 +66,7 @@ def save_network(network: nn.Module, path: str | Path, card: Card | None = None,
 def update_card(path: str | Path, **changes: Any) -> Card:
     """Set fields of the card in a checkpoint; everything else stays unchanged."""
     content = read_checkpoint(path)
-    require_sound(card := replace(_card_of(content, path), **changes))
+    require_sound(card := replace(card_of(content, path), **changes))
     write_checkpoint(content | {"milpath": card_to_dict(card)}, Path(path))
     return card
 
@@ -76,7 +78,7 @@ def load_card(path: str | Path) -> Card:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a milpath checkpoint.
     """
-    return _card_of(read_checkpoint(path), path)
+    return card_of(read_checkpoint(path), path)
 
 
 @overload
@@ -107,15 +109,22 @@ def load_network(
         ValueError: If it is not a milpath checkpoint, names a class that is neither known nor given, or its weights or
             classes do not fit that class or are not finite; or if a given class has the name of one of this library.
     """
+    return open_checkpoint(path, networks, encoders)[0]
+
+
+def open_checkpoint(
+    path: str | Path, networks: Iterable[type[nn.Module]] = (), encoders: Iterable[type[nn.Module] | nn.Module] = ()
+) -> tuple[nn.Module, Card]:
+    """Return the network of a checkpoint and its card, from one reading; arguments and errors as in `load_network`."""
     content = read_checkpoint(path)
-    card = _card_of(content, path)
+    card = card_of(content, path)
     try:
         weights = _network_weights(content)
         network = build_described(card.network, weights, networks, encoders)
         require_outputs(card, getattr(network, "num_outputs", None))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return network.eval()
+    return network.eval(), card
 
 
 def load_weights(network: nn.Module, path: str | Path) -> Card:
@@ -129,7 +138,7 @@ def load_weights(network: nn.Module, path: str | Path) -> Card:
         ValueError: If it is not a milpath checkpoint, or its weights do not fit the network or are not finite.
     """
     content = read_checkpoint(path)
-    card = _card_of(content, path)
+    card = card_of(content, path)
     try:
         weights = _network_weights(content)
         require_fit(network.state_dict(), weights)
@@ -148,7 +157,7 @@ def _network_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return weights
 
 
-def _card_of(content: Mapping[str, Any], path: str | Path) -> Card:
+def card_of(content: Mapping[str, Any], path: str | Path) -> Card:
     """Return the card of a checkpoint that was read; errors name the file."""
     try:
         return card_from_dict(content["milpath"])

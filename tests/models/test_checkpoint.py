@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from milpath.inference.ensemble import open_predictor
 from milpath.models import AttentionMIL, load_card, load_network, save_network
-from milpath.models.checkpoint import read_checkpoint, update_card, write_checkpoint
+from milpath.models.checkpoint import open_checkpoint, read_checkpoint, update_card, write_checkpoint
 
 
 @pytest.fixture
@@ -30,6 +31,19 @@ def test_the_card_comes_back_as_it_was_saved(path):
     assert card.threshold == 0.3
     assert card.network["name"] == "AttentionMIL"
     assert update_card(path, temperature=2.0) == replace(card, temperature=2.0) == load_card(path)
+
+
+def test_the_network_and_its_card_come_from_one_reading(path, monkeypatch):
+    read, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda *arguments, **options: read.append(1) or load(*arguments, **options))
+    opened, card = open_checkpoint(path)
+    predictor = open_predictor(path)
+    assert len(read) == 2
+    expected = load_network(path)
+    assert card == predictor.card == load_card(path)
+    for found in (opened, predictor.network):
+        assert not found.training
+        torch.testing.assert_close(found.state_dict(), expected.state_dict(), atol=0, rtol=0)
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path):

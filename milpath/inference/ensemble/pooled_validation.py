@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from milpath.metrics.conformal import FoldScores
-from milpath.models.checkpoint import RUN_KEY, load_card, read_checkpoint
+from milpath.models.checkpoint import RUN_KEY, card_of, read_checkpoint
 from milpath.records.digests import sha256_of_splits
 from milpath.records.label_table import read_written_table
 from milpath.records.prediction_table import read_predictions
@@ -83,7 +83,8 @@ def read_fold(path: Path) -> FoldRecord:
         FileNotFoundError: If the run folder is not around the checkpoint.
         ValueError: If its files are not those of the run that wrote the checkpoint.
     """
-    record = read_checkpoint(path).get(RUN_KEY)
+    content = read_checkpoint(path)
+    record = content.get(RUN_KEY)
     run_dir = path.parent.parent
     if not isinstance(record, Mapping) or path.name != "best.ckpt" or not (run_dir / "predictions.csv").is_file():
         raise FileNotFoundError(
@@ -99,7 +100,7 @@ def read_fold(path: Path) -> FoldRecord:
         or contents.get("splits_sha256") != sha256_of_splits(splits)
     ):
         raise ValueError(f"{run_dir}/splits.csv is not that of the run that wrote {path}; give the folder of the run")
-    card = load_card(path)
+    card = card_of(content, path)
     aggregate = card.data.get("aggregate")
     part = read_predictions(run_dir / "predictions.csv").of_split("val")
     wanted, found = {name for name, split in splits.items() if split == "val"}, part.bag_ids

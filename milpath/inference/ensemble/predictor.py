@@ -12,7 +12,7 @@ from milpath.inference.ensemble.fold_checkpoints import fold_checkpoints
 from milpath.inference.ensemble.pooled_validation import FoldRecord, PooledValidation, pool_validation, read_fold
 from milpath.metrics.conformal import fit_cross_conformal
 from milpath.models.averaged_network import AveragedNetwork
-from milpath.models.checkpoint import Card, load_card, load_network
+from milpath.models.checkpoint import Card, open_checkpoint
 from milpath.models.familiarity import Familiarity, joined
 from milpath.records.digests import sha256_of_file, sha256_of_values
 from milpath.records.plain_values import brief
@@ -104,10 +104,10 @@ def open_predictor(
     own_networks, own_encoders = list(networks), list(encoders)
     if len(paths) == 1:
         path = paths[0]
-        network = load_network(path, own_networks, own_encoders)
-        card = load_card(path)
+        network, card = open_checkpoint(path, own_networks, own_encoders)
         return Predictor(network, card, str(path), sha256_of_file(path), familiarity=joined([card.familiar]))
-    cards = [load_card(path) for path in paths]
+    opened = [open_checkpoint(path, own_networks, own_encoders) for path in paths]
+    members, cards = [network for network, _ in opened], [card for _, card in opened]
     _require_alike(paths, [_compared(card) for card in cards])
     targets = [target_of(card) for card in cards]
     target = targets[0].average_of(targets)
@@ -117,7 +117,6 @@ def open_predictor(
     )
     validation = pool_validation(folds, target)
     card = _calibrated(replace(cards[0], target_state=target.state()), folds, validation)
-    members = [load_network(path, own_networks, own_encoders) for path in paths]
     averaged = AveragedNetwork(members, targets, [each.temperature for each in cards]).eval()
     digest = sha256_of_values([sha256_of_file(path) for path in paths])
     name, familiarity = f"{paths[0]} and {len(paths) - 1} more folds", joined([each.familiar for each in cards])

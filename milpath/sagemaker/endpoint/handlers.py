@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from milpath.config.own_parts import OwnParts, import_own_parts
-from milpath.models.checkpoint import Card, load_card, load_network
+from milpath.models.checkpoint import open_checkpoint
 from milpath.models.devices import choose_device
 from milpath.models.encoders.trained_encoder import TrainedEncoder, open_trained_encoder
 from milpath.models.familiarity import joined
@@ -54,12 +54,12 @@ class Endpoint:
         encoder_path: str | Path | None = None,
         parts: OwnParts | None = None,
     ) -> None:
-        self.card: Card = load_card(path)
+        own = parts or OwnParts()
+        network, self.card = open_checkpoint(path, own.networks, own.encoders)
         self.target = target_of(self.card)
         self.familiarity = joined([self.card.familiar])
         self.device = choose_device()
-        own = parts or OwnParts()
-        self.network: nn.Module = load_network(path, own.networks, own.encoders).to(self.device)
+        self.network: nn.Module = network.to(self.device)
         # Bounds the memory for activations, regardless of the number of tiles in a bag.
         if (
             tile_encoder := getattr(self.network, "tile_encoder", None)
