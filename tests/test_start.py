@@ -72,3 +72,13 @@ def test_a_prediction_does_not_wait_for_what_only_training_needs():
         f"print(json.dumps([name for name in {unneeded} if name in sys.modules]))"
     )
     assert json.loads(subprocess.check_output([sys.executable, "-c", code], text=True)) == []
+
+
+def test_the_files_of_a_run_are_read_and_written_without_torch_and_the_rest_of_the_library():
+    code = (
+        "import importlib, json, pkgutil, sys, milpath.records as records\n"
+        "for each in pkgutil.iter_modules(records.__path__): importlib.import_module(f'milpath.records.{each.name}')\n"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('milpath.')}\n"
+        "print(json.dumps(['torch' in sys.modules, sorted(rooms)]))"
+    )
+    assert json.loads(subprocess.check_output([sys.executable, "-c", code], text=True)) == [False, ["records"]]

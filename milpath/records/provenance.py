@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.records.atomic_files import write_json, write_text
@@ -58,6 +57,8 @@ def record_end(run_dir: Path, seconds: float, resumed: bool) -> None:
 
 def describe_environment() -> dict[str, Any]:
     """Return command, time, code version, package versions and device of this process."""
+    import torch
+
     return {
         "command": _command(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
