@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from milpath.records.error_text import reason_of
 from milpath.records.plain_values import require_plain
 
 # Key in the description of an encoder: what a module that says nothing of itself was found to be.
@@ -90,37 +91,42 @@ def _kept_arguments(module: nn.Module) -> dict[str, Any] | None:
 
 def _found(module: nn.Module, tile_size: int | None) -> tuple[str, int]:
     """Return what a module takes and the width of its output, by trying it."""
-    says = getattr(module, "takes", None)
+    says, reasons = getattr(module, "takes", None), []
     if says != "features":
         for size in _TILE_SIZES if tile_size is None else (tile_size,):
-            if (width := _width_of(module, (3, size, size))) is not None:
+            if isinstance(width := _width_of(module, (3, size, size)), int):
                 return "tiles", width
+            reasons.append(f"of {size} pixels it {width}")
     of_images = any(isinstance(part, nn.Flatten | nn.Conv2d) for part in module.modules())
     if says != "tiles" and tile_size is None and not of_images:
         named = getattr(module, "num_features", None)
         first = next((part.in_features for part in module.modules() if isinstance(part, nn.Linear)), None)
         for number in (named, first):
-            if type(number) is int and (width := _width_of(module, (number,))) is not None:
+            if type(number) is int and isinstance(width := _width_of(module, (number,)), int):
                 return "features", width
     tried = f"of {tile_size} pixels" if tile_size else "of any usual size"
     raise ValueError(
         f"the encoder {type(module).__name__} does not return (tiles, embedding_dim) for tiles (tiles, 3, height, width) "
-        f'{tried}; pool its output, or give the side of its tiles: encoder={{"name": module, "tile_size": 40}}'
+        f"{tried}{f' ({reasons[0]})' if reasons else ''}; pool its output, or give the side of its tiles: "
+        'encoder={"name": module, "tile_size": 40}'
     )
 
 
-def _width_of(module: nn.Module, shape: tuple[int, ...]) -> int | None:
-    """Return the width of the vectors that a module returns for two inputs of a shape; `None` if it returns none."""
+def _width_of(module: nn.Module, shape: tuple[int, ...]) -> int | str:
+    """Return the width of the vectors that a module returns for two inputs of a shape, or what it does instead."""
     parameter = next(module.parameters(), torch.zeros(0))
     training = {part: part.training for part in module.modules()}
     module.eval()
     try:
         with torch.no_grad():
             output = module(torch.zeros(2, *shape, device=parameter.device, dtype=parameter.dtype))
-    except Exception:  # whatever a module of somebody else raises for a shape that it does not take
-        return None
+    except Exception as error:  # whatever a module of somebody else raises for a shape that it does not take
+        return f"raises {type(error).__name__}: {reason_of(error)}"
     finally:
         for part, mode in training.items():
             part.training = mode
-    fits = isinstance(output, torch.Tensor) and output.ndim == 2 and len(output) == 2
-    return int(output.shape[1]) if fits else None
+    if not isinstance(output, torch.Tensor):
+        return f"returns a {type(output).__name__}"
+    if output.ndim != 2 or len(output) != 2:
+        return f"returns {tuple(output.shape)} for two"
+    return int(output.shape[1])

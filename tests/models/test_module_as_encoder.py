@@ -106,9 +106,19 @@ def test_a_module_of_another_architecture_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
-        (nn.Conv2d(3, 4, 3), r"the encoder Conv2d does not return \(tiles, embedding_dim\).*pool its output"),
+        (
+            nn.Conv2d(3, 4, 3),
+            r"the encoder Conv2d does not return .* it returns \(2, 4, 222, 222\) for two\); pool its output",
+        ),
+        (
+            nn.LSTM(3, 4),
+            r"of any usual size \(of 224 pixels it raises \w+: LSTM: Expected input to be 2D or 3D, got 4D",
+        ),
         ({"name": fixed_size(40)}, r'does not return .*encoder=\{"name": module, "tile_size": 40\}'),
-        ({"name": fixed_size(40), "tile_size": 41}, "of 41 pixels"),
+        (
+            {"name": fixed_size(40), "tile_size": 41},
+            r"of 41 pixels \(of 41 pixels it raises RuntimeError: mat1 and mat2",
+        ),
         (3, "must be a name or a mapping of name and arguments, or a torch.nn.Module, not 3"),
     ],
 )
