@@ -13,6 +13,7 @@ from milpath.search.composition import compose_training
 from milpath.search.cross_validation import METHODS, plan_trainings, run_trainings
 from tests.commands import SMALL_RUN, here
 from tests.models.networks.test_feather_mil import feather_file
+from tests.runs.test_resume import FEATURES, write_features
 
 OVERRIDES = [word for word in SMALL_RUN if not word.startswith(("callbacks", "report"))]
 WORDS = [
@@ -102,6 +103,18 @@ def test_the_same_command_goes_on_where_it_stopped(workplace, run_here):
     assert len(after) == len(before) + 1 == 8
     assert all(after[path] == time for path, time in before.items())
     assert json.loads((workplace / "table/table.json").read_text())["complete"]
+
+
+def test_the_same_command_on_features_goes_on_where_it_stopped(tmp_path):
+    write_features(tmp_path / "in", [0, 1] * 8)
+    words = [f"{word.replace('=in/', f'={tmp_path}/in/')}" for word in FEATURES if "encoder" not in word]
+    plan = plan_trainings(
+        [*words, "trainer.max_epochs=1", "data.val_fraction=0.3"], ["attention"], 2, 1, tmp_path / "t"
+    )
+    assert run_trainings(plan[:1]) == []
+    trained = (plan[0].run_dir / "checkpoints/last.ckpt").stat().st_mtime_ns
+    assert run_trainings(plan) == []
+    assert (plan[0].run_dir / "checkpoints/last.ckpt").stat().st_mtime_ns == trained
 
 
 def test_what_was_trained_on_other_data_is_not_put_into_the_table(workplace, run_here):

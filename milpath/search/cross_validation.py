@@ -15,6 +15,7 @@ from milpath.drawing.progress import track
 from milpath.records.atomic_files import write_json, write_text
 from milpath.records.plain_values import parse_json
 from milpath.runs.build import build_training_data
+from milpath.runs.chosen_parts.encoder_choice import let_encoder_follow
 from milpath.runs.earlier_run import identity_in_folder, require_same_run
 from milpath.runs.run_identity import identity_of
 from milpath.runs.training_run import run
@@ -212,6 +213,7 @@ def _require_same_training(training: Training) -> None:
         config = compose_training(training.overrides)
         datamodule = build_training_data(config)
         datamodule.setup()
+        let_encoder_follow(config.model, datamodule.tile_shape)
         require_same_run(before, identity_of(config, datamodule), training.run_dir)
 
 
