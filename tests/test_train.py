@@ -170,12 +170,15 @@ def test_bad_words_get_one_line_that_says_what_to_type(run_dir, workplace, words
     assert not (workplace / "runs" / bad).exists() or "-m" in overrides  # a run that never began leaves nothing
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
-def test_a_network_trains_in_other_precisions(workplace, run_here, precision):
-    words = [f"trainer.precision={precision}", f"run_name={precision}", "trainer.max_epochs=1"]
-    status, output = run_here("milpath.train", *SMALL_RUN, *words, cwd=workplace)
+@pytest.mark.parametrize(
+    ("precision", "clip"), [("bf16-mixed", "null"), ("bf16-mixed", 1.0), ("bf16-true", 1.0), ("64-true", "null")]
+)
+def test_a_network_trains_in_other_precisions(workplace, run_here, precision, clip):
+    name = f"{precision}_{clip}"
+    words = [f"trainer.precision={precision}", f"run_name={name}", "trainer.max_epochs=1"]
+    status, output = run_here("milpath.train", *SMALL_RUN, *words, f"trainer.gradient_clip_val={clip}", cwd=workplace)
     assert status == 0, output
-    metrics = json.loads((workplace / f"runs/{precision}/metrics.json").read_text())
+    metrics = json.loads((workplace / f"runs/{name}/metrics.json").read_text())
     assert 0 <= metrics["test"]["auroc"] <= 1
 
 

@@ -1,11 +1,13 @@
 """Objects from a configuration: data and classifier."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch.optim import Optimizer
 
 import milpath.data
 from milpath.config.command import require_finite_numbers
@@ -29,6 +31,8 @@ from milpath.targets.target import require_class_names
 from milpath.training.classifier import AuxiliaryLoss, MILClassifier
 
 CLASS_WEIGHTS = ("none", "balanced")
+# By this attribute torch says that an optimizer divides gradients by the factor of mixed precision in its step.
+_UNSCALES = "_step_supports_amp_scaling"
 
 
 def build_training_data(config: DictConfig) -> BagDataModule:
@@ -167,7 +171,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         network,
         class_names=datamodule.class_names,
         task=datamodule.fitted_target,
-        optimizer=_optimizer(config.optimizer),
+        optimizer=_optimizer(config.optimizer, config.trainer),
         scheduler=_scheduler(config.scheduler),
         auxiliary_loss=auxiliary_loss,
         class_weights=weights,
@@ -216,17 +220,35 @@ def _tiling(datamodule: BagDataModule) -> dict[str, Any]:
     return tile_size | datamodule.tiling | trained_resolution(datamodule.store)
 
 
-def _optimizer(config: DictConfig) -> Any:
+def _optimizer(config: DictConfig, trainer: DictConfig) -> Any:
     """Return the optimizer's factory after trying it on one parameter, so that bad values fail before training."""
     require_finite_numbers(OmegaConf.create({"optimizer": config}))
     make = instantiate_entry(config)
     try:
-        make([torch.nn.Parameter(torch.zeros(1))])
+        tried = make([torch.nn.Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:
         names = [name for name in map(str, config) if not name.startswith("_")]
         values = ", ".join(f"optimizer.{name}={config[name]}" for name in names)
         raise ValueError(f"{config._target_} rejects its values ({error}): {values}") from None
-    return make
+    precision = str(trainer.get("precision"))
+    if not trainer.get("gradient_clip_val") or not getattr(tried, _UNSCALES, False) or not precision.endswith("mixed"):
+        return make
+    if precision.startswith("16"):
+        raise ValueError(
+            f"trainer.gradient_clip_val={trainer.gradient_clip_val} cannot be combined with trainer.precision={precision} "
+            "and a fused optimizer, which unscales the gradients only in its step; add optimizer.fused=false"
+        )
+    return partial(_without_unscaling, make)
+
+
+def _without_unscaling(make: Callable[..., Optimizer], parameters: Any) -> Optimizer:
+    """Return an optimizer that does not say that it unscales gradients: bfloat16 has none that are scaled.
+
+    Lightning refuses to clip the gradients of one that says so in any mixed precision.
+    """
+    optimizer = make(parameters)
+    setattr(optimizer, _UNSCALES, False)
+    return optimizer
 
 
 def _scheduler(config: DictConfig | None) -> Any:

@@ -2,12 +2,15 @@
 
 import importlib.metadata
 import sys
+from contextlib import nullcontext
 
 import pytest
+import torch
 from lightning.fabric.utilities import registry
 from omegaconf import OmegaConf
 
-from milpath.runs import build_trainer
+from milpath.runs import build, build_trainer
+from milpath.search.composition import compose_training
 
 CONFIG = {"trainer": {"_target_": "lightning.pytorch.Trainer", "accelerator": "cpu", "logger": False}, "seed": 0}
 
@@ -48,3 +51,18 @@ def test_each_trainer_gets_callbacks_of_its_own_from_packages_that_were_looked_t
 def test_somebody_elses_way_to_find_packages_is_kept(plugin, monkeypatch):
     monkeypatch.setattr(registry, "entry_points", lambda group: [])
     assert of_plugin() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trainer.precision=16-mixed"], "add optimizer.fused=false"),
+        (["trainer.precision=16-mixed", "optimizer.fused=false"], None),
+        (["trainer.precision=bf16-mixed"], None),
+    ],
+)
+def test_clipping_scaled_gradients_with_an_optimizer_that_unscales_them_is_refused_before_a_training(words, message):
+    config = compose_training([*words, "trainer.gradient_clip_val=1.0"])
+    with nullcontext() if message is None else pytest.raises(ValueError, match=message):
+        make = build._optimizer(config.optimizer, config.trainer)
+        assert not getattr(make([torch.nn.Parameter(torch.zeros(1))]), "_step_supports_amp_scaling", False)
