@@ -113,7 +113,7 @@ def test_other_layouts_give_the_same_predictions(layout, workplace, predicted, t
             write_trident(tmp_path / "in.h5", features, coords)
             (tmp_path / "in.h5").rename(tmp_path / "S003.h5")
     source = tmp_path / ("S003.h5" if layout == "one file" else "in")
-    assert predict(workplace, source, tmp_path / "out", "pictures=false") == 0
+    assert predict(workplace, source, tmp_path / "out") == 0
     found = predictions_of(tmp_path / "out")
     wanted = predicted.loc[found.index]
     assert len(found) == (1 if layout == "one file" else 24)

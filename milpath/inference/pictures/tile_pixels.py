@@ -10,6 +10,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions, resolution_of
 from milpath.inference.pictures.overlays import SlidePicture
 from milpath.slides.readers.open_slide import open_slide
+from milpath.slides.readers.slide_formats import SLIDE_SUFFIXES
 from milpath.slides.slide_files import find_slides
 from milpath.slides.slide_tiles import SlideTiles, TilesOfSlides
 from milpath.slides.slide_view import thumbnail
@@ -66,7 +67,9 @@ def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:
         root = slides if slides.is_dir() else slides.parent
         files = {name: root / file for name, file in zip(store.bags["bag_id"], store.bags["slide_file"], strict=True)}
         found = {name: path for name, path in files.items() if path.is_file()}
-    if not found and len(store.tile_shape) == 1 and slides.exists():
+    # A file of another kind is that of the features.
+    may_be_slides = slides.is_dir() or (slides.is_file() and slides.suffix.lower() in SLIDE_SUFFIXES)
+    if not found and len(store.tile_shape) == 1 and may_be_slides:
         of_name = find_slides(slides).found
         found = {name: of_name[name] for name in store.bags["bag_id"] if name in of_name}
     return found
