@@ -124,7 +124,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class TimedCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, except that it never saves between the last step of an epoch and its validation.
+    """Lightning's ModelCheckpoint, except that it never saves between a step and the validation that follows it.
 
     Such a checkpoint does not record that validation comes next, and a run resumed from it repeats steps.
     """
@@ -138,7 +138,10 @@ class TimedCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not trainer.is_last_batch and not (trainer.world_size == 1 and self._is_early()):
+        if trainer.is_last_batch or (trainer.world_size == 1 and self._is_early()):
+            return
+        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+        if fetcher is None or not loop._should_check_val_fx(fetcher):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def _is_early(self) -> bool:

@@ -170,6 +170,37 @@ def test_a_checkpoint_that_only_time_decides_on_asks_for_the_time_alone(tmp_path
     assert len(asked) == (4 if expected else 0)
 
 
+class StepsOfNothing(EpochsOfNothing):
+    """The same with a validation, which has no metrics."""
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("options", "saved"),
+    [
+        ({"val_check_interval": 2}, [1, 3, 6, 8]),  # not after steps 2 and 4 of 5, which validation follows
+        ({"val_check_interval": 3, "check_val_every_n_epoch": None}, [1, 2, 4, 7, 8]),
+        ({"limit_val_batches": 0, "val_check_interval": 2}, [1, 2, 3, 4, 6, 7, 8, 9]),
+    ],
+)
+def test_no_checkpoint_is_written_between_a_step_and_the_validation_that_follows_it(tmp_path, options, saved):
+    steps = []
+
+    class Watch(Callback):
+        def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+            steps.append(trainer.global_step)
+
+    timed = TimedCheckpoint(dirpath=tmp_path, filename="timed", train_time_interval=timedelta())
+    words = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(callbacks=[timed, Watch()], default_root_dir=tmp_path, max_epochs=2, **words, **options)
+    loader = torch.utils.data.DataLoader(range(5))
+    trainer.fit(StepsOfNothing(), loader, torch.utils.data.DataLoader([0]), weights_only=True)
+    assert steps == saved
+
+
 def test_only_checkpoints_without_a_monitor_become_sparing():
     entries = {
         name: {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "monitor": monitor}

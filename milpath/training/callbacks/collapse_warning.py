@@ -40,6 +40,8 @@ class CollapseWarning(Callback):
         self.name = name
         self._losses: list[float] = []
         self._entropies: list[float] = []
+        self._trainer: Trainer | None = None
+        self._before: object = None
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,6 +52,7 @@ class CollapseWarning(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # The mean loss of an epoch is known after the callbacks' on_train_epoch_end.
         self._note_loss(trainer)
+        self._trainer, self._before = trainer, trainer.callback_metrics.get(_LOSS)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -73,14 +76,17 @@ class CollapseWarning(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"losses": list(self._losses), "entropies": list(self._entropies)}
+        value = None if self._trainer is None else self._trainer.callback_metrics.get(_LOSS)
+        # A checkpoint of the end of an epoch holds the loss of this epoch as well, which has replaced the one before.
+        ended = [] if value is None or value is self._before else [float(value)]
+        return {"losses": [*self._losses, *ended], "entropies": list(self._entropies)}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._losses, self._entropies = list(state_dict["losses"]), list(state_dict["entropies"])
 
     def _note_loss(self, trainer: Trainer) -> None:
-        """Keep the loss of each finished epoch once; a checkpoint of an epoch is written before its loss is noted."""
+        """Keep the loss of each finished epoch once."""
         value = trainer.callback_metrics.get(_LOSS)
         if value is not None and len(self._losses) < trainer.current_epoch:
             self._losses.append(float(value))

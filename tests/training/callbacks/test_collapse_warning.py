@@ -1,5 +1,6 @@
 """A collapsed attention, and last weights far from the best ones, are said in one line; ordinary trainings say nothing."""
 
+import pandas as pd
 import pytest
 import torch
 
@@ -89,3 +90,18 @@ def test_its_state_is_kept_for_a_resumed_training():
     first._losses, first._entropies = [0.7, 0.5], [0.9, 0.8]
     second.load_state_dict(first.state_dict())
     assert second.state_dict() == {"losses": [0.7, 0.5], "entropies": [0.9, 0.8]}
+
+
+@pytest.mark.command
+def test_a_checkpoint_holds_the_loss_of_each_epoch_that_has_ended_and_of_no_other(tmp_path, capfd):
+    words = ["optimizer.lr=0.01", "run_name=whole", "trainer.max_epochs=4", "data.batch_size=4"]
+    timed = [
+        "callbacks.timed_checkpoint.train_time_interval.minutes=0.0000001",
+        "callbacks.timed_checkpoint.filename=timed",
+    ]
+    run(tmp_path, capfd, *words, *timed)
+    logged = pd.read_csv(tmp_path / "runs/whole/logs/csv/metrics.csv")["train/loss"].dropna().tolist()
+    assert len(logged) == 4
+    for name, ended in (("last", 4), ("timed", 3)):  # the latter within the last epoch
+        content = torch.load(tmp_path / f"runs/whole/checkpoints/{name}.ckpt", weights_only=True)
+        assert content["callbacks"]["CollapseWarning"]["losses"] == pytest.approx(logged[:ended], rel=1e-6)
