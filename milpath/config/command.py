@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from milpath.config.command_help import help_text
 from milpath.config.command_line import flags_first, literal_overrides
@@ -239,7 +239,13 @@ def refuse_distributed_sweep(config: DictConfig) -> None:
 
 def require_mandatory(config: DictConfig) -> None:
     """Refuse a configuration with missing mandatory keys, and list them."""
-    missing = sorted(OmegaConf.missing_keys(config))
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+    except InterpolationKeyError as error:
+        raise ValueError(
+            f"{error.full_key} has ${{ in its value, which is read as the name of another setting, and there is none of "
+            "that name; give another value"
+        ) from None
     if missing:
         words = " ".join(f"{key}=..." for key in missing)
         raise ValueError(f"{', '.join(missing)} must be given: add {words} to the command")

@@ -33,6 +33,7 @@ WRONG = {
     ("tile", "tilesize=x"): "unknown option 'tilesize'; did you mean 'tile_size'?",
     ("app", "prot=1"): "unknown option 'prot'; did you mean 'port'?",
     ("table", "fold=1"): "unknown option 'fold'; did you mean 'folds'?",
+    ("table", "output='my ${x} table'"): "output has ${ in its value, which is read as the name of another",
     ("sagemaker.launch", "sagemaker.spto=true"): "milpath sagemaker launch: unknown option 'sagemaker.spto'; did you mean 'sagemaker.spot'?",
     ("sagemaker.package", "chekpoint=x"): "did you mean 'checkpoint'?",
     ("sagemaker.deploy", "mod=x"): "did you mean 'mode'?",
