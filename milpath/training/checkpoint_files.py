@@ -138,10 +138,7 @@ class TimedCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.is_last_batch or (trainer.world_size == 1 and self._is_early()):
-            return
-        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
-        if fetcher is None or not loop._should_check_val_fx(fetcher):
+        if not (trainer.world_size == 1 and self._is_early()) and not validation_follows(trainer):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def _is_early(self) -> bool:
@@ -156,6 +153,15 @@ class TimedCheckpoint(ModelCheckpoint):
         # Lightning copies all metrics before it finds that nothing is to be saved.
         if self._every_n_epochs >= 1 or self.save_last:
             super().on_train_epoch_end(trainer, pl_module)
+
+
+def validation_follows(trainer: Trainer) -> bool:
+    """Return whether a training step was the last of its epoch, or the last before a validation within it.
+
+    A checkpoint that is written in its `on_train_batch_end` says that the step is done, and not that validation comes next.
+    """
+    fetcher = trainer.fit_loop._data_fetcher
+    return trainer.is_last_batch or (fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher))
 
 
 def _key_of_lightning(callback: ModelCheckpoint, key: str) -> str:

@@ -16,6 +16,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
+from milpath.training.checkpoint_files import validation_follows
+
 _log = logging.getLogger(__name__)
 _STATUS = 128 + signal.SIGTERM
 # Preemption leaves 30 s (Kubernetes, SLURM) to 120 s (SageMaker) before the process is killed.
@@ -52,8 +54,8 @@ class StopOnSignal(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # After the last step of an epoch, validation runs first and writes its own checkpoint.
-        if not trainer.is_last_batch and self._is_asked(trainer):
+        # Validation runs first, and after the last step of an epoch writes its own checkpoint.
+        if not trainer.is_last_batch and self._is_asked(trainer) and not validation_follows(trainer):
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint) and callback.filename == "last" and callback.dirpath:
                     # All of the training's state; left unset, Lightning prints advice about it.
