@@ -321,3 +321,9 @@ def test_a_run_of_an_earlier_version_with_excluded_bags_goes_on(workplace, tmp_p
     assert here("milpath.train", *words, "trainer.max_epochs=3", "resume_from=auto", cwd=tmp_path) == 0
     words = [word for word in words if "exclude" not in word]
     assert here("milpath.train", *words, "trainer.max_epochs=4", "resume_from=auto", cwd=tmp_path) == 1
+
+
+def test_an_unknown_format_is_refused_before_any_work(workplace, tmp_path, capsys):
+    assert predict(workplace, "in/feats", tmp_path / "out", "formats=[geojsn]") == 1
+    assert "formats=['geojsn']: 'geojsn' must be one of geojson, asap, viewer" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

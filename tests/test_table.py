@@ -216,6 +216,9 @@ def test_a_method_may_be_a_network_of_the_users_own_folder(tmp_path):
         ({"methods": ["attention", "attention"]}, "name each method once"),
         ({"folds": 1}, "folds >= 2"),
         ({"methods": ["feather_mil"]}, r"give method_options=\{feather_mil:\{model.weights_path:FILE\}\}"),
+        ({"search": {"seed": [0, 1]}}, "seed is set by the table itself for each training"),
+        ({"search": {"optimizer.lr": [1], "data.fold": [0]}}, "data.fold is set by the table itself"),
+        ({"method_options": {"attention": {"data.num_folds": 3}}}, "data.num_folds is set by the table itself"),
         ({"method_options": {"acmil": {}}}, r"method_options has acmil, which is not in methods=\[attention\]"),
     ],
 )

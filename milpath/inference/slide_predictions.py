@@ -19,7 +19,7 @@ from milpath.inference.ensemble.fold_columns import EACH, each_as_cell, fold_cel
 from milpath.inference.input_patients import column_of_patients, patients_of_input
 from milpath.inference.open_input import open_input
 from milpath.inference.packed_linear import pack_linears
-from milpath.inference.pictures.open_pictures import open_pictures
+from milpath.inference.pictures.open_pictures import chosen_formats, open_pictures
 from milpath.inference.predict_bags import predict_bags
 from milpath.inference.prediction_files import PredictionFiles
 from milpath.inference.prediction_folder import claim_folder, release_folder
@@ -59,6 +59,7 @@ def write_slide_predictions(
         ValueError: If no slide could be predicted.
     """
     output = Path(config.output)
+    chosen_formats(config.formats, config.pictures)  # refuses one that is unknown before any slide is cut
     predictor = open_predictor(config.checkpoint, networks, encoders, method=config.method)
     network, card, averaged = predictor.network, predictor.card, bool(predictor.folds)
     device = choose_device(config.device)

@@ -46,6 +46,10 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "additive_mil": ("model=additive_mil",),
     "feather_mil": ("model=feather_mil", "model/encoder=linear", "model.encoder.hidden_dims=[512]"),
 }
+# What each training has of its own.
+_OF_THE_TABLE = {
+    "data.num_folds", "data.fold", "data.split_seed", "seed", "paths.runs_dir", "paths.run_dir", "run_name", "report",
+}  # fmt: skip
 # An interrupted training repeats at most as much.
 _CHECKPOINT_SECONDS = 10.0
 # A method that is its weights: without them it would be another one under its name.
@@ -104,7 +108,7 @@ def plan_trainings(
 
     Raises:
         ValueError: If a method is unknown, given twice or lacks its weights, there are fewer than two folds or one repeat,
-            or a searched key has no candidates.
+            or a searched key has no candidates or is one that the table sets itself.
     """
     if unknown := [name for name in methods if name not in METHODS and not _is_own(name, config_dirs)]:
         raise ValueError(
@@ -126,6 +130,12 @@ def plan_trainings(
         raise ValueError(f"a table needs folds >= 2 and repeats >= 1, got folds={folds} repeats={repeats}")
     if search and not all(isinstance(values, Sequence) and values for values in search.values()):
         raise ValueError(f"search={dict(search)} must give each key a list, such as {{optimizer.lr: [1e-4, 5e-4]}}")
+    given = [*(search or {}), *(key for options in own.values() for key in options)]
+    if taken := sorted(_OF_THE_TABLE.intersection(key.lstrip("+") for key in given)):
+        raise ValueError(
+            f"{taken[0]} is set by the table itself for each training and can be neither searched nor an option of a "
+            "method; leave it out"
+        )
     if config_dirs:
         words = [f"hydra.searchpath=[{','.join(map(quoted, config_dirs))}]", *words]
     of_methods = {

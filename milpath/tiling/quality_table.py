@@ -63,6 +63,6 @@ def quality_notes(output: Path) -> tuple[str, ...]:
     for cell in read_written_table(path)["warnings"].dropna():
         counts.update(str(cell).split(_SEPARATOR))
     return tuple(
-        f"{count:,} slide{'s' * (count != 1)}: {WARNINGS.get(warning, warning)}, see {output.name}/{QUALITY_FILE}"
+        f"{count:,} slide{'s' * (count != 1)}: {WARNINGS.get(warning, warning)}, see {path}"
         for warning, count in counts.most_common()
     )

@@ -31,7 +31,7 @@ def test_the_table_has_a_row_per_slide_and_names_what_looks_wrong(store):
 
 def test_the_summary_says_how_many_slides_look_wrong_also_when_the_store_is_finished(store):
     folder, summary = store
-    wanted = "1 slide: marker ink covers more than 10 % of their tiles, see out/quality.csv"
+    wanted = f"1 slide: marker ink covers more than 10 % of their tiles, see {folder}/out/quality.csv"
     assert wanted in summary.notes
     again = build_slide_store(folder / "slides", folder / "out", OPTIONS, num_workers=1)
     assert (again.num_cut, again.notes) == (0, summary.notes)
