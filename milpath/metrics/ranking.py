@@ -42,7 +42,7 @@ def average_precision(positive: NDArray[np.bool_], scores: Array, weights: Array
         weights: `(..., bags)` >= 0, how often each bag counts; `None` means once.
 
     Returns:
-        `(...)`; NaN if no positive bag has weight.
+        `(...)`; NaN if no positive or no negative bag has weight: without negatives it is 1 whatever the scores are.
 
     Example:
         >>> round(float(average_precision(np.array([False, True, True]), np.array([0.5, 0.4, 0.8]))), 4)
@@ -52,7 +52,8 @@ def average_precision(positive: NDArray[np.bool_], scores: Array, weights: Array
     hits = np.cumsum(found, axis=-1)
     calls = hits + np.cumsum(wrong, axis=-1)
     precision = np.divide(hits, calls, out=np.zeros_like(hits), where=calls > 0)
-    return _ratio((found * precision).sum(axis=-1), found.sum(axis=-1))
+    total = found.sum(axis=-1)
+    return _ratio((found * precision).sum(axis=-1), np.where(wrong.sum(axis=-1) > 0, total, 0))
 
 
 def _by_score(

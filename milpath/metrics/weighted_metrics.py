@@ -122,7 +122,9 @@ def _f1(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
 
 def _balanced_accuracy(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     counts = confusion(outcomes, weights)
-    return _macro(counts, np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1))
+    # Of bags of one class it would be a sensitivity, and 1 where this class is always called.
+    several = (counts.sum(axis=-1) > 0).sum(axis=-1) > 1
+    return np.where(several, _macro(counts, np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1)), np.nan)
 
 
 def _of_class(outcomes: EvaluatedBags, counts: Array, part: Array, whole: Array) -> Array:

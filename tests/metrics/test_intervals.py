@@ -135,3 +135,24 @@ def test_forty_of_forty_correct_bags_have_an_interval_and_grouped_ones_a_wider_o
         target_named("binary").evaluate(labels, probabilities, 0.5, groups), names, num_resamples=50
     )
     assert grouped["accuracy"].low == pytest.approx(wilson(1.0, 5)[0])
+
+
+def test_resamples_of_one_class_do_not_widen_what_needs_two():
+    patients = np.repeat([f"patient {number}" for number in range(6)], [6, 6, 5, 5, 5, 5])
+    labels = np.array([1] * 6 + [1] * 6 + [0] * 5 + [0] * 5 + [0] * 5 + [0, 1, 0, 1, 0])
+    called = np.tile([0.4, 0.6], (32, 1))  # everything malignant, with the same score
+    outcomes = target_named("binary").evaluate(labels, called, 0.5, patients)
+    found = metric_intervals(outcomes, ["auroc", "balanced_accuracy", "average_precision"], num_resamples=500)
+    undefined = found["auroc"].num_undefined
+    assert 0 < undefined < 100
+    assert {interval.num_undefined for interval in found.values()} == {undefined}
+    assert found["balanced_accuracy"].value == 0.5
+    assert (found["balanced_accuracy"].low, found["balanced_accuracy"].high) == (None, None)  # all the others agree
+    assert found["average_precision"].high < 1
+
+
+def test_metrics_of_two_classes_are_undefined_on_one():
+    outcomes = target_named("binary").evaluate(np.ones(4, int), np.tile([0.4, 0.6], (4, 1)), 0.5)
+    assert np.isnan(METRICS["balanced_accuracy"](outcomes))
+    assert np.isnan(METRICS["average_precision"](outcomes))
+    assert METRICS["sensitivity"](outcomes) == 1
