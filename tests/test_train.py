@@ -146,7 +146,7 @@ BAD_WORDS = {
     "no bag to validate on": (["data.val_fraction=0.02"], "callbacks=no_validation"),
     "an undefined monitor": (
         ["data.val_fraction=0.15"],
-        "with 0, 1 validation bags per class, give monitor= one of val/a",
+        "with 0, 1 validation bags per class, give monitor= one of val/brier, ",
     ),
     "a monitor that is no metric": (["monitor=val/auc"], "callbacks.best_checkpoint monitors val/auc; "),
     "a key that the data have not": (["+data.foo=3"], "SyntheticBags does not accept its arguments"),
