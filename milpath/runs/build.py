@@ -33,6 +33,8 @@ from milpath.training.classifier import AuxiliaryLoss, MILClassifier
 CLASS_WEIGHTS = ("none", "balanced")
 # By this attribute torch says that an optimizer divides gradients by the factor of mixed precision in its step.
 _UNSCALES = "_step_supports_amp_scaling"
+# Lightning also takes the short names.
+_MIXED = ("16-mixed", "16", "bf16-mixed", "bf16")
 
 
 def build_training_data(config: DictConfig) -> BagDataModule:
@@ -231,7 +233,7 @@ def _optimizer(config: DictConfig, trainer: DictConfig) -> Any:
         values = ", ".join(f"optimizer.{name}={config[name]}" for name in names)
         raise ValueError(f"{config._target_} rejects its values ({error}): {values}") from None
     precision = str(trainer.get("precision"))
-    if not trainer.get("gradient_clip_val") or not getattr(tried, _UNSCALES, False) or not precision.endswith("mixed"):
+    if not trainer.get("gradient_clip_val") or not getattr(tried, _UNSCALES, False) or precision not in _MIXED:
         return make
     if precision.startswith("16"):
         raise ValueError(

@@ -57,8 +57,10 @@ def test_somebody_elses_way_to_find_packages_is_kept(plugin, monkeypatch):
     ("words", "message"),
     [
         (["trainer.precision=16-mixed"], "add optimizer.fused=false"),
+        (["trainer.precision=16"], "add optimizer.fused=false"),
         (["trainer.precision=16-mixed", "optimizer.fused=false"], None),
         (["trainer.precision=bf16-mixed"], None),
+        (["trainer.precision=bf16"], None),
     ],
 )
 def test_clipping_scaled_gradients_with_an_optimizer_that_unscales_them_is_refused_before_a_training(words, message):
