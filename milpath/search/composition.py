@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from milpath.config.roots import CONFIG_DIR
 
 # Keys of values that differ between the trainings of a method.
-_OF_ONE_TRAINING = {"data.fold", "data.split_seed", "seed", "paths.runs_dir", "run_name"}
+OF_ONE_TRAINING = {"data.fold", "data.split_seed", "seed", "paths.runs_dir", "run_name"}
 _LINES = "milpath.training.callbacks.epoch_progress.TrainingLines"
 # Words for every training of a table, which shows its own progress.
 _QUIET = ("resume_from=auto", "trainer.enable_progress_bar=false", "callbacks.progress=null")
@@ -25,7 +25,7 @@ def compose_training(words: Iterable[str]) -> Any:
     Hydra composes what the trainings of a method share once; it takes longer than ten epochs on a small data set.
     """
     words = tuple(words)
-    own = [word for word in words if word.split("=")[0] in _OF_ONE_TRAINING]
+    own = [word for word in words if word.split("=")[0] in OF_ONE_TRAINING]
     config = copy.deepcopy(_composed(tuple(word for word in words if word not in own)))
     if any(OmegaConf.select(config, word.split("=")[0], default=_composed) is _composed for word in own):
         return _composed(words)  # Hydra's error names the key

@@ -19,7 +19,7 @@ from milpath.runs.chosen_parts.encoder_choice import let_encoder_follow
 from milpath.runs.earlier_run import identity_in_folder, require_same_run
 from milpath.runs.run_identity import identity_of
 from milpath.runs.training_run import run
-from milpath.search.composition import compose_quiet_training, compose_training
+from milpath.search.composition import OF_ONE_TRAINING, compose_quiet_training, compose_training
 from milpath.search.job_processes import process_pool
 from milpath.search.trials import FAILURE
 
@@ -46,10 +46,8 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "additive_mil": ("model=additive_mil",),
     "feather_mil": ("model=feather_mil", "model/encoder=linear", "model.encoder.hidden_dims=[512]"),
 }
-# What each training has of its own.
-_OF_THE_TABLE = {
-    "data.num_folds", "data.fold", "data.split_seed", "seed", "paths.runs_dir", "paths.run_dir", "run_name", "report",
-}  # fmt: skip
+# What a table sets in each training.
+_OF_THE_TABLE = OF_ONE_TRAINING | {"data.num_folds", "paths.run_dir", "report"}
 # An interrupted training repeats at most as much.
 _CHECKPOINT_SECONDS = 10.0
 # A method that is its weights: without them it would be another one under its name.
