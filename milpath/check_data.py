@@ -130,7 +130,7 @@ def _facts(
     return facts, {"reading slides": round(time.perf_counter() - started, 2)}
 
 
-@command("check_data")
+@command("check_data", output="output")
 def _main(config: DictConfig) -> None:
     """Run the command."""
     sys.stdout.write("\n".join(run(config)) + "\n")

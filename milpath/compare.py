@@ -56,7 +56,7 @@ def _require_same_comparison(output: Path, compared: "ComparedRuns") -> None:
         raise FileExistsError(f"{output} holds the comparison of other runs; give another output, or overwrite=true")
 
 
-@command("compare")
+@command("compare", output="output")
 def _main(config: DictConfig) -> None:
     """Run the command."""
     sys.stdout.write("\n".join(run(config)) + "\n")

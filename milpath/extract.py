@@ -57,7 +57,7 @@ def describe(summary: "TilingSummary", output: str) -> str:
     return describe_run(summary, output, done, f"the feature store is complete: {output}")
 
 
-@command("extract", after_stop="finished slides are kept; run the same command to continue")
+@command("extract", output="output", after_stop="finished slides are kept; run the same command to continue")
 def main(config: DictConfig) -> None:
     """Run the command."""
     summary = run(config)

@@ -85,7 +85,7 @@ def _require_free(output: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{output} holds the results of something else; give another output")
 
 
-@command("faithfulness")
+@command("faithfulness", output="output")
 def main(config: DictConfig) -> None:
     """Run the command."""
     lines = run(config, typed=[word.split("=")[0].lstrip("+") for word in HydraConfig.get().overrides.task])

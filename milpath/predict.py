@@ -29,7 +29,7 @@ def run(config: DictConfig) -> int:
     return write_slide_predictions(config, parts.networks, parts.encoders)
 
 
-@command("predict", after_stop="finished slides are kept; run the same command to continue")
+@command("predict", output="output", after_stop="finished slides are kept; run the same command to continue")
 def main(config: DictConfig) -> None:
     """Run the command."""
     if run(config) and config.on_error == "fail":

@@ -37,7 +37,7 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
     return make_table(config, words, config_dirs)
 
 
-@command("table", after_stop="finished trainings are kept; run the same command to continue")
+@command("table", output="output", after_stop="finished trainings are kept; run the same command to continue")
 def main(config: DictConfig) -> None:
     """Run the command; a table with failed trainings is written, but the exit status is 1."""
     own = {field.name for field in fields(TableConfig)} - {field.name for field in fields(TrainConfig)} | {

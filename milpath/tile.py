@@ -37,7 +37,7 @@ def describe(summary: "TilingSummary", output: str) -> str:
     return describe_run(summary, output, done, complete)
 
 
-@command("tile", after_stop="finished slides are kept; run the same command to continue")
+@command("tile", output="output", after_stop="finished slides are kept; run the same command to continue")
 def main(config: DictConfig) -> None:
     """Run the command."""
     summary = run(config)

@@ -31,6 +31,7 @@ from milpath.config.interruption import interruptible
 from milpath.config.kept_configuration import check_command_line
 from milpath.config.roots import CONFIG_DIR
 from milpath.config.run_mode import composed_once
+from milpath.records.atomic_files import require_folder
 from milpath.records.error_text import one_line_of
 from milpath.records.folder_lock import HOLDER_FILE, LOCK_FILE, FolderLock
 
@@ -53,12 +54,15 @@ _WAYS_OUT = {
 }
 
 
-def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+def command(
+    config_name: str, *, after_stop: str = "", output: str = ""
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Return a decorator that turns a function of a configuration into a command.
 
     Args:
         config_name: Root configuration in `CONFIG_DIR`, without `.yaml`.
         after_stop: How to continue after Ctrl+C or SIGTERM.
+        output: Option that names an output folder, which is checked before any work.
 
     Returns:
         A decorator. The decorated function takes no arguments, reads the command line and exits with status 1 on an error,
@@ -78,6 +82,8 @@ def command(config_name: str, *, after_stop: str = "") -> Callable[[Callable[[Di
             try:
                 require_mandatory(config)
                 require_finite_numbers(config)
+                if output:
+                    require_folder(Path(config[output]), f"{output}={config[output]}")
                 return function(config)
             except USER_ERRORS as error:
                 if os.environ.get("HYDRA_FULL_ERROR") == "1" or (is_sweep() and not _is_plain_sweep()):
@@ -160,12 +166,13 @@ class RunFolder(hydra.experimental.callback.Callback):
     def _make(self, config: DictConfig, folder: Path) -> None:
         try:
             check_run_folder(config, folder)
+            require_folder(folder, f"the run folder {folder}")
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(prefix=".", dir=folder):  # an existing folder may be read-only
                 pass
         except (ValueError, OSError) as error:
-            if isinstance(error, OSError):
-                error.filename = error.filename and str(folder)  # instead of the name of the temporary file
+            if isinstance(error, OSError) and error.filename:
+                error.filename = str(folder)  # instead of the name of the temporary file
             sys.stderr.write(one_line(error) + "\n")
             sys.exit(1)
 

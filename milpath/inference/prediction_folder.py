@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from milpath.records.atomic_files import is_partial_file, remove_partial_files, write_json
+from milpath.records.atomic_files import is_partial_file, remove_partial_files, require_folder, write_json
 from milpath.records.digests import sha256_of_text
 
 _RECORD = "prediction.json"
@@ -37,8 +37,7 @@ def claim_folder(
         FileExistsError: If the folder contains a finished prediction, an unfinished one of another source, or other
             files.
     """
-    if output.exists() and not output.is_dir():
-        raise FileExistsError(f"output={output} is a file; set a folder")
+    require_folder(output, f"output={output}")
     record, before = output / _RECORD, _read_record(output)
     if overwrite:
         # Without the record these would not belong to a prediction.

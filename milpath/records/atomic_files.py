@@ -63,6 +63,24 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def require_folder(folder: Path, option: str) -> None:
+    """Refuse an output folder that cannot be made, because a part of its path is a file.
+
+    Args:
+        folder: The folder, which need not exist.
+        option: How the user gave it: `output=features`.
+
+    Raises:
+        FileExistsError: With the file.
+    """
+    for place in (folder, *folder.parents):
+        if place.is_dir():
+            return
+        if os.path.lexists(place):
+            what = "is" if place == folder else f"is below {place}, which is"
+            raise FileExistsError(f"{option} {what} a file; set a folder")
+
+
 def remove_partial_files(folder: Path) -> None:
     """Delete partial files of killed processes in a folder that no other process writes to."""
     for path in folder.iterdir() if folder.is_dir() else ():

@@ -68,3 +68,32 @@ def test_a_database_of_optuna_is_never_written_under_another_name(tmp_path, run_
 def test_a_name_that_another_grammar_reads_as_a_value_is_a_name(tmp_path):
     assert here("milpath.train", *ONE_EPOCH, "run_name=true", cwd=tmp_path) == 0
     assert (tmp_path / "runs/true/metrics.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tile", "slides=slides"),
+        ("extract", "slides=slides", "encoder=resnet50"),
+        ("table", "methods=[attention]"),
+        ("predict", "checkpoint=best.ckpt", "slides=slides"),
+        ("compare", "runs=[a,b]"),
+        ("faithfulness", "checkpoint=best.ckpt"),
+        ("check_data", "slides=slides"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_output_that_is_a_file_is_refused_before_any_work(words, tmp_path, run_here):
+    (tmp_path / "file").write_text("mine")
+    expected = "FileExistsError: output=file is a file; set a folder\n"
+    assert run_here(f"milpath.{words[0]}", *words[1:], "output=file", cwd=tmp_path) == (1, expected)
+    expected = "FileExistsError: output=file/sub is below file, which is a file; set a folder\n"
+    assert run_here(f"milpath.{words[0]}", *words[1:], "output=file/sub", cwd=tmp_path) == (1, expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_runs_that_would_be_below_a_file_are_refused(tmp_path, run_here):
+    (tmp_path / "file").write_text("mine")
+    message = run_here("milpath.train", "data=synthetic", "paths.runs_dir=file", "run_name=one", cwd=tmp_path)
+    expected = "FileExistsError: the run folder file/one is below file, which is a file; set a folder\n"
+    assert message == (1, expected)
