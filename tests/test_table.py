@@ -163,6 +163,33 @@ def test_a_loss_that_chooses_epochs_does_not_compare_methods_and_the_message_say
     assert not (tmp_path / "table").exists()
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "search={optimizer.rate:[1,2]}",
+            "unknown option 'optimizer.rate'; did you mean 'optimizer.lr'? milpath table --help lists the options",
+        ),
+        ("search={optimzer.lr:[1,2]}", "unknown option 'optimzer.lr'; did you mean 'optimizer.lr'?"),
+        ("search={optimizer:[adam,adma]}", "unknown option optimizer=adma; did you mean optimizer=adam?"),
+        (
+            "method_options={embedding_mean:{model.poling:max}}",
+            "unknown option 'model.poling'; did you mean 'model.pooling'?",
+        ),
+        ("method_options={attention:[1]}", "must give values for keys, such as {attention: {model.attention_dim: 64}}"),
+        ("method_options=3", "method_options=3 must give values for keys"),
+        ("search=[1]", "search=[1] must give values for keys, such as {optimizer.lr: [1e-4, 5e-4]}"),
+        ("published=[0.8]", "published=[0.8] must give values for methods"),
+    ],
+)
+def test_a_mistyped_key_within_an_option_is_one_line_before_any_training(word, message, tmp_path, run_here):
+    status, output = run_here("milpath.table", *WORDS, word, cwd=tmp_path)
+    assert status == 1
+    assert message in output
+    assert output.count("\n") == 1
+    assert not (tmp_path / "table").exists()
+
+
 def test_a_search_makes_candidates_that_differ_in_what_is_searched(tmp_path):
     plan = plan_trainings([], ["attention"], 2, 1, tmp_path, search={"optimizer.lr": [0.1, 0.2]})
     assert len(plan) == 4

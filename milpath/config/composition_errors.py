@@ -48,7 +48,10 @@ def explain(error: Exception, command: str, words: Sequence[str]) -> str:
     if found := re.match(r"You must specify '([^']+)'", text):
         return _not_chosen(found[1], command, overrides)
     if isinstance(error, MissingConfigException) and (found := re.search(r"Could not find '(.+)/([^'/]*)'", text)):
-        return _unknown_choice(found[1], found[2], error.options or [])
+        group, _, name = (
+            f"{found[1]}/{found[2]}".partition("/") if found[1] not in groups() else (found[1], "", found[2])
+        )
+        return _unknown_choice(group, name, error.options or [])
     if "group override must be a string" in text:
         for key, value in (word.lstrip("+").split("=", 1) for word in overrides):
             if key in groups() and value == "null":

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.markdown import Markdown
 
+from milpath.config.composition_errors import explain
 from milpath.data.datamodule import BagDataModule
 from milpath.metrics.weighted_metrics import metric_function
 from milpath.models.checkpoint import load_card
@@ -26,7 +29,7 @@ from milpath.reports.run_folder import read_fold
 from milpath.runs.build import build_training_data, use_metrics_of
 from milpath.runs.monitor import require_validation
 from milpath.search.composition import compose_training
-from milpath.search.cross_validation import plan_trainings, run_trainings, save_plan
+from milpath.search.cross_validation import Training, plan_trainings, run_trainings, save_plan
 from milpath.search.nested_search import choose, write_choices
 from milpath.targets import NumericTarget, Target, target_of
 
@@ -56,7 +59,7 @@ def make_table(config: DictConfig, words: list[str], config_dirs: Sequence[str] 
         config_dirs=config_dirs,
         method_options=_plain(config.method_options),
     )
-    first = compose_training(trainings[0].overrides)
+    first = _compose_each(trainings)
     datamodule = build_training_data(first)
     datamodule.setup()  # fails on bad data before the first of many trainings, and builds the store once
     metric = config.metric or first.monitor.removeprefix("val/")
@@ -108,6 +111,17 @@ def make_table(config: DictConfig, words: list[str], config_dirs: Sequence[str] 
     return table
 
 
+def _compose_each(trainings: Sequence[Training]) -> Any:
+    """Compose every method with every candidate, so that an unknown key costs no training; returns the first settings."""
+    different = {(training.method, training.candidate): training for training in reversed(trainings)}
+    for training in different.values():
+        try:
+            compose_training(training.overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(explain(error, "table", training.overrides)) from error
+    return compose_training(trainings[0].overrides)
+
+
 def _metrics_of(datamodule: BagDataModule) -> tuple[str, ...]:
     """Return the metrics of a trained network: some need what a target fits on its predictions."""
     target = datamodule.fitted_target
@@ -129,6 +143,8 @@ def _require_known(config: DictConfig) -> None:
     use_metrics_of(config)
     if config.metric is not None:
         metric_function(config.metric)
+    if config.published is not None and not OmegaConf.is_dict(config.published):
+        raise ValueError(f"published={config.published} must give values for methods, such as {{attention: 0.892}}")
     methods = [str(method) for method in config.methods]
     if unknown := [name for name in config.published or {} if name not in methods]:
         raise ValueError(f"published has {', '.join(unknown)}, which is not in methods=[{','.join(methods)}]")
@@ -142,6 +158,6 @@ def _require_free(words: Sequence[str]) -> None:
             raise ValueError(f"{word}: a table chooses {key} for each of its trainings; set {_CHOSEN[key]} instead")
 
 
-def _plain(config: Any) -> Any:
-    """Return plain values, or None."""
-    return None if config is None else OmegaConf.to_container(config, resolve=True)
+def _plain(value: Any) -> Any:
+    """Return plain values."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

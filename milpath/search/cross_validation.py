@@ -115,6 +115,10 @@ def plan_trainings(
         )
     if len(set(methods)) != len(methods) or not methods:
         raise ValueError(f"methods={list(methods)} must name each method once")
+    _require_keys(search, "search", "{optimizer.lr: [1e-4, 5e-4]}")
+    _require_keys(method_options, "method_options", example := "{attention: {model.attention_dim: 64}}")
+    for options in (method_options or {}).values():
+        _require_keys(options, f"method_options={dict(method_options or {})}", example)
     own = {name: dict(options or {}) for name, options in (method_options or {}).items()}
     if unknown := [name for name in own if name not in methods]:
         raise ValueError(f"method_options has {', '.join(unknown)}, which is not in methods=[{','.join(methods)}]")
@@ -144,6 +148,13 @@ def plan_trainings(
         for name in methods
     }
     return list(_plan(words, of_methods, folds, repeats, output, seed, search or {}))
+
+
+def _require_keys(given: Any, option: str, example: str) -> None:
+    """Refuse an option that has no keys."""
+    if given is not None and not isinstance(given, Mapping):
+        value = "" if "=" in option else f"={given}"
+        raise ValueError(f"{option}{value} must give values for keys, such as {example}")
 
 
 def _plan(
