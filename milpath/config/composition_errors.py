@@ -53,9 +53,12 @@ def explain(error: Exception, command: str, words: Sequence[str]) -> str:
         )
         return _unknown_choice(group, name, error.options or [])
     if "group override must be a string" in text:
-        for key, value in (word.lstrip("+").split("=", 1) for word in overrides):
-            if key in groups() and value == "null":
+        for given in OverridesParser.create().parse_overrides(overrides):
+            key, value = given.key_or_group, given.value()
+            if key in groups() and value is None:
                 return _no_choice(key, command, overrides)
+            if key in groups() and not isinstance(value, (str, list)):
+                return _unknown_choice(key, str(value), sorted(path.stem for path in (CONFIG_DIR / key).glob("*.yaml")))
     if isinstance(error, OverrideParseException):
         word = str(error.override)
         if "=" not in word:
@@ -66,6 +69,9 @@ def explain(error: Exception, command: str, words: Sequence[str]) -> str:
         return f"{typed}: {word!r} has several values; add -m for a sweep over them, or give a list, key=[a,b]"
     if text.startswith("Error merging override") and error.__cause__ is not None:
         reason = str(error.__cause__).split("\n    full_key")[0]
+        key, _, value = text.removeprefix("Error merging override ").partition("=")
+        if reason.endswith("is not a ListConfig, list or tuple."):
+            reason = f"must be a list, such as {key}=[{value}]"
         return one_line_of(f"{typed}: {text.removeprefix('Error merging override ')}: {reason}")
     return one_line_of(f"{typed}: {text.split(chr(10) + '    full_key')[0]}".replace("\n", " ").replace("\t", " "))
 

@@ -19,6 +19,8 @@ WRONG = {
     ("train", "optimizer=adma"): "unknown option optimizer=adma; did you mean optimizer=adam? optimizer is one of adam, adamw, sgd",
     ("train", "experiment=msuk1"): "did you mean experiment=musk1?",
     ("train", "experiment=musk/one"): "unknown option experiment=musk/one; did you mean experiment=musk2?",
+    ("train", "optimizer=3"): "unknown option optimizer=3; optimizer is one of adam, adamw, sgd",
+    ("table", "methods=attention"): "milpath table: methods=attention: must be a list, such as methods=[attention]",
     ("train", "model/encoder=resnet81"): "did you mean model/encoder=resnet18?",
     ("extract", "encodr=uni"): "milpath extract: unknown option 'encodr'; did you mean 'encoder'?",
     ("extract", "slides=x"): "encoder must be given: add encoder=NAME to the command, one of conch, ",
