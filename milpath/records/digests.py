@@ -18,12 +18,20 @@ def sha256_of_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sampled_sha256_of_file(path: str | Path) -> str:
+def sampled_sha256_of_file(
+    path: str | Path, *, whole_bytes: int = _WHOLE_BYTES, block_bytes: int = _BLOCK_BYTES, num_blocks: int = _NUM_BLOCKS
+) -> str:
     """Return a SHA-256 of the length of a file and of evenly spaced blocks; files up to 4 MiB are hashed completely.
 
     It distinguishes files that are too large to be read completely for this purpose, such as a compressed slide of
     gigabytes of which a few megabytes are needed. It does not detect a deliberate change between the blocks. A folder has
     the digest of the names and lengths of its files and of the content of evenly spaced ones.
+
+    Args:
+        path: A file or folder.
+        whole_bytes: Length up to which a file is hashed completely.
+        block_bytes: Length of a block of a longer file.
+        num_blocks: Number of blocks, at least 2.
     """
     if Path(path).is_dir():
         return _sampled_sha256_of_folder(Path(path))
@@ -31,9 +39,9 @@ def sampled_sha256_of_file(path: str | Path) -> str:
     with Path(path).open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         digest.update(b"%d;" % size)
-        length = size if size <= _WHOLE_BYTES else _BLOCK_BYTES
+        length = size if size <= whole_bytes else block_bytes
         last = size - length
-        for place in sorted({last * number // (_NUM_BLOCKS - 1) for number in range(_NUM_BLOCKS)}):
+        for place in sorted({last * number // (num_blocks - 1) for number in range(num_blocks)}):
             file.seek(place)
             digest.update(file.read(length))
     return digest.hexdigest()

@@ -48,9 +48,10 @@ def require_plain(content: Any, where: str, allowed: Collection[str] = ()) -> An
 class _Copy:
     """Recursive copy of some content, with the number of values so far."""
 
-    def __init__(self, where: str, allowed: frozenset[str]) -> None:
+    def __init__(self, where: str, allowed: frozenset[str], *, any_key: bool = False) -> None:
         self.where = where
         self.allowed = allowed
+        self.any_key = any_key
         self.count = 0
 
     def of(self, value: Any, path: str, depth: int) -> Any:
@@ -85,7 +86,7 @@ class _Copy:
         """Return a key; refuse one that a configuration library could interpret."""
         if type(key) is not str or not key or len(key) > _MAX_KEY:
             raise ValueError(f"{self._at(path)} has the key {brief(key)}; expected a short string")
-        if key.startswith("_") and not (depth == 0 and key in self.allowed):
+        if key.startswith("_") and not self.any_key and not (depth == 0 and key in self.allowed):
             raise ValueError(
                 f"{self._at(path)} has the key {brief(key)}; keys that begin with an underscore can name code: refused"
             )
@@ -101,8 +102,14 @@ def brief(value: Any) -> str:
     return " ".join(reprlib.repr(value).split())
 
 
-def parse_json(text: str, where: str) -> Any:
+def parse_json(text: str, where: str, *, only_shown: bool = False) -> Any:
     """Parse JSON into plain values.
+
+    Args:
+        text: The content of a file.
+        where: Name of the content in error messages.
+        only_shown: Let keys begin with an underscore: a target may have such a name, and nothing of the content is ever
+            given to a configuration library.
 
     Raises:
         ValueError: If it is not JSON, or contains something that `require_plain` refuses.
@@ -112,4 +119,4 @@ def parse_json(text: str, where: str) -> Any:
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ValueError(f"{where} is not JSON, or is damaged ({reason})") from None
-    return require_plain(content, where)
+    return _Copy(where, frozenset(), any_key=only_shown).of(content, "", 0)

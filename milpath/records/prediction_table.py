@@ -1,7 +1,6 @@
 """Table of predictions, one row per bag, shared by all commands that predict."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +12,9 @@ from milpath.records.atomic_files import atomic_path
 from milpath.records.data_warning import UNFAMILIAR_COLUMNS, unfamiliar_cells
 from milpath.records.error_text import reason_of
 from milpath.records.label_table import read_written_table
+from milpath.records.predictions.possible_cells import LABEL_PREFIX, PROBABILITY_PREFIX, PossibleCells
 
-_PREFIX = "probability_"
 _COLUMNS = ("id", "split", "label", "predicted")
-# Columns of the labels of a target without classes.
-LABEL_PREFIX = "label_"
 # Columns with a value for each tile, besides attention.
 _MAPS = ("attention_", "contribution_")
 # Columns of predicted numbers whose cells may be empty: a median survival that is not reached. One of several targets has
@@ -134,7 +131,7 @@ class Predictions:
             return
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            names = (_PREFIX + name for name in self.class_names)
+            names = (PROBABILITY_PREFIX + name for name in self.class_names)
             writer.writerow([*_COLUMNS, *names, "attention", *self.maps, *self._last_columns])
             rows = zip(
                 self.bag_ids, self.splits, self.labels, self.predicted_labels, self.probabilities,
@@ -206,31 +203,26 @@ def read_predictions(path: str | Path) -> Predictions:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not such a table, or a number in it is not finite.
+        ValueError: If it is not such a table, or a cell in it cannot be: a probability above 1, a class that there is not.
     """
     table = read_written_table(path, required=("split", "attention"), unique=False)
     before = [str(name) for name in table.columns[: list(table.columns).index("attention")]]
     if "label" not in before and any(name.startswith(LABEL_PREFIX) for name in before):
         return _read_numbers(path, table, [name for name in before if name not in ("bag_id", "split")])
     table = read_written_table(path, required=(*_COLUMNS[1:], "attention"), unique=False)
-    names = [name for name in table.columns if name.startswith(_PREFIX)]
+    names = [name for name in before if name.startswith(PROBABILITY_PREFIX)]
     if not names:
-        raise ValueError(f"{path} has no column {_PREFIX}<class>; it has {', '.join(table.columns)}")
-    try:
-        attention = _lists(table["attention"])
-        maps = {name: _lists(table[name]) for name in _map_columns(table)}
-        probabilities = table[names].to_numpy(dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} contains values that are not numbers ({reason_of(error)})") from None
+        raise ValueError(f"{path} has no column {PROBABILITY_PREFIX}<class>; it has {', '.join(table.columns)}")
+    cells = PossibleCells(path, table)
     return Predictions(
         bag_ids=table["bag_id"].tolist(),
         splits=table["split"].astype(str).tolist(),
-        labels=pd.to_numeric(table["label"]).fillna(-1).to_numpy(dtype=np.int64),
-        probabilities=probabilities,
-        attention=attention,
-        class_names=[name.removeprefix(_PREFIX) for name in names],
-        predicted=table["predicted"].to_numpy(dtype=np.int64),
-        maps=maps,
+        labels=cells.classes("label", len(names), may_be_empty=True),
+        probabilities=cells.probabilities(names),
+        attention=cells.lists("attention"),
+        class_names=[name.removeprefix(PROBABILITY_PREFIX) for name in names],
+        predicted=cells.classes("predicted", len(names)),
+        maps={name: cells.lists(name) for name in _map_columns(table)},
         unfamiliarity=_unfamiliarity(path, table),
     )
 
@@ -239,23 +231,17 @@ def _read_numbers(path: str | Path, table: pd.DataFrame, columns: Sequence[str])
     """Return the predictions of a target without classes."""
     labels = [name for name in columns if name.startswith(LABEL_PREFIX)]
     answers = [name for name in columns if name not in labels]
-    try:
-        known = table[labels].to_numpy(dtype=np.float64)
-        predicted = table[answers].to_numpy(dtype=np.float64)
-        attention = _lists(table["attention"])
-        maps = {name: _lists(table[name]) for name in _map_columns(table)}
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} contains values that are not numbers ({reason_of(error)})") from None
-    if not answers or np.isinf(known).any():
-        raise ValueError(f"{path} must have finite labels ({', '.join(labels)}) and columns of predicted numbers")
+    if not answers:
+        raise ValueError(f"{path} has labels ({', '.join(labels)}) and no columns of predicted numbers")
+    cells = PossibleCells(path, table)
     return Predictions(
         bag_ids=table["bag_id"].tolist(),
         splits=table["split"].astype(str).tolist(),
-        labels=known,
-        probabilities=predicted,
-        attention=attention,
+        labels=cells.labels_of_numbers(labels),
+        probabilities=cells.answers(answers, labels, MAY_BE_EMPTY),
+        attention=cells.lists("attention"),
         class_names=answers,
-        maps=maps,
+        maps={name: cells.lists(name) for name in _map_columns(table)},
         label_columns=labels,
         answer_columns=answers,
         unfamiliarity=_unfamiliarity(path, table),
@@ -282,11 +268,3 @@ def _map_columns(table: pd.DataFrame) -> list[str]:
     after = [str(name) for name in table.columns[list(table.columns).index("attention") + 1 :]]
     own = [name for name in after if name.startswith(_MAPS)]
     return [name for name in own if table[name].astype(str).str.startswith("[").all()]
-
-
-def _lists(column: pd.Series) -> list[np.ndarray]:
-    """Return the JSON lists of a column as arrays."""
-    values = [json.loads(text) if isinstance(text, str) else None for text in column]
-    if (row := next((row for row, value in enumerate(values) if not isinstance(value, list)), None)) is not None:
-        raise ValueError(f"row {row + 1}: {column.name} is no list, such as [0.25, 0.75]")
-    return [np.asarray(value, dtype=np.float64) for value in values]

@@ -1,6 +1,5 @@
 """Reading of run folders for reports."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,13 +11,15 @@ from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.records.data_warning import require_warning
-from milpath.records.plain_values import parse_json
+from milpath.records.plain_values import brief, parse_json
 from milpath.records.prediction_table import Predictions, read_predictions
 from milpath.reports.method_tables.run_design import FoldResult
 from milpath.targets import Target, target_named
 
 FAITHFULNESS = "faithfulness.json"
 IDENTITY_FILE = "identity.json"
+# Records of any run have some kilobytes.
+_MAX_BYTES = 16 << 20
 SPLITS = ("test", "val", "train")
 
 
@@ -86,6 +87,7 @@ def read_run(path: Path) -> RunFolder:
 
     Raises:
         FileNotFoundError: If it is missing.
+        ValueError: If it, or a record beside it, is not what a run writes.
     """
     if not (path / "predictions.csv").is_file():
         raise FileNotFoundError(f"{path} has no predictions.csv; give the folder of a finished run")
@@ -174,6 +176,16 @@ def groups_of(bag_ids: Sequence[str], groups: Mapping[str, str]) -> NDArray[np.s
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file, or an empty dictionary if it is missing."""
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return dict(content)
+    """Return the content of a JSON file, or an empty dictionary if it is missing.
+
+    Raises:
+        ValueError: If a run cannot have written it.
+    """
+    if not path.is_file():
+        return {}
+    if (size := path.stat().st_size) > _MAX_BYTES:
+        raise ValueError(f"{path} has {size / 1e6:,.0f} MB; it may have {_MAX_BYTES / 1e6:,.0f} MB")
+    content = parse_json(path.read_text(encoding="utf-8"), str(path), only_shown=True)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must be a mapping, not {brief(content)}")
+    return content

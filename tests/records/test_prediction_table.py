@@ -70,19 +70,19 @@ def test_a_threshold_other_than_a_half_shows_in_what_is_predicted(predictions, t
         ("id,split,label,predicted,probability_a\na,test,0,0,1\n", "has no column 'attention'"),
         (
             "id,split,label,predicted,probability_a,attention\na,test,0,0,1,nonsense\n",
-            "contains values that are not numbers",
+            "row 2, bag 'a': attention is no list of numbers",
         ),
         (
             "id,split,label,predicted,probability_a,attention\na,test,0,0,1,[1]\nb,test,0,0,1,null\n",
-            "contains values that are not numbers (row 2: attention is no list, such as [0.25, 0.75])",
+            "row 3, bag 'b': attention is no list of numbers, such as [0.25, 0.75] (it is empty)",
         ),
         (
             "id,split,label,predicted,probability_a,attention\na,test,0,0,1,[1]\nb,test,0,0,1,\n",
-            "contains values that are not numbers (row 2: attention is no list, such as [0.25, 0.75])",
+            "row 3, bag 'b': attention is no list of numbers, such as [0.25, 0.75] (it is empty)",
         ),
         (
             "id,split,label,predicted,probability_a,attention\na,test,0,0,one,[1]\n",
-            "contains values that are not numbers",
+            "row 2, bag 'a': probability_a is 'one'; it must be a probability, from 0 to 1",
         ),
     ],
 )
@@ -144,3 +144,112 @@ def test_a_table_whose_unfamiliarity_is_no_such_number_is_refused(predictions, t
     table.to_csv(tmp_path / "p.csv", index=False)
     with pytest.raises(ValueError, match="unfamiliar|not numbers"):
         read_predictions(tmp_path / "p.csv")
+
+
+HEADER = "id,split,label,predicted,probability_a,probability_b,attention\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("y,test,0,0,2,-1,[1]", "row 3, bag 'y': probability_a is 2; it must be a probability, from 0 to 1"),
+        ("y,test,0,0,0.5,-0.5,[1]", "row 3, bag 'y': probability_b is -0.5; it must be a probability, from 0 to 1"),
+        ("y,test,0,0,,0.5,[1]", "row 3, bag 'y': probability_a is empty; it must be a probability, from 0 to 1"),
+        ("y,test,0,0,inf,0.5,[1]", "row 3, bag 'y': probability_a is inf; it must be a probability, from 0 to 1"),
+        (
+            "y,test,0,0,0.5,0.3,[1]",
+            "row 3, bag 'y': probability_a to probability_b sum to 0.8; the classes of a bag must sum to 1",
+        ),
+        ("y,test,0,-1,0.5,0.5,[1]", "row 3, bag 'y': predicted is -1; it must be the number of a class, 0 to 1"),
+        ("y,test,0,1.9,0.5,0.5,[1]", "row 3, bag 'y': predicted is 1.9; it must be the number of a class, 0 to 1"),
+        ("y,test,0,9,0.5,0.5,[1]", "row 3, bag 'y': predicted is 9; it must be the number of a class, 0 to 1"),
+        ("y,test,0,,0.5,0.5,[1]", "row 3, bag 'y': predicted is empty; it must be the number of a class, 0 to 1"),
+        ("y,test,0,b,0.5,0.5,[1]", "row 3, bag 'y': predicted is 'b'; it must be the number of a class, 0 to 1"),
+        ("y,test,2,0,0.5,0.5,[1]", "row 3, bag 'y': label is 2; it must be the number of a class, 0 to 1, or empty"),
+        (
+            "y,test,0.5,0,0.5,0.5,[1]",
+            "row 3, bag 'y': label is 0.5; it must be the number of a class, 0 to 1, or empty",
+        ),
+        ("y,test,b,0,0.5,0.5,[1]", "row 3, bag 'y': label is 'b'; it must be the number of a class, 0 to 1, or empty"),
+    ],
+)
+def test_a_prediction_that_cannot_be_is_named(tmp_path, row, message):
+    (tmp_path / "p.csv").write_text(f"{HEADER}x,test,1,1,0.25,0.75,[1]\n{row}\n")
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'p.csv'}, {message}")):
+        read_predictions(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ("[[0.5], [0.5]]", "[[0.5], [0.5]]"),
+        ('["0.5"]', "['0.5']"),
+        ("[1" + "0" * 400 + "]", "too large"),
+    ],
+    ids=["deep", "nested", "texts", "large"],
+)
+@pytest.mark.parametrize("column", ["attention", "attention_a"])
+def test_a_list_of_anything_but_numbers_is_refused(tmp_path, column, cell, found):
+    table = pd.DataFrame(
+        {"id": ["x"], "split": "test", "label": 0, "predicted": 0, "probability_a": 0.5, "probability_b": 0.5}
+    )
+    table.assign(**{"attention": "[1]", "attention_a": "[1]"} | {column: cell}).to_csv(tmp_path / "p.csv", index=False)
+    with pytest.raises(ValueError, match=re.escape(f"row 2, bag 'x': {column} is no list of numbers")) as refused:
+        read_predictions(tmp_path / "p.csv")
+    assert found in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label_grade": 0, "grade/probability_a": 1.5, "grade/probability_b": -0.5}, "grade/probability_a is 1.5"),
+        ({"label_grade": 0, "grade/probability_a": 0.5, "grade/probability_b": 0.2}, "sum to 0.7"),
+        ({"label_grade": 2, "grade/probability_a": 0.5, "grade/probability_b": 0.5}, "label_grade is 2"),
+        ({"label_grade": 0.5, "grade/probability_a": 0.5, "grade/probability_b": 0.5}, "label_grade is 0.5"),
+        (
+            {"label_time": 2, "label_event": 1, "risk": -3, "survival_at_2": 1.1, "median_time": ""},
+            "survival_at_2 is 1.1",
+        ),
+        ({"label_time": 2, "label_event": 0.5, "risk": -3, "survival_at_2": 1, "median_time": 3}, "label_event is 0.5"),
+        ({"label_time": -2, "label_event": 0, "risk": -3, "survival_at_2": 1, "median_time": 3}, "label_time is -2"),
+        ({"label_time": 2, "label_event": 0, "risk": -3, "survival_at_2": 1, "median_time": -3}, "median_time is -3"),
+        ({"label_os/time": 2, "label_os/event": 0, "os/risk": -3, "os/survival_at_2": -1}, "os/survival_at_2 is -1"),
+    ],
+)
+def test_numbers_that_cannot_be_are_named(tmp_path, columns, message):
+    row = {"id": "x", "split": "test", **columns, "attention": "[1]"}
+    pd.DataFrame([row]).to_csv(tmp_path / "p.csv", index=False)
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
+        read_predictions(tmp_path / "p.csv")
+    assert str(refused.value).startswith(f"{tmp_path / 'p.csv'}, row 2, bag 'x': ")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {
+            "label_grade": "",
+            "grade/probability_a/b": 0.5000001,
+            "grade/probability_b": 0.5,
+            "label_age": 4,
+            "age/predicted_age": -4,
+        },
+        {"label_time": 2.5, "label_event": 0, "risk": -3, "survival_at_2": 0, "median_time": ""},
+        {"label_event": 0.5, "label_probability": 3, "predicted_event": 7, "predicted_probability": 3},
+        {"label_x/probability_y": 3, "predicted_x/probability_y": 7},
+    ],
+    ids=["several", "survival", "regression", "regression with a slash"],
+)
+def test_numbers_that_are_no_probabilities_stay(tmp_path, columns):
+    row = {"id": "x", "split": "test", **columns, "attention": "[1]"}
+    pd.DataFrame([row]).to_csv(tmp_path / "p.csv", index=False)
+    assert len(read_predictions(tmp_path / "p.csv")) == 1
+
+
+def test_rounding_is_no_mistake(tmp_path):
+    (tmp_path / "p.csv").write_text(f"{HEADER}x,test,1.0,1,1.0000001,-1e-9,[1]\ny,test,,0.0,0.5004,0.5,[1]\n")
+    again = read_predictions(tmp_path / "p.csv")
+    assert again.labels.tolist() == [1, -1]
+    assert again.predicted_labels.tolist() == [1, 0]

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -59,3 +60,26 @@ def test_a_fold_is_judged_by_the_calls_of_its_run_and_not_by_a_threshold_of_one_
     run = read_run(run_dir).predictions
     replace(run, predicted=(run.probabilities[:, 1] > 0.95).astype(int)).write_csv(run_dir / "predictions.csv")
     assert read_fold(run_dir, "attention", 0, 0, "binary").outcomes.predicted.tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "provenance.json", "faithfulness.json"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": ' + "[" * 100_000, "is not JSON, or is damaged (nested too deeply)"),
+        ('{"a": ' + "[" * 40 + "]" * 40 + "}", "is nested more than 16 levels deep"),
+        ("[1]", "must be a mapping, not [1]"),
+        ("{", "is not JSON, or is damaged"),
+        (" " * (17 << 20) + "{}", "has 18 MB; it may have 17 MB"),
+    ],
+    ids=["deep", "nested", "list", "damaged", "large"],
+)
+def test_a_record_that_no_run_wrote_is_refused(run_dir, name, content, message):
+    (run_dir / name).write_text(content)
+    with pytest.raises(ValueError, match=re.escape(f"{run_dir / name} {message}")):
+        read_run(run_dir)
+
+
+def test_a_target_may_have_any_name_in_the_metrics(run_dir):
+    (run_dir / "metrics.json").write_text('{"test": {"_grade/auroc": 1.0}}')
+    assert read_run(run_dir).metrics == {"test": {"_grade/auroc": 1.0}}

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,13 @@ def parameters_of(source: FileSource, description: Mapping[str, Any]) -> dict[st
     return {**description, **source.describe_labels()}
 
 
-def find_store(path: Path, stem: str, description: Mapping[str, Any], bag_ids: Collection[str]) -> Path | None:
+def find_store(
+    path: Path,
+    stem: str,
+    description: Mapping[str, Any],
+    bag_ids: Collection[str],
+    is_in_store: Callable[[Path], bool] | None = None,
+) -> Path | None:
     """Return the store that has the tiles of some bags; `None` if there is none.
 
     Args:
@@ -36,6 +42,7 @@ def find_store(path: Path, stem: str, description: Mapping[str, Any], bag_ids: C
             with other labels, have more bags, or be from milpath 0.1.0. Empty if there can be none.
         description: What identifies the tiles.
         bag_ids: Names of the bags.
+        is_in_store: Whether a store has the values of the files, asked of stores that were made before samples were taken.
     """
     if path.exists():
         return path
@@ -44,9 +51,12 @@ def find_store(path: Path, stem: str, description: Mapping[str, Any], bag_ids: C
     for folder in sorted(path.parent.glob(f"{stem}-*")) if stem else []:
         try:
             parameters = read_description(folder)["source"]["parameters"]
-            if any(parameters.get(name) != value for name, value in description.items()):
+            different = {name for name, value in description.items() if parameters.get(name) != value}
+            if different and not (different == {"samples"} and "samples" not in parameters):
                 continue
             bags = set(read_written_table(folder / "bags.csv")["bag_id"])
+            if different and (is_in_store is None or not is_in_store(folder)):
+                continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # not a store, or a damaged one, which is not used
         if wanted <= bags:

@@ -104,7 +104,8 @@ def open_or_build_labelled(
     path = stores_dir / f"{name}-{_key(description | bags, module)}"
     # A store of somebody else's class of the same name is recognised by its key only.
     stem = name if module.partition(".")[0] == "milpath" else ""
-    built, found = False, find_store(path, stem, description, table["bag_id"])
+    found = find_store(path, stem, description, table["bag_id"], getattr(source, "is_in_store", None))
+    built = False
     if found is None:
         stores_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(stores_dir / f".{path.name}.lock"):

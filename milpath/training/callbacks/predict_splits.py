@@ -8,7 +8,8 @@ import torch.distributed as dist
 from lightning.pytorch import Trainer
 
 from milpath.data.datamodule import BagDataModule
-from milpath.records.prediction_table import LABEL_PREFIX, Predictions
+from milpath.records.prediction_table import Predictions
+from milpath.records.predictions.possible_cells import LABEL_PREFIX
 from milpath.targets import NumericTarget, Target
 from milpath.training.classifier import MILClassifier
 from milpath.training.embedding_probe import EmbeddingProbe

@@ -1,9 +1,12 @@
 """Labels are read at each start; tiles are copied once."""
 
+import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -199,9 +202,6 @@ def test_a_correction_in_the_store_counts_until_the_table_changes(tmp_path):
 
 def test_a_store_of_version_0_1_0_gets_the_corrected_labels(tmp_path):
     shutil.copytree(WRITTEN, tmp_path / "old", ignore=shutil.ignore_patterns("*.py", "runs", "networks"))
-    import json
-    import os
-
     expected = json.loads((WRITTEN / "expected.json").read_text())
     for path in (tmp_path / "old/features").iterdir():
         os.utime(path, ns=(expected["file_time"],) * 2)
@@ -212,6 +212,30 @@ def test_a_store_of_version_0_1_0_gets_the_corrected_labels(tmp_path):
     assert store.path.name.startswith("FeatureBags-")
     assert built_stores(tmp_path / "old/stores") == stores
     assert store.bags["label"].iloc[0] == 1
+
+
+def test_a_store_of_version_0_1_0_is_not_that_of_other_features(tmp_path):
+    shutil.copytree(WRITTEN, tmp_path / "old", ignore=shutil.ignore_patterns("*.py", "runs", "networks"))
+    expected = json.loads((WRITTEN / "expected.json").read_text())
+    for path in (tmp_path / "old/features").iterdir():
+        with h5py.File(path, "r+") as file:
+            file["features"][...] += 1
+        os.utime(path, ns=(expected["file_time"],) * 2)
+    stores = built_stores(tmp_path / "old/stores")
+    store = open_or_build(FeatureBags(tmp_path / "old/features", tmp_path / "old/labels.csv"), tmp_path / "old/stores")
+    assert store.path.name not in stores
+
+
+def test_features_of_another_folder_with_equal_names_sizes_and_times_are_other_features(tmp_path):
+    folder, stores = write_slides(tmp_path / "in"), tmp_path / "stores"
+    shutil.copytree(folder, tmp_path / "other")
+    torch.save(torch.load(folder / "features/s2.pt", weights_only=True) + 1, tmp_path / "other/features/s2.pt")
+    for path in [*(folder / "features").iterdir(), *(tmp_path / "other/features").iterdir()]:
+        os.utime(path, ns=(0, 0))
+    one, other = open_or_build(source_of(folder), stores), open_or_build(source_of(tmp_path / "other"), stores)
+    assert other.path != one.path
+    where = one.tile_slice(2)
+    np.testing.assert_array_equal(other.tiles[where], one.tiles[where] + 1)
 
 
 def test_changed_features_are_copied_again(tmp_path):

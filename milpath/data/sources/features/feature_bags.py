@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,16 @@ from milpath.data.sources.features.feature_folder import find_feature_files
 from milpath.data.sources.features.feature_origin import FeatureOrigin, require_one_origin
 from milpath.data.sources.features.stated_encoder import require_width, stated_origin
 from milpath.data.splits.label_matching import check_on_mismatch, match_bags, named_like_data
+from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.data.store.readable_bags import check_on_error, readable_bags
 from milpath.models.encoders.encoder_files import encoder_card
-from milpath.records.digests import sha256_of_file, sha256_of_text
+from milpath.records.digests import sampled_sha256_of_file, sha256_of_file, sha256_of_text
 from milpath.records.label_table import read_table
 
 _DTYPES = ("float16", "float32")
+# Slides of which the values of an old store are compared.
+_NUM_SAMPLED = 8
 
 
 class FeatureBags:
@@ -67,17 +70,27 @@ class FeatureBags:
             encoder_card(encoder)  # a name that is unknown is refused here
 
     def describe(self) -> dict[str, Any]:
-        """Return a hash of the names, sizes and modification times of the files.
+        """Return a hash of the names, sizes, modification times and samples of the files.
 
         Raises:
             FileNotFoundError: If there are no features or no labels.
             ValueError: If a slide has features in several folders.
         """
-        files = fingerprint_of(self._files)
+        files, samples = fingerprint_of(self._files), samples_of(self._files)
         if not self.labels.is_file():
             raise FileNotFoundError(f"no label table at {self.labels}; set data.labels=CSV with slide_id and label")
         stated = {} if self.encoder is None else {"encoder": self.encoder}
-        return {"files": files, "dtype": self.dtype, **stated}
+        return {"files": files, "samples": samples, "dtype": self.dtype, **stated}
+
+    def is_in_store(self, path: Path) -> bool:
+        """Return whether a store that was made without samples has the values of the files, as far as a few slides tell."""
+        store = BagStore.open(path, verify=False)
+        names = store.bags["bag_id"].tolist()
+        for index in sorted({(len(names) - 1) * number // (_NUM_SAMPLED - 1) for number in range(_NUM_SAMPLED)}):
+            slide = read_features(self._files[names[index]]) if names[index] in self._files else None
+            if slide is None or not np.array_equal(slide.features.astype(self.dtype), store.read(index)):
+                return False
+        return True
 
     def describe_labels(self) -> dict[str, Any]:
         """Return a hash of the label table and how it is matched."""
@@ -123,6 +136,26 @@ def fingerprint_of(files: Mapping[str, Path]) -> str:
     """Return a hash of names, sizes and modification times of feature files."""
     status = {name: path.stat() for name, path in sorted(files.items())}
     return sha256_of_text(repr([(name, found.st_size, found.st_mtime_ns) for name, found in status.items()]))
+
+
+def samples_of(files: Mapping[str, Path]) -> str:
+    """Return a hash of samples of feature files: two encoders often give equal sizes, and archives equal times."""
+    paths = [path for _, path in sorted(files.items())]
+    return sha256_of_text("\n".join(map_in_threads(_sample, paths)))
+
+
+def _sample(path: Path) -> str:
+    """Return a hash of the two ends and the middle of a file; a file that cannot be read is named when it is used."""
+    try:
+        found = path.stat()
+        return _sample_as_of(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns) if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+@lru_cache(1 << 16)  # a table opens its data once for each training
+def _sample_as_of(path: Path, size: int, modified: int, changed: int) -> str:
+    return sampled_sha256_of_file(path, whole_bytes=4096, block_bytes=4096, num_blocks=3)
 
 
 def write_features(
