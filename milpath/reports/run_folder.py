@@ -92,13 +92,12 @@ def read_run(path: Path) -> RunFolder:
     if not (path / "predictions.csv").is_file():
         raise FileNotFoundError(f"{path} has no predictions.csv; give the folder of a finished run")
     predictions = read_predictions(path / "predictions.csv")
-    history = path / "logs" / "csv" / "metrics.csv"
     config = path / "config.yaml"
     return RunFolder(
         path=path,
         predictions=predictions,
         metrics=_read_json(path / "metrics.json"),
-        history=pd.read_csv(history) if history.is_file() and history.stat().st_size else None,
+        history=_read_history(path / "logs" / "csv" / "metrics.csv"),
         provenance=_read_json(path / "provenance.json"),
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
         faithfulness=_read_json(path / FAITHFULNESS),
@@ -173,6 +172,16 @@ def groups_of(bag_ids: Sequence[str], groups: Mapping[str, str]) -> NDArray[np.s
             f"{len(missing)} of {len(bag_ids)} bags have no group (first: {missing[0]!r}); give one for each bag"
         )
     return np.array([str(groups[bag_id]) for bag_id in bag_ids])
+
+
+def _read_history(path: Path) -> pd.DataFrame | None:
+    """Return the log of a training, `None` if it is missing or empty."""
+    if not path.is_file() or not path.stat().st_size:
+        return None
+    try:
+        return pd.read_csv(path)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a CSV table ({str(error).strip()})") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

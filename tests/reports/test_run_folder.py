@@ -83,3 +83,12 @@ def test_a_record_that_no_run_wrote_is_refused(run_dir, name, content, message):
 def test_a_target_may_have_any_name_in_the_metrics(run_dir):
     (run_dir / "metrics.json").write_text('{"test": {"_grade/auroc": 1.0}}')
     assert read_run(run_dir).metrics == {"test": {"_grade/auroc": 1.0}}
+
+
+@pytest.mark.parametrize("content", ['a,b\n1,2,3\n"', " \n", "epoch\n\xff\n"])
+def test_a_log_that_is_no_table_is_named(run_dir, content):
+    log = run_dir / "logs" / "csv" / "metrics.csv"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=re.escape(f"{log} is not a CSV table (")):
+        read_run(run_dir)

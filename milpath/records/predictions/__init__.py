@@ -1,0 +1,1 @@
+"""Tables of predictions that are read again."""
