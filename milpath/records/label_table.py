@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from milpath.records.table_cells import TableCells, plain_decimals, plain_name, read_cells
+from milpath.records.table_cells import TableCells, may_be_thousands, plain_decimals, plain_name, read_cells
 
 ID_COLUMNS = ("bag_id", "image_id", "slide_id", "id")
 # Name of the index of a table that was read from a file: the row in which a spreadsheet program shows it.
 ROW = "row"
 # Prefix of the columns of a user whose names a bag store needs itself.
 OWN_PREFIX = "labels:"
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DIGITS = re.compile(r"[0-9]+")
 _MOST_DIGITS = 18  # of an int64
 _CODE_IN_FILE = re.compile(rb'(?:^|[,\n])"?(?:0[0-9]|[0-9]{19})')
@@ -255,7 +255,8 @@ def _columns(cells: TableCells) -> list[list[str]]:
 
 def _typed(values: list[str]) -> np.ndarray | list[object]:
     """Return numbers if every cell of a column is one, text otherwise and for codes; NaN for an empty cell."""
-    if all(_NUMBER.fullmatch(value) for value in values if value) and any(values) and not is_code(values):
+    numbers = any(values) and all(_NUMBER.fullmatch(value) for value in values if value)
+    if numbers and not is_code(values) and not may_be_thousands(values):
         return np.asarray(pd.to_numeric(pd.Series([value or None for value in values])))
     return [value or np.nan for value in values]
 

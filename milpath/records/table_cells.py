@@ -33,7 +33,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"
 # Cells that Excel writes for a formula without a value.
 _EXCEL_ERRORS = frozenset({"#N/A", "#NV", "#REF!", "#DIV/0!", "#VALUE!", "#NAME?", "#NULL!", "#NUM!"})
-_COMMA_NUMBER = re.compile(r"[+-]?\d+(,\d+)?")
+_COMMA_NUMBER = re.compile(r"[+-]?[0-9]+(,[0-9]+)?")
+_THOUSANDS = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
+_WHOLE = re.compile(r"[0-9]+")
 # Rows among which the header is looked for if the first is a title.
 _TITLE_ROWS = 20
 # Rows that decide which separator a file has.
@@ -225,7 +227,25 @@ def _are_row_numbers(cells: Sequence[str]) -> bool:
 
 
 def plain_decimals(cells: list[str]) -> list[str]:
-    """Return a column with decimal points if all its numbers are written with decimal commas (0,5)."""
+    """Return a column with decimal points if all its numbers are written with decimal commas (0,5).
+
+    What may as well be thousands (2,581) stays as it is written, which is then no number.
+
+    Example:
+        >>> plain_decimals(["0,5", "12"]), plain_decimals(["2,581", "955"])
+        (['0.5', '12'], ['2,581', '955'])
+    """
     if any("," in cell for cell in cells) and all(not cell or _COMMA_NUMBER.fullmatch(cell) for cell in cells):
-        return [cell.replace(",", ".") for cell in cells]
+        return cells if may_be_thousands(cells) else [cell.replace(",", ".") for cell in cells]
     return cells
+
+
+def may_be_thousands(cells: Sequence[str]) -> bool:
+    """Return whether the signs in the numbers of a column may separate thousands: 2,581, or 2.581 beside 955.
+
+    A comma may if three digits follow each; a point only if the column also has whole numbers of three digits, and none of more.
+    """
+    if separated := [cell for cell in cells if "," in cell]:
+        return all(map(_THOUSANDS.fullmatch, separated))
+    separated, whole = [cell for cell in cells if "." in cell], [cell for cell in cells if _WHOLE.fullmatch(cell)]
+    return bool(separated) and all(map(_THOUSANDS.fullmatch, separated)) and max(map(len, whole), default=0) == 3

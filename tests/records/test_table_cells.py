@@ -47,6 +47,32 @@ def test_decimal_commas_become_numbers_and_text_with_commas_stays(tmp_path):
     assert table["note"].tolist() == ["a, b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("cells", "read"),
+    [
+        (["2,581", "1,983", "955"], None),
+        (["2,581"], None),
+        (["2.581", "1.983", "955"], None),
+        (["0,581", "1,983", "5"], [0.581, 1.983, 5]),
+        (["2,581", "1,98", "955"], [2.581, 1.98, 955]),
+        (["2.581", "1.983", "5"], [2.581, 1.983, 5]),
+        (["2.581", "1.983", "9550"], [2.581, 1.983, 9550]),
+        (["2.581", "1.983"], [2.581, 1.983]),
+    ],
+)
+def test_what_may_be_thousands_is_no_number_and_none_is_taken_for_a_thousandth(cells, read, tmp_path):
+    rows = "".join(f"S{number};{cell}\n" for number, cell in enumerate(cells))
+    table = read_table(write(tmp_path / "t.csv", f"id;days\n{rows}"))
+    assert table["days"].tolist() == (cells if read is None else read)
+
+
+def test_digits_of_other_scripts_are_text(tmp_path):
+    assert read_table(write(tmp_path / "t.csv", "id,label\nS1,\uff10\nS2,\uff11\n"))["label"].tolist() == [
+        "\uff10",
+        "\uff11",
+    ]
+
+
 def test_commas_of_decimals_are_not_taken_for_the_separator(tmp_path):
     table = read_table(write(tmp_path / "t.csv", "slide_id;age, years;size, mm\nS1;50,5;1,5\nS2;60,5;2,5\n"))
     assert list(table.columns) == ["bag_id", "age, years", "size, mm"]
