@@ -94,6 +94,17 @@ class CheckedSlides:
         """Whether slides are in at least two splits."""
         return len({split for split in self.splits if split}) > 1
 
+    @property
+    def alone(self) -> NDArray[np.bool_]:
+        """Which slides have no patient, `(slides,)`: each is a group of its own."""
+        own = zip(self.names, [""] * len(self.table) if self.groups is None else self.groups, strict=True)
+        return np.array([group in (f"bag {name}", f"alone: {name}") for name, group in own], dtype=bool)
+
+    @property
+    def num_groups(self) -> int:
+        """Number of patients that have a name."""
+        return 0 if self.groups is None else len(set(self.groups[~self.alone]))
+
     def counted(self, number: int) -> str:
         """Return a number of slides in words."""
         return counted(number, self.noun)
@@ -102,7 +113,8 @@ class CheckedSlides:
         """Return the line about what was checked."""
         parts = [self.counted(len(self.table))]
         if self.groups is not None:
-            parts.append(f"{len(set(self.groups)):,} values of {self.group_column or 'the groups'}")
+            without = f" (none for {int(self.alone.sum()):,})" if self.alone.any() else ""
+            parts.append(f"{self.num_groups:,} values of {self.group_column or 'the groups'}{without}")
         if self.has_splits:
             names, counts = np.unique(self.splits[self.splits != ""], return_counts=True)
             parts.append("splits " + ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True)))

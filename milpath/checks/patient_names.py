@@ -37,12 +37,19 @@ def patients_in_two_splits(slides: CheckedSlides) -> Finding:
     frame = pd.DataFrame({"group": slides.groups, "split": slides.splits})
     column = slides.group_column or "the groups"
     if not slides.has_splits:
-        return Finding("unchecked", check, f"no split is known; {column} has {len(set(slides.groups)):,} values")
+        return Finding("unchecked", check, f"no split is known; {column} has {slides.num_groups:,} values")
+    alone = slides.alone & (frame["split"] != "").to_numpy()
+    named = len(set(slides.groups[~slides.alone & (frame["split"] != "").to_numpy()]))
     frame = frame[frame["split"] != ""]
     counts = pd.crosstab(frame["group"], frame["split"])
     torn = counts[(counts > 0).sum(axis=1) > 1]
     if torn.empty:
-        return Finding("ok", check, f"none of {len(counts):,} values of {column} is in two splits")
+        none = f"none of {named:,} values of {column} is in two splits"
+        if not alone.any():
+            return Finding("ok", check, none)
+        missing = f"{none}; {slides.counted(int(alone.sum()))} have no value, and each counts as a patient of its own"
+        # A file of groups names those that belong together.
+        return Finding("ok" if column.startswith("the groups") else "look", check, missing)
     examples = [
         f"{group}: " + ", ".join(f"{split} {count}" for split, count in row.items() if count)
         for group, row in torn.iloc[:_MOST_SHOWN].iterrows()
@@ -50,7 +57,7 @@ def patients_in_two_splits(slides: CheckedSlides) -> Finding:
     within = int(np.isin(frame["group"], torn.index).sum())
     return Finding(
         "leak", check,
-        f"{len(torn):,} of {len(counts):,} values of {column} are in more than one split, with {slides.counted(within)}; "
+        f"{len(torn):,} of {named:,} values of {column} are in more than one split, with {slides.counted(within)}; "
         f"split by them: data.group_column={slides.group_column or 'NAME'}",
         tuple(examples),
     )  # fmt: skip

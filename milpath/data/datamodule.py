@@ -204,8 +204,9 @@ class BagDataModule(LabelledBags, LightningDataModule):
             store.bags, self.target, self._class_names, self._split_options, self.left_out, self.trained_names, numbers
         )
         self.fitted_target, self.class_names = fitted_target(
-            self._task, numbers, self.trained_target, self.class_names, self.label_frame
-        )
+            self._task, numbers, self.trained_target, self.class_names, self.label_frame,
+            are_sorted=self.target == "label" and not (self._class_names or self.trained_names),
+        )  # fmt: skip
         self.task = self.fitted_target.name
         if len(store.tile_shape) == 1 and self.augmentation.kind != "none":
             raise ValueError(f"data.augmentation={self.augmentation.kind} is for images; these are features")

@@ -243,7 +243,8 @@ def plain_decimals(cells: list[str]) -> list[str]:
 def may_be_thousands(cells: Sequence[str]) -> bool:
     """Return whether the signs in the numbers of a column may separate thousands: 2,581, or 2.581 beside 955.
 
-    A comma may if three digits follow each; a point only if the column also has whole numbers of three digits, and none of more.
+    A comma may if three digits follow each; a point only if the column also has whole numbers of three digits, and none of
+    more.
     """
     if separated := [cell for cell in cells if "," in cell]:
         return all(map(_THOUSANDS.fullmatch, separated))

@@ -111,6 +111,17 @@ def slide_folder(tmp_path):
     return folder
 
 
+def test_slides_without_a_patient_are_counted_and_are_no_values(tmp_path):
+    content = cohort()
+    content["patient_id"] = [name if number % 2 else None for number, name in enumerate(content["patient_id"])]
+    checks = checked(tmp_path, content, group_column="patient_id")
+    assert checks.slides.summary() == "80 slides; 40 values of patient_id (none for 40); splits test 20, train 60"
+    (found,) = [finding for finding in levels(checks, "look") if finding.check == "patients across splits"]
+    assert found.sentence == (
+        "none of 40 values of patient_id is in two splits; 40 slides have no value, and each counts as a patient of its own"
+    )
+
+
 def slides_in(tmp_path, folder, **columns):
     files = dict(find_slides(folder).found)
     count = len(files)

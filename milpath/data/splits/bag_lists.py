@@ -9,7 +9,7 @@ import pandas as pd
 
 from milpath.data.splits.assign_splits import SPLITS
 from milpath.data.splits.label_matching import named_like_data
-from milpath.records.label_table import find_column, quote_first, read_table
+from milpath.records.label_table import find_column, quote_first, read_table, rows_of
 
 _log = logging.getLogger(__name__)
 _GROUP_COLUMNS = ("group", "group_id")
@@ -56,17 +56,24 @@ def excluded_bags(paths: Sequence[str | Path], bag_ids: Sequence[str]) -> set[st
     return excluded
 
 
-def bag_groups(bags: pd.DataFrame, group_column: str | None, groups_path: str | Path | None) -> np.ndarray | None:
+def bag_groups(
+    bags: pd.DataFrame,
+    group_column: str | None,
+    groups_path: str | Path | None,
+    known: Collection[str] | None = None,
+) -> np.ndarray | None:
     """Return the group of each bag, or `None` if there are no groups.
 
     Args:
         bags: One row per bag.
         group_column: Column of `bags` with the group, such as the patient; a bag with an empty cell is its own group.
         groups_path: CSV with the bag and its `group` or `group_id`; a bag that is not in it is its own group.
+        known: Names that may be in the file although they are not in `bags`, such as excluded bags; rows of other names are
+            refused while a bag has no row, and bags without a group are said. `None` checks nothing.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If both are given, or the column is missing.
+        ValueError: If both are given, the column is missing, or bags may lack the rows of other names.
     """
     if group_column and groups_path:
         raise ValueError("data.group_column and data.groups are mutually exclusive; set only one of them")
@@ -78,6 +85,11 @@ def bag_groups(bags: pd.DataFrame, group_column: str | None, groups_path: str | 
                 f"data.group_column={group_column} is not in the data; they have {', '.join(bags.columns)}"
             )
         names = bags[column]
+        if known is not None and (missing := names.isna().to_numpy()).any():
+            _log.warning(
+                "column %r is empty for %s of %s bags (%s): each counts as a patient of its own; fill the cells in",
+                column, f"{int(missing.sum()):,}", f"{len(bags):,}", rows_of(bags, missing),
+            )  # fmt: skip
     else:
         path = Path(str(groups_path))
         table = read_table(path, what="group file")
@@ -88,10 +100,17 @@ def bag_groups(bags: pd.DataFrame, group_column: str | None, groups_path: str | 
         if table.empty:
             raise ValueError(f"{path} has a header but no rows; give bags and their groups, or set data.groups=null")
         table = named_like_data(table, bags["bag_id"].tolist(), path)
-        known = table["bag_id"].isin(bags["bag_id"])
-        if not known.any():
+        if not table["bag_id"].isin(bags["bag_id"]).any():
             raise ValueError(f"{path} names no bag of the data (first: {table['bag_id'].iloc[0]!r})")
         names = bags["bag_id"].map(table.set_index("bag_id")[column])
+        strangers = table.loc[~table["bag_id"].isin([*bags["bag_id"], *(known or ())]), "bag_id"].tolist()
+        without = bags.loc[names.isna(), "bag_id"].tolist()
+        if known is not None and strangers and without:
+            raise ValueError(
+                f"{path} has no group for {len(without):,} of {len(bags):,} bags (first: {without[0]!r}), but names "
+                f"{len(strangers):,} that are not in the data (first: {strangers[0]!r}); name bags as the data do, or give "
+                "each of these bags a row"
+            )
     own = "bag " + bags["bag_id"].astype(str)
     return ("group " + names.astype(str)).where(names.notna(), own).to_numpy(dtype=object)
 
@@ -127,6 +146,8 @@ def read_split(path: str | Path, bag_ids: np.ndarray, *, fold: int = 0, known: C
         table = table[table[column] == fold]
         if table.empty:
             raise ValueError(f"{path} has no rows of fold {fold}; it has the folds {', '.join(map(str, folds))}")
+    elif fold:
+        _log.warning("data.fold=%s changes nothing: %s has one split, without a column 'fold'", fold, path)
     if table["bag_id"].duplicated().any():
         twice = table.loc[table["bag_id"].duplicated(), "bag_id"].iloc[0]
         raise ValueError(f"{path} names {twice!r} more than once; a file with several folds needs the column 'fold'")

@@ -86,11 +86,13 @@ def label_and_split(
     positions, labels = positions[kept], labels[kept]
     # The columns of the user stay as they are until the split is made: one may be called index, label or split.
     table = bags.iloc[positions].reset_index(drop=True)
-    groups = bag_groups(table, options.group_column, options.groups)
+    known = ({*all_ids} | excluded) - set(table["bag_id"])
+    groups = bag_groups(table, options.group_column, options.groups, known)
     if options.splits:
-        known = ({*all_ids} | excluded) - set(table["bag_id"])
         split = read_split(options.splits, table["bag_id"].to_numpy(), fold=options.fold, known=known)
     elif options.split_column:
+        if options.fold:
+            _log.warning("data.fold=%s changes nothing: the split is in column %r", options.fold, options.split_column)
         split = hold_out_validation(
             table, labels, _own_split(table, options.split_column),
             val_fraction=options.val_fraction, split_seed=options.split_seed,

@@ -1,6 +1,7 @@
 """The target without classes of a data set: that of its options or of a trained network, fitted on the training split."""
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ def fitted_target(
     trained: Target | None,
     names: Sequence[str],
     table: pd.DataFrame,
+    *,
+    are_sorted: bool = False,
 ) -> tuple[Target, tuple[str, ...]]:
     """Return the target of a data set and the names of its classes, or of what it predicts.
 
@@ -48,12 +51,19 @@ def fitted_target(
         trained: As in `numeric_target`.
         names: Names of the classes or of the columns of the labels.
         table: The bags with `split` and `label`.
+        are_sorted: Whether the classes are words in alphabetical order, because nobody gave another.
 
     Raises:
-        ValueError: If the task does not fit the classes, or nothing can be learnt from the labels of the training split.
+        ValueError: If the task does not fit the classes or their order is unknown, or nothing can be learnt from the labels of
+            the training split.
     """
     if numbers is None:
         target = target_named(task_of(task.name if isinstance(task, Target) else task, names))
+        if target.name == "ordinal" and are_sorted and not _count_up(names):
+            raise ValueError(
+                f"an ordinal task needs the order of its classes, which in alphabetical order are {', '.join(names)}; give "
+                "them from low to high: data.class_names=[...]"
+            )
         warn_of_one_class(table, names)
         return target, tuple(names)
     training = table.loc[table["split"] == "train", "label"]
@@ -62,6 +72,13 @@ def fitted_target(
     say_missing_labels(numbers, table)
     say_undefined_metrics(numbers, table)
     return numbers, numbers.names
+
+
+def _count_up(names: Sequence[str]) -> bool:
+    """Return whether names differ only in a number that rises: 0, 1, 2 or G1, G2, G3."""
+    parts = [re.fullmatch(r"(\D*)(\d+)(\D*)", name) for name in names]
+    numbers = [int(part[2]) for part in parts if part]
+    return len({(part[1], part[3]) if part else None for part in parts}) == 1 and numbers == sorted(numbers) != []
 
 
 def say_missing_labels(target: NumericTarget, table: pd.DataFrame) -> None:

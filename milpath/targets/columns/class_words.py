@@ -179,6 +179,28 @@ def explain_numbers(values: np.ndarray, column: str, num_names: int | None) -> s
     return ""
 
 
+def explain_names_of_numbers(values: np.ndarray, column: str, class_names: Sequence[str]) -> str:
+    """Return why whole numbers are not the positions of some names, counted from 0; empty if they may be.
+
+    Args:
+        values: `(bags,)` whole numbers from 0 to the number of names less one.
+        column: Their column.
+        class_names: `data.class_names`.
+    """
+    found = np.unique(values).tolist()
+    named = f"data.class_names=[{','.join(class_names)}]"
+    if all(re.fullmatch(r"[+-]?[0-9.]+", name) for name in class_names):
+        shown = quote_numbers(found)
+        return f"column {column!r} has {shown}, which are not all in {named}; name the classes as the table does"
+    if len(found) > 1 and found[0] > 0:
+        return (
+            f"column {column!r} has {quote_numbers(found)}, but no 0: with {named}, whose classes count from 0, label "
+            f"{found[0]} would be {class_names[found[0]]!r}; subtract {found[0]} in the table, write the names into it, or "
+            f"name the classes as it does: data.class_names=[{','.join(map(str, found[:_MAX_RARE_WORDS]))}]"
+        )
+    return ""
+
+
 def quote_numbers(numbers: Sequence[int], limit: int = 6) -> str:
     """Return the first numbers of a list for a message."""
     return ", ".join(map(str, numbers[:limit])) + (", ..." if len(numbers) > limit else "")

@@ -8,9 +8,11 @@ import pandas as pd
 from milpath.records.label_table import quote_first, require_column, rows_of
 from milpath.targets.columns.class_words import (
     classes_of_words,
+    explain_names_of_numbers,
     explain_numbers,
     label_text,
     missing_cells,
+    say_classes,
     sorted_words,
 )
 from milpath.targets.numeric_target import NumericTarget
@@ -146,8 +148,10 @@ def _classes(
         names = names or trained_names or sorted_words(bags, column)
         return classes_of_words(bags, column, names, origin, say), names
     values = _whole_numbers(bags, column, len(names) or None, "data.class_names")
-    if not names and (reason := explain_numbers(values, column, None)):
+    if reason := explain_names_of_numbers(values, column, names) if names else explain_numbers(values, column, None):
         raise ValueError(reason)
+    if names and say:
+        say_classes(column, names, "data.class_names")
     return values, names or tuple(str(number) for number in range(max(2, int(values.max()) + 1)))
 
 

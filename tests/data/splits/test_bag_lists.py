@@ -51,6 +51,30 @@ def test_a_bag_without_a_group_is_its_own():
     assert len(set(groups)) == 3
 
 
+def test_rows_of_other_names_are_refused_while_bags_have_none(tmp_path):
+    (tmp_path / "groups.csv").write_text("slide_id,group\na,P1\nbx,P1\n")
+    bags = pd.DataFrame({"bag_id": ["a", "b"]})
+    message = (
+        "has no group for 1 of 2 bags (first: 'b'), but names 1 that are not in the data (first: 'bx'); name bags as"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        bag_groups(bags, None, tmp_path / "groups.csv", known=())
+    # An excluded bag, a table of more bags, and a table of some.
+    assert bag_groups(bags, None, tmp_path / "groups.csv", known=["bx"]).tolist() == ["group P1", "bag b"]
+    assert bag_groups(bags[:1], None, tmp_path / "groups.csv", known=()).tolist() == ["group P1"]
+    (tmp_path / "groups.csv").write_text("slide_id,group\na,P1\n")
+    assert bag_groups(bags, None, tmp_path / "groups.csv", known=()).tolist() == ["group P1", "bag b"]
+
+
+def test_empty_cells_of_the_patients_are_said(caplog):
+    bags = pd.DataFrame({"bag_id": ["a", "b", "c"], "patient": ["P1", None, None]})
+    with caplog.at_level(logging.WARNING):
+        bag_groups(bags, "patient", None, known=())
+    assert caplog.messages == [
+        "column 'patient' is empty for 2 of 3 bags ('b', 'c'): each counts as a patient of its own; fill the cells in"
+    ]
+
+
 def test_no_grouping_is_none():
     assert bag_groups(pd.DataFrame({"bag_id": ["a"]}), None, None) is None
 
@@ -101,6 +125,18 @@ def test_one_fold_of_several_is_read(tmp_path):
     assert read_split(path, IDS, fold=1).tolist() == ["test", "train", "train"]
     with pytest.raises(ValueError, match=r"has no rows of fold 2; it has the folds 0, 1$"):
         read_split(path, IDS, fold=2)
+
+
+def test_a_fold_of_a_file_with_one_split_changes_nothing_and_is_said(tmp_path, caplog):
+    (tmp_path / "s.csv").write_text("id,split\na,train\nb,val\nc,test\n")
+    with caplog.at_level(logging.WARNING):
+        assert read_split(tmp_path / "s.csv", IDS, fold=2).tolist() == ["train", "val", "test"]
+    assert caplog.messages == [
+        f"data.fold=2 changes nothing: {tmp_path / 's.csv'} has one split, without a column 'fold'"
+    ]
+    caplog.clear()
+    read_split(tmp_path / "s.csv", IDS)
+    assert not caplog.messages
 
 
 def test_the_column_of_folds_is_found_in_any_capitals(tmp_path):

@@ -1,3 +1,4 @@
+import logging
 import re
 
 import pandas as pd
@@ -46,6 +47,13 @@ def test_names_can_be_given():
          "data.target=malignant needs the column 'isup_grade'; the data have bag_id, label; choose one with "
          "data.label_column=NAME"),
         ({"label": [0, 1]}, "grade", None, "data.target is 'grade'; it must be one of label, malignant, isup"),
+        ({"label": [1, 2]}, "label", ["I", "II", "III"],
+         "column 'label' has 1, 2, but no 0: with data.class_names=[I,II,III], whose classes count from 0, label 1 would be 'II'; "
+         "subtract 1 in the table, write the names into it, or name the classes as it does: data.class_names=[1,2]"),
+        ({"label": [0, 1, 2]}, "label", ["1", "2", "3"],
+         "column 'label' has 0, 1, 2, which are not all in data.class_names=[1,2,3]; name the classes as the table does"),
+        ({"label": [0, 1]}, "label", ["1", "2"],
+         "column 'label' has 0, 1, which are not all in data.class_names=[1,2]; name the classes as the table does"),
         ({"isup_grade": [0, 1]}, "isup", ["low", "high"],
          "data.target=isup has 6 classes, but data.class_names has 2 names: 'low', 'high'"),
     ],
@@ -81,3 +89,11 @@ def test_a_task_that_does_not_fit_is_refused(task, names, message):
 def test_two_classes_cannot_share_a_name():
     with pytest.raises(ValueError, match=re.escape("data.class_names has a name twice: a, a")):
         bag_labels(table(label=[0, 1]), "label", ["a", "a"])
+
+
+def test_names_of_numbers_are_said_and_classes_may_lack_bags(caplog):
+    with caplog.at_level(logging.INFO):
+        labels, _ = bag_labels(table(label=[0, 2]), "label", ["I", "II", "III"])
+    assert labels.tolist() == [0, 2]
+    assert caplog.messages == ["classes of column 'label': 0 = I, 1 = II, 2 = III (order of data.class_names)"]
+    assert bag_labels(table(label=[1, 1]), "label", ["benign", "malignant"])[0].tolist() == [1, 1]
