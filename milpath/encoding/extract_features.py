@@ -21,12 +21,14 @@ from milpath.models.devices import choose_device
 from milpath.models.encoders.trained_encoder import stains_of
 from milpath.models.stains import unchanged_note
 from milpath.records.digests import sha256_of_file
+from milpath.records.tile_resolution import SAME_RESOLUTION
 from milpath.slides.tile_files import open_tile_files
 from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.kept_inputs import require_kept
 from milpath.tiling.slide_bags import MAX_SECONDS
 from milpath.tiling.slide_job import SlideJob, TileForm
 from milpath.tiling.slide_merge import StoreContent, StorePlan
-from milpath.tiling.slide_output import disk_errors
+from milpath.tiling.slide_output import WRITTEN, disk_errors
 from milpath.tiling.slide_parts import SlideParts
 from milpath.tiling.slide_plan import SlidePlan, plan_slides, require_complete
 from milpath.tiling.slide_progress import SlideProgress
@@ -34,8 +36,6 @@ from milpath.tiling.slide_run import TilingSummary, require_sensible, run_slides
 from milpath.tiling.tile_rows import tile_columns
 
 Stream = Callable[[Sequence[str], SlideParts], Iterator[TileEvent]]
-# Beyond this factor between the resolution of tiles and that of an encoder's training, a note says so.
-_SAME_RESOLUTION = 1.25
 
 
 def extract_features(
@@ -100,6 +100,7 @@ def extract_features(
     slides, output = Path(slides), Path(output)
     require_sensible(on_error, num_workers, overwrite, shard)
     _require_formats(formats)
+    require_kept(output, WRITTEN, {"slides": slides, "labels": labels, "resolutions": resolutions})
     stains = stains_of(encoder)
     if (stains is None) != (card.get("stain_normalisation", "none") == "none"):
         raise ValueError(
@@ -275,7 +276,7 @@ def resolution_note(card: Mapping[str, Any], microns_per_pixel: float | None) ->
     trained = card.get("microns_per_pixel")
     if trained is None or microns_per_pixel is None:
         return None
-    if max(trained, microns_per_pixel) <= _SAME_RESOLUTION * min(trained, microns_per_pixel):
+    if max(trained, microns_per_pixel) <= SAME_RESOLUTION * min(trained, microns_per_pixel):
         return None
     return (
         f"the tiles have {microns_per_pixel:g} microns per pixel; the encoder {card['name']} was trained at {trained:g}"

@@ -6,9 +6,10 @@ from milpath.data.loading.threads import num_cores
 from milpath.records.digests import sha256_of_file
 from milpath.slides.detection.tissue_model import TissueModel
 from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.kept_inputs import require_kept
 from milpath.tiling.slide_job import SlideJob, pixels_of
 from milpath.tiling.slide_merge import StoreContent
-from milpath.tiling.slide_output import require_room
+from milpath.tiling.slide_output import WRITTEN, require_room
 from milpath.tiling.slide_parts import SlideParts
 from milpath.tiling.slide_plan import SlidePlan, plan_slides, require_complete
 from milpath.tiling.slide_progress import SlideProgress
@@ -70,6 +71,8 @@ def build_slide_store(
     """
     options, output = options or TileOptions(), Path(output)
     require_sensible(on_error, num_workers, overwrite, shard)
+    inputs = {"slides": slides, "labels": labels, "masks": masks, "resolutions": resolutions}
+    require_kept(output, WRITTEN, inputs | {"tissue_model": options.tissue_model})
     if options.tissue_model is not None:
         TissueModel(options.tissue_model)  # a file that cannot be used is refused before the first slide
     plan = plan_slides(

@@ -18,6 +18,7 @@ from milpath.records.atomic_files import atomic_path, remove_partial_files
 from milpath.records.error_text import counted
 from milpath.records.label_table import read_written_table
 from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.kept_inputs import require_kept
 from milpath.tiling.quality_table import QUALITY_FILE
 from milpath.tiling.slide_job import OutputError
 from milpath.tiling.slide_merge import StorePlan
@@ -28,6 +29,8 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 # One file of features per slide, in the formats of other programs.
 FEATURE_FOLDERS = ("h5", "stamp")
+# All that a run writes in its output, and deletes to overwrite it.
+WRITTEN = (*_FILES, "parts", "overview", "png", *FEATURE_FOLDERS)
 _PNG = re.compile(r".+_\d+\.png", re.DOTALL)
 
 
@@ -45,10 +48,12 @@ def open_output(output: Path, plan: StorePlan, description: dict[str, Any], *, o
 
     Raises:
         FileExistsError: If another store exists.
-        ValueError: If unfinished work with other options exists.
+        ValueError: If unfinished work with other options exists, or a slide is among what would be deleted.
     """
     output.mkdir(parents=True, exist_ok=True)
     if overwrite:
+        # Links may lead from the folder of the slides into the output.
+        require_kept(output, WRITTEN, {f"slide {name!r} of slides": path for name, path in plan.files.items()})
         _clear(output)
     path = output / "store.json"
     if path.exists():

@@ -1,5 +1,6 @@
 """Resolutions of the slides of a run: what a table states per slide, and whether the tiles of a store have one."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from milpath.records.label_table import find_column, quote_first, read_table
 from milpath.records.tile_resolution import ALLOW, SAME_RESOLUTION, describe_range
 from milpath.slides.tiling_options import MAX_MICRONS
 from milpath.tiling.slide_job import SlideRecord
+
+_log = logging.getLogger(__name__)
 
 COLUMN = "microns_per_pixel"
 # `bags.csv` of a store has the resolution of the tiles in this column, and these beside it.
@@ -51,6 +54,13 @@ def stated_resolutions(
             f"resolutions={table} names none of the slides (a row: {content['bag_id'].iloc[0]!r}, a slide: "
             f"{quote_first(list(names), 1)}); name them like their files"
         )
+    strangers = [name for name in content["bag_id"] if name not in matched]
+    if strangers and (without := [name for name in names if name not in set(matched.values())]):
+        _log.warning(
+            "resolutions=%s has no row for %s of %s slides (first: %r), which keep the resolution of their file, and names %s "
+            "that are not here (first: %r)",
+            table, f"{len(without):,}", f"{len(names):,}", without[0], f"{len(strangers):,}", strangers[0],
+        )  # fmt: skip
     cells = zip(content["bag_id"], content[COLUMN], strict=True)
     return {matched[name]: _number(table, name, cell) for name, cell in cells if name in matched and cell}
 

@@ -98,6 +98,22 @@ def test_the_store_holds_the_card_and_no_pixels(reference):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_the_store_that_is_read_is_not_overwritten(slides, encoder, tmp_path, overwrite):
+    store = tmp_path / "store"
+    build_slide_store(slides, store, OPTIONS)
+    before = content(store)
+    words = {"device": "cpu", "overwrite": overwrite}
+    with pytest.raises(ValueError, match="is the folder of slides=.*; set another output$"):
+        extract_features(store, store, encoder, CARD, **words)
+    assert content(store) == before
+    tiles = tmp_path / "tiled/png"
+    build_slide_store(slides, tmp_path / "tiled", OPTIONS, write_png=True)
+    with pytest.raises(ValueError, match="tiled/png is .*tiled/png, which this command replaces itself"):
+        extract_features(tiles, tmp_path / "tiled", encoder, CARD, **words)
+    assert len(list(tiles.iterdir())) > 3
+
+
 @pytest.mark.parametrize("words", [{"num_workers": 2}, {"num_workers": 3, "batch_size": 64}, {"batch_size": 1}])
 def test_workers_and_batches_do_not_change_a_byte(slides, reference, encoder, tmp_path, words):
     extract_features(slides, tmp_path / "out", encoder, CARD, OPTIONS, device="cpu", **({"batch_size": 5} | words))

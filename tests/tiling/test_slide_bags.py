@@ -406,6 +406,55 @@ def test_an_option_of_a_run_that_makes_no_sense_is_refused(slides, tmp_path, wor
     assert not (tmp_path / "out" / "store.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            {"slides": "out"},
+            "output=out is the folder of slides=out, whose files this command would replace; set another",
+        ),
+        ({"slides": "linked"}, "output=out is the folder of slides=linked"),
+        (
+            {"slides": "out/png"},
+            "slides=out/png is out/png, which this command replaces itself .output=out.; set another",
+        ),
+        ({"slides": "out/png/one"}, "slides=out/png/one is in out/png"),
+        ({"slides": "slides", "labels": "out/bags.csv"}, "labels=out/bags.csv is out/bags.csv"),
+        ({"slides": "slides", "labels": "labels.csv", "masks": "out/png"}, "masks=out/png is out/png"),
+        ({"slides": "slides", "resolutions": "out/tiles.csv"}, "resolutions=out/tiles.csv is out/tiles.csv"),
+        ({"slides": "links"}, "slide 'slide z' of slides=links/slide z.tiff is in out/png"),
+    ],
+)
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_run_never_deletes_what_it_reads(slides, labels, tmp_path, monkeypatch, words, message, overwrite):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slides").symlink_to(slides)
+    shutil.copy(labels, "labels.csv")
+    build_slide_store("slides", "out", OPTIONS, write_png=True, labels="labels.csv")
+    shutil.copytree(slides, "out/png/one")
+    (tmp_path / "linked").symlink_to("out")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/slide z.tiff").symlink_to(tmp_path / "out/png/one/slide a.tiff")
+    before = sorted(tmp_path.rglob("*"))
+    if words["slides"] == "links" and not overwrite:
+        message = "another output"
+    with pytest.raises((ValueError, FileExistsError), match=message) as error:
+        build_slide_store(
+            words["slides"], "out", OPTIONS, overwrite=overwrite, **{k: v for k, v in words.items() if k != "slides"}
+        )
+    assert sorted(tmp_path.rglob("*")) == before
+    assert words["slides"] == "links" or "overwrite=true" not in str(error.value)
+
+
+def test_an_output_among_the_slides_or_above_them_is_overwritten(slides, tmp_path):
+    """Nothing that is read is deleted."""
+    shutil.copytree(slides, tmp_path / "above/slides")
+    for output in (tmp_path / "above", tmp_path / "above/slides/store"):
+        for overwrite in (False, True):
+            assert build_slide_store(tmp_path / "above/slides", output, OPTIONS, overwrite=overwrite).has_store
+    assert len(list((tmp_path / "above/slides").glob("*.tiff"))) == len(NAMES)
+
+
 def test_masks_of_panda_label_the_tiles_and_their_absence_is_said(shared_data, tmp_path):
     folder = shared_data / "panda_pixels"
     summary = build_slide_store(
