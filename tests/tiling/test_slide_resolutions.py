@@ -80,6 +80,15 @@ def test_a_cell_that_is_no_resolution_is_refused_with_the_slide(slides, tmp_path
         plan_slides(slides, None, None, tmp_path / "out", resolutions=tmp_path / "r.csv")
 
 
+def test_rows_of_other_names_are_said_while_a_slide_has_none(slides, tmp_path, caplog):
+    (tmp_path / "r.csv").write_text("slide_id,microns_per_pixel\nb,0.5\ncc,0.4\n")
+    with caplog.at_level("WARNING"):
+        plan_slides(slides, None, None, tmp_path / "out", resolutions=tmp_path / "r.csv")
+    (said,) = caplog.messages
+    assert said.startswith(f"resolutions={tmp_path / 'r.csv'} has no row for ")
+    assert "which keep the resolution of their file, and names 1 that are not here (first: 'cc')" in said
+
+
 def test_tables_of_resolutions_that_cannot_be_meant_are_refused(slides, tmp_path):
     (tmp_path / "other.csv").write_text("slide_id,microns_per_pixel\nx,0.5\n")
     with pytest.raises(ValueError, match="names none of the slides"):

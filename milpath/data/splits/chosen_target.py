@@ -54,8 +54,8 @@ def fitted_target(
         are_sorted: Whether the classes are words in alphabetical order, because nobody gave another.
 
     Raises:
-        ValueError: If the task does not fit the classes or their order is unknown, or nothing can be learnt from the labels of
-            the training split.
+        ValueError: If the task does not fit the classes or their order is unknown, or nothing can be learnt from the labels
+            of the training split.
     """
     if numbers is None:
         target = target_named(task_of(task.name if isinstance(task, Target) else task, names))
