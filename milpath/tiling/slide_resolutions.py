@@ -57,8 +57,8 @@ def stated_resolutions(
     strangers = [name for name in content["bag_id"] if name not in matched]
     if strangers and (without := [name for name in names if name not in set(matched.values())]):
         _log.warning(
-            "resolutions=%s has no row for %s of %s slides (first: %r), which keep the resolution of their file, and names %s "
-            "that are not here (first: %r)",
+            "resolutions=%s has no row for %s of %s slides (first: %r), which keep the resolution of their file, and names "
+            "%s that are not here (first: %r)",
             table, f"{len(without):,}", f"{len(names):,}", without[0], f"{len(strangers):,}", strangers[0],
         )  # fmt: skip
     cells = zip(content["bag_id"], content[COLUMN], strict=True)
