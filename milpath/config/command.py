@@ -25,10 +25,11 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from milpath.config.command_help import help_text
 from milpath.config.command_line import flags_first, literal_overrides
-from milpath.config.composition_errors import errors_raised, explain
+from milpath.config.composition_errors import errors_raised, explain, with_booleans
 from milpath.config.folder_names import check_run_folder, check_working_folder
 from milpath.config.interruption import interruptible
 from milpath.config.kept_configuration import check_command_line
+from milpath.config.option_ranges import require_ranges
 from milpath.config.roots import CONFIG_DIR
 from milpath.config.run_mode import composed_once
 from milpath.records.atomic_files import require_folder
@@ -82,6 +83,7 @@ def command(
             try:
                 require_mandatory(config)
                 require_finite_numbers(config)
+                require_ranges(config)
                 if output:
                     require_folder(Path(config[output]), f"{output}={config[output]}")
                 return function(config)
@@ -110,7 +112,7 @@ def command(
                 sys.stdout.write(help_text(name, typed))
                 return
             try:
-                words = literal_overrides(flags_first(typed))
+                words = with_booleans(literal_overrides(flags_first(typed)), name)
                 check_command_line()
                 check_working_folder(typed)
             except ValueError as error:

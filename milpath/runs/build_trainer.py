@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoints, entry_points
 from typing import Any, cast
 
 from lightning.fabric.utilities import registry
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
@@ -16,6 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.config.command import quieten_frameworks
+from milpath.records.error_text import reason_of
 from milpath.runs.instantiation import instantiate_entry
 from milpath.training.callbacks.collapse_warning import CollapseWarning
 from milpath.training.callbacks.continued_logs import ContinuedLogs
@@ -55,7 +57,7 @@ def build_trainer(config: DictConfig, checkpoint_seconds: float = 0.0) -> Traine
     if "callbacks" in config:  # a training
         callbacks.append(CollapseWarning(str(config.paths.run_dir)))
     callbacks, shown = _with_progress(callbacks, config)
-    with _packages_looked_through_once():
+    with _packages_looked_through_once(), refused_in_one_line():
         trainer = cast(
             Trainer,
             instantiate_entry(
@@ -73,6 +75,17 @@ def build_trainer(config: DictConfig, checkpoint_seconds: float = 0.0) -> Traine
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     leave_at_exit()
     return trainer
+
+
+@contextmanager
+def refused_in_one_line() -> Iterator[None]:
+    """Raise what Lightning says against its settings as an error of the user."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ValueError(
+            f"the Trainer refuses its settings ({reason_of(error)}); see trainer.* and callbacks.*"
+        ) from None
 
 
 @contextmanager

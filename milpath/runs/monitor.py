@@ -85,7 +85,7 @@ def require_first_validation(trainer: Trainer, datamodule: BagDataModule) -> Non
         raise ValueError(
             f"early stopping monitors {asked}, and trainer.limit_val_batches=0 validates nothing; leave it out, {way_out}"
         )
-    batches: float = math.ceil(len(datamodule.bag_ids("train")) / (datamodule.batch_size * trainer.world_size))
+    batches: float = _num_batches(trainer, datamodule, "train")
     limit = trainer.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else batches * limit
     steps = math.ceil(int(batches) / trainer.accumulate_grad_batches)
@@ -94,6 +94,31 @@ def require_first_validation(trainer: Trainer, datamodule: BagDataModule) -> Non
             f"early stopping monitors {asked}, and trainer.max_steps={trainer.max_steps} ends before the first validation; "
             f"an epoch has {steps} steps: give trainer.max_steps={steps} or more, {way_out}"
         )
+
+
+def require_some_batches(trainer: Trainer, datamodule: BagDataModule) -> None:
+    """Refuse a fraction of the batches that is less than one of them.
+
+    Args:
+        trainer: With its limits.
+        datamodule: The data, after `setup`.
+
+    Raises:
+        ValueError: With the least fraction.
+    """
+    limits = {"train": trainer.limit_train_batches, "val": trainer.limit_val_batches}
+    for split, limit in limits.items():
+        batches = _num_batches(trainer, datamodule, split) if split in datamodule.splits else 0
+        if batches and isinstance(limit, float) and 0 < limit * batches < 1:
+            raise ValueError(
+                f"trainer.limit_{split}_batches={limit} is less than one of the {batches} batches of an epoch; give "
+                f"{math.ceil(1000 / batches) / 1000:g} or more, or a whole number of batches"
+            )
+
+
+def _num_batches(trainer: Trainer, datamodule: BagDataModule, split: str) -> int:
+    """Return the batches of a split that a process gets in an epoch."""
+    return math.ceil(len(datamodule.bag_ids(split)) / (datamodule.batch_size * trainer.world_size))
 
 
 def _defined_metrics(datamodule: BagDataModule) -> list[str]:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from milpath.config.command import is_sweep, refuse_distributed_sweep
 from milpath.config.module_loading import collecting_later
+from milpath.config.option_ranges import require_ranges
 from milpath.records.atomic_files import write_json, write_text
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def run(config: DictConfig, checkpoint_seconds: float = 0.0) -> "Metrics":
         from milpath.runs.build_trainer import build_trainer
         from milpath.training.wandb_run import own_wandb_run
 
+    require_ranges(config)  # of a table or a job, which no command line has checked
     run_dir = Path(config.paths.run_dir)
     if is_sweep():
         refuse_distributed_sweep(config)
@@ -55,9 +57,10 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.reports.pictures import slides_of_report
     from milpath.reports.run_folder import IDENTITY_FILE
     from milpath.runs.build import build_classifier, build_training_data
+    from milpath.runs.build_trainer import refused_in_one_line
     from milpath.runs.chosen_parts.encoder_choice import let_encoder_follow, refuse_unfit_encoder
     from milpath.runs.chosen_parts.stain_choice import write_stain_target
-    from milpath.runs.monitor import require_first_validation, require_monitored
+    from milpath.runs.monitor import require_first_validation, require_monitored, require_some_batches
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
     from milpath.runs.run_identity import IdentityInCheckpoint, identity_of
@@ -72,6 +75,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     datamodule.setup("fit")
     slides_of_report(datamodule.tile_store, config.get("slides_dir"))  # refused now rather than after the training
     let_encoder_follow(config.model, datamodule.tile_shape)
+    require_some_batches(trainer, datamodule)
     require_monitored(config.callbacks, datamodule)
     require_first_validation(trainer, datamodule)
     identity = identity_of(config, datamodule, trainer.world_size)
@@ -101,7 +105,8 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
             if isinstance(part, StainNormalisation):
                 part.stay_uncompiled()
         classifier.network.compile()
-    trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    with refused_in_one_line():
+        trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     metrics = finish_run(config, trainer, classifier, datamodule, run_dir)
     if trainer.is_global_zero:
         record_end(run_dir, time.monotonic() - started, resumed=checkpoint is not None)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from milpath.config.composition_errors import explain
+from milpath.config.option_ranges import require_ranges
 from milpath.data.datamodule import BagDataModule
 from milpath.metrics.weighted_metrics import metric_function
 from milpath.models.checkpoint import load_card
@@ -112,11 +113,11 @@ def make_table(config: DictConfig, words: list[str], config_dirs: Sequence[str] 
 
 
 def _compose_each(trainings: Sequence[Training]) -> Any:
-    """Compose every method with every candidate, so that an unknown key costs no training; returns the first settings."""
+    """Compose every method with every candidate, so that a wrong setting costs no training; returns the first settings."""
     different = {(training.method, training.candidate): training for training in reversed(trainings)}
-    for training in different.values():
+    for training in (*different.values(), trainings[-1]):  # the last has the largest seed
         try:
-            compose_training(training.overrides)
+            require_ranges(compose_training(training.overrides))
         except (HydraException, OmegaConfBaseException) as error:
             raise ValueError(explain(error, "table", training.overrides)) from error
     return compose_training(trainings[0].overrides)

@@ -39,3 +39,20 @@ def test_early_stopping_without_validation_is_refused(tmp_path, capsys):
 def test_the_ways_out_train(words, tmp_path):
     assert here("milpath.train", *WORDS, *words, "run_name=long", cwd=tmp_path) == 0
     assert (tmp_path / "runs/long/metrics.json").is_file()
+
+
+@pytest.mark.command
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "trainer.limit_train_batches=0.1",
+            "is less than one of the 4 batches of an epoch; give 0.25 or more, or a whole",
+        ),
+        ("trainer.limit_val_batches=0.2", "is less than one of the 1 batches of an epoch; give 1 or more, or a whole"),
+    ],
+)
+def test_a_fraction_of_less_than_a_batch_is_refused_before_the_training(word, message, tmp_path, capsys):
+    assert here("milpath.train", *WORDS, word, "run_name=short", cwd=tmp_path) == 1
+    assert f"ValueError: {word} {message} number of batches" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "runs/short").exists()
