@@ -197,6 +197,15 @@ def test_a_search_makes_candidates_that_differ_in_what_is_searched(tmp_path):
     assert len({training.run_dir for training in plan}) == 4
 
 
+def test_no_is_false_also_in_a_search_and_in_the_options_of_a_method(tmp_path):
+    options = {"attention": {"model.gated": "no"}}
+    plan = plan_trainings(
+        [], ["attention"], 2, 1, tmp_path, search={"data.standardize": ["yes", "no"]}, method_options=options
+    )
+    assert [training.candidate for training in plan[:2]] == [("data.standardize=true",), ("data.standardize=false",)]
+    assert "model.gated=false" in plan[0].overrides
+
+
 def test_a_pretrained_head_is_compared_with_a_network_of_its_own_options(make_store, tmp_path):
     make_store([2] * 24, tile_shape=(768,), name="features")
     feather_file(tmp_path / "feather.bin", 768)

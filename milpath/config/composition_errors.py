@@ -19,6 +19,9 @@ from milpath.config.roots import CONFIG_DIR
 from milpath.records.error_text import one_line_of
 
 _MOST_OPTIONS = 20
+_TRUE, _FALSE = ("true", "yes", "y", "on", "t"), ("false", "no", "n", "off", "f")
+_BOOLEANS = dict.fromkeys(_TRUE, "true") | dict.fromkeys(_FALSE, "false")
+_DOUBTFUL = re.compile(r"""\s*(["']?)(?:yes|y|on|t|no|n|off|f)\1\s*|\s*(["'])(?:true|false)\2\s*""", re.IGNORECASE)
 
 
 @contextmanager
@@ -76,6 +79,34 @@ def explain(error: Exception, command: str, words: Sequence[str]) -> str:
     return one_line_of(f"{typed}: {text.split(chr(10) + '    full_key')[0]}".replace("\n", " ").replace("\t", " "))
 
 
+def with_booleans(words: Sequence[str], command: str) -> list[str]:
+    """Return overrides in which `yes` and `no` are true and false where the option is one or the other.
+
+    Hydra keeps such a word as text, and every text counts as true. Options of the schema of a command need no help.
+
+    Args:
+        words: Overrides in Hydra's grammar.
+        command: The command, such as `train` or `sagemaker.launch`.
+
+    Raises:
+        ValueError: If the value of such an option is another word.
+    """
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    doubtful = [word for word in overrides if any(map(_DOUBTFUL.fullmatch, word.partition("=")[2].split(",")))]
+    if not doubtful:
+        return list(words)
+    before = _composed_root(command, [word for word in overrides if word not in doubtful])
+    changed = {}
+    for word in doubtful:
+        key, _, value = word.partition("=")
+        if isinstance(before, DictConfig) and isinstance(OmegaConf.select(before, key.lstrip("+")), bool):
+            values = [part.strip(" \"'").casefold() for part in value.split(",")]
+            if wrong := [value for value in values if value not in _BOOLEANS]:
+                raise ValueError(f"{word}: {wrong[0]!r} is not a value of {key}; give true or false")
+            changed[word] = f"{key}={','.join(_BOOLEANS[value] for value in values)}"
+    return [changed.get(word, word) for word in words]
+
+
 def _unknown_option(key: str, command: str, words: Sequence[str]) -> str:
     """Return the message for a key that does not exist."""
     names = _options(command, [word for word in words if word.lstrip("+~").partition("=")[0] != key])
@@ -122,7 +153,13 @@ def _unknown_choice(group: str, name: str, choices: Sequence[str]) -> str:
 
 def _options(command: str, words: Sequence[str]) -> list[str]:
     """Return every key of the composed configuration of a command, as far as the other overrides can be read."""
-    root = command.replace(".", "_")
+    config = _composed_root(command, words)
+    return list(_names(OmegaConf.to_container(config, resolve=False), "")) if isinstance(config, DictConfig) else []
+
+
+def _composed_root(command: str, words: Sequence[str]) -> Any:
+    """Return the configuration of a command with the overrides that can be read; `None` if it has none."""
+    root = re.sub("[.-]", "_", command)
     GlobalHydra.instance().clear()
     config: Any = None
     for known in (_readable(words), []):
@@ -130,7 +167,7 @@ def _options(command: str, words: Sequence[str]) -> list[str]:
             with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
                 config = compose(root, known)
             break
-    return list(_names(OmegaConf.to_container(config, resolve=False), "")) if isinstance(config, DictConfig) else []
+    return config
 
 
 def _readable(words: Sequence[str]) -> list[str]:

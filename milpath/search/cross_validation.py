@@ -11,6 +11,7 @@ from typing import Any
 
 from milpath.config.command import one_line
 from milpath.config.command_line import override, quoted
+from milpath.config.composition_errors import with_booleans
 from milpath.drawing.progress import track
 from milpath.records.atomic_files import write_json, write_text
 from milpath.records.plain_values import parse_json
@@ -147,6 +148,7 @@ def plan_trainings(
         )
         for name in methods
     }
+    of_methods = {name: tuple(with_booleans(overrides, "table")) for name, overrides in of_methods.items()}
     return list(_plan(words, of_methods, folds, repeats, output, seed, search or {}))
 
 
@@ -166,7 +168,8 @@ def _plan(
     seed: int,
     search: Mapping[str, Sequence[Any]],
 ) -> Iterator[Training]:
-    candidates = [tuple(map(override, search, values)) for values in itertools.product(*search.values())]
+    searched = [[*map(override, search, values)] for values in itertools.product(*search.values())]
+    candidates = [tuple(with_booleans(candidate, "table")) for candidate in searched]
     for method, repeat, fold in itertools.product(methods, range(repeats), range(folds)):
         for number, candidate in enumerate(candidates):
             runs_dir = output / "runs" / method / f"repeat_{repeat}"

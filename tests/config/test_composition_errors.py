@@ -6,9 +6,10 @@ import pytest
 
 from milpath.__main__ import COMMANDS
 from milpath.config.command_help import ONLY_TRAINING, help_text
+from milpath.config.composition_errors import with_booleans
 from milpath.config.option_reference import defaults_of, keys_of, root_path
 from milpath.config.roots import CONFIG_DIR
-from tests.commands import here
+from tests.commands import SMALL_RUN, here
 
 WRONG = {
     ("train", "sed=1"): "milpath train: unknown option 'sed'; did you mean 'seed'? milpath train --help lists the options",
@@ -119,3 +120,29 @@ def test_help_of_a_command_that_only_predicts_leaves_out_what_only_training_read
     said = help_text("train")
     assert set(shown.findall(said)) == known - {"_target_"}
     assert "without effect" not in said
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "read"),
+    [
+        ("train", ["model.gated=no"], ["model.gated=false"]),
+        ("train", ["model=gated_attention_mil", "model.gated=Off"], ["model=gated_attention_mil", "model.gated=false"]),
+        ("train", ['data.standardize="true"', "data=features"], ["data.standardize=true", "data=features"]),
+        ("train", ["-m", "model.gated=yes,no"], ["-m", "model.gated=true,false"]),
+        ("extract", ["encoder=phikon", "encoder.download=no"], ["encoder=phikon", "encoder.download=false"]),
+        ("train", ["data.label_column=no", "run_name=on", "data.class_names=[no,yes]"], None),
+        ("train", ["model.gated=false", "model.nothing=no"], None),
+    ],
+)
+def test_yes_and_no_are_booleans_where_the_option_is_one(command, words, read):
+    assert with_booleans(words, command) == (words if read is None else read)
+
+
+def test_another_word_for_a_boolean_is_refused_and_no_trains_without(tmp_path, run_here):
+    with pytest.raises(
+        ValueError, match="^model.gated=no,maybe: 'maybe' is not a value of model.gated; give true or false$"
+    ):
+        with_booleans(["model.gated=no,maybe"], "train")
+    words = [*SMALL_RUN, "trainer.max_epochs=1", "model.gated=no", "run_name=one"]
+    assert run_here("milpath.train", *words, cwd=tmp_path) == (0, "")
+    assert "gated: false" in (tmp_path / "runs/one/config.yaml").read_text()
