@@ -25,11 +25,11 @@ from milpath.training.epoch_means import EpochMeans
 from milpath.training.predicted_bag import PredictedBag, predict_batch
 from milpath.training.split_metrics import SplitMetrics, of_all_processes
 
-# Advice when training diverges; no checkpoint is written after that, so the last one is finite.
+# Advice when training diverges; no checkpoint is written after that, so the last one, if there is one, is finite.
 _MEANS = "milpath_epoch_means"  # key in a checkpoint
 _WAY_OUT = (
-    "the last checkpoint is intact: lower optimizer.lr, set trainer.gradient_clip_val=1.0 or trainer.precision=32-true, "
-    "and continue with resume_from=auto"
+    "no checkpoint has it. A run keeps its settings when it goes on: train another run_name with a lower optimizer.lr, "
+    "trainer.gradient_clip_val=1.0 or trainer.precision=32-true"
 )
 
 # Parts of a checkpoint that determine how training resumes and that no migration of Lightning changes.

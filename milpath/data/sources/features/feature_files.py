@@ -74,12 +74,16 @@ def read_features(path: Path) -> SlideFeatures:
 
 
 def read_origin(path: Path) -> FeatureOrigin | None:
-    """Return what an HDF5 file says about its features without reading them; `None` if it cannot be read or is `.pt`."""
+    """Return what an HDF5 file says about its features without reading them.
+
+    `None` for `.pt`, and for a file that cannot be read or has no table of features, such as that of a slide without tissue.
+    """
     if path.suffix == ".pt":
         return None
     try:
         with _open_h5(path) as (file, features, coords):
-            return origin_of(file, features, coords)
+            shape = features.shape or ()
+            return origin_of(file, features, coords) if len(shape) > 1 and 0 not in shape else None
     except ValueError:
         return None  # reported by `read_features`, together with all others
 

@@ -137,6 +137,17 @@ def test_a_bag_without_an_instance_is_named(tmp_path, slides, labels):
     bad_file(tmp_path, labels, "slide_1", reason)
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 0), (12, 0), (12,), (0, 8), ()])
+def test_a_slide_without_a_table_of_features_is_named_among_all_and_can_be_skipped(tmp_path, slides, labels, shape):
+    for name, (features, _) in slides.items():
+        write_h5(tmp_path / "features" / f"{name}.h5", features)
+    write_h5(tmp_path / "features/slide_1.h5", np.zeros(shape, np.float32))
+    (tmp_path / "features/slide_5.h5").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"^2 of 3 bags in .* cannot be read: 'slide_1' .*'slide_5' "):
+        build(tmp_path, labels)
+    assert len(build(tmp_path, labels, on_error="skip")) == 1
+
+
 def test_features_and_coordinates_must_match(tmp_path, slides, labels):
     for name, (features, coords) in slides.items():
         write_h5(tmp_path / "features" / f"{name}.h5", features, coords[:-1] if name == "slide_5" else coords)
