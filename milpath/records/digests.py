@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,26 @@ _BLOCK_BYTES, _NUM_BLOCKS = 64 << 10, 16
 _NUM_FILES = 64
 
 
+def require_regular_file(path: str | Path) -> None:
+    """Refuse a pipe, a socket or a device, which nothing may ever be read from; folders and links to files are no such.
+
+    Raises:
+        ValueError: If it is one.
+        OSError: If there is no such file.
+    """
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        kind = "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise ValueError(f"{path} is {kind}, not a regular file; take it away or give a file")
+
+
 def sha256_of_file(path: str | Path) -> str:
-    """Return the SHA-256 of the content of a file."""
+    """Return the SHA-256 of the content of a file.
+
+    Raises:
+        ValueError: If it is a pipe, a socket or a device.
+    """
+    require_regular_file(path)
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -32,9 +51,13 @@ def sampled_sha256_of_file(
         whole_bytes: Length up to which a file is hashed completely.
         block_bytes: Length of a block of a longer file.
         num_blocks: Number of blocks, at least 2.
+
+    Raises:
+        ValueError: If it is a pipe, a socket or a device.
     """
     if Path(path).is_dir():
         return _sampled_sha256_of_folder(Path(path))
+    require_regular_file(path)
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         size = file.seek(0, os.SEEK_END)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from milpath.records.digests import require_regular_file
 from milpath.slides.readers.dicom_header import DicomHeader, is_dicom, read_dicom_header
 from milpath.slides.readers.slide_formats import (
     CZI_SUFFIX,
@@ -64,7 +65,7 @@ def find_slides(root: Path, leave_out: Path | None = None) -> SlideFiles:
     if not root.exists():
         raise FileNotFoundError(f"no slides at {root}; give the folder of the slides, or one slide")
     files, by_name, unread = SlideFiles(), defaultdict(list), {}
-    if root.is_file() or _is_one_slide(root.name):
+    if not root.is_dir() or _is_one_slide(root.name):
         by_name[_name_of(root)].append(root)
     else:
         instances: dict[Path, list[Path]] = defaultdict(list)
@@ -241,7 +242,7 @@ def _add_dicom(folder: Path, paths: list[Path], by_name: dict[str, list[Path]], 
 
 def _header_of(path: Path) -> DicomHeader | None:
     try:
-        return read_dicom_header(path)
+        return read_dicom_header(path) if path.is_file() else None
     except OSError:
         return None  # a broken link, which is named
 
@@ -268,9 +269,11 @@ def _why_broken(name: str, paths: list[Path]) -> str | None:
     except UnicodeEncodeError:
         return "the name of the file is not valid UTF-8; rename it"
     try:
-        paths[0].stat()
+        require_regular_file(paths[0])
     except OSError as error:
         return f"{paths[0]} is a broken link ({error.strerror})"
+    except ValueError as error:
+        return _printable(str(error))
     return None
 
 

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from milpath.records import digests
@@ -30,3 +32,18 @@ def test_a_large_file_is_told_apart_by_length_and_by_both_ends(tmp_path, monkeyp
 def test_an_empty_file_has_a_hash(tmp_path):
     (tmp_path / "empty").touch()
     assert len(sampled_sha256_of_file(tmp_path / "empty")) == 64
+
+
+@pytest.mark.parametrize("digest", [sha256_of_file, sampled_sha256_of_file])
+def test_a_named_pipe_is_refused_at_once_and_a_link_to_a_file_is_hashed(tmp_path, digest):
+    os.mkfifo(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match=r"a\.tif is a named pipe, not a regular file; take it away or give a file"):
+        digest(tmp_path / "a.tif")
+    (tmp_path / "pipe.tif").symlink_to(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match=r"pipe\.tif is a named pipe"):
+        digest(tmp_path / "pipe.tif")
+    (tmp_path / "b.tif").write_bytes(b"content")
+    (tmp_path / "link.tif").symlink_to(tmp_path / "b.tif")
+    assert digest(tmp_path / "link.tif") == digest(tmp_path / "b.tif")
+    with pytest.raises(FileNotFoundError):
+        digest(tmp_path / "none.tif")

@@ -144,7 +144,7 @@ def test_files_of_the_users_own_classes_travel_with_the_job(account, command, tm
         (["trainer.max_epoch=3"], "trainer.max_epoch"),
         (["+optimizer.learning_rate=0.1"], "optimizer.learning_rate is not an argument of torch.optim.Adam"),
         (["model=resnet"], "resnet"),
-        (["optimizer.lr=fast"], "optimizer.lr=fast must be a number"),
+        (["optimizer.weight_decay=small"], "optimizer.weight_decay=small must be a number"),
         (["trainer.max_epochs=thirty"], "trainer.max_epochs=thirty must be a whole number of at least 1"),
         (
             ["+callbacks.mine._target_=milpath.nowhere.Callback"],

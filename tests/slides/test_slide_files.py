@@ -89,3 +89,17 @@ def test_what_is_no_shard_is_refused(text):
 def test_shards_cover_every_slide_once_counted_from_0_or_1(first):
     shards = [parse_shard(f"{number}/4") for number in range(first, first + 4)]
     assert sorted(index for index, _ in shards) == [0, 1, 2, 3]
+
+
+def test_what_is_no_regular_file_is_refused_without_being_opened(tmp_path):
+    for name in ("a.tif", "b.dcm", "c.vms", "e.mrxs", "series/other.dcm", "no suffix"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "link.tif").symlink_to(tmp_path / "a.tif")
+    (tmp_path / "good.tif").symlink_to(touch(tmp_path / "store" / "x.bin"))
+    files = find_slides(tmp_path)
+    assert list(files.found) == ["good"]
+    assert sorted(files.broken) == ["a", "b", "c", "e", "link", "other"]
+    assert files.broken["a"] == f"{tmp_path / 'a.tif'} is a named pipe, not a regular file; take it away or give a file"
+    assert "link.tif is a named pipe, not a regular file" in files.broken["link"]
+    assert list(find_slides(tmp_path / "a.tif").broken) == ["a"]

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from milpath.records.digests import require_regular_file
 from milpath.slides.readers.czi.czi_slide import CziSlide
 from milpath.slides.readers.dicom_header import is_dicom
 from milpath.slides.readers.picture_slide import PictureSlide
@@ -41,6 +42,8 @@ def open_slide(path: str | Path) -> Slide:
         reason = why_not_read(path.name) if path.is_dir() else None
         if reason:
             raise ValueError(reason)
+        if path.exists():
+            require_regular_file(path)
         raise FileNotFoundError(f"{path} does not exist")
     # The file itself may be a picture: its slide is the folder beside it.
     if path.suffix.lower() == MIRAX_SUFFIX:

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import os
 import struct
 
 import numpy as np
@@ -269,3 +270,9 @@ def test_missing_resolution_names_the_option_to_set(tmp_path):
     with open_slide(tmp_path / "a.png") as slide:
         view = view_slide(slide, TileOptions(microns_per_pixel=2.0, slide_microns_per_pixel=0.5))
         assert (view.size, view.downsample, view.microns_per_pixel) == ((64, 32), 4.0, 2.0)
+
+
+def test_a_named_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match=r"a\.tif is a named pipe, not a regular file; take it away or give a file"):
+        open_slide(tmp_path / "a.tif")
