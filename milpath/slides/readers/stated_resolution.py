@@ -2,14 +2,30 @@
 
 import math
 import re
+import unicodedata
 from typing import Any
 
 import tifffile
 
-_MICRONS = {
-    "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
-    "\\u00b5m": 1.0, "nm": 1e-3, "å": 1e-4, "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 25_400.0, "inch": 25_400.0,
-    "inches": 25_400.0,
+_INCH = 25_400.0
+# Prefixes of the metre, their names and powers of ten.
+_PREFIXES = (
+    ("Y", "yotta", 24), ("Z", "zetta", 21), ("E", "exa", 18), ("P", "peta", 15), ("T", "tera", 12), ("G", "giga", 9),
+    ("M", "mega", 6), ("k", "kilo", 3), ("h", "hecto", 2), ("da", "deca", 1), ("", "", 0), ("d", "deci", -1),
+    ("c", "centi", -2), ("m", "milli", -3), ("μ", "micro", -6), ("n", "nano", -9), ("p", "pico", -12), ("f", "femto", -15),
+    ("a", "atto", -18), ("z", "zepto", -21), ("y", "yocto", -24),
+)  # fmt: skip
+# The symbols of OME, whose capitals count: Mm is a million metres. A parsec is 648,000 / pi astronomical units.
+_OF_SYMBOL = {f"{symbol}m": float(f"1e{power + 6}") for symbol, _, power in _PREFIXES} | {
+    "Å": 1e-4, "thou": _INCH / 1000, "li": _INCH / 12, "in": _INCH, "ft": 12 * _INCH, "yd": 36 * _INCH,
+    "mi": 63_360 * _INCH, "ua": 149_597_870_700e6, "ly": 9_460_730_472_580_800e6,
+    "pc": 648_000 / math.pi * 149_597_870_700e6, "pt": _INCH / 72,
+}  # fmt: skip
+# Names, such as those of OME-NGFF, and what other programs write, in any capitals.
+_OF_NAME = {f"{name}met{end}": float(f"1e{power + 6}") for _, name, power in _PREFIXES for end in ("er", "re")} | {
+    "um": 1.0, "micron": 1.0, "microns": 1.0, "\\u00b5m": 1.0, "μm": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6,
+    "å": 1e-4, "angstrom": 1e-4, "in": _INCH, "inch": _INCH, "inches": _INCH, "foot": 12 * _INCH, "yard": 36 * _INCH,
+    "mile": 63_360 * _INCH, "parsec": _OF_SYMBOL["pc"],
 }  # fmt: skip
 _MICRONS_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
 
@@ -21,7 +37,7 @@ def microns_in(value: str | float | None, unit: str) -> float | None:
         >>> microns_in("499", "nm"), microns_in("0.000499", "mm"), microns_in("1", "pixel")
         (0.499, 0.499, None)
     """
-    factor = _MICRONS.get(unit.strip().casefold())
+    factor = _microns_of(unit)
     try:
         number = float(value) if value is not None else math.nan
     except ValueError:
@@ -46,10 +62,16 @@ def microns_of_tiff(page: tifffile.TiffPage) -> tuple[float | None, float | None
     per_unit = _MICRONS_PER_UNIT.get(int(unit)) if unit is not None else None
     # ImageJ writes pixels per unit of its own description.
     if description.startswith("ImageJ=") and (found := re.search(r"^unit=(.+)$", description, re.MULTILINE)):
-        per_unit = _MICRONS.get(found[1].strip().casefold())
+        per_unit = _microns_of(found[1])
     if per_unit is None:
         return None, None
     return _per_pixel(page, "XResolution", per_unit), _per_pixel(page, "YResolution", per_unit)
+
+
+def _microns_of(unit: str) -> float | None:
+    """Return the microns of a unit, `None` if it is not a length."""
+    unit = unicodedata.normalize("NFKC", unit.strip())
+    return _OF_SYMBOL.get(unit) or _OF_NAME.get(unit.casefold())
 
 
 def _per_pixel(page: tifffile.TiffPage, tag: str, per_unit: float) -> float | None:

@@ -176,18 +176,5 @@ def _microns(
         if transform["type"] == "scale":
             factors = [float(one) * float(other) for one, other in zip(factors, transform["scale"], strict=True)]
     units = {axis["name"]: axis.get("unit") for axis in scale.get("axes") or () if isinstance(axis, Mapping)}
-    across, down = (microns_in(factors[axes.index(axis)], _unit(units.get(axis))) for axis in "xy")
+    across, down = (microns_in(factors[axes.index(axis)], str(units.get(axis))) for axis in "xy")
     return across, down
-
-
-def _unit(name: Any) -> str:
-    """Return the symbol of a unit of length; OME-NGFF writes its name."""
-    known = {
-        "micrometer": "um",
-        "nanometer": "nm",
-        "millimeter": "mm",
-        "centimeter": "cm",
-        "meter": "m",
-        "angstrom": "å",
-    }
-    return known.get(str(name), str(name))

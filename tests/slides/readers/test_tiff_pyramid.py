@@ -8,6 +8,7 @@ import tifffile
 
 from milpath.slides.cut_slide import cut_slide
 from milpath.slides.readers.open_slide import open_slide
+from milpath.slides.readers.stated_resolution import microns_in
 from milpath.slides.tiling_options import TileOptions
 from tests.pyramids import tissue
 
@@ -233,6 +234,37 @@ def test_broken_ome_xml_does_not_hide_the_pages(tmp_path, xml):
 def test_the_resolution_of_ome_xml_is_read_with_its_unit(tmp_path, stated, expected):
     with open_slide(with_xml(tmp_path / "a.ome.tif", ome(stated))) as slide:
         assert slide.microns_per_pixel == expected
+
+
+# Microns of every unit of length of OME (UnitsLength in its schema).
+OME_UNITS = {
+    "Ym": 1e30, "Zm": 1e27, "Em": 1e24, "Pm": 1e21, "Tm": 1e18, "Gm": 1e15, "Mm": 1e12, "km": 1e9, "hm": 1e8, "dam": 1e7,
+    "m": 1e6, "dm": 1e5, "cm": 1e4, "mm": 1e3, "µm": 1.0, "nm": 1e-3, "pm": 1e-6, "fm": 1e-9, "am": 1e-12, "zm": 1e-15,
+    "ym": 1e-18, "Å": 1e-4, "thou": 25.4, "li": 25_400 / 12, "in": 25_400.0, "ft": 304_800.0, "yd": 914_400.0,
+    "mi": 1_609_344_000.0, "ua": 149_597_870_700e6, "ly": 9_460_730_472_580_800e6, "pc": 3.0856775814913673e22,
+    "pt": 25_400 / 72,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", OME_UNITS)
+def test_every_unit_of_length_of_ome_is_read(tmp_path, unit):
+    stated = f"{0.499 / OME_UNITS[unit]:.17g}"
+    written = unit.encode("ascii", "xmlcharrefreplace").decode()
+    sides = " ".join(f'PhysicalSize{axis}="{stated}" PhysicalSize{axis}Unit="{written}"' for axis in "XY")
+    with open_slide(with_xml(tmp_path / "a.ome.tif", ome(sides))) as slide:
+        assert slide.microns_per_pixel == pytest.approx(0.499, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "unit", ["\u03bcm", "\u212b", "A\u030a", " nm ", "MM", "Micron", "micrometre", "decimeter", "picometer"]
+)
+def test_other_spellings_of_a_unit_are_read(unit):
+    assert microns_in(1.0, unit) is not None
+
+
+@pytest.mark.parametrize("unit", ["pixel", "reference frame", "", "parsecs of cheese", "min"])
+def test_what_is_no_length_is_none(unit):
+    assert microns_in(1.0, unit) is None
 
 
 @pytest.mark.parametrize(
