@@ -2,6 +2,7 @@
 
 import datetime
 import io
+import logging
 import warnings
 import zipfile
 from itertools import islice
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from milpath.records.error_text import reason_of
+
+_log = logging.getLogger(__name__)
 
 # Unpacked: a workbook is a zip archive, which can be a thousand times larger than its file.
 MAX_UNPACKED = 512 * 2**20
@@ -18,7 +21,7 @@ _INSTALL = "install it with pip install 'milpath[tables]', or save the table as 
 
 
 def read_workbook(path: Path, content: bytes) -> list[list[str]]:
-    """Return the rows of the first sheet of an `.xlsx` workbook, with the values that Excel computed last.
+    """Return the rows of the first visible sheet of an `.xlsx` workbook, with the values that Excel computed last.
 
     Raises:
         ModuleNotFoundError: If openpyxl is not installed.
@@ -33,9 +36,17 @@ def read_workbook(path: Path, content: bytes) -> list[list[str]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats and rules of a workbook, which are not read
             book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True, keep_links=False)
-            if not book.worksheets:
-                raise ValueError(f"{path} has no sheet with a table; save the table as CSV UTF-8")
-            sheet = book.worksheets[0]
+            shown = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
+            if not shown:
+                raise ValueError(f"{path} has no visible sheet with a table; save the table as CSV UTF-8")
+            sheet = shown[0]
+            if len(book.worksheets) > 1:
+                _log.info(
+                    "%s has %s sheets; %r is read, the first that is not hidden",
+                    path,
+                    len(book.worksheets),
+                    sheet.title,
+                )
             # The size that a file states may be wrong, and padded with empty rows.
             sheet.reset_dimensions()
             rows, num_cells = [], 0

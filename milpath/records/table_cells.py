@@ -62,7 +62,7 @@ def read_cells(path: Path, expected: Sequence[str] = ()) -> TableCells:
 
     Args:
         path: An existing file: text separated by `,` `;` tab or `|` in UTF-8, UTF-16, UTF-32 or Windows-1252, an Excel
-            workbook (`.xlsx`, first sheet) or a Parquet file.
+            workbook (`.xlsx`, first visible sheet) or a Parquet file.
         expected: Names of which the header has one, as `plain_name` writes them; they help to recognise the separator.
 
     Raises:

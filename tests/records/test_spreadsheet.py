@@ -38,6 +38,20 @@ def test_the_first_sheet_of_a_workbook_is_a_table(tmp_path):
     assert table.index.tolist() == [2, 3, 5]
 
 
+def test_a_hidden_sheet_is_not_read_and_the_one_that_is_is_named(tmp_path, caplog):
+    book = openpyxl.Workbook()
+    book.active.title, book.active.sheet_state = "old", "hidden"
+    for name, label in (("old", "wrong"), ("corrected", "right")):
+        sheet = book[name] if name in book.sheetnames else book.create_sheet(name)
+        for row in (("id", "label"), ("a", label)):
+            sheet.append(row)
+    book.active = 1
+    book.save(tmp_path / "t.xlsx")
+    with caplog.at_level("INFO"):
+        assert read_table(tmp_path / "t.xlsx")["label"].tolist() == ["right"]
+    assert caplog.messages == [f"{tmp_path / 't.xlsx'} has 2 sheets; 'corrected' is read, the first that is not hidden"]
+
+
 def test_a_workbook_is_recognised_whatever_its_name(tmp_path):
     assert len(read_table(write_book(tmp_path / "labels.xlsx").rename(tmp_path / "labels.csv"))) == 3
 
