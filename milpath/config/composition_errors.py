@@ -66,6 +66,9 @@ def explain(error: Exception, command: str, words: Sequence[str]) -> str:
         word = str(error.override)
         if "=" not in word:
             return f"{typed}: {word!r} is not an option; give key=value, or a flag such as --help"
+        if re.search(r"[\[{:]", word.partition("=")[2]):  # the shell divides {a:[1,2]} at its commas
+            key = word.partition("=")[0]
+            return f"{typed}: cannot read {word!r}; put the option in quotes, which the shell leaves alone: '{key}=...'"
         return f"""{typed}: cannot read {word!r}; put a value with special characters in quotes: 'key="value"'"""
     if text.startswith("Ambiguous value"):
         word = text.split("'")[1]

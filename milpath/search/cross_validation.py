@@ -156,7 +156,8 @@ def _require_keys(given: Any, option: str, example: str) -> None:
     """Refuse an option that has no keys."""
     if given is not None and not isinstance(given, Mapping):
         value = "" if "=" in option else f"={given}"
-        raise ValueError(f"{option}{value} must give values for keys, such as {example}")
+        inner = ", without quotes within the option" if isinstance(given, str) else ""
+        raise ValueError(f"{option}{value} must give values for keys, such as {example}{inner}")
 
 
 def _plan(
