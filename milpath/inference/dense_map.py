@@ -14,6 +14,7 @@ from milpath.models.network_input import to_network_input
 from milpath.models.stains import sampled_tiles
 from milpath.slides.cut_slide import choose_places, cut_places
 from milpath.slides.readers.open_slide import open_slide
+from milpath.slides.readers.slide import is_plausible
 from milpath.slides.slide_view import SlideView, view_slide
 from milpath.slides.tile_positions import TilePositions, read_places
 from milpath.slides.tiling_options import TileOptions
@@ -70,6 +71,12 @@ class DenseMapper:
         self.options = replace(options, method="tissue", num_tiles=None, overlap=pixels, background="white")
         self.device = device
 
+    def _stating(self, microns: float | None) -> TileOptions:
+        """Return the options for a slide whose resolution is known; an earlier version cut slides of any."""
+        if microns is None or is_plausible(microns):
+            return replace(self.options, slide_microns_per_pixel=microns)
+        return replace(self.options, slide_microns_per_pixel=None, assumed_microns_per_pixel=microns)
+
     def __call__(self, path: Path, slide_microns_per_pixel: float | None = None) -> DenseMap:
         """Return the dense map of a slide.
 
@@ -82,7 +89,7 @@ class DenseMapper:
         """
         network = self.network.to(self.device)
         with open_slide(path) as slide, torch.inference_mode():
-            options = replace(self.options, slide_microns_per_pixel=slide_microns_per_pixel)
+            options = self._stating(slide_microns_per_pixel)
             view = view_slide(slide, options)
             places = choose_places(view, self.options)
             embeddings = torch.empty(0)

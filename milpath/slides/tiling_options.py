@@ -6,12 +6,13 @@ from typing import Any
 
 from milpath.records.digests import sha256_of_file
 from milpath.slides.detection.tissue_map import OTSU
+from milpath.slides.readers.slide import PLAUSIBLE_MICRONS, is_plausible
 
 BACKGROUNDS = ("white", "mask")
 METHODS = ("darkest", "tissue", "grid")
 _MAX_TILE_SIZE = 4096
-# Above any resolution of a microscope.
-MAX_MICRONS = 1000
+# Above any resolution of tiles.
+_MAX_MICRONS = 1000
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,16 @@ class TileOptions:
             raise ValueError(
                 f"tissue_model is for method=tissue, or method=darkest background=mask, without tissue_threshold={OTSU}"
             )
-        for name in ("microns_per_pixel", "slide_microns_per_pixel", "assumed_microns_per_pixel"):
+        if self.slide_microns_per_pixel is not None and not is_plausible(self.slide_microns_per_pixel):
+            low, high = PLAUSIBLE_MICRONS
+            raise ValueError(
+                f"slide_microns_per_pixel={self.slide_microns_per_pixel} must be from {low:g} to {high:g}, the microns of a "
+                "pixel of a microscope (40x: 0.25); an overview is cut with level=INDEX microns_per_pixel=null"
+            )
+        # An earlier version let a user state what no microscope has.
+        for name in ("microns_per_pixel", "assumed_microns_per_pixel"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < MAX_MICRONS:
+            if value is not None and not 0 < value < _MAX_MICRONS:
                 raise ValueError(f"{name}={value} must be above 0 and below 1000 (typical: 0.25 to 16)")
         if self.microns_per_pixel is not None and self.level != -1:
             raise ValueError(f"give level={self.level} or microns_per_pixel={self.microns_per_pixel}, not both")

@@ -9,7 +9,7 @@ from milpath.records.error_text import counted
 from milpath.records.id_matching import match_ids
 from milpath.records.label_table import find_column, quote_first, read_table
 from milpath.records.tile_resolution import ALLOW, SAME_RESOLUTION, describe_range
-from milpath.slides.tiling_options import MAX_MICRONS
+from milpath.slides.readers.slide import PLAUSIBLE_MICRONS, is_plausible
 from milpath.tiling.slide_job import SlideRecord
 
 _log = logging.getLogger(__name__)
@@ -79,9 +79,11 @@ def _number(table: Path | None, name: str, cell: str) -> float:
         value = float(cell.replace(",", "."))
     except ValueError:
         value = math.nan
-    if not 0 < value < MAX_MICRONS:
+    if not is_plausible(value):
+        low, high = PLAUSIBLE_MICRONS
         raise ValueError(
-            f"{table} states {cell!r} microns per pixel for {name!r}; expected a number such as 0.25, of level 0, or nothing"
+            f"{table} states {cell!r} microns per pixel for {name!r}; expected a number from {low:g} to {high:g}, such as "
+            "0.25, of level 0, or nothing"
         )
     return value
 

@@ -23,6 +23,12 @@ from milpath.slides.tiling_options import TileOptions
         ({"min_inside": 1.5}, "min_inside=1.5 must be from 0 to 1"),
         ({"tissue_model": "a.onnx"}, "tissue_model is for method=tissue, or method=darkest background=mask"),
         ({"microns_per_pixel": -1}, "microns_per_pixel=-1 must be above 0"),
+        (
+            {"slide_microns_per_pixel": 499},
+            "slide_microns_per_pixel=499 must be from 0.05 to 20, the microns of a pixel of a",
+        ),
+        ({"slide_microns_per_pixel": 0.001}, "slide_microns_per_pixel=0.001 must be from 0.05 to 20"),
+        ({"slide_microns_per_pixel": 0.0}, "slide_microns_per_pixel=0.0 must be from 0.05 to 20"),
         ({"microns_per_pixel": 2.0, "level": 0}, "give level=0 or microns_per_pixel=2.0, not both"),
     ],
 )
@@ -40,6 +46,17 @@ def test_an_option_that_makes_no_sense_is_named_with_what_would(words, message):
 )  # fmt: skip
 def test_options_survive_a_store_and_a_checkpoint(options):
     assert TileOptions.from_tiling(options.to_tiling() | {"tile_columns": "something else"}) == options
+
+
+@pytest.mark.parametrize("stated", [0.05, 20, 0.05 * (1 - 1e-9), 20 * (1 + 1e-9)])
+def test_the_ends_of_the_range_of_a_microscope_may_be_stated(stated):
+    assert TileOptions(slide_microns_per_pixel=stated).slide_microns_per_pixel == stated
+
+
+def test_a_checkpoint_keeps_what_an_earlier_version_let_a_user_state():
+    assert (
+        TileOptions.from_tiling({"method": "grid", "slide_microns_per_pixel": 28.97}).assumed_microns_per_pixel == 28.97
+    )
 
 
 def test_ready_made_tiles_of_the_same_rule_can_be_cut_from_slides():

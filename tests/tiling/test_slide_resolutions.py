@@ -71,11 +71,12 @@ def test_what_a_table_states_counts_and_the_line_says_both_values(slides, tmp_pa
     np.testing.assert_array_equal(np.load(tmp_path / "again/tiles.npy"), np.load(tmp_path / "out/tiles.npy"))
 
 
-@pytest.mark.parametrize("cell", ["0.5 um", "-1", "0", "nan", "inf", "5000"])
+@pytest.mark.parametrize("cell", ["0.5 um", "-1", "0", "nan", "inf", "5000", "499", "0.001", "20.5"])
 def test_a_cell_that_is_no_resolution_is_refused_with_the_slide(slides, tmp_path, cell):
     (tmp_path / "r.csv").write_text(f"slide_id,microns_per_pixel\nb,{cell}\n")
     with pytest.raises(
-        ValueError, match=r"r\.csv states .* microns per pixel for 'b'; expected a number such as 0\.25"
+        ValueError,
+        match=r"r\.csv states .* microns per pixel for 'b'; expected a number from 0\.05 to 20, such as 0\.25",
     ):
         plan_slides(slides, None, None, tmp_path / "out", resolutions=tmp_path / "r.csv")
 

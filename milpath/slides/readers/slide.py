@@ -13,6 +13,7 @@ WHOLE_LEVEL_PIXELS = 4096 * 4096
 # Resolutions outside this range are implausible: scanners and editors write them if they do not know the true one (600 dpi
 # of print are 42 microns per pixel).
 PLAUSIBLE_MICRONS = (0.05, 20.0)
+_ROUNDING = 1e-6
 # Pixels whose sides differ by more than this part are not square; scanners state both sides with their own rounding.
 _SQUARE = 0.02
 # Samples of 16 bits that end here have 14 bits or fewer (cameras give 10 to 14): as 16 bits they are almost black.
@@ -123,8 +124,13 @@ class Slide(ABC):
 
 def plausible_microns(value: float | None) -> float | None:
     """Return a resolution if it is plausible for a microscope, else `None` (72 dpi are 353 microns per pixel)."""
+    return float(value) if value is not None and is_plausible(value) else None
+
+
+def is_plausible(value: float) -> bool:
+    """Return whether a microscope may have this resolution; one at an end of the range may have been rounded."""
     low, high = PLAUSIBLE_MICRONS
-    return float(value) if value is not None and low <= value <= high else None
+    return low * (1 - _ROUNDING) <= value <= high * (1 + _ROUNDING)
 
 
 def missing_pieces(missing: int, total: int, level: int) -> str:
