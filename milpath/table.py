@@ -33,7 +33,9 @@ def run(config: DictConfig, words: list[str], config_dirs: Sequence[str] = ()) -
     # Imported here so that --help and mistyped options need only Hydra, not torch.
     with collecting_later():
         from milpath.search.compared_methods import make_table
+        from milpath.tiling.slide_run import require_known_on_error
 
+    require_known_on_error(config.on_error)
     return make_table(config, words, config_dirs)
 
 

@@ -24,3 +24,10 @@ def test_musk1_in_small_is_near_its_published_accuracy(shared_data, tmp_path, ru
     # Published: 0.892 over 10 folds x 5; guessing gives 0.51. Fewer training bags cost some.
     assert 0.75 <= row["mean"] <= 0.97
     assert row["low"] < row["mean"] < row["high"]
+
+
+def test_a_mistyped_choice_costs_no_training(shared_data, tmp_path, run_here):
+    words = ["experiment=musk1", "methods=[attention]", f"data.path={shared_data / 'mil_classic'}", "output=table"]
+    status, errors = run_here("milpath.table", *words, "on_error=skpi", cwd=tmp_path)
+    assert (status, errors) == (1, "ValueError: on_error=skpi is unknown; it must be one of fail, skip\n")
+    assert not (tmp_path / "table").exists()

@@ -98,7 +98,7 @@ def extract_features(
         ValueError: If options, slides and encoder do not fit together, or the disk is full.
     """
     slides, output = Path(slides), Path(output)
-    require_sensible(on_error, num_workers, overwrite, shard)
+    require_sensible(on_error, num_workers, overwrite, shard, max_seconds)
     _require_formats(formats)
     require_kept(output, WRITTEN, {"slides": slides, "labels": labels, "resolutions": resolutions})
     stains = stains_of(encoder)

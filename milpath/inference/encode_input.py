@@ -57,9 +57,21 @@ def open_and_encode(
         FileNotFoundError: If the weights are not on this machine.
         ValueError: If the card says too little about the encoder or how slides were cut.
     """
-    require_described_encoder(card, path)
-    encoder = open_trained_encoder(card.encoder, weights_path=weights_path, weights_dir=weights_dir, encoders=encoders)
+    encoder = encoder_of_input(card, path, weights_path=weights_path, weights_dir=weights_dir, encoders=encoders)
     return encode_input(path, output, card, encoder, **words)
+
+
+def encoder_of_input(
+    card: Card,
+    path: Path,
+    *,
+    weights_path: str | None = None,
+    weights_dir: str | None = None,
+    encoders: Iterable[type[nn.Module]] = (),
+) -> nn.Module:
+    """Return the encoder that the card of a network describes; the arguments are those of `open_and_encode`."""
+    require_described_encoder(card, path)
+    return open_trained_encoder(card.encoder, weights_path=weights_path, weights_dir=weights_dir, encoders=encoders)
 
 
 def encode_input(

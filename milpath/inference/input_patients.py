@@ -1,7 +1,9 @@
 """The patients of the slides that are predicted, for a network whose bags are patients, or for an aggregation."""
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +43,58 @@ def patients_of_input(
     bag_column = data.get("bag_column")
     if not bag_column and not slides_table and not aggregate:
         return store
+    require_patients(
+        list(store.bags.columns), data, slides_table=slides_table, patient_column=patient_column,
+        slide_column=slide_column, aggregate=aggregate,
+    )  # fmt: skip
+    column = column_of_patients(data, patient_column)
+    options = PatientOptions(
+        slides=slides_table, bag_column=column, patient_column=column, slide_column=slide_column,
+        unread=frozenset(failures), way_out="give a table and slides that belong together",
+    )  # fmt: skip
+    with naming_own_options():
+        bags = bags_of_slides(store, options)
+    _say_incomplete(options, failures, bags)
+    return bags if bag_column else bags.slide_store
+
+
+def require_patients(
+    columns: Sequence[str],
+    data: Mapping[str, Any],
+    *,
+    slides_table: str | None,
+    patient_column: str | None = None,
+    slide_column: str | None = None,
+    aggregate: str | None = None,
+) -> None:
+    """Refuse options of patients that do not fit the network, or a table that cannot be used.
+
+    Args:
+        columns: Columns that are known of each slide without `slides_table`.
+        data: As in `patients_of_input`, like the others.
+        slides_table: Table of the slides.
+        patient_column: Column of the patient.
+        slide_column: Column of the slide.
+        aggregate: How predictions of slides become those of patients.
+
+    Raises:
+        FileNotFoundError: If there is no such table.
+        ValueError: With what to give.
+    """
+    bag_column = data.get("bag_column")
+    if not bag_column and not slides_table and not aggregate:
+        if patient_column is not None:
+            raise ValueError(
+                f"patient_column={patient_column} names the patients of slides, but the checkpoint was trained on single "
+                "slides; add aggregate=mean or aggregate=max, or leave patient_column out"
+            )
+        return
     column = column_of_patients(data, patient_column)
     if bag_column and aggregate:
         raise ValueError(
             f"the checkpoint predicts patients as a whole (data.bag_column={bag_column}); leave out aggregate={aggregate}"
         )
-    if not slides_table and find_column(store.bags.columns, column) is None:
+    if not slides_table and find_column(columns, column) is None:
         if aggregate:
             raise ValueError(
                 f"aggregate={aggregate} needs the patient of each slide; give slides_table=CSV with slide_id, {column}"
@@ -60,13 +108,18 @@ def patients_of_input(
             f"slides_table={slides_table} says which slides are of one patient, but the checkpoint was trained on single "
             "slides; add aggregate=mean or aggregate=max, or leave the table out"
         )
-    options = PatientOptions(
-        slides=slides_table, bag_column=column, patient_column=column, slide_column=slide_column,
-        unread=frozenset(failures), way_out="give a table and slides that belong together",
-    )  # fmt: skip
-    bags = bags_of_slides(store, options)
-    _say_incomplete(options, failures, bags)
-    return bags if bag_column else bags.slide_store
+    if slides_table:
+        with naming_own_options():
+            read_slides(slides_table, column, slide_column)
+
+
+@contextmanager
+def naming_own_options() -> Iterator[None]:
+    """Name options as `predict` has them, not as those of the data of a training."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(re.sub(r"\bdata\.(?=(slide|patient)_column\b)", "", str(error))) from None
 
 
 def column_of_patients(data: Mapping[str, Any], patient_column: str | None = None) -> str:

@@ -2,7 +2,8 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,42 @@ from milpath.data.sources.features.loose_features import build_feature_store, re
 from milpath.data.sources.loose_tiles import build_tile_store, holds_tiles, require_same_tiles
 from milpath.data.store.bag_store import BagStore
 from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.kept_inputs import require_kept
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.tiling.slide_output import read_failures, write_failures
 from milpath.tiling.slide_run import TilingSummary
+
+# What a path holds, for a network.
+STORE, FEATURES, TILES, SLIDES = "store", "features", "tiles", "slides"
+# For a network of features.
+TILES_TO_ENCODE, SLIDES_TO_ENCODE = "tiles to encode", "slides to encode"
+
+
+def kind_of_input(path: Path, takes: str | None, tile_size: int | None, *, encodes: bool = True) -> str:
+    """Return what a path holds: a store that is read as it is, or what a store is made of.
+
+    Args:
+        path: The path.
+        takes: What the network takes, "tiles" or "features"; `None` if unknown.
+        tile_size: Size of the tiles of its training.
+        encodes: Whether tiles and slides can be encoded for a network of features.
+
+    Raises:
+        FileNotFoundError: If the path does not exist.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"slides={path} does not exist; give a slide, a folder of slides, tiles or features, or a bag store"
+        )
+    of_features = takes == "features" and encodes
+    if (path / "store.json").is_file():
+        has_tiles = of_features and len(BagStore.open(path, verify=False).tile_shape) == 3
+        return TILES_TO_ENCODE if has_tiles else STORE
+    if takes != "tiles" and holds_features(path):
+        return FEATURES
+    if holds_tiles(path, tile_size):
+        return TILES_TO_ENCODE if of_features else TILES
+    return SLIDES_TO_ENCODE if of_features else SLIDES
 
 
 def open_input(
@@ -57,26 +91,22 @@ def open_input(
         FileNotFoundError: If the path does not exist.
         ValueError: If no slide can be read, or the size of tiles is not that of the network.
     """
-    if not path.exists():
-        raise FileNotFoundError(
-            f"slides={path} does not exist; give a slide, a folder of slides, tiles or features, or a bag store"
-        )
+    kind = kind_of_input(path, takes, tiling.get("tile_size"), encodes=encode is not None)
+    if kind == STORE:
+        return BagStore.open(path, verify=verify), {}
     bags, failed = output / "bags", output / "failures.csv"
-    if (path / "store.json").is_file():
-        store = BagStore.open(path, verify=verify)
-        if takes != "features" or encode is None or len(store.tile_shape) != 3:
-            return store, {}
-        _write_outcome(encode(path, bags), path, failed)
-    elif takes != "tiles" and holds_features(path):
+    inputs = {"slides": path, "labels": labels, "masks": masks, "resolutions": resolutions}
+    require_kept(output, (bags.name, failed.name), inputs)
+    if kind == FEATURES:
         if overwrite:
             shutil.rmtree(bags, ignore_errors=True)
         if bags.exists():
             require_same_features(path, BagStore.open(bags, verify=False))
         else:
             write_failures(build_feature_store(path, bags, labels, dtype, id_column), failed)
-    elif takes == "features" and encode is not None:
+    elif encode is not None and kind in (TILES_TO_ENCODE, SLIDES_TO_ENCODE):
         _write_outcome(encode(path, bags), path, failed)
-    elif holds_tiles(path, tiling.get("tile_size")):
+    elif kind == TILES:
         if overwrite:
             shutil.rmtree(bags, ignore_errors=True)
         if bags.exists():
@@ -85,16 +115,23 @@ def open_input(
             failures = build_tile_store(path, bags, _tile_size(tiling, path))
             write_failures(failures, failed)
     else:
-        try:
+        with explaining_features(path):
             _cut(
                 path, tiling, bags, failed, num_workers, overwrite,
                 labels=labels, masks=masks, id_column=id_column, resolutions=resolutions, mixed_resolution=mixed_resolution,
             )  # fmt: skip
-        except FileNotFoundError as error:
-            if holds_features(path):
-                raise ValueError(f"{path} holds features, but the network takes tiles; give slides or tiles") from error
-            raise
     return BagStore.open(bags, verify=verify), read_failures(failed)
+
+
+@contextmanager
+def explaining_features(path: Path) -> Iterator[None]:
+    """Say that a folder without slides holds features, for a network of tiles."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if holds_features(path):
+            raise ValueError(f"{path} holds features, but the network takes tiles; give slides or tiles") from error
+        raise
 
 
 def _tile_size(tiling: Mapping[str, Any], path: Path) -> int:

@@ -17,6 +17,13 @@ _FILES = (
     "predictions.csv", "attention.csv", "slide_attention.csv", "patients.csv", "failures.csv",
     ".predictions.csv.partial", ".attention.csv.partial", _RECORD,
 )  # fmt: skip
+# All that a prediction writes in its output, and deletes to overwrite it.
+WRITTEN = (*_FOLDERS, *_FILES)
+
+
+def holds_prediction(output: Path) -> bool:
+    """Return whether a folder holds a prediction, finished or not, which `overwrite` deletes."""
+    return (output / _RECORD).exists()
 
 
 def claim_folder(
@@ -37,27 +44,39 @@ def claim_folder(
         FileExistsError: If the folder contains a finished prediction, an unfinished one of another source, or other
             files.
     """
-    require_folder(output, f"output={output}")
+    require_free(output, source, overwrite)
     record, before = output / _RECORD, _read_record(output)
     if overwrite:
         # Without the record these would not belong to a prediction.
         if record.exists():
             _delete(output, Path(slides))
         before = None
-    elif (output / "predictions.csv").exists():
-        raise FileExistsError(f"{output} already contains predictions; set another output, or overwrite=true")
-    elif record.exists() and (other := _other_source(output, before or {}, source)) is not None:
-        raise FileExistsError(
-            f"{output} contains an unfinished prediction of {other}; set another output, or overwrite=true"
-        )
-    elif not record.exists() and output.exists() and (found := sorted(_of_others(output))):
-        raise FileExistsError(
-            f"{output} contains {found[0]!r}, which was not written by a prediction; set another output, or overwrite=true"
-        )
     output.mkdir(parents=True, exist_ok=True)
     for folder in (output, *(output / name for name in _FOLDERS if name != "bags"), output / "viewer/slides"):
         remove_partial_files(folder)
     write_json(record, (before or {}) | dict(source))
+
+
+def require_free(output: Path, source: Mapping[str, str], overwrite: bool = False) -> None:
+    """Refuse a folder that `claim_folder` would refuse; the arguments are the same, and nothing is written.
+
+    Raises:
+        FileExistsError: As `claim_folder`.
+    """
+    require_folder(output, f"output={output}")
+    if overwrite:
+        return
+    record, before = output / _RECORD, _read_record(output)
+    if (output / "predictions.csv").exists():
+        raise FileExistsError(f"{output} already contains predictions; set another output, or overwrite=true")
+    if record.exists() and (other := _other_source(output, before or {}, source)) is not None:
+        raise FileExistsError(
+            f"{output} contains an unfinished prediction of {other}; set another output, or overwrite=true"
+        )
+    if not record.exists() and output.exists() and (found := sorted(_of_others(output))):
+        raise FileExistsError(
+            f"{output} contains {found[0]!r}, which was not written by a prediction; set another output, or overwrite=true"
+        )
 
 
 def file_name(bag_id: str) -> str:

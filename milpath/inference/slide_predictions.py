@@ -1,28 +1,32 @@
 """The predictions of a folder of slides: tables, annotations and pictures, slide by slide."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from omegaconf import DictConfig
 from torch.nn import Module
 
+from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoder_match import require_same_encoder, require_same_tile_size
 from milpath.data.store.level0_positions import resolution_of
 from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.progress import track
 from milpath.inference.annotations.slide_answer import SlideAnswer
-from milpath.inference.ensemble import open_predictor
+from milpath.inference.ensemble import Predictor, open_predictor
 from milpath.inference.ensemble.fold_columns import EACH, each_as_cell, fold_cells, fold_columns
 from milpath.inference.input_patients import column_of_patients, patients_of_input
-from milpath.inference.open_input import open_input
+from milpath.inference.open_input import SLIDES_TO_ENCODE, STORE, TILES_TO_ENCODE, kind_of_input, open_input
 from milpath.inference.packed_linear import pack_linears
-from milpath.inference.pictures.open_pictures import chosen_formats, open_pictures
+from milpath.inference.pictures.bag_pictures import BagPictures
+from milpath.inference.pictures.open_pictures import open_pictures
 from milpath.inference.predict_bags import predict_bags
+from milpath.inference.predict_options import require_fitting, require_inputs_kept, require_values
 from milpath.inference.prediction_files import PredictionFiles
-from milpath.inference.prediction_folder import claim_folder, release_folder
+from milpath.inference.prediction_folder import claim_folder, release_folder, require_free
 from milpath.inference.prediction_patients import write_patients
 from milpath.inference.prediction_summary import prediction_summary
 from milpath.inference.slides_of_bags import tile_rows
@@ -59,7 +63,7 @@ def write_slide_predictions(
         ValueError: If no slide could be predicted.
     """
     output = Path(config.output)
-    chosen_formats(config.formats, config.pictures)  # refuses one that is unknown before any slide is cut
+    require_values(config)
     predictor = open_predictor(config.checkpoint, networks, encoders, method=config.method)
     network, card, averaged = predictor.network, predictor.card, bool(predictor.folds)
     device = choose_device(config.device)
@@ -74,23 +78,26 @@ def write_slide_predictions(
     columns = ((), ()) if numbers is None else (numbers.answer_columns, numbers.call_columns)
     aggregate = config.aggregate or (config.slides_table and card.data.get("aggregate"))
     require_aggregate(aggregate, target, len(columns[0] or card.class_names))
+    kind = kind_of_input(Path(config.slides), takes(network), card.tiling.get("tile_size"))
+    require_inputs_kept(config, kind)
+    require_free(output, source, config.overwrite)
+    require_fitting(config, card, network, kind, aggregate)
+    read = partial(
+        open_input, Path(config.slides), card.tiling, output, config.num_workers,
+        overwrite=config.overwrite, labels=config.labels, masks=config.masks, id_column=config.id_column,
+        takes=takes(network), encode=_encoding(config, card, encoders, kind), verify=config.verify,
+        dtype=str(card.data.get("dtype", "float32")),
+        resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
+    )  # fmt: skip
+    prepare = partial(_prepare, config, predictor, aggregate, device)
+    failures: dict[str, str] = {}
+    if kind == STORE:  # it is there before anything is written
+        store, pictures = prepare(*read())
     claim_folder(output, source, config.overwrite, slides=config.slides)
     try:
-        store, failures = open_input(
-            Path(config.slides), card.tiling, output, config.num_workers,
-            overwrite=config.overwrite, labels=config.labels, masks=config.masks, id_column=config.id_column,
-            takes=takes(network), encode=partial(_encode, config, card, encoders), verify=config.verify,
-            dtype=str(card.data.get("dtype", "float32")),
-            resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
-        )  # fmt: skip
-        store = patients_of_input(
-            store, card.data, failures, slides_table=config.slides_table, patient_column=config.patient_column,
-            slide_column=config.slide_column, aggregate=aggregate,
-        )  # fmt: skip
-        require_same_encoder(card, network, store, config.slides, predictor.name)
-        require_same_tile_size(card, store, config.slides)
-        if note := compare_resolution(card.tiling, store, config.mixed_resolution):
-            sys.stderr.write(f"{note}\n")
+        if kind != STORE:
+            store, failures = read()
+            store, pictures = prepare(store, failures)
         source = source | {"slides": store.content_digest()}
         files = PredictionFiles(
             output, card.class_names, threshold, source, answer_columns=columns[0], several_slides=store.grouped,
@@ -100,7 +107,6 @@ def write_slide_predictions(
                 *(UNFAMILIAR_COLUMNS if predictor.familiarity else ()),
             ),
         )  # fmt: skip
-        pictures = open_pictures(config, store, network, card, device)
     except (ValueError, OSError):
         release_folder(output)
         raise
@@ -167,8 +173,8 @@ def write_slide_predictions(
         sys.stdout.write(f"{known}\n")
     if said := say_about_sets(card, aggregate):
         sys.stderr.write(f"{said}\n")
-    if note := unchanged_note(network):
-        sys.stderr.write(f"{note}\n")
+    if unchanged := unchanged_note(network):
+        sys.stderr.write(f"{unchanged}\n")
     if predictor.familiarity is None:
         sys.stderr.write(f"{say_unknown()}\n")
     if failures:
@@ -178,13 +184,41 @@ def write_slide_predictions(
     return len(failures)
 
 
-def _encode(config: DictConfig, card: Card, encoders: Iterable[type[Module]], path: Path, bags: Path) -> TilingSummary:
-    """Write the features of slides for a network that was trained on features."""
-    from milpath.inference.encode_input import open_and_encode
+def _prepare(
+    config: DictConfig,
+    predictor: Predictor,
+    aggregate: str | None,
+    device: torch.device,
+    store: BagStore,
+    failures: Mapping[str, str],
+) -> tuple[BagStore, BagPictures]:
+    """Return the bags to predict and the writer of their pictures; refuse bags that do not fit the network."""
+    card = predictor.card
+    store = patients_of_input(
+        store, card.data, failures, slides_table=config.slides_table, patient_column=config.patient_column,
+        slide_column=config.slide_column, aggregate=aggregate,
+    )  # fmt: skip
+    require_same_encoder(card, predictor.network, store, config.slides, predictor.name)
+    require_same_tile_size(card, store, config.slides)
+    if note := compare_resolution(card.tiling, store, config.mixed_resolution):
+        sys.stderr.write(f"{note}\n")
+    return store, open_pictures(config, store, predictor.network, card, device)
 
-    return open_and_encode(
-        path, bags, card, weights_path=config.encoder_weights_path, weights_dir=config.paths.weights_dir,
-        encoders=encoders, device=config.device, labels=config.labels, id_column=config.id_column,
+
+def _encoding(
+    config: DictConfig, card: Card, encoders: Iterable[type[Module]], kind: str
+) -> Callable[[Path, Path], TilingSummary] | None:
+    """Return what writes features for a network that was trained on features, with the encoder that was found."""
+    if kind not in (TILES_TO_ENCODE, SLIDES_TO_ENCODE):
+        return None
+    from milpath.inference.encode_input import encode_input, encoder_of_input
+
+    encoder = encoder_of_input(
+        card, Path(config.slides), weights_path=config.encoder_weights_path, weights_dir=config.paths.weights_dir,
+        encoders=encoders,
+    )  # fmt: skip
+    return lambda path, bags: encode_input(
+        path, bags, card, encoder, device=config.device, labels=config.labels, id_column=config.id_column,
         num_workers=config.num_workers, overwrite=config.overwrite, resolutions=config.resolutions,
         mixed_resolution=config.mixed_resolution,
     )  # fmt: skip

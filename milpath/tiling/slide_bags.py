@@ -70,7 +70,7 @@ def build_slide_store(
         ValueError: If options, table, slides and masks do not fit together, or the disk is full.
     """
     options, output = options or TileOptions(), Path(output)
-    require_sensible(on_error, num_workers, overwrite, shard)
+    require_sensible(on_error, num_workers, overwrite, shard, max_seconds)
     inputs = {"slides": slides, "labels": labels, "masks": masks, "resolutions": resolutions}
     require_kept(output, WRITTEN, inputs | {"tissue_model": options.tissue_model})
     if options.tissue_model is not None:

@@ -121,6 +121,7 @@ def plan_slides(
         FileNotFoundError: If one of them does not exist, or there is no slide.
         ValueError: If the table or the masks cannot be used.
     """
+    _require_tables(labels, resolutions, id_column, label_column)
     found = find_slides(slides, output)
     notes, refused, files = [*found.notes], dict(found.broken), found.found
     if found.ignored:
@@ -202,6 +203,25 @@ def _read_labels(
     return {matched.get(name, name): row for name, row in labelled_bags(table)}
 
 
+def _require_tables(
+    labels: Path | None, resolutions: Path | None, id_column: str | None, label_column: str | None
+) -> None:
+    """Refuse columns of a table that is not given."""
+    if label_column is not None and labels is None:
+        raise ValueError(f"label_column={label_column} is a column of labels; give labels=CSV, or leave it out")
+    if id_column is not None and labels is None and resolutions is None:
+        raise ValueError(
+            f"id_column={id_column} is a column of labels or resolutions; give one of them, or leave id_column out"
+        )
+
+
+def require_masks(masks: Path) -> dict[str, Path]:
+    """Return the masks of a folder by slide (see `find_masks`); the error names the option."""
+    if not masks.exists():
+        raise FileNotFoundError(f"masks={masks} does not exist; give the folder of the masks")
+    return find_masks(masks)
+
+
 def _match_masks(
     masks: Path, labels: Path | None, files: dict[str, Path], rows: dict[str, dict[str, str]]
 ) -> dict[str, Path]:
@@ -214,7 +234,7 @@ def _match_masks(
         raise ValueError(
             f"masks need labels=CSV with the column data_provider ({' or '.join(MASK_LABELS)}), which defines the values"
         )
-    found = find_masks(masks)
+    found = require_masks(masks)
     matched = {name: found[name] for name in files if name in found}
     if not matched:
         raise ValueError(

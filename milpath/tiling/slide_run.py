@@ -16,6 +16,8 @@ from milpath.tiling.slide_progress import SlideProgress
 from milpath.tiling.slide_resolutions import require_known_choice, require_one_resolution, resolution_notes
 
 ON_ERROR = ("fail", "skip")
+# Thirty days: the system takes no wait of any length.
+MOST_SECONDS = 30 * 86_400
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,25 @@ def _put_together(
     return read_failures(output / "failures.csv"), 0, notes
 
 
-def require_sensible(on_error: str, num_workers: int | None, overwrite: bool, shard: str | None) -> None:
-    """Refuse options of a run that contradict each other or are unknown."""
+def require_known_on_error(on_error: str) -> None:
+    """Refuse an unknown value of the option `on_error`."""
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error={on_error} is unknown; it must be one of {', '.join(ON_ERROR)}")
+
+
+def require_sensible(
+    on_error: str,
+    num_workers: int | None,
+    overwrite: bool,
+    shard: str | None = None,
+    max_seconds: float | None = None,
+) -> None:
+    """Refuse options of a run that contradict each other, are unknown or out of their range."""
+    require_known_on_error(on_error)
+    if max_seconds is not None and not 0 < max_seconds <= MOST_SECONDS:
+        raise ValueError(
+            f"max_seconds={max_seconds:g} must be above 0 and at most {MOST_SECONDS:,}, or null for no limit"
+        )
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers={num_workers} must be at least 1, or null for one per core")
     if overwrite and shard is not None:

@@ -387,6 +387,8 @@ def test_no_slides_no_table_and_no_masks_are_said(slides, labels, tmp_path):
         build_slide_store(slides, tmp_path / "out", labels=tmp_path / "no.csv")
     with pytest.raises(ValueError, match="masks need labels=CSV with the column data_provider"):
         build_slide_store(slides, tmp_path / "out", masks=slides)
+    with pytest.raises(FileNotFoundError, match="masks=.*nowhere does not exist; give the folder of the masks"):
+        build_slide_store(slides, tmp_path / "out", labels=labels, masks=tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no mask in .* belongs to a slide"):
         build_slide_store(slides, tmp_path / "out", labels=labels, masks=tmp_path / "empty")
 
@@ -398,6 +400,11 @@ def test_no_slides_no_table_and_no_masks_are_said(slides, labels, tmp_path):
         ({"num_workers": 0}, "num_workers=0 must be at least 1"),
         ({"overwrite": True, "shard": "1/2"}, "would delete the work of the other shards"),
         ({"shard": "3"}, "must be i/n"),
+        ({"max_seconds": 0}, "max_seconds=0 must be above 0 and at most 2,592,000, or null for no limit"),
+        ({"max_seconds": -1}, "max_seconds=-1 must be above 0"),
+        ({"max_seconds": 1e30}, r"max_seconds=1e\+30 must be above 0"),
+        ({"id_column": "case"}, "id_column=case is a column of labels or resolutions; give one of them"),
+        ({"label_column": "grade"}, "label_column=grade is a column of labels; give labels=CSV"),
     ],
 )
 def test_an_option_of_a_run_that_makes_no_sense_is_refused(slides, tmp_path, words, message):

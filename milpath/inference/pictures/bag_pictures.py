@@ -15,7 +15,15 @@ from milpath.inference.annotations.annotation_files import GEOJSON, AnnotationFi
 from milpath.inference.annotations.slide_answer import SlideAnswer, read_answers
 from milpath.inference.dense_map import DenseMap, DenseMapper
 from milpath.inference.pictures.class_overlays import draw_class_overlays
-from milpath.inference.pictures.overlays import SlidePicture, Truth, draw_bag_overlay, known_labels, read_mask
+from milpath.inference.pictures.mask_providers import providers_of
+from milpath.inference.pictures.overlays import (
+    SlidePicture,
+    Truth,
+    draw_bag_overlay,
+    known_labels,
+    read_mask,
+    require_opacity,
+)  # fmt: skip
 from milpath.inference.pictures.sharpest_bags import draw_run_extremes, read_strongest
 from milpath.inference.pictures.tile_pixels import Pixels, slide_picture, tile_pixels
 from milpath.inference.predict_bags import BagPrediction
@@ -58,7 +66,7 @@ class BagPictures:
         viewer_pixels: Pixels of the image of a slide on its page; `None` writes no pages.
 
     Raises:
-        ValueError: If the opacity or the colour map is invalid.
+        ValueError: If the opacity or the colour map is invalid, or the provider of a mask is not known.
     """
 
     def __init__(
@@ -76,14 +84,14 @@ class BagPictures:
         with_pictures: bool = True,
         viewer_pixels: int | None = None,
     ) -> None:
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha={alpha} must be in [0, 1]: the opacity of the highest attention")
+        require_opacity(alpha)
         colour_table(colour_map)
         self.bags = store
         self.store = store.slide_store
         self.output = output
         self.slides = slides or {}
         self.masks = masks or {}
+        self.providers = providers_of(self.store.bags, self.masks)
         self.mapper = mapper
         self.alpha = alpha
         self.colour_map = colour_map
@@ -208,10 +216,9 @@ class BagPictures:
         """Return the annotation of a slide; `None` if there is no mask."""
         if bag.bag_id not in self.masks:
             return None
-        provider = str(self.store.bags["data_provider"].iloc[bag.position]).strip().lower()
         with open_slide(self.masks[bag.bag_id]) as mask:
             values = read_mask(mask, picture.pixels.shape[1], picture.pixels.shape[0])
-        names = MASK_LABELS[provider].names
+        names = MASK_LABELS[self.providers[bag.bag_id]].names
         present = {value: name for value, name in names.items() if (values == value).any()}
         return Truth(values, present or {max(names): names[max(names)]})
 

@@ -14,8 +14,8 @@ from milpath.inference.pictures.bag_pictures import BagPictures
 from milpath.inference.pictures.tile_pixels import slide_paths
 from milpath.models.card import Card
 from milpath.records.data_warning import warning_in_words
-from milpath.slides.slide_files import find_masks
 from milpath.slides.tiling_options import TileOptions
+from milpath.tiling.slide_plan import require_masks
 
 VIEWER = "viewer"
 FORMATS = (GEOJSON, ASAP, VIEWER)
@@ -50,7 +50,7 @@ def open_pictures(
     if config.dense is not None:
         mapper = DenseMapper(network, TileOptions.from_tiling(card.tiling), config.dense, device)
     formats = chosen_formats(config.formats, config.pictures)
-    masks = find_masks(Path(config.masks)) if config.masks else {}
+    masks = require_masks(Path(config.masks)) if config.masks is not None else {}
     look = {"alpha": config.alpha, "colour_map": config.colour_map, "warning": warning_in_words(card.warning)}
     kinds = {"formats": formats, "with_pictures": config.pictures}
     if VIEWER in formats:

@@ -18,7 +18,6 @@ LONGEST_SIDE = 700
 # Assembled tiles leave gaps where no tile was selected; white would look like the slide background.
 NO_TILE = 236
 
-
 _STRIP_PIXELS = 4096 * 4096
 
 
@@ -166,6 +165,12 @@ def positions_of(store: BagStore, chosen: TileRows) -> tuple[NDArray[np.float64]
     if np.isnan(x).all() or ("level" in rows and rows["level"].nunique() > 1):
         return None
     return x, y
+
+
+def require_opacity(alpha: float) -> None:
+    """Refuse an opacity that is none."""
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha={alpha} must be in [0, 1]: the opacity of the highest attention")
 
 
 def read_mask(mask: Slide, width: int, height: int) -> NDArray[np.uint8]:

@@ -37,6 +37,12 @@ _EVEN = 1.5
 _LONGEST_ASSEMBLED = 4096
 
 
+def require_pixels(max_pixels: int) -> None:
+    """Refuse an image of a slide that would show nothing."""
+    if max_pixels < MIN_PIXELS:
+        raise ValueError(f"viewer_pixels={max_pixels} must be at least {MIN_PIXELS:,}: pixels of the image of a slide")
+
+
 class SlidePages:
     """Write `viewer/slides/<slide>.html` with the tiles of its pyramid beside it, and `viewer/index.html`.
 
@@ -54,10 +60,7 @@ class SlidePages:
     def __init__(
         self, store: BagStore, slides: Mapping[str, Path], colour_map: str, warning: str, max_pixels: int
     ) -> None:
-        if max_pixels < MIN_PIXELS:
-            raise ValueError(
-                f"viewer_pixels={max_pixels} must be at least {MIN_PIXELS:,}: pixels of the image of a slide"
-            )
+        require_pixels(max_pixels)
         self.store = store
         self.slides = slides
         self.colour_map = colour_map
