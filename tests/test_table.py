@@ -180,6 +180,8 @@ def test_a_loss_that_chooses_epochs_does_not_compare_methods_and_the_message_say
         ("method_options=3", "method_options=3 must give values for keys"),
         ('search="{optimizer.lr:[1,2]}"', "such as {optimizer.lr: [1e-4, 5e-4]}, without quotes within the option"),
         ("search=[1]", "search=[1] must give values for keys, such as {optimizer.lr: [1e-4, 5e-4]}"),
+        ("published={attention:abc}", "published has 'abc' for attention, which is no number, such as 0.892"),
+        ("jobs=0", "jobs=0 must be a whole number of at least 1"),
         ("published=[0.8]", "published=[0.8] must give values for methods"),
     ],
 )

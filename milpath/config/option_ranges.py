@@ -1,4 +1,4 @@
-"""Ranges of the numbers that Lightning and NumPy get from a configuration, checked before any work."""
+"""Ranges of the numbers of a configuration whose errors would come late or name no option, checked before any work."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -62,11 +62,33 @@ _OF_TRAINER: Mapping[str, tuple[_Holds, str]] = {
     "devices": (_devices, "auto, a number of processes of at least 1, -1 for all devices, or a list of devices"),
     "num_nodes": (lambda value: isinstance(value, dict) or _whole(1)(value), "a whole number of machines of at least 1"),
 }  # fmt: skip
+_COUNT = (lambda value: type(value) is int, "a whole number")
+_NUMBER = (_is_number, "a number")
+# Their ranges depend on the data.
+_OF_DATA: Mapping[str, tuple[_Holds, str]] = {
+    "fold": _COUNT,
+    "num_folds": _COUNT,
+    "val_fraction": _NUMBER,
+    "batch_size": _COUNT,
+    "eval_batch_size": _COUNT,
+    "num_workers": _COUNT,
+    "max_bags": _COUNT,
+    "max_bags_per_class": _COUNT,
+    "max_tiles": _COUNT,
+    "class_names": (lambda value: isinstance(value, list), "a list, such as [benign,malignant]"),
+}
+_OF_DECISION: Mapping[str, tuple[_Holds, str]] = {
+    "sensitivity": (lambda value: _is_number(value) and 0 < value <= 1, "a number above 0 and up to 1, such as 0.95"),
+    "defer_fraction": (
+        lambda value: _is_number(value) and 0 <= value < 1,
+        "a number of at least 0 and below 1, such as 0.1",
+    ),
+}
 _SEED = (lambda value: _whole(0)(value) and value <= _MOST_SEED, f"a whole number from 0 to {_MOST_SEED}")
 
 
 def require_ranges(config: DictConfig) -> None:
-    """Refuse settings of the Trainer and seeds out of their range, in a configuration of any command.
+    """Refuse seeds and settings of the Trainer, the data, the network and the decision out of their range, of any command.
 
     Raises:
         ValueError: With the option and its range.
@@ -84,9 +106,14 @@ def require_ranges(config: DictConfig) -> None:
     for name in groups.get("data", {}):
         if str(name) == "seed" or str(name).endswith("_seed"):
             _require(config, f"data.{name}", _FROM_ZERO)
-    for name, allowed in _OF_TRAINER.items():
-        if name in groups.get("trainer", {}):
-            _require(config, f"trainer.{name}", allowed)
+    for group, known in (("trainer", _OF_TRAINER), ("data", _OF_DATA), ("decision", _OF_DECISION)):
+        for name in known.keys() & groups.get(group, {}).keys():
+            _require(config, f"{group}.{name}", known[name])
+    for name in groups.get("model", {}):
+        if str(name).endswith("_dim"):
+            _require(config, f"model.{name}", _FROM_ONE)
+    if isinstance(content, dict) and "jobs" in content:
+        _require(config, "jobs", _FROM_ONE)
 
 
 def _require(config: DictConfig, key: str, allowed: tuple[_Holds, str]) -> None:

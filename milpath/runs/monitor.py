@@ -50,9 +50,18 @@ def require_monitored(callbacks: Mapping[str, Any], datamodule: BagDataModule) -
     """
     for callback, options in callbacks.items():
         monitor = str((options or {}).get("monitor"))
+        where = f"callbacks.{callback} monitors {monitor}"
+        # A callback of somebody else may monitor what it logs itself.
+        if (
+            monitor != "None"
+            and "/" not in monitor
+            and str(options.get("_target_")).startswith(("lightning.", "milpath."))
+        ):
+            logged = sorted((*datamodule.fitted_target.reported_metrics, *_MEANS), key=lambda name: name != monitor)
+            known = ", ".join(f"val/{name}" for name in logged)
+            raise ValueError(f"{where}, which no training logs; give monitor= one of {known}")
         if not monitor.startswith("val/"):
             continue
-        where = f"callbacks.{callback} monitors {monitor}"
         if "val" not in datamodule.splits:
             way_out = "give a larger data.val_fraction, or callbacks=no_validation to train for trainer.max_epochs"
             raise ValueError(f"{where}, but the validation split is empty; {way_out}")

@@ -146,6 +146,9 @@ def _require_known(config: DictConfig) -> None:
         metric_function(config.metric)
     if config.published is not None and not OmegaConf.is_dict(config.published):
         raise ValueError(f"published={config.published} must give values for methods, such as {{attention: 0.892}}")
+    for name, value in (config.published or {}).items():
+        if not isinstance(value, int | float):
+            raise ValueError(f"published has {value!r} for {name}, which is no number, such as 0.892")
     methods = [str(method) for method in config.methods]
     if unknown := [name for name in config.published or {} if name not in methods]:
         raise ValueError(f"published has {', '.join(unknown)}, which is not in methods=[{','.join(methods)}]")

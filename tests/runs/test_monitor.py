@@ -56,3 +56,10 @@ def test_a_fraction_of_less_than_a_batch_is_refused_before_the_training(word, me
     assert here("milpath.train", *WORDS, word, "run_name=short", cwd=tmp_path) == 1
     assert f"ValueError: {word} {message} number of batches" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "runs/short").exists()
+
+
+@pytest.mark.command
+def test_a_monitor_without_its_split_is_refused_with_the_nearest_first(tmp_path, capsys):
+    assert here("milpath.train", *WORDS, "monitor=auroc", "run_name=short", cwd=tmp_path) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "monitors auroc, which no training logs; give monitor= one of val/auroc, " in said
