@@ -1,6 +1,5 @@
 """Self-contained checkpoints: the weights of a network and a card that describes it."""
 
-import pickle
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -203,7 +202,9 @@ def read_archive(path: str | Path) -> Any:
             # torch warns about files of other programs; the error below is clearer.
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file can raise anything
         reason = "contains code, which is never run" if "Unsupported" in str(error) else "cannot be read"
         raise ValueError(f"{path} {reason}: it is not a milpath checkpoint, or it is truncated") from None
     return content

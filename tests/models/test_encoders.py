@@ -1,5 +1,6 @@
 """The numbers of each encoder: normalisation, the article's layers, pretrained features."""
 
+import random
 import sys
 
 import numpy as np
@@ -11,6 +12,7 @@ import torchvision
 from milpath.models import AttentionMIL, load_network, save_network
 from milpath.models.encoders import TORCHVISION_BACKBONES, Backbone, LinearEncoder, TileCNN
 from milpath.models.encoders.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalisation
+from milpath.models.encoders.weights_file import read_weights
 
 
 def picture(size: int) -> torch.Tensor:
@@ -144,6 +146,7 @@ def test_weights_come_from_a_safetensors_file(tmp_path):
         ({"a": torch.ones(2).to_sparse()}, "does not contain plain weights"),
         ({"a": torch.ones(2, dtype=torch.complex64)}, "does not contain plain weights"),
         ({"a": torch.ones(2, device="meta")}, "does not contain plain weights"),
+        ({"a": torch.ones(2).to(torch.float8_e4m3fn)}, "does not contain plain weights"),
         ("prefix", "lacks 120 weights of the network, first 'bn1.bias'; its first is 'module.conv1.weight'"),
         ("integers", "'conv1.weight' is torch.int8, not torch.float32"),
     ],
@@ -161,6 +164,27 @@ def test_a_file_of_other_weights_is_one_clear_line(tmp_path, content, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         Backbone("resnet18", weights_path=str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_any_other_file_is_refused_as_weights(tmp_path):
+    """Text and bytes that an unpickler takes for instructions, and archives with some bytes changed."""
+    rng, path = random.Random(0), tmp_path / "weights.pth"
+    for old in (True, False):
+        torch.save({"a": torch.ones(3)}, tmp_path / f"{old}.pth", _use_new_zipfile_serialization=not old)
+    archives = [(tmp_path / f"{old}.pth").read_bytes() for old in (True, False)]
+    text, codes = b"slide_id,label\nslide 1,0\nslide 2,1\n", b"().012FIJKLMNSTUVX\\]abcdeghjlpqrstu}\n5 ,;"
+    said = []
+    for number in range(400):
+        content = bytearray(archives[number % 2] if number % 4 < 2 else rng.choices(codes, k=rng.randint(0, 60)))
+        for _ in range(3 if number % 4 < 2 else 0):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        path.write_bytes(content if number else text)
+        try:
+            read_weights(path)
+        except ValueError as error:
+            said.append(str(error))
+    assert len(said) > 200
+    assert all(line.startswith(str(path)) and "\n" not in line for line in said)
 
 
 def test_weights_of_another_width_are_refused(tmp_path):

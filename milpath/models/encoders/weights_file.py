@@ -111,13 +111,15 @@ def import_extra(name: str, extra: str = "backbones") -> Any:
 
 
 def _is_plain(name: Any, value: Any) -> bool:
-    """Return whether an entry is a dense tensor of real numbers with a name: not sparse, quantized, complex or empty."""
+    """Return whether an entry is a dense tensor of real numbers with a name: not sparse, complex, empty or of 8 bits."""
     return (
         isinstance(name, str)
         and isinstance(value, Tensor)
         and value.layout == torch.strided
         and value.device.type == "cpu"
-        and not (value.is_quantized or value.is_complex())
+        and not (
+            value.is_quantized or value.is_complex() or (value.dtype.is_floating_point and value.dtype.itemsize < 2)
+        )
     )
 
 
@@ -128,8 +130,12 @@ def _read_torch(path: Path) -> Any:
             # What is unusual in a file is refused in one line.
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} does not contain plain weights ({reason_of(error)}); save a state_dict") from None
+    except OSError:
+        raise
+    except Exception as error:  # other bytes can raise anything
+        known = isinstance(error, pickle.UnpicklingError | RuntimeError)
+        reason = reason_of(error) if known else "it is no file of torch.save, or damaged"
+        raise ValueError(f"{path} does not contain plain weights ({reason}); save a state_dict") from None
 
 
 def _read_safetensors(path: Path) -> Any:
