@@ -184,6 +184,11 @@ def one_line(error: Exception) -> str:
 
     Names of slides and classes are untrusted: control characters in them are escaped.
     """
+    if isinstance(error, PermissionError) and error.filename:
+        return one_line_of(
+            f"{type(error).__name__}: no access to {error.filename} ({error.strerror}); give a file or folder that you may "
+            "use, or change its permissions"
+        )
     if isinstance(error, OSError) and error.errno in _WAYS_OUT:
         where = f" to {error.filename}" if error.filename else ""
         return one_line_of(f"{type(error).__name__}: cannot write{where} ({error.strerror}); {_WAYS_OUT[error.errno]}")

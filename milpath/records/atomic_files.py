@@ -64,17 +64,20 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def require_folder(folder: Path, option: str) -> None:
-    """Refuse an output folder that cannot be made, because a part of its path is a file.
+    """Refuse an output folder that cannot be made or written to.
 
     Args:
         folder: The folder, which need not exist.
         option: How the user gave it: `output=features`.
 
     Raises:
-        FileExistsError: With the file.
+        FileExistsError: If a part of its path is a file.
+        PermissionError: If the user may not write there.
     """
     for place in (folder, *folder.parents):
         if place.is_dir():
+            if not os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+                raise PermissionError(f"{option}: cannot write to {place}; give a folder that you may write to")
             return
         if os.path.lexists(place):
             what = "is" if place == folder else f"is below {place}, which is"

@@ -155,9 +155,8 @@ def is_code(values: Iterable[str]) -> bool:
         (True, False, False)
     """
     known = [value for value in values if value]
-    return all(map(_DIGITS.fullmatch, known)) and any(
-        value[0] == "0" < value[1:] or len(value) > _MOST_DIGITS for value in known
-    )
+    unusual = (value[0] == "0" < value[1:] or len(value) > _MOST_DIGITS for value in known)
+    return all(map(_DIGITS.fullmatch, known)) and any(unusual)
 
 
 def find_column(columns: Sequence[str] | pd.Index, name: str) -> str | None:
@@ -255,8 +254,8 @@ def _columns(cells: TableCells) -> list[list[str]]:
 
 def _typed(values: list[str]) -> np.ndarray | list[object]:
     """Return numbers if every cell of a column is one, text otherwise and for codes; NaN for an empty cell."""
-    numbers = any(values) and all(_NUMBER.fullmatch(value) for value in values if value)
-    if numbers and not is_code(values) and not may_be_thousands(values):
+    given = [value for value in values if value]
+    if given and all(map(_NUMBER.fullmatch, given)) and not is_code(given) and not may_be_thousands(given):
         return np.asarray(pd.to_numeric(pd.Series([value or None for value in values])))
     return [value or np.nan for value in values]
 

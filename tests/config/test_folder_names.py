@@ -4,6 +4,7 @@ import pytest
 
 from milpath.config.folder_names import check_working_folder
 from tests.commands import SMALL_RUN, here
+from tests.nobody import hidden_from_user
 
 ONE_EPOCH = [*SMALL_RUN, "trainer.max_epochs=1"]
 
@@ -90,6 +91,23 @@ def test_an_output_that_is_a_file_is_refused_before_any_work(words, tmp_path, ru
     expected = "FileExistsError: output=file/sub is below file, which is a file; set a folder\n"
     assert run_here(f"milpath.{words[0]}", *words[1:], "output=file/sub", cwd=tmp_path) == (1, expected)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_output_without_permission_is_refused_before_any_work(tmp_path, run_here):
+    (tmp_path / "kept").mkdir()
+    for words in (["output=kept"], ["output=kept/sub/sub"]):
+        with hidden_from_user(tmp_path / "kept"):
+            status, said = run_here("milpath.tile", "slides=slides", *words, cwd=tmp_path)
+        assert (status, said.count("\n")) == (1, 1)
+        assert re.match("PermissionError: .*kept", said), said
+    labels = tmp_path / "labels.csv"
+    labels.write_text("slide_id,label\n")
+    (tmp_path / "out").mkdir(mode=0o777)
+    (tmp_path / "out").chmod(0o777)
+    with hidden_from_user(labels):
+        status, said = run_here("milpath.check_data", f"labels={labels}", "output=out", cwd=tmp_path)
+    expected = f"PermissionError: no access to {labels} (Permission denied); give a file or folder that you may use, or"
+    assert said.startswith(expected)
 
 
 def test_runs_that_would_be_below_a_file_are_refused(tmp_path, run_here):
