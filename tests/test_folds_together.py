@@ -160,6 +160,9 @@ def test_folds_away_from_their_run_or_given_twice_are_refused(workplace, tmp_pat
         open_predictor([first, moved])
     with pytest.raises(ValueError, match="more than once; give each fold once"):
         open_predictor([first, first])
+    shutil.copytree(first.parents[1], tmp_path / "copy")
+    with pytest.raises(ValueError, match=r"copy/checkpoints/best.ckpt is a copy of .*; give each fold once"):
+        open_predictor([first, second, tmp_path / "copy/checkpoints/best.ckpt"])
     with pytest.raises(ValueError, match="method=dsmil chooses in the folder of a table"):
         open_predictor(first, method="dsmil")
     with pytest.raises(ValueError, match="method=dsmil is not in .*, which has attention"):

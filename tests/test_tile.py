@@ -113,6 +113,14 @@ def test_an_interrupt_says_that_nothing_is_lost(tmp_path, run_here, monkeypatch)
         (["slides=in", "methods=grid"], "methods"),
         (["slides=in", "method=lightest"], "ValueError: method=lightest is unknown"),
         (["slides=in", "tile_size=large"], "tile_size"),
+        (
+            ["slides=in", "min_tissue=0.9"],
+            "min_tissue=0.9 changes nothing with method=darkest background=white; give method=tis",
+        ),
+        (
+            ["slides=in", "min_tissue=0.9", "method=grid"],
+            "min_tissue=0.9 changes nothing with method=grid; give method=tissue",
+        ),
         ([], "slides must be given: add slides=..."),
     ],
 )

@@ -106,6 +106,10 @@ def open_predictor(
         path = paths[0]
         network, card = open_checkpoint(path, own_networks, own_encoders)
         return Predictor(network, card, str(path), sha256_of_file(path), familiarity=joined([card.familiar]))
+    digests = [sha256_of_file(path) for path in paths]
+    if twice := [path for number, path in enumerate(paths) if digests[number] in digests[:number]]:
+        first = paths[digests.index(sha256_of_file(twice[0]))]
+        raise ValueError(f"{twice[0]} is a copy of {first}; give each fold once")
     opened = [open_checkpoint(path, own_networks, own_encoders) for path in paths]
     members, cards = [network for network, _ in opened], [card for _, card in opened]
     _require_alike(paths, [_compared(card) for card in cards])
@@ -118,7 +122,7 @@ def open_predictor(
     validation = pool_validation(folds, target)
     card = _calibrated(replace(cards[0], target_state=target.state()), folds, validation)
     averaged = AveragedNetwork(members, targets, [each.temperature for each in cards]).eval()
-    digest = sha256_of_values([sha256_of_file(path) for path in paths])
+    digest = sha256_of_values(digests)
     name, familiarity = f"{paths[0]} and {len(paths) - 1} more folds", joined([each.familiar for each in cards])
     return Predictor(averaged, card, name, digest, folds, validation, familiarity)
 
