@@ -1,6 +1,7 @@
 """Tables from users: lists of bags to exclude, groups of bags, and existing splits."""
 
 import logging
+import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -111,6 +112,7 @@ def bag_groups(
                 f"{len(strangers):,} that are not in the data (first: {strangers[0]!r}); name bags as the data do, or give "
                 "each of these bags a row"
             )
+    names = names.map(lambda name: unicodedata.normalize("NFC", name) if isinstance(name, str) else name)
     own = "bag " + bags["bag_id"].astype(str)
     return ("group " + names.astype(str)).where(names.notna(), own).to_numpy(dtype=object)
 

@@ -75,6 +75,11 @@ def test_empty_cells_of_the_patients_are_said(caplog):
     ]
 
 
+def test_a_patient_whose_name_two_systems_wrote_is_one():
+    bags = pd.DataFrame({"bag_id": ["a", "b"], "patient": ["M\u00fcller", "Mu\u0308ller"]})
+    assert len(set(bag_groups(bags, "patient", None))) == 1
+
+
 def test_no_grouping_is_none():
     assert bag_groups(pd.DataFrame({"bag_id": ["a"]}), None, None) is None
 
