@@ -78,6 +78,8 @@ def explain(error: Exception, command: str, words: Sequence[str]) -> str:
         key, _, value = text.removeprefix("Error merging override ").partition("=")
         if reason.endswith("is not a ListConfig, list or tuple."):
             reason = f"must be a list, such as {key}=[{value}]"
+        if reason.endswith("is not Optional"):
+            reason = "must have a value"
         return one_line_of(f"{typed}: {text.removeprefix('Error merging override ')}: {reason}")
     return one_line_of(f"{typed}: {text.split(chr(10) + '    full_key')[0]}".replace("\n", " ").replace("\t", " "))
 

@@ -29,6 +29,7 @@ WRONG = {
     ("train", "seed=abc"): "milpath train: seed=abc: Value 'abc' of type 'str' could not be converted to Integer",
     ("train", "sed"): "'sed' is not an option; give key=value",
     ("train", "seed=[1"): """cannot read 'seed=[1'; put the option in quotes, which the shell leaves alone: 'seed=...'""",
+    ("tile", "level=null"): "milpath tile: level=null: must have a value",
     ("table", "search=optimizer.lr:[1e-4"): "put the option in quotes, which the shell leaves alone: 'search=...'",
     ("train", "seed=1,2"): "'seed=1,2' has several values; add -m for a sweep over them",
     ("train", "logger=null"): "logger=null is not a choice; give logger=none",
