@@ -1,6 +1,9 @@
 """Features of slides: `python -m milpath.extract slides=DIR output=DIR encoder=NAME [encoder.weights_path=FILE] ...`."""
 
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +32,8 @@ def run(config: DictConfig) -> "TilingSummary":
     facts = encoder_facts(config.encoder)
     words = {name: config[name] for name in OPTION_NAMES}
     options = None if holds_cut_tiles(Path(config.slides), facts.get("tile_size")) else tile_options(facts, **words)
-    encoder = build_encoder(config.encoder)
+    with _options_as_typed():
+        encoder = build_encoder(config.encoder)
     return extract_features(
         config.slides, config.output, encoder, encoder.card.to_dict(), options,
         labels=config.labels, id_column=config.id_column, label_column=config.label_column,
@@ -38,6 +42,16 @@ def run(config: DictConfig) -> "TilingSummary":
         on_error=config.on_error, overwrite=config.overwrite, shard=config.shard, max_seconds=config.max_seconds,
         resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
     )  # fmt: skip
+
+
+@contextmanager
+def _options_as_typed() -> Iterator[None]:
+    """Name the options of an encoder as this command has them, in the group `encoder`."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        text = re.sub(r"(?<![\w.])(?=(weights_path|download)=)", "encoder.", str(error))
+        raise type(error)(text) from None
 
 
 def _batch_size(value: Any) -> int | None:

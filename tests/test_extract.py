@@ -69,7 +69,15 @@ def test_the_command_says_what_is_missing(workplace, run_here):
     for more, message in (
         (["encoder=efficientnet_lite0"], "was not trained on slides and has no resolution of its own"),
         (["encoder=uni2_h"], "no weights of uni2_h on this machine: ask for access at"),
-        (["encoder=uni2_h", "encoder.weights_path=nowhere.bin"], "weights_path=nowhere.bin does not exist"),
+        (
+            ["encoder=uni2_h"],
+            "or give encoder.weights_path=FILE, or log in with hf auth login and give encoder.download=true",
+        ),
+        (["encoder=uni2_h", "encoder.weights_path=nowhere.bin"], " encoder.weights_path=nowhere.bin does not exist"),
+        (
+            [*ENCODER, "encoder.weights_path=labels.csv"],
+            "labels.csv does not contain plain weights",
+        ),
         ([*ENCODER, "batch_size=many"], "batch_size=many must be auto or a whole number"),
         ([*ENCODER, "slides=nowhere"], "no slides at nowhere"),
     ):

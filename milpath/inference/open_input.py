@@ -15,6 +15,7 @@ from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.kept_inputs import require_kept
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.tiling.slide_output import read_failures, write_failures
+from milpath.tiling.slide_resolutions import MixedResolutionError
 from milpath.tiling.slide_run import TilingSummary
 
 # What a path holds, for a network.
@@ -105,7 +106,8 @@ def open_input(
         else:
             write_failures(build_feature_store(path, bags, labels, dtype, id_column), failed)
     elif encode is not None and kind in (TILES_TO_ENCODE, SLIDES_TO_ENCODE):
-        _write_outcome(encode(path, bags), path, failed)
+        with _explaining_resolutions():
+            _write_outcome(encode(path, bags), path, failed)
     elif kind == TILES:
         if overwrite:
             shutil.rmtree(bags, ignore_errors=True)
@@ -115,7 +117,7 @@ def open_input(
             failures = build_tile_store(path, bags, _tile_size(tiling, path))
             write_failures(failures, failed)
     else:
-        with explaining_features(path):
+        with explaining_features(path), _explaining_resolutions():
             _cut(
                 path, tiling, bags, failed, num_workers, overwrite,
                 labels=labels, masks=masks, id_column=id_column, resolutions=resolutions, mixed_resolution=mixed_resolution,
@@ -132,6 +134,18 @@ def explaining_features(path: Path) -> Iterator[None]:
         if holds_features(path):
             raise ValueError(f"{path} holds features, but the network takes tiles; give slides or tiles") from error
         raise
+
+
+@contextmanager
+def _explaining_resolutions() -> Iterator[None]:
+    """Say what to do about slides of several resolutions that are cut as those of a training were."""
+    try:
+        yield
+    except MixedResolutionError as error:
+        raise ValueError(
+            f"{error.facts}; give slides of one resolution, state one in a table (resolutions=CSV), or set "
+            "mixed_resolution=allow"
+        ) from None
 
 
 def _tile_size(tiling: Mapping[str, Any], path: Path) -> int:

@@ -113,7 +113,7 @@ def cut_places(
         if by_darkness and high <= _BLANK_RANGE and thumbnail(view.slide, _SMALL)[0].max() > 2 * _BLANK_RANGE:
             raise ValueError(
                 f"the darkest tiles of {view.slide.path.name} are black padding, not tissue (values from {low} to {high}); "
-                "add background=mask, or use method=tissue"
+                "add background=mask, or use method=tissue, where slides are tiled or extracted"
             )
         raise ValueError(
             f"{view.slide.path.name} is blank: all its tiles have one colour (values from {low} to {high})"

@@ -146,7 +146,8 @@ def _take_resolution(slide: Slide, options: TileOptions) -> None:
             across, down = slide.stated_microns
             raise ValueError(
                 f"{slide.path.name} has pixels of {across:.4g} x {down:.4g} microns, which are not square; resample it "
-                "(vips resize --vscale), or set slide_microns_per_pixel=NUMBER to take them for square"
+                "(vips resize --vscale), or take them for square: slide_microns_per_pixel=NUMBER where slides are tiled or "
+                "extracted, resolutions=CSV elsewhere"
             )
         if slide.microns_per_pixel is None:
             slide.microns_per_pixel = options.assumed_microns_per_pixel

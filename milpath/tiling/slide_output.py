@@ -81,7 +81,7 @@ def open_output(output: Path, plan: StorePlan, description: dict[str, Any], *, o
 
 def remove_leftovers(output: Path) -> None:
     """Delete the partial files of killed runs next to a finished store, which no tiling run writes to any more."""
-    for folder in (output, output / "overview"):
+    for folder in (output, output / "overview", output / "png"):
         remove_partial_files(folder)
 
 
@@ -108,6 +108,7 @@ def _clear(output: Path) -> None:
         (output / name).unlink(missing_ok=True)
     for name in ("parts", "overview", *FEATURE_FOLDERS):
         shutil.rmtree(output / name, ignore_errors=True)
+    remove_partial_files(output / "png")
     if (output / "png").is_dir():
         for path in (output / "png").iterdir():
             if _PNG.fullmatch(path.name):

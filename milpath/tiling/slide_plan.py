@@ -1,6 +1,6 @@
 """Plan of a tiling run: slide files matched with label rows and masks before any work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,6 +29,8 @@ from milpath.tiling.slide_resolutions import stated_resolutions
 
 # Columns that the store writes itself.
 SLIDE_COLUMNS = ("slide_file", "level", "downsample", "microns_per_pixel", *BOUNDS_COLUMNS)
+# What cannot be cut is listed in a line.
+_MOST_NAMES = 20
 _RESERVED = ("bag_id", "start", "num_tiles", "slide_fingerprint", *SLIDE_COLUMNS)
 
 
@@ -141,9 +143,7 @@ def plan_slides(
         refused |= dict.fromkeys(strangers, f"in {labels}, but no slide in {slides}")
     files = {name: path for name, path in files.items() if name not in refused}
     if not files:
-        way_out = (
-            f" ({len(refused):,} refused, first: {_first(refused)})" if refused else "; give the folder of the slides"
-        )
+        way_out = f" ({len(refused):,} refused: {_named(refused)})" if refused else "; give the folder of the slides"
         raise FileNotFoundError(f"no slide to cut in {slides}{way_out}")
     found_masks = None
     if masks is not None:
@@ -158,18 +158,24 @@ def require_complete(plan: StorePlan) -> None:
     """Refuse to start if some slides cannot be cut.
 
     Raises:
-        ValueError: If there are any; the message names the first and says how to skip them.
+        ValueError: If there are any; the message names them with the reasons and says how to skip them.
     """
     if plan.refused:
+        many = ", and to list them all in failures.csv" if len(plan.refused) > _MOST_NAMES else ""
         raise ValueError(
-            f"{counted(len(plan.refused), 'slide')} cannot be cut (first: {_first(plan.refused)}); fix this, or add "
-            "on_error=skip to leave them out"
+            f"{counted(len(plan.refused), 'slide')} cannot be cut: {_named(plan.refused)}; fix this, or add on_error=skip "
+            f"to leave them out{many}"
         )
 
 
-def _first(refused: dict[str, str]) -> str:
-    name, reason = next(iter(refused.items()))
-    return f"{name!r}: {reason}"
+def _named(refused: Mapping[str, str]) -> str:
+    """Return the names of slides that cannot be cut, by reason; a bounded number of them."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in list(refused.items())[:_MOST_NAMES]:
+        by_reason.setdefault(reason, []).append(name)
+    said = "; ".join(f"{', '.join(map(repr, names))}: {reason}" for reason, names in by_reason.items())
+    left = len(refused) - _MOST_NAMES
+    return said if left <= 0 else f"{said}; and {left:,} more"
 
 
 def _read_labels(

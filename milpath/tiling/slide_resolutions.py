@@ -20,6 +20,19 @@ _OF_TILES = ("downsample", "level")
 MIXED = ("error", ALLOW)
 
 
+class MixedResolutionError(ValueError):
+    """Tiles of one store differ in resolution.
+
+    Args:
+        facts: The range, and the slides at its ends.
+        way_out: What to set, of the options of the commands that cut slides for a training.
+    """
+
+    def __init__(self, facts: str, way_out: str) -> None:
+        super().__init__(f"{facts}; {way_out}")
+        self.facts = facts
+
+
 def stated_resolutions(
     names: Sequence[str],
     labels: Path | None,
@@ -98,7 +111,7 @@ def require_one_resolution(records: Sequence[SlideRecord], mixed_resolution: str
     """Refuse a store whose tiles differ in resolution by more than a factor of 1.25.
 
     Raises:
-        ValueError: With the range, the slides at its ends, and what to set.
+        MixedResolutionError: With the range, the slides at its ends, and what to set.
     """
     known = [record for record in records if record.microns_per_pixel is not None]
     if not known or mixed_resolution == ALLOW:
@@ -106,10 +119,11 @@ def require_one_resolution(records: Sequence[SlideRecord], mixed_resolution: str
     finest, coarsest = min(known, key=_microns), max(known, key=_microns)
     if _microns(coarsest) <= SAME_RESOLUTION * _microns(finest):
         return
-    raise ValueError(
+    raise MixedResolutionError(
         f"tiles have {describe_range(_microns(finest), _microns(coarsest))} microns per pixel ({finest.bag_id}, "
-        f"{coarsest.bag_id}); set microns_per_pixel={_microns(coarsest):.3g} overwrite=true to cut all slides at one "
-        "resolution, or mixed_resolution=allow"
+        f"{coarsest.bag_id})",
+        f"set microns_per_pixel={_microns(coarsest):.3g} overwrite=true to cut all slides at one resolution, or "
+        "mixed_resolution=allow",
     )
 
 

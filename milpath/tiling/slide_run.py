@@ -213,6 +213,7 @@ def require_complete_store(summary: TilingSummary, output: str, on_error: str) -
         if summary.has_store
         else "no store was written: fix them"
     )
-    failures = describe_failures(summary, output)
+    if on_error != "skip":
+        way_out += ", or add on_error=skip to leave them out"
     # Raised rather than sys.exit: in a sweep over shards the remaining shards still run.
-    raise ValueError(f"{failures}; {way_out}, or add on_error=skip to leave them out")
+    raise ValueError(f"{describe_failures(summary, output)}; {way_out}")

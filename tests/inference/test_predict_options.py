@@ -145,6 +145,17 @@ def test_a_prediction_never_deletes_what_it_reads(words, message, overwrite, wor
     assert content(workplace) == before
 
 
+def test_slides_of_several_resolutions_are_refused_with_options_that_there_are(workplace, tmp_path):
+    write_pyramid(tmp_path / "mixed/fine.tif", tissue(80, 60), factors=(4, 1))
+    write_pyramid(tmp_path / "mixed/coarse.tif", tissue(80, 60), factors=(4,))
+    with pytest.raises(
+        ValueError, match=r"tiles have 0\.5 to 2 microns per pixel \(coarse, fine\); give slides of "
+    ) as error:
+        run(workplace, slides=tmp_path / "mixed", output=tmp_path / "out")
+    assert str(error.value).endswith("state one in a table (resolutions=CSV), or set mixed_resolution=allow")
+    assert run(workplace, slides=tmp_path / "mixed", output=tmp_path / "out", mixed_resolution="allow") == 0
+
+
 def test_masks_of_slides_that_were_encoded_stand_beside_the_attention(workplace, tmp_path):
     """The column may be written in other capitals, and a slide in the table with its suffix."""
     (workplace / "capitals.csv").write_text("slide_id,Data_Provider\na,Radboud\nb,karolinska\n")

@@ -238,7 +238,7 @@ def test_a_table_that_does_not_fit_is_refused_before_the_first_job(uploaded, com
     (tmp_path / "train.csv").write_text("image_id,isup_grade\n" + "".join(f"{name},0\n" for name in [*NAMES, "other"]))
     status, _, errors = command(process, *GIVEN, OPTIONS, f"files={{labels: {tmp_path / 'train.csv'}}}")
     assert status == 1
-    assert "1 slide cannot be cut (first: 'other': in " in errors
+    assert "1 slide cannot be cut: 'other': in " in errors
     assert uploaded.requests("CreateProcessingJob") == []
 
 

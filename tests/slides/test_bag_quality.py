@@ -73,7 +73,7 @@ def test_black_padding_is_said_to_be_the_cause_and_a_mask_to_be_the_way_out(writ
         cut_slide(path, DARKEST)
     assert str(caught.value) == (
         "the darkest tiles of slide.png are black padding, not tissue (values from 0 to 0); add background=mask, or use "
-        "method=tissue"
+        "method=tissue, where slides are tiled or extracted"
     )
     bag = cut_slide(path, TileOptions(tile_size=64, num_tiles=12, level=0, background="mask"))
     assert (bag.pixels[bag.places.number >= 0].reshape(-1, 64 * 64 * 3) > 40).mean() > 0.95

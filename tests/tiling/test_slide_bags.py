@@ -19,6 +19,7 @@ from milpath.slides.cut_slide import cut_slide
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling import slide_append, slide_bags, slide_output
 from milpath.tiling.slide_bags import build_slide_store
+from milpath.tiling.slide_run import require_complete_store
 from tests.pyramids import level2, tissue, write_pyramid
 
 OPTIONS = TileOptions(tile_size=32, num_tiles=4)
@@ -309,13 +310,17 @@ def test_a_folder_of_bad_slides_alone_gives_no_store(tmp_path):
     (tmp_path / "in/empty.tiff").touch()
     summary = build_slide_store(tmp_path / "in", tmp_path / "out", OPTIONS, on_error="skip")
     assert (summary.has_store, list(summary.failures)) == (False, ["empty"])
+    with pytest.raises(ValueError, match="no store was written: fix them$"):
+        require_complete_store(summary, "out", "skip")
+    with pytest.raises(ValueError, match="no store was written: fix them, or add on_error=skip to leave them out$"):
+        require_complete_store(summary, "out", "fail")
 
 
 def test_slides_and_rows_that_do_not_match_stop_before_any_work(slides, labels, tmp_path):
     rows = labels.read_text().splitlines()
     (tmp_path / "more.csv").write_text("\n".join([*rows, "nowhere,karolinska,0,0"]))
     with pytest.raises(
-        ValueError, match=r"1 slide cannot be cut \(first: 'nowhere': in .*more\.csv, but no slide in .*on_error=skip"
+        ValueError, match=r"1 slide cannot be cut: 'nowhere': in .*more\.csv, but no slide in .*on_error=skip"
     ):
         build_slide_store(slides, tmp_path / "out", OPTIONS, labels=tmp_path / "more.csv")
     assert not (tmp_path / "out").exists()
@@ -324,6 +329,32 @@ def test_slides_and_rows_that_do_not_match_stop_before_any_work(slides, labels, 
     assert set(summary.failures) == {"nowhere", "slide e"}
     assert "no row in" in summary.failures["slide e"]
     assert len(BagStore.open(tmp_path / "out")) == 5
+
+
+def test_all_slides_that_cannot_be_cut_are_named_with_the_reason(slides, labels, tmp_path):
+    (tmp_path / "few.csv").write_text("\n".join([*labels.read_text().splitlines()[:4], "nowhere,karolinska,0,0"]))
+    with pytest.raises(ValueError, match="4 slides cannot be cut") as caught:
+        build_slide_store(slides, tmp_path / "out", OPTIONS, labels=tmp_path / "few.csv")
+    said = str(caught.value)
+    assert f"'slide a', 'slide c', 'slide e': no row in {tmp_path}/few.csv" in said
+    assert f"'nowhere': in {tmp_path}/few.csv, but no slide in {slides}; " in said
+    assert said.endswith("; fix this, or add on_error=skip to leave them out")
+    rows = [f"other {number},karolinska,0,0" for number in range(30)]
+    (tmp_path / "many.csv").write_text("\n".join([*labels.read_text().splitlines(), *rows]))
+    with pytest.raises(
+        ValueError, match="'other 26': in .*; and 10 more; fix this, or add .* list them all in failures.csv"
+    ):
+        build_slide_store(slides, tmp_path / "out", OPTIONS, labels=tmp_path / "many.csv")
+
+
+def test_what_a_killed_process_left_among_the_png_files_is_removed(slides, tmp_path):
+    left = tmp_path / "out/png/.slide a_0.png.1.0123abcd.partial"
+    for overwrite in (False, False, True):
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.write_bytes(b"half")
+        assert build_slide_store(slides, tmp_path / "out", OPTIONS, write_png=True, overwrite=overwrite).has_store
+        assert not left.exists()
+        assert len(list(left.parent.iterdir())) == 4 * len(NAMES)
 
 
 @pytest.mark.parametrize(
