@@ -1,6 +1,7 @@
 """Running an encoder on batches of one shape, so that features do not depend on how tiles were batched."""
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from milpath.models.network_input import to_network_input
 DTYPES = ("float16", "float32")
 # Tiles of a batch: on a CPU a larger one is not faster, and the last one is filled up.
 _CPU_BATCH, _GPU_BATCH = 16, 256
+# Of a value of a tile: as it is read, and in float32 for the encoder.
+_BYTES = 1 + 4
 _log = logging.getLogger(__name__)
 
 
@@ -47,12 +50,7 @@ class BatchEncoder:
         batch_size: int | None = None,
         dtype: str = "float16",
     ) -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision={precision} is unknown; it must be one of {', '.join(PRECISIONS)}")
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype={dtype} is unknown; it must be one of {', '.join(DTYPES)}")
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1, or auto")
+        require_batches(tile_size, precision, batch_size, dtype)
         self._device = torch.device(device)
         if self._device.type == "cpu" and isinstance(encoder, PretrainedEncoder):
             encoder = encoder.with_folded_norms(tile_size)
@@ -151,6 +149,36 @@ class BatchEncoder:
             pixels = to_network_input(tiles.to(self._device, non_blocking=True))
             features: Tensor = self._encoder(pixels) if values is None else self._encoder(pixels, values)
         return features
+
+
+def require_batches(tile_size: int, precision: str, batch_size: int | None, dtype: str) -> None:
+    """Refuse options of `BatchEncoder` that are unknown or out of their range; the arguments are the same.
+
+    Raises:
+        ValueError: If one is, or a batch is larger than the memory of this machine.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision={precision} is unknown; it must be one of {', '.join(PRECISIONS)}")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype} is unknown; it must be one of {', '.join(DTYPES)}")
+    if batch_size is None:
+        return
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1, or auto")
+    needed = batch_size * tile_size**2 * 3 * _BYTES
+    if (memory := _memory()) is not None and needed > memory:
+        raise ValueError(
+            f"batch_size={batch_size} needs {needed / 1e9:,.1f} GB for tiles of {tile_size} px, but this machine has "
+            f"{memory / 1e9:,.1f} GB; set a smaller one, or auto"
+        )
+
+
+def _memory() -> int | None:
+    """Return the bytes of memory of this machine; `None` on a system that does not say it."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def describe_encoder(card: Mapping[str, Any], precision: str) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from torch import nn
 from milpath.data.loading.threads import num_cores
 from milpath.data.sources.loose_tiles import holds_tiles
 from milpath.data.store.bag_store import BagStore
-from milpath.encoding.batch_encoder import BatchEncoder, describe_encoder
-from milpath.encoding.feature_layouts import LAYOUTS, write_layouts
+from milpath.encoding.batch_encoder import BatchEncoder, describe_encoder, require_batches
+from milpath.encoding.feature_layouts import require_formats, write_layouts
 from milpath.encoding.feature_parts import FeatureParts
 from milpath.encoding.slide_stream import SlideStream
 from milpath.encoding.stored_tiles import StoredTiles, TileImages
@@ -99,7 +99,7 @@ def extract_features(
     """
     slides, output = Path(slides), Path(output)
     require_sensible(on_error, num_workers, overwrite, shard, max_seconds)
-    _require_formats(formats)
+    require_formats(formats)
     require_kept(output, WRITTEN, {"slides": slides, "labels": labels, "resolutions": resolutions})
     stains = stains_of(encoder)
     if (stains is None) != (card.get("stain_normalisation", "none") == "none"):
@@ -126,6 +126,7 @@ def extract_features(
         if on_error == "fail":
             require_complete(plan)
         _require_tile_size(card, kind.tile_size)
+        require_batches(kind.tile_size, precision, batch_size, dtype)
         form = TileForm((int(card["embedding_dim"]),), "<f2" if dtype == "float16" else "<f4")
         described = describe_encoder(card, precision)
         content = StoreContent(
@@ -290,11 +291,3 @@ def _require_tile_size(card: Mapping[str, Any], tile_size: int) -> None:
         raise ValueError(
             f"the encoder {card['name']} takes tiles of {wanted} px, not {tile_size} px; set tile_size={wanted}"
         )
-
-
-def _require_formats(formats: Sequence[str]) -> None:
-    known = ("store", *LAYOUTS)
-    if unknown := [name for name in formats if name not in known]:
-        raise ValueError(f"format={unknown[0]} is unknown; it must be some of {', '.join(known)}")
-    if "store" not in formats:
-        raise ValueError(f"format={','.join(formats)} lacks store, which the other formats are written from; add store")

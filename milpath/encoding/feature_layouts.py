@@ -136,3 +136,12 @@ LAYOUTS: dict[str, Callable[[h5py.File, BagStore, int, Level0Positions], None]] 
     "h5": _write_trident,
     "stamp": _write_stamp,
 }
+
+
+def require_formats(formats: Sequence[str]) -> None:
+    """Refuse formats that are unknown, or that lack the store from which the others are written."""
+    known = ("store", *LAYOUTS)
+    if unknown := [name for name in formats if name not in known]:
+        raise ValueError(f"format={unknown[0]} is unknown; it must be some of {', '.join(known)}")
+    if "store" not in formats:
+        raise ValueError(f"format={','.join(formats)} lacks store, which the other formats are written from; add store")

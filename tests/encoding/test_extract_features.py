@@ -298,13 +298,24 @@ def test_other_options_of_unfinished_work_are_refused(slides, encoder, tmp_path)
         ({"precision": "half"}, "precision=half is unknown"),
         ({"dtype": "int8"}, "dtype=int8 is unknown"),
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"batch_size": 10**9}, r"batch_size=1000000000 needs 15,360\.0 GB for tiles of 32 px, but this machine has"),
+        ({"batch_size": 10**40}, "batch_size=1000000.* needs .* set a smaller one, or auto"),
+        ({"max_seconds": 0}, "max_seconds=0 must be above 0"),
         ({"on_error": "ignore"}, "on_error=ignore is unknown"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(slides, encoder, tmp_path, words, message):
     with pytest.raises(ValueError, match=message):
         extract_features(slides, tmp_path / "out", encoder, CARD, OPTIONS, **({"device": "cpu"} | words))
-    assert not (tmp_path / "out/store.json").exists()
+    assert not (tmp_path / "out").exists()
+    # An earlier store is there still.
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/store.json").write_text("{}")
+    with pytest.raises(ValueError, match=message):
+        extract_features(
+            slides, tmp_path / "out", encoder, CARD, OPTIONS, **({"device": "cpu", "overwrite": True} | words)
+        )
+    assert (tmp_path / "out/store.json").exists()
 
 
 def test_size_and_resolution_are_those_of_the_encoder_unless_given():

@@ -25,16 +25,18 @@ from milpath.data.store.store_digests import (
     require_counts,
     require_unchanged_description,
     require_unchanged_parts,
+    why_unreadable,
 )
 from milpath.data.store.tile_table import TileTable
 from milpath.records.data_warning import require_warning
 from milpath.records.digests import sha256_of_file, sha256_of_values
-from milpath.records.error_text import reason_of
 from milpath.records.label_table import read_written_table
 
 FORMAT_VERSION = 1
 # Exceptions that numpy raises for invalid headers, which it parses with Python's tokenizer.
-_BROKEN_ARRAY = (OSError, ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError, TokenError)
+_BROKEN_ARRAY = (
+    OSError, EOFError, ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError, TokenError,
+)  # fmt: skip
 # Keys of `store.json` about when, by which version and from where a store was written.
 _NO_CONTENT = ("created", "created_by", "source", "digest")
 # Tiles of a bag: a slice of the array, or row numbers.
@@ -129,13 +131,12 @@ class BagStore:
 
         Raises:
             ValueError: If it cannot be mapped.
+            OSError: If the system does not let it be read.
         """
         try:
             tiles = np.load(path / "tiles.npy", mmap_mode="r", allow_pickle=False)
         except _BROKEN_ARRAY as error:
-            raise ValueError(
-                f"{path / 'tiles.npy'} cannot be read ({reason_of(error)}); delete {path} and build it again"
-            ) from None
+            raise why_unreadable(path, error) from None
         if not isinstance(tiles, np.ndarray) or not tiles.ndim:
             raise ValueError(f"{path / 'tiles.npy'} is not an array of tiles; delete {path} and build it again")
         if not tiles.flags.c_contiguous:

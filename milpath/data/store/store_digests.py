@@ -1,5 +1,6 @@
 """Digests of the parts of a bag store, written to store.json and verified whenever the store is opened."""
 
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from milpath.records.plain_values import parse_json
 
 TABLES = ("bags.csv", "tiles.csv")
 ARRAY = "tiles.npy"
+# Errors of a disk, a network or a process, whatever is in the file.
+_OF_SYSTEM = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EMFILE, errno.ENFILE)
 # Columns of `tiles.csv` that are drawn or counted.
 _NUMBERS = {"x", "y", "level", "x0", "y0", "size0", "tile_label"}
 # Tables of at least this size are hashed once per change rather than whenever a store is opened.
@@ -40,6 +43,23 @@ def sealed_description(description: Mapping[str, Any], folder: Path) -> dict[str
     # As it will be read back: JSON has neither tuples nor numeric keys.
     content = dict(json.loads(json.dumps(content, allow_nan=False)))
     return content | {"digest": sha256_of_values(content)}
+
+
+def why_unreadable(path: Path, error: BaseException) -> OSError | ValueError:
+    """Return the error of a store whose array cannot be mapped: one that is not at hand is not to be deleted.
+
+    Args:
+        path: The store.
+        error: What was raised.
+    """
+    file = path / ARRAY
+    if isinstance(error, PermissionError):
+        return PermissionError(
+            f"{file} may not be read ({error.strerror}); allow reading it, or give a store that you may read"
+        )
+    if isinstance(error, OSError) and error.errno in _OF_SYSTEM:
+        return OSError(f"{file} cannot be read now ({error.strerror}); see to its disk, or give a copy of {path}")
+    return ValueError(f"{file} cannot be read ({reason_of(error)}); delete {path} and build it again")
 
 
 def read_description(path: Path) -> dict[str, Any]:

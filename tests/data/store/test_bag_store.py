@@ -1,3 +1,4 @@
+import errno
 import gc
 import json
 import os
@@ -202,3 +203,31 @@ def test_an_array_in_column_order_is_refused(make_store):
     np.save(path / "tiles.npy", np.asfortranarray(np.load(path / "tiles.npy")))
     with pytest.raises(ValueError, match="is in column-major order; write it with numpy.ascontiguousarray"):
         BagStore.open(path)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EACCES, "may not be read (Permission denied); allow reading it, or give a store that you may read"),
+        (errno.EPERM, "may not be read (Operation not permitted); allow reading it, or give a store that you may read"),
+        (errno.EIO, "cannot be read now (Input/output error); see to its disk, or give a copy of "),
+    ],
+)
+def test_a_store_that_the_system_does_not_let_be_read_is_not_to_be_deleted(tmp_path, monkeypatch, number, said):
+    def refuse(path, **words):
+        raise OSError(number, os.strerror(number), str(path))
+
+    with BagStoreWriter(tmp_path / "store") as writer:
+        writer.add("a", np.zeros((1, 2, 2, 3), np.uint8), {})
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(OSError, match=re.escape(f"{tmp_path}/store/tiles.npy {said}")) as error:
+        BagStore.open(tmp_path / "store")
+    assert "delete" not in str(error.value)
+
+
+def test_an_empty_array_is_one_line(tmp_path):
+    with BagStoreWriter(tmp_path / "store") as writer:
+        writer.add("a", np.zeros((1, 2, 2, 3), np.uint8), {})
+    (tmp_path / "store/tiles.npy").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"tiles\.npy cannot be read .*; delete .* and build it again"):
+        BagStore.open(tmp_path / "store")
