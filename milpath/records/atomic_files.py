@@ -71,7 +71,8 @@ def require_folder(folder: Path, option: str) -> None:
         option: How the user gave it: `output=features`.
 
     Raises:
-        FileExistsError: If a part of its path is a file.
+        FileExistsError: If it is a file.
+        NotADirectoryError: If a part of its path is a file.
         PermissionError: If the user may not write there.
     """
     for place in (folder, *folder.parents):
@@ -80,8 +81,9 @@ def require_folder(folder: Path, option: str) -> None:
                 raise PermissionError(f"{option}: cannot write to {place}; give a folder that you may write to")
             return
         if os.path.lexists(place):
-            what = "is" if place == folder else f"is below {place}, which is"
-            raise FileExistsError(f"{option} {what} a file; set a folder")
+            if place == folder:
+                raise FileExistsError(f"{option} is a file; set a folder")
+            raise NotADirectoryError(f"{option} is below {place}, which is a file; set a folder")
 
 
 def remove_partial_files(folder: Path) -> None:

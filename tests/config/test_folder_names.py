@@ -88,7 +88,7 @@ def test_an_output_that_is_a_file_is_refused_before_any_work(words, tmp_path, ru
     (tmp_path / "file").write_text("mine")
     expected = "FileExistsError: output=file is a file; set a folder\n"
     assert run_here(f"milpath.{words[0]}", *words[1:], "output=file", cwd=tmp_path) == (1, expected)
-    expected = "FileExistsError: output=file/sub is below file, which is a file; set a folder\n"
+    expected = "NotADirectoryError: output=file/sub is below file, which is a file; set a folder\n"
     assert run_here(f"milpath.{words[0]}", *words[1:], "output=file/sub", cwd=tmp_path) == (1, expected)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -113,5 +113,5 @@ def test_an_output_without_permission_is_refused_before_any_work(tmp_path, run_h
 def test_runs_that_would_be_below_a_file_are_refused(tmp_path, run_here):
     (tmp_path / "file").write_text("mine")
     message = run_here("milpath.train", "data=synthetic", "paths.runs_dir=file", "run_name=one", cwd=tmp_path)
-    expected = "FileExistsError: the run folder file/one is below file, which is a file; set a folder\n"
+    expected = "NotADirectoryError: the run folder file/one is below file, which is a file; set a folder\n"
     assert message == (1, expected)

@@ -1,6 +1,7 @@
 """Settings that no training can have are refused with their option and range before any work."""
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from milpath.config.option_ranges import require_ranges
@@ -60,18 +61,28 @@ ALLOWED = [
 ]  # fmt: skip
 
 
+def composed(word):
+    """Return the settings of a training with an override; Hydra composes those that it shares with others only once."""
+    if "." not in word.partition("=")[0]:
+        return compose_training([word])
+    config = compose_training([])
+    (given,) = OverridesParser.create().parse_overrides([word])
+    OmegaConf.update(config, given.key_or_group, given.value(), force_add=True)
+    return config
+
+
 @pytest.mark.parametrize("word", WRONG)
 def test_a_setting_out_of_its_range_is_named(word):
     option = word.removeprefix("+").replace("true", "True")
     with pytest.raises(ValueError) as refused:
-        require_ranges(compose_training([word]))
+        require_ranges(composed(word))
     assert str(refused.value).startswith(f"{option} must be ")
     assert str(refused.value).endswith(WRONG[word])
 
 
 @pytest.mark.parametrize("word", ALLOWED)
 def test_what_a_training_may_have_is_allowed(word):
-    require_ranges(compose_training([word]))
+    require_ranges(composed(word))
 
 
 def test_a_configuration_of_any_command_can_be_checked():
