@@ -92,9 +92,6 @@ def with_booleans(words: Sequence[str], command: str) -> list[str]:
     Args:
         words: Overrides in Hydra's grammar.
         command: The command, such as `train` or `sagemaker.launch`.
-
-    Raises:
-        ValueError: If the value of such an option is another word.
     """
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     doubtful = [word for word in overrides if any(map(_DOUBTFUL.fullmatch, word.partition("=")[2].split(",")))]
@@ -105,10 +102,8 @@ def with_booleans(words: Sequence[str], command: str) -> list[str]:
     for word in doubtful:
         key, _, value = word.partition("=")
         if isinstance(before, DictConfig) and isinstance(OmegaConf.select(before, key.lstrip("+")), bool):
-            values = [part.strip(" \"'").casefold() for part in value.split(",")]
-            if wrong := [value for value in values if value not in _BOOLEANS]:
-                raise ValueError(f"{word}: {wrong[0]!r} is not a value of {key}; give true or false")
-            changed[word] = f"{key}={','.join(_BOOLEANS[value] for value in values)}"
+            parts = [_BOOLEANS.get(part.strip(" \"'").casefold(), part) for part in value.split(",")]
+            changed[word] = f"{key}={','.join(parts)}"
     return [changed.get(word, word) for word in words]
 
 

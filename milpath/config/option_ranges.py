@@ -17,7 +17,7 @@ def _is_number(value: Any) -> bool:
 
 def _whole(least: int, or_else: int | None = None) -> _Holds:
     """Return whether a value is a whole number of at least `least`, or the one that has a meaning of its own."""
-    return lambda value: type(value) is int and (value >= least or value == or_else)
+    return lambda value: _is_number(value) and value % 1 == 0 and (value >= least or value == or_else)
 
 
 def _batches(value: Any) -> bool:
@@ -62,7 +62,7 @@ _OF_TRAINER: Mapping[str, tuple[_Holds, str]] = {
     "devices": (_devices, "auto, a number of processes of at least 1, -1 for all devices, or a list of devices"),
     "num_nodes": (lambda value: isinstance(value, dict) or _whole(1)(value), "a whole number of machines of at least 1"),
 }  # fmt: skip
-_COUNT = (lambda value: type(value) is int, "a whole number")
+_COUNT = (lambda value: _is_number(value) and value % 1 == 0, "a whole number")
 _NUMBER = (_is_number, "a number")
 # Their ranges depend on the data.
 _OF_DATA: Mapping[str, tuple[_Holds, str]] = {
@@ -102,6 +102,10 @@ def require_ranges(config: DictConfig) -> None:
     groups = (
         {name: part for name, part in content.items() if isinstance(part, dict)} if isinstance(content, dict) else {}
     )
+    # What parts of somebody else mean with a name is theirs.
+    for group in ("data", "model"):
+        if not str(groups.get(group, {}).get("_target_")).startswith("milpath."):
+            groups.pop(group, None)
     _require(config, "seed", _SEED)
     for name in groups.get("data", {}):
         if str(name) == "seed" or str(name).endswith("_seed"):

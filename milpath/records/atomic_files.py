@@ -77,7 +77,10 @@ def require_folder(folder: Path, option: str) -> None:
     """
     for place in (folder, *folder.parents):
         if place.is_dir():
-            if not os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            # Whether a folder that exists can be left as it is depends on what is in it.
+            if place != folder and not os.access(
+                place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
+            ):
                 raise PermissionError(f"{option}: cannot write to {place}; give a folder that you may write to")
             return
         if os.path.lexists(place):

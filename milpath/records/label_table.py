@@ -67,9 +67,9 @@ def read_table(
             # A column of another purpose must not be taken for the names of the bags.
             OWN_PREFIX + name if name == "bag_id" != named else name: values
             if name == named
-            else plain_decimals(values)
+            else plain_decimals(values, cells.separator)
             if as_text
-            else _typed(plain_decimals(values))
+            else _typed(plain_decimals(values, cells.separator), may_be_thousands(values, cells.separator))
             for name, values in zip(cells.header, _columns(cells), strict=True)
         },
         index=pd.Index(cells.numbers, name=ROW, dtype=np.int64),
@@ -252,10 +252,10 @@ def _columns(cells: TableCells) -> list[list[str]]:
     return [list(column) for column in zip(*cells.rows, strict=True)] if cells.rows else [[] for _ in cells.header]
 
 
-def _typed(values: list[str]) -> np.ndarray | list[object]:
+def _typed(values: list[str], as_text: bool) -> np.ndarray | list[object]:
     """Return numbers if every cell of a column is one, text otherwise and for codes; NaN for an empty cell."""
     given = [value for value in values if value]
-    if given and all(map(_NUMBER.fullmatch, given)) and not is_code(given) and not may_be_thousands(given):
+    if given and all(map(_NUMBER.fullmatch, given)) and not is_code(given) and not as_text:
         return np.asarray(pd.to_numeric(pd.Series([value or None for value in values])))
     return [value or np.nan for value in values]
 

@@ -6,7 +6,7 @@ import io
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from milpath.records.error_text import reason_of, visible
@@ -50,11 +50,13 @@ class TableCells:
         header: Name of each column.
         rows: One list per row, as long as the header.
         numbers: Row of the file in which each row begins, as a spreadsheet program counts them (the header is row 1).
+        separator: What separates the cells of a text file; empty for other files.
     """
 
     header: list[str]
     rows: list[list[str]]
     numbers: list[int]
+    separator: str = ""
 
 
 def read_cells(path: Path, expected: Sequence[str] = ()) -> TableCells:
@@ -81,12 +83,13 @@ def read_cells(path: Path, expected: Sequence[str] = ()) -> TableCells:
     elif content.startswith(b"PAR1"):
         lines, start = read_parquet(path, content), 1
     else:
-        return _complete(path, *_read_text(path, content, expected), expected)
+        rows, numbers, separator = _read_text(path, content, expected)
+        return replace(_complete(path, rows, numbers, expected), separator=separator)
     return _complete(path, lines, list(range(start, start + len(lines))), expected)
 
 
-def _read_text(path: Path, content: bytes, expected: Sequence[str]) -> tuple[list[list[str]], list[int]]:
-    """Return the rows of a text file and the row in which each begins."""
+def _read_text(path: Path, content: bytes, expected: Sequence[str]) -> tuple[list[list[str]], list[int], str]:
+    """Return the rows of a text file, the row in which each begins, and what separates the cells."""
     text = _decode(path, content)
     first, _, rest = text.partition("\n")
     # Excel takes the separator from such a line, and writes it.
@@ -108,7 +111,7 @@ def _read_text(path: Path, content: bytes, expected: Sequence[str]) -> tuple[lis
             f"{path} is not a CSV table: line {before + 1 + offset} cannot be read with the separator "
             f"{SEPARATORS.get(separator, separator)!r} ({reason_of(error)}); check its quotation marks"
         ) from None
-    return rows, numbers
+    return rows, numbers, separator
 
 
 def _decode(path: Path, content: bytes) -> str:
@@ -226,27 +229,32 @@ def _are_row_numbers(cells: Sequence[str]) -> bool:
     return all(cell.isascii() and cell.isdecimal() for cell in cells) and len(set(cells)) == len(cells)
 
 
-def plain_decimals(cells: list[str]) -> list[str]:
+def plain_decimals(cells: list[str], separator: str = "") -> list[str]:
     """Return a column with decimal points if all its numbers are written with decimal commas (0,5).
 
     What may as well be thousands (2,581) stays as it is written, which is then no number.
 
+    Args:
+        cells: The column.
+        separator: What separates the cells of the file: with `;`, commas are those of decimals.
+
     Example:
-        >>> plain_decimals(["0,5", "12"]), plain_decimals(["2,581", "955"])
-        (['0.5', '12'], ['2,581', '955'])
+        >>> plain_decimals(["0,5", "12"]), plain_decimals(["2,581", "955"]), plain_decimals(["2,581", "955"], ";")
+        (['0.5', '12'], ['2,581', '955'], ['2.581', '955'])
     """
     if any("," in cell for cell in cells) and all(not cell or _COMMA_NUMBER.fullmatch(cell) for cell in cells):
-        return cells if may_be_thousands(cells) else [cell.replace(",", ".") for cell in cells]
+        return cells if may_be_thousands(cells, separator) else [cell.replace(",", ".") for cell in cells]
     return cells
 
 
-def may_be_thousands(cells: Sequence[str]) -> bool:
+def may_be_thousands(cells: Sequence[str], separator: str = "") -> bool:
     """Return whether the signs in the numbers of a column may separate thousands: 2,581, or 2.581 beside 955.
 
-    A comma may if three digits follow each; a point only if the column also has whole numbers of three digits, and none of
-    more.
+    A comma may if three digits follow each; a point only in a file with `;`, of countries with decimal commas, and if the
+    column also has whole numbers of three digits, and none of more.
     """
-    if separated := [cell for cell in cells if "," in cell]:
-        return all(map(_THOUSANDS.fullmatch, separated))
-    separated, whole = [cell for cell in cells if "." in cell], [cell for cell in cells if _WHOLE.fullmatch(cell)]
-    return bool(separated) and all(map(_THOUSANDS.fullmatch, separated)) and max(map(len, whole), default=0) == 3
+    if commas := [cell for cell in cells if "," in cell]:
+        return separator != ";" and all(map(_THOUSANDS.fullmatch, commas))
+    points, whole = [cell for cell in cells if "." in cell], [cell for cell in cells if _WHOLE.fullmatch(cell)]
+    like_thousands = bool(points) and all(map(_THOUSANDS.fullmatch, points))
+    return separator == ";" and like_thousands and max(map(len, whole), default=0) == 3

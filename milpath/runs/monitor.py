@@ -14,6 +14,7 @@ from milpath.targets.evaluation import compute_metrics
 
 # Logged on the validation split in addition to the metrics.
 _MEANS = ("loss", "attention_entropy")
+_OF_LIGHTNING = ("epoch", "step")
 
 
 def require_validation(monitor: str, datamodule: BagDataModule) -> None:
@@ -48,15 +49,13 @@ def require_monitored(callbacks: Mapping[str, Any], datamodule: BagDataModule) -
         ValueError: If a callback monitors something that is not a metric, or a metric that is undefined on the labels of
             the validation split, or the validation split is empty.
     """
+    targets = [str((options or {}).get("_target_")) for options in callbacks.values()]
+    are_known = all(target.startswith(("lightning.", "milpath.", "None")) for target in targets)
     for callback, options in callbacks.items():
         monitor = str((options or {}).get("monitor"))
         where = f"callbacks.{callback} monitors {monitor}"
-        # A callback of somebody else may monitor what it logs itself.
-        if (
-            monitor != "None"
-            and "/" not in monitor
-            and str(options.get("_target_")).startswith(("lightning.", "milpath."))
-        ):
+        # A callback of somebody else may log anything.
+        if are_known and "/" not in monitor and monitor not in ("None", *_OF_LIGHTNING):
             logged = sorted((*datamodule.fitted_target.reported_metrics, *_MEANS), key=lambda name: name != monitor)
             known = ", ".join(f"val/{name}" for name in logged)
             raise ValueError(f"{where}, which no training logs; give monitor= one of {known}")
@@ -127,7 +126,8 @@ def require_some_batches(trainer: Trainer, datamodule: BagDataModule) -> None:
 
 def _num_batches(trainer: Trainer, datamodule: BagDataModule, split: str) -> int:
     """Return the batches of a split that a process gets in an epoch."""
-    return math.ceil(len(datamodule.bag_ids(split)) / (datamodule.batch_size * trainer.world_size))
+    size = datamodule.batch_size if split == "train" else datamodule.eval_batch_size
+    return math.ceil(len(datamodule.bag_ids(split)) / (size * trainer.world_size))
 
 
 def _defined_metrics(datamodule: BagDataModule) -> list[str]:

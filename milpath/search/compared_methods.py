@@ -29,7 +29,7 @@ from milpath.reports.paper.printed_page import print_page
 from milpath.reports.run_folder import read_fold
 from milpath.runs.build import build_training_data, use_metrics_of
 from milpath.runs.monitor import require_validation
-from milpath.search.composition import compose_training
+from milpath.search.composition import QUIET, compose_training
 from milpath.search.cross_validation import Training, plan_trainings, run_trainings, save_plan
 from milpath.search.nested_search import choose, write_choices
 from milpath.targets import NumericTarget, Target, target_of
@@ -113,11 +113,18 @@ def make_table(config: DictConfig, words: list[str], config_dirs: Sequence[str] 
 
 
 def _compose_each(trainings: Sequence[Training]) -> Any:
-    """Compose every method with every candidate, so that a wrong setting costs no training; returns the first settings."""
-    different = {(training.method, training.candidate): training for training in reversed(trainings)}
-    for training in (*different.values(), trainings[-1]):  # the last has the largest seed
+    """Compose every method and every candidate once, so that a wrong setting costs no training; returns the first settings.
+
+    They are composed as the trainings are, which then need not do it again.
+    """
+    methods = {training.method: training for training in reversed(trainings)}
+    candidates = {training.candidate: training for training in reversed(trainings)}
+    # The last has the largest seed.
+    for training in {
+        each.name + str(each.candidate): each for each in (*methods.values(), *candidates.values(), trainings[-1])
+    }.values():
         try:
-            require_ranges(compose_training(training.overrides))
+            require_ranges(compose_training((*training.overrides, *QUIET)))
         except (HydraException, OmegaConfBaseException) as error:
             raise ValueError(explain(error, "table", training.overrides)) from error
     return compose_training(trainings[0].overrides)

@@ -16,7 +16,7 @@ from milpath.config.roots import CONFIG_DIR
 OF_ONE_TRAINING = {"data.fold", "data.split_seed", "seed", "paths.runs_dir", "run_name"}
 _LINES = "milpath.training.callbacks.epoch_progress.TrainingLines"
 # Words for every training of a table, which shows its own progress.
-_QUIET = ("resume_from=auto", "trainer.enable_progress_bar=false", "callbacks.progress=null")
+QUIET = ("resume_from=auto", "trainer.enable_progress_bar=false", "callbacks.progress=null")
 
 
 def compose_training(words: Iterable[str]) -> Any:
@@ -61,7 +61,7 @@ def compose_quiet_training(words: Iterable[str], name: str) -> DictConfig:
 
 def _quiet(words: tuple[str, ...], name: str) -> DictConfig:
     """Return the settings with their interpolations."""
-    config: DictConfig = compose_training((*words, *_QUIET))
+    config: DictConfig = compose_training((*words, *QUIET))
     with open_dict(config):
         config.callbacks = {**(config.callbacks or {}), "lines": {"_target_": _LINES, "name": name}}
         chosen = any(map(_names_logger, words))

@@ -169,8 +169,9 @@ def _plan(
     seed: int,
     search: Mapping[str, Sequence[Any]],
 ) -> Iterator[Training]:
-    searched = [[*map(override, search, values)] for values in itertools.product(*search.values())]
-    candidates = [tuple(with_booleans(candidate, "table")) for candidate in searched]
+    first = next(iter(methods.values()))
+    searched = [[with_booleans([*first, override(key, value)], "table")[-1] for value in search[key]] for key in search]
+    candidates = list(itertools.product(*searched))
     for method, repeat, fold in itertools.product(methods, range(repeats), range(folds)):
         for number, candidate in enumerate(candidates):
             runs_dir = output / "runs" / method / f"repeat_{repeat}"

@@ -96,7 +96,7 @@ def test_an_output_that_is_a_file_is_refused_before_any_work(words, tmp_path, ru
 def test_an_output_without_permission_is_refused_before_any_work(tmp_path, run_here):
     (tmp_path / "kept").mkdir()
     run_here("milpath.tile", "slides=slides", "output=other", cwd=tmp_path)
-    for words in (["output=kept"], ["output=kept/sub/sub"]):
+    for words in (["output=kept/sub"], ["output=kept/sub/sub"]):
         with hidden_from_user(tmp_path / "kept"):
             status, said = run_here("milpath.tile", "slides=slides", *words, cwd=tmp_path)
         assert (status, said.count("\n")) == (1, 1)

@@ -16,7 +16,6 @@ WRONG = {
     "trainer.check_val_every_n_epoch=0": "must be a whole number of at least 1",
     "trainer.max_epochs=0": "must be a whole number of at least 1, or -1 for no limit",
     "trainer.max_epochs=-2": "must be a whole number of at least 1, or -1 for no limit",
-    "trainer.max_epochs=100.0": "must be a whole number of at least 1, or -1 for no limit",
     "trainer.max_epochs=thirty": "must be a whole number of at least 1, or -1 for no limit",
     "trainer.max_steps=0": "must be a whole number of at least 1, or -1 for no limit",
     "trainer.min_epochs=-1": "must be a whole number of at least 0",
@@ -48,7 +47,7 @@ WRONG = {
     "data.drawing_seed=-1": "must be a whole number of at least 0",
 }
 ALLOWED = [
-    "trainer.max_epochs=-1", "trainer.max_epochs=null", "trainer.max_steps=5",
+    "trainer.max_epochs=-1", "trainer.max_epochs=100.0", "trainer.max_steps=1e5", "+model.hidden_dims=[8,4]", "trainer.max_epochs=null", "trainer.max_steps=5",
     "trainer.limit_train_batches=0.5", "trainer.limit_train_batches=1", "trainer.limit_train_batches=1.0",
     "trainer.limit_train_batches=3", "trainer.limit_val_batches=0", "+trainer.overfit_batches=0.0",
     "+trainer.overfit_batches=2", "+trainer.fast_dev_run=true", "+trainer.fast_dev_run=3",
@@ -118,3 +117,10 @@ def test_what_lightning_refuses_is_one_line(tmp_path, capsys):
     assert here("milpath.train", "+trainer.gradient_clip_algorithm=middle", cwd=tmp_path) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("ValueError: the Trainer refuses its settings")
+
+
+def test_parts_of_somebody_else_may_mean_anything():
+    model, data = {"_target_": "mine.Network", "hidden_dim": [8, 4]}, {"_target_": "mine.Bags", "num_workers": "auto"}
+    require_ranges(OmegaConf.create({"model": model, "data": data}))
+    with pytest.raises(ValueError, match="model.hidden_dim="):
+        require_ranges(OmegaConf.create({"model": model | {"_target_": "milpath.models.AttentionMIL"}}))

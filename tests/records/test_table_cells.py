@@ -48,21 +48,23 @@ def test_decimal_commas_become_numbers_and_text_with_commas_stays(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cells", "read"),
+    ("separator", "cells", "read"),
     [
-        (["2,581", "1,983", "955"], None),
-        (["2,581"], None),
-        (["2.581", "1.983", "955"], None),
-        (["0,581", "1,983", "5"], [0.581, 1.983, 5]),
-        (["2,581", "1,98", "955"], [2.581, 1.98, 955]),
-        (["2.581", "1.983", "5"], [2.581, 1.983, 5]),
-        (["2.581", "1.983", "9550"], [2.581, 1.983, 9550]),
-        (["2.581", "1.983"], [2.581, 1.983]),
+        (",", ["2,581", "1,983", "955"], None),
+        (",", ["2,581"], None),
+        (",", ["0,581", "1,983", "5"], [0.581, 1.983, 5]),
+        (",", ["2,581", "1,98", "955"], [2.581, 1.98, 955]),
+        (",", ["2.581", "1.983", "955"], [2.581, 1.983, 955]),
+        (";", ["2,581", "1,983", "955"], [2.581, 1.983, 955]),
+        (";", ["2.581", "1.983", "955"], None),
+        (";", ["2.581", "1.983", "5"], [2.581, 1.983, 5]),
+        (";", ["2.581", "1.983", "9550"], [2.581, 1.983, 9550]),
+        (";", ["2.581", "1.983"], [2.581, 1.983]),
     ],
 )
-def test_what_may_be_thousands_is_no_number_and_none_is_taken_for_a_thousandth(cells, read, tmp_path):
-    rows = "".join(f"S{number};{cell}\n" for number, cell in enumerate(cells))
-    table = read_table(write(tmp_path / "t.csv", f"id;days\n{rows}"))
+def test_what_may_be_thousands_is_no_number_and_none_is_taken_for_a_thousandth(separator, cells, read, tmp_path):
+    rows = "".join(f'S{number}{separator}"{cell}"\n' for number, cell in enumerate(cells))
+    table = read_table(write(tmp_path / "t.csv", f"id{separator}days\n{rows}"))
     assert table["days"].tolist() == (cells if read is None else read)
 
 

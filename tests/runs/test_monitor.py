@@ -63,3 +63,16 @@ def test_a_monitor_without_its_split_is_refused_with_the_nearest_first(tmp_path,
     assert here("milpath.train", *WORDS, "monitor=auroc", "run_name=short", cwd=tmp_path) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert "monitors auroc, which no training logs; give monitor= one of val/auroc, " in said
+
+
+@pytest.mark.command
+def test_what_lightning_itself_logs_may_be_monitored_and_fractions_count_batches_of_evaluation(tmp_path):
+    last = "+callbacks.newest={_target_: lightning.pytorch.callbacks.ModelCheckpoint, monitor: step, mode: max, save_top_k: 2}"
+    words = [
+        last,
+        "data.batch_size=16",
+        "data.eval_batch_size=1",
+        "trainer.limit_val_batches=0.5",
+        "trainer.max_epochs=1",
+    ]
+    assert here("milpath.train", *WORDS, *words, "run_name=short", cwd=tmp_path) == 0

@@ -1,5 +1,6 @@
 """Tables from users: lists of bags to exclude, groups of bags, and existing splits."""
 
+import bisect
 import logging
 import unicodedata
 from collections.abc import Collection, Sequence
@@ -69,8 +70,8 @@ def bag_groups(
         bags: One row per bag.
         group_column: Column of `bags` with the group, such as the patient; a bag with an empty cell is its own group.
         groups_path: CSV with the bag and its `group` or `group_id`; a bag that is not in it is its own group.
-        known: Names that may be in the file although they are not in `bags`, such as excluded bags; rows of other names are
-            refused while a bag has no row, and bags without a group are said. `None` checks nothing.
+        known: Names that may be in the file although they are not in `bags`, such as excluded bags; bags without a group are
+            said, and rows that seem to mean them under another name are refused. `None` checks nothing.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -107,14 +108,30 @@ def bag_groups(
         strangers = table.loc[~table["bag_id"].isin([*bags["bag_id"], *(known or ())]), "bag_id"].tolist()
         without = bags.loc[names.isna(), "bag_id"].tolist()
         if known is not None and strangers and without:
-            raise ValueError(
+            said = (
                 f"{path} has no group for {len(without):,} of {len(bags):,} bags (first: {without[0]!r}), but names "
-                f"{len(strangers):,} that are not in the data (first: {strangers[0]!r}); name bags as the data do, or give "
-                "each of these bags a row"
+                f"{len(strangers):,} that are not in the data (first: {strangers[0]!r})"
             )
+            if pair := _longer_name(strangers, without):
+                raise ValueError(f"{said}, such as {pair[0]!r} for {pair[1]!r}; name bags as the data do")
+            _log.warning("%s: each bag without a row counts as a group of its own", said)
     names = names.map(lambda name: unicodedata.normalize("NFC", name) if isinstance(name, str) else name)
     own = "bag " + bags["bag_id"].astype(str)
     return ("group " + names.astype(str)).where(names.notna(), own).to_numpy(dtype=object)
+
+
+def _longer_name(strangers: Sequence[str], missing: Sequence[str]) -> tuple[str, str] | None:
+    """Return a name and the bag that it seems to mean: one of both is the other with something behind it."""
+    ordered = sorted(missing)
+    for name in strangers:
+        place = bisect.bisect_left(ordered, name)
+        for other in ordered[max(place - 1, 0) : place + 1]:
+            short, long = sorted((name, other), key=len)
+            rest = long.removeprefix(short)
+            # S1 is not S10.
+            if rest != long and not (short[-1].isdigit() and rest[0].isdigit()):
+                return name, other
+    return None
 
 
 def group_of_each_bag(

@@ -54,15 +54,15 @@ def fitted_target(
         are_sorted: Whether the classes are words in alphabetical order, because nobody gave another.
 
     Raises:
-        ValueError: If the task does not fit the classes or their order is unknown, or nothing can be learnt from the labels
-            of the training split.
+        ValueError: If the task does not fit the classes, or nothing can be learnt from the labels of the training split.
     """
     if numbers is None:
         target = target_named(task_of(task.name if isinstance(task, Target) else task, names))
         if target.name == "ordinal" and are_sorted and not _count_up(names):
-            raise ValueError(
-                f"an ordinal task needs the order of its classes, which in alphabetical order are {', '.join(names)}; give "
-                "them from low to high: data.class_names=[...]"
+            _log.warning(
+                "the classes of the ordinal task are in alphabetical order: %s; if this is not from low to high, give "
+                "data.class_names=[...]",
+                " < ".join(names),
             )
         warn_of_one_class(table, names)
         return target, tuple(names)

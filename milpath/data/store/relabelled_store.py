@@ -55,12 +55,11 @@ def find_store(
             if different and not (different == {"samples"} and "samples" not in parameters):
                 continue
             bags = set(read_written_table(folder / "bags.csv")["bag_id"])
-            if different and (is_in_store is None or not is_in_store(folder)):
+            if not wanted <= bags or (different and (is_in_store is None or not is_in_store(folder))):
                 continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # not a store, or a damaged one, which is not used
-        if wanted <= bags:
-            candidates.append((len(bags), folder))
+        candidates.append((len(bags), folder))
     return min(candidates)[1] if candidates else None
 
 

@@ -42,7 +42,9 @@ class PossibleCells:
             ValueError: If a cell is not the number of a class.
         """
         values = self._numbers(column)
-        possible = np.isin(values, np.arange(num_classes)) | (self._is_empty(column) if may_be_empty else False)
+        # Another program may write -1 for a label that it does not know.
+        possible = np.isin(values, np.arange(-1 if may_be_empty else 0, num_classes))
+        possible |= self._is_empty(column) & may_be_empty
         or_empty = ", or empty" if may_be_empty else ""
         self._require(column, possible, f"the number of a class, 0 to {num_classes - 1}{or_empty}")
         return np.where(np.isnan(values), -1, values).astype(np.int64)

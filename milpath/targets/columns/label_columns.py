@@ -148,7 +148,11 @@ def _classes(
         names = names or trained_names or sorted_words(bags, column)
         return classes_of_words(bags, column, names, origin, say), names
     values = _whole_numbers(bags, column, len(names) or None, "data.class_names")
-    if reason := explain_names_of_numbers(values, column, names) if names else explain_numbers(values, column, None):
+    if not names:
+        reason = explain_numbers(values, column, None)
+    else:  # other slides of a trained network may lack its first class
+        reason = "" if trained_names else explain_names_of_numbers(values, column, names)
+    if reason:
         raise ValueError(reason)
     if names and say:
         say_classes(column, names, "data.class_names")

@@ -1,6 +1,7 @@
 """Numbers, times and events of bags from the columns of a label table."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,9 @@ def finite_numbers(bags: pd.DataFrame, column: str) -> Array:
         row = int(bad.argmax())
         cell = bags[column].iloc[row]
         beyond = f", beyond {MAX_NUMBER:g}" if np.isfinite(values[row]) else ""
+        if re.fullmatch(r"[0-9]{1,3}[.,][0-9]{3}", str(cell)):
+            digits = re.sub("[.,]", "", str(cell))
+            beyond = f", which may be {int(digits) / 1000:g} or {int(digits)}: write one of them"
         hint = "data.on_missing_label=skip" if is_missing(cell) else "data.exclude"
         raise ValueError(
             f"column {column!r} must hold finite numbers, but {int(bad.sum()):,} of {len(bags):,} cells do not: the first "

@@ -51,19 +51,25 @@ def test_a_bag_without_a_group_is_its_own():
     assert len(set(groups)) == 3
 
 
-def test_rows_of_other_names_are_refused_while_bags_have_none(tmp_path):
-    (tmp_path / "groups.csv").write_text("slide_id,group\na,P1\nbx,P1\n")
+def test_rows_that_mean_a_bag_under_another_name_are_refused(tmp_path, caplog):
+    (tmp_path / "groups.csv").write_text("slide_id,group\na,P1\nb-scan,P1\n")
     bags = pd.DataFrame({"bag_id": ["a", "b"]})
     message = (
-        "has no group for 1 of 2 bags (first: 'b'), but names 1 that are not in the data (first: 'bx'); name bags as"
+        "has no group for 1 of 2 bags (first: 'b'), but names 1 that are not in the data (first: 'b-scan'), such as "
+        "'b-scan' for 'b'; name bags as the data do"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         bag_groups(bags, None, tmp_path / "groups.csv", known=())
     # An excluded bag, a table of more bags, and a table of some.
-    assert bag_groups(bags, None, tmp_path / "groups.csv", known=["bx"]).tolist() == ["group P1", "bag b"]
+    assert bag_groups(bags, None, tmp_path / "groups.csv", known=["b-scan"]).tolist() == ["group P1", "bag b"]
     assert bag_groups(bags[:1], None, tmp_path / "groups.csv", known=()).tolist() == ["group P1"]
-    (tmp_path / "groups.csv").write_text("slide_id,group\na,P1\n")
-    assert bag_groups(bags, None, tmp_path / "groups.csv", known=()).tolist() == ["group P1", "bag b"]
+    assert not caplog.messages
+    # Slides of a larger cohort, of which some belong together.
+    (tmp_path / "groups.csv").write_text("slide_id,group\nS2,P1\nS10,P1\n")
+    bags = pd.DataFrame({"bag_id": ["S2", "S1"]})
+    assert bag_groups(bags, None, tmp_path / "groups.csv", known=()).tolist() == ["group P1", "bag S1"]
+    (said,) = caplog.messages
+    assert said.endswith("(first: 'S10'): each bag without a row counts as a group of its own")
 
 
 def test_empty_cells_of_the_patients_are_said(caplog):

@@ -97,3 +97,6 @@ def test_names_of_numbers_are_said_and_classes_may_lack_bags(caplog):
     assert labels.tolist() == [0, 2]
     assert caplog.messages == ["classes of column 'label': 0 = I, 1 = II, 2 = III (order of data.class_names)"]
     assert bag_labels(table(label=[1, 1]), "label", ["benign", "malignant"])[0].tolist() == [1, 1]
+    # Slides of another hospital, without the first class.
+    names = ["I", "II", "III"]
+    assert bag_labels(table(label=[1, 2]), "label", names, trained_names=names)[0].tolist() == [1, 2]
