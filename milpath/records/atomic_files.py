@@ -64,7 +64,7 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def require_folder(folder: Path, option: str) -> None:
-    """Refuse an output folder that cannot be made or written to.
+    """Refuse an output folder that cannot be made.
 
     Args:
         folder: The folder, which need not exist.
@@ -73,7 +73,7 @@ def require_folder(folder: Path, option: str) -> None:
     Raises:
         FileExistsError: If it is a file.
         NotADirectoryError: If a part of its path is a file.
-        PermissionError: If the user may not write there.
+        PermissionError: If it does not exist and the user may not make it.
     """
     for place in (folder, *folder.parents):
         if place.is_dir():

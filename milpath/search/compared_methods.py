@@ -117,16 +117,14 @@ def _compose_each(trainings: Sequence[Training]) -> Any:
 
     They are composed as the trainings are, which then need not do it again.
     """
-    methods = {training.method: training for training in reversed(trainings)}
-    candidates = {training.candidate: training for training in reversed(trainings)}
+    methods = {training.method: training.overrides for training in reversed(trainings)}
+    candidates = {training.candidate: training.overrides for training in reversed(trainings)}
     # The last has the largest seed.
-    for training in {
-        each.name + str(each.candidate): each for each in (*methods.values(), *candidates.values(), trainings[-1])
-    }.values():
+    for overrides in dict.fromkeys((*methods.values(), *candidates.values(), trainings[-1].overrides)):
         try:
-            require_ranges(compose_training((*training.overrides, *QUIET)))
+            require_ranges(compose_training((*overrides, *QUIET)))
         except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(explain(error, "table", training.overrides)) from error
+            raise ValueError(explain(error, "table", overrides)) from error
     return compose_training(trainings[0].overrides)
 
 
