@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from milpath.config.command import command
 from milpath.config.module_loading import collecting_later
+from milpath.config.slide_roots import ExtractConfig
 from milpath.records.error_text import counted
 from milpath.slides.tiling_options import OPTION_NAMES
 
@@ -31,7 +32,11 @@ def run(config: DictConfig) -> "TilingSummary":
     # Options are checked before weights are read.
     facts = encoder_facts(config.encoder)
     words = {name: config[name] for name in OPTION_NAMES}
-    options = None if holds_cut_tiles(Path(config.slides), facts.get("tile_size")) else tile_options(facts, **words)
+    if holds_cut_tiles(Path(config.slides), facts.get("tile_size")):
+        options = None
+        _refuse_cutting(config, facts)
+    else:
+        options = tile_options(facts, **words)
     with _options_as_typed():
         encoder = build_encoder(config.encoder)
     return extract_features(
@@ -42,6 +47,24 @@ def run(config: DictConfig) -> "TilingSummary":
         on_error=config.on_error, overwrite=config.overwrite, shard=config.shard, max_seconds=config.max_seconds,
         resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
     )  # fmt: skip
+
+
+def _refuse_cutting(config: DictConfig, facts: Mapping[str, Any]) -> None:
+    """Refuse options of cutting for tiles that were cut already, unless they were cut like that."""
+    from milpath.data.store.bag_store import BagStore
+    from milpath.encoding.stored_tiles import tiling_of
+
+    slides, unless_given = Path(config.slides), ExtractConfig()
+    was_cut: Mapping[str, Any] = {"tile_size": facts.get("tile_size")}
+    if (slides / "store.json").is_file():
+        was_cut = tiling_of(BagStore.open(slides, verify=False))
+    for name in OPTION_NAMES:
+        value = config[name]
+        if value != getattr(unless_given, name) and value != was_cut.get(name):
+            raise ValueError(
+                f"{name}={value} says how slides are cut, but {slides} holds tiles that were cut before; leave it out, or "
+                "give the slides"
+            )
 
 
 @contextmanager

@@ -87,6 +87,33 @@ def test_the_command_says_what_is_missing(workplace, run_here):
     assert not (workplace / "other/store.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["microns_per_pixel=1.0"], "microns_per_pixel=1.0 says how slides are cut, but cut holds tiles"),
+        (
+            ["method=grid"],
+            "method=grid says how slides are cut, but cut holds tiles that were cut before; leave it out",
+        ),
+        (["tile_size=64"], "tile_size=64 says how slides are cut, but cut holds tiles"),
+        (["label_column=label"], "label_column=label is a column of labels; give labels=CSV, or leave it out"),
+        (["id_column=slide_id"], "id_column=slide_id is a column of labels or resolutions; give one of them"),
+        (["labels=labels.csv"], "labels=labels.csv is only for whole slides; the labels of cut are those it has"),
+    ],
+)
+def test_options_of_slides_are_refused_for_tiles_that_were_cut(words, message, workplace, run_here):
+    cut = TileOptions(method="darkest", tile_size=32, num_tiles=2, level=0)
+    if not (workplace / "cut").exists():
+        build_slide_store(workplace / "slides", workplace / "cut", cut, num_workers=1)
+    # Those of the store are no error.
+    same = ["method=darkest", "num_tiles=2", "level=0"] if not words[0].startswith("method") else []
+    said = ["slides=cut", "output=of_tiles", "encoder=efficientnet_lite0", *same, *words]
+    status, answer = run_here("milpath.extract", *said, cwd=workplace)
+    assert status == 1
+    assert message in answer
+    assert not (workplace / "of_tiles").exists()
+
+
 def test_features_do_not_depend_on_the_other_tiles_of_a_batch():
     """Bit for bit, in batches of one shape: what an interrupted run has in its batches differs."""
     encoder = open_encoder("efficientnet_lite0")

@@ -30,7 +30,7 @@ from milpath.tiling.slide_job import SlideJob, TileForm
 from milpath.tiling.slide_merge import StoreContent, StorePlan
 from milpath.tiling.slide_output import WRITTEN, disk_errors
 from milpath.tiling.slide_parts import SlideParts
-from milpath.tiling.slide_plan import SlidePlan, plan_slides, require_complete
+from milpath.tiling.slide_plan import SlidePlan, plan_slides, require_complete, require_tables
 from milpath.tiling.slide_progress import SlideProgress
 from milpath.tiling.slide_run import TilingSummary, require_sensible, run_slides
 from milpath.tiling.tile_rows import tile_columns
@@ -98,6 +98,8 @@ def extract_features(
         ValueError: If options, slides and encoder do not fit together, or the disk is full.
     """
     slides, output = Path(slides), Path(output)
+    labels, resolutions = (None if path is None else Path(path) for path in (labels, resolutions))
+    require_tables(labels, resolutions, id_column, label_column)
     require_sensible(on_error, num_workers, overwrite, shard, max_seconds)
     require_formats(formats)
     require_kept(output, WRITTEN, {"slides": slides, "labels": labels, "resolutions": resolutions})
@@ -113,9 +115,8 @@ def extract_features(
     workers = num_workers or (1 if chosen.type == "cpu" else num_cores())
 
     def plan_of_slides() -> SlidePlan:
-        table, of_resolutions = (None if path is None else Path(path) for path in (labels, resolutions))
         return plan_slides(
-            slides, table, None, output, id_column=id_column, label_column=label_column, resolutions=of_resolutions
+            slides, labels, None, output, id_column=id_column, label_column=label_column, resolutions=resolutions
         )
 
     with _tiles_of(slides, options, card, labels, resolutions, plan_of_slides, workers, max_seconds) as (
@@ -208,8 +209,8 @@ def _tiles_of(
     slides: Path,
     options: TileOptions | None,
     card: Mapping[str, Any],
-    labels: str | Path | None,
-    resolutions: str | Path | None,
+    labels: Path | None,
+    resolutions: Path | None,
     plan_of_slides: Callable[[], SlidePlan],
     num_workers: int,
     max_seconds: float | None,
@@ -225,12 +226,12 @@ def _tiles_of(
         else:
             plan = plan_of_slides()
             options = options or tile_options(card)
-            digest = None if labels is None else sha256_of_file(Path(labels))
+            digest = None if labels is None else sha256_of_file(labels)
             kind = _Kind(
                 options.tile_size, tile_columns(options.method, masks=False),
                 {
                     "tiling": options.to_tiling(), "labels": digest,
-                    **({} if resolutions is None else {"resolutions": sha256_of_file(Path(resolutions))}),
+                    **({} if resolutions is None else {"resolutions": sha256_of_file(resolutions)}),
                 }, sheets=True,
             )  # fmt: skip
             yield plan, kind, lambda names, parts: _cut(plan, options, names, parts, num_workers, max_seconds, sampled)

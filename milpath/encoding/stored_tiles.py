@@ -32,6 +32,11 @@ TILES_AT_A_TIME = 16
 _LARGEST_FIRST = 64 << 20
 
 
+def tiling_of(store: BagStore) -> dict[str, Any]:
+    """Return how the tiles of a store were cut, at least their size in pixels."""
+    return {"tile_size": store.tile_shape[0]} | (store.description.get("tiling") or {})
+
+
 class StoredTiles:
     """The tiles of a bag store: names, labels and positions are those of the store.
 
@@ -76,7 +81,7 @@ class StoredTiles:
         self.refused: dict[str, str] = {}
         self.notes: tuple[str, ...] = ()
         self.tile_size = store.tile_shape[0]
-        self.tiling: dict[str, Any] = {"tile_size": self.tile_size} | (store.description.get("tiling") or {})
+        self.tiling = tiling_of(store)
         self.identity = {"tiles_sha256": store.description["sha256"], "bags_sha256": store.content_digest()}
         self.warning = store.warning
 

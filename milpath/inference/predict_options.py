@@ -35,6 +35,11 @@ from milpath.tiling.slide_resolutions import require_known_choice
 from milpath.tiling.slide_run import require_sensible
 
 _OTHER_INPUTS = ("slides_dir", "masks", "labels", "slides_table", "resolutions", "encoder_weights_path")
+# The kinds of slides for which a table is read, and what the others are.
+_READ_FOR = {"labels": (SLIDES, SLIDES_TO_ENCODE, FEATURES), "resolutions": (SLIDES, SLIDES_TO_ENCODE)}
+_HOLDS = {
+    STORE: "is a bag store", FEATURES: "holds features", TILES: "holds tiles", TILES_TO_ENCODE: "holds tiles",
+}  # fmt: skip
 
 
 def require_values(config: DictConfig) -> None:
@@ -139,10 +144,10 @@ def _require_pictures(config: DictConfig, card: Card, network: Module, kind: str
 
 def _require_slides(config: DictConfig, card: Card, kind: str, path: Path, output: Path) -> None:
     """Refuse tables and masks that do not fit the slides, if it costs anything to notice it later."""
-    if kind == TILES_TO_ENCODE:
-        for name in ("labels", "resolutions"):
-            if config[name] is not None:
-                raise ValueError(f"{name}={config[name]} is only for whole slides; {path} holds tiles; leave it out")
+    for name, kinds in _READ_FOR.items():
+        if config[name] is not None and kind not in kinds:
+            wanted = "whole slides and feature files" if FEATURES in kinds else "whole slides"
+            raise ValueError(f"{name}={config[name]} is only for {wanted}; {path} {_HOLDS[kind]}; leave it out")
     if kind not in (SLIDES, SLIDES_TO_ENCODE):
         return
     if kind == SLIDES_TO_ENCODE:

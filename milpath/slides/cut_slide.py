@@ -110,9 +110,10 @@ def cut_places(
     require_all_bits(view.slide)
     if high - low <= _BLANK_RANGE:
         by_darkness = options.method == "darkest" and options.background == "white"
-        if by_darkness and high <= _BLANK_RANGE and thumbnail(view.slide, _SMALL)[0].max() > 2 * _BLANK_RANGE:
+        if by_darkness and np.ptp(thumbnail(view.slide, _SMALL)[0]) > 2 * _BLANK_RANGE:
+            padding = "black padding" if high <= _BLANK_RANGE else "grey padding"
             raise ValueError(
-                f"the darkest tiles of {view.slide.path.name} are black padding, not tissue (values from {low} to {high}); "
+                f"the darkest tiles of {view.slide.path.name} are {padding}, not tissue (values from {low} to {high}); "
                 "add background=mask, or use method=tissue, where slides are tiled or extracted"
             )
         raise ValueError(

@@ -123,7 +123,7 @@ def plan_slides(
         FileNotFoundError: If one of them does not exist, or there is no slide.
         ValueError: If the table or the masks cannot be used.
     """
-    _require_tables(labels, resolutions, id_column, label_column)
+    require_tables(labels, resolutions, id_column, label_column)
     found = find_slides(slides, output)
     notes, refused, files = [*found.notes], dict(found.broken), found.found
     if found.ignored:
@@ -209,10 +209,20 @@ def _read_labels(
     return {matched.get(name, name): row for name, row in labelled_bags(table)}
 
 
-def _require_tables(
+def require_tables(
     labels: Path | None, resolutions: Path | None, id_column: str | None, label_column: str | None
 ) -> None:
-    """Refuse columns of a table that is not given."""
+    """Refuse columns of a table that is not given.
+
+    Args:
+        labels: As in `plan_slides`.
+        resolutions: As in `plan_slides`.
+        id_column: As in `plan_slides`.
+        label_column: As in `plan_slides`.
+
+    Raises:
+        ValueError: With the option, and the one that is missing.
+    """
     if label_column is not None and labels is None:
         raise ValueError(f"label_column={label_column} is a column of labels; give labels=CSV, or leave it out")
     if id_column is not None and labels is None and resolutions is None:

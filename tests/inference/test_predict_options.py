@@ -105,7 +105,10 @@ WRONG = [
     ),
     ({"labels": "nope.csv"}, "no label table at", ["slides", "features"]),
     ({"labels": "labels.csv", "id_column": "case"}, r"no column 'case' \(id_column\)", ["slides", "features"]),
+    ({"labels": "labels.csv"}, "labels=.* is only for whole slides and feature files; .*tiles holds tiles", ["tiles"]),
+    ({"labels": "labels.csv"}, "labels=.* is only for .*; .*store is a bag store; leave it out", ["store"]),
     ({"resolutions": "labels.csv"}, "no column 'microns_per_pixel'", ["slides"]),
+    ({"resolutions": "labels.csv"}, "is only for whole slides; .*; leave it out", ["tiles", "store", "features"]),
 ]
 
 

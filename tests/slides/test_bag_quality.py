@@ -17,6 +17,7 @@ from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import view_slide
 from milpath.slides.tiling_options import TileOptions
 from milpath.slides.tissue import find_tissue
+from tests.pyramids import tissue
 from tests.tissue_situations import draw_situation
 
 DARKEST = TileOptions(tile_size=64, num_tiles=12, level=0)
@@ -77,6 +78,19 @@ def test_black_padding_is_said_to_be_the_cause_and_a_mask_to_be_the_way_out(writ
     )
     bag = cut_slide(path, TileOptions(tile_size=64, num_tiles=12, level=0, background="mask"))
     assert (bag.pixels[bag.places.number >= 0].reshape(-1, 64 * 64 * 3) > 40).mean() > 0.95
+
+
+def test_grey_padding_is_named_too_and_a_slide_of_one_grey_is_blank(tmp_path):
+    picture = tissue(512, 512)
+    picture[:, :256] = 90
+    Image.fromarray(picture).save(tmp_path / "slide.png")
+    with pytest.raises(ValueError, match=r"are grey padding, not tissue \(values from 90 to 90\); add background=mask"):
+        cut_slide(tmp_path / "slide.png", DARKEST)
+    bag = cut_slide(tmp_path / "slide.png", TileOptions(tile_size=64, num_tiles=4, level=0, background="mask"))
+    assert (bag.places.x >= 256 - 64).all()
+    Image.fromarray(np.full_like(picture, 90)).save(tmp_path / "slide.png")
+    with pytest.raises(ValueError, match=r"slide\.png is blank"):
+        cut_slide(tmp_path / "slide.png", DARKEST)
 
 
 def test_tiles_over_the_edge_and_filler_tiles_are_counted(tmp_path):

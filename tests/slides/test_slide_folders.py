@@ -1,6 +1,7 @@
 """What a folder of slides holds beside them: parts of slides, formats that are not read, folders that cannot be read."""
 
 import os
+import zlib
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from milpath.data.sources.features.feature_folder import holds_features
 from milpath.slides.cut_slide import cut_slide
+from milpath.slides.readers.image_header import PNG_SIGNATURE
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.readers.slide_formats import OTHER_FORMATS
 from milpath.slides.slide_files import find_slides
@@ -148,11 +150,11 @@ def test_a_folder_that_cannot_be_read_is_an_error_by_name(tmp_path, search):
         search(tmp_path / "slides")
 
 
-@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
 @pytest.mark.parametrize("choice", [{}, {"background": "mask"}, {"method": "tissue"}, {"method": "grid"}], ids=str)
 def test_few_bits_in_sixteen_are_named_and_not_called_blank_or_ink(tmp_path, bits, choice):
     options = TileOptions(tile_size=64, **({"num_tiles": 4} | choice if choice.get("method") != "grid" else choice))
-    pixels = (PICTURE.astype(np.uint16) << (bits - 8)) | 3
+    pixels = (PICTURE.astype(np.uint16) << (bits - 8)) | (3 if bits > 8 else 0)
     path = write_pyramid(tmp_path / "a.tif", pixels, factors=(1,))
     with pytest.raises(
         ValueError,
@@ -163,9 +165,24 @@ def test_few_bits_in_sixteen_are_named_and_not_called_blank_or_ink(tmp_path, bit
     assert cut_slide(full, options).pixels.max() == 255
 
 
-def test_a_picture_of_twelve_bits_is_named_too(tmp_path):
-    from PIL import Image
+@pytest.mark.parametrize(("channels", "colour"), [(1, 0), (2, 4), (3, 2), (4, 6)])
+def test_a_picture_of_twelve_bits_is_named_too(tmp_path, channels, colour):
+    pixels = np.repeat(PICTURE[..., :1], channels, axis=2)
+    (tmp_path / "few.png").write_bytes(_sixteen_bit_png((pixels.astype(np.uint16) << 4) | 3, colour))
+    with pytest.raises(ValueError, match=r"the 16-bit values of few\.png end at \d+: they have 12 bits"):
+        cut_slide(tmp_path / "few.png", TileOptions(tile_size=64, num_tiles=4))
+    if channels % 2:
+        (tmp_path / "full.png").write_bytes(_sixteen_bit_png(pixels.astype(np.uint16) * 257, colour))
+        assert cut_slide(tmp_path / "full.png", TileOptions(tile_size=64, num_tiles=4)).pixels.max() == 255
 
-    Image.fromarray((PICTURE[..., 0].astype(np.uint16) << 4) | 3).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"the 16-bit values of a\.png end at \d+: they have 12 bits"):
-        cut_slide(tmp_path / "a.png", TileOptions(tile_size=64, num_tiles=4))
+
+def _sixteen_bit_png(pixels: np.ndarray, colour: int) -> bytes:
+    """Return a PNG of 16 bits; Pillow writes them for grey alone."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
+
+    height, width = pixels.shape[:2]
+    header = width.to_bytes(4) + height.to_bytes(4) + bytes([16, colour, 0, 0, 0])
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")

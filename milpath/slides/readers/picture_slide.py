@@ -45,6 +45,8 @@ class PictureSlide(Slide):
         if num_frames > 1 and self._image.format != "MPO":
             self.close()
             raise ValueError(f"{path.name} holds {num_frames} images, and a slide is one; write one of them")
+        # "RGB;16B" and the like, known until the image is decoded.
+        self._has_sixteen_bits = any(str(part[3]).endswith(";16B") for part in self._image.tile)
         self.level_sizes = (Size(*self._image.size),)
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -52,11 +54,18 @@ class PictureSlide(Slide):
         if self._pixels is None:
             try:
                 self._pixels = image_to_rgb(self._image)
-                if self._image.mode.startswith("I;16"):
-                    self.highest_sample = int(np.asarray(self._image).max(initial=0))
+                self.highest_sample = self._find_highest_sample()
             except (OSError, SyntaxError, ValueError, OverflowError, EOFError, IndexError) as error:
                 raise ValueError(f"{self.path.name} is a damaged image ({error}); copy or download it again") from None
         return self._pixels[y : y + height, x : x + width]
+
+    def _find_highest_sample(self) -> int:
+        """Return the largest sample of a decoded image of 16 bits, 0 for 8 bits."""
+        if not self._has_sixteen_bits:
+            return 0
+        highest = max(int(band.getextrema()[1]) for band in self._image.split()[:3])  # type: ignore[arg-type]
+        # Of colours Pillow keeps the upper half.
+        return highest if self._image.mode.startswith("I;16") else highest << 8 | 255
 
     def close(self) -> None:
         """Close the file."""

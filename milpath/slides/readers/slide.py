@@ -145,8 +145,8 @@ def require_all_bits(slide: Slide) -> None:
         ValueError: With the number of bits and how to scale them.
     """
     highest = slide.highest_sample
-    if 255 < highest < _FEW_BITS:
-        bits = highest.bit_length()
+    if 0 < highest < _FEW_BITS:
+        bits = max(highest.bit_length(), 8)
         raise ValueError(
             f"the 16-bit values of {slide.path.name} end at {highest}: they have {bits} bits and would be almost "
             f"black; scale them (vips linear in.tif out.tif {1 << (16 - bits)} 0), or convert the slide to 8 bits"
