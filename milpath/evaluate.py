@@ -117,6 +117,8 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     require_same_task(card, datamodule, name)
     aggregate = config.aggregate or datamodule.aggregate or card.data.get("aggregate")
     require_aggregate(aggregate, target_of(card), len(card.class_names))
+    if aggregate:
+        datamodule.group_by_patient()
     slides = slides_of_report(datamodule.tile_store, config.slides_dir, config.slides)  # refused before any work
     encode_tiles_of(datamodule, config, card, network, parts.encoders)
     require_same_encoder(card, network, datamodule.tile_store, datamodule.tile_store.path, name)

@@ -59,7 +59,7 @@ class BagDataModule(LabelledBags, LightningDataModule):
         on_patient_mismatch: What to do about patients without slides, slides without a patient, and slides that are not in
             the data: "error" or "skip"; `None` as `on_mismatch` of the source.
         aggregate: "mean" or "max": results by patient from the predictions of its slides (see `aggregated_answers`), if
-            slides are bags; `None` gives results by bag.
+            slides are bags; their patient is then the group, unless another is given. `None` gives results by bag.
         stratify_by: Columns that are balanced across the splits together with the label.
         exclude: CSV files with bags to exclude.
         max_bags: Maximum number of bags, drawn with `split_seed`; `None` uses all.
@@ -173,7 +173,8 @@ class BagDataModule(LabelledBags, LightningDataModule):
         )  # fmt: skip
         self._split_options = SplitOptions(
             fold, num_folds, val_fraction, split_seed, splits,
-            group_column if groups else group_column or self._patient_options.group_column, groups,
+            group_column if groups else group_column or self._patient_options.group_column
+            or (patient_column if aggregate else None), groups,
             listed(stratify_by), listed(exclude), max_bags, max_bags_per_class,
             split_column or getattr(source, "split_column", None), label_column, on_missing_label,
         )  # fmt: skip

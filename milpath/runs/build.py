@@ -24,6 +24,7 @@ from milpath.runs.chosen_parts.build_network import build_network
 from milpath.runs.familiar_bags import require_familiarity
 from milpath.runs.fitted_sets import require_sets
 from milpath.runs.instantiation import instantiate_entry, object_named
+from milpath.runs.patient_results import require_patients
 from milpath.runs.slides_as_labels import take_slides_for_labels
 from milpath.targets import Target
 from milpath.targets.aggregation import require_aggregate
@@ -154,6 +155,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
             f"auxiliary_loss needs a MILNetwork, but {type(network).__name__} is not one; set auxiliary_loss=none"
         )
     require_aggregate(datamodule.aggregate, datamodule.fitted_target, len(datamodule.class_names))
+    require_patients(datamodule)
     tiling, description = _tiling(datamodule), _describe_data(config.data)
     if description and config.get("target"):
         description["task"] = datamodule.task

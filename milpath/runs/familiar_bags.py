@@ -35,7 +35,7 @@ def fitting_probe(config: DictConfig, datamodule: BagDataModule) -> FittingProbe
     if not wished.get("familiarity", True):
         return None
     share = wished.get("refer_unfamiliar")
-    groups, num_groups, compares = datamodule.groups, 0, "val" in datamodule.splits
+    groups, num_groups, compares = datamodule.split_groups, 0, "val" in datamodule.splits
     if groups is not None and compares:
         num_groups = len({groups[bag_id] for bag_id in datamodule.bag_ids("val")})
     num_bags = len(datamodule.bag_ids("train"))

@@ -59,8 +59,7 @@ def results_by_patient(
     rows = {bag_id: row for row, bag_id in enumerate(predictions.bag_ids)}
     frame = datamodule.label_frame
     frame = frame[frame["bag_id"].isin(set(rows))].reset_index(drop=True)
-    column = require_column(frame.columns, datamodule.patient_column, f"aggregate={aggregate}", "data.patient_column")
-    bags, members = grouped_table(frame, column, ("label", "split"))
+    bags, members = _of_patients(frame, datamodule, aggregate)
     positions, slides = frame["index"].to_numpy(), [rows[bag_id] for bag_id in frame["bag_id"]]
     codes = np.empty(len(frame), np.int64)
     for number, own in enumerate(members):
@@ -95,9 +94,35 @@ def results_by_patient(
             for row, strange in zip(found.answers, by_patient.unfamiliar, strict=True)
         ]
         by_patient = replace(by_patient, calls=calls)
-    stored = bags.drop(columns=["index", "label", "split"])
+    stored = bags.drop(columns=["label", "split"])
     store = GroupedStore(datamodule.tile_store, stored, [positions[own] for own in members])
     return PatientResults(_in_order(by_patient, predictions.splits), bags, store)
+
+
+def require_patients(datamodule: BagDataModule) -> None:
+    """Refuse slides whose results could not be put together by patient, before a training rather than after it.
+
+    Args:
+        datamodule: The data, after `setup`.
+
+    Raises:
+        ValueError: If results are by patient, and the patient of a slide is unknown or slides of a patient differ in label
+            or split.
+    """
+    if datamodule.aggregate and not datamodule.store.grouped:
+        _of_patients(datamodule.label_frame, datamodule, datamodule.aggregate, say=False)
+
+
+def _of_patients(
+    frame: pd.DataFrame, datamodule: BagDataModule, aggregate: str, *, say: bool = True
+) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """Return one row per patient, and the rows of the slides of each in a table of slides."""
+    column = require_column(frame.columns, datamodule.patient_column, f"aggregate={aggregate}", "data.patient_column")
+    alike = {
+        "label": "a patient has one label: correct the table, or leave aggregate out",
+        "split": f"data.group_column={column} keeps the slides of a patient together",
+    }
+    return grouped_table(frame.drop(columns="index"), column, alike, say=say)
 
 
 def _in_order(predictions: Predictions, splits: Sequence[str]) -> Predictions:

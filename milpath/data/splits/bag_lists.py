@@ -84,7 +84,8 @@ def bag_groups(
     if group_column:
         if (column := find_column(bags.columns, group_column)) is None:
             raise ValueError(
-                f"data.group_column={group_column} is not in the data; they have {', '.join(bags.columns)}"
+                f"data.group_column={group_column} is not in the data; they have {', '.join(bags.columns)} (with "
+                "data.aggregate it is data.patient_column unless given)"
             )
         names = bags[column]
         if known is not None and (missing := names.isna().to_numpy()).any():

@@ -1,5 +1,6 @@
 """What is known of labelled and split bags: their names, labels, groups and counts."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from milpath.data.splits.bag_table import SplitOptions
 from milpath.data.splits.chosen_target import label_counts
 from milpath.data.splits.label_cells import hash_of_labels, label_array, text_of_label
 from milpath.data.store.bag_store import BagStore
+from milpath.records.label_table import find_column
 from milpath.targets import Target
 
 
@@ -22,6 +24,7 @@ class LabelledBags:
         class_names: Names of the classes, or of the predicted quantities.
         fitted_target: The target, fitted on the training split.
         tile_store: The tiles of the data.
+        patient_column: Column of the patient of a bag, if the data have it.
         aggregate: How predictions of slides become those of patients; `None` if they do not.
     """
 
@@ -29,6 +32,7 @@ class LabelledBags:
     class_names: tuple[str, ...]
     fitted_target: Target
     tile_store: BagStore
+    patient_column: str
     aggregate: str | None
     _split_options: SplitOptions
     _store: BagStore | None
@@ -73,6 +77,13 @@ class LabelledBags:
         """Each bag to its group, which is kept in one split, whatever the results are of; `None` without groups."""
         return group_of_each_bag(self.tile_store.bags, self._split_options.group_column, self._split_options.groups)
 
+    def group_by_patient(self) -> None:
+        """Take the patients for groups if the data name them and no other groups were given, as for results by patient."""
+        options = self._split_options
+        column = find_column(self.tile_store.bags.columns, self.patient_column)
+        if column is not None and not (options.group_column or options.groups):
+            self._split_options = replace(options, group_column=column)
+
     @property
     def group_column(self) -> str | None:
         """Column of the groups that are kept in one split; `None` without groups, and for those of a file."""
@@ -110,7 +121,7 @@ class LabelledBags:
 
     def splits_table(self) -> pd.DataFrame:
         """Return the content of `splits.csv`: `split_frame`, and `group` if the split keeps groups together."""
-        frame, groups = self.split_frame(), self.groups
+        frame, groups = self.split_frame(), self.split_groups
         return frame if groups is None else frame.assign(group=frame["id"].astype(str).map(groups))
 
     def labels(self, split: str) -> np.ndarray:

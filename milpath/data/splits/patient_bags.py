@@ -1,7 +1,7 @@
 """Slides of a study as bags: joined with the tables of slides and patients, and put together by patient."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from milpath.records.patient_table import ON_MISMATCH, WAY_OUT, columns_like, jo
 
 _log = logging.getLogger(__name__)
 _OWN = ("bag_id", "start", "num_tiles")
+_ONE_LABEL = "a bag has one label: correct the table, or make slides the bags with data.bag_column=null"
 
 
 @dataclass(frozen=True)
@@ -142,14 +143,14 @@ def names_of(table: pd.DataFrame, column: str) -> list[str]:
 
 
 def grouped_table(
-    table: pd.DataFrame, bag_column: str, alike: Sequence[str] = (), *, say: bool = True
+    table: pd.DataFrame, bag_column: str, alike: Sequence[str] | Mapping[str, str] = (), *, say: bool = True
 ) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """Return one row per bag of several slides, and the rows of its slides.
 
     Args:
         table: One row per slide.
         bag_column: Column that names the bag, such as the patient.
-        alike: Columns in which the slides of a bag must not differ, such as its label.
+        alike: Columns in which the slides of a bag must not differ, such as its label; or each with the way out.
         say: Log which columns differ between slides of a bag.
 
     Returns:
@@ -164,7 +165,8 @@ def grouped_table(
     distinct, codes = np.unique(names.astype(str), return_inverse=True)
     bags: list[str] = distinct.tolist()
     members = [np.flatnonzero(codes == number) for number in range(len(bags))]
-    fixed = {found for name in alike if (found := find_column(table.columns, name)) is not None}
+    ways = dict(alike) if isinstance(alike, Mapping) else dict.fromkeys(alike, _ONE_LABEL)
+    fixed = {found: way for name, way in ways.items() if (found := find_column(table.columns, name)) is not None}
     columns: dict[str, Any] = {"bag_id": bags}
     mixed = []
     for name in (str(name) for name in table.columns if name not in (*_OWN, column)):
@@ -174,7 +176,9 @@ def grouped_table(
         if (counts > 1).any():
             if name in fixed:
                 bag = int(counts.to_numpy().argmax())
-                raise ValueError(_two_values(table, bags[bag], name, members[bag], int((counts > 1).sum())))
+                raise ValueError(
+                    _two_values(table, bags[bag], name, members[bag], int((counts > 1).sum())) + fixed[name]
+                )
             mixed.append(name)
             texts = [
                 " + ".join(sorted({str(value) for value in values.iloc[own].dropna()})) or None if count > 1 else value
@@ -191,16 +195,13 @@ def grouped_table(
 
 
 def _two_values(table: pd.DataFrame, bag: str, column: str, own: np.ndarray, count: int) -> str:
-    """Return the error message of a bag whose slides have two labels."""
+    """Return the start of the error message of a bag whose slides have two labels."""
     rows = table.iloc[own].dropna(subset=[column]).drop_duplicates(column)
     shown = " and ".join(
         f"{value} ({slide})" for slide, value in zip(rows["bag_id"][:2], rows[column][:2], strict=True)
     )
     more = f" and {count - 1} more" if count > 1 else ""
-    return (
-        f"{bag!r}{more} has slides with different values of {column!r}: {shown}; a bag has one label: correct the table, or "
-        "make slides the bags with data.bag_column=null"
-    )
+    return f"{bag!r}{more} has slides with different values of {column!r}: {shown}; "
 
 
 def bags_of_slides(

@@ -98,7 +98,12 @@ def test_no_grouping_is_none():
             "image_id,group\na,1\n",
             "data.group_column and data.groups are mutually exclusive; set only one of them",
         ),
-        ("hospital", None, "data.group_column=hospital is not in the data; they have bag_id, patient"),
+        (
+            "hospital",
+            None,
+            "data.group_column=hospital is not in the data; they have bag_id, patient (with data.aggregate it is "
+            "data.patient_column unless given)",
+        ),
         (None, "image_id,cluster\na,1\n", "{path} has no column 'group'; it has bag_id, cluster"),
         (None, "image_id,group\nz,1\n", "{path} names no bag of the data (first: 'z')"),
     ],
