@@ -13,7 +13,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.grouped_store import GroupedStore
 from milpath.records.label_table import require_column
 from milpath.records.prediction_table import Predictions
-from milpath.targets import NumericTarget, Target
+from milpath.targets import NumericTarget, Several, Target
 from milpath.targets.aggregation import aggregated_answers, aggregated_by_fold, mean_of_known
 from milpath.targets.decision import deferred_cells
 
@@ -111,6 +111,29 @@ def require_patients(datamodule: BagDataModule) -> None:
     """
     if datamodule.aggregate and not datamodule.store.grouped:
         _of_patients(datamodule.label_frame, datamodule, datamodule.aggregate, say=False)
+
+
+def fitted_by_patient(
+    target: NumericTarget, patients: Predictions, sensitivity: float | None, defer_share: float
+) -> NumericTarget:
+    """Return a target with what results by patient take from patients, not from their slides.
+
+    These are the weights against censoring and the cut between groups of risk, of the training split, and thresholds and
+    deferral of several targets, of the validation split.
+
+    Args:
+        target: The target, fitted on the predictions of slides.
+        patients: Predictions of patients by that target.
+        sensitivity: As in `NumericTarget.decided_on`.
+        defer_share: As there.
+    """
+    splits, answers = np.array(patients.splits), patients.probabilities.astype(np.float64)
+    if (train := splits == "train").any():
+        target = target.in_cohort(patients.labels[train], answers[train])
+    if isinstance(target, Several) and target.decides:
+        val = splits == "val"
+        target = target.decided_by_patient(patients.labels[val], answers[val], sensitivity, defer_share)
+    return target
 
 
 def _of_patients(

@@ -25,7 +25,7 @@ from milpath.reports.paper.printed_page import print_page
 from milpath.reports.pictures import slides_of_report, without_pictures
 from milpath.runs.familiar_bags import fitting_probe, say_familiarity
 from milpath.runs.fitted_sets import fitted_sets, measured_sets, with_set_columns
-from milpath.runs.patient_results import results_by_patient
+from milpath.runs.patient_results import fitted_by_patient, results_by_patient
 from milpath.runs.result_files import Metrics, labels_in_words, summary_table, write_results, write_slide_attention
 from milpath.targets import NumericTarget, class_target_named, target_of
 from milpath.targets.decision import Decision, choose_decision, decide, deferred_cells
@@ -65,6 +65,11 @@ def finish_run(
             fitted = fitted.decided_on(
                 *_of_split(predictions, "val"), wished.sensitivity, wished.calibrate, wished.defer_fraction
             )
+        if datamodule.aggregate:
+            shown = results_by_patient(
+                _answered(predictions, fitted), datamodule, fitted, datamodule.aggregate
+            ).predictions
+            fitted = fitted_by_patient(fitted, shown, wished.sensitivity, wished.defer_fraction)
         changes = {"target_state": fitted.state()}
     else:
         decided_on = predictions

@@ -143,11 +143,12 @@ class NumericTarget(Target):
         """
         return self
 
-    def in_cohort(self, labels: Array) -> Self:
-        """Return the target with what its metrics estimate from the tested bags of another cohort, such as its censoring.
+    def in_cohort(self, labels: Array, answers: Array | None = None) -> Self:
+        """Return the target with what its metrics estimate from other bags than those it is trained on, such as censoring.
 
         Args:
-            labels: `(bags, label columns)` of these bags.
+            labels: `(bags, label columns)` of these bags: those of another cohort, or the patients of the training slides.
+            answers: `(bags, answer columns)` of the latter, which also cut bags into groups by what is predicted.
         """
         return self
 

@@ -1,12 +1,17 @@
 """Results by patient of slides that are bags: how they are split, and what is refused before a training."""
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from milpath.data.datamodule import BagDataModule
 from milpath.data.store.stored_bags import StoredBags
+from milpath.records.prediction_table import Predictions
 from milpath.runs.familiar_bags import fitting_probe
-from milpath.runs.patient_results import require_patients
+from milpath.runs.patient_results import fitted_by_patient, require_patients
+from milpath.targets import Several
 
 
 @pytest.fixture
@@ -61,3 +66,30 @@ def test_an_evaluation_by_patient_knows_patients_as_groups_unless_others_are_giv
     made.group_by_patient()
     assert made.group_column == column
     assert set(made.groups) == set(made.bag_ids("test"))
+
+
+def test_censoring_groups_of_risk_and_deferral_are_those_of_patients():
+    patient = np.repeat(np.arange(5), [5, 1, 1, 1, 1])  # the first has five slides
+    table = pd.DataFrame(
+        {"bag_id": list("abcde"), "time": [1, 2, 3, 4, 5], "event": [0, 1, 1, 1, 1], "kras": [1, 0, 1, 1, 0]}
+    )
+    several = Several({"os": {"task": "survival", "time_column": "time", "event_column": "event"}, "kras": "binary"})
+    several, labels = several.read(table, several.columns_of_table(None, "label"))
+    logits = np.array([[5, 3], [4, -0.4], [3, 0.8], [2, 1.4], [1, 2.2]], np.float32)
+    of_slides = several.fitted_on(labels[patient]).fitted_on_predictions(logits[patient], labels[patient])
+    of_slides = of_slides.decided_on(logits[patient], labels[patient], None, True, 0.4)
+    answers = of_slides.answers(torch.from_numpy(logits)).numpy()
+    patients = Predictions(
+        [*"abcdefghij"], ["train"] * 5 + ["val"] * 5, np.tile(labels, (2, 1)), np.tile(answers, (2, 1)), [np.ones(1)] * 10,
+        several.names, label_columns=several.label_columns, answer_columns=of_slides.answer_columns,
+    )  # fmt: skip
+    (slides, decided), (survival, binary) = (
+        each.members for each in (of_slides, fitted_by_patient(of_slides, patients, None, 0.4))
+    )
+    assert (slides.target.risk_cut, survival.target.risk_cut) == (5, 3)
+    censored = [each.target.fitted["censoring_values"][0] for each in (slides, survival)]
+    assert censored == pytest.approx([4 / 9, 4 / 5])
+    assert np.array_equal(slides.target.fitted["baseline_hazard"], survival.target.fitted["baseline_hazard"])
+    assert binary.decision.temperature == decided.decision.temperature != 1
+    deferred = [(answers[:, -2:].max(1) < each.decision.defer_below).sum() for each in (decided, binary)]
+    assert deferred == [3, 2]  # of the validation bags 0.4 were wished, of nine slides and of five patients

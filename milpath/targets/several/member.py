@@ -184,12 +184,12 @@ class Member:
         rows, own = self.known(labels)
         return replace(self, target=self.target.fitted_on_predictions(logits[rows], own))
 
-    def in_cohort(self, labels: Array) -> Self:
-        """Return the member with what its metrics estimate from the tested bags of another cohort."""
-        _, own = self.known(labels)
+    def in_cohort(self, labels: Array, answers: Array | None = None) -> Self:
+        """Return the member with what its metrics estimate from other bags; see `NumericTarget`."""
+        rows, own = self.known(labels)
         if not isinstance(self.target, NumericTarget) or not len(own):
             return self
-        return replace(self, target=self.target.in_cohort(own))
+        return replace(self, target=self.target.in_cohort(own, None if answers is None else answers[rows]))
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return `weight / share * loss` of each bag, 0 without a label; `(bags,)`."""

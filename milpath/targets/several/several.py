@@ -153,8 +153,26 @@ class Several(AveragedMembers):
             [replace(member, decision=replace(member.decision, defer_all=True)) for member in self.members]
         )
 
-    def in_cohort(self, labels: Array) -> Self:
-        return self._with([member.in_cohort(own) for member, own in self._with_labels(labels)])
+    def decided_by_patient(self, labels: Array, answers: Array, sensitivity: float | None, defer_share: float) -> Self:
+        """Return the target with threshold and deferral chosen from predictions of patients; temperatures stay.
+
+        Args:
+            labels: `(patients, label columns)`.
+            answers: `(patients, answer columns)`, put together from slides at the temperature of each target.
+            sensitivity: As in `decided_on`.
+            defer_share: As in `decided_on`.
+        """
+        chosen = self.decided_on_answers(labels, answers, sensitivity, False, defer_share).members
+        decided = [
+            replace(new, decision=replace(new.decision, temperature=old.decision.temperature))
+            for new, old in zip(chosen, self.members, strict=True)
+        ]
+        return self._with(decided)
+
+    def in_cohort(self, labels: Array, answers: Array | None = None) -> Self:
+        each = [None] * len(self.members) if answers is None else self._answers(answers)
+        parts = zip(self._with_labels(labels), each, strict=True)
+        return self._with([member.in_cohort(own, given) for (member, own), given in parts])
 
     def mean_answers(self, answers: Array, patients: NDArray[np.int64]) -> Array:
         found = super().mean_answers(answers, patients)

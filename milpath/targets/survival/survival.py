@@ -182,9 +182,10 @@ class Survival(NumericTarget):
             fitted |= dict(zip(_BASELINE, breslow(risk, time, event), strict=True))
         return self._with(fitted)
 
-    def in_cohort(self, labels: Array) -> Self:
+    def in_cohort(self, labels: Array, answers: Array | None = None) -> Self:
         curve = censoring_curve(labels[:, 0], labels[:, 1] == 1)
-        return self._with({**self.fitted, "censoring_times": curve.times, "censoring_values": curve.levels})
+        cut = {} if answers is None else {"risk_cut": [float(np.median(answers[:, 0]))]}
+        return self._with({**self.fitted, **cut, "censoring_times": curve.times, "censoring_values": curve.levels})
 
     def mean_answers(self, answers: Array, patients: NDArray[np.int64]) -> Array:
         found = super().mean_answers(answers, patients)
