@@ -146,6 +146,11 @@ def test_two_tables_are_not_mixed_in_one_folder(workplace, run_here):
         ("++data.fold=1", "a table chooses data.fold for each of its trainings; set folds instead"),
         ("data.num_folds=7", "set folds instead"),
         ("run_name=mine", "set output instead"),
+        ("paths.run_dir=mine", "a table chooses paths.run_dir for each of its trainings; set output instead"),
+        ("model=trans_mil", "model=trans_mil: a table chooses model for each of its trainings; set methods (your own"),
+        ("test=no", "a table compares methods on the test splits; leave it out"),
+        ("resume_from=last.ckpt", "a table continues each training that was interrupted; leave it out"),
+        ("decision.coverage_by_class=true", "decision.coverage_by_class=true changes nothing without prediction sets"),
         (
             "search={optimizer.rate:[1,2]}",
             "unknown option 'optimizer.rate'; did you mean 'optimizer.lr'? milpath table --help lists the options",

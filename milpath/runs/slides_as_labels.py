@@ -16,6 +16,7 @@ def take_slides_for_labels(config: DictConfig) -> None:
 
     Raises:
         FileNotFoundError: If the labels are at a path without a file, such as the default of a data set.
+        ValueError: If a column of the labels is given, but no labels.
     """
     if not config.get("slides") or "id_column" not in config:
         return
@@ -29,6 +30,12 @@ def take_slides_for_labels(config: DictConfig) -> None:
                 "the slides from that table, or the path of the labels"
             )
         return
+    # Images have a column of their own by default.
+    if "images" not in config and config.id_column not in (None, config.get("slide_column")):
+        raise ValueError(
+            f"data.id_column={config.id_column} is a column of data.labels, which is null: the slides are those of "
+            f"data.slides={config.slides}; give data.slide_column={config.id_column}, or leave it out"
+        )
     # Images look for their labels next to them.
     config.labels = str(Path(config.slides).absolute()) if "images" in config else config.slides
     config.id_column = config.get("slide_column")

@@ -35,9 +35,11 @@ def run(config: DictConfig, checkpoint_seconds: float = 0.0) -> "Metrics":
     with collecting_later():
         from milpath.records.folder_lock import FolderLock
         from milpath.runs.build_trainer import build_trainer
+        from milpath.runs.chosen_parts.unused_options import refuse_unused
         from milpath.training.wandb_run import own_wandb_run
 
     require_ranges(config)  # of a table or a job, which no command line has checked
+    refuse_unused(config)
     run_dir = Path(config.paths.run_dir)
     if is_sweep():
         refuse_distributed_sweep(config)
@@ -60,6 +62,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     from milpath.runs.build_trainer import refused_in_one_line
     from milpath.runs.chosen_parts.encoder_choice import let_encoder_follow, refuse_unfit_encoder
     from milpath.runs.chosen_parts.stain_choice import write_stain_target
+    from milpath.runs.chosen_parts.unused_options import refuse_unused_decision, say_unused
     from milpath.runs.monitor import require_first_validation, require_monitored, require_some_batches
     from milpath.runs.results import finish_run
     from milpath.runs.resume import checkpoint_to_resume, finished_trial, resume_path
@@ -78,6 +81,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     require_some_batches(trainer, datamodule)
     require_monitored(config.callbacks, datamodule)
     require_first_validation(trainer, datamodule)
+    refuse_unused_decision(config, datamodule)
     identity = identity_of(config, datamodule, trainer.world_size)
     if (metrics := finished_trial(run_dir, identity)) is not None:
         return metrics
@@ -90,6 +94,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
         # Written first: from here on the folder belongs to this run.
         write_json(run_dir / IDENTITY_FILE, identity.as_record())
         log_settings(trainer.loggers, identity.settings)
+        say_unused(config)
         checked = check_for_training(datamodule)
         (_log.warning if checked.is_warning else _log.info)("%s", checked.line)
         datamodule.leak = checked.leak

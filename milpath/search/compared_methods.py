@@ -28,6 +28,7 @@ from milpath.reports.method_tables.tables import as_markdown, write_table
 from milpath.reports.paper.printed_page import print_page
 from milpath.reports.run_folder import read_fold
 from milpath.runs.build import build_training_data, use_metrics_of
+from milpath.runs.chosen_parts.unused_options import refuse_unused
 from milpath.runs.monitor import require_validation
 from milpath.search.composition import QUIET, compose_training
 from milpath.search.cross_validation import Training, plan_trainings, run_trainings, save_plan
@@ -40,7 +41,15 @@ _CHOSEN = {
     "data.num_folds": "folds",
     "data.split_seed": "seed (repeats count up from it)",
     "paths.runs_dir": "output",
+    "paths.run_dir": "output",
     "run_name": "output",
+    "model": "methods (your own network is a model/NAME.yaml of --config-dir)",
+}
+# Values that are what a table does anyway.
+_AS_IT_IS = {"model": ("attention_mil",), "test": ("true", "yes", "on"), "resume_from": ("auto", "null")}
+_ALWAYS = {
+    "test": "a table compares methods on the test splits",
+    "resume_from": "a table continues each training that was interrupted",
 }
 
 
@@ -122,7 +131,9 @@ def _compose_each(trainings: Sequence[Training]) -> Any:
     # The last has the largest seed.
     for overrides in dict.fromkeys((*methods.values(), *candidates.values(), trainings[-1].overrides)):
         try:
-            require_ranges(compose_training((*overrides, *QUIET)))
+            composed = compose_training((*overrides, *QUIET))
+            require_ranges(composed)
+            refuse_unused(composed)
         except (HydraException, OmegaConfBaseException) as error:
             raise ValueError(explain(error, "table", overrides)) from error
     return compose_training(trainings[0].overrides)
@@ -162,7 +173,11 @@ def _require_known(config: DictConfig) -> None:
 def _require_free(words: Sequence[str]) -> None:
     """Refuse options that the table sets for each training: what was typed would change nothing."""
     for word in words:
-        key = word.lstrip("+~").partition("=")[0]
+        key, _, value = word.lstrip("+~").partition("=")
+        if value.strip(" '\"").casefold() in _AS_IT_IS.get(key, ()):
+            continue
+        if key in _ALWAYS:
+            raise ValueError(f"{word}: {_ALWAYS[key]}; leave it out")
         if key in _CHOSEN:
             raise ValueError(f"{word}: a table chooses {key} for each of its trainings; set {_CHOSEN[key]} instead")
 

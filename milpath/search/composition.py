@@ -15,8 +15,8 @@ from milpath.config.roots import CONFIG_DIR
 # Keys of values that differ between the trainings of a method.
 OF_ONE_TRAINING = {"data.fold", "data.split_seed", "seed", "paths.runs_dir", "run_name"}
 _LINES = "milpath.training.callbacks.epoch_progress.TrainingLines"
-# Words for every training of a table, which shows its own progress.
-QUIET = ("resume_from=auto", "trainer.enable_progress_bar=false", "callbacks.progress=null")
+# Words for every training of a table, which shows its own progress and writes the only report.
+QUIET = ("resume_from=auto", "trainer.enable_progress_bar=false", "callbacks.progress=null", "report_pdf=false")
 
 
 def compose_training(words: Iterable[str]) -> Any:

@@ -88,14 +88,20 @@ def label_and_split(
     table = bags.iloc[positions].reset_index(drop=True)
     known = ({*all_ids} | excluded) - set(table["bag_id"])
     groups = bag_groups(table, options.group_column, options.groups, known)
-    if options.splits:
-        split = read_split(options.splits, table["bag_id"].to_numpy(), fold=options.fold, known=known)
-    elif options.split_column:
-        if options.fold:
-            _log.warning("data.fold=%s changes nothing: the split is in column %r", options.fold, options.split_column)
+    if options.splits or options.split_column:
+        if options.num_folds not in (1, SplitOptions.num_folds):
+            where = options.splits or f"column {options.split_column!r}"
+            _log.info("data.num_folds=%s changes nothing: the split is in %s", options.num_folds, where)
+        if options.splits:
+            given = read_split(options.splits, table["bag_id"].to_numpy(), fold=options.fold, known=known)
+        else:
+            given = _own_split(table, str(options.split_column))
+            if options.fold:
+                _log.warning(
+                    "data.fold=%s changes nothing: the split is in column %r", options.fold, options.split_column
+                )
         split = hold_out_validation(
-            table, labels, _own_split(table, options.split_column),
-            val_fraction=options.val_fraction, split_seed=options.split_seed,
+            table, labels, given, val_fraction=options.val_fraction, split_seed=options.split_seed,
             stratify_by=options.stratify_by, groups=groups,
         )  # fmt: skip
     else:

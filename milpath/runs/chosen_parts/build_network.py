@@ -32,7 +32,12 @@ def build_network(config: DictConfig, datamodule: BagDataModule) -> nn.Module:
     arguments = _known_from_data(content, datamodule) | {"num_outputs": outputs}
     if content.get("attention_per_target"):
         names = datamodule.class_names
-        arguments["outputs_per_target"] = list(datamodule.fitted_target.outputs_per_target(len(names)))
+        arguments["outputs_per_target"] = own = list(datamodule.fitted_target.outputs_per_target(len(names)))
+        if len(own) == 1:
+            raise ValueError(
+                f"model.attention_per_target=true needs several targets (target=several or target=multilabel), and a "
+                f"{datamodule.task} task is one; leave it out"
+            )
     encoder = content.pop("encoder", None)
     if isinstance(encoder, dict):
         arguments["encoder"] = encoder = encoder | _known_from_data(encoder, datamodule)

@@ -174,3 +174,12 @@ def test_pretrained_weights_of_a_head_and_standardised_features_are_refused_toge
         ValueError, match=r"weights\.bin were trained on features as they are; set data\.standardize=false"
     ):
         build_network(OmegaConf.create(config), data)
+
+
+def test_an_attention_per_target_is_refused_where_there_is_one_target():
+    data = SimpleNamespace(tile_shape=(8,), fitted_target=target_named("binary"), class_names=("a", "b"), task="binary")
+    config = OmegaConf.create(
+        {"_target_": "milpath.models.AttentionMIL", "attention_per_target": True, "encoder": {"name": "linear"}}
+    )
+    with pytest.raises(ValueError, match="needs several targets .* and a binary task is one; leave it out"):
+        build_network(config, data)

@@ -1,0 +1,160 @@
+"""Options of a training that change nothing beside the others: refused, or said where a search may try them together."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from milpath.config.roots import Decision
+from milpath.data.datamodule import BagDataModule
+from milpath.targets import NumericTarget
+
+_log = logging.getLogger(__name__)
+_OF_DECISION = Decision()
+
+
+def refuse_unused(config: DictConfig) -> None:
+    """Refuse options that contradict another one, before any work.
+
+    Args:
+        config: Root of the `train` command.
+
+    Raises:
+        ValueError: With the option, and what to type instead.
+    """
+    require_printed_report(config)
+    wished = config.get("decision") or {}
+    if wished.get("coverage_by_class") and wished.get("coverage") is None:
+        raise ValueError(
+            "decision.coverage_by_class=true changes nothing without prediction sets; add decision.coverage=0.9 (or yours), "
+            "or leave it out"
+        )
+    share = wished.get("refer_unfamiliar")
+    if not wished.get("familiarity", True) and share not in (None, _OF_DECISION.refer_unfamiliar):
+        raise ValueError(
+            f"decision.refer_unfamiliar={share:g} refers no slide with decision.familiarity=false, which fits no model of "
+            "familiar slides; leave out one of them"
+        )
+    data = config.get("data") or {}
+    if data.get("slide_column") is not None and not data.get("slides"):
+        raise ValueError(
+            f"data.slide_column={data.get('slide_column')} is a column of data.slides; give data.slides=CSV, or leave it out"
+        )
+
+
+def require_printed_report(config: DictConfig) -> None:
+    """Refuse to print a report that is not written.
+
+    Args:
+        config: Root of the `train` or `evaluate` command.
+
+    Raises:
+        ValueError: If only `report_pdf` is true.
+    """
+    if config.get("report_pdf") and not config.get("report", True):
+        raise ValueError(
+            "report_pdf=true prints report.html, which report=false does not write; set report=true, or leave report_pdf out"
+        )
+
+
+def refuse_unused_decision(config: DictConfig, datamodule: BagDataModule) -> None:
+    """Refuse what cannot be decided on the validation split of these data, before the training rather than after it.
+
+    Args:
+        config: Root of the `train` command.
+        datamodule: The data, after `setup`.
+
+    Raises:
+        ValueError: With the option of `decision`.
+    """
+    target, wished = datamodule.fitted_target, config.get("decision") or {}
+    typed = {name: wished.get(name) for name in ("sensitivity", "calibrate") if wished.get(name)}
+    # Without any deferral, 0 means what happens.
+    if (share := wished.get("defer_fraction", 0)) not in (0, _OF_DECISION.defer_fraction):
+        typed["defer_fraction"] = share
+    if not typed:
+        return
+    name, value = next(iter(typed.items()))
+    if isinstance(target, NumericTarget) and not target.decides:
+        raise ValueError(
+            f"decision.{name}={value} is for classes, and a {target.name} task predicts numbers; remove this option"
+        )
+    if "sensitivity" in typed and not isinstance(target, NumericTarget) and not target.has_threshold:
+        raise ValueError(f"decision.sensitivity={value} needs a binary task, not a {target.name} one; leave it out")
+    found = None
+    if "val" not in datamodule.splits:
+        found = "is empty"
+    elif not isinstance(target, NumericTarget) and np.count_nonzero(datamodule.class_counts("val")) < 2:
+        found = "has bags of only one class"
+    if found is not None:
+        raise ValueError(
+            f"decision.{name}={value} is chosen on the validation split, which {found}; set data.val_fraction, or remove "
+            "this option"
+        )
+
+
+def say_unused(config: DictConfig) -> None:
+    """Warn about options that change nothing with the values of others, which a search or a table may combine.
+
+    Args:
+        config: Root of the `train` command.
+    """
+    for line in unused_options(config):
+        _log.warning("%s", line)
+
+
+def unused_options(config: DictConfig) -> Iterator[str]:
+    """Yield a line for each option that was changed and has no effect, with what would give it one.
+
+    Args:
+        config: Root of the `train` command.
+
+    Example:
+        >>> config = OmegaConf.create({"data": {"augmentation": "flips", "stain_jitter": 0.3}})
+        >>> next(unused_options(config))
+        'data.stain_jitter=0.3 changes nothing with data.augmentation=flips; data.augmentation=full has stain jitter'
+    """
+    data, model, target = (_plain(config, group) for group in ("data", "model", "target"))
+    jitter, augmentation = data.get("stain_jitter", 0.1), data.get("augmentation", "full")
+    if jitter != 0.1 and augmentation != "full":
+        yield (
+            f"data.stain_jitter={jitter} changes nothing with data.augmentation={augmentation}; data.augmentation=full has "
+            "stain jitter"
+        )
+    if _is(data, "ImageTiles") and data.get("rule") == "grid" and data.get("num_tiles", 16) != 16:
+        yield f"data.num_tiles={data['num_tiles']} changes nothing with data.rule=grid, which takes all tiles of an image"
+    column = data.get("patient_column", "patient_id")
+    if column != "patient_id" and not any(
+        data.get(name) for name in ("patients", "slides", "bag_column", "group_column", "groups", "aggregate")
+    ):
+        yield (
+            f"data.patient_column={column} does not keep the slides of a patient in one split without data.patients or "
+            f"data.slides; data.group_column={column} does"
+        )
+    if _is(model, "PoolMIL") and model.get("pooling") in ("mean", "max") and model.get("sharpness", 1.0) != 1.0:
+        yield (
+            f"model.sharpness={model['sharpness']} changes nothing with model.pooling={model['pooling']}; "
+            "model.pooling=log_sum_exp has it"
+        )
+    if _is(target, "Regression") and target.get("loss") == "squared" and target.get("delta", 1.0) != 1.0:
+        yield f"target.delta={target['delta']} changes nothing with target.loss=squared; target.loss=huber has it"
+    if _is(target, "Survival") and target.get("loss") == "cox" and target.get("num_intervals", 8) != 8:
+        yield (
+            f"target.num_intervals={target['num_intervals']} changes nothing with target.loss=cox; target.loss=hazard has "
+            "intervals"
+        )
+
+
+def _plain(config: DictConfig, group: str) -> Mapping[str, Any]:
+    """Return the plain values of a group of the configuration; empty without one."""
+    content = config.get(group)
+    found = OmegaConf.to_container(content, resolve=True) if OmegaConf.is_config(content) else {}
+    return {str(name): value for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _is(group: Mapping[str, Any], name: str) -> bool:
+    """Return whether a group is for a class of this library whose name ends like this."""
+    target = str(group.get("_target_"))
+    return target.startswith("milpath.") and target.endswith(name)
