@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import EvaluatedBags, Outcomes
+from milpath.metrics.evaluated_several import EvaluatedSeveral
 from milpath.metrics.weighted_metrics import metric_function
 
 Array = NDArray[np.float64]
@@ -185,6 +186,9 @@ def wilson(share: float, count: int, confidence: float = 0.95) -> tuple[float, f
 
 def _num_judged(name: str, outcomes: Outcomes) -> int:
     """Return of how many independent bags, or groups of bags, a metric is the share that is right; 0 for other metrics."""
+    target, _, of_one = name.rpartition("/")
+    if target and isinstance(outcomes, EvaluatedSeveral):
+        return _num_judged(of_one, outcomes.of(target))
     if not isinstance(outcomes, EvaluatedBags):
         return 0
     if name == "accuracy":

@@ -116,8 +116,10 @@ def _specificity(outcomes: EvaluatedBags, weights: Array | None = None) -> Array
 
 def _f1(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
     counts = confusion(outcomes, weights)
-    hits = np.diagonal(counts, axis1=-2, axis2=-1)
-    return _of_class(outcomes, counts, 2 * hits, counts.sum(axis=-1) + counts.sum(axis=-2))
+    hits, whole = np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1) + counts.sum(axis=-2)
+    if outcomes.positive_class is not None:
+        whole = np.where(counts.sum(axis=-1) > 0, whole, 0)  # without a bag to find it would be 0 whatever is called
+    return _of_class(outcomes, counts, 2 * hits, whole)
 
 
 def _balanced_accuracy(outcomes: EvaluatedBags, weights: Array | None = None) -> Array:
@@ -135,8 +137,8 @@ def _of_class(outcomes: EvaluatedBags, counts: Array, part: Array, whole: Array)
 
 
 def _macro(counts: Array, part: Array, whole: Array) -> Array:
-    """Return the mean over the classes with a bag or a prediction; a class without bags counts 0."""
-    seen = (counts.sum(axis=-1) + counts.sum(axis=-2)) > 0
+    """Return the mean over the classes with a bag or a prediction for which the ratio is defined."""
+    seen = ((counts.sum(axis=-1) + counts.sum(axis=-2)) > 0) & (whole > 0)
     ratios = np.divide(part, whole, out=np.zeros_like(part, dtype=np.float64), where=whole > 0)
     return _ratio((ratios * seen).sum(axis=-1), seen.sum(axis=-1).astype(np.float64))
 

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +61,14 @@ def test_metrics_equal_scikit_learn(nominal, ordinal, binary):
         assert float(METRICS["balanced_accuracy"](outcomes)) == pytest.approx(sk.balanced_accuracy_score(truth, calls))
         kappa = sk.cohen_kappa_score(truth, calls, weights="quadratic")
         assert float(METRICS["quadratic_kappa"](outcomes)) == pytest.approx(kappa)
+    # Nobody of class 0, but two who are called so: its share of found bags is undefined, not 0.
+    part = nominal.part(np.flatnonzero(nominal.labels != 0))
+    assert (part.predicted == 0).sum() >= 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn says that it leaves the class out
+        recall = sk.balanced_accuracy_score(part.labels, part.predicted)
+    for name in ("balanced_accuracy", "sensitivity"):
+        assert float(METRICS[name](part)) == pytest.approx(recall)
     expected = sk.roc_auc_score(nominal.labels, nominal.probabilities, multi_class="ovr")
     assert float(METRICS["auroc"](nominal)) == pytest.approx(expected)
     assert float(METRICS["brier"](binary)) == pytest.approx(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from milpath.metrics.intervals import metric_intervals
+from milpath.metrics.intervals import metric_intervals, wilson
 from milpath.metrics.weighted_metrics import metric_function
 from milpath.targets import Multilabel, Regression, Several, Survival, target_of
 from milpath.targets.binary import Binary
@@ -146,6 +146,11 @@ def test_metrics_and_intervals_are_those_of_each_target_on_the_bags_with_its_lab
         assert by_weight == pytest.approx(float(metric_function(f"{name}/{key}")(outcomes.part(drawn))), rel=1e-9)
     intervals = metric_intervals(outcomes, values, 100)
     assert all(intervals[name].low <= values[name] <= intervals[name].high for name in ("grade/auroc", "age/coverage"))
+    answers = target.answers(logits).numpy()
+    answers[:, list(target.answer_columns).index("mutated/probability_yes")] = 1.0
+    answers[:, list(target.answer_columns).index("mutated/probability_no")] = 0.0
+    found = metric_intervals(target.evaluate(labels, answers), ["mutated/sensitivity"], 20)["mutated/sensitivity"]
+    assert (found.low, found.high) == wilson(1.0, int((labels[:, 1] == 1).sum()))  # that of a target by itself
 
 
 def test_a_target_without_labels_in_a_split_is_undefined_there_and_the_others_are_not(case):
