@@ -29,10 +29,8 @@ REAL = {
     "ucsb_breast": ("ucsb_breast", BREAST),
     "glas": ("glas", COLON_IMAGES),
     "mnist_bags": ("mnist", DIGITS),
-    "mnist_bags_article": ("mnist", DIGITS),
     "musk1": ("mil_classic", []),
     "fox": ("mil_classic", []),
-    "tiger": ("mil_classic", []),
 }
 
 # Sets of images whose frozen encoder sees every image, also those that `max_bags` leaves out; and the column of their groups.
@@ -48,8 +46,8 @@ def words(tmp_path_factory) -> dict[str, list[str]]:
     return {
         "panda_attention": SYNTHETIC,
         "panda_article": SYNTHETIC,
-        "ucsb_breast": [f"data.path={draw_breast_images(folder / 'ucsb_breast')}", *BREAST],
-        "glas": [f"data.path={draw_colon_images(folder / 'glas', 5)}", *COLON_IMAGES],
+        "ucsb_breast": [f"data.path={draw_breast_images(folder / 'ucsb_breast', 4)}", *BREAST],
+        "glas": [f"data.path={draw_colon_images(folder / 'glas', 3)}", *COLON_IMAGES],
         **dict.fromkeys(("mnist_bags", "mnist_bags_article"), digits),
         **dict.fromkeys(("musk1", "musk2", "fox", "tiger", "elephant", "classic_article"), classic),
         "own_images": [f"data.path={store_of(folder / 'tiles', 'tiles')}", "model.encoder.embedding_dim=8"],
@@ -74,9 +72,9 @@ def store_of(folder: Path, kind: str) -> Path:
 
 
 def some_images(folder: Path, some: Path, group: str) -> Path:
-    """Return a folder with the first image of each class of each group, up to eight of a class."""
+    """Return a folder with the first image of each class of each group, up to four of a class."""
     table = pd.read_csv(folder / "labels.csv")
-    table = table.groupby([group, "label"], sort=False).head(1).groupby("label").head(8)
+    table = table.groupby([group, "label"], sort=False).head(1).groupby("label").head(4)
     (some / "images").mkdir(parents=True)
     for name in table.iloc[:, 0]:
         path = next((folder / "images").glob(f"{Path(name).stem}.*"))

@@ -12,9 +12,7 @@ pytestmark = pytest.mark.command
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("command", "temporary"), [("train", "/dev/shm"), ("tile", None), ("extract", None), ("predict", None)]
-)
+@pytest.mark.parametrize(("command", "temporary"), [("train", "/dev/shm"), ("tile", None), ("predict", None)])
 def test_a_command_that_is_killed_goes_on_to_the_same_bytes(command, temporary, tmp_path, monkeypatch):
     if temporary is not None and Path(temporary).is_dir():
         monkeypatch.setenv("TMPDIR", temporary)  # another file system than that of the results

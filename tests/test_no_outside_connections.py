@@ -26,10 +26,14 @@ TRAIN = [
     "run_name=silent",
 ]
 COMMANDS = {
-    "train, with a report and TensorBoard": ["train", *TRAIN, "logger=tensorboard", "report=true"],
+    "train, with a report, TensorBoard, and MLflow in a file": [
+        "train",
+        *TRAIN,
+        "logger=[tensorboard,mlflow]",
+        "report=true",
+    ],
     "train, in two processes": ["train", *TRAIN, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"],
     "train, with Weights & Biases offline": ["train", *TRAIN, "logger=wandb", "logger.wandb.offline=true"],
-    "train, with MLflow in a file": ["train", *TRAIN, "logger=mlflow"],
     "tile": ["tile", "slides=slides", "output=tiled", "tile_size=16", "num_workers=2"],
     "predict": ["predict", "checkpoint=network.pt", "slides=slides", "output=predicted", "num_workers=2"],
 }

@@ -119,6 +119,7 @@ def test_without_a_slide_one_is_drawn(outputs):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scan", ["drawn"], indirect=True)
 def test_a_slide_of_ones_own_is_predicted_and_drawn_and_a_second_run_trains_nothing_anew(
     outputs, folder, scan, monkeypatch
 ):

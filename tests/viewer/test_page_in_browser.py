@@ -296,13 +296,13 @@ def test_what_the_page_itself_refuses_is_said_at_once(open_page, app, bad_files,
 
 def _choose_by_keyboard(page):
     """Open the file chooser with the first tab; on a busy machine Gradio may draw the page anew just then, so try again."""
-    for wait in (1000, 3000, 6000):
+    for wait, patience in ((1000, 5_000), (3000, 10_000), (6000, 30_000)):
         page.wait_for_timeout(wait)  # Gradio draws its parts twice, and the second time takes the focus away
         page.keyboard.press("Tab")
         focused = page.evaluate("document.activeElement.getAttribute('aria-label')")
         if focused == "Click to upload or drop files":
             try:
-                with page.expect_file_chooser(timeout=30_000) as chooser:
+                with page.expect_file_chooser(timeout=patience) as chooser:
                     page.keyboard.press("Enter")
                 return chooser.value
             except PlaywrightTimeoutError:
