@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from milpath.metrics.evaluated_several import MACRO
 from milpath.metrics.intervals import Interval, metric_intervals
 from milpath.metrics.number_metrics import ALL_NUMBER_METRICS
@@ -35,6 +37,9 @@ NAMES = {
     "time_auc": "Time-dependent AUROC, mean",
     "integrated_brier": "Integrated Brier score",
 }
+
+# A percentile bootstrap over fewer independent bags, or groups, covers visibly less than it says.
+ENOUGH = 10
 
 _AT_TIME = {
     "time_auc": "AUROC",
@@ -109,7 +114,7 @@ def metric_title(name: str) -> str:
 def in_words(
     outcomes: Any, target: Target, split: str, class_names: Sequence[str], intervals: Mapping[str, Interval]
 ) -> str:
-    """Return the headline in one sentence, counted in bags.
+    """Return the headline in one sentence, counted in bags, of how many groups if they are grouped.
 
     Args:
         outcomes: The evaluated bags of one split.
@@ -118,8 +123,29 @@ def in_words(
         class_names: Names of the classes.
         intervals: Metric to interval on this split.
     """
-    where = f"Of {outcomes.num_bags:,} {SPLIT_NAMES.get(split, split)} bags"
+    groups = num_groups(outcomes)
+    of_groups = f" of {groups:,} groups" if groups else ""
+    where = f"Of {outcomes.num_bags:,} {SPLIT_NAMES.get(split, split)} bags{of_groups}"
     return target.sentence(outcomes, where, class_names, intervals)
+
+
+def num_groups(outcomes: Any) -> int:
+    """Return of how many groups, such as patients, evaluated bags are; 0 if all bags are independent."""
+    groups = getattr(outcomes, "groups", None)  # the outcomes of your own target may have none
+    return 0 if groups is None else len(np.unique(groups))
+
+
+def few_in_words(outcomes: Any) -> str:
+    """Return what to know of intervals over few bags or groups, as a sentence; empty if there are enough.
+
+    Args:
+        outcomes: The evaluated bags of one split.
+    """
+    groups = num_groups(outcomes)
+    count, noun = (groups, "group") if groups else (outcomes.num_bags, "bag")
+    if count >= ENOUGH:
+        return ""
+    return f"Intervals over {count} {noun}{'s' if count != 1 else ''} are rough, and often too narrow."
 
 
 def _place(order: Sequence[str], name: str) -> int:

@@ -20,7 +20,7 @@ from milpath.records.prediction_table import Predictions
 from milpath.reports.cases import case_anchor, num_slides_of
 from milpath.reports.faithfulness import faithfulness_plots
 from milpath.reports.familiarity_results import familiarity_results
-from milpath.reports.headline import NAMES, in_words, metric_rows
+from milpath.reports.headline import NAMES, few_in_words, in_words, metric_rows
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import SPLIT_NAMES, training_plots
 from milpath.reports.plots.number_figures import number_plots
@@ -118,6 +118,7 @@ def write_numbers_report(
             outcomes[reported], target, reported, target.names, {row.name: row.intervals[reported] for row in rows}
         ),
         num_resamples=num_resamples,
+        few=few_in_words(outcomes[reported]),
         familiarity=strange,
         grouped=groups is not None,
         own_plots=plots,

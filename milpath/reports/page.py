@@ -27,7 +27,7 @@ from milpath.records.data_warning import require_warning
 from milpath.reports.cases import case_table, num_slides_of
 from milpath.reports.faithfulness import faithfulness_plots
 from milpath.reports.familiarity_results import familiarity_results
-from milpath.reports.headline import NAMES, in_words, metric_rows
+from milpath.reports.headline import NAMES, few_in_words, in_words, metric_rows
 from milpath.reports.numbers_page import write_numbers_report
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import (
@@ -227,6 +227,7 @@ def _results(
         "reader": reader,
         "bounds": list(dict.fromkeys(filter(None, (say_bound(temperature), reader.bound)))),
         "num_resamples": num_resamples,
+        "few": few_in_words(main),
         "training": training,
     }
     return content, plots + training

@@ -21,7 +21,7 @@ from milpath.records.atomic_files import write_text
 from milpath.records.prediction_table import Predictions
 from milpath.reports.faithfulness import faithfulness_plots
 from milpath.reports.familiarity_results import familiarity_results
-from milpath.reports.headline import MetricRow, in_words, metric_rows, metric_title
+from milpath.reports.headline import MetricRow, few_in_words, in_words, metric_rows, metric_title
 from milpath.reports.numbers_page import MAX_CASES, WITHOUT_BAR, numeric_cases, risk_rows, target_plots, worst_first
 from milpath.reports.pictures import PICTURES, CasePictures, draw_cases, has_pictures, without_pictures
 from milpath.reports.plots.figures import (
@@ -101,6 +101,7 @@ def write_several_report(
         over_all=[row for row in rows if row.name.startswith(MACRO)],
         sections=sections,
         num_resamples=num_resamples,
+        few=few_in_words(outcomes[reported]),
         familiarity=strange,
         grouped=groups is not None,
         without_bar=WITHOUT_BAR,

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 
 from milpath.metrics.weighted_metrics import METRICS
-from milpath.reports.headline import in_words, metric_rows
+from milpath.reports.headline import few_in_words, in_words, metric_rows
 from milpath.targets import target_named
 from milpath.targets.evaluation import evaluate_bags
 
@@ -13,6 +15,12 @@ def test_the_sentence_counts_what_was_found_and_what_was_called_in_vain():
     sentence = in_words(outcomes, target_named("binary"), "test", ["benign", "malignant"], rows)
     assert sentence.startswith("Of 30 test bags, 10 are malignant: the network finds 8 of them (80%, 95% interval ")
     assert sentence.endswith("3 of 20 benign bags are predicted malignant.")
+    assert few_in_words(outcomes) == ""
+    grouped = replace(outcomes, groups=np.repeat(list("abc"), 10))
+    assert in_words(grouped, target_named("binary"), "test", ["benign", "malignant"], rows).startswith(
+        "Of 30 test bags of 3 groups, 10 are malignant"
+    )
+    assert few_in_words(grouped) == "Intervals over 3 groups are rough, and often too narrow."
 
 
 def test_grades_count_those_beside_the_truth(ordinal):

@@ -104,7 +104,7 @@ class MethodTable:
         for row in self.rows:
             notes += [f"{row.method}: FAILED {name}" for name in row.failed]
             notes += [
-                f"{row.method}: {self.metric} is undefined on {name}, which has one class only"
+                f"{row.method}: {self.metric} is undefined on {name}, which the mean leaves out"
                 for name in row.undefined
             ]
         return notes
