@@ -50,7 +50,9 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> "Metrics":
     with collecting_later():
         from milpath.records.folder_lock import FolderLock
         from milpath.runs.build_trainer import build_trainer
+        from milpath.runs.evaluation.evaluation_options import require_values
 
+    require_values(config)
     trainer, run_dir = build_trainer(config), Path(config.paths.run_dir)
     with FolderLock(run_dir) if trainer.is_global_zero else nullcontext():
         return _evaluate(config, trainer, run_dir, typed)
@@ -67,6 +69,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     from milpath.data.store.resolution_match import compare_resolution
     from milpath.inference.ensemble import open_predictor
     from milpath.inference.faithfulness import MeasureOptions
+    from milpath.models.encoders.trained_encoder import require_weights_used
     from milpath.models.stains import unchanged_note
     from milpath.records.data_warning import joined, warning_in_words
     from milpath.records.provenance import record_run
@@ -103,6 +106,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     use_metrics_of(config)
     predictor = open_predictor(config.checkpoint, parts.networks, parts.encoders, method=config.method)
     card, network, name = predictor.card, predictor.network, predictor.name
+    require_weights_used(network, config.encoder_weights_path)
     data, left_out = config.data, ""
     if config.slides is not None or config.labels is not None:
         data, left_out = bags_of_slides(config, card, network, parts.encoders, trainer, run_dir)

@@ -31,12 +31,14 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> list[str]:
     from milpath.inference.faithfulness import MeasureOptions
     from milpath.models.checkpoint import open_checkpoint
     from milpath.models.devices import choose_device
+    from milpath.models.encoders.trained_encoder import require_weights_used
     from milpath.records.digests import sha256_of_file
     from milpath.records.provenance import record_run
     from milpath.reports.faithfulness import write_faithfulness
     from milpath.reports.paper.printed_page import print_page
     from milpath.runs.evaluation.evaluated_data import evaluated_data, require_same_task
     from milpath.runs.evaluation.evaluated_slides import encode_tiles_of
+    from milpath.runs.evaluation.evaluation_options import require_known_splits
     from milpath.runs.evaluation.measured_faithfulness import (
         MeasuredNetwork,
         measure_faithfulness,
@@ -45,6 +47,7 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> list[str]:
     )
 
     output = Path(config.output)
+    require_known_splits(config.splits)
     _require_free(output, config.overwrite)
     options = MeasureOptions(
         config.share, config.num_random, config.max_passes, num_augmented=config.num_augmented, seed=config.seed
@@ -56,6 +59,7 @@ def run(config: DictConfig, typed: Collection[str] = ()) -> list[str]:
         for path in paths
     ]
     first = networks[0]
+    require_weights_used(first.network, config.encoder_weights_path)
     require_same_networks(networks)
     datamodule, note = evaluated_data(
         first.path, first.card, config.data, config.splits, typed,

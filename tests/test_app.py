@@ -38,6 +38,7 @@ def test_a_port_that_is_in_use_is_said_in_one_line(checkpoint, run_here, tmp_pat
         (["checkpoint=nowhere.ckpt"], "FileNotFoundError: no checkpoint at nowhere.ckpt"),
         (["checkpoint=other.pt"], "not a milpath checkpoint"),
         ([], "checkpoint must be given: add checkpoint=..."),
+        (["checkpoint={}", "encoder_weights_path=w.pt"], "encoder_weights_path=w.pt is for a network of features"),
         (["checkpoint={}", "max_upload_mb=0"], "max_upload_mb=0 must be greater than 0"),
         (["checkpoint={}", "temporary_dir=nowhere"], "temporary_dir=nowhere is not a folder"),
         (["checkpoint={}", "host=no.such.host.invalid"], "of no.such.host.invalid cannot be used"),

@@ -119,3 +119,43 @@ def test_labels_that_changed_do_not_move_trained_bags_into_the_test_in_silence(w
     typed = [*SAME, "data.splits=runs/a/splits.csv", "run_name=typed"]
     assert run_here(EVALUATE, *WORDS, *typed, cwd=tmp_path)[0] == 0
     assert len(rows_of(tmp_path, "typed")) == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["report_pdf=true"], "report_pdf=true prints report.html, which report=false does not write; set report=true"),
+        (["splits=[val,tset]"], "splits=['val', 'tset']: 'tset' is not one of train, val, test"),
+        (["id_column=slide_id"], "id_column=slide_id is an option of slides=FOLDER labels=CSV; leave it out, or give"),
+        (["resolutions=microns.csv"], "resolutions=microns.csv is an option of slides=FOLDER labels=CSV; leave it out"),
+        (["mixed_resolution=skip"], "mixed_resolution=skip is unknown"),
+        (["on_error=skpi"], "on_error=skpi is unknown"),
+        (["+data.exclude=[bad.csv]"], "data.exclude is an option of a data set; give data=NAME with it"),
+        (
+            ["slides=in/feats", "labels=in/labels.csv", "resolutions=microns.csv"],
+            "resolutions=microns.csv is only for whole slides; in/feats holds features; leave it out",
+        ),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(words, message, workplace, run_here):
+    status, said = run_here(EVALUATE, *WORDS, *words, "run_name=refused", cwd=workplace)
+    assert status == 1
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (workplace / "runs/refused/metrics.json").exists()
+
+
+def test_what_the_split_of_the_run_would_replace_is_refused_with_the_way_to_have_it(workplace, run_here):
+    tested = rows_of(workplace, "a").query("split == 'test'")["id"]
+    (workplace / "few.csv").write_text(f"slide_id\n{tested.iloc[0]}\n")
+    for number, word in enumerate(["data.max_bags=5", "data.max_bags_per_class=2", "data.group_column=label"]):
+        status, said = run_here(EVALUATE, *WORDS, *SAME, word, f"run_name=no_{number}", cwd=workplace)
+        assert status == 1
+        assert f"{word} changes nothing: these are the data of the run, whose split is tested as it was; add" in said
+        assert "data.splits=runs/a/splits.csv" in said
+    again = [*SAME, "data.max_bags=24", "data.splits=runs/a/splits.csv", "data.exclude=[few.csv]", "run_name=fewer"]
+    assert run_here(EVALUATE, *WORDS, *again, cwd=workplace)[0] == 0
+    assert set(rows_of(workplace, "fewer")["split"]) == {"val", "test"}
+    assert tested.iloc[0] not in set(rows_of(workplace, "fewer")["id"])
+    # What takes no tested bag away is no error.
+    assert run_here(EVALUATE, *WORDS, *SAME, "data.max_bags=24", "run_name=all_24", cwd=workplace)[0] == 0

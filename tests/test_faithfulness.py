@@ -164,7 +164,7 @@ def test_a_second_measurement_does_not_replace_the_first_by_itself(workplace, ru
     [
         ("explain=tumour", "explain=tumour is not one of 0, 1"),
         ("share=1.5", "share=1.5 must be in (0, 1)"),
-        ("splits=[nothing]", "splits=['nothing'] has no bags"),
+        ("splits=[test,nothing]", "splits=['test', 'nothing']: 'nothing' is not one of train, val, test"),
         ("augmentation=turns", "augmentation=turns is for tiles, and the network takes features"),
     ],
 )

@@ -25,6 +25,7 @@ from milpath.inference.pictures.overlays import require_opacity
 from milpath.inference.prediction_folder import WRITTEN, holds_prediction
 from milpath.inference.slide_page.slide_pages import require_pixels
 from milpath.models.card import Card
+from milpath.models.encoders.trained_encoder import require_weights_used
 from milpath.models.network_input import takes
 from milpath.records.label_table import read_table
 from milpath.slides.slide_files import find_slides
@@ -109,6 +110,7 @@ def require_fitting(config: DictConfig, card: Card, network: Module, kind: str, 
         ValueError: If options, slides and network do not fit together.
     """
     path, output = Path(config.slides), Path(config.output)
+    require_weights_used(network, config.encoder_weights_path)
     bags = BagStore.open(path, verify=False) if (path / "store.json").is_file() else None
     _require_slides(config, card, kind, path, output)
     _require_pictures(config, card, network, kind, bags)

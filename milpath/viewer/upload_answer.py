@@ -19,7 +19,7 @@ from milpath.inference.pictures.bag_pictures import BagPictures
 from milpath.inference.pictures.tile_pixels import slide_paths
 from milpath.inference.pictures.top_tiles import draw_top_tiles
 from milpath.inference.predict_bags import predict_bags
-from milpath.models.encoders.trained_encoder import describes_encoder, open_trained_encoder
+from milpath.models.encoders.trained_encoder import describes_encoder, open_trained_encoder, require_weights_used
 from milpath.models.familiarity import say_unknown
 from milpath.models.network_input import takes
 from milpath.records.data_warning import warning_in_words
@@ -76,6 +76,7 @@ class Analyst:
         self.card, self.network, self.familiarity = predictor.card, predictor.network, predictor.familiarity
         self.of_patients = bool(self.card.data.get("bag_column"))
         self.encoder: nn.Module | None = None
+        require_weights_used(self.network, encoder_weights_path)
         if takes(self.network) == "features":
             if not describes_encoder(self.card.encoder):
                 raise ValueError(

@@ -84,6 +84,11 @@ WRONG = [
         ALL,
     ),
     ({"aggregate": "mean"}, "aggregate=mean needs the patient of each slide; give slides_table=CSV", ALL),
+    (
+        {"encoder_weights_path": "w.pt"},
+        "encoder_weights_path=w.pt is for a network of features; this one takes",
+        ALL[:3],
+    ),
     ({"slides": "nope"}, "slides=.*nope does not exist", ["nope"]),
     ({"dense": 1.5}, "dense=1.5 must be at least 0 and below 1", ["slides", "store"]),
     ({"dense": 0.5}, "dense=0.5 needs a network of tiles", ["features"]),

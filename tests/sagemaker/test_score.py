@@ -101,7 +101,7 @@ def test_what_cannot_be_scored_is_one_line(endpoint, words, folder):
         scored(words, "run_name=other", "data.target=isup", "data.num_folds=2", "data.val_fraction=0.2")
     with pytest.raises(ValueError, match=r"bag '[0-9a-f]{32}': 400"):
         scored(words, "run_name=size", "data.tile_size=48")
-    with pytest.raises(ValueError, match=r"splits=\['train2'\] has none"):
+    with pytest.raises(ValueError, match=r"splits=\['train2'\]: 'train2' is not one of train, val, test"):
         scored(words, "run_name=none", "splits=[train2]")
     assert not (folder / "runs" / "other").exists()
 

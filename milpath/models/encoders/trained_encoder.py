@@ -12,6 +12,7 @@ from milpath.models.encoders.encoder_card import EncoderCard
 from milpath.models.encoders.find_weights import find_weights
 from milpath.models.encoders.open_encoder import open_encoder
 from milpath.models.encoders.pretrained_encoder import PretrainedEncoder
+from milpath.models.network_input import takes
 from milpath.models.stains import StainNormalisation
 
 PRECISIONS = {"32-true": None, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
@@ -58,6 +59,23 @@ def open_trained_encoder(
         return open_encoder(card, weights_path=weights_path, weights_dir=weights_dir, encoders=encoders)
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f"the network takes features of {card.name}: {_as_typed(error, card)}") from None
+
+
+def require_weights_used(network: nn.Module, weights_path: str | None) -> None:
+    """Refuse weights of an encoder for a network of tiles, whose checkpoint holds those of its own.
+
+    Args:
+        network: The network.
+        weights_path: The option `encoder_weights_path`.
+
+    Raises:
+        ValueError: If they are given and the network takes tiles.
+    """
+    if weights_path is not None and takes(network) == "tiles":
+        raise ValueError(
+            f"encoder_weights_path={weights_path} is for a network of features; this one takes tiles, and its checkpoint "
+            "holds the weights of its encoder; leave it out"
+        )
 
 
 def weights_of_trained(

@@ -12,6 +12,7 @@ from milpath.data.splits.bag_lists import excluded_bags, listed
 from milpath.models.checkpoint import Card
 from milpath.runs.build import build_datamodule, build_described_datamodule
 from milpath.runs.earlier_run import identity_in_checkpoint
+from milpath.runs.evaluation.evaluation_options import refuse_replaced, require_named_data
 from milpath.runs.run_identity import RunIdentity, bags_of, digest_of_splits
 from milpath.targets import target_of
 
@@ -51,6 +52,7 @@ def evaluated_data(
         ValueError: If the checkpoint names no data set, or the split of its run cannot be reproduced.
     """
     trained = identity_in_checkpoint(Path(checkpoint))
+    require_named_data(data)
     if not data:
         try:
             datamodule = build_described_datamodule(card.data, sources, stores_dir=stores_dir)
@@ -73,8 +75,9 @@ def evaluated_data(
     datamodule = data_with_split(data, card, changes)
     if trained is None or not _holds_training_tiles(trained, datamodule, data, card):
         return datamodule, _note(datamodule, given | changes, splits, trained)
-    changes = {name: card.data[name] for name in _SPLIT_OF_RUN if name in card.data}
+    changes, as_given = {name: card.data[name] for name in _SPLIT_OF_RUN if name in card.data}, datamodule
     datamodule = data_with_split(data, card, changes)
+    refuse_replaced(given, typed, as_given, datamodule, _splits_file(checkpoint))
     _require_split_of_run(trained, datamodule, checkpoint)
     return datamodule, _note(datamodule, given | changes, splits, trained)
 
@@ -151,12 +154,17 @@ def _require_split_of_run(trained: RunIdentity | None, datamodule: BagDataModule
     """Refuse a split that differs from that of the run: training bags would be tested."""
     if _has_split_of(trained, datamodule) is not False:
         return
-    path = Path(checkpoint).parent.parent / "splits.csv"
     raise ValueError(
         f"the data of {checkpoint} now give a split other than the one it was trained with (bags, labels or groups have "
         f"changed), so bags it was trained on would be tested; give data=NAME with its options and data.splits="
-        f"{path if path.is_file() else 'SPLITS.csv of the run'}"
+        f"{_splits_file(checkpoint)}"
     )
+
+
+def _splits_file(checkpoint: str) -> str:
+    """Return the file of the split of a run, or words for it if it is elsewhere."""
+    path = Path(checkpoint).parent.parent / "splits.csv"
+    return str(path) if path.is_file() else "SPLITS.csv of the run"
 
 
 def _note(

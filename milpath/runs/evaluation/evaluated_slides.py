@@ -15,7 +15,7 @@ from milpath.data.sources.features.feature_folder import holds_features
 from milpath.data.sources.loose_tiles import holds_tiles
 from milpath.data.store.encoder_match import require_encodable, require_same_tile_size
 from milpath.inference.encode_input import open_and_encode
-from milpath.inference.open_input import open_input
+from milpath.inference.open_input import FEATURES, kind_of_input, open_input
 from milpath.models.card import Card
 from milpath.models.encoders.trained_encoder import TrainedEncoder, open_trained_encoder
 from milpath.models.network_input import takes
@@ -54,14 +54,16 @@ def bags_of_slides(
         raise ValueError(f"slides={config.slides} labels={config.labels}: an evaluation of slides needs both")
     if config.data:
         raise ValueError(f"give slides={config.slides} or data=NAME, not both")
-    if config.on_error not in ("fail", "skip"):
-        raise ValueError(f"on_error={config.on_error} is unknown; it must be one of fail, skip")
     path = Path(config.slides)
     if (path / "store.json").is_file():
         raise ValueError(f"slides={path} is a bag store, which has its labels; give data=bag_store data.path={path}")
     if not holds_features(path) and path.exists() and holds_tiles(path, card.tiling.get("tile_size")):
         raise ValueError(
             f"slides={path} holds tiles; give data=panda_tiles data.tiles={path} data.labels={config.labels}"
+        )
+    if config.resolutions is not None and path.exists() and kind_of_input(path, takes(network), None) == FEATURES:
+        raise ValueError(
+            f"resolutions={config.resolutions} is only for whole slides; {path} holds features; leave it out"
         )
     if trainer.world_size > 1:
         raise ValueError("slides are evaluated by one process; add trainer.devices=1, or extract them first")

@@ -13,6 +13,7 @@ from milpath.inference.ensemble.pooled_validation import trained_on
 from milpath.metrics.cohort_shift import CohortShift, cohort_shift, survival_shift
 from milpath.records.prediction_table import Predictions
 from milpath.runs.evaluation.evaluated_data import data_with_split, typed_split, untested_bags
+from milpath.runs.evaluation.evaluation_options import require_named_data
 from milpath.targets import ClassTarget, Several, Survival, Target, target_of
 
 
@@ -35,6 +36,7 @@ def cohort_of_folds(
             "each fold has a split of its own, so that no bags of their data test all of them; give the data of another "
             "cohort, data=NAME with its options (the table has the results of each fold on its own test split)"
         )
+    require_named_data(data)
     given = cast(dict[str, Any], OmegaConf.to_container(data, resolve=True))
     changes = {} if typed_split(given, typed) else {"num_folds": 1, "fold": 0}
     datamodule = data_with_split(data, predictor.card, changes)

@@ -22,6 +22,7 @@ from milpath.records.error_text import one_line_of
 from milpath.records.prediction_table import Predictions
 from milpath.runs.build import build_datamodule
 from milpath.runs.evaluation.evaluated_data import keep_target, untested_bags
+from milpath.runs.evaluation.evaluation_options import require_known_splits
 from milpath.runs.fitted_sets import measured_sets
 from milpath.runs.result_files import Metrics, summary_table, write_results
 from milpath.sagemaker.jobs.aws_account import open_account
@@ -43,6 +44,7 @@ def score_endpoint(config: DictConfig) -> Metrics:
         ValueError: If the endpoint refuses a bag, or does not predict the labels of the data.
         FileExistsError: If the run folder already holds results.
     """
+    require_known_splits(config.splits)
     run_dir = Path(config.paths.run_dir)
     if (run_dir / "metrics.json").exists():
         raise FileExistsError(f"{run_dir} already holds results; give another run_name")
