@@ -58,7 +58,11 @@ def _checks(config: DictConfig, output: Path, options: "CheckOptions") -> "DataC
     of_table = {
         key: config[key] for key in ("id_column", "label_column", "group_column", "split_column", "splits_path")
     }
+    if config.split_column is not None and config.splits_path is not None:
+        raise ValueError(f"give split_column={config.split_column} or splits_path={config.splits_path}, not both")
     if config.data is None:
+        if config.target:
+            raise ValueError("target is that of a training: give data=NAME with it; of labels=TABLE, label_column=NAME")
         if config.checkpoint is not None:
             raise ValueError("checkpoint needs the tiles or features that it predicts: give data=NAME data.path=FOLDER")
         if config.labels is None:

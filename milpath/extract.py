@@ -13,7 +13,7 @@ from milpath.config.command import command
 from milpath.config.module_loading import collecting_later
 from milpath.config.slide_roots import ExtractConfig
 from milpath.records.error_text import counted
-from milpath.slides.tiling_options import OPTION_NAMES
+from milpath.slides.tiling_options import OPTION_NAMES, require_used
 
 if TYPE_CHECKING:
     from milpath.tiling.slide_run import TilingSummary
@@ -36,7 +36,10 @@ def run(config: DictConfig) -> "TilingSummary":
         options = None
         _refuse_cutting(config, facts)
     else:
+        if config.level is not None and config.microns_per_pixel is not None:
+            raise ValueError(f"give level={config.level} or microns_per_pixel={config.microns_per_pixel}, not both")
         options = tile_options(facts, **words)
+        require_used(options, ExtractConfig.num_tiles)
     with _options_as_typed():
         encoder = build_encoder(config.encoder)
     return extract_features(

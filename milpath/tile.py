@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from milpath.config.command import command
 from milpath.records.error_text import counted
-from milpath.slides.tiling_options import OPTION_NAMES, TileOptions
+from milpath.slides.tiling_options import OPTION_NAMES, TileOptions, require_used
 
 if TYPE_CHECKING:
     from milpath.tiling.slide_run import TilingSummary
@@ -24,18 +24,8 @@ def run(config: DictConfig) -> "TilingSummary":
 
     words = {str(key): value for key, value in config.items()}
     options = TileOptions(**{name: words.pop(name) for name in OPTION_NAMES})
-    _require_used(options)
+    require_used(options)
     return build_slide_store(words.pop("slides"), words.pop("output"), options, **words)
-
-
-def _require_used(options: TileOptions) -> None:
-    """Refuse a share of tissue that would choose no tile."""
-    if options.min_tissue != TileOptions.min_tissue and not options.needs_map:
-        where = f"method={options.method}" + (" background=white" if options.method == "darkest" else "")
-        raise ValueError(
-            f"min_tissue={options.min_tissue} changes nothing with {where}; give method=tissue, or method=darkest "
-            "background=mask"
-        )
 
 
 def describe(summary: "TilingSummary", output: str) -> str:

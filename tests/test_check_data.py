@@ -77,6 +77,11 @@ def test_a_store_is_checked_with_its_split_tiles_and_features(store, tmp_path, c
         (["checkpoint=x.ckpt"], "checkpoint needs the tiles or features that it predicts"),
         (["labels=none.csv"], "no table at none.csv"),
         (["labels=labels.csv", "label_column=grade"], "label_column=grade needs the column 'grade'"),
+        (
+            ["labels=labels.csv", "split_column=label", "splits_path=labels.csv"],
+            "give split_column=label or splits_path=",
+        ),
+        (["labels=labels.csv", "target=regression"], "target is that of a training: give data=NAME with it"),
         (["labels=labels.csv", "max_distance=100"], "max_distance is 100; it must be from 0 to 80"),
         (["labels=labels.csv", "num_permutations=9"], "num_permutations is 9; it must be 99 or more"),
         (["data=bag_store", "data.path=x", "labels=labels.csv"], "give data.labels instead of labels"),

@@ -78,6 +78,12 @@ def test_the_command_says_what_is_missing(workplace, run_here):
             [*ENCODER, "encoder.weights_path=labels.csv"],
             "labels.csv does not contain plain weights",
         ),
+        (
+            [*ENCODER, "method=grid", "min_tissue=0.9"],
+            "min_tissue=0.9 changes nothing with method=grid; give method=tis",
+        ),
+        ([*ENCODER, "method=grid", "num_tiles=16"], "num_tiles=16 changes nothing with method=grid, which takes all"),
+        ([*ENCODER, "level=-1", "microns_per_pixel=2"], "give level=-1 or microns_per_pixel=2.0, not both"),
         ([*ENCODER, "batch_size=many"], "batch_size=many must be auto or a whole number"),
         ([*ENCODER, "slides=nowhere"], "no slides at nowhere"),
     ):

@@ -121,6 +121,11 @@ def test_an_interrupt_says_that_nothing_is_lost(tmp_path, run_here, monkeypatch)
             ["slides=in", "min_tissue=0.9", "method=grid"],
             "min_tissue=0.9 changes nothing with method=grid; give method=tissue",
         ),
+        (
+            ["slides=in", "tissue_threshold=20"],
+            "tissue_threshold=20 changes nothing with method=darkest background=white; give",
+        ),
+        (["slides=in", "method=grid", "num_tiles=8"], "num_tiles=8 changes nothing with method=grid, which takes all"),
         ([], "slides must be given: add slides=..."),
     ],
 )

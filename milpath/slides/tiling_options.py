@@ -154,6 +154,30 @@ def _require_threshold(value: Any) -> None:
         )
 
 
+def require_used(options: TileOptions, num_tiles: int | None = TileOptions.num_tiles) -> None:
+    """Refuse options of a command that choose no tile with this method; stores and checkpoints may hold them.
+
+    Args:
+        options: The options.
+        num_tiles: The number of tiles of a bag if none is given.
+
+    Raises:
+        ValueError: With the option, and the methods that have it.
+    """
+    where = f"method={options.method}" + (" background=white" if options.method == "darkest" else "")
+    if not options.needs_map:
+        for name in ("min_tissue", "tissue_threshold"):
+            if (value := getattr(options, name)) != getattr(TileOptions, name):
+                raise ValueError(
+                    f"{name}={value} changes nothing with {where}; give method=tissue, or method=darkest background=mask"
+                )
+    if options.method == "grid" and options.num_tiles not in (None, num_tiles):
+        raise ValueError(
+            f"num_tiles={options.num_tiles} changes nothing with method=grid, which takes all tiles; give method=tissue or "
+            "method=darkest"
+        )
+
+
 # Those that a user sets.
 OPTION_NAMES = tuple(name for name in TileOptions.__dataclass_fields__ if name != "assumed_microns_per_pixel")
 

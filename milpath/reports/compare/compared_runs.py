@@ -179,6 +179,8 @@ def _target(folder: RunFolder, task: str | None) -> Target:
     """Return the target of a run, from its folder or as given."""
     target, predictions = read_target(folder.path), folder.predictions
     if target is not None:
+        if task not in (None, target.name):
+            raise ValueError(f"task={task}: {folder.path} was trained for a {target.name} task; leave task out")
         return target
     if not predictions.answer_columns and (task is not None or len(predictions.class_names) == 2):
         return class_target_named(task or "binary")

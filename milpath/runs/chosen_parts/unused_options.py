@@ -125,6 +125,8 @@ def unused_options(config: DictConfig) -> Iterator[str]:
         )
     if _is(data, "ImageTiles") and data.get("rule") == "grid" and data.get("num_tiles", 16) != 16:
         yield f"data.num_tiles={data['num_tiles']} changes nothing with data.rule=grid, which takes all tiles of an image"
+    if data.get("splits") and data.get("split_column"):
+        yield f"data.split_column={data['split_column']} changes nothing: the split is in data.splits={data['splits']}"
     column = data.get("patient_column", "patient_id")
     if column != "patient_id" and not any(
         data.get(name) for name in ("patients", "slides", "bag_column", "group_column", "groups", "aggregate")

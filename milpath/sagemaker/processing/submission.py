@@ -14,7 +14,7 @@ from milpath.sagemaker.jobs.aws_account import open_account, require_role
 from milpath.sagemaker.jobs.job_configs import settings_of
 from milpath.sagemaker.jobs.job_settings import require_s3
 from milpath.sagemaker.processing.processing_job import SlideJobs, default_name
-from milpath.slides.tiling_options import OPTION_NAMES, TileOptions
+from milpath.slides.tiling_options import OPTION_NAMES, TileOptions, require_used
 
 _MEANT_BY_THE_JOB = "it is set by the job itself, or not possible in one"
 _OWN_OPTIONS = ("slides", "output", "shard", "overwrite", "masks", "hydra")
@@ -90,5 +90,5 @@ def _checked(name: str, words: list[str]) -> str:
     except HydraException as error:
         raise ValueError(f"options: {str(error).splitlines()[0]}") from None
     if name == "tile":
-        TileOptions(**{key: found[key] for key in OPTION_NAMES})
+        require_used(TileOptions(**{key: found[key] for key in OPTION_NAMES}))
     return str(found.on_error)

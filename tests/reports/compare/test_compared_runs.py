@@ -76,6 +76,10 @@ def test_runs_of_older_versions_are_binary_with_two_classes_and_otherwise_ask(tm
     with pytest.raises(ValueError, match="no target.json, which runs of older versions lack; give task=ordinal"):
         read_compared(grades)
     assert read_compared(grades, task="ordinal").target.name == "ordinal"
+    known = [write_class_run(tmp_path / name) for name in "gh"]
+    assert read_compared(known, task="binary").target.name == "binary"
+    with pytest.raises(ValueError, match="task=ordinal: .*g was trained for a binary task; leave task out"):
+        read_compared(known, task="ordinal")
     numbers = write_number_run(tmp_path / "e")
     (numbers / "target.json").unlink()
     with pytest.raises(ValueError, match="test its checkpoint again"):

@@ -83,6 +83,10 @@ def of(name, **options):
 SAID = [
     ({"data": {"augmentation": "turns", "stain_jitter": 0.4}}, "data.stain_jitter=0.4 changes nothing with data.augm"),
     ({"data": of("data.ImageTiles", rule="grid", num_tiles=8)}, "data.num_tiles=8 changes nothing with data.rule=grid"),
+    (
+        {"data": {"split_column": "part", "splits": "s.csv"}},
+        "data.split_column=part changes nothing: the split is in data.",
+    ),
     ({"data": {"patient_column": "case"}}, "data.group_column=case does"),
     (
         {"model": of("models.EmbeddingPoolMIL", pooling="mean", sharpness=8)},
