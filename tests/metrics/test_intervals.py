@@ -157,4 +157,6 @@ def test_metrics_of_two_classes_are_undefined_on_one():
     assert np.isnan(METRICS["average_precision"](outcomes))
     assert METRICS["sensitivity"](outcomes) == 1
     outcomes = target_named("binary").evaluate(np.array([0, 0, 0, 1]), np.tile([0.4, 0.6], (4, 1)), 0.5)
-    assert METRICS["f1"](outcomes, np.array([[1.0, 1, 1, 0], [1, 1, 1, 1]])) == pytest.approx([np.nan, 0.4], nan_ok=True)
+    assert METRICS["f1"](outcomes, np.array([[1.0, 1, 1, 0], [1, 1, 1, 1]])) == pytest.approx(
+        [np.nan, 0.4], nan_ok=True
+    )

@@ -10,11 +10,13 @@ from milpath.data.datamodule import BagDataModule
 from milpath.data.sources.bag_source import FileSource
 from milpath.data.splits.bag_lists import excluded_bags, listed
 from milpath.models.checkpoint import Card
+from milpath.records.label_table import find_column
 from milpath.runs.build import build_datamodule, build_described_datamodule
 from milpath.runs.earlier_run import identity_in_checkpoint
 from milpath.runs.evaluation.evaluation_options import refuse_replaced, require_named_data
 from milpath.runs.run_identity import RunIdentity, bags_of, digest_of_splits
 from milpath.targets import target_of
+from milpath.targets.columns.label_columns import default_column
 
 # Options that define a split; if one is on the command line, that split is used.
 _SPLIT = ("fold", "num_folds", "val_fraction", "split_seed", "splits", "split_column")
@@ -86,13 +88,26 @@ def require_same_task(card: Card, datamodule: BagDataModule, checkpoint: str) ->
     """Refuse to evaluate a network on labels it was not trained for.
 
     Raises:
-        ValueError: If the target or its classes differ.
+        ValueError: If the target or its classes differ, or another column than that of the training is read unasked.
     """
     found = (datamodule.task, tuple(datamodule.class_names))
+    read, trained = default_column(datamodule.target), card.data.get("label_column")
+    forgotten = (
+        trained is not None
+        and datamodule.label_column is None
+        and datamodule.fitted_target.has_classes
+        and find_column(datamodule.tile_store.bags.columns, str(trained)) not in (None, read)
+    )
     if found != (card.task, tuple(card.class_names)):
+        way_out = f"data.label_column={trained}" if forgotten else "data.target, data.task or data.class_names"
         raise ValueError(
             f"{checkpoint} was trained for {card.task} {', '.join(card.class_names)}, but the data have "
-            f"{found[0]} {', '.join(found[1])}; set data.target, data.task or data.class_names"
+            f"{found[0]} {', '.join(found[1])}; set {way_out}"
+        )
+    if forgotten:
+        raise ValueError(
+            f"{checkpoint} was trained on column {trained!r}, which these data have as well, but their column {read!r} "
+            f"would be tested; give data.label_column={trained}, or data.label_column={read} if that is meant"
         )
 
 
