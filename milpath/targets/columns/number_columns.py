@@ -16,7 +16,9 @@ from milpath.targets.columns.class_words import is_missing, label_text
 _log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
-_EVENTS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
+_EVENTS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0, "no": 0.0, "yes": 1.0}
+# As cBioPortal writes it: "0:LIVING", "1:DECEASED".
+_NUMBERED = re.compile(r"\A([01]):.*", re.DOTALL)
 # Columns that name where a bag comes from; times in other units show as a ratio of medians.
 PLACES = ("center", "centre", "site", "hospital", "institution", "cohort", "data_provider", "provider", "scanner")
 _UNITS = {30.4: "days and months", 365.25: "days and years", 12.0: "months and years"}
@@ -73,14 +75,17 @@ def times(bags: pd.DataFrame, column: str) -> Array:
 def events(bags: pd.DataFrame, column: str) -> Array:
     """Return a column of events, `(bags,)`: 1 if the event was observed, 0 if the bag is censored.
 
+    Warns of a name that says censoring: such columns often hold 1 for a censored bag.
+
     Raises:
-        ValueError: If a cell is not 0, 1, true or false, with the slide.
+        ValueError: If a cell is not 0, 1, true, false, yes or no, nor begins with `0:` or `1:`, with the slide.
 
     Example:
-        >>> events(pd.DataFrame({"bag_id": ["a", "b"], "died": ["TRUE", "0"]}), "died").tolist()
-        [1.0, 0.0]
+        >>> events(pd.DataFrame({"bag_id": ["a", "b", "c"], "died": ["TRUE", "0", "1:DECEASED"]}), "died").tolist()
+        [1.0, 0.0, 1.0]
     """
-    event = np.array([_EVENTS.get(label_text(value).lower(), np.nan) for value in bags[column]])
+    texts = [_NUMBERED.sub(r"\1", label_text(value)).lower() for value in bags[column]]
+    event = np.array([_EVENTS.get(text, np.nan) for text in texts])
     if (unknown := np.isnan(event)).any():
         row = int(unknown.argmax())
         way_out = ""
@@ -91,6 +96,11 @@ def events(bags: pd.DataFrame, column: str) -> Array:
             f"{int(unknown.sum()):,} other cells {cell_in_words(bags[column].iloc[row])} (slide "
             f"{rows_of(bags, unknown)}); correct the table{way_out}"
         )
+    if re.match(r"(?!un|not|no[_ ])[a-z_ ]*cens", str(column).lower()):
+        _log.warning(
+            "column %r is read as 1 for an event: %s of %s bags have one; if 1 is censored there, give a column with 1 for "
+            "the event", column, f"{int(event.sum()):,}", f"{len(event):,}",
+        )  # fmt: skip
     return event
 
 

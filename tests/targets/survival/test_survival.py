@@ -186,10 +186,26 @@ def test_bad_cells_are_refused_with_the_slide(time, event, words):
     assert "'b'" in str(found.value)
 
 
-@pytest.mark.parametrize("cells", [["1", "0"], [True, False], ["true", "FALSE"], [1.0, 0.0], ["1.0", "0.0"]])
-def test_events_are_read_however_they_are_written(cells):
-    bags = pd.DataFrame({"bag_id": ["a", "b"], "t": [1, 2], "e": cells})
-    assert bag_numbers(bags, Survival("t", "e"), None, "label")[0].tolist() == [[1.0, 1.0], [2.0, 0.0]]
+CELLS = [
+    ["1", "0"],
+    [True, False],
+    ["true", "FALSE"],
+    [1.0, 0.0],
+    ["1.0", "0.0"],
+    ["yes", "No"],
+    ["1:DECEASED", "0:LIVING"],
+]
+
+
+@pytest.mark.parametrize("cells", CELLS)
+def test_events_are_read_however_they_are_written(cells, caplog):
+    bags = pd.DataFrame({"bag_id": ["a", "b"], "t": [1, 2], "e": cells, "uncensored": cells, "Censorship": cells})
+    for name in ("e", "uncensored", "Censorship"):
+        assert bag_numbers(bags, Survival("t", name), None, "label")[0].tolist() == [[1.0, 1.0], [2.0, 0.0]]
+    (warning,) = (record.message for record in caplog.records if record.levelname == "WARNING")
+    assert warning.startswith(
+        "column 'Censorship' is read as 1 for an event: 1 of 2 bags have one; if 1 is censored there"
+    )
 
 
 def test_a_training_split_without_an_event_is_refused():
