@@ -21,7 +21,7 @@ from milpath.sagemaker.jobs.aws_account import (
     require_role,
     upload,
 )
-from milpath.sagemaker.jobs.endpoint_request import DeployConfig, endpoint_requests
+from milpath.sagemaker.jobs.endpoint_request import DeployConfig, endpoint_requests, require_used
 from milpath.sagemaker.jobs.endpoint_scaling import alarm_request, bill_note, limits_of, scales, scaling_requests
 from milpath.sagemaker.jobs.job_configs import DEPLOY
 from milpath.sagemaker.registry.approved_package import approved_package, region_of_package
@@ -40,6 +40,7 @@ def run(config: DictConfig) -> dict[str, dict[str, Any]]:
         ValueError: If the account is not ready or the endpoint cannot be created.
     """
     settings = cast(DeployConfig, OmegaConf.to_object(config))
+    require_used(settings)
     role = require_role(settings.role, "role")
     suffix = f"{datetime.now(UTC):%Y%m%d%H%M%S}"
     model, image = _model_address(settings, suffix), None

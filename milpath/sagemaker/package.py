@@ -25,6 +25,11 @@ def run(config: DictConfig) -> Path:
         ValueError: If it is not one milpath checkpoint, its encoder is unknown, or it needs classes that are not in `parts`.
     """
     require_one_checkpoint(config.checkpoint)
+    if config.encoder_weights_path is not None and not config.include_encoder:
+        raise ValueError(
+            f"encoder_weights_path={config.encoder_weights_path} is packed with include_encoder=true; add it, or leave "
+            "encoder_weights_path out"
+        )
     path = Path(config.output)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"output={path}: the folder {path.parent} does not exist; create it first")

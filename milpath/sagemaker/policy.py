@@ -33,6 +33,10 @@ def run(config: DictConfig) -> dict[str, Any]:
     who, path, commands = words.pop("who"), words.pop("file"), words.pop("commands")
     if who not in WHO:
         raise ValueError(f"who={who} must be one of {', '.join(WHO)}")
+    if commands and who != "person":
+        raise ValueError(
+            f"commands={commands} are those of who=person; the policy of who={who} does not depend on them: leave them out"
+        )
     require_role(words["role"], "role")
     for key in ("region", "bucket"):
         if not words[key]:

@@ -37,6 +37,7 @@ def run(config: DictConfig) -> str | None:
         ValueError: If the search or the account is not ready; the message says what to type.
     """
     settings = settings_of(config)
+    settings.require_service("tune")
     tune = cast(dict[str, Any], OmegaConf.to_container(config.tune, resolve=True))
     ranges = read_ranges(tune["ranges"])
     if tune["strategy"] not in STRATEGIES:

@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 from botocore.validate import validate_parameters
 
 from milpath.sagemaker import delete, deploy
-from milpath.sagemaker.jobs.endpoint_request import DeployConfig, endpoint_requests
+from milpath.sagemaker.jobs.endpoint_request import DeployConfig, endpoint_requests, require_used
 from tests.sagemaker.conftest import REGION, ROLE
 
 PLACE = {"role": ROLE, "image": "registry/image:1", "model": "s3://slides/model.tar.gz", "suffix": "1"}
@@ -107,6 +107,42 @@ def test_a_large_model_is_a_folder_and_has_time_to_load():
 def test_a_wrong_mode_is_named(settings, message):
     with pytest.raises(ValueError, match=message):
         requests(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"security_group_ids": ["sg-1"]}, "subnets and security_group_ids put the endpoint into a VPC together"),
+        ({"mode": "serverless", "instance_type": "ml.g5.xlarge"}, "is for mode=instance and mode=async and changes"),
+        (
+            {"mode": "serverless", "start_seconds": 600},
+            "start_seconds=600 is for mode=instance and mode=async and chan",
+        ),
+        ({"memory_size_mb": 6144}, "memory_size_mb=6144 is for mode=serverless and changes nothing with mode=instance"),
+        ({"max_instances": 3}, "max_instances=3 is for autoscale=true; leave it out, or give what it is for"),
+        ({"mode": "async", "autoscale": False, "min_instances": 1}, "min_instances=1 is for autoscale=true"),
+        (
+            {"autoscale": True, "backlog_per_instance": 2},
+            "backlog_per_instance=2 is for mode=async and changes nothing",
+        ),
+        ({"requests_per_minute": 600}, "requests_per_minute=600 is for autoscale=true"),
+    ],
+)
+def test_what_a_mode_does_not_have_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        require_used(DeployConfig(**settings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {}, {"subnets": ["subnet-1"], "security_group_ids": ["sg-1"]}, {"start_seconds": 600, "instance_count": 2},
+        {"mode": "serverless", "memory_size_mb": 6144, "max_concurrency": 9}, {"autoscale": True, "max_instances": 3},
+        {"autoscale": True, "requests_per_minute": 600}, {"mode": "async", "backlog_per_instance": 2, "max_instances": 3},
+    ],
+)  # fmt: skip
+def test_what_a_mode_has_is_taken(settings):
+    require_used(DeployConfig(**settings))
 
 
 def test_an_endpoint_is_made_scored_by_name_and_removed_without_a_rest(account, command, archive):

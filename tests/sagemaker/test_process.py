@@ -207,6 +207,11 @@ def test_results_of_other_options_are_never_mixed(uploaded, command):
 
 
 MISTAKES = [
+    (
+        ["sagemaker.mode=local"],
+        "sagemaker.mode=local is for launch; process submits its jobs to the service: remove it",
+    ),
+    (["options={method: grid, min_tissue: 0.5}"], "min_tissue=0.5 changes nothing with method=grid"),
     (["options={tile_sise: 32}"], "options: Could not override 'tile_sise'"),
     (["options={method: best}"], "method=best"),
     (["options=[tile_size]"], "must be a mapping, 'options={NAME: VALUE}'"),

@@ -157,6 +157,11 @@ MISTAKES = [
     ),
     (["checkpoint=nowhere.ckpt"], "nowhere.ckpt"),
     (["options={aggregate: mean}"], "aggregate is refused: patients have slides on several instances"),
+    (
+        ["sagemaker.mode=local"],
+        "sagemaker.mode=local is for launch; transform submits its jobs to the service: remove it",
+    ),
+    (["serving_image=mine"], "serving_image=mine is for npy and zip; inputs are slides, which run in sagemaker.image"),
     (["options={alfa: 1}"], "options: Could not override 'alfa'"),
 ]
 

@@ -78,6 +78,14 @@ def test_dry_run_shows_the_search_and_sends_nothing(account, command):
         ([], "tune.ranges is empty"),
         (["tune.ranges={optimizer.lrr: [1, 2]}"], "optimizer.lrr"),
         (["tune.ranges={seed: 3}"], "tune.ranges.seed must be a list of values"),
+        (
+            [RANGES, "sagemaker.spot=false", "sagemaker.mode=local"],
+            "sagemaker.mode=local is for launch; tune submits its jobs to the service",
+        ),
+        (
+            [RANGES, "report=false", "report_pdf=true"],
+            "report_pdf=true prints report.html, which report=false does not",
+        ),
         ([RANGES, "tune.strategy=Guess"], "tune.strategy=Guess must be one of Bayesian"),
     ],
 )

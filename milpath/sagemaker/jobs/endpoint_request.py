@@ -7,6 +7,8 @@ from typing import Any
 from milpath.sagemaker.endpoint.request_limits import MEBIBYTE, Limits
 
 MODES = ("instance", "serverless", "async")
+_OF_INSTANCES = ("instance_type", "instance_count", "start_seconds")
+_OF_SERVERLESS = ("memory_size_mb", "max_concurrency")
 
 
 @dataclass
@@ -44,6 +46,33 @@ class DeployConfig:
     kms_key: str | None = None
     wait: bool = True
     dry_run: bool = False
+
+
+def require_used(settings: DeployConfig) -> None:
+    """Refuse options that change nothing in this mode, or without autoscaling: the endpoint would be charged without them.
+
+    Args:
+        settings: Settings of the endpoint.
+
+    Raises:
+        ValueError: With the option, and what it belongs to.
+    """
+    if bool(settings.subnets) != bool(settings.security_group_ids):
+        raise ValueError("subnets and security_group_ids put the endpoint into a VPC together: give both or neither")
+    defaults, mode = DeployConfig(), settings.mode
+    unused = {name: "mode=instance and mode=async" for name in _OF_INSTANCES if mode == "serverless"}
+    unused |= {name: "mode=serverless" for name in _OF_SERVERLESS if mode != "serverless"}
+    if mode != "async":
+        unused["backlog_per_instance"] = "mode=async"
+    if mode != "instance":
+        unused["requests_per_minute"] = "mode=instance"
+    if mode == "serverless" or not (mode == "async" if settings.autoscale is None else settings.autoscale):
+        scaled = ("min_instances", "max_instances", "backlog_per_instance", "requests_per_minute")
+        unused = dict.fromkeys(scaled, "autoscale=true") | unused
+    for name, owner in unused.items():
+        if (value := getattr(settings, name)) != getattr(defaults, name):
+            without = "" if owner == "autoscale=true" else f" and changes nothing with mode={mode}"
+            raise ValueError(f"{name}={value} is for {owner}{without}; leave it out, or give what it is for")
 
 
 def endpoint_requests(

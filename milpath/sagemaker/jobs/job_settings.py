@@ -110,6 +110,11 @@ class JobSettings:
                 f"sagemaker.distribution=smddp runs on {known}, not on {self.instance_type}",
             )
         _require(
+            self.distribution == "smddp" or self.mpi_options is None,
+            f"sagemaker.mpi_options={self.mpi_options} is for sagemaker.distribution=smddp, not for {self.distribution}: "
+            "remove it",
+        )
+        _require(
             self.spot or self.max_wait_seconds is None,
             "sagemaker.max_wait_seconds is only for spot instances: add sagemaker.spot=true, or remove it",
         )
@@ -161,6 +166,20 @@ class JobSettings:
         _require(
             self.max_pending_seconds is None or low <= self.max_pending_seconds <= high,
             f"sagemaker.max_pending_seconds={self.max_pending_seconds} must be between {low} and {high}",
+        )
+
+    def require_service(self, command: str) -> None:
+        """Refuse a job on this machine where there is none: it would run, and be charged, at the service.
+
+        Args:
+            command: The command that has no such job.
+
+        Raises:
+            ValueError: If `mode` is not "service".
+        """
+        _require(
+            self.mode == "service",
+            f"sagemaker.mode={self.mode} is for launch; {command} submits its jobs to the service: remove it",
         )
 
     def require_training(self) -> None:

@@ -108,8 +108,10 @@ def _checked_training(settings: JobSettings) -> tuple[DictConfig, list[str]]:
     # Imported here so that the commands start without torch.
     with collecting_later():
         from milpath.runs.chosen_parts.encoder_choice import refuse_unfit_encoder
+        from milpath.runs.chosen_parts.unused_options import refuse_unused
 
     check_targets(training)
+    refuse_unused(training)
     refuse_unfit_encoder(training)
     _require_same_backend(str(overrides), settings)
     return training, overrides

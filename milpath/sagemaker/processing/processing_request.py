@@ -146,6 +146,7 @@ def _require_processing(settings: JobSettings) -> None:
         ("checkpoints", settings.checkpoints),
         ("retries", settings.retries),
         ("max_pending_seconds", settings.max_pending_seconds),
+        ("processes_per_instance", settings.processes_per_instance),
     ):
         if value:
             raise ValueError(f"sagemaker.{key}={value} is only for training jobs; Processing has none: remove it")

@@ -46,6 +46,7 @@ def jobs_of(
     require_s3("slides", config.slides)
     require_s3("output", config.output)
     settings = settings_of(config)
+    settings.require_service("process" if command in ("tile", "extract") else "transform")
     role = require_role(settings.role)
     given = {key: str(value) for key, value in _mapping(config, "files").items()}
     options = _mapping(config, "options")

@@ -138,6 +138,10 @@ def _road(config: DictConfig, kind: str, checkpoint: Path) -> tuple[Road, SlideJ
     refused = {**_REFUSED, "checkpoint": "it is an option of this command"}
     jobs, _ = jobs_of(config, "predict", {"checkpoint": config.checkpoint}, refused, batch=kind in _BATCH_KINDS)
     if kind not in _BATCH_KINDS:
+        if config.serving_image is not None:
+            raise ValueError(
+                f"serving_image={config.serving_image} is for npy and zip; inputs are {kind}, which run in sagemaker.image"
+            )
         return ProcessingRoad(jobs), jobs
     if jobs.words or len(jobs.files) > 1:
         raise ValueError("options and files are for slides and features; the serving container has none: remove them")

@@ -201,6 +201,7 @@ def test_only_the_commands_that_are_used_are_allowed(command, tmp_path):
     assert json.loads(shown)["Statement"][0]["Principal"] == {"Service": "sagemaker.amazonaws.com"}
     for wrong, message in [
         (["commands=[train]"], "commands: train is not one of launch, tune"),
+        (["commands=[launch]", "who=role"], "commands=['launch'] are those of who=person; the policy of who=role does"),
         (["who=me"], "who=me must be one of person, role, trust"),
         (["role=Trainer"], "role=Trainer is not an ARN"),
         (["bucket=null"], "bucket must be given, such as bucket=my-slides"),

@@ -28,6 +28,7 @@ GIVEN = {"bucket": "slides", "training": "s3://slides/panda"}
         ),
         ({"instance_count": 0}, "sagemaker.instance_count=0 must be at least 1"),
         ({"distribution": "smddp"}, "runs on ml.p4d.24xlarge or ml.p4de.24xlarge, not on ml.g5.xlarge"),
+        ({"mpi_options": "-x A"}, "sagemaker.mpi_options=-x A is for sagemaker.distribution=smddp, not for torchrun"),
         ({"max_wait_seconds": 10}, "add sagemaker.spot=true"),
         ({"spot": True, "max_wait_seconds": 10}, "at least sagemaker.max_run_seconds=86400"),
         ({"spot": True, "keep_alive_seconds": 600}, "mutually exclusive"),

@@ -133,6 +133,7 @@ def test_other_instances_are_tried_if_there_is_no_capacity():
         ({"keep_alive_seconds": 60}, "sagemaker.keep_alive_seconds=60 is only for training jobs"),
         ({"input_mode": "FastFile"}, "sagemaker.input_mode=FastFile is only for training jobs; Processing copies"),
         ({"retries": 2}, "sagemaker.retries=2 is only for training jobs"),
+        ({"processes_per_instance": 4}, "sagemaker.processes_per_instance=4 is only for training jobs"),
         ({"max_run_seconds": 777_601}, "exceeds the nine days"),
         ({"environment": {"LONG": "x" * 257}}, "sagemaker.environment.LONG has 257 characters"),
     ],
