@@ -57,6 +57,8 @@ def fitted_target(
         ValueError: If the task does not fit the classes, or nothing can be learnt from the labels of the training split.
     """
     if numbers is None:
+        if task is None and trained is not None and _fits(trained, names):
+            task = trained
         target = target_named(task_of(task.name if isinstance(task, Target) else task, names))
         if target.name == "ordinal" and are_sorted and not _count_up(names):
             _log.warning(
@@ -72,6 +74,14 @@ def fitted_target(
     say_missing_labels(numbers, table)
     say_undefined_metrics(numbers, table)
     return numbers, numbers.names
+
+
+def _fits(trained: Target, names: Sequence[str]) -> bool:
+    """Return whether the target of a trained network has classes, and may have as many as the data."""
+    try:
+        return trained.has_classes and bool(task_of(trained.name, names))
+    except ValueError:
+        return False
 
 
 def _count_up(names: Sequence[str]) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from milpath.data.datamodule import BagDataModule
 from milpath.data.store.stored_bags import StoredBags
 from milpath.models.checkpoint import Card
-from milpath.runs.evaluation.evaluated_data import require_same_task
+from milpath.runs.evaluation.evaluated_data import keep_target, require_same_task
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,22 @@ def test_labels_of_another_column_than_that_of_the_training_are_never_tested_una
         return
     with pytest.raises(ValueError, match=message):
         require_same_task(card, data, "best.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("trained", "num_classes", "given", "found"),
+    [
+        ("ordinal", 3, None, "ordinal"),
+        ("ordinal", 3, "nominal", "nominal"),
+        ("ordinal", 2, None, "binary"),
+        ("binary", 3, None, "nominal"),
+    ],
+)
+def test_classes_of_other_data_are_of_the_kind_of_the_network_unless_one_is_given(
+    make_store, trained, num_classes, given, found
+):
+    labels = [number % num_classes for number in range(9)]
+    data = BagDataModule(StoredBags(make_store([2] * 9, labels, (4,))), task=given, num_folds=1)
+    keep_target(data, Card({}, tuple("0123"[:num_classes]), trained))
+    data.setup("test")
+    assert data.task == found
