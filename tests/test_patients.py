@@ -20,6 +20,7 @@ from milpath.metrics.conformal import Conformal
 from milpath.models import load_card, load_network
 from milpath.reports.compare.compare_page import compare_runs
 from milpath.reports.compare.compared_runs import read_compared
+from milpath.runs.evaluation.held_out_bags import trained_bags
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_check import Limits
 from tests import qupath_rules
@@ -150,6 +151,9 @@ def test_slides_are_never_taken_for_patients(by_patient, images, folder, capsys)
     assert here("milpath.evaluate", *words, f"data.slides={images.slides}", "run_name=refused", cwd=folder)
     assert "give data.bag_column=patient_id" in capsys.readouterr().err
     assert Analyst(by_patient / "checkpoints" / "best.ckpt", Limits()).of_patients  # and says so on its page
+    trained = trained_bags(str(by_patient / "checkpoints" / "best.ckpt"))  # a patient with other slides is found by them
+    assert trained.groups == {name: name for name in trained.splits}
+    assert len(trained.groups) == 24
 
 
 def test_a_table_that_does_not_fit_the_slides_is_refused_by_name(by_patient, images, folder, tmp_path, capsys):

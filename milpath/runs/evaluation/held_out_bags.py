@@ -63,13 +63,19 @@ def held_out_bags(path: str, tiles_sha256: str) -> HeldOutBags:
 
 
 def trained_bags(path: str) -> TrainedBags:
-    """Return what the run of a checkpoint says about its bags, their groups and store; a path as of `held_out_bags`."""
+    """Return what the run of a checkpoint says about its bags, their groups and store; a path as of `held_out_bags`.
+
+    Bags that are patients are their own groups, unless the run knew others.
+    """
     splits = held_out_bags(path, "").splits
     run_dir = Path(path).parent.parent
     if not splits:
         return TrainedBags({}, {}, "", "")
     frame = pd.read_csv(run_dir / "splits.csv", dtype=str, keep_default_na=False)
     groups = dict(zip(frame["id"], frame["group"], strict=True)) if "group" in frame else {}
+    identity = identity_in_checkpoint(Path(path))
+    if not groups and identity is not None and identity.settings.get("data.bag_column"):
+        groups = {bag_id: bag_id for bag_id in splits}
     data = _described_data(run_dir / "provenance.json")
     return TrainedBags(splits, groups, str(data.get("store", "")), str(data.get("store_sha256", "")))
 
