@@ -37,6 +37,10 @@ def _devices(value: Any) -> bool:
 _FROM_ONE = (_whole(1), "a whole number of at least 1")
 _FROM_ZERO = (_whole(0), "a whole number of at least 0")
 _SOME_BATCHES = (_batches, "a number of batches of at least 1, or a fraction above 0 and up to 1.0")
+_ALL_BATCHES = (
+    lambda value: value == 1 and isinstance(value, float),
+    "1.0 or left out: splits are predicted as a whole",
+)
 _ANY_BATCHES = (_batches_or_none, "a number of batches of at least 0, or a fraction from 0 to 1.0")
 # `null` is left to Lightning. Zero epochs, steps or batches would test a network that was never trained.
 _OF_TRAINER: Mapping[str, tuple[_Holds, str]] = {
@@ -48,8 +52,9 @@ _OF_TRAINER: Mapping[str, tuple[_Holds, str]] = {
     "check_val_every_n_epoch": _FROM_ONE,
     "limit_train_batches": _SOME_BATCHES,
     "limit_val_batches": _ANY_BATCHES,
-    "limit_test_batches": _ANY_BATCHES,
-    "limit_predict_batches": _ANY_BATCHES,
+    "limit_test_batches": _ALL_BATCHES,
+    "limit_predict_batches": _ALL_BATCHES,
+    "max_time": (lambda value: not isinstance(value, str) or bool(value.strip("0:")), "a time dd:hh:mm:ss above 0"),
     "overfit_batches": _ANY_BATCHES,
     "val_check_interval": (
         lambda value: isinstance(value, str | dict) or _batches(value), f"{_SOME_BATCHES[1]}, or dd:hh:mm:ss",

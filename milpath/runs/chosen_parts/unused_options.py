@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,12 @@ from milpath.targets import NumericTarget
 
 _log = logging.getLogger(__name__)
 _OF_DECISION = Decision()
+# Callbacks of a training to the name of their file.
+_CHECKPOINTS = {"best_checkpoint": "best", "last_checkpoint": "last", "timed_checkpoint": "last"}
+_LOG_NO_STEP = (
+    "AttentionMontages", "AveragedWeights", "BestCheckpoint", "EarlyStopping", "EpochLine", "ModelCheckpoint", "StayStopped",
+    "TimedCheckpoint", "TrainingLines", "epoch_progress",
+)  # fmt: skip
 
 
 def refuse_unused(config: DictConfig) -> None:
@@ -25,6 +32,7 @@ def refuse_unused(config: DictConfig) -> None:
         ValueError: With the option, and what to type instead.
     """
     require_printed_report(config)
+    _require_known_checkpoints(config)
     wished = config.get("decision") or {}
     if wished.get("coverage_by_class") and wished.get("coverage") is None:
         raise ValueError(
@@ -56,6 +64,28 @@ def require_printed_report(config: DictConfig) -> None:
     if config.get("report_pdf") and not config.get("report", True):
         raise ValueError(
             "report_pdf=true prints report.html, which report=false does not write; set report=true, or leave report_pdf out"
+        )
+
+
+def _require_known_checkpoints(config: DictConfig) -> None:
+    """Refuse checkpoints under other names: a run that lacks `best.ckpt` tests its last weights instead of the best ones."""
+    callbacks = config.get("callbacks") or {}
+    for name, file in _CHECKPOINTS.items():
+        entry = callbacks.get(name) or {}
+        if not str(entry.get("_target_")).endswith("Checkpoint"):
+            continue
+        for option, wanted in (("filename", file), ("dirpath", f"{config.paths.run_dir}/checkpoints")):
+            value = str(entry.get(option, wanted))
+            if value != wanted and (option == "filename" or Path(value).resolve() != Path(wanted).resolve()):
+                raise ValueError(
+                    f"callbacks.{name}.{option}={value}: a run is tested and continued from checkpoints/{file}.ckpt in its "
+                    "folder; leave it out, and add a callback of your own for another file"
+                )
+    kept = (callbacks.get("best_checkpoint") or {}).get("save_top_k", 1)
+    if kept != 1:
+        raise ValueError(
+            f"callbacks.best_checkpoint.save_top_k={kept}: best.ckpt is one file, which each of several epochs would "
+            "replace; leave it out, and add a callback of your own for more files"
         )
 
 
@@ -127,6 +157,12 @@ def unused_options(config: DictConfig) -> Iterator[str]:
         yield f"data.num_tiles={data['num_tiles']} changes nothing with data.rule=grid, which takes all tiles of an image"
     if data.get("splits") and data.get("split_column"):
         yield f"data.split_column={data['split_column']} changes nothing: the split is in data.splits={data['splits']}"
+    steps, callbacks = _plain(config, "trainer").get("log_every_n_steps", 10), _plain(config, "callbacks").values()
+    if steps not in (0, 10, None) and all(map(_logs_epochs, filter(None, callbacks))):
+        yield (
+            f"trainer.log_every_n_steps={steps} changes nothing: loss and metrics have a row per epoch; "
+            "callbacks.learning_rate.logging_interval=step logs steps"
+        )
     column = data.get("patient_column", "patient_id")
     if column != "patient_id" and not any(
         data.get(name) for name in ("patients", "slides", "bag_column", "group_column", "groups", "aggregate")
@@ -147,6 +183,12 @@ def unused_options(config: DictConfig) -> Iterator[str]:
             f"target.num_intervals={target['num_intervals']} changes nothing with target.loss=cox; target.loss=hazard has "
             "intervals"
         )
+
+
+def _logs_epochs(callback: Mapping[str, Any]) -> bool:
+    """Return whether a callback is known to log epochs at most."""
+    target = str(callback.get("_target_", "")).rpartition(".")[2]
+    return target in _LOG_NO_STEP or (target == "LearningRateMonitor" and callback.get("logging_interval") == "epoch")
 
 
 def _plain(config: DictConfig, group: str) -> Mapping[str, Any]:

@@ -18,7 +18,8 @@ class StayStopped(Callback):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for callback in trainer.early_stopping_callbacks:
-            if callback.wait_count >= callback.patience:
+            # A patience of 0 ends a run after the first epoch that is no better, not before it.
+            if callback.wait_count >= max(1, callback.patience):
                 trainer.should_stop = True
                 if trainer.is_global_zero:
                     _log.info(

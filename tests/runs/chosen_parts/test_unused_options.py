@@ -9,6 +9,12 @@ from milpath.runs.chosen_parts.unused_options import refuse_unused, refuse_unuse
 from milpath.runs.slides_as_labels import take_slides_for_labels
 from milpath.targets import Regression, target_named
 
+
+def with_checkpoint(name="best_checkpoint", **options):
+    entry = {"_target_": "milpath.training.checkpoint_files.BestCheckpoint", "dirpath": "runs/a/checkpoints", **options}
+    return {"paths": {"run_dir": "runs/a"}, "callbacks": {name: entry}}
+
+
 REFUSED = [
     ({"report": False, "report_pdf": True}, "report_pdf=true prints report.html, which report=false does not write"),
     ({"decision": {"coverage_by_class": True}}, "changes nothing without prediction sets; add decision.coverage=0.9"),
@@ -16,10 +22,18 @@ REFUSED = [
         {"decision": {"familiarity": False, "refer_unfamiliar": 0.2}},
         "decision.refer_unfamiliar=0.2 refers no slide with decision.familiarity=false",
     ),
+    (with_checkpoint(filename="mine"), "filename=mine: a run is tested and continued from checkpoints/best.ckpt"),
+    (with_checkpoint(dirpath="elsewhere"), "callbacks.best_checkpoint.dirpath=elsewhere: a run is tested"),
+    (with_checkpoint(save_top_k=2), "save_top_k=2: best.ckpt is one file, which each of several epochs would replace"),
+    (with_checkpoint("timed_checkpoint", filename="best"), "continued from checkpoints/last.ckpt in its folder"),
     ({"data": {"slide_column": "scan"}}, "data.slide_column=scan is a column of data.slides; give data.slides=CSV"),
 ]
 USED = [
     {},
+    with_checkpoint(filename="best", save_top_k=1),
+    with_checkpoint("last_checkpoint", filename="last"),
+    with_checkpoint("mine", filename="mine", save_top_k=2),
+    {"callbacks": {"best_checkpoint": None}},
     {"report": True, "report_pdf": True},
     {"decision": {"coverage_by_class": True, "coverage": 0.9}},
     {"decision": {"familiarity": False, "refer_unfamiliar": 0.01}},
@@ -80,6 +94,12 @@ def of(name, **options):
     return {"_target_": f"milpath.{name}", **options}
 
 
+def logging_of(interval, *more):
+    rates = {"_target_": "lightning.pytorch.callbacks.LearningRateMonitor", "logging_interval": interval}
+    callbacks = {"rates": rates, "none": None, **{name: {"_target_": name} for name in more}}
+    return {"trainer": {"log_every_n_steps": 1}, "callbacks": callbacks}
+
+
 SAID = [
     ({"data": {"augmentation": "turns", "stain_jitter": 0.4}}, "data.stain_jitter=0.4 changes nothing with data.augm"),
     ({"data": of("data.ImageTiles", rule="grid", num_tiles=8)}, "data.num_tiles=8 changes nothing with data.rule=grid"),
@@ -87,6 +107,7 @@ SAID = [
         {"data": {"split_column": "part", "splits": "s.csv"}},
         "data.split_column=part changes nothing: the split is in data.",
     ),
+    (logging_of("epoch"), "trainer.log_every_n_steps=1 changes nothing: loss and metrics have a row per epoch"),
     ({"data": {"patient_column": "case"}}, "data.group_column=case does"),
     (
         {"model": of("models.EmbeddingPoolMIL", pooling="mean", sharpness=8)},
@@ -99,6 +120,8 @@ SAID = [
     ({"target": of("targets.Survival", loss="cox", num_intervals=4)}, "target.num_intervals=4 changes nothing"),
 ]
 UNSAID = [
+    logging_of("step"),
+    logging_of("epoch", "my_parts.StepLog"),
     {"data": {"augmentation": "full", "stain_jitter": 0.4}},
     {"data": {"augmentation": "turns", "stain_jitter": 0.1}},
     {"data": of("data.ImageTiles", rule="darkest", num_tiles=8)},

@@ -82,3 +82,8 @@ def test_a_training_that_is_started_again_after_early_stopping_ends_as_it_did(tm
     assert status == 0, error
     assert steps() == done
     assert results.is_file()
+
+
+def test_without_patience_a_run_ends_after_the_first_epoch_that_is_no_better_and_not_before_it(tmp_path):
+    trainer, _ = train(tmp_path, patience=0)
+    assert trainer.current_epoch == 2
