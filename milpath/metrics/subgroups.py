@@ -24,6 +24,8 @@ Array = NDArray[np.float64]
 
 # Names of provider, scanner, grade and slide group in the data sources of this library.
 KNOWN_COLUMNS = ("data_provider", "scanner", "isup_grade", "tma_group")
+# What bags with an empty cell are called.
+NO_VALUE = "no value"
 # Columns with more values are not tabulated.
 MAX_VALUES = 20
 # Concordance compares all pairs of bags, a thousand times for each value: about a second per value with 2,000 of them.
@@ -169,7 +171,7 @@ def subgroup_tables(
     metrics = tuple(metrics)
     tables = []
     for column in columns:
-        values = bags[column].astype(str).to_numpy(dtype=str)
+        values = _texts_of(bags[column])
         kinds = sorted(np.unique(values))
         if not 2 <= len(kinds) <= MAX_VALUES:
             continue
@@ -202,8 +204,16 @@ def grade_rows(outcomes: EvaluatedBags, bags: pd.DataFrame | None) -> list[Grade
     """Return the results on ISUP grades, overall and by provider; empty if the classes are not the six grades."""
     if outcomes.num_classes != 6:
         return []
-    providers = None if bags is None or "data_provider" not in bags else bags["data_provider"].to_numpy(dtype=str)
+    providers = None if bags is None or "data_provider" not in bags else _texts_of(bags["data_provider"])
     return grade_results(outcomes.labels, outcomes.predicted, 1 - outcomes.probabilities[:, 0], providers)
+
+
+def _texts_of(cells: pd.Series) -> NDArray[np.str_]:
+    """Return the cells of a column as texts; pandas would cut all of them to the shortest if one is empty."""
+    known = cells.notna().to_numpy()
+    if pd.api.types.is_float_dtype(cells) and (cells[known] % 1 == 0).all():
+        cells = cells.astype("Int64")
+    return np.array([str(value) if there else NO_VALUE for value, there in zip(cells, known, strict=True)], dtype=str)
 
 
 def _without_empty_columns(table: SubgroupTable) -> SubgroupTable:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +17,21 @@ def test_each_value_has_the_results_of_its_own_bags(binary):
     own = providers == "radboud"
     expected = roc_auc_score(binary.labels[own], binary.probabilities[own, 1])
     assert table.rows[1].intervals[table.metrics.index("auroc")].value == pytest.approx(expected)
+
+
+def test_bags_without_a_value_are_a_row_of_their_own_and_cut_no_other_value(binary):
+    scanners = np.array(["hamamatsu", "huron", None], dtype=object)[np.arange(300) % 3]
+    frame = pd.DataFrame(
+        {"scanner": pd.Series(scanners), "isup_grade": np.array([1.0, 10.0, np.nan])[np.arange(300) % 3]}
+    )
+    for table, names in zip(
+        subgroup_tables(binary, frame, METRICS, num_resamples=20), (["hamamatsu", "huron"], ["1", "10"]), strict=True
+    ):
+        assert [(row.value, row.num_bags) for row in table.rows] == [(each, 100) for each in (*names, "no value")]
+    named = grade_rows(
+        replace(binary, probabilities=np.eye(6)[binary.labels]), frame.rename(columns={"scanner": "data_provider"})
+    )
+    assert [row.name for row in named] == ["all", "hamamatsu", "huron", "no value"]
 
 
 def test_a_metric_that_no_value_defines_is_left_out(binary):
