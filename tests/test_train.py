@@ -153,6 +153,14 @@ BAD_WORDS = {
     "a rate that is no number": (["optimizer.lr=abc"], "optimizer.lr=abc"),
     "a negative rate": (["optimizer.lr=-1"], "Invalid learning rate: -1): optimizer.lr=-1"),
     "a sweep over processes": (["-m", "trainer.devices=2", "seed=0,1"], "each process would relaunch the sweep"),
+    "a loss of another network": (
+        ["auxiliary_loss=clam_clustering"],
+        "set model=clam_sb or model=clam_mb, or auxiliary_loss",
+    ),
+    "a loss of another task": (
+        ["model=dsmil", "auxiliary_loss=dsmil_max_instance", "auxiliary_loss.task=nominal"],
+        "auxiliary_loss.task=nominal, but the task of the data is binary; leave it out",
+    ),
     "unknown class weights": (["class_weights=heavy"], "none, balanced"),
 }
 

@@ -149,7 +149,7 @@ def build_classifier(config: DictConfig, datamodule: BagDataModule) -> MILClassi
         weights = [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]
     require_class_names(datamodule.class_names)
     network = build_network(config.model, datamodule)
-    auxiliary_loss = _auxiliary_loss(config.auxiliary_loss, datamodule.task)
+    auxiliary_loss = _auxiliary_loss(config.auxiliary_loss, datamodule.task, network)
     if auxiliary_loss is not None and not isinstance(network, MILNetwork):
         raise ValueError(
             f"auxiliary_loss needs a MILNetwork, but {type(network).__name__} is not one; set auxiliary_loss=none"
@@ -210,8 +210,22 @@ def _describe_data(config: DictConfig) -> dict[str, Any]:
     return description
 
 
-def _auxiliary_loss(config: DictConfig | None, task: str) -> AuxiliaryLoss | None:
+def _auxiliary_loss(config: DictConfig | None, task: str, network: Any) -> AuxiliaryLoss | None:
     """Return the auxiliary loss; one with an argument `task` gets the task of the data."""
+    classifies, by_class = hasattr(network, "instance_logits"), hasattr(network, "instance_layers")
+    loss_of = {
+        "milpath.training.auxiliary_losses.max_instance_loss": ("dsmil", classifies and not by_class),
+        "milpath.training.auxiliary_losses.clustering_loss": ("clam_sb or model=clam_mb", by_class),
+    }
+    if config is not None:
+        model, fits = loss_of.get(str(config.get("_target_")), ("", True))
+        if not fits:
+            raise ValueError(
+                f"this auxiliary loss classifies tiles, which {type(network).__name__} does not do as it needs; set "
+                f"model={model}, or auxiliary_loss=none"
+            )
+        if config.get("task") not in (None, task):
+            raise ValueError(f"auxiliary_loss.task={config.task}, but the task of the data is {task}; leave it out")
     known = {"task": task} if config is not None and "task" in config else {}
     loss: AuxiliaryLoss | None = instantiate_entry(config, **known)
     return loss

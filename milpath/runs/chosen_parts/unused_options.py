@@ -178,6 +178,13 @@ def unused_options(config: DictConfig) -> Iterator[str]:
         )
     if _is(target, "Regression") and target.get("loss") == "squared" and target.get("delta", 1.0) != 1.0:
         yield f"target.delta={target['delta']} changes nothing with target.loss=squared; target.loss=huber has it"
+    is_survival = _is(target, "Survival") or data.get("task") == "survival"
+    if is_survival and data.get("label_column") is not None:
+        yield (
+            f"data.label_column={data['label_column']} changes nothing for a survival task, which reads "
+            f"target.time_column={target.get('time_column', 'time')} and "
+            f"target.event_column={target.get('event_column', 'event')}"
+        )
     if _is(target, "Survival") and target.get("loss") == "cox" and target.get("num_intervals", 8) != 8:
         yield (
             f"target.num_intervals={target['num_intervals']} changes nothing with target.loss=cox; target.loss=hazard has "

@@ -107,6 +107,10 @@ SAID = [
         {"data": {"split_column": "part", "splits": "s.csv"}},
         "data.split_column=part changes nothing: the split is in data.",
     ),
+    (
+        {"data": {"label_column": "os"}, "target": of("targets.Survival", time_column="months", event_column="died")},
+        "data.label_column=os changes nothing for a survival task, which reads target.time_column=months and target.event",
+    ),
     (logging_of("epoch"), "trainer.log_every_n_steps=1 changes nothing: loss and metrics have a row per epoch"),
     ({"data": {"patient_column": "case"}}, "data.group_column=case does"),
     (
