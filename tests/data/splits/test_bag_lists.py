@@ -81,6 +81,16 @@ def test_empty_cells_of_the_patients_are_said(caplog):
     ]
 
 
+def test_an_empty_cell_leaves_the_numbers_of_patients_as_they_are():
+    bags = pd.DataFrame({"bag_id": ["a", "b", "c"], "patient": [7, 10, None]})
+    assert bag_groups(bags, "patient", None).tolist() == ["group 7", "group 10", "bag c"]
+    assert bag_groups(bags.assign(patient=[0.5, 1, None]), "patient", None).tolist() == [
+        "group 0.5",
+        "group 1.0",
+        "bag c",
+    ]
+
+
 def test_a_patient_whose_name_two_systems_wrote_is_one():
     bags = pd.DataFrame({"bag_id": ["a", "b"], "patient": ["M\u00fcller", "Mu\u0308ller"]})
     assert len(set(bag_groups(bags, "patient", None))) == 1
