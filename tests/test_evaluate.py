@@ -124,6 +124,7 @@ def test_labels_that_changed_do_not_move_trained_bags_into_the_test_in_silence(w
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["slides_dir=nowhere"], "slides_dir=nowhere does not exist; give the folder of the whole slides"),
         (["report_pdf=true"], "report_pdf=true prints report.html, which report=false does not write; set report=true"),
         (["splits=[val,tset]"], "splits=['val', 'tset']: 'tset' is not one of train, val, test"),
         (["id_column=slide_id"], "id_column=slide_id is an option of slides=FOLDER labels=CSV; leave it out, or give"),

@@ -153,6 +153,10 @@ BAD_WORDS = {
     "a rate that is no number": (["optimizer.lr=abc"], "optimizer.lr=abc"),
     "a negative rate": (["optimizer.lr=-1"], "Invalid learning rate: -1): optimizer.lr=-1"),
     "a sweep over processes": (["-m", "trainer.devices=2", "seed=0,1"], "each process would relaunch the sweep"),
+    "no slides at the path": (
+        ["slides_dir=nowhere"],
+        "slides_dir=nowhere does not exist; give the folder of the whole",
+    ),
     "a loss of another network": (
         ["auxiliary_loss=clam_clustering"],
         "set model=clam_sb or model=clam_mb, or auxiliary_loss",

@@ -35,11 +35,12 @@ def run(config: DictConfig, checkpoint_seconds: float = 0.0) -> "Metrics":
     with collecting_later():
         from milpath.records.folder_lock import FolderLock
         from milpath.runs.build_trainer import build_trainer
-        from milpath.runs.chosen_parts.unused_options import refuse_unused
+        from milpath.runs.chosen_parts.unused_options import refuse_unused, require_slides_dir
         from milpath.training.wandb_run import own_wandb_run
 
     require_ranges(config)  # of a table or a job, which no command line has checked
     refuse_unused(config)
+    require_slides_dir(config.get("slides_dir"))
     run_dir = Path(config.paths.run_dir)
     if is_sweep():
         refuse_distributed_sweep(config)

@@ -28,7 +28,7 @@ from milpath.reports.method_tables.tables import as_markdown, write_table
 from milpath.reports.paper.printed_page import print_page
 from milpath.reports.run_folder import read_fold
 from milpath.runs.build import build_training_data, use_metrics_of
-from milpath.runs.chosen_parts.unused_options import refuse_unused
+from milpath.runs.chosen_parts.unused_options import refuse_unused, require_slides_dir
 from milpath.runs.monitor import require_validation
 from milpath.search.composition import QUIET, compose_training
 from milpath.search.cross_validation import Training, plan_trainings, run_trainings, save_plan
@@ -134,6 +134,7 @@ def _compose_each(trainings: Sequence[Training]) -> Any:
             composed = compose_training((*overrides, *QUIET))
             require_ranges(composed)
             refuse_unused(composed)
+            require_slides_dir(composed.slides_dir)
         except (HydraException, OmegaConfBaseException) as error:
             raise ValueError(explain(error, "table", overrides)) from error
     return compose_training(trainings[0].overrides)

@@ -67,6 +67,19 @@ def require_printed_report(config: DictConfig) -> None:
         )
 
 
+def require_slides_dir(slides_dir: str | None) -> None:
+    """Refuse a folder of slides that does not exist: a report would have no picture of them, without a word.
+
+    Args:
+        slides_dir: The option of `train` and `evaluate`.
+
+    Raises:
+        FileNotFoundError: If it is given and there is none.
+    """
+    if slides_dir is not None and not Path(slides_dir).exists():
+        raise FileNotFoundError(f"slides_dir={slides_dir} does not exist; give the folder of the whole slides")
+
+
 def _require_known_checkpoints(config: DictConfig) -> None:
     """Refuse checkpoints under other names: a run that lacks `best.ckpt` tests its last weights instead of the best ones."""
     callbacks = config.get("callbacks") or {}

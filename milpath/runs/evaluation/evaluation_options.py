@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from milpath.data.datamodule import BagDataModule
 from milpath.data.splits.assign_splits import SPLITS
-from milpath.runs.chosen_parts.unused_options import require_printed_report
+from milpath.runs.chosen_parts.unused_options import require_printed_report, require_slides_dir
 from milpath.tiling.slide_resolutions import require_known_choice
 from milpath.tiling.slide_run import require_sensible
 
@@ -23,9 +23,11 @@ def require_values(config: DictConfig) -> None:
         config: Root of the `evaluate` command.
 
     Raises:
+        FileNotFoundError: If the folder of the slides does not exist.
         ValueError: With the option.
     """
     require_printed_report(config)
+    require_slides_dir(config.slides_dir)
     require_known_splits(config.splits)
     require_sensible(config.on_error, config.num_workers, config.overwrite)
     require_known_choice(config.mixed_resolution)
