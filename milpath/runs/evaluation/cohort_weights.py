@@ -1,5 +1,6 @@
 """Weights against censoring of a cohort that a network was not trained on."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.models.checkpoint import Card
-from milpath.targets import NumericTarget, target_of
+from milpath.targets import NumericTarget, Survival, target_of
+from milpath.targets.columns.number_columns import units_of
+
+_log = logging.getLogger(__name__)
 
 
 def card_in_cohort(card: Card, labels: NDArray[Any]) -> tuple[Card, str]:
@@ -31,4 +35,16 @@ def card_in_cohort(card: Card, labels: NDArray[Any]) -> tuple[Card, str]:
     state = target.in_cohort(np.asarray(labels, dtype=np.float64)).state()
     if state == target.state():
         return card, ""
+    if isinstance(target, Survival):
+        _warn_of_units(target, labels)
     return replace(card, target_state=state), "weights against censoring are those of the tested bags"
+
+
+def _warn_of_units(target: Survival, labels: NDArray[Any]) -> None:
+    """Warn if the times of a cohort differ from those of the training by about the factor between two units of time."""
+    before, tested = (float(np.median(times)) for times in (target.fitted["censoring_times"], labels[:, 0]))
+    if before > 0 and tested > 0 and (units := units_of(tested / before)):
+        _log.warning(
+            "the median time of the tested bags is %.4g, and was %.4g in the training%s: are they in %s? Use the unit of "
+            "the training", tested, before, f" (in {target.unit})" * bool(target.unit), units,
+        )  # fmt: skip

@@ -121,9 +121,22 @@ def warn_of_units(bags: pd.DataFrame, time: Array, places: Sequence[str] = PLACE
         if len(medians) < 2:
             continue
         ratio = medians.iloc[-1] / medians.iloc[0]
-        for factor, units in _UNITS.items():
-            if 1 / _NEAR < ratio / factor < _NEAR:
-                _log.warning(
-                    "times of %s %r are %.0f times those of %r (medians %.4g and %.4g): are they in %s? Use one unit",
-                    column, medians.index[-1], ratio, medians.index[0], medians.iloc[-1], medians.iloc[0], units,
-                )  # fmt: skip
+        if units := units_of(ratio):
+            _log.warning(
+                "times of %s %r are %.0f times those of %r (medians %.4g and %.4g): are they in %s? Use one unit",
+                column, medians.index[-1], ratio, medians.index[0], medians.iloc[-1], medians.iloc[0], units,
+            )  # fmt: skip
+
+
+def units_of(ratio: float) -> str:
+    """Return the two units of time whose factor is about a ratio of times, in words; empty if there are none.
+
+    Args:
+        ratio: Of two medians, > 0; also its inverse.
+
+    Example:
+        >>> units_of(28.0), units_of(1 / 28.0), units_of(2.0)
+        ('days and months', 'days and months', '')
+    """
+    near = [units for factor, units in _UNITS.items() if 1 / _NEAR < max(ratio, 1 / ratio) / factor < _NEAR]
+    return near[0] if near else ""

@@ -6,6 +6,8 @@ import torch
 
 from milpath.metrics.cohort_shift import survival_shift
 from milpath.metrics.survival.survival_metrics import brier_at
+from milpath.models.checkpoint import Card
+from milpath.runs.evaluation.cohort_weights import card_in_cohort
 from milpath.targets import Several, Survival
 
 TIMES = [5.0, 10.0]
@@ -77,3 +79,14 @@ def test_beyond_the_follow_up_of_a_cohort_no_survival_is_observed():
     back = survival_shift(np.array(TIMES), *bags[::-1], ["5", "10"], num_resamples=20)[1]
     assert back.observed_before is None
     assert back.calibration.low is not None
+
+
+@pytest.mark.parametrize(("factor", "said"), [(30.4, "days and months"), (1 / 365.25, "days and years"), (2.0, "")])
+def test_a_cohort_in_another_unit_of_time_is_warned_of(factor, said, caplog):
+    target = trained()
+    labels, _ = cohort_of(target, 12.0)
+    card = Card({}, target.names, "survival", target_state=target.state() | {"unit": "months"})
+    assert card_in_cohort(card, labels * [factor, 1])[1] == "weights against censoring are those of the tested bags"
+    assert [record.message.partition("training (in months): ")[2] for record in caplog.records] == (
+        [f"are they in {said}? Use the unit of the training"] if said else []
+    )
