@@ -151,7 +151,9 @@ def test_slides_are_never_taken_for_patients(by_patient, images, folder, capsys)
     assert here("milpath.evaluate", *words, f"data.slides={images.slides}", "run_name=refused", cwd=folder)
     assert "give data.bag_column=patient_id" in capsys.readouterr().err
     assert Analyst(by_patient / "checkpoints" / "best.ckpt", Limits()).of_patients  # and says so on its page
-    trained = trained_bags(str(by_patient / "checkpoints" / "best.ckpt"))  # a patient with other slides is found by them
+    trained = trained_bags(
+        str(by_patient / "checkpoints" / "best.ckpt")
+    )  # a patient with other slides is found by them
     assert trained.groups == {name: name for name in trained.splits}
     assert len(trained.groups) == 24
 
@@ -239,7 +241,12 @@ def test_prediction_and_evaluation_of_slides_agree_on_every_patient(by_slide, st
         "paths.runs_dir=runs",
     ]
     assert here("milpath.evaluate", *words, cwd=folder) == 0
-    assert "were fitted on patients from their slides with aggregate=max: there are none" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "were fitted on patients from their slides with aggregate=max: there are none" in said
+    assert (
+        "deferral were chosen on patients with aggregate=max and are used for patients with aggregate=mean: they"
+        in said
+    )
     assert "set_coverage" not in json.loads((folder / "runs/mean/metrics.json").read_text())["test"]
     mean = pd.read_csv(folder / "runs" / "mean" / "predictions.csv").set_index("id")
     assert set(mean.index) == set(run.index[run["split"] == "test"])

@@ -172,9 +172,18 @@ def write_run(
             Console().print(print_page(page), soft_wrap=True, markup=False, highlight=False)
     Console().print(summary_table(metrics, title=str(run_dir)))
     counts = labels_in_words(predictions, target) if isinstance(target, NumericTarget) else ""
-    for line in filter(None, (counts, note, say_about_sets(card, aggregate), warning)):
+    for line in filter(None, (counts, note, _say_decision(card, aggregate), say_about_sets(card, aggregate), warning)):
         Console().print(line, soft_wrap=True, markup=False, highlight=False)
     return metrics
+
+
+def _say_decision(card: Card, aggregate: str | None) -> str:
+    """Return that a decision was chosen for other predictions than those it is used for; empty if it was not, or by none."""
+    chosen = card.data.get("aggregate")
+    if chosen == aggregate or Decision(card.threshold, card.temperature, card.defer_below) == Decision():
+        return ""
+    made, used = (f"patients with aggregate={each}" if each else "single bags" for each in (chosen, aggregate))
+    return f"threshold, temperature and deferral were chosen on {made} and are used for {used}: they may not fit these"
 
 
 def _of_patients(
