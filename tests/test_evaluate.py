@@ -160,3 +160,15 @@ def test_what_the_split_of_the_run_would_replace_is_refused_with_the_way_to_have
     assert tested.iloc[0] not in set(rows_of(workplace, "fewer")["id"])
     # What takes no tested bag away is no error.
     assert run_here(EVALUATE, *WORDS, *SAME, "data.max_bags=24", "run_name=all_24", cwd=workplace)[0] == 0
+
+
+def test_labels_that_were_corrected_since_an_evaluation_began_are_not_those_of_before(workplace, run_here):
+    words = [*WORDS, "slides=other/feats", "labels=corrected.csv", "run_name=corrected"]
+    table = pd.read_csv(workplace / "other/labels.csv")
+    table.assign(label=table["label"].where(table.index > 0)).to_csv(workplace / "corrected.csv", index=False)
+    assert "1 slide has no label" in run_here(EVALUATE, *words, cwd=workplace)[1]
+    table.to_csv(workplace / "corrected.csv", index=False)
+    said = run_here(EVALUATE, *words, cwd=workplace)[1]
+    assert "was built with another label table, or an earlier state of it, than labels=corrected.csv now; set" in said
+    assert run_here(EVALUATE, *words, "overwrite=true", cwd=workplace)[0] == 0
+    assert len(rows_of(workplace, "corrected")) == 10

@@ -102,7 +102,7 @@ def open_input(
         if overwrite:
             shutil.rmtree(bags, ignore_errors=True)
         if bags.exists():
-            require_same_features(path, BagStore.open(bags, verify=False))
+            require_same_features(path, BagStore.open(bags, verify=False), labels, id_column)
         else:
             write_failures(build_feature_store(path, bags, labels, dtype, id_column), failed)
     elif encode is not None and kind in (TILES_TO_ENCODE, SLIDES_TO_ENCODE):
