@@ -40,7 +40,7 @@ from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
 from milpath.targets import NumericTarget, target_of
 from milpath.targets.aggregation import require_aggregate
-from milpath.targets.decision import Decision, decide, deferred_cells
+from milpath.targets.decision import Decision, decide, deferred_cells, say_other_decision
 from milpath.targets.shown_sets import say_about_sets, set_cells, set_columns
 from milpath.tiling.slide_output import write_failures
 from milpath.tiling.slide_run import TilingSummary
@@ -171,8 +171,8 @@ def write_slide_predictions(
         sys.stdout.write(f"{predictor.note}\n")
     if known := predictor.known_note(store.bags["bag_id"].tolist()):
         sys.stdout.write(f"{known}\n")
-    if said := say_about_sets(card, aggregate):
-        sys.stderr.write(f"{said}\n")
+    for said in (say_other_decision(card, card.data.get("aggregate"), aggregate), say_about_sets(card, aggregate)):
+        sys.stderr.write(f"{said}\n" * bool(said))
     if unchanged := unchanged_note(network):
         sys.stderr.write(f"{unchanged}\n")
     if predictor.familiarity is None:

@@ -28,7 +28,7 @@ from milpath.runs.fitted_sets import fitted_sets, measured_sets, with_set_column
 from milpath.runs.patient_results import fitted_by_patient, results_by_patient
 from milpath.runs.result_files import Metrics, labels_in_words, summary_table, write_results, write_slide_attention
 from milpath.targets import NumericTarget, class_target_named, target_of
-from milpath.targets.decision import Decision, choose_decision, decide, deferred_cells
+from milpath.targets.decision import Decision, choose_decision, decide, deferred_cells, say_other_decision
 from milpath.targets.shown_sets import say_about_sets, shown_parts
 from milpath.training.callbacks.predict_splits import columns_of, predict_splits
 from milpath.training.classifier import MILClassifier
@@ -172,18 +172,18 @@ def write_run(
             Console().print(print_page(page), soft_wrap=True, markup=False, highlight=False)
     Console().print(summary_table(metrics, title=str(run_dir)))
     counts = labels_in_words(predictions, target) if isinstance(target, NumericTarget) else ""
-    for line in filter(None, (counts, note, _say_decision(card, aggregate), say_about_sets(card, aggregate), warning)):
+    for line in filter(
+        None,
+        (
+            counts,
+            note,
+            say_other_decision(card, card.data.get("aggregate"), aggregate),
+            say_about_sets(card, aggregate),
+            warning,
+        ),
+    ):
         Console().print(line, soft_wrap=True, markup=False, highlight=False)
     return metrics
-
-
-def _say_decision(card: Card, aggregate: str | None) -> str:
-    """Return that a decision was chosen for other predictions than those it is used for; empty if it was not, or by none."""
-    chosen = card.data.get("aggregate")
-    if chosen == aggregate or Decision(card.threshold, card.temperature, card.defer_below) == Decision():
-        return ""
-    made, used = (f"patients with aggregate={each}" if each else "single bags" for each in (chosen, aggregate))
-    return f"threshold, temperature and deferral were chosen on {made} and are used for {used}: they may not fit these"
 
 
 def _of_patients(

@@ -22,6 +22,10 @@ class CardOfDecision(Protocol):
         """As in `Decision`."""
 
     @property
+    def temperature(self) -> float:
+        """As in `Decision`."""
+
+    @property
     def defer_below(self) -> float:
         """As in `Decision`."""
 
@@ -75,6 +79,20 @@ class Calls:
     probabilities: Array
     predicted: NDArray[np.int64]
     deferred: NDArray[np.bool_]
+
+
+def say_other_decision(card: CardOfDecision, chosen_on: str | None, aggregate: str | None) -> str:
+    """Return that a decision was chosen for other predictions than those it is used for; empty if it was not, or by none.
+
+    Args:
+        card: Card of the checkpoint.
+        chosen_on: How predictions of slides became those of patients when it was chosen; `None` if they did not.
+        aggregate: Likewise of the predictions it is used for.
+    """
+    if chosen_on == aggregate or (card.threshold, card.temperature, card.defer_below) == (0.5, 1.0, 0.0):
+        return ""
+    made, used = (f"patients with aggregate={each}" if each else "single bags" for each in (chosen_on, aggregate))
+    return f"threshold, temperature and deferral were chosen on {made} and are used for {used}: they may not fit these"
 
 
 def choose_decision(
