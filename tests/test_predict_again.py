@@ -159,3 +159,13 @@ def test_a_run_killed_before_its_last_picture_draws_it_when_it_goes_on(checkpoin
     run(tmp_path, tmp_path / "in", pictures=True, output=str(tmp_path / "whole"))
     for name in ("pictures/extremes.jpg", "predictions.csv", "attention.csv"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_prediction_goes_on_with_the_pictures_it_began_with(checkpoint, tmp_path, monkeypatch):
+    write_store(tmp_path / "in", seed=0)
+    stop_after_the_first_slide(tmp_path, tmp_path / "in", monkeypatch)
+    with pytest.raises(
+        FileExistsError, match=r'which slides that are finished would keep: formats=\[\] \(now \["asap"\]\); set'
+    ):
+        run(tmp_path, tmp_path / "in", formats=["asap"])
+    assert run(tmp_path, tmp_path / "in", colour_map="magma", batch_size=1) == 0  # nothing is drawn with it

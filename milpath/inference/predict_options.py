@@ -1,5 +1,6 @@
 """Options of `predict` that are checked before an earlier prediction is deleted and before any slide is cut."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -75,6 +76,21 @@ def require_values(config: DictConfig) -> None:
         raise FileNotFoundError(f"slides_dir={config.slides_dir} does not exist; give the folder of the whole slides")
     if config.masks is not None:
         require_masks(Path(config.masks))
+
+
+def drawn_options(config: DictConfig) -> str:
+    """Return the options of what is drawn of each slide as JSON, which an interrupted prediction goes on with.
+
+    Args:
+        config: Root of the `predict` command.
+    """
+    formats = chosen_formats(config.formats, config.pictures)
+    names = ["pictures", "dense"]
+    if config.pictures or config.dense is not None or VIEWER in formats:
+        names += ["alpha", "colour_map"]
+    if VIEWER in formats:
+        names.append("viewer_pixels")
+    return json.dumps({"formats": list(formats)} | {name: config[name] for name in names})
 
 
 def require_inputs_kept(config: DictConfig, kind: str) -> None:

@@ -11,6 +11,8 @@ from milpath.records.atomic_files import is_partial_file, remove_partial_files, 
 from milpath.records.digests import sha256_of_text
 
 _RECORD = "prediction.json"
+# What is drawn of each slide, in the record.
+DRAWN = "drawn"
 _LONGEST_NAME = 150
 _FOLDERS = ("bags", "pictures", "geojson", "asap", "dense", "viewer")
 _FILES = (
@@ -36,7 +38,7 @@ def claim_folder(
 
     Args:
         output: Output folder; created if it does not exist.
-        source: Hashes of the inputs: `checkpoint`, and `slides` once it is known.
+        source: Hashes of the inputs: `checkpoint`, and `slides` once it is known; `drawn`: what is drawn of each slide.
         overwrite: Delete the files of an earlier prediction; other files stay.
         slides: Path of the slides, which are never deleted.
 
@@ -113,9 +115,23 @@ def _other_source(output: Path, before: Mapping[str, str], source: Mapping[str, 
         return "another checkpoint"
     # Rows without a hash of their slides may be of any slides.
     begun = (output / ".predictions.csv.partial").exists()
+    if begun and (changed := _changed(before.get(DRAWN), source.get(DRAWN))):
+        return f"other options, which slides that are finished would keep: {changed}"
     if "slides" in source and source["slides"] != before.get("slides", None if begun else source["slides"]):
         return "other slides"
     return None
+
+
+def _changed(before: str | None, now: str | None) -> str:
+    """Return which options of the pictures differ; empty if none, or if one of both does not say it."""
+    try:
+        was, found = (json.loads(text or "{}") for text in (before, now))
+    except (TypeError, ValueError):  # not written by a prediction
+        return ""
+    if not isinstance(was, dict):
+        return ""
+    differ = [name for name in found if name in was and was[name] != found[name]]
+    return ", ".join(f"{name}={json.dumps(was[name])} (now {json.dumps(found[name])})" for name in differ)
 
 
 def release_folder(output: Path) -> None:

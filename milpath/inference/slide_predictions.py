@@ -24,9 +24,9 @@ from milpath.inference.packed_linear import pack_linears
 from milpath.inference.pictures.bag_pictures import BagPictures
 from milpath.inference.pictures.open_pictures import open_pictures
 from milpath.inference.predict_bags import predict_bags
-from milpath.inference.predict_options import require_fitting, require_inputs_kept, require_values
+from milpath.inference.predict_options import drawn_options, require_fitting, require_inputs_kept, require_values
 from milpath.inference.prediction_files import PredictionFiles
-from milpath.inference.prediction_folder import claim_folder, release_folder, require_free
+from milpath.inference.prediction_folder import DRAWN, claim_folder, release_folder, require_free
 from milpath.inference.prediction_patients import write_patients
 from milpath.inference.prediction_summary import prediction_summary
 from milpath.inference.slides_of_bags import tile_rows
@@ -71,7 +71,7 @@ def write_slide_predictions(
         pack_linears(network)
     decision = Decision.of_card(card)
     warning = warning_in_words(card.warning)
-    source = {"checkpoint": predictor.sha256} | ({"warning": warning} if warning else {})
+    source = {"checkpoint": predictor.sha256, DRAWN: drawn_options(config)} | ({"warning": warning} if warning else {})
     target = target_of(card)
     threshold = card.threshold if target.has_threshold else None
     numbers = target if isinstance(target, NumericTarget) else None
