@@ -54,7 +54,6 @@ _OF_TRAINER: Mapping[str, tuple[_Holds, str]] = {
     "limit_val_batches": _ANY_BATCHES,
     "limit_test_batches": _ALL_BATCHES,
     "limit_predict_batches": _ALL_BATCHES,
-    "max_time": (lambda value: not isinstance(value, str) or bool(value.strip("0:")), "a time dd:hh:mm:ss above 0"),
     "overfit_batches": _ANY_BATCHES,
     "val_check_interval": (
         lambda value: isinstance(value, str | dict) or _batches(value), f"{_SOME_BATCHES[1]}, or dd:hh:mm:ss",

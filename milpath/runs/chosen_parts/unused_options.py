@@ -14,8 +14,6 @@ from milpath.targets import NumericTarget
 
 _log = logging.getLogger(__name__)
 _OF_DECISION = Decision()
-# Callbacks of a training to the name of their file.
-_CHECKPOINTS = {"best_checkpoint": "best", "last_checkpoint": "last", "timed_checkpoint": "last"}
 _LOG_NO_STEP = (
     "AttentionMontages", "AveragedWeights", "BestCheckpoint", "EarlyStopping", "EpochLine", "ModelCheckpoint", "StayStopped",
     "TimedCheckpoint", "TrainingLines", "epoch_progress",
@@ -32,7 +30,7 @@ def refuse_unused(config: DictConfig) -> None:
         ValueError: With the option, and what to type instead.
     """
     require_printed_report(config)
-    _require_known_checkpoints(config)
+    _require_best_checkpoint(config)
     wished = config.get("decision") or {}
     if wished.get("coverage_by_class") and wished.get("coverage") is None:
         raise ValueError(
@@ -80,21 +78,19 @@ def require_slides_dir(slides_dir: str | None) -> None:
         raise FileNotFoundError(f"slides_dir={slides_dir} does not exist; give the folder of the whole slides")
 
 
-def _require_known_checkpoints(config: DictConfig) -> None:
-    """Refuse checkpoints under other names: a run that lacks `best.ckpt` tests its last weights instead of the best ones."""
-    callbacks = config.get("callbacks") or {}
-    for name, file in _CHECKPOINTS.items():
-        entry = callbacks.get(name) or {}
-        if not str(entry.get("_target_")).endswith("Checkpoint"):
-            continue
-        for option, wanted in (("filename", file), ("dirpath", f"{config.paths.run_dir}/checkpoints")):
-            value = str(entry.get(option, wanted))
-            if value != wanted and (option == "filename" or Path(value).resolve() != Path(wanted).resolve()):
-                raise ValueError(
-                    f"callbacks.{name}.{option}={value}: a run is tested and continued from checkpoints/{file}.ckpt in its "
-                    "folder; leave it out, and add a callback of your own for another file"
-                )
-    kept = (callbacks.get("best_checkpoint") or {}).get("save_top_k", 1)
+def _require_best_checkpoint(config: DictConfig) -> None:
+    """Refuse another name for the best checkpoint: a run that lacks `best.ckpt` tests its last weights instead."""
+    entry = (config.get("callbacks") or {}).get("best_checkpoint") or {}
+    if not str(entry.get("_target_")).endswith("Checkpoint"):
+        return
+    for option, wanted in (("filename", "best"), ("dirpath", f"{config.paths.run_dir}/checkpoints")):
+        value = str(entry.get(option, wanted))
+        if value != wanted and (option == "filename" or Path(value).resolve() != Path(wanted).resolve()):
+            raise ValueError(
+                f"callbacks.best_checkpoint.{option}={value}: a run is tested from checkpoints/best.ckpt in its folder; "
+                "leave it out, and add a callback of your own for another file"
+            )
+    kept = entry.get("save_top_k", 1)
     if kept != 1:
         raise ValueError(
             f"callbacks.best_checkpoint.save_top_k={kept}: best.ckpt is one file, which each of several epochs would "

@@ -22,16 +22,15 @@ REFUSED = [
         {"decision": {"familiarity": False, "refer_unfamiliar": 0.2}},
         "decision.refer_unfamiliar=0.2 refers no slide with decision.familiarity=false",
     ),
-    (with_checkpoint(filename="mine"), "filename=mine: a run is tested and continued from checkpoints/best.ckpt"),
+    (with_checkpoint(filename="mine"), "filename=mine: a run is tested from checkpoints/best.ckpt in its folder"),
     (with_checkpoint(dirpath="elsewhere"), "callbacks.best_checkpoint.dirpath=elsewhere: a run is tested"),
     (with_checkpoint(save_top_k=2), "save_top_k=2: best.ckpt is one file, which each of several epochs would replace"),
-    (with_checkpoint("timed_checkpoint", filename="best"), "continued from checkpoints/last.ckpt in its folder"),
     ({"data": {"slide_column": "scan"}}, "data.slide_column=scan is a column of data.slides; give data.slides=CSV"),
 ]
 USED = [
     {},
     with_checkpoint(filename="best", save_top_k=1),
-    with_checkpoint("last_checkpoint", filename="last"),
+    with_checkpoint("timed_checkpoint", filename="timed", dirpath="elsewhere"),
     with_checkpoint("mine", filename="mine", save_top_k=2),
     {"callbacks": {"best_checkpoint": None}},
     {"report": True, "report_pdf": True},
