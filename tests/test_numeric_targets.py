@@ -338,7 +338,7 @@ def test_training_on_two_processes_equals_one(tmp_path):
         (["target=regression", "data.label_column=age", "data.sampler=balanced"], "sampler=balanced draws classes"),
         (["target=regression", "data.label_column=age", "class_weights=balanced"], "class_weights=balanced needs classes"),
         (["target=regression", "data.label_column=age", "monitor=val/auroc"], "give monitor= one of val/mae"),
-        (["target=regression", "data.label_column=age", "decision.calibrate=true"], "decision.calibrate is for classes"),
+        (["target=regression", "data.label_column=age", "decision.calibrate=true"], "decision.calibrate=True is for classes"),
         (["target=regression", "data.label_column=age", "data.class_names=[a,b]"], "has no classes"),
     ],
 )  # fmt: skip
