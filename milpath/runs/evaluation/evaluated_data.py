@@ -91,12 +91,13 @@ def require_same_task(card: Card, datamodule: BagDataModule, checkpoint: str) ->
         ValueError: If the target or its classes differ, or another column than that of the training is read unasked.
     """
     found = (datamodule.task, tuple(datamodule.class_names))
-    read, trained = default_column(datamodule.target), card.data.get("label_column")
+    columns, trained = datamodule.tile_store.bags.columns, card.data.get("label_column")
+    read = find_column(columns, default_column(datamodule.target))
     forgotten = (
         trained is not None
         and datamodule.label_column is None
         and datamodule.fitted_target.has_classes
-        and find_column(datamodule.tile_store.bags.columns, str(trained)) not in (None, read)
+        and find_column(columns, str(trained)) not in (None, read)
     )
     if found != (card.task, tuple(card.class_names)):
         way_out = f"data.label_column={trained}" if forgotten else "data.target, data.task or data.class_names"

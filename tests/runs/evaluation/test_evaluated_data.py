@@ -22,6 +22,7 @@ from milpath.runs.evaluation.evaluated_data import keep_target, require_same_tas
         ("mutated", "mutated", ""),
         ("absent", None, ""),
         ("label", None, ""),
+        ("LABEL", None, ""),
         (None, None, ""),
     ],
 )
