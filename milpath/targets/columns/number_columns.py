@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 _EVENTS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0, "no": 0.0, "yes": 1.0}
 # As cBioPortal writes it: "0:LIVING", "1:DECEASED".
 _NUMBERED = re.compile(r"\A([01]):.*", re.DOTALL)
+# "censorship" and "os_censor", but not "event_uncensored", "non_censored", "license" or "census".
+_CENSORED = re.compile(r"(?!.*(?:un|non?|not)[_ .-]?cens).*(?<!li)cens(?!us)")
 # Columns that name where a bag comes from; times in other units show as a ratio of medians.
 PLACES = ("center", "centre", "site", "hospital", "institution", "cohort", "data_provider", "provider", "scanner")
 _UNITS = {30.4: "days and months", 365.25: "days and years", 12.0: "months and years"}
@@ -96,7 +98,7 @@ def events(bags: pd.DataFrame, column: str) -> Array:
             f"{int(unknown.sum()):,} other cells {cell_in_words(bags[column].iloc[row])} (slide "
             f"{rows_of(bags, unknown)}); correct the table{way_out}"
         )
-    if re.match(r"(?!un|not|no[_ ])[a-z_ ]*cens", str(column).lower()):
+    if _CENSORED.match(str(column).lower()):
         _log.warning(
             "column %r is read as 1 for an event: %s of %s bags have one; if 1 is censored there, give a column with 1 for "
             "the event", column, f"{int(event.sum()):,}", f"{len(event):,}",

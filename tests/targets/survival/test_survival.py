@@ -199,8 +199,9 @@ CELLS = [
 
 @pytest.mark.parametrize("cells", CELLS)
 def test_events_are_read_however_they_are_written(cells, caplog):
-    bags = pd.DataFrame({"bag_id": ["a", "b"], "t": [1, 2], "e": cells, "uncensored": cells, "Censorship": cells})
-    for name in ("e", "uncensored", "Censorship"):
+    names = ("e", "uncensored", "death_uncensored", "non_censored", "is_not_censored", "license", "Censorship")
+    bags = pd.DataFrame({"bag_id": ["a", "b"], "t": [1, 2]} | dict.fromkeys(names, cells))
+    for name in names:
         assert bag_numbers(bags, Survival("t", name), None, "label")[0].tolist() == [[1.0, 1.0], [2.0, 0.0]]
     (warning,) = (record.message for record in caplog.records if record.levelname == "WARNING")
     assert warning.startswith(
