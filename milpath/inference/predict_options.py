@@ -90,7 +90,7 @@ def drawn_options(config: DictConfig) -> str:
         names += ["alpha", "colour_map"]
     if VIEWER in formats:
         names.append("viewer_pixels")
-    return json.dumps({"formats": list(formats)} | {name: config[name] for name in names})
+    return json.dumps({"formats": sorted(formats)} | {name: config[name] for name in names})
 
 
 def require_inputs_kept(config: DictConfig, kind: str) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from milpath import predict
 from milpath.config.roots import PredictConfig
 from milpath.data.store.bag_store import BagStore
+from milpath.inference.predict_options import drawn_options
 from milpath.models import AttentionMIL, save_network
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling import slide_bags
@@ -170,3 +171,11 @@ def test_masks_of_slides_that_were_encoded_stand_beside_the_attention(workplace,
     words = {"masks": "masks", "labels": "capitals.csv", "slides_dir": "slides"}
     assert run(workplace, slides="features", output=tmp_path / "out", **words) == 0
     assert "Data_Provider" in BagStore.open(tmp_path / "out/bags").bags
+
+
+def test_formats_in_another_order_are_the_same_formats():
+    first, second = (
+        drawn_options(OmegaConf.create({"formats": formats, "pictures": False, "dense": None}))
+        for formats in (["geojson", "asap"], ["asap", "geojson"])
+    )
+    assert first == second
