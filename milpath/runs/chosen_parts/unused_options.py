@@ -18,6 +18,10 @@ _LOG_NO_STEP = (
     "AttentionMontages", "AveragedWeights", "BestCheckpoint", "EarlyStopping", "EpochLine", "ModelCheckpoint", "StayStopped",
     "TimedCheckpoint", "TrainingLines", "epoch_progress",
 )  # fmt: skip
+# Options beside which the column of the patient has an effect, or the split is given.
+_OF_PATIENTS = (
+    "patients", "slides", "bag_column", "group_column", "groups", "aggregate", "splits", "split_column",
+)  # fmt: skip
 
 
 def refuse_unused(config: DictConfig) -> None:
@@ -92,10 +96,10 @@ def _require_best_checkpoint(config: DictConfig) -> None:
             )
     kept = entry.get("save_top_k", 1)
     if kept != 1:
-        raise ValueError(
-            f"callbacks.best_checkpoint.save_top_k={kept}: best.ckpt is one file, which each of several epochs would "
-            "replace; leave it out, and add a callback of your own for more files"
-        )
+        why = "each of several epochs would replace; leave it out, and add a callback of your own for more files"
+        if kept == 0:
+            why = "0 never writes; leave it out, or give callbacks.best_checkpoint=null to test the last epoch"
+        raise ValueError(f"callbacks.best_checkpoint.save_top_k={kept}: best.ckpt is one file, which {why}")
 
 
 def refuse_unused_decision(config: DictConfig, datamodule: BagDataModule) -> None:
@@ -173,9 +177,7 @@ def unused_options(config: DictConfig) -> Iterator[str]:
             "callbacks.learning_rate.logging_interval=step logs steps"
         )
     column = data.get("patient_column", "patient_id")
-    if column != "patient_id" and not any(
-        data.get(name) for name in ("patients", "slides", "bag_column", "group_column", "groups", "aggregate")
-    ):
+    if column != "patient_id" and not any(map(data.get, _OF_PATIENTS)):
         yield (
             f"data.patient_column={column} does not keep the slides of a patient in one split without data.patients or "
             f"data.slides; data.group_column={column} does"

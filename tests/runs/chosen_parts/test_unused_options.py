@@ -25,6 +25,7 @@ REFUSED = [
     (with_checkpoint(filename="mine"), "filename=mine: a run is tested from checkpoints/best.ckpt in its folder"),
     (with_checkpoint(dirpath="elsewhere"), "callbacks.best_checkpoint.dirpath=elsewhere: a run is tested"),
     (with_checkpoint(save_top_k=2), "save_top_k=2: best.ckpt is one file, which each of several epochs would replace"),
+    (with_checkpoint(save_top_k=0), "which 0 never writes; leave it out, or give callbacks.best_checkpoint=null"),
     ({"data": {"slide_column": "scan"}}, "data.slide_column=scan is a column of data.slides; give data.slides=CSV"),
 ]
 USED = [
@@ -129,7 +130,10 @@ UNSAID = [
     {"data": {"augmentation": "turns", "stain_jitter": 0.1}},
     {"data": of("data.ImageTiles", rule="darkest", num_tiles=8)},
     {"data": of("data.ImageTiles", rule="grid", num_tiles=16)},
-    *({"data": {"patient_column": "case", name: "x"}} for name in ("patients", "slides", "group_column", "aggregate")),
+    *(
+        {"data": {"patient_column": "case", name: "x"}}
+        for name in ("patients", "slides", "group_column", "aggregate", "splits")
+    ),
     {"model": of("models.EmbeddingPoolMIL", pooling="log_sum_exp", sharpness=8)},
     {"model": {"_target_": "my_parts.PoolMIL", "pooling": "mean", "sharpness": 8}},
     {"target": of("targets.Regression", loss="huber", delta=2)},
