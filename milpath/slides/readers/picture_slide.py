@@ -63,9 +63,10 @@ class PictureSlide(Slide):
         """Return the largest sample of a decoded image of 16 bits, 0 for 8 bits."""
         if not self._has_sixteen_bits:
             return 0
-        highest = max(int(band.getextrema()[1]) for band in self._image.split()[:3])  # type: ignore[arg-type]
-        # Of colours Pillow keeps the upper half.
-        return highest if self._image.mode.startswith("I;16") else highest << 8 | 255
+        samples = np.asarray(self._image)
+        if samples.ndim == 2:
+            return int(samples.max(initial=0))
+        return int(samples[..., :3].max(initial=0)) << 8 | 255  # of colours Pillow keeps the upper half
 
     def close(self) -> None:
         """Close the file."""
