@@ -29,7 +29,7 @@ from milpath.models.card import Card
 from milpath.models.encoders.trained_encoder import require_weights_used
 from milpath.models.network_input import takes
 from milpath.records.label_table import read_table
-from milpath.slides.slide_files import find_slides
+from milpath.slides.slide_files import find_slides, require_slides_dir
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.kept_inputs import require_kept
 from milpath.tiling.slide_plan import plan_slides, require_masks
@@ -72,8 +72,7 @@ def require_values(config: DictConfig) -> None:
         raise ValueError(
             f"slide_column={config.slide_column} is a column of slides_table; give slides_table=CSV, or leave it out"
         )
-    if config.slides_dir is not None and not Path(config.slides_dir).exists():
-        raise FileNotFoundError(f"slides_dir={config.slides_dir} does not exist; give the folder of the whole slides")
+    require_slides_dir(config.slides_dir)
     if config.masks is not None:
         require_masks(Path(config.masks))
 

@@ -35,7 +35,8 @@ def run(config: DictConfig, checkpoint_seconds: float = 0.0) -> "Metrics":
     with collecting_later():
         from milpath.records.folder_lock import FolderLock
         from milpath.runs.build_trainer import build_trainer
-        from milpath.runs.chosen_parts.unused_options import refuse_unused, require_slides_dir
+        from milpath.runs.chosen_parts.unused_options import refuse_unused
+        from milpath.slides.slide_files import require_slides_dir
         from milpath.training.wandb_run import own_wandb_run
 
     require_ranges(config)  # of a table or a job, which no command line has checked

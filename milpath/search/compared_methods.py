@@ -28,11 +28,12 @@ from milpath.reports.method_tables.tables import as_markdown, write_table
 from milpath.reports.paper.printed_page import print_page
 from milpath.reports.run_folder import read_fold
 from milpath.runs.build import build_training_data, use_metrics_of
-from milpath.runs.chosen_parts.unused_options import refuse_unused, require_slides_dir
+from milpath.runs.chosen_parts.unused_options import refuse_unused
 from milpath.runs.monitor import require_validation
 from milpath.search.composition import QUIET, compose_training
 from milpath.search.cross_validation import Training, plan_trainings, run_trainings, save_plan
 from milpath.search.nested_search import choose, write_choices
+from milpath.slides.slide_files import require_slides_dir
 from milpath.targets import NumericTarget, Target, target_of
 
 # What a table sets for each training, and the option that decides it.

@@ -104,6 +104,19 @@ def find_slides(root: Path, leave_out: Path | None = None) -> SlideFiles:
     return files
 
 
+def require_slides_dir(slides_dir: str | None) -> None:
+    """Refuse a folder of slides that does not exist: what draws them would have no picture of them, without a word.
+
+    Args:
+        slides_dir: The option of a command.
+
+    Raises:
+        FileNotFoundError: If it is given and there is none.
+    """
+    if slides_dir is not None and not Path(slides_dir).exists():
+        raise FileNotFoundError(f"slides_dir={slides_dir} does not exist; give the folder of the whole slides")
+
+
 def find_masks(root: Path) -> dict[str, Path]:
     """Return a mapping from slide name to mask: `{name}_mask.tiff`, as in PANDA, or a file named like the slide.
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.config.roots import Decision
+from milpath.data import ImageTiles
 from milpath.data.datamodule import BagDataModule
-from milpath.targets import NumericTarget
+from milpath.models import InstancePoolMIL
+from milpath.targets import NumericTarget, Regression, Survival
 
 _log = logging.getLogger(__name__)
 _OF_DECISION = Decision()
@@ -67,19 +70,6 @@ def require_printed_report(config: DictConfig) -> None:
         raise ValueError(
             "report_pdf=true prints report.html, which report=false does not write; set report=true, or leave report_pdf out"
         )
-
-
-def require_slides_dir(slides_dir: str | None) -> None:
-    """Refuse a folder of slides that does not exist: a report would have no picture of them, without a word.
-
-    Args:
-        slides_dir: The option of `train` and `evaluate`.
-
-    Raises:
-        FileNotFoundError: If it is given and there is none.
-    """
-    if slides_dir is not None and not Path(slides_dir).exists():
-        raise FileNotFoundError(f"slides_dir={slides_dir} does not exist; give the folder of the whole slides")
 
 
 def _require_best_checkpoint(config: DictConfig) -> None:
@@ -160,13 +150,12 @@ def unused_options(config: DictConfig) -> Iterator[str]:
         'data.stain_jitter=0.3 changes nothing with data.augmentation=flips; data.augmentation=full has stain jitter'
     """
     data, model, target = (_plain(config, group) for group in ("data", "model", "target"))
-    jitter, augmentation = data.get("stain_jitter", 0.1), data.get("augmentation", "full")
-    if jitter != 0.1 and augmentation != "full":
+    if _was_changed(data, "stain_jitter", BagDataModule) and data.get("augmentation", "full") != "full":
         yield (
-            f"data.stain_jitter={jitter} changes nothing with data.augmentation={augmentation}; data.augmentation=full has "
-            "stain jitter"
+            f"data.stain_jitter={data['stain_jitter']} changes nothing with data.augmentation={data['augmentation']}; "
+            "data.augmentation=full has stain jitter"
         )
-    if _is(data, "ImageTiles") and data.get("rule") == "grid" and data.get("num_tiles", 16) != 16:
+    if _is(data, "ImageTiles") and data.get("rule") == "grid" and _was_changed(data, "num_tiles", ImageTiles):
         yield f"data.num_tiles={data['num_tiles']} changes nothing with data.rule=grid, which takes all tiles of an image"
     if data.get("splits") and data.get("split_column"):
         yield f"data.split_column={data['split_column']} changes nothing: the split is in data.splits={data['splits']}"
@@ -176,18 +165,19 @@ def unused_options(config: DictConfig) -> Iterator[str]:
             f"trainer.log_every_n_steps={steps} changes nothing: loss and metrics have a row per epoch; "
             "callbacks.learning_rate.logging_interval=step logs steps"
         )
-    column = data.get("patient_column", "patient_id")
-    if column != "patient_id" and not any(map(data.get, _OF_PATIENTS)):
+    if _was_changed(data, "patient_column", BagDataModule) and not any(map(data.get, _OF_PATIENTS)):
+        column = data["patient_column"]
         yield (
             f"data.patient_column={column} does not keep the slides of a patient in one split without data.patients or "
             f"data.slides; data.group_column={column} does"
         )
-    if _is(model, "PoolMIL") and model.get("pooling") in ("mean", "max") and model.get("sharpness", 1.0) != 1.0:
+    of_plain_pool = _is(model, "PoolMIL") and model.get("pooling") in ("mean", "max")
+    if of_plain_pool and _was_changed(model, "sharpness", InstancePoolMIL):
         yield (
             f"model.sharpness={model['sharpness']} changes nothing with model.pooling={model['pooling']}; "
             "model.pooling=log_sum_exp has it"
         )
-    if _is(target, "Regression") and target.get("loss") == "squared" and target.get("delta", 1.0) != 1.0:
+    if _is(target, "Regression") and target.get("loss") == "squared" and _was_changed(target, "delta", Regression):
         yield f"target.delta={target['delta']} changes nothing with target.loss=squared; target.loss=huber has it"
     is_survival = _is(target, "Survival") or data.get("task") == "survival"
     if is_survival and data.get("label_column") is not None:
@@ -196,11 +186,18 @@ def unused_options(config: DictConfig) -> Iterator[str]:
             f"target.time_column={target.get('time_column', 'time')} and "
             f"target.event_column={target.get('event_column', 'event')}"
         )
-    if _is(target, "Survival") and target.get("loss") == "cox" and target.get("num_intervals", 8) != 8:
+    of_cox = _is(target, "Survival") and target.get("loss") == "cox"
+    if of_cox and _was_changed(target, "num_intervals", Survival):
         yield (
             f"target.num_intervals={target['num_intervals']} changes nothing with target.loss=cox; target.loss=hazard has "
             "intervals"
         )
+
+
+def _was_changed(group: Mapping[str, Any], name: str, kind: type) -> bool:
+    """Return whether a group has another value than the class that it is for takes by itself."""
+    default = signature(kind).parameters[name].default
+    return bool(group.get(name, default) != default)
 
 
 def _logs_epochs(callback: Mapping[str, Any]) -> bool:

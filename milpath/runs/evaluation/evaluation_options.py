@@ -7,7 +7,8 @@ from omegaconf import DictConfig
 
 from milpath.data.datamodule import BagDataModule
 from milpath.data.splits.assign_splits import SPLITS
-from milpath.runs.chosen_parts.unused_options import require_printed_report, require_slides_dir
+from milpath.runs.chosen_parts.unused_options import require_printed_report
+from milpath.slides.slide_files import require_slides_dir
 from milpath.tiling.slide_resolutions import require_known_choice
 from milpath.tiling.slide_run import require_sensible
 
