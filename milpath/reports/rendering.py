@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from milpath.drawing.embedded_data import embed as embed
 from milpath.drawing.picture_frame import RESEARCH_USE_ONLY
+from milpath.metrics.intervals import Interval
 from milpath.reports.plots.plot_style import Plot
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -32,7 +33,9 @@ def render(template: str, plots: Sequence[Plot] = (), scripts: Sequence[str] = (
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(embed=embed, number=number, percent=percent, interval=interval, typed=shlex.join)
+    environment.filters.update(
+        embed=embed, number=number, percent=percent, interval=interval, no_interval=no_interval, typed=shlex.join
+    )
     return environment.get_template(template).render(
         plots=plots,
         figures={plot.name: plot.figure.to_plotly_json() for plot in plots},
@@ -54,11 +57,23 @@ def percent(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.1%}"
 
 
-def interval(value: Any, digits: int = 3) -> str:
+def interval(value: Interval | None, digits: int = 3) -> str:
     """Return the bounds of an interval as text, empty if there are none."""
     if value is None or value.low is None or value.high is None:
         return ""
     return f"{value.low:z.{digits}f} to {value.high:z.{digits}f}"
+
+
+def no_interval(value: Interval, num_resamples: int) -> str:
+    """Return why a value has no interval.
+
+    Example:
+        >>> no_interval(Interval(0.8, None, None, num_undefined=700), 1000)
+        'no interval: 700 of 1,000 resamples do not define it'
+    """
+    if value.num_undefined > num_resamples / 2:
+        return f"no interval: {value.num_undefined:,} of {num_resamples:,} resamples do not define it"
+    return "no interval: the resamples are equal"
 
 
 def _own(name: str) -> Markup:

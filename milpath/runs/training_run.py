@@ -92,7 +92,8 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     if trainer.strategy.root_device.type == "cpu":
         use_threads_of_fit(classifier, datamodule, trainer.num_devices)
     trainer.callbacks.append(IdentityInCheckpoint(identity))  # type: ignore[attr-defined]
-    if trainer.is_global_zero:
+    smoke_run = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+    if trainer.is_global_zero and not smoke_run:
         # Written first: from here on the folder belongs to this run.
         write_json(run_dir / IDENTITY_FILE, identity.as_record())
         log_settings(trainer.loggers, identity.settings)
@@ -114,6 +115,9 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
         classifier.network.compile()
     with refused_in_one_line():
         trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    if smoke_run:
+        _log.warning("a few batches ran without an error (trainer.fast_dev_run); nothing is predicted, tested or kept")
+        return {}
     metrics = finish_run(config, trainer, classifier, datamodule, run_dir)
     if trainer.is_global_zero:
         record_end(run_dir, time.monotonic() - started, resumed=checkpoint is not None)

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from milpath.metrics.intervals import Interval
 from milpath.metrics.subgroups import subgroup_tables
 from milpath.metrics.weighted_metrics import METRICS
 from milpath.records.digests import sha256_of_text
 from milpath.records.prediction_table import Predictions, read_predictions
 from milpath.reports.page import write_report
 from milpath.reports.pictures import draw_cases
-from milpath.reports.rendering import render
+from milpath.reports.rendering import no_interval, render
 from milpath.reports.run_parts import mean_over_bags
 from milpath.targets.evaluation import evaluate_bags
 
@@ -117,6 +118,11 @@ def test_a_perfect_auroc_of_six_bags_says_that_it_has_no_interval():
     tables = subgroup_tables(outcomes, bags, names, ["site"], num_resamples=20)
     words = _text(render("subgroups.html.j2", plots=[], subgroups=tables, metric_names={}))
     assert "1.000 (no interval) 1.000 (0.510 to 1.000)" in words
+
+
+def test_a_value_without_interval_says_why():
+    assert no_interval(Interval(1.0, None, None, 3), 20) == "no interval: the resamples are equal"
+    assert no_interval(Interval(0.8, None, None, 1200), 2000) == "no interval: 1,200 of 2,000 resamples do not define it"
 
 
 def test_writing_again_replaces_pictures_and_leaves_no_half_page(binary_run):

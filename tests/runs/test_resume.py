@@ -169,6 +169,14 @@ def test_a_run_that_ended_before_its_first_checkpoint_starts_again_as_itself_alo
     assert run_here(TRAIN, *SHORT, cwd=workplace)[0] == 0
 
 
+def test_a_smoke_run_of_a_few_batches_leaves_its_folder_to_the_training(workplace, run_here):
+    words = [TRAIN, *SHORT[:-1], "run_name=smoke"]
+    assert run_here(*words, "+trainer.fast_dev_run=true", cwd=workplace)[0] == 0
+    assert not (workplace / "runs/smoke/identity.json").exists()
+    assert run_here(*words, cwd=workplace)[0] == 0
+    assert (workplace / "runs/smoke/metrics.json").is_file()
+
+
 def test_a_folder_of_an_evaluation_is_not_trained_into_and_one_of_a_training_not_evaluated_into(workplace, run_here):
     words = ["checkpoint=runs/cv/checkpoints/best.ckpt", "trainer.accelerator=cpu", "report=false"]
     before = files_of(workplace / "runs/cv")

@@ -15,6 +15,7 @@ from milpath.models.averaged_network import AveragedNetwork
 from milpath.models.checkpoint import Card, open_checkpoint
 from milpath.models.familiarity import Familiarity, joined
 from milpath.records.digests import sha256_of_file, sha256_of_values
+from milpath.records.error_text import counted
 from milpath.records.plain_values import brief
 from milpath.targets import ClassTarget, Several, target_of
 from milpath.targets.decision import Decision, choose_decision
@@ -123,7 +124,8 @@ def open_predictor(
     card = _calibrated(replace(cards[0], target_state=target.state()), folds, validation)
     averaged = AveragedNetwork(members, targets, [each.temperature for each in cards]).eval()
     digest = sha256_of_values(digests)
-    name, familiarity = f"{paths[0]} and {len(paths) - 1} more folds", joined([each.familiar for each in cards])
+    name = f"the average of {paths[0]} and {counted(len(paths) - 1, 'other fold')}"
+    familiarity = joined([each.familiar for each in cards])
     return Predictor(averaged, card, name, digest, folds, validation, familiarity)
 
 
