@@ -7,7 +7,7 @@ a rebuilt store, but not with another fold, other labels or another learning rat
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -242,10 +242,45 @@ class IdentityInCheckpoint(Callback):
         for callback in trainer.checkpoint_callbacks:
             state = states.get(callback.state_key)
             folder = getattr(callback, "dirpath", None)
-            if not state or not folder or state.get("dirpath") in (None, folder):
+            if not state or not folder:
                 continue
-            if all((Path(folder) / Path(path).name).is_file() for path in state["best_k_models"]):
-                states[callback.state_key] = _moved(state, Path(folder))
+            _require_state(state)
+            if state.get("dirpath") not in (None, folder):
+                if all((Path(folder) / Path(path).name).is_file() for path in state["best_k_models"]):
+                    state = _moved(state, Path(folder))
+                else:  # Lightning would take over the path of the best, wherever it is, and nothing else
+                    state = {**state, "best_model_path": ""}
+                states[callback.state_key] = state
+            if state.get("dirpath") in (None, folder):
+                _require_inside(_paths_of(state), Path(folder))
+
+
+_PATHS = ("best_model_path", "last_model_path", "kth_best_model_path")
+
+
+def _paths_of(state: Mapping[str, Any]) -> list[str]:
+    """Return the paths of checkpoints in the state of a ModelCheckpoint."""
+    return [path for path in (*state["best_k_models"], *(state[name] for name in _PATHS)) if path]
+
+
+def _require_state(state: Any) -> None:
+    """Refuse what is not the state of a ModelCheckpoint."""
+    best = state.get("best_k_models") if isinstance(state, Mapping) else None
+    paths = [*best, *(state.get(name) for name in _PATHS)] if isinstance(best, Mapping) else [None]
+    if not all(isinstance(path, str) and "\0" not in path for path in paths):
+        raise ValueError(
+            "the checkpoint has a damaged list of the best checkpoints; give another run_name to start over"
+        )
+
+
+def _require_inside(paths: Iterable[str], folder: Path) -> None:
+    """Refuse paths outside of a folder: Lightning deletes what it replaces by a better checkpoint, folders as well."""
+    for path in paths:
+        if not Path(path).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"the checkpoint names {path} as one of its best checkpoints, which training would delete, but it is not in "
+                f"{folder}; give another run_name to start over"
+            )
 
 
 def _moved(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -254,6 +289,5 @@ def _moved(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     def path_of(old: str) -> str:
         return str(folder / Path(old).name) if old else old
 
-    names = ("best_model_path", "last_model_path", "kth_best_model_path")
     best = {path_of(path): score for path, score in state["best_k_models"].items()}
-    return {**state, "dirpath": str(folder), "best_k_models": best} | {name: path_of(state[name]) for name in names}
+    return {**state, "dirpath": str(folder), "best_k_models": best} | {name: path_of(state[name]) for name in _PATHS}

@@ -4,15 +4,24 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
 
 from milpath.config.roots import CONFIG_DIR
 from milpath.runs.earlier_run import require_same_run
-from milpath.runs.run_identity import RunIdentity, _defaults_of, bags_of, digest_of_splits, settings_of
+from milpath.runs.run_identity import (
+    IdentityInCheckpoint,
+    RunIdentity,
+    _defaults_of,
+    bags_of,
+    digest_of_splits,
+    settings_of,
+)
 
 WHERE = Path("runs/cv")
 
@@ -170,3 +179,56 @@ def test_bags_are_named_with_split_and_label():
     import pandas as pd
 
     assert bags_of(pd.DataFrame({"id": ["a"], "split": ["val"], "label": [1]})) == {"a": ("val", "1")}
+
+
+def restored(folder: Path, **changes) -> dict:
+    """Return the state of a ModelCheckpoint of a folder as a resumed run restores it from a checkpoint with changes."""
+    callback = ModelCheckpoint(folder, "best", monitor="val/auroc")
+    paths = {name: str(folder / "best.ckpt") for name in ("best_model_path", "kth_best_model_path")}
+    state = callback.state_dict() | paths | {"best_k_models": {str(folder / "best.ckpt"): torch.tensor(0.5)}} | changes
+    checkpoint = {"callbacks": {callback.state_key: state}}
+    trainer = SimpleNamespace(checkpoint_callbacks=[callback])
+    IdentityInCheckpoint(identity()).on_load_checkpoint(trainer, None, checkpoint)
+    return checkpoint["callbacks"][callback.state_key]
+
+
+OUTSIDE = [
+    "{folder}/../../precious",
+    "../precious",
+    "/precious",
+    "s3://bucket/precious",
+    "local://{folder}/../x",
+    "{folder}/link/x",
+]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+@pytest.mark.parametrize("name", ["best_model_path", "last_model_path", "kth_best_model_path", "best_k_models"])
+def test_a_checkpoint_that_names_files_of_others_as_its_best_is_refused(name, path, tmp_path):
+    folder = tmp_path / "run/checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "link").symlink_to(tmp_path)
+    path = path.format(folder=folder)
+    for dirpath in (str(folder), None):
+        with pytest.raises(ValueError, match="which training would delete, but it is not in .*/run/checkpoints"):
+            restored(folder, dirpath=dirpath, **{name: {path: torch.tensor(0.1)} if name == "best_k_models" else path})
+
+
+def test_a_checkpoint_of_another_folder_takes_over_the_files_that_moved_with_it_and_no_other(tmp_path):
+    old = {"dirpath": "/old", "best_model_path": "/old/best.ckpt", "kth_best_model_path": "/old/best.ckpt"}
+    left = restored(tmp_path, **old, best_k_models={"/old/best.ckpt": torch.tensor(0.5)})
+    assert left == {**left, "dirpath": "/old", "best_model_path": ""}
+    (tmp_path / "best.ckpt").touch()
+    moved = restored(tmp_path, **old, best_k_models={"/old/best.ckpt": torch.tensor(0.5)})
+    assert moved == restored(tmp_path) | {"best_k_models": moved["best_k_models"]}
+    assert [*moved["best_k_models"]] == [str(tmp_path / "best.ckpt")]
+    with pytest.raises(ValueError, match="would delete"):
+        restored(
+            tmp_path, **(old | {"last_model_path": "/old/.."}), best_k_models={"/old/best.ckpt": torch.tensor(0.5)}
+        )
+
+
+@pytest.mark.parametrize("changes", [{"best_k_models": None}, {"best_model_path": 3}, {"last_model_path": "a\0b"}])
+def test_a_checkpoint_with_a_damaged_list_of_the_best_is_refused(changes, tmp_path):
+    with pytest.raises(ValueError, match="damaged list of the best checkpoints"):
+        restored(tmp_path, **changes)
