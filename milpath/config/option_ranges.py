@@ -88,6 +88,7 @@ _OF_DECISION: Mapping[str, tuple[_Holds, str]] = {
         "a number of at least 0 and below 1, such as 0.1",
     ),
 }
+_COUNTS_OF_COMMANDS = {"jobs", "max_bags", "num_resamples"}
 _SEED = (lambda value: _whole(0)(value) and value <= _MOST_SEED, f"a whole number from 0 to {_MOST_SEED}")
 
 
@@ -120,8 +121,8 @@ def require_ranges(config: DictConfig) -> None:
     for name in groups.get("model", {}):
         if str(name).endswith("_dim"):
             _require(config, f"model.{name}", _FROM_ONE)
-    if isinstance(content, dict) and "jobs" in content:
-        _require(config, "jobs", _FROM_ONE)
+    for name in _COUNTS_OF_COMMANDS & (content.keys() if isinstance(content, dict) else set()):
+        _require(config, name, _FROM_ONE)
 
 
 def _require(config: DictConfig, key: str, allowed: tuple[_Holds, str]) -> None:

@@ -93,6 +93,13 @@ def test_a_configuration_of_any_command_can_be_checked():
         require_ranges(OmegaConf.create({"seed": -1}))
 
 
+@pytest.mark.parametrize("option", ["jobs", "max_bags", "num_resamples"])
+def test_a_command_counts_from_one(option):
+    require_ranges(OmegaConf.create({option: 1}))
+    with pytest.raises(ValueError, match=f"{option}=0 must be a whole number of at least 1"):
+        require_ranges(OmegaConf.create({option: 0}))
+
+
 @pytest.mark.parametrize(
     ("module", "words"),
     [
