@@ -17,6 +17,7 @@ _log = logging.getLogger(__name__)
 MAX_UNPACKED = 512 * 2**20
 MAX_CELLS = 20_000_000
 _MAX_COLUMNS = 16_384
+_FIXED = "FIXED_LEN_BYTE_ARRAY"
 _INSTALL = "install it with pip install 'milpath[tables]', or save the table as CSV UTF-8"
 
 
@@ -49,12 +50,14 @@ def read_workbook(path: Path, content: bytes) -> list[list[str]]:
                 )
             # The size that a file states may be wrong, and padded with empty rows.
             sheet.reset_dimensions()
-            rows, num_cells = [], 0
+            rows, num_cells, num_characters = [], 0, 0
             for row in islice(sheet.iter_rows(values_only=True), 1_048_577):
                 cells = [_text(value) for value in row[: _MAX_COLUMNS + 1]]
                 while cells and not cells[-1]:
                     cells.pop()
                 num_cells += len(cells)
+                num_characters += sum(map(len, cells))
+                _require_text(path, num_characters)
                 if num_cells > MAX_CELLS:
                     raise ValueError(
                         f"{path} has more than {MAX_CELLS:,} cells; save the columns you need as CSV UTF-8"
@@ -101,19 +104,63 @@ def read_parquet(path: Path, content: bytes) -> list[list[str]]:
         raise ModuleNotFoundError(f"{path} is a Parquet file, which needs pyarrow; {_INSTALL}") from None
     try:
         file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
-        size = sum(file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups))
-        if file.metadata.num_rows * file.metadata.num_columns > MAX_CELLS or size > MAX_UNPACKED:
-            raise ValueError(
-                f"{path} has {file.metadata.num_rows:,} rows and {file.metadata.num_columns:,} columns, more than a label "
-                "table may have; save the columns you need"
-            )
-        table = file.read()
-        columns = [[_text(value) for value in column.to_pylist()] for column in table.columns]
-    except (pyarrow.ArrowException, OSError, OverflowError) as error:
+        too_large = _too_large(path, file)
+        if not too_large:
+            leaves = [file.schema.column(number) for number in range(len(file.schema))]
+            nested = [leaf.path for leaf in leaves if leaf.max_repetition_level or leaf.path != leaf.name]
+            names = [
+                name
+                for name in file.schema_arrow.names
+                if not any(f"{leaf}.".startswith(f"{name}.") for leaf in nested)
+            ]
+            if nested:
+                _log.info("%s has columns of lists or records, which are not read: %s", path, ", ".join(nested[:5]))
+            texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.path not in nested]
+            file = pyarrow.parquet.ParquetFile(io.BytesIO(content), read_dictionary=texts)
+            table = file.read(columns=names if nested else None)
+            columns = [[text for chunk in column.chunks for text in _texts(chunk)] for column in table.columns]
+    except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
         raise ValueError(f"{path} is a damaged Parquet file ({reason_of(error)}); write it again") from None
+    if too_large:
+        raise ValueError(too_large)
+    for column in columns:
+        _require_text(path, sum(map(len, column)))
     kept = [number for number, name in enumerate(table.column_names) if not name.startswith("__index_level_")]
     rows = zip(*(columns[number] for number in kept), strict=True)
     return [[table.column_names[number] for number in kept], *map(list, rows)]
+
+
+def _too_large(path: Path, file: Any) -> str:
+    """Return why a Parquet file is too large for a table; empty if it is not. Its numbers of rows and values may differ."""
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    size = sum(group.total_byte_size for group in groups)
+    values = [[group.column(number).num_values for number in range(group.num_columns)] for group in groups]
+    num_rows = max(file.metadata.num_rows, sum(group.num_rows for group in groups))
+    num_cells = max(num_rows * file.metadata.num_columns, sum(map(sum, values)))
+    # What is stored once, as a dictionary, may be the value of each row.
+    leaves = [file.schema.column(number) for number in range(len(file.schema))]
+    size = max(size, num_rows * sum(leaf.length for leaf in leaves if leaf.physical_type == _FIXED))
+    if num_cells <= MAX_CELLS and size <= MAX_UNPACKED:
+        return ""
+    return (
+        f"{path} has {num_rows:,} rows and {file.metadata.num_columns:,} columns, more than a label table may have; save "
+        "the columns you need"
+    )
+
+
+def _texts(chunk: Any) -> list[str]:
+    """Return a piece of a column as text; equal texts are one object, however many rows have it."""
+    if not hasattr(chunk, "dictionary"):
+        return [_text(value) for value in chunk.to_pylist()]
+    values = [_text(value) for value in chunk.dictionary.to_pylist()]
+    return ["" if number is None else values[number] for number in chunk.indices.to_pylist()]
+
+
+def _require_text(path: Path, num_characters: int) -> None:
+    if num_characters > MAX_UNPACKED:
+        raise ValueError(
+            f"{path} has more than {MAX_UNPACKED / 1e6:,.0f} million characters; save the columns you need as CSV UTF-8"
+        )
 
 
 def _text(value: Any) -> str:

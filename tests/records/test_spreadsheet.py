@@ -127,3 +127,55 @@ def test_damaged_files_are_one_line(tmp_path):
         archive.writestr("labels.csv", "id,label\na,0\n")
     with pytest.raises(ValueError, match="is a zip archive, not an Excel workbook"):
         read_table(tmp_path / "t.zip")
+
+
+def write_parquet(path, **columns):
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, store_schema=False)
+    return path
+
+
+def test_a_text_that_is_stored_once_and_repeated_in_each_row_is_refused_before_it_fills_the_memory(tmp_path):
+    import pyarrow
+
+    rows, text = 1000, "x" * 1_000_000
+    notes = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * rows, pyarrow.int32()), [text])
+    path = write_parquet(tmp_path / "t.parquet", slide_id=[str(row) for row in range(rows)], notes=notes)
+    assert path.stat().st_size < 200_000
+    with pytest.raises(ValueError, match="has more than 537 million characters; save the columns you need"):
+        read_table(path)
+    fixed = pyarrow.array([b"x" * 1_000_000], pyarrow.binary(1_000_000)).take(pyarrow.array([0] * 600))
+    with pytest.raises(ValueError, match="more than a label table may have"):
+        read_table(write_parquet(path, slide_id=[str(row) for row in range(600)], notes=fixed))
+
+
+def test_lists_of_a_parquet_file_are_not_read_and_texts_keep_their_rows(tmp_path):
+    import pyarrow
+
+    kinds = pyarrow.array(["a", None, "b", "a"]).dictionary_encode()
+    columns = {
+        "slide_id": ["1", "2", "3", "4"],
+        "label": kinds,
+        "vector": [[0] * 9, [], None, [1]],
+        "record": [{"a": 1}] * 4,
+    }
+    table = read_table(write_parquet(tmp_path / "t.parquet", **columns))
+    assert [*table] == ["bag_id", "label"]
+    assert [*table["label"].fillna("")] == ["a", "", "b", "a"]
+    many = [[0] * 20_000_001]
+    with pytest.raises(ValueError, match="more than a label table may have"):
+        read_table(
+            write_parquet(
+                tmp_path / "t.parquet", slide_id=["1"], vector=pyarrow.array(many, pyarrow.list_(pyarrow.int8()))
+            )
+        )
+
+
+def test_what_a_parquet_file_cannot_be_read_for_is_one_line_with_its_name(tmp_path):
+    import pyarrow
+
+    far = pyarrow.array([2**62], pyarrow.int64()).cast(pyarrow.timestamp("s"), safe=False).cast(pyarrow.int64())
+    path = write_parquet(tmp_path / "t.parquet", slide_id=["1"], day=far.cast(pyarrow.timestamp("us")))
+    with pytest.raises(ValueError, match="t.parquet is a damaged Parquet file"):
+        read_table(path)
