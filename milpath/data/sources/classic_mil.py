@@ -1,6 +1,6 @@
 """Classic MIL benchmarks: MUSK1, MUSK2, Fox, Tiger and Elephant."""
 
-import zipfile
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from milpath.data.sources.features.feature_check import require_finite
+from milpath.data.sources.npz_file import read_arrays
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.records.digests import sha256_of_file
 from milpath.records.error_text import reason_of
@@ -21,6 +22,8 @@ _FILES = {
         for name in ("fox", "tiger", "elephant")
     },
 }
+# The largest of them, Musk2, has a million.
+_MOST_VALUES = 1 << 27
 _FOLDERS = ("", "{name}", "{title}", "Musk", "MilData/{title}", "MilData/Musk")
 
 
@@ -48,15 +51,15 @@ def read_instances(path: Path) -> Instances:
         raise ValueError(f"{path} has the suffix {path.suffix!r}; expected one of {', '.join(_READERS)}")
     try:
         return _READERS[path.suffix](path)
-    except (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError, OSError, EOFError) as error:
         text = f"no key {error}" if isinstance(error, KeyError) else reason_of(error)
         raise ValueError(f"{path} cannot be read as a classic MIL set in {path.suffix[1:]} format ({text})") from None
 
 
 def _read_npz(path: Path) -> Instances:
     """Read arrays X (instances, features), bag (0-based index of each instance's bag) and y (0 or 1 for each bag)."""
-    with np.load(path, allow_pickle=False) as arrays:
-        features, bags, labels = arrays["X"], arrays["bag"].astype(np.int64), arrays["y"]
+    arrays = read_arrays(path, ("X", "bag", "y"))
+    features, bags, labels = arrays["X"], arrays["bag"].astype(np.int64), arrays["y"]
     if labels.ndim != 1 or not np.array_equal(np.unique(bags), np.arange(len(labels))):
         wrong = sorted(set(range(len(labels))) ^ set(bags.tolist()))
         text = f"bag {wrong[0]} has no instance" if 0 <= wrong[0] < len(labels) else f"bag {wrong[0]} has no label"
@@ -88,6 +91,7 @@ def _read_svm(path: Path) -> Instances:
     width = max(max(row, default=0) for row in rows)
     if not 0 < width < 10**6 or min(min(row, default=1) for row in rows) < 1:
         raise ValueError(f"feature numbers go up to {width}")
+    _require_size((len(rows), width))
     features = np.zeros((len(rows), width))
     for number, row in enumerate(rows):
         features[number, np.array([*row], dtype=int) - 1] = [*row.values()]
@@ -108,10 +112,17 @@ def _read_mat(path: Path) -> Instances:
     return Instances(features, bags.ravel().astype(np.int64), (labels.ravel() > 0).astype(np.int64))
 
 
-def _dense(values: object) -> np.ndarray:
+def _dense(values: Any) -> np.ndarray:
     """Return a sparse or dense matrix as an array of float64."""
-    array = values.toarray() if hasattr(values, "toarray") else values
-    return np.asarray(array, dtype=np.float64)
+    if hasattr(values, "toarray"):
+        _require_size(values.shape)  # a sparse matrix of any size has a few bytes
+        values = values.toarray()
+    return np.asarray(values, dtype=np.float64)
+
+
+def _require_size(shape: tuple[int, ...]) -> None:
+    if math.prod(shape) > _MOST_VALUES:
+        raise ValueError(f"features are {shape}, more than such a set can have")
 
 
 _READERS: Mapping[str, Callable[[Path], Instances]] = {
@@ -155,6 +166,8 @@ class ClassicMIL:
         """
         path = self._file()
         instances = read_instances(path)
+        if instances.features.ndim != 2:
+            raise ValueError(f"features in {path} are {instances.features.shape}, expected (instances, features)")
         if not len(instances.features) == len(instances.bags) == len(instances.labels) > 0:
             raise ValueError(f"{path} has {len(instances.features)} instances, but {len(instances.bags)} bag numbers")
         with np.errstate(over="ignore"):  # values beyond float32 are reported below

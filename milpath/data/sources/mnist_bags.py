@@ -3,13 +3,14 @@
 import gzip
 import hashlib
 import struct
-import zipfile
+import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from milpath.data.sources.npz_file import MAX_UNPACKED, read_arrays
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.records.error_text import reason_of
 
@@ -61,15 +62,10 @@ def _read_npz(path: Path) -> Digits:
     if not path.is_file():
         raise FileNotFoundError(f"no MNIST at {path}; set data.path=FOLDER to download it there")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = arrays.files
-            missing = [key for key in _KEYS if key not in found]
-            digits = None if missing else Digits(*(arrays[key] for key in _KEYS))
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+        arrays = read_arrays(path, _KEYS)
+    except ValueError as error:
         raise ValueError(f"{path} cannot be read ({reason_of(error)})") from None
-    if digits is None:
-        raise ValueError(f"{path} has no array {missing[0]!r}; it has {', '.join(found)}")
-    return _checked(digits, path)
+    return _checked(Digits(*(arrays[key] for key in _KEYS)), path)
 
 
 def _idx_folder(path: Path) -> Path | None:
@@ -84,13 +80,14 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
     """Read one idx file: 0, 0, 8 (bytes), number of axes, each length as a big-endian word, then the bytes."""
     plain = folder / name
     try:
-        data = plain.read_bytes() if plain.is_file() else gzip.decompress((folder / f"{name}.gz").read_bytes())
+        with plain.open("rb") if plain.is_file() else gzip.open(folder / f"{name}.gz") as file:
+            data = file.read(MAX_UNPACKED)  # more than this is no set of digits, and has a wrong header
         zero, kind, num_axes = struct.unpack(">HBB", data[:4])
         shape = struct.unpack(f">{num_axes}I", data[4 : 4 + 4 * num_axes])
         values = np.frombuffer(data, np.uint8, offset=4 + 4 * num_axes)
         if (zero, kind) != (0, 8) or values.size != np.prod(shape, dtype=np.int64):
             raise ValueError("wrong header")
-    except (struct.error, EOFError, OSError, ValueError) as error:
+    except (struct.error, EOFError, OSError, ValueError, zlib.error) as error:
         raise ValueError(f"{plain} is not an idx file of bytes ({error}); delete it to download it again") from None
     return values.reshape(shape)
 

@@ -1,10 +1,12 @@
 import re
+import zipfile
 
 import numpy as np
 import pytest
 from scipy.io import savemat
-from scipy.sparse import csr_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 
+from milpath.data.sources import npz_file
 from milpath.data.sources.classic_mil import ClassicMIL
 from milpath.data.store.store_build import open_or_build
 
@@ -188,3 +190,45 @@ def test_a_value_that_is_too_large_is_one_line_without_a_warning(tmp_path, insta
     write_npz(tmp_path / "musk1.npz", features, bags, labels)
     with pytest.raises(ValueError, match="in column 4 .* must be finite numbers of float32"):
         open_or_build(ClassicMIL(tmp_path, "musk1"), tmp_path / "stores")
+
+
+def npy(shape: str, values: bytes = b"", kind: str = "<f8") -> bytes:
+    """Return an npy file that states any shape."""
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + values
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (npy("(1000000000000, 3)"), "cannot be read as a classic MIL set in npz format ("),
+        (npy("(200000,)", bytes(1_600_000)), "in npz format (it unpacks to 2 MB, more than 1 MB)"),
+        (npy("()", bytes(8)), "are (), expected (instances, features)"),
+        (npy("(1,)", bytes(8)), "are (1,), expected (instances, features)"),
+    ],
+)
+def test_features_that_a_file_only_states_are_refused_in_one_line(tmp_path, features, message, monkeypatch):
+    monkeypatch.setattr(npz_file, "MAX_UNPACKED", 1_000_000)
+    path, one = tmp_path / "musk1.npz", npy("(1,)", bytes(8), "<i8")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (("X", features), ("bag", one), ("y", one)):
+            with archive.open(f"{name}.npy", "w") as file:
+                file.write(content)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        open_or_build(ClassicMIL(path, "musk1"), tmp_path / "stores")
+
+
+def test_a_matrix_of_few_values_is_not_made_a_large_array(tmp_path):
+    many = coo_matrix(([1.0], ([0], [0])), shape=(200_000, 200_000))
+    savemat(tmp_path / "fox.mat", {"features": many, "bag_ids": np.zeros((1, 1)), "labels": np.ones((1, 1))})
+    (tmp_path / "fox.svm").write_text("\n".join(f"{row}:{row}:1 999999:1" for row in range(200)))
+    for path in (tmp_path / "fox.mat", tmp_path / "fox.svm"):
+        with pytest.raises(ValueError, match="more than such a set can have"):
+            open_or_build(ClassicMIL(path, "fox"), tmp_path / "stores")
+
+
+def test_a_single_array_is_no_archive_of_arrays(tmp_path):
+    np.save(tmp_path / "one.npy", np.zeros((2, 3)))
+    path = (tmp_path / "one.npy").rename(tmp_path / "musk1.npz")
+    with pytest.raises(ValueError, match="cannot be read as a classic MIL set in npz format"):
+        open_or_build(ClassicMIL(path, "musk1"), tmp_path / "stores")

@@ -76,7 +76,9 @@ def test_damaged_digits_are_refused(digits, tmp_path, damage):
     few = Digits(*(array[:10] for array in digits))
     if damage == "arrays":
         np.savez(tmp_path / "mnist.npz", x_train=few.train_images)
-        with pytest.raises(ValueError, match=r"mnist.npz has no array 'y_train'; it has x_train$"):
+        with pytest.raises(
+            ValueError, match=r"mnist.npz cannot be read \(it has no array 'y_train'; it has x_train\)$"
+        ):
             read_digits(tmp_path)
         return
     write_idx(tmp_path / "raw", few)
