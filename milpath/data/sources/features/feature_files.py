@@ -1,5 +1,6 @@
 """Readers of feature files, one per slide, as written by TRIDENT, CLAM and STAMP."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from milpath.records.label_table import quote_first
 _FEATURES = ("features", "feats")
 # Far more than a slide has (100,000 tiles of 2,560 features are 256 million); a damaged file may claim any number.
 _MOST_VALUES = 2**31
+_FEW_VALUES = 2**24
+_MOST_TIMES = 200
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
@@ -115,12 +118,27 @@ def _open_h5(path: Path) -> Iterator[tuple[h5py.File, h5py.Dataset, h5py.Dataset
             if found[0].size is None or found[0].size > _MOST_VALUES:
                 raise ValueError(f"features in {path} are {found[0].shape}, more than a slide can have")
             coords = _dataset(file, "coords", path)
-            if any(part.size and not part.id.get_storage_size() for part in (found[0], coords) if part is not None):
-                # HDF5 reads them as zeros, of any size that the file claims.
-                raise ValueError(f"{path} states the sizes of its datasets but holds no values; extract it again")
+            for name, part in (("features", found[0]), ("coords", coords)):
+                if part is not None:
+                    _require_values(part, name, found[0].size, path)
             yield file, found[0], coords
     except (OSError, RuntimeError, TypeError, UnicodeDecodeError, MemoryError) as error:
         raise ValueError(f"{path} is not an HDF5 file, or is damaged ({reason_of(error)})") from None
+
+
+def _require_values(part: h5py.Dataset, name: str, most: int, path: Path) -> None:
+    """Refuse a dataset that states more values than it holds, before memory is taken for them."""
+    if part.dtype.kind not in "fiu":
+        raise ValueError(f"{name} in {path} are {part.dtype} {part.shape}, expected numbers")
+    size, stored = part.size or 0, part.id.get_storage_size()
+    if size > max(most, _FEW_VALUES):
+        raise ValueError(f"{name} in {path} are {part.shape}, more than the features")
+    # HDF5 reads what is not stored as zeros, of any size that the file claims; features never compress so well. It takes
+    # the memory of a whole chunk.
+    chunk = math.prod(part.chunks or ())
+    hollow = max(part.nbytes, chunk * part.dtype.itemsize) > _MOST_TIMES * stored
+    if (size and not stored) or (max(size, chunk) > _FEW_VALUES and hollow):
+        raise ValueError(f"{path} states the sizes of its datasets but holds no values; extract it again")
 
 
 def _read_h5(path: Path) -> SlideFeatures:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from milpath.data.sources.features.feature_files import read_features
+from milpath.data.sources.features.feature_files import read_features, read_origin
 
 FEATURES = torch.arange(10.0).reshape(5, 2)
 KINDS = {
@@ -46,3 +46,38 @@ def test_a_file_that_states_sizes_without_values_is_refused(tmp_path):
     assert (tmp_path / "a.h5").stat().st_size < 10_000
     with pytest.raises(ValueError, match="holds no values"):
         read_features(tmp_path / "a.h5")
+
+
+LARGE = {
+    "features of which a chunk is stored": {"features": ((1 << 20, 1 << 10), "f8"), "coords": ((4, 2), "i8")},
+    "coords of more tiles": {"features": ((4, 8), "f4"), "coords": ((4 * 10**9, 2), "i8")},
+    "texts": {"features": ((1 << 20, 1 << 10), "S100")},
+    "arrays": {"features": ((1 << 20, 1 << 10), np.dtype(("f4", (1000,))))},
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_no_memory_is_taken_for_values_that_a_file_only_states(kind, tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, (shape, dtype) in LARGE[kind].items():
+            dataset = file.create_dataset(name, shape, dtype, chunks=(4, shape[1]), compression="gzip")
+            dataset[:4] = np.zeros((4, *dataset.shape[1:]), dtype)
+    assert (tmp_path / "a.h5").stat().st_size < 1_000_000
+    with pytest.raises(ValueError, match=r"holds no values|more than the features|expected numbers"):
+        read_features(tmp_path / "a.h5")
+    assert read_origin(tmp_path / "a.h5") is None
+
+
+def test_a_chunk_that_is_larger_than_its_features_is_read_unless_it_fills_the_memory(tmp_path):
+    features = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+    for name, rows in (("a.h5", 1000), ("b.h5", 1 << 26)):
+        with h5py.File(tmp_path / name, "w") as file:
+            file.create_dataset("features", (4, 8), "f4", chunks=(rows, 8), maxshape=(None, 8), fillvalue=1.0)
+            if name == "a.h5":
+                file["features"][:] = features
+            else:
+                # Stored without the memory of the chunk: a few bytes that would be unpacked to it.
+                file["features"].id.write_direct_chunk((0, 0), bytes(8))
+    assert np.array_equal(read_features(tmp_path / "a.h5").features, features)
+    with pytest.raises(ValueError, match="holds no values"):
+        read_features(tmp_path / "b.h5")
