@@ -1,6 +1,5 @@
 """Self-contained checkpoints: the weights of a network and a card that describes it."""
 
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from milpath.models.card import FORMAT_VERSION, Card, card_from_dict, card_to_di
 from milpath.models.finite import require_finite_weights
 from milpath.models.network import MILNetwork
 from milpath.models.network_description import build_described, describe_network, require_fit
+from milpath.models.torch_file import load_plain, require_plain_tensors
 from milpath.models.weights_digest import require_sealed, require_whole_archive, sealed
 from milpath.records.atomic_files import atomic_path
 
@@ -176,7 +176,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("milpath"), Mapping):
         raise ValueError(f"{path} is a torch file but not a milpath checkpoint: it has no card")
     if not isinstance(content.get("state_dict"), Mapping) or not all(
-        isinstance(value, Tensor) for value in content["state_dict"].values()
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content["state_dict"].items()
     ):
         raise ValueError(f"{path} has a card but no weights")
     if sum(value.nbytes for value in content["state_dict"].values()) > Path(path).stat().st_size:
@@ -198,15 +198,16 @@ def read_archive(path: str | Path) -> Any:
         raise FileNotFoundError(f"no checkpoint at {path}; give the best.ckpt in the checkpoints folder of a run")
     require_whole_archive(path)
     try:
-        with warnings.catch_warnings():
-            # torch warns about files of other programs; the error below is clearer.
-            warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except OSError:
         raise
     except Exception as error:  # a damaged file can raise anything
         reason = "contains code, which is never run" if "Unsupported" in str(error) else "cannot be read"
         raise ValueError(f"{path} {reason}: it is not a milpath checkpoint, or it is truncated") from None
+    try:
+        require_plain_tensors(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a milpath checkpoint: {error}") from None
     return content
 
 

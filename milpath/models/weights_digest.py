@@ -105,6 +105,8 @@ def require_whole_archive(path: str | Path) -> None:
             members = archive.infolist()
             for member in members:
                 name = member.filename
+                if member.compress_type != zipfile.ZIP_STORED:  # torch never does, and it unpacks to any size
+                    raise zipfile.BadZipFile(f"{name} is compressed")
                 with archive.open(member) as file:
                     while file.read(_BLOCK):
                         pass

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
-import torch
 from omegaconf import OmegaConf
 
+from milpath.models.torch_file import load_plain
 from milpath.records.digests import sha256_of_values
 from milpath.reports.run_folder import IDENTITY_FILE
 from milpath.runs.run_identity import (
@@ -65,7 +65,7 @@ def identity_in_folder(run_dir: Path) -> RunIdentity | None:
 
 def identity_in_checkpoint(path: Path) -> RunIdentity | None:
     """Return the identity of the run that wrote a checkpoint, as far as the file or its folder records it."""
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    content = load_plain(path, mapped=True)
     if isinstance(record := content.get(CHECKPOINT_KEY), Mapping):
         try:
             written, bags = _from_record(record), _bags_in(path.parent.parent)

@@ -2,16 +2,15 @@
 
 import importlib
 import pickle
-import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from milpath.models.finite import describe_non_finite_weights
+from milpath.models.torch_file import is_plain_tensor, load_plain
 from milpath.records.error_text import reason_of
 
 # A state dict may be nested under one of these keys.
@@ -37,7 +36,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         )
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     weights = next((content[key] for key in _NESTED if key in content), content) if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not weights or not all(map(_is_plain, weights.keys(), weights.values())):
+    if (
+        not isinstance(weights, dict)
+        or not weights
+        or not all(isinstance(name, str) and is_plain_tensor(value) for name, value in weights.items())
+    ):
         raise ValueError(f"{path} does not contain plain weights; save a state_dict with only names and dense tensors")
     if (found := describe_non_finite_weights(weights)) is not None:
         raise ValueError(f"{path}: {found}; download or train it again")
@@ -110,30 +113,14 @@ def import_extra(name: str, extra: str = "backbones") -> Any:
         raise ImportError(f"this encoder needs the package {package}: pip install 'milpath[{extra}]'") from None
 
 
-def _is_plain(name: Any, value: Any) -> bool:
-    """Return whether an entry is a dense tensor of real numbers with a name: not sparse, complex, empty or of 8 bits."""
-    return (
-        isinstance(name, str)
-        and isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and value.device.type == "cpu"
-        and not (
-            value.is_quantized or value.is_complex() or (value.dtype.is_floating_point and value.dtype.itemsize < 2)
-        )
-    )
-
-
 def _read_torch(path: Path) -> Any:
     """Read a torch file, tensors and plain values only."""
     try:
-        with warnings.catch_warnings():
-            # What is unusual in a file is refused in one line.
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        return load_plain(path, mapped=zipfile.is_zipfile(path))
     except OSError:
         raise
     except Exception as error:  # other bytes can raise anything
-        known = isinstance(error, pickle.UnpicklingError | RuntimeError)
+        known = isinstance(error, pickle.UnpicklingError | RuntimeError | ValueError)
         reason = reason_of(error) if known else "it is no file of torch.save, or damaged"
         raise ValueError(f"{path} does not contain plain weights ({reason}); save a state_dict") from None
 

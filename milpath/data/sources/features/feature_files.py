@@ -1,7 +1,6 @@
 """Readers of feature files, one per slide, as written by TRIDENT, CLAM and STAMP."""
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from milpath.data.sources.features.feature_origin import (
     origin_of,
     tile_size_in_microns,
 )
+from milpath.models.torch_file import load_plain
 from milpath.records.error_text import reason_of
 from milpath.records.label_table import quote_first
 
@@ -172,10 +172,7 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
 def _read_pt(path: Path) -> SlideFeatures:
     """Read a tensor or a dictionary of tensors, never code."""
     try:
-        with warnings.catch_warnings():
-            # What is unusual in a file is refused in one line.
-            warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except Exception as error:  # other bytes can raise anything
         raise ValueError(f"{path} contains no tensor, contains code, or is damaged ({reason_of(error)})") from None
     coords = content.get("coords") if isinstance(content, dict) else None

@@ -1,0 +1,96 @@
+"""Reading of `torch.save` files of somebody else: tensors and plain values, no more bytes than the file has."""
+
+import mmap
+import warnings
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_MAX_VALUES = 5_000_000
+# Which archives torch cannot read either, and says so.
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+# The only one of the names that `weights_only=True` allows which makes as many bytes as a number says.
+_ALLOCATES = b"\nbytearray\n"
+
+
+def load_plain(path: str | Path, *, mapped: bool = False) -> Any:
+    """Read a `torch.save` file with `weights_only=True`, on the CPU.
+
+    Args:
+        path: The file.
+        mapped: Map tensors into memory instead of reading them.
+
+    Raises:
+        ValueError: If it is compressed, which torch never writes and which unpacks to any size, or states an array of bytes.
+        Exception: Whatever torch raises for a damaged file or one with code.
+    """
+    if zipfile.is_zipfile(path):
+        _require_stored(path)
+    else:
+        _require_stored_values(path)
+    with warnings.catch_warnings():
+        # What is unusual in a file is refused in one line.
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+def is_plain_tensor(value: Any) -> bool:
+    """Return whether a value is a dense tensor of real numbers: not sparse, nested, complex, without values or of 8 bits."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_nested or value.is_quantized or value.is_complex())
+        and not (value.dtype.is_floating_point and value.dtype.itemsize < 2)
+    )
+
+
+def require_plain_tensors(content: Any) -> None:
+    """Refuse content in which a tensor is not plain, however deep.
+
+    Raises:
+        ValueError: If one is not, or there are more than five million values: a list that contains itself has no end.
+    """
+    rest, count = [content], 0
+    while rest:
+        value = rest.pop()
+        count += 1
+        if count > _MAX_VALUES:
+            raise ValueError(f"it has more than {_MAX_VALUES:,} values")
+        if isinstance(value, Tensor) and not is_plain_tensor(value):
+            raise ValueError("it has a sparse, nested, quantized or complex tensor, or one without values")
+        if isinstance(value, Mapping):
+            rest.extend(value.values())
+        elif isinstance(value, list | tuple | set):
+            rest.extend(value)
+
+
+def _require_stored(path: str | Path) -> None:
+    """Refuse an archive with compressed members, or a pickle that makes bytes of a number."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+            pickles = [member for member in members if member.filename.endswith(".pkl")] if stored else []
+            allocates = any(_ALLOCATES in archive.read(member) for member in pickles)
+    except _BROKEN:
+        return
+    if not stored:
+        raise ValueError("it is compressed, which torch.save never does; save it again")
+    if allocates:
+        raise ValueError("it states an array of bytes; save tensors only")
+
+
+def _require_stored_values(path: str | Path) -> None:
+    """Refuse a file of the format before archives whose pickle makes bytes of a number."""
+    with Path(path).open("rb") as file:
+        if not file.read(1):
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(_ALLOCATES) >= 0:
+                raise ValueError("it states an array of bytes; save tensors only")
