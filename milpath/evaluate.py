@@ -84,7 +84,7 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
         require_same_task,
         tests_split_of_run,
     )
-    from milpath.runs.evaluation.evaluated_slides import bags_of_slides, encode_tiles_of
+    from milpath.runs.evaluation.evaluated_slides import advice_for_slides, bags_of_slides, encode_tiles_of
     from milpath.runs.evaluation.held_out_bags import trained_bags
     from milpath.runs.evaluation.measured_faithfulness import MeasuredNetwork, measure_faithfulness
     from milpath.runs.familiar_bags import asking_probe, say_familiarity
@@ -110,15 +110,16 @@ def _evaluate(config: DictConfig, trainer: "Trainer", run_dir: Path, typed: Coll
     data, left_out = config.data, ""
     if config.slides is not None or config.labels is not None:
         data, left_out = bags_of_slides(config, card, network, parts.encoders, trainer, run_dir)
-    if predictor.folds:
-        datamodule, note = cohort_of_folds(predictor, data, config.splits, typed)
-    else:
-        datamodule, note = evaluated_data(
-            name, card, data, config.splits, typed,
-            stores_dir=str(config.paths.stores_dir), sources=parts.sources,
-        )  # fmt: skip
+    with advice_for_slides(config, data):
+        if predictor.folds:
+            datamodule, note = cohort_of_folds(predictor, data, config.splits, typed)
+        else:
+            datamodule, note = evaluated_data(
+                name, card, data, config.splits, typed,
+                stores_dir=str(config.paths.stores_dir), sources=parts.sources,
+            )  # fmt: skip
+        require_same_task(card, datamodule, name)
     note = "; ".join(filter(None, (note, left_out)))
-    require_same_task(card, datamodule, name)
     aggregate = config.aggregate or datamodule.aggregate or card.data.get("aggregate")
     require_aggregate(aggregate, target_of(card), len(card.class_names))
     if aggregate:

@@ -44,6 +44,14 @@ def words(store, *more):
     ]
 
 
+def test_the_column_of_a_number_is_not_compared_with_itself(store, tmp_path, capsys):
+    given = ["target=regression", "target.columns=[label]", "columns=[]", "output=numbers"]
+    assert here("milpath.check_data", *words(store, *given), cwd=tmp_path) == 0
+    compared = json.loads((tmp_path / "numbers/data_check.json").read_text())["associations"]
+    assert "scanner" in {row["name"] for row in compared}
+    assert "label" not in {row["name"] for row in compared}
+
+
 def test_a_store_is_checked_with_its_split_tiles_and_features(store, tmp_path, capsys):
     assert here("milpath.check_data", *words(store), "output=checked", cwd=tmp_path) == 0
     lines = capsys.readouterr().out.splitlines()

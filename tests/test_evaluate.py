@@ -172,3 +172,43 @@ def test_labels_that_were_corrected_since_an_evaluation_began_are_not_those_of_b
     assert "was built with another label table, or an earlier state of it, than labels=corrected.csv now; set" in said
     assert run_here(EVALUATE, *words, "overwrite=true", cwd=workplace)[0] == 0
     assert len(rows_of(workplace, "corrected")) == 10
+
+
+def test_columns_of_another_clinic_are_named_for_a_target_of_several(workplace, run_here):
+    table = pd.read_csv(workplace / "in/labels.csv").assign(time=range(1, 25), event=[1, 1, 0] * 8)
+    table.to_csv(workplace / "months.csv", index=False)
+    words = [*FEATURES, "data.labels=months.csv", "target=survival", "monitor=val/loss", "trainer.max_epochs=1"]
+    assert here("milpath.train", *words, "report=false", "run_name=survival", cwd=workplace) == 0
+    other = pd.read_csv(workplace / "other/labels.csv").assign(time=[3, 1, 4, 1, 5, 9, 2, 6, 5, 3], event=1)
+    other.to_csv(workplace / "same_names.csv", index=False)
+    # Their `time` is something else.
+    other.rename(columns={"time": "os", "event": "dead"}).assign(time=7).to_csv(workplace / "names.csv", index=False)
+    words = ["checkpoint=runs/survival/checkpoints/best.ckpt", *WORDS[1:]]
+    slides, columns = "slides=other/feats", "label_column={time:os,event:dead}"
+    for name, given in {
+        "as_is": [slides, "labels=same_names.csv"],
+        "slides": [slides, "labels=names.csv", columns],
+        "data": [*OTHER, "data.labels=names.csv", f"data.{columns}"],
+    }.items():
+        assert run_here(EVALUATE, *words, *given, f"run_name=named_{name}", cwd=workplace) == (0, "")
+    expected = rows_of(workplace, "named_as_is")
+    assert expected["label_time"].tolist() == other["time"].tolist()
+    for name in ("slides", "data"):
+        pd.testing.assert_frame_equal(rows_of(workplace, f"named_{name}"), expected)
+    said = run_here(EVALUATE, *words, slides, "labels=names.csv", "run_name=no", cwd=workplace)[1]
+    assert said.endswith("or for a trained network label_column={event:NAME}\n")
+    said = run_here(EVALUATE, *words, "label_column=os", "run_name=no", cwd=workplace)[1]
+    assert "label_column=os is an option of slides=FOLDER" in said
+
+
+def test_a_refusal_of_labels_says_the_options_of_slides(workplace, run_here):
+    pd.read_csv(workplace / "other/labels.csv").rename(columns={"label": "msi"}).to_csv(
+        workplace / "msi.csv", index=False
+    )
+    words = [*WORDS, "slides=other/feats"]
+    of_msi = [*words, "labels=msi.csv", "run_name=msi"]
+    assert run_here(EVALUATE, *of_msi, cwd=workplace)[1].endswith("; choose one with label_column=NAME\n")
+    assert run_here(EVALUATE, *of_msi, "label_column=msi", cwd=workplace)[0] == 0
+    pd.read_csv(workplace / "other/labels.csv").assign(label=None).to_csv(workplace / "no_label.csv", index=False)
+    said = run_here(EVALUATE, *words, "labels=no_label.csv", "run_name=no_label", cwd=workplace)[1]
+    assert "data.on_missing_label=skip (with data=bag_store data.path=" in said

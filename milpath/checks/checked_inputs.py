@@ -13,7 +13,6 @@ from milpath.checks.patient_names import patient_column, patients_of_names
 from milpath.data.splits.bag_lists import read_split
 from milpath.metrics.subgroups import MAX_VALUES
 from milpath.records.label_table import find_column, read_table, require_column
-from milpath.targets.columns.label_columns import default_column
 
 if TYPE_CHECKING:
     from milpath.data.datamodule import BagDataModule
@@ -47,7 +46,7 @@ def slides_of_data(datamodule: "BagDataModule") -> tuple[CheckedSlides, NDArray[
     slides = CheckedSlides(
         table.drop(columns=[name for name in ("start",) if name in table]), labels,
         datamodule.class_names if target.has_classes else (), frame["split"].to_numpy(dtype=str), groups, column,
-        (datamodule.label_column or default_column(datamodule.target),), datamodule.split_column or "",
+        datamodule.columns_read, datamodule.split_column or "",
         "bag",
     )  # fmt: skip
     return slides, rows

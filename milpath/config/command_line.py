@@ -32,6 +32,7 @@ _PATH_NAMES = frozenset(
 )
 _PATH_KEYS = frozenset(["data.splits"])  # `splits` of a root configuration is a list of names
 _LIST_NAMES = frozenset(["checkpoint", "exclude", "runs", "searchpath"])  # each also takes [path,path]
+_OF_EACH = re.compile(r"\{[^:{}]+:[^{}]*\}", re.DOTALL)  # label_column={time:days,event:dead} is syntax
 _KEPT = ("", "null", "???")
 _SHARDS = re.compile(r"\d+/\d+(?:,\d+/\d+)*")  # a launcher sweeps over them; anything else is a file of names
 _QUOTED = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
@@ -181,10 +182,12 @@ def _literal(word: str) -> str:
         return word
     if key == "hydra.run.dir" and "LOCAL_RANK" in os.environ and re.fullmatch('".+"', value, re.DOTALL):
         return f"{typed}={quoted(value[1:-1])}"  # Lightning starts its other processes with the folder in plain quotes
-    if key.rpartition(".")[2] in _LIST_NAMES and value[:1] == "[" and value[-1:] == "]":
+    name = key.rpartition(".")[2]
+    if name in _LIST_NAMES and value[:1] == "[" and value[-1:] == "]":
         _require_whole_paths(typed, value[1:-1].split(","))
         return f"{typed}=[{','.join(_path(item) for item in _ITEM.findall(value[1:-1]) if item)}]"
-    if is_path(key) and not (key == "shard" and _SHARDS.fullmatch(value)):
+    is_syntax = _SHARDS.fullmatch(value) if key == "shard" else name == "label_column" and _OF_EACH.fullmatch(value)
+    if is_path(key) and not is_syntax:
         return f"{typed}={_path(value)}"
     return f"{typed}={_text(value)}" if _UNREADABLE.search(value) else word
 

@@ -65,6 +65,7 @@ class EvaluateConfig:
     slides: str | None = None
     labels: str | None = None
     id_column: str | None = None
+    label_column: Any = None
     resolutions: str | None = None
     mixed_resolution: str = "error"
     slides_dir: str | None = None

@@ -1,6 +1,6 @@
 """Data module: bags of a source, stored, split and loaded as batches on the device."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,8 @@ class BagDataModule(LabelledBags, LightningDataModule):
         source: Source of the bags.
         target: What is predicted: "label", "malignant" or "isup" (see `milpath.targets.columns.label_columns`).
         label_column: Column of the labels; `None` means `label`, or `isup_grade` for "malignant" and "isup"; a source may
-            declare another column of classes in its attribute `label_column`.
+            declare another column of classes in its attribute `label_column`. For other data of a trained network also the
+            column for each that its target names, such as `{"time": "os_months", "event": "dead"}`.
         task: "binary", "nominal", "ordinal", "regression" or a `Target` with its options; `None` means binary for two
             classes and nominal for more. A `Target` whose name nobody has is registered, so that its checkpoints can be
             loaded in this process.
@@ -95,7 +96,7 @@ class BagDataModule(LabelledBags, LightningDataModule):
         source: BagSource,
         *,
         target: str = "label",
-        label_column: str | None = None,
+        label_column: str | Mapping[str, str] | None = None,
         task: str | Target | None = None,
         class_names: Sequence[str] | None = None,
         on_missing_label: str = "error",

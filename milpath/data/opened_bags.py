@@ -14,7 +14,7 @@ from milpath.data.splits.patient_bags import PatientOptions, bags_of_slides, gro
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.store_build import open_or_build, open_or_build_labelled
 from milpath.records.label_table import find_column
-from milpath.targets.columns.label_columns import default_column
+from milpath.targets.columns.label_columns import columns_read, default_column
 
 
 def open_bags(
@@ -66,11 +66,7 @@ def open_bags(
 
 def label_columns(options: SplitOptions, labels: dict[str, Any]) -> list[str]:
     """Return the columns in which slides of one bag must not differ: label, split and group."""
-    default = default_column(labels["target"])
-    numbers = labels["numbers"]
-    wanted = (options.label_column or default,)
-    if numbers is not None:
-        wanted = numbers.columns_of_table(options.label_column, default)
+    wanted = columns_read(labels["numbers"], options.label_column, default_column(labels["target"]))
     return [*wanted, *filter(None, (options.split_column, options.group_column))]
 
 

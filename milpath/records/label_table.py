@@ -190,7 +190,7 @@ def require_column(columns: Sequence[str] | pd.Index, name: str, needed_by: str,
     names = [str(column).removeprefix(OWN_PREFIX) for column in [*columns[:1], *columns[3 if stored else 1 :]]]
     close = difflib.get_close_matches(plain_name(name), {plain_name(column): column for column in names}, n=1)
     hint = "".join(f"; did you mean {column!r}?" for column in names if plain_name(column) in close)
-    hint = hint or (f"; choose one with {option}=NAME" if option else "")
+    hint = hint or (f"; choose one with {option}{'' if '=' in option else '=NAME'}" if option else "")
     raise ValueError(f"{needed_by} needs the column {name!r}; the data have {', '.join(names)}{hint}")
 
 

@@ -148,6 +148,7 @@ def test_words_of_other_keys_may_have_any_letters():
         "data.class_names=[gutartig,bösartig]": ["gutartig", "bösartig"],
         "data.label_column=Größe": "Größe",
         "data.label_column=MSI #1; grade & stage": "MSI #1; grade & stage",
+        "data.label_column={time: OS months,event:tot}": {"time": "OS months", "event": "tot"},
         "published={attention: 0.8}": {"attention": 0.8},
     }
     for word, expected in words.items():

@@ -122,7 +122,9 @@ def test_a_perfect_auroc_of_six_bags_says_that_it_has_no_interval():
 
 def test_a_value_without_interval_says_why():
     assert no_interval(Interval(1.0, None, None, 3), 20) == "no interval: the resamples are equal"
-    assert no_interval(Interval(0.8, None, None, 1200), 2000) == "no interval: 1,200 of 2,000 resamples do not define it"
+    assert (
+        no_interval(Interval(0.8, None, None, 1200), 2000) == "no interval: 1,200 of 2,000 resamples do not define it"
+    )
 
 
 def test_writing_again_replaces_pictures_and_leaves_no_half_page(binary_run):

@@ -1,7 +1,7 @@
 """Table of the bags of a store with their labels and splits."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from milpath.data.splits.label_matching import ON_MISMATCH
 from milpath.records.label_table import find_column, require_column, rows_of
 from milpath.targets import NumericTarget
 from milpath.targets.columns.class_words import missing_cells
-from milpath.targets.columns.label_columns import bag_labels, bag_numbers, default_column
+from milpath.targets.columns.label_columns import bag_labels, bag_numbers, columns_read, default_column
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class SplitOptions:
     max_bags: int | None = None
     max_bags_per_class: int | None = None
     split_column: str | None = None
-    label_column: str | None = None
+    label_column: str | Mapping[str, str] | None = None
     on_missing_label: str = "error"
 
     def __post_init__(self) -> None:
@@ -177,10 +177,7 @@ def usable_bags(
 ) -> np.ndarray:
     """Return the positions of the bags that are not excluded and, if asked, have a label."""
     used = ~bags["bag_id"].isin(set(excluded)).to_numpy(dtype=bool)
-    default = default_column(target)
-    wanted: Sequence[str] = (options.label_column or default,)
-    if numbers is not None:
-        wanted = numbers.columns_of_table(options.label_column, default)
+    wanted = columns_read(numbers, options.label_column, default_column(target))
     columns = [found for name in wanted if (found := find_column(bags.columns, name)) is not None]
     if options.on_missing_label != "skip" or not columns or (numbers is not None and len(columns) < len(wanted)):
         return np.flatnonzero(used)  # a missing column is reported when labels are read

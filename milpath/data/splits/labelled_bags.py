@@ -1,5 +1,6 @@
 """What is known of labelled and split bags: their names, labels, groups and counts."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +14,15 @@ from milpath.data.splits.chosen_target import label_counts
 from milpath.data.splits.label_cells import hash_of_labels, label_array, text_of_label
 from milpath.data.store.bag_store import BagStore
 from milpath.records.label_table import find_column
-from milpath.targets import Target
+from milpath.targets import NumericTarget, Target
+from milpath.targets.columns.label_columns import columns_read, default_column
 
 
 class LabelledBags:
     """Bags with a label and a split; the base of a data module, which sets the attributes.
 
     Attributes:
+        target: What is predicted where the target has classes: "label", "malignant" or "isup".
         label_frame: One row per bag: `bag_id`, `index` (position in the store), `label`, `split` and columns of the data.
         class_names: Names of the classes, or of the predicted quantities.
         fitted_target: The target, fitted on the training split.
@@ -28,6 +31,7 @@ class LabelledBags:
         aggregate: How predictions of slides become those of patients; `None` if they do not.
     """
 
+    target: str
     label_frame: pd.DataFrame
     class_names: tuple[str, ...]
     fitted_target: Target
@@ -90,9 +94,15 @@ class LabelledBags:
         return self._split_options.group_column
 
     @property
-    def label_column(self) -> str | None:
+    def label_column(self) -> str | Mapping[str, str] | None:
         """Column of the labels that was chosen, or that the source declares; `None` for that of the target."""
         return self._split_options.label_column
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Columns of the table that the labels are read from; available after `setup`."""
+        target = self.fitted_target if isinstance(self.fitted_target, NumericTarget) else None
+        return columns_read(target, self.label_column, default_column(self.target))
 
     @property
     def split_column(self) -> str | None:

@@ -51,6 +51,11 @@ def refuse_unused(config: DictConfig) -> None:
             "familiar slides; leave out one of them"
         )
     data = config.get("data") or {}
+    if isinstance(data.get("label_column"), Mapping):
+        raise ValueError(
+            "data.label_column={...} is for other data of a trained network; name the columns of a training in its target, "
+            "such as target.time_column=NAME"
+        )
     if data.get("slide_column") is not None and not data.get("slides"):
         raise ValueError(
             f"data.slide_column={data.get('slide_column')} is a column of data.slides; give data.slides=CSV, or leave it out"

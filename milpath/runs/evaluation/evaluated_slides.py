@@ -1,7 +1,9 @@
 """Slides and tiles as the data of an evaluation: cut, and encoded for a network of features, as in training."""
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from milpath.records.error_text import counted
 from milpath.targets import target_of
 from milpath.tiling.slide_run import TilingSummary
 
+_OF_DATA = re.compile(r"\bdata\.(?!target)\w+=")
 # Options of the training's data that say what is asked of a bag; the others belong to its files.
 _OF_TARGET = ("target", "label_column", "task", "class_names", "on_missing_label", "bag_column", "patient_column")
 
@@ -86,6 +89,9 @@ def bags_of_slides(
         if config.on_error == "fail":
             raise ValueError(f"{said}; add on_error=skip to test the others")
     options = {name: card.data[name] for name in _OF_TARGET if card.data.get(name) is not None}
+    if config.label_column is not None:
+        each = config.label_column
+        options["label_column"] = OmegaConf.to_container(each) if OmegaConf.is_config(each) else each
     if target_of(card).has_classes:
         options["class_names"] = list(card.class_names)
     if "${" in json.dumps(options):  # a checkpoint is untrusted, and a configuration resolves this
@@ -96,6 +102,24 @@ def bags_of_slides(
         "stores_dir": str(config.paths.stores_dir),
     }
     return OmegaConf.create(content | options), said
+
+
+@contextmanager
+def advice_for_slides(config: DictConfig, data: DictConfig | None) -> Iterator[None]:
+    """Let a refusal of labels say the options of slides, which have none of `data`.
+
+    Args:
+        config: Root of the `evaluate` command.
+        data: What `bags_of_slides` returned, or the `data` of the command.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if config.slides is None or data is None:
+            raise
+        text = str(error).replace("data.label_column", "label_column")
+        where = f" (with data=bag_store data.path={data.path} for slides and labels)" if _OF_DATA.search(text) else ""
+        raise ValueError(f"{text}{where}") from None
 
 
 def _encode(card: Card, path: Path, bags: Path, **words: Any) -> TilingSummary:

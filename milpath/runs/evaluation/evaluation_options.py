@@ -34,7 +34,7 @@ def require_values(config: DictConfig) -> None:
     require_known_choice(config.mixed_resolution)
     if config.slides is not None or config.labels is not None:
         return
-    for name in ("id_column", "resolutions"):
+    for name in ("id_column", "label_column", "resolutions"):
         if config[name] is not None:
             raise ValueError(
                 f"{name}={config[name]} is an option of slides=FOLDER labels=CSV; leave it out, or give these instead of "

@@ -1,6 +1,6 @@
 """Class labels from the columns of a label table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ def bag_labels(
     target: str,
     class_names: Sequence[str] | None = None,
     *,
-    column: str | None = None,
+    column: str | Mapping[str, str] | None = None,
     trained_names: Sequence[str] | None = None,
     say: bool = True,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -63,9 +63,8 @@ def bag_labels(
     names = tuple(map(str, class_names or ()))
     if len(set(names)) < len(names):
         raise ValueError(f"data.class_names has a name twice: {', '.join(names)}; give each class its own name")
-    column = require_column(
-        bags.columns, column or default_column(target), f"data.target={target}", "data.label_column"
-    )
+    (wanted,) = columns_read(None, column, default_column(target))
+    column = require_column(bags.columns, wanted, f"data.target={target}", "data.label_column")
     _require_labels(bags, column, names or tuple(trained_names or ()))
     if target == "label":
         return _classes(bags, column, names, tuple(trained_names or ()), say)
@@ -79,7 +78,7 @@ def bag_labels(
 def bag_numbers(
     bags: pd.DataFrame,
     target: NumericTarget,
-    column: str | None,
+    column: str | Mapping[str, str] | None,
     default: str,
     class_names: Sequence[str] | None = None,
 ) -> tuple[np.ndarray, NumericTarget]:
@@ -88,7 +87,7 @@ def bag_numbers(
     Args:
         bags: One row per bag: `bag_id` and the columns of the target.
         target: The target.
-        column: `data.label_column`.
+        column: `data.label_column`: of one number, or for each column of the target the one in this table.
         default: Column of the labels if neither is given.
         class_names: `data.class_names`, which must be empty.
 
@@ -100,13 +99,45 @@ def bag_numbers(
     """
     if class_names:
         raise ValueError(f"data.class_names is set, but a {target.name} task has no classes; set data.class_names=null")
-    origin = f"target={target.name}"
+    origin, wanted = f"target={target.name}", columns_read(target, column, default)
+    of_each = "the column options of the target, or for a trained network data.label_column={%s:NAME}"
     columns = [
-        require_column(bags.columns, name, origin, "data.label_column or the columns of the target")
-        for name in target.columns_of_table(column, default)
+        require_column(bags.columns, name, origin, "data.label_column" if len(wanted) == 1 else of_each % name)
+        for name in wanted
     ]
     named, labels = target.read(bags, columns)
     return labels, named
+
+
+def columns_read(target: NumericTarget | None, column: str | Mapping[str, str] | None, default: str) -> tuple[str, ...]:
+    """Return the columns of the label table that labels are read from, in the order of the target.
+
+    Args:
+        target: The target; `None` with classes.
+        column: `data.label_column`: a column, or a column for each that the target names.
+        default: Column of the labels if neither is given.
+
+    Raises:
+        ValueError: If the target has no such column.
+
+    Example:
+        >>> from milpath.targets import Survival
+        >>> columns_read(Survival(), {"time": "os_months"}, "label")
+        ('os_months', 'event')
+    """
+    if not isinstance(column, Mapping):
+        return (column or default,) if target is None else target.columns_of_table(column, default)
+    if target is None:
+        raise ValueError(
+            "data.label_column={...} is for a target of several columns; give data.label_column=NAME of the classes"
+        )
+    own = target.columns_of_table(None, default)
+    for name in column:
+        if name not in own:
+            raise ValueError(
+                f"data.label_column has {name!r}, which is no column of the target; it reads {', '.join(own)}"
+            )
+    return tuple(str(column.get(name, name)) for name in own)
 
 
 def default_column(target: str) -> str:

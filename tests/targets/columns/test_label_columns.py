@@ -4,7 +4,8 @@ import re
 import pandas as pd
 import pytest
 
-from milpath.targets.columns.label_columns import bag_labels, task_of
+from milpath.targets import Regression, Survival
+from milpath.targets.columns.label_columns import bag_labels, columns_read, task_of
 
 
 def table(**columns):
@@ -100,3 +101,15 @@ def test_names_of_numbers_are_said_and_classes_may_lack_bags(caplog):
     # Slides of another hospital, without the first class.
     names = ["I", "II", "III"]
     assert bag_labels(table(label=[1, 2]), "label", names, trained_names=names)[0].tolist() == [1, 2]
+
+
+def test_columns_of_other_data_are_given_for_each_that_the_target_names():
+    assert columns_read(Survival(), {"event": "dead"}, "label") == ("time", "dead")
+    assert columns_read(Regression(["a", "b"]), {"b": "a", "a": "b"}, "label") == ("b", "a")
+    assert columns_read(None, None, "isup_grade") == ("isup_grade",)
+    with pytest.raises(ValueError, match="has 'tme', which is no column of the target; it reads time, event"):
+        columns_read(Survival(), {"tme": "os"}, "label")
+    with pytest.raises(
+        ValueError, match="is for a target of several columns; give data.label_column=NAME of the classes"
+    ):
+        bag_labels(table(label=[0, 1]), "label", column={"label": "msi"})
