@@ -1,4 +1,4 @@
-"""Feature files in the layouts of TRIDENT and STAMP, as these programs write them."""
+"""Feature files in the layouts of TRIDENT, STAMP and CLAM, as these programs write them."""
 
 from pathlib import Path
 from typing import Any
@@ -47,3 +47,24 @@ def write_stamp(path: Path, features: np.ndarray, coords: np.ndarray, **changes:
         for name, value in (said | changes).items():
             if value is not None:
                 file.attrs[name] = value
+
+
+def write_clam(folder: Path, name: str, features: np.ndarray, coords: np.ndarray, downsample: float = 2.0) -> None:
+    """Write one slide as CLAM does: features and positions in one folder, how the tiles were cut in another.
+
+    Args:
+        folder: It gets `FEATURES/h5_files` and `RESULTS/patches`.
+        name: The slide.
+        features: `(tiles, features)`.
+        coords: `(tiles, 2)` pixels of level 0.
+        downsample: Of the level that was cut into tiles of 256 px.
+    """
+    for part in ("FEATURES/h5_files", "RESULTS/patches"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    with h5py.File(folder / f"FEATURES/h5_files/{name}.h5", "w") as file:
+        file["features"], file["coords"] = features.astype(np.float32), coords.astype(np.int32)
+    with h5py.File(folder / f"RESULTS/patches/{name}.h5", "w") as file:
+        file["coords"] = coords.astype(np.int64)
+        said = {"patch_size": 256, "patch_level": 1, "downsample": (downsample, downsample), "name": name}
+        for key, value in said.items():
+            file["coords"].attrs[key] = value

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 
 from milpath.__main__ import split_command
+from milpath.data.sources.features.feature_files import read_origin
 from milpath.data.sources.synthetic import SyntheticBags
 from tests.commands import here
 from tests.conftest import REPOSITORY
-from tests.feature_files import write_trident
+from tests.feature_files import write_clam, write_trident
 from tests.test_documentation import BLOCKS, commands_in
 
 PAGE = REPOSITORY / "docs/how-to/own-features.md"
@@ -31,6 +32,7 @@ def inputs(tmp_path_factory) -> Path:
     for number, name in enumerate(names):
         features = rng.normal(number % 2, 1, (6, 12)).astype(np.float32)
         write_trident(folder / f"features/{name}.h5", features, 512 * rng.integers(0, 90, (6, 2)))
+        write_clam(folder, name, features, 512 * rng.integers(0, 90, (6, 2)))
         tiles = rng.integers(0, 250, (4, 32, 32, 3), dtype=np.uint8)
         np.savez(folder / f"tiles/{name}.npz", tiles=tiles, x=32 * np.arange(4), y=np.zeros(4, int))
     SyntheticBags(num_slides=12, tile_size=128).write_folder(folder / "panda")
@@ -65,6 +67,7 @@ def test_every_block_of_the_page_runs_as_written(inputs, monkeypatch, capsys):
     assert not again.empty
     assert len(labelled) == 16
     assert len(list((inputs / "predictions/geojson").iterdir())) == 16
+    assert read_origin(inputs / "FEATURES/h5_files/case_03.h5").tile_size_level0 == 512
 
 
 @pytest.mark.parametrize("words", re.findall(r"^\| [^|]+ \| `([^`]+)` \|$", PAGE.read_text(), re.MULTILINE))

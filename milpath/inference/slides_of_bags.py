@@ -1,5 +1,6 @@
 """The slides of a predicted bag: which tiles are on which slide, and the share of the attention that each has."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore
-from milpath.data.store.level0_positions import resolution_of
+from milpath.data.store.level0_positions import LEVEL0_COLUMNS, level0_positions, resolution_of
 from milpath.drawing.picture_frame import attention_limits
 from milpath.inference.annotations.attention_classes import attention_ranks
 from milpath.inference.pictures.class_overlays import map_limits
@@ -78,6 +79,8 @@ def slide_shares(store: BagStore, position: int, attention: NDArray[np.floating]
 def tile_rows(store: BagStore, position: int) -> pd.DataFrame:
     """Return the rows of the tile table of a bag; of a bag of several slides with `slide`, `tile` and `microns`.
 
+    Features whose slides say where their tiles are (`place_on_slides`) have `x0`, `y0` and `size0` as well.
+
     Args:
         store: The store that was predicted.
         position: Position of the bag.
@@ -87,10 +90,23 @@ def tile_rows(store: BagStore, position: int) -> pd.DataFrame:
         unknown.
     """
     rows, slides = store.tile_rows(store.tile_slice(position)), store.slide_store
+    parts = store.slides_of(position)
+    if len(store.tile_shape) == 1 and LEVEL0_COLUMNS[0] not in rows:
+        rows = rows.assign(**_level0_columns(slides, [part.position for part in parts]))
     if not store.grouped:
         return rows
-    parts = store.slides_of(position)
     lengths = [part.rows.stop - part.rows.start for part in parts]
     microns = [resolution_of(slides, slides.tile_slice(part.position))[0] or np.nan for part in parts]
     numbers = np.concatenate([np.arange(length) for length in lengths])
     return rows.assign(microns=np.repeat(np.array(microns, np.float64), lengths), tile=numbers)
+
+
+def _level0_columns(slides: BagStore, positions: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+    """Return the places of the tiles of some slides, one slide after the other; NaN where they are unknown."""
+    columns = []
+    for position in positions:
+        unknown = np.full(int(slides.num_tiles[position]), np.nan)
+        places = level0_positions(slides, slides.tile_slice(position))
+        known = None if places is None else (places.x0, places.y0, np.full(len(unknown), places.size0))
+        columns.append(known or (unknown, unknown, unknown))
+    return {name: np.concatenate(own) for name, *own in zip(LEVEL0_COLUMNS, *columns, strict=True)}

@@ -20,6 +20,7 @@ from milpath.drawing.warning_strip import with_warning
 from milpath.inference.pictures.bag_pictures import title_of
 from milpath.inference.pictures.class_overlays import draw_class_overlays, map_in_words
 from milpath.inference.pictures.overlays import LONGEST_SIDE, SlidePicture, draw_bag_overlay, known_labels
+from milpath.inference.pictures.placed_features import why_unplaced
 from milpath.inference.pictures.sharpest_bags import tiles_of_bag
 from milpath.inference.pictures.tile_pixels import slide_paths, tile_pixels
 from milpath.inference.pictures.tile_pixels import slide_picture as picture_of_slide
@@ -77,11 +78,13 @@ def has_pictures(store: BagStore, slides: Mapping[str, Path]) -> bool:
 
 def without_pictures(store: BagStore | None, slides: Mapping[str, Path]) -> str:
     """Return why a report has no pictures and what to give, in one line; empty if it has some, or without a store."""
-    if store is None or has_pictures(store, slides):
+    if store is None or len(store.tile_shape) == 3:
         return ""
-    slide = store.slide_store
-    if level0_positions(slide, slide.tile_slice(0)) is None:
-        return "features whose places on the slide are not known have no pictures"
+    of_slides = store.slide_store
+    if all(level0_positions(of_slides, of_slides.tile_slice(index)) is None for index in range(len(of_slides))):
+        return f"no pictures: {why_unplaced(of_slides, at_hand=bool(slides))}"
+    if slides:
+        return ""
     return "features have no pictures of their own; give slides_dir=DIR, the folder of their slides"
 
 

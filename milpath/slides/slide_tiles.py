@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.readers.rgb import WHITE
@@ -21,7 +22,7 @@ class SlideTiles:
         path: The slide.
         x0: `(tiles,)` left edges in pixels of level 0; NaN for a white filler tile.
         y0: `(tiles,)` top edges likewise.
-        downsample: Pixels of level 0 per pixel of a tile.
+        downsample: Pixels of level 0 per pixel of a tile; less than 1 if the tiles are enlarged.
         tile_size: Side of a tile in pixels.
 
     Attributes:
@@ -52,14 +53,21 @@ class SlideTiles:
             ValueError: If it cannot be read.
         """
         size = self.shape[1]
+        side = max(1, round(size * min(1.0, self._downsample)))
         tiles = np.full((len(indices), size, size, 3), WHITE, np.uint8)
         with open_slide(self._path) as slide:
             view = view_at(slide, max(1.0, self._downsample), _SAME)
             for tile, place in zip(tiles, self._places[np.asarray(indices, np.int64)], strict=True):
                 if not np.isnan(place).any():
                     x, y = view.from_level0(*place)
-                    tile[...] = view.read(x, y, size, size)
+                    pixels = view.read(x, y, side, side)
+                    tile[...] = pixels if side == size else _enlarged(pixels, size)
         return tiles
+
+
+def _enlarged(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return a square of a slide at the size of a tile, which has more pixels than level 0."""
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 
 class TilesOfSlides:

@@ -38,18 +38,21 @@ def level0_positions(store: BagStore, chosen: TileRows) -> Level0Positions | Non
     names = set(store.description["tile_columns"])
     if not ({"x", "y"} <= names or set(LEVEL0_COLUMNS) <= names):
         return None
-    rows = store.tile_rows(chosen)
     if set(LEVEL0_COLUMNS) <= names:
+        rows = store.tile_rows(chosen)
         x0, y0, sizes = (rows[name].to_numpy(np.float64) for name in LEVEL0_COLUMNS)
         return None if np.isnan(x0).all() else Level0Positions(x0, y0, float(np.nanmax(sizes)))
+    tiling = store.description.get("tiling") or {}
+    size = store.tile_shape[0] if len(store.tile_shape) == 3 else tiling.get("tile_size_level0")
+    if size is None and _value_of(store, chosen, "downsample"):
+        size = tiling.get("tile_size")  # of features whose slide says what a pixel of level 0 is
+    if not isinstance(size, int | float) or size <= 0:
+        return None  # features whose tiles have an unknown size
+    rows = store.tile_rows(chosen)
     x, y = rows["x"].to_numpy(np.float64), rows["y"].to_numpy(np.float64)
     if np.isnan(x).all() or ("level" in rows and rows["level"].nunique() > 1):
         return None
     downsample = resolution_of(store, chosen)[1]
-    tiling = store.description.get("tiling") or {}
-    size = store.tile_shape[0] if len(store.tile_shape) == 3 else tiling.get("tile_size_level0")
-    if not isinstance(size, int | float) or size <= 0:
-        return None  # features whose tiles have an unknown size
     return Level0Positions(x * downsample, y * downsample, float(size) * downsample)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions, resolution_of
 from milpath.inference.pictures.overlays import SlidePicture
+from milpath.inference.pictures.placed_features import place_on_slides
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.readers.slide_formats import SLIDE_SUFFIXES
 from milpath.slides.slide_files import find_slides
@@ -60,7 +61,10 @@ def slide_picture(store: BagStore, position: int, slides: Mapping[str, Path], lo
 
 
 def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:
-    """Return the file of each slide of a store at a path: those it was cut from; for features, also those of its name."""
+    """Return the file of each slide of a store at a path: those it was cut from; for features, also those of its name.
+
+    What the slides say about the places of features is added to the store in memory (`place_on_slides`).
+    """
     store = store.slide_store
     found: dict[str, Path] = {}
     if "slide_file" in store.bags:
@@ -72,4 +76,5 @@ def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:
     if not found and len(store.tile_shape) == 1 and may_be_slides:
         of_name = find_slides(slides).found
         found = {name: of_name[name] for name in store.bags["bag_id"] if name in of_name}
+        place_on_slides(store, found)
     return found

@@ -1,0 +1,101 @@
+"""Features whose files do not say where their tiles lie on the slide, with the slide at hand."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from milpath.data.sources.features.loose_features import build_feature_store
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.level0_positions import level0_positions
+from milpath.inference.annotations.annotation_files import AnnotationFiles
+from milpath.inference.pictures.tile_pixels import slide_paths, tile_pixels
+from milpath.inference.predict_bags import BagPrediction
+from milpath.inference.slides_of_bags import tile_rows
+from milpath.reports.pictures import without_pictures
+from tests.feature_files import write_clam, write_stamp, write_trident
+from tests.mirax import SIDE, write_mirax
+from tests.pyramids import write_pyramid
+
+GRID = np.array([(column, row) for row in range(2, 5) for column in range(3, 7)])
+
+
+def open_features(folder, name="features") -> BagStore:
+    build_feature_store(folder / name, folder / "store")
+    return BagStore.open(folder / "store")
+
+
+def draw_slide(folder, name="a"):
+    """A slide of 512 x 384 px at 0.5 microns per pixel, red where the tile in column 5 and row 3 of a grid of 64 px is."""
+    last = np.full((96, 128, 3), 220, np.uint8)
+    last[3 * 16 : 4 * 16, 5 * 16 : 6 * 16] = (200, 0, 0)
+    return write_pyramid(folder / f"slides/{name}.tif", last)
+
+
+def test_positions_in_microns_are_found_on_the_slide(tmp_path):
+    write_stamp(tmp_path / "features/a.h5", np.ones((12, 4)), GRID * 32.0, tile_size_um=32.0, tile_size_px=96)
+    write_stamp(tmp_path / "features/elsewhere.h5", np.ones((12, 4)), GRID * 32.0, tile_size_um=32.0, tile_size_px=96)
+    draw_slide(tmp_path)
+    store = open_features(tmp_path)
+    assert level0_positions(store, store.tile_slice(0)) is None
+    assert "give slides_dir=DIR" in without_pictures(store, {})
+    slides = slide_paths(store, tmp_path / "slides")
+    places = level0_positions(store, store.tile_slice(0))
+    np.testing.assert_allclose(np.stack(places[:2], 1), GRID * 64, atol=1e-3)
+    assert places.size0 == pytest.approx(64)
+    assert level0_positions(store, store.tile_slice(1)) is None
+    assert without_pictures(store, slides) == ""
+    rows = tile_rows(store, 0)
+    np.testing.assert_allclose(rows[["x0", "y0"]], GRID * 64, atol=1e-3)
+    assert tile_rows(store, 1)[["x0", "y0", "size0"]].isna().all(axis=None)
+    tiles = tile_pixels(store, 0, slides)
+    red = [np.abs(tile.astype(int) - (200, 0, 0)).sum(axis=2).mean() < 30 for tile in tiles[range(12)]]
+    assert GRID[np.flatnonzero(red)].tolist() == [[5, 3]]
+
+
+def test_tiles_that_were_enlarged_show_what_they_cover(tmp_path):
+    """Of a slide at 20x that TRIDENT cut at 40x."""
+    said = {"patch_size": 128, "level0_magnification": 20, "target_magnification": 40}
+    write_trident(tmp_path / "features/a.h5", np.ones((12, 4)), GRID * 64, **said)
+    draw_slide(tmp_path)
+    store = open_features(tmp_path)
+    tiles = tile_pixels(store, 0, slide_paths(store, tmp_path / "slides"))
+    assert tiles.shape == (12, 128, 128, 3)
+    red = [np.abs(tile.astype(int) - (200, 0, 0)).sum(axis=2).mean() < 30 for tile in tiles[range(12)]]
+    assert GRID[np.flatnonzero(red)].tolist() == [[5, 3]]
+
+
+def test_a_slide_on_which_tiles_do_not_fit_is_named(tmp_path, caplog):
+    write_stamp(tmp_path / "features/a.h5", np.ones((12, 4)), GRID * 256.0)
+    draw_slide(tmp_path)
+    store = open_features(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        slide_paths(store, tmp_path / "slides")
+    assert level0_positions(store, store.tile_slice(0)) is None
+    assert "1 of 1 slides at hand have no pictures (first: 'a')" in caplog.text
+    assert "states no microns per pixel that fit them" in caplog.text
+
+
+def test_features_without_a_tile_size_say_why_they_have_no_pictures(tmp_path, caplog):
+    write_clam(tmp_path, "a", np.ones((12, 4)), GRID * 64)
+    draw_slide(tmp_path)
+    store = open_features(tmp_path, "FEATURES")
+    with caplog.at_level(logging.WARNING):
+        slides = slide_paths(store, tmp_path / "slides")
+    assert "patch_size_level0" in caplog.text
+    assert "patch_size_level0" in without_pictures(store, slides)
+
+
+def test_outlines_for_qupath_count_from_the_scanned_area(tmp_path):
+    """QuPath crops MRXS to it; the positions of TRIDENT are those of the whole plane."""
+    coords = GRID * 64 + np.array([2 * SIDE, SIDE])
+    write_trident(tmp_path / "features/a.h5", np.ones((12, 4)), coords, patch_size=32)
+    write_mirax(tmp_path / "slides/a.mrxs", np.full((2 * SIDE, 2 * SIDE, 3), 200, np.uint8), offset=(2, 1))
+    store = open_features(tmp_path)
+    slide_paths(store, tmp_path / "slides")
+    bag = BagPrediction(0, "a", np.ones(1), np.full(12, 1 / 12))
+    AnnotationFiles(store, tmp_path, ("geojson",)).write(bag, "a")
+    first = json.loads((tmp_path / "geojson/a.geojson").read_text())["features"][0]["geometry"]["coordinates"][0]
+    assert np.min(first, axis=0).tolist() == (GRID[0] * 64).tolist()
+    np.testing.assert_array_equal(level0_positions(store, store.tile_slice(0)).x0, coords[:, 0])
