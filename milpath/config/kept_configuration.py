@@ -55,7 +55,7 @@ def require_kept(path: Path, folder: Path) -> None:
     Raises:
         ValueError: With the first entry that a search does not write.
     """
-    content = _read(path)
+    content = read_plain(path)
     # Hydra searches the folder before the schemas registered in Python.
     if shadows := [name for name in ConfigStore.instance().repo if (folder / name).exists()]:
         raise ValueError(f"{folder / shadows[0]} would replace configuration of milpath; remove it")
@@ -124,14 +124,18 @@ def _entries(content: dict[str, Any], path: Path) -> list[Any]:
     return entries
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Return the content of a file without resolving anything in it."""
+def read_plain(path: Path) -> dict[str, Any]:
+    """Return the content of a YAML file of somebody else: nothing in it is resolved, and no value stands for others.
+
+    Raises:
+        ValueError: If it is not a mapping, is larger than 1 MiB, or has tags or aliases, which unpack to any size.
+    """
     if path.stat().st_size > _LARGEST_FILE:
-        raise ValueError(f"{path} has more than {_LARGEST_FILE:,} bytes, which no file of a search has")
+        raise ValueError(f"{path} has more than {_LARGEST_FILE:,} bytes, which no configuration of milpath has")
     try:
         text = path.read_text(encoding="utf-8")
         if any(isinstance(token, yaml.AliasToken | yaml.TagToken) for token in yaml.scan(text)):
-            raise ValueError(f"{path} has YAML aliases or tags, which a search does not write")
+            raise ValueError(f"{path} has YAML aliases or tags, which milpath does not write")
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a configuration, or is damaged ({type(error).__name__})") from None

@@ -7,7 +7,7 @@ import warnings
 import zipfile
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from milpath.records.error_text import reason_of
 
@@ -64,9 +64,9 @@ def read_workbook(path: Path, content: bytes) -> list[list[str]]:
                     )
                 rows.append(cells)
             book.close()
-    except ValueError:
-        raise
     except Exception as error:  # a damaged workbook raises any exception of zip, XML or openpyxl
+        if isinstance(error, ValueError) and str(error).startswith(f"{path} "):
+            raise
         raise ValueError(f"{path} is a damaged workbook ({reason_of(error)}); save the table as CSV UTF-8") from None
     return rows
 
@@ -86,8 +86,19 @@ def _require_workbook(path: Path, content: bytes) -> None:
         for name in names:
             if name.endswith((".xml", ".rels")):
                 with archive.open(name) as file:
-                    if b"<!DOCTYPE" in file.read(4096).replace(b"\0", b""):
+                    if _declares_entities(file):
                         raise ValueError(f"{path} declares XML entities in {name}, which a workbook does not need")
+
+
+def _declares_entities(file: IO[bytes]) -> bool:
+    """Return whether an XML file has a document type, behind comments of any length; in texts its mark is escaped."""
+    end = b""
+    while block := file.read(1 << 20):
+        text = (end + block).replace(b"\0", b"")
+        if b"<!DOCTYPE" in text:
+            return True
+        end = block[-32:]
+    return False
 
 
 def read_parquet(path: Path, content: bytes) -> list[list[str]]:

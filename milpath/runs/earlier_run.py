@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
+from milpath.config.kept_configuration import read_plain
 from milpath.models.torch_file import load_plain
 from milpath.records.digests import sha256_of_values
 from milpath.reports.run_folder import IDENTITY_FILE
@@ -49,7 +49,7 @@ def identity_in_folder(run_dir: Path) -> RunIdentity | None:
             found: RunIdentity | None = _from_record(json.loads(path.read_text(encoding="utf-8")))
         elif config_path.is_file():
             # Interpolations of an untrusted file are not resolved.
-            plain = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(config_path), resolve=False))
+            plain = read_plain(config_path)
             found = _from_old_folder(run_dir, plain) if "model" in plain else None
         else:
             return None

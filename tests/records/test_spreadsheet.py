@@ -100,16 +100,29 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
         read_table(write_book(tmp_path / "many.xlsx"))
 
 
-def test_entities_in_a_workbook_are_refused(tmp_path):
+@pytest.mark.parametrize("comment", [b"", b"<!--" + b"x" * (1 << 20) + b"-->"])
+def test_entities_in_a_workbook_are_refused(tmp_path, comment):
     path = write_book(tmp_path / "t.xlsx")
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    entities = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;">]>'
+    entities = b'<?xml version="1.0"?>' + comment + b'<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;">]>'
     members["xl/worksheets/sheet1.xml"] = entities + members["xl/worksheets/sheet1.xml"]
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     with pytest.raises(ValueError, match=r"declares XML entities in xl/worksheets/sheet1.xml"):
+        read_table(path)
+
+
+def test_a_sheet_that_is_no_xml_is_one_line_with_the_name_of_its_file(tmp_path):
+    path = write_book(tmp_path / "t.xlsx")
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["xl/worksheets/sheet1.xml"] = members["xl/worksheets/sheet1.xml"].replace(b"</sheetData>", b"")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match=r"^[^\n]*t.xlsx is a damaged workbook [^\n]*$"):
         read_table(path)
 
 

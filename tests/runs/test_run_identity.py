@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
 
 from milpath.config.roots import CONFIG_DIR
-from milpath.runs.earlier_run import require_same_run
+from milpath.runs.earlier_run import identity_in_folder, require_same_run
 from milpath.runs.run_identity import (
     IdentityInCheckpoint,
     RunIdentity,
@@ -232,3 +232,12 @@ def test_a_checkpoint_of_another_folder_takes_over_the_files_that_moved_with_it_
 def test_a_checkpoint_with_a_damaged_list_of_the_best_is_refused(changes, tmp_path):
     with pytest.raises(ValueError, match="damaged list of the best checkpoints"):
         restored(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &a [1]\nmodel: [*a, *a]\n", "model: !!python/name:os.system x\n", "model: x\n" * 200_000]
+)
+def test_a_configuration_of_somebody_else_that_unpacks_to_any_size_is_refused(text, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match="record cannot be read .*(YAML aliases or tags|more than 1,048,576 bytes)"):
+        identity_in_folder(tmp_path)
