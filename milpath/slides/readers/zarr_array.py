@@ -11,6 +11,8 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from milpath.records.digests import require_regular_file
+
 # Metadata of an array or a group have a few KB, those of a chunk at most a few MB of pixels.
 _MAX_METADATA = 4 << 20
 _MAX_CHUNK_BYTES = 1 << 28
@@ -170,6 +172,7 @@ class ZarrArray:
         outer = tuple(number // count for number, count in zip(index, self._in_shard or (1,) * len(index), strict=True))
         path = self._folder / (self._prefix + self._separator.join(map(str, outer)))
         try:
+            require_regular_file(path)
             with path.open("rb") as file:
                 length = 2 * size + 65536 if self._in_shard is None else self._seek(file, index)
                 if length is None:
@@ -215,6 +218,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         ValueError: If it is missing, too large, or not a JSON object.
     """
     try:
+        require_regular_file(path)
         with path.open("rb") as file:
             content = file.read(_MAX_METADATA + 1)
         found = json.loads(content) if len(content) <= _MAX_METADATA else None

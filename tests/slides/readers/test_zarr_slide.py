@@ -1,6 +1,7 @@
 """OME-Zarr as the zarr package writes it: read as the slide, or refused by name; nothing in it is run or unpacked without bound."""
 
 import json
+import os
 import random
 import shutil
 
@@ -155,6 +156,15 @@ def test_a_chunk_that_unpacks_to_more_than_it_says_is_damaged_and_one_that_is_mi
     with open_slide(path) as slide:
         assert slide.read(0, 0, 0, 1, 1).tolist()[0][0][0] == 0
         assert "pieces of level 0 are not stored" in slide.notes[0]
+
+
+@pytest.mark.parametrize("name", ["0/c/0/0/0/0/0", "0/zarr.json", "zarr.json"])
+def test_a_pipe_in_place_of_a_file_of_the_folder_is_refused_and_not_waited_for(tmp_path, name):
+    path = write_ome_zarr(tmp_path / "case.zarr", PICTURE, version="0.5", factors=(1,))
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    with pytest.raises(ValueError, match=r"case\.zarr cannot be read"), open_slide(path) as slide:
+        slide.read(0, 0, 0, 150, 100)
 
 
 @pytest.mark.parametrize("words", [{}, {"version": "0.5", "shards": True}], ids=str)
