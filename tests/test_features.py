@@ -216,6 +216,21 @@ def test_what_is_unknown_is_said_and_not_refused(workplace, predicted, tmp_path,
     pd.testing.assert_frame_equal(predictions_of(tmp_path / "out"), predicted, atol=1e-6)
 
 
+def test_the_two_tables_of_a_study_need_no_third_one(workplace, capsys):
+    """The tables of patients and slides of STAMP, under its names of the columns."""
+    names = list(slides())
+    of_slides = pd.DataFrame({"PATIENT": [f"P{number // 2}" for number in range(24)], "FILENAME": names})
+    of_slides.assign(FILENAME=of_slides["FILENAME"] + ".h5").to_csv(workplace / "slide.csv", index=False)
+    clini = pd.DataFrame({"PATIENT": [f"P{number}" for number in range(12)], "isMSIH": ["MSIH", "nonMSIH"] * 6})
+    clini.to_csv(workplace / "clini.csv", index=False)
+    words = ["data=features", "data.path=in/feats", "data.patients=clini.csv", "data.label_column=isMSIH", *SMALL]
+    assert here("milpath.train", *words, cwd=workplace) == 1
+    assert "data.labels must be given: add data.labels=..." in capsys.readouterr().err
+    columns = ["data.patient_column=PATIENT", "data.slide_column=FILENAME", "data.bag_column=PATIENT"]
+    assert here("milpath.train", *words, "data.slides=slide.csv", *columns, "run_name=study", cwd=workplace) == 0
+    assert set(pd.read_csv(workplace / "runs/study/splits.csv")["id"]) == set(clini["PATIENT"])
+
+
 def test_evaluation_of_the_folder_gives_the_numbers_of_the_run(workplace):
     words = [CHECKPOINT, *DATA, "trainer.accelerator=cpu", "report=false", "run_name=again", "splits=[train,val,test]"]
     assert here("milpath.evaluate", *words, cwd=workplace) == 0

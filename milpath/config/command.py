@@ -260,6 +260,8 @@ def require_mandatory(config: DictConfig) -> None:
             f"{error.full_key} has ${{ in its value, which is read as the name of another setting, and there is none of "
             "that name; give another value"
         ) from None
+    # The table of slides names the files of a study that has no other labels (`milpath.runs.slides_as_labels`).
+    missing = [key for key in missing if key != "data.labels" or not config.data.get("slides")]
     if missing:
         words = " ".join(f"{key}=..." for key in missing)
         raise ValueError(f"{', '.join(missing)} must be given: add {words} to the command")
