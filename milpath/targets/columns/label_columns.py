@@ -100,13 +100,18 @@ def bag_numbers(
     if class_names:
         raise ValueError(f"data.class_names is set, but a {target.name} task has no classes; set data.class_names=null")
     origin, wanted = f"target={target.name}", columns_read(target, column, default)
-    of_each = "the column options of the target, or for a trained network data.label_column={%s:NAME}"
     columns = [
-        require_column(bags.columns, name, origin, "data.label_column" if len(wanted) == 1 else of_each % name)
+        require_column(bags.columns, name, origin, "data.label_column" if len(wanted) == 1 else _option(target, name))
         for name in wanted
     ]
     named, labels = target.read(bags, columns)
     return labels, named
+
+
+def _option(target: NumericTarget, name: str) -> str:
+    """Return the words that choose one of several columns of a target."""
+    own = f"target.{name}_column=NAME" if hasattr(target, f"{name}_column") else "the column options of the target"
+    return f"{own}, or for a trained network data.label_column={{{name}:NAME}}"
 
 
 def columns_read(target: NumericTarget | None, column: str | Mapping[str, str] | None, default: str) -> tuple[str, ...]:

@@ -16,7 +16,10 @@ from milpath.targets.columns.class_words import is_missing, label_text
 _log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
-_EVENTS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0, "no": 0.0, "yes": 1.0}
+_EVENTS = {
+    "0": 0.0, "0.0": 0.0, "false": 0.0, "no": 0.0, "alive": 0.0, "living": 0.0, "censored": 0.0,
+    "1": 1.0, "1.0": 1.0, "true": 1.0, "yes": 1.0, "dead": 1.0, "deceased": 1.0, "event": 1.0,
+}  # fmt: skip
 # As cBioPortal writes it: "0:LIVING", "1:DECEASED".
 _NUMBERED = re.compile(r"\A([01]):.*", re.DOTALL)
 # "censorship" and "os_censor", but not "event_uncensored", "non_censored", "license" or "census".
@@ -80,7 +83,7 @@ def events(bags: pd.DataFrame, column: str) -> Array:
     Warns of a name that says censoring: such columns often hold 1 for a censored bag.
 
     Raises:
-        ValueError: If a cell is not 0, 1, true, false, yes or no, nor begins with `0:` or `1:`, with the slide.
+        ValueError: If a cell is no number or word of `_EVENTS`, nor begins with `0:` or `1:`, with the slide.
 
     Example:
         >>> events(pd.DataFrame({"bag_id": ["a", "b", "c"], "died": ["TRUE", "0", "1:DECEASED"]}), "died").tolist()

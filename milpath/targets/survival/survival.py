@@ -41,7 +41,7 @@ class Survival(NumericTarget):
 
     Args:
         time_column: Column of the time of the event or of censoring.
-        event_column: Column of the event: 1, true or yes; 0, false or no.
+        event_column: Column of the event: 1, true, yes or dead; 0, false, no or alive.
         loss: "cox" or "hazard".
         num_intervals: Number of intervals of "hazard", >= 2.
         times: Times at which survival is predicted and evaluated; `None` takes the quartiles of the event times of the

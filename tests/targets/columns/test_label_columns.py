@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from milpath.targets import Regression, Survival
-from milpath.targets.columns.label_columns import bag_labels, columns_read, task_of
+from milpath.targets.columns.label_columns import bag_labels, bag_numbers, columns_read, task_of
 
 
 def table(**columns):
@@ -113,3 +113,9 @@ def test_columns_of_other_data_are_given_for_each_that_the_target_names():
         ValueError, match="is for a target of several columns; give data.label_column=NAME of the classes"
     ):
         bag_labels(table(label=[0, 1]), "label", column={"label": "msi"})
+
+
+def test_a_missing_column_of_several_names_the_option_that_chooses_it():
+    bags = pd.DataFrame({"bag_id": ["a"], "days": [1], "event": [1]})
+    with pytest.raises(ValueError, match=r"choose one with target.time_column=NAME, or for a trained network data.label"):
+        bag_numbers(bags, Survival(), None, "label")

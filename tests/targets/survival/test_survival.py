@@ -175,7 +175,7 @@ def test_the_intervals_end_at_quantiles_of_the_event_times_of_the_training_split
         ([1, 1e300, 3], [1, 0, 1], "the first is '1e\\+300', beyond"),
         ([1, None, 3], [1, 0, 1], "column 'time' must hold finite numbers"),
         ([1, 2, 3], [1, 2, 0], "column 'event' must hold 1 or true for an event .* the first of 1 other cells is '2'"),
-        ([1, 2, 3], [1, "dead", 0], "is 'dead'"),
+        ([1, 2, 3], [1, "perhaps", 0], "is 'perhaps'"),
         ([1, 2, 3], [1, None, 0], "is empty"),
     ],
 )
@@ -194,6 +194,9 @@ CELLS = [
     ["1.0", "0.0"],
     ["yes", "No"],
     ["1:DECEASED", "0:LIVING"],
+    ["Dead", "alive"],
+    ["deceased", "Living"],
+    ["event", "censored"],
 ]
 
 
