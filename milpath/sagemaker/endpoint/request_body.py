@@ -97,7 +97,12 @@ class BodyReader:
                 raise BadRequestError("bags must be a list of at least one object with npy, tiles or slide")
             if any(isinstance(entry, dict) and ("bags" in entry or "s3_uri" in entry) for entry in entries):
                 raise BadRequestError("an entry of bags must have npy, tiles or slide, and cannot be nested")
-            return [bag for entry in entries for bag in self._read_json(entry, references=False)]
+            found: list[TileBag] = []
+            for entry in entries:
+                # One by one: each may unpack to as much as a request may have.
+                found += self._checked(self._read_json(entry, references=False))
+                self.spec.bound(found, self.limits)
+            return found
         bags = self._read_entry(content, references)
         if "microns_per_pixel" not in content:
             return bags
@@ -224,6 +229,8 @@ def fetch(address: object, limits: Limits) -> tuple[bytes, str]:
         BadRequestError: If the address is not allowed or cannot be read.
     """
     prefixes = [prefix.strip() for prefix in limits.s3_prefixes.split(",") if prefix.strip()]
+    # A bucket alone is not also that of another owner whose name begins like it.
+    prefixes = [prefix if "/" in prefix.removeprefix("s3://") else f"{prefix}/" for prefix in prefixes]
     if not prefixes:
         raise BadRequestError(
             "this endpoint does not accept references; deploy it with s3_prefixes=s3://bucket/folder/"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from moto import mock_aws
 
+from milpath.sagemaker.endpoint import request_body
 from milpath.sagemaker.endpoint.handlers import Endpoint
 from milpath.sagemaker.endpoint.request_body import BodyReader
 from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits
@@ -190,6 +191,21 @@ def test_limits_hold_for_tiles_and_for_what_they_unpack_to(reader, tiles):
             assert caught.value.status == 413
 
 
+def test_each_of_many_bags_is_checked_before_the_next_is_unpacked(reader, tiles, monkeypatch):
+    unpacked = []
+    read = request_body.read_tile
+    monkeypatch.setattr(request_body, "read_tile", lambda *words: unpacked.append(1) or read(*words))
+    large = {"tiles": [text(png(np.zeros((512, 512, 3), np.uint8)))]}
+    with pytest.raises(BadRequestError, match=r"got a bag of shape \(1, 512, 512, 3\)"):
+        reader.read(json.dumps({"bags": [large] * 100}).encode(), JSON)
+    assert len(unpacked) == 1
+    content = {"bags": [{"tiles": [text(png(tile))]} for tile in tiles]}
+    with pytest.raises(BadRequestError, match="a request may have at most 2") as caught:
+        small(reader, max_tiles=2).read(json.dumps(content).encode(), JSON)
+    assert caught.value.status == 413
+    assert len(unpacked) == 1 + 3
+
+
 def test_features_are_read_where_the_network_takes_them(feature_path, tiles):
     reader = Endpoint(feature_path).reader
     assert [bag.tiles.shape for bag in reader.read(npy(np.zeros((2, 7, 5), np.float16)), NPY)] == [(7, 5), (7, 5)]
@@ -256,6 +272,13 @@ def test_a_reference_is_followed_within_its_folder_and_once(bucket, reader, addr
         refer(reader, s3_uri=address)
     assert message in str(caught.value)
     assert caught.value.status == status
+
+
+def test_a_bucket_is_not_one_whose_name_begins_like_it(bucket, reader):
+    open_to_all = small(reader, s3_prefixes="s3://slides")
+    assert len(open_to_all.read(b'{"s3_uri": "s3://slides/in/a.npy"}', JSON)) == 1
+    with pytest.raises(BadRequestError, match="must be under s3://slides/$"):
+        open_to_all.read(b'{"s3_uri": "s3://slides-of-others/a.npy"}', JSON)
 
 
 def test_an_object_that_is_too_large_is_not_read(bucket, reader):
