@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from milpath.inference.open_input import SLIDES_TO_ENCODE, STORE, TILES_TO_ENCOD
 from milpath.inference.packed_linear import pack_linears
 from milpath.inference.pictures.bag_pictures import BagPictures
 from milpath.inference.pictures.open_pictures import open_pictures
-from milpath.inference.predict_bags import predict_bags
+from milpath.inference.predict_bags import BagPrediction, predict_bags
 from milpath.inference.predict_options import drawn_options, require_fitting, require_inputs_kept, require_values
 from milpath.inference.prediction_files import PredictionFiles
 from milpath.inference.prediction_folder import DRAWN, claim_folder, release_folder, require_free
@@ -38,7 +39,7 @@ from milpath.models.stains import unchanged_note
 from milpath.records.data_warning import UNFAMILIAR_COLUMNS, unfamiliar_cells, warning_in_words
 from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
-from milpath.targets import NumericTarget, target_of
+from milpath.targets import NumericTarget, Target, target_of
 from milpath.targets.aggregation import require_aggregate
 from milpath.targets.decision import Decision, decide, deferred_cells, say_other_decision
 from milpath.targets.shown_sets import say_about_sets, set_cells, set_columns
@@ -62,22 +63,43 @@ def write_slide_predictions(
     Raises:
         ValueError: If no slide could be predicted.
     """
-    output = Path(config.output)
     require_values(config)
     predictor = open_predictor(config.checkpoint, networks, encoders, method=config.method)
-    network, card, averaged = predictor.network, predictor.card, bool(predictor.folds)
     device = choose_device(config.device)
     if device.type == "cpu":
-        pack_linears(network)
-    decision = Decision.of_card(card)
+        pack_linears(predictor.network)
+    card = predictor.card
+    aggregate = config.aggregate or (config.slides_table and card.data.get("aggregate"))
+    require_aggregate(aggregate, target_of(card), len(_numbers(card)[0] or card.class_names))
+    opened = _open(config, predictor, encoders, aggregate, device)
+    failures = opened.failures | _write_bags(config, predictor, opened, device)
+    if aggregate:
+        patients = column_of_patients(card.data, config.patient_column)
+        write_patients(Path(config.output), opened.store, card, aggregate, patients, predictor.temperatures)
+    _say(config, predictor, opened.store, aggregate, failures)
+    return len(failures)
+
+
+class _Opened(NamedTuple):
+    """The bags to predict, the writers of their pictures and tables, and the slides that could not be read."""
+
+    store: BagStore
+    pictures: BagPictures
+    files: PredictionFiles
+    failures: dict[str, str]
+
+
+def _open(
+    config: DictConfig,
+    predictor: Predictor,
+    encoders: Sequence[type[Module]],
+    aggregate: str | None,
+    device: torch.device,
+) -> _Opened:
+    """Open the input and the output folder, which is left as it was if they do not fit the network or each other."""
+    card, network, output = predictor.card, predictor.network, Path(config.output)
     warning = warning_in_words(card.warning)
     source = {"checkpoint": predictor.sha256, DRAWN: drawn_options(config)} | ({"warning": warning} if warning else {})
-    target = target_of(card)
-    threshold = card.threshold if target.has_threshold else None
-    numbers = target if isinstance(target, NumericTarget) else None
-    columns = ((), ()) if numbers is None else (numbers.answer_columns, numbers.call_columns)
-    aggregate = config.aggregate or (config.slides_table and card.data.get("aggregate"))
-    require_aggregate(aggregate, target, len(columns[0] or card.class_names))
     kind = kind_of_input(Path(config.slides), takes(network), card.tiling.get("tile_size"))
     require_inputs_kept(config, kind)
     require_free(output, source, config.overwrite)
@@ -98,62 +120,48 @@ def write_slide_predictions(
         if kind != STORE:
             store, failures = read()
             store, pictures = prepare(store, failures)
-        source = source | {"slides": store.content_digest()}
+        answers, calls = _numbers(card)
         files = PredictionFiles(
-            output, card.class_names, threshold, source, answer_columns=columns[0], several_slides=store.grouped,
-            call_columns=columns[1], warning=warning,
+            output, card.class_names, card.threshold if target_of(card).has_threshold else None,
+            source | {"slides": store.content_digest()},
+            answer_columns=answers, several_slides=store.grouped, call_columns=calls, warning=warning,
             further_columns=(
-                *set_columns(card), *((*fold_columns(card), EACH) if averaged else ()),
+                *set_columns(card), *((*fold_columns(card), EACH) if predictor.folds else ()),
                 *(UNFAMILIAR_COLUMNS if predictor.familiarity else ()),
             ),
         )  # fmt: skip
     except (ValueError, OSError):
         release_folder(output)
         raise
+    return _Opened(store, pictures, files, failures)
+
+
+def _numbers(card: Card) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the columns of the answers and of the calls of a target without classes; both empty with classes."""
+    target = target_of(card)
+    return (target.answer_columns, target.call_columns) if isinstance(target, NumericTarget) else ((), ())
+
+
+def _write_bags(config: DictConfig, predictor: Predictor, opened: _Opened, device: torch.device) -> dict[str, str]:
+    """Predict every bag without a row, draw it and write its row; return those without a finite prediction.
+
+    Raises:
+        ValueError: If no bag has one.
+    """
+    card, (store, pictures, files, failures) = predictor.card, opened
+    target, decision = target_of(card), Decision.of_card(card)
     done = {index for index, bag_id in enumerate(store.bags["bag_id"]) if bag_id in files.done}
     not_finite: dict[str, str] = {}
     predictions = predict_bags(
-        network, store, target, temperature=card.temperature, done=done,
+        predictor.network, store, target, temperature=card.temperature, done=done,
         batch_size=config.batch_size, device=device, class_names=card.class_names, on_failure=not_finite.__setitem__,
         familiarity=predictor.familiarity,
     )  # fmt: skip
     with files, kept_memory():
         for bag in track(predictions, "slides predicted", len(store) - len(done)):
-            tiles = tile_rows(store, bag.position)
-            microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]  # of its first slide
-            predicted, defer = "", bag.unfamiliar
-            if target.has_classes:
-                calls = decide(bag.probabilities[None].astype(np.float64), card.task, decision, bag.unfamiliar)
-                predicted, defer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
-            own_calls = () if numbers is None else numbers.calls(bag.probabilities)
-            calls_of_numbers = deferred_cells(columns[1], own_calls, bag.unfamiliar)
-            further = [
-                *set_cells(card, bag.probabilities, each=bag.each),
-                *fold_cells(
-                    card, bag.each, bag.agreement, [predicted] if target.has_classes else calls_of_numbers[::2]
-                ),
-                *([] if bag.each is None else [each_as_cell(bag.each)]),
-                *([] if bag.unfamiliarity is None else unfamiliar_cells(bag.unfamiliarity)),
-            ]
-            cells = files.cells(bag.probabilities, predicted, defer, further, calls_of_numbers)
-            # Before its row: a slide with a row is complete.
-            pictures.draw(bag, SlideAnswer(bag.bag_id, predicted, defer, cells))
-            of_tiles = {} if bag.tile_unfamiliarity is None else {UNFAMILIAR_COLUMNS[1]: bag.tile_unfamiliarity}
-            files.add(
-                bag.bag_id,
-                bag.probabilities,
-                predicted,
-                defer,
-                tiles,
-                microns_per_pixel,
-                bag.attention,
-                {**bag.maps, **of_tiles},
-                further,
-                calls_of_numbers,
-            )
+            _write_bag(bag, opened, card, target, decision)
         if not_finite:
-            failures = failures | not_finite
-            write_failures(failures, output / "failures.csv")
+            write_failures(failures | not_finite, Path(config.output) / "failures.csv")
         if len(not_finite) == len(store):
             raise ValueError(
                 f"none of the {len(store):,} bags has a finite prediction; first: {next(iter(not_finite.values()))}"
@@ -162,26 +170,54 @@ def write_slide_predictions(
             pictures.draw_extremes(card.class_names[0] if target.has_classes else None)
         if note := pictures.list_pages():
             sys.stderr.write(f"{note}\n")
-    if aggregate:
-        write_patients(
-            output, store, card, aggregate, column_of_patients(card.data, config.patient_column), predictor.temperatures
-        )
+    return not_finite
+
+
+def _write_bag(bag: BagPrediction, opened: _Opened, card: Card, target: Target, decision: Decision) -> None:
+    """Decide on a bag, draw it and write its row."""
+    store, pictures, files, _ = opened
+    predicted, defer = "", bag.unfamiliar
+    calls: Sequence[str] = ()
+    if isinstance(target, NumericTarget):
+        calls = deferred_cells(target.call_columns, target.calls(bag.probabilities), bag.unfamiliar)
+    else:
+        decided = decide(bag.probabilities[None].astype(np.float64), card.task, decision, bag.unfamiliar)
+        predicted, defer = card.class_names[decided.predicted[0]], bool(decided.deferred[0])
+    further = [
+        *set_cells(card, bag.probabilities, each=bag.each),
+        *fold_cells(card, bag.each, bag.agreement, [predicted] if target.has_classes else calls[::2]),
+        *([] if bag.each is None else [each_as_cell(bag.each)]),
+        *([] if bag.unfamiliarity is None else unfamiliar_cells(bag.unfamiliarity)),
+    ]
+    # Before its row: a slide with a row is complete.
+    cells = files.cells(bag.probabilities, predicted, defer, further, calls)
+    pictures.draw(bag, SlideAnswer(bag.bag_id, predicted, defer, cells))
+    of_tiles = {} if bag.tile_unfamiliarity is None else {UNFAMILIAR_COLUMNS[1]: bag.tile_unfamiliarity}
+    microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]  # of its first slide
+    files.add(
+        bag.bag_id, bag.probabilities, predicted, defer, tile_rows(store, bag.position), microns_per_pixel,
+        bag.attention, {**bag.maps, **of_tiles}, further, calls,
+    )  # fmt: skip
+
+
+def _say(
+    config: DictConfig, predictor: Predictor, store: BagStore, aggregate: str | None, failures: Mapping[str, str]
+) -> None:
+    """Print the summary to stdout, and to stderr what a reader of the predictions has to know."""
+    card, output = predictor.card, Path(config.output)
     sys.stdout.write(prediction_summary(output, "patient" if store.grouped else "slide"))
-    if predictor.note:
-        sys.stdout.write(f"{predictor.note}\n")
-    if known := predictor.known_note(store.bags["bag_id"].tolist()):
-        sys.stdout.write(f"{known}\n")
-    for said in (say_other_decision(card, card.data.get("aggregate"), aggregate), say_about_sets(card, aggregate)):
-        sys.stderr.write(f"{said}\n" * bool(said))
-    if unchanged := unchanged_note(network):
-        sys.stderr.write(f"{unchanged}\n")
-    if predictor.familiarity is None:
-        sys.stderr.write(f"{say_unknown()}\n")
+    known = predictor.known_note(store.bags["bag_id"].tolist())
+    sys.stdout.write("".join(f"{line}\n" for line in (predictor.note, known) if line))
+    notes = [
+        say_other_decision(card, card.data.get("aggregate"), aggregate),
+        say_about_sets(card, aggregate),
+        unchanged_note(predictor.network),
+        say_unknown() if predictor.familiarity is None else "",
+    ]
     if failures:
-        name, reason = next(iter(sorted(failures.items())))
-        line = f"{counted(len(failures), 'slide')} failed, see {output}/failures.csv (first: {name!r}: {reason})"
-        sys.stderr.write(f"{line}\n")
-    return len(failures)
+        name, reason = min(failures.items())
+        notes.append(f"{counted(len(failures), 'slide')} failed, see {output}/failures.csv (first: {name!r}: {reason})")
+    sys.stderr.write("".join(f"{line}\n" for line in notes if line))
 
 
 def _prepare(
