@@ -155,7 +155,7 @@ ABOUT = {
 }  # fmt: skip
 NEEDS = {
     "data.dtype": ["data=features"], "data.on_mismatch": ["data=features"], "data.on_error": ["data=features"],
-    "model.encoder.hidden_dims": ["model/encoder=linear"], "data.tiles": ["data=panda_tiles"],
+    "model.encoder.hidden_dims": ["model/encoder=linear"], "data.tiles": ["data=panda_tiles"], "data.labels": ["data=features"],
     "logger.mlflow.tracking_uri": ["logger=mlflow"],
 }  # fmt: skip
 ALWAYS = {"extract": ["encoder=efficientnet_lite0"], "encoders": ["encoder=uni"]}  # a group without a default

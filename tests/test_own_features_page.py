@@ -28,6 +28,7 @@ def inputs(tmp_path_factory) -> Path:
     rng = np.random.default_rng(0)
     names = [f"case_{number:02d}" for number in range(16)]
     pd.DataFrame({"slide_id": names, "label": [0, 1] * 8}).to_csv(folder / "labels.csv", index=False)
+    _write_tables(folder, names)
     (folder / "tiles").mkdir()
     for number, name in enumerate(names):
         features = rng.normal(number % 2, 1, (6, 12)).astype(np.float32)
@@ -40,6 +41,17 @@ def inputs(tmp_path_factory) -> Path:
     shutil.copy(folder / "panda/train.csv", folder / "train.csv")
     (folder / "bad.csv").write_text("slide_id\ncase_03\n")
     return folder
+
+
+def _write_tables(folder: Path, names: list[str]) -> None:
+    """Write the tables of STAMP and nnMIL; a patient has one slide."""
+    patients, grades = [f"P{name}" for name in names], ["mutated", "wild type"] * 8
+    pd.DataFrame({"PATIENT": patients, "KRAS": grades}).to_csv(folder / "clini.csv", index=False)
+    files = [f"{name}.h5" for name in names]
+    pd.DataFrame({"PATIENT": patients, "FILENAME": files}).to_csv(folder / "slide.csv", index=False)
+    split = ["train"] * 8 + ["val"] * 4 + ["test"] * 4
+    of_nnmil = pd.DataFrame({"slide_id": names, "patient_id": patients, "split": split, "label": [0, 1] * 8})
+    of_nnmil.to_csv(folder / "dataset.csv", index=False)
 
 
 @pytest.mark.slow
@@ -73,7 +85,9 @@ def test_every_block_of_the_page_runs_as_written(inputs, monkeypatch, capsys):
 @pytest.mark.parametrize("words", re.findall(r"^\| [^|]+ \| `([^`]+)` \|$", PAGE.read_text(), re.MULTILINE))
 @pytest.mark.filterwarnings("ignore")
 def test_what_a_table_of_the_page_says_to_type_trains(words, inputs, capsys):
-    data = ["data=features", "data.path=features", "data.labels=labels.csv"]
+    data = ["data=features", "data.path=features"]
+    if not re.search(r"data\.(labels|slides)=", words):
+        data.append("data.labels=labels.csv")
     run = f"run_name={abs(hash(words))}"
     status = here("milpath.train", *data, *words.split(), *FEW, "test=false", run, cwd=inputs)
     assert status == 0, capsys.readouterr().err

@@ -46,7 +46,7 @@ class BagDataModule(LabelledBags, LightningDataModule):
         val_fraction: Validation split: `None` uses fold + 1, a number in (0, 1) that share of the bags outside the test
             split, 0 none.
         split_seed: Seed of the split; independent of the seed of training.
-        splits: CSV `id,split[,fold]` with an existing split; `None` makes one. A source with its own split keeps it.
+        splits: File with an existing split (see `read_split_file`); `None` makes one. A source with its own split keeps it.
         split_column: Column of the labels with an existing split (train, val, test); `None` uses the one that the source
             declares in its attribute `split_column`, and no other column, whatever its name.
         group_column: Column of groups that must not be in two splits, such as the patient.

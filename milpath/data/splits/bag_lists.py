@@ -11,6 +11,8 @@ import pandas as pd
 
 from milpath.data.splits.assign_splits import SPLITS
 from milpath.data.splits.label_matching import named_like_data
+from milpath.data.splits.split_files import read_split_file
+from milpath.records.id_matching import match_ids
 from milpath.records.label_table import find_column, quote_first, read_table, rows_of
 
 _log = logging.getLogger(__name__)
@@ -151,8 +153,8 @@ def read_split(path: str | Path, bag_ids: np.ndarray, *, fold: int = 0, known: C
     """Return the split of each bag from a file.
 
     Args:
-        path: CSV with the columns `id` (or `bag_id`, `image_id`, `slide_id`) and `split`; such as the `splits.csv` of a
-            run. With a column `fold`, only the rows of one fold are used.
+        path: The file (see `read_split_file`), such as the `splits.csv` of a run. Of several folds, one is used. If it names
+            slides and has a column of the bags, such as patients, that column is used.
         bag_ids: `(bags,)` names of the bags of the data.
         fold: Which fold, if the file has several.
         known: Names that may be in the file although they are not in the data, such as excluded bags.
@@ -164,7 +166,7 @@ def read_split(path: str | Path, bag_ids: np.ndarray, *, fold: int = 0, known: C
         FileNotFoundError: If there is no such file.
         ValueError: If it is not such a table, or belongs to other data.
     """
-    table = read_table(path, required=("split",), unique=False, what="split file")
+    table = _naming_bags(read_split_file(Path(path)), bag_ids)
     if (column := find_column(table.columns, "fold")) is not None:
         folds = sorted(table[column].unique())
         table = table[table[column] == fold]
@@ -189,3 +191,16 @@ def read_split(path: str | Path, bag_ids: np.ndarray, *, fold: int = 0, known: C
     if unused := int((split == "").sum()):
         _log.warning("%s does not name %s of %s bags: they are not used", path, f"{unused:,}", f"{len(split):,}")
     return split
+
+
+def _naming_bags(table: pd.DataFrame, bag_ids: np.ndarray) -> pd.DataFrame:
+    """Return the rows of a split by another column if that names the bags and the first one does not."""
+    bags = set(bag_ids)
+    if match_ids(table["bag_id"].unique().tolist(), bags):
+        return table
+    for name in table.columns.drop(["bag_id", "split"]):
+        cells = table[name].astype(str)
+        if bags <= set(cells):
+            kept = [column for column in ("split", "fold") if column in table]
+            return table.assign(bag_id=cells)[["bag_id", *kept]].drop_duplicates(ignore_index=True)
+    return table

@@ -1,3 +1,4 @@
+import json
 import logging
 import re
 
@@ -202,3 +203,54 @@ def test_a_file_that_does_not_fit_is_one_line(tmp_path, text, message):
 def test_a_split_file_survives_identifiers_that_look_like_numbers(tmp_path):
     pd.DataFrame({"id": ["007", "7"], "split": ["train", "test"]}).to_csv(tmp_path / "s.csv", index=False)
     assert read_split(tmp_path / "s.csv", np.array(["7", "007"])).tolist() == ["test", "train"]
+
+
+def test_lists_of_slides_are_read_as_clam_writes_them(tmp_path):
+    path = write(tmp_path / "splits_0.csv", ",train,val,test\n0,c,b,a\n1,d,,\n")
+    assert read_split(path, np.array(["a", "b", "c", "d"])).tolist() == ["test", "val", "train", "train"]
+    path = write(tmp_path / "short.csv", "train,test\nc.svs,a.svs\nb.svs,\n")
+    assert read_split(path, IDS).tolist() == ["test", "train", "train"]
+    twice = write(tmp_path / "twice.csv", "train,val,test\nc,b,a\na,,\n")
+    with pytest.raises(ValueError, match="names 'a' more than once"):
+        read_split(twice, IDS)
+
+
+FOLDS = """case_id\tslide_id\tBAP1\tfold_0\tfold_1
+p1\ta\t0\ttrain\ttest
+p1\tb\t0\ttrain\ttest
+p2\tc\t1\ttest\ttrain
+"""
+
+
+def test_a_column_for_each_fold_is_read_as_patho_bench_writes_them(tmp_path):
+    path = write(tmp_path / "k=all.tsv", FOLDS)
+    assert read_split(path, IDS).tolist() == ["train", "train", "test"]
+    assert read_split(path, IDS, fold=1).tolist() == ["test", "test", "train"]
+    with pytest.raises(ValueError, match=r"has no rows of fold 2; it has the folds 0, 1$"):
+        read_split(path, IDS, fold=2)
+    assert read_split(path, np.array(["p2", "p1"]), fold=1).tolist() == ["train", "test"]
+    path.write_text(FOLDS.replace("b\t0\ttrain", "b\t0\ttest"))
+    with pytest.raises(ValueError, match="names 'p1' more than once"):
+        read_split(path, np.array(["p2", "p1"]))
+
+
+def test_the_split_of_stamp_names_patients_fold_by_fold(tmp_path):
+    folds = [
+        {"train_patients": ["a", "b"], "test_patients": ["c"]},
+        {"train_patients": ["c"], "test_patients": ["b", "a"]},
+    ]
+    path = write(tmp_path / "splits.json", json.dumps({"splits": folds}))
+    assert read_split(path, IDS).tolist() == ["train", "train", "test"]
+    assert read_split(path, IDS, fold=1).tolist() == ["test", "test", "train"]
+    for text in ("{", "[]", '{"splits": []}', '{"splits": [{"train_patients": ["a"]}]}', '{"splits": [1]}', "\xff"):
+        path.write_text(text)
+        with pytest.raises(
+            ValueError, match=r"splits.json is not a split of STAMP, .*give such a file, or a CSV with id and"
+        ):
+            read_split(path, IDS)
+
+
+def test_a_split_without_a_column_of_bags_says_what_to_rename(tmp_path):
+    path = write(tmp_path / "splits.csv", "sample_id,split\na,train\n")
+    with pytest.raises(ValueError, match="it has sample_id, split; rename the one that does to bag_id$"):
+        read_split(path, IDS)

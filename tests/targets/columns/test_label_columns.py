@@ -117,5 +117,7 @@ def test_columns_of_other_data_are_given_for_each_that_the_target_names():
 
 def test_a_missing_column_of_several_names_the_option_that_chooses_it():
     bags = pd.DataFrame({"bag_id": ["a"], "days": [1], "event": [1]})
-    with pytest.raises(ValueError, match=r"choose one with target.time_column=NAME, or for a trained network data.label"):
+    with pytest.raises(
+        ValueError, match=r"choose one with target.time_column=NAME, or for a trained network data.label"
+    ):
         bag_numbers(bags, Survival(), None, "label")
