@@ -1,6 +1,7 @@
 """Readers of feature files, one per slide, as written by TRIDENT, CLAM and STAMP."""
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,10 @@ def read_features(path: Path) -> SlideFeatures:
     features, coords = slide.features, slide.coords
     if features.ndim == 3 and features.shape[0] == 1:
         features = features[0]
+    if features.ndim == 1 and len(features) and coords is not None:
+        raise ValueError(
+            f"features in {path} are one row of {len(features)} for the whole slide; give those of its tiles"
+        )
     if features.ndim != 2 or 0 in features.shape or features.dtype.kind not in "fiu":
         raise ValueError(
             f"features in {path} are {features.dtype} {features.shape}, expected numbers (tiles, features)"
@@ -174,7 +179,13 @@ def _read_pt(path: Path) -> SlideFeatures:
     try:
         content = load_plain(path)
     except Exception as error:  # other bytes can raise anything
-        raise ValueError(f"{path} contains no tensor, contains code, or is damaged ({reason_of(error)})") from None
+        reason = reason_of(error)
+        if re.search(r"numpy\S*multiarray\._reconstruct", reason):
+            raise ValueError(
+                f"{path} holds a numpy array, which only code can read, and code is never run; write .h5 (saveas='h5' of "
+                "TRIDENT), or a tensor: torch.save(torch.from_numpy(features), path)"
+            ) from None
+        raise ValueError(f"{path} contains no tensor, contains code, or is damaged ({reason})") from None
     coords = content.get("coords") if isinstance(content, dict) else None
     features = content.get("features", content.get("feats")) if isinstance(content, dict) else content
     if not isinstance(features, torch.Tensor):

@@ -11,14 +11,15 @@ from milpath.slides.tile_names import folded, require_no_twins
 SUFFIXES = (".h5", ".hdf5", ".pt")
 # CLAM writes h5_files (with coordinates) next to pt_files (without): two formats of one set of features.
 _FORMATS = ("", "h5_files", "pt_files")
+_WHOLE_SLIDES = "slide_features_"
 
 
 def find_feature_files(path: Path) -> dict[str, Path]:
     """Return the feature file of each slide in a folder and its subfolders, slides sorted by name.
 
-    Hidden files (such as the `._name` of macOS) and the coordinates in TRIDENT's folder `patches` are not features. A
-    slide with several formats in one folder is read from `.h5` rather than `.pt`, and from `h5_files` rather than
-    `pt_files`.
+    Hidden files (such as the `._name` of macOS), the coordinates in TRIDENT's folder `patches` and the features of whole
+    slides in its folders `slide_features_NAME` are not features of tiles. A slide with several formats in one folder is
+    read from `.h5` rather than `.pt`, and from `h5_files` rather than `pt_files`.
 
     Args:
         path: A folder, or the feature file of a single slide.
@@ -64,7 +65,7 @@ def _files(path: Path) -> Iterator[PurePosixPath]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX", _WHOLE_SLIDES)))
         where = Path(folder).relative_to(path)
         for name in sorted(names):
             file = PurePosixPath(where.as_posix(), name)
@@ -101,7 +102,8 @@ def _require_one_folder(path: Path, found: dict[str, dict[str, list[PurePosixPat
         return
     name = min(several)
     folders = sorted({folder for groups in several.values() for folder in _branches(groups)})
+    likely = next((folder for folder in folders if "feat" in folder.casefold()), folders[-1])  # CLAM: FEATURES, RESULTS
     raise ValueError(
         f"{path} has features of {len(several):,} slide(s) in more than one folder (first: {name!r}; folders: "
-        f"{quote_first(folders, 12)}); give only one of these folders, such as {path / folders[-1]}"
+        f"{quote_first(folders, 12)}); give only one of these folders, such as {path / likely}"
     )

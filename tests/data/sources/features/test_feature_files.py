@@ -48,6 +48,23 @@ def test_a_file_that_states_sizes_without_values_is_refused(tmp_path):
         read_features(tmp_path / "a.h5")
 
 
+def test_an_array_that_was_saved_like_a_tensor_says_how_to_save_it(tmp_path):
+    """As TRIDENT writes features with saveas='pt'."""
+    torch.save(FEATURES.numpy(), tmp_path / "a.pt")
+    with pytest.raises(
+        ValueError, match=r"a.pt holds a numpy array, which only code can read, .*saveas='h5' of TRIDENT"
+    ):
+        read_features(tmp_path / "a.pt")
+
+
+def test_features_of_a_whole_slide_ask_for_those_of_tiles(tmp_path):
+    """As TRIDENT writes them into slide_features_NAME."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["features"], file["coords"] = np.ones(768, np.float32), np.ones((30, 2), np.int64)
+    with pytest.raises(ValueError, match="one row of 768 for the whole slide; give those of its tiles"):
+        read_features(tmp_path / "a.h5")
+
+
 LARGE = {
     "features of which a chunk is stored": {"features": ((1 << 20, 1 << 10), "f8"), "coords": ((4, 2), "i8")},
     "coords of more tiles": {"features": ((4, 8), "f4"), "coords": ((4 * 10**9, 2), "i8")},

@@ -56,6 +56,18 @@ def test_coordinates_of_trident_are_no_features(tmp_path):
     assert found(tmp_path) == {"a": "features_uni_v2/a.h5"}
 
 
+def test_features_of_whole_slides_beside_those_of_tiles_are_left_out(tmp_path):
+    touch(tmp_path, "features_conch_v15/a.h5", "slide_features_titan/a.h5", "patches/a_patches.h5")
+    assert found(tmp_path) == {"a": "features_conch_v15/a.h5"}
+    assert found(tmp_path / "slide_features_titan") == {"a": "a.h5"}  # whose file is refused with its shape
+
+
+def test_of_the_folders_of_clam_that_of_the_features_is_proposed(tmp_path):
+    touch(tmp_path, "FEATURES/h5_files/a.h5", "FEATURES/pt_files/a.pt", "RESULTS/patches/a.h5")
+    with pytest.raises(ValueError, match="give only one of these folders, such as .*/FEATURES$"):
+        find_feature_files(tmp_path)
+
+
 def test_a_single_file_is_one_slide(tmp_path):
     touch(tmp_path, "a.h5")
     assert find_feature_files(tmp_path / "a.h5") == {"a": tmp_path / "a.h5"}
