@@ -43,14 +43,14 @@ def run(config: DictConfig) -> list[str]:
 
 def _require_same_comparison(output: Path, compared: "ComparedRuns") -> None:
     """Refuse to replace the comparison of other runs, or files that are none."""
-    from milpath.records.plain_values import parse_json
+    from milpath.records.plain_values import read_json
     from milpath.reports.compare.compare_page import RECORD
 
     if not (output / RECORD).is_file():
         if (output / "report.html").exists():
             raise FileExistsError(f"{output} holds the report of something else; give another output")
         return
-    record = parse_json((output / RECORD).read_text(encoding="utf-8"), str(output / RECORD))
+    record = read_json(output / RECORD)
     found = [each.get("folder") for each in record.get("runs", [])]
     if found != [str(run.folder.path.resolve()) for run in compared.runs]:
         raise FileExistsError(f"{output} holds the comparison of other runs; give another output, or overwrite=true")

@@ -9,13 +9,17 @@ import json
 import math
 import reprlib
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
+
+from milpath.records.digests import require_regular_file
 
 # Predictions are 32-bit numbers, which end at 3.4e38; no quantity of a label table comes near this.
 MAX_NUMBER = 1e30
 MAX_DEPTH = 16
 MAX_VALUES = 1_000_000
 MAX_TEXT = 1 << 20
+MAX_FILE = 64 << 20
 _MAX_KEY = 1024
 _MAX_INTEGER = 1 << 63
 
@@ -120,3 +124,28 @@ def parse_json(text: str, where: str, *, only_shown: bool = False) -> Any:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ValueError(f"{where} is not JSON, or is damaged ({reason})") from None
     return _Copy(where, frozenset(), any_key=only_shown).of(content, "", 0)
+
+
+def read_json(path: Path, *, only_shown: bool = False) -> Any:
+    """Read a JSON file into plain values, as `parse_json` does.
+
+    Raises:
+        ValueError: Likewise, and if it is larger than 64 MiB or no text.
+        OSError: If it cannot be read.
+    """
+    require_regular_file(path)
+    if (size := path.stat().st_size) > MAX_FILE:
+        raise ValueError(f"{path} has {size / 1e6:,.0f} MB; it may have {MAX_FILE / 1e6:,.0f} MB")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not JSON, or is damaged ({error})") from None
+    return parse_json(text, str(path), only_shown=only_shown)
+
+
+def read_mapping(path: Path, *, only_shown: bool = False) -> dict[str, Any]:
+    """Read a JSON file that holds a mapping; errors as in `read_json`."""
+    content = read_json(path, only_shown=only_shown)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must be a mapping, not {brief(content)}")
+    return content

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.records.atomic_files import write_json, write_text
-from milpath.records.plain_values import parse_json
+from milpath.records.plain_values import read_json
 
 PACKAGES = (
     "milpath",
@@ -51,7 +51,7 @@ def record_end(run_dir: Path, seconds: float, resumed: bool) -> None:
         resumed: Whether an earlier process did a part, whose time is not included.
     """
     path = run_dir / "provenance.json"
-    record = parse_json(path.read_text(encoding="utf-8"), str(path))
+    record = read_json(path)
     write_json(path, {**record, "minutes": round(seconds / 60, 4), "resumed": resumed})
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from milpath.metrics.evaluated_bags import EvaluatedBags
 from milpath.records.data_warning import require_warning
-from milpath.records.plain_values import brief, parse_json
+from milpath.records.plain_values import read_mapping
 from milpath.records.prediction_table import Predictions, read_predictions
 from milpath.reports.method_tables.run_design import FoldResult
 from milpath.targets import Target, target_named
@@ -19,7 +19,6 @@ from milpath.targets import Target, target_named
 FAITHFULNESS = "faithfulness.json"
 IDENTITY_FILE = "identity.json"
 # Records of any run have some kilobytes.
-_MAX_BYTES = 16 << 20
 SPLITS = ("test", "val", "train")
 
 
@@ -99,7 +98,7 @@ def read_run(path: Path) -> RunFolder:
         metrics=_read_json(path / "metrics.json"),
         history=_read_history(path / "logs" / "csv" / "metrics.csv"),
         provenance=_read_json(path / "provenance.json"),
-        config=config.read_text(encoding="utf-8") if config.is_file() else "",
+        config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
         faithfulness=_read_json(path / FAITHFULNESS),
     )
 
@@ -149,8 +148,10 @@ def read_fold(
 def _digests_of(path: Path) -> dict[str, str]:
     """Return the digests of the tiles and of the split of a run; empty ones if it did not record them."""
     record = path / IDENTITY_FILE
-    content = parse_json(record.read_text(encoding="utf-8"), str(record)) if record.is_file() else {}
-    return {name: str((content.get("contents") or {}).get(name) or "") for name in ("tiles_sha256", "splits_sha256")}
+    content = read_mapping(record) if record.is_file() else {}
+    contents = content.get("contents")
+    contents = contents if isinstance(contents, dict) else {}
+    return {name: str(contents.get(name) or "") for name in ("tiles_sha256", "splits_sha256")}
 
 
 def _as_predicted(outcomes: Any, run: RunFolder, rows: NDArray[np.int64]) -> Any:
@@ -190,11 +191,4 @@ def _read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: If a run cannot have written it.
     """
-    if not path.is_file():
-        return {}
-    if (size := path.stat().st_size) > _MAX_BYTES:
-        raise ValueError(f"{path} has {size / 1e6:,.0f} MB; it may have {_MAX_BYTES / 1e6:,.0f} MB")
-    content = parse_json(path.read_text(encoding="utf-8"), str(path), only_shown=True)
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must be a mapping, not {brief(content)}")
-    return content
+    return read_mapping(path, only_shown=True) if path.is_file() else {}

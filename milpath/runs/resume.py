@@ -1,13 +1,14 @@
 """Resuming a run: which checkpoint to continue from, and when to refuse."""
 
-import json
 import logging
 from pathlib import Path
+from typing import cast
 
 from milpath.models.checkpoint import read_archive
 from milpath.models.finite import require_finite_weights
 from milpath.models.weights_digest import require_sealed
 from milpath.records.atomic_files import remove_partial_files
+from milpath.records.plain_values import read_mapping
 from milpath.runs.earlier_run import identity_in_checkpoint, identity_in_folder, require_same_run
 from milpath.runs.result_files import Metrics
 from milpath.runs.run_identity import RunIdentity
@@ -129,8 +130,7 @@ def finished_trial(run_dir: Path, identity: RunIdentity) -> Metrics | None:
     before = identity_in_folder(run_dir)
     if before is not None and require_same_run(before, identity, run_dir):
         return None  # continued, for example with more epochs
-    metrics: Metrics = json.loads(path.read_text(encoding="utf-8"))
-    return metrics
+    return cast(Metrics, read_mapping(path, only_shown=True))
 
 
 def require_trainer_state(path: Path) -> None:

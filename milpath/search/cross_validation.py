@@ -14,7 +14,7 @@ from milpath.config.command_line import override, quoted
 from milpath.config.composition_errors import with_booleans
 from milpath.drawing.progress import track
 from milpath.records.atomic_files import write_json, write_text
-from milpath.records.plain_values import parse_json
+from milpath.records.plain_values import read_json
 from milpath.runs.build import build_training_data
 from milpath.runs.chosen_parts.encoder_choice import let_encoder_follow
 from milpath.runs.earlier_run import identity_in_folder, require_same_run
@@ -260,7 +260,7 @@ def save_plan(trainings: Sequence[Training], output: Path) -> None:
         ValueError: If the folder holds a table with other trainings.
     """
     plan, path = [list(training.overrides) for training in trainings], output / "plan.json"
-    if path.exists() and parse_json(path.read_text(encoding="utf-8"), str(path)) != plan:
+    if path.exists() and read_json(path) != plan:
         raise ValueError(f"{output} holds another table; give another output folder, or the same overrides as before")
     output.mkdir(parents=True, exist_ok=True)
     write_json(path, plan)

@@ -1,7 +1,5 @@
 """Trials of a search: parameters, validation metric and ranking."""
 
-import json
-import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from milpath.records.atomic_files import write_text
+from milpath.records.plain_values import read_mapping
 from milpath.reports.markdown import markdown_table
 
 TRIAL = "trial.json"
@@ -61,8 +60,9 @@ def validation_value(run_dir: Path, monitor: str) -> float | None:
     if not path.is_file():
         return None
     split, _, name = monitor.partition("/")
-    value = json.loads(path.read_text(encoding="utf-8")).get(split, {}).get(name)
-    return float(value) if value is not None and math.isfinite(value) else None
+    values = read_mapping(path, only_shown=True).get(split)
+    value = values.get(name) if isinstance(values, dict) else None
+    return float(value) if isinstance(value, int | float) else None
 
 
 def failure_of(run_dir: Path) -> str | None:
@@ -156,10 +156,13 @@ def write_trials(search_dir: Path, trials: Sequence[Trial], monitor: str, mode: 
 def _read_trial(folder: Path, monitor: str) -> Trial:
     """Read one folder."""
     failure, curve = failure_of(folder), folder / "curve.json"
-    stopped = json.loads(curve.read_text(encoding="utf-8"))["stopped_after"] if curve.is_file() else None
+    stopped = read_mapping(curve).get("stopped_after") if curve.is_file() else None
+    parameters = read_mapping(folder / TRIAL, only_shown=True).get("parameters")
+    if not isinstance(parameters, dict) or not isinstance(stopped, int | None):
+        raise ValueError(f"{folder} is not the folder of a trial of a search; give another run_name, or remove it")
     return Trial(
         folder=folder,
-        parameters=json.loads((folder / TRIAL).read_text(encoding="utf-8"))["parameters"],
+        parameters=parameters,
         value=None if failure else validation_value(folder, monitor),
         stopped_after=stopped,
         failure=failure,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from milpath.records.atomic_files import write_json
-from milpath.records.plain_values import brief, parse_json
+from milpath.records.plain_values import brief, read_json
 from milpath.targets.registry import target_named
 from milpath.targets.target import Target
 
@@ -31,7 +31,7 @@ def read_target(run_dir: Path) -> Target | None:
     path = run_dir / TARGET_FILE
     if not path.is_file():
         return None
-    content = parse_json(path.read_text(encoding="utf-8"), str(path))
+    content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("state"), dict):
         raise ValueError(f"{path} must hold the task and its state, not {brief(content)}")
     try:

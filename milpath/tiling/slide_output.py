@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from milpath.data.store.verified_arrays import MEMORY
 from milpath.records.atomic_files import atomic_path, remove_partial_files
 from milpath.records.error_text import counted
 from milpath.records.label_table import read_written_table
+from milpath.records.plain_values import read_mapping
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.kept_inputs import require_kept
 from milpath.tiling.quality_table import QUALITY_FILE
@@ -57,10 +57,10 @@ def open_output(output: Path, plan: StorePlan, description: dict[str, Any], *, o
         _clear(output)
     path = output / "store.json"
     if path.exists():
-        source = json.loads(path.read_text(encoding="utf-8")).get("source", {})
+        source = read_mapping(path).get("source")
         table = read_written_table(output / "bags.csv")
         bags = set(table["bag_id"])
-        if source.get("parameters") == description and bags <= set(plan.files):
+        if isinstance(source, dict) and source.get("parameters") == description and bags <= set(plan.files):
             left = set(plan.files) - bags - set(read_failures(output / "failures.csv"))
             if not left:
                 _require_same_slides(output, table, plan)

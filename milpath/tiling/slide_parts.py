@@ -8,6 +8,7 @@ from typing import Any
 
 from milpath.records.atomic_files import write_json
 from milpath.records.digests import sha256_of_text, size_and_time
+from milpath.records.plain_values import read_mapping
 from milpath.tiling.slide_job import RECORD_SUFFIX, TILES_SUFFIX, SlideRecord
 
 
@@ -38,7 +39,7 @@ class SlideParts:
         if not plan.exists():
             write_json(plan, description)
             return
-        begun = json.loads(plan.read_text(encoding="utf-8"))
+        begun = read_mapping(plan)
         if begun != description:
             changed = [key for key in description if begun.get(key) != description[key]]
             words = ", ".join(f"{key}={begun.get(key)} then, {key}={description[key]} now" for key in changed)
@@ -82,22 +83,19 @@ class SlideParts:
     def failures(self, names: Iterable[str]) -> dict[str, str]:
         """Return the names of the failed slides and the reasons."""
         paths = {name: self._failure(name) for name in names}
-        return {
-            name: json.loads(path.read_text(encoding="utf-8"))["reason"]
-            for name, path in paths.items()
-            if path.is_file()
-        }
+        return {name: str(read_mapping(path).get("reason")) for name, path in paths.items() if path.is_file()}
 
     def merged(self, records: Iterable[SlideRecord]) -> list[str]:
         """Return the slides whose tiles are already in the new store, if it is a store of exactly these slides."""
         records = list(records)
         try:
-            state = json.loads(self._merged.read_text(encoding="utf-8"))
+            state = read_mapping(self._merged)
         except FileNotFoundError:
             return []
-        if state["order"] != order_of(records):
+        num_merged = state.get("num_merged")
+        if state.get("order") != order_of(records) or not isinstance(num_merged, int):
             return []
-        return [record.bag_id for record in in_order(records)][: state["num_merged"]]
+        return [record.bag_id for record in in_order(records)][:num_merged]
 
     def set_merged(self, records: Iterable[SlideRecord], num_merged: int) -> None:
         """Save how many slides are in the new store."""

@@ -1,10 +1,11 @@
 import json
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milpath.records.plain_values import MAX_TEXT, brief, parse_json, require_plain
+from milpath.records.plain_values import MAX_FILE, MAX_TEXT, brief, parse_json, read_json, read_mapping, require_plain
 
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -98,3 +99,26 @@ def test_json_that_is_damaged_too_deep_or_not_plain_is_one_line(text):
 
 def test_plain_json_is_read():
     assert parse_json(json.dumps({"a": [1, "b", None]}), "file") == {"a": [1, "b", None]}
+
+
+def test_a_file_that_is_no_text_no_file_or_too_large_is_one_line_with_its_name(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_bytes(b"\xff{}")
+    with pytest.raises(ValueError, match=r"metrics\.json is not JSON, or is damaged \('utf-8' codec can't decode"):
+        read_json(path)
+    with path.open("wb") as file:
+        file.truncate(MAX_FILE + 1)
+    with pytest.raises(ValueError, match=r"metrics\.json has 67 MB; it may have 67 MB"):
+        read_json(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"metrics\.json is a named pipe"):
+        read_json(path)
+
+
+def test_a_file_that_must_hold_a_mapping_is_one(tmp_path):
+    (tmp_path / "a.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"a\.json must be a mapping, not \[1\]$"):
+        read_mapping(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text('{"_b": 1}')
+    assert read_mapping(tmp_path / "a.json", only_shown=True) == {"_b": 1}

@@ -70,13 +70,19 @@ def test_a_fold_is_judged_by_the_calls_of_its_run_and_not_by_a_threshold_of_one_
         ('{"a": ' + "[" * 40 + "]" * 40 + "}", "is nested more than 16 levels deep"),
         ("[1]", "must be a mapping, not [1]"),
         ("{", "is not JSON, or is damaged"),
-        (" " * (17 << 20) + "{}", "has 18 MB; it may have 17 MB"),
+        (" " * (65 << 20) + "{}", "has 68 MB; it may have 67 MB"),
     ],
     ids=["deep", "nested", "list", "damaged", "large"],
 )
 def test_a_record_that_no_run_wrote_is_refused(run_dir, name, content, message):
     (run_dir / name).write_text(content)
     with pytest.raises(ValueError, match=re.escape(f"{run_dir / name} {message}")):
+        read_run(run_dir)
+
+
+def test_a_record_that_is_no_text_is_named(run_dir):
+    (run_dir / "metrics.json").write_bytes(b"{\xff}")
+    with pytest.raises(ValueError, match=re.escape(f"{run_dir / 'metrics.json'} is not JSON, or is damaged ('utf-8'")):
         read_run(run_dir)
 
 

@@ -37,7 +37,7 @@ def test_an_unknown_mode_is_refused():
 
 @pytest.mark.parametrize(
     "metrics",
-    [None, {}, {"val": {}}, {"val": {"auroc": None}}, {"val": {"auroc": float("nan")}}, {"test": {"auroc": 1.0}}],
+    [None, {}, {"val": {}}, {"val": {"auroc": None}}, {"val": 3}, {"test": {"auroc": 1.0}}],
 )
 def test_a_run_without_the_metric_on_its_validation_split_has_no_value(tmp_path, metrics):
     if metrics is not None:
@@ -63,3 +63,20 @@ def test_the_table_says_what_became_of_each_trial(tmp_path):
     assert "| 1 | 0.8000 | 0.2 | trial_b | finished |" in text
     assert "FAILED ValueError: a \\| b" in text
     assert "0.99" not in text + (tmp_path / "trials.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metrics.json", "[" * 100_000), ("metrics.json", "[]"), ("metrics.json", '{"val": {"auroc": NaN}}'), ("trial.json", "{}"), ("trial.json", '{"parameters": 3}'),
+        ("curve.json", '{"stopped_after": "<b>"}'), ("curve.json", "\xff"),
+    ],
+)  # fmt: skip
+def test_a_trial_that_no_search_wrote_is_refused_in_one_line(tmp_path, name, text):
+    folder = tmp_path / "trial_a"
+    folder.mkdir()
+    (folder / "trial.json").write_text('{"parameters": {"optimizer.lr": 0.1}}')
+    (folder / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match="trial_a") as caught:
+        read_trials(tmp_path, "val/auroc", "max")
+    assert "\n" not in str(caught.value)

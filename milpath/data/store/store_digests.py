@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from milpath.data.store.verified_arrays import announce, is_remembered, remember
 from milpath.records.digests import sha256_of_file, sha256_of_values
 from milpath.records.error_text import reason_of
-from milpath.records.plain_values import parse_json
+from milpath.records.plain_values import read_json
 
 TABLES = ("bags.csv", "tiles.csv")
 ARRAY = "tiles.npy"
@@ -71,9 +71,7 @@ def read_description(path: Path) -> dict[str, Any]:
     file = path / "store.json"
     try:
         # Its tiling is copied into the cards of checkpoints, which contain only plain values.
-        description = parse_json(file.read_text(encoding="utf-8"), str(file))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} cannot be read ({reason_of(error)}); {_AGAIN}") from None
+        description = read_json(file)
     except ValueError as error:
         raise ValueError(f"{error}; {_AGAIN}") from None
     if not isinstance(description, dict):

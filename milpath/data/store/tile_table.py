@@ -31,7 +31,7 @@ from milpath.data.store.verified_arrays import is_remembered, remember
 from milpath.records.atomic_files import atomic_path, write_json
 from milpath.records.digests import sha256_of_file, sha256_of_values
 from milpath.records.label_table import read_written_blocks, read_written_table
-from milpath.records.plain_values import parse_json
+from milpath.records.plain_values import read_json
 
 INDEX_FILES = INDEX, ABOUT = ".tiles.npy", ".tiles.json"
 # A smaller table is read within half a second, and no index is made for it (about 300,000 tiles).
@@ -176,7 +176,7 @@ def _about(path: Path, digests: Mapping[str, str]) -> dict[str, Any] | None:
     if not (path / ABOUT).is_file():
         return None
     try:
-        about = parse_json((path / ABOUT).read_text(encoding="utf-8"), str(path / ABOUT))
+        about = read_json(path / ABOUT)
         if not isinstance(about, dict) or about.get("format_version") != _FORMAT_VERSION:
             raise ValueError("is not of this format")
         if about.pop("digest") != sha256_of_values(about):

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from milpath.records.plain_values import brief, parse_json
+from milpath.records.plain_values import brief, read_json
 
 _FOLD = re.compile(r"fold_\d+(?:_candidate_\d+)?")
 _PLANNED = re.compile(r"data\.(num_folds|fold)=(\d+)")
@@ -81,7 +81,7 @@ def _chosen(found: Sequence[Path], choices: Path, method: str) -> list[Path]:
 
 def _num_planned(plan: Path) -> int:
     """Return the number of folds that a table was planned with."""
-    content = parse_json(plan.read_text(encoding="utf-8"), str(plan))
+    content = read_json(plan)
     words = [str(word) for training in content if isinstance(training, list) for word in training]
     found = [int(match[2]) for word in words if (match := _PLANNED.fullmatch(word)) and match[1] == "num_folds"]
     return max(found, default=0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from milpath.records.digests import sha256_of_splits, sha256_of_values
-from milpath.records.plain_values import parse_json
+from milpath.records.plain_values import read_json
 
 FORMAT_VERSION = 1
 _SEED = re.compile(r"^seed: (\d+)$", re.MULTILINE)
@@ -71,7 +71,7 @@ def record_of(runs: Iterable[RecordedRun], command: Sequence[str] | None = None)
 
 def _provenance(run_dir: Path) -> Mapping[str, Any]:
     path = run_dir / "provenance.json"
-    content = parse_json(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
+    content = read_json(path) if path.is_file() else {}
     return content if isinstance(content, dict) else {}
 
 

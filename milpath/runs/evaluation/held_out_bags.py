@@ -11,7 +11,7 @@ import pandas as pd
 from milpath.checks.evaluation_check import TrainedBags
 from milpath.records.digests import sha256_of_values
 from milpath.records.error_text import counted
-from milpath.records.plain_values import parse_json
+from milpath.records.plain_values import read_json
 from milpath.runs.earlier_run import identity_in_checkpoint
 
 # Kinds of pairs of networks, whose attentions are compared.
@@ -83,7 +83,7 @@ def trained_bags(path: str) -> TrainedBags:
 def _described_data(path: Path) -> Mapping[str, Any]:
     """Return what a run recorded of its data; empty if the file is missing or damaged: the store is then unknown."""
     try:
-        record = parse_json(path.read_text(encoding="utf-8"), str(path))
+        record = read_json(path)
     except (OSError, ValueError):
         return {}
     data = record.get("data") if isinstance(record, Mapping) else None

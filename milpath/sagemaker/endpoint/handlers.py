@@ -17,7 +17,7 @@ from milpath.models.finite import finite_bags
 from milpath.models.network_input import to_network_input
 from milpath.models.stains import sampled_tiles
 from milpath.models.tile_maps import tile_maps
-from milpath.records.plain_values import parse_json
+from milpath.records.plain_values import read_json
 from milpath.sagemaker.endpoint.input_spec import InputSpec, TileBag
 from milpath.sagemaker.endpoint.request_body import BodyReader
 from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits
@@ -127,7 +127,7 @@ def model_fn(model_dir: str, context: Any = None) -> Endpoint:
 def _packaged_parts(folder: Path) -> OwnParts:
     """Import the user's own classes that were named when the archive was packed."""
     path = folder / PARTS_FILE
-    names = parse_json(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else []
+    names = read_json(path) if path.is_file() else []
     return import_own_parts(names, folder)
 
 
