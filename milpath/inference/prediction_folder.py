@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from milpath.records.atomic_files import is_partial_file, remove_partial_files, require_folder, write_json
 from milpath.records.digests import sha256_of_text
+from milpath.records.plain_values import read_mapping
 
 _RECORD = "prediction.json"
 # What is drawn of each slide, in the record.
@@ -103,10 +104,9 @@ def _of_others(output: Path) -> list[str]:
 def _read_record(output: Path) -> dict[str, str] | None:
     """Return the record of an earlier prediction; `None` if there is none that can be read."""
     try:
-        content = json.loads((output / _RECORD).read_text(encoding="utf-8"))
+        return read_mapping(output / _RECORD)
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
 
 
 def _other_source(output: Path, before: Mapping[str, str], source: Mapping[str, str]) -> str | None:
@@ -126,7 +126,7 @@ def _changed(before: str | None, now: str | None) -> str:
     """Return which options of the pictures differ; empty if none, or if one of both does not say it."""
     try:
         was, found = (json.loads(text or "{}") for text in (before, now))
-    except (TypeError, ValueError):  # not written by a prediction
+    except (TypeError, ValueError, RecursionError):  # not written by a prediction
         return ""
     if not isinstance(was, dict):
         return ""

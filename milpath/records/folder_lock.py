@@ -1,7 +1,6 @@
 """Lock that admits one process to a folder; the system releases it when the process ends."""
 
 import errno
-import json
 import logging
 import os
 import platform
@@ -13,6 +12,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from milpath.records.atomic_files import write_json
+from milpath.records.plain_values import read_mapping
 
 LOCK_FILE = ".lock"
 HOLDER_FILE = ".lock.json"
@@ -87,10 +87,9 @@ class FolderLock:
     def holder(self) -> dict[str, int | str]:
         """Return `pid` and `host` of the process that acquired the lock last; empty if unknown."""
         try:
-            content = json.loads((self.folder / HOLDER_FILE).read_text(encoding="utf-8"))
+            return read_mapping(self.folder / HOLDER_FILE)
         except (OSError, ValueError):
             return {}
-        return content if isinstance(content, dict) else {}
 
     def __enter__(self) -> Self:
         self.acquire()

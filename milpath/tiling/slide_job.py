@@ -140,7 +140,15 @@ class SlideRecord:
         """Return the record of a finished slide, `None` if it is not finished."""
         try:
             return cls(**json.loads(read_beside(path, RECORD)))
-        except (FileNotFoundError, NotADirectoryError, zipfile.BadZipFile, KeyError, ValueError, TypeError):
+        except (
+            FileNotFoundError,
+            NotADirectoryError,
+            zipfile.BadZipFile,
+            KeyError,
+            ValueError,
+            TypeError,
+            RecursionError,
+        ):
             # A power failure may leave a partial record: the slide is cut again.
             return None
 

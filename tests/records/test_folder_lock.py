@@ -70,3 +70,11 @@ def test_a_folder_that_becomes_free_meanwhile_is_taken(tmp_path):
     with FolderLock(tmp_path) as lock:
         assert lock.holder()["pid"] == os.getpid()
     later.join()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "{", "\xff"])
+def test_a_name_of_a_holder_that_cannot_be_read_is_no_name(tmp_path, text):
+    (tmp_path / ".lock.json").write_bytes(text.encode("latin-1"))
+    assert FolderLock(tmp_path).holder() == {}
+    with FolderLock(tmp_path) as lock:
+        assert lock.holder()["pid"] == os.getpid()

@@ -5,7 +5,6 @@ copy. A folder that is not writable has none: its files are verified once per pr
 not used: on machines with such folders it is often small, shared or lost with the container.
 """
 
-import json
 import logging
 import os
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from milpath.records.atomic_files import write_json
+from milpath.records.plain_values import read_mapping
 
 MEMORY = ".verified.json"
 _log = logging.getLogger(__name__)
@@ -80,7 +80,6 @@ def _entry(status: os.stat_result, value: str) -> dict[str, Any]:
 def _read(folder: Path) -> dict[str, Any]:
     """Return the remembered values of the files in a folder; empty if they cannot be read."""
     try:
-        content = json.loads((folder / MEMORY).read_text(encoding="utf-8"))
+        return read_mapping(folder / MEMORY)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
