@@ -209,6 +209,10 @@ def _typed(value: Any) -> str:
 def _from_record(record: Mapping[str, Any]) -> RunIdentity:
     """Return the identity in a record after checking its digest."""
     content = {key: record[key] for key in ("format_version", "settings", "contents")}
+    if not all(
+        isinstance(part, Mapping) for part in (content["settings"], content["contents"], record.get("origin", {}))
+    ):
+        raise ValueError("its settings, contents and origin must be mappings")
     if record["digest"] != sha256_of_values(content):
         raise ValueError("its settings do not match their digest")
     return RunIdentity(content["settings"], content["contents"], record.get("origin", {}))

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
 
 from milpath.config.roots import CONFIG_DIR
+from milpath.records.digests import sha256_of_values
 from milpath.runs.earlier_run import identity_in_folder, require_same_run
 from milpath.runs.run_identity import (
     IdentityInCheckpoint,
@@ -240,4 +241,13 @@ def test_a_checkpoint_with_a_damaged_list_of_the_best_is_refused(changes, tmp_pa
 def test_a_configuration_of_somebody_else_that_unpacks_to_any_size_is_refused(text, tmp_path):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ValueError, match="record cannot be read .*(YAML aliases or tags|more than 1,048,576 bytes)"):
+        identity_in_folder(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"settings": 3}, {"contents": ["a"]}, {"origin": None}])
+def test_an_identity_of_other_kinds_is_refused_though_its_digest_is_right(changes, tmp_path):
+    record = {"format_version": 1, "settings": {}, "contents": {}} | changes
+    digest = sha256_of_values({key: record[key] for key in ("format_version", "settings", "contents")})
+    (tmp_path / "identity.json").write_text(json.dumps({"origin": {}} | record | {"digest": digest}))
+    with pytest.raises(ValueError, match="settings, contents and origin must be mappings"):
         identity_in_folder(tmp_path)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from milpath.records.error_text import reason_of
 from milpath.records.plain_values import brief, read_json
 
 _FOLD = re.compile(r"fold_\d+(?:_candidate_\d+)?")
@@ -68,20 +69,27 @@ def _chosen(found: Sequence[Path], choices: Path, method: str) -> list[Path]:
     """Return the candidates that the search chose."""
     if not choices.is_file():
         raise FileNotFoundError(f"{choices} is missing, which says which candidates were chosen; finish the table")
-    with choices.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["method"] == method]
+    try:
+        with choices.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["method"] == method]
+            places = [(row["repeat"], row["fold"], row["chosen"]) for row in rows]
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        reason = f"no column {error}" if isinstance(error, KeyError) else reason_of(error)
+        raise ValueError(f"{choices} cannot be read ({reason}); run milpath table again") from None
     kept, counted = [], dict[tuple[str, str], int]()
-    for row in rows:  # one row per candidate, in the order of the plan
-        place = row["repeat"], row["fold"]
+    for repeat, fold, is_chosen in places:  # one row per candidate, in the order of the plan
+        place = repeat, fold
         counted[place] = counted.get(place, -1) + 1
-        if row["chosen"] == "True":
-            kept.append((f"repeat_{place[0]}", f"fold_{place[1]}_candidate_{counted[place]}"))
+        if is_chosen == "True":
+            kept.append((f"repeat_{repeat}", f"fold_{fold}_candidate_{counted[place]}"))
     return [path for path in found if (path.parent.name, path.name) in kept]
 
 
 def _num_planned(plan: Path) -> int:
     """Return the number of folds that a table was planned with."""
     content = read_json(plan)
+    if not isinstance(content, list):
+        raise ValueError(f"{plan} must be a list of trainings, not {brief(content)}")
     words = [str(word) for training in content if isinstance(training, list) for word in training]
     found = [int(match[2]) for word in words if (match := _PLANNED.fullmatch(word)) and match[1] == "num_folds"]
     return max(found, default=0)

@@ -3,6 +3,7 @@
 import json
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,7 +89,7 @@ def _members(path: Path, names: Sequence[str], place: str) -> dict[str, bytes]:
                 name = member.name.removeprefix("./")
                 if name in names and member.isfile() and (opened := file.extractfile(member)) is not None:
                     found[name] = _small(opened.read(_MAX_BYTES + 1), place, name)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{place} is not a whole .tar.gz ({error}); give model.tar.gz or output.tar.gz") from None
     return found
 
