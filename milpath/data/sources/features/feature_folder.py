@@ -12,6 +12,7 @@ SUFFIXES = (".h5", ".hdf5", ".pt")
 # CLAM writes h5_files (with coordinates) next to pt_files (without): two formats of one set of features.
 _FORMATS = ("", "h5_files", "pt_files")
 _WHOLE_SLIDES = "slide_features_"
+_TO_CONVERT = (".npy", ".zarr")
 
 
 def find_feature_files(path: Path) -> dict[str, Path]:
@@ -39,7 +40,7 @@ def find_feature_files(path: Path) -> dict[str, Path]:
     if not found:
         raise FileNotFoundError(
             f"no .h5 or .pt files at {path}; set data.path=FOLDER with one file of features per slide, "
-            "as written by TRIDENT, CLAM or STAMP"
+            f"as written by TRIDENT, CLAM or STAMP{_to_convert(path)}"
         )
     _require_one_folder(path, found)
     require_no_twins(found, map(folded, found), str(path))
@@ -78,6 +79,12 @@ def _files(path: Path) -> Iterator[PurePosixPath]:
 def _holds_coordinates(file: PurePosixPath) -> bool:
     """Return whether a file is one of TRIDENT's `patches/{slide}_patches.h5`: coordinates without features."""
     return file.parent.name == "patches" and file.stem.endswith("_patches")
+
+
+def _to_convert(path: Path) -> str:
+    """Return what to do with arrays in other formats, as torchmil and LazySlide write them; empty if there are none."""
+    other = next((suffix for suffix in _TO_CONVERT if next(path.rglob(f"*{suffix}"), None) is not None), None)
+    return f"; write its {other} as {{slide_id}}.h5 with the datasets features and coords" if other else ""
 
 
 def _preference(file: PurePosixPath) -> tuple[int, int]:

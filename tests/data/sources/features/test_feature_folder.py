@@ -90,3 +90,12 @@ def test_nothing_there_says_what_to_put_there(tmp_path, name):
     (tmp_path / "labels.csv").write_text("slide_id,label\nS1,0\n")
     with pytest.raises(FileNotFoundError, match="no .h5 or .pt files at .*; set data.path=FOLDER"):
         find_feature_files(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["features_UNI/wsi1.npy", "slide.zarr/tables/uni_tiles/zarr.json"])
+def test_arrays_in_other_formats_say_what_to_write(tmp_path, name):
+    touch(tmp_path, name)
+    with pytest.raises(
+        FileNotFoundError, match=r"write its \.(npy|zarr) as \{slide_id\}\.h5 with the datasets features and coords$"
+    ):
+        find_feature_files(tmp_path)
