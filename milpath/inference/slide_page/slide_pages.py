@@ -172,7 +172,7 @@ class SlidePages:
         notes = []
         if bag.attention.max() * (bag.num_ranked or len(bag.attention)) < _EVEN:
             notes.append("The attention is almost even: no tile stands out.")
-        if source.downsample > 1.01 * downsample:
+        if source.downsample > 1.01 * max(1.0, downsample):
             notes.append("The image is reduced; set viewer_pixels to a larger number for more detail.")
         return slide_html(
             bag.bag_id, source, self._layers(bag, source, places, dense), self._top_tiles(bag, places), answer=answer,

@@ -10,8 +10,10 @@ from milpath.data.sources.features.loose_features import build_feature_store
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions
 from milpath.inference.annotations.annotation_files import AnnotationFiles
+from milpath.inference.annotations.slide_answer import SlideAnswer
 from milpath.inference.pictures.tile_pixels import slide_paths, tile_pixels
 from milpath.inference.predict_bags import BagPrediction
+from milpath.inference.slide_page.slide_pages import SlidePages
 from milpath.inference.slides_of_bags import tile_rows
 from milpath.reports.pictures import without_pictures
 from tests.feature_files import write_clam, write_stamp, write_trident
@@ -62,6 +64,10 @@ def test_tiles_that_were_enlarged_show_what_they_cover(tmp_path):
     store = open_features(tmp_path)
     tiles = tile_pixels(store, 0, slide_paths(store, tmp_path / "slides"))
     assert tiles.shape == (12, 128, 128, 3)
+    bag, answer = BagPrediction(0, "a", np.ones(1), np.full(12, 1 / 12)), SlideAnswer("a", "1", False, {})
+    pages = SlidePages(store, slide_paths(store, tmp_path / "slides"), "viridis", "", 10**8)
+    assert pages.write(tmp_path, bag, "a", answer)
+    assert "The image is reduced" not in (tmp_path / "viewer/slides/a.html").read_text()
     red = [np.abs(tile.astype(int) - (200, 0, 0)).sum(axis=2).mean() < 30 for tile in tiles[range(12)]]
     assert GRID[np.flatnonzero(red)].tolist() == [[5, 3]]
 
