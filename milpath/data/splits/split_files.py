@@ -1,6 +1,5 @@
 """Files of an existing split, in the layouts of milpath, CLAM, Patho-Bench and STAMP."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import pandas as pd
 
 from milpath.data.splits.assign_splits import SPLITS
 from milpath.records.label_table import ID_COLUMNS, find_column, read_table
-from milpath.records.table_cells import MAX_BYTES, TableCells, plain_name, read_cells
+from milpath.records.plain_values import read_mapping
+from milpath.records.table_cells import TableCells, plain_name, read_cells
 
 _FOLD_COLUMN = re.compile(r"fold_([0-9]{1,9})")
 _STAMP = {"train_patients": "train", "test_patients": "test"}
@@ -65,13 +65,7 @@ def _of_stamp(path: Path) -> pd.DataFrame:
         f"{path} is not a split of STAMP, which has splits with train_patients and test_patients; give such a file, or a "
         "CSV with id and split"
     )
-    if path.stat().st_size > MAX_BYTES:
-        raise wrong
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise wrong from None
-    folds = content.get("splits") if isinstance(content, dict) else None
+    folds = read_mapping(path).get("splits")
     if not isinstance(folds, list) or not folds:
         raise wrong
     rows = []

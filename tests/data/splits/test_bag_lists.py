@@ -242,12 +242,18 @@ def test_the_split_of_stamp_names_patients_fold_by_fold(tmp_path):
     path = write(tmp_path / "splits.json", json.dumps({"splits": folds}))
     assert read_split(path, IDS).tolist() == ["train", "train", "test"]
     assert read_split(path, IDS, fold=1).tolist() == ["test", "test", "train"]
-    for text in ("{", "[]", '{"splits": []}', '{"splits": [{"train_patients": ["a"]}]}', '{"splits": [1]}', "\xff"):
+    for text in ("{}", '{"splits": []}', '{"splits": [{"train_patients": ["a"]}]}', '{"splits": [1]}'):
         path.write_text(text)
         with pytest.raises(
             ValueError, match=r"splits.json is not a split of STAMP, .*give such a file, or a CSV with id and"
         ):
             read_split(path, IDS)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\xff"])
+def test_other_text_is_no_split_of_stamp(text, tmp_path):
+    with pytest.raises(ValueError, match="splits.json"):
+        read_split(write(tmp_path / "splits.json", text), IDS)
 
 
 def test_a_split_without_a_column_of_bags_says_what_to_rename(tmp_path):
