@@ -25,6 +25,8 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
+# Gradio lets pages of any other address use an app that is not on localhost, with the cookies of their visitors.
+_NOT_KEPT = (b"cache-control", b"access-control-")
 _UPLOAD = "/gradio_api/upload"
 # Allowance for the boundaries and headers of a multipart body.
 _OVERHEAD = 1 << 20
@@ -58,7 +60,7 @@ class Guard:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-                kept = [pair for pair in message.get("headers", []) if pair[0].lower() != b"cache-control"]
+                kept = [pair for pair in message.get("headers", []) if not pair[0].lower().startswith(_NOT_KEPT)]
                 message["headers"] = [*kept, *own]
             await send(message)
 
