@@ -2,22 +2,26 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from milpath.data.store.bag_store import BagStore
+from milpath.data.store.bag_store import BagStore, TileRows
 from milpath.data.store.level0_positions import level0_positions, resolution_of
 from milpath.records.label_table import quote_first
 from milpath.slides.readers.open_slide import open_slide
+from milpath.slides.readers.slide import Slide
 from milpath.slides.tile_positions import BOUNDS_COLUMNS, LEVEL0_COLUMNS
 
 _log = logging.getLogger(__name__)
 # Formats of which OpenSlide's plane is larger than the scanned area.
 _CROPPED = (".mrxs", ".scn")
+# Formats of thumbnails beside features; a small slide may have them as well.
+_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
-def place_on_slides(store: BagStore, slides: Mapping[str, Path]) -> None:
+def place_on_slides(store: BagStore, slides: Mapping[str, Path]) -> dict[str, Path]:
     """Add to a store of features, in memory, what its slides say: how large a pixel of level 0 is, and the scanned area.
 
     Positions in microns, as STAMP writes them, become pixels of level 0 by the resolution that the file of a slide states.
@@ -28,16 +32,20 @@ def place_on_slides(store: BagStore, slides: Mapping[str, Path]) -> None:
     Args:
         store: Tiles, which know their places, or features; of slides or of patients.
         slides: Name of a slide to its file, as far as it is at hand.
+
+    Returns:
+        The slides without pictures on which the tiles do not lie, such as the thumbnails that STAMP and TRIDENT write.
     """
     store = store.slide_store
-    if len(store.tile_shape) == 3 or not slides or BOUNDS_COLUMNS[0] in store.bags:
-        return
+    if len(store.tile_shape) == 3 or not slides:
+        return dict(slides)
     found = dict(_facts_of_slides(store, slides))
     names = ("downsample", *BOUNDS_COLUMNS)
-    known = {name: [found.get(bag_id, {}).get(name, np.nan) for bag_id in store.bags["bag_id"]] for name in names}
+    known = {name: [(found.get(bag_id) or {}).get(name, np.nan) for bag_id in store.bags["bag_id"]] for name in names}
     store.bags = store.bags.assign(
         **{name: values for name, values in known.items() if name not in store.bags and not np.isnan(values).all()}
     )
+    slides = {bag_id: path for bag_id, path in slides.items() if found.get(bag_id, {}) is not None}
     at_hand = [index for index, bag_id in enumerate(store.bags["bag_id"]) if bag_id in slides]
     unplaced = [index for index in at_hand if level0_positions(store, store.tile_slice(index)) is None]
     if unplaced:
@@ -46,6 +54,7 @@ def place_on_slides(store: BagStore, slides: Mapping[str, Path]) -> None:
             f"{len(unplaced):,}", f"{len(at_hand):,}", quote_first([store.bags["bag_id"].iloc[unplaced[0]]]),
             why_unplaced(store, at_hand=True),
         )  # fmt: skip
+    return dict(slides)
 
 
 def why_unplaced(store: BagStore, *, at_hand: bool = False) -> str:
@@ -67,23 +76,36 @@ def why_unplaced(store: BagStore, *, at_hand: bool = False) -> str:
     return "their positions are in microns, and the file of the slide states no microns per pixel that fit them"
 
 
-def _facts_of_slides(store: BagStore, slides: Mapping[str, Path]) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield the values of the new columns for the slides at hand."""
-    convert, size = _in_pixels_of_tiles(store), (store.description.get("tiling") or {}).get("tile_size")
+def _facts_of_slides(store: BagStore, slides: Mapping[str, Path]) -> Iterator[tuple[str, dict[str, float] | None]]:
+    """Yield the values of the new columns for the slides at hand, `None` for a picture that is not the slide."""
+    convert = _in_pixels_of_tiles(store)
     for index, bag_id in enumerate(store.bags["bag_id"].astype(str)):
         path = slides.get(bag_id)
-        if path is None or not (convert or path.suffix.lower() in _CROPPED):
+        if path is None or not (convert or path.suffix.lower() in (*_CROPPED, *_PICTURES)):
             continue  # nothing is opened that is not needed: slides may be many, on a slow disk
-        with open_slide(path) as slide:
-            level0, width, height = slide.microns_per_pixel, *slide.level_sizes[0]
-            facts: dict[str, float] = dict(zip(BOUNDS_COLUMNS, slide.bounds_offset, strict=True))
-        microns = resolution_of(store, where := store.tile_slice(index))[0]
-        if convert and size and microns and level0:
-            downsample = microns / level0
-            rows = store.tile_rows(where)
-            if (rows["x"].max() * downsample < width) and (rows["y"].max() * downsample < height):
-                facts["downsample"] = downsample
-        yield bag_id, facts
+        facts: dict[str, float] | None = None
+        # A slide that cannot be read stops no prediction from its features.
+        with suppress(ValueError, OSError), open_slide(path) as slide:
+            facts = _facts_of_slide(store, store.tile_slice(index), slide, convert=convert)
+        if facts is not None or path.suffix.lower() in _PICTURES:
+            yield bag_id, facts
+
+
+def _facts_of_slide(store: BagStore, where: TileRows, slide: Slide, *, convert: bool) -> dict[str, float] | None:
+    """Return the values of the new columns for a slide; `None` if its tiles do not lie on it."""
+    facts: dict[str, float] = dict(zip(BOUNDS_COLUMNS, slide.bounds_offset, strict=True))
+    if convert:
+        microns = resolution_of(store, where)[0]
+        if not microns or not slide.microns_per_pixel:
+            return None
+        facts["downsample"] = microns / slide.microns_per_pixel
+        rows = store.tile_rows(where)
+        x, y = rows["x"].to_numpy() * facts["downsample"], rows["y"].to_numpy() * facts["downsample"]
+    elif (places := level0_positions(store, where)) is not None:
+        x, y = places.x0, places.y0
+    else:
+        return None
+    return facts if np.nanmax(x) < slide.level_sizes[0].width and np.nanmax(y) < slide.level_sizes[0].height else None
 
 
 def _in_pixels_of_tiles(store: BagStore) -> bool:

@@ -75,6 +75,5 @@ def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:
     may_be_slides = slides.is_dir() or (slides.is_file() and slides.suffix.lower() in SLIDE_SUFFIXES)
     if not found and len(store.tile_shape) == 1 and may_be_slides:
         of_name = find_slides(slides).found
-        found = {name: of_name[name] for name in store.bags["bag_id"] if name in of_name}
-        place_on_slides(store, found)
+        found = place_on_slides(store, {name: of_name[name] for name in store.bags["bag_id"] if name in of_name})
     return found

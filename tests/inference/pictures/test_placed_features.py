@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from milpath.data.sources.features.loose_features import build_feature_store
 from milpath.data.store.bag_store import BagStore
@@ -81,6 +82,19 @@ def test_a_slide_on_which_tiles_do_not_fit_is_named(tmp_path, caplog):
     assert level0_positions(store, store.tile_slice(0)) is None
     assert "1 of 1 slides at hand have no pictures (first: 'a')" in caplog.text
     assert "states no microns per pixel that fit them" in caplog.text
+
+
+@pytest.mark.parametrize("write", [write_stamp, write_trident])
+def test_a_thumbnail_beside_the_features_is_not_the_slide(write, tmp_path, caplog):
+    """STAMP and TRIDENT write them under the name of the slide."""
+    write(tmp_path / "features/a.h5", np.ones((12, 4)), GRID * 256)
+    write(tmp_path / "features/b.h5", np.ones((12, 4)), GRID * 256)
+    Image.new("RGB", (512, 384)).save(tmp_path / "features/a.jpg")
+    (tmp_path / "features/b.jpg").touch()
+    store = open_features(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert slide_paths(store, tmp_path / "features") == {}
+    assert not caplog.text
 
 
 def test_features_without_a_tile_size_say_why_they_have_no_pictures(tmp_path, caplog):
