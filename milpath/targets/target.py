@@ -289,11 +289,11 @@ def require_class_names(names: Sequence[str]) -> None:
     """Refuse class names that do not distinguish the classes.
 
     Raises:
-        ValueError: If a name is empty or used twice.
+        ValueError: If a name is empty, used twice or no Unicode text, which no file could be written with.
     """
-    if any(not name.strip() for name in names):
-        raise ValueError(
-            f"class_names has an empty name at position {[bool(name.strip()) for name in names].index(False)}"
-        )
+    if broken := [name for name in names if name.encode("utf-8", "ignore").decode() != name]:
+        raise ValueError(f"class_names has {broken[0]!r}, which is no text: half of a pair of UTF-16; write it again")
+    if empty := [position for position, name in enumerate(names) if not name.strip()]:
+        raise ValueError(f"class_names has an empty name at position {empty[0]}")
     if twice := [name for name, count in Counter(name.strip() for name in names).items() if count > 1]:
         raise ValueError(f"class_names has {twice[0]!r} more than once; each class needs a name of its own")

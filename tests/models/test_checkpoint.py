@@ -191,6 +191,8 @@ def test_weights_that_repeat_one_stored_number_are_refused(path):
         ({"network": 5}, "network of the card must be a mapping"),
         ({"network": {"name": "AttentionMIL", "arguments": [1]}}, "must be described by a name and a mapping"),
         ({"class_names": 5}, "class_names of the card must be a list of names, not 5"),
+        ({"class_names": ["a", " "]}, "class_names has an empty name at position 1"),
+        ({"class_names": ["a", "b\ud800"]}, r"class_names has 'b\\ud800', which is no text"),
         ({"class_names": "ab"}, "class_names of the card must be a list of names"),
         ({"task": "x"}, "task 'x' of the card is not one of binary, nominal, ordinal"),
         ({"task": ["binary"]}, "task .* of the card is not one of"),
