@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.inference.predict_slides import predict_slides
 from milpath.metrics.intervals import metric_intervals
 from milpath.models.checkpoint import load_card
 from milpath.records.data_warning import UNFAMILIAR_COLUMNS
@@ -121,6 +122,13 @@ def test_evaluate_predict_app_endpoints_and_score_give_the_numbers_of_the_run(tr
     pd.testing.assert_frame_equal(predicted[columns], expected[columns], rtol=1e-4)
     pd.testing.assert_frame_equal(predicted[calls], expected[calls])
     pd.testing.assert_frame_equal(evaluated[calls], expected[calls])
+    for slide in predict_slides(checkpoint, folder / "bags", device="cpu"):
+        row = predicted.loc[slide.slide_id]
+        assert list(slide.columns) == columns
+        np.testing.assert_allclose(slide.probabilities, row[columns].astype(float), rtol=1e-4)
+        assert [slide.cells[name] for name in calls] == predicted[calls].astype(str).loc[slide.slide_id].tolist()
+        assert [*slide.cells][len(calls) :] == [*UNFAMILIAR_COLUMNS]
+        assert slide.refer == bool(row[UNFAMILIAR_COLUMNS[0]] == 1)
     store = BagStore.open(folder / "bags")
     write_model_dir(checkpoint, folder / "model")
     toolkit, analyst = inference.model_fn(str(folder / "model")), Analyst(checkpoint, Limits())

@@ -13,7 +13,7 @@ from PIL import Image
 from milpath import predict
 from milpath.config.roots import PredictConfig
 from milpath.data.store.bag_store_writer import BagStoreWriter
-from milpath.inference import slide_predictions
+from milpath.inference import bag_call
 from milpath.models import AttentionMIL, save_network
 from tests.pyramids import tissue, write_pyramid
 
@@ -71,7 +71,7 @@ def run(folder, slides, **options):
 
 
 def stop_after_the_first_slide(folder, slides, monkeypatch):
-    calls = iter([slide_predictions.decide])
+    calls = iter([bag_call.decide])
 
     def decide(*words):
         for call in calls:
@@ -79,7 +79,7 @@ def stop_after_the_first_slide(folder, slides, monkeypatch):
         raise StoppedError
 
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(slide_predictions, "decide", decide)
+        patch.setattr(bag_call, "decide", decide)
         run(folder, slides)
     assert (folder / "out/.predictions.csv.partial").read_text().count("\n") == 2
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from milpath.data import SyntheticBags
 from milpath.inference.ensemble import open_predictor
+from milpath.inference.predict_slides import predict_slides
 from milpath.models.checkpoint import load_card, load_network, save_network, update_card
 from milpath.models.familiarity import say_unknown
 from milpath.runs.familiar_bags import fitting_probe, require_familiarity
@@ -229,3 +230,14 @@ def test_two_copies_as_folds_rank_among_the_validation_bags_of_both(folder):
         both.judge(np.repeat(distances, 2, axis=1)).percent, one.judge(distances).percent, atol=1e-9
     )
     assert len(both.scores) == 2 * len(one.scores)
+
+
+def test_arrays_refer_the_same_slides_with_the_same_cells(folder, predicted):
+    card = load_card(folder / "best.ckpt")
+    for network, given in ((folder / "best.ckpt", None), (load_network(folder / "best.ckpt"), card)):
+        slides = list(predict_slides(network, folder / "png/train", given, num_workers=1, device="cpu"))
+        assert {slide.slide_id: slide.refer for slide in slides} == predicted["defer"].astype(bool).to_dict()
+        for slide in slides:
+            assert list(slide.cells) == COLUMNS
+            assert [float(cell) for cell in slide.cells.values()] == predicted.loc[slide.slide_id, COLUMNS].tolist()
+            assert slide.tile_unfamiliarity.shape == slide.attention.shape

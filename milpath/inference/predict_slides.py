@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.encoder_match import require_same_encoder, require_same_tile_size
 from milpath.data.store.level0_positions import level0_positions, resolution_of
 from milpath.data.store.resolution_match import compare_resolution
+from milpath.inference.bag_call import BagCaller
 from milpath.inference.encode_input import open_and_encode
 from milpath.inference.ensemble import Predictor, open_predictor
 from milpath.inference.open_input import open_input
@@ -23,11 +24,10 @@ from milpath.inference.pictures.tile_pixels import slide_paths
 from milpath.inference.predict_bags import BagPrediction, predict_bags
 from milpath.models.card import Card
 from milpath.models.devices import choose_device
+from milpath.models.familiarity import joined
 from milpath.models.network_input import takes
 from milpath.records.data_warning import warning_in_words
 from milpath.records.error_text import counted
-from milpath.targets import NumericTarget, target_of
-from milpath.targets.decision import Decision, decide
 from milpath.tiling.slide_run import TilingSummary
 
 _log = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ class SlidePrediction:
         columns: Names of the classes, or of the predicted numbers of a target without classes.
         probabilities: `(columns,)` float32; the probabilities of the classes sum to 1.
         predicted: Name of the predicted class; empty without classes.
-        refer: Whether the network refers the slide to a person, because it is not certain enough or was trained on data that
-            are not tissue.
+        refer: Whether the network refers the slide to a person, because it is not certain enough, does not know slides like
+            this one or was trained on data that are not tissue; of several targets only the latter two, see `cells`.
         attention: `(tiles,)` float32, >= 0, sums to 1.
         x0: `(tiles,)` left edges in pixels of level 0 of the slide, as OpenSlide counts them; NaN where unknown.
         y0: `(tiles,)` top edges likewise.
@@ -52,6 +52,10 @@ class SlidePrediction:
         microns_per_pixel: Resolution of the tiles; `None` if the file does not state it.
         maps: Name to `(tiles,)` for networks with attention or contributions per class (see `milpath.models.tile_maps`).
         warning: What the training data say against themselves, in words; empty for tissue.
+        cells: The further columns of `predictions.csv`, as text: calls and deferrals of each of several targets, prediction
+            sets, how far folds differ, and how unfamiliar the slide is.
+        tile_unfamiliarity: `(tiles,)` float32, percent of the validation tiles that are less unfamiliar; `None` without a
+            model of familiar slides.
     """
 
     slide_id: str
@@ -67,6 +71,8 @@ class SlidePrediction:
     microns_per_pixel: float | None
     maps: Mapping[str, NDArray[np.float32]]
     warning: str = ""
+    cells: Mapping[str, str] = field(default_factory=dict)
+    tile_unfamiliarity: NDArray[np.float32] | None = None
 
 
 def predict_slides(
@@ -113,6 +119,7 @@ def predict_slides(
             "them with milpath predict slides_table=CSV"
         )
     failed: dict[str, str] = {}
+    caller = BagCaller(predictor)
     for path in [slides] if isinstance(slides, str | Path) else slides:
         with TemporaryDirectory(prefix="milpath_") as folder:
             encode = partial(
@@ -129,11 +136,12 @@ def predict_slides(
                 _log.warning("%s", note)
             files = slide_paths(store, Path(path))
             bags = predict_bags(
-                predictor.network, store, target_of(predictor.card), temperature=predictor.card.temperature,
+                predictor.network, store, caller.target, temperature=predictor.card.temperature,
                 device=choose_device(device), class_names=predictor.card.class_names, on_failure=failed.__setitem__,
+                familiarity=predictor.familiarity,
             )  # fmt: skip
             for bag in bags:
-                yield _slide_prediction(bag, store, predictor.card, files.get(bag.bag_id))
+                yield _slide_prediction(bag, store, caller, files.get(bag.bag_id))
     if failed and on_failure is None:
         name, reason = next(iter(sorted(failed.items())))
         raise ValueError(
@@ -155,7 +163,7 @@ def _predictor(
     if isinstance(network, Module):
         if card is None:
             raise ValueError("a network needs its card: predict_slides(network, slides, card=load_card(path))")
-        return Predictor(network.eval(), card, type(network).__name__, "")
+        return Predictor(network.eval(), card, type(network).__name__, "", familiarity=joined([card.familiar]))
     if card is not None:
         raise ValueError("a checkpoint has its own card; leave out card=, or give a network")
     predictor = open_predictor(network, networks, encoders)
@@ -181,24 +189,18 @@ def _encode(
     )  # fmt: skip
 
 
-def _slide_prediction(bag: BagPrediction, store: BagStore, card: Card, path: Path | None) -> SlidePrediction:
+def _slide_prediction(bag: BagPrediction, store: BagStore, caller: BagCaller, path: Path | None) -> SlidePrediction:
     """Return the prediction of a bag with the places of its tiles and the call of the network."""
-    target, where = target_of(card), store.tile_slice(bag.position)
-    predicted, refer = "", bool(card.warning)
-    columns: Sequence[str] = card.class_names
-    if target.has_classes:
-        calls = decide(bag.probabilities[None].astype(np.float64), card.task, Decision.of_card(card))
-        predicted, refer = card.class_names[calls.predicted[0]], bool(calls.deferred[0])
-    elif isinstance(target, NumericTarget):
-        columns = target.answer_columns
+    card, where, call = caller.predictor.card, store.tile_slice(bag.position), caller(bag)
     places, unknown = level0_positions(store, where), np.full(len(bag.attention), np.nan)
+    columns, cells = (*caller.call_columns, *caller.further_columns), (*call.calls, *call.further)
     return SlidePrediction(
         slide_id=bag.bag_id,
         path=path,
-        columns=tuple(columns),
+        columns=tuple(caller.answer_columns or card.class_names),
         probabilities=bag.probabilities,
-        predicted=predicted,
-        refer=refer,
+        predicted=call.predicted,
+        refer=call.defer,
         attention=bag.attention,
         x0=unknown if places is None else places.x0,
         y0=unknown if places is None else places.y0,
@@ -206,4 +208,6 @@ def _slide_prediction(bag: BagPrediction, store: BagStore, card: Card, path: Pat
         microns_per_pixel=resolution_of(store, where)[0],
         maps=bag.maps,
         warning=warning_in_words(card.warning),
+        cells=dict(zip(columns, cells, strict=True)),
+        tile_unfamiliarity=bag.tile_unfamiliarity,
     )

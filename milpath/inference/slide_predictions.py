@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch.nn import Module
@@ -17,8 +16,8 @@ from milpath.data.store.level0_positions import resolution_of
 from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.progress import track
 from milpath.inference.annotations.slide_answer import SlideAnswer
+from milpath.inference.bag_call import BagCall, BagCaller
 from milpath.inference.ensemble import Predictor, open_predictor
-from milpath.inference.ensemble.fold_columns import EACH, each_as_cell, fold_cells, fold_columns
 from milpath.inference.input_patients import column_of_patients, patients_of_input
 from milpath.inference.open_input import SLIDES_TO_ENCODE, STORE, TILES_TO_ENCODE, kind_of_input, open_input
 from milpath.inference.packed_linear import pack_linears
@@ -36,13 +35,12 @@ from milpath.models.devices import choose_device
 from milpath.models.familiarity import say_unknown
 from milpath.models.network_input import takes
 from milpath.models.stains import unchanged_note
-from milpath.records.data_warning import UNFAMILIAR_COLUMNS, unfamiliar_cells, warning_in_words
+from milpath.records.data_warning import UNFAMILIAR_COLUMNS, warning_in_words
 from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
-from milpath.targets import NumericTarget, Target, target_of
 from milpath.targets.aggregation import require_aggregate
-from milpath.targets.decision import Decision, decide, deferred_cells, say_other_decision
-from milpath.targets.shown_sets import say_about_sets, set_cells, set_columns
+from milpath.targets.decision import say_other_decision
+from milpath.targets.shown_sets import say_about_sets
 from milpath.tiling.slide_output import write_failures
 from milpath.tiling.slide_run import TilingSummary
 
@@ -68,11 +66,11 @@ def write_slide_predictions(
     device = choose_device(config.device)
     if device.type == "cpu":
         pack_linears(predictor.network)
-    card = predictor.card
+    card, caller = predictor.card, BagCaller(predictor)
     aggregate = config.aggregate or (config.slides_table and card.data.get("aggregate"))
-    require_aggregate(aggregate, target_of(card), len(_numbers(card)[0] or card.class_names))
-    opened = _open(config, predictor, encoders, aggregate, device)
-    failures = opened.failures | _write_bags(config, predictor, opened, device)
+    require_aggregate(aggregate, caller.target, len(caller.answer_columns or card.class_names))
+    opened = _open(config, caller, encoders, aggregate, device)
+    failures = opened.failures | _write_bags(config, caller, opened, device)
     if aggregate:
         patients = column_of_patients(card.data, config.patient_column)
         write_patients(Path(config.output), opened.store, card, aggregate, patients, predictor.temperatures)
@@ -91,13 +89,14 @@ class _Opened(NamedTuple):
 
 def _open(
     config: DictConfig,
-    predictor: Predictor,
+    caller: BagCaller,
     encoders: Sequence[type[Module]],
     aggregate: str | None,
     device: torch.device,
 ) -> _Opened:
     """Open the input and the output folder, which is left as it was if they do not fit the network or each other."""
-    card, network, output = predictor.card, predictor.network, Path(config.output)
+    predictor, output = caller.predictor, Path(config.output)
+    card, network = predictor.card, predictor.network
     warning = warning_in_words(card.warning)
     source = {"checkpoint": predictor.sha256, DRAWN: drawn_options(config)} | ({"warning": warning} if warning else {})
     kind = kind_of_input(Path(config.slides), takes(network), card.tiling.get("tile_size"))
@@ -120,15 +119,11 @@ def _open(
         if kind != STORE:
             store, failures = read()
             store, pictures = prepare(store, failures)
-        answers, calls = _numbers(card)
         files = PredictionFiles(
-            output, card.class_names, card.threshold if target_of(card).has_threshold else None,
+            output, card.class_names, card.threshold if caller.target.has_threshold else None,
             source | {"slides": store.content_digest()},
-            answer_columns=answers, several_slides=store.grouped, call_columns=calls, warning=warning,
-            further_columns=(
-                *set_columns(card), *((*fold_columns(card), EACH) if predictor.folds else ()),
-                *(UNFAMILIAR_COLUMNS if predictor.familiarity else ()),
-            ),
+            answer_columns=caller.answer_columns, several_slides=store.grouped, call_columns=caller.call_columns,
+            further_columns=caller.further_columns, warning=warning,
         )  # fmt: skip
     except (ValueError, OSError):
         release_folder(output)
@@ -136,20 +131,14 @@ def _open(
     return _Opened(store, pictures, files, failures)
 
 
-def _numbers(card: Card) -> tuple[Sequence[str], Sequence[str]]:
-    """Return the columns of the answers and of the calls of a target without classes; both empty with classes."""
-    target = target_of(card)
-    return (target.answer_columns, target.call_columns) if isinstance(target, NumericTarget) else ((), ())
-
-
-def _write_bags(config: DictConfig, predictor: Predictor, opened: _Opened, device: torch.device) -> dict[str, str]:
+def _write_bags(config: DictConfig, caller: BagCaller, opened: _Opened, device: torch.device) -> dict[str, str]:
     """Predict every bag without a row, draw it and write its row; return those without a finite prediction.
 
     Raises:
         ValueError: If no bag has one.
     """
-    card, (store, pictures, files, failures) = predictor.card, opened
-    target, decision = target_of(card), Decision.of_card(card)
+    predictor, target, (store, pictures, files, failures) = caller.predictor, caller.target, opened
+    card = predictor.card
     done = {index for index, bag_id in enumerate(store.bags["bag_id"]) if bag_id in files.done}
     not_finite: dict[str, str] = {}
     predictions = predict_bags(
@@ -159,7 +148,7 @@ def _write_bags(config: DictConfig, predictor: Predictor, opened: _Opened, devic
     )  # fmt: skip
     with files, kept_memory():
         for bag in track(predictions, "slides predicted", len(store) - len(done)):
-            _write_bag(bag, opened, card, target, decision)
+            _write_bag(bag, opened, caller(bag))
         if not_finite:
             write_failures(failures | not_finite, Path(config.output) / "failures.csv")
         if len(not_finite) == len(store):
@@ -173,30 +162,17 @@ def _write_bags(config: DictConfig, predictor: Predictor, opened: _Opened, devic
     return not_finite
 
 
-def _write_bag(bag: BagPrediction, opened: _Opened, card: Card, target: Target, decision: Decision) -> None:
-    """Decide on a bag, draw it and write its row."""
+def _write_bag(bag: BagPrediction, opened: _Opened, call: BagCall) -> None:
+    """Draw a bag and write its row."""
     store, pictures, files, _ = opened
-    predicted, defer = "", bag.unfamiliar
-    calls: Sequence[str] = ()
-    if isinstance(target, NumericTarget):
-        calls = deferred_cells(target.call_columns, target.calls(bag.probabilities), bag.unfamiliar)
-    else:
-        decided = decide(bag.probabilities[None].astype(np.float64), card.task, decision, bag.unfamiliar)
-        predicted, defer = card.class_names[decided.predicted[0]], bool(decided.deferred[0])
-    further = [
-        *set_cells(card, bag.probabilities, each=bag.each),
-        *fold_cells(card, bag.each, bag.agreement, [predicted] if target.has_classes else calls[::2]),
-        *([] if bag.each is None else [each_as_cell(bag.each)]),
-        *([] if bag.unfamiliarity is None else unfamiliar_cells(bag.unfamiliarity)),
-    ]
     # Before its row: a slide with a row is complete.
-    cells = files.cells(bag.probabilities, predicted, defer, further, calls)
-    pictures.draw(bag, SlideAnswer(bag.bag_id, predicted, defer, cells))
+    cells = files.cells(bag.probabilities, call.predicted, call.defer, call.further, call.calls)
+    pictures.draw(bag, SlideAnswer(bag.bag_id, call.predicted, call.defer, cells))
     of_tiles = {} if bag.tile_unfamiliarity is None else {UNFAMILIAR_COLUMNS[1]: bag.tile_unfamiliarity}
     microns_per_pixel = resolution_of(store, store.tile_slice(bag.position))[0]  # of its first slide
     files.add(
-        bag.bag_id, bag.probabilities, predicted, defer, tile_rows(store, bag.position), microns_per_pixel,
-        bag.attention, {**bag.maps, **of_tiles}, further, calls,
+        bag.bag_id, bag.probabilities, call.predicted, call.defer, tile_rows(store, bag.position), microns_per_pixel,
+        bag.attention, {**bag.maps, **of_tiles}, call.further, call.calls,
     )  # fmt: skip
 
 
