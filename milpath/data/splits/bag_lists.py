@@ -12,7 +12,7 @@ import pandas as pd
 from milpath.data.splits.assign_splits import SPLITS
 from milpath.data.splits.label_matching import named_like_data
 from milpath.data.splits.split_files import read_split_file
-from milpath.records.id_matching import match_ids
+from milpath.records.id_matching import match_ids, why_unlike
 from milpath.records.label_table import find_column, quote_first, read_table, rows_of
 
 _log = logging.getLogger(__name__)
@@ -183,9 +183,10 @@ def read_split(path: str | Path, bag_ids: np.ndarray, *, fold: int = 0, known: C
         raise ValueError(f"{path} has the split {wrong.iloc[0]!r}; it must be one of {', '.join(SPLITS)}")
     strangers = table.loc[~table["bag_id"].isin([*bag_ids, *known]), "bag_id"].tolist()
     if strangers:
+        hint = why_unlike(strangers, map(str, bag_ids)) or "the file belongs to another data set"
         raise ValueError(
             f"{len(strangers)} of {len(table):,} bags in {path} are not in the data (first: {quote_first(strangers, 1)}), "
-            f"whose bags are {quote_first([str(name) for name in bag_ids[:2]], 1)}; the file belongs to another data set"
+            f"whose bags are {quote_first([str(name) for name in bag_ids[:2]], 1)}; {hint}"
         )
     split = pd.Series(bag_ids).map(table.set_index("bag_id")["split"]).fillna("").to_numpy(dtype=object)
     if unused := int((split == "").sum()):

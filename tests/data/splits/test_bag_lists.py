@@ -215,6 +215,13 @@ def test_lists_of_slides_are_read_as_clam_writes_them(tmp_path):
         read_split(twice, IDS)
 
 
+def test_numbers_of_slides_to_which_decimals_were_added_are_explained(tmp_path):
+    """Where the lists of CLAM have unequal lengths, pandas writes numbers with decimals."""
+    path = write(tmp_path / "splits_0.csv", ",train,val,test\n0,11,12.0,13.0\n1,14,,\n")
+    with pytest.raises(ValueError, match=r"2 of 4 bags .* '12.0' may be '12': spreadsheet programs add decimals"):
+        read_split(path, np.array(["11", "12", "13", "14"]))
+
+
 FOLDS = """case_id\tslide_id\tBAP1\tfold_0\tfold_1
 p1\ta\t0\ttrain\ttest
 p1\tb\t0\ttrain\ttest
