@@ -8,7 +8,8 @@ from typing import Self
 from milpath.slides.readers.stated_resolution import microns_in
 
 _MAX_XML = 16 << 20
-_MAX_PAGES = 1 << 16
+# A slide has at most red, green and blue; a file of some KB may list any number.
+_MAX_PLANES = 3
 _RED_GREEN_BLUE = (("red", "green", "blue"), ("r", "g", "b"))
 # RGBA as a signed 32-bit integer.
 _RGB_COLOURS = (-16776961, 16711935, 65535)
@@ -29,7 +30,7 @@ class OmeImage:
         channel_names: Names of the channels; "" without one.
         channel_colours: Their colours as signed RGBA; `None` without one.
         microns: Width and height of a pixel in microns; `None` if not stated.
-        pages: Pages of the planes in their order; `None` for all pages of the file from the first.
+        pages: Pages of the first planes in their order; `None` for all pages of the file from the first.
         files: Names of the files that hold its planes, as far as they are named.
     """
 
@@ -133,7 +134,7 @@ def _pages(pixels: ElementTree.Element) -> tuple[int, ...] | None:
         if item.get("IFD") is None:
             return None
         first, channel = _whole(item.get("IFD"), 0), _whole(item.get("FirstC"), 0)
-        count = min(_whole(item.get("PlaneCount"), 1), _MAX_PAGES)
+        count = min(_whole(item.get("PlaneCount"), 1), _MAX_PLANES)
         found.extend((channel, first + number) for number in range(count))
     return tuple(page for _, page in sorted(found, key=lambda pair: pair[0])) or None
 

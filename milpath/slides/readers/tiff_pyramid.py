@@ -122,7 +122,7 @@ def slide_of(images: Sequence[OmeImage], file_name: str) -> OmeImage:
 
 def _planes(image: OmeImage, pages: Sequence[tifffile.TiffPage]) -> Level:
     """Return the pages of an image: one, or red, green and blue."""
-    numbers = image.pages if image.pages is not None else tuple(range(image.num_channels))
+    numbers = image.pages if image.pages is not None else tuple(range(min(image.num_channels, 3)))
     if image.num_channels == 1 or (numbers[0] < len(pages) and pages[numbers[0]].samplesperpixel == 3):
         numbers = numbers[:1]
     elif not image.is_rgb:

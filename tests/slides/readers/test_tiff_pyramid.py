@@ -7,6 +7,7 @@ import pytest
 import tifffile
 
 from milpath.slides.cut_slide import cut_slide
+from milpath.slides.readers.ome_xml import ome_images
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.readers.stated_resolution import microns_in
 from milpath.slides.tiling_options import TileOptions
@@ -216,6 +217,22 @@ def test_planes_in_other_files_are_refused_and_a_renamed_file_is_read(tmp_path):
 )
 def test_broken_ome_xml_does_not_hide_the_pages(tmp_path, xml):
     np.testing.assert_array_equal(read(with_xml(tmp_path / "a.ome.tif", xml))[1], RGB)
+
+
+def test_planes_that_are_only_listed_take_no_memory():
+    data = '<TiffData IFD="0" PlaneCount="999999999"/>' * 1000
+    image = f'<Image><Pixels SizeX="64" SizeY="64" SizeC="3">{data}</Pixels></Image>'
+    images = ome_images(f'<OME xmlns="x">{image * 20}</OME>')
+    assert sum(len(image.pages) for image in images) == 20 * 1000 * 3
+    assert images[0].pages[:3] == (0, 1, 2)
+
+
+def test_a_billion_channels_are_refused_without_a_list_of_them(tmp_path):
+    xml = '<OME xmlns="x"><Image><Pixels SizeX="64" SizeY="64" SizeC="999999999"/></Image></OME>'
+    picture = np.zeros((64, 64), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tiff", picture, description=xml, metadata=None)
+    with pytest.raises(ValueError, match="it holds 999999999 channels instead of red, green and blue"):
+        open_slide(tmp_path / "a.tiff")
 
 
 @pytest.mark.parametrize(
