@@ -5,6 +5,7 @@ import csv
 import io
 import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -187,10 +188,9 @@ def _complete(
                     f"(row {kept[0][1]}: {', '.join(filter(None, header))}); name the column, or empty it"
                 )
     names = [header[column] for column in used]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(
-            f"{path} has {names.count(twice[0])} columns called {twice[0]!r}; rename or delete one of them"
-        )
+    if twice := [(name, count) for name, count in Counter(names).items() if count > 1]:
+        name, count = twice[0]
+        raise ValueError(f"{path} has {count} columns called {name!r}; rename or delete one of them")
     return TableCells(names, [[row[column] for column in used] for row in rows], [number for _, number in kept[1:]])
 
 
