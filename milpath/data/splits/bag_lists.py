@@ -12,7 +12,7 @@ import pandas as pd
 from milpath.data.splits.assign_splits import SPLITS
 from milpath.data.splits.label_matching import named_like_data
 from milpath.data.splits.split_files import read_split_file
-from milpath.records.id_matching import match_ids, why_unlike
+from milpath.records.id_matching import stem_of, why_unlike
 from milpath.records.label_table import find_column, quote_first, read_table, rows_of
 
 _log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ def read_split(path: str | Path, bag_ids: np.ndarray, *, fold: int = 0, known: C
         FileNotFoundError: If there is no such file.
         ValueError: If it is not such a table, or belongs to other data.
     """
-    table = _naming_bags(read_split_file(Path(path)), bag_ids)
+    table = _naming_bags(read_split_file(Path(path)), bag_ids, Path(path))
     if (column := find_column(table.columns, "fold")) is not None:
         folds = sorted(table[column].unique())
         table = table[table[column] == fold]
@@ -194,14 +194,24 @@ def read_split(path: str | Path, bag_ids: np.ndarray, *, fold: int = 0, known: C
     return split
 
 
-def _naming_bags(table: pd.DataFrame, bag_ids: np.ndarray) -> pd.DataFrame:
-    """Return the rows of a split by another column if that names the bags and the first one does not."""
+def _naming_bags(table: pd.DataFrame, bag_ids: np.ndarray, path: Path) -> pd.DataFrame:
+    """Return the rows of a split by another column if that names the bags and the first one does not.
+
+    Raises:
+        ValueError: If a bag, such as a patient, has slides in two splits.
+    """
     bags = set(bag_ids)
-    if match_ids(table["bag_id"].unique().tolist(), bags):
+    if not bags.isdisjoint(table["bag_id"]) or not bags.isdisjoint(map(stem_of, table["bag_id"])):
         return table
     for name in table.columns.drop(["bag_id", "split"]):
         cells = table[name].astype(str)
         if bags <= set(cells):
-            kept = [column for column in ("split", "fold") if column in table]
-            return table.assign(bag_id=cells)[["bag_id", *kept]].drop_duplicates(ignore_index=True)
+            fold = [column] if (column := find_column(table.columns, "fold")) is not None else []
+            named = table.assign(bag_id=cells)[["bag_id", "split", *fold]].drop_duplicates(ignore_index=True)
+            if (torn := named.duplicated(["bag_id", *fold])).any():
+                raise ValueError(
+                    f"{path} puts slides of {named['bag_id'][torn].iloc[0]!r} (column {name!r}) in more than one split; put "
+                    "all slides of a bag in one"
+                )
+            return named
     return table

@@ -237,7 +237,7 @@ def test_a_column_for_each_fold_is_read_as_patho_bench_writes_them(tmp_path):
         read_split(path, IDS, fold=2)
     assert read_split(path, np.array(["p2", "p1"]), fold=1).tolist() == ["train", "test"]
     path.write_text(FOLDS.replace("b\t0\ttrain", "b\t0\ttest"))
-    with pytest.raises(ValueError, match="names 'p1' more than once"):
+    with pytest.raises(ValueError, match="puts slides of 'p1' .column 'case_id'. in more than one split"):
         read_split(path, np.array(["p2", "p1"]))
 
 
