@@ -5,6 +5,7 @@ import os
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,10 @@ _ZIP_ERRORS = (
     LookupError,
 )
 _LONGEST_NAME = 80
+_LARGEST_LIST = 16 << 20
+# The record at the end of an archive, its comment of at most 64 KiB aside, and the one that replaces it in large archives.
+_END, _END_SIZE, _LONGEST_COMMENT = b"PK\5\6", 22, (1 << 16) - 1
+_LARGE_PLACE, _LARGE_PLACE_SIZE, _LARGE_END, _LARGE_END_SIZE = b"PK\6\7", 20, b"PK\6\6", 56
 
 
 class TooLargeError(ValueError):
@@ -96,13 +101,17 @@ class ZipFiles:
     Args:
         archive: Path of the archive, or the archive open for reading.
         name: Name of the archive in messages; defaults to its path.
+        uploaded: It comes from a stranger, and the list of its files may have 16 MiB; each byte of it takes ten of memory.
 
     Raises:
+        TooLargeError: If the list of its files is too large.
         ValueError: If it is not a zip archive, two of its files have the same name, or a path points outside of it.
     """
 
-    def __init__(self, archive: Path | BinaryIO, name: str | None = None) -> None:
+    def __init__(self, archive: Path | BinaryIO, name: str | None = None, *, uploaded: bool = False) -> None:
         self.name = str(archive) if name is None else name
+        if uploaded and (size := _size_of_list(archive)) > _LARGEST_LIST:
+            raise TooLargeError(f"{self.name} has a list of files of {size:,} bytes; the maximum is {_LARGEST_LIST:,}")
         try:
             self._archive = zipfile.ZipFile(archive)
             members = [info for info in self._archive.infolist() if not info.is_dir()]
@@ -110,8 +119,7 @@ class ZipFiles:
             raise ValueError(f"{self.name} is not a zip archive ({error}); create or download it again") from None
         self._entries = {info.filename: info for info in members}
         if len(self._entries) < len(members):
-            names = [info.filename for info in members]
-            twice = next(name for name in names if names.count(name) > 1)
+            twice = next(name for name, count in Counter(info.filename for info in members).items() if count > 1)
             raise ValueError(
                 f"{self.name} contains two files named {twice!r}; create the archive again with only one of them"
             )
@@ -158,6 +166,30 @@ class ZipFiles:
     def close(self) -> None:
         """Close the archive."""
         self._archive.close()
+
+
+def _size_of_list(archive: Path | BinaryIO) -> int:
+    """Return the bytes of the list of files of an archive, which zipfile reads as a whole; 0 if it is no archive."""
+    if isinstance(archive, Path):
+        with archive.open("rb") as file:
+            return _size_of_list(file)
+    size = archive.seek(0, os.SEEK_END)
+    start = max(0, size - _LONGEST_COMMENT - _END_SIZE - _LARGE_PLACE_SIZE - _LARGE_END_SIZE)
+    archive.seek(start)
+    end = archive.read()
+    found = [place.start() for place in re.finditer(re.escape(_END), end)]
+    sizes = [int.from_bytes(end[place + 12 : place + 16], "little") for place in found]
+    for place in re.finditer(re.escape(_LARGE_PLACE), end):
+        # Python looks before it or, in later versions, where it says.
+        stated = int.from_bytes(end[place.start() + 8 : place.start() + 16], "little")
+        for position in (max(0, start + place.start() - _LARGE_END_SIZE), min(size, stated)):
+            archive.seek(position)
+            large = archive.read(_LARGE_END_SIZE)
+            if large.startswith(_LARGE_END):
+                sizes.append(int.from_bytes(large[40:48], "little"))
+    archive.seek(0)
+    # More than the file has is damage, or the mark of a large archive.
+    return max((number for number in sizes if number <= size), default=0)
 
 
 @contextmanager

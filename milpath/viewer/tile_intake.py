@@ -51,7 +51,7 @@ def write_tile_bags(slides: Sequence[Sequence[Path]], output: Path, tile_size: i
 def _read_zip(files: Sequence[Path], tile_size: int, limits: Limits) -> tuple[str, NDArray[np.uint8]]:
     """Return the name of a slide and its tiles."""
     (path,) = files
-    archive = ZipFiles(path, path.name)
+    archive = ZipFiles(path, path.name, uploaded=True)
     try:
         names = upload_names(archive.names(), path.name, limits.max_tiles, _MIN_TILES)
         require_plain(archive, names)

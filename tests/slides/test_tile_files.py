@@ -1,10 +1,14 @@
+import io
 import os
 import re
+import time
+import warnings
 import zipfile
 
 import pytest
 
-from milpath.slides.tile_files import open_tile_files
+from milpath.slides import tile_files
+from milpath.slides.tile_files import TooLargeError, ZipFiles, open_tile_files
 
 
 @pytest.fixture
@@ -126,3 +130,34 @@ def test_a_digest_of_contents_does_not_ask_where_files_lie(folder, archive, tmp_
     (moved[0] / "train" / "a_1.png").write_bytes(b"Second")
     os.utime(moved[0] / "train" / "a_1.png", (1, 1))
     assert digest(moved[0]) != before[0]
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_list_of_files_of_an_upload_is_bounded_before_it_is_read(tmp_path, monkeypatch, large):
+    if large:  # its size is in another record then
+        monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 100)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.comment = b"a comment"
+        for number in range(2000):
+            file.writestr(f"{number}.png", b"")
+    files = ZipFiles(tmp_path / "a.zip", "a.zip", uploaded=True)
+    assert len(list(files.names())) == 2000
+    files.close()
+    monkeypatch.setattr(tile_files, "_LARGEST_LIST", 100_000)
+    monkeypatch.setattr(zipfile, "ZipFile", None)  # not asked
+    for archive in (tmp_path / "a.zip", io.BytesIO((tmp_path / "a.zip").read_bytes())):
+        with pytest.raises(
+            TooLargeError, match=r"^a\.zip has a list of files of 1\d\d,\d{3} bytes; the maximum is 100,000$"
+        ):
+            ZipFiles(archive, "a.zip", uploaded=True)
+
+
+def test_two_of_many_files_with_one_name_are_found_at_once(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number in [*range(60_000), 59_999]:
+            file.writestr(f"{number}.png", b"")
+    began = time.process_time()
+    with pytest.raises(ValueError, match=r"contains two files named '59999\.png'"):
+        ZipFiles(tmp_path / "a.zip")
+    assert time.process_time() - began < 10

@@ -128,7 +128,7 @@ def read_zip(data: bytes, limits: Limits, channels: int = 3) -> TileBag:
         BadRequestError: If it is not a zip of PNG tiles of one size, or exceeds a limit.
     """
     try:
-        return _read_zip(ZipFiles(BytesIO(data), _SOURCE), limits, channels)
+        return _read_zip(ZipFiles(BytesIO(data), _SOURCE, uploaded=True), limits, channels)
     except BadRequestError:
         raise
     except TooLargeError as error:
