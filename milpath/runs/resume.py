@@ -14,6 +14,8 @@ from milpath.runs.result_files import Metrics
 from milpath.runs.run_identity import RunIdentity
 
 _log = logging.getLogger(__name__)
+# Without the version of Lightning its migration of old checkpoints fails.
+_TRAINER_STATE = {"loops", "optimizer_states", "milpath", "state_dict", "pytorch-lightning_version"}
 
 
 def checkpoint_to_resume(resume_from: str | None, run_dir: Path, identity: RunIdentity) -> Path | None:
@@ -55,8 +57,13 @@ def _done(checkpoint: Path | None) -> dict[str, int]:
     if checkpoint is None:
         return {"trainer.max_epochs": 0, "trainer.max_steps": 0}
     content = read_archive(checkpoint)
-    epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["started"]
-    return {"trainer.max_epochs": int(epochs), "trainer.max_steps": int(content["global_step"])}
+    try:
+        epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["started"]
+        return {"trainer.max_epochs": int(epochs), "trainer.max_steps": int(content["global_step"])}
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"{checkpoint} does not say how many epochs and steps are done; give another run_name to start over"
+        ) from None
 
 
 def resume_path(resume_from: str | None, run_dir: Path) -> Path | None:
@@ -144,7 +151,7 @@ def require_trainer_state(path: Path) -> None:
     except ValueError as error:
         reason = str(error).removeprefix(str(path)).strip(": ")
         raise ValueError(f"{path} is not a milpath checkpoint to resume from: {reason}") from None
-    if not isinstance(content, dict) or not {"loops", "optimizer_states", "milpath", "state_dict"} <= set(content):
+    if not isinstance(content, dict) or not set(content) >= _TRAINER_STATE:
         raise ValueError(f"{path} holds no training state; resume from the checkpoints/last.ckpt of a run")
     require_sealed(content, path)
     try:

@@ -4,7 +4,8 @@ import os
 import pytest
 import torch
 
-from milpath.runs.resume import newest_whole
+from milpath.runs.resume import checkpoint_to_resume, newest_whole
+from milpath.runs.run_identity import RunIdentity
 from tests.nobody import hidden_from_user
 
 BROKEN = {
@@ -18,7 +19,8 @@ BROKEN = {
 def write(tmp_path):
     def write(name, age, **content):
         path = tmp_path / name
-        state = {"loops": {}, "optimizer_states": [], "milpath": {}, "state_dict": {"weights": torch.zeros(5000)}}
+        state = {"loops": {}, "optimizer_states": [], "milpath": {}, "pytorch-lightning_version": "2.6.0"}
+        state["state_dict"] = {"weights": torch.zeros(5000)}
         torch.save(content or state, path)
         os.utime(path, (1e9 - age, 1e9 - age))
         return path
@@ -73,3 +75,20 @@ def test_what_a_killed_run_left_half_written_is_deleted(tmp_path, write):
     write(".last.ckpt.4711.0123abcd.partial", age=0)
     assert newest_whole(tmp_path) == last
     assert list(tmp_path.iterdir()) == [last]
+
+
+@pytest.mark.parametrize("loops", [3, {}, {"fit_loop": {"epoch_progress": {"current": {}}}}])
+def test_a_checkpoint_that_does_not_say_what_is_done_is_refused_in_one_line(tmp_path, write, loops):
+    last = write("last.ckpt", 0)
+    torch.save(torch.load(last, weights_only=True) | {"loops": loops}, last)
+    with pytest.raises(ValueError, match=r"last\.ckpt does not say how many epochs and steps are done; give another"):
+        checkpoint_to_resume(str(last), tmp_path / "run", RunIdentity({}, {}))
+
+
+def test_a_checkpoint_without_the_version_that_wrote_it_is_none_to_go_on_from(tmp_path, write):
+    last = write("last.ckpt", 0)
+    content = torch.load(last, weights_only=True)
+    del content["pytorch-lightning_version"]
+    torch.save(content, last)
+    with pytest.raises(ValueError, match=r"last\.ckpt holds no training state"):
+        newest_whole(tmp_path)

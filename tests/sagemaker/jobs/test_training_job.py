@@ -12,7 +12,9 @@ def write(tmp_path):
     def write(name, age, whole=True):
         path = tmp_path / name
         torch.save(
-            {"loops": {}, "optimizer_states": [], "milpath": {}, "state_dict": {"weight": torch.zeros(5000)}}, path
+            {"loops": {}, "optimizer_states": [], "milpath": {}, "pytorch-lightning_version": "2.6.0"}
+            | {"state_dict": {"weight": torch.zeros(5000)}},
+            path,
         )
         if not whole:
             path.write_bytes(path.read_bytes()[:-3000])
