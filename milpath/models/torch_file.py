@@ -1,5 +1,6 @@
 """Reading of `torch.save` files of somebody else: tensors and plain values, no more bytes than the file has."""
 
+import errno
 import mmap
 import warnings
 import zipfile
@@ -80,6 +81,10 @@ def _require_stored(path: str | Path) -> None:
             pickles = [member for member in members if member.filename.endswith(".pkl")] if stored else []
             allocates = any(_ALLOCATES in archive.read(member) for member in pickles)
     except _BROKEN:
+        return
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the beginning of the file
+            raise
         return
     if not stored:
         raise ValueError("it is compressed, which torch.save never does; save it again")

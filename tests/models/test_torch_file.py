@@ -1,5 +1,6 @@
 """Files of torch.save that would take more memory than they have bytes, or hold what no network has."""
 
+import struct
 import zipfile
 
 import pytest
@@ -51,6 +52,22 @@ def test_a_weight_whose_name_is_a_number_is_refused(checkpoint):
     torch.save(content, checkpoint)
     with pytest.raises(ValueError, match="has a card but no weights"):
         load_network(checkpoint)
+
+
+def test_an_archive_that_places_its_members_before_its_beginning_is_torch_s_to_refuse(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"a": torch.ones(3)}, path)
+    content = bytearray(path.read_bytes())
+    # As for a list of members that lies 4 bytes further on, so that each lies 4 bytes further back.
+    for end, at, form in ((b"PK\x05\x06", 16, "<L"), (b"PK\x06\x06", 48, "<Q")):
+        if (place := content.rfind(end)) >= 0:
+            (offset,) = struct.unpack_from(form, content, place + at)
+            if offset != 0xFFFFFFFF:
+                struct.pack_into(form, content, place + at, offset + 4)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="weights.pth") as refused:
+        read_weights(path)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_list_that_contains_itself_has_an_end(checkpoint):

@@ -118,11 +118,10 @@ def bag_groups(
             if pair := _longer_name(strangers, without):
                 raise ValueError(f"{said}, such as {pair[0]!r} for {pair[1]!r}; name bags as the data do")
             _log.warning("%s: each bag without a row counts as a group of its own", said)
-    if pd.api.types.is_float_dtype(names) and (names.dropna() % 1 == 0).all():
-        names = names.astype(
-            "Int64"
-        )  # an empty cell makes 7 of the others 7.0, which is no name of patient 7 elsewhere
     names = names.map(lambda name: unicodedata.normalize("NFC", name) if isinstance(name, str) else name)
+    # An empty cell makes 7 of the others 7.0, which is no name of patient 7 elsewhere.
+    if pd.api.types.is_float_dtype(names) and (names.dropna() % 1 == 0).all():
+        names = names.astype("Int64")
     own = "bag " + bags["bag_id"].astype(str)
     return ("group " + names.astype(str)).where(names.notna(), own).to_numpy(dtype=object)
 

@@ -87,10 +87,12 @@ def brier_at(outcomes: EvaluatedTimes, weights: Array | None = None, *, time: fl
 
 def integrated_brier(outcomes: EvaluatedTimes, weights: Array | None = None) -> Array:
     """Return the Brier score integrated over `times` by the trapezoidal rule, divided by their range; lower is better."""
+    from scipy.integrate import trapezoid  # numpy has it by this name from 2.0
+
     each = np.stack([brier_at(outcomes, weights, time=float(time)) for time in outcomes.times])
     if len(outcomes.times) == 1:
         return np.asarray(each[0])
-    return np.asarray(np.trapezoid(each, outcomes.times, axis=0) / (outcomes.times[-1] - outcomes.times[0]))
+    return np.asarray(trapezoid(each, outcomes.times, axis=0) / (outcomes.times[-1] - outcomes.times[0]))
 
 
 def mean_time_auc(outcomes: EvaluatedTimes, weights: Array | None = None) -> Array:

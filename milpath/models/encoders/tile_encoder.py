@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import repeat
 from typing import Any
 
 import torch
@@ -187,18 +186,17 @@ class TileEncoder(nn.Module):
         """Return embeddings `(tiles, embedding_dim)`, in micro-batches if a bound is set."""
         if tiles.ndim == 4:
             tiles = tiles.contiguous(memory_format=torch.channels_last)
-        of_parts = repeat(None) if values is None else self._parts(values)
+        of_tiles = self._parts(tiles)
+        of_values = [None] * len(of_tiles) if values is None else self._parts(values)
+        batches = list(zip(of_tiles, of_values, strict=True))
         if self.frozen:
             with torch.no_grad():
-                return torch.cat([self._run(*part) for part in zip(self._parts(tiles), of_parts, strict=False)])
+                return torch.cat([self._run(*batch) for batch in batches])
         if self.activation_checkpointing and torch.is_grad_enabled():
             # Recomputation draws the same dropout as the first pass: checkpoint restores the state of the generator.
-            parts = [
-                checkpoint(self._run, *part, use_reentrant=False, context_fn=self._contexts)
-                for part in zip(self._parts(tiles), of_parts, strict=False)
-            ]
+            parts = [checkpoint(self._run, *batch, use_reentrant=False, context_fn=self._contexts) for batch in batches]
         else:
-            parts = [self._run(*part) for part in zip(self._parts(tiles), of_parts, strict=False)]
+            parts = [self._run(*batch) for batch in batches]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _run(self, tiles: Tensor, values: Tensor | None) -> Tensor:
