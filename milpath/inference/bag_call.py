@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
+from torch import nn
 
 from milpath.inference.ensemble import Predictor
 from milpath.inference.ensemble.fold_columns import EACH, each_as_cell, fold_cells, fold_columns
 from milpath.inference.predict_bags import BagPrediction
+from milpath.models.card import Card
+from milpath.models.familiarity import joined
 from milpath.records.data_warning import UNFAMILIAR_COLUMNS, unfamiliar_cells
 from milpath.targets import NumericTarget, Target, target_of
 from milpath.targets.decision import Decision, decide, deferred_cells
@@ -41,6 +44,11 @@ class BagCaller:
     """
 
     predictor: Predictor
+
+    @classmethod
+    def of_card(cls, card: Card) -> Self:
+        """Return what calls the answers of a network that is elsewhere, such as in a container."""
+        return cls(Predictor(nn.Identity(), card, "", "", familiarity=joined([card.familiar])))
 
     @cached_property
     def target(self) -> Target:

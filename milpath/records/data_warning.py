@@ -13,6 +13,8 @@ WARNING_KEY = "milpath_warning"
 # Columns of predictions: 1 for a bag above the bound, 0 for others, not a number without a bound; percent of the validation
 # bags that are less unfamiliar; the score that is compared.
 UNFAMILIAR_COLUMNS = ("unfamiliar", "unfamiliarity", "unfamiliarity_score")
+# In answers of an endpoint: percent of the validation tiles that are less unfamiliar than each tile.
+TILE_UNFAMILIARITY = "tile_unfamiliarity"
 
 
 def warning_of_source(source: object) -> str:

@@ -110,8 +110,8 @@ class Endpoint:
                 output, self.target.map_names(self.card.class_names), self.card.class_names
             ).items()
         }
-        strange = None if judged is None else judged.table()[0]
-        return Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag, maps, strange)
+        answer = Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag, maps)
+        return answer if judged is None else answer._replace(unfamiliarity=judged.table()[0], of_tiles=judged.tiles[0])
 
 
 def model_fn(model_dir: str, context: Any = None) -> Endpoint:

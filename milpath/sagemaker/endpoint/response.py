@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.models.card import Card, answering_card
-from milpath.records.data_warning import UNFAMILIAR_COLUMNS, warning_in_words
+from milpath.records.data_warning import TILE_UNFAMILIARITY, UNFAMILIAR_COLUMNS, warning_in_words
 from milpath.records.tile_resolution import trained_range
 from milpath.sagemaker.endpoint.input_spec import TileBag
 from milpath.sagemaker.endpoint.request_limits import BadRequestError
 from milpath.targets import NumericTarget, target_of
-from milpath.targets.decision import Calls, Decision, decide, deferred_cells
+from milpath.targets.decision import Calls, Decision, decide, deferred_cells, say_other_decision
 from milpath.targets.shown_sets import class_sets, number_intervals, say_about_sets, shown_parts
 
 JSON, NPZ = "application/json", "application/x-npz"
@@ -30,6 +30,7 @@ class Answer(NamedTuple):
         bag: The bag, for the names and positions of its tiles.
         maps: Name (`attention_<class>`, `contribution_<class>`) to `(tiles,)`, for a network with maps per class.
         unfamiliarity: `(3,)`, the columns `UNFAMILIAR_COLUMNS`; `None` without a model of familiar slides.
+        of_tiles: `(tiles,)` float32, percent of the validation tiles that are less unfamiliar; `None` likewise.
     """
 
     probabilities: NDArray[np.float32]
@@ -37,6 +38,7 @@ class Answer(NamedTuple):
     bag: TileBag
     maps: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
     unfamiliarity: NDArray[np.float64] | None = None
+    of_tiles: NDArray[np.float32] | None = None
 
 
 def choose_writer(accept: str) -> str:
@@ -69,9 +71,10 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
             several targets with classes among them have `calls (bags, call columns)` and `call_columns`, as text.
             A network trained on other data than tissue adds `warning`, and defers every bag.
             A network with a model of familiar slides adds `unfamiliar` (NaN without a bound), `unfamiliarity` and
-            `unfamiliarity_score (bags,)`.
-            With prediction sets also `sets (bags, classes)`, or `low` and `high (bags, columns)`, NaN without an end; those
-            of several targets have the name of the target and a slash before them.
+            `unfamiliarity_score (bags,)`, and `tile_unfamiliarity (bags, tiles)`.
+            With prediction sets also `coverage` and `sets (bags, classes)`, or `low` and `high (bags, columns)`, NaN
+            without an end; those of several targets have the name of the target and a slash before them. `note` says what
+            else to know, if there is anything.
     """
     if content_type == NPZ:
         return _npz(answers, card)
@@ -82,14 +85,18 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
         content["warning"] = warning_in_words(card.warning)
     if isinstance(target := target_of(card), NumericTarget):
         content["units"] = dict(zip(target.answer_columns, target.units, strict=True))
-    if parts := shown_parts(card):
-        assert parts[0].sets is not None
-        content["coverage"] = parts[0].sets.coverage  # of all targets
-    if said := say_about_sets(card):
-        content["note"] = said
+    content |= _said(card)
     if (trained := trained_range(card.tiling)) is not None:
         content["trained_microns_per_pixel"] = list(trained)
     return json.dumps(content, allow_nan=False).encode()
+
+
+def _said(card: Card) -> dict[str, Any]:
+    """Return the coverage of the prediction sets, and what to know of sets and of the decision, if anything."""
+    parts, said = shown_parts(card), (say_other_decision(card, card.data.get("aggregate"), None), say_about_sets(card))
+    of_sets = {"coverage": parts[0].sets.coverage} if parts and parts[0].sets is not None else {}
+    note = "; ".join(filter(None, said))
+    return of_sets | ({"note": note} if note else {})
 
 
 def call(answers: Sequence[Answer], card: Card) -> Calls:
@@ -117,6 +124,8 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
             zip(UNFAMILIAR_COLUMNS, (None if np.isnan(above) else bool(above), percent, score), strict=True)
         )
     content["attention"] = [_plain(weight) for weight in answer.attention]
+    if answer.of_tiles is not None:
+        content[TILE_UNFAMILIARITY] = [_plain(value) for value in answer.of_tiles]
     content |= {name: [_plain(value) for value in values] for name, values in answer.maps.items()}
     if trained_range(card.tiling) is not None:
         content["microns_per_pixel"] = answer.bag.microns_per_pixel
@@ -167,6 +176,8 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
     lengths = [len(answer.attention) for answer in answers]
     of_tiles = {"attention": [answer.attention for answer in answers]}
     of_tiles |= {name: [answer.maps[name] for answer in answers] for name in answers[0].maps}
+    if answers[0].of_tiles is not None:
+        of_tiles[TILE_UNFAMILIARITY] = [answer.of_tiles for answer in answers if answer.of_tiles is not None]
     padded: dict[str, Any] = {name: np.zeros((len(answers), max(lengths)), np.float32) for name in of_tiles}
     for name, rows in of_tiles.items():
         for row, values in enumerate(rows):
@@ -176,6 +187,7 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
     strange = [answer.unfamiliarity for answer in answers if answer.unfamiliarity is not None]
     if strange:
         padded |= dict(zip(UNFAMILIAR_COLUMNS, np.stack(strange, axis=1), strict=True))
+    padded |= {name: np.array(value) for name, value in _said(card).items()}
     body = BytesIO()
     np.savez_compressed(
         body,

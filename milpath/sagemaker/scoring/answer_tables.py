@@ -1,19 +1,20 @@
 """The answers of the serving container as the tables of `milpath predict`."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from milpath.inference.bag_call import BagCaller
+from milpath.inference.predict_bags import BagPrediction
 from milpath.inference.prediction_files import PredictionFiles
 from milpath.models.checkpoint import Card
 from milpath.models.tile_maps import is_tile_map
-from milpath.records.data_warning import warning_in_words
-from milpath.targets import NumericTarget, target_of
-from milpath.targets.shown_sets import set_cells, set_columns
+from milpath.records.data_warning import TILE_UNFAMILIARITY, UNFAMILIAR_COLUMNS, warning_in_words
 
 
 def error_of(answer: bytes) -> str | None:
@@ -41,14 +42,11 @@ def write_answer_tables(
     Raises:
         ValueError: If an answer has other classes than the card: it is of another network.
     """
-    target = target_of(card)
-    numbers = target if isinstance(target, NumericTarget) else None
-    warning = warning_in_words(card.warning)
+    caller = BagCaller.of_card(card)
     files = PredictionFiles(
-        output, card.class_names, card.threshold if target.has_threshold else None, source,
-        answer_columns=() if numbers is None else numbers.answer_columns,
-        call_columns=() if numbers is None else numbers.call_columns,
-        further_columns=set_columns(card), warning=warning,
+        output, card.class_names, card.threshold if caller.target.has_threshold else None, source,
+        answer_columns=caller.answer_columns, call_columns=caller.call_columns, further_columns=caller.further_columns,
+        warning=warning_in_words(card.warning),
     )  # fmt: skip
     with files:
         for name, body in answers:
@@ -58,18 +56,29 @@ def write_answer_tables(
                     f"the answer for {name!r} is of another network than the checkpoint; give another name="
                 )
             (answer,) = content["predictions"]
-            values = _values(answer, card, numbers)
-            maps = {key: np.array(column, np.float32) for key, column in answer.items() if is_tile_map(key)}
+            bag = _prediction(name, answer, caller)
+            call = caller(bag)
+            of_tiles = {} if bag.tile_unfamiliarity is None else {UNFAMILIAR_COLUMNS[1]: bag.tile_unfamiliarity}
             files.add(
-                name, values, answer.get("label", ""), bool(answer.get("deferred", False)), pd.DataFrame(), None,
-                np.array(answer["attention"], np.float32), maps,
-                () if numbers is None else numbers.calls(values), set_cells(card, values),
+                name, bag.probabilities, call.predicted, call.defer, pd.DataFrame(), None, bag.attention,
+                {**bag.maps, **of_tiles}, further=call.further, calls=call.calls,
             )  # fmt: skip
 
 
-def _values(answer: Mapping[str, Any], card: Card, numbers: NumericTarget | None) -> np.ndarray:
-    """Return the probabilities of a bag, or its predicted numbers, NaN where one is not defined."""
-    if numbers is None:
-        return np.array([answer["probabilities"][name] for name in card.class_names], np.float32)
-    found = [answer["answers"][name] for name in numbers.answer_columns]
-    return np.array([np.nan if value is None else value for value in found], np.float32)
+def _prediction(name: str, answer: Mapping[str, Any], caller: BagCaller) -> BagPrediction:
+    """Return an answer as the prediction of a bag."""
+    columns = caller.answer_columns
+    given = answer["answers"] if columns else answer["probabilities"]
+    numbers = [given[column] for column in columns or caller.predictor.card.class_names]
+    strange = [answer[column] for column in UNFAMILIAR_COLUMNS] if caller.predictor.familiarity else None
+    return BagPrediction(
+        0, name, _floats(numbers), _floats(answer["attention"]),
+        {key: _floats(column) for key, column in answer.items() if is_tile_map(key)},
+        unfamiliarity=None if strange is None else _floats(strange, np.float64),
+        tile_unfamiliarity=None if strange is None else _floats(answer[TILE_UNFAMILIARITY]),
+    )  # fmt: skip
+
+
+def _floats(values: Sequence[float | None], dtype: Any = np.float32) -> NDArray[Any]:
+    """Return numbers of an answer, NaN where one is not defined."""
+    return np.array([np.nan if value is None else value for value in values], dtype)

@@ -23,7 +23,7 @@ from milpath.records.prediction_table import Predictions
 from milpath.runs.build import build_datamodule
 from milpath.runs.evaluation.evaluated_data import keep_target, untested_bags
 from milpath.runs.evaluation.evaluation_options import require_known_splits
-from milpath.runs.fitted_sets import measured_sets
+from milpath.runs.fitted_sets import measured_sets, with_set_columns
 from milpath.runs.result_files import Metrics, summary_table, write_results
 from milpath.sagemaker.jobs.aws_account import open_account
 from milpath.sagemaker.jobs.endpoint_client import EndpointClient
@@ -62,14 +62,15 @@ def score_endpoint(config: DictConfig) -> Metrics:
         raise ValueError(
             f"splits={list(config.splits)} has none of the splits of the data: {', '.join(datamodule.splits)}"
         )
-    rows = datamodule.label_frame[datamodule.label_frame["split"].isin(splits)]
+    frame = datamodule.label_frame
+    rows = pd.concat([frame[frame["split"] == split] for split in splits])
     started = time.monotonic()
     with ThreadPoolExecutor(config.in_flight) as pool:
         answers = list(pool.map(lambda row: _ask(asker, datamodule, row), rows.to_dict("records")))
     seconds = time.monotonic() - started
     card = card or _card_of_answers(answers, datamodule)
     run_dir.mkdir(parents=True, exist_ok=True)
-    predictions = _predictions(answers, target_of(card), card.class_names, rows)
+    predictions = with_set_columns(_predictions(answers, target_of(card), card.class_names, rows), card, None)
     metrics = write_results(
         run_dir, predictions, target_of(card), card.threshold,
         more=measured_sets(predictions, card, datamodule.groups), groups=datamodule.groups,
@@ -77,6 +78,8 @@ def score_endpoint(config: DictConfig) -> Metrics:
     Console().print(summary_table(metrics, title=str(run_dir)))
     if note := untested_bags(datamodule, config.data, list(config.splits)):
         sys.stdout.write(note + "\n")
+    if answers[0]["note"]:
+        sys.stdout.write(f"{one_line_of(answers[0]['note'])}\n")
     if answers[0]["warning"]:
         sys.stdout.write(f"warning: {one_line_of(answers[0]['warning'])}\n")
     sys.stdout.write(f"{len(answers)} bags in {seconds:.1f} s: {len(answers) / seconds:.1f} bags/s\n")
@@ -109,7 +112,7 @@ def _ask(asker: EndpointClient, datamodule: BagDataModule, row: dict[str, Any]) 
     np.save(body, datamodule.store.tiles[datamodule.store.tile_slice(row["index"])], allow_pickle=False)
     answer = asker.ask(body.getvalue(), row["bag_id"])
     prediction: dict[str, Any] = answer["predictions"][0]
-    said = {"class_names": answer["class_names"], "warning": answer.get("warning", "")}
+    said = {"class_names": answer["class_names"], "warning": answer.get("warning", ""), "note": answer.get("note", "")}
     return prediction | {"bag_id": row["bag_id"]} | said
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from milpath.models import CLAMMB, load_network, save_network
+from milpath.models import CLAMMB, load_card, load_network, save_network
 from milpath.sagemaker import inference
 from milpath.sagemaker.endpoint import handlers as serve
 from milpath.sagemaker.endpoint.handlers import Endpoint
@@ -105,6 +105,13 @@ def test_a_long_bag_needs_no_more_memory_than_a_short_one(endpoint, network, til
         output = network(torch.from_numpy(long).permute(0, 3, 1, 2)[None] / 255)
     attention = json.loads(body)["predictions"][0]["attention"]
     assert attention == pytest.approx(output.attention[0].tolist(), abs=1e-6)
+
+
+def test_a_decision_that_was_chosen_on_patients_is_said_of_single_bags(network, network_path, tiles, tmp_path):
+    save_network(network, tmp_path / "network.pt", load_card(network_path), data={"aggregate": "mean"})
+    body = Endpoint(tmp_path / "network.pt").answer(npy(tiles), NPY)[0]
+    said = "chosen on patients with aggregate=mean and are used for single bags: they may not fit these"
+    assert json.loads(body)["note"].endswith(said)
 
 
 def test_three_classes_have_no_threshold(feature_path):
