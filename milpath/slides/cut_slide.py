@@ -13,11 +13,10 @@ from milpath.slides.readers.slide import require_all_bits
 from milpath.slides.slide_view import SlideView, thumbnail, view_slide
 from milpath.slides.tile_grid import grid_over
 from milpath.slides.tile_positions import TilePositions, place_all, place_darkest, read_places
+from milpath.slides.tile_selection import BLANK_RANGE
 from milpath.slides.tiling_options import TileOptions
 from milpath.slides.tissue import find_tissue, place_tissue, require_tissue
 
-# Tissue always varies more than this; an empty slide varies only by the noise of the scanner.
-_BLANK_RANGE = 32
 _SMALL = 256
 
 
@@ -99,7 +98,7 @@ def cut_places(
     low, high = 255, 0
     for positions, tiles in read_places(view, places, options.tile_size):
         for position, tile in zip(positions, tiles, strict=True):
-            if high - low > _BLANK_RANGE:
+            if high - low > BLANK_RANGE:
                 break
             x, y = int(places.x[position]), int(places.y[position])
             # Only of the slide, not of the white around it.
@@ -108,10 +107,10 @@ def cut_places(
                 low, high = min(low, int(inside.min())), max(high, int(inside.max()))
         yield positions, tiles
     require_all_bits(view.slide)
-    if high - low <= _BLANK_RANGE:
+    if high - low <= BLANK_RANGE:
         by_darkness = options.method == "darkest" and options.background == "white"
-        if by_darkness and np.ptp(thumbnail(view.slide, _SMALL)[0]) > 2 * _BLANK_RANGE:
-            padding = "black padding" if high <= _BLANK_RANGE else "grey padding"
+        if by_darkness and np.ptp(thumbnail(view.slide, _SMALL)[0]) > 2 * BLANK_RANGE:
+            padding = "black padding" if high <= BLANK_RANGE else "grey padding"
             raise ValueError(
                 f"the darkest tiles of {view.slide.path.name} are {padding}, not tissue (values from {low} to {high}); "
                 "add background=mask, or use method=tissue, where slides are tiled or extracted"

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from milpath.slides.readers.rgb import WHITE
 
+# Tissue always varies more than this; an empty slide varies only by the noise of the scanner.
+BLANK_RANGE = 32
+
 
 class Tiles(NamedTuple):
     """Tiles of an image in the order of the rule that selected them.

@@ -19,13 +19,13 @@ class TileBag(NamedTuple):
     Attributes:
         tiles: uint8 or float `(tiles, height, width, channels)`, or float `(tiles, features)`.
         names: Name of each tile; empty if they have none.
-        corners: Left and top edge of each tile in pixels of the slide image; empty if unknown.
+        corners: Left and top edge of each tile in pixels of the slide image, `None` of a filler; empty if unknown.
         microns_per_pixel: Resolution of the tiles as the request states it; None if it does not.
     """
 
     tiles: NDArray[Any]
     names: tuple[str, ...] = ()
-    corners: tuple[tuple[int, int], ...] = ()
+    corners: tuple[tuple[int, int] | None, ...] = ()
     microns_per_pixel: float | None = None
 
 

@@ -13,7 +13,7 @@ from milpath.models.checkpoint import Card
 from milpath.sagemaker.endpoint.input_spec import TileBag
 from milpath.sagemaker.endpoint.request_limits import BadRequestError, Limits
 from milpath.slides.tile_files import TooLargeError, ZipFiles
-from milpath.slides.tile_selection import cut_darkest
+from milpath.slides.tile_selection import BLANK_RANGE, cut_darkest
 from milpath.slides.uploaded_tiles import read_tiles, require_plain, upload_names
 
 MAX_TILE_PIXELS = 4096 * 4096
@@ -107,13 +107,26 @@ def read_slide(data: bytes, card: Card, limits: Limits) -> TileBag:
     """
     # Data sets of ready-made tiles name it `rule`.
     method = card.tiling.get("method", card.tiling.get("rule"))
-    if method != "darkest" or card.tiling.get("overlap") or not card.tiling.get("num_tiles"):
+    others = any(card.tiling.get(name) for name in ("overlap", "min_inside")) or card.tiling.get("background") == "mask"
+    if method != "darkest" or others or not card.tiling.get("num_tiles"):
         rule = f"the rule {method!r} {dict(card.tiling)}" if method else "no tiling rule"
         raise BadRequestError(f"this network was trained with {rule}, which an endpoint cannot repeat; send tiles", 415)
     image = read_picture(data, "the slide", SLIDE_FORMATS, limits.max_pixels)
     tiles = cut_darkest(image, int(card.tiling["tile_size"]), int(card.tiling["num_tiles"]))
-    corners = tuple((int(x), int(y)) for x, y in zip(tiles.x, tiles.y, strict=True))
+    places = zip(tiles.x.tolist(), tiles.y.tolist(), tiles.number.tolist(), strict=True)
+    corners = tuple(None if number < 0 else (x, y) for x, y, number in places)
+    shown = zip(tiles.pixels, corners, strict=True)
+    values = [_inside(tile, corner, image) for tile, corner in shown if corner is not None]
+    low, high = min(int(part.min()) for part in values), max(int(part.max()) for part in values)
+    if high - low <= BLANK_RANGE:
+        raise BadRequestError(f"the slide is blank: all its tiles have one colour (values from {low} to {high})")
     return TileBag(tiles.pixels, corners=corners)
+
+
+def _inside(tile: NDArray[Any], corner: tuple[int, int], image: NDArray[Any]) -> NDArray[Any]:
+    """Return the part of a tile that lies on the slide, without the white around it."""
+    x, y = corner
+    return tile[max(-y, 0) : image.shape[0] - y, max(-x, 0) : image.shape[1] - x]
 
 
 def read_zip(data: bytes, limits: Limits, channels: int = 3) -> TileBag:

@@ -115,7 +115,8 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
         number (null without an end), if the network has them; how unfamiliar the slide is, if the network has a model of
         familiar slides; attention; the resolution that the request stated (None: not
         compared with that of the training) if the card states its own; the maps of a network that has them per class, each
-        a list like attention; and the names of the tiles or their corners in the slide image, if known.
+        a list like attention; and the names of the tiles, or their corners in the slide image (null of a white
+        filler tile), if known.
     """
     content = _called(answer, card)
     if answer.unfamiliarity is not None:
@@ -132,7 +133,7 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
     if answer.bag.names:
         content["tiles"] = list(answer.bag.names)
     if answer.bag.corners:
-        content["corners"] = [list(corner) for corner in answer.bag.corners]
+        content["corners"] = [None if corner is None else list(corner) for corner in answer.bag.corners]
     return content
 
 

@@ -78,6 +78,16 @@ def test_a_slide_image_is_cut_as_in_training(reader, file_format):
     np.testing.assert_array_equal(again.tiles, bag.tiles)
 
 
+def test_filler_tiles_have_no_place_and_a_blank_slide_no_answer(reader):
+    image = np.random.default_rng(1).integers(0, 256, (40, TILE_SIZE, 3), dtype=np.uint8)
+    (bag,) = reader.read(png(image), "image/png")
+    assert bag.corners == ((0, -12), (0, 20), None, None)
+    with pytest.raises(
+        BadRequestError, match=r"the slide is blank: all its tiles have one colour \(values from 240 to 240\)"
+    ):
+        reader.read(png(np.full((40, 40, 3), 240, np.uint8)), "image/png")
+
+
 def test_ready_made_tiles_call_their_method_a_rule(reader):
     image = np.random.default_rng(1).integers(0, 256, (100, 90, 3), dtype=np.uint8)
     tiling = {"rule": "darkest", "num_tiles": 4, "tile_size": TILE_SIZE}
@@ -218,11 +228,13 @@ def test_features_are_read_where_the_network_takes_them(feature_path, tiles):
 
 
 def test_a_network_without_a_rule_for_slides_says_so(reader):
-    overlapping = {"method": "darkest", "num_tiles": 4, "tile_size": TILE_SIZE, "overlap": 8}
+    darkest = {"method": "darkest", "num_tiles": 4, "tile_size": TILE_SIZE}
     for tiling, words in (
         ({}, "no tiling rule"),
         ({"method": "tissue"}, "the rule 'tissue'"),
-        (overlapping, "the rule 'darkest'"),
+        (darkest | {"overlap": 8}, "the rule 'darkest'"),
+        (darkest | {"background": "mask", "min_tissue": 0.1}, "the rule 'darkest'"),
+        (darkest | {"min_inside": 0.5}, "the rule 'darkest'"),
     ):
         other = BodyReader(reader.spec, replace(reader.card, tiling=tiling), reader.limits)
         with pytest.raises(BadRequestError, match=words) as caught:
