@@ -8,6 +8,10 @@ from PIL import Image, UnidentifiedImageError
 
 from milpath.records.data_warning import WARNING_KEY, require_warning
 from milpath.slides.readers.image_header import png_header, png_text
+from milpath.slides.readers.rgb import image_to_rgb
+
+# A colour of a PNG without alpha may be transparent.
+_TRANSPARENT = b"tRNS"
 
 
 def largest_file(tile_size: int) -> int:
@@ -37,14 +41,14 @@ def decode_tile(data: bytes, tile_size: int, name: str) -> np.ndarray:
         name: Name of the file in error messages.
 
     Returns:
-        `(tile_size, tile_size, 3)` uint8.
+        `(tile_size, tile_size, 3)` uint8; transparent pixels are white, 16 bits are scaled to 8.
 
     Raises:
-        ValueError: If it is not an image, is damaged, or has another size.
+        ValueError: If it is not an image, is damaged, has another size, or pixels of 32 bits.
     """
     if len(data) >= 33 and (header := png_header(data)) is not None:
         _require_size(header.width, header.height, tile_size, name)
-        if (header.depth, header.colour) == (8, 2):
+        if (header.depth, header.colour) == (8, 2) and _TRANSPARENT not in data:
             try:
                 # 1.6 times as fast as Pillow, and it releases the GIL.
                 return np.asarray(imagecodecs.png_decode(data))
@@ -53,7 +57,9 @@ def decode_tile(data: bytes, tile_size: int, name: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             _require_size(*image.size, tile_size, name)
-            return np.asarray(image.convert("RGB"))
+            if image.mode in ("I", "F"):
+                raise ValueError(f"{name} has pixels of 32 bits; save tiles with 8 bits per channel")
+            return image_to_rgb(image)
     except UnidentifiedImageError:
         raise ValueError(f"{name} is not an image; copy or download it again") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:

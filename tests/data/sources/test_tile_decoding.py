@@ -32,6 +32,24 @@ def test_other_kinds_of_image_become_rgb(pixels):
     assert decode_tile(encode(pixels, "JPEG"), 16, "t").shape == (16, 16, 3)
 
 
+def test_transparent_pixels_are_white_and_sixteen_bits_are_scaled_as_in_slides(pixels):
+    clear = np.dstack([pixels, np.full((16, 16), 255, np.uint8)])
+    clear[0, :, 3] = 0
+    found = decode_tile(encode(clear), 16, "t")
+    assert (found[0] == 255).all()
+    np.testing.assert_array_equal(found[1:], pixels[1:])
+    file = io.BytesIO()  # one colour is transparent
+    Image.fromarray(pixels).save(file, "PNG", transparency=tuple(pixels[3, 4].tolist()))
+    found = decode_tile(file.getvalue(), 16, "t")
+    assert found.shape == (16, 16, 3)
+    assert found[3, 4].tolist() == [255, 255, 255]
+    np.testing.assert_array_equal(found[4:], pixels[4:])
+    deep = decode_tile(encode(pixels[:, :, 0].astype(np.uint16) * 257), 16, "t")
+    np.testing.assert_array_equal(deep, np.repeat(pixels[:, :, :1], 3, axis=2))
+    with pytest.raises(ValueError, match="^t has pixels of 32 bits; save tiles with 8 bits per channel$"):
+        decode_tile(encode(pixels[:, :, 0].astype(np.float32), "TIFF"), 16, "t")
+
+
 @pytest.mark.parametrize("keep", [20, 33, 60, 200, -20])
 def test_a_truncated_file_is_named(pixels, keep):
     with pytest.raises(ValueError, match=r"^train/a_0.png is (a damaged|not an image)") as error:
