@@ -12,11 +12,12 @@ from milpath.inference.ensemble import Predictor
 from milpath.inference.ensemble.fold_columns import EACH, each_as_cell, fold_cells, fold_columns
 from milpath.inference.predict_bags import BagPrediction
 from milpath.models.card import Card
-from milpath.models.familiarity import joined
+from milpath.models.familiarity import joined, say_unknown
+from milpath.models.stains import unchanged_note
 from milpath.records.data_warning import UNFAMILIAR_COLUMNS, unfamiliar_cells
 from milpath.targets import NumericTarget, Target, target_of
-from milpath.targets.decision import Decision, decide, deferred_cells
-from milpath.targets.shown_sets import set_cells, set_columns
+from milpath.targets.decision import Decision, decide, deferred_cells, say_other_decision
+from milpath.targets.shown_sets import say_about_sets, set_cells, set_columns
 
 
 class BagCall(NamedTuple):
@@ -74,6 +75,21 @@ class BagCaller:
             *((*fold_columns(predictor.card), EACH) if predictor.folds else ()),
             *(UNFAMILIAR_COLUMNS if predictor.familiarity else ()),
         )
+
+    def notes(self, aggregate: str | None = None) -> list[str]:
+        """Return what a reader of the predictions has to know, in lines, once all bags are predicted.
+
+        Args:
+            aggregate: How the predictions of slides became those of patients; `None` for bags as they are.
+        """
+        card, network = self.predictor.card, self.predictor.network
+        lines = (
+            say_other_decision(card, card.data.get("aggregate"), aggregate),
+            say_about_sets(card, aggregate),
+            unchanged_note(network),
+            say_unknown() if self.predictor.familiarity is None else "",
+        )
+        return [line for line in lines if line]
 
     @cached_property
     def _decision(self) -> Decision:

@@ -90,6 +90,9 @@ def predict_slides(
 ) -> Iterator[SlidePrediction]:
     """Predict slides as `milpath predict` does: cut, encoded and called as in training.
 
+    What the command says at its end, such as that a checkpoint has no model of familiar slides, is logged as a warning after
+    the last slide.
+
     Args:
         network: A checkpoint; several, or the folder of `milpath table`, whose folds are averaged; or a network with its
             card.
@@ -142,6 +145,8 @@ def predict_slides(
             )  # fmt: skip
             for bag in bags:
                 yield _slide_prediction(bag, store, caller, files.get(bag.bag_id))
+    for line in caller.notes():
+        _log.warning("%s", line)
     if failed and on_failure is None:
         name, reason = next(iter(sorted(failed.items())))
         raise ValueError(

@@ -32,15 +32,11 @@ from milpath.inference.prediction_summary import prediction_summary
 from milpath.inference.slides_of_bags import tile_rows
 from milpath.models.checkpoint import Card
 from milpath.models.devices import choose_device
-from milpath.models.familiarity import say_unknown
 from milpath.models.network_input import takes
-from milpath.models.stains import unchanged_note
 from milpath.records.data_warning import UNFAMILIAR_COLUMNS, warning_in_words
 from milpath.records.error_text import counted
 from milpath.records.kept_memory import kept_memory
 from milpath.targets.aggregation import require_aggregate
-from milpath.targets.decision import say_other_decision
-from milpath.targets.shown_sets import say_about_sets
 from milpath.tiling.slide_output import write_failures
 from milpath.tiling.slide_run import TilingSummary
 
@@ -74,7 +70,7 @@ def write_slide_predictions(
     if aggregate:
         patients = column_of_patients(card.data, config.patient_column)
         write_patients(Path(config.output), opened.store, card, aggregate, patients, predictor.temperatures)
-    _say(config, predictor, opened.store, aggregate, failures)
+    _say(config, caller, opened.store, aggregate, failures)
     return len(failures)
 
 
@@ -177,23 +173,18 @@ def _write_bag(bag: BagPrediction, opened: _Opened, call: BagCall) -> None:
 
 
 def _say(
-    config: DictConfig, predictor: Predictor, store: BagStore, aggregate: str | None, failures: Mapping[str, str]
+    config: DictConfig, caller: BagCaller, store: BagStore, aggregate: str | None, failures: Mapping[str, str]
 ) -> None:
     """Print the summary to stdout, and to stderr what a reader of the predictions has to know."""
-    card, output = predictor.card, Path(config.output)
+    predictor, output = caller.predictor, Path(config.output)
     sys.stdout.write(prediction_summary(output, "patient" if store.grouped else "slide"))
     known = predictor.known_note(store.bags["bag_id"].tolist())
     sys.stdout.write("".join(f"{line}\n" for line in (predictor.note, known) if line))
-    notes = [
-        say_other_decision(card, card.data.get("aggregate"), aggregate),
-        say_about_sets(card, aggregate),
-        unchanged_note(predictor.network),
-        say_unknown() if predictor.familiarity is None else "",
-    ]
+    notes = caller.notes(aggregate)
     if failures:
         name, reason = min(failures.items())
         notes.append(f"{counted(len(failures), 'slide')} failed, see {output}/failures.csv (first: {name!r}: {reason})")
-    sys.stderr.write("".join(f"{line}\n" for line in notes if line))
+    sys.stderr.write("".join(f"{line}\n" for line in notes))
 
 
 def _prepare(

@@ -30,7 +30,7 @@ def render_answer(answer: Answer) -> str:
         if answer.unfamiliarity
         else "",
         Markup("<p>{}</p>").format(answer.prediction_set) if answer.prediction_set else "",
-        Markup("<p>{}</p>").format(sentence(answer.resolution)) if answer.resolution else "",
+        *(Markup("<p>{}</p>").format(sentence(words)) for words in (answer.decision_note, answer.resolution) if words),
         *_figures(answer),
         Markup("</section>"),
     ]

@@ -13,6 +13,7 @@ from milpath.config.own_parts import OwnParts
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.warning_strip import with_warning
+from milpath.inference.bag_call import BagCaller
 from milpath.inference.encode_input import encode_input
 from milpath.inference.ensemble import open_predictor
 from milpath.inference.pictures.bag_pictures import BagPictures
@@ -25,8 +26,8 @@ from milpath.models.network_input import takes
 from milpath.records.data_warning import warning_in_words
 from milpath.records.error_text import counted
 from milpath.slides.tiling_options import TileOptions
-from milpath.targets import NumericTarget, target_of
-from milpath.targets.decision import Decision, decide
+from milpath.targets import NumericTarget
+from milpath.targets.decision import say_other_decision
 from milpath.targets.shown_sets import say_set
 from milpath.tiling.slide_bags import build_slide_store
 from milpath.tiling.slide_run import TilingSummary
@@ -74,6 +75,7 @@ class Analyst:
         parts = parts or OwnParts()
         predictor = open_predictor(checkpoint, parts.networks, parts.encoders, method=method)
         self.card, self.network, self.familiarity = predictor.card, predictor.network, predictor.familiarity
+        self._caller = BagCaller(predictor)
         self.of_patients = bool(self.card.data.get("bag_column"))
         self.encoder: nn.Module | None = None
         require_weights_used(self.network, encoder_weights_path)
@@ -150,21 +152,16 @@ class Analyst:
             write_tile_bags(of_slides, tiles if self.encoder else bags, self.tile_size, self.limits)
             self._encode(tiles, bags)
         store = self._bag_of(BagStore.open(bags), len(slides))
-        target = target_of(self.card)
+        target = self._caller.target
         resolution = compare_resolution(self.card.tiling, store)
         (bag,) = predict_bags(
             self.network, store, target,
             temperature=self.card.temperature, device=self.device, class_names=self.card.class_names,
             familiarity=self.familiarity,
         )  # fmt: skip
-        numbers: list[tuple[str, str]] = []
-        predicted, deferred = "", False
+        call, numbers = self._caller(bag), list[tuple[str, str]]()
         if isinstance(target, NumericTarget):
             numbers = target.say(bag.probabilities.astype(np.float64))
-        else:
-            probabilities, decision = bag.probabilities[None].astype(np.float64), Decision.of_card(self.card)
-            calls = decide(probabilities, self.card.task, decision, bag.unfamiliar)
-            predicted, deferred = self.card.class_names[calls.predicted[0]], bool(calls.deferred[0])
         # Features have no pixels: those of uploaded tiles are in their own store, those of a slide are read again.
         shown = self._bag_of(BagStore.open(tiles), len(slides)) if tiles.exists() else store
         warning = warning_in_words(self.card.warning)
@@ -175,10 +172,10 @@ class Analyst:
             name=bag.bag_id,
             class_names=self.card.class_names,
             probabilities=() if numbers else tuple(float(value) for value in bag.probabilities),
-            predicted=predicted,
+            predicted=call.predicted,
             task=self.card.task,
             threshold=self.card.threshold if target.has_threshold else None,
-            deferred=deferred,
+            deferred=call.defer,
             defer_below=self.card.defer_below,
             num_tiles=len(bag.attention),
             resolution=resolution or "",
@@ -188,6 +185,7 @@ class Analyst:
             numbers=tuple(numbers),
             prediction_set=say_set(self.card, bag.probabilities, bag.each),
             warning=warning,
+            decision_note=say_other_decision(self.card, self.card.data.get("aggregate"), None),
             unfamiliar=bag.unfamiliar,
             unfamiliarity=f"{say_unknown()[:1].upper()}{say_unknown()[1:]}."
             if self.familiarity is None or bag.unfamiliarity is None

@@ -11,10 +11,14 @@ from PIL import Image
 from torch import nn
 
 from milpath.config.own_parts import OwnParts
+from milpath.inference.predict_slides import predict_slides
 from milpath.models import CLAMMB, AttentionMIL, MILOutput, save_network
 from milpath.models.checkpoint import load_card, load_network
+from milpath.models.familiarity import say_unknown
+from milpath.targets.regression import Regression
 from milpath.viewer.result_page import render_answer
 from milpath.viewer.server import sweep
+from milpath.viewer.session_history import remember, render_history
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_check import Limits
 from milpath.viewer.upload_folder import Uploads
@@ -263,3 +267,29 @@ def test_an_upload_of_another_resolution_is_refused_and_an_unknown_one_is_said(c
     answer = analyst.answer([tmp_path / "c.png"], tmp_path / "third")
     assert "the network was trained at 1 microns per pixel" in answer.resolution
     assert "<p>The resolution of 1 of 1 bags is unknown" in render_answer(answer)
+
+
+def test_numbers_of_a_network_of_drawn_slides_are_referred_as_predict_refers_them(checkpoint, tmp_path):
+    words = {"class_names": ("age",), "task": "regression", "warning": "drawn slides: says nothing about tissue"}
+    state, tiling = Regression(["age"], mean=[60.0], scale=[10.0]).state(), load_card(checkpoint).tiling
+    save_network(load_network(checkpoint), tmp_path / "n.pt", **words, target_state=state, tiling=tiling)
+    slide = write_pyramid(tmp_path / "a.tiff", tissue(80, 60, seed=3), factors=(2, 1))
+    (predicted,) = predict_slides(tmp_path / "n.pt", slide, num_workers=1, device="cpu")
+    (tmp_path / "work").mkdir()
+    answer = Analyst(tmp_path / "n.pt", LIMITS).answer([slide], tmp_path / "work")
+    assert answer.deferred
+    assert predicted.refer
+    assert "refer to a person" in render_history(remember([], answer))
+
+
+def test_a_decision_that_was_chosen_on_patients_is_said_of_a_slide(checkpoint, tmp_path, caplog):
+    save_network(load_network(checkpoint), tmp_path / "n.pt", load_card(checkpoint), data={"aggregate": "mean"})
+    slide = write_pyramid(tmp_path / "a.tiff", tissue(80, 60, seed=3), factors=(2, 1))
+    list(predict_slides(tmp_path / "n.pt", slide, num_workers=1, device="cpu"))
+    (tmp_path / "work").mkdir()
+    page = render_answer(Analyst(tmp_path / "n.pt", LIMITS).answer([slide], tmp_path / "work"))
+    said = "chosen on patients with aggregate=mean and are used for single bags: they may not fit these"
+    assert said in page
+    logged = [record.message for record in caplog.records]
+    assert [message for message in logged if message.endswith(said)]
+    assert say_unknown() in logged
