@@ -10,6 +10,7 @@ from milpath.slides.readers.dicom_header import is_dicom
 from milpath.slides.readers.picture_slide import PictureSlide
 from milpath.slides.readers.slide import Size, Slide
 from milpath.slides.readers.slide_formats import MIRAX_SUFFIX, VENDOR_SUFFIXES, is_folder_slide, why_not_read
+from milpath.slides.readers.stated_size import require_plausible_size
 from milpath.slides.readers.tiff_slide import TiffSlide, VendorTiffError
 from milpath.slides.readers.zarr_slide import ZarrSlide
 
@@ -17,6 +18,7 @@ _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PICTURE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"RIFF")
 _CZI_SIGNATURE = b"ZISRAWFILE"
 _SETTINGS = "Slidedat.ini"
+_IN_ITS_PATH = (CziSlide, PictureSlide, TiffSlide, ZarrSlide)
 
 
 def open_slide(path: str | Path) -> Slide:
@@ -33,9 +35,21 @@ def open_slide(path: str | Path) -> Slide:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is empty, damaged, not a slide, or a file of a format that is not read.
+        ValueError: If it is empty, damaged, not a slide, of a size that is not plausible, or a file of a format that is
+            not read.
     """
     path = Path(path)
+    slide = _open(path)
+    try:
+        # The slides of OpenSlide may have files beside the one that is opened.
+        require_plausible_size(slide, path if isinstance(slide, _IN_ITS_PATH) else path.parent)
+    except BaseException:
+        slide.close()
+        raise
+    return slide
+
+
+def _open(path: Path) -> Slide:
     if path.is_dir() and is_folder_slide(path.name):
         return ZarrSlide(path)
     if not path.is_file():

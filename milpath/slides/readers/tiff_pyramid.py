@@ -156,8 +156,8 @@ def _smaller(planes: Level, others: Sequence[tifffile.TiffPage]) -> list[Level]:
 
 
 def _inner_pages(page: tifffile.TiffPage) -> list[tifffile.TiffPage]:
-    """Return the sub-IFDs of a page."""
-    return cast(list[tifffile.TiffPage], list(page.pages or [])[:_MAX_PAGES])
+    """Return the sub-IFDs of a page: the first of any number, which would all be read from one place."""
+    return cast(list[tifffile.TiffPage], (page.pages or [])[:_MAX_PAGES])
 
 
 def _refuse_hyperstack(description: str) -> None:

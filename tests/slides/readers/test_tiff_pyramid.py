@@ -1,6 +1,7 @@
 """Everything a TIFF can hold beside or instead of the levels of one slide: read as the slide, or refused by name."""
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -225,6 +226,25 @@ def test_planes_that_are_only_listed_take_no_memory():
     images = ome_images(f'<OME xmlns="x">{image * 20}</OME>')
     assert sum(len(image.pages) for image in images) == 20 * 1000 * 3
     assert images[0].pages[:3] == (0, 1, 2)
+
+
+def test_smaller_levels_that_are_one_page_a_million_times_are_read_once(tmp_path):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        file.write(RGB, subifds=2, metadata=None, **TILES)
+        file.write(RGB[::2, ::2], metadata=None, **TILES)
+        file.write(RGB[::4, ::4], metadata=None, **TILES)
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags["SubIFDs"]
+        first, entry = tag.value[0], tag.offset
+    with path.open("r+b") as file:
+        place = file.seek(0, 2)
+        file.write(first.to_bytes(8, "little") * 1_000_000)
+        file.seek(entry + 4)
+        file.write((1_000_000).to_bytes(8, "little") + place.to_bytes(8, "little"))
+    start = time.process_time()
+    assert read(path)[0] == ((512, 256), (256, 128))
+    assert time.process_time() - start < 10
 
 
 def test_a_billion_channels_are_refused_without_a_list_of_them(tmp_path):
