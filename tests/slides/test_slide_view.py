@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from milpath.slides import slide_view as view_module
+from milpath.slides.cut_slide import cut_slide
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.slide_view import SlideView, thumbnail, view_at, view_slide
 from milpath.slides.tiling_options import TileOptions
@@ -133,3 +135,29 @@ def test_what_was_set_for_the_slides_of_a_training_does_not_override_other_files
     Image.fromarray(PICTURE).save(tmp_path / "silent.png")
     with open_slide(tmp_path / "silent.png") as silent:
         assert view_slide(silent, options).downsample == 4.0
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_end_of_a_very_long_slide_is_where_its_pixels_are(tmp_path, turned):
+    # Halved until its short side has a pixel, whose rounding says nothing about the scale.
+    levels = [np.full((300, 20_003, 3), 245, np.uint8)]
+    levels[0][100:228, 19_503:19_631] = (150, 60, 140)
+    while min(levels[-1].shape[:2]) > 1:
+        height, width = levels[-1].shape[:2]
+        small = Image.fromarray(levels[-1]).resize((width // 2, height // 2), Image.Resampling.BOX)
+        levels.append(np.asarray(small))
+    with tifffile.TiffWriter(tmp_path / "long.tif") as writer:
+        for level in levels:
+            pixels = level.swapaxes(0, 1) if turned else level
+            writer.write(pixels, tile=(64, 64), photometric="rgb", compression="zlib", metadata=None)
+    for max_size in (384, 700, 1000):
+        with open_slide(tmp_path / "long.tif") as slide:
+            picture, downsample = thumbnail(slide, max_size)
+        darkness = 245.0 - picture.min(axis=2).sum(axis=int(turned)) / picture.shape[int(turned)]
+        darkness[darkness < 0.1 * darkness.max()] = 0
+        assert len(darkness) == max_size
+        middle = (np.arange(max_size) + 0.5) @ darkness / darkness.sum() * downsample
+        assert middle == pytest.approx(19_567, abs=0.5 * downsample)
+    bag = cut_slide(tmp_path / "long.tif", TileOptions(method="tissue", num_tiles=1, level=0, tile_size=128))
+    # Steps of the map of tissue are 16 px.
+    assert (bag.pixels[0].min(axis=2) < 200).mean() == pytest.approx(bag.places.tissue[0], abs=0.3)

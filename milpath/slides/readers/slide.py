@@ -107,9 +107,9 @@ class Slide(ABC):
         return self._kept[1][y : y + height, x : x + width]
 
     def downsample(self, level: int) -> float:
-        """Return the pixels of level 0 per pixel of a level, the mean of both sides."""
+        """Return the pixels of level 0 per pixel of a level: of the longer side, which rounding to whole pixels changes least."""
         first, size = self.level_sizes[0], self.level_sizes[level]
-        return (first.width / size.width + first.height / size.height) / 2
+        return first.width / size.width if first.width >= first.height else first.height / size.height
 
     def __enter__(self) -> Self:
         return self
