@@ -54,9 +54,9 @@ class OpenSlideSlide(Slide):
             self.note(missing_pieces(missing, total, level))
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return a region inside a level; OpenSlide expects its corner in pixels of level 0."""
-        first, size = self.level_sizes[0], self.level_sizes[level]
-        corner = round(x * first.width / size.width), round(y * first.height / size.height)
+        """Return a region inside a level; OpenSlide expects its corner in pixels of level 0, and divides it by one number."""
+        downsample = self._slide.level_downsamples[level]
+        corner = round(x * downsample), round(y * downsample)
         try:
             region = self._slide.read_region(corner, level, (width, height))
         except openslide.OpenSlideError as error:

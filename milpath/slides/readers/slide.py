@@ -107,7 +107,7 @@ class Slide(ABC):
         return self._kept[1][y : y + height, x : x + width]
 
     def downsample(self, level: int) -> float:
-        """Return the pixels of level 0 per pixel of a level: of the longer side, which rounding to whole pixels changes least."""
+        """Return the pixels of level 0 per pixel of a level, of its longer side, which rounding changes least."""
         first, size = self.level_sizes[0], self.level_sizes[level]
         return first.width / size.width if first.width >= first.height else first.height / size.height
 

@@ -7,6 +7,7 @@ from milpath.slides.cut_slide import cut_slide
 from milpath.slides.readers.open_slide import open_slide
 from milpath.slides.readers.openslide_slide import OpenSlideSlide
 from milpath.slides.tiling_options import TileOptions
+from tests.dicom_files import write_dicom_slide
 from tests.pyramids import tissue, write_pyramid
 
 
@@ -70,3 +71,14 @@ def test_a_piece_that_the_scanner_lost_is_white_and_noted(aperio):
         pixels = slide.read(0, 0, 0, 384, 256)
     assert (pixels[:128, 256:] == 255).all()
     np.testing.assert_array_equal(pixels[:, :256], picture[:, :256])
+
+
+def test_a_region_of_a_long_slide_is_that_of_its_whole_level(tmp_path):
+    # OpenSlide divides by the mean of both sides, of which the short one is rounded to 2 px of 1.9.
+    picture = tissue(60, 8000)
+    picture[:, 7600:7700] = (120, 40, 90)
+    write_dicom_slide(tmp_path / "long", picture, levels=6)
+    with open_slide(tmp_path / "long/level_0.dcm") as slide:
+        assert slide.level_sizes[5] == (250, 2)
+        whole, part = slide.read_region(5, 0, 0, 250, 2), slide.read_region(5, 225, 0, 25, 2)
+    assert np.abs(part.astype(int) - whole[:, 225:]).max() <= 4
