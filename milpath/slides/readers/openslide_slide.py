@@ -54,7 +54,7 @@ class OpenSlideSlide(Slide):
             self.note(missing_pieces(missing, total, level))
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Return a region inside a level; OpenSlide expects its corner in pixels of level 0, and divides it by one number."""
+        """Return a region inside a level; OpenSlide expects its corner times its own scale of the level."""
         downsample = self._slide.level_downsamples[level]
         corner = round(x * downsample), round(y * downsample)
         try:
