@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,44 @@ def _sampled_sha256_of_folder(folder: Path) -> str:
 
 def _files_of(folder: Path) -> list[Path]:
     """Return the files below a folder, sorted; links to folders are not followed."""
-    return sorted(Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
+    return sorted(Path(parent) / name for parent, _, names in walk(folder) for name in names)
+
+
+def walk(
+    folder: str | Path, *, follow_links: bool = False, on_error: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield each folder, the names of its folders and those of its files, as `os.walk` does, for any number of levels.
+
+    Before Python 3.12 `os.walk` and `Path.rglob` end in a RecursionError below a thousand levels.
+
+    Args:
+        folder: The first folder; names removed from a yielded list of folders are not entered.
+        follow_links: Enter folders that are links.
+        on_error: Is given the error of a folder that cannot be listed; `None` passes over it.
+    """
+    waiting = [os.fspath(folder)]
+    while waiting:
+        here = waiting.pop()
+        folders: list[str] = []
+        names: list[str] = []
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    (folders if _is_folder(entry) else names).append(entry.name)
+        except OSError as error:
+            if on_error is not None:
+                on_error(error)
+            continue
+        yield here, folders, names
+        below = [os.path.join(here, name) for name in folders]  # noqa: PTH118  # a Path for each takes many times longer
+        waiting += [place for place in below[::-1] if follow_links or not os.path.islink(place)]  # noqa: PTH114
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def sha256_of_text(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from milpath.records.digests import require_regular_file
+from milpath.records.digests import require_regular_file, walk
 from milpath.slides.readers.dicom_header import DicomHeader, is_dicom, read_dicom_header
 from milpath.slides.readers.slide_formats import (
     CZI_SUFFIX,
@@ -162,7 +162,7 @@ def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
     """
     entered: set[tuple[int, int]] = set()
     unwanted = leave_out.resolve() if leave_out else None
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=refuse_folder):
+    for parent, folders, names in walk(folder, follow_links=True, on_error=refuse_folder):
         here = Path(parent)
         status = here.stat()
         if (status.st_dev, status.st_ino) in entered or here.resolve() == unwanted:
@@ -183,7 +183,7 @@ def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
 
 
 def refuse_folder(error: OSError) -> None:
-    """Raise the error of a folder that cannot be listed, which `os.walk` would pass over.
+    """Raise the error of a folder that cannot be listed, which `walk` would pass over.
 
     Raises:
         OSError: With the folder and what to do.

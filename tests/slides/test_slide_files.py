@@ -3,6 +3,9 @@ import unicodedata
 
 import pytest
 
+from milpath.data.sources.features.feature_folder import find_feature_files
+from milpath.data.sources.loose_tiles import holds_tiles
+from milpath.records.digests import size_and_time
 from milpath.slides.slide_files import find_masks, find_slides, parse_shard
 
 
@@ -32,6 +35,27 @@ def test_a_loop_of_folders_ends(tmp_path):
     (tmp_path / "sub" / "up").symlink_to(tmp_path)
     (tmp_path / "again").symlink_to(tmp_path / "sub")
     assert list(find_slides(tmp_path).found) == ["a"]
+
+
+def test_folders_of_any_depth_are_searched(tmp_path):
+    here = tmp_path / "slides"
+    folders = [here]
+    for _ in range(1100):
+        here = here / "a"
+        folders.append(here)
+    for folder in folders:
+        folder.mkdir()
+    (here / "deep.tif").touch()
+    try:
+        assert list(find_slides(tmp_path / "slides").found) == ["deep"]
+        assert not holds_tiles(tmp_path / "slides")
+        assert size_and_time(tmp_path / "slides")[0] == 0
+        with pytest.raises(FileNotFoundError, match="no .h5 or .pt files"):
+            find_feature_files(tmp_path / "slides")
+    finally:
+        (here / "deep.tif").unlink()
+        for folder in folders[::-1]:
+            folder.rmdir()
 
 
 def test_links_that_lead_nowhere_are_broken_slides(tmp_path):

@@ -12,6 +12,7 @@ from milpath.data.sources.tile_decoding import decode_tile, largest_file, warnin
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
 from milpath.records.data_warning import joined
+from milpath.records.digests import walk
 from milpath.slides.tile_files import TileFiles, open_tile_files
 from milpath.slides.tile_names import first_number, missing_number
 
@@ -31,7 +32,8 @@ def holds_tiles(path: Path, tile_size: int | None = None) -> bool:
     """
     if path.is_file():
         return path.suffix.lower() == ".zip"
-    files = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
+    found = (Path(folder, name) for folder, _, names in walk(path) for name in names if not name.startswith("."))
+    files = [file for file in found if file.is_file()]
     slides: dict[str, dict[int, str]] = {}
     try:
         tiles = numbered_tiles((file.relative_to(path).as_posix() for file in files), path)

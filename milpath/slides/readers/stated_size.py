@@ -1,8 +1,8 @@
 """Bounds on the size that a slide states: the work and the memory for it must not come from a few bytes."""
 
-import os
 from pathlib import Path
 
+from milpath.records.digests import walk
 from milpath.slides.readers.slide import Slide
 
 # The largest slides have 300,000 x 300,000 px. Memory and time grow with what is stated.
@@ -38,7 +38,7 @@ def _bytes_up_to(place: Path, enough: int) -> int:
     if not place.is_dir():
         return place.stat().st_size
     total = 0
-    for folder, _, names in os.walk(place):
+    for folder, _, names in walk(place):
         for name in names:
             total += Path(folder, name).lstat().st_size
             if total >= enough:

@@ -1,9 +1,9 @@
 """Feature files in the folders of TRIDENT, CLAM and STAMP: which file belongs to which slide."""
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from milpath.records.digests import walk
 from milpath.records.label_table import quote_first
 from milpath.slides.slide_files import refuse_folder
 from milpath.slides.tile_names import folded, require_no_twins
@@ -60,7 +60,7 @@ def _files(path: Path) -> Iterator[PurePosixPath]:
     if not path.is_dir():
         return
     seen = set()
-    for folder, folders, names in os.walk(path, followlinks=True, onerror=refuse_folder):
+    for folder, folders, names in walk(path, follow_links=True, on_error=refuse_folder):
         status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
@@ -83,7 +83,8 @@ def _holds_coordinates(file: PurePosixPath) -> bool:
 
 def _to_convert(path: Path) -> str:
     """Return what to do with arrays in other formats, as torchmil and LazySlide write them; empty if there are none."""
-    other = next((suffix for suffix in _TO_CONVERT if next(path.rglob(f"*{suffix}"), None) is not None), None)
+    found = {PurePosixPath(name).suffix for _, folders, names in walk(path) for name in (*folders, *names)}
+    other = next((suffix for suffix in _TO_CONVERT if suffix in found), None)
     return f"; write its {other} as {{slide_id}}.h5 with the datasets features and coords" if other else ""
 
 
