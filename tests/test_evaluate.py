@@ -98,6 +98,18 @@ def test_the_data_it_was_trained_on_keep_the_split_of_the_run(workplace):
     assert of_training == record_of(workplace, "own")["check"].partition("(")[0]
 
 
+@pytest.mark.parametrize("more", [[], ["trainer.precision=bf16-mixed"]])
+def test_a_training_in_mixed_precision_has_the_results_of_its_checkpoint(workplace, more):
+    name = f"mixed{len(more)}"
+    if not (workplace / "runs/mixed").exists():
+        words = [*FEATURES, "trainer.max_epochs=1", "trainer.precision=bf16-mixed", "run_name=mixed"]
+        assert here("milpath.train", *words, cwd=workplace) == 0
+    words = ["checkpoint=runs/mixed/checkpoints/best.ckpt", *WORDS[1:], "splits=[train,val,test]", f"run_name={name}"]
+    assert here(EVALUATE, *words, *more, cwd=workplace) == 0
+    first, again = ((workplace / "runs" / each / "predictions.csv").read_text() for each in ("mixed", name))
+    assert again == first
+
+
 def test_who_asks_for_the_bags_it_was_trained_on_is_told(workplace):
     assert here(EVALUATE, *WORDS, *SAME, "data.num_folds=1", "run_name=all", cwd=workplace) == 0
     assert len(rows_of(workplace, "all")) == 24

@@ -1,11 +1,13 @@
 """Prediction of whole splits with a trained classifier, each bag exactly once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
 import torch.distributed as dist
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 
 from milpath.data.datamodule import BagDataModule
 from milpath.records.prediction_table import Predictions
@@ -25,6 +27,9 @@ def predict_splits(
 ) -> Predictions:
     """Predict every bag of some splits in evaluation mode, with any number of processes.
 
+    A Trainer of mixed precision predicts in single precision, as the checkpoint is used everywhere else: threshold,
+    temperature, prediction sets and the model of familiar slides are fitted on what `milpath predict` computes.
+
     Args:
         trainer: Any Trainer; the bags are distributed over its processes.
         classifier: The classifier; dropout and augmentation are off.
@@ -41,7 +46,8 @@ def predict_splits(
     parts = []
     classifier.probe = probe
     for split in splits:
-        outputs = trainer.predict(classifier, dataloaders=datamodule.dataloader(split))
+        with _single_precision(trainer):
+            outputs = trainer.predict(classifier, dataloaders=datamodule.dataloader(split))
         rows = _rows_of(cast(list[list[PredictedBag]], outputs or []), datamodule, split)
         if probe is not None:
             probe.see(split, [row.seen for row in rows if row.seen is not None])
@@ -63,6 +69,19 @@ def predict_splits(
         unfamiliarity=None if probe is None else probe.table(),
         **columns_of(classifier.target),
     )
+
+
+@contextmanager
+def _single_precision(trainer: Trainer) -> Iterator[None]:
+    """Within this context a Trainer of mixed precision computes in single precision."""
+    strategy = trainer.strategy
+    mixed = strategy.precision_plugin
+    if isinstance(mixed, MixedPrecision):
+        strategy.precision_plugin = Precision()
+    try:
+        yield
+    finally:
+        strategy.precision_plugin = mixed
 
 
 def columns_of(target: Target) -> dict[str, Any]:
