@@ -12,6 +12,7 @@ from PIL import Image
 from milpath.data.store.bag_store import BagStore
 from milpath.inference.ensemble import open_predictor
 from milpath.inference.predict_bags import predict_bags
+from milpath.inference.predict_slides import predict_slides
 from milpath.models.checkpoint import load_card, load_network, update_card
 from milpath.records.prediction_table import read_predictions
 from milpath.targets.decision import Decision, decide
@@ -124,7 +125,7 @@ def test_another_cohort_is_tested_with_its_shift_and_own_bags_are_refused(workpl
     assert "tested bags are training or validation bags of some fold" in capsys.readouterr().err
 
 
-def test_the_app_takes_folds_and_says_the_set(workplace, tmp_path):
+def test_the_app_takes_folds_and_says_the_set_and_how_far_they_differ(workplace, tmp_path):
     analyst = Analyst(str(workplace / "table"), Limits(10, 100, 60))
     rng = np.random.default_rng(0)
     files = []
@@ -135,6 +136,25 @@ def test_the_app_takes_folds_and_says_the_set(workplace, tmp_path):
     answer = analyst.answer(files, tmp_path / "work")
     assert answer.prediction_set.startswith("Prediction set: ")
     assert "about 75% (at least " in render_answer(answer)
+    (slide,) = predict_slides(workplace / "table", _folder_of(files, tmp_path), num_workers=1, device="cpu")
+    spread, agreement = (float(slide.cells[name]) for name in ("fold_spread", "attention_agreement"))
+    said = f"standard deviation between folds {spread:.3g}, rank correlation of the attention of folds {agreement:.3g}"
+    assert f"Average of 2 folds: {said}." in render_answer(answer)
+
+
+def _folder_of(tiles: list[Path], folder: Path) -> Path:
+    """Return a folder with tiles as those of one slide."""
+    (folder / "tiles").mkdir()
+    for number, path in enumerate(tiles):
+        shutil.copy(path, folder / "tiles" / f"a_{number}.png")
+    return folder / "tiles"
+
+
+def test_arrays_of_slides_that_folds_were_trained_on_are_said_to_be_no_test(workplace, caplog):
+    stores = [path.parent for path in workplace.rglob("bags.csv")]
+    store = next(path for path in stores if len(BagStore.open(path)) == NUM_SLIDES)
+    assert len(list(predict_slides(workplace / "table", store, num_workers=1, device="cpu"))) == NUM_SLIDES
+    assert "have the names of bags that folds were trained on: their predictions are no test" in caplog.text
 
 
 def test_folds_that_differ_are_refused_with_the_first_difference(workplace, tmp_path):

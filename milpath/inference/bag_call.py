@@ -76,6 +76,10 @@ class BagCaller:
             *(UNFAMILIAR_COLUMNS if predictor.familiarity else ()),
         )
 
+    def cells(self, call: BagCall) -> dict[str, str]:
+        """Return the further columns of `predictions.csv` and their cells: all but probabilities, class and deferral."""
+        return dict(zip((*self.call_columns, *self.further_columns), (*call.calls, *call.further), strict=True))
+
     def notes(self, aggregate: str | None = None) -> list[str]:
         """Return what a reader of the predictions has to know, in lines, once all bags are predicted.
 

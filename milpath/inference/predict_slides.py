@@ -121,7 +121,7 @@ def predict_slides(
             f"{predictor.name} was trained on patients, each a bag of all slides (data.bag_column={bag_column}); predict "
             "them with milpath predict slides_table=CSV"
         )
-    failed: dict[str, str] = {}
+    failed, names = dict[str, str](), list[str]()
     caller = BagCaller(predictor)
     for path in [slides] if isinstance(slides, str | Path) else slides:
         with TemporaryDirectory(prefix="milpath_") as folder:
@@ -144,8 +144,9 @@ def predict_slides(
                 familiarity=predictor.familiarity,
             )  # fmt: skip
             for bag in bags:
+                names.append(bag.bag_id)
                 yield _slide_prediction(bag, store, caller, files.get(bag.bag_id))
-    for line in caller.notes():
+    for line in filter(None, (predictor.known_note(names), *caller.notes())):
         _log.warning("%s", line)
     if failed and on_failure is None:
         name, reason = next(iter(sorted(failed.items())))
@@ -198,7 +199,6 @@ def _slide_prediction(bag: BagPrediction, store: BagStore, caller: BagCaller, pa
     """Return the prediction of a bag with the places of its tiles and the call of the network."""
     card, where, call = caller.predictor.card, store.tile_slice(bag.position), caller(bag)
     places, unknown = level0_positions(store, where), np.full(len(bag.attention), np.nan)
-    columns, cells = (*caller.call_columns, *caller.further_columns), (*call.calls, *call.further)
     return SlidePrediction(
         slide_id=bag.bag_id,
         path=path,
@@ -213,6 +213,6 @@ def _slide_prediction(bag: BagPrediction, store: BagStore, caller: BagCaller, pa
         microns_per_pixel=resolution_of(store, where)[0],
         maps=bag.maps,
         warning=warning_in_words(card.warning),
-        cells=dict(zip(columns, cells, strict=True)),
+        cells=caller.cells(call),
         tile_unfamiliarity=bag.tile_unfamiliarity,
     )

@@ -29,7 +29,7 @@ def render_answer(answer: Answer) -> str:
         Markup('<p class="{}">{}</p>').format("refer" if answer.unfamiliar else "known", answer.unfamiliarity)
         if answer.unfamiliarity
         else "",
-        Markup("<p>{}</p>").format(answer.prediction_set) if answer.prediction_set else "",
+        *(Markup("<p>{}</p>").format(words) for words in (answer.folds, answer.prediction_set) if words),
         *(Markup("<p>{}</p>").format(sentence(words)) for words in (answer.decision_note, answer.resolution) if words),
         *_figures(answer),
         Markup("</section>"),
@@ -85,6 +85,7 @@ def _numbers(answer: Answer) -> list[Markup]:
         Markup('<p class="call">Predicted {} <strong>{}</strong></p><p>From {}.</p>').format(
             title, text, _tiles(answer)
         ),
+        Markup('<p class="refer">{}</p>').format(say_advice(answer)) if answer.deferred else Markup(),
         Markup("<table><caption>Predicted numbers</caption>{}</table>").format(rows),
     ]
 
@@ -104,10 +105,11 @@ def say_call(answer: Answer) -> str:
 
 def say_advice(answer: Answer) -> str:
     """Return a sentence on whether to defer to a pathologist."""
+    said = "prediction" if answer.numbers else "probability"
     if answer.warning:
-        return "Refer to a person, whatever the probability."  # The warning stands above.
+        return f"Refer to a person, whatever the {said}."  # The warning stands above.
     if answer.unfamiliar:
-        return "Refer to a person, whatever the probability: the network does not know slides like this one."
+        return f"Refer to a person, whatever the {said}: the network does not know slides like this one."
     largest = max(answer.probabilities)
     certainty, bound = _apart(largest, answer.defer_below)
     if answer.defer_below == 0:

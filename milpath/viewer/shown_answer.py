@@ -50,6 +50,7 @@ class Answer:
             empty for a network without.
         warning: What the training data say against themselves, in words; empty for tissue.
         decision_note: That threshold and deferral were chosen on patients and this is one slide; empty otherwise.
+        folds: How far the folds of an average differ, in a sentence; empty for one network.
         of_patient: Whether the bag is a patient.
         unfamiliar: Whether the slide is above the bound of unfamiliarity, and therefore deferred.
         unfamiliarity: How unfamiliar the slide is, in sentences.
@@ -72,6 +73,7 @@ class Answer:
     prediction_set: str = ""
     warning: str = ""
     decision_note: str = ""
+    folds: str = ""
     of_patient: bool = False
     unfamiliar: bool = False
     unfamiliarity: str = ""

@@ -13,6 +13,7 @@ from milpath.config.own_parts import OwnParts
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.resolution_match import compare_resolution
 from milpath.drawing.warning_strip import with_warning
+from milpath.inference.annotations.slide_answer import SlideAnswer
 from milpath.inference.bag_call import BagCaller
 from milpath.inference.encode_input import encode_input
 from milpath.inference.ensemble import open_predictor
@@ -186,6 +187,7 @@ class Analyst:
             prediction_set=say_set(self.card, bag.probabilities, bag.each),
             warning=warning,
             decision_note=say_other_decision(self.card, self.card.data.get("aggregate"), None),
+            folds=SlideAnswer(bag.bag_id, cells=self._caller.cells(call)).of_folds(len(self._caller.predictor.folds)),
             unfamiliar=bag.unfamiliar,
             unfamiliarity=f"{say_unknown()[:1].upper()}{say_unknown()[1:]}."
             if self.familiarity is None or bag.unfamiliarity is None

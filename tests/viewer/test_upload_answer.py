@@ -279,6 +279,7 @@ def test_numbers_of_a_network_of_drawn_slides_are_referred_as_predict_refers_the
     answer = Analyst(tmp_path / "n.pt", LIMITS).answer([slide], tmp_path / "work")
     assert answer.deferred
     assert predicted.refer
+    assert "Refer to a person, whatever the prediction." in render_answer(answer)
     assert "refer to a person" in render_history(remember([], answer))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from milpath.inference.ensemble.fold_columns import EACH
+from milpath.inference.ensemble.fold_columns import AGREEMENT, EACH, SPREAD
 from milpath.records.data_warning import UNFAMILIAR_COLUMNS
 
 REFER = "refer to a person"
@@ -56,6 +56,15 @@ class SlideAnswer:
                 words = _LABELS.get(name, name.replace("probability_", "probability of ", 1).replace("_", " "))
                 found[words] = cell if value is None else f"{value:.4g}"
         return found
+
+    def of_folds(self, num_folds: int) -> str:
+        """Return how far the folds of an average differ, in a sentence; empty for one network."""
+        if num_folds < 2:
+            return ""
+        values = self.measurements()
+        named = {name: value for name, value in values.items() if SPREAD in name or name == AGREEMENT}
+        said = [f"{_LABELS.get(name, name.replace('_', ' '))} {value:.3g}" for name, value in named.items()]
+        return f"Average of {num_folds} folds: {', '.join(said)}."
 
     def texts(self) -> dict[str, str]:
         """Return the columns that are not numbers, such as the prediction set and the warning.
