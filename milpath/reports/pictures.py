@@ -51,7 +51,7 @@ class CasePictures:
     class_overlays: tuple[tuple[str, str], ...] = ()
 
 
-def slides_of_report(store: BagStore, slides_dir: str | None, tested: str | None = None) -> dict[str, Path]:
+def slides_of_report(store: BagStore, slides_dir: str | None, tested: str | None = None) -> Mapping[str, Path]:
     """Return the file of each slide of a store, as far as it is at hand.
 
     Args:

@@ -10,8 +10,9 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions, resolution_of
 from milpath.inference.pictures.overlays import SlidePicture
 from milpath.inference.pictures.placed_features import place_on_slides
+from milpath.inference.pictures.slides_at_hand import SlidesAtHand
 from milpath.slides.readers.open_slide import open_slide
-from milpath.slides.readers.slide_formats import SLIDE_SUFFIXES
+from milpath.slides.readers.slide_formats import SLIDE_SUFFIXES, is_folder_slide
 from milpath.slides.slide_files import find_slides
 from milpath.slides.slide_tiles import SlideTiles, TilesOfSlides
 from milpath.slides.slide_view import thumbnail
@@ -60,20 +61,25 @@ def slide_picture(store: BagStore, position: int, slides: Mapping[str, Path], lo
     return SlidePicture(pixels, 1 / small, None if microns is None else microns / downsample * small)
 
 
-def slide_paths(store: BagStore, slides: Path) -> dict[str, Path]:
+def slide_paths(store: BagStore, slides: Path) -> Mapping[str, Path]:
     """Return the file of each slide of a store at a path: those it was cut from; for features, also those of its name.
 
-    What the slides say about the places of features is added to the store in memory (`place_on_slides`).
+    A file on which the tiles do not lie is left out when it is asked for (`SlidesAtHand`). What the slides say about the
+    places of features is added to the store in memory (`place_on_slides`).
     """
     store = store.slide_store
     found: dict[str, Path] = {}
     if "slide_file" in store.bags:
         root = slides if slides.is_dir() else slides.parent
         files = {name: root / file for name, file in zip(store.bags["bag_id"], store.bags["slide_file"], strict=True)}
-        found = {name: path for name, path in files.items() if path.is_file()}
+        found = {
+            name: path
+            for name, path in files.items()
+            if path.is_file() or (path.is_dir() and is_folder_slide(path.name))
+        }
     # A file of another kind is that of the features.
     may_be_slides = slides.is_dir() or (slides.is_file() and slides.suffix.lower() in SLIDE_SUFFIXES)
     if not found and len(store.tile_shape) == 1 and may_be_slides:
         of_name = find_slides(slides).found
         found = place_on_slides(store, {name: of_name[name] for name in store.bags["bag_id"] if name in of_name})
-    return found
+    return SlidesAtHand(store, found) if found else {}

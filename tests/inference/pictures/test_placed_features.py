@@ -12,7 +12,7 @@ from milpath.data.store.bag_store import BagStore
 from milpath.data.store.level0_positions import level0_positions
 from milpath.inference.annotations.annotation_files import AnnotationFiles
 from milpath.inference.annotations.slide_answer import SlideAnswer
-from milpath.inference.pictures.tile_pixels import slide_paths, tile_pixels
+from milpath.inference.pictures.tile_pixels import slide_paths, slide_picture, tile_pixels
 from milpath.inference.predict_bags import BagPrediction
 from milpath.inference.slide_page.slide_pages import SlidePages
 from milpath.inference.slides_of_bags import tile_rows
@@ -119,3 +119,16 @@ def test_outlines_for_qupath_count_from_the_scanned_area(tmp_path):
     first = json.loads((tmp_path / "geojson/a.geojson").read_text())["features"][0]["geometry"]["coordinates"][0]
     assert np.min(first, axis=0).tolist() == (GRID[0] * 64).tolist()
     np.testing.assert_array_equal(level0_positions(store, store.tile_slice(0)).x0, coords[:, 0])
+
+
+def test_a_slide_of_the_same_name_that_is_too_small_for_the_tiles_is_not_drawn(tmp_path, caplog):
+    """The slide reduced to half of its size, as converters leave it."""
+    write_trident(tmp_path / "features/a.h5", np.ones((12, 4)), GRID * 128, patch_size=64)
+    draw_slide(tmp_path)
+    store = open_features(tmp_path)
+    slides = slide_paths(store, tmp_path / "slides")
+    assert tile_pixels(store, 0, slides) is None
+    assert slide_picture(store, 0, slides, 500) is None
+    assert caplog.text.count("a.tif is not the slide from which the tiles of 'a' were cut, and is not drawn") == 1
+    bag, answer = BagPrediction(0, "a", np.ones(1), np.full(12, 1 / 12)), SlideAnswer("a", "1", False, {})
+    assert not SlidePages(store, slides, "viridis", "", 10**8).write(tmp_path, bag, "a", answer)

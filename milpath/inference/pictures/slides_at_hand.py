@@ -1,0 +1,83 @@
+"""The files of slides under the names of bags, as far as the tiles of the bags lie on them."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from milpath.data.store.bag_store import BagStore
+from milpath.data.store.level0_positions import level0_positions, resolution_of
+from milpath.records.digests import sampled_sha256_of_file
+from milpath.records.label_table import quote_first
+from milpath.slides.readers.open_slide import open_slide
+from milpath.slides.slide_tiles import SlideTiles
+
+_log = logging.getLogger(__name__)
+# Two files of one scan may differ in compression; blocks of this many pixels of different places differ by more.
+_BLOCKS, _ALIKE = 8, 24
+
+
+class SlidesAtHand(Mapping[str, Path]):
+    """Name of a slide to its file; a file on which the tiles of the slide do not lie is left out, and named in the log.
+
+    A file is opened when it is first asked for: slides may be many, on a slow disk.
+
+    Args:
+        store: Tiles or features, with a bag per slide.
+        found: Name of a slide to its file.
+    """
+
+    def __init__(self, store: BagStore, found: Mapping[str, Path]) -> None:
+        self._store = store
+        self._found = dict(found)
+        self._positions = {str(bag_id): index for index, bag_id in enumerate(store.bags["bag_id"])}
+        self._known: dict[str, bool] = {}
+
+    def __getitem__(self, name: str) -> Path:
+        path = self._found[name]
+        if name not in self._known:
+            self._known[name] = _is_of(self._store, self._positions[name], path)
+            if not self._known[name]:
+                _log.warning(
+                    "%s is not the slide from which the tiles of %s were cut, and is not drawn: give the file that was cut",
+                    path, quote_first([name]),
+                )  # fmt: skip
+        if not self._known[name]:
+            raise KeyError(name)
+        return path
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+def _is_of(store: BagStore, position: int, path: Path) -> bool:
+    """Return whether tiles begin within a slide and, of a file that was changed since, whether one of them shows it."""
+    where = store.tile_slice(position)
+    places = level0_positions(store, where)
+    if places is None:
+        return True
+    try:
+        with open_slide(path) as slide:
+            width, height = slide.level_sizes[0]
+    except (OSError, ValueError):
+        return True  # what draws it says why it cannot be read
+    if np.nanmax(places.x0) >= width or np.nanmax(places.y0) >= height:
+        return False
+    cut_from = store.bags["slide_fingerprint"].iloc[position] if "slide_fingerprint" in store.bags else None
+    if len(store.tile_shape) != 3 or not isinstance(cut_from, str) or sampled_sha256_of_file(path) == cut_from:
+        return True
+    tile = int(np.flatnonzero(~np.isnan(places.x0))[0])
+    one = slice(tile, tile + 1)
+    side = store.tile_shape[0]
+    seen = SlideTiles(path, places.x0[one], places.y0[one], resolution_of(store, where)[1], side)[[0]][0]
+    return bool(np.abs(_blocks(seen) - _blocks(np.asarray(store.tiles[where])[tile])).mean() <= _ALIKE)
+
+
+def _blocks(tile: np.ndarray) -> np.ndarray:
+    """Return the means of a few blocks of a tile `(height, width, 3)`."""
+    return np.asarray(Image.fromarray(tile).resize((_BLOCKS, _BLOCKS), Image.Resampling.BOX), np.float64)
