@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,7 @@ from milpath.models.familiarity import joined
 from milpath.models.network_input import takes
 from milpath.records.data_warning import warning_in_words
 from milpath.records.error_text import counted
+from milpath.records.folder_lock import scratch_folder
 from milpath.tiling.slide_run import TilingSummary
 
 _log = logging.getLogger(__name__)
@@ -124,12 +124,12 @@ def predict_slides(
     failed, names = dict[str, str](), list[str]()
     caller = BagCaller(predictor)
     for path in [slides] if isinstance(slides, str | Path) else slides:
-        with TemporaryDirectory(prefix="milpath_") as folder:
+        with scratch_folder("milpath_slides_") as folder:
             encode = partial(
                 _encode, predictor.card, encoders, encoder_weights_path, device, num_workers, mixed_resolution
             )
             store, unread = open_input(
-                Path(path), predictor.card.tiling, Path(folder), num_workers, takes=takes(predictor.network),
+                Path(path), predictor.card.tiling, folder, num_workers, takes=takes(predictor.network),
                 encode=encode, dtype=str(predictor.card.data.get("dtype", "float32")), mixed_resolution=mixed_resolution,
             )  # fmt: skip
             failed |= unread

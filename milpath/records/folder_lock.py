@@ -4,7 +4,12 @@ import errno
 import logging
 import os
 import platform
+import shutil
+import stat
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +25,8 @@ HOLDER_FILE = ".lock.json"
 _log = logging.getLogger(__name__)
 # The holder of a lock writes its name after it got the lock, and removes it before it gives the lock back.
 _NAMELESS_SECONDS = 1.0
+# A lock file of this age is not one that another process is about to lock.
+_SETTLED_SECONDS = 60.0
 # Error codes of file systems without locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
@@ -99,3 +106,37 @@ class FolderLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+@contextmanager
+def scratch_folder(prefix: str, parent: str | Path | None = None) -> Iterator[Path]:
+    """Yield a temporary folder that is deleted at the end of the block; those that killed processes left are deleted before.
+
+    Args:
+        prefix: What the names of such folders begin with.
+        parent: Folder in which they lie; `None` is the system's temporary folder.
+    """
+    place = Path(tempfile.gettempdir() if parent is None else parent)
+    with suppress(OSError):  # it may be written to and not be listed
+        for folder in place.iterdir():
+            if folder.name.startswith(prefix):
+                _remove_abandoned(folder)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as name:
+        lock = FileLock(Path(name) / LOCK_FILE)
+        with suppress(OSError, NotImplementedError):  # without locks none is taken for abandoned
+            lock.acquire(timeout=0)
+        try:
+            yield Path(name)
+        finally:
+            lock.release()
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Delete a temporary folder of this user that no process has locked; without a lock file it is none of these."""
+    with suppress(OSError, NotImplementedError, Timeout):
+        status = (folder / LOCK_FILE).lstat()
+        owner = os.geteuid() if hasattr(os, "geteuid") else status.st_uid
+        settled = time.time() - status.st_mtime > _SETTLED_SECONDS
+        if stat.S_ISREG(status.st_mode) and not folder.is_symlink() and status.st_uid == owner and settled:
+            with FileLock(folder / LOCK_FILE).acquire(timeout=0):
+                shutil.rmtree(folder)

@@ -4,12 +4,12 @@ import asyncio
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from milpath.records.folder_lock import scratch_folder
 from milpath.serving.connection_limits import ConnectionLimits
 from milpath.viewer.upload_answer import Analyst
 from milpath.viewer.upload_folder import Uploads
@@ -48,8 +48,8 @@ def serve(
     if temporary_dir is not None and not Path(temporary_dir).is_dir():
         raise ValueError(f"temporary_dir={temporary_dir} is not a folder; create it first, or remove the option")
     listener = _bind(host, port)
-    with listener, tempfile.TemporaryDirectory(prefix="milpath-app-", dir=temporary_dir) as folder:
-        uploads = Uploads(Path(folder))
+    with listener, scratch_folder("milpath-app-", temporary_dir) as folder:
+        uploads = Uploads(folder)
         # Set before importing Gradio, which reads these on import.
         os.environ["GRADIO_TEMP_DIR"] = str(uploads.incoming)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

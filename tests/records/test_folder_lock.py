@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from threading import Timer
 
 import pytest
 from filelock import FileLock
 
-from milpath.records.folder_lock import HOLDER_FILE, LOCK_FILE, FolderLock
+from milpath.records.folder_lock import HOLDER_FILE, LOCK_FILE, FolderLock, scratch_folder
 
 HOLD = """
 import sys, time
@@ -78,3 +79,38 @@ def test_a_name_of_a_holder_that_cannot_be_read_is_no_name(tmp_path, text):
     assert FolderLock(tmp_path).holder() == {}
     with FolderLock(tmp_path) as lock:
         assert lock.holder()["pid"] == os.getpid()
+
+
+SCRATCH = """
+import sys, time
+from milpath.records.folder_lock import scratch_folder
+with scratch_folder("milpath-app-", sys.argv[1]) as folder:
+    (folder / "slide.tiff").touch()
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_temporary_folder_of_a_killed_process_is_deleted_by_the_next_and_no_other(tmp_path):
+    (tmp_path / "milpath-app-of-somebody").mkdir()
+    processes = [
+        subprocess.Popen([sys.executable, "-c", SCRATCH, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    killed, alive = (Path(process.stdout.readline().strip()) for process in processes)
+    processes[0].kill()
+    processes[0].wait()
+    try:
+        with scratch_folder("milpath-app-", tmp_path):
+            assert killed.exists()  # it may be one that another process is just making
+        for folder in (killed, alive):
+            os.utime(folder / LOCK_FILE, (0, 0))
+        with scratch_folder("milpath-app-", tmp_path) as mine:
+            assert sorted(tmp_path.iterdir()) == sorted([alive, mine, tmp_path / "milpath-app-of-somebody"])
+            assert (alive / "slide.tiff").exists()
+        assert not mine.exists()
+    finally:
+        processes[1].kill()
+        for process in processes:
+            process.wait()
+            process.stdout.close()
