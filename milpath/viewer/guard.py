@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.responses import JSONResponse
 
@@ -65,13 +66,26 @@ class Guard:
             await send(message)
 
         if scope["method"] in ("GET", "HEAD"):
-            await self._app(scope, receive, with_headers)
+            await self._pass_read(scope, receive, with_headers)
+        elif (b"sec-fetch-site", b"cross-site") in scope["headers"]:
+            refusal = "a page of another address may not use this one; open its own page"
+            await JSONResponse({"detail": refusal}, 403)(scope, receive, with_headers)
         elif scope["path"] == _UPLOAD:
             with self._private.upload() as upload:
                 await self._app(scope, _Bounded(receive, self._max_bytes, upload.note_whole), upload.keep)
                 await upload.respond(with_headers)
         else:
             await self._pass_checked(scope, receive, with_headers)
+
+    async def _pass_read(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass on a request that only reads."""
+        try:
+            await self._app(scope, receive, send)
+        except RuntimeError as error:
+            # Gradio tells a page that it no longer knows it, as after a restart, and then raises what it has told.
+            if not isinstance(error.__cause__, HTTPException):
+                raise
+            await send({"type": "http.response.body", "body": b""})
 
     async def _pass_checked(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass a request on if it is JSON that names only uploaded files."""
