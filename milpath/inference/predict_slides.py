@@ -25,6 +25,7 @@ from milpath.models.card import Card
 from milpath.models.devices import choose_device
 from milpath.models.familiarity import joined
 from milpath.models.network_input import takes
+from milpath.models.stains import stains_in
 from milpath.records.data_warning import warning_in_words
 from milpath.records.error_text import counted
 from milpath.records.folder_lock import scratch_folder
@@ -121,6 +122,8 @@ def predict_slides(
             f"{predictor.name} was trained on patients, each a bag of all slides (data.bag_column={bag_column}); predict "
             "them with milpath predict slides_table=CSV"
         )
+    if (stains := stains_in(predictor.network)) is not None:
+        stains.count_anew()
     failed, names = dict[str, str](), list[str]()
     caller = BagCaller(predictor)
     for path in [slides] if isinstance(slides, str | Path) else slides:

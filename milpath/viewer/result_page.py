@@ -30,7 +30,7 @@ def render_answer(answer: Answer) -> str:
         if answer.unfamiliarity
         else "",
         *(Markup("<p>{}</p>").format(words) for words in (answer.folds, answer.prediction_set) if words),
-        *(Markup("<p>{}</p>").format(sentence(words)) for words in (answer.decision_note, answer.resolution) if words),
+        *(Markup("<p>{}</p>").format(sentence(words)) for words in (*answer.notes, answer.resolution) if words),
         *_figures(answer),
         Markup("</section>"),
     ]

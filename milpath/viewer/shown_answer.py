@@ -49,7 +49,7 @@ class Answer:
         prediction_set: The classes or the intervals that hold the truth with the coverage of the network, in sentences;
             empty for a network without.
         warning: What the training data say against themselves, in words; empty for tissue.
-        decision_note: That threshold and deferral were chosen on patients and this is one slide; empty otherwise.
+        notes: What else to know, in lines: a decision that was chosen on patients, stains that were not normalised.
         folds: How far the folds of an average differ, in a sentence; empty for one network.
         of_patient: Whether the bag is a patient.
         unfamiliar: Whether the slide is above the bound of unfamiliarity, and therefore deferred.
@@ -72,7 +72,7 @@ class Answer:
     numbers: tuple[tuple[str, str], ...] = ()
     prediction_set: str = ""
     warning: str = ""
-    decision_note: str = ""
+    notes: tuple[str, ...] = ()
     folds: str = ""
     of_patient: bool = False
     unfamiliar: bool = False

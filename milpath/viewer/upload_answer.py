@@ -24,6 +24,7 @@ from milpath.inference.predict_bags import predict_bags
 from milpath.models.encoders.trained_encoder import describes_encoder, open_trained_encoder, require_weights_used
 from milpath.models.familiarity import say_unknown
 from milpath.models.network_input import takes
+from milpath.models.stains import stains_in, unchanged_note
 from milpath.records.data_warning import warning_in_words
 from milpath.records.error_text import counted
 from milpath.slides.tiling_options import TileOptions
@@ -153,7 +154,9 @@ class Analyst:
             write_tile_bags(of_slides, tiles if self.encoder else bags, self.tile_size, self.limits)
             self._encode(tiles, bags)
         store = self._bag_of(BagStore.open(bags), len(slides))
-        target = self._caller.target
+        target, stains = self._caller.target, stains_in(self.network)
+        if stains is not None:  # an encoder of slides counts the bags of each upload by itself
+            stains.count_anew()
         resolution = compare_resolution(self.card.tiling, store)
         (bag,) = predict_bags(
             self.network, store, target,
@@ -186,7 +189,7 @@ class Analyst:
             numbers=tuple(numbers),
             prediction_set=say_set(self.card, bag.probabilities, bag.each),
             warning=warning,
-            decision_note=say_other_decision(self.card, self.card.data.get("aggregate"), None),
+            notes=tuple(filter(None, self._notes())),
             folds=SlideAnswer(bag.bag_id, cells=self._caller.cells(call)).of_folds(len(self._caller.predictor.folds)),
             unfamiliar=bag.unfamiliar,
             unfamiliarity=f"{say_unknown()[:1].upper()}{say_unknown()[1:]}."
@@ -194,6 +197,11 @@ class Analyst:
             else self.familiarity.say(bag.unfamiliarity),
             of_patient=self.of_patients,
         )
+
+    def _notes(self) -> Iterator[str | None]:
+        """Yield what else to know of the bag that was just predicted, in lines."""
+        yield say_other_decision(self.card, self.card.data.get("aggregate"), None)
+        yield unchanged_note(self.network if self.encoder is None else self.encoder)
 
     def _bag_of(self, store: BagStore, num_slides: int) -> BagStore:
         """Return the store of one bag: that of the slide, or the patient of all slides."""

@@ -294,3 +294,23 @@ def test_a_decision_that_was_chosen_on_patients_is_said_of_a_slide(checkpoint, t
     logged = [record.message for record in caplog.records]
     assert [message for message in logged if message.endswith(said)]
     assert say_unknown() in logged
+
+
+def test_stains_that_were_not_normalised_are_said_of_their_slide_alone(tmp_path):
+    target = {"mean": [70.0, 20.0, -10.0], "std": [12.0, 9.0, 6.0]}
+    encoder = {"name": "tile_cnn", "tile_size": TILE, "embedding_dim": 8, "stain_normalisation": "reinhard"}
+    save_network(
+        AttentionMIL(encoder=encoder | {"stain_target": target}), tmp_path / "n.pt", class_names=("benign", "malignant"),
+        tiling={"tile_size": TILE},
+    )  # fmt: skip
+    analyst, notes = Analyst(tmp_path / "n.pt", LIMITS), []
+    for number, value in enumerate((None, 255, None)):
+        (tmp_path / f"{number}/work").mkdir(parents=True)
+        tiles = [tmp_path / f"{number}/a_{tile}.png" for tile in range(3)]
+        for seed, path in enumerate(tiles):
+            path.write_bytes(png(seed=seed))
+            if value is not None:
+                Image.new("RGB", (TILE, TILE), (value, value, value)).save(path)
+        notes.append(analyst.answer(tiles, tmp_path / f"{number}/work").notes)
+    said = "the stains of 1 of 1 bags were not normalised: too little stained tissue, or other stains than the target"
+    assert notes == [(), (said,), ()]

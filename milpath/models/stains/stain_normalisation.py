@@ -102,9 +102,14 @@ def stain_method(name: Any) -> StainMethod:
     return STAIN_METHODS[name]
 
 
+def stains_in(network: nn.Module) -> StainNormalisation | None:
+    """Return the stain normalisation in a network, of an average that of the first; `None` without one."""
+    return next((module for module in network.modules() if isinstance(module, StainNormalisation)), None)
+
+
 def unchanged_note(network: nn.Module) -> str | None:
     """Return a line if a network left the colours of some bags as they were; `None` otherwise."""
-    stains = next((module for module in network.modules() if isinstance(module, StainNormalisation)), None)
+    stains = stains_in(network)
     if stains is None or not (count := stains.num_unchanged):
         return None
     return (

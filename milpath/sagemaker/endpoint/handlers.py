@@ -15,7 +15,7 @@ from milpath.models.familiarity import joined
 from milpath.models.familiarity.embeddings import judged_answer
 from milpath.models.finite import finite_bags
 from milpath.models.network_input import to_network_input
-from milpath.models.stains import sampled_tiles
+from milpath.models.stains import sampled_tiles, stains_in
 from milpath.models.tile_maps import tile_maps
 from milpath.records.plain_values import read_json
 from milpath.sagemaker.endpoint.input_spec import InputSpec, TileBag
@@ -66,10 +66,12 @@ class Endpoint:
         ) is not None:  # the user's network may have none
             tile_encoder.tile_micro_batch = _TILES_AT_A_TIME
         self.encoder: TrainedEncoder | None = None
+        self.stains = stains_in(self.network)
         spec, of_pictures = InputSpec.of(self.network, self.card), None
         if spec.num_features is not None and encoder_path is not None:
             encoder = open_trained_encoder(self.card.encoder, weights_path=str(encoder_path))
             self.encoder = TrainedEncoder(encoder, self.card.encoder).to(self.device)
+            self.stains = stains_in(self.encoder)
             of_pictures = InputSpec(3, self.card.tiling.get("tile_size"), None)
         self.reader = BodyReader(spec, self.card, limits or Limits(), of_pictures)
 
@@ -89,6 +91,8 @@ class Endpoint:
 
     def _predict(self, bag: TileBag) -> Answer:
         """Return the prediction of one bag."""
+        if self.stains is not None:
+            self.stains.count_anew()
         tiles = to_network_input(torch.from_numpy(np.array(bag.tiles)).to(self.device))
         if self.encoder is not None and tiles.ndim == 4:
             with self.encoder.parts_of_bag(tiles[sampled_tiles(len(tiles))]):
@@ -110,7 +114,10 @@ class Endpoint:
                 output, self.target.map_names(self.card.class_names), self.card.class_names
             ).items()
         }
-        answer = Answer(probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag, maps)
+        answer = Answer(
+            probabilities[0].cpu().numpy(), output.attention[0].float().cpu().numpy(), bag, maps,
+            stains_normalised=self.stains.num_unchanged == 0 if self.stains is not None and self.stains.num_bags else None,
+        )  # fmt: skip
         return answer if judged is None else answer._replace(unfamiliarity=judged.table()[0], of_tiles=judged.tiles[0])
 
 

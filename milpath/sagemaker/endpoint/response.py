@@ -31,6 +31,7 @@ class Answer(NamedTuple):
         maps: Name (`attention_<class>`, `contribution_<class>`) to `(tiles,)`, for a network with maps per class.
         unfamiliarity: `(3,)`, the columns `UNFAMILIAR_COLUMNS`; `None` without a model of familiar slides.
         of_tiles: `(tiles,)` float32, percent of the validation tiles that are less unfamiliar; `None` likewise.
+        stains_normalised: Whether the stains could be normalised as in training; `None` for a network that leaves them.
     """
 
     probabilities: NDArray[np.float32]
@@ -39,6 +40,7 @@ class Answer(NamedTuple):
     maps: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
     unfamiliarity: NDArray[np.float64] | None = None
     of_tiles: NDArray[np.float32] | None = None
+    stains_normalised: bool | None = None
 
 
 def choose_writer(accept: str) -> str:
@@ -72,6 +74,7 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
             A network trained on other data than tissue adds `warning`, and defers every bag.
             A network with a model of familiar slides adds `unfamiliar` (NaN without a bound), `unfamiliarity` and
             `unfamiliarity_score (bags,)`, and `tile_unfamiliarity (bags, tiles)`.
+            A network that normalises stains adds `stains_normalised (bags,)`.
             With prediction sets also `coverage` and `sets (bags, classes)`, or `low` and `high (bags, columns)`, NaN
             without an end; those of several targets have the name of the target and a slash before them. `note` says what
             else to know, if there is anything.
@@ -124,6 +127,8 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
         content |= dict(
             zip(UNFAMILIAR_COLUMNS, (None if np.isnan(above) else bool(above), percent, score), strict=True)
         )
+    if answer.stains_normalised is not None:
+        content["stains_normalised"] = answer.stains_normalised
     content["attention"] = [_plain(weight) for weight in answer.attention]
     if answer.of_tiles is not None:
         content[TILE_UNFAMILIARITY] = [_plain(value) for value in answer.of_tiles]
@@ -188,6 +193,8 @@ def _npz(answers: Sequence[Answer], card: Card) -> bytes:
     strange = [answer.unfamiliarity for answer in answers if answer.unfamiliarity is not None]
     if strange:
         padded |= dict(zip(UNFAMILIAR_COLUMNS, np.stack(strange, axis=1), strict=True))
+    if None not in (normalised := [answer.stains_normalised for answer in answers]):
+        padded["stains_normalised"] = np.array(normalised)
     padded |= {name: np.array(value) for name, value in _said(card).items()}
     body = BytesIO()
     np.savez_compressed(

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from milpath.models import CLAMMB, load_card, load_network, save_network
+from milpath.models import CLAMMB, AttentionMIL, load_card, load_network, save_network
 from milpath.sagemaker import inference
 from milpath.sagemaker.endpoint import handlers as serve
 from milpath.sagemaker.endpoint.handlers import Endpoint
 from milpath.sagemaker.endpoint.request_limits import BadRequestError
 from milpath.targets import target_named
-from tests.sagemaker.request_bodies import npy, png, zipped
+from tests.sagemaker.request_bodies import TILE_SIZE, npy, png, zipped
 
 NPY = "application/x-npy"
 
@@ -112,6 +112,22 @@ def test_a_decision_that_was_chosen_on_patients_is_said_of_single_bags(network, 
     body = Endpoint(tmp_path / "network.pt").answer(npy(tiles), NPY)[0]
     said = "chosen on patients with aggregate=mean and are used for single bags: they may not fit these"
     assert json.loads(body)["note"].endswith(said)
+
+
+def test_stains_that_were_not_normalised_are_said(tiles, tmp_path):
+    target = {"mean": [70.0, 20.0, -10.0], "std": [12.0, 9.0, 6.0]}
+    encoder = {"name": "tile_cnn", "tile_size": TILE_SIZE, "embedding_dim": 8, "stain_normalisation": "reinhard"}
+    torch.manual_seed(0)
+    network = AttentionMIL(encoder=encoder | {"stain_target": target}).eval()
+    save_network(network, tmp_path / "n.pt", class_names=("benign", "malignant"), tiling={"tile_size": TILE_SIZE})
+    endpoint = Endpoint(tmp_path / "n.pt")
+    white = np.full_like(tiles, 255)
+    said = []
+    for bag in (tiles, white, tiles):
+        said += [json.loads(endpoint.answer(npy(bag), NPY)[0])["predictions"][0]["stains_normalised"]]
+    assert said == [True, False, True]
+    arrays = np.load(io.BytesIO(endpoint.answer(npy(np.stack([white, tiles])), NPY, "application/x-npz")[0]))
+    assert arrays["stains_normalised"].tolist() == [False, True]
 
 
 def test_three_classes_have_no_threshold(feature_path):
