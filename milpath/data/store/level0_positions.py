@@ -9,6 +9,9 @@ from milpath.data.store.bag_store import BagStore, TileRows
 from milpath.slides.tile_positions import BOUNDS_COLUMNS as BOUNDS_COLUMNS
 from milpath.slides.tile_positions import LEVEL0_COLUMNS as LEVEL0_COLUMNS
 
+# Columns of `bags.csv` from which places and resolutions are read: a column of a label table is never one of them.
+SLIDE_FACTS = ("microns_per_pixel", "downsample", *BOUNDS_COLUMNS)
+
 
 class Level0Positions(NamedTuple):
     """Where the tiles of a bag lie on its slide.

@@ -12,6 +12,7 @@ import pandas as pd
 
 from milpath.data.sources.bag_source import FileSource
 from milpath.data.store.bag_store import BagStore
+from milpath.data.store.level0_positions import SLIDE_FACTS
 from milpath.data.store.readable_bags import describe_failures, way_out
 from milpath.data.store.store_digests import read_description
 from milpath.data.store.verified_arrays import recall, remember
@@ -99,6 +100,9 @@ def labelled_as(
         table = table[~table["bag_id"].isin(missing)]
     stored = store.bags.set_index("bag_id", drop=False)
     rows = stored.loc[table["bag_id"]].reset_index(drop=True)
+    # An earlier version kept such a column of a label table under its name, and read it as that of the tiles.
+    taken = [name for name in SLIDE_FACTS if name in table and name not in store.description.get("slide_columns", ())]
+    rows = rows.rename(columns={name: OWN_PREFIX + name for name in taken})
     parameters = store.description["source"].get("parameters", {})
     if {name: value for name, value in parameters.items() if name not in description} != source.describe_labels():
         rows = _with_labels(rows, table, store)
@@ -111,10 +115,11 @@ def labelled_as(
 def _with_labels(rows: pd.DataFrame, table: pd.DataFrame, store: BagStore) -> pd.DataFrame:
     """Return rows of `bags.csv` with the columns of a label table instead of those of an earlier one."""
     # Written and read as `bags.csv` is, so that columns have the types that a store of this table would have.
-    table = table.rename(columns={name: OWN_PREFIX + name for name in _OWN_COLUMNS[1:]})
+    table = table.rename(columns={name: OWN_PREFIX + name for name in (*_OWN_COLUMNS[1:], *SLIDE_FACTS)})
+    own = [*_OWN_COLUMNS, *store.description.get("slide_columns", ())]
     text = io.StringIO(table.to_csv(index=False))
     labels = pd.read_csv(text, dtype={"bag_id": str}, keep_default_na=False, na_values=[""])
-    before = rows.drop(columns=list(_OWN_COLUMNS[1:]))
+    before = rows.drop(columns=own[1:])
     shared = [name for name in labels.columns if name in before.columns]
     differing = (labels[shared].astype(str) != before[shared].astype(str)).any(axis=1).to_numpy()
     if differing.any():
@@ -123,7 +128,7 @@ def _with_labels(rows: pd.DataFrame, table: pd.DataFrame, store: BagStore) -> pd
             "%s has the tiles of an earlier label table: the rows of %s bags changed (%s); the new ones are used",
             store.path, f"{len(names):,}", quote_first(names),
         )  # fmt: skip
-    return pd.concat([rows[list(_OWN_COLUMNS)], labels.drop(columns="bag_id")], axis=1)
+    return pd.concat([rows[own], labels.drop(columns="bag_id")], axis=1)
 
 
 def _digest_of_bags(store: BagStore, indices: np.ndarray) -> str:

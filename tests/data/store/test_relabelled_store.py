@@ -14,8 +14,12 @@ import torch
 from PIL import Image
 
 from milpath.data import BagDataModule, ColonCancer, FeatureBags, ImageTiles, PandaTiles, seal_store
+from milpath.data.sources.features import feature_bags
+from milpath.data.store.level0_positions import bounds_offset, resolution_of
 from milpath.data.store.store_build import open_or_build
+from milpath.records.label_table import find_column
 from tests.drawn_data import draw_breast_images, draw_colon
+from tests.feature_files import write_trident
 
 WRITTEN = Path(__file__).parents[2] / "version_0_1_0"
 
@@ -81,6 +85,34 @@ def test_new_columns_are_those_that_a_new_store_would_have(tmp_path):
     again, fresh = datamodule(folder, tmp_path / "stores"), datamodule(folder, tmp_path / "fresh")
     pd.testing.assert_frame_equal(again.store.bags, fresh.store.bags)
     pd.testing.assert_frame_equal(again.label_frame, fresh.label_frame)
+
+
+def test_columns_of_a_label_table_say_nothing_about_the_resolution_of_tiles(tmp_path):
+    """Tables have the resolution of the slides, for `milpath tile` and `extract`."""
+    slides = {"a": 0.5, "b": 0.55}
+    for name, microns in slides.items():
+        write_trident(tmp_path / f"features/{name}.h5", np.ones((3, 4)), np.zeros((3, 2)), microns_per_pixel=microns)
+    said = {"microns_per_pixel": 0.25, "downsample": 7, "bounds_x0": 9}
+    for columns in ({}, said):
+        write_labels(tmp_path, list(slides), **columns)
+        store = open_or_build(source_of(tmp_path), tmp_path / "stores")
+        found = [resolution_of(store, store.tile_slice(index)) for index in range(2)]
+        assert found == [(0.5, 2.0), (0.55, 2.0)]
+        assert bounds_offset(store, store.tile_slice(0)) == (0, 0)
+        assert find_column(store.bags.columns, "downsample") == ("labels:downsample" if columns else None)
+    assert len(built_stores(tmp_path / "stores")) == 1
+    fresh = open_or_build(source_of(tmp_path), tmp_path / "others")
+    assert resolution_of(fresh, fresh.tile_slice(1)) == (0.55, 2.0)
+
+
+def test_a_store_that_holds_such_a_column_of_a_label_table_is_read_without_it(tmp_path, monkeypatch):
+    write_trident(tmp_path / "features/a.h5", np.ones((3, 4)), np.zeros((3, 2)))
+    write_labels(tmp_path, ["a"], microns_per_pixel=0.25)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(feature_bags, "SLIDE_FACTS", ())
+        open_or_build(source_of(tmp_path), tmp_path / "stores")
+    store = open_or_build(source_of(tmp_path), tmp_path / "stores")
+    assert resolution_of(store, store.tile_slice(0)) == (0.5, 2.0)
 
 
 @pytest.mark.parametrize("kind", ["panda", "images", "colon"])

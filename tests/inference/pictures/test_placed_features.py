@@ -9,7 +9,7 @@ from PIL import Image
 
 from milpath.data.sources.features.loose_features import build_feature_store
 from milpath.data.store.bag_store import BagStore
-from milpath.data.store.level0_positions import level0_positions
+from milpath.data.store.level0_positions import level0_positions, resolution_of
 from milpath.inference.annotations.annotation_files import AnnotationFiles
 from milpath.inference.annotations.slide_answer import SlideAnswer
 from milpath.inference.pictures.tile_pixels import slide_paths, slide_picture, tile_pixels
@@ -55,6 +55,20 @@ def test_positions_in_microns_are_found_on_the_slide(tmp_path):
     tiles = tile_pixels(store, 0, slides)
     red = [np.abs(tile.astype(int) - (200, 0, 0)).sum(axis=2).mean() < 30 for tile in tiles[range(12)]]
     assert GRID[np.flatnonzero(red)].tolist() == [[5, 3]]
+
+
+def test_tiles_of_another_size_in_microns_are_found_by_the_size_of_their_own_slide(tmp_path):
+    sides = {"a": 32.0, "b": 36.0}
+    for name, side in sides.items():
+        write_stamp(tmp_path / f"features/{name}.h5", np.ones((12, 4)), GRID * side, tile_size_um=side, tile_size_px=96)
+        draw_slide(tmp_path, name)
+    store = open_features(tmp_path)
+    slide_paths(store, tmp_path / "slides")
+    for index, side in enumerate(sides.values()):
+        places = level0_positions(store, store.tile_slice(index))
+        np.testing.assert_allclose(np.stack(places[:2], 1), GRID * side / 0.5, atol=1e-3)
+        assert places.size0 == pytest.approx(side / 0.5)
+        assert resolution_of(store, store.tile_slice(index))[0] == pytest.approx(side / 96)
 
 
 def test_tiles_that_were_enlarged_show_what_they_cover(tmp_path):

@@ -18,10 +18,11 @@ from milpath.data.sources.features.stated_encoder import require_width, stated_o
 from milpath.data.splits.label_matching import check_on_mismatch, match_bags, named_like_data
 from milpath.data.store.bag_store import BagStore
 from milpath.data.store.bag_store_writer import BagStoreWriter
+from milpath.data.store.level0_positions import SLIDE_FACTS
 from milpath.data.store.readable_bags import check_on_error, readable_bags
 from milpath.models.encoders.encoder_files import encoder_card
 from milpath.records.digests import sampled_sha256_of_file, sha256_of_file, sha256_of_text
-from milpath.records.label_table import read_table
+from milpath.records.label_table import OWN_PREFIX, read_table
 
 _DTYPES = ("float16", "float32")
 # Slides of which the values of an old store are compared.
@@ -189,6 +190,9 @@ def write_features(
     origin = require_one_origin(origins.items(), str(where))
     if encoder is not None:
         origin = stated_origin(origin, encoder, str(where))
+    table = _with_resolutions(table, origins)
+    if of_slides := [name for name in SLIDE_FACTS if name in table]:
+        writer.extra["slide_columns"] = of_slides
     sized = all(bag_id in origins and origins[bag_id].tile_size_level0 is not None for bag_id in bag_ids)
 
     def read(bag_id: str) -> SlideFeatures:
@@ -209,6 +213,13 @@ def write_features(
         if encoder is not None:
             require_width(first[1].features.shape[1], encoder, str(where))  # files of tensors do not say it before
         _describe(writer, origin._replace(embedding_dim=first[1].features.shape[1]), first[1])
+
+
+def _with_resolutions(table: pd.DataFrame, origins: Mapping[str, FeatureOrigin]) -> pd.DataFrame:
+    """Return a label table with what the files say of the resolution of their tiles, where it is not that of all."""
+    table = table.rename(columns={name: OWN_PREFIX + name for name in SLIDE_FACTS})
+    microns = [origins[bag_id].microns_per_pixel if bag_id in origins else None for bag_id in table["bag_id"]]
+    return table.assign(microns_per_pixel=microns) if len({*microns} - {None}) > 1 else table
 
 
 def _require_like_first(
