@@ -219,7 +219,7 @@ def _with_resolutions(table: pd.DataFrame, origins: Mapping[str, FeatureOrigin])
     """Return a label table with what the files say of the resolution of their tiles, where it is not that of all."""
     table = table.rename(columns={name: OWN_PREFIX + name for name in SLIDE_FACTS})
     microns = [origins[bag_id].microns_per_pixel if bag_id in origins else None for bag_id in table["bag_id"]]
-    return table.assign(microns_per_pixel=microns) if len({*microns} - {None}) > 1 else table
+    return table.assign(microns_per_pixel=np.array(microns, np.float64)) if len({*microns} - {None}) > 1 else table
 
 
 def _require_like_first(
