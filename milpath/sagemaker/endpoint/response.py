@@ -69,7 +69,7 @@ def write_answers(answers: Sequence[Answer], card: Card, content_type: str) -> b
         content_type: `application/json`, or `application/x-npz` with the arrays `probabilities (bags, classes)`,
             `attention (bags, tiles)` (0 on padding), likewise each map of a network with maps per class, `num_tiles`,
             `label`, `deferred`, `threshold` and `class_names`. Without classes `answers (bags, columns)`, NaN where a number
-            is not defined, and `answer_columns` and `units` replace the probabilities, `label`, `deferred` and `threshold`;
+            is not defined, and `answer_columns` and `units` replace the probabilities, `label` and `threshold`;
             several targets with classes among them have `calls (bags, call columns)` and `call_columns`, as text.
             A network trained on other data than tissue adds `warning`, and defers every bag.
             A network with a model of familiar slides adds `unfamiliar` (NaN without a bound), `unfamiliarity` and
@@ -105,7 +105,7 @@ def _said(card: Card) -> dict[str, Any]:
 def call(answers: Sequence[Answer], card: Card) -> Calls:
     """Return the predicted classes and deferrals, by the same decision as every command of this library."""
     probabilities = np.stack([answer.probabilities for answer in answers])
-    strange = np.array([answer.unfamiliarity is not None and answer.unfamiliarity[0] == 1 for answer in answers])
+    strange = np.array([_is_strange(answer) for answer in answers])
     return decide(probabilities.astype(np.float64), card.task, Decision.of_card(card), strange)
 
 
@@ -113,13 +113,13 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
     """Return one prediction as plain values.
 
     Returns:
-        label, probabilities by class, threshold (binary tasks), deferred, or the predicted numbers of a target without
-        classes (null if not defined); the names of the classes in the prediction set, or the ends of the interval of each
-        number (null without an end), if the network has them; how unfamiliar the slide is, if the network has a model of
-        familiar slides; attention; the resolution that the request stated (None: not
-        compared with that of the training) if the card states its own; the maps of a network that has them per class, each
-        a list like attention; and the names of the tiles, or their corners in the slide image (null of a white
-        filler tile), if known.
+        label, probabilities by class and threshold (binary tasks), or the predicted numbers of a target without classes (null
+        if not defined); deferred (numbers: only if the slide is unfamiliar, or the training data are no tissue); the names of
+        the classes in the prediction set, or the ends of the interval of each number (null without an end), if the network
+        has them; how unfamiliar the slide is, if the network has a model of familiar slides; whether its stains were
+        normalised, if the network does it; attention; the resolution that the request stated (None: not compared with that of
+        the training) if the card states its own; the maps of a network that has them per class, each a list like attention;
+        and the names of the tiles, or their corners in the slide image (null of a white filler tile), if known.
     """
     content = _called(answer, card)
     if answer.unfamiliarity is not None:
@@ -157,6 +157,7 @@ def _called(answer: Answer, card: Card) -> dict[str, Any]:
             name: [None if end is None else float(f"{end:.9g}") for end in pair] for name, pair in intervals.items()
         }
         sets = class_sets(card, answer.probabilities)
+        content |= {"deferred": bool(card.warning) or _is_strange(answer)}
         return content | ({"intervals": ends} if ends else {}) | ({"sets": sets} if sets else {})
     calls, names = call([answer], card), class_sets(card, answer.probabilities).get("", [])
     return {
@@ -171,8 +172,12 @@ def _called(answer: Answer, card: Card) -> dict[str, Any]:
 
 def _calls_of(target: NumericTarget, answer: Answer) -> Sequence[str]:
     """Return the cells of predicted classes and deferrals of several targets."""
-    strange = answer.unfamiliarity is not None and bool(answer.unfamiliarity[0] == 1)
-    return deferred_cells(target.call_columns, target.calls(answer.probabilities), strange)
+    return deferred_cells(target.call_columns, target.calls(answer.probabilities), _is_strange(answer))
+
+
+def _is_strange(answer: Answer) -> bool:
+    """Return whether the network does not know slides like this one, which defers it."""
+    return answer.unfamiliarity is not None and bool(answer.unfamiliarity[0] == 1)
 
 
 def _npz(answers: Sequence[Answer], card: Card) -> bytes:
@@ -223,7 +228,8 @@ def _called_arrays(answers: Sequence[Answer], card: Card) -> dict[str, Any]:
         if target.call_columns:
             arrays["call_columns"] = np.array(target.call_columns)
             arrays["calls"] = np.array([_calls_of(target, answer) for answer in answers])
-        return arrays | sets
+        deferred = np.array([bool(card.warning) or _is_strange(answer) for answer in answers])
+        return arrays | sets | {"deferred": deferred}
     calls = call(answers, card)
     return sets | {
         "probabilities": rows,

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from milpath.data.store.bag_store import BagStore
+from milpath.inference.predict_slides import predict_slides
 from milpath.models import load_card
 from milpath.sagemaker import inference
 from milpath.sagemaker.jobs.model_archive import write_model_dir
@@ -93,6 +94,17 @@ def test_a_scored_endpoint_has_the_table_and_the_metrics_of_its_evaluation(folde
     require_equal(scored.drop(columns=lists), expected.drop(columns=lists))
     found, wanted = (json.loads((folder / f"runs/{name}/metrics.json").read_text()) for name in "se")
     assert found == {split: pytest.approx(metrics, abs=1e-4) for split, metrics in wanted.items()}
+
+
+def test_numbers_are_deferred_as_predict_refers_them(folder, endpoint):
+    store = BagStore.open(folder / "store")
+    arrays = npy(np.stack([store.read(place) for place in range(len(store))]))
+    predictions = json.loads(endpoint.answer(arrays, NPY)[0])["predictions"]
+    slides = predict_slides(folder / BEST, folder / "store", num_workers=1, device="cpu")
+    assert [each["deferred"] for each in predictions] == [slide.refer for slide in slides]
+    assert {each["deferred"] for each in predictions} == {True, False}
+    body = np.load(io.BytesIO(endpoint.answer(arrays, NPY, NPZ)[0]))
+    assert body["deferred"].tolist() == [each["deferred"] for each in predictions]
 
 
 def test_arrays_say_the_coverage_the_note_and_the_tiles_that_json_says(folder, endpoint):
