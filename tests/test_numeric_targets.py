@@ -143,7 +143,8 @@ def test_evaluate_predict_app_endpoints_and_score_give_the_numbers_of_the_run(tr
                 called = dict(zip(calls, expected.loc[name, calls].astype(str), strict=True))
                 assert content["predictions"][0].get("calls", {}) == called
                 assert content["units"] == dict(zip(columns, target.units, strict=True))
-                assert not {"label", "threshold", "deferred", "probabilities"} & set(content["predictions"][0])
+                assert not {"label", "threshold", "probabilities"} & set(content["predictions"][0])
+                assert content["predictions"][0]["deferred"] == (expected.loc[name].get("unfamiliar") == 1)
             headers = {"content-type": NPY, "accept": "application/x-npz"}
             arrays = np.load(io.BytesIO(client.post("/invocations", content=npy(tiles), headers=headers).content))
             np.testing.assert_allclose(arrays["answers"][0], expected.loc[name, columns].astype(float), rtol=1e-4)

@@ -113,13 +113,13 @@ def describe(answer: Answer, card: Card) -> dict[str, Any]:
     """Return one prediction as plain values.
 
     Returns:
-        label, probabilities by class and threshold (binary tasks), or the predicted numbers of a target without classes (null
-        if not defined); deferred (numbers: only if the slide is unfamiliar, or the training data are no tissue); the names of
-        the classes in the prediction set, or the ends of the interval of each number (null without an end), if the network
-        has them; how unfamiliar the slide is, if the network has a model of familiar slides; whether its stains were
-        normalised, if the network does it; attention; the resolution that the request stated (None: not compared with that of
-        the training) if the card states its own; the maps of a network that has them per class, each a list like attention;
-        and the names of the tiles, or their corners in the slide image (null of a white filler tile), if known.
+        label, probabilities by class and threshold (binary tasks), or the predicted numbers of a target without classes
+        (null if not defined); deferred (numbers: only if the slide is unfamiliar, or the training data are no tissue); the
+        names of the classes in the prediction set, or the ends of the interval of each number (null without an end), if the
+        network has them; how unfamiliar the slide is, if the network has a model of familiar slides; whether its stains were
+        normalised, if the network does it; attention; the resolution that the request stated (None: not compared with that
+        of the training) if the card states its own; the maps of a network that has them per class, each a list like
+        attention; and the names of the tiles, or their corners in the slide image (null of a white filler tile), if known.
     """
     content = _called(answer, card)
     if answer.unfamiliarity is not None:
