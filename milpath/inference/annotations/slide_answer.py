@@ -12,6 +12,8 @@ from milpath.records.data_warning import UNFAMILIAR_COLUMNS
 REFER = "refer to a person"
 # Columns of names, of which some look like numbers.
 _WORDS = ("predicted", "set", "warning")
+# End of the column with the predicted class of one of several targets.
+_CALLED = "/predicted"
 # Columns that sentences say.
 _SAID = ("predicted", "warning", "defer", "unfamiliar")
 _LABELS = {
@@ -43,6 +45,13 @@ class SlideAnswer:
         """Return the columns that are finite numbers, under their names."""
         numbers = {name: _number(name, cell) for name, cell in self.cells.items()}
         return {name: value for name, value in numbers.items() if value is not None}
+
+    def _called(self, target: str) -> str:
+        """Return the call of one of several targets in words."""
+        name = self.cells[f"{target}{_CALLED}"]
+        probability = self.measurements().get(f"{target}/probability_{name}")
+        refer = f", {REFER}" if self.cells.get(f"{target}/defer") == "1" else ""
+        return f"{target} {name}" + ("" if probability is None else f", probability {probability:.3f}") + refer
 
     def labelled(self) -> dict[str, str]:
         """Return the cells under labels in words, without what sentences say; numbers have four digits.
@@ -86,13 +95,21 @@ class SlideAnswer:
         Example:
             >>> SlideAnswer("a", "tumour", True, {"probability_tumour": "0.61", "defer": "1"}).in_words()
             'tumour, probability 0.610; refer to a person'
+            >>> cells = {"grade/probability_high": "0.61", "grade/predicted": "high", "grade/defer": "1", "age/age": "61"}
+            >>> SlideAnswer("a", cells=cells).in_words()
+            'grade high, probability 0.610, refer to a person; age/age 61'
         """
         values = self.measurements()
         if self.predicted:
             probability = values.get(f"probability_{self.predicted}")
             said = self.predicted + ("" if probability is None else f", probability {probability:.3f}")
         else:
-            said = ", ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:3])
+            called = [name.removesuffix(_CALLED) for name in self.cells if name.endswith(_CALLED)]
+            of_called = tuple(f"{target}/" for target in called)
+            # Of several targets each has its name and a slash before its columns.
+            others = [name for name in values if not called or ("/" in name and not name.startswith(of_called))]
+            numbers = ", ".join(f"{name} {values[name]:.4g}" for name in others[:3])
+            said = "; ".join(filter(None, (*(self._called(target) for target in called), numbers)))
         why = ": unfamiliar" if self.unfamiliar else ""
         return f"{said}; {REFER}{why}" if self.deferred or self.unfamiliar else said
 

@@ -93,6 +93,15 @@ def test_the_file_goes_through_geojson_and_shapely_unchanged(tmp_path):
     assert sum(each.area for each in shapes[:-1]) == shapes[-1].area, "the answer is around the tiles"
 
 
+def test_the_name_of_the_annotation_of_several_targets_has_the_call_of_each():
+    cells = {"a/probability_0": "0.4", "a/probability_1": "0.6", "b/probability_0": "0.7", "b/probability_1": "0.3"}
+    cells |= {"a/predicted": "1", "a/defer": "1", "b/predicted": "0", "b/defer": "0", "unfamiliar": "0"}
+    words = "a 1, probability 0.600, refer to a person; b 0, probability 0.700"
+    assert SlideAnswer("s", cells=cells).in_words() == words
+    more = SlideAnswer("s", "", True, cells | {"age/predicted_age": "61.5", "unfamiliar": "1", "unfamiliarity": "99"})
+    assert more.in_words() == f"{words}; age/predicted_age 61.5; refer to a person: unfamiliar"
+
+
 def test_equal_weights_are_all_in_the_lowest_class_and_the_best_of_a_few_tiles_in_the_highest():
     def names(weights):
         weights = np.array(weights)
