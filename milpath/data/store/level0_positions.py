@@ -65,6 +65,21 @@ def resolution_of(store: BagStore, chosen: TileRows) -> tuple[float | None, floa
     return microns or None, downsample or _downsample_of_sizes(store, chosen) or 1.0
 
 
+def microns_of_level0(store: BagStore, chosen: TileRows, stated: float | None = None) -> float | None:
+    """Return the microns per pixel of level 0 of the slide of a bag; `None` if unknown.
+
+    Args:
+        store: The store.
+        chosen: The tiles, all of one slide.
+        stated: What the slide itself states, if it is at hand: it counts where the store has none, or only one that follows
+            from a nominal magnification (20x is from 0.31 to 0.6 microns).
+    """
+    microns, downsample = resolution_of(store, chosen)
+    if stated is not None and (microns is None or "magnification" in (store.description.get("encoder") or {})):
+        return stated
+    return None if microns is None else microns / downsample
+
+
 def _downsample_of_sizes(store: BagStore, chosen: TileRows) -> float:
     """Return the side of a tile on level 0 over that which the encoder saw; 0 if features do not say both."""
     # As they were cut, rather than as the authors of the encoder advise.

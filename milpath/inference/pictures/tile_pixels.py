@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milpath.data.store.bag_store import BagStore
-from milpath.data.store.level0_positions import level0_positions, resolution_of
+from milpath.data.store.level0_positions import level0_positions, microns_of_level0, resolution_of
 from milpath.inference.pictures.overlays import SlidePicture
 from milpath.inference.pictures.placed_features import place_on_slides
 from milpath.inference.pictures.slides_at_hand import SlidesAtHand
@@ -55,10 +55,10 @@ def slide_picture(store: BagStore, position: int, slides: Mapping[str, Path], lo
     path = slides.get(str(store.bags["bag_id"].iloc[position]))
     if path is None:
         return None
-    microns, downsample = resolution_of(store, store.tile_slice(position))
     with open_slide(path) as slide:
         pixels, small = thumbnail(slide, longest_side)
-    return SlidePicture(pixels, 1 / small, None if microns is None else microns / downsample * small)
+        microns = microns_of_level0(store, store.tile_slice(position), slide.microns_per_pixel)
+    return SlidePicture(pixels, 1 / small, None if microns is None else microns * small)
 
 
 def slide_paths(store: BagStore, slides: Path) -> Mapping[str, Path]:

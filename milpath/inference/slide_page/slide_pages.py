@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from milpath.data.store.bag_store import BagStore
-from milpath.data.store.level0_positions import Level0Positions, level0_positions, resolution_of
+from milpath.data.store.level0_positions import Level0Positions, level0_positions, microns_of_level0, resolution_of
 from milpath.drawing.picture_frame import SIGNED_MAP, attention_limits
 from milpath.inference.annotations.slide_answer import SlideAnswer
 from milpath.inference.dense_map import DenseMap
@@ -85,7 +85,7 @@ class SlidePages:
         with self._source(bag) as found:
             if found is None:
                 return False
-            source, places = found
+            source, places, microns = found
             folder = output / VIEWER_DIR / SLIDES_DIR
             folder.mkdir(parents=True, exist_ok=True)
             for asset in (OPENSEADRAGON, LICENCE):
@@ -100,7 +100,7 @@ class SlidePages:
                     partial.write_bytes(tile.jpeg)
             write_text(
                 folder / f"{name}.html",
-                self._html(bag, source, places, answer=answer, dense=dense, folder=f"{quote(name)}_files"),
+                self._html(bag, source, places, microns, answer=answer, dense=dense, folder=f"{quote(name)}_files"),
             )
         return True
 
@@ -109,11 +109,11 @@ class SlidePages:
         with self._source(bag) as found:
             if found is None:
                 return None
-            source, places = found
+            source, places, microns = found
             inline = {
                 f"{each.level}/{each.column}_{each.row}": data_uri(each.jpeg, "jpeg") for each in pyramid_tiles(source)
             }
-            return self._html(bag, source, places, inline=inline)
+            return self._html(bag, source, places, microns, inline=inline)
 
     def write_index(self, output: Path, store: BagStore, answers: Mapping[str, SlideAnswer]) -> None:
         """Write the list of all pages.
@@ -138,22 +138,24 @@ class SlidePages:
         write_text(output / VIEWER_DIR / "index.html", index_html(rows, self.warning, store.grouped))
 
     @contextmanager
-    def _source(self, bag: BagPrediction) -> Iterator[tuple[Source, Level0Positions] | None]:
-        """Yield the image of a slide and the places of the tiles on it, in pixels of level 0."""
+    def _source(self, bag: BagPrediction) -> Iterator[tuple[Source, Level0Positions, float | None] | None]:
+        """Yield the image of a slide, the places of the tiles in pixels of level 0, and the microns of such a pixel."""
         where = self.store.tile_slice(bag.position)
         places = level0_positions(self.store, where)
         if places is None:
             yield None
         elif bag.bag_id in self.slides:
             with open_slide(self.slides[bag.bag_id]) as slide:
-                yield slide_source(slide, self.max_pixels), places
+                microns = microns_of_level0(self.store, where, slide.microns_per_pixel)
+                yield slide_source(slide, self.max_pixels), places, microns
         elif len(self.store.tile_shape) == 3:
             downsample = places.size0 / self.store.tile_shape[0]
             side = min(_LONGEST_ASSEMBLED, int(self.max_pixels**0.5))
             pixels = np.asarray(self.store.tiles[where])
             picture, left, top = put_together(pixels, places.x0 / downsample, places.y0 / downsample, side)
             moved = Level0Positions(places.x0 - left * downsample, places.y0 - top * downsample, places.size0)
-            yield array_source(picture.pixels, downsample / picture.scale), moved
+            microns = microns_of_level0(self.store, where)
+            yield array_source(picture.pixels, downsample / picture.scale), moved, microns
         else:
             yield None
 
@@ -162,13 +164,14 @@ class SlidePages:
         bag: BagPrediction,
         source: Source,
         places: Level0Positions,
+        microns: float | None,
         *,
         answer: SlideAnswer | None = None,
         dense: DenseMap | None = None,
         folder: str = "",
         inline: Mapping[str, str] | None = None,
     ) -> str:
-        microns, downsample = resolution_of(self.store, self.store.tile_slice(bag.position))
+        downsample = resolution_of(self.store, self.store.tile_slice(bag.position))[1]
         notes = []
         if bag.attention.max() * (bag.num_ranked or len(bag.attention)) < _EVEN:
             notes.append("The attention is almost even: no tile stands out.")
@@ -177,7 +180,7 @@ class SlidePages:
         return slide_html(
             bag.bag_id, source, self._layers(bag, source, places, dense), self._top_tiles(bag, places), answer=answer,
             warning=self.warning, note=" ".join(notes), folder=folder, inline=inline,
-            microns_per_pixel=None if microns is None else microns / downsample * source.downsample,
+            microns_per_pixel=None if microns is None else microns * source.downsample,
         )  # fmt: skip
 
     def _layers(

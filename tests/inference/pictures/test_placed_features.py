@@ -2,9 +2,11 @@
 
 import json
 import logging
+import re
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from milpath.data.sources.features.loose_features import build_feature_store
@@ -146,3 +148,19 @@ def test_a_slide_of_the_same_name_that_is_too_small_for_the_tiles_is_not_drawn(t
     assert caplog.text.count("a.tif is not the slide from which the tiles of 'a' were cut, and is not drawn") == 1
     bag, answer = BagPrediction(0, "a", np.ones(1), np.full(12, 1 / 12)), SlideAnswer("a", "1", False, {})
     assert not SlidePages(store, slides, "viridis", "", 10**8).write(tmp_path, bag, "a", answer)
+
+
+def test_a_scale_bar_follows_the_slide_rather_than_the_nominal_magnification(tmp_path):
+    """TRIDENT calls 0.31 microns per pixel 20x, which is nominally 0.5."""
+    write_trident(tmp_path / "features/a.h5", np.ones((12, 4)), GRID * 64, level0_magnification=20, patch_size=64)
+    picture = np.full((384, 512, 3), 220, np.uint8)
+    tags = {"resolution": (10_000 / 0.31,) * 2, "resolutionunit": "CENTIMETER"}
+    (tmp_path / "slides").mkdir()
+    tifffile.imwrite(tmp_path / "slides/a.tif", picture, tile=(64, 64), photometric="rgb", metadata=None, **tags)
+    store = open_features(tmp_path)
+    slides = slide_paths(store, tmp_path / "slides")
+    assert slide_picture(store, 0, slides, 256).microns_per_pixel == pytest.approx(0.62)
+    bag, answer = BagPrediction(0, "a", np.ones(1), np.full(12, 1 / 12)), SlideAnswer("a", "1", False, {})
+    SlidePages(store, slides, "viridis", "", 10**8).write(tmp_path, bag, "a", answer)
+    stated = re.search(r'"microns_per_pixel":([0-9.]+)', (tmp_path / "viewer/slides/a.html").read_text())
+    assert float(stated[1]) == pytest.approx(0.31)
