@@ -1,5 +1,6 @@
 """Pictures and annotations of predicted bags."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from milpath.records.error_text import counted
 from milpath.slides.mask import MASK_LABELS
 from milpath.slides.readers.open_slide import open_slide
 
+_log = logging.getLogger(__name__)
 LONGEST_SIDE = 1000
 QUALITY = 90
 NUM_EXTREMES = 6
@@ -213,11 +215,15 @@ class BagPictures:
         return slide_picture(self.store, bag.position, self.slides, LONGEST_SIDE)
 
     def _truth(self, bag: BagPrediction, picture: SlidePicture) -> Truth | None:
-        """Return the annotation of a slide; `None` if there is no mask."""
+        """Return the annotation of a slide; `None` if there is no mask of it."""
         if bag.bag_id not in self.masks:
             return None
-        with open_slide(self.masks[bag.bag_id]) as mask:
-            values = read_mask(mask, picture.pixels.shape[1], picture.pixels.shape[0])
+        try:
+            with open_slide(self.masks[bag.bag_id]) as mask:
+                values = read_mask(mask, picture.pixels.shape[1], picture.pixels.shape[0])
+        except ValueError as error:
+            _log.warning("%s: no truth is drawn: %s", bag.bag_id, error)
+            return None
         names = MASK_LABELS[self.providers[bag.bag_id]].names
         present = {value: name for value, name in names.items() if (values == value).any()}
         return Truth(values, present or {max(names): names[max(names)]})

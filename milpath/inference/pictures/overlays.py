@@ -19,6 +19,8 @@ LONGEST_SIDE = 700
 NO_TILE = 236
 
 _STRIP_PIXELS = 4096 * 4096
+# Levels of a mask and of a slide are rounded in their own ways.
+_SIDES = 0.02
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,17 @@ def read_mask(mask: Slide, width: int, height: int) -> NDArray[np.uint8]:
         mask: Open mask of the same field as the thumbnail; its values are in the red channel.
         width: Width of the thumbnail in pixels.
         height: Height of the thumbnail in pixels.
+
+    Raises:
+        ValueError: If the mask has another shape than the thumbnail: it is not that of the slide.
     """
+    across, down = mask.level_sizes[0].width / width, mask.level_sizes[0].height / height
+    # A side of a thumbnail is rounded to whole pixels.
+    if abs(across - down) > max(across, down) * (_SIDES + 2 / min(width, height)):
+        raise ValueError(
+            f"{mask.path.name} has {mask.level_sizes[0].width} x {mask.level_sizes[0].height} px, another shape than its "
+            f"slide ({width} x {height} px as a thumbnail); use the mask that belongs to the slide"
+        )
     enough = [level for level, size in enumerate(mask.level_sizes) if size.width >= width and size.height >= height]
     level = enough[-1] if enough else 0
     size = mask.level_sizes[level]

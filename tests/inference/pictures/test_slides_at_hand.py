@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from milpath.data.store.bag_store import BagStore
+from milpath.inference.pictures.bag_pictures import BagPictures
 from milpath.inference.pictures.tile_pixels import slide_paths, slide_picture
+from milpath.inference.predict_bags import BagPrediction
 from milpath.slides.tiling_options import TileOptions
 from milpath.tiling.slide_bags import build_slide_store
 from tests.ome_zarr import write_ome_zarr
@@ -49,3 +51,22 @@ def test_the_slide_that_was_cut_is_drawn_also_after_it_was_compressed_again(tmp_
     write_pyramid(tmp_path / "slides/a.tif", PICTURE, compression="jpeg")
     assert slide_picture(store, 0, slide_paths(store, tmp_path / "slides"), 500) is not None
     assert not caplog.text
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_mask_of_another_shape_is_not_stretched_over_the_slide(tmp_path, turned, caplog):
+    write_pyramid(tmp_path / "slides/a.tif", PICTURE)
+    (tmp_path / "labels.csv").write_text("slide_id,data_provider\na,karolinska\n")
+    build_slide_store(tmp_path / "slides", tmp_path / "store", OPTIONS, labels=tmp_path / "labels.csv", num_workers=1)
+    store = BagStore.open(tmp_path / "store")
+    # Half of it is cancer; a mask of another size but of the same shape is that of the slide.
+    values = np.zeros((81, 60, 3), np.uint8)
+    values[:40] = 2
+    mask = write_pyramid(tmp_path / "masks/a.tif", values.swapaxes(0, 1).copy() if turned else values, factors=(1,))
+    pictures = BagPictures(store, tmp_path, slide_paths(store, tmp_path / "slides"), {"a": mask})
+    bag = BagPrediction(0, "a", np.ones(1), np.full(store.num_tiles[0], 1 / store.num_tiles[0]))
+    picture = pictures.slide_picture(bag)
+    drawn = pictures.overlay(bag, picture)
+    plain = BagPictures(store, tmp_path).overlay(bag, picture)
+    assert (drawn.width > plain.width) is not turned
+    assert ("a.tif has 81 x 60 px, another shape than its slide" in caplog.text) is turned
