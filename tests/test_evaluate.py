@@ -110,6 +110,15 @@ def test_a_training_in_mixed_precision_has_the_results_of_its_checkpoint(workpla
     assert again == first
 
 
+def test_features_are_rounded_as_in_the_training_also_if_the_data_are_given(workplace):
+    words = [*FEATURES, "trainer.max_epochs=1", "data.dtype=float16", "run_name=half"]
+    assert here("milpath.train", *words, cwd=workplace) == 0
+    words = ["checkpoint=runs/half/checkpoints/best.ckpt", *WORDS[1:], *SAME, "splits=[train,val,test]"]
+    assert here(EVALUATE, *words, "run_name=half_e", cwd=workplace) == 0
+    first, again = ((workplace / "runs" / each / "predictions.csv").read_text() for each in ("half", "half_e"))
+    assert again == first
+
+
 def test_who_asks_for_the_bags_it_was_trained_on_is_told(workplace):
     assert here(EVALUATE, *WORDS, *SAME, "data.num_folds=1", "run_name=all", cwd=workplace) == 0
     assert len(rows_of(workplace, "all")) == 24

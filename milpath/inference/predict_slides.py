@@ -21,7 +21,7 @@ from milpath.inference.open_input import open_input
 from milpath.inference.packed_linear import pack_linears
 from milpath.inference.pictures.tile_pixels import slide_paths
 from milpath.inference.predict_bags import BagPrediction, predict_bags
-from milpath.models.card import Card
+from milpath.models.card import Card, features_of
 from milpath.models.devices import choose_device
 from milpath.models.familiarity import joined
 from milpath.models.network_input import takes
@@ -133,7 +133,7 @@ def predict_slides(
             )
             store, unread = open_input(
                 Path(path), predictor.card.tiling, folder, num_workers, takes=takes(predictor.network),
-                encode=encode, dtype=str(predictor.card.data.get("dtype", "float32")), mixed_resolution=mixed_resolution,
+                encode=encode, dtype=features_of(predictor.card), mixed_resolution=mixed_resolution,
             )  # fmt: skip
             failed |= unread
             require_same_encoder(predictor.card, predictor.network, store, str(path), predictor.name)

@@ -30,7 +30,7 @@ from milpath.inference.prediction_folder import DRAWN, claim_folder, release_fol
 from milpath.inference.prediction_patients import write_patients
 from milpath.inference.prediction_summary import prediction_summary
 from milpath.inference.slides_of_bags import tile_rows
-from milpath.models.checkpoint import Card
+from milpath.models.card import Card, features_of
 from milpath.models.devices import choose_device
 from milpath.models.network_input import takes
 from milpath.records.data_warning import UNFAMILIAR_COLUMNS, warning_in_words
@@ -103,7 +103,7 @@ def _open(
         open_input, Path(config.slides), card.tiling, output, config.num_workers,
         overwrite=config.overwrite, labels=config.labels, masks=config.masks, id_column=config.id_column,
         takes=takes(network), encode=_encoding(config, card, encoders, kind), verify=config.verify,
-        dtype=str(card.data.get("dtype", "float32")),
+        dtype=features_of(card),
         resolutions=config.resolutions, mixed_resolution=config.mixed_resolution,
     )  # fmt: skip
     prepare = partial(_prepare, config, predictor, aggregate, device)

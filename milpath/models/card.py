@@ -109,6 +109,11 @@ def card_from_dict(content: Mapping[str, Any]) -> Card:
     return card
 
 
+def features_of(card: Card) -> str:
+    """Return the type to which files of features are rounded, as in the training: "float16" or "float32"."""
+    return "float16" if card.data.get("dtype") == "float16" else "float32"
+
+
 def _names_drawn_data(data: Any) -> bool:
     """Return whether a card of milpath 0.1.0, which has no warning, names the drawn slides of milpath as its data."""
     return isinstance(data, Mapping) and data.get("_target_") == "milpath.data.SyntheticBags"

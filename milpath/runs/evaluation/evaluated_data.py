@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from milpath.data.datamodule import BagDataModule
 from milpath.data.sources.bag_source import FileSource
 from milpath.data.splits.bag_lists import excluded_bags, listed
-from milpath.models.checkpoint import Card
+from milpath.models.card import Card, features_of
 from milpath.records.label_table import find_column
 from milpath.runs.build import build_datamodule, build_described_datamodule
 from milpath.runs.earlier_run import identity_in_checkpoint
@@ -82,6 +82,19 @@ def evaluated_data(
     refuse_replaced(given, typed, as_given, datamodule, _splits_file(checkpoint))
     _require_split_of_run(trained, datamodule, checkpoint)
     return datamodule, _note(datamodule, given | changes, splits, trained)
+
+
+def rounded_as_trained(data: DictConfig | None, card: Card, typed: Collection[str]) -> DictConfig | None:
+    """Return the configuration of data whose features are rounded as those of the training, unless it says otherwise.
+
+    Args:
+        data: The configuration; `None` for the data of the run.
+        card: Card of the checkpoint.
+        typed: Keys given on the command line.
+    """
+    if not data or "dtype" not in data or "data.dtype" in typed:
+        return data
+    return cast(DictConfig, OmegaConf.merge(data, {"dtype": features_of(card)}))
 
 
 def require_same_task(card: Card, datamodule: BagDataModule, checkpoint: str) -> None:

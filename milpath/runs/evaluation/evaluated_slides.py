@@ -18,7 +18,7 @@ from milpath.data.sources.loose_tiles import holds_tiles
 from milpath.data.store.encoder_match import require_encodable, require_same_tile_size
 from milpath.inference.encode_input import open_and_encode
 from milpath.inference.open_input import FEATURES, kind_of_input, open_input
-from milpath.models.card import Card
+from milpath.models.card import Card, features_of
 from milpath.models.encoders.trained_encoder import TrainedEncoder, open_trained_encoder
 from milpath.models.network_input import takes
 from milpath.records.error_text import counted
@@ -79,7 +79,7 @@ def bags_of_slides(
     run_dir.mkdir(parents=True, exist_ok=True)
     store, failures = open_input(
         path, card.tiling, run_dir, config.num_workers, takes=takes(network),
-        encode=encode, dtype=str(card.data.get("dtype", "float32")), **words,
+        encode=encode, dtype=features_of(card), **words,
     )  # fmt: skip
     require_same_tile_size(card, store, config.slides)
     said = ""

@@ -34,6 +34,7 @@ from milpath.runs.evaluation.evaluated_data import (
     evaluated_data,
     is_other_cohort,
     require_same_task,
+    rounded_as_trained,
     tests_split_of_run,
 )
 from milpath.runs.evaluation.evaluated_slides import advice_for_slides, bags_of_slides, encode_tiles_of
@@ -139,7 +140,8 @@ def _open_data(
     typed: Collection[str],
 ) -> _Tested:
     """Open the data that are tested: those of the run, other data, or slides with a table of labels."""
-    card, name, data, left_out = predictor.card, predictor.name, config.data, ""
+    card, name, left_out = predictor.card, predictor.name, ""
+    data = rounded_as_trained(config.data, card, typed)
     if config.slides is not None or config.labels is not None:
         data, left_out = bags_of_slides(config, card, predictor.network, parts.encoders, trainer, run_dir)
     with advice_for_slides(config, data):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from milpath.config.own_parts import OwnParts, import_own_parts
+from milpath.models.card import features_of
 from milpath.models.checkpoint import open_checkpoint
 from milpath.models.devices import choose_device
 from milpath.models.encoders.trained_encoder import TrainedEncoder, open_trained_encoder
@@ -93,7 +94,10 @@ class Endpoint:
         """Return the prediction of one bag."""
         if self.stains is not None:
             self.stains.count_anew()
-        tiles = to_network_input(torch.from_numpy(np.array(bag.tiles)).to(self.device))
+        given = torch.from_numpy(np.array(bag.tiles))
+        if given.ndim == 2:  # features, rounded as those of the training and of `milpath predict`
+            given = given.to(getattr(torch, features_of(self.card)))
+        tiles = to_network_input(given.to(self.device))
         if self.encoder is not None and tiles.ndim == 4:
             with self.encoder.parts_of_bag(tiles[sampled_tiles(len(tiles))]):
                 tiles = torch.cat([self.encoder(part[None])[0] for part in tiles.split(_TILES_AT_A_TIME)])

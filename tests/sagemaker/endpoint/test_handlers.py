@@ -142,6 +142,14 @@ def test_three_classes_have_no_threshold(feature_path):
     assert prediction["deferred"] is False
 
 
+def test_features_are_rounded_as_those_of_the_training(feature_path, tmp_path):
+    features = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    save_network(load_network(feature_path), tmp_path / "n.pt", load_card(feature_path), data={"dtype": "float16"})
+    rounded, half = Endpoint(tmp_path / "n.pt"), features.astype(np.float16)
+    assert rounded.answer(npy(features), NPY) == Endpoint(feature_path).answer(npy(half), NPY)
+    assert rounded.answer(npy(features), NPY) != Endpoint(feature_path).answer(npy(features), NPY)
+
+
 def test_an_answer_that_is_no_number_is_refused(feature_path):
     endpoint = Endpoint(feature_path)
     for parameter in endpoint.network.parameters():
