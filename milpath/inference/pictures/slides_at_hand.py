@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from milpath.data.store.bag_store import BagStore
-from milpath.data.store.level0_positions import level0_positions, resolution_of
+from milpath.data.store.level0_positions import level0_positions, microns_of_level0, resolution_of
 from milpath.records.digests import sampled_sha256_of_file
 from milpath.records.label_table import quote_first
 from milpath.slides.readers.open_slide import open_slide
@@ -17,6 +17,8 @@ from milpath.slides.slide_tiles import SlideTiles
 _log = logging.getLogger(__name__)
 # Two files of one scan may differ in compression; blocks of this many pixels of different places differ by more.
 _BLOCKS, _ALIKE = 8, 24
+# Of the microns per pixel of the slide that was cut; what TRIDENT calls 20x has 0.6 to 1.2 of the nominal 0.5.
+_LEAST, _MOST = 0.55, 1.5
 
 
 class SlidesAtHand(Mapping[str, Path]):
@@ -56,7 +58,7 @@ class SlidesAtHand(Mapping[str, Path]):
 
 
 def _is_of(store: BagStore, position: int, path: Path) -> bool:
-    """Return whether tiles begin within a slide and, of a file that was changed since, whether one of them shows it."""
+    """Return whether tiles begin within a slide and, of a file that is not known, whether a tile or its resolution fits."""
     where = store.tile_slice(position)
     places = level0_positions(store, where)
     if places is None:
@@ -64,12 +66,18 @@ def _is_of(store: BagStore, position: int, path: Path) -> bool:
     try:
         with open_slide(path) as slide:
             width, height = slide.level_sizes[0]
+            stated = slide.microns_per_pixel
     except (OSError, ValueError):
         return True  # what draws it says why it cannot be read
     if np.nanmax(places.x0) >= width or np.nanmax(places.y0) >= height:
         return False
     cut_from = store.bags["slide_fingerprint"].iloc[position] if "slide_fingerprint" in store.bags else None
-    if len(store.tile_shape) != 3 or not isinstance(cut_from, str) or sampled_sha256_of_file(path) == cut_from:
+    if isinstance(cut_from, str) and sampled_sha256_of_file(path) == cut_from:
+        return True
+    if len(store.tile_shape) != 3:
+        microns = microns_of_level0(store, where)
+        return microns is None or stated is None or _LEAST < stated / microns < _MOST
+    if not isinstance(cut_from, str):
         return True
     tile = int(np.flatnonzero(~np.isnan(places.x0))[0])
     one = slice(tile, tile + 1)

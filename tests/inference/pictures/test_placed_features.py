@@ -164,3 +164,16 @@ def test_a_scale_bar_follows_the_slide_rather_than_the_nominal_magnification(tmp
     SlidePages(store, slides, "viridis", "", 10**8).write(tmp_path, bag, "a", answer)
     stated = re.search(r'"microns_per_pixel":([0-9.]+)', (tmp_path / "viewer/slides/a.html").read_text())
     assert float(stated[1]) == pytest.approx(0.31)
+
+
+@pytest.mark.parametrize(("microns", "drawn"), [(0.25, False), (0.31, True), (0.59, True), (1.0, False), (None, True)])
+def test_a_slide_of_the_same_name_with_another_resolution_is_not_drawn(tmp_path, microns, drawn):
+    """Reduced or enlarged, with all tiles within its edges; scanners of one magnification differ in their resolution."""
+    write_trident(tmp_path / "features/a.h5", np.ones((12, 4)), GRID * 32, level0_magnification=20, patch_size=32)
+    tags = {} if microns is None else {"resolution": (10_000 / microns,) * 2, "resolutionunit": "CENTIMETER"}
+    (tmp_path / "slides").mkdir()
+    picture = np.full((384, 512, 3), 220, np.uint8)
+    tifffile.imwrite(tmp_path / "slides/a.tif", picture, tile=(64, 64), photometric="rgb", metadata=None, **tags)
+    store = open_features(tmp_path)
+    picture = slide_picture(store, 0, slide_paths(store, tmp_path / "slides"), 256)
+    assert (picture is not None) is drawn
