@@ -181,7 +181,9 @@ def wilson(share: float, count: int, confidence: float = 0.95) -> tuple[float, f
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     middle, scale = share + z * z / (2 * count), 1 + z * z / count
     reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+    # Of none, or all, one end is exactly the share, which rounding would miss by a hair.
+    low, high = (0.0 if share == 0 else (middle - reach) / scale), (1.0 if share == 1 else (middle + reach) / scale)
+    return max(0.0, low), min(1.0, high)
 
 
 def _num_judged(name: str, outcomes: Outcomes) -> int:

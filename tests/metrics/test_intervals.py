@@ -120,6 +120,7 @@ def test_a_share_of_all_or_none_has_the_interval_of_wilson(share):
     found = wilson(share, 40)
     assert found == pytest.approx(stats.binomtest(round(40 * share), 40).proportion_ci(method="wilson"), abs=1e-12)
     assert found[1 - int(share)] != share
+    assert all(wilson(share, count)[int(share)] == share for count in range(1, 200))
 
 
 def test_forty_of_forty_correct_bags_have_an_interval_and_grouped_ones_a_wider_one():
