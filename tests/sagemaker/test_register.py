@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 import tarfile
 
 import pytest
@@ -123,6 +124,29 @@ def test_an_archive_that_was_overwritten_after_its_approval_is_not_deployed(acco
     assert (status, errors.count("\n")) == (1, 1)
     assert f"is not the archive that was registered as {GROUP}/1" in errors
     assert account.requests("CreateModel") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("provenance.json", {"packages": [], "code": "main"}),
+        ("metrics.json", {"test": [1]}),
+        ("identity.json", {"digest": None, "settings": [], "contents": 3}),
+    ],
+)
+def test_records_that_were_changed_are_refused_and_nothing_is_uploaded(
+    account, command, registered_run, tmp_path, name, content
+):
+    run = shutil.copytree(registered_run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    archive = registered_run.parents[1] / "model.tar.gz"
+    if "digest" in content:
+        content["digest"] = json.loads((run / name).read_text())["digest"]
+    (run / name).write_text(json.dumps(content))
+    status, _, errors = command(register, f"run={run}", "bucket=slides", f"archive={archive}")
+    assert status == 1
+    assert f"ValueError: the records of {run} or {archive} lack something or were changed (" in errors
+    assert errors.count("\n") == 1
+    assert not account.requests("CreateModelPackage")
 
 
 def test_a_dry_run_shows_the_request_and_sends_nothing(account, command, registered_run):

@@ -1,5 +1,6 @@
 """The few small files of a run and of a model archive that a registration reads, wherever they lie."""
 
+import gzip
 import json
 import tarfile
 import tempfile
@@ -45,8 +46,9 @@ class FoundFiles:
             raise FileNotFoundError(f"{self.place} has no {name}; give the folder of a training, or what a job wrote")
         try:
             found = json.loads(self.content[name], parse_constant=_refuse)
-        except ValueError as error:
-            raise ValueError(f"{self.place}: {name} is not JSON ({error})") from None
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else error
+            raise ValueError(f"{self.place}: {name} is not JSON ({reason})") from None
         if not isinstance(found, dict):
             raise ValueError(f"{self.place}: {name} must be a mapping, not a {type(found).__name__}")
         return found
@@ -80,15 +82,25 @@ def find_files(place: str, names: Sequence[str], account: Any) -> FoundFiles:
     return FoundFiles(place, {item.name: _small(item.read_bytes(), place, item.name) for item in found})
 
 
+class _BoundedGzip(gzip.GzipFile):
+    """A gzip file that refuses to read many bytes at once, as a tar archive asks for that states a name of gigabytes."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= _MAX_BYTES + 1:
+            raise tarfile.ReadError(f"it states a name of {size or 0:,} bytes")
+        return super().read(size)
+
+
 def _members(path: Path, names: Sequence[str], place: str) -> dict[str, bytes]:
     """Return members of an archive; nothing is unpacked to the disk."""
     found = {}
     try:
-        with tarfile.open(path, "r:gz") as file:
-            for member in file:
+        with _BoundedGzip(path) as content, tarfile.open(fileobj=content, mode="r:") as file:
+            while (member := file.next()) is not None:
+                file.members.clear()  # type: ignore[attr-defined]  # an archive of a few MB may have millions
                 name = member.name.removeprefix("./")
                 if name in names and member.isfile() and (opened := file.extractfile(member)) is not None:
-                    found[name] = _small(opened.read(_MAX_BYTES + 1), place, name)
+                    found[name] = _small(opened.read(min(member.size, _MAX_BYTES + 1)), place, name)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{place} is not a whole .tar.gz ({error}); give model.tar.gz or output.tar.gz") from None
     return found

@@ -9,6 +9,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from milpath.records.digests import sha256_of_text
+from milpath.records.error_text import reason_of
 from milpath.reports.run_folder import IDENTITY_FILE
 from milpath.sagemaker.account.image_end import chosen_image
 from milpath.sagemaker.jobs.aws_account import explained, open_account, require_bucket, upload
@@ -115,15 +116,22 @@ def _registered(settings: RegisterConfig, found: FoundFiles, packed: FoundFiles,
     digest = packed.sha256 or str(identity["digest"])
     folder = f"s3://{settings.bucket}/{settings.prefix.strip('/')}/registry/{settings.group}/{digest[:16]}"
     archive = packed.place if packed.place.startswith("s3://") else f"{folder}/{_ARCHIVE}"
+    try:
+        creator = f"milpath {provenance.get('packages', {}).get('milpath', 'of an unknown version')}"
+        content = card_content(card, metrics, identity, creator=creator, archive=archive, run=settings.run)
+        code = provenance.get("code") or {}
+        commit = code.get("commit") and f"{code['commit']}{' with changes' if code.get('dirty') else ''}"
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"the records of {found.place} or {packed.place} lack something or were changed ({reason_of(error)}); give a "
+            "run and an archive as milpath wrote them"
+        ) from None
     etag = None
     if account is not None:
         if archive != packed.place:
             upload(account, Path(packed.place), archive)
         write_object(account, f"{folder}/{METRICS_FILE}", found.content[METRICS_FILE])
         etag = None if archive.endswith("/") else etag_of(account, archive)
-    creator = f"milpath {provenance.get('packages', {}).get('milpath', 'of an unknown version')}"
-    code = provenance.get("code") or {}
-    commit = code.get("commit") and f"{code['commit']}{' with changes' if code.get('dirty') else ''}"
     return Registered(
         archive=archive,
         archive_sha256=packed.sha256,
@@ -135,7 +143,7 @@ def _registered(settings: RegisterConfig, found: FoundFiles, packed: FoundFiles,
         commit=commit,
         creator=creator,
         task=str(card["task"]),
-        card=card_content(card, metrics, identity, creator=creator, archive=archive, run=settings.run),
+        card=content,
     )
 
 
