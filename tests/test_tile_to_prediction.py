@@ -55,7 +55,9 @@ def test_slides_become_a_store_a_network_and_predictions(run_here, tmp_path, mon
     words += ["data.num_workers=0", "trainer.accelerator=cpu", "report=false", f"paths.runs_dir={tmp_path / 'runs'}"]
     said = []
     monkeypatch.setattr(
-        logging.getLogger("milpath.evaluate"), "warning", lambda form, *values: said.append(form % values)
+        logging.getLogger("milpath.runs.evaluation.evaluation_run"),
+        "warning",
+        lambda form, *values: said.append(form % values),
     )
     status, message = run_here("milpath.evaluate", *words, "run_name=coarse", cwd=tmp_path)
     assert status == 0, message
