@@ -19,6 +19,7 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from milpath.drawing.picture_frame import RESEARCH_USE_ONLY
+from milpath.records.folder_lock import LOCK_FILE
 from tests.browser import DESKTOP, PHONE, axe_source, chromium, violations
 from tests.conftest import REPOSITORY
 from tests.pyramids import tissue, write_pyramid
@@ -99,8 +100,9 @@ class App:
         return Path(self._errors.name).read_text()
 
     def files(self) -> list[str]:
-        """Return every file the app has written anywhere it may write."""
-        return [str(path) for root in (self.folder, self.cwd) for path in root.rglob("*") if path.is_file()]
+        """Return every file the app has written anywhere it may write, but for the lock of its own folder."""
+        found = (path for root in (self.folder, self.cwd) for path in root.rglob("*"))
+        return [str(path) for path in found if path.is_file() and path.name != LOCK_FILE]
 
     def wait_for_files(self, count: int) -> list[str]:
         """Return the files as soon as there are so many: the server clears up after it has answered."""
