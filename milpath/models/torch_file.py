@@ -1,10 +1,8 @@
 """Reading of `torch.save` files of somebody else: tensors and plain values, no more bytes than the file has."""
 
-import errno
 import mmap
 import warnings
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Which archives torch cannot read either, and says so.
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+# How torch tells an archive from the format before it.
+_ARCHIVE = b"PK\3\4"
 # The only one of the names that `weights_only=True` allows which makes as many bytes as a number says.
 _ALLOCATES = b"\nbytearray\n"
 
@@ -26,13 +24,11 @@ def load_plain(path: str | Path, *, mapped: bool = False) -> Any:
         mapped: Map tensors into memory instead of reading them.
 
     Raises:
-        ValueError: If it is compressed, which torch never writes and which unpacks to any size, or states an array of bytes.
+        ValueError: If it is a damaged archive, is compressed, which torch never does and which unpacks to any size, or
+            states an array of bytes.
         Exception: Whatever torch raises for a damaged file or one with code.
     """
-    if zipfile.is_zipfile(path):
-        _require_stored(path)
-    else:
-        _require_stored_values(path)
+    _require_stored_values(path)
     with warnings.catch_warnings():
         # What is unusual in a file is refused in one line.
         warnings.simplefilter("ignore", UserWarning)
@@ -72,31 +68,24 @@ def require_plain_tensors(content: Any) -> None:
             rest.extend(value)
 
 
-def _require_stored(path: str | Path) -> None:
-    """Refuse an archive with compressed members, or a pickle that makes bytes of a number."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-            pickles = [member for member in members if member.filename.endswith(".pkl")] if stored else []
-            allocates = any(_ALLOCATES in archive.read(member) for member in pickles)
-    except _BROKEN:
-        return
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a place before the beginning of the file
-            raise
-        return
-    if not stored:
-        raise ValueError("it is compressed, which torch.save never does; save it again")
-    if allocates:
-        raise ValueError("it states an array of bytes; save tensors only")
-
-
 def _require_stored_values(path: str | Path) -> None:
-    """Refuse a file of the format before archives whose pickle makes bytes of a number."""
+    """Refuse an archive with compressed members, and a pickle, within an archive or not, that makes bytes of a number."""
     with Path(path).open("rb") as file:
-        if not file.read(1):
+        start = file.read(len(_ARCHIVE))
+        if not start:
             return
+        if start == _ARCHIVE and not _is_stored(path):
+            raise ValueError("it is compressed, which torch.save never does; save it again")
+        # Of stored members each byte is in the file as it is: no checksum, which torch does not compare, need be right.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if content.find(_ALLOCATES) >= 0:
                 raise ValueError("it states an array of bytes; save tensors only")
+
+
+def _is_stored(path: str | Path) -> bool:
+    """Return whether no member of an archive is compressed, by the list that torch reads as well."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
+    except (zipfile.BadZipFile, RuntimeError, ValueError) as error:
+        raise ValueError(f"it is a damaged archive ({error}); get another copy of it") from None
