@@ -101,12 +101,11 @@ def _read_svm(path: Path) -> Instances:
 def _read_mat(path: Path) -> Instances:
     """Read `features` (instances, features), `bag_ids` and `labels` (one per instance, above 0 for positive bags)."""
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     try:
         # Only these three are read; a MATLAB file contains only data, never code that would be executed.
         content = loadmat(path, variable_names=["features", "bag_ids", "labels"])
-    except (MatReadError, NotImplementedError, TypeError) as error:
+    except Exception as error:  # a damaged file can raise anything, also zlib.error and UnboundLocalError
         raise ValueError(reason_of(error)) from None
     features, bags, labels = (_dense(content[key]) for key in ("features", "bag_ids", "labels"))
     return Instances(features, bags.ravel().astype(np.int64), (labels.ravel() > 0).astype(np.int64))

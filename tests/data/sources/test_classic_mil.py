@@ -7,7 +7,7 @@ from scipy.io import savemat
 from scipy.sparse import coo_matrix, csr_matrix
 
 from milpath.data.sources import npz_file
-from milpath.data.sources.classic_mil import ClassicMIL
+from milpath.data.sources.classic_mil import ClassicMIL, read_instances
 from milpath.data.store.store_build import open_or_build
 
 
@@ -232,3 +232,13 @@ def test_a_single_array_is_no_archive_of_arrays(tmp_path):
     path = (tmp_path / "one.npy").rename(tmp_path / "musk1.npz")
     with pytest.raises(ValueError, match="cannot be read as a classic MIL set in npz format"):
         open_or_build(ClassicMIL(path, "musk1"), tmp_path / "stores")
+
+
+def test_a_matlab_file_whose_compressed_bytes_were_changed_is_one_line(tmp_path):
+    path = tmp_path / "fox.mat"
+    savemat(path, {"features": np.ones((9, 3)), "bag_ids": np.arange(9), "labels": np.ones(9)}, do_compression=True)
+    content = bytearray(path.read_bytes())
+    content[136] ^= 0xFF  # the first byte that zlib reads
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"fox\.mat cannot be read as a classic MIL set in mat format \(Error -3"):
+        read_instances(path)
