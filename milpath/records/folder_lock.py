@@ -123,8 +123,10 @@ def scratch_folder(prefix: str, parent: str | Path | None = None) -> Iterator[Pa
                 _remove_abandoned(folder)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as name:
         lock = FileLock(Path(name) / LOCK_FILE)
-        with suppress(OSError, NotImplementedError):  # without locks none is taken for abandoned
+        try:
             lock.acquire(timeout=0)
+        except (OSError, NotImplementedError):  # a disk without locks: without the file it is not taken for abandoned
+            (Path(name) / LOCK_FILE).unlink(missing_ok=True)
         try:
             yield Path(name)
         finally:
@@ -133,7 +135,7 @@ def scratch_folder(prefix: str, parent: str | Path | None = None) -> Iterator[Pa
 
 def _remove_abandoned(folder: Path) -> None:
     """Delete a temporary folder of this user that no process has locked; without a lock file it is none of these."""
-    with suppress(OSError, NotImplementedError, Timeout):
+    with suppress(OSError, NotImplementedError):  # a lock that another holds is an OSError as well
         status = (folder / LOCK_FILE).lstat()
         owner = os.geteuid() if hasattr(os, "geteuid") else status.st_uid
         settled = time.time() - status.st_mtime > _SETTLED_SECONDS

@@ -1,5 +1,6 @@
 """One process at a time in a folder."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -114,3 +115,17 @@ def test_a_temporary_folder_of_a_killed_process_is_deleted_by_the_next_and_no_ot
         for process in processes:
             process.wait()
             process.stdout.close()
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("no flock"), OSError(errno.ENOLCK, "no locks available")])
+def test_on_a_disk_without_locks_no_folder_is_taken_for_abandoned(error, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        lock = next(tmp_path.glob("mine-*")) / LOCK_FILE
+        lock.touch()  # as filelock leaves it
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("milpath.records.folder_lock.FileLock.acquire", refuse)
+        with scratch_folder("mine-", tmp_path) as folder:
+            assert list(folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
