@@ -8,7 +8,6 @@ import errno
 import hashlib
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ DIGESTS = "digests"
 _BLOCK = 4 << 20
 _MAX_VALUES = 5_000_000
 # What zipfile raises for damaged archives; a name that is no text is a ValueError.
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
+_BROKEN = (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, OSError)
 _AGAIN = "get another copy of the file, or train again"
 
 

@@ -13,19 +13,10 @@ from typing import BinaryIO, Protocol
 
 from milpath.records.digests import sha256_of_file, sha256_of_text, sha256_of_values
 
-# Exceptions that zipfile and its decompressors raise for broken archives.
+# Exceptions that zipfile and its decompressors raise for broken archives; OverflowError for one in memory.
 _ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    OverflowError,
-    LookupError,
-)
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, RuntimeError, OverflowError,
+)  # fmt: skip
 _LONGEST_NAME = 80
 _LARGEST_LIST = 16 << 20
 # The record at the end of an archive, its comment of at most 64 KiB aside, and the one that replaces it in large archives.

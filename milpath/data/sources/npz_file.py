@@ -15,8 +15,8 @@ from milpath.records.error_text import reason_of
 MAX_UNPACKED = 1 << 30
 # What numpy raises for headers, which it parses with Python's tokenizer, and zipfile for archives.
 _BROKEN = (
-    OSError, EOFError, ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError, NotImplementedError,
-    RuntimeError, TokenError, zipfile.BadZipFile, zlib.error,
+    OSError, EOFError, ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RuntimeError, TokenError,
+    zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
