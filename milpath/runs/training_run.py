@@ -92,7 +92,7 @@ def _train(config: DictConfig, trainer: "Trainer", run_dir: Path) -> "Metrics":
     if trainer.strategy.root_device.type == "cpu":
         use_threads_of_fit(classifier, datamodule, trainer.num_devices)
     trainer.callbacks.append(IdentityInCheckpoint(identity))  # type: ignore[attr-defined]
-    smoke_run = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+    smoke_run = bool(config.trainer.get("fast_dev_run"))
     if trainer.is_global_zero and not smoke_run:
         # Written first: from here on the folder belongs to this run.
         write_json(run_dir / IDENTITY_FILE, identity.as_record())
