@@ -24,7 +24,8 @@ _LEAST, _MOST = 0.55, 1.5
 class SlidesAtHand(Mapping[str, Path]):
     """Name of a slide to its file; a file on which the tiles of the slide do not lie is left out, and named in the log.
 
-    A file is opened when it is first asked for: slides may be many, on a slow disk.
+    A file is opened when it is first asked for: slides may be many, on a slow disk. Whether there are any (`bool`) is told by
+    their names alone.
 
     Args:
         store: Tiles or features, with a bag per slide.
@@ -51,10 +52,13 @@ class SlidesAtHand(Mapping[str, Path]):
         return path
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
+        return (name for name in self._found if name in self)
 
     def __len__(self) -> int:
-        return len(self._found)
+        return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
 
 
 def _is_of(store: BagStore, position: int, path: Path) -> bool:

@@ -41,6 +41,7 @@ def test_another_slide_under_the_name_of_the_one_that_was_cut_is_not_drawn(tmp_p
     write_pyramid(tmp_path / "other/a.tif", np.asarray(small))
     slides = slide_paths(store, tmp_path / "other")
     assert slide_picture(store, 0, slides, 500) is None
+    assert (bool(slides), len(slides), dict(slides)) == (True, 0, {})
     assert "a.tif is not the slide from which the tiles of 'a' were cut, and is not drawn" in caplog.text
 
 
