@@ -24,8 +24,8 @@ _LEAST, _MOST = 0.55, 1.5
 class SlidesAtHand(Mapping[str, Path]):
     """Name of a slide to its file; a file on which the tiles of the slide do not lie is left out, and named in the log.
 
-    A file is opened when it is first asked for: slides may be many, on a slow disk. Whether there are any (`bool`) is told by
-    their names alone.
+    A file is opened when it is first asked for: slides may be many, on a slow disk. Whether there are any (`bool`) is told
+    by their names alone.
 
     Args:
         store: Tiles or features, with a bag per slide.
